@@ -1,0 +1,54 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help demo install check test test-backends bench clean
+
+help:           ## this list
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "kmm needs Python 3.11, 3.12 or 3.13, this is %d.%d. Try: make PYTHON=python3.11 ..." % v)'
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(PIP) --editable '.[test]'
+	touch $@
+
+.venv/checked: .venv/installed
+	$(PIP) --editable '.[check]' pytest
+	touch $@
+
+.venv/backends: .venv/tested
+	$(PIP) --editable '.[test,jax,torch,safetensors]'
+	touch $@
+
+install: .venv/installed  ## make .venv and install kmm into it
+
+demo: install  ## train, evaluate and use a classifier on the built-in data set
+	$(BIN)/python cli.py fit --name demo --overwrite
+	$(BIN)/python cli.py evaluate saved_models/demo saved_models/.phantom
+	$(BIN)/python cli.py predict saved_models/demo saved_models/.phantom/images/1_frontal.png
+	@echo 'The model card: saved_models/demo/model_card.md'
+
+check: .venv/checked  ## style, import contract, examples in docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --doctest-modules kmm -q -p no:cacheprovider
+
+test: .venv/tested  ## the tests, on TensorFlow
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q
+
+test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
+	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/test_stage.py tests/test_backends.py || exit 1; done
+
+bench: .venv/tested  ## every figure of the README
+	$(BIN)/python benchmarks/read.py
+	$(BIN)/python benchmarks/fit.py
+
+clean:  ## remove .venv and what tests leave
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

@@ -1,0 +1,193 @@
+"""Studies to arrays: the one place that calls both image and text."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmm.data.study import Study
+from kmm.errors import ImageError, InputError, ReportError
+from kmm.image.prepare import ImagePreparation
+from kmm.image.read import decode_image, require_content
+from kmm.text.clean import find_words
+from kmm.text.vocabulary import Vocabulary
+
+MAX_IMAGE_BYTES = 500_000_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Arrays of some studies, one row each.
+
+    Attributes:
+        image: float32 `(n, height, width, 1)`, gray levels 0..255; zeros where there is no image.
+        token_ids: int32 `(n, length)`, 0 is padding.
+        present: float32 `(n, 2)`: 1 where the study has an image, and where it has words.
+        labels: float32 `(n, n_labels)`, NaN where unknown.
+    """
+
+    image: np.ndarray
+    token_ids: np.ndarray
+    present: np.ndarray
+    labels: np.ndarray
+
+    def inputs(self):
+        """The arrays by the names that every model of kmm takes."""
+        return {"image": self.image, "token_ids": self.token_ids, "present": self.present}
+
+
+@dataclass(frozen=True)
+class TextPreparation:
+    """Which words of a report the model reads.
+
+    Attributes:
+        sections: tuple of section names, in order.
+        cleaning: a name in `kmm.text.clean.CLEANING_MODES`.
+        deidentified: `"keep"` or `"drop"`: the token that stands for removed names.
+        length: int. Words a report is cut or padded to.
+        truncate: `"end"` or `"start"`: where a longer one is cut.
+    """
+
+    sections: tuple[str, ...] = ("indication", "impression", "findings")
+    cleaning: str = "standard"
+    deidentified: str = "keep"
+    length: int = 140
+    truncate: str = "end"
+
+    def text(self, study):
+        """The text of a study's report that the model reads; empty when there is none."""
+        return study.report.text(self.sections) if study.report else ""
+
+    def words(self, study):
+        """The cleaned words of a study's report, as a list of str."""
+        return [word.text for word in find_words(self.text(study), self.cleaning, self.deidentified)]
+
+
+class BatchMaker:
+    """Turns studies into batches, always in the same way: it travels with the model.
+
+    Args:
+        image: `ImagePreparation`.
+        text: `TextPreparation`.
+        vocabulary: `Vocabulary` of the training reports, or None for a model without text.
+        label_names: tuple of str.
+    """
+
+    def __init__(
+        self,
+        image: ImagePreparation,
+        text: TextPreparation,
+        *,
+        vocabulary: Vocabulary | None,
+        label_names: tuple[str, ...],
+    ):
+        self.image = image
+        self.text = text
+        self.vocabulary = vocabulary
+        self.label_names = tuple(label_names)
+
+    def pixels(self, study: Study):
+        """Reads and prepares the frontal image of a study.
+
+        Returns:
+            float32 `(height, width, 1)` and the sha256 of the file, or `(None, "")` where there is no frontal image.
+
+        Raises:
+            ImageError: if the file cannot be used; it names the file.
+        """
+        if study.frontal is None:
+            return None, ""
+        path = study.frontal.path
+        try:
+            if path.stat().st_size > MAX_IMAGE_BYTES:
+                raise ImageError(f"{path}: expected an image file of at most {MAX_IMAGE_BYTES // 1_000_000} MB.")
+            data = path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{path}: expected a readable image file. Received: {error.strerror}") from None
+        film = decode_image(data, str(path))
+        require_content(film, str(path))
+        return self.image.apply(film), hashlib.sha256(data).hexdigest()
+
+    def token_ids(self, study: Study):
+        """int32 `(length,)` ids of a study's report, all padding when there is no report or no vocabulary."""
+        if self.vocabulary is None:
+            return np.zeros(self.text.length, np.int32)
+        return self.vocabulary.encode(self.text.words(study), length=self.text.length, truncate=self.text.truncate)
+
+    def labels(self, study: Study):
+        """float32 `(n_labels,)`, NaN where unknown."""
+        return np.array([study.labels.get(name, np.nan) for name in self.label_names], np.float32)
+
+    def batch(self, studies):
+        """Makes one batch.
+
+        Raises:
+            ImageError, ReportError: if a study cannot be used; `batches` sets such studies aside instead.
+        """
+        studies = list(studies)
+        side = self.image.pixels
+        image = np.zeros((len(studies), side, side, 1), np.float32)
+        present = np.zeros((len(studies), 2), np.float32)
+        token_ids = np.zeros((len(studies), self.text.length), np.int32)
+        for row, study in enumerate(studies):
+            pixels, _ = self.pixels(study)
+            if pixels is not None:
+                image[row], present[row, 0] = pixels, 1
+            token_ids[row] = self.token_ids(study)
+            present[row, 1] = float(token_ids[row].any())
+        labels = np.array([self.labels(study) for study in studies], np.float32).reshape(len(studies), -1)
+        return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
+
+    def batches(self, studies, size=32, set_aside=None) -> Iterator[tuple[list[Study], Batch]]:
+        """Makes batches of any number of studies, one at a time: memory does not grow.
+
+        Args:
+            studies: iterable of `Study`.
+            size: int. Studies a batch.
+            set_aside: callable taking a study and an error. It is told of each study that cannot be used, which is
+                then left out. Without it the error is raised.
+
+        Yields:
+            the studies of the batch, and the `Batch`.
+        """
+        waiting, made = [], []
+        for study in studies:
+            try:
+                made.append(self.batch([study]))
+                waiting.append(study)
+            except (ImageError, ReportError) as error:
+                if set_aside is None:
+                    raise
+                set_aside(study, error)
+            if len(waiting) == size:
+                yield waiting, join_batches(made)
+                waiting, made = [], []
+        if waiting:
+            yield waiting, join_batches(made)
+
+    def as_dict(self):
+        """Everything but the vocabulary, as JSON holds it."""
+        text = {name: getattr(self.text, name) for name in self.text.__dataclass_fields__}
+        text["sections"] = list(self.text.sections)
+        return {"image": self.image.as_dict(), "text": text, "label_names": list(self.label_names)}
+
+    @classmethod
+    def from_dict(cls, values, vocabulary):
+        """The inverse of `as_dict`."""
+        try:
+            text = {**values["text"], "sections": tuple(values["text"]["sections"])}
+            return cls(
+                ImagePreparation.from_dict(values["image"]),
+                TextPreparation(**text),
+                vocabulary=vocabulary,
+                label_names=tuple(values["label_names"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"Expected a description of a preparation. Missing or unknown: {error}") from None
+
+
+def join_batches(batches):
+    """One batch from several, rows in order."""
+    fields = Batch.__dataclass_fields__
+    return Batch(**{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in fields})

@@ -1,0 +1,310 @@
+"""A classifier: everything that a prediction needs, in one object and in one folder."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import kmm
+from kmm.batches import BatchMaker
+from kmm.data.study import Problem
+from kmm.errors import ArtefactError, InputError
+from kmm.settings import FitSettings, write_json
+from kmm.text.tfidf import TfidfBaseline
+from kmm.text.vocabulary import Vocabulary
+
+FORMAT = 1
+PARTS = ("joint", "image", "text")
+MAX_JSON_BYTES = 100_000_000
+
+
+def probabilities(logits, temperatures):
+    """Logits to calibrated probabilities: `sigmoid(logit / temperature)`.
+
+    Args:
+        logits: float array `(n, n_labels)`.
+        temperatures: float array `(n_labels,)`, above 0.
+
+    Returns:
+        float64 array `(n, n_labels)` in [0, 1].
+
+    Example:
+        >>> probabilities(np.array([[0.0, 2.0]]), np.array([1.0, 2.0])).round(4).tolist()
+        [[0.5, 0.7311]]
+
+    Source: https://arxiv.org/abs/1706.04599
+    """
+    scaled = np.asarray(logits, np.float64) / np.asarray(temperatures, np.float64)
+    return 0.5 * (1 + np.tanh(0.5 * scaled))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of some studies.
+
+    Attributes:
+        studies: list of `Study` in the order of the rows.
+        present: float32 `(n, 2)`: whether the image and the text were there.
+        logits: dict of part (`"joint"`, `"image"`, `"text"`) to float32 `(n, n_labels)`.
+        labels: float32 `(n, n_labels)`, NaN where unknown.
+        problems: list of `Problem`: studies that could not be used.
+    """
+
+    studies: list
+    present: np.ndarray
+    logits: dict
+    labels: np.ndarray
+    problems: list
+
+
+@dataclass
+class Classifier:
+    """Everything that a prediction needs.
+
+    Attributes:
+        models: dict of part to `keras.Model` that gives logits. `"joint"` reads image and text; `"image"` and `"text"`
+            are the classifiers that were trained apart and that the joint one started from.
+        batches: `BatchMaker`: the preparation of image and text.
+        settings: `FitSettings` of the fit.
+        temperatures, thresholds: dict of part to float array `(n_labels,)`, chosen on validation.
+        prevalence: float array `(n_labels,)`: share of positives in training.
+        tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
+        provenance: dict of what the classifier comes from: versions, digests, layout, counts.
+        metrics: dict of results on validation and test.
+    """
+
+    models: dict
+    batches: BatchMaker
+    settings: FitSettings
+    temperatures: dict
+    thresholds: dict
+    prevalence: np.ndarray
+    tfidf: TfidfBaseline | None = None
+    provenance: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+
+    @property
+    def main(self):
+        """The name of the part that answers: `"joint"`, or the only one there is."""
+        return next(part for part in PARTS if part in self.models)
+
+    @property
+    def label_names(self):
+        """Tuple of str, one a label."""
+        return self.batches.label_names
+
+    def predict(self, studies, *, parts=None, batch_size=32, strict=False, progress=None):
+        """Predicts studies with an image, a report, or both. Memory does not grow with their number.
+
+        Args:
+            studies: sequence of `Study`.
+            parts: names of the parts to run; the main one when None.
+            batch_size: int.
+            strict: bool. Raise at the first unusable study, instead of setting it aside.
+            progress: `kmm.progress.Progress`.
+
+        Returns:
+            `Predictions`.
+        """
+        from kmm.progress import Progress
+
+        parts = [self.main] if parts is None else list(parts)
+        problems, used, logits, present, labels = [], [], {part: [] for part in parts}, [], []
+
+        def set_aside(study, error):
+            problems.append(Problem(f"study {study.id}", str(error)))
+            advance()
+
+        with (progress or Progress()).step("Predicting", len(studies)) as advance:
+            for made, batch in self.batches.batches(studies, batch_size, None if strict else set_aside):
+                used += made
+                present.append(batch.present)
+                labels.append(batch.labels)
+                inputs = pad_rows(batch.inputs(), batch_size)
+                for part in parts:
+                    logits[part].append(run_model(self.models[part], inputs)[: len(made)])
+                advance(len(made))
+        count = len(self.label_names)
+        return Predictions(
+            studies=used,
+            present=np.concatenate(present) if present else np.zeros((0, 2), np.float32),
+            logits={part: np.concatenate(rows) if rows else np.zeros((0, count)) for part, rows in logits.items()},
+            labels=np.concatenate(labels) if labels else np.zeros((0, count), np.float32),
+            problems=problems,
+        )
+
+    def probabilities(self, logits, part=None):
+        """Calibrated probabilities `(n, n_labels)` of a part's logits."""
+        return probabilities(logits, self.temperatures[part or self.main])
+
+    def save(self, folder, *, overwrite=False, extra=None):
+        """Writes the classifier into a new folder: all of it, or nothing.
+
+        Args:
+            folder: path of the folder to make.
+            overwrite: bool. Replace a folder that is there.
+            extra: callable that is given the temporary folder, to write more files (split, card, pictures).
+
+        Raises:
+            InputError: if the folder is there and `overwrite` is false.
+        """
+        folder = Path(folder)
+        if folder.exists() and not overwrite:
+            raise InputError(f"{folder}: expected a name that is free. Choose another name, or overwrite it.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            self._write(temporary)
+            if extra:
+                extra(temporary)
+            files = sorted(path for path in temporary.rglob("*") if path.is_file())
+            digests = {path.relative_to(temporary).as_posix(): digest_file(path) for path in files}
+            write_json(temporary / "classifier.json", {**self._describe(), "files": digests})
+            temporary.chmod(0o755)
+            old = None
+            if folder.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+                os.replace(folder, old / "old")
+            os.replace(temporary, folder)
+            if old:
+                shutil.rmtree(old)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write(self, folder):
+        for part, model in self.models.items():
+            model.save(folder / f"{part}.keras")
+        if self.batches.vocabulary is not None:
+            self.batches.vocabulary.save(folder / "vocabulary.txt")
+        if self.tfidf is not None:
+            self.tfidf.save(folder / "tfidf.npz")
+        write_json(folder / "settings.json", self.settings.as_dict())
+        write_json(folder / "metrics.json", self.metrics)
+
+    def _describe(self):
+        numbers = {"temperatures": self.temperatures, "thresholds": self.thresholds}
+        return {
+            "format": FORMAT,
+            "kmm": kmm.__version__,
+            "parts": list(self.models),
+            "preparation": self.batches.as_dict(),
+            **{name: {part: list(map(float, row)) for part, row in rows.items()} for name, rows in numbers.items()},
+            "prevalence": list(map(float, self.prevalence)),
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def load(cls, folder, *, main_only=False):
+        """Reads a classifier; every file is checked against its digest first.
+
+        Args:
+            folder: path that `save` wrote.
+            main_only: bool. Leave out the parts that only comparisons need.
+
+        Raises:
+            ArtefactError: if a file is missing, altered or of another format.
+        """
+        folder = Path(folder)
+        description = read_json(folder / "classifier.json")
+        if description.get("format") != FORMAT:
+            raise ArtefactError(
+                f"{folder}: expected a classifier of format {FORMAT}. Received: {description.get('format')}"
+            )
+        for name, digest in description["files"].items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+                raise ArtefactError(f"{folder}: expected the file {name}. It is missing.")
+            if digest_file(path) != digest:
+                raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
+        parts = [part for part in PARTS if part in description["parts"]]
+        parts = parts[:1] if main_only else parts
+        vocabulary = Vocabulary.load(folder / "vocabulary.txt") if "vocabulary.txt" in description["files"] else None
+        tfidf = TfidfBaseline.load(folder / "tfidf.npz") if "tfidf.npz" in description["files"] else None
+        numbers = {
+            name: {part: np.array(row) for part, row in description[name].items()}
+            for name in ("temperatures", "thresholds")
+        }
+        return cls(
+            models={part: keras.models.load_model(folder / f"{part}.keras", compile=False) for part in parts},
+            batches=BatchMaker.from_dict(description["preparation"], vocabulary),
+            settings=FitSettings.from_dict(read_json(folder / "settings.json")),
+            **numbers,
+            prevalence=np.array(description["prevalence"]),
+            tfidf=tfidf,
+            provenance=description["provenance"],
+            metrics=read_json(folder / "metrics.json"),
+        )
+
+
+def run_model(model, inputs):
+    """Logits float32 `(n, n_labels)` of a model that takes some of the inputs."""
+    names = [tensor.name for tensor in model.inputs]
+    return np.asarray(model.predict_on_batch({name: inputs[name] for name in names}), np.float32)
+
+
+def describe_predictions(classifier, predictions):
+    """Predictions of the main part as rows that JSON holds.
+
+    Returns:
+        list of dict: `study`, `image` (file name or None), `image_present`, `text_present`, and by label
+        `probabilities` and `decisions` (probability at or above the threshold).
+    """
+    scores = classifier.probabilities(predictions.logits[classifier.main])
+    decisions = scores >= classifier.thresholds[classifier.main]
+    names = classifier.label_names
+    return [
+        {
+            "study": study.id,
+            "image": str(study.frontal.path) if study.frontal else None,
+            "image_present": bool(present[0]),
+            "text_present": bool(present[1]),
+            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
+            "decisions": {name: bool(value) for name, value in zip(names, decided, strict=True)},
+        }
+        for study, present, row, decided in zip(
+            predictions.studies, predictions.present, scores, decisions, strict=True
+        )
+    ]
+
+
+def pad_rows(arrays, size):
+    """Repeats the last row until each array has `size` rows, so that a model is traced for one size only.
+
+    Example:
+        >>> pad_rows({"a": np.array([1, 2])}, 4)["a"].tolist()
+        [1, 2, 2, 2]
+    """
+    return {
+        name: np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+        for name, array in arrays.items()
+    }
+
+
+def digest_file(path):
+    """sha256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path):
+    """Reads a JSON file of a saved classifier.
+
+    Raises:
+        ArtefactError: if it is missing, too large or not JSON.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ArtefactError(f"{path}: expected at most {MAX_JSON_BYTES} bytes.")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(
+            f"{path.parent}: expected a classifier that `kmm fit` saved. {path.name} is missing."
+        ) from None
+    except (OSError, ValueError):
+        raise ArtefactError(f"{path}: expected JSON in UTF-8. Received: something else.") from None

@@ -1,0 +1,69 @@
+"""What a user names on the command line -> studies: images, DICOM files, manifests, folders in any layout."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from kmm.data.collection import LAYOUTS, bare_images, read_collection
+from kmm.data.study import Collection, Report
+from kmm.errors import InputError, ReportError
+
+MAX_REPORT_BYTES = 4_000_000
+TABLES = (".csv", ".jsonl")
+
+
+def read_inputs(paths, *, report=None):
+    """Reads studies from files and folders of any kind.
+
+    Args:
+        paths: sequence of paths: image and DICOM files, folders of them, manifests, folders in a layout that
+            `read_collection` knows.
+        report: path of a UTF-8 text file, the report of the one image, or None. It is taken as FINDINGS.
+
+    Returns:
+        `Collection`, its studies in the order given. A study id that comes twice gets `-2`, `-3`, ...
+
+    Raises:
+        InputError: if a path does not exist or nothing is found; if a report is given and the studies are not one.
+        ReportError: if the report cannot be read.
+    """
+    studies, problems, layouts, taken = [], [], [], {}
+    for path in map(Path, paths):
+        if path.suffix.lower() in TABLES or (path.is_dir() and any(layout.find(path) for layout in LAYOUTS)):
+            collection = read_collection(path)
+            layouts.append(collection.layout)
+            problems += collection.problems
+            found = collection.studies
+        else:
+            layouts.append("images")
+            found = bare_images([path])
+        for study in found:
+            count = taken[study.id] = taken.get(study.id, 0) + 1
+            studies.append(study if count == 1 else replace(study, id=f"{study.id}-{count}"))
+    if report is not None:
+        if len(studies) != 1:
+            raise InputError(f"A report file belongs to one image. Received: {len(studies)} studies.")
+        studies = [replace(studies[0], report=Report(findings=read_report(report)))]
+    return Collection(Path(paths[0]), ", ".join(dict.fromkeys(layouts)), tuple(studies), tuple(problems))
+
+
+def read_report(path):
+    """Reads the text of one report.
+
+    Args:
+        path: of a UTF-8 text file of at most 4 MB.
+
+    Returns:
+        str.
+
+    Raises:
+        ReportError: if the file is missing, too large or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_REPORT_BYTES:
+            raise ReportError(f"{path}: expected a report of at most {MAX_REPORT_BYTES} bytes.")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ReportError(f"{path}: expected a readable report. Received: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path}: expected a report in UTF-8. Received: another byte at {error.start}.") from None

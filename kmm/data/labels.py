@@ -1,0 +1,149 @@
+"""Label schemes: from MeSH terms or manifest columns to labels of 0, 1 or NaN (unknown)."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kmm.errors import InputError
+
+ABNORMAL = "abnormal"
+NORMAL, NOT_INDEXED = "normal", "No Indexing"
+POOR_QUALITY = "Technical Quality of Image Unsatisfactory"
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """A rule that labels studies.
+
+    Attributes:
+        function: (studies, min_count) -> label names (tuple of str) and `label(study)`, which returns a dict of label
+            name to 0.0, 1.0 or NaN, or None to drop the study.
+        description: str, one line.
+    """
+
+    function: Callable
+    description: str
+
+
+def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None):
+    """Labels studies by a scheme of `LABEL_SCHEMES`.
+
+    Args:
+        studies: sequence of `Study`.
+        scheme: str, a name in `LABEL_SCHEMES`.
+        min_count: int, 1 or more. Scheme `findings`: how many studies must have a finding for it to become a label.
+        names: tuple of str or None. The labels of an existing classifier, to be used as they are: nothing is chosen or
+            checked, and a label that no study knows of is unknown in each.
+
+    Returns:
+        studies (list of `Study` with `labels` replaced, in their order, without those that the scheme drops) and the
+        label names (tuple of str).
+
+    Raises:
+        InputError: if the scheme is not known, no label comes out, or all known values of a label are equal.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> studies = [Study("1", "1", mesh_major=("normal",)), Study("2", "2", mesh_major=("Opacity/lung",))]
+        >>> labelled, names = label_studies(studies)
+        >>> names, [study.labels for study in labelled]
+        (('abnormal',), [{'abnormal': 0.0}, {'abnormal': 1.0}])
+    """
+    if scheme not in LABEL_SCHEMES:
+        raise InputError(f"Unknown label scheme '{scheme}'. Known: {', '.join(LABEL_SCHEMES)}.")
+    found, label = LABEL_SCHEMES[scheme].function(studies, min_count if names is None else 1)
+    labels = [(study, label(study)) for study in studies]
+    chosen = tuple(found if names is None else names)
+    labelled = [
+        replace(study, labels={name: values.get(name, math.nan) for name in chosen})
+        for study, values in labels
+        if values is not None
+    ]
+    if names is None:
+        _check_classes(labelled, chosen, scheme)
+    return labelled, chosen
+
+
+def find_heads(study):
+    """Returns the set of MeSH heads of a study that are findings: without `normal` and `No Indexing`.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> sorted(find_heads(Study("1", "1", mesh_major=("Opacity/lung/base", "Opacity/lung", "Scoliosis/mild"))))
+        ['Opacity', 'Scoliosis']
+    """
+    return {term.split("/")[0].strip() for term in study.mesh_major} - {NORMAL, NOT_INDEXED}
+
+
+def _label_abnormal(study):
+    if not study.mesh_major and not study.mesh_automatic:
+        return {ABNORMAL: math.nan}
+    return {ABNORMAL: float(study.mesh_major != (NORMAL,))}
+
+
+def _label_paper(studies, min_count):
+    return (ABNORMAL,), _label_abnormal
+
+
+def _drop_unindexed(studies, min_count):
+    return (ABNORMAL,), lambda study: None if NOT_INDEXED in study.mesh_major else _label_abnormal(study)
+
+
+def _hide(term):
+    """Makes a scheme in which the studies with one MeSH term are unknown."""
+
+    def function(studies, min_count):
+        return (ABNORMAL,), lambda study: {ABNORMAL: math.nan} if term in study.mesh_major else _label_abnormal(study)
+
+    return function
+
+
+def _label_findings(studies, min_count):
+    """Studies without MeSH, or with No Indexing, are unknown and do not count."""
+    known = [study for study in studies if study.mesh_major and NOT_INDEXED not in study.mesh_major]
+    counts = Counter(head for study in known for head in find_heads(study))
+    ranked = sorted(counts, key=lambda head: (-counts[head], head))
+    names = tuple(head for head in ranked if counts[head] >= min_count)
+    if not names:
+        best = f"The most frequent has {counts[ranked[0]]}" if ranked else "No study has MeSH findings"
+        raise InputError(f"Label scheme 'findings': expected a finding with at least {min_count} studies. {best}.")
+
+    def label(study):
+        if not study.mesh_major or NOT_INDEXED in study.mesh_major:
+            return dict.fromkeys(names, math.nan)
+        heads = find_heads(study)
+        return {name: float(name in heads) for name in names}
+
+    return names, label
+
+
+def _take_columns(studies, min_count):
+    names = tuple({name: None for study in studies for name in study.labels})
+    if not names:
+        raise InputError("Label scheme 'columns': expected a manifest with columns named label:<name>. Found none.")
+    return names, lambda study: study.labels
+
+
+LABEL_SCHEMES = {
+    "normal-abnormal": LabelScheme(
+        _label_paper, "the paper's: MeSH major is exactly `normal` -> 0, all else 1; no MeSH at all is unknown"
+    ),
+    "normal-abnormal-indexed-only": LabelScheme(_drop_unindexed, "the same, studies with `No Indexing` dropped"),
+    "normal-abnormal-unindexed-unknown": LabelScheme(_hide(NOT_INDEXED), "the same, `No Indexing` unknown"),
+    "normal-abnormal-poor-quality-unknown": LabelScheme(_hide(POOR_QUALITY), f"the same, `{POOR_QUALITY}` unknown"),
+    "findings": LabelScheme(
+        _label_findings, "one label per MeSH head with a minimum count; `normal` is 0 in all, `No Indexing` unknown"
+    ),
+    "columns": LabelScheme(_take_columns, "the label:<name> columns of the manifest"),
+}
+
+
+def _check_classes(studies, names, scheme):
+    for name in names:
+        counts = Counter(value for study in studies if not math.isnan(value := study.labels[name]))
+        if len(counts) < 2:
+            found = ", ".join(f"{count} of {value:.0f}" for value, count in counts.items()) or "no known value"
+            raise InputError(
+                f"Label scheme '{scheme}': expected studies of 0 and of 1 for the label '{name}'. Found: {found}."
+            )

@@ -1,0 +1,72 @@
+"""What kmm raises when the world is not as expected.
+
+    KmmError
+    ├── InputError (ValueError)        a file, folder, option or value from outside: exit code 2
+    │   ├── ImageError                 this image file cannot be used
+    │   ├── ReportError                this report cannot be used
+    │   ├── WeightsError               these weights do not fit this network
+    │   └── ArtefactError              this saved classifier is incomplete or was altered
+    ├── LeakError                      a split lets a patient or a report cross: exit code 1
+    └── MissingPackageError            an optional package is not installed: exit code 2
+
+Every text is one line that says what was expected and what came. Report text and names of patients never stand in it.
+"""
+
+import importlib
+
+
+class KmmError(Exception):
+    """The root: catch this to catch all that kmm raises on purpose."""
+
+
+class InputError(KmmError, ValueError):
+    """A file, folder, option or value from outside is not what was expected."""
+
+
+class ImageError(InputError):
+    """An image file cannot be used."""
+
+
+class ReportError(InputError):
+    """A report cannot be used."""
+
+
+class WeightsError(InputError):
+    """A weights file does not fit the network it was given to."""
+
+
+class ArtefactError(InputError):
+    """A saved classifier is incomplete or was altered."""
+
+
+class LeakError(KmmError):
+    """A split lets a patient or an identical report body cross from one part to another."""
+
+
+class MissingPackageError(KmmError):
+    """An optional package is not installed."""
+
+
+def require(package, extra):
+    """Imports an optional package, or says how to install it.
+
+    Args:
+        package: str. The name to import, for example `"torch"`.
+        extra: str. The extra of kmm that installs it, for example `"torch"`.
+
+    Returns:
+        the module.
+
+    Raises:
+        MissingPackageError: if the package is not installed.
+
+    Example:
+        >>> require("json", "none").dumps([1])
+        '[1]'
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(
+            f'The package "{package}" is needed here and is not installed. Install it: pip install "kmm[{extra}]"'
+        ) from error

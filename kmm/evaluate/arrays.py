@@ -1,0 +1,82 @@
+"""Labels and scores as tables of one shape, checked once at the door of every measurement."""
+
+import numpy as np
+
+from kmm.errors import InputError
+
+
+def as_columns(labels, scores, *, probabilities=True):
+    """Checks labels with their scores and gives both one column a label.
+
+    Args:
+        labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
+        scores: array of the same shape, finite.
+        probabilities: bool. Whether the scores must lie in [0, 1].
+
+    Returns:
+        two float64 arrays `(n, n_labels)`; `n` may be 0.
+
+    Raises:
+        InputError: if the shapes differ, a label is not 0, 1 or NaN, or a score is out of its range.
+
+    Example:
+        >>> labels, scores = as_columns([0, 1], [0.2, 0.7])
+        >>> labels.shape, scores.tolist()
+        ((2, 1), [[0.2], [0.7]])
+    """
+    labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if labels.shape != scores.shape or labels.ndim not in (1, 2) or labels.shape[1:] == (0,):
+        raise InputError(
+            "Labels and scores must share one shape, (n,) or (n, n_labels). "
+            f"Received: {labels.shape} and {scores.shape}."
+        )
+    if not np.isin(labels[~np.isnan(labels)], (0.0, 1.0)).all():
+        raise InputError("Labels must be 0, 1 or NaN (unknown). Received: other numbers.")
+    if not np.isfinite(scores).all():
+        raise InputError(f"Scores must be finite. Received: {(~np.isfinite(scores)).sum()} that are not.")
+    if probabilities and scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise InputError(f"Probabilities must be in [0, 1]. Received: {scores.min():.4g} to {scores.max():.4g}.")
+    return (labels[:, None], scores[:, None]) if labels.ndim == 1 else (labels, scores)
+
+
+def as_row(values, n_labels, name):
+    """Gives one finite number a label from one number for all or one for each.
+
+    Args:
+        values: float or array `(n_labels,)`.
+        n_labels: int.
+        name: str. What the numbers are, for the error.
+
+    Returns:
+        float64 array `(n_labels,)`.
+
+    Raises:
+        InputError: if there is neither one number nor one for each label, or one is not finite.
+
+    Example:
+        >>> as_row(0.5, 2, "thresholds").tolist()
+        [0.5, 0.5]
+    """
+    row = np.asarray(values, dtype=np.float64)
+    if row.size not in (1, n_labels) or row.ndim > 1 or not np.isfinite(row).all():
+        raise InputError(f"The {name} must be one finite number or {n_labels}. Received: shape {row.shape}.")
+    return np.broadcast_to(row, (n_labels,))
+
+
+def known_columns(labels, scores):
+    """Goes through the labels, leaving out the studies in which each is unknown.
+
+    Args:
+        labels: array `(n, n_labels)` with NaN for unknown.
+        scores: array `(n, n_labels)`.
+
+    Yields:
+        for each label a pair of arrays `(n_known,)`: labels 0 or 1, scores.
+
+    Example:
+        >>> [(y.tolist(), s.tolist()) for y, s in known_columns(np.array([[0.0], [np.nan]]), np.array([[0.1], [0.9]]))]
+        [([0.0], [0.1])]
+    """
+    for column, score in zip(labels.T, scores.T):
+        known = ~np.isnan(column)
+        yield column[known], score[known]

@@ -1,0 +1,184 @@
+"""The model card: what a saved classifier is for, what it was fitted on, how well it does, and where it ends."""
+
+from kmm.evaluate.compare import ROWS
+from kmm.evaluate.metrics import METRICS
+
+ROW_TITLES = {
+    "majority": "Majority (training prevalence)",
+    "chance": "Chance (random scores)",
+    "tfidf": "TF-IDF + logistic regression",
+    "image": "Image only",
+    "text": "Text only",
+    "joint": "Joint (image and text)",
+}
+NOTHING = "–"
+
+
+def write_card(facts):
+    """Writes the model card of a classifier.
+
+    Facts that are absent are said to be not recorded. The card holds counts, settings and numbers only: no report
+    text and no patient key is asked for.
+
+    Args:
+        facts: dict of `name` (str); `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
+            whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
+            `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
+            `temperatures` and `thresholds` (each a dict of row name to one number a label) and `policy`; `results`:
+            dict of `test` and `validation`, each as `compare_models` returns.
+
+    Returns:
+        str of Markdown, ending in a newline.
+
+    Example:
+        >>> print(write_card({"name": "demo"}).splitlines()[0])
+        # demo
+    """
+    name = facts.get("name", "classifier")
+    parts = [f"# {_escape(name)}", _INTENDED_USE]
+    parts += ["## Classifier", _list_facts(facts.get("model"))]
+    parts += ["## Data", _list_facts(facts.get("data"))]
+    parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCE]
+    parts += ["### Split", _list_facts(facts.get("split"))]
+    results = facts.get("results") or {}
+    for part, note in (("test", _TEST_NOTE), ("validation", _VALIDATION_NOTE)):
+        parts += [f"## Results on {part} studies", _write_results(results.get(part)), note]
+    parts += [_METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits", _LIMITS]
+    parts += ["## Use", _USE.format(name=name)]
+    parts += ["## Versions", _list_facts(facts.get("versions")), "## Digests", _list_facts(facts.get("digests"))]
+    return "\n\n".join(parts) + "\n"
+
+
+def evaluate_rows(result, *, intervals=False):
+    """Lays the result of `compare_models` out as a table: baselines first, the joint classifier last.
+
+    Args:
+        result: dict as `compare_models` returns.
+        intervals: bool. Whether cells show the interval after the number.
+
+    Returns:
+        list of rows, each a list of str: a header, then one row for each classifier and baseline that was measured;
+        an undefined number is a dash.
+
+    Example:
+        >>> result = {"majority": {"accuracy": 0.648, "intervals": {"accuracy": [0.61, 0.69]}}}
+        >>> rows = evaluate_rows(result, intervals=True)
+        >>> rows[0][:2], rows[1][:3]
+        (['', 'Accuracy'], ['Majority (training prevalence)', '0.648 [0.610, 0.690]', '–'])
+    """
+    header = ["", *(metric.title for metric in METRICS.values())]
+    rows = []
+    for name, title in ROW_TITLES.items():
+        if row := result.get(name):
+            between = row.get("intervals", {}) if intervals else {}
+            rows.append([title, *(_show(row.get(metric), between.get(metric)) for metric in METRICS)])
+    return [header, *rows]
+
+
+def _write_results(result):
+    if not result:
+        return "Not recorded."
+    counts = f"{result['n']} studies with a known label, {result['n_positive']} positive labels."
+    header, *rows = evaluate_rows(result, intervals=True)
+    lines = [header, ["---"] * len(header), *rows]
+    table = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
+    absent = [f"Not measured: {', '.join(missing)}."] if missing else []
+    return "\n\n".join([counts, table, *absent, *_compare_in_words(result)])
+
+
+def _compare_in_words(result):
+    lines = []
+    for name, test in (result.get("tests") or {}).items():
+        for metric, found in (test or {}).items():
+            if metric != "per_label" and found.get("difference") is not None:
+                p = "" if found.get("p") is None else f", p = {found['p']:.2g}"
+                shown = _show(found["difference"], found.get("interval"), sign="+")
+                lines.append(f"- Joint minus {ROW_TITLES[name]}, {METRICS[metric].title}: {shown}{p}")
+    joint, majority = result.get("joint"), result.get("majority")
+    pair = [row and row["accuracy"] for row in (joint, majority)]
+    if None not in pair and pair[0] <= pair[1]:
+        lines.append("- **The joint classifier is no more accurate than always giving the majority's answer.**")
+    return ["\n".join(lines)] if lines else []
+
+
+def _write_calibration(facts):
+    calibration = facts.get("calibration")
+    if not calibration:
+        return "Not recorded."
+    temperatures, thresholds = calibration["temperatures"], calibration["thresholds"]
+    lines = ["| Classifier | Label | Temperature | Threshold |", "| --- | --- | --- | --- |"]
+    for row in (row for row in ROWS if row in thresholds):
+        names = (facts.get("labels") or {}).get("names") or range(1, len(thresholds[row]) + 1)
+        for i, name in enumerate(names):
+            temperature = f"{temperatures[row][i]:.4g}" if row in temperatures else NOTHING
+            lines.append(f"| {ROW_TITLES[row]} | {_escape(name)} | {temperature} | {thresholds[row][i]:.4g} |")
+    policy = calibration.get("policy", "not recorded")
+    return "\n\n".join([_SCORES_NOTE, f"Policy of the threshold: {policy}.", "\n".join(lines)])
+
+
+def _list_facts(facts):
+    if not facts:
+        return "Not recorded."
+    return "\n".join(f"- {_escape(key).replace('_', ' ')}: {_say(value)}" for key, value in facts.items())
+
+
+def _say(value):
+    if value is None or value == "" or value == []:
+        return "not recorded"
+    return _escape(", ".join(map(str, value)) if isinstance(value, list | tuple) else value)
+
+
+def _show(value, between=None, *, sign=""):
+    if value is None:
+        return NOTHING
+    return f"{value:{sign}.3f}" + (f" [{between[0]:{sign}.3f}, {between[1]:{sign}.3f}]" if between else "")
+
+
+def _escape(text):
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+_INTENDED_USE = """\
+A classifier of chest films and their reports, fitted with kmm.
+
+**Not for diagnosis.** It is for research and teaching: to study what images and reports contribute to a decision, and
+to compare methods on public or synthetic collections. It has not been reviewed as a medical device, must not guide the
+care of any patient, and must not be used to find out who a patient is."""
+
+_LABEL_SOURCE = """\
+The labels come from the reports (their indexing or their words), not from a second reading of the films. Where the
+text given to the classifier holds the findings or the impression, it has nearly seen the answer: read the text and
+joint rows with this in mind, and the image row for what the film alone carries."""
+
+_TEST_NOTE = "Test studies were measured once, with thresholds and temperatures from validation."
+
+_VALIDATION_NOTE = """\
+These studies also chose the epoch, the temperature and the threshold, so the numbers are too good; they are given to be
+compared with the test."""
+
+_METRICS_NOTE = """\
+In brackets: 95 % intervals from draws of whole patients with replacement; they speak of the choice of studies, not of
+a new training. With many labels each number is the mean over labels. Lower is better for Brier, log loss and ECE
+(expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p: DeLong's
+test for ROC AUC, McNemar's exact test for accuracy, neither adjusted for several comparisons."""
+
+_SCORES_NOTE = """\
+A score is the probability `sigmoid(logit / temperature)`; the decision is positive from the threshold up. Temperature
+and threshold were chosen on validation studies only. Elsewhere, above all where findings are rarer or more frequent,
+the score need not be the share of positives among studies that get it."""
+
+_LIMITS = """\
+- The numbers hold for studies like those it was fitted on. Other hospitals, scanners, report styles, languages, ages
+  and mixes of disease can lower them without any sign in the scores; evaluate on your own studies first.
+- Frontal chest films only. A lateral film, another body part or a photograph gets a score that means nothing.
+- One reading per report is taken for the truth; reports leave out findings and make mistakes.
+- Identical or near-identical report bodies are common; the split keeps identical ones together, not similar ones.
+- A high score is no explanation and says nothing about where a finding is."""
+
+_USE = """\
+    kmm predict saved_models/{name} FILM.png --report REPORT.txt
+    kmm evaluate saved_models/{name} FOLDER --json -
+
+    from kmm.classifier import Classifier
+    classifier = Classifier.load("saved_models/{name}")"""

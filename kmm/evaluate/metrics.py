@@ -1,0 +1,116 @@
+"""How good scores are: one table of metrics, for one label or many, with unknown labels left out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn import metrics as sk
+
+from kmm.errors import InputError
+from kmm.evaluate.arrays import as_columns, as_row, known_columns
+from kmm.evaluate.calibration import expected_calibration_error
+
+BOTH = (0, 1)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Args:
+        title: str, as printed in tables.
+        needs: tuple of the classes (0, 1) that must occur among the known labels for the metric to be defined.
+        measure: function of labels (n,), probabilities (n,) and decisions (n,) that gives a float.
+        lower_is_better: bool.
+    """
+
+    title: str
+    needs: tuple
+    measure: Callable
+    lower_is_better: bool = False
+
+
+METRICS = {
+    "accuracy": Metric("Accuracy", (), lambda y, p, d: sk.accuracy_score(y, d)),
+    "balanced_accuracy": Metric("Balanced accuracy", BOTH, lambda y, p, d: sk.balanced_accuracy_score(y, d)),
+    "roc_auc": Metric("ROC AUC", BOTH, lambda y, p, d: sk.roc_auc_score(y, p)),
+    "average_precision": Metric("AP", BOTH, lambda y, p, d: sk.average_precision_score(y, p)),
+    "sensitivity": Metric("Sensitivity", (1,), lambda y, p, d: sk.recall_score(y, d)),
+    "specificity": Metric("Specificity", (0,), lambda y, p, d: sk.recall_score(y, d, pos_label=0)),
+    "f1": Metric("F1", (1,), lambda y, p, d: sk.f1_score(y, d)),
+    "mcc": Metric("MCC", BOTH, lambda y, p, d: sk.matthews_corrcoef(y, d)),
+    "brier": Metric("Brier", (), lambda y, p, d: np.mean((p - y) ** 2), lower_is_better=True),
+    "log_loss": Metric("Log loss", (), lambda y, p, d: sk.log_loss(y, p, labels=[0, 1]), lower_is_better=True),
+    "ece": Metric("ECE", (), lambda y, p, d: expected_calibration_error(y, p), lower_is_better=True),
+}
+
+
+def score_labels(labels, probabilities, thresholds, *, label_names=None):
+    """Measures probabilities and the decisions `probability >= threshold` against known labels.
+
+    A metric that the known labels cannot define (no study of a class it needs, or no study at all) is None, never
+    NaN. MCC is 0 when all decisions are alike. Log loss takes probabilities at least 2.2e-16 away from 0 and 1.
+
+    Args:
+        labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown, left out).
+        probabilities: array of the same shape in [0, 1].
+        thresholds: float for all labels or array `(n_labels,)`.
+        label_names: sequence of `n_labels` str; needed when there is more than one label.
+
+    Returns:
+        dict: `n` (studies with a known label), `n_positive` and one float or None for each key of `METRICS`. For many
+        labels each metric is the mean over the labels that define it, `n_positive` is the sum, and `per_label` holds
+        the same dict for each name.
+
+    Raises:
+        InputError: if shapes, values or the number of names do not fit.
+
+    Example:
+        >>> scores = score_labels([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9], 0.5)
+        >>> scores["n"], scores["accuracy"], scores["roc_auc"], scores["sensitivity"]
+        (4, 0.75, 0.75, 1.0)
+    """
+    labels, probabilities = as_columns(labels, probabilities)
+    n_labels = labels.shape[1]
+    thresholds = as_row(thresholds, n_labels, "thresholds")
+    singles = [_score_one(y, p, t) for (y, p), t in zip(known_columns(labels, probabilities), thresholds)]
+    if n_labels == 1:
+        return singles[0]
+    return average_labels(singles, n=int((~np.isnan(labels)).any(axis=1).sum()), label_names=label_names)
+
+
+def average_labels(singles, *, n, label_names):
+    """Takes the mean of each metric over the labels that define it.
+
+    Args:
+        singles: list of dicts, one a label, with `n_positive` and a float or None for each metric.
+        n: int. Studies in which any label is known.
+        label_names: sequence of as many str.
+
+    Returns:
+        dict with `n`, `n_positive`, the means, and `per_label`.
+
+    Raises:
+        InputError: if there is not one different name for each label.
+
+    Example:
+        >>> average_labels([{"n_positive": 1, "f1": 0.5}, {"n_positive": 0, "f1": None}], n=3, label_names="ab")["f1"]
+        0.5
+    """
+    if label_names is None or len(set(label_names)) != len(singles) or len(label_names) != len(singles):
+        raise InputError(f"Expected {len(singles)} different label names. Received: {label_names}.")
+    means = {"n": n, "n_positive": sum(single["n_positive"] for single in singles)}
+    for metric in singles[0]:
+        if metric not in ("n", "n_positive"):
+            defined = [single[metric] for single in singles if single[metric] is not None]
+            means[metric] = float(np.mean(defined)) if defined else None
+    return means | {"per_label": dict(zip(label_names, singles))}
+
+
+def _score_one(labels, probabilities, threshold):
+    decisions = (probabilities >= threshold).astype(float)
+    scores = {"n": len(labels), "n_positive": int(labels.sum())}
+    for name, metric in METRICS.items():
+        defined = len(labels) > 0 and np.isin(metric.needs, labels).all()
+        scores[name] = float(metric.measure(labels, probabilities, decisions)) if defined else None
+    return scores

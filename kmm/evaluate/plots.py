@@ -1,0 +1,293 @@
+"""Pictures of how good scores are, as PNG files: the same numbers give the same bytes.
+
+Curves keep the colour of their place in the dict, from a palette that colour-blind readers can tell apart, and a line
+style each, so that they survive grey printing. With many labels there is one panel for each of the six labels whose
+rarer class has the most studies.
+
+Source: https://jfly.uni-koeln.de/color/ (palette of Okabe and Ito).
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
+
+from kmm.errors import InputError
+from kmm.evaluate.arrays import as_columns, as_row, known_columns
+from kmm.evaluate.calibration import calibration_bins, expected_calibration_error
+
+MAX_PANELS = 6
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+GREY = "#666666"
+DOTS_PER_INCH = 120
+
+
+def plot_roc(curves, path, *, label_names=None):
+    """Draws receiver operating characteristics: sensitivity against 1 - specificity, with each area in the legend.
+
+    Args:
+        curves: dict of name to `(labels, probabilities)`, both `(n,)` or `(n, n_labels)`, NaN label = unknown.
+        path: str or Path of the PNG to write; replaced whole or not at all.
+        label_names: sequence of `n_labels` str; needed when there is more than one label.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        InputError: if there is no curve, or shapes, values or names do not fit.
+    """
+
+    def draw(axes, pairs):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
+            x, y, _ = roc_curve(labels, scores)
+            axes.plot(x, y, label=f"{name} {roc_auc_score(labels, scores):.3f}", **look)
+        axes.legend(title="ROC AUC", loc="lower right", **_LEGEND)
+
+    return _plot_panels(curves, path, label_names, draw, "ROC", ("1 - specificity", "Sensitivity"))
+
+
+def plot_precision_recall(curves, path, *, label_names=None):
+    """Draws precision against recall in steps, with each average precision in the legend and the prevalence dotted.
+
+    Args: as `plot_roc`.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        InputError: if there is no curve, or shapes, values or names do not fit.
+    """
+
+    def draw(axes, pairs):
+        prevalence = next(iter(pairs.values()))[0].mean()
+        for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
+            precision, recall, _ = precision_recall_curve(labels, scores)
+            ap = average_precision_score(labels, scores)
+            axes.plot(recall, precision, drawstyle="steps-post", label=f"{name} {ap:.3f}", **look)
+        axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"prevalence {prevalence:.3f}")
+        axes.legend(title="Average precision", loc="lower left", **_LEGEND)
+
+    return _plot_panels(curves, path, label_names, draw, "Precision-recall", ("Recall (sensitivity)", "Precision"))
+
+
+def plot_calibration(curves, path, *, label_names=None):
+    """Draws reliability: share of positives against mean probability in bins of equal mass, above a count of studies.
+
+    Points on the diagonal are probabilities that mean what they say; bars are 95 % Wilson intervals of the share.
+
+    Source: https://doi.org/10.1080/01621459.1927.10502953 (Wilson interval).
+
+    Args: as `plot_roc`.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        InputError: if there is no curve, or shapes, values or names do not fit.
+    """
+
+    def draw(axes, pairs, below):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
+            mean, share, number = calibration_bins(labels, scores, bins=10)
+            bars = np.maximum(_wilson_error(share, number), 0)
+            error = expected_calibration_error(labels, scores)
+            axes.errorbar(
+                mean, share, bars, marker="o", markersize=3, elinewidth=0.6, label=f"{name} {error:.3f}", **look
+            )
+            counts, edges = np.histogram(scores, bins=20, range=(0, 1))
+            below.stairs(counts, edges, **look)
+        axes.legend(title="Calibration error", loc="upper left", **_LEGEND)
+
+    labels = ("Probability", "Share of positives", "Studies")
+    return _plot_panels(curves, path, label_names, draw, "Calibration", labels)
+
+
+def plot_confusion(curves, path, *, thresholds, label_names=None):
+    """Draws confusion matrices: a panel for each classifier, or, with many labels, for each label of the first one.
+
+    Args:
+        curves: as `plot_roc`.
+        path: str or Path of the PNG to write; replaced whole or not at all.
+        thresholds: dict of name to float or array `(n_labels,)`; a decision is `probability >= threshold`.
+        label_names: sequence of `n_labels` str; needed when there is more than one label.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        InputError: if there is no curve, or shapes, values, names or thresholds do not fit.
+    """
+    panels, title = _panels_of(curves, label_names)
+    if missing := set(curves) - set(thresholds):
+        raise InputError(f'No threshold was given for "{min(missing)}".')
+    columns = list(panels)
+    if len(panels) == 1:
+        jobs = [(name, pair, as_row(thresholds[name], 1, "thresholds")[0]) for name, pair in panels[columns[0]].items()]
+    else:
+        first = next(iter(curves))
+        cuts = dict(zip(label_names, as_row(thresholds[first], len(label_names), "thresholds")))
+        jobs = [(name, panels[name][first], cuts[name]) for name in columns]
+        title = f"{first}, {title}"
+    figure, grid = _make_figure(len(jobs), 2.9)
+    figure.suptitle(f"Confusion at the stored threshold: {title}" if title else "Confusion at the stored threshold")
+    for (axes,), (name, (labels, scores), cut) in zip(grid, jobs):
+        _draw_confusion(
+            axes, confusion_matrix(labels, scores >= cut, labels=[0, 1]) if len(labels) else np.zeros((2, 2), int)
+        )
+        axes.set_title(f"{name} (from {cut:.3f})", fontsize=10)
+    return _save(figure, path)
+
+
+def plot_learning_curves(history, path):
+    """Draws the loss of every training stage, and below it whatever else was recorded, by epoch.
+
+    Args:
+        history: dict of stage name to a dict of lists by epoch: `loss`, `val_loss`, and any others, of which
+            `val_<name>` is drawn dashed beside `<name>`. The learning rate is left out.
+        path: str or Path of the PNG to write; replaced whole or not at all.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        InputError: if there is no stage or one has no epoch.
+    """
+    if not history or not all(stage.get("loss") for stage in history.values()):
+        raise InputError(
+            "A learning curve needs at least one stage with a loss for at least one epoch. Received: none."
+        )
+    others = sorted(
+        {key.removeprefix("val_") for stage in history.values() for key in stage} - {"loss", "learning_rate", "lr"}
+    )
+    n_rows = 2 if others else 1
+    figure = Figure(figsize=(3.4 * len(history) + 0.4, 2.7 * n_rows + 0.4), dpi=DOTS_PER_INCH, layout="constrained")
+    grid = figure.subplots(n_rows, len(history), squeeze=False, sharey="row")
+    figure.suptitle("Learning curves")
+    for column, (name, stage) in enumerate(history.items()):
+        grid[0, column].set_title(name, fontsize=10)
+        for row, keys in enumerate((["loss"], others)[:n_rows]):
+            _draw_epochs(grid[row, column], stage, keys)
+            grid[row, column].set_ylabel(("Loss", "Metric")[row] if column == 0 else "")
+        grid[-1, column].set_xlabel("Epoch")
+    return _save(figure, path)
+
+
+_LEGEND = {"fontsize": 8, "title_fontsize": 8, "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
+
+
+def _looks():
+    return ({"color": colour, "linestyle": style, "linewidth": 1.6} for colour, style in zip(COLOURS, STYLES))
+
+
+def _panels_of(curves, label_names):
+    """Gives {label: {name: (labels, scores)}} without unknown labels, at most six, and a title that says so."""
+    if not curves:
+        raise InputError("A picture needs at least one curve. Received: none.")
+    if len(curves) > len(COLOURS):
+        raise InputError(f"A picture holds at most {len(COLOURS)} curves. Received: {len(curves)}.")
+    tables = {name: list(known_columns(*as_columns(*pair))) for name, pair in curves.items()}
+    (n_labels, *other) = {len(table) for table in tables.values()}
+    names = list(label_names) if label_names is not None else [""] * n_labels
+    if other or len(names) != n_labels or len(set(names)) != n_labels:
+        raise InputError(
+            f"Expected the same labels in every curve, and as many different names. Received: {len(names)} names."
+        )
+    first = next(iter(tables.values()))
+    kept = sorted(sorted(range(n_labels), key=lambda i: (-_rarer(first[i][0]), i))[:MAX_PANELS])
+    title = names[0] if n_labels == 1 else f"{len(kept)} of {n_labels} labels" * (len(kept) < n_labels)
+    return {names[i]: {name: table[i] for name, table in tables.items()} for i in kept}, title
+
+
+def _rarer(labels):
+    return min(labels.sum(), len(labels) - labels.sum())
+
+
+def _plot_panels(curves, path, label_names, draw, title, axis_labels):
+    """Draws a panel for each label; a third axis label asks for second, lower axes in each."""
+    panels, what = _panels_of(curves, label_names)
+    figure, grid = _make_figure(len(panels), 3.4 if len(panels) > 1 else 4.4, below=len(axis_labels) > 2)
+    figure.suptitle(f"{title}: {what}" if what else title)
+    for (axes, *below), (name, pairs) in zip(grid, panels.items()):
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=axis_labels[1])
+        axes.set_title(name if len(panels) > 1 else "", fontsize=10)
+        for lower in below:
+            lower.set(xlim=(-0.02, 1.02), ylabel=axis_labels[2])
+            axes.tick_params(labelbottom=False)
+        (axes, *below)[-1].set_xlabel(axis_labels[0])
+        for each in (axes, *below):
+            _tidy(each)
+        if all(len(np.unique(labels)) == 2 for labels, _ in pairs.values()):
+            draw(axes, pairs, *below)
+        else:
+            axes.text(0.5, 0.5, "one class only", ha="center", va="center", color=GREY)
+    return _save(figure, path)
+
+
+def _make_figure(n_panels, inches, *, below=False):
+    """Gives a figure and for each panel a list of its axes, one or two, from the top."""
+    columns = min(n_panels, 3) if n_panels != 4 else 2
+    rows = -(-n_panels // columns)
+    height = inches * (1.35 if below else 1.0)
+    figure = Figure(figsize=(inches * columns + 0.3, height * rows + 0.3), dpi=DOTS_PER_INCH, layout="constrained")
+    parts = figure.subfigures(rows, columns, squeeze=False).ravel()[:n_panels]
+    ratios = {"height_ratios": [3, 1]} if below else {}
+    return figure, [part.subplots(1 + below, 1, squeeze=False, **ratios).ravel().tolist() for part in parts]
+
+
+def _draw_confusion(axes, counts):
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{counts[row, column]}\n{share:.1%} of row"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if share > 0.55 else "black")
+    axes.set_xticks([0, 1], ["negative", "positive"], fontsize=8)
+    axes.set_yticks([0, 1], ["negative", "positive"], fontsize=8, rotation=90, va="center")
+    axes.set(xlabel="Decision", ylabel="Label")
+
+
+def _draw_epochs(axes, stage, keys):
+    for key, colour in zip(keys, COLOURS):
+        for name, style, fill in ((key, "-", colour), (f"val_{key}", "--", "white")):
+            values = np.array(stage.get(name, ()), dtype=float)
+            look = {"color": colour, "linestyle": style, "marker": "o", "markersize": 4, "markerfacecolor": fill}
+            if len(values):
+                axes.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.4, **look)
+            if name == "val_loss" and np.isfinite(values).any():
+                best = int(np.nanargmin(values))
+                axes.axvline(best + 1, color=GREY, linewidth=0.8, linestyle=":", label=f"lowest: epoch {best + 1}")
+    axes.set_xlim(0.5, len(stage["loss"]) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    _tidy(axes)
+    if axes.lines:
+        axes.legend(**_LEGEND)
+
+
+def _tidy(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#DDDDDD", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def _wilson_error(share, number, z=1.959964):
+    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * np.sqrt(share * (1 - share) / number + z * z / (4 * number**2))
+    return np.array([share - (centre - half), centre + half - share])
+
+
+def _save(figure, path):
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

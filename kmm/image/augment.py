@@ -1,0 +1,106 @@
+"""Small random changes to prepared films that leave a chest a chest."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+
+from kmm.errors import InputError
+
+
+def _tabulate_normal():
+    """256 quantiles of the normal distribution, of deviation 1: noise at a fifth of the price of exact draws."""
+    quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
+    return (quantiles / quantiles.std()).astype(np.float32)
+
+
+NORMAL = _tabulate_normal()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far each property of a film may change. Every image draws its own values, evenly within the range.
+
+    Black stays black: padding, and an image that is missing (all 0), remain 0.
+
+    Attributes:
+        rotation_degrees: float. Turned by up to this, either way, about the centre.
+        shift: float. Moved by up to this share of the side, along each axis.
+        zoom: float in [0, 1). Enlarged or shrunk by up to this share.
+        contrast: float in [0, 1). The distance from mid gray changes by up to this share.
+        brightness: float. Up to this share of 255 is added or taken away.
+        gamma: float in [0, 1). The exponent of the gray curve lies within 1 - gamma .. 1 + gamma.
+        noise: float. The deviation of added noise, as a share of 255, is drawn up to this.
+        horizontal_flip: bool. Mirrors half of the images. Off by default: the heart would change sides.
+
+    Raises:
+        InputError: if a range is negative, or `zoom`, `contrast` or `gamma` is 1 or more.
+
+    Example:
+        >>> batch = np.full((2, 32, 32, 1), 128, np.float32)
+        >>> changed = Augmentation().apply(batch, np.random.default_rng(0))
+        >>> changed.shape, bool((changed == Augmentation().apply(batch, np.random.default_rng(0))).all())
+        ((2, 32, 32, 1), True)
+    """
+
+    rotation_degrees: float = 5.0
+    shift: float = 0.04
+    zoom: float = 0.08
+    contrast: float = 0.1
+    brightness: float = 0.05
+    gamma: float = 0.1
+    noise: float = 0.01
+    horizontal_flip: bool = False
+
+    def __post_init__(self):
+        for name in ("rotation_degrees", "shift", "zoom", "contrast", "brightness", "gamma", "noise"):
+            value, limit = getattr(self, name), 1 if name in ("zoom", "contrast", "gamma") else np.inf
+            if not 0 <= value < limit:
+                raise InputError(f"`{name}` must be in [0, {limit}). Received: {value!r}.")
+
+    def apply(self, batch, rng):
+        """Changes each image of a batch on its own.
+
+        Args:
+            batch: float32 array `(n, height, width, 1)`, 0..255; left as it is.
+            rng: `numpy.random.Generator`. The same state gives the same result.
+
+        Returns:
+            new float32 array `(n, height, width, 1)`, 0..255; empty for an empty batch.
+
+        Raises:
+            InputError: if `batch` is not `(n, height, width, 1)`.
+        """
+        if np.ndim(batch) != 4 or batch.shape[-1] != 1:
+            raise InputError(f"`batch` must be (n, height, width, 1). Received: shape {np.shape(batch)}.")
+        n, height, width, _ = batch.shape
+        draws = rng.uniform(-1, 1, (n, 9))
+        changed = np.zeros(batch.shape, np.float32)
+        for image, draw, out in zip(batch, draws, changed):
+            image = np.ascontiguousarray(image[..., 0], np.float32)
+            moved = cv2.warpAffine(image, self._place(draw, height, width), (width, height), flags=cv2.INTER_LINEAR)
+            grain = cv2.LUT(np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width), NORMAL)
+            np.copyto(out[..., 0], self._expose(moved, draw, grain), where=moved > 0)
+        return changed
+
+    def _place(self, draw, height, width):
+        """The affine matrix `(2, 3)` of rotation, zoom, shift and flip about the centre."""
+        turn, zoom, right, down, flip = draw[:5]
+        angle = np.deg2rad(turn * self.rotation_degrees)
+        cos, sin = (1 + zoom * self.zoom) * np.cos(angle), (1 + zoom * self.zoom) * np.sin(angle)
+        mirror = -1 if self.horizontal_flip and flip > 0 else 1
+        matrix = np.array([[cos * mirror, sin], [-sin * mirror, cos]])
+        center = np.array([width - 1, height - 1]) / 2
+        moved_center = center + np.array([right * width, down * height]) * self.shift
+        return np.column_stack([matrix, moved_center - matrix @ center])
+
+    def _expose(self, image, draw, grain):
+        """Gamma, contrast, brightness and noise on one image `(height, width)`, 0..255."""
+        contrast, brightness, gamma, noise = draw[5:]
+        power = 1 + gamma * self.gamma
+        gain = 1 + contrast * self.contrast
+        lift = 255 * (0.5 * (1 - gain) + brightness * self.brightness)
+        curved = cv2.pow(image, power)  # in units of 255 ** power
+        exposed = cv2.addWeighted(curved, gain * 255 ** (1 - power), grain, 255 * self.noise * abs(noise), lift)
+        return np.clip(exposed, 0, 255, out=exposed)

@@ -1,0 +1,188 @@
+"""Any film to the encoder's square, and pixel coordinates both ways.
+
+One definition of resizing, so that an exported graph can repeat it: `tf.image.resize(antialias=True)`, which is two
+matrix products with triangle weights (half-pixel centres, support at least one input pixel). The matrices are public,
+because the transpose carries attribution maps back to the film.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import sparse
+
+from kmm.errors import InputError
+
+FITS = ("letterbox", "stretch")
+
+
+@lru_cache(maxsize=256)
+def resize_weights(n_in, n_out):
+    """The matrix that resizes one axis: `resize_weights(h, new_h) @ image @ resize_weights(w, new_w).T`.
+
+    Output pixel i is a mean of the input pixels around `(i + 0.5) * n_in / n_out - 0.5`, with weights that fall
+    linearly to 0 at a distance of one output pixel (one input pixel when enlarging).
+
+    Args:
+        n_in, n_out: int >= 1. Pixels along the axis before and after.
+
+    Returns:
+        float32 `scipy.sparse.csr_array` `(n_out, n_in)`; rows sum to 1. It is shared: do not change it.
+
+    Example:
+        >>> resize_weights(4, 2).toarray().round(3)
+        array([[0.429, 0.429, 0.143, 0.   ],
+               [0.   , 0.143, 0.429, 0.429]], dtype=float32)
+    """
+    # In float32, as TensorFlow rounds them: 1e-5 of a pixel, but 0.01 gray levels between a black and a white pixel.
+    scale = np.float32(1) / (np.float32(n_out) / np.float32(n_in))
+    support = max(scale, np.float32(1))
+    centers = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    columns = np.ceil(centers - support)[:, None].astype(np.int64) + np.arange(int(2 * support) + 1)
+    weights = np.maximum(0, 1 - np.abs(columns - centers[:, None]) / support)
+    weights[(columns < 0) | (columns >= n_in)] = 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    rows, taps = np.nonzero(weights)
+    return sparse.csr_array(
+        (weights[rows, taps].astype(np.float32), (rows, columns[rows, taps])), shape=(n_out, n_in), dtype=np.float32
+    )
+
+
+def resize_image(image, height, width):
+    """Resizes with triangle weights: equal to `tf.image.resize(antialias=True)` within 0.001 of 255.
+
+    Args:
+        image: float array `(h, w)`.
+        height, width: int >= 1. The new size.
+
+    Returns:
+        float32 array `(height, width)`.
+
+    Example:
+        >>> resize_image(np.full((5, 7), 8.0), 2, 3).round(3)
+        array([[8., 8., 8.],
+               [8., 8., 8.]], dtype=float32)
+    """
+    image = np.ascontiguousarray(image, np.float32)
+    narrow = resize_weights(image.shape[0], height) @ image
+    return (resize_weights(image.shape[1], width) @ narrow.T).T
+
+
+@dataclass(frozen=True)
+class PixelMapping:
+    """Where a pixel of the film lies in the prepared square, and back.
+
+    Coordinates are `(x, y)` with pixel centres at integers: pixel i covers i - 0.5 .. i + 0.5.
+
+    Attributes:
+        scale: `(sx, sy)`. Prepared pixels per pixel of the film.
+        offset: `(left, top)`. Columns and rows of padding before the film.
+
+    Example:
+        >>> mapping = ImagePreparation(pixels=100).mapping((200, 400))
+        >>> mapping
+        PixelMapping(scale=(0.25, 0.25), offset=(0, 25))
+        >>> mapping.to_prepared([[-0.5, -0.5], [399.5, 199.5]])
+        array([[-0.5, 24.5],
+               [99.5, 74.5]])
+        >>> mapping.to_original([[99.5, 74.5]])
+        array([[399.5, 199.5]])
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[int, int]
+
+    def to_prepared(self, xy):
+        """Maps `(n, 2)` coordinates of the film to the prepared square; float64 `(n, 2)`, not rounded, not clipped."""
+        return (np.asarray(xy, np.float64) + 0.5) * self.scale + self.offset - 0.5
+
+    def to_original(self, xy):
+        """Maps `(n, 2)` coordinates of the prepared square to the film; float64 `(n, 2)`, not rounded, not clipped."""
+        return (np.asarray(xy, np.float64) + 0.5 - self.offset) / self.scale - 0.5
+
+
+@dataclass(frozen=True)
+class ImagePreparation:
+    """How a film becomes the square that an encoder takes.
+
+    Attributes:
+        pixels: int >= 16. Side of the square.
+        fit: `"letterbox"` keeps the proportions and pads with 0 on both sides; `"stretch"` fills the square.
+
+    Raises:
+        InputError: if a setting is out of range.
+
+    Example:
+        >>> ImagePreparation(pixels=64).apply(np.full((100, 50), 255.0)).shape
+        (64, 64, 1)
+        >>> ImagePreparation.from_dict({"pixels": 64, "fit": "stretch"}).as_dict()
+        {'pixels': 64, 'fit': 'stretch'}
+    """
+
+    pixels: int = 224
+    fit: str = "letterbox"
+
+    def __post_init__(self):
+        if self.fit not in FITS:
+            raise InputError(f"`fit` must be one of {', '.join(FITS)}. Received: {self.fit!r}.")
+        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 16:
+            raise InputError(f"`pixels` must be a whole number of at least 16. Received: {self.pixels!r}.")
+
+    def find_box(self, size):
+        """Where the film lies in the square.
+
+        The longer side fills the square; the shorter one is rounded to `(2 n pixels + longest) // (2 longest)`,
+        in whole numbers, so that a graph computes the same.
+
+        Args:
+            size: `(height, width)` of the film.
+
+        Returns:
+            `(top, left, height, width)` in pixels of the square.
+
+        Example:
+            >>> ImagePreparation(pixels=100).find_box((200, 400))
+            (25, 0, 50, 100)
+        """
+        if self.fit == "stretch":
+            return 0, 0, self.pixels, self.pixels
+        longest = max(size)
+        height, width = (max(1, (2 * side * self.pixels + longest) // (2 * longest)) for side in size)
+        return (self.pixels - height) // 2, (self.pixels - width) // 2, height, width
+
+    def apply(self, image):
+        """Resizes and pads one film.
+
+        Args:
+            image: float array `(h, w)`, 0..255.
+
+        Returns:
+            float32 array `(pixels, pixels, 1)`, 0..255; padding is 0.
+
+        Raises:
+            InputError: if `image` is not 2-D or has no pixels.
+        """
+        if np.ndim(image) != 2 or np.size(image) == 0:
+            raise InputError(f"`image` must be (height, width). Received: shape {np.shape(image)}.")
+        top, left, height, width = self.find_box(image.shape)
+        prepared = np.zeros((self.pixels, self.pixels, 1), np.float32)
+        film = resize_image(image, height, width)
+        np.clip(film, 0, 255, out=prepared[top : top + height, left : left + width, 0])
+        return prepared
+
+    def mapping(self, size):
+        """Returns the `PixelMapping` of a film of `size` `(height, width)`."""
+        top, left, height, width = self.find_box(size)
+        return PixelMapping(scale=(width / size[1], height / size[0]), offset=(left, top))
+
+    def as_dict(self):
+        """Returns the settings as a dict that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Makes a preparation from `as_dict`; raises `InputError` for an unknown setting."""
+        unknown = set(values) - {"pixels", "fit"}
+        if unknown:
+            raise InputError(f"An image preparation has `pixels` and `fit`. Received: {', '.join(sorted(unknown))}.")
+        return cls(**values)

@@ -1,0 +1,210 @@
+"""PNG, JPEG, TIFF and BMP films to arrays; DICOM goes to `kmm.image.dicom`.
+
+One definition of gray, so that an exported graph can repeat it (`tf.io.decode_png`, and `tf.io.decode_jpeg` with
+`dct_method="INTEGER_ACCURATE"`, both with `channels=0`):
+
+- 8-bit gray is taken as it is; 1, 2 and 4 bits are spread over 0..255;
+- colour, from a palette too, becomes `0.299 r + 0.587 g + 0.114 b` in float32, not rounded; alpha is ignored;
+- 16-bit gray is scaled by the image's own darkest and brightest pixel to 0..255;
+- the EXIF orientation is ignored on purpose: the graph cannot read it, and films are stored upright.
+"""
+
+import io
+
+import numpy as np
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+
+from kmm.errors import ImageError
+from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding
+
+FORMATS = {
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"\xff\xd8\xff": JpegImageFile,
+    b"II*\x00": TiffImageFile,
+    b"MM\x00*": TiffImageFile,
+    b"II+\x00": TiffImageFile,
+    b"MM\x00+": TiffImageFile,
+    b"BM": BmpImageFile,
+}
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+DICOM_SUFFIXES = (".dcm", ".dicom")
+
+
+def read_image(path, *, max_pixels=MAX_PIXELS):
+    """Reads one film of any known format, recognised by its content.
+
+    Args:
+        path: str or Path of a PNG, JPEG, TIFF, BMP or DICOM file.
+        max_pixels: int. A file that declares more pixels is refused before it is decoded.
+
+    Returns:
+        float32 array `(height, width)`, 0 = black .. 255 = white. An image of one gray level is returned too:
+        `require_content` refuses it. A JPEG that ends early is refused, but one with altered bytes inside is
+        returned as far as it can be decoded: the format has no checksums.
+
+    Raises:
+        ImageError: one line with the file's name, if it is missing, empty, truncated, not an image, too small
+            (a side under 16 pixels), too large, or of a kind that is no single film (CMYK, float, several pages).
+
+    Example:
+        >>> import tempfile, pathlib, PIL.Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "film.png")
+        ...     PIL.Image.new("L", (32, 24), 100).save(path)
+        ...     read_image(path).shape
+        (24, 32)
+    """
+    try:
+        with open(path, "rb") as file:
+            return _decode(file, str(path), max_pixels)
+    except OSError as error:
+        raise ImageError(f"{path}: expected a readable file. Received: {error.strerror or 'a read error'}.") from error
+
+
+def decode_image(data, name, *, max_pixels=MAX_PIXELS):
+    """Decodes one film from bytes: `read_image` without a file.
+
+    Args:
+        data: bytes of a PNG, JPEG, TIFF, BMP or DICOM file.
+        name: str. What errors call it.
+        max_pixels: int, as in `read_image`.
+
+    Returns:
+        float32 array `(height, width)`, 0..255.
+
+    Raises:
+        ImageError: as `read_image`.
+
+    Example:
+        >>> decode_image(b"hello", "notes.png")
+        Traceback (most recent call last):
+        kmm.errors.ImageError: notes.png: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.
+    """
+    return _decode(io.BytesIO(data), name, max_pixels)
+
+
+def compute_luma(rgb):
+    """Turns colour into gray: 0.299 r + 0.587 g + 0.114 b in float32, in this order, not rounded.
+
+    Args:
+        rgb: array `(..., channels)` of 3 channels or more; channels after the third are ignored.
+
+    Returns:
+        float32 array `(...)`.
+
+    Example:
+        >>> float(compute_luma(np.array([255, 255, 255], np.uint8)))
+        255.0
+    """
+    gray = rgb[..., 0] * LUMA[0]
+    gray += rgb[..., 1] * LUMA[1]
+    gray += rgb[..., 2] * LUMA[2]
+    return gray
+
+
+def is_blank(image):
+    """Says whether an image shows nothing: less than one gray level between its darkest and its brightest pixel.
+
+    Args:
+        image: float array, 0..255.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_blank(np.zeros((16, 16))), is_blank(np.eye(16) * 255)
+        (True, False)
+    """
+    return bool(np.max(image) - np.min(image) < 1)
+
+
+def require_content(image, name):
+    """Refuses an image of a single gray level.
+
+    Args:
+        image: float array `(height, width)`, 0..255.
+        name: str. The file's name, for the error.
+
+    Returns:
+        `image`, unchanged.
+
+    Raises:
+        ImageError: if the image is blank.
+
+    Example:
+        >>> require_content(np.zeros((16, 16)), "black.png")
+        Traceback (most recent call last):
+        kmm.errors.ImageError: black.png: expected a film. Every pixel is black (gray level 0 of 255).
+    """
+    if is_blank(image):
+        level = round(float(np.mean(image)))
+        shade = {0: "black", 255: "white"}.get(level, "the same gray")
+        raise ImageError(f"{name}: expected a film. Every pixel is {shade} (gray level {level} of 255).")
+    return image
+
+
+def _decode(file, name, max_pixels):
+    head = file.read(132)
+    file.seek(0)
+    if not head:
+        raise ImageError(f"{name}: expected an image. The file is empty (0 bytes).")
+    if head[128:] == b"DICM" or name.lower().endswith(DICOM_SUFFIXES):
+        from kmm.image.dicom import read_dicom
+
+        return read_dicom(file, name=name, max_pixels=max_pixels)
+    image_class = next((known for signature, known in FORMATS.items() if head.startswith(signature)), None)
+    if image_class is None:
+        raise ImageError(f"{name}: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.")
+    try:
+        # The class is called itself: `PIL.Image.open` warns of large images, which `check_size` refuses.
+        with quiet_decoding, image_class(file) as image:
+            check_size(name, *image.size, max_pixels=max_pixels)
+            _check_kind(image, name)
+            image.load()
+            return _to_gray(image)
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        raise ImageError(
+            f"{name}: expected a complete {image_class.format} image. The file is truncated or damaged."
+        ) from error
+
+
+def _check_kind(image, name):
+    """Refuses what is no single gray or colour picture of 8 to 16 bits, before it is decoded."""
+    frames = getattr(image, "n_frames", 1)
+    if frames != 1:
+        raise ImageError(f"{name}: expected one image. Received: {frames} pages or frames.")
+    if image.mode not in MODES:
+        raise ImageError(f'{name}: expected gray or RGB of 8 to 16 bits. Received: pixels of kind "{image.mode}".')
+    if ";16" in str(image.tile) and not image.mode.startswith("I;16"):
+        raise ImageError(f"{name}: expected 16 bits in gray images only. Received: 16-bit colour or alpha.")
+
+
+def _to_gray(image):
+    """A loaded Pillow image of a known mode -> float32 `(height, width)`, 0..255."""
+    if image.mode == "P":
+        palette = np.zeros((256, 3), np.uint8)
+        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette[: len(colours)] = colours
+        return compute_luma(palette)[np.asarray(image)]
+    pixels = np.asarray(image)
+    if image.mode == "1":
+        return pixels.astype(np.float32) * 255
+    if image.mode.startswith("I;16"):
+        gray = _spread(pixels.astype(np.float32))
+        white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+        return 255 - gray if white_is_zero else gray
+    if image.mode in ("RGB", "RGBA"):
+        return compute_luma(pixels)
+    return (pixels[..., 0] if image.mode == "LA" else pixels).astype(np.float32)
+
+
+def _spread(pixels):
+    """Scales an image's own darkest..brightest to 0..255; an image of one level becomes 0."""
+    low, high = pixels.min(), pixels.max()
+    return (pixels - low) * np.float32(255 / max(high - low, 1))

@@ -1,0 +1,178 @@
+"""From a specification to the nested models embed, core and model; and back to the parts of a model.
+
+    embed:  token_ids (n, t) int32                                             -> rows (n, t, d)
+    core:   image (n, h, w, 1), rows (n, t, d), padding_mask (n, t), present (n, 2) -> logits (n, n_labels)
+    model:  image, token_ids, present                                          -> logits (n, n_labels)
+
+A model of images alone has no embed and takes image and present; one of reports alone takes token_ids and present.
+`present` has two columns always: image, text; 1 = there, 0 = absent. No activation follows the logits.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kmm.errors import InputError
+from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
+from kmm.models.fusion import FUSIONS, build_fusion
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is made of. Every field is a plain value: `dataclasses.asdict` goes to JSON and `ModelSpec(**d)` back.
+
+    Attributes:
+        image_encoder: str, a key of `IMAGE_ENCODERS`, or None: a model of reports alone.
+        text_encoder: str, a key of `TEXT_ENCODERS`, or None: a model of images alone.
+        fusion: str, a key of `FUSIONS`.
+        pixels: int, at least 32. Height and width of the film; None becomes the encoder's own.
+        length: int, at least 2. Words a report.
+        embedding_size: int. Numbers a word.
+        train_embedding: bool. Whether the rows of words are trained.
+        text_filters: int. Maps a kernel of the text encoder; None becomes the encoder's own.
+        text_dropout: float in [0, 1). Share of the text encoder's inputs dropped in training.
+        fusion_units: int. Width of the decoder.
+        fusion_dropout: float in [0, 1).
+
+    Raises:
+        InputError: if a name is unknown, both encoders are None or a number is out of range.
+
+    Example:
+        >>> ModelSpec(image_encoder="small-cnn").pixels
+        128
+        >>> ModelSpec(text_encoder="bert")
+        Traceback (most recent call last):
+        kmm.errors.InputError: Unknown text encoder 'bert'. Known: text-cnn, text-cnn-paper.
+    """
+
+    image_encoder: str | None = None
+    text_encoder: str | None = None
+    fusion: str = "concat"
+    pixels: int | None = None
+    length: int = 140
+    embedding_size: int = 300
+    train_embedding: bool = True
+    text_filters: int | None = None
+    text_dropout: float = 0.5
+    fusion_units: int = 512
+    fusion_dropout: float = 0.3
+
+    def __post_init__(self):
+        if self.image_encoder is None and self.text_encoder is None:
+            raise InputError("A model needs an image encoder, a text encoder or both. Received neither.")
+        _look_up(FUSIONS, self.fusion, "fusion")
+        if self.image_encoder is not None:
+            entry = _look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
+            object.__setattr__(self, "pixels", entry.pixels if self.pixels is None else self.pixels)
+            _check_least(self, pixels=32)
+        if self.text_encoder is not None:
+            entry = _look_up(TEXT_ENCODERS, self.text_encoder, "text encoder")
+            object.__setattr__(self, "text_filters", entry.filters if self.text_filters is None else self.text_filters)
+            _check_least(self, length=2, embedding_size=1, text_filters=1)
+        _check_least(self, fusion_units=1)
+        for name in ("text_dropout", "fusion_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+
+
+def _look_up(table, name, noun):
+    if name not in table:
+        raise InputError(f"Unknown {noun} {name!r}. Known: {', '.join(sorted(table))}.")
+    return table[name]
+
+
+def _check_least(spec, **least):
+    for name, bound in least.items():
+        if getattr(spec, name) < bound:
+            raise InputError(f"`{name}` must be at least {bound}. Received: {getattr(spec, name)}.")
+
+
+def build_model(spec, *, label_count, vocabulary_size=None, embedding=None, seed=0):
+    """Builds the model of a specification, weights random but for the word rows that are given.
+
+    Args:
+        spec: `ModelSpec`.
+        label_count: int, at least 1. One logit a label; its probability is the sigmoid of the logit.
+        vocabulary_size: int. Rows of the embedding, padding and unknown included. Needed with a text encoder unless
+            `embedding` is given.
+        embedding: float array `(vocabulary_size, spec.embedding_size)` or None: random rows.
+        seed: int. Sets the seeds of Python, NumPy and the backend: equal seeds give equal weights and equal dropout.
+
+    Returns:
+        `keras.Model` from `{"image": (n, h, w, 1) float32 0..255, "token_ids": (n, t) int32, "present": (n, 2) float32}`
+        (less the side that it has no encoder for) to logits float32 `(n, label_count)`.
+
+    Raises:
+        InputError: if `label_count` or the shape of `embedding` does not fit.
+
+    Example:
+        >>> spec = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", pixels=32, length=9, embedding_size=4)
+        >>> model = build_model(spec, label_count=2, vocabulary_size=50)
+        >>> sorted(model.input), model.output.shape
+        (['image', 'present', 'token_ids'], (None, 2))
+    """
+    if label_count < 1:
+        raise InputError(f"`label_count` must be at least 1. Received: {label_count}.")
+    keras.utils.set_random_seed(seed)
+    embed = _build_embed(spec, vocabulary_size, embedding) if spec.text_encoder else None
+    core = _build_core(spec, label_count)
+    present = keras.Input((2,), name="present")
+    inputs, core_inputs = {"present": present}, {"present": present}
+    if spec.image_encoder:
+        inputs["image"] = core_inputs["image"] = keras.Input((spec.pixels, spec.pixels, 1), name="image")
+    if spec.text_encoder:
+        token_ids = inputs["token_ids"] = keras.Input((spec.length,), dtype="int32", name="token_ids")
+        core_inputs["rows"] = embed(token_ids)
+        core_inputs["padding_mask"] = ops.cast(ops.not_equal(token_ids, 0), "float32")
+    logits = layers.Identity(dtype="float32", name="logits")(core(core_inputs))
+    return keras.Model(inputs, logits, name="model")
+
+
+def _build_embed(spec, vocabulary_size, matrix):
+    if matrix is not None:
+        matrix = np.asarray(matrix, dtype="float32")
+        expected = (vocabulary_size or len(matrix), spec.embedding_size)
+        if matrix.shape != expected:
+            raise InputError(f"The embedding must have the shape {expected}. Received: {matrix.shape}.")
+        vocabulary_size = len(matrix)
+    if not vocabulary_size or vocabulary_size < 2:
+        raise InputError(f"`vocabulary_size` must be at least 2 (padding, unknown). Received: {vocabulary_size}.")
+    token_ids = keras.Input((spec.length,), dtype="int32", name="ids")
+    embedding = layers.Embedding(vocabulary_size, spec.embedding_size, name="embedding")
+    embed = keras.Model(token_ids, embedding(token_ids), name="embed")
+    if matrix is not None:
+        embedding.set_weights([matrix])
+    embed.trainable = spec.train_embedding
+    return embed
+
+
+def _build_core(spec, label_count):
+    present = keras.Input((2,), name="present")
+    inputs, encoders, outputs = {"present": present}, {}, {}
+    if spec.image_encoder:
+        inputs["image"] = keras.Input((spec.pixels, spec.pixels, 1), name="image")
+        encoders["image"] = build_image_encoder(IMAGE_ENCODERS[spec.image_encoder], pixels=spec.pixels)
+        outputs["image"] = encoders["image"](inputs["image"])
+    if spec.text_encoder:
+        text = {
+            "rows": keras.Input((spec.length, spec.embedding_size), name="rows"),
+            "padding_mask": keras.Input((spec.length,), name="padding_mask"),
+        }
+        inputs.update(text)
+        encoders["text"] = build_text_encoder(
+            TEXT_ENCODERS[spec.text_encoder],
+            length=spec.length,
+            embedding_size=spec.embedding_size,
+            filters=spec.text_filters,
+            dropout=spec.text_dropout,
+        )
+        outputs["text"] = encoders["text"](text)
+    entry = FUSIONS[spec.fusion]
+    fusion = build_fusion(
+        entry, encoders, label_count=label_count, units=spec.fusion_units, dropout=spec.fusion_dropout
+    )
+    features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in entry.needs}
+    return keras.Model(inputs, fusion({**features, "present": present}), name="core")

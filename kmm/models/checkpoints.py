@@ -1,0 +1,144 @@
+"""Weights from elsewhere become the weights of an image encoder, with a numeric report or one clear error."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kmm.errors import WeightsError
+from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.weight_files import FORMATS, open_layers
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What was loaded. Every field is a plain value, for JSON.
+
+    Attributes:
+        source: str. `"imagenet"` or the name of the file, without its folder.
+        sha256: str. Of the file; of the loaded weights for `"imagenet"`.
+        tensors: int. Arrays loaded: always all that the network has.
+        parameters: int. Numbers in them.
+        extra: tuple of str. Layers of the file that the network does not have, for example its old head.
+    """
+
+    source: str
+    sha256: str
+    tensors: int
+    parameters: int
+    extra: tuple[str, ...] = ()
+
+
+def load_image_weights(model, encoder_name, source):
+    """Loads pretrained weights into an image encoder: all of them, or an error and none.
+
+    Args:
+        model: `keras.Model` named `image_encoder`, changed in place.
+        encoder_name: str, its key in `IMAGE_ENCODERS`.
+        source: `"imagenet"` (downloaded by Keras) or path of a local file.
+
+    Returns:
+        `WeightsReport`.
+
+    Raises:
+        WeightsError: if the file is missing, unreadable or for another network, or the download fails.
+        MissingPackageError: if the file is PyTorch's or safetensors and the package that reads it is not installed.
+    """
+    if str(source) == "imagenet":
+        return _assign(model, _imagenet_layers(model, encoder_name), "imagenet", None)
+    path = Path(source)
+    with open_layers(path, encoder_name) as layers:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return _assign(model, layers, path.name, digest)
+
+
+def weights_digest(model):
+    """Returns the SHA-256, in hex, of a model's weights: values, names and shapes. Equal before a save and after a load.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones", name="sum")])
+        >>> weights_digest(model)[:12]
+        '4d5d3a1f4d1e'
+    """
+    digest = hashlib.sha256()
+    for name, variable in sorted(_named_weights(model), key=lambda pair: pair[0]):
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _named_weights(model, prefix=""):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _named_weights(layer, f"{prefix}{layer.name}/")
+        else:
+            yield from ((f"{prefix}{layer.name}/{index}", weight) for index, weight in enumerate(layer.weights))
+
+
+def _imagenet_layers(model, encoder_name):
+    entry = IMAGE_ENCODERS[encoder_name]
+    if not entry.imagenet:
+        raise WeightsError(f"There are no ImageNet weights of {encoder_name}. Expected a file: {FORMATS}.")
+    try:
+        donor = build_image_encoder(entry, pixels=model.input.shape[1], weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"The ImageNet weights of {encoder_name} could not be downloaded ({reason}). Give a local file: {FORMATS}."
+        ) from error
+    return {layer.name: layer.get_weights() for layer in donor.layers if layer.weights}
+
+
+def _assign(model, layers, name, digest):
+    """Checks every layer against the file, then sets them all."""
+    layers = _settle(layers)
+    targets = {layer.name: layer for layer in model.layers if layer.weights}
+    faults = [fault for layer in targets.values() if (fault := _fault(layer, layers.get(layer.name)))]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise WeightsError(
+            f"{name} holds weights for another network: {len(faults)} of {len(targets)} layers do not fit: "
+            f"{'; '.join(faults[:3])}{more}."
+        )
+    arrays = {key: [np.asarray(array, dtype="float32") for array in layers[key]] for key in targets}
+    broken = [key for key, values in arrays.items() if not all(np.isfinite(array).all() for array in values)]
+    if broken:
+        raise WeightsError(f"{name} holds numbers that are not finite, first in layer {broken[0]}.")
+    for key, layer in targets.items():
+        layer.set_weights(arrays[key])
+    sizes = [array.size for values in arrays.values() for array in values]
+    extra = tuple(sorted(set(layers) - set(targets)))
+    return WeightsReport(name, digest or weights_digest(model), len(sizes), sum(sizes), extra)
+
+
+def _fault(layer, arrays):
+    """Says how the arrays of a file differ from what a layer needs; None when they fit."""
+    if arrays is None:
+        return f"{layer.name} is missing"
+    expected, received = [[tuple(array.shape) for array in side] for side in (layer.weights, arrays)]
+    if expected != received:
+        pairs = [pair for pair in zip(expected, received) if pair[0] != pair[1]]
+        wanted, came = pairs[0] if pairs else (f"{len(expected)} arrays", f"{len(received)} arrays")
+        return f"{layer.name} expected {wanted}, received {came}"
+    return None
+
+
+def _settle(layers):
+    """Gives layers that Keras named by a counter (`conv2d_7`, in Keras 1 `convolution2d_3`) the names of a fresh process,
+    and older names with a slash (`conv1/bn`) today's (`conv1_bn`)."""
+    counted, settled = {}, {}
+    for name in layers:
+        if found := re.fullmatch(r"(conv2d|convolution2d|batch_?normalization)(?:_(\d+))?", name):
+            stem = "conv2d" if found[1].startswith("conv") else "batch_normalization"
+            counted.setdefault(stem, []).append((int(found[2] or 0), name))
+        else:
+            settled[name.replace("/", "_")] = layers[name]
+    for stem, names in counted.items():
+        for rank, (_, name) in enumerate(sorted(names)):
+            settled[f"{stem}_{rank}" if rank else stem] = layers[name]
+    return settled

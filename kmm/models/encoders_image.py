@@ -1,0 +1,146 @@
+"""Image encoders: a gray film of 0 to 255 becomes an `Encoding`. One table entry each."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+from keras import layers, ops
+
+from kmm.models.encoding import Encoding, encoder_model, full_mask
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """A row of the table `IMAGE_ENCODERS`.
+
+    Attributes:
+        network: function `(x, weights) -> feature map (n, rows, columns, d)`. `x` is the scaled film
+            `(n, pixels, pixels, channels)`; `weights` is None (random) or `"imagenet"`.
+        pixels: int. Height and width of the film that it takes when nothing else is asked for.
+        channels: int. 3 repeats the gray film, for networks that were made for colour.
+        scaling: str. Key of `SCALINGS`: how grey levels 0 to 255 are brought to the network's own range.
+        pooling: `"average"` or `"max-average"` (both, joined): how the feature map becomes one vector.
+        top: str. The first layer that is trained when only the top of the network is.
+        imagenet: bool. Whether ImageNet weights can be downloaded.
+        source: str. Link of the publication, or what it is.
+    """
+
+    network: Callable
+    pixels: int
+    channels: int
+    scaling: str
+    pooling: str
+    top: str
+    imagenet: bool
+    source: str
+
+
+def build_image_encoder(entry, *, pixels, weights=None):
+    """Builds the nested model of one image encoder.
+
+    Args:
+        entry: `ImageEncoder`, a value of `IMAGE_ENCODERS`.
+        pixels: int, at least 32. Height and width of the film.
+        weights: None (random) or `"imagenet"` (downloaded by Keras).
+
+    Returns:
+        `keras.Model` named `image_encoder`: image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white ->
+        `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. Its layers keep the names of `keras.applications`.
+
+    Example:
+        >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64).output["vector"].shape
+        (None, 256)
+    """
+    image = keras.Input((pixels, pixels, 1), name="film")
+    x = layers.Concatenate(name="colour")([image] * entry.channels) if entry.channels > 1 else image
+    features = entry.network(SCALINGS[entry.scaling](x), weights)
+    vector = layers.GlobalAveragePooling2D(name="average_pool")(features)
+    if entry.pooling == "max-average":
+        vector = layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), vector])
+    sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
+    encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
+    _settle_names(encoder)
+    return encoder
+
+
+def _settle_names(model):
+    """Renames layers that Keras named by a counter (`conv2d_7`) as a fresh process would: equal builds, equal names."""
+    seen = Counter()
+    for layer in model.layers:
+        stem = re.sub(r"_\d+$", "", layer.name)
+        if stem == re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower():
+            layer.name = f"{stem}_{seen[stem]}" if seen[stem] else stem
+            seen[stem] += 1
+
+
+def _unit(x):
+    """0 to 255 -> 0 to 1."""
+    return layers.Rescaling(1 / 255, dtype="float32", name="scaling")(x)
+
+
+def _symmetric(x):
+    """0 to 255 -> -1 to 1."""
+    return layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="scaling")(x)
+
+
+def _imagenet(x):
+    """0 to 255 -> the mean and standard deviation of ImageNet's channels become 0 and 1."""
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    scale = [1 / (255 * d) for d in deviation]
+    offset = [-m / d for m, d in zip(mean, deviation)]
+    return layers.Rescaling(scale, offset=offset, dtype="float32", name="scaling")(x)
+
+
+SCALINGS = {"unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
+
+
+def _application(build):
+    """Makes a network of a function of `keras.applications`."""
+    return lambda x, weights: build(include_top=False, weights=weights, input_tensor=x).output
+
+
+def _small_cnn(x, weights):
+    """Five blocks of convolution, normalisation and ReLU; halved after each but the last."""
+    for number, filters in enumerate((16, 32, 64, 96, 128), start=1):
+        if number > 1:
+            x = layers.MaxPooling2D(name=f"block{number}_pool")(x)
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"block{number}_conv")(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"block{number}_bn")(x)
+        x = layers.ReLU(name=f"block{number}_relu")(x)
+    return x
+
+
+IMAGE_ENCODERS = {
+    "densenet121": ImageEncoder(
+        network=_application(keras.applications.DenseNet121),
+        pixels=224,
+        channels=3,
+        scaling="imagenet",
+        pooling="average",
+        top="conv5_block1_0_bn",
+        imagenet=True,
+        source="https://arxiv.org/abs/1608.06993",
+    ),
+    "xception": ImageEncoder(
+        network=_application(keras.applications.Xception),
+        pixels=224,
+        channels=3,
+        scaling="symmetric",
+        pooling="average",
+        top="block13_sepconv1",
+        imagenet=True,
+        source="https://arxiv.org/abs/1610.02357",
+    ),
+    "small-cnn": ImageEncoder(
+        network=_small_cnn,
+        pixels=128,
+        channels=1,
+        scaling="unit",
+        pooling="max-average",
+        top="block4_conv",
+        imagenet=False,
+        source="five convolutions, trained from scratch",
+    ),
+}

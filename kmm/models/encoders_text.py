@@ -1,0 +1,94 @@
+"""Text encoders: embedded words become an `Encoding`. One table entry each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+from keras import layers, ops
+
+from kmm.models.encoding import Encoding, encoder_model
+
+KERNELS = (3, 4, 5)
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A row of the table `TEXT_ENCODERS`.
+
+    Attributes:
+        network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`.
+        filters: int. Maps a kernel when nothing else is asked for.
+        source: str. Link of the publication.
+    """
+
+    network: Callable
+    filters: int
+    source: str
+
+
+def build_text_encoder(entry, *, length, embedding_size, filters, dropout):
+    """Builds the nested model of one text encoder.
+
+    Args:
+        entry: `TextEncoder`, a value of `TEXT_ENCODERS`.
+        length: int, at least 2. Words a report.
+        embedding_size: int. Numbers a word.
+        filters: int. Maps a kernel.
+        dropout: float in [0, 1).
+
+    Returns:
+        `keras.Model` named `text_encoder`: `{"rows": (n, length, embedding_size), "padding_mask": (n, length), 1 = word,
+        0 = padding}` -> `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`.
+
+    Example:
+        >>> entry = TEXT_ENCODERS["text-cnn-paper"]
+        >>> build_text_encoder(entry, length=140, embedding_size=8, filters=10, dropout=0.5).output["vector"].shape
+        (None, 4170)
+    """
+    rows = keras.Input((length, embedding_size), name="rows")
+    mask = keras.Input((length,), name="padding_mask")
+    encoding = entry.network(rows, mask, filters, dropout)
+    return encoder_model({"rows": rows, "padding_mask": mask}, encoding, name="text_encoder")
+
+
+def _text_cnn(rows, mask, filters, dropout):
+    """Convolutions over 3, 4 and 5 words, each map's maximum over the report. Padding weighs nothing: the vector is the
+    same however long the padding, and zero for a report without words."""
+    word = ops.expand_dims(mask, -1)
+    x = ops.multiply(layers.Dropout(dropout, name="rows_dropout")(rows), word)
+    maps = [
+        layers.Conv1D(filters, kernel, padding="same", activation="relu", name=f"conv{kernel}")(x) for kernel in KERNELS
+    ]
+    sequence = ops.multiply(layers.Concatenate(name="maps")(maps), word)
+    return Encoding(layers.GlobalMaxPooling1D(name="max_pool")(sequence), sequence, mask)
+
+
+def _text_cnn_paper(rows, mask, filters, dropout):
+    """The paper's network to the letter: maxima over neighbouring pairs, all places kept, padding not masked."""
+    x = layers.Dropout(dropout, name="rows_dropout")(rows)
+    maps = []
+    for kernel in KERNELS:
+        convolution = layers.Conv1D(
+            filters,
+            kernel,
+            padding="same",
+            activation="relu",
+            kernel_regularizer=keras.regularizers.L2(0.03),
+            name=f"conv{kernel}",
+        )
+        maps.append(layers.MaxPooling1D(2, strides=1, padding="valid", name=f"pool{kernel}")(convolution(x)))
+    vector = layers.Concatenate(name="flat_maps")([layers.Flatten(name=f"flat{k}")(m) for k, m in zip(KERNELS, maps)])
+    vector = layers.ReLU(name="vector_relu")(layers.Dropout(dropout, name="vector_dropout")(vector))
+    return Encoding(vector, layers.Concatenate(name="maps")(maps), ops.max(_pairs(mask), axis=-1))
+
+
+def _pairs(mask):
+    """Returns `(n, t - 1, 2)`: each place of `mask (n, t)` beside the next one."""
+    length = mask.shape[1]
+    return ops.stack([ops.take(mask, range(length - 1), axis=1), ops.take(mask, range(1, length), axis=1)], axis=-1)
+
+
+TEXT_ENCODERS = {
+    "text-cnn": TextEncoder(network=_text_cnn, filters=100, source="https://arxiv.org/abs/1408.5882"),
+    "text-cnn-paper": TextEncoder(network=_text_cnn_paper, filters=10, source="https://arxiv.org/abs/1902.08888"),
+}

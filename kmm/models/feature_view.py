@@ -1,0 +1,51 @@
+"""The rest of a model behind a frozen encoder: it reads features that were computed once instead of pixels or words."""
+
+import keras
+from keras import ops
+
+from kmm.models.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+
+
+def view_features(model, sides):
+    """Makes the model that goes on from the features of some sides. It shares the weights of the model given.
+
+    Args:
+        model: `keras.Model` from `kmm.models.build.build_model`.
+        sides: collection of `"image"` and `"text"`: the sides whose features are inputs.
+
+    Returns:
+        `keras.Model` from `present` and, for each side of the model, either its features (`image_vector`, ...) or its
+        raw input (`image`, `token_ids`), to logits float32 `(n, n_labels)`.
+    """
+    fusion = fusion_of(model)
+    inputs = {"present": keras.Input((2,), name="present")}
+    values = {"present": inputs["present"]}
+    for name, tensor in fusion.input.items():
+        if name == "present":
+            continue
+        side, part = name.split("_", 1)
+        if side in sides:
+            inputs[name] = values[name] = keras.Input(tensor.shape[1:], name=name)
+        else:
+            values[name] = _encode(model, side, inputs)[part]
+    return keras.Model(inputs, keras.layers.Identity(dtype="float32", name="logits")(fusion(values)))
+
+
+def view_text(model):
+    """Makes the model from token_ids `(n, t)` to the text encoder's outputs, weights shared."""
+    inputs = {}
+    encoded = _encode(model, "text", inputs)
+    return keras.Model(inputs, encoded)
+
+
+def _encode(model, side, inputs):
+    if side == "image":
+        encoder = image_encoder_of(model)
+        inputs["image"] = keras.Input(encoder.input.shape[1:], name="image")
+        return encoder(inputs["image"])
+    if "token_ids" not in inputs:
+        length = embed_of(model).input.shape[1]
+        inputs["token_ids"] = keras.Input((length,), dtype="int32", name="token_ids")
+    token_ids = inputs["token_ids"]
+    mask = ops.cast(ops.not_equal(token_ids, 0), "float32")
+    return text_encoder_of(model)({"rows": embed_of(model)(token_ids), "padding_mask": mask})

@@ -1,0 +1,40 @@
+"""What the model uses in place of an image or a report that a study does not have."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class StandIn(keras.layers.Layer):
+    """Replaces the vectors of absent images or reports by one learned vector.
+
+    The absent side is replaced, not multiplied by zero: NaN or infinity in it does not reach the output. In training
+    it must be finite all the same (zeros will do), since zero times NaN is NaN in the gradient of its encoder.
+
+    Args:
+        column: int. The column of `present` that says whether this side is there: 0 = image, 1 = text.
+
+    Example:
+        >>> layer = StandIn(column=1)
+        >>> out = layer(np.array([[1.0, 2.0], [np.nan, 4.0]]), np.array([[1.0, 1.0], [1.0, 0.0]]))
+        >>> keras.ops.convert_to_numpy(out).tolist()
+        [[1.0, 2.0], [0.0, 0.0]]
+    """
+
+    def __init__(self, column, **kwargs):
+        super().__init__(**kwargs)
+        self.column = column
+
+    def build(self, vector_shape, present_shape=None):
+        self.stand_in = self.add_weight(shape=(vector_shape[-1],), initializer="zeros", name="stand_in")
+
+    def call(self, vector, present):
+        """Takes `vector (n, d)` and `present (n, 2)`, 1 = there, 0 = absent; returns `(n, d)`."""
+        there = present[:, self.column : self.column + 1] > 0.5
+        return ops.where(there, vector, self.stand_in)
+
+    def compute_output_shape(self, vector_shape, present_shape=None):
+        return vector_shape
+
+    def get_config(self):
+        return {**super().get_config(), "column": self.column}

@@ -1,0 +1,61 @@
+"""PyTorch's names and layouts of a network, translated to those of `keras.applications`. One table entry a network."""
+
+import re
+
+import numpy as np
+
+DENSENET_RULES = (
+    (r"conv0", r"conv1_conv"),
+    (r"norm0", r"conv1_bn"),
+    (r"norm5", r"bn"),
+    (r"denseblock(\d+)\.denselayer(\d+)\.norm1", r"conv{0}_block\2_0_bn"),
+    (r"denseblock(\d+)\.denselayer(\d+)\.conv1", r"conv{0}_block\2_1_conv"),
+    (r"denseblock(\d+)\.denselayer(\d+)\.norm2", r"conv{0}_block\2_1_bn"),
+    (r"denseblock(\d+)\.denselayer(\d+)\.conv2", r"conv{0}_block\2_2_conv"),
+    (r"transition(\d+)\.norm", r"pool{0}_bn"),
+    (r"transition(\d+)\.conv", r"pool{0}_conv"),
+)
+
+
+def densenet_layers(state):
+    """Translates torchvision's DenseNet.
+
+    Args:
+        state: dict from PyTorch's names to arrays. Whatever stands before `features.` in a name is ignored, and the old
+            `norm.1` is read as `norm1`.
+
+    Returns:
+        dict from Keras layer name to its arrays. Names that belong to no layer of the feature extractor, as those of
+        a classifier, are kept as they are.
+
+    Example:
+        >>> kernel = np.zeros((64, 3, 7, 7))
+        >>> densenet_layers({"module.densenet121.features.conv0.weight": kernel})["conv1_conv"][0].shape
+        (7, 7, 3, 64)
+    """
+    modules = {}
+    for key, array in state.items():
+        module, _, kind = key.rpartition(".")
+        modules.setdefault(_keras_name(module), {})[kind] = np.asarray(array)
+    return {name: _arrays(kinds) for name, kinds in modules.items()}
+
+
+def _keras_name(module):
+    inner = re.sub(r"\b(norm|conv)\.(\d)", r"\1\2", module.rpartition("features.")[2])
+    for pattern, name in DENSENET_RULES:
+        if found := re.fullmatch(pattern, inner):
+            block = int(found[1]) + 1 if found.groups() else None
+            return found.expand(name).format(block)
+    return module
+
+
+def _arrays(kinds):
+    if "running_mean" in kinds:
+        return [kinds[kind] for kind in ("weight", "bias", "running_mean", "running_var") if kind in kinds]
+    weight = kinds.get("weight")
+    if weight is not None and weight.ndim == 4:
+        return [weight.transpose(2, 3, 1, 0)]  # output, input, height, width -> height, width, input, output
+    return list(kinds.values())
+
+
+TORCH_LAYERS = {"densenet121": densenet_layers}

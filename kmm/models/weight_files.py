@@ -1,0 +1,155 @@
+"""Files of weights as arrays by layer name. Nothing of a file's code, configuration or pickles is run.
+
+Told apart by content: Keras HDF5 (`.h5` of Keras 1 and 2, `.weights.h5` of Keras 3), `.keras`, PyTorch (`.pth`, `.pt`,
+`.pth.tar`) and safetensors.
+"""
+
+import io
+import pickle
+import zipfile
+from contextlib import contextmanager
+
+import h5py
+
+from kmm.errors import WeightsError, require
+from kmm.models.torch_names import TORCH_LAYERS
+
+MAX_BYTES = 4 * 2**30
+FORMATS = ".h5, .weights.h5, .keras, .pth, .pt, .pth.tar or .safetensors"
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
+
+
+@contextmanager
+def open_layers(path, encoder_name):
+    """Opens a file of weights, for `with`.
+
+    Args:
+        path: Path of the file, of at most 4 GiB.
+        encoder_name: str. The image encoder that the weights are meant for: PyTorch's names are translated to its own.
+
+    Yields:
+        dict from layer name to its arrays, in the order of `keras.layers.Layer.weights`. Arrays of HDF5 are read only
+        when they are asked for.
+
+    Raises:
+        WeightsError: if the file is missing, of no known format or damaged.
+        MissingPackageError: if the package that reads the file is not installed.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file. Expected weights: imagenet, or a file {FORMATS}.")
+    size = path.stat().st_size
+    if not 0 < size <= MAX_BYTES:
+        raise WeightsError(f"{path.name} has {size:,} bytes. Expected weights of 1 to {MAX_BYTES:,} bytes.")
+    try:
+        with _open(path, encoder_name) as layers:
+            yield layers
+    except WeightsError:
+        raise
+    except UNREADABLE as error:
+        raise WeightsError(
+            f"{path.name} is damaged or holds more than weights ({type(error).__name__}). Expected {FORMATS}."
+        ) from error
+
+
+@contextmanager
+def _open(path, encoder_name):
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            yield _hdf5_layers(file, path)
+    elif zipfile.is_zipfile(path) and (weights := _keras_weights(path)):
+        with h5py.File(weights, "r") as file:
+            yield _hdf5_layers(file, path)
+    elif path.suffix == ".safetensors":
+        yield _translate(_read_safetensors(path), encoder_name, path)
+    elif path.suffix in (".pth", ".pt", ".tar"):
+        yield _translate(_read_torch(path), encoder_name, path)
+    else:
+        raise WeightsError(f"{path.name} is not a file of weights. Expected {FORMATS}.")
+
+
+def _keras_weights(path):
+    """Returns the weights inside a `.keras` file as a file in memory; None when it is another kind of archive."""
+    with zipfile.ZipFile(path) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            return None
+        member = archive.getinfo("model.weights.h5")
+        if member.file_size > MAX_BYTES:
+            raise WeightsError(f"{path.name} holds {member.file_size:,} bytes. Expected at most {MAX_BYTES:,}.")
+        return io.BytesIO(archive.read(member))
+
+
+def _hdf5_layers(file, path):
+    datasets, names = {}, {}
+
+    def visit(name, item):  # follows neither soft nor external links
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise WeightsError(f"{path.name} points to data in other files. Expected all weights inside it.")
+            datasets[name] = item
+        elif name.split("/")[-1] == "vars" and "name" in item.attrs:
+            names[name] = _text(item.attrs["name"])
+
+    root = file["model_weights"] if "model_weights" in file else file
+    root.visititems(visit)
+    if "layer_names" in root.attrs:
+        return _legacy_layers(root, datasets)
+    if not names:
+        raise WeightsError(f"{path.name} holds no layer names. Expected a file that Keras wrote; save it again with Keras 3.")
+    return _keras3_layers(datasets, names)
+
+
+def _legacy_layers(root, datasets):
+    """Keras 1 and 2: each layer lists its arrays. A layer that is itself a model lists those of all its layers."""
+    layers = {}
+    for layer_name in map(_text, root.attrs["layer_names"]):
+        weight_names = [_text(name) for name in root[layer_name].attrs["weight_names"]]
+        owners = [name.rpartition("/")[0] for name in weight_names]
+        nested = len(set(owners)) > 1
+        for owner, weight_name in zip(owners, weight_names):
+            layers.setdefault(owner if nested else layer_name, []).append(datasets[f"{layer_name}/{weight_name}"])
+    return layers
+
+
+def _keras3_layers(datasets, names):
+    """Keras 3: each layer has a group `vars` with its name and its arrays by number. Names used twice are left out."""
+    layers, twice = {}, set()
+    for group, name in names.items():
+        keys = [key for key in datasets if key.startswith(f"{group}/")]
+        if not keys or group.startswith("optimizer"):
+            continue
+        if name in layers:
+            twice.add(name)
+        layers[name] = [datasets[key] for key in sorted(keys, key=lambda key: int(key.rpartition("/")[2]))]
+    return {name: arrays for name, arrays in layers.items() if name not in twice}
+
+
+def _text(value):
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _read_safetensors(path):
+    safe_open = require("safetensors", "safetensors").safe_open
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (TypeError, require("safetensors", "safetensors").SafetensorError) as error:
+        raise WeightsError(f"{path.name} is damaged or of a number type that NumPy lacks. Expected {FORMATS}.") from error
+
+
+def _read_torch(path):
+    """Reads a `state_dict`, bare or inside a training checkpoint. `weights_only` refuses every pickle but tensors."""
+    torch = require("torch", "torch")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path.name} holds a {type(state).__name__}. Expected a PyTorch state_dict.")
+    return {key: value.float().numpy() for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def _translate(state, encoder_name, path):
+    if encoder_name not in TORCH_LAYERS:
+        known = ", ".join(sorted(TORCH_LAYERS))
+        raise WeightsError(f"{path.name}: PyTorch weights can be read for {known}. Received: {encoder_name}.")
+    return TORCH_LAYERS[encoder_name](state)

@@ -1,0 +1,98 @@
+"""The published systems as data: a preset is a set of settings with a name, a sentence and a source."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from kmm.errors import InputError
+from kmm.settings import FitSettings, read_settings
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that differ from the defaults of `FitSettings`, with what they are for."""
+
+    about: str
+    source: str
+    settings: dict
+
+
+PRESETS = {
+    "small": Preset(
+        about="A small CNN on 128 px films and a text CNN: trains in a minute or two on a laptop.",
+        source="",
+        settings={},
+    ),
+    "paper": Preset(
+        about="DenseNet121 and a text CNN over 300-dimensional word vectors, 224 px, 140 words, concatenated.",
+        source="https://arxiv.org/abs/1902.08888",
+        settings={
+            "image_encoder": "densenet121",
+            "image_weights": "imagenet",
+            "pixels": 224,
+            "length": 140,
+            "embedding_size": 300,
+            "text_filters": 100,
+            "fusion_units": 512,
+            "text_epochs": 20,
+            "tune_image": "none",
+        },
+    ),
+}
+
+
+def make_settings(preset="small", values=None):
+    """Makes the settings of a run: a preset, then what the user said.
+
+    Args:
+        preset: str, a name in `PRESETS`.
+        values: mapping of setting names to values that replace the preset's.
+
+    Returns:
+        `FitSettings`.
+
+    Raises:
+        InputError: for an unknown preset, setting or value.
+
+    Example:
+        >>> make_settings("paper", {"image_encoder": "xception"}).image_encoder
+        'xception'
+    """
+    if preset not in PRESETS:
+        raise InputError(f"Unknown preset {preset!r}. Known: {', '.join(PRESETS)}")
+    return FitSettings.from_dict({**PRESETS[preset].settings, **(values or {}), "preset": preset})
+
+
+def gather_settings(values, *, preset=None, more=(), config=None):
+    """The settings of a run from the command line: options, then `NAME=VALUE`, then a file, then the preset.
+
+    Args:
+        values: mapping of setting names to values; None is not said. `epochs` bounds the epochs of every stage.
+        preset: str or None.
+        more: sequence of `"NAME=VALUE"`.
+        config: path of a YAML file, or None.
+
+    Returns:
+        `FitSettings`.
+
+    Raises:
+        InputError: for an unknown name or a value of the wrong kind.
+
+    Example:
+        >>> gather_settings({"seed": 4, "epochs": 2}, more=["fusion-units=64"]).joint_epochs
+        2
+    """
+    gathered = read_settings(config) if config else {}
+    for item in more:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"Expected NAME=VALUE. Received: {item!r}")
+        gathered[name.strip().replace("-", "_")] = value
+    gathered.update({name: value for name, value in values.items() if value is not None})
+    most = gathered.pop("epochs", None)
+    settings = make_settings(preset or gathered.pop("preset", "small"), gathered)
+    if most is None:
+        return settings
+    if not isinstance(most, int) or most < 1:
+        raise InputError(f"Setting `epochs` must be a whole number of at least 1. Received: {most!r}")
+    stages = ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs")
+    return dataclasses.replace(settings, **{name: min(most, getattr(settings, name)) for name in stages})

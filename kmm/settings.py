@@ -1,0 +1,223 @@
+"""The settings of a fit: one frozen record, each default beside its meaning, to and from JSON and YAML."""
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmm.errors import InputError
+
+MAX_SETTINGS_BYTES = 1_000_000
+SECTIONS = ("indication", "comparison", "findings", "impression")
+SECTION_SETS = {
+    "report": ("indication", "impression", "findings"),  # the paper's: states what the film shows
+    "pre-read": ("indication", "comparison"),  # what is known before anyone has read the film
+}
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything that decides what `kmm fit` computes. Written as `settings.json` beside the model.
+
+    Example:
+        >>> FitSettings(seed=3).seed
+        3
+        >>> FitSettings.from_dict({"seed": "three"})
+        Traceback (most recent call last):
+        kmm.errors.InputError: Setting `seed` must be a whole number. Received: 'three'
+    """
+
+    preset: str = "small"  # the preset that the other defaults were taken from
+    seed: int = 0  # of everything that is drawn at random
+    # Labels and parts
+    labels: str = "normal-abnormal"  # a name in kmm.data.labels.LABEL_SCHEMES
+    label_min_count: int = 50  # scheme `findings`: a finding needs this many studies
+    shares: tuple[float, ...] = (0.7, 0.1, 0.2)  # of train, validation and test
+    strict: bool = False  # the first unusable study ends the run, instead of being set aside
+    # Text
+    text_encoder: str | None = "text-cnn"  # a name in kmm.models.encoders_text.TEXT_ENCODERS, or none
+    sections: tuple[str, ...] = ("indication", "impression", "findings")  # what the text side reads, in order
+    cleaning: str = "standard"  # a name in kmm.text.clean.CLEANING_MODES
+    deidentified: str = "keep"  # the token XXXX: keep or drop
+    length: int = 140  # words a report is cut or padded to
+    truncate: str = "end"  # where a longer report is cut: end or start
+    min_word_count: int = 1  # rarer words are unknown
+    max_words: int = 15000  # at most so many words get an id
+    word_vectors: str | None = None  # file of word vectors; none trains them on the training reports
+    embedding_size: int = 100  # of word vectors that are trained here
+    word_vector_epochs: int = 10  # passes of Word2Vec over the training reports
+    train_embedding: bool = True  # the vectors go on learning with the text encoder
+    text_filters: int = 64  # maps of each kernel of the text CNN
+    text_dropout: float = 0.5
+    # Image
+    image_encoder: str | None = "small-cnn"  # a name in kmm.models.encoders_image.IMAGE_ENCODERS, or none
+    image_weights: str | None = None  # `imagenet` or a file; none starts from random weights
+    pixels: int = 128  # side of the square that the encoder reads
+    image_fit: str = "letterbox"  # letterbox keeps the shape of the film, stretch fills the square
+    augment: bool = True  # small shifts, turns and changes of exposure while training on pixels
+    # Fusion
+    fusion: str = "concat"  # a name in kmm.models.fusion.FUSIONS
+    fusion_units: int = 128
+    fusion_dropout: float = 0.3
+    modality_dropout: float = 0.1  # share of training examples that lose their image, and as many their text
+    # Training: heads are trained first, on a frozen encoder; then the encoders too, at the low rate
+    batch_size: int = 32
+    text_epochs: int = 15
+    image_epochs: int = 30  # of an image encoder that starts at random, or of the head on a frozen one
+    joint_epochs: int = 20  # of the fusion on frozen encoders
+    tune_epochs: int = 4  # at the low rate, after the heads
+    tune_image: str = "all"  # how much of the image encoder is tuned: none, top or all
+    learning_rate: float = 1e-3
+    tune_learning_rate: float = 1e-4
+    schedule: str = "plateau"  # plateau, cosine or constant
+    patience: int = 5  # epochs without a better validation loss before a stage ends
+    clip_norm: float = 1.0  # of the gradients; 0 switches clipping off
+    class_weights: bool = False  # weighs both classes of a label alike (shifts the probabilities)
+    precision: str = "float32"  # float32, mixed_float16 or mixed_bfloat16
+    # Decision
+    threshold_policy: str = "youden"  # a name in kmm.evaluate.calibration.THRESHOLD_POLICIES
+    bootstrap_repeats: int = 1000
+
+    def __post_init__(self):
+        _check_choice("truncate", self.truncate, ("end", "start"))
+        _check_choice("deidentified", self.deidentified, ("keep", "drop"))
+        _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
+        _check_choice("tune_image", self.tune_image, ("none", "top", "all"))
+        _check_choice("schedule", self.schedule, ("plateau", "cosine", "constant"))
+        _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
+        for name in ("length", "embedding_size", "pixels", "fusion_units", "batch_size", "patience", "text_filters"):
+            if getattr(self, name) < 1:
+                raise InputError(f"Setting `{name}` must be at least 1. Received: {getattr(self, name)}")
+        for name in ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "bootstrap_repeats"):
+            if getattr(self, name) < 0:
+                raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
+        for name in ("text_dropout", "fusion_dropout", "modality_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
+        for name in ("learning_rate", "tune_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"Setting `{name}` must be above 0. Received: {getattr(self, name)}")
+        if self.modality_dropout > 0.5:
+            raise InputError(f"Setting `modality_dropout` must be at most 0.5. Received: {self.modality_dropout}")
+        if len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+            raise InputError(f"Setting `shares` must be three numbers above 0 that sum to 1. Received: {self.shares}")
+        for name in self.sections:
+            _check_choice("sections", name, SECTIONS)
+        if not self.sections:
+            raise InputError("Setting `sections` must name at least one section. Received none.")
+        if self.image_encoder is None and self.text_encoder is None:
+            raise InputError("Settings `image_encoder` and `text_encoder` must not both be none.")
+
+    def as_dict(self):
+        """Returns a dict that JSON holds and that `from_dict` reads back."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values):
+        """Makes settings from a mapping of names to values; strings are converted to the field's type.
+
+        Raises:
+            InputError: for an unknown name or a value of the wrong kind.
+        """
+        fields = typing.get_type_hints(cls)
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise InputError(f"Unknown setting `{unknown[0]}`. Known: {', '.join(sorted(fields))}")
+        converted = {name: _convert(name, value, fields[name]) for name, value in values.items()}
+        if "sections" in converted:
+            converted["sections"] = expand_sections(converted["sections"])
+        return cls(**converted)
+
+
+def expand_sections(names):
+    """Report sections from a list of section names or the name of a set of them.
+
+    Example:
+        >>> expand_sections(["pre-read"])
+        ('indication', 'comparison')
+    """
+    expanded = []
+    for name in names:
+        _check_choice("sections", name, (*SECTION_SETS, *SECTIONS))
+        expanded += SECTION_SETS.get(name, (name,))
+    return tuple(dict.fromkeys(expanded))
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise InputError(f"Setting `{name}` must be one of {', '.join(choices)}. Received: {value!r}")
+
+
+def _convert(name, value, kind):
+    """One value of a settings file, an option or a variable as the field's type."""
+    if typing.get_origin(kind) is types.UnionType:
+        if value is None or value == "none":
+            return None
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    if typing.get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise InputError(f"Setting `{name}` must be a list. Received: {value!r}")
+        return tuple(_convert(name, item, typing.get_args(kind)[0]) for item in items)
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+        raise InputError(f"Setting `{name}` must be true or false. Received: {value!r}")
+    if kind is str:
+        if not isinstance(value, str):
+            raise InputError(f"Setting `{name}` must be text. Received: {value!r}")
+        return value.strip()
+    said = "a whole number" if kind is int else "a number"
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value != int(value)):
+        raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}")
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}") from None
+
+
+def read_settings(path):
+    """Reads a mapping of settings from a YAML or JSON file.
+
+    Args:
+        path: of the file. JSON is a part of YAML, so one reader serves both.
+
+    Returns:
+        dict of str to value; empty for an empty file.
+
+    Raises:
+        InputError: if the file is missing, too large, not YAML, or not a mapping.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_SETTINGS_BYTES:
+            raise InputError(f"{path}: expected a settings file of at most {MAX_SETTINGS_BYTES} bytes.")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable settings file. Received: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(getattr(error, "problem_mark", None), "line", None)
+        at = "" if place is None else f" at line {place + 1}"
+        raise InputError(f"{path}: expected YAML or JSON in UTF-8. Received: something else{at}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected `name: value` lines. Received: {type(values).__name__}")
+    return {str(name).replace("-", "_"): value for name, value in values.items()}
+
+
+def write_json(path, value):
+    """Writes a JSON file whole or not at all: to a temporary file beside it, then renamed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""Reports to words, words to ids and vectors."""

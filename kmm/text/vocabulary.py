@@ -1,0 +1,164 @@
+"""Words to ids and back, and what is lost on the way."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kmm.errors import InputError
+
+PADDING, UNKNOWN = 0, 1
+SPECIAL_WORDS = ("[PAD]", "[UNK]")
+MAX_FILE_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words a model knows.
+
+    Attributes:
+        words: tuple of str: the word of each id. The first two are `[PAD]` and `[UNK]`, which no report can hold.
+
+    Raises:
+        InputError: if `words` does not start with these two, or has a word twice, an empty one or one with white space.
+
+    Example:
+        >>> vocabulary = Vocabulary.fit([["no", "effusion"], ["no", "mass"]])
+        >>> vocabulary.words
+        ('[PAD]', '[UNK]', 'no', 'effusion', 'mass')
+        >>> vocabulary.encode(["no", "pneumonia"], length=4).tolist()
+        [2, 1, 0, 0]
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "words", tuple(self.words))
+        if self.words[:2] != SPECIAL_WORDS:
+            raise InputError(f"A vocabulary must start with {' and '.join(SPECIAL_WORDS)}.")
+        for number, word in enumerate(self.words, start=1):
+            if word.split() != [word]:
+                raise InputError(
+                    f"Each line of a vocabulary must be one word. Received: something else on line {number}"
+                )
+        if len(self._ids) != len(self.words):
+            raise InputError(
+                f"A vocabulary must have no word twice. Received: {len(self.words) - len(self._ids)} repeated"
+            )
+
+    def __len__(self):
+        return len(self.words)
+
+    def __repr__(self):
+        return f"Vocabulary({len(self)} words)"
+
+    @cached_property
+    def _ids(self):
+        return {word: number for number, word in enumerate(self.words)}
+
+    @classmethod
+    def fit(cls, documents, *, min_count=1, max_words=15000):
+        """Collects the words of documents, the most frequent first, equals in alphabetical order.
+
+        Give it the training studies only: a word that is met in validation or test must stay unknown.
+
+        Args:
+            documents: iterable of lists of str.
+            min_count: int. A rarer word is left out.
+            max_words: int. So many words are kept at most, the two special ones not counted.
+
+        Returns:
+            `Vocabulary`; only the two special words when there are no others.
+        """
+        counts = Counter(word for words in documents for word in words)
+        kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+        return cls(SPECIAL_WORDS + tuple(kept[:max_words]))
+
+    def encode(self, words, length=140, *, truncate="end"):
+        """Returns the ids of one document, padded or cut to a length.
+
+        Args:
+            words: list of str.
+            length: int.
+            truncate: `"end"` drops the last words of a longer document, `"start"` the first (as the paper).
+
+        Returns:
+            int32 `(length,)`: `PADDING` behind the words, `UNKNOWN` for a word that is not in the vocabulary.
+
+        Raises:
+            InputError: if `truncate` is neither.
+        """
+        if truncate not in ("end", "start"):
+            raise InputError(f"`truncate` must be end or start. Received: {truncate!r}")
+        kept = words[:length] if truncate == "end" else words[max(len(words) - length, 0) :]
+        ids = np.full(length, PADDING, np.int32)
+        ids[: len(kept)] = [self._ids.get(word, UNKNOWN) for word in kept]
+        return ids
+
+    def encode_all(self, documents, length=140, *, truncate="end"):
+        """Returns the ids of documents, int32 `(n, length)`; see `encode`."""
+        rows = [self.encode(words, length, truncate=truncate) for words in documents]
+        return np.array(rows, np.int32).reshape(len(rows), length)
+
+    def save(self, path):
+        """Writes the words, one a line, so that line number (from 0) is id; whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_text("".join(f"{word}\n" for word in self.words), encoding="utf-8", newline="\n")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path):
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: if the file is missing, too large, not UTF-8 or not a vocabulary; it names the file.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise InputError(f"expected a vocabulary of at most {MAX_FILE_BYTES} bytes.")
+            return cls(tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
+        except OSError as error:
+            raise InputError(f"{path}: expected a readable vocabulary. Received: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: expected a vocabulary in UTF-8. Received: other bytes") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+
+def text_report(documents, vocabulary, length=140):
+    """Counts what a model does not see of documents.
+
+    Args:
+        documents: list of lists of str.
+        vocabulary: `Vocabulary`.
+        length: int. Words that are read of each document.
+
+    Returns:
+        dict: `documents`, `empty_share` (without a word), `truncated_share` (longer than `length`), `unknown_rate`
+        (share of all words that are not in the vocabulary), `length_median`, `length_p99`, `length_max` in words. All 0
+        when there are no documents.
+
+    Example:
+        >>> text_report([["no", "mass"], ["no"], []], Vocabulary.fit([["no"]]), length=1)["unknown_rate"]
+        0.3333333333333333
+    """
+    lengths = np.array([len(words) for words in documents] or [0])
+    known = set(vocabulary.words[len(SPECIAL_WORDS) :])
+    unknown = sum(word not in known for words in documents for word in words)
+    return {
+        "documents": len(documents),
+        "empty_share": float((lengths == 0).mean()) if documents else 0.0,
+        "truncated_share": float((lengths > length).mean()),
+        "unknown_rate": unknown / max(int(lengths.sum()), 1),
+        "length_median": float(np.median(lengths)),
+        "length_p99": float(np.percentile(lengths, 99)),
+        "length_max": int(lengths.max()),
+    }

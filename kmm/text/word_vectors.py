@@ -1,0 +1,263 @@
+"""Word vectors: trained on reports, loaded, saved, and laid out for a vocabulary."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kmm.errors import InputError
+from kmm.text.vocabulary import PADDING, SPECIAL_WORDS, UNKNOWN
+
+HEADER = re.compile(rb"(\d{1,12})[ \t](\d{1,6})[ \t]*\r?\n")
+EXPECTED = "expected word vectors (word2vec text, word2vec binary or GloVe)"
+MAX_LINE_BYTES = 1_000_000
+FLOAT_LIMIT = np.finfo(np.float32).max
+BINARY_SUFFIXES, TEXT_SUFFIXES = (".bin",), (".txt", ".vec")
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Words and their vectors.
+
+    Attributes:
+        words: tuple of n str without white space. Of a word that comes twice, the first counts.
+        vectors: float32 `(n, dimensions)`, finite.
+
+    Raises:
+        InputError: if words and vectors do not fit together or a number is not finite.
+
+    Example:
+        >>> WordVectors(("mass",), [[0.5, 1.0]])
+        WordVectors(1 words, 2 dimensions)
+    """
+
+    words: tuple[str, ...]
+    vectors: np.ndarray
+
+    def __post_init__(self):
+        object.__setattr__(self, "words", tuple(self.words))
+        object.__setattr__(self, "vectors", np.asarray(self.vectors, np.float32))
+        if self.vectors.ndim != 2 or 0 in self.vectors.shape or len(self.words) != len(self.vectors):
+            received = f"{len(self.words)} words and an array {self.vectors.shape}"
+            raise InputError(f"Word vectors must be one row a word. Received: {received}")
+        if not np.isfinite(self.vectors).all():
+            raise InputError("Word vectors must be finite. Received: NaN or infinity")
+        if any(word.split() != [word] for word in self.words):
+            raise InputError("The words of word vectors must not be empty or hold white space.")
+
+    def __len__(self):
+        return len(self.words)
+
+    def __repr__(self):
+        return f"WordVectors({len(self)} words, {self.dimensions} dimensions)"
+
+    @property
+    def dimensions(self):
+        """The length of a vector."""
+        return self.vectors.shape[1]
+
+    def save(self, path):
+        """Writes the vectors, whole or not at all: `.txt` and `.vec` word2vec text, `.bin` word2vec binary; both exact.
+
+        Raises:
+            InputError: for another suffix.
+        """
+        path = Path(path)
+        if path.suffix not in BINARY_SUFFIXES + TEXT_SUFFIXES:
+            raise InputError(f"{path}: expected a name that ends in .txt, .vec or .bin. Received: {path.suffix!r}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(f"{len(self)} {self.dimensions}\n".encode())
+                for word, vector in zip(self.words, self.vectors):
+                    binary = path.suffix in BINARY_SUFFIXES
+                    numbers = vector.astype("<f4").tobytes() if binary else " ".join(vector.astype(str)).encode()
+                    file.write(word.encode() + b" " + numbers + b"\n")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_count=1, seed=0, skip_gram=True):
+    """Trains Word2Vec with negative sampling, on one thread, so that the same input and seed give the same vectors.
+
+    Args:
+        documents: iterable of lists of str: the words of each training report.
+        dimensions: int. Length of a vector.
+        window: int. Words to each side that a word is to predict.
+        epochs: int. Passes over the documents.
+        min_count: int. A rarer word gets no vector.
+        seed: int, not negative.
+        skip_gram: bool. False trains a continuous bag of words: faster, weaker on few reports.
+
+    Returns:
+        `WordVectors`, the most frequent word first.
+
+    Raises:
+        InputError: if no word is frequent enough.
+
+    Source: https://arxiv.org/abs/1310.4546
+    """
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        vector_size=dimensions,
+        window=window,
+        min_count=min_count,
+        sg=int(skip_gram),
+        seed=seed,
+        workers=1,
+        epochs=epochs,
+    )
+    documents = list(documents)
+    model.build_vocab(documents)
+    if not len(model.wv):
+        raise InputError(f"Word vectors need a word that is met at least {min_count} times. Received: none")
+    model.train(documents, total_examples=len(documents), epochs=epochs)
+    return WordVectors(tuple(model.wv.index_to_key), model.wv.vectors)
+
+
+def load_word_vectors(path):
+    """Reads word vectors; what the file holds decides the format: word2vec text, word2vec binary, or GloVe (no header).
+
+    Args:
+        path: of the file, not compressed.
+
+    Returns:
+        `WordVectors`. Words with white space (some GloVe files have them) are left out.
+
+    Raises:
+        InputError: if the file is missing or something else; it names the file, and the line where that is known.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            header = HEADER.fullmatch(file.readline(64))
+            if not header:
+                file.seek(0)
+                return _read_text(file, first_line=1)
+            count, dimensions = int(header[1]), int(header[2])
+            second = file.readline(MAX_LINE_BYTES)
+            file.seek(header.end())
+            if _is_text(second, dimensions):
+                _check_size(size, count * (2 * dimensions + 1), count, dimensions)
+                return _read_text(file, first_line=2, count=count, dimensions=dimensions)
+            _check_size(size, count * (4 * dimensions + 2), count, dimensions)
+            return _read_binary(file.read(), count, dimensions)
+    except OSError as error:
+        raise InputError(f"{path}: {EXPECTED}. Received: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {EXPECTED}. {error}") from None
+
+
+def _check_size(size, needed, count, dimensions):
+    if count < 1 or dimensions < 1 or size < needed:
+        raise InputError(f"Received: a header of {count} vectors of {dimensions} numbers in a file of {size} bytes")
+
+
+def _is_text(line, dimensions):
+    """Whether a line is a word and `dimensions` numbers."""
+    fields = line.split()[-dimensions:]
+    return len(fields) == dimensions and all(re.fullmatch(rb"[-+.\deE]+|[-+]?(nan|inf)", field) for field in fields)
+
+
+def _read_text(file, *, first_line, count=None, dimensions=None):
+    """Reads lines of a word and its numbers. Without a header the first line says how many numbers there are."""
+    words, rows, number = [], [], first_line - 1
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=first_line):
+        dimensions = dimensions or max(len(line.split()) - 1, 1)
+        try:
+            word, *numbers = line.decode("utf-8").rstrip().rsplit(" ", maxsplit=dimensions)
+            row = np.array([float(text) for text in numbers])
+        except ValueError:  # a UnicodeDecodeError is one too
+            row = np.empty(0)
+        if row.shape != (dimensions,) or not (np.abs(row) < FLOAT_LIMIT).all():
+            raise InputError(f"Received: something other than a word and {dimensions} finite numbers on line {number}")
+        if word.split() == [word]:
+            words.append(word)
+            rows.append(row.astype(np.float32))
+    if number < first_line or count not in (None, number + 1 - first_line):
+        raise InputError(
+            f"Received: {number + 1 - first_line} vectors{'' if count is None else f' instead of {count}'}"
+        )
+    return WordVectors(tuple(words), np.array(rows))
+
+
+def _read_binary(data, count, dimensions):
+    """Reads a word, a space and `dimensions` little-endian float32, `count` times; line ends between are allowed."""
+    words, vectors, position = [], np.empty((count, dimensions), np.float32), 0
+    for number in range(count):
+        space = data.find(b" ", position)
+        end = space + 1 + 4 * dimensions
+        if space < 0 or end > len(data):
+            raise InputError(f"Received: {number} vectors where the header says {count}")
+        try:
+            words.append(data[position:space].lstrip(b"\n").decode("utf-8"))
+        except UnicodeDecodeError:
+            raise InputError(f"Received: other bytes than UTF-8 in word {number + 1}") from None
+        vectors[number] = np.frombuffer(data, "<f4", dimensions, space + 1)
+        position = end
+    if data[position:].strip(b"\n"):
+        raise InputError(f"Received: more bytes than the {count} vectors of the header")
+    return WordVectors(tuple(words), vectors)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a vocabulary has a vector.
+
+    Attributes:
+        types: share of the words, in 0..1; 1 when there are none.
+        tokens: share of the running words, in 0..1, or None where the counts were not given.
+        missing: int. Words without a vector.
+        examples: tuple of up to 20 of them, the most frequent first. Not shown in `repr`: they come from reports.
+    """
+
+    types: float
+    tokens: float | None
+    missing: int
+    examples: tuple[str, ...] = field(repr=False)
+
+
+def embedding_matrix(vectors, vocabulary, *, counts=None, seed=0):
+    """Lays out word vectors by the ids of a vocabulary.
+
+    Args:
+        vectors: `WordVectors`.
+        vocabulary: `Vocabulary`.
+        counts: mapping of words to how often the training reports hold them, for `Coverage.tokens`, or None.
+        seed: int.
+
+    Returns:
+        float32 `(len(vocabulary), dimensions)`, and a `Coverage`. The row of padding is zero, that of unknown words the
+        mean of all vectors; a word without a vector gets normal noise with their standard deviation.
+
+    Example:
+        >>> from kmm.text.vocabulary import Vocabulary
+        >>> vectors = WordVectors(("no", "mass"), [[1, 2], [3, 4]])
+        >>> vocabulary = Vocabulary.fit([["mass", "cyst"]])
+        >>> matrix, coverage = embedding_matrix(vectors, vocabulary, counts={"mass": 3, "cyst": 1})
+        >>> matrix[[0, 1, 3]].tolist()
+        [[0.0, 0.0], [2.0, 3.0], [3.0, 4.0]]
+        >>> coverage
+        Coverage(types=0.5, tokens=0.75, missing=1)
+    """
+    rows = {word: row for row, word in reversed(list(enumerate(vectors.words)))}
+    scale = vectors.vectors.std(dtype=np.float64)
+    noise = np.random.default_rng(seed).normal(0.0, scale, (len(vocabulary), vectors.dimensions))
+    matrix = noise.astype(np.float32)
+    matrix[PADDING] = 0.0
+    matrix[UNKNOWN] = vectors.vectors.mean(axis=0, dtype=np.float64)
+    words = vocabulary.words[len(SPECIAL_WORDS) :]
+    for number, word in enumerate(words, start=len(SPECIAL_WORDS)):
+        if word in rows:
+            matrix[number] = vectors.vectors[rows[word]]
+    missing = [word for word in words if word not in rows]
+    tokens = None
+    if counts is not None:
+        tokens = sum(n for word, n in counts.items() if word in rows) / max(sum(counts.values()), 1)
+    types = 1 - len(missing) / max(len(words), 1)
+    return matrix, Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))

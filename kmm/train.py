@@ -1,0 +1,405 @@
+"""Staged training: word vectors, text classifier, image classifier, then the joint model that starts from both."""
+
+import dataclasses
+import hashlib
+import platform
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import kmm
+from kmm.batches import BatchMaker, TextPreparation
+from kmm.classifier import Classifier, Predictions, digest_file, read_json, run_model
+from kmm.data.labels import label_studies
+from kmm.data.split import check_leaks, load_split, split_studies
+from kmm.errors import InputError
+from kmm.evaluate.calibration import choose_thresholds, fit_temperature
+from kmm.evaluate.report import evaluate_predictions, fingerprint, score_rows, write_report
+from kmm.features import FeatureCache, compute_features
+from kmm.image.augment import Augmentation
+from kmm.image.prepare import ImagePreparation
+from kmm.models import build, checkpoints, parts
+from kmm.models.feature_view import view_features, view_text
+from kmm.prepared import prepare_studies
+from kmm.progress import Progress
+from kmm.settings import write_json
+from kmm.stage import StagePlan, StudyDataset, balance_classes, fit_stage
+from kmm.text.tfidf import TfidfBaseline
+from kmm.text.vocabulary import Vocabulary, text_report
+from kmm.text.word_vectors import embedding_matrix, load_word_vectors, train_word_vectors
+
+FEATURE_BATCH = 32
+TUNED = {"none": False, "top": "top", "all": True}
+
+
+class Run:
+    """One fit: the prepared studies, the folder that its stages keep their state in, and what they made so far.
+
+    Args:
+        settings: `FitSettings`.
+        work: path of the folder for state and prepared films.
+        cache: path of the folder for features of frozen encoders.
+        progress: `kmm.progress.Progress`.
+        tensorboard: path of a folder for TensorBoard logs, or None.
+    """
+
+    def __init__(self, settings, work, *, cache, progress=None, tensorboard=None):
+        self.settings, self.work, self.cache = settings, Path(work), Path(cache)
+        self.progress, self.tensorboard = progress or Progress(), tensorboard
+        self.history, self.facts, self.models, self.predictions = {}, {}, {}, {}
+        self.maker = self.prepared = self.split = self.vectors = None
+
+    # What the stages share
+
+    def rows(self, part):
+        """int64 rows of the studies of a part of the split."""
+        return self.prepared.rows(self.split.part(part))
+
+    def spec(self, *, image, text):
+        """The description of a model with one side or both."""
+        s = self.settings
+        return build.ModelSpec(
+            image_encoder=s.image_encoder if image else None,
+            text_encoder=s.text_encoder if text else None,
+            fusion=s.fusion,
+            pixels=s.pixels,
+            length=s.length,
+            embedding_size=self.vectors.shape[1] if text else s.embedding_size,
+            train_embedding=s.train_embedding,
+            text_filters=s.text_filters,
+            text_dropout=s.text_dropout,
+            fusion_units=s.fusion_units,
+            fusion_dropout=s.fusion_dropout,
+        )
+
+    def build(self, *, image, text):
+        """A model with one side or both, its weights drawn by the seed."""
+        keras.config.set_dtype_policy(self.settings.precision)
+        return build.build_model(
+            self.spec(image=image, text=text),
+            label_count=len(self.maker.label_names),
+            vocabulary_size=len(self.maker.vocabulary) if text else None,
+            embedding=self.vectors if text else None,
+            seed=self.settings.seed,
+        )
+
+    def columns(self, model, features=None):
+        """The columns that a model's inputs name, features of frozen encoders among them."""
+        known = {
+            "image": self.prepared.image,
+            "token_ids": self.prepared.token_ids,
+            "present": self.prepared.present,
+            **(features or {}),
+        }
+        return {tensor.name: known[tensor.name] for tensor in model.inputs}
+
+    def fit(self, model, name, *, epochs, rate, features=None):
+        """Trains a model as one stage of the run."""
+        s = self.settings
+        columns = self.columns(model, features)
+        shared = {"batch_size": s.batch_size}
+        train = StudyDataset(
+            columns,
+            self.prepared.labels,
+            rows=self.rows("train"),
+            seed=s.seed + 1,
+            augmentation=Augmentation() if s.augment else None,
+            modality_dropout=s.modality_dropout,
+            **shared,
+        )
+        validation = StudyDataset(columns, self.prepared.labels, rows=self.rows("validation"), **shared)
+        plan = StagePlan(
+            name=name,
+            epochs=epochs,
+            learning_rate=rate,
+            schedule=s.schedule,
+            patience=s.patience,
+            clip_norm=s.clip_norm,
+            tensorboard=self.tensorboard and str(Path(self.tensorboard) / name.replace(" ", "-")),
+        )
+        keras.utils.set_random_seed(s.seed)
+        weights = balance_classes(self.prepared.labels[self.rows("train")]) if s.class_weights else None
+        folder = self.work / "stages" / name.replace(" ", "-")
+        self.history[name] = fit_stage(
+            model, train, validation, plan=plan, folder=folder, class_weights=weights, progress=self.progress
+        )
+
+    def image_features(self, encoder):
+        """Feature vectors of all films, from the cache where they are known."""
+        cache = FeatureCache(self.cache, self.maker.image.as_dict(), checkpoints.weights_digest(encoder))
+
+        def encode(films):
+            return encoder.predict_on_batch(films)["vector"]
+
+        return compute_features(encode, self.prepared, cache, batch_size=FEATURE_BATCH, progress=self.progress)
+
+
+def fit_classifier(collection, settings, *, work, cache, split=None, progress=None, tensorboard=None):
+    """Trains, calibrates and measures a classifier.
+
+    Args:
+        collection: `kmm.data.study.Collection`.
+        settings: `FitSettings`.
+        work: folder for the state of the run. A run that was stopped goes on from what lies there.
+        cache: folder for features of frozen encoders, shared by all runs.
+        split: path of a `split.csv` to re-use, or None to draw one.
+        progress: `kmm.progress.Progress`.
+        tensorboard: folder for TensorBoard logs, or None.
+
+    Returns:
+        `Classifier` with `metrics`, and the finished `Run` (history, split, problems).
+
+    Raises:
+        InputError: for data or settings that cannot work; LeakError: for a split that leaks.
+    """
+    run = Run(settings, work, cache=cache, progress=progress, tensorboard=tensorboard)
+    _check_work(run, collection)
+    _prepare(run, collection, split)
+    if settings.text_encoder:
+        _prepare_text(run)
+        _fit_text(run)
+    if settings.image_encoder:
+        _fit_image(run)
+    if settings.text_encoder and settings.image_encoder:
+        _fit_joint(run)
+    return _finish(run, collection), run
+
+
+def _check_work(run, collection):
+    """A work folder belongs to one set of settings and one folder of data."""
+    run.work.mkdir(parents=True, exist_ok=True)
+    path = run.work / "run.json"
+    said = {"settings": run.settings.as_dict(), "studies": len(collection.studies), "layout": collection.layout}
+    if path.exists():
+        before = read_json(path)
+        old = before.get("settings", {})
+        changed = [name for name, value in said["settings"].items() if old.get(name) != value]
+        changed += [name for name in ("studies", "layout") if before.get(name) != said[name]]
+        if changed:
+            raise InputError(f"{run.work}: expected the settings of the run to resume. Changed: {', '.join(changed)}")
+    else:
+        write_json(path, said)
+
+
+def _prepare(run, collection, split):
+    s = run.settings
+    studies, label_names = label_studies(collection.studies, s.labels, min_count=s.label_min_count)
+    known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in label_names)]
+    run.maker = BatchMaker(
+        ImagePreparation(s.pixels, s.image_fit),
+        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate),
+        vocabulary=None,
+        label_names=label_names,
+    )
+    run.prepared = prepare_studies(
+        known,
+        run.maker,
+        run.work / "films.f32",
+        strict=s.strict,
+        with_images=bool(s.image_encoder),
+        progress=run.progress,
+    )
+    if s.image_encoder and not run.prepared.present[:, 0].any():
+        raise InputError(f"{collection.folder}: expected studies with a frontal image. Found none.")
+    kept = run.work / "split.csv"
+    if kept.exists():
+        run.split = load_split(kept, run.prepared.studies, allow_missing=True)
+    elif split:
+        run.split = load_split(split, run.prepared.studies, allow_missing=True)
+    else:
+        run.split = split_studies(run.prepared.studies, shares=s.shares, seed=s.seed, label_names=label_names)
+    check_leaks(run.split, run.prepared.studies)
+    for part in ("train", "validation", "test"):
+        if not len(run.rows(part)):
+            raise InputError(f"Expected studies in each part of the split. None in {part}.")
+    run.split.save(kept)
+    run.facts.update(
+        layout=collection.layout,
+        studies=len(collection.studies),
+        unlabelled=len(studies) - len(known),
+        set_aside=len(run.prepared.problems) + len(collection.problems),
+        with_image=int(run.prepared.present[:, 0].sum()),
+        parts={part: len(run.rows(part)) for part in ("train", "validation", "test")},
+        split_digest=run.split.digest,
+    )
+
+
+def _prepare_text(run):
+    """Vocabulary and word vectors from the training reports alone."""
+    s, text = run.settings, run.maker.text
+    documents = [text.words(run.prepared.studies[row]) for row in run.rows("train")]
+    documents = [words for words in documents if words]
+    if not documents:
+        raise InputError(f"Expected training reports with words in the sections {', '.join(s.sections)}. Found none.")
+    vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
+    run.maker.vocabulary = vocabulary
+    if s.word_vectors:
+        vectors = load_word_vectors(s.word_vectors)
+    else:
+        vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
+    counts = Counter(word for words in documents for word in words)
+    run.vectors, coverage = embedding_matrix(vectors, vocabulary, counts=counts, seed=s.seed)
+    run.facts["text"] = {
+        **text_report(documents, vocabulary, s.length),
+        "words": len(vocabulary),
+        "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",
+        "coverage_of_words": coverage.types,
+        "coverage_of_running_words": coverage.tokens,
+    }
+
+
+def _fit_text(run):
+    s = run.settings
+    run.prepared.add_text(run.maker)
+    model = run.build(image=False, text=True)
+    run.fit(model, "text", epochs=s.text_epochs, rate=s.learning_rate)
+    run.models["text"] = model
+
+
+def _fit_image(run):
+    s = run.settings
+    if run.prepared.labels is None:
+        run.prepared.add_text(run.maker)
+    model = run.build(image=True, text=False)
+    encoder = parts.image_encoder_of(model)
+    if s.image_weights:
+        report = checkpoints.load_image_weights(encoder, s.image_encoder, s.image_weights)
+        run.facts["image_weights"] = dataclasses.asdict(report)
+        head = view_features(model, ("image",))
+        features = {"image_vector": run.image_features(encoder)}
+        run.fit(head, "image head", epochs=s.image_epochs, rate=s.learning_rate, features=features)
+        if s.tune_image != "none":
+            parts.set_trainable(model, run.spec(image=True, text=False), image=TUNED[s.tune_image])
+            run.fit(model, "image tuning", epochs=s.tune_epochs, rate=s.tune_learning_rate)
+    else:
+        run.fit(model, "image", epochs=s.image_epochs, rate=s.learning_rate)
+    run.models["image"] = model
+
+
+def _fit_joint(run):
+    """The joint model starts from both trained encoders: its head first, on features, then all at the low rate."""
+    s = run.settings
+    model = run.build(image=True, text=True)
+    parts.copy_encoder_weights(run.models["image"], model)
+    parts.copy_encoder_weights(run.models["text"], model)
+    features = {
+        "image_vector": run.image_features(parts.image_encoder_of(model)),
+        "text_vector": _text_features(run, model),
+    }
+    head = view_features(model, ("image", "text"))
+    run.fit(head, "joint head", epochs=s.joint_epochs, rate=s.learning_rate, features=features)
+    if s.tune_epochs:
+        parts.set_trainable(model, run.spec(image=True, text=True), image=TUNED[s.tune_image])
+        tuned = model if s.tune_image != "none" else view_features(model, ("image",))
+        run.fit(tuned, "joint tuning", epochs=s.tune_epochs, rate=s.tune_learning_rate, features=features)
+    run.models["joint"] = model
+
+
+def _text_features(run, model):
+    encode = view_text(model)
+    size = FEATURE_BATCH * 8
+    ids = run.prepared.token_ids
+    vectors = [encode.predict_on_batch({"token_ids": ids[at : at + size]})["vector"] for at in range(0, len(ids), size)]
+    return np.concatenate(vectors)
+
+
+def _finish(run, collection):
+    """Calibrates and chooses thresholds on validation, then measures validation and, once, test."""
+    s, prepared = run.settings, run.prepared
+    train = run.rows("train")
+    known = prepared.labels[train]
+    tfidf = None
+    if s.text_encoder:
+        texts = [run.maker.text.text(prepared.studies[row]) for row in train]
+        tfidf = TfidfBaseline.fit(texts, known, seed=s.seed)
+    classifier = Classifier(
+        models={part: run.models[part] for part in ("joint", "image", "text") if part in run.models},
+        batches=run.maker,
+        settings=s,
+        temperatures={},
+        thresholds={},
+        prevalence=np.nanmean(known, axis=0),
+        tfidf=tfidf,
+    )
+    run.predictions = {part: _predict(run, classifier, part) for part in ("validation", "test")}
+    validation = run.predictions["validation"]
+    for row in classifier.models:
+        classifier.temperatures[row] = fit_temperature(validation.logits[row], validation.labels)
+    for row, scores in score_rows(classifier, validation).items():
+        classifier.thresholds[row] = choose_thresholds(validation.labels, scores, policy=s.threshold_policy)
+    for name, predictions in run.predictions.items():
+        with run.progress.step(f"Measuring {name}", 1) as advance:
+            classifier.metrics[name] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
+            advance()
+    classifier.provenance = _provenance(run)
+    return classifier
+
+
+def _predict(run, classifier, part):
+    """Predictions for a part of the split, from the prepared films."""
+    rows = run.rows(part)
+    prepared = run.prepared
+    logits = {}
+    for name, model in classifier.models.items():
+        columns = run.columns(model)
+        made = []
+        for start in range(0, len(rows), FEATURE_BATCH):
+            chunk = rows[start : start + FEATURE_BATCH]
+            full = np.resize(chunk, FEATURE_BATCH)
+            made.append(run_model(model, {key: column[full] for key, column in columns.items()})[: len(chunk)])
+        logits[name] = np.concatenate(made)
+    return Predictions(
+        studies=[prepared.studies[row] for row in rows],
+        present=prepared.present[rows],
+        logits=logits,
+        labels=prepared.labels[rows],
+        problems=[],
+    )
+
+
+def _provenance(run):
+    by_part = {fingerprint(run.prepared.studies[row]): part for part in run.facts["parts"] for row in run.rows(part)}
+    return {
+        **run.facts,
+        "data_digest": run.prepared.digest(),
+        "studies_by_part": by_part,
+        "kmm": kmm.__version__,
+        "code_digest": digest_code(),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "python": platform.python_version(),
+    }
+
+
+def digest_code():
+    """sha256 of the source files of kmm: the version of the code, whether it was committed or not."""
+    folder = Path(kmm.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        total.update(f"{path.relative_to(folder).as_posix()} {digest_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+def save_run(classifier, run, folder, *, overwrite=False):
+    """Writes the classifier with its split, learning curves, pictures and card, and removes the work folder.
+
+    Args:
+        classifier, run: what `fit_classifier` returned.
+        folder: path of the new folder.
+        overwrite: bool. Replace a folder that is there.
+    """
+
+    classifier.provenance["name"] = Path(folder).name
+
+    def extra(temporary):
+        run.split.save(temporary / "split.csv")
+        write_json(temporary / "history.json", run.history)
+        write_report(classifier, run.predictions["test"], run.history, temporary)
+
+    classifier.save(folder, overwrite=overwrite, extra=extra)
+    if run.prepared.image is not None:
+        run.prepared.image.close()
+    shutil.rmtree(run.work)

@@ -1,0 +1,128 @@
+import math
+
+import pytest
+
+from kmm.data.collection import read_collection
+from kmm.data.labels import LABEL_SCHEMES, POOR_QUALITY, find_heads, label_studies
+from kmm.data.study import Study
+from kmm.errors import InputError
+
+NAN = math.nan
+
+
+def make(*terms, automatic=(), labels=None):
+    number = str(make.count)
+    make.count += 1
+    return Study(number, number, mesh_major=terms, mesh_automatic=automatic, labels=labels or {})
+
+
+make.count = 0
+STUDIES = [
+    make("normal"),
+    make("Opacity/lung/base", "Opacity/lung/apex", "Scoliosis/mild"),
+    make("No Indexing"),
+    make(POOR_QUALITY),
+    make("Opacity", POOR_QUALITY),
+    make(),
+    make(automatic=("opacity",)),
+    make("Normal variant"),
+    make("normal", "Opacity"),
+]
+
+
+def same(found, expected):
+    return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        ("normal-abnormal", [0, 1, 1, 1, 1, NAN, 1, 1, 1]),
+        ("normal-abnormal-indexed-only", [0, 1, 1, 1, NAN, 1, 1, 1]),
+        ("normal-abnormal-unindexed-unknown", [0, 1, NAN, 1, 1, NAN, 1, 1, 1]),
+        ("normal-abnormal-poor-quality-unknown", [0, 1, 1, NAN, NAN, NAN, 1, 1, 1]),
+    ],
+)
+def test_normal_or_abnormal(scheme, expected):
+    labelled, names = label_studies(STUDIES, scheme)
+    assert names == ("abnormal",)
+    assert same([study.labels["abnormal"] for study in labelled], expected)
+    assert [study.id for study in labelled] == [s.id for s in STUDIES if not ("indexed-only" in scheme and s.id == "2")]
+
+
+def test_findings_with_a_minimum_count():
+    labelled, names = label_studies(STUDIES, "findings", min_count=2)
+    assert names == ("Opacity", POOR_QUALITY)
+    rows = [[study.labels[name] for name in names] for study in labelled]
+    for found, expected in zip(
+        rows, [[0, 0], [1, 0], [NAN] * 2, [0, 1], [1, 1], [NAN] * 2, [NAN] * 2, [0, 0], [1, 0]], strict=True
+    ):
+        assert same(found, expected)
+
+
+def test_the_most_frequent_finding_comes_first_then_the_alphabet():
+    studies = [make("B", "A", "C"), make("B", "A"), make("C"), make("C"), make("normal")]
+    assert label_studies(studies, "findings", min_count=1)[1] == ("C", "A", "B")
+    assert label_studies(studies[::-1], "findings", min_count=3)[1] == ("C",)
+
+
+def test_heads_without_qualifiers():
+    assert find_heads(make("Opacity/lung", "Opacity/apex", "normal", "No Indexing")) == {"Opacity"}
+
+
+def test_labels_of_a_manifest():
+    studies = [make(labels={"a": 1.0, "b": NAN}), make(labels={"a": 0.0, "b": 0.0}), make(labels={"b": 1.0})]
+    labelled, names = label_studies(studies, "columns")
+    assert names == ("a", "b") and math.isnan(labelled[2].labels["a"])
+
+
+def test_labels_of_an_existing_classifier_are_taken_as_they_are():
+    labelled, names = label_studies(STUDIES[:3], "findings", names=("Scoliosis", "Unheard"))
+    assert names == ("Scoliosis", "Unheard")
+    assert same([study.labels["Scoliosis"] for study in labelled], [0, 1, NAN])
+    labelled, names = label_studies(STUDIES[:1], "normal-abnormal", names=("abnormal",))
+    assert labelled[0].labels == {"abnormal": 0}
+
+
+@pytest.mark.parametrize(
+    ("studies", "scheme", "message"),
+    [
+        (STUDIES, "magic", "Unknown label scheme 'magic'. Known: normal-abnormal, .*, findings, columns"),
+        (STUDIES[:1], "normal-abnormal", "expected studies of 0 and of 1 for the label 'abnormal'. Found: 1 of 0"),
+        (STUDIES[5:6], "normal-abnormal", "Found: no known value"),
+        (STUDIES, "findings", "expected a finding with at least 50 studies. The most frequent has 3"),
+        (STUDIES[:1], "findings", "No study has MeSH findings"),
+        (STUDIES, "columns", "columns named label:<name>. Found none"),
+        ([make(labels={"a": 1.0}), make(labels={"a": 1.0})], "columns", "for the label 'a'. Found: 2 of 1"),
+        ([], "normal-abnormal", "no known value"),
+    ],
+)
+def test_what_cannot_be_labelled(studies, scheme, message):
+    with pytest.raises(InputError, match=message):
+        label_studies(studies, scheme)
+
+
+@pytest.mark.parametrize("scheme", LABEL_SCHEMES)
+def test_studies_are_not_changed_and_answers_repeat(scheme):
+    studies = [*STUDIES, make("normal", labels={"a": 1.0}), make("Opacity", labels={"a": 0.0})]
+    before = [dict(study.labels) for study in studies]
+    first, names = label_studies(studies, scheme, min_count=2)
+    assert str(label_studies(studies, scheme, min_count=2)[0]) == str(first)
+    assert [dict(study.labels) for study in studies] == before
+    assert all(tuple(study.labels) == names for study in first)
+
+
+@pytest.mark.openi
+def test_the_real_labels(openi_folder):
+    studies = read_collection(openi_folder).studies
+    labelled, _ = label_studies(studies, "normal-abnormal")
+    normal = sum(study.labels["abnormal"] == 0 for study in labelled)
+    assert not any(math.isnan(study.labels["abnormal"]) for study in labelled)
+    assert 0.30 < normal / len(labelled) < 0.40
+    dropped, _ = label_studies(studies, "normal-abnormal-indexed-only")
+    unknown, _ = label_studies(studies, "normal-abnormal-unindexed-unknown")
+    assert len(studies) - len(dropped) == sum(math.isnan(study.labels["abnormal"]) for study in unknown) > 0
+    labelled, names = label_studies(studies, "findings", min_count=100)
+    assert {"Opacity", "Cardiomegaly", "Pulmonary Atelectasis"} <= set(names)
+    for name in names:
+        assert sum(study.labels[name] == 1 for study in labelled) >= 100

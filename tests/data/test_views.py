@@ -1,0 +1,152 @@
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from kmm.data.study import ImageFile, Study
+from kmm.data.views import assign_views, load_view_overrides, read_view_tags
+from kmm.errors import InputError
+
+
+def judge(*tags, override=None):
+    images = tuple(ImageFile(Path(f"7_IM-0001-{index}001.png"), tags=tag) for index, tag in enumerate(tags, 1))
+    return assign_views(Study("7", "7", images), override).images
+
+
+@pytest.mark.parametrize(
+    ("tags", "view", "evidence"),
+    [
+        ({"view": "lateral", "projection": "Frontal"}, "lateral", "view column lateral"),
+        ({"projection": "Frontal", "view_position": "LL"}, "frontal", "projections table"),
+        ({"view_position": "LL"}, "lateral", "View Position LL"),
+        ({"view_position": "LARGE LATERAL"}, "lateral", "View Position LARGE LATERAL"),
+        ({"view_position": "PA", "patient_orientation": "A\\F"}, "lateral", "Patient Orientation A"),
+        ({"patient_orientation": "P\\F"}, "lateral", "Patient Orientation P"),
+        ({"view_position": "PA", "patient_orientation": "L\\F"}, "frontal", "View Position PA"),
+        ({"patient_orientation": "L\\F"}, "frontal", "only image of the study"),
+        ({}, "frontal", "only image of the study"),
+    ],
+)
+def test_the_first_line_of_evidence_decides_for_an_only_image(tags, view, evidence):
+    (image,) = judge(tags)
+    assert (image.view, image.evidence) == (view, evidence)
+
+
+def test_conflicts_are_kept():
+    (image,) = judge({"projection": "Lateral", "view_position": "PA", "patient_orientation": "A\\F"})
+    assert (image.view, image.conflicts) == ("lateral", ("View Position PA",))
+    (image,) = judge({"projection": "Frontal", "view_position": "LL", "patient_orientation": "A\\F"})
+    assert (image.view, image.conflicts) == ("frontal", ("View Position LL", "Patient Orientation A"))
+
+
+def test_pa_tags_decide_nothing_in_a_study_of_two_images():
+    first, second = judge({"view_position": "PA"}, {"view_position": "PA"})
+    assert (first.view, first.evidence, first.conflicts) == ("frontal", "first image of the study by id", ())
+    assert (second.view, second.evidence, second.conflicts) == (None, "", ("View Position PA",))
+
+
+def test_the_first_image_is_passed_over_when_it_is_lateral():
+    first, second, third = judge({"view_position": "LL"}, {}, {})
+    assert (first.view, second.view, third.view) == ("lateral", "frontal", None)
+    assert second.evidence == "first image by id that is not lateral"
+
+
+def test_nothing_is_guessed_where_a_frontal_is_known():
+    assert [image.view for image in judge({}, {"projection": "Frontal"})] == [None, "frontal"]
+    assert [image.view for image in judge({"view_position": "LL"}, {"view_position": "RL"})] == ["lateral", "lateral"]
+
+
+def test_first_means_by_id_not_by_place():
+    images = tuple(ImageFile(Path(name)) for name in ("b.png", "a.png"))
+    assert [image.view for image in assign_views(Study("7", "7", images)).images] == [None, "frontal"]
+
+
+def test_an_override_ranks_below_lateral_tags_and_above_guesses():
+    override = {"7_IM-0001-1001": "lateral", "7_IM-0001-2001": "frontal"}
+    first, second = judge({"view_position": "PA"}, {}, override=override)
+    assert (first.view, first.evidence, first.conflicts) == ("lateral", "view override file", ("View Position PA",))
+    assert (second.view, second.evidence) == ("frontal", "view override file")
+    first, second = judge({}, {"view_position": "LL"}, override=override)
+    assert (second.view, second.conflicts) == ("lateral", ("view override file",))
+
+
+TAGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "view": st.sampled_from(["PA", "lateral"]),
+        "projection": st.sampled_from(["Frontal", "Lateral"]),
+        "view_position": st.sampled_from(["PA", "AP", "LL", "ODD"]),
+        "patient_orientation": st.sampled_from(["A\\F", "P\\F", "L\\F"]),
+    },
+)
+
+
+@given(st.lists(TAGS, max_size=4))
+def test_every_view_has_evidence_and_a_study_without_laterals_has_a_frontal(tags):
+    images = judge(*tags)
+    assert all(bool(image.evidence) == (image.view is not None) for image in images)
+    if any(image.view != "lateral" for image in images):
+        assert any(image.view == "frontal" for image in images)
+
+
+def test_override_files_of_both_kinds(tmp_path):
+    path = tmp_path / "views.csv"
+    path.write_text("file,view\nimages/1_IM-0001-4001.dcm.png,PA\nfilm.png,lateral\n", encoding="utf-8")
+    assert load_view_overrides(path) == {"1_IM-0001-4001": "frontal", "film": "lateral"}
+    path.write_text("imageid,tsne-view\nCXR1_1_IM-0001-3001,L\nCXR100_IM-0002-1001,PA\n", encoding="utf-8")
+    assert load_view_overrides(path) == {"1_IM-0001-3001": "lateral", "100_IM-0002-1001": "frontal"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,view\na,PA\n", "expected the columns file,view. Found: name, view"),
+        ("file,view\na.png,up\n", "line 2: expected a view"),
+        ("file,view\na.png,PA\nb/a.png,L\n", "line 3: an image has two views"),
+        ("file,view\na.png\n", "line 2: expected 2 fields"),
+    ],
+)
+def test_bad_override_files(tmp_path, text, message):
+    path = tmp_path / "views.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load_view_overrides(path)
+
+
+def write_dicom(path, *, syntax=ExplicitVRLittleEndian, **tags):
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = syntax
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = "1.2.3"
+    for name, value in tags.items():
+        setattr(header, name, value)
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_tags_of_a_dicom_header(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", ViewPosition="LL", PatientOrientation=["A", "F"], PatientName="Doe^Jane")
+    assert read_view_tags(path) == {"view_position": "LL", "patient_orientation": "A\\F"}
+    assert read_view_tags(write_dicom(tmp_path / "b.dcm", PatientOrientation=None)) == {}
+
+
+def test_an_odd_header_is_read_without_a_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = write_dicom(tmp_path / "a.dcm", ViewPosition="a value much longer than allowed", StudyDate="never")
+    assert read_view_tags(path) == {"view_position": "A VALUE MUCH LONGER THAN ALLOWED"}
+
+
+def test_headers_that_cannot_be_read(tmp_path):
+    text = tmp_path / "text.dcm"
+    text.write_text("no DICOM", encoding="utf-8")
+    packed = write_dicom(tmp_path / "packed.dcm", syntax=DeflatedExplicitVRLittleEndian, ViewPosition="PA")
+    for path in (text, packed, tmp_path / "none.dcm"):
+        with pytest.raises(InputError, match=f"{path.name}: the DICOM header cannot be read"):
+            read_view_tags(path)

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+
+from kmm.errors import InputError
+from kmm.evaluate.calibration import (
+    TEMPERATURE_RANGE,
+    THRESHOLD_POLICIES,
+    calibration_bins,
+    choose_thresholds,
+    expected_calibration_error,
+    fit_temperature,
+)
+
+
+@st.composite
+def cases(draw):
+    """Labels of both classes and logits, some tied."""
+    n = draw(st.integers(2, 40))
+    labels = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n).filter(lambda y: len(set(y)) == 2))
+    logits = draw(st.lists(st.integers(-60, 60), min_size=n, max_size=n))
+    return np.array(labels, dtype=float), np.array(logits) / draw(st.sampled_from([1, 4, 20]))
+
+
+def likelihood_cost(labels, logits):
+    return np.logaddexp(0, np.where(labels == 1, -logits, logits)).sum()
+
+
+@given(cases())
+@settings(deadline=None)
+def test_a_temperature_never_raises_the_cost_nor_changes_the_order(case):
+    labels, logits = case
+    (temperature,) = fit_temperature(logits, labels)
+    assert TEMPERATURE_RANGE[0] <= temperature <= TEMPERATURE_RANGE[1]
+    assert likelihood_cost(labels, logits / temperature) <= likelihood_cost(labels, logits) + 1e-9
+    assert roc_auc_score(labels, logits / temperature) == roc_auc_score(labels, logits)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0, 10.0])
+def test_a_known_temperature_is_found_again(temperature):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 20000)
+    labels = (rng.random(20000) < expit(logits)).astype(float)
+    labels[::7] = np.nan
+    assert fit_temperature(logits * temperature, labels)[0] == pytest.approx(temperature, rel=0.05)  # 3 standard errors
+
+
+def test_the_best_temperature_is_no_worse_than_any_on_a_grid():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, 80)
+    labels = (rng.random(80) < expit(logits / 2)).astype(float)
+
+    def cost(t):
+        return likelihood_cost(labels, logits / t) + np.log(t) ** 2 / 2
+
+    (found,) = fit_temperature(logits, labels)
+    assert cost(found) <= min(cost(t) for t in np.geomspace(*TEMPERATURE_RANGE, 400)) + 1e-6
+
+
+def test_rightly_classified_studies_do_not_drive_the_temperature_to_its_end():
+    (temperature,) = fit_temperature([-4.0] * 30 + [4.0] * 30, [0] * 30 + [1] * 30)
+    assert 0.3 < temperature < 1.0
+
+
+def test_temperatures_of_degenerate_labels_are_one():
+    labels = np.array([[0, 1, np.nan], [0, 1, np.nan]])
+    assert fit_temperature(np.ones((2, 3)), labels).tolist() == [1, 1, 1]
+    assert fit_temperature([], []).tolist() == [1]
+    with pytest.raises(InputError, match="finite"):
+        fit_temperature([np.inf, 0], [0, 1])
+
+
+@given(cases(), st.integers(1, 20))
+def test_bins_partition_the_studies(case, bins):
+    labels, logits = case
+    p = expit(logits)
+    mean, share, number = calibration_bins(labels, p, bins=bins)
+    assert 1 <= len(number) <= bins and number.sum() == len(labels)
+    assert np.all(np.diff(mean) >= 0)
+    assert (mean * number).sum() == pytest.approx(p.sum())
+    assert (share * number).sum() == pytest.approx(labels.sum())
+
+
+def test_bins_of_distinct_scores_hold_equal_numbers():
+    p = np.random.default_rng(0).permutation(np.linspace(0, 1, 150))
+    assert calibration_bins(p > 0.5, p)[2].tolist() == [10] * 15
+
+
+@given(st.integers(1, 60), st.data())
+def test_a_constant_at_the_prevalence_is_perfectly_calibrated(n, data):
+    labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), dtype=float)
+    assert expected_calibration_error(labels, np.full(n, labels.mean())) == pytest.approx(0, abs=1e-12)
+
+
+def test_calibration_error_by_hand_and_at_its_ends():
+    p = [0.1, 0.2, 0.6, 0.7, 0.8, 0.9]
+    by_hand = (2 * abs(0.15 - 0) + 2 * abs(0.65 - 0.5) + 2 * abs(0.85 - 1)) / 6
+    assert expected_calibration_error([0, 0, 1, 0, 1, 1], p, bins=3) == pytest.approx(by_hand)
+    assert expected_calibration_error([0, 1], [1.0, 0.0]) == 1.0
+    assert expected_calibration_error([np.nan], [0.4]) is None
+    with pytest.raises(InputError, match="one label at a time"):
+        calibration_bins(np.zeros((2, 2)), np.zeros((2, 2)))
+
+
+def test_calibration_error_of_honest_scores_vanishes_with_many_studies():
+    rng = np.random.default_rng(0)
+    p = rng.random(200_000)
+    assert expected_calibration_error(rng.random(200_000) < p, p) < 0.01
+
+
+def objective(policy, labels, decisions):
+    tp, fp = (decisions & (labels == 1)).sum(), (decisions & (labels == 0)).sum()
+    positives, negatives = (labels == 1).sum(), (labels == 0).sum()
+    return {
+        "youden": tp / positives - fp / negatives,
+        "f1": 2 * tp / (tp + fp + positives),
+        "accuracy": (tp + negatives - fp) / len(labels),
+        "sensitivity-0.95": 1 - fp / negatives if tp / positives >= 0.95 - 1e-12 else -1.0,
+    }[policy]
+
+
+@pytest.mark.parametrize("policy", sorted(set(THRESHOLD_POLICIES) - {"half"}))
+@given(case=cases())
+@settings(deadline=None)
+def test_a_threshold_is_the_best_of_all(policy, case):
+    labels, logits = case
+    p = expit(logits)
+    (threshold,) = choose_thresholds(labels, p, policy=policy)
+    best = max(objective(policy, labels, p >= cut) for cut in [*np.unique(p), 2.0])
+    assert objective(policy, labels, p >= threshold) == pytest.approx(best, abs=1e-12)
+
+
+@given(cases(), st.sampled_from(sorted(set(THRESHOLD_POLICIES) - {"half"})))
+@settings(deadline=None)
+def test_a_threshold_stands_in_the_middle_between_two_scores(case, policy):
+    labels, logits = case
+    p = expit(logits / 4)
+    assume(len(np.unique(p)) > 1)
+    (threshold,) = choose_thresholds(labels, p, policy=policy)
+    assert not np.any(p == threshold)
+    assert 0 < threshold < 1
+
+
+def test_a_plateau_is_cut_in_its_middle():
+    # every cut from 0.3 to 0.9 has the same accuracy; the widest range of the best ones is (0.3, 0.9]
+    assert choose_thresholds([0, 0, 1, 1], [0.1, 0.3, 0.9, 0.95]).tolist() == [0.6]
+    assert choose_thresholds([0, 1, 0, 1], [0.1, 0.4, 0.5, 1.0], policy="accuracy").tolist() == [0.75]
+
+
+def test_thresholds_at_the_ends_of_the_range():
+    assert choose_thresholds([1, 0, 0], [1.0, 1.0, 1.0], policy="accuracy")[0] > 1  # best to call nothing positive
+    assert choose_thresholds([1, 1, 0], [0.0, 0.0, 0.0], policy="accuracy")[0] == 0  # best to call all positive
+
+
+def test_thresholds_of_degenerate_labels_are_a_half():
+    labels = np.array([[0, 1, np.nan], [0, 1, np.nan]])
+    assert choose_thresholds(labels, np.full((2, 3), 0.2)).tolist() == [0.5, 0.5, 0.5]
+    assert choose_thresholds([0, 1], [0.1, 0.2], policy="half").tolist() == [0.5]
+
+
+def test_an_unknown_policy_is_named_with_the_known_ones():
+    with pytest.raises(InputError, match=r'"best".*youden'):
+        choose_thresholds([0, 1], [0.1, 0.2], policy="best")
+
+
+@given(cases(), st.floats(0.1, 10))
+@settings(deadline=None)
+def test_youden_decisions_do_not_depend_on_the_scale_where_one_cut_is_best(case, scale):
+    labels, logits = case
+    p, q = expit(logits / 10), expit(logits / 10 * scale)
+    assume(len(np.unique(q)) == len(np.unique(p)))
+    values = [objective("youden", labels, p >= cut) for cut in [*np.unique(p), 2.0]]
+    assume(np.isclose(values, max(values), atol=1e-9).sum() == 1)
+    first, second = p >= choose_thresholds(labels, p)[0], q >= choose_thresholds(labels, q)[0]
+    assert first.tolist() == second.tolist()
+    assert np.isfinite(logit(choose_thresholds(labels, p)[0]))

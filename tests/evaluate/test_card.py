@@ -1,0 +1,84 @@
+import numpy as np
+
+from kmm.evaluate.card import evaluate_rows, write_card
+from kmm.evaluate.compare import compare_models
+from kmm.evaluate.metrics import METRICS
+
+
+def make_result(strength=4.0):
+    rng = np.random.default_rng(0)
+    labels = (rng.random(80) < 0.6).astype(float)
+    scores = {
+        name: 1 / (1 + np.exp(-strength * (labels - 0.5) - rng.normal(size=80))) for name in ("joint", "image", "text")
+    }
+    thresholds = dict.fromkeys(scores, 0.5)
+    settings = {"groups": None, "label_names": ["abnormal"], "train_prevalence": 0.6, "repeats": 50}
+    return compare_models(labels, scores, thresholds=thresholds, **settings)
+
+
+def make_facts():
+    return {
+        "name": "openi",
+        "model": {"preset": "paper", "image_encoder": "densenet121", "sections": ["indication", "comparison"]},
+        "data": {"layout": "Open-i", "studies": 3955, "patients": 3955},
+        "labels": {"scheme": "normal-abnormal", "names": ["abnormal | any"]},
+        "split": {"digest": "0123abcd", "train": 2768, "validation": 396, "test": 791},
+        "calibration": {
+            "temperatures": {"joint": np.array([1.25]), "image": np.array([0.8])},
+            "thresholds": {"joint": np.array([0.43]), "image": np.array([0.5]), "tfidf": np.array([0.6])},
+            "policy": "youden",
+        },
+        "results": {"test": make_result(), "validation": make_result()},
+        "versions": {"kmm": "0.1.0", "keras": "3.15.0"},
+        "digests": {"data": "feedbeef"},
+    }
+
+
+def test_rows_stand_from_the_baselines_to_the_joint_classifier():
+    result = make_result()
+    header, *rows = evaluate_rows(result)
+    assert len(header) == 1 + len(METRICS) and all(len(row) == len(header) for row in rows)
+    assert [row[0].split()[0] for row in rows] == ["Majority", "Chance", "Image", "Text", "Joint"]
+    assert rows[-1][header.index("ROC AUC")] == f"{result['joint']['roc_auc']:.3f}"
+
+
+def test_rows_show_intervals_when_asked_and_a_dash_for_the_undefined():
+    result = make_result()
+    result["image"]["f1"] = None
+    header, *rows = evaluate_rows(result, intervals=True)
+    low, high = result["joint"]["intervals"]["brier"]
+    assert rows[-1][header.index("Brier")] == f"{result['joint']['brier']:.3f} [{low:.3f}, {high:.3f}]"
+    assert rows[2][header.index("F1")] == "–"
+    assert "[" not in "".join(rows[1])  # chance has no intervals
+
+
+def test_the_card_says_what_it_must():
+    card = write_card(make_facts())
+    for text in (
+        "# openi\n", "Not for diagnosis", "labels come from the reports", "0123abcd", "layout: Open-i", "studies: 3955",
+        "sections: indication, comparison", "## Results on test studies", "## Results on validation studies",
+        "| Joint (image and text) | abnormal \\| any | 1.25 | 0.43 |", "Policy of the threshold: youden", "## Limits",
+        "| TF-IDF + logistic regression | abnormal \\| any | – | 0.6 |", "kmm predict saved_models/openi",
+        "Not measured: TF-IDF", "keras: 3.15.0", "feedbeef", "Joint minus Image only, ROC AUC:",
+    ):  # fmt: skip
+        assert text in card, text
+    assert "no more accurate" not in card
+    assert card == write_card(make_facts())
+
+
+def test_every_row_of_a_table_has_as_many_cells():
+    tables = [line.replace("\\|", "") for line in write_card(make_facts()).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in tables} == {2 + len(METRICS), 5}
+
+
+def test_a_classifier_that_is_no_better_than_the_majority_is_called_so():
+    facts = make_facts()
+    facts["results"] = {"test": make_result(strength=-4.0)}
+    assert "no more accurate than always giving the majority's answer" in write_card(facts)
+
+
+def test_what_is_absent_is_said_to_be_not_recorded():
+    card = write_card({"name": "a\nb", "data": {"layout": None, "studies": 3}})
+    assert card.startswith("# a b\n")
+    assert "layout: not recorded" in card and "studies: 3" in card
+    assert card.count("Not recorded.") == 8

@@ -1,0 +1,134 @@
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmm.errors import InputError
+from kmm.image.prepare import FITS, ImagePreparation, PixelMapping, resize_image, resize_weights
+
+SIDES = st.integers(1, 3000)
+PREPARATIONS = st.builds(ImagePreparation, pixels=st.integers(16, 600), fit=st.sampled_from(FITS))
+
+
+@pytest.mark.parametrize("size, new", [((500, 400), (224, 224)), ((31, 57), (100, 90)), ((64, 64), (64, 64))])
+def test_resize_equals_pillow(size, new):
+    image = np.random.default_rng(0).uniform(0, 255, size).astype(np.float32)
+    pillow = np.asarray(PIL.Image.fromarray(image).resize(new[::-1], PIL.Image.Resampling.BILINEAR))
+    # Positions are rounded to float32 as TensorFlow does, in Pillow to float64: 1e-5 of a pixel, 0.01 on white noise.
+    assert abs(resize_image(image, *new) - pillow).max() < 0.02
+
+
+@settings(deadline=None)
+@given(n_in=SIDES, n_out=SIDES)
+def test_weights_are_means(n_in, n_out):
+    weights = resize_weights(n_in, n_out)
+    assert weights.shape == (n_out, n_in)
+    assert weights.data.min() > 0
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+
+
+def test_weights_of_the_same_size_change_nothing():
+    assert (resize_weights(7, 7).toarray() == np.eye(7)).all()
+    assert resize_weights(7, 7) is resize_weights(7, 7)
+
+
+def test_weights_keep_a_ramp_away_from_the_edges():
+    ramp = np.arange(1000.0)
+    resized = resize_weights(1000, 100) @ ramp
+    np.testing.assert_allclose(resized[1:-1], (np.arange(1, 99) + 0.5) * 10 - 0.5, rtol=1e-6)
+
+
+def test_transpose_is_the_adjoint():
+    rng = np.random.default_rng(0)
+    image, heat = rng.normal(size=(50, 70)), rng.normal(size=(20, 30))
+    rows, columns = resize_weights(50, 20), resize_weights(70, 30)
+    forward, back = rows @ image @ columns.T, rows.T @ heat @ columns
+    assert np.sum(forward * heat) == pytest.approx(np.sum(image * back), rel=1e-5)
+
+
+@settings(deadline=None)
+@given(preparation=PREPARATIONS, height=SIDES, width=SIDES)
+def test_box_lies_centred_in_the_square(preparation, height, width):
+    top, left, box_height, box_width = preparation.find_box((height, width))
+    below, right = preparation.pixels - top - box_height, preparation.pixels - left - box_width
+    assert 0 <= below - top <= 1 and 0 <= right - left <= 1
+    assert preparation.pixels in (box_height, box_width)
+    assert min(box_height, box_width) >= 1
+    if preparation.fit == "letterbox":
+        scale = preparation.pixels / max(height, width)
+        assert abs(box_height - max(1, height * scale)) <= 0.5 and abs(box_width - max(1, width * scale)) <= 0.5
+
+
+@settings(deadline=None)
+@given(preparation=PREPARATIONS, height=SIDES, width=SIDES, x=st.floats(-9, 3009), y=st.floats(-9, 3009))
+def test_mapping_there_and_back_is_identity(preparation, height, width, x, y):
+    mapping = preparation.mapping((height, width))
+    np.testing.assert_allclose(mapping.to_original(mapping.to_prepared([[x, y]])), [[x, y]], atol=1e-6)
+
+
+@settings(deadline=None)
+@given(preparation=PREPARATIONS, height=SIDES, width=SIDES)
+def test_corners_map_to_corners(preparation, height, width):
+    top, left, box_height, box_width = preparation.find_box((height, width))
+    corners = np.array([[0, 0], [width, height]]) - 0.5
+    expected = np.array([[left, top], [left + box_width, top + box_height]]) - 0.5
+    mapping = preparation.mapping((height, width))
+    np.testing.assert_allclose(mapping.to_prepared(corners), expected, atol=1e-9)
+    np.testing.assert_allclose(mapping.to_original(expected), corners, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(500, 300), (300, 500), (100, 60), (224, 224)])
+def test_a_bright_spot_lands_where_the_mapping_says(fit, size):
+    preparation = ImagePreparation(224, fit)
+    spot = np.zeros(size, np.float32)
+    y, x = size[0] // 3, size[1] * 3 // 5
+    spot[y - 5 : y + 6, x - 5 : x + 6] = 255
+    prepared = preparation.apply(spot)[..., 0].astype(np.float64)
+    rows, columns = np.mgrid[:224, :224]
+    centroid = np.array([np.sum(prepared * columns), np.sum(prepared * rows)]) / prepared.sum()
+    # Row normalisation of the triangle weights moves a centroid by hundredths of a pixel.
+    np.testing.assert_allclose(centroid, preparation.mapping(size).to_prepared([[x, y]])[0], atol=0.05)
+
+
+@settings(deadline=None, max_examples=30)
+@given(preparation=PREPARATIONS, height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
+def test_prepared_image_keeps_its_promises(preparation, height, width, seed):
+    image = np.random.default_rng(seed).choice([0.0, 255.0], (height, width))
+    prepared = preparation.apply(image)
+    assert prepared.shape == (preparation.pixels, preparation.pixels, 1) and prepared.dtype == np.float32
+    assert prepared.min() >= 0 and prepared.max() <= 255
+    top, left, box_height, box_width = preparation.find_box((height, width))
+    prepared[top : top + box_height, left : left + box_width] = 0
+    assert not prepared.any()
+
+
+def test_image_of_the_right_size_is_unchanged():
+    image = np.random.default_rng(0).uniform(0, 255, (32, 32)).astype(np.float32)
+    assert (ImagePreparation(32).apply(image)[..., 0] == image).all()
+
+
+def test_preparation_there_and_back_as_dict():
+    preparation = ImagePreparation(299, "stretch")
+    assert ImagePreparation.from_dict(preparation.as_dict()) == preparation
+    with pytest.raises(InputError, match="Received: side"):
+        ImagePreparation.from_dict({"side": 3})
+
+
+@pytest.mark.parametrize("settings", [{"fit": "crop"}, {"pixels": 8}, {"pixels": 224.0}, {"pixels": True}])
+def test_bad_settings_are_refused(settings):
+    with pytest.raises(InputError, match="must be"):
+        ImagePreparation(**settings)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 1), (5,), (0, 4)])
+def test_bad_shape_is_refused(shape):
+    with pytest.raises(InputError, match=r"must be \(height, width\)"):
+        ImagePreparation().apply(np.zeros(shape))
+
+
+def test_mapping_takes_many_points_and_none():
+    mapping = PixelMapping(scale=(0.5, 0.25), offset=(3, 0))
+    assert mapping.to_prepared(np.zeros((0, 2))).shape == (0, 2)
+    assert mapping.to_prepared(np.zeros((5, 2))).shape == (5, 2)

@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+
+from kmm.models.fusion import FUSIONS, build_fusion
+from tests.checks import check_learns, check_same_after_save_and_load, to_numpy
+
+SIZES = {"image": 4, "text": 3}
+
+
+def encoder(side):
+    """A stand-in for an encoder: a fusion asks only for the shapes of its outputs."""
+    rows = keras.Input((5, SIZES[side]))
+    mask = keras.ops.max(rows, axis=-1)
+    return keras.Model(rows, {"vector": keras.ops.max(rows, axis=1), "sequence": rows, "mask": mask})
+
+
+def build(name, sides=("image", "text")):
+    keras.utils.set_random_seed(0)
+    return build_fusion(FUSIONS[name], {side: encoder(side) for side in sides}, label_count=2, units=8, dropout=0.3)
+
+
+def features(fusion, n=6):
+    random = np.random.default_rng(0)
+    inputs = {name: random.normal(size=(n, *tensor.shape[1:])).astype("float32") for name, tensor in fusion.input.items()}
+    inputs["present"] = np.ones((n, 2), "float32")
+    inputs["present"][1] = 0, 1
+    inputs["present"][2] = 1, 0
+    return inputs
+
+
+@pytest.mark.parametrize("sides", [("image", "text"), ("image",), ("text",)])
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_learns_and_is_the_same_after_save_and_load(name, sides, tmp_path):
+    fusion = build(name, sides)
+    inputs = features(fusion)
+    check_learns(fusion, inputs)
+    check_same_after_save_and_load(fusion, inputs, tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_what_is_absent_does_not_leak(name):
+    fusion = build(name)
+    inputs = features(fusion)
+    logits = to_numpy(fusion(inputs, training=False))
+    for part in FUSIONS[name].needs:
+        inputs[f"image_{part}"][1] = np.nan
+        inputs[f"text_{part}"][2] = np.inf
+    assert np.array_equal(to_numpy(fusion(inputs, training=False)), logits)
+
+
+def normalise(x, layer):
+    gamma, beta, mean, variance = (to_numpy(weight) for weight in layer.weights)
+    return (x - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+
+
+def test_concat_by_its_definition():
+    fusion = build("concat")
+    inputs = features(fusion)
+    check_learns(fusion, inputs)  # gives the normalisations and stand-ins values of their own
+    layer = fusion.get_layer
+    image, text = inputs["image_vector"].copy(), inputs["text_vector"].copy()
+    image[1], text[2] = to_numpy(layer("image_stand_in").stand_in), to_numpy(layer("text_stand_in").stand_in)
+    x = normalise(np.concatenate([text, normalise(image, layer("image_bn"))], axis=-1), layer("decoder_bn"))
+    x = np.maximum(x @ to_numpy(layer("decoder").kernel) + to_numpy(layer("decoder").bias), 0)
+    x = normalise(x, layer("joint"))
+    expected = x @ to_numpy(layer("logits").kernel) + to_numpy(layer("logits").bias)
+    assert np.allclose(to_numpy(fusion(inputs, training=False)), expected, atol=1e-5)

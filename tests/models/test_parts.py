@@ -1,0 +1,108 @@
+import keras
+import numpy as np
+import pytest
+
+from kmm.errors import InputError
+from kmm.models.build import ModelSpec, build_model
+from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.parts import copy_encoder_weights, core_of, embed_of, image_encoder_of, part, set_trainable, text_encoder_of
+from tests.checks import model_inputs, to_numpy
+
+SMALL = {"pixels": 32, "length": 10, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
+IMAGE = ModelSpec(image_encoder="small-cnn", **SMALL)
+TEXT = ModelSpec(text_encoder="text-cnn", **SMALL)
+JOINT = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", **SMALL)
+
+
+def build(spec, seed=0):
+    return build_model(spec, label_count=1, vocabulary_size=20, seed=seed)
+
+
+def step(model):
+    """Trains one step; returns for each weight, by layer and number, whether it changed."""
+    inputs = model_inputs(model)
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False, run_eagerly=True)
+    parts = [part(model, name) for name in ("image_encoder", "text_encoder", "embed", "fusion") if part(model, name)]
+    weights = [(p.name, layer, w, to_numpy(w)) for p in parts for layer in p.layers for w in layer.weights]
+    model.train_on_batch(inputs, np.resize([[0.0], [1.0]], (6, 1)))
+    return [(name, layer, not np.array_equal(to_numpy(w), before)) for name, layer, w, before in weights]
+
+
+def test_parts_share_weights_with_the_model():
+    model = build(JOINT)
+    inputs = model_inputs(model)
+    before = to_numpy(model(inputs))
+    image_encoder_of(model).set_weights([weight * 0 for weight in image_encoder_of(model).get_weights()])
+    assert not np.array_equal(to_numpy(model(inputs)), before)
+    assert image_encoder_of(core_of(model)) is image_encoder_of(model)
+
+
+def test_absent_parts_are_none():
+    assert image_encoder_of(build(TEXT)) is None
+    assert embed_of(build(IMAGE)) is None
+    assert text_encoder_of(build(IMAGE)) is None
+
+
+def test_joint_model_starts_from_both_encoders():
+    image, text, joint = build(IMAGE, 1), build(TEXT, 2), build(JOINT, 3)
+    assert copy_encoder_weights(image, joint) == ("image_encoder",)
+    assert copy_encoder_weights(text, joint) == ("embed", "text_encoder")
+    inputs = model_inputs(joint)
+    features = [to_numpy(image_encoder_of(model)(inputs["image"])["vector"]) for model in (image, joint)]
+    assert np.array_equal(*features)
+    assert np.array_equal(*(to_numpy(embed_of(model)(inputs["token_ids"])) for model in (text, joint)))
+
+
+def test_copy_between_models_without_a_common_part_does_nothing():
+    assert copy_encoder_weights(build(IMAGE), build(TEXT)) == ()
+
+
+def test_copy_of_another_size_is_refused():
+    other = build_model(TEXT, label_count=1, vocabulary_size=21)
+    with pytest.raises(InputError, match="The embed of the two models"):
+        copy_encoder_weights(other, build(JOINT))
+
+
+def test_frozen_sides_stay_as_they_are_normalisations_included():
+    model = build(JOINT)
+    set_trainable(model, JOINT, image=False, text=False)
+    assert {name for name, _, changed in step(model) if changed} == {"fusion"}
+
+
+def test_thawed_sides_change():
+    model = build(JOINT)
+    set_trainable(model, JOINT, image=False, text=False)
+    set_trainable(model, JOINT)
+    assert all(changed for _, _, changed in step(model))
+
+
+def test_one_side_is_frozen_alone():
+    model = build(JOINT)
+    set_trainable(model, JOINT, image=False)
+    assert {name for name, _, changed in step(model) if changed} == {"fusion", "text_encoder", "embed"}
+
+
+def test_word_rows_that_are_kept_stay_kept():
+    spec = ModelSpec(**{**JOINT.__dict__, "train_embedding": False})
+    model = build(spec)
+    set_trainable(model, spec)
+    assert {name for name, _, changed in step(model) if not changed} == {"embed"}
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_ENCODERS))
+def test_top_trains_the_layers_from_the_named_one_on_but_no_normalisation(name):
+    spec = ModelSpec(image_encoder=name, **{**SMALL, "pixels": 71})
+    model = build(spec)
+    set_trainable(model, spec, image="top")
+    below, above = [], []
+    side = below
+    for _, layer, changed in [entry for entry in step(model) if entry[0] == "image_encoder"]:
+        side = above if layer.name == IMAGE_ENCODERS[name].top else side
+        side.append((isinstance(layer, keras.layers.BatchNormalization), changed))
+    assert below and not any(changed for _, changed in below)
+    assert above and all(changed != normalisation for normalisation, changed in above)
+
+
+def test_trainable_must_be_known():
+    with pytest.raises(InputError, match="Received: 'half', True"):
+        set_trainable(build(JOINT), JOINT, image="half")

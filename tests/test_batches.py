@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from kmm.batches import BatchMaker, TextPreparation
+from kmm.data.study import ImageFile, Report, Study
+from kmm.errors import ImageError, InputError
+from kmm.image.prepare import ImagePreparation
+from kmm.prepared import PixelFile, prepare_studies
+from kmm.text.vocabulary import Vocabulary
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """Four studies: both sides, image only, text only, and a broken image."""
+    gradient = np.tile(np.arange(40, dtype=np.uint8) * 6, (40, 1))
+    for name in ("a.png", "b.png"):
+        Image.fromarray(gradient).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+
+    def image(name):
+        return (ImageFile(tmp_path / name, view="frontal"),)
+
+    report = Report(indication="Cough.", findings="No mass.")
+    return [
+        Study("1", "p1", image("a.png"), report, labels={"abnormal": 1.0}),
+        Study("2", "p2", image("b.png"), None, labels={"abnormal": 0.0}),
+        Study("3", "p3", (), report, labels={"abnormal": np.nan}),
+        Study("4", "p4", image("broken.png"), report, labels={"abnormal": 0.0}),
+    ]
+
+
+@pytest.fixture
+def maker():
+    vocabulary = Vocabulary.fit([["cough", "no", "mass"]])
+    text = TextPreparation(sections=("indication", "findings"), length=5)
+    return BatchMaker(ImagePreparation(32, "stretch"), text, vocabulary=vocabulary, label_names=("abnormal",))
+
+
+def test_a_batch_holds_what_is_there_and_says_what_is_not(maker, studies):
+    batch = maker.batch(studies[:3])
+    assert batch.present.tolist() == [[1, 1], [1, 0], [0, 1]]
+    words = [maker.vocabulary.words[i] for i in batch.token_ids[0]]
+    assert words == ["cough", "no", "mass", "[PAD]", "[PAD]"]
+    assert not batch.image[2].any() and not batch.token_ids[1].any()
+    assert batch.labels[:2].tolist() == [[1], [0]] and np.isnan(batch.labels[2, 0])
+    np.testing.assert_allclose(batch.image[0, 16, :, 0], np.linspace(0, 234, 32), atol=5)
+
+
+def test_batches_set_a_broken_study_aside_and_go_on(maker, studies):
+    told = []
+    made = list(maker.batches(studies, 2, lambda study, error: told.append((study.id, str(error)))))
+    assert [[study.id for study in used] for used, _ in made] == [["1", "2"], ["3"]]
+    assert told[0][0] == "4" and "broken.png" in told[0][1]
+    with pytest.raises(ImageError):
+        list(maker.batches(studies, 2))
+
+
+def test_a_preparation_survives_json(maker, studies):
+    again = BatchMaker.from_dict(maker.as_dict(), maker.vocabulary)
+    np.testing.assert_array_equal(again.batch(studies[:3]).image, maker.batch(studies[:3]).image)
+    with pytest.raises(InputError):
+        BatchMaker.from_dict({"image": {}}, None)
+
+
+def test_prepared_studies_equal_batches(maker, studies, tmp_path):
+    prepared = prepare_studies(studies, maker, tmp_path / "films")
+    prepared.add_text(maker)
+    batch = maker.batch(studies[:3])
+    np.testing.assert_array_equal(prepared.image[[0, 1, 2]], batch.image)
+    np.testing.assert_array_equal(prepared.image[[2, 0]], batch.image[[2, 0]])
+    np.testing.assert_array_equal(prepared.present, batch.present)
+    np.testing.assert_array_equal(prepared.token_ids, batch.token_ids)
+    assert [problem.source for problem in prepared.problems] == ["study 4"]
+    assert prepared.image_digests[0] == prepared.image_digests[1] != "" == prepared.image_digests[2]
+    prepared.image.close()
+
+
+def test_strict_stops_at_the_first_broken_study(maker, studies, tmp_path):
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        prepare_studies(studies, maker, tmp_path / "films", strict=True)
+
+
+def test_a_study_with_neither_side_is_set_aside(maker, tmp_path):
+    empty = Study("5", "p5", (), Report(findings=" "))
+    prepared = prepare_studies([empty], maker, tmp_path / "films")
+    assert "neither" in prepared.problems[0].reason.lower()
+
+
+def test_too_small_a_disk_is_said_before_anything_is_written(maker, studies, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    with pytest.raises(InputError, match="free disk"):
+        prepare_studies(studies, maker, tmp_path / "films")
+    assert not (tmp_path / "films").exists()
+
+
+def test_the_data_digest_sees_every_change(maker, studies, tmp_path):
+    def digest(some):
+        prepared = prepare_studies(some, maker, tmp_path / "films")
+        prepared.image.close()
+        return prepared.digest()
+
+    base = digest(studies[:2])
+    relabelled = Study("2", "p2", studies[1].images, None, labels={"abnormal": 1.0})
+    assert digest(studies[:2]) == base != digest([studies[0], relabelled])
+
+
+def test_pixel_file_gives_rows_in_the_order_asked_for(tmp_path):
+    films = np.random.default_rng(0).normal(size=(5, 4, 4, 1)).astype(np.float32)
+    file = PixelFile(tmp_path / "films", 4, 5)
+    for row, film in enumerate(films[:4]):
+        file.write(row, film)
+    np.testing.assert_array_equal(file[np.array([3, 0, 3])], films[[3, 0, 3]])
+    assert not file[[4]].any()
+    file.close()

@@ -1,0 +1,100 @@
+import dataclasses
+import json
+
+import pytest
+
+from kmm.data.study import Report
+from kmm.errors import InputError
+from kmm.presets import PRESETS, gather_settings, make_settings
+from kmm.settings import SECTIONS, FitSettings, read_settings, write_json
+
+
+def test_settings_survive_json():
+    settings = FitSettings(seed=7, sections=("findings",), image_weights="w.h5", augment=False)
+    assert FitSettings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_settings_that_bear_its_name(name):
+    settings = make_settings(name)
+    assert settings.preset == name
+    assert all(getattr(settings, key) == value for key, value in PRESETS[name].settings.items())
+
+
+def test_sections_are_the_fields_of_a_report():
+    assert tuple(field.name for field in dataclasses.fields(Report)) == SECTIONS
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"colour": 1}, "Unknown setting `colour`"),
+        ({"seed": 1.5}, "`seed` must be a whole number"),
+        ({"seed": True}, "`seed` must be a whole number"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a number"),
+        ({"learning_rate": 0}, "`learning_rate` must be above 0"),
+        ({"strict": "perhaps"}, "`strict` must be true or false"),
+        ({"sections": "history"}, "`sections` must be one of"),
+        ({"shares": [0.5, 0.5]}, "three numbers"),
+        ({"shares": [0.9, 0.2, 0.1]}, "sum to 1"),
+        ({"fusion_dropout": 1}, "[0, 1)"),
+        ({"schedule": "warm"}, "must be one of plateau, cosine, constant"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"image_encoder": "none", "text_encoder": None}, "must not both be none"),
+        ({"labels": 3}, "`labels` must be text"),
+    ],
+)
+def test_a_wrong_setting_is_named(values, said):
+    with pytest.raises(InputError) as caught:
+        FitSettings.from_dict(values)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_strings_from_variables_become_the_fields_type():
+    values = {"seed": "3", "augment": "no", "shares": "0.6,0.2,0.2", "sections": "pre-read", "text_encoder": "none"}
+    settings = FitSettings.from_dict(values)
+    assert (settings.seed, settings.augment, settings.shares) == (3, False, (0.6, 0.2, 0.2))
+    assert settings.sections == ("indication", "comparison") and settings.text_encoder is None
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("preset: paper\nseed: 5\nfusion-units: 64\n", encoding="utf-8")
+    settings = gather_settings({"seed": 6, "labels": None}, more=["pixels=96"], config=file)
+    assert (settings.preset, settings.seed, settings.fusion_units, settings.pixels) == ("paper", 6, 64, 96)
+    assert settings.image_encoder == "densenet121"
+
+
+def test_epochs_bound_every_stage():
+    settings = gather_settings({"epochs": 2})
+    assert (settings.text_epochs, settings.image_epochs, settings.joint_epochs, settings.tune_epochs) == (2, 2, 2, 2)
+
+
+@pytest.mark.parametrize("text", ["seed: [", "- a\n- b", "seed: !!python/object/apply:os.getcwd []"])
+def test_a_broken_settings_file_is_one_line(tmp_path, text):
+    file = tmp_path / "run.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_settings(file)
+    assert "run.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_or_binary_settings_file_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="readable settings file"):
+        read_settings(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_settings(tmp_path / "b.yaml")
+
+
+def test_an_empty_settings_file_says_nothing(tmp_path):
+    (tmp_path / "run.yaml").touch()
+    assert read_settings(tmp_path / "run.yaml") == {}
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]

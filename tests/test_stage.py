@@ -1,0 +1,128 @@
+"""One stage of training on a model whose right answers are known."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kmm.stage import StagePlan, StudyDataset, balance_classes, drop_modalities, fit_stage, masked_crossentropy
+
+
+def test_loss_is_the_mean_over_known_labels():
+    labels = np.array([[1, np.nan, 0], [np.nan, np.nan, np.nan]], "float32")
+    logits = np.array([[2.0, 50.0, -1.0], [3.0, -3.0, 0.0]], "float32")
+    expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))) / 2
+    loss = keras.ops.convert_to_numpy(masked_crossentropy()(labels, logits))
+    np.testing.assert_allclose(loss, [expected, 0.0], rtol=1e-6)
+
+
+def test_class_weights_multiply_the_loss_of_their_class():
+    labels, logits = np.array([[1.0], [0.0]], "float32"), np.zeros((2, 1), "float32")
+    loss = keras.ops.convert_to_numpy(masked_crossentropy(np.array([[0.5, 3.0]]))(labels, logits))
+    np.testing.assert_allclose(loss, np.log(2) * np.array([3.0, 0.5]), rtol=1e-6)
+
+
+def test_extreme_logits_have_a_finite_loss():
+    loss = masked_crossentropy()(np.array([[1.0], [0.0]], "float32"), np.array([[-1e4], [1e4]], "float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(loss), [1e4, 1e4])
+
+
+def test_balanced_weights_give_both_classes_half():
+    labels = np.array([[1.0], [0.0], [0.0], [0.0], [np.nan]])
+    weights = balance_classes(labels)[0]
+    assert weights[0] * 3 == pytest.approx(weights[1] * 1) == pytest.approx(2.0)
+
+
+def test_dropping_modalities_hides_one_side_of_complete_studies_only():
+    present = np.array([[1, 1]] * 4000 + [[1, 0], [0, 1]], "float32")
+    dropped = drop_modalities(present, 0.2, np.random.default_rng(0))
+    assert (dropped.sum(axis=1) >= 1).all()
+    np.testing.assert_array_equal(dropped[-2:], present[-2:])
+    np.testing.assert_allclose((dropped[:4000] == 0).mean(axis=0), 0.2, atol=0.03)
+    assert present.min(axis=1)[:4000].all()
+
+
+def dataset(seed=None, rows=np.arange(64)):
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(64, 4)).astype("float32")
+    labels = (x[:, :1] > 0).astype("float32")
+    return StudyDataset({"x": x}, labels, rows=rows, batch_size=8, seed=seed)
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    first, second = dataset(3), dataset(3)
+    first.start_epoch(5)
+    second.start_epoch(2)
+    assert not np.array_equal(first.order, second.order)
+    second.start_epoch(5)
+    np.testing.assert_array_equal(first.order, second.order)
+    np.testing.assert_array_equal(np.sort(first.order), np.arange(64))
+    np.testing.assert_array_equal(dataset().order, np.arange(64))
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,), name="x")
+    hidden = keras.layers.Dropout(0.3)(keras.layers.Dense(8, activation="relu")(x))
+    return keras.Model({"x": x}, keras.layers.Dense(1)(hidden))
+
+
+def train(folder, epochs, model=None, **plan):
+    model = model or small_model()
+    plan = {"name": "toy", "epochs": epochs, "learning_rate": 0.01, "patience": 50} | plan
+    history = fit_stage(model, dataset(3), dataset(), plan=StagePlan(**plan), folder=folder)
+    return model, history
+
+
+def test_a_stage_learns_and_ends_with_its_best_weights(tmp_path):
+    model, history = train(tmp_path, 12)
+    assert min(history["val_loss"]) < 0.6 * history["val_loss"][0]
+    data = dataset()
+    loss = masked_crossentropy()
+    logits = [(labels, model.predict_on_batch(inputs)) for inputs, labels in (data[i] for i in range(len(data)))]
+    reached = np.mean([float(keras.ops.mean(loss(labels, values))) for labels, values in logits])
+    assert reached == pytest.approx(min(history["val_loss"]), abs=1e-5)
+
+
+def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path):
+    whole, history = train(tmp_path / "whole", 6)
+
+    class Stop(Exception):
+        pass
+
+    class StoppingDataset(StudyDataset):
+        def start_epoch(self, epoch):
+            if epoch == 3:
+                raise Stop
+            super().start_epoch(epoch)
+
+    data = dataset(3)
+    stopping = StoppingDataset(data.columns, data.labels, rows=data.rows, batch_size=8, seed=3)
+    plan = StagePlan(name="toy", epochs=6, learning_rate=0.01, patience=50)
+    with pytest.raises(Stop):
+        fit_stage(small_model(), stopping, dataset(), plan=plan, folder=tmp_path / "parts")
+    assert json.loads((tmp_path / "parts" / "state.json").read_text())["epoch"] == 3
+    resumed, resumed_history = train(tmp_path / "parts", 6)
+    np.testing.assert_allclose(resumed_history["val_loss"], history["val_loss"], rtol=1e-5)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    first, history = train(tmp_path, 3)
+    again, same = train(tmp_path, 3)
+    assert same == history
+    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_patience_ends_a_stage_early(tmp_path):
+    _, history = train(tmp_path, 200, patience=3, learning_rate=0.5)
+    assert len(history["val_loss"]) < 200
+
+
+def test_cosine_lowers_the_rate_from_epoch_to_epoch(tmp_path):
+    _, history = train(tmp_path, 4, schedule="cosine")
+    rates = history["learning_rate"]
+    assert rates[0] == pytest.approx(0.01) and rates == sorted(rates, reverse=True) and len(set(rates)) == 4

@@ -1,0 +1,105 @@
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmm.errors import InputError, ReportError
+from kmm.text.clean import CLEANING_MODES, LETTERS, STOP_WORDS, WORD_CHARACTERS, find_words
+
+
+def read_words(text, *args, **kwargs):
+    return [word.text for word in find_words(text, *args, **kwargs)]
+
+
+def test_negations_and_numbers_stay():
+    text = "No acute disease; heart NOT enlarged. 3.5 cm x-XXXX, T8/T9 without_change"
+    assert " ".join(read_words(text)) == "no acute disease heart not enlarged 3 5 cm x xxxx t8 t9 without change"
+
+
+def test_spans_point_into_the_original():
+    text = "Émphysème,  NO\tRib-fracture."
+    words = find_words(text)
+    assert [text[word.start : word.end] for word in words] == ["Émphysème", "NO", "Rib", "fracture"]
+    assert [word.text for word in words] == ["émphysème", "no", "rib", "fracture"]
+
+
+def test_lower_case_is_made_after_cutting():
+    # The dotted capital I becomes two characters, the second a mark: it must not cut the word, and the span stays.
+    assert find_words("aİb c")[0] == ("ai̇b", 0, 3)
+    assert read_words("ΟΔΟΣ ΣΟΣ") == ["οδος", "σος"]  # sigma at the end of a word
+
+
+def test_paper_mode_deletes_inside_chunks():
+    text = " (T-spine), 2 mm.\n no Heart's 1st. --- 42"
+    words = find_words(text, "paper")
+    assert [word.text for word in words] == ["tspine", "mm", "hearts", "st"]
+    assert [text[word.start : word.end] for word in words] == ["T-spine", "mm", "Heart's", "st"]
+
+
+def test_paper_mode_drops_stop_words_with_their_known_defect():
+    assert len(STOP_WORDS) == 179 - 26  # NLTK's list without the forms with an apostrophe
+    assert {"no", "not", "nor", "without"} & STOP_WORDS == {"no", "not", "nor"}
+    assert read_words("There is no effusion and the heart is not enlarged", "paper") == [
+        "effusion",
+        "heart",
+        "enlarged",
+    ]
+
+
+@pytest.mark.parametrize("mode", CLEANING_MODES)
+def test_deidentified_words_are_kept_or_dropped(mode):
+    text = "Seen XXXX, xxx XXXX-old by Dr. XXXX."
+    assert "xxxx" in read_words(text, mode)
+    dropped = read_words(text, mode, deidentified="drop")
+    assert dropped == [word for word in read_words(text, mode) if word != "xxxx"]
+    assert "xxx" in dropped
+
+
+@pytest.mark.parametrize("mode", CLEANING_MODES)
+@settings(deadline=None)
+@given(text=st.text())
+def test_spans_are_in_order_and_hold_the_word(mode, text):
+    end = 0
+    for word in find_words(text, mode):
+        assert end <= word.start < word.end <= len(text)
+        assert word.text and word.text.split() == [word.text] and "[" not in word.text
+        if mode == "standard":
+            assert word.text == text[word.start : word.end].lower()
+        end = word.end
+
+
+def test_classes_are_those_of_unicode_and_need_no_escapes():
+    # Only a letter or digit can stand in them, so the patterns hold in every dialect of regular expressions.
+    for characters, kinds in ((WORD_CHARACTERS, "LN"), (LETTERS, "L")):
+        ends = characters[0::3] + characters[2::3]
+        assert {unicodedata.ucd_3_2_0.category(c)[0] for c in ends} == set(kinds)
+        assert set(characters[1::3]) == {"-"}
+
+
+@pytest.mark.parametrize("mode", CLEANING_MODES)
+@pytest.mark.parametrize("text", ["", " \n\t ", "...", "\ud800", "🙂", "\x00"])
+def test_no_words(mode, text):
+    assert find_words(text, mode) == []
+
+
+@pytest.mark.parametrize("mode", CLEANING_MODES)
+def test_hundred_thousand_words_are_quick(mode):
+    text = "Heart size, normal! " * 33_334
+    start = time.perf_counter()
+    assert len(find_words(text, mode)) > 100_000
+    assert time.perf_counter() - start < 3  # about 0.3 s on an idle core
+
+
+def test_too_long_a_report_is_refused_without_quoting_it():
+    with pytest.raises(ReportError, match=r"at most 1000000 characters. Received: 1050000") as caught:
+        find_words("secret " * 150_000)
+    assert "secret" not in str(caught.value)
+
+
+def test_unknown_settings():
+    with pytest.raises(InputError, match=r"Unknown cleaning mode 'stem'. Known: standard, paper"):
+        find_words("a", "stem")
+    with pytest.raises(InputError, match=r"keep or drop. Received: 'hide'"):
+        find_words("a", deidentified="hide")

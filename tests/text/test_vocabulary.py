@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmm.errors import InputError
+from kmm.text.vocabulary import MAX_FILE_BYTES, PADDING, UNKNOWN, Vocabulary, text_report
+
+WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=5)
+DOCUMENTS = st.lists(st.lists(WORDS, max_size=8), max_size=8)
+
+
+def test_frequent_words_come_first_and_equals_in_alphabetical_order():
+    documents = [["mass", "no", "clear"], ["no", "clear", "apex"], ["no"]]
+    assert Vocabulary.fit(documents).words == ("[PAD]", "[UNK]", "no", "clear", "apex", "mass")
+    assert Vocabulary.fit(documents) == Vocabulary.fit([words[::-1] for words in documents[::-1]])
+
+
+def test_rare_words_and_words_over_the_limit_are_left_out():
+    documents = [["a", "a", "a", "b", "b", "c"]]
+    assert Vocabulary.fit(documents, min_count=2).words[2:] == ("a", "b")
+    assert Vocabulary.fit(documents, max_words=1).words[2:] == ("a",)
+    assert len(Vocabulary.fit([])) == 2
+
+
+def test_encode_pads_and_cuts_at_either_end():
+    vocabulary = Vocabulary.fit([["a", "a", "a", "b", "b", "c"]])
+    assert vocabulary.encode(["c", "x", "a"], 5).tolist() == [4, UNKNOWN, 2, PADDING, PADDING]
+    assert vocabulary.encode(["a", "b", "c"], 2).tolist() == [2, 3]
+    assert vocabulary.encode(["a", "b", "c"], 2, truncate="start").tolist() == [3, 4]
+    assert vocabulary.encode([], 2).tolist() == [0, 0]
+    assert vocabulary.encode([]).shape == (140,)
+    assert vocabulary.encode([]).dtype == np.int32
+    assert vocabulary.encode_all([["a"], []], 3).tolist() == [[2, 0, 0], [0, 0, 0]]
+    assert vocabulary.encode_all([], 3).shape == (0, 3)
+    with pytest.raises(InputError, match=r"`truncate` must be end or start. Received: 'middle'"):
+        vocabulary.encode([], truncate="middle")
+
+
+@settings(deadline=None)
+@given(documents=DOCUMENTS)
+def test_known_words_come_back_from_their_ids(documents):
+    vocabulary = Vocabulary.fit(documents)
+    for words in documents:
+        ids = vocabulary.encode(words, length=8)
+        assert [vocabulary.words[number] for number in ids if number != PADDING] == words
+        assert UNKNOWN not in ids
+
+
+@settings(deadline=None)
+@given(documents=DOCUMENTS)
+def test_save_and_load(tmp_path_factory, documents):
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.txt"
+    vocabulary = Vocabulary.fit(documents)
+    vocabulary.save(path)
+    assert Vocabulary.load(path) == vocabulary
+    assert path.read_text(encoding="utf-8").split("\n")[: len(vocabulary)] == list(vocabulary.words)
+    assert [file.name for file in path.parent.iterdir()] == ["vocabulary.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "must start with"),
+        (b"[PAD]\nno\n", "must start with"),
+        (b"[PAD]\n[UNK]\nno\nno\n", "no word twice. Received: 1 repeated"),
+        (b"[PAD]\n[UNK]\nno\n\nmass\n", "one word. Received: something else on line 4"),
+        (b"[PAD]\n[UNK]\nno mass\n", "on line 3"),
+        (b"[PAD]\n[UNK]\n\xff\n", "in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00", "in UTF-8"),
+    ],
+)
+def test_a_file_of_something_else(tmp_path, content, expected):
+    path = tmp_path / "vocabulary.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=expected) as caught:
+        Vocabulary.load(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_huge_one(tmp_path):
+    with pytest.raises(InputError, match=r"expected a readable vocabulary. Received: No such file"):
+        Vocabulary.load(tmp_path / "none.txt")
+    with open(tmp_path / "huge.txt", "wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(InputError, match="at most 100000000 bytes"):
+        Vocabulary.load(tmp_path / "huge.txt")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "vocabulary.txt"
+    Vocabulary.fit([["old"]]).save(path)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        Vocabulary.fit([["new"]]).save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["vocabulary.txt"]
+    assert Vocabulary.load(path).words[2:] == ("old",)
+
+
+def test_repr_shows_no_words():
+    assert repr(Vocabulary.fit([["secret"]])) == "Vocabulary(3 words)"
+
+
+def test_text_report():
+    documents = [["a"] * 2, ["a", "b", "c", "x"], [], ["x"] * 4]
+    report = text_report(documents, Vocabulary.fit([["a", "b", "c"]]), length=3)
+    assert report == {
+        "documents": 4,
+        "empty_share": 0.25,
+        "truncated_share": 0.5,
+        "unknown_rate": 0.5,
+        "length_median": 3.0,
+        "length_p99": 4.0,
+        "length_max": 4,
+    }
+    assert set(text_report([], Vocabulary.fit([])).values()) == {0}

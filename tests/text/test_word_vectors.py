@@ -1,0 +1,193 @@
+import contextlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from kmm.errors import InputError
+from kmm.text.vocabulary import Vocabulary
+from kmm.text.word_vectors import WordVectors, embedding_matrix, load_word_vectors, train_word_vectors
+
+VECTORS = WordVectors(("no", "œdème", "123"), np.array([[0.1, -2, 1e-30], [1 / 3, 4, 5e20], [0, -0.0, 7]], np.float32))
+
+
+def make_documents(count=600, seed=0):
+    """Two topics whose words never meet: vectors must tell them apart."""
+    random = np.random.default_rng(seed)
+    topics = [f"lung{i}" for i in range(6)], [f"bone{i}" for i in range(6)]
+    return [list(random.choice(topics[i % 2], 8)) for i in range(count)]
+
+
+def test_training_is_repeatable_and_learns_which_words_meet():
+    documents = make_documents()
+    vectors = train_word_vectors(iter(documents), 16, seed=1)
+    again = train_word_vectors(documents, 16, seed=1)
+    assert vectors.words == again.words and np.array_equal(vectors.vectors, again.vectors)
+    assert not np.array_equal(vectors.vectors, train_word_vectors(documents, 16, seed=2).vectors)
+    unit = vectors.vectors / np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
+    same = np.array([[a[:4] == b[:4] for a in vectors.words] for b in vectors.words])
+    similarity = unit @ unit.T
+    assert similarity[same].mean() > similarity[~same].mean() + 0.2
+
+
+@pytest.mark.parametrize("skip_gram", [True, False])
+def test_training_on_very_little(skip_gram):
+    vectors = train_word_vectors([["one"], [], ["two", "two"]], 5, skip_gram=skip_gram)
+    assert vectors.words == ("two", "one") and vectors.vectors.shape == (2, 5)
+    assert train_word_vectors([["one"], [], ["two", "two"]], 5, min_count=2).words == ("two",)
+
+
+@pytest.mark.parametrize("documents", [[], [[]], [["rare"]]])
+def test_training_on_nothing(documents):
+    with pytest.raises(InputError, match=r"a word that is met at least 2 times. Received: none"):
+        train_word_vectors(documents, 5, min_count=2)
+
+
+@pytest.mark.parametrize("name", ["vectors.txt", "vectors.vec", "vectors.bin"])
+def test_save_and_load_are_exact_and_agree_with_gensim(tmp_path, name):
+    from gensim.models import KeyedVectors
+
+    path = tmp_path / name
+    VECTORS.save(path)
+    loaded = load_word_vectors(path)
+    assert loaded.words == VECTORS.words and np.array_equal(loaded.vectors, VECTORS.vectors)
+    theirs = KeyedVectors.load_word2vec_format(str(path), binary=name.endswith("bin"))
+    assert tuple(theirs.index_to_key) == VECTORS.words and np.array_equal(theirs.vectors, VECTORS.vectors)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("options", [{"binary": False}, {"binary": True}, {"binary": False, "write_header": False}])
+def test_files_of_gensim_load_whatever_their_name(tmp_path, options):
+    from gensim.models import KeyedVectors
+
+    theirs = KeyedVectors(VECTORS.dimensions)
+    theirs.add_vectors(list(VECTORS.words), VECTORS.vectors)
+    theirs.save_word2vec_format(str(tmp_path / "vectors"), **options)
+    loaded = load_word_vectors(tmp_path / "vectors")
+    assert loaded.words == VECTORS.words and np.array_equal(loaded.vectors, VECTORS.vectors)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    vectors=arrays.arrays(np.float32, (3, 4), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    suffix=st.sampled_from([".txt", ".bin"]),
+)
+def test_any_numbers_come_back(tmp_path_factory, vectors, suffix):
+    path = tmp_path_factory.mktemp("vectors") / f"vectors{suffix}"
+    WordVectors(("a", "b", "c"), vectors).save(path)
+    assert np.array_equal(load_word_vectors(path).vectors, vectors)
+
+
+def test_glove_words_with_white_space_are_left_out(tmp_path):
+    (tmp_path / "glove.txt").write_bytes(b"the 0.5 1\r\n. . 1 2\nmass 3e-1 4\n\xc2\xa0 3 4\n")
+    loaded = load_word_vectors(tmp_path / "glove.txt")
+    assert loaded.words == ("the", "mass")
+    assert loaded.vectors.tolist() == [[0.5, 1.0], [np.float32(0.3), 4.0]]
+
+
+def test_binary_with_and_without_line_ends(tmp_path):
+    rows = [b"no " + struct.pack("<2f", 1, 2), b"mass " + struct.pack("<2f", 3, 4)]
+    for name, end in (("with.bin", b"\n"), ("without.bin", b"")):
+        (tmp_path / name).write_bytes(b"2 2\n" + end.join(rows) + end)
+        loaded = load_word_vectors(tmp_path / name)
+        assert loaded.words == ("no", "mass") and loaded.vectors.tolist() == [[1, 2], [3, 4]]
+
+
+BINARY = b"1 2\nno " + struct.pack("<2f", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "Received: 0 vectors"),
+        (b"word\n", "1 finite numbers on line 1"),
+        (b"Just some text.\nAnd more.", "on line 1"),
+        (b"no 1 2\nmass 1\n", "a word and 2 finite numbers on line 2"),
+        (b"no 1 2\nmass 1 2 3 4 five\n", "on line 2"),
+        (b"no 1 nan\n", "on line 1"),
+        (b"no 1 1e39\n", "on line 1"),
+        (b"no 1 2\n\n", "on line 2"),
+        (b"\xff\xfe 1 2\n", "on line 1"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "on line 1"),
+        (b"\x1f\x8b\x08\x00garbage", "on line 1"),
+        (b"2 2\nno 1 2\n", "Received: 1 vectors instead of 2"),
+        (b"1 2\nno 1 2\nmass 3 4\n", "Received: 2 vectors instead of 1"),
+        (b"999999999999 300\nno 1 2\n", "999999999999 vectors of 300 numbers in a file of 24 bytes"),
+        (b"5 999999\n" + b"\x00" * 60, "5 vectors of 999999 numbers in a file of 69 bytes"),
+        (b"0 2\n", "0 vectors of 2 numbers"),
+        (b"2 0\nno\nmass\n", "2 vectors of 0 numbers"),
+        (BINARY[:-1], "Received: 0 vectors where the header says 1"),
+        (BINARY[:-6], "1 vectors of 2 numbers in a file of 9 bytes"),
+        (b"2 2\nno " + struct.pack("<2f", 1, 2) + b"xxxxxxxxx", "Received: 1 vectors where the header says 2"),
+        (BINARY + b"and more", "more bytes than the 1 vectors"),
+        (b"1 2\n\xff\xfe " + struct.pack("<2f", 1, 2), "UTF-8 in word 1"),
+        (b"1 2\n " + struct.pack("<2f", 1, 2) + b"\n", "must not be empty"),
+        (b"1 2\nno " + struct.pack("<2f", 1, np.inf), "must be finite"),
+    ],
+)
+def test_a_file_of_something_else(tmp_path, content, expected):
+    path = tmp_path / "vectors.any"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=expected) as caught:
+        load_word_vectors(path)
+    assert str(caught.value).startswith(f"{path}: expected word vectors (word2vec text, word2vec binary or GloVe). ")
+    assert "\n" not in str(caught.value)
+
+
+@settings(deadline=None)
+@given(content=st.binary(max_size=80))
+def test_any_bytes_load_or_are_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("vectors") / "vectors"
+    for start in (b"", b"2 2\n", b"no 1 2\n"):
+        path.write_bytes(start + content)
+        with contextlib.suppress(InputError):
+            assert np.isfinite(load_word_vectors(path).vectors).all()
+
+
+def test_missing_file_and_unknown_suffix(tmp_path):
+    with pytest.raises(InputError, match=r"expected word vectors .* Received: No such file"):
+        load_word_vectors(tmp_path / "none.txt")
+    with pytest.raises(InputError, match=r"ends in .txt, .vec or .bin. Received: '.npz'"):
+        VECTORS.save(tmp_path / "vectors.npz")
+
+
+@pytest.mark.parametrize(
+    ("words", "vectors"),
+    [(("a",), [1.0]), (("a", "b"), [[1.0]]), ((), np.empty((0, 3))), (("a b",), [[1.0]]), (("a",), [[np.nan]])],
+)
+def test_words_and_vectors_that_do_not_fit(words, vectors):
+    with pytest.raises(InputError):
+        WordVectors(words, vectors)
+
+
+def test_embedding_matrix():
+    random = np.random.default_rng(0)
+    words = tuple(f"w{i}" for i in range(50))
+    vectors = WordVectors((*words, "w0"), random.normal(1.0, 2.0, (51, 40)))
+    vocabulary = Vocabulary.fit([["w3", "w0", *(f"new{i:02}" for i in range(30))]])
+    matrix, coverage = embedding_matrix(vectors, vocabulary, seed=1)
+    ids = {word: number for number, word in enumerate(vocabulary.words)}
+    assert matrix.shape == (34, 40) and matrix.dtype == np.float32
+    assert not matrix[0].any()
+    np.testing.assert_allclose(matrix[1], vectors.vectors.mean(axis=0), rtol=1e-5)
+    assert np.array_equal(matrix[ids["w3"]], vectors.vectors[3])
+    assert np.array_equal(matrix[ids["w0"]], vectors.vectors[0])  # the first of two
+    noise = matrix[[ids[f"new{i:02}"] for i in range(30)]]
+    assert noise.std() == pytest.approx(vectors.vectors.std(), rel=0.1)  # 1200 numbers: standard error 2 %
+    assert abs(noise.mean()) < 0.25
+    assert (coverage.types, coverage.tokens, coverage.missing) == (2 / 32, None, 30)
+    assert coverage.examples == tuple(f"new{i:02}" for i in range(20))
+    assert np.array_equal(matrix, embedding_matrix(vectors, vocabulary, seed=1)[0])
+    assert not np.array_equal(matrix, embedding_matrix(vectors, vocabulary, seed=2)[0])
+
+
+def test_coverage_of_running_words_and_of_nothing():
+    vocabulary = Vocabulary.fit([["no", "no", "mass"]])
+    _, coverage = embedding_matrix(VECTORS, vocabulary, counts={"no": 2, "mass": 1, "rare": 1})
+    assert (coverage.types, coverage.tokens, coverage.missing) == (0.5, 0.5, 1)
+    assert "mass" not in repr(coverage)
+    matrix, coverage = embedding_matrix(VECTORS, Vocabulary.fit([]), counts={})
+    assert matrix.shape == (2, 3) and (coverage.types, coverage.tokens, coverage.missing) == (1.0, 0.0, 0)
