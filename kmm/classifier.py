@@ -212,16 +212,16 @@ class Classifier:
         """
         folder = Path(folder)
         description = read_json(folder / "classifier.json")
-        if description.get("format") != FORMAT:
+        try:
+            _check_files(folder, description)
+            return cls._read(folder, description, main_only)
+        except (KeyError, TypeError, AttributeError) as error:
             raise ArtefactError(
-                f"{folder}: expected a classifier of format {FORMAT}. Received: {description.get('format')}"
-            )
-        for name, digest in description["files"].items():
-            path = folder / name
-            if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-                raise ArtefactError(f"{folder}: expected the file {name}. It is missing.")
-            if digest_file(path) != digest:
-                raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
+                f"{folder}: expected a classifier that `kmm fit` saved. Not as expected: {error}"
+            ) from None
+
+    @classmethod
+    def _read(cls, folder, description, main_only):
         parts = [part for part in PARTS if part in description["parts"]]
         parts = parts[:1] if main_only else parts
         vocabulary = Vocabulary.load(folder / "vocabulary.txt") if "vocabulary.txt" in description["files"] else None
@@ -240,6 +240,20 @@ class Classifier:
             provenance=description["provenance"],
             metrics=read_json(folder / "metrics.json"),
         )
+
+
+def _check_files(folder, description):
+    """Every file of a description lies in the folder, unaltered."""
+    if description.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{folder}: expected a classifier of format {FORMAT}. Received: {description.get('format')}"
+        )
+    for name, digest in description["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+            raise ArtefactError(f"{folder}: expected the file {name}. It is missing.")
+        if digest_file(path) != digest:
+            raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
 
 
 def run_model(model, inputs):

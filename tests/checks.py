@@ -27,7 +27,7 @@ def model_inputs(model, *, n=6, seed=0):
 
 
 def check_encoding(encoder, inputs):
-    """An encoder returns a vector, a sequence and its mask, finite and of shapes that agree; equal inputs, equal rows."""
+    """An encoder returns a vector, a sequence and its mask, finite, of shapes that agree; it tells inputs apart."""
     encoding = to_numpy(encoder(inputs, training=False))
     n = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
     assert set(encoding) == {"vector", "sequence", "mask"}

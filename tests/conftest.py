@@ -15,3 +15,77 @@ def openi_folder():
     if not folder:
         pytest.skip("KMM_OPENI names no folder with Open-i files")
     return Path(folder)
+
+
+def write_studies(folder, count=60, *, pixels=48, seed=0):
+    """Writes tiny studies in the Kaggle layout: a bright disk in the film and a word in the report decide the label.
+
+    The last two studies lack a side: one has no image, one no report.
+    """
+    import csv
+
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    rows, films = [], []
+    y, x = np.mgrid[:pixels, :pixels]
+    for uid in range(1, count + 1):
+        abnormal = uid % 2
+        film = generator.normal(90, 12, (pixels, pixels))
+        if abnormal:
+            row, column = generator.uniform(12, pixels - 12, 2)
+            film[(x - column) ** 2 + (y - row) ** 2 < 36] += 120
+        finding = "There is a mass" if abnormal else "There is no mass"
+        report = f"{finding} in case {generator.integers(10**6)}."
+        mesh = "Mass/lung" if abnormal else "normal"
+        rows.append([uid, mesh, mesh, "PA", "Cough.", "None.", "" if uid == count else report, ""])
+        if uid != count - 1:
+            Image.fromarray(film.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{uid}.png")
+            films.append([uid, f"{uid}.png", "Frontal"])
+    rows[-1][4:] = [""] * 4
+    header = ["uid", "MeSH", "Problems", "image", "indication", "comparison", "findings", "impression"]
+    for name, head, lines in (
+        ("indiana_reports.csv", header, rows),
+        ("indiana_projections.csv", ["uid", "filename", "projection"], films),
+    ):
+        with open(folder / name, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *lines])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """60 tiny studies in the Kaggle layout."""
+    return write_studies(tmp_path_factory.mktemp("studies") / "tiny")
+
+
+TINY = {
+    "pixels": 32,
+    "length": 12,
+    "embedding_size": 8,
+    "word_vector_epochs": 2,
+    "text_filters": 8,
+    "fusion_units": 16,
+    "text_epochs": 3,
+    "image_epochs": 3,
+    "joint_epochs": 3,
+    "tune_epochs": 1,
+    "batch_size": 16,
+    "bootstrap_repeats": 20,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_folder, tmp_path_factory):
+    """A classifier trained on the tiny studies and saved: (classifier, run, folder)."""
+    from kmm.data.collection import read_collection
+    from kmm.presets import make_settings
+    from kmm.train import fit_classifier, save_run
+
+    out = tmp_path_factory.mktemp("saved_models")
+    settings = make_settings("small", TINY)
+    classifier, run = fit_classifier(read_collection(tiny_folder), settings, work=out / "work", cache=out / ".cache")
+    save_run(classifier, run, out / "tiny")
+    return classifier, run, out / "tiny"

@@ -1,4 +1,4 @@
-"""The built-in synthetic data set: drawn films and composed reports in the Kaggle layout, with lesions at known places."""
+"""The built-in synthetic data set: drawn films and composed reports, lesions at known places, the Kaggle layout."""
 
 import csv
 import os
@@ -74,7 +74,7 @@ def make_phantom(out, *, studies=600, seed=0, pixels=256):
     if seed < 0:
         raise InputError(f"`seed` must be 0 or more. Received: {seed}.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"The phantom set needs a new or empty folder. Received: {out}, which exists and is not empty.")
+        raise InputError(f"The phantom set needs a new or an empty folder. Received: {out}, which holds something.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".phantom-", dir=out.parent) as workshop:
         folder = Path(workshop) / "set"
@@ -90,27 +90,29 @@ def make_phantom(out, *, studies=600, seed=0, pixels=256):
 
 
 def _plan_studies(studies, seed):
+    """Two shuffled lists give every study a role and, to a few, a gap or a second film."""
     rng = np.random.default_rng([seed, 0])
-    abnormal = round(ABNORMAL_SHARE * studies)
+    role, extra = rng.permutation(studies), rng.permutation(studies)
+    abnormal, no_image, no_report, lateral = (
+        round(share * studies) for share in (ABNORMAL_SHARE, NO_IMAGE_SHARE, NO_REPORT_SHARE, LATERAL_SHARE)
+    )
     image_only, text_only = round(IMAGE_ONLY_SHARE * abnormal), round(TEXT_ONLY_SHARE * abnormal)
-    rank = rng.permutation(studies)
-    no_image, no_report, lateral = (round(share * studies) for share in (NO_IMAGE_SHARE, NO_REPORT_SHARE, LATERAL_SHARE))
-    gap = rng.permutation(studies)
     plans = []
     for index in range(studies):
-        is_abnormal, has_image, has_report = rank[index] < abnormal, gap[index] >= no_image, True
-        has_report = not no_image <= gap[index] < no_image + no_report
-        shown = is_abnormal and not image_only <= rank[index] < image_only + text_only
-        told = is_abnormal and rank[index] >= image_only
+        is_abnormal = bool(role[index] < abnormal)
+        has_image = bool(extra[index] >= no_image)
+        has_report = not no_image <= extra[index] < no_image + no_report
+        told = role[index] >= image_only or not has_image
+        shown = not image_only <= role[index] < image_only + text_only or not has_report
         plans.append(
             Plan(
                 uid=index + 1,
-                abnormal=bool(is_abnormal),
-                in_image=bool(has_image and (shown or (is_abnormal and not has_report))),
-                in_text=bool(has_report and (told or (is_abnormal and not has_image))),
-                has_image=bool(has_image),
-                has_report=bool(has_report),
-                lateral=bool(has_image and gap[index] >= studies - lateral),
+                abnormal=is_abnormal,
+                in_image=bool(is_abnormal and has_image and shown),
+                in_text=bool(is_abnormal and has_report and told),
+                has_image=has_image,
+                has_report=has_report,
+                lateral=bool(extra[index] >= max(studies - lateral, no_image)),
             )
         )
     return plans
@@ -118,16 +120,18 @@ def _plan_studies(studies, seed):
 
 def _make_study(plan, folder, tables, *, seed, pixels):
     """Draws and writes one study; its random numbers depend on the seed and its uid only."""
-    plan_rng, film_rng, letters_rng, report_rng = (np.random.default_rng([seed, 1, plan.uid, part]) for part in range(4))
+    plan_rng, film_rng, letters_rng, report_rng = (
+        np.random.default_rng([seed, 1, plan.uid, purpose]) for purpose in range(4)
+    )
     lesions = _sample_lesions(plan_rng) if plan.abnormal else []
     report, words = Report(), ()
     if plan.has_report:
         report, words = write_report(lesions if plan.in_text else [], report_rng, abnormal=plan.abnormal)
-    mesh = ";".join(name_mesh(lesion) for lesion in lesions) or "normal"
-    problems = ";".join(name_mesh(lesion).split("/")[0] for lesion in lesions) or "normal"
-    view = "Chest, PA and lateral" if plan.lateral else "Chest, PA"
+    terms = [name_mesh(lesion) for lesion in lesions] or ["normal"]
+    heads = ";".join(term.split("/")[0] for term in terms)
+    views = "Chest, PA and lateral" if plan.lateral else "Chest, PA"
     sections = (getattr(report, name) for name in SECTIONS)
-    tables[REPORTS].append((plan.uid, mesh, problems, view, *sections))
+    tables[REPORTS].append((plan.uid, ";".join(terms), heads, views, *sections))
     finding = "|".join(lesion.finding for lesion in lesions)
     tables[TRUTH].append((plan.uid, int(plan.in_image), int(plan.in_text), finding, " ".join(words)))
     if plan.has_image:

@@ -49,7 +49,7 @@ def _draw_effusion(anatomy, lesion, rng):
     """Fluid that fills the costophrenic angle up to a meniscus which climbs along the wall."""
     u, v = anatomy.frame.coordinates()
     inwards = np.clip(0.36 - np.abs(u) / anatomy.chest_width, 0, None)
-    level = 0.24 - rng.uniform(0.22, 0.34) * np.exp(-inwards / rng.uniform(0.12, 0.22))
+    level = 0.24 - rng.uniform(0.25, 0.36) * np.exp(-inwards / rng.uniform(0.15, 0.24))
     fluid = 1 / (1 + np.exp(-np.clip((v - level) / 0.008, -30, 30)))
     return rng.uniform(0.75, 0.95) * fluid * anatomy.frame.fill(anatomy.lungs[lesion.side], 0.005)
 
@@ -59,7 +59,7 @@ def _draw_atelectasis(anatomy, lesion, rng):
     centre = _place_in_lung(lesion, rng)
     half = rng.uniform(0.065, 0.095) * np.array([1, rng.uniform(-0.35, 0.35)])
     bow = (0, rng.uniform(-0.012, 0.012))
-    centres = [centre, centre + (0, rng.uniform(0.035, 0.045))][: 1 + (rng.random() < 0.4)]
+    centres = [centre, centre + np.array([0, rng.uniform(0.035, 0.045)])][: 1 + (rng.random() < 0.4)]
     bands = [np.array([middle - half, middle - half / 2 + bow, middle + bow, middle + half]) for middle in centres]
     layer = anatomy.frame.stroke([smooth(band, closed=False) for band in bands], 0.018, 0.004)
     return rng.uniform(0.5, 0.7) * layer

@@ -1,5 +1,7 @@
 """What an image file must be before its pixels are decoded, and quiet decoders."""
 
+import contextlib
+import os
 import threading
 import warnings
 
@@ -66,3 +68,27 @@ class QuietDecoding:
 
 
 quiet_decoding = QuietDecoding()
+
+
+@contextlib.contextmanager
+def silent_libtiff():
+    """Keeps libtiff from writing on standard error, which it does by itself for each fault of a compressed file.
+
+    Standard error belongs to the process: what another thread writes meanwhile is lost too, so this surrounds the
+    decoding of one compressed TIFF and nothing else. The error itself comes back as an exception.
+
+    Example:
+        >>> with silent_libtiff():
+        ...     written = os.write(2, b"LZWDecode: ...")
+    """
+    with _stderr_lock, open(os.devnull, "wb") as nowhere:
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+_stderr_lock = threading.Lock()

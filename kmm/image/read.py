@@ -9,6 +9,7 @@ One definition of gray, so that an exported graph can repeat it (`tf.io.decode_p
 - the EXIF orientation is ignored on purpose: the graph cannot read it, and films are stored upright.
 """
 
+import contextlib
 import io
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from kmm.errors import ImageError
-from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding
+from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding, silent_libtiff
 
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -164,7 +165,8 @@ def _decode(file, name, max_pixels):
         with quiet_decoding, image_class(file) as image:
             check_size(name, *image.size, max_pixels=max_pixels)
             _check_kind(image, name)
-            image.load()
+            with silent_libtiff() if image.tile[0].codec_name == "libtiff" else contextlib.nullcontext():
+                image.load()
             return _to_gray(image)
     except ImageError:
         raise

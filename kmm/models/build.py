@@ -22,7 +22,7 @@ from kmm.models.fusion import FUSIONS, build_fusion
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model is made of. Every field is a plain value: `dataclasses.asdict` goes to JSON and `ModelSpec(**d)` back.
+    """What a model is made of. Every field is a plain value, for JSON: `ModelSpec(**dataclasses.asdict(spec)) == spec`.
 
     Attributes:
         image_encoder: str, a key of `IMAGE_ENCODERS`, or None: a model of reports alone.
@@ -102,8 +102,8 @@ def build_model(spec, *, label_count, vocabulary_size=None, embedding=None, seed
         seed: int. Sets the seeds of Python, NumPy and the backend: equal seeds give equal weights and equal dropout.
 
     Returns:
-        `keras.Model` from `{"image": (n, h, w, 1) float32 0..255, "token_ids": (n, t) int32, "present": (n, 2) float32}`
-        (less the side that it has no encoder for) to logits float32 `(n, label_count)`.
+        `keras.Model`: `{"image": (n, h, w, 1) float32 0..255, "token_ids": (n, t) int32, "present": (n, 2) float32}`,
+        less the side that it has no encoder for -> logits float32 `(n, label_count)`.
 
     Raises:
         InputError: if `label_count` or the shape of `embedding` does not fit.

@@ -57,12 +57,12 @@ def load_image_weights(model, encoder_name, source):
 
 
 def weights_digest(model):
-    """Returns the SHA-256, in hex, of a model's weights: values, names and shapes. Equal before a save and after a load.
+    """Returns the SHA-256, in hex, of a model's weights: values, names, shapes. A save and a load do not change it.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones", name="sum")])
         >>> weights_digest(model)[:12]
-        '4d5d3a1f4d1e'
+        '5ea95516d656'
     """
     digest = hashlib.sha256()
     for name, variable in sorted(_named_weights(model), key=lambda pair: pair[0]):
@@ -129,8 +129,8 @@ def _fault(layer, arrays):
 
 
 def _settle(layers):
-    """Gives layers that Keras named by a counter (`conv2d_7`, in Keras 1 `convolution2d_3`) the names of a fresh process,
-    and older names with a slash (`conv1/bn`) today's (`conv1_bn`)."""
+    """Renames layers that Keras named by a counter (`conv2d_7`, in Keras 1 `convolution2d_3`) as a fresh process would,
+    and those with a slash (`conv1/bn` of Keras 2) as Keras 3 does (`conv1_bn`)."""
     counted, settled = {}, {}
     for name in layers:
         if found := re.fullmatch(r"(conv2d|convolution2d|batch_?normalization)(?:_(\d+))?", name):

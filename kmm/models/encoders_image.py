@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 from kmm.models.encoding import Encoding, encoder_model, full_mask
 

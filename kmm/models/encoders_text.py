@@ -37,8 +37,8 @@ def build_text_encoder(entry, *, length, embedding_size, filters, dropout):
         dropout: float in [0, 1).
 
     Returns:
-        `keras.Model` named `text_encoder`: `{"rows": (n, length, embedding_size), "padding_mask": (n, length), 1 = word,
-        0 = padding}` -> `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`.
+        `keras.Model` named `text_encoder`: `{"rows": (n, length, embedding_size), "padding_mask": (n, length)}` ->
+        `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. In both masks 1 is a word and 0 padding.
 
     Example:
         >>> entry = TEXT_ENCODERS["text-cnn-paper"]
@@ -79,13 +79,8 @@ def _text_cnn_paper(rows, mask, filters, dropout):
         maps.append(layers.MaxPooling1D(2, strides=1, padding="valid", name=f"pool{kernel}")(convolution(x)))
     vector = layers.Concatenate(name="flat_maps")([layers.Flatten(name=f"flat{k}")(m) for k, m in zip(KERNELS, maps)])
     vector = layers.ReLU(name="vector_relu")(layers.Dropout(dropout, name="vector_dropout")(vector))
-    return Encoding(vector, layers.Concatenate(name="maps")(maps), ops.max(_pairs(mask), axis=-1))
-
-
-def _pairs(mask):
-    """Returns `(n, t - 1, 2)`: each place of `mask (n, t)` beside the next one."""
-    length = mask.shape[1]
-    return ops.stack([ops.take(mask, range(length - 1), axis=1), ops.take(mask, range(1, length), axis=1)], axis=-1)
+    pair = layers.MaxPooling1D(2, strides=1, padding="valid", name="pool_mask")(ops.expand_dims(mask, -1))
+    return Encoding(vector, layers.Concatenate(name="maps")(maps), ops.squeeze(pair, -1))
 
 
 TEXT_ENCODERS = {

@@ -34,8 +34,8 @@ def encoder_model(inputs, encoding, *, name):
     Example:
         >>> rows = keras.Input((5, 3))
         >>> encoding = Encoding(ops.max(rows, axis=1), rows, full_mask(rows))
-        >>> encoder_model(rows, encoding, name="text_encoder")(np.ones((2, 5, 3)))["vector"].shape
-        TensorShape([2, 3])
+        >>> encoder_model(rows, encoding, name="text_encoder").output["vector"].shape
+        (None, 3)
     """
     return keras.Model(inputs, encoding._asdict(), name=name)
 

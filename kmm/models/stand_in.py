@@ -15,9 +15,9 @@ class StandIn(keras.layers.Layer):
         column: int. The column of `present` that says whether this side is there: 0 = image, 1 = text.
 
     Example:
-        >>> layer = StandIn(column=1)
-        >>> out = layer(np.array([[1.0, 2.0], [np.nan, 4.0]]), np.array([[1.0, 1.0], [1.0, 0.0]]))
-        >>> keras.ops.convert_to_numpy(out).tolist()
+        >>> vector = ops.array([[1.0, 2.0], [float("nan"), 4.0]])
+        >>> present = ops.array([[1.0, 1.0], [1.0, 0.0]])
+        >>> ops.convert_to_numpy(StandIn(column=1)(vector, present)).tolist()
         [[1.0, 2.0], [0.0, 0.0]]
     """
 

@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 
+from kmm.errors import WeightsError
+
 DENSENET_RULES = (
     (r"conv0", r"conv1_conv"),
     (r"norm0", r"conv1_bn"),
@@ -28,6 +30,9 @@ def densenet_layers(state):
         dict from Keras layer name to its arrays. Names that belong to no layer of the feature extractor, as those of
         a classifier, are kept as they are.
 
+    Raises:
+        WeightsError: if two of PyTorch's names mean one layer, as in a file of several networks.
+
     Example:
         >>> kernel = np.zeros((64, 3, 7, 7))
         >>> densenet_layers({"module.densenet121.features.conv0.weight": kernel})["conv1_conv"][0].shape
@@ -36,7 +41,10 @@ def densenet_layers(state):
     modules = {}
     for key, array in state.items():
         module, _, kind = key.rpartition(".")
-        modules.setdefault(_keras_name(module), {})[kind] = np.asarray(array)
+        arrays = modules.setdefault(_keras_name(module), {})
+        if kind in arrays:
+            raise WeightsError(f"Expected the weights of one DenseNet. Received two arrays for {_keras_name(module)}.")
+        arrays[kind] = np.asarray(array)
     return {name: _arrays(kinds) for name, kinds in modules.items()}
 
 

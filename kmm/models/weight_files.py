@@ -89,12 +89,14 @@ def _hdf5_layers(file, path):
         elif name.split("/")[-1] == "vars" and "name" in item.attrs:
             names[name] = _text(item.attrs["name"])
 
-    root = file["model_weights"] if "model_weights" in file else file
+    root = file.get("model_weights", file)
     root.visititems(visit)
     if "layer_names" in root.attrs:
         return _legacy_layers(root, datasets)
     if not names:
-        raise WeightsError(f"{path.name} holds no layer names. Expected a file that Keras wrote; save it again with Keras 3.")
+        raise WeightsError(
+            f"{path.name} holds no layer names. Expected a file that Keras wrote; save it again with Keras 3."
+        )
     return _keras3_layers(datasets, names)
 
 
@@ -133,7 +135,9 @@ def _read_safetensors(path):
         with safe_open(path, framework="numpy") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (TypeError, require("safetensors", "safetensors").SafetensorError) as error:
-        raise WeightsError(f"{path.name} is damaged or of a number type that NumPy lacks. Expected {FORMATS}.") from error
+        raise WeightsError(
+            f"{path.name} is damaged or of a number type that NumPy lacks. Expected {FORMATS}."
+        ) from error
 
 
 def _read_torch(path):

@@ -118,6 +118,11 @@ def test_read_image_goes_by_content_not_by_name(tmp_path):
     assert (read_image(str(path)) == film).all()
 
 
+def damage(data):
+    """Overwrites 40 bytes in the middle of the compressed pixels."""
+    return data[:400] + b"\xff" * 40 + data[440:]
+
+
 REFUSED = {
     "empty.png": (b"", "empty"),
     "text.png": (b"no picture, only words", "none of these"),
@@ -143,6 +148,10 @@ REFUSED = {
     "cut-progressive.jpg": (encode(make_film(100, 100), "JPEG", progressive=True)[:3000], "truncated or damaged"),
     "cut.tif": (encode(make_film(100, 100), "TIFF")[:3000], "truncated or damaged"),
     "cut-lzw.tif": (encode(make_film(100, 100), "TIFF", compression="tiff_lzw")[:-900], "truncated or damaged"),
+    "cut-directory.tif": (encode(make_film(), "TIFF", compression="tiff_lzw")[:-50], "truncated or damaged"),
+    "damaged-lzw.tif": (damage(encode(make_film(), "TIFF", compression="tiff_lzw")), "truncated or damaged"),
+    "damaged.tif": (damage(encode(make_film(), "TIFF", compression="tiff_adobe_deflate")), "truncated or damaged"),
+    "damaged.png": (damage(encode(make_film())), "truncated or damaged"),
     "cut.bmp": (encode(make_film(100, 100), "BMP")[:3000], "truncated or damaged"),
     "cut-header.png": (encode(make_film())[:20], "truncated or damaged"),
     "cut-header.jpg": (encode(make_film(), "JPEG")[:20], "truncated or damaged"),

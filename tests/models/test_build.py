@@ -26,12 +26,12 @@ def build(spec=JOINT, label_count=2, seed=0, **kwargs):
     [ModelSpec(image_encoder=name, **SMALL) for name in sorted(IMAGE_ENCODERS)]
     + [ModelSpec(text_encoder=name, **SMALL) for name in sorted(TEXT_ENCODERS)]
     + [dataclasses.replace(JOINT, fusion=name) for name in sorted(FUSIONS)],
-    ids=lambda spec: "-".join(filter(None, (spec.image_encoder, spec.text_encoder, spec.fusion))),
+    ids=lambda spec: " ".join(filter(None, (spec.image_encoder, spec.text_encoder, spec.fusion))),
 )
 def test_every_entry_learns_and_is_the_same_after_save_and_load(spec, tmp_path):
-    model = build(spec)
+    model = build(dataclasses.replace(spec, text_dropout=0, fusion_dropout=0))  # else two steps may rise by chance
     inputs = model_inputs(model)
-    check_learns(model, inputs, steps=3)
+    check_learns(model, inputs, steps=2)
     check_same_after_save_and_load(model, inputs, tmp_path)
 
 
@@ -158,7 +158,10 @@ def test_a_wrong_specification_is_refused(fields, message):
         ({"label_count": 0, "vocabulary_size": 20}, "`label_count` must be at least 1. Received: 0."),
         ({"label_count": 1}, "`vocabulary_size` must be at least 2 (padding, unknown). Received: None."),
         ({"label_count": 1, "embedding": np.zeros((20, 5))}, "The embedding must have the shape (20, 6)"),
-        ({"label_count": 1, "embedding": np.zeros((9, 6)), "vocabulary_size": 20}, "the shape (20, 6). Received: (9, 6)"),
+        (
+            {"label_count": 1, "embedding": np.zeros((9, 6)), "vocabulary_size": 20},
+            "the shape (20, 6). Received: (9, 6)",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(kwargs, message):

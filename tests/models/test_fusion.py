@@ -22,7 +22,9 @@ def build(name, sides=("image", "text")):
 
 def features(fusion, n=6):
     random = np.random.default_rng(0)
-    inputs = {name: random.normal(size=(n, *tensor.shape[1:])).astype("float32") for name, tensor in fusion.input.items()}
+    inputs = {
+        name: random.normal(size=(n, *tensor.shape[1:])).astype("float32") for name, tensor in fusion.input.items()
+    }
     inputs["present"] = np.ones((n, 2), "float32")
     inputs["present"][1] = 0, 1
     inputs["present"][2] = 1, 0

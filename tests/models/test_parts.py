@@ -5,7 +5,15 @@ import pytest
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS
-from kmm.models.parts import copy_encoder_weights, core_of, embed_of, image_encoder_of, part, set_trainable, text_encoder_of
+from kmm.models.parts import (
+    copy_encoder_weights,
+    core_of,
+    embed_of,
+    image_encoder_of,
+    part,
+    set_trainable,
+    text_encoder_of,
+)
 from tests.checks import model_inputs, to_numpy
 
 SMALL = {"pixels": 32, "length": 10, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}

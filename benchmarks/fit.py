@@ -1,0 +1,186 @@
+"""Training through kmm against plain Keras: time of an epoch, gain of cached features, peak memory.
+
+Every figure is a ratio of two things measured in one run, in turns. `--json` prints one JSON document.
+
+    epoch_ratio      a training epoch through kmm (films read from disk, augmentation and modality dropout as set) to
+                     one of `keras.Model.fit` on the same arrays in memory; same model, same batch; at most 1.05
+    cached_speedup   an end-to-end epoch with a frozen image encoder to a head epoch on its cached features; at least 50
+    memory_ratio     peak memory of a whole fit on four times the studies to one on the studies; at most 1.10
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--preset", default="small", help="model of epoch_ratio")
+    parser.add_argument("--studies", type=int, default=256, help="studies of an epoch")
+    parser.add_argument("--rounds", type=int, default=5, help="epochs of each kind, taken in turns")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(fit_whole(options.child))
+        return
+    result = {
+        **measure_epochs(options.preset, options.studies, options.rounds),
+        **measure_cache(96, 3),
+        **measure_memory(options.studies),
+    }
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
+
+
+def make_columns(pixels, studies, folder, vocabulary_size=2000, length=140):
+    """Random studies as the columns that kmm trains from, and the same as arrays in memory."""
+    import numpy as np
+
+    from kmm.prepared import PixelFile
+
+    generator = np.random.default_rng(0)
+    films = generator.uniform(0, 255, (studies, pixels, pixels, 1)).astype("float32")
+    file = PixelFile(Path(folder) / "films", pixels, studies)
+    for row, film in enumerate(films):
+        file.write(row, film)
+    shared = {
+        "token_ids": generator.integers(2, vocabulary_size, (studies, length)).astype("int32"),
+        "present": np.ones((studies, 2), "float32"),
+    }
+    labels = generator.integers(0, 2, (studies, 1)).astype("float32")
+    return {"image": file, **shared}, {"image": films, **shared}, labels
+
+
+def build(preset, **overrides):
+    """The joint model of a preset, and its settings."""
+    from kmm.models.build import ModelSpec, build_model
+    from kmm.presets import make_settings
+
+    s = make_settings(preset, overrides)
+    spec = ModelSpec(
+        s.image_encoder, s.text_encoder, pixels=s.pixels, length=s.length, embedding_size=s.embedding_size,
+        text_filters=s.text_filters, fusion_units=s.fusion_units,
+    )  # fmt: skip
+    return build_model(spec, label_count=1, vocabulary_size=2000), spec, s
+
+
+def compile_model(model):
+    import keras
+
+    from kmm.stage import masked_crossentropy
+
+    model.compile(keras.optimizers.Adam(1e-4, global_clipnorm=1.0), loss=masked_crossentropy(), jit_compile=False)
+    return model
+
+
+def time_epoch(model, *data, **how):
+    """Seconds that one epoch of training takes, tracing left out by an epoch before."""
+    start = time.perf_counter()
+    model.fit(*data, epochs=1, verbose=0, shuffle=False, **how)
+    return time.perf_counter() - start
+
+
+def measure_epochs(preset, studies, rounds):
+    import numpy as np
+
+    from kmm.image.augment import Augmentation
+    from kmm.stage import StudyDataset
+
+    model, spec, s = build(preset)
+    compile_model(model)
+    with tempfile.TemporaryDirectory() as folder:
+        columns, arrays, labels = make_columns(spec.pixels, studies, folder)
+        rows = np.arange(studies)
+        sets = {
+            "kmm": StudyDataset(
+                columns, labels, rows=rows, batch_size=s.batch_size, seed=0,
+                augmentation=Augmentation(), modality_dropout=s.modality_dropout,
+            ),
+            "kmm_without_augmentation": StudyDataset(columns, labels, rows=rows, batch_size=s.batch_size, seed=0),
+        }  # fmt: skip
+        plain = {"x": arrays, "y": labels, "batch_size": s.batch_size}
+        model.fit(**plain, epochs=1, verbose=0)
+        ratios = {name: [] for name in sets}
+        seconds = []
+        for _ in range(rounds):
+            before = time_epoch(model, **plain)
+            for name, dataset in sets.items():
+                ratios[name].append(time_epoch(model, dataset))
+            after = time_epoch(model, **plain)
+            seconds.append((before + after) / 2)
+            for values in ratios.values():
+                values[-1] /= seconds[-1]
+        columns["image"].close()
+    return {
+        "epoch_ratio": statistics.median(ratios["kmm"]),
+        "epoch_ratio_without_augmentation": statistics.median(ratios["kmm_without_augmentation"]),
+        "epoch_model": f"{s.image_encoder} {spec.pixels} px, batch {s.batch_size}, {studies} studies",
+        "keras_epoch_seconds": statistics.median(seconds),
+    }
+
+
+def measure_cache(studies, rounds):
+    import numpy as np
+
+    from kmm.models.feature_view import view_features
+    from kmm.models.parts import set_trainable
+    from kmm.stage import StudyDataset
+
+    model, spec, s = build("paper", image_weights=None)
+    set_trainable(model, spec, image=False)
+    compile_model(model)
+    head = compile_model(view_features(model, ("image",)))
+    with tempfile.TemporaryDirectory() as folder:
+        columns, _, labels = make_columns(spec.pixels, studies, folder)
+        size = head.inputs[[tensor.name for tensor in head.inputs].index("image_vector")].shape[1]
+        vectors = np.random.default_rng(0).normal(size=(studies, size)).astype("float32")
+        cached = {**{name: columns[name] for name in ("token_ids", "present")}, "image_vector": vectors}
+        whole = StudyDataset(columns, labels, rows=np.arange(studies), batch_size=s.batch_size, seed=0)
+        quick = StudyDataset(cached, labels, rows=np.arange(studies), batch_size=s.batch_size, seed=0)
+        for trained, dataset in ((model, whole), (head, quick)):
+            trained.fit(dataset, epochs=1, verbose=0)
+        ratios = [time_epoch(model, whole) / time_epoch(head, quick) for _ in range(rounds)]
+        columns["image"].close()
+    return {"cached_speedup": statistics.median(ratios)}
+
+
+def measure_memory(studies):
+    peaks = []
+    for count in (studies, 4 * studies):
+        command = [sys.executable, __file__, "--child", str(count)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks.append(float(done.stdout.strip().splitlines()[-1]))
+    return {"memory_ratio": peaks[1] / peaks[0], "memory_gb": peaks[0], "memory_gb_at_four_times": peaks[1]}
+
+
+def fit_whole(studies):
+    """A whole fit of one epoch a stage on the phantom set; returns the peak memory of this process in GB."""
+    from kmm.data.collection import read_collection
+    from kmm.data.phantom import make_phantom
+    from kmm.presets import gather_settings
+    from kmm.train import fit_classifier
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        folder = Path(folder)
+        make_phantom(folder / "phantom", studies=studies)
+        settings = gather_settings({"epochs": 1}, more=["bootstrap_repeats=10"])
+        fit_classifier(read_collection(folder / "phantom"), settings, work=folder / "work", cache=folder / "cache")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What a saved classifier is, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from kmm.classifier import Classifier, describe_predictions, probabilities
+from kmm.data.collection import read_collection
+from kmm.data.study import ImageFile, Study
+from kmm.errors import ArtefactError, InputError
+from kmm.evaluate.report import evaluate_studies
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_run):
+    return Classifier.load(tiny_run[2])
+
+
+@pytest.fixture(scope="module")
+def studies(tiny_folder):
+    return read_collection(tiny_folder).studies
+
+
+def test_probabilities_are_the_sigmoid_at_any_size():
+    logits = np.array([[0.0], [np.log(3)], [-1e6], [1e6]])
+    np.testing.assert_allclose(probabilities(logits, [1.0])[:, 0], [0.5, 0.75, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(probabilities(2 * logits, [2.0]), probabilities(logits, [1.0]))
+
+
+def test_a_loaded_classifier_predicts_what_the_trained_one_did(tiny_run, loaded, studies):
+    trained = tiny_run[0]
+    before = trained.predict(studies[:10], parts=trained.models)
+    after = loaded.predict(studies[:10], parts=loaded.models)
+    for part in ("joint", "image", "text"):
+        np.testing.assert_allclose(after.logits[part], before.logits[part], atol=1e-6)
+    assert loaded.metrics == trained.metrics and loaded.settings == trained.settings
+    np.testing.assert_array_equal(loaded.thresholds["joint"], trained.thresholds["joint"])
+
+
+def test_a_prediction_does_not_depend_on_the_company(loaded, studies):
+    together = loaded.predict(studies[:7])
+    alone = [loaded.predict([study]).logits["joint"][0] for study in studies[:7]]
+    np.testing.assert_allclose(together.logits["joint"], alone, atol=1e-5)
+
+
+def test_image_only_text_only_and_both_are_answered(loaded, studies):
+    both = next(study for study in studies if study.images and study.report)
+    image = Study("image", "p", both.images, None)
+    text = Study("text", "p", (), both.report)
+    predictions = loaded.predict([both, image, text])
+    assert predictions.present.tolist() == [[1, 1], [1, 0], [0, 1]]
+    logits = predictions.logits["joint"][:, 0]
+    assert np.isfinite(logits).all() and len(set(logits.round(6))) == 3
+
+
+def test_evaluate_leaves_training_out_and_repeats_the_run(loaded, studies, tiny_run):
+    results, problems = evaluate_studies(loaded, studies)
+    assert not problems
+    for part in ("validation", "test"):
+        assert results[part]["n"] == tiny_run[0].metrics[part]["n"]
+        for row in ("joint", "tfidf"):
+            assert results[part][row]["roc_auc"] == pytest.approx(tiny_run[0].metrics[part][row]["roc_auc"])
+
+
+def test_a_broken_film_is_set_aside(loaded, studies, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    bad = Study("bad", "p", (ImageFile(broken, view="frontal"),))
+    predictions = loaded.predict([studies[0], bad, studies[1]])
+    assert [study.id for study in predictions.studies] == [studies[0].id, studies[1].id]
+    assert "broken.png" in str(predictions.problems[0])
+
+
+def test_rows_of_predictions_are_json(loaded, studies):
+    rows = describe_predictions(loaded, loaded.predict(studies[:2]))
+    assert json.loads(json.dumps(rows)) == rows
+    probability, decision = rows[0]["probabilities"]["abnormal"], rows[0]["decisions"]["abnormal"]
+    assert decision == (probability >= loaded.thresholds["joint"][0])
+
+
+def test_no_study_gives_no_rows(loaded):
+    assert describe_predictions(loaded, loaded.predict([])) == []
+
+
+def test_an_altered_file_is_refused(tiny_run, tmp_path):
+    folder = tmp_path / "altered"
+    shutil.copytree(tiny_run[2], folder)
+    with open(folder / "vocabulary.txt", "a", encoding="utf-8") as file:
+        file.write("word\n")
+    with pytest.raises(ArtefactError, match=r"vocabulary\.txt.*digest differs"):
+        Classifier.load(folder)
+    (folder / "vocabulary.txt").unlink()
+    with pytest.raises(ArtefactError, match=r"vocabulary\.txt.*missing"):
+        Classifier.load(folder)
+
+
+BROKEN = ["", "[]", "{}", '{"format": 99}', '{"format": 1}', '{"format": 1, "files": {"../x": "0"}}']
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_description_is_refused(tmp_path, text):
+    (tmp_path / "classifier.json").write_text(text)
+    with pytest.raises(ArtefactError) as caught:
+        Classifier.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_classifier_is_refused(tmp_path):
+    with pytest.raises(ArtefactError, match=r"classifier\.json is missing"):
+        Classifier.load(tmp_path)
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(tiny_run, tmp_path):
+    trained = tiny_run[0]
+    trained.save(tmp_path / "one")
+    with pytest.raises(InputError, match="free"):
+        trained.save(tmp_path / "one")
+
+    def fail(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        trained.save(tmp_path / "two", extra=fail)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+    trained.save(tmp_path / "one", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+
+
+def test_the_folder_holds_what_its_readme_says(tiny_run):
+    names = {path.name for path in tiny_run[2].iterdir()}
+    assert {
+        "classifier.json",
+        "joint.keras",
+        "image.keras",
+        "text.keras",
+        "vocabulary.txt",
+        "tfidf.npz",
+        "settings.json",
+        "split.csv",
+        "metrics.json",
+        "history.json",
+        "pictures",
+        "model_card.md",
+    } == names
+    assert not list(tiny_run[2].rglob("*.pkl"))

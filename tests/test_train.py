@@ -1,0 +1,109 @@
+"""Whole runs on tiny studies."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from kmm.data.collection import read_collection
+from kmm.errors import InputError, LeakError
+from kmm.presets import make_settings
+from kmm.stage import StudyDataset
+from kmm.train import fit_classifier
+
+FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
+
+
+def fit(folder, work, **settings):
+    collection = read_collection(folder)
+    return fit_classifier(collection, make_settings("small", {**FAST, **settings}), work=work, cache=work / "cache")
+
+
+def numbers(classifier):
+    return json.dumps(classifier.metrics)
+
+
+def test_a_run_reports_every_row_on_validation_and_test(tiny_run):
+    classifier, _, _ = tiny_run
+    for part in ("validation", "test"):
+        result = classifier.metrics[part]
+        for row in ("joint", "image", "text", "tfidf", "majority", "chance"):
+            assert 0 <= result[row]["accuracy"] <= 1, row
+    assert classifier.metrics["test"]["text"]["roc_auc"] is not None
+
+
+def test_parts_are_disjoint_and_complete(tiny_run):
+    _, run, _ = tiny_run
+    rows = [run.rows(part) for part in ("train", "validation", "test")]
+    np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(len(run.prepared.studies)))
+
+
+def test_the_vocabulary_knows_training_words_only(tiny_run):
+    classifier, run, _ = tiny_run
+    train = {word for row in run.rows("train") for word in run.maker.text.words(run.prepared.studies[row])}
+    assert set(classifier.batches.vocabulary.words[2:]) == train
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_folder, tmp_path):
+    first, _ = fit(tiny_folder, tmp_path / "a", seed=1)
+    second, _ = fit(tiny_folder, tmp_path / "b", seed=1)
+    other, _ = fit(tiny_folder, tmp_path / "c", seed=2)
+    assert numbers(first) == numbers(second) != numbers(other)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tiny_folder, tmp_path, monkeypatch):
+    whole, _ = fit(tiny_folder, tmp_path / "whole")
+    started = []
+    start_epoch = StudyDataset.start_epoch
+
+    def stop_in_the_image_stage(self, epoch):
+        started.append(epoch)
+        if len(self.columns) == 2 and "image" in self.columns and epoch == 0 and len(started) > 4:
+            raise KeyboardInterrupt
+        start_epoch(self, epoch)
+
+    monkeypatch.setattr(StudyDataset, "start_epoch", stop_in_the_image_stage)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_folder, tmp_path / "parts")
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "parts" / "stages" / "text" / "state.json").read_text())["done"]
+    resumed, _ = fit(tiny_folder, tmp_path / "parts")
+    assert numbers(resumed) == numbers(whole)
+
+
+def test_a_work_folder_of_other_settings_is_refused(tiny_folder, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {}, "studies": 1, "layout": "?"}))
+    with pytest.raises(InputError, match=r"Changed: .*seed"):
+        fit(tiny_folder, tmp_path)
+
+
+def test_a_split_that_leaks_fails_the_run(tiny_folder, tmp_path, tiny_run):
+    split = tiny_run[2] / "split.csv"
+    collection = read_collection(tiny_folder)
+    leaking = replace(collection, studies=tuple(replace(study, patient="one") for study in collection.studies))
+    with pytest.raises(LeakError, match="patient"):
+        fit_classifier(leaking, make_settings("small", FAST), work=tmp_path / "w", cache=tmp_path, split=split)
+
+
+def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):
+    _, before, folder = tiny_run
+    collection = read_collection(tiny_folder)
+    settings = make_settings("small", {**FAST, "seed": 9, "image_encoder": None})
+    _, run = fit_classifier(collection, settings, work=tmp_path / "w", cache=tmp_path, split=folder / "split.csv")
+    assert run.split.digest == before.split.digest
+
+
+@pytest.mark.parametrize("missing", ["image", "text"])
+def test_a_classifier_of_one_side(tiny_folder, tmp_path, missing):
+    classifier, _ = fit(tiny_folder, tmp_path, **{f"{missing}_encoder": None})
+    there = "text" if missing == "image" else "image"
+    assert list(classifier.models) == [there] and classifier.main == there
+    assert classifier.metrics["test"]["joint"] is None and classifier.metrics["test"][there] is not None
+
+
+def test_several_labels_with_unknown_ones(tiny_folder, tmp_path):
+    classifier, run = fit(tiny_folder, tmp_path, labels="findings", label_min_count=5)
+    assert classifier.label_names == ("Mass",)
+    assert np.isfinite(run.prepared.labels).all()
