@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 import kmm
+import kmm.models.build  # registers kmm's own layers with Keras
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
 from kmm.errors import ArtefactError, InputError

@@ -6,6 +6,7 @@ and errors to standard error. Exit codes: 0 done, 1 the answer is bad news, 2 wr
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ def main():
     Every option can also be given as a variable: KMM_FIT_SEED=3 is `kmm fit --seed 3`.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @main.group()
@@ -161,7 +163,9 @@ def fit(folder, preset, name, out, more, config, split, resume, overwrite, tenso
 
     settings = gather_settings(values, preset=preset, more=more, config=config)
     from kmm.data.collection import read_collection
-    from kmm.train import fit_classifier, save_run
+
+    with _hushed():
+        from kmm.train import fit_classifier, save_run
 
     progress = _progress()
     name = _choose_name(out, name, settings.preset, resume or overwrite)
@@ -198,11 +202,13 @@ def evaluate(model, folder, json_file, strict):
     Studies that MODEL was trained on are left out; those it was calibrated on are reported apart, as validation.
     Example: kmm evaluate saved_models/openi other-hospital --json results.json
     """
-    from kmm.classifier import Classifier
     from kmm.data.collection import read_collection
-    from kmm.evaluate.report import evaluate_studies
 
     collection = read_collection(folder)
+    with _hushed():
+        from kmm.classifier import Classifier
+        from kmm.evaluate.report import evaluate_studies
+
     classifier = Classifier.load(model)
     results, problems = evaluate_studies(classifier, collection.studies, strict=strict, progress=_progress())
     _list_problems([*collection.problems, *problems])
@@ -223,7 +229,8 @@ def predict(model, files, report, json_file, strict):
     from kmm.data.inputs import read_inputs
 
     collection = read_inputs(files, report=report)
-    from kmm.classifier import Classifier, describe_predictions
+    with _hushed():
+        from kmm.classifier import Classifier, describe_predictions
 
     classifier = Classifier.load(model, main_only=True)
     predictions = classifier.predict(collection.studies, strict=strict, progress=_progress())
@@ -245,6 +252,21 @@ def completion(shell):
     from click.shell_completion import get_completion_class
 
     click.echo(get_completion_class(shell)(main, {}, "kmm", "_KMM_COMPLETE").source())
+
+
+@contextlib.contextmanager
+def _hushed():
+    """Drops what C++ libraries write to standard error while they are imported: it is no news to a user."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _progress():
