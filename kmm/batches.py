@@ -1,12 +1,14 @@
 """Studies to arrays: the one place that calls both image and text."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from kmm.data.study import Study
+from kmm.data.inputs import MAX_REPORT_WORDS
+from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image, require_content
@@ -60,24 +62,55 @@ class TextPreparation:
         return study.report.text(self.sections) if study.report else ""
 
     def words(self, study):
-        """The cleaned words of a study's report, as a list of str."""
-        return [word.text for word in find_words(self.text(study), self.cleaning, self.deidentified)]
+        """The cleaned words of a study's report, as a list of str.
+
+        Raises:
+            ReportError: if there are more than any report has.
+        """
+        words = [word.text for word in find_words(self.text(study), self.cleaning, self.deidentified)]
+        if len(words) > MAX_REPORT_WORDS:
+            raise ReportError(f"expected a report of at most {MAX_REPORT_WORDS} words. Received: {len(words)}.")
+        return words
+
+
+def gather_words(studies, text):
+    """The words of many reports.
+
+    Args:
+        studies: sequence of `Study`.
+        text: `TextPreparation`.
+
+    Returns:
+        list of lists of str, one a report that has words, and list of `Problem`: reports that cannot be used.
+
+    Example:
+        >>> from kmm.data.study import Report
+        >>> gather_words([Study("1", "1", report=Report(findings="No mass.")), Study("2", "2")], TextPreparation())
+        ([['no', 'mass']], [])
+    """
+    documents, problems = [], []
+    for study in studies:
+        try:
+            documents.append(text.words(study))
+        except ReportError as error:
+            problems.append(Problem(f"study {study.id}", str(error)))
+    return [words for words in documents if words], problems
 
 
 class BatchMaker:
     """Turns studies into batches, always in the same way: it travels with the model.
 
     Args:
-        image: `ImagePreparation`.
-        text: `TextPreparation`.
-        vocabulary: `Vocabulary` of the training reports, or None for a model without text.
+        image: `ImagePreparation`, or None for a model without images: no film is opened.
+        text: `TextPreparation`, or None for a model without text: no report is read.
+        vocabulary: `Vocabulary` of the training reports, or None where there is none yet.
         label_names: tuple of str.
     """
 
     def __init__(
         self,
-        image: ImagePreparation,
-        text: TextPreparation,
+        image: ImagePreparation | None,
+        text: TextPreparation | None,
         *,
         vocabulary: Vocabulary | None,
         label_names: tuple[str, ...],
@@ -91,12 +124,13 @@ class BatchMaker:
         """Reads and prepares the frontal image of a study.
 
         Returns:
-            float32 `(height, width, 1)` and the sha256 of the file, or `(None, "")` where there is no frontal image.
+            float32 `(height, width, 1)` and the sha256 of the file, or `(None, "")` where there is no frontal image or
+            the model reads none.
 
         Raises:
             ImageError: if the file cannot be used; it names the file.
         """
-        if study.frontal is None:
+        if study.frontal is None or self.image is None:
             return None, ""
         path = study.frontal.path
         try:
@@ -109,11 +143,23 @@ class BatchMaker:
         require_content(film, str(path))
         return self.image.apply(film), hashlib.sha256(data).hexdigest()
 
+    def words(self, study: Study):
+        """The words of a study's report that the model reads, as a list of str."""
+        return self.text.words(study) if self.text else []
+
     def token_ids(self, study: Study):
-        """int32 `(length,)` ids of a study's report, all padding when there is no report or no vocabulary."""
+        """int32 `(length,)` ids of a study's report, all padding when there is no report; `(0,)` without text."""
+        if self.text is None:
+            return np.zeros(0, np.int32)
         if self.vocabulary is None:
             return np.zeros(self.text.length, np.int32)
         return self.vocabulary.encode(self.text.words(study), length=self.text.length, truncate=self.text.truncate)
+
+    def nothing_to_read(self):
+        """The error of a study that holds nothing of what the model reads."""
+        sides = [("a frontal image", self.image), ("a report with words", self.text)]
+        read = [name for name, side in sides if side]
+        return ReportError(f"expected {' or '.join(read)}. Found {'neither' if len(read) == 2 else 'none'}.")
 
     def labels(self, study: Study):
         """float32 `(n_labels,)`, NaN where unknown."""
@@ -126,16 +172,18 @@ class BatchMaker:
             ImageError, ReportError: if a study cannot be used; `batches` sets such studies aside instead.
         """
         studies = list(studies)
-        side = self.image.pixels
+        side = self.image.pixels if self.image else 1
         image = np.zeros((len(studies), side, side, 1), np.float32)
         present = np.zeros((len(studies), 2), np.float32)
-        token_ids = np.zeros((len(studies), self.text.length), np.int32)
+        token_ids = np.zeros((len(studies), self.text.length if self.text else 0), np.int32)
         for row, study in enumerate(studies):
             pixels, _ = self.pixels(study)
             if pixels is not None:
                 image[row], present[row, 0] = pixels, 1
             token_ids[row] = self.token_ids(study)
             present[row, 1] = float(token_ids[row].any())
+            if not present[row].any():
+                raise self.nothing_to_read()
         labels = np.array([self.labels(study) for study in studies], np.float32).reshape(len(studies), -1)
         return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
 
@@ -158,7 +206,7 @@ class BatchMaker:
                 waiting.append(study)
             except (ImageError, ReportError) as error:
                 if set_aside is None:
-                    raise
+                    raise type(error)(f"study {study.id}: {error}") from None
                 set_aside(study, error)
             if len(waiting) == size:
                 yield waiting, join_batches(made)
@@ -168,18 +216,17 @@ class BatchMaker:
 
     def as_dict(self):
         """Everything but the vocabulary, as JSON holds it."""
-        text = {name: getattr(self.text, name) for name in self.text.__dataclass_fields__}
-        text["sections"] = list(self.text.sections)
-        return {"image": self.image.as_dict(), "text": text, "label_names": list(self.label_names)}
+        text = self.text and {**dataclasses.asdict(self.text), "sections": list(self.text.sections)}
+        return {"image": self.image and self.image.as_dict(), "text": text, "label_names": list(self.label_names)}
 
     @classmethod
     def from_dict(cls, values, vocabulary):
         """The inverse of `as_dict`."""
         try:
-            text = {**values["text"], "sections": tuple(values["text"]["sections"])}
+            image, text = values["image"], values["text"]
             return cls(
-                ImagePreparation.from_dict(values["image"]),
-                TextPreparation(**text),
+                ImagePreparation.from_dict(image) if image is not None else None,
+                TextPreparation(**{**text, "sections": tuple(text["sections"])}) if text is not None else None,
                 vocabulary=vocabulary,
                 label_names=tuple(values["label_names"]),
             )

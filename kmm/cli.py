@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 
 import kmm
-from kmm.errors import KmmError, LeakError
+from kmm.errors import InputError, KmmError, LeakError
 
 FOLDER = click.Path(file_okay=True, path_type=Path)
-JSON_HELP = "Write the result as JSON to a file; - is standard output."
+SEED = click.IntRange(0, 2**32 - 1)
 
 
 class Group(click.Group):
@@ -27,14 +27,17 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except KmmError as error:
-            click.echo(f"kmm: {error}", err=True)
+            _complain(error)
             ctx.exit(1 if isinstance(error, LeakError) else 2)
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads on
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"kmm: {place}{error.strerror or error}", err=True)
+            _complain(f"{place}{error.strerror or error}")
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("kmm: interrupted. `kmm fit ... --resume` goes on from the last finished epoch.", err=True)
+            hint = " `kmm fit ... --resume` goes on from the last finished epoch."
+            _complain("interrupted." + hint * (ctx.invoked_subcommand == "fit"))
             ctx.exit(130)
 
 
@@ -47,6 +50,16 @@ def main():
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def _json_option(command):
+    """The option `--json`, by its variable too: KMM_FIT_JSON of `fit`."""
+    return click.option(
+        "--json",
+        "json_file",
+        envvar=f"KMM_{command}_JSON",
+        help="Write the result as JSON to a file; - is standard output.",
+    )
 
 
 @main.group()
@@ -66,13 +79,14 @@ def phantom(out, studies, seed, pixels):
     """
     from kmm.data.phantom import make_phantom
 
-    summary = make_phantom(out, studies=studies, seed=seed, pixels=pixels)
+    with _naming(out):
+        summary = make_phantom(out, studies=studies, seed=seed, pixels=pixels)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in summary.items())}")
 
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--json", "json_file", help=JSON_HELP)
+@_json_option("DATA_VERIFY")
 def verify(folder, json_file):
     """Check the studies of FOLDER: missing, unreadable, empty, duplicate, orphaned and inverted images.
 
@@ -81,6 +95,7 @@ def verify(folder, json_file):
     from kmm.data.verify import verify_collection
     from kmm.image.read import read_image
 
+    _check_place(json_file)
     report = verify_collection(folder, read_image, progress=_progress())
     _write(json_file, report.as_dict(), lambda: _print_checks(report))
     sys.exit(0 if report.ok else 1)
@@ -89,29 +104,29 @@ def verify(folder, json_file):
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--out", required=True, type=FOLDER, help="File to write: .txt is word2vec text, .bin binary.")
-@click.option("--dimensions", default=300, show_default=True)
-@click.option("--epochs", default=10, show_default=True)
+@click.option("--dimensions", type=click.IntRange(1), default=300, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--sections", help="Comma-separated; all four sections when not given.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--skip-gram", is_flag=True, help="Skip-gram instead of CBOW.")
 def embed(folder, out, dimensions, epochs, sections, seed, skip_gram):
     """Train word vectors on the reports of FOLDER.
 
     Example: kmm embed openi --out vectors.txt --dimensions 300
     """
+    from kmm.batches import TextPreparation, gather_words
     from kmm.data.collection import read_collection
-    from kmm.data.study import SECTIONS
-    from kmm.settings import expand_sections
-    from kmm.text.clean import find_words
+    from kmm.settings import SECTIONS, expand_sections
     from kmm.text.word_vectors import train_word_vectors
 
+    _check_place(out)
     chosen = expand_sections(sections.split(",")) if sections else SECTIONS
-    studies = read_collection(folder).studies
-    documents = [[word.text for word in find_words(study.report.text(chosen))] for study in studies if study.report]
-    vectors = train_word_vectors(
-        [words for words in documents if words], dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=skip_gram
-    )
-    vectors.save(out)
+    collection = read_collection(folder)
+    documents, problems = gather_words(collection.studies, TextPreparation(chosen))
+    _list_problems([*collection.problems, *problems])
+    vectors = train_word_vectors(documents, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=skip_gram)
+    with _naming(out):
+        vectors.save(out)
     click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions")
 
 
@@ -120,9 +135,7 @@ def _fit_options(command):
     options = [
         click.option("--seed", type=int, help="Of everything drawn at random."),
         click.option("--labels", help="Label scheme."),
-        click.option(
-            "--sections", help="Report sections to read: report, pre-read, or a comma-separated list."
-        ),
+        click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
         click.option("--text-encoder", help="Name of the text encoder, or none."),
         click.option("--word-vectors", type=click.Path(), help="File of word vectors: word2vec or GloVe."),
         click.option("--image-encoder", help="Name of the image encoder, or none."),
@@ -144,13 +157,15 @@ def _fit_options(command):
 @click.option("--name", help="Name of the classifier; the preset's name when not given.")
 @click.option("--out", default="saved_models", show_default=True, type=FOLDER, help="Where classifiers lie.")
 @_fit_options
-@click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting; repeatable.")
+@click.option(
+    "--set", "more", multiple=True, metavar="NAME=VALUE", envvar="KMM_FIT_SET", help="Any other setting; repeatable."
+)
 @click.option("--config", type=FOLDER, help="YAML file of settings; options on the command line win.")
 @click.option("--split", type=FOLDER, help="A split.csv to re-use.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace a classifier of the same name.")
 @click.option("--tensorboard", type=FOLDER, help="Folder for TensorBoard logs.")
-@click.option("--json", "json_file", help=JSON_HELP)
+@_json_option("FIT")
 def fit(folder, preset, name, out, more, config, split, resume, overwrite, tensorboard, json_file, **values):
     """Train a classifier on the studies of FOLDER; without FOLDER, on the built-in phantom set.
 
@@ -159,33 +174,30 @@ def fit(folder, preset, name, out, more, config, split, resume, overwrite, tenso
               kmm fit openi --preset paper --image-weights densenet121.h5 --name openi
               kmm fit openi --sections pre-read --set fusion_units=256 --json results.json
     """
+    from kmm.data.collection import read_collection
     from kmm.presets import gather_settings
 
     settings = gather_settings(values, preset=preset, more=more, config=config)
-    from kmm.data.collection import read_collection
-
+    progress = _progress()
+    _check_place(json_file)
+    name = _choose_name(out, name, settings.preset, resume=resume, overwrite=overwrite)
+    collection = read_collection(folder or _phantom(out, progress))
+    progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
+    _check_problems(collection, settings.strict)
     with _hushed():
         from kmm.train import fit_classifier, save_run
 
-    progress = _progress()
-    name = _choose_name(out, name, settings.preset, resume or overwrite)
-    collection = read_collection(folder or _phantom(out, progress))
-    progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
-    work = out / f".work-{name}"
-    if work.exists() and not resume:
-        import shutil
-
-        shutil.rmtree(work)
-    classifier, run = fit_classifier(
-        collection,
-        settings,
-        work=work,
-        cache=out / ".cache",
-        split=split,
-        progress=progress,
-        tensorboard=tensorboard,
-    )
-    save_run(classifier, run, out / name, overwrite=overwrite)
+    with _naming(out), _workshop(out / f".work-{name}", resume, progress) as work:
+        classifier, run = fit_classifier(
+            collection,
+            settings,
+            work=work,
+            cache=out / ".cache",
+            split=split,
+            progress=progress,
+            tensorboard=tensorboard,
+        )
+        save_run(classifier, run, out / name, overwrite=overwrite)
     _list_problems([*collection.problems, *run.prepared.problems])
     _write(json_file, classifier.metrics, lambda: _print_results(classifier))
     progress.note(f"Saved: {out / name}")
@@ -194,7 +206,7 @@ def fit(folder, preset, name, out, more, config, split, resume, overwrite, tenso
 @main.command()
 @click.argument("model", type=FOLDER)
 @click.argument("folder", type=FOLDER)
-@click.option("--json", "json_file", help=JSON_HELP)
+@_json_option("EVALUATE")
 @click.option("--strict", is_flag=True, help="The first unusable study ends the run.")
 def evaluate(model, folder, json_file, strict):
     """Measure the classifier MODEL on the studies of FOLDER, beside the baselines.
@@ -204,7 +216,9 @@ def evaluate(model, folder, json_file, strict):
     """
     from kmm.data.collection import read_collection
 
+    _check_place(json_file)
     collection = read_collection(folder)
+    _check_problems(collection, strict)
     with _hushed():
         from kmm.classifier import Classifier
         from kmm.evaluate.report import evaluate_studies
@@ -219,7 +233,7 @@ def evaluate(model, folder, json_file, strict):
 @click.argument("model", type=FOLDER)
 @click.argument("files", nargs=-1, required=True, type=FOLDER)
 @click.option("--report", type=FOLDER, help="Text file with the report of the one image.")
-@click.option("--json", "json_file", help=JSON_HELP)
+@_json_option("PREDICT")
 @click.option("--strict", is_flag=True, help="The first unusable study ends the run.")
 def predict(model, files, report, json_file, strict):
     """Predict images, DICOM files, manifests or folders with the classifier MODEL.
@@ -228,7 +242,9 @@ def predict(model, files, report, json_file, strict):
     """
     from kmm.data.inputs import read_inputs
 
+    _check_place(json_file)
     collection = read_inputs(files, report=report)
+    _check_problems(collection, strict)
     with _hushed():
         from kmm.classifier import Classifier, describe_predictions
 
@@ -269,6 +285,32 @@ def _hushed():
         os.close(nowhere)
 
 
+@contextlib.contextmanager
+def _naming(path):
+    """An error of the disk that names no file is said of this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextlib.contextmanager
+def _workshop(work, resume, progress):
+    """The folder of a run's state: kept for `--resume` once there is something to go on from, else removed."""
+    import shutil
+
+    if work.exists() and not resume:
+        progress.note(f"Starting over: {work} of a run that was stopped is removed.")
+        shutil.rmtree(work)
+    try:
+        yield work
+    except (KmmError, OSError):
+        if not (work / "stages").exists():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
 def _progress():
     from kmm.progress import choose_progress
 
@@ -283,45 +325,70 @@ def _phantom(out, progress):
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         progress.note(f"No folder given: making the built-in phantom set in {folder}")
-        make_phantom(folder)
+        with _naming(folder):
+            make_phantom(folder)
     return folder
 
 
-def _choose_name(out, name, preset, taken_is_right):
-    """The name asked for, or the preset's name with the first free number."""
+def _choose_name(out, name, preset, *, resume, overwrite):
+    """The name asked for; else that of the run that was stopped, or the preset's name with the first free number."""
     import re
 
-    from kmm.errors import InputError
-
-    if name is not None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.isdigit():
-            raise InputError(f"Expected a name of letters, digits, '.', '_' and '-'. Received: {name!r}")
-        if (out / name).exists() and not taken_is_right:
-            raise InputError(f"{out / name} is there already. Choose another --name, or --overwrite it.")
-        return name
-    if taken_is_right:
-        return preset
-    number = 1
-    while (out / (name := preset if number == 1 else f"{preset}-{number}")).exists():
-        number += 1
+    if name is None and resume:
+        stopped = sorted(path.name.removeprefix(".work-") for path in out.glob(".work-*"))
+        if len(stopped) > 1:
+            raise InputError(f"{out}: expected a --name of the run to resume. Stopped: {', '.join(stopped)}")
+        name = stopped[0] if stopped else None
+    if name is None:
+        name, number = preset, 1
+        while (out / name).exists() and not overwrite:
+            name, number = f"{preset}-{number + 1}", number + 1
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.isdigit():
+        raise InputError(f"Expected a name of letters, digits, '.', '_' and '-'. Received: {name!r}")
+    if (out / name).exists() and not overwrite:
+        raise InputError(f"{out / name} is there already. Choose another --name, or --overwrite it.")
     return name
+
+
+def _check_problems(collection, strict):
+    """With `--strict`, what the reader set aside ends the run too."""
+    if strict and collection.problems:
+        raise InputError(str(collection.problems[0]))
+
+
+def _check_place(path):
+    """A file to be written at the end has a folder to lie in: said before the work, not after it."""
+    if path and str(path) != "-" and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise InputError(f"{path}: expected the name of a file in a folder that exists.")
+
+
+def _complain(text):
+    """One line on standard error, whatever stands in file names."""
+    click.echo(f"kmm: {_one_line(text)}", err=True)
+
+
+def _one_line(text):
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).split()))
 
 
 def _write(json_file, value, show):
     """The result: as JSON where it was asked for, else for people."""
+    from kmm.settings import write_json
+
     if json_file == "-":
         click.echo(json.dumps(value, indent=2, allow_nan=False))
         return
-    if json_file:
-        from kmm.settings import write_json
-
-        write_json(json_file, value)
+    with _naming(json_file):
+        if json_file and Path(json_file).exists() and not Path(json_file).is_file():  # a pipe is written, not replaced
+            Path(json_file).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        elif json_file:
+            write_json(os.path.realpath(json_file), value)
     show()
 
 
 def _list_problems(problems, most=20):
     for problem in problems[:most]:
-        click.echo(f"set aside: {problem}", err=True)
+        click.echo(f"set aside: {_one_line(problem)}", err=True)
     if len(problems) > most:
         click.echo(f"set aside: {len(problems) - most} more", err=True)
 
@@ -365,7 +432,9 @@ def _print_tables(results):
 
 
 def _print_predictions(rows):
-    names = list(rows[0]["probabilities"]) if rows else []
+    if not rows:
+        return
+    names = list(rows[0]["probabilities"])
     _table(
         ["study", "image", "text", *names],
         [

@@ -48,20 +48,20 @@ class FeatureCache:
         os.replace(temporary, self.folder / f"{name}.npz")
 
 
-def compute_features(encode, prepared, cache, *, batch_size=32, progress=None):
+def compute_features(encode, prepared, cache=None, *, batch_size=32, progress=None):
     """Computes the feature vector of every film that the cache lacks.
 
     Args:
         encode: callable from float32 `(n, h, w, 1)` to `(n, d)`.
         prepared: `PreparedStudies`.
-        cache: `FeatureCache`.
+        cache: `FeatureCache`, or None to keep nothing: for an encoder that changes with every run.
         batch_size: int.
         progress: `kmm.progress.Progress`.
 
     Returns:
         float32 `(n, d)`, a row a study; zeros where there is no film.
     """
-    known = cache.load()
+    known = cache.load() if cache else {}
     missing = {}
     for row, digest in enumerate(prepared.image_digests):
         if digest and digest not in known:
@@ -79,7 +79,8 @@ def compute_features(encode, prepared, cache, *, batch_size=32, progress=None):
                     advance(len(part))
                 digests = [prepared.image_digests[row] for row in rows[start : start + SHARD]]
                 vectors = np.concatenate(made)
-                cache.store(digests, vectors)
+                if cache:
+                    cache.store(digests, vectors)
                 known.update(zip(digests, vectors, strict=True))
     size = next(iter(known.values())).shape[0] if known else 1
     features = np.zeros((len(prepared.studies), size), np.float32)

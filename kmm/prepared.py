@@ -1,5 +1,6 @@
 """The studies of one run, prepared once and kept on disk, so that every epoch after costs a read and no decoding."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -25,7 +26,7 @@ class PixelFile:
     """
 
     def __init__(self, path, pixels, count=None):
-        self.shape = (pixels, pixels, 1)
+        self.path, self.shape = path, (pixels, pixels, 1)
         self.record = pixels * pixels * 4
         if count is None:
             self.file = os.open(path, os.O_RDONLY)
@@ -34,8 +35,14 @@ class PixelFile:
             os.truncate(self.file, count * self.record)
 
     def write(self, row, film):
-        """Writes the film float32 `(pixels, pixels, 1)` of one row."""
-        os.pwrite(self.file, np.ascontiguousarray(film, np.float32).tobytes(), row * self.record)
+        """Writes the film float32 `(pixels, pixels, 1)` of one row.
+
+        Raises:
+            OSError: if the disk is full; also where the system wrote a part of the film and said nothing.
+        """
+        data = np.ascontiguousarray(film, np.float32).tobytes()
+        if os.pwrite(self.file, data, row * self.record) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def __getitem__(self, rows):
         """Returns float32 `(n, pixels, pixels, 1)` of the rows asked for; a row never written is zeros."""
@@ -91,7 +98,7 @@ class PreparedStudies:
         return total.hexdigest()
 
 
-def prepare_studies(studies, maker, path, *, strict=False, with_images=True, progress=None):
+def prepare_studies(studies, maker, path, *, strict=False, progress=None):
     """Reads every study once; unusable ones are set aside and listed.
 
     Args:
@@ -99,7 +106,6 @@ def prepare_studies(studies, maker, path, *, strict=False, with_images=True, pro
         maker: `kmm.batches.BatchMaker`.
         path: of the pixel file to write.
         strict: bool. Raise at the first unusable study instead.
-        with_images: bool. False for a model without images: no image is read.
         progress: `kmm.progress.Progress`.
 
     Returns:
@@ -109,15 +115,15 @@ def prepare_studies(studies, maker, path, *, strict=False, with_images=True, pro
         ImageError, ReportError: with `strict`, for the first unusable study.
         InputError: if the disk has no room for the prepared films.
     """
-    films = _create_films(path, maker, len(studies)) if with_images else None
+    films = _create_films(path, maker, len(studies)) if maker.image else None
     used, digests, present, problems = [], [], [], []
 
     def read(study):
         try:
-            words = maker.text.words(study)
-            film, digest = maker.pixels(study) if with_images else (None, "")
+            words = maker.words(study)
+            film, digest = maker.pixels(study)
             if film is None and not words:
-                raise ReportError(f"study {study.id}: expected a frontal image or a report with words. Found neither.")
+                raise maker.nothing_to_read()
             return film, digest
         except (ImageError, ReportError) as error:
             return error
@@ -128,7 +134,7 @@ def prepare_studies(studies, maker, path, *, strict=False, with_images=True, pro
             for study, result in zip(chunk, pool.map(read, chunk), strict=True):
                 if isinstance(result, InputError):
                     if strict:
-                        raise result
+                        raise type(result)(f"study {study.id}: {result}")
                     problems.append(Problem(f"study {study.id}", str(result)))
                     continue
                 film, digest = result

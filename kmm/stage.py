@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kmm.errors import InputError, require
 from kmm.progress import Progress
 from kmm.settings import write_json
 
@@ -147,11 +147,19 @@ class Keeper(keras.callbacks.Callback):
 
     def restore(self, best=False):
         """Loads the weights (and the optimizer's state) of the last epoch, or of the best one."""
-        if self.state["epoch"]:
-            if not self.model.optimizer.built:
-                self.model.optimizer.build(self.model.trainable_variables)
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        if best or self.state["epoch"]:
             name = "best" if best else f"epoch-{self.state['epoch']}"
             self.model.load_weights(self.folder / f"{name}.weights.h5")
+
+    def measure_start(self, validation):
+        """Takes the weights that the stage starts from as its best ones so far: it never ends worse than it began."""
+        value = self.model.evaluate(validation, verbose=0)
+        if self.state["best"] is None and math.isfinite(value):
+            self.state["best"] = float(value)
+            self._save("best.weights.h5")
+            write_json(self.folder / "state.json", self.state)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.dataset.start_epoch(epoch)
@@ -165,9 +173,12 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         state, value = self.state, logs["val_loss"]
+        if not math.isfinite(value) or not math.isfinite(logs["loss"]):  # the weights are lost: keep the best ones
+            self.model.stop_training = True
+            return
         for name, number in {**logs, "learning_rate": state["rate"]}.items():
             state["history"].setdefault(name, []).append(float(number))
-        if math.isfinite(value) and (state["best"] is None or value < state["best"] - 1e-4):
+        if state["best"] is None or value < state["best"] - 1e-4:
             state.update(best=float(value), best_epoch=epoch + 1, waited=0)
             self._save("best.weights.h5")
         else:
@@ -224,7 +235,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
         with its best weights.
 
     Raises:
-        FloatingPointError: if no epoch had a finite validation loss.
+        InputError: if no epoch had a finite validation loss.
     """
     if plan.epochs == 0:
         return {}
@@ -238,8 +249,11 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
         advance(keeper.state["epoch"] * steps)
         if not keeper.state["done"]:
             keeper.restore()
+            if not keeper.state["epoch"]:
+                keeper.measure_start(validation)
             callbacks = [keeper]
             if plan.tensorboard:
+                require("tensorboard", "tensorboard")
                 callbacks.append(keras.callbacks.TensorBoard(plan.tensorboard))
             model.fit(
                 train,
@@ -251,17 +265,10 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
                 verbose=0,
             )
             if keeper.state["best"] is None:
-                raise FloatingPointError(
-                    f"{plan.name}: no epoch had a finite validation loss. Try a lower learning rate."
-                )
+                raise InputError(f"{plan.name}: no epoch had a finite validation loss. Try a lower learning rate.")
             keeper.finish()
         else:
             keeper.restore(best=True)
         best, epochs = keeper.state["best"], keeper.state["epoch"]
         advance(0, text=f"best validation loss {best:.4f}, epoch {keeper.state['best_epoch']} of {epochs}")
     return keeper.state["history"]
-
-
-def forget_stages(folder):
-    """Removes what stages kept."""
-    shutil.rmtree(folder, ignore_errors=True)

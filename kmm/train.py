@@ -16,17 +16,19 @@ from kmm.classifier import Classifier, Predictions, digest_file, read_json, run_
 from kmm.data.labels import label_studies
 from kmm.data.split import check_leaks, load_split, split_studies
 from kmm.errors import InputError
-from kmm.evaluate.calibration import choose_thresholds, fit_temperature
+from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
 from kmm.evaluate.report import evaluate_predictions, fingerprint, score_rows, write_report
 from kmm.features import FeatureCache, compute_features
 from kmm.image.augment import Augmentation
 from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
+from kmm.models.fusion import FUSIONS
 from kmm.prepared import prepare_studies
 from kmm.progress import Progress
 from kmm.settings import write_json
 from kmm.stage import StagePlan, StudyDataset, balance_classes, fit_stage
+from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary, text_report
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors, train_word_vectors
@@ -50,7 +52,7 @@ class Run:
         self.settings, self.work, self.cache = settings, Path(work), Path(cache)
         self.progress, self.tensorboard = progress or Progress(), tensorboard
         self.history, self.facts, self.models, self.predictions = {}, {}, {}, {}
-        self.maker = self.prepared = self.split = self.vectors = None
+        self.maker = self.prepared = self.split = self.vectors = self.image_vectors = None
 
     # What the stages share
 
@@ -61,6 +63,7 @@ class Run:
     def spec(self, *, image, text):
         """The description of a model with one side or both."""
         s = self.settings
+        units = s.fusion_units if image and text else s.fusion_units // 2 + (s.fusion_units % 2 if text else 0)
         return build.ModelSpec(
             image_encoder=s.image_encoder if image else None,
             text_encoder=s.text_encoder if text else None,
@@ -71,7 +74,7 @@ class Run:
             train_embedding=s.train_embedding,
             text_filters=s.text_filters,
             text_dropout=s.text_dropout,
-            fusion_units=s.fusion_units,
+            fusion_units=units,
             fusion_dropout=s.fusion_dropout,
         )
 
@@ -127,14 +130,35 @@ class Run:
             model, train, validation, plan=plan, folder=folder, class_weights=weights, progress=self.progress
         )
 
+    @property
+    def frozen(self):
+        """Whether the image encoder keeps the weights that it was given: its features then hold for all models."""
+        return bool(self.settings.image_weights) and self.settings.tune_image == "none"
+
     def image_features(self, encoder):
-        """Feature vectors of all films, from the cache where they are known."""
-        cache = FeatureCache(self.cache, self.maker.image.as_dict(), checkpoints.weights_digest(encoder))
+        """Feature vectors of all films; those of a frozen encoder come from the cache where they are known."""
+        if self.frozen and self.image_vectors is not None:
+            return self.image_vectors
+        cache = None
+        if self.settings.image_weights:
+            cache = FeatureCache(self.cache, self.maker.image.as_dict(), checkpoints.weights_digest(encoder))
 
         def encode(films):
             return encoder.predict_on_batch(films)["vector"]
 
-        return compute_features(encode, self.prepared, cache, batch_size=FEATURE_BATCH, progress=self.progress)
+        self.image_vectors = compute_features(
+            encode, self.prepared, cache, batch_size=FEATURE_BATCH, progress=self.progress
+        )
+        return self.image_vectors
+
+    def predict(self, model, rows, features=None):
+        """Logits `(n, n_labels)` of some rows."""
+        columns, made = self.columns(model, features), []
+        for start in range(0, len(rows), FEATURE_BATCH):
+            chunk = rows[start : start + FEATURE_BATCH]
+            full = np.resize(chunk, FEATURE_BATCH)
+            made.append(run_model(model, {name: column[full] for name, column in columns.items()})[: len(chunk)])
+        return np.concatenate(made)
 
 
 def fit_classifier(collection, settings, *, work, cache, split=None, progress=None, tensorboard=None):
@@ -156,6 +180,7 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
         InputError: for data or settings that cannot work; LeakError: for a split that leaks.
     """
     run = Run(settings, work, cache=cache, progress=progress, tensorboard=tensorboard)
+    _check_settings(settings)
     _check_work(run, collection)
     _prepare(run, collection, split)
     if settings.text_encoder:
@@ -166,6 +191,17 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
     if settings.text_encoder and settings.image_encoder:
         _fit_joint(run)
     return _finish(run, collection), run
+
+
+def _check_settings(s):
+    """What the tables and the disk can say of the settings, before the first film is read."""
+    build.ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
+    find_words("", s.cleaning)
+    if s.threshold_policy not in THRESHOLD_POLICIES:
+        raise InputError(f"Unknown threshold policy {s.threshold_policy!r}. Known: {', '.join(THRESHOLD_POLICIES)}.")
+    for name, path in (("word_vectors", s.word_vectors), ("image_weights", s.image_weights)):
+        if path and path != "imagenet" and not Path(path).is_file():
+            raise InputError(f"{path}: expected a file for the setting `{name}`. There is none.")
 
 
 def _check_work(run, collection):
@@ -186,11 +222,14 @@ def _check_work(run, collection):
 
 def _prepare(run, collection, split):
     s = run.settings
-    studies, label_names = label_studies(collection.studies, s.labels, min_count=s.label_min_count)
+    try:
+        studies, label_names = label_studies(collection.studies, s.labels, min_count=s.label_min_count)
+    except InputError as error:
+        raise InputError(f"{collection.folder}: {error}") from None
     known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in label_names)]
     run.maker = BatchMaker(
-        ImagePreparation(s.pixels, s.image_fit),
-        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate),
+        ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
+        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate) if s.text_encoder else None,
         vocabulary=None,
         label_names=label_names,
     )
@@ -199,7 +238,6 @@ def _prepare(run, collection, split):
         run.maker,
         run.work / "films.f32",
         strict=s.strict,
-        with_images=bool(s.image_encoder),
         progress=run.progress,
     )
     if s.image_encoder and not run.prepared.present[:, 0].any():
@@ -215,6 +253,11 @@ def _prepare(run, collection, split):
     for part in ("train", "validation", "test"):
         if not len(run.rows(part)):
             raise InputError(f"Expected studies in each part of the split. None in {part}.")
+    unknown = [
+        name for name, column in zip(label_names, _known_labels(run, "train").T, strict=True) if not column.any()
+    ]
+    if unknown:
+        raise InputError(f"Expected training studies with a known label {unknown[0]!r}. Found none.")
     run.split.save(kept)
     run.facts.update(
         layout=collection.layout,
@@ -225,6 +268,11 @@ def _prepare(run, collection, split):
         parts={part: len(run.rows(part)) for part in ("train", "validation", "test")},
         split_digest=run.split.digest,
     )
+
+
+def _known_labels(run, part):
+    """bool `(n, n_labels)`: which labels of a part are known."""
+    return np.isfinite([run.maker.labels(run.prepared.studies[row]) for row in run.rows(part)])
 
 
 def _prepare_text(run):
@@ -280,7 +328,8 @@ def _fit_image(run):
 
 
 def _fit_joint(run):
-    """The joint model starts from both trained encoders: its head first, on features, then all at the low rate."""
+    """The joint model starts from both trained classifiers: their sum, weighted on validation, then its head is trained
+    on features, then all of it at the low rate."""
     s = run.settings
     model = run.build(image=True, text=True)
     parts.copy_encoder_weights(run.models["image"], model)
@@ -289,6 +338,13 @@ def _fit_joint(run):
         "image_vector": run.image_features(parts.image_encoder_of(model)),
         "text_vector": _text_features(run, model),
     }
+    rows = run.rows("validation")
+    sides = {side: view_features(run.models[side], (side,)) for side in ("image", "text")}
+    logits = {side: run.predict(view, rows, features) for side, view in sides.items()}
+    weights, bias = fit_weights(logits, run.prepared.labels[rows])
+    heads = {side: parts.fusion_of(run.models[side]) for side in sides}
+    FUSIONS[s.fusion].join(parts.fusion_of(model), heads, weights, bias)
+    run.facts["start_weights"] = {side: list(map(float, row)) for side, row in weights.items()}
     head = view_features(model, ("image", "text"))
     run.fit(head, "joint head", epochs=s.joint_epochs, rate=s.learning_rate, features=features)
     if s.tune_epochs:
@@ -299,9 +355,8 @@ def _fit_joint(run):
 
 
 def _text_features(run, model):
-    encode = view_text(model)
+    encode, ids = view_text(model), run.prepared.token_ids
     size = FEATURE_BATCH * 8
-    ids = run.prepared.token_ids
     vectors = [encode.predict_on_batch({"token_ids": ids[at : at + size]})["vector"] for at in range(0, len(ids), size)]
     return np.concatenate(vectors)
 
@@ -339,18 +394,14 @@ def _finish(run, collection):
 
 
 def _predict(run, classifier, part):
-    """Predictions for a part of the split, from the prepared films."""
-    rows = run.rows(part)
-    prepared = run.prepared
-    logits = {}
+    """Predictions for a part of the split, from the prepared films or from the features of a frozen encoder."""
+    rows, prepared, logits = run.rows(part), run.prepared, {}
     for name, model in classifier.models.items():
-        columns = run.columns(model)
-        made = []
-        for start in range(0, len(rows), FEATURE_BATCH):
-            chunk = rows[start : start + FEATURE_BATCH]
-            full = np.resize(chunk, FEATURE_BATCH)
-            made.append(run_model(model, {key: column[full] for key, column in columns.items()})[: len(chunk)])
-        logits[name] = np.concatenate(made)
+        if run.frozen and name != "text":
+            view = view_features(model, ("image",))
+            logits[name] = run.predict(view, rows, {"image_vector": run.image_vectors})
+        else:
+            logits[name] = run.predict(model, rows)
     return Predictions(
         studies=[prepared.studies[row] for row in rows],
         present=prepared.present[rows],

@@ -11,6 +11,13 @@ def to_numpy(tensors):
     return keras.ops.convert_to_numpy(tensors.value if isinstance(tensors, keras.Variable) else tensors)
 
 
+def compile_quickly(model):
+    """Compiles a model for a few steps: a graph of a deep network takes minutes to trace, but JAX is slower without."""
+    jax = keras.backend.backend() == "jax"
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=jax, run_eagerly=not jax)
+
+
 def model_inputs(model, *, n=6, seed=0):
     """Makes inputs of a built model: films of noise, random words with padding, one image and one report absent."""
     random = np.random.default_rng(seed)
@@ -42,12 +49,7 @@ def check_encoding(encoder, inputs):
 def check_learns(model, inputs, *, steps=6):
     """Training lowers the loss, leaves every weight finite and changes every part that may change."""
     labels = np.resize(np.eye(2), (len(inputs["present"]), model.output.shape[-1])).astype("float32")
-    model.compile(
-        keras.optimizers.Adam(1e-3),
-        keras.losses.BinaryCrossentropy(from_logits=True),
-        jit_compile=False,
-        run_eagerly=True,
-    )
+    compile_quickly(model)
     before = [to_numpy(weight) for weight in model.trainable_weights]
     losses = [float(model.train_on_batch(inputs, labels)) for _ in range(steps)]
     after = [to_numpy(weight) for weight in model.trainable_weights]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from kmm.errors import InputError
 from kmm.stage import StagePlan, StudyDataset, balance_classes, drop_modalities, fit_stage, masked_crossentropy
 
 
@@ -126,3 +127,17 @@ def test_cosine_lowers_the_rate_from_epoch_to_epoch(tmp_path):
     _, history = train(tmp_path, 4, schedule="cosine")
     rates = history["learning_rate"]
     assert rates[0] == pytest.approx(0.01) and rates == sorted(rates, reverse=True) and len(set(rates)) == 4
+
+
+def test_tensorboard_logs_are_written_where_asked(tmp_path):
+    pytest.importorskip("tensorboard")
+    train(tmp_path / "state", 1, tensorboard=str(tmp_path / "logs"))
+    assert list((tmp_path / "logs").rglob("events.out.tfevents.*"))
+
+
+def test_a_stage_without_a_finite_loss_is_said(tmp_path):
+    data = dataset(3)
+    data.columns = {"x": np.full((64, 4), np.nan, "float32")}
+    plan = StagePlan(name="toy", epochs=2, learning_rate=0.01)
+    with pytest.raises(InputError, match="toy: no epoch had a finite validation loss"):
+        fit_stage(small_model(), data, data, plan=plan, folder=tmp_path)

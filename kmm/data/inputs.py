@@ -8,6 +8,7 @@ from kmm.data.study import Collection, Report
 from kmm.errors import InputError, ReportError
 
 MAX_REPORT_BYTES = 4_000_000
+MAX_REPORT_WORDS = 20_000
 TABLES = (".csv", ".jsonl")
 
 
@@ -26,7 +27,7 @@ def read_inputs(paths, *, report=None):
         InputError: if a path does not exist or nothing is found; if a report is given and the studies are not one.
         ReportError: if the report cannot be read.
     """
-    studies, problems, layouts, taken = [], [], [], {}
+    studies, problems, layouts, taken = [], [], [], set()
     for path in map(Path, paths):
         if path.suffix.lower() in TABLES or (path.is_dir() and any(layout.find(path) for layout in LAYOUTS)):
             collection = read_collection(path)
@@ -37,8 +38,7 @@ def read_inputs(paths, *, report=None):
             layouts.append("images")
             found = bare_images([path])
         for study in found:
-            count = taken[study.id] = taken.get(study.id, 0) + 1
-            studies.append(study if count == 1 else replace(study, id=f"{study.id}-{count}"))
+            studies.append(replace(study, id=_choose_id(study.id, taken)))
     if report is not None:
         if len(studies) != 1:
             raise InputError(f"A report file belongs to one image. Received: {len(studies)} studies.")
@@ -46,24 +46,38 @@ def read_inputs(paths, *, report=None):
     return Collection(Path(paths[0]), ", ".join(dict.fromkeys(layouts)), tuple(studies), tuple(problems))
 
 
+def _choose_id(study_id, taken):
+    """The id, or with the first number that makes it free."""
+    count, free = 1, study_id
+    while free in taken:
+        count += 1
+        free = f"{study_id}-{count}"
+    taken.add(free)
+    return free
+
+
 def read_report(path):
     """Reads the text of one report.
 
     Args:
-        path: of a UTF-8 text file of at most 4 MB.
+        path: of a UTF-8 text file of at most 20,000 words and 4 MB.
 
     Returns:
         str.
 
     Raises:
-        ReportError: if the file is missing, too large or not UTF-8.
+        ReportError: if the file is missing, empty, too long or not UTF-8.
     """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_REPORT_BYTES:
             raise ReportError(f"{path}: expected a report of at most {MAX_REPORT_BYTES} bytes.")
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ReportError(f"{path}: expected a readable report. Received: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise ReportError(f"{path}: expected a report in UTF-8. Received: another byte at {error.start}.") from None
+    count = len(text.split())
+    if not 0 < count <= MAX_REPORT_WORDS:
+        raise ReportError(f"{path}: expected a report of 1 to {MAX_REPORT_WORDS} words. Received: {count}.")
+    return text

@@ -53,7 +53,7 @@ class Anatomy:
 
 
 def draw_frontal(lesions, rng, *, pixels=256, letters_rng=None):
-    """Draws a frontal film.
+    """Draws a frontal film. The same `rng` with other lesions draws the same patient and exposure.
 
     Args:
         lesions: list of `phantom_report.Lesion`; an empty list draws a clean film.
@@ -71,7 +71,8 @@ def draw_frontal(lesions, rng, *, pixels=256, letters_rng=None):
     """
     anatomy = _sample_anatomy(rng, pixels, enlarged=any(lesion.finding == "Cardiomegaly" for lesion in lesions))
     film = _draw_chest(anatomy, rng)
-    boxes = [add_lesion(film, anatomy, lesion, rng) for lesion in lesions]
+    lesion_rng = np.random.default_rng(rng.integers(2**32))
+    boxes = [add_lesion(film, anatomy, lesion, lesion_rng) for lesion in lesions]
     film = _expose(film, rng)
     if letters_rng is not None:
         _burn_letters(film, letters_rng)

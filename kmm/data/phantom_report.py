@@ -33,24 +33,24 @@ FINDINGS = {
         (
             "There is a {size} [nodule] in the {place}.",
             "A [nodular density] projects over the {place}.",
-            "{size} rounded [nodule] overlying the {place}.",
+            "{size} [rounded nodule] overlying the {place}.",
             "A {number} mm [nodule] is noted in the {place}.",
-            "[Nodular opacity] in the {place} measuring {number} mm.",
-            "{side} lung [nodule].",
+            "[Nodule] in the {place} measuring {number} mm.",
+            "{size} {side} lung [nodule].",
         ),
-        ("pulmonary nodule", "suspicious nodule", "nodule", "mass", "{side} lung nodule"),
+        ("pulmonary nodule", "suspicious nodule", "mass"),
     ),
     "Opacity": Finding(
         "Opacity/lung/{zone} lobe/{side}",
         (
-            "There is a patchy [opacity] in the {place}.",
+            "There is a [patchy opacity] in the {place}.",
             "{size} area of [consolidation] in the {place}.",
             "[Airspace disease] is present in the {place}.",
-            "Hazy [infiltrate] seen within the {place}.",
+            "[Hazy infiltrate] is seen in the {place}.",
             "{place} [consolidation].",
-            "Ill defined [airspace opacity] over the {place}.",
+            "[Ill defined opacity] over the {place}.",
         ),
-        ("focal consolidation", "airspace disease", "infiltrate", "focal opacity", "consolidation in the {place}"),
+        ("focal consolidation", "focal airspace disease", "consolidation in the {place}"),
     ),
     "Effusion": Finding(
         "Pleural Effusion/{side}/small",
@@ -58,22 +58,22 @@ FINDINGS = {
             "There is a {size} {side} [pleural effusion].",
             "{size} {side} sided [effusion] is seen.",
             "[Blunting] of the {side} [costophrenic angle].",
-            "Layering [pleural fluid] on the {side}.",
+            "[Layering effusion] on the {side}.",
             "{side} [pleural effusion].",
             "A {size} [effusion] is present at the {side} base.",
         ),
-        ("pleural effusion", "effusion", "{side} pleural effusion", "pleural fluid", "large effusion"),
+        ("pleural effusion", "{side} pleural effusion", "large effusion"),
     ),
     "Atelectasis": Finding(
         "Pulmonary Atelectasis/{zone} lobe/{side}",
         (
-            "Linear [atelectasis] in the {place}.",
-            "There is {size} bandlike [atelectasis] in the {place}.",
-            "{place} [atelectatic] changes.",
+            "[Linear atelectasis] in the {place}.",
+            "There is {size} [bandlike atelectasis] in the {place}.",
+            "{place} [atelectasis].",
             "[Subsegmental atelectasis] is noted in the {place}.",
-            "{size} [platelike atelectasis] within the {place}.",
+            "{size} [platelike atelectasis] in the {place}.",
         ),
-        ("atelectasis", "lobar collapse", "segmental atelectasis"),
+        ("atelectasis", "lobar collapse"),
     ),
     "Cardiomegaly": Finding(
         "Cardiomegaly/mild",
@@ -81,13 +81,22 @@ FINDINGS = {
             "The heart is [enlarged].",
             "The cardiac silhouette is mildly [enlarged].",
             "There is mild [cardiomegaly].",
-            "Borderline [enlargement] of the heart.",
+            "Mildly [enlarged] heart.",
             "[Cardiomegaly] is present.",
         ),
-        ("cardiomegaly", "enlargement of the heart", "cardiac enlargement"),
+        ("cardiomegaly", "cardiac enlargement"),
     ),
 }
-ALSO_DENIED = ("pneumothorax", "acute fracture", "pulmonary edema", "free air", "adenopathy")
+ALSO_DENIED = (
+    "pneumothorax",
+    "acute fracture",
+    "pulmonary edema",
+    "free air",
+    "adenopathy",
+    "rib fracture",
+    "hiatal hernia",
+    "acute bony abnormality",
+)
 DENIALS = (
     "No {first}, {second}, or {third}.",
     "There is no {first} or {second}.",
@@ -121,10 +130,10 @@ LUNGS_PARTIAL = (
     "The lungs are of normal volume.",
 )
 NEUTRAL = (
-    "There is a skin fold over the {place}.",
+    "There is a skin fold in the {place}.",
     "A {size} surgical clip projects over the {side} neck.",
-    "There is mild rotation to the {side}.",
-    "A {number} mm button artifact is noted over the {place}.",
+    "The patient is mildly rotated to the {side}.",
+    "A {number} mm button artifact is noted in the {place}.",
     "The {side} costophrenic angle is sharp.",
     "Bony structures are intact.",
     "The visualized skeleton is unremarkable.",
@@ -132,7 +141,7 @@ NEUTRAL = (
     "The trachea is midline.",
     "A {side} sided port is seen with its tip in the cava.",
     "Pulmonary vascularity is normal.",
-    "Nipple shadow at the {side} base.",
+    "{side} mid lung nipple shadow is present.",
 )
 IMPRESSION_NORMAL = (
     "No acute cardiopulmonary disease.",
@@ -140,10 +149,9 @@ IMPRESSION_NORMAL = (
     "Normal chest.",
     "No active disease in the chest.",
     "No acute process identified.",
-    "Stable examination.",
     "Unremarkable radiographs of the chest.",
 )
-IMPRESSION_END = ("", "", "No acute process otherwise.", "Clinical correlation is suggested.", "Stable examination.")
+IMPRESSION_END = ("", "", "Otherwise no change.", "Clinical correlation is suggested.", "Stable examination.")
 SYMPTOMS = ("cough", "shortness of breath", "fever", "chest pain", "weakness", "dyspnea and cough")
 OCCASIONS = ("preoperative evaluation", "positive TB test", "employment", "back pain", "dizziness", "follow up")
 COMPARISONS = ("None.", "None available.", "XXXX.", "Chest radiograph dated XXXX.", "XXXX, XXXX.", "")
@@ -207,17 +215,20 @@ def _write_findings(lesions, rng):
         sentences.append(_fill(_pick(LUNGS_PARTIAL if found - {"Cardiomegaly"} else LUNGS_NORMAL, rng), rng, lesions))
     denied = [noun for name, finding in FINDINGS.items() if name not in found for noun in finding.denied]
     for _ in range(rng.integers(1, 3)):
-        first, second, third = (str(noun) for noun in rng.choice([*denied, *ALSO_DENIED], 3, replace=False))
+        nouns = rng.permutation([*rng.choice(denied, 1), *rng.choice(ALSO_DENIED, 2, replace=False)])
+        first, second, third = (str(noun) for noun in nouns)
         sentences.append(_fill(_pick(DENIALS, rng).format(first=first, second=second, third=third), rng, ()))
-    for index in rng.permutation(len(NEUTRAL))[: rng.integers(0, 4)]:
+    for index in rng.permutation(len(NEUTRAL))[: rng.integers(0, 3)]:
         sentences.append(_fill(NEUTRAL[index], rng, ()))
     return " ".join(sentences[index] for index in rng.permutation(len(sentences)))
 
 
 def _write_impression(lesions, rng, *, must_tell):
-    if not lesions or not (must_tell or rng.random() < 0.7):
-        return _pick(IMPRESSION_NORMAL, rng)
-    sentences = [_tell(lesion, rng) for lesion in lesions] + [_pick(IMPRESSION_END, rng)]
+    if not lesions or not (must_tell or rng.random() < 0.8):
+        sentences = [_pick(IMPRESSION_NORMAL, rng)]
+    else:
+        sentences = [_tell(lesion, rng) for lesion in lesions]
+    sentences.append(_pick(IMPRESSION_END, rng))
     return " ".join(sentence for sentence in sentences if sentence)
 
 

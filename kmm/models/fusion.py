@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
+import scipy.linalg
 from keras import layers
 
 from kmm.models.stand_in import StandIn
@@ -23,11 +25,14 @@ class Fusion:
         network: function `(features, present, units, dropout) -> (n, d)`. `features` maps `"image"` and `"text"`, or
             the one that the model has, to a dict of the parts in `needs`; `present` is `(n, 2)`.
         needs: tuple of fields of `Encoding` that it reads: `("vector",)` or `("sequence", "mask")`.
+        join: function `(fusion, parts, weights, bias)`. Makes the fusion of both sides start as the weighted sum of the
+            fusions of each side alone: see `join_concat`.
         source: str. Link of the publication.
     """
 
     network: Callable
     needs: tuple[str, ...]
+    join: Callable
     source: str
 
 
@@ -81,4 +86,44 @@ def _concat(features, present, units, dropout):
     return layers.BatchNormalization(momentum=MOMENTUM, name="joint")(x)
 
 
-FUSIONS = {"concat": Fusion(network=_concat, needs=("vector",), source="https://arxiv.org/abs/1902.08888")}
+def join_concat(fusion, parts, weights, bias):
+    """Lets the joint decoder start as both single decoders side by side: its logits are then exactly
+    `weights["image"] * image logits + weights["text"] * text logits + bias`.
+
+    Training goes on from there, so that the joint model does not first forget what its parts knew.
+
+    Args:
+        fusion: `keras.Model` of both sides, changed in place. Its decoder is as wide as both others together.
+        parts: dict of `"image"` and `"text"` to the trained fusion of that side alone.
+        weights: dict of the same to float array `(n_labels,)`.
+        bias: float array `(n_labels,)`.
+    """
+
+    def read(side, layer):
+        return [np.asarray(value) for value in parts[side].get_layer(layer).get_weights()]
+
+    def join(layer):
+        return [np.concatenate(pair, axis=-1) for pair in zip(read("text", layer), read("image", layer))]
+
+    for side in parts:
+        fusion.get_layer(f"{side}_stand_in").set_weights(read(side, f"{side}_stand_in"))
+    # The image is normalised by its own layer first; the shared layer after it then only scales and shifts.
+    gamma, beta, mean, variance = join("decoder_bn")
+    split = read("text", "decoder_bn")[0].size
+    ones, zeros = np.ones_like(mean[split:]), np.zeros_like(mean[split:])
+    fusion.get_layer("image_bn").set_weights([ones, zeros, mean[split:], variance[split:]])
+    shared = fusion.get_layer("decoder_bn")
+    mean[split:], variance[split:] = 0, 1 - shared.epsilon
+    shared.set_weights([gamma, beta, mean, variance])
+    (text_kernel, text_bias), (image_kernel, image_bias) = read("text", "decoder"), read("image", "decoder")
+    kernel = scipy.linalg.block_diag(text_kernel, image_kernel)
+    fusion.get_layer("decoder").set_weights([kernel, np.concatenate([text_bias, image_bias])])
+    fusion.get_layer("joint").set_weights(join("joint"))
+    scaled = {side: [value * weights[side] for value in read(side, "logits")] for side in parts}
+    kernel = np.concatenate([scaled["text"][0], scaled["image"][0]])
+    fusion.get_layer("logits").set_weights([kernel, scaled["text"][1] + scaled["image"][1] + bias])
+
+
+FUSIONS = {
+    "concat": Fusion(network=_concat, needs=("vector",), join=join_concat, source="https://arxiv.org/abs/1902.08888")
+}

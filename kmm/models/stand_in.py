@@ -31,7 +31,7 @@ class StandIn(keras.layers.Layer):
     def call(self, vector, present):
         """Takes `vector (n, d)` and `present (n, 2)`, 1 = there, 0 = absent; returns `(n, d)`."""
         there = present[:, self.column : self.column + 1] > 0.5
-        return ops.where(there, vector, self.stand_in)
+        return ops.where(there, vector, ops.convert_to_tensor(self.stand_in))
 
     def compute_output_shape(self, vector_shape, present_shape=None):
         return vector_shape

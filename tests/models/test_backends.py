@@ -14,31 +14,34 @@ BACKENDS = ("tensorflow", "jax", "torch")
 BUILD = """
 import sys
 from kmm.models.build import ModelSpec, build_model
-from tests.checks import check_learns, model_inputs, to_numpy
+from tests.checks import check_learns, compile_quickly, model_inputs
+import keras
 import numpy as np
 
 sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
 joint = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", **sizes)
 deep = ModelSpec(image_encoder="densenet121", text_encoder="text-cnn-paper", **sizes)
-for name, spec in {"joint": joint, "deep": deep}.items():
+deep = {"deep": deep} if keras.backend.backend() == "tensorflow" else {}
+for name, spec in {"joint": joint, **deep}.items():
     model = build_model(spec, label_count=2, vocabulary_size=20)
     inputs = model_inputs(model)
     if name == "joint":
         check_learns(model, inputs)
     model.save(f"{sys.argv[1]}-{name}.keras")
-    np.save(f"{sys.argv[1]}-{name}.npy", to_numpy(model(inputs, training=False)))
+    compile_quickly(model)
+    np.save(f"{sys.argv[1]}-{name}.npy", model.predict(inputs, verbose=0))
 """
 COMPARE = """
 import sys
 import keras
 import numpy as np
 import kmm.models.build
-from tests.checks import model_inputs, to_numpy
+from tests.checks import compile_quickly, model_inputs
 
 for path in sys.argv[1:]:
     model = keras.models.load_model(path + ".keras")
-    difference = np.abs(to_numpy(model(model_inputs(model), training=False)) - np.load(path + ".npy")).max()
-    print(keras.backend.backend(), path, difference)
+    compile_quickly(model)
+    difference = np.abs(model.predict(model_inputs(model), verbose=0) - np.load(path + ".npy")).max()
     assert difference < 1e-5, (keras.backend.backend(), path, difference)
 """
 
@@ -57,7 +60,8 @@ def test_saved_on_one_backend_answers_the_same_on_the_others(tmp_path):
         pytest.skip(f"needs two of {', '.join(BACKENDS)}; installed: {', '.join(here)}")
     for writer in here:
         run(BUILD, writer, tmp_path / writer)
-    saved = [tmp_path / f"{writer}-{name}" for writer in here for name in ("joint", "deep")]
+    saved = [path.with_suffix("") for path in sorted(tmp_path.glob("*.npy"))]
+    assert len(saved) == len(here) + ("tensorflow" in here)
     assert all(np.load(f"{path}.npy").shape == (6, 2) for path in saved)
     for reader in here:
         run(COMPARE, reader, *saved)

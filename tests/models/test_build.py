@@ -11,7 +11,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
-from tests.checks import check_learns, check_same_after_save_and_load, model_inputs, to_numpy
+from tests.checks import check_learns, check_same_after_save_and_load, compile_quickly, model_inputs, to_numpy
 
 SMALL = {"pixels": 64, "length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
 JOINT = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", **SMALL)
@@ -80,7 +80,7 @@ def test_one_label_gets_a_logit_of_its_own_not_a_constant():
 
 def train(seed):
     model = build(seed=seed)
-    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False, run_eagerly=True)
+    compile_quickly(model)
     initial = model.get_weights()
     inputs = model_inputs(model)
     return initial, [float(model.train_on_batch(inputs, np.eye(6, 2))) for _ in range(3)]

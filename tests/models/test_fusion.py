@@ -2,7 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from kmm.models.build import ModelSpec, build_model
 from kmm.models.fusion import FUSIONS, build_fusion
+from kmm.models.parts import fusion_of
 from tests.checks import check_learns, check_same_after_save_and_load, to_numpy
 
 SIZES = {"image": 4, "text": 3}
@@ -68,3 +70,25 @@ def test_concat_by_its_definition():
     x = normalise(x, layer("joint"))
     expected = x @ to_numpy(layer("logits").kernel) + to_numpy(layer("logits").bias)
     assert np.allclose(to_numpy(fusion(inputs, training=False)), expected, atol=1e-5)
+
+
+def test_a_joined_fusion_starts_as_the_weighted_sum_of_both_sides():
+    shared = {"pixels": 32, "length": 6, "embedding_size": 4, "text_filters": 3}
+    sides = {"image": {"image_encoder": "small-cnn"}, "text": {"text_encoder": "text-cnn"}}
+    generator = np.random.default_rng(0)
+    parts = {}
+    for number, (side, encoder) in enumerate(sides.items()):
+        spec = ModelSpec(**shared, **encoder, fusion_units=5 + number)
+        parts[side] = fusion_of(build_model(spec, label_count=2, vocabulary_size=9, seed=number))
+        parts[side].set_weights([generator.uniform(0.5, 1.5, w.shape) for w in parts[side].get_weights()])
+    spec = ModelSpec(**shared, image_encoder="small-cnn", text_encoder="text-cnn", fusion_units=11)
+    fusion = fusion_of(build_model(spec, label_count=2, vocabulary_size=9))
+    weights = {"image": np.array([0.5, 2.0]), "text": np.array([1.5, 0.0])}
+    FUSIONS["concat"].join(fusion, parts, weights, np.array([0.25, -1.0]))
+    vectors = {name: generator.normal(size=(8, t.shape[1])).astype("float32") for name, t in fusion.input.items()}
+    vectors["present"] = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 2, "float32")
+    expected = np.array([0.25, -1.0])
+    for side, part in parts.items():
+        logits = part.predict_on_batch({name: vectors[name] for name in (f"{side}_vector", "present")})
+        expected = expected + weights[side] * logits
+    np.testing.assert_allclose(fusion.predict_on_batch(vectors), expected, rtol=1e-3, atol=1e-3)

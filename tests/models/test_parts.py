@@ -14,7 +14,7 @@ from kmm.models.parts import (
     set_trainable,
     text_encoder_of,
 )
-from tests.checks import model_inputs, to_numpy
+from tests.checks import compile_quickly, model_inputs, to_numpy
 
 SMALL = {"pixels": 32, "length": 10, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
 IMAGE = ModelSpec(image_encoder="small-cnn", **SMALL)
@@ -29,7 +29,7 @@ def build(spec, seed=0):
 def step(model):
     """Trains one step; returns for each weight, by layer and number, whether it changed."""
     inputs = model_inputs(model)
-    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False, run_eagerly=True)
+    compile_quickly(model)
     parts = [part(model, name) for name in ("image_encoder", "text_encoder", "embed", "fusion") if part(model, name)]
     weights = [(p.name, layer, w, to_numpy(w)) for p in parts for layer in p.layers for w in layer.weights]
     model.train_on_batch(inputs, np.resize([[0.0], [1.0]], (6, 1)))
