@@ -141,3 +141,11 @@ def test_a_stage_without_a_finite_loss_is_said(tmp_path):
     plan = StagePlan(name="toy", epochs=2, learning_rate=0.01)
     with pytest.raises(InputError, match="toy: no epoch had a finite validation loss"):
         fit_stage(small_model(), data, data, plan=plan, folder=tmp_path)
+
+
+def test_a_stage_never_ends_worse_than_it_began(tmp_path):
+    model, _ = train(tmp_path / "good", 12)
+    before = model.get_weights()
+    train(tmp_path / "bad", 3, model=model, learning_rate=5.0)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -13,6 +13,7 @@ from kmm.evaluate.calibration import (
     choose_thresholds,
     expected_calibration_error,
     fit_temperature,
+    fit_weights,
 )
 
 
@@ -177,3 +178,34 @@ def test_youden_decisions_do_not_depend_on_the_scale_where_one_cut_is_best(case,
     first, second = p >= choose_thresholds(labels, p)[0], q >= choose_thresholds(labels, q)[0]
     assert first.tolist() == second.tolist()
     assert np.isfinite(logit(choose_thresholds(labels, p)[0]))
+
+
+def test_weights_find_the_sum_that_made_the_labels():
+    generator = np.random.default_rng(0)
+    image, text = generator.normal(0, 2, (2, 40000, 1))
+    labels = (generator.random((40000, 1)) < 1 / (1 + np.exp(-(0.5 * image + 1.5 * text - 0.7)))).astype(float)
+    labels[::5] = np.nan
+    weights, bias = fit_weights({"image": image, "text": text}, labels)
+    assert weights["image"] == pytest.approx([0.5], abs=0.05)
+    assert weights["text"] == pytest.approx([1.5], abs=0.05)
+    assert bias == pytest.approx([-0.7], abs=0.05)
+
+
+def test_weights_are_never_negative_and_never_worse_than_a_plain_sum():
+    generator = np.random.default_rng(1)
+    logits = {"image": generator.normal(0, 2, (300, 2)), "text": generator.normal(0, 2, (300, 2))}
+    labels = (generator.random((300, 2)) < 1 / (1 + np.exp(logits["text"]))).astype(float)
+    weights, bias = fit_weights(logits, labels)
+    assert all((weight >= 0).all() for weight in weights.values()) and (weights["text"] < 0.01).all()
+
+    def loss(scores):
+        return (np.logaddexp(0, scores) - scores * labels).sum()
+
+    assert loss(sum(weights[side] * logits[side] for side in logits) + bias) < loss(logits["image"] + logits["text"])
+
+
+def test_weights_of_a_label_of_one_class_are_one():
+    weights, bias = fit_weights(
+        {"image": np.ones((4, 1)), "text": np.ones((4, 1))}, np.array([[1], [1], [1], [np.nan]])
+    )
+    assert (weights["image"], weights["text"], bias) == ([1], [1], [0])
