@@ -212,6 +212,8 @@ def evaluate(model, folder, json_file, strict):
     """Measure the classifier MODEL on the studies of FOLDER, beside the baselines.
 
     Studies that MODEL was trained on are left out; those it was calibrated on are reported apart, as validation.
+
+    \b
     Example: kmm evaluate saved_models/openi other-hospital --json results.json
     """
     from kmm.data.collection import read_collection
@@ -326,7 +328,7 @@ def _phantom(out, progress):
         folder.parent.mkdir(parents=True, exist_ok=True)
         progress.note(f"No folder given: making the built-in phantom set in {folder}")
         with _naming(folder):
-            make_phantom(folder)
+            make_phantom(folder, studies=800)
     return folder
 
 

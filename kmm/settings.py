@@ -35,7 +35,7 @@ class FitSettings:
     # Labels and parts
     labels: str = "normal-abnormal"  # a name in kmm.data.labels.LABEL_SCHEMES
     label_min_count: int = 50  # scheme `findings`: a finding needs this many studies
-    shares: tuple[float, ...] = (0.7, 0.1, 0.2)  # of train, validation and test
+    shares: tuple[float, ...] = (0.65, 0.15, 0.2)  # of train, validation and test
     strict: bool = False  # the first unusable study ends the run, instead of being set aside
     # Text
     text_encoder: str | None = "text-cnn"  # a name in kmm.models.encoders_text.TEXT_ENCODERS, or none

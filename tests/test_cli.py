@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -92,7 +91,7 @@ def fits(tiny_run, monkeypatch):
         return tiny_run[:2]
 
     def save_run(classifier, run, folder, *, overwrite=False):
-        classifier.save(folder, overwrite=overwrite)
+        shutil.copytree(tiny_run[2], folder, dirs_exist_ok=overwrite)
         shutil.rmtree(calls[-1]["work"])
 
     monkeypatch.setattr(kmm.train, "fit_classifier", fit_classifier)
@@ -118,7 +117,7 @@ def test_help_has_an_example_that_can_be_typed(path):
     examples = re.findall(rf"kmm {' '.join(path)}\b[^\n]*", text[text.index("Example") :])
     assert examples
     for example in examples:
-        assert example in " ".join(result.stdout.split()) or example in result.stdout
+        assert example in " ".join(result.stdout.split())
         words = shlex.split(example.split(">>")[0])[1 + len(path) :]
         find_command(path).make_context("kmm", words)
 
@@ -138,7 +137,7 @@ for path in sys.argv[1:]:
     except SystemExit as end:
         assert end.code == 0
 heavy = {"keras", "tensorflow", "numpy", "sklearn", "cv2", "PIL", "pydicom", "gensim", "rich", "yaml", "h5py"}
-sys.exit(", ".join(sorted(heavy & set(sys.modules))))
+sys.exit(", ".join(sorted(heavy & set(sys.modules))) or None)
 """
     result = run_apart("", "data", *map(" ".join, COMMANDS), entry=("-c", code))
     assert result.returncode == 0, result.stderr
@@ -309,7 +308,7 @@ def test_fit_prints_one_json_document_and_progress_apart(tiny_folder, tmp_path, 
     results = read_one_document(result.stdout)
     for part in ("test", "validation"):
         assert results[part]["n"] == tiny_run[0].metrics[part]["n"]
-        assert all({"accuracy", "roc_auc", "f1", "brier", "intervals"} <= set(results[part][row]) for row in ROWS)
+        assert all({"accuracy", "roc_auc", "f1", "brier", "log_loss"} <= set(results[part][row]) for row in ROWS)
     assert "60 studies" in result.stderr and "Saved" in result.stderr
 
 
@@ -369,13 +368,10 @@ def test_a_name_that_is_no_folder_name_is_refused(tiny_folder, tmp_path, fits, n
 def test_a_taken_name_is_refused_unless_overwritten(tiny_folder, tmp_path, fits):
     arguments = ["fit", tiny_folder, "--out", tmp_path, "--name", "mine"]
     assert run(*arguments).exit_code == 0
-    before = (tmp_path / "mine").stat().st_ino
     for more in ([], ["--resume"]):
         result = run(*arguments, *more)
         assert result.exit_code == 2 and "--overwrite" in result.stderr and len(fits) == 1
-    assert (tmp_path / "mine").stat().st_ino == before
-    assert run(*arguments, "--overwrite").exit_code == 0
-    assert (tmp_path / "mine").stat().st_ino != before
+    assert run(*arguments, "--overwrite").exit_code == 0 and len(fits) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 
@@ -548,8 +544,19 @@ def test_completion_of_an_unknown_shell_is_refused():
 
 # A run that is stopped
 
-LONG = ["--text-encoder", "none", "--epochs", 24, "--batch-size", 16]
-LONG += ["--set", "pixels=32", "--set", "patience=24", "--set", "bootstrap_repeats=2"]
+LONG = [
+    "--image-encoder",
+    "none",
+    "--epochs",
+    40,
+    "--batch-size",
+    16,
+    "--set",
+    "text_epochs=40",
+    "--set",
+    "patience=40",
+]
+LONG += ["--set", "length=12", "--set", "embedding_size=8", "--set", "text_filters=8", "--set", "bootstrap_repeats=2"]
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from kmm.cli import main; main()"
 
 
@@ -568,7 +575,7 @@ def start_fit(folder, out, *options):
 
 
 def wait_for_epoch(process, out, epoch):
-    state, end = out / ".work-x" / "stages" / "image" / "state.json", time.monotonic() + 120
+    state, end = out / ".work-x" / "stages" / "text" / "state.json", time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         if state.exists() and (now := json.loads(state.read_text())["epoch"]) >= epoch:
             return now
@@ -601,20 +608,3 @@ def test_after_ctrl_c_and_a_kill_resume_ends_in_the_same_metrics(tiny_folder, tm
     assert json.loads((out / "x" / "history.json").read_text()) == json.loads(
         (tmp_path / "whole" / "small" / "history.json").read_text()
     )
-
-
-def test_types_of_options_are_checked_by_click_alone():
-    """No option of `fit` that is a setting has a default: the preset has."""
-    settings = {
-        "seed",
-        "labels",
-        "sections",
-        "text_encoder",
-        "word_vectors",
-        "image_encoder",
-        "image_weights",
-        "pixels",
-    }
-    options = {option.name: option for option in main.commands["fit"].params if isinstance(option, click.Option)}
-    context = click.Context(main.commands["fit"])
-    assert all(options[name].get_default(context) is None for name in settings)

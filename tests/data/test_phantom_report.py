@@ -36,7 +36,11 @@ def test_no_mark_of_the_tables_is_left_in_a_report():
 def test_a_normal_report_names_nothing_but_denies_much():
     reports = [write([], seed) for seed in range(200)]
     assert all(words == () for _, words in reports)
-    denied = [report for report, _ in reports if re.search("nodule|opacity|effusion|consolidation", report.body)]
+    denied = [
+        report
+        for report, _ in reports
+        if re.search("nodule|mass|effusion|consolidation|atelectasis|cardi.*g", report.body)
+    ]
     assert len(denied) > 100
 
 
@@ -44,7 +48,7 @@ def test_denials_keep_their_negation_and_their_own_finding_is_never_denied():
     for seed in range(300):
         report, _ = write([Lesion("Nodule", "left", "upper")], seed)
         for sentence in report.findings.lower().split("."):
-            if re.search(r"^ ?(no|neither|without|negative|there is no|there are no)\b", sentence):
+            if re.search(r"\b(no|neither|without|negative)\b", sentence):
                 assert "nodule" not in sentence and "mass" not in sentence
             elif "pneumothorax" in sentence or "adenopathy" in sentence:
                 raise AssertionError(f"seed {seed}: a denial lost its negation")
