@@ -24,6 +24,7 @@ import kmm
 from kmm.cli import main
 from kmm.data.phantom import make_phantom
 from kmm.errors import LeakError
+from kmm.presets import make_settings
 
 ROOT = Path(kmm.__file__).parent.parent
 COMMANDS = [
@@ -252,12 +253,11 @@ def test_settings_come_from_options_then_variables_then_set_then_file_then_prese
     assert (settings.seed, settings.fusion_units, settings.length, settings.pixels) == (5, 12, 20, 48)
     assert settings.sections == ("indication", "comparison")
     assert settings.text_epochs == 4 and settings.image_epochs <= 4
-    assert settings.preset == "small" and settings.patience == 5
+    assert settings.patience == make_settings("small").patience
 
 
 def test_every_option_has_its_variable(tiny_folder, tmp_path, fits):
     environment = {
-        "KMM_FIT_FOLDER": str(tiny_folder),
         "KMM_FIT_OUT": str(tmp_path),
         "KMM_FIT_NAME": "by-variables",
         "KMM_FIT_SET": "length=9 fusion_units=7",
@@ -266,7 +266,7 @@ def test_every_option_has_its_variable(tiny_folder, tmp_path, fits):
         "KMM_FIT_IMAGE_ENCODER": "none",
         "KMM_FIT_JSON": str(tmp_path / "results.json"),
     }
-    result = run("fit", env=environment)
+    result = run("fit", tiny_folder, env=environment)
     assert result.exit_code == 0, result.stderr
     settings = fits[-1]["settings"]
     assert (settings.length, settings.fusion_units, settings.strict, settings.preset) == (9, 7, True, "paper")
@@ -290,7 +290,7 @@ def test_a_bare_fit_uses_the_phantom_set(tmp_path, monkeypatch, fits):
 
     made = []
     monkeypatch.setattr(
-        kmm.data.phantom, "make_phantom", lambda out: made.append(make_phantom(out, studies=9, pixels=32))
+        kmm.data.phantom, "make_phantom", lambda out, **_: made.append(make_phantom(out, studies=9, pixels=32))
     )
     monkeypatch.chdir(tmp_path)
     for name in ("small", "small-2"):
@@ -544,19 +544,9 @@ def test_completion_of_an_unknown_shell_is_refused():
 
 # A run that is stopped
 
-LONG = [
-    "--image-encoder",
-    "none",
-    "--epochs",
-    40,
-    "--batch-size",
-    16,
-    "--set",
-    "text_epochs=40",
-    "--set",
-    "patience=40",
-]
-LONG += ["--set", "length=12", "--set", "embedding_size=8", "--set", "text_filters=8", "--set", "bootstrap_repeats=2"]
+SMALL = ("text_epochs=16", "patience=16", "length=12", "embedding_size=8", "text_filters=8", "bootstrap_repeats=2")
+LONG = ["--image-encoder", "none", "--epochs", 16, "--batch-size", 16]
+LONG += [part for setting in SMALL for part in ("--set", setting)]
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from kmm.cli import main; main()"
 
 

@@ -19,7 +19,7 @@ def encoder(side):
 
 def build(name, sides=("image", "text")):
     keras.utils.set_random_seed(0)
-    return build_fusion(FUSIONS[name], {side: encoder(side) for side in sides}, label_count=2, units=8, dropout=0.3)
+    return build_fusion(FUSIONS[name], {side: encoder(side) for side in sides}, label_count=2, units=8, dropout=0.0)
 
 
 def features(fusion, n=6):
