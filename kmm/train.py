@@ -285,7 +285,7 @@ def _prepare_text(run):
     vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
     run.maker.vocabulary = vocabulary
     if s.word_vectors:
-        vectors = load_word_vectors(s.word_vectors)
+        vectors = load_word_vectors(s.word_vectors, keep=set(vocabulary.words))
     else:
         vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
     counts = Counter(word for words in documents for word in words)

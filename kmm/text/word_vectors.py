@@ -1,5 +1,6 @@
 """Word vectors: trained on reports, loaded, saved, and laid out for a vocabulary."""
 
+import mmap
 import os
 import re
 from dataclasses import dataclass, field
@@ -119,11 +120,12 @@ def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_co
     return WordVectors(tuple(model.wv.index_to_key), model.wv.vectors)
 
 
-def load_word_vectors(path):
+def load_word_vectors(path, *, keep=None):
     """Reads word vectors; what the file holds decides the format: word2vec text, word2vec binary, or GloVe (no header).
 
     Args:
-        path: of the file, not compressed.
+        path: of the file, not compressed. It is read as a stream, so it may be larger than the memory.
+        keep: collection of words, or None for all. The others are read over, so that millions of vectors cost nothing.
 
     Returns:
         `WordVectors`. Words with white space (some GloVe files have them) are left out.
@@ -138,15 +140,16 @@ def load_word_vectors(path):
             header = HEADER.fullmatch(file.readline(64))
             if not header:
                 file.seek(0)
-                return _read_text(file, first_line=1)
+                return _read_text(file, keep, first_line=1)
             count, dimensions = int(header[1]), int(header[2])
             second = file.readline(MAX_LINE_BYTES)
             file.seek(header.end())
             if _is_text(second, dimensions):
                 _check_size(size, count * (2 * dimensions + 1), count, dimensions)
-                return _read_text(file, first_line=2, count=count, dimensions=dimensions)
+                return _read_text(file, keep, first_line=2, count=count, dimensions=dimensions)
             _check_size(size, count * (4 * dimensions + 2), count, dimensions)
-            return _read_binary(file.read(), count, dimensions)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _read_binary(data, keep, position=header.end(), count=count, dimensions=dimensions)
     except OSError as error:
         raise InputError(f"{path}: {EXPECTED}. Received: {error.strerror}") from None
     except InputError as error:
@@ -164,7 +167,7 @@ def _is_text(line, dimensions):
     return len(fields) == dimensions and all(re.fullmatch(rb"[-+.\deE]+|[-+]?(nan|inf)", field) for field in fields)
 
 
-def _read_text(file, *, first_line, count=None, dimensions=None):
+def _read_text(file, keep, *, first_line, count=None, dimensions=None):
     """Reads lines of a word and its numbers. Without a header the first line says how many numbers there are."""
     words, rows, number = [], [], first_line - 1
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=first_line):
@@ -176,33 +179,41 @@ def _read_text(file, *, first_line, count=None, dimensions=None):
             row = np.empty(0)
         if row.shape != (dimensions,) or not (np.abs(row) < FLOAT_LIMIT).all():
             raise InputError(f"Received: something other than a word and {dimensions} finite numbers on line {number}")
-        if word.split() == [word]:
+        if word.split() == [word] and (keep is None or word in keep):
             words.append(word)
             rows.append(row.astype(np.float32))
     if number < first_line or count not in (None, number + 1 - first_line):
         raise InputError(
             f"Received: {number + 1 - first_line} vectors{'' if count is None else f' instead of {count}'}"
         )
+    return _gather(words, rows, number + 1 - first_line)
+
+
+def _gather(words, rows, count):
+    if not words:
+        raise InputError(f"Received: {count} vectors, none of them of a word that is looked for")
     return WordVectors(tuple(words), np.array(rows))
 
 
-def _read_binary(data, count, dimensions):
+def _read_binary(data, keep, *, position, count, dimensions):
     """Reads a word, a space and `dimensions` little-endian float32, `count` times; line ends between are allowed."""
-    words, vectors, position = [], np.empty((count, dimensions), np.float32), 0
+    words, rows = [], []
     for number in range(count):
         space = data.find(b" ", position)
         end = space + 1 + 4 * dimensions
         if space < 0 or end > len(data):
             raise InputError(f"Received: {number} vectors where the header says {count}")
         try:
-            words.append(data[position:space].lstrip(b"\n").decode("utf-8"))
+            word = data[position:space].lstrip(b"\n").decode("utf-8")
         except UnicodeDecodeError:
             raise InputError(f"Received: other bytes than UTF-8 in word {number + 1}") from None
-        vectors[number] = np.frombuffer(data, "<f4", dimensions, space + 1)
+        if keep is None or word in keep:
+            words.append(word)
+            rows.append(np.frombuffer(data[space + 1 : end], "<f4"))
         position = end
     if data[position:].strip(b"\n"):
         raise InputError(f"Received: more bytes than the {count} vectors of the header")
-    return WordVectors(tuple(words), vectors)
+    return _gather(words, rows, count)
 
 
 @dataclass(frozen=True)

@@ -191,3 +191,13 @@ def test_coverage_of_running_words_and_of_nothing():
     assert "mass" not in repr(coverage)
     matrix, coverage = embedding_matrix(VECTORS, Vocabulary.fit([]), counts={})
     assert matrix.shape == (2, 3) and (coverage.types, coverage.tokens, coverage.missing) == (1.0, 0.0, 0)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".bin"])
+def test_only_the_words_that_are_looked_for_are_kept(tmp_path, suffix):
+    path = tmp_path / f"vectors{suffix}"
+    WordVectors(("no", "mass", "cyst"), [[1, 2], [3, 4], [5, 6]]).save(path)
+    kept = load_word_vectors(path, keep={"cyst", "no", "heart"})
+    assert kept.words == ("no", "cyst") and kept.vectors.tolist() == [[1, 2], [5, 6]]
+    with pytest.raises(InputError, match="3 vectors, none of them of a word that is looked for"):
+        load_word_vectors(path, keep={"heart"})
