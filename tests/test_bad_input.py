@@ -704,3 +704,29 @@ def test_a_run_with_strict_ends_at_a_bad_image(tmp_path, bad_images, name):
     says = ("study x: ", name, BAD_IMAGES[name][1])
     refuse("fit", table, "--out", tmp_path / "out", "--strict", *IMAGES_ONLY[2:], says=says)
     assert not list((tmp_path / "out").iterdir())
+
+
+# Models of one side
+
+
+def test_a_model_of_reports_alone_opens_no_film_and_one_of_films_no_report(bad_images, good):
+    from kmm.batches import BatchMaker, TextPreparation
+    from kmm.data.study import ImageFile, Report, Study
+    from kmm.errors import ReportError
+    from kmm.image.prepare import ImagePreparation
+    from kmm.text.vocabulary import Vocabulary
+
+    films = [(ImageFile(path, view="frontal"),) for path in (bad_images / "zero.png", good)]
+    broken = Study("1", "1", films[0], Report(findings="A mass."))
+    endless = Study("2", "2", films[1], Report(findings=f"{CANARY} " * 100_000))
+    reports = BatchMaker(None, TextPreparation(), vocabulary=Vocabulary.fit([["mass"]]), label_names=("mass",))
+    images = BatchMaker(ImagePreparation(32), None, vocabulary=None, label_names=("mass",))
+    assert reports.batch([broken]).present.tolist() == [[0, 1]]
+    assert images.batch([endless]).present.tolist() == [[1, 0]]
+    with pytest.raises(ReportError, match=r"expected a report with words\. Found none"):
+        reports.batch([Study("3", "3", films[1])])
+    with pytest.raises(ReportError, match=r"expected a frontal image\. Found none"):
+        images.batch([Study("4", "4", report=Report(findings="A mass."))])
+    for maker in (reports, images):
+        again = BatchMaker.from_dict(json.loads(json.dumps(maker.as_dict())), maker.vocabulary)
+        assert (again.image, again.text) == (maker.image, maker.text)

@@ -49,7 +49,7 @@ def test_a_report_belongs_to_one_image(film, tmp_path, count):
     for number in range(count):
         write_film(folder / f"{number}.png")
     folder.mkdir(exist_ok=True)
-    with pytest.raises(InputError, match="one image|Found none"):
+    with pytest.raises(InputError, match=r"one image|Found none"):
         read_inputs([folder], report=tmp_path / "report.txt")
 
 
