@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 import kmm
+from kmm import tables
 from kmm.errors import InputError, KmmError, LeakError
 
 FOLDER = click.Path(file_okay=True, path_type=Path)
@@ -97,7 +98,7 @@ def verify(folder, json_file):
 
     _check_place(json_file)
     report = verify_collection(folder, read_image, progress=_progress())
-    _write(json_file, report.as_dict(), lambda: _print_checks(report))
+    _write(json_file, report.as_dict(), lambda: tables.print_checks(report))
     sys.exit(0 if report.ok else 1)
 
 
@@ -199,7 +200,7 @@ def fit(folder, preset, name, out, more, config, split, resume, overwrite, tenso
         )
         save_run(classifier, run, out / name, overwrite=overwrite)
     _list_problems([*collection.problems, *run.prepared.problems])
-    _write(json_file, classifier.metrics, lambda: _print_results(classifier))
+    _write(json_file, classifier.metrics, lambda: tables.print_results(classifier.metrics))
     progress.note(f"Saved: {out / name}")
 
 
@@ -228,7 +229,7 @@ def evaluate(model, folder, json_file, strict):
     classifier = Classifier.load(model)
     results, problems = evaluate_studies(classifier, collection.studies, strict=strict, progress=_progress())
     _list_problems([*collection.problems, *problems])
-    _write(json_file, results, lambda: _print_tables(results))
+    _write(json_file, results, lambda: tables.print_results(results))
 
 
 @main.command()
@@ -256,7 +257,7 @@ def predict(model, files, report, json_file, strict):
     _list_problems(problems)
     rows = describe_predictions(classifier, predictions)
     result = {"model": str(model), "predictions": rows, "set_aside": [str(problem) for problem in problems]}
-    _write(json_file, result, lambda: _print_predictions(rows))
+    _write(json_file, result, lambda: tables.print_predictions(rows))
     sys.exit(0 if rows else 2)
 
 
@@ -393,62 +394,6 @@ def _list_problems(problems, most=20):
         click.echo(f"set aside: {_one_line(problem)}", err=True)
     if len(problems) > most:
         click.echo(f"set aside: {len(problems) - most} more", err=True)
-
-
-def _table(columns, rows, title=None):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, markup=False, highlight=False).print(table)
-
-
-def _print_checks(report):
-    """A line a check; what is wrong bears a mark and examples."""
-    rows = [
-        [
-            check.name,
-            check.found,
-            "" if check.expected is None else check.expected,
-            "wrong" if check.wrong else "",
-            "; ".join(check.examples[:3]),
-        ]
-        for check in report.checks
-    ]
-    _table(["check", "found", "expected", "", "examples"], rows, title=f"{report.folder}: {report.layout}")
-
-
-def _print_results(classifier):
-    _print_tables(classifier.metrics)
-
-
-def _print_tables(results):
-    from kmm.evaluate.card import evaluate_rows
-
-    for part, result in results.items():
-        columns, *rows = evaluate_rows(result)
-        _table(columns, rows, title=f"{part}: {result['n']} studies")
-
-
-def _print_predictions(rows):
-    if not rows:
-        return
-    names = list(rows[0]["probabilities"])
-    _table(
-        ["study", "image", "text", *names],
-        [
-            [
-                row["study"],
-                "yes" if row["image_present"] else "no",
-                "yes" if row["text_present"] else "no",
-                *(f"{row['probabilities'][name]:.3f}{' *' if row['decisions'][name] else ''}" for name in names),
-            ]
-            for row in rows
-        ],
-    )
 
 
 with contextlib.suppress(AttributeError, ValueError):

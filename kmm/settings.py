@@ -100,6 +100,8 @@ class FitSettings:
         for name in ("learning_rate", "tune_learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"Setting `{name}` must be above 0. Received: {getattr(self, name)}")
+        if not 0 <= self.seed <= 2**32 - 2:
+            raise InputError(f"Setting `seed` must be in 0..4294967294. Received: {self.seed}")
         if self.modality_dropout > 0.5:
             raise InputError(f"Setting `modality_dropout` must be at most 0.5. Received: {self.modality_dropout}")
         if len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
@@ -219,5 +221,9 @@ def write_json(path, value):
     """Writes a JSON file whole or not at all: to a temporary file beside it, then renamed."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
 """One stage of training: a compiled model, a data set, and a keeper that can stop and go on at any epoch."""
 
+import errno
 import json
 import math
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,6 +203,10 @@ class Keeper(keras.callbacks.Callback):
         (self.folder / f"epoch-{self.state['epoch']}.weights.h5").unlink(missing_ok=True)
 
     def _save(self, name):
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        need = 2**20 + 4 * sum(math.prod(variable.shape) for variable in variables)
+        if shutil.disk_usage(self.folder).free < need:  # h5py would say so over many lines
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / name))
         temporary = self.folder / f"new-{name}"
         self.model.save_weights(temporary)
         os.replace(temporary, self.folder / name)
@@ -264,7 +270,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
                 shuffle=False,  # the data set orders itself; Keras would shuffle by a seed that a resumed run lacks
                 verbose=0,
             )
-            if keeper.state["best"] is None:
+            if keeper.state["best"] is None or not keeper.state["epoch"]:
                 raise InputError(f"{plan.name}: no epoch had a finite validation loss. Try a lower learning rate.")
             keeper.finish()
         else:

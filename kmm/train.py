@@ -185,6 +185,10 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
     _prepare(run, collection, split)
     if settings.text_encoder:
         _prepare_text(run)
+    run.prepared.add_text(run.maker)
+    if settings.image_encoder:
+        _build_image(run)  # before the first training: weights for another network are said at once
+    if settings.text_encoder:
         _fit_text(run)
     if settings.image_encoder:
         _fit_image(run)
@@ -301,21 +305,24 @@ def _prepare_text(run):
 
 def _fit_text(run):
     s = run.settings
-    run.prepared.add_text(run.maker)
     model = run.build(image=False, text=True)
     run.fit(model, "text", epochs=s.text_epochs, rate=s.learning_rate)
     run.models["text"] = model
 
 
-def _fit_image(run):
+def _build_image(run):
     s = run.settings
-    if run.prepared.labels is None:
-        run.prepared.add_text(run.maker)
-    model = run.build(image=True, text=False)
-    encoder = parts.image_encoder_of(model)
+    run.models["image"] = run.build(image=True, text=False)
     if s.image_weights:
+        encoder = parts.image_encoder_of(run.models["image"])
         report = checkpoints.load_image_weights(encoder, s.image_encoder, s.image_weights)
         run.facts["image_weights"] = dataclasses.asdict(report)
+
+
+def _fit_image(run):
+    s, model = run.settings, run.models["image"]
+    encoder = parts.image_encoder_of(model)
+    if s.image_weights:
         head = view_features(model, ("image",))
         features = {"image_vector": run.image_features(encoder)}
         run.fit(head, "image head", epochs=s.image_epochs, rate=s.learning_rate, features=features)
@@ -324,7 +331,6 @@ def _fit_image(run):
             run.fit(model, "image tuning", epochs=s.tune_epochs, rate=s.tune_learning_rate)
     else:
         run.fit(model, "image", epochs=s.image_epochs, rate=s.learning_rate)
-    run.models["image"] = model
 
 
 def _fit_joint(run):

@@ -30,6 +30,8 @@ def test_sections_are_the_fields_of_a_report():
     [
         ({"colour": 1}, "Unknown setting `colour`"),
         ({"seed": 1.5}, "`seed` must be a whole number"),
+        ({"seed": -1}, "`seed` must be in 0..4294967294"),
+        ({"seed": 2**33}, "`seed` must be in 0..4294967294"),
         ({"seed": True}, "`seed` must be a whole number"),
         ({"learning_rate": "fast"}, "`learning_rate` must be a number"),
         ({"learning_rate": 0}, "`learning_rate` must be above 0"),

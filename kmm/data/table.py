@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,15 +89,17 @@ def read_rows(path, required=()):
 
 
 def show_columns(columns):
-    """Returns the names of columns for an error. Where a file has no header, text of reports stands in its place, so
-    what is longer than a name is not shown.
+    """Returns the names of columns for an error. Where a file has no header, text of reports stands in its place: so
+    what is not one word is only counted.
 
     Example:
-        >>> show_columns(["id", "Heart size is normal and the lungs are clear."])
-        'id, ...'
+        >>> show_columns(["id", "No mass"])
+        'id and 1 other'
     """
-    short = [name if len(name) <= 40 and name.count(" ") < 4 else "..." for name in columns[:30]]
-    return ", ".join(short + ["..."] * (len(columns) > 30)) or "none"
+    words = [name for name in columns if re.fullmatch(r"[\w:-]{1,40}", name)][:30]
+    others = len(columns) - len(words)
+    counted = [f"{others} other{'s' * (others > 1)}"] if others else []
+    return " and ".join([", ".join(words)] * bool(words) + counted) or "none"
 
 
 def _read_text(path):
