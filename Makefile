@@ -31,7 +31,9 @@ install: .venv/installed  ## make .venv and install kmm into it
 demo: install  ## train, evaluate and use a classifier on the built-in data set
 	$(BIN)/python cli.py fit --name demo --overwrite
 	$(BIN)/python cli.py evaluate saved_models/demo saved_models/.phantom
-	$(BIN)/python cli.py predict saved_models/demo saved_models/.phantom/images/1_frontal.png
+	$(BIN)/python cli.py predict saved_models/demo saved_models/.phantom/images/2_IM-0002-1001.png
+	echo 'Heart size is normal. Patchy opacity in the right lower lobe.' > saved_models/.report.txt
+	$(BIN)/python cli.py predict saved_models/demo saved_models/.phantom/images/2_IM-0002-1001.png --report saved_models/.report.txt
 	@echo 'The model card: saved_models/demo/model_card.md'
 
 check: .venv/checked  ## style, import contract, examples in docstrings

@@ -158,23 +158,20 @@ class Classifier:
         folder = Path(folder)
         if folder.exists() and not overwrite:
             raise InputError(f"{folder}: expected a name that is free. Choose another name, or overwrite it.")
+        if folder.exists() and not (folder / "classifier.json").is_file():
+            raise InputError(f"{folder}: expected a saved classifier to overwrite. Found another folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            self._write(temporary)
+            new = temporary / "new"
+            new.mkdir()
+            self._write(new)
             if extra:
-                extra(temporary)
-            files = sorted(path for path in temporary.rglob("*") if path.is_file())
-            digests = {path.relative_to(temporary).as_posix(): digest_file(path) for path in files}
-            write_json(temporary / "classifier.json", {**self._describe(), "files": digests})
-            temporary.chmod(0o755)
-            old = None
-            if folder.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-                os.replace(folder, old / "old")
-            os.replace(temporary, folder)
-            if old:
-                shutil.rmtree(old)
+                extra(new)
+            files = sorted(path for path in new.rglob("*") if path.is_file())
+            digests = {path.relative_to(new).as_posix(): digest_file(path) for path in files}
+            write_json(new / "classifier.json", {**self._describe(), "files": digests})
+            _swap(new, folder, temporary / "old")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -241,6 +238,22 @@ class Classifier:
             provenance=description["provenance"],
             metrics=read_json(folder / "metrics.json"),
         )
+
+
+def _swap(new, folder, old):
+    """Puts `new` in the place of `folder`, exported versions kept; when that fails, all is as it was."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    for version in old.iterdir():
+        if version.is_dir() and version.name.isdigit():
+            os.replace(version, folder / version.name)
 
 
 def _check_files(folder, description):
@@ -313,9 +326,9 @@ def read_json(path):
     Raises:
         ArtefactError: if it is missing, too large or not JSON.
     """
+    if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+        raise ArtefactError(f"{path}: expected at most {MAX_JSON_BYTES} bytes.")
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ArtefactError(f"{path}: expected at most {MAX_JSON_BYTES} bytes.")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtefactError(

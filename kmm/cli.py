@@ -109,23 +109,28 @@ def verify(folder, json_file):
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--sections", help="Comma-separated; all four sections when not given.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--skip-gram", is_flag=True, help="Skip-gram instead of CBOW.")
-def embed(folder, out, dimensions, epochs, sections, seed, skip_gram):
+@click.option("--cbow", is_flag=True, help="CBOW instead of skip-gram.")
+@click.option("--split", type=FOLDER, help="A split.csv: only its training studies are read.")
+def embed(folder, out, dimensions, epochs, sections, seed, cbow, split):
     """Train word vectors on the reports of FOLDER.
 
-    Example: kmm embed openi --out vectors.txt --dimensions 300
+    Without --split all reports are read. Vectors for a fit should not know its test reports: give its split.csv.
+    Example: kmm embed openi --out vectors.txt --split saved_models/openi/split.csv
     """
     from kmm.batches import TextPreparation, gather_words
     from kmm.data.collection import read_collection
+    from kmm.data.split import read_parts
     from kmm.settings import SECTIONS, expand_sections
     from kmm.text.word_vectors import train_word_vectors
 
     _check_place(out)
     chosen = expand_sections(sections.split(",")) if sections else SECTIONS
     collection = read_collection(folder)
-    documents, problems = gather_words(collection.studies, TextPreparation(chosen))
+    parts = read_parts(split) if split else {}
+    studies = [study for study in collection.studies if not split or parts.get(study.id) == "train"]
+    documents, problems = gather_words(studies, TextPreparation(chosen))
     _list_problems([*collection.problems, *problems])
-    vectors = train_word_vectors(documents, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=skip_gram)
+    vectors = train_word_vectors(documents, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
     with _naming(out):
         vectors.save(out)
     click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions")
@@ -188,7 +193,7 @@ def fit(folder, preset, name, out, more, config, split, resume, overwrite, tenso
     with _hushed():
         from kmm.train import fit_classifier, save_run
 
-    with _naming(out), _workshop(out / f".work-{name}", resume, progress) as work:
+    with _naming(out), _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite) as work:
         classifier, run = fit_classifier(
             collection,
             settings,
@@ -243,7 +248,7 @@ def predict(model, files, report, json_file, strict):
 
     Example: kmm predict saved_models/openi film.dcm --report report.txt
     """
-    from kmm.data.inputs import read_inputs
+    from kmm.data.inputs import place_report, read_inputs
 
     _check_place(json_file)
     collection = read_inputs(files, report=report)
@@ -252,7 +257,11 @@ def predict(model, files, report, json_file, strict):
         from kmm.classifier import Classifier, describe_predictions
 
     classifier = Classifier.load(model, main_only=True)
-    predictions = classifier.predict(collection.studies, strict=strict, progress=_progress())
+    studies = collection.studies
+    if report:
+        text = classifier.batches.text
+        studies = [place_report(studies[0], text.sections if text else ())]
+    predictions = classifier.predict(studies, strict=strict, progress=_progress())
     problems = [*collection.problems, *predictions.problems]
     _list_problems(problems)
     rows = describe_predictions(classifier, predictions)
@@ -299,19 +308,30 @@ def _naming(path):
 
 
 @contextlib.contextmanager
-def _workshop(work, resume, progress):
-    """The folder of a run's state: kept for `--resume` once there is something to go on from, else removed."""
+def _workshop(work, *, resume, overwrite):
+    """The folder of a run's state, for one run at a time: kept for `--resume` once there is something to go on from."""
+    import fcntl
     import shutil
 
-    if work.exists() and not resume:
-        progress.note(f"Starting over: {work} of a run that was stopped is removed.")
-        shutil.rmtree(work)
-    try:
-        yield work
-    except (KmmError, OSError):
-        if not (work / "stages").exists():
-            shutil.rmtree(work, ignore_errors=True)
-        raise
+    work.parent.mkdir(parents=True, exist_ok=True)
+    mark = work.with_name(work.name.replace(".work-", ".lock-", 1))
+    with open(mark, "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{work}: another run of this name is at work. Choose another --name.") from None
+        if work.exists() and not resume:
+            if (work / "stages").exists() and not overwrite:
+                raise InputError(f"{work}: a run of this name was stopped. --resume goes on, --overwrite starts over.")
+            shutil.rmtree(work)
+        try:
+            yield work
+        except (KmmError, OSError):
+            if not (work / "stages").exists():
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        finally:
+            mark.unlink(missing_ok=True)
 
 
 def _progress():

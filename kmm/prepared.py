@@ -48,12 +48,15 @@ class PixelFile:
         """Returns float32 `(n, pixels, pixels, 1)` of the rows asked for; a row never written is zeros."""
         films = np.empty((len(rows), *self.shape), np.float32)
         for place, row in enumerate(rows):
-            os.preadv(self.file, [films[place]], int(row) * self.record)
+            if os.preadv(self.file, [films[place]], int(row) * self.record) != self.record:
+                raise OSError(errno.EIO, "the file of prepared films is shorter than it was")
         return films
 
     def close(self):
-        """Closes the file."""
-        os.close(self.file)
+        """Closes the file; a second time does nothing."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
 
 
 @dataclass

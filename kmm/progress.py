@@ -14,8 +14,8 @@ class Progress:
     """
 
     @contextmanager
-    def step(self, title, total):
-        """A piece of work of `total` units. Yields `advance(count=1, text="")`."""
+    def step(self, title, total, done=0):
+        """A piece of work of `total` units, `done` of them before. Yields `advance(count=1, text="")`."""
         yield lambda count=1, text="": None
 
     def note(self, text):
@@ -30,15 +30,15 @@ class PlainProgress(Progress):
         self.seconds = seconds
 
     @contextmanager
-    def step(self, title, total):
+    def step(self, title, total, done=0):
         start = last = time.monotonic()
-        done, said = 0, ""
+        before, said = done, ""
 
         def advance(count=1, text=""):
             nonlocal done, said, last
             done, said, now = done + count, text or said, time.monotonic()
-            if now - last >= self.seconds and done < total:
-                last, rate = now, done / (now - start)
+            if now - last >= self.seconds and before < done < total:
+                last, rate = now, (done - before) / (now - start)
                 self.note(f"{title}: {done}/{total}, {rate:.3g}/s, {(total - done) / rate:.0f} s left {said}".rstrip())
 
         yield advance
@@ -58,7 +58,7 @@ class TerminalProgress(Progress):
         self.console = Console(file=stream or sys.stderr, highlight=False)
 
     @contextmanager
-    def step(self, title, total):
+    def step(self, title, total, done=0):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
@@ -71,7 +71,7 @@ class TerminalProgress(Progress):
             TextColumn("{task.fields[said]}"),
         )
         with Bar(*columns, console=self.console) as bar:
-            task = bar.add_task(title, total=total, said="", rate="")
+            task = bar.add_task(title, total=total, completed=done, said="", rate="")
 
             def advance(count=1, text=""):
                 said = {"said": text} if text else {}

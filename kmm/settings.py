@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import types
 import typing
@@ -11,6 +12,10 @@ from pathlib import Path
 from kmm.errors import InputError
 
 MAX_SETTINGS_BYTES = 1_000_000
+_AT_LEAST_ONE = (
+    *("length", "embedding_size", "pixels", "batch_size", "patience", "text_filters"),
+    *("label_min_count", "min_word_count", "max_words"),
+)
 SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
     "report": ("indication", "impression", "findings"),  # the paper's: states what the film shows
@@ -88,9 +93,10 @@ class FitSettings:
         _check_choice("tune_image", self.tune_image, ("none", "top", "all"))
         _check_choice("schedule", self.schedule, ("plateau", "cosine", "constant"))
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
-        for name in ("length", "embedding_size", "pixels", "fusion_units", "batch_size", "patience", "text_filters"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Setting `{name}` must be at least 1. Received: {getattr(self, name)}")
+        least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise InputError(f"Setting `{name}` must be at least {bound}. Received: {getattr(self, name)}")
         for name in ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "bootstrap_repeats"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
@@ -98,13 +104,13 @@ class FitSettings:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
         for name in ("learning_rate", "tune_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"Setting `{name}` must be above 0. Received: {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
         if not 0 <= self.seed <= 2**32 - 2:
             raise InputError(f"Setting `seed` must be in 0..4294967294. Received: {self.seed}")
         if self.modality_dropout > 0.5:
             raise InputError(f"Setting `modality_dropout` must be at most 0.5. Received: {self.modality_dropout}")
-        if len(self.shares) != 3 or min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6:
+        if len(self.shares) != 3 or not min(self.shares) > 0 or not abs(sum(self.shares) - 1) < 1e-6:
             raise InputError(f"Setting `shares` must be three numbers above 0 that sum to 1. Received: {self.shares}")
         for name in self.sections:
             _check_choice("sections", name, SECTIONS)
@@ -177,11 +183,11 @@ def _convert(name, value, kind):
             raise InputError(f"Setting `{name}` must be text. Received: {value!r}")
         return value.strip()
     said = "a whole number" if kind is int else "a number"
-    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value != int(value)):
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
         raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}")
     try:
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}") from None
 
 

@@ -139,9 +139,10 @@ class Keeper(keras.callbacks.Callback):
     A kill at any moment leaves either the old pair of weights and state or the new one.
     """
 
-    def __init__(self, plan, folder, dataset, *, advance):
+    def __init__(self, plan, folder, dataset):
         super().__init__()
-        self.plan, self.folder, self.dataset, self.advance = plan, Path(folder), dataset, advance
+        self.plan, self.folder, self.dataset = plan, Path(folder), dataset
+        self.advance = lambda count, text="": None
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "state.json"
         fresh = {"epoch": 0, "best": None, "best_epoch": 0, "waited": 0, "rate": plan.learning_rate, "done": False}
@@ -176,6 +177,7 @@ class Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         state, value = self.state, logs["val_loss"]
         if not math.isfinite(value) or not math.isfinite(logs["loss"]):  # the weights are lost: keep the best ones
+            self.advance(0, text=f"loss {logs['loss']}: training ends here")
             self.model.stop_training = True
             return
         for name, number in {**logs, "learning_rate": state["rate"]}.items():
@@ -249,10 +251,10 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
     optimizer = keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm or None)
     jit = "auto" if keras.backend.backend() == "jax" else False  # XLA compiles longer than small data train
     model.compile(optimizer=optimizer, loss=masked_crossentropy(class_weights), jit_compile=jit)
-    with (progress or Progress()).step(plan.name, plan.epochs * steps) as advance:
-        keeper = Keeper(plan, folder, train, advance=advance)
-        keeper.set_model(model)
-        advance(keeper.state["epoch"] * steps)
+    keeper = Keeper(plan, folder, train)
+    keeper.set_model(model)
+    with (progress or Progress()).step(plan.name, plan.epochs * steps, keeper.state["epoch"] * steps) as advance:
+        keeper.advance = advance
         if not keeper.state["done"]:
             keeper.restore()
             if not keeper.state["epoch"]:

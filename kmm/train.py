@@ -17,7 +17,7 @@ from kmm.data.labels import label_studies
 from kmm.data.split import check_leaks, load_split, split_studies
 from kmm.errors import InputError
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
-from kmm.evaluate.report import evaluate_predictions, fingerprint, score_rows, write_report
+from kmm.evaluate.report import evaluate_predictions, fingerprints, score_rows, write_report
 from kmm.features import FeatureCache, compute_features
 from kmm.image.augment import Augmentation
 from kmm.image.prepare import ImagePreparation
@@ -51,10 +51,14 @@ class Run:
     def __init__(self, settings, work, *, cache, progress=None, tensorboard=None):
         self.settings, self.work, self.cache = settings, Path(work), Path(cache)
         self.progress, self.tensorboard = progress or Progress(), tensorboard
+        self.tuned = not settings.image_weights  # the image encoder no longer has the weights that it was given
         self.history, self.facts, self.models, self.predictions = {}, {}, {}, {}
         self.maker = self.prepared = self.split = self.vectors = self.image_vectors = None
 
-    # What the stages share
+    def close(self):
+        """Closes the file of prepared films."""
+        if self.prepared is not None and self.prepared.image is not None:
+            self.prepared.image.close()
 
     def rows(self, part):
         """int64 rows of the studies of a part of the split."""
@@ -140,8 +144,15 @@ class Run:
         if self.frozen and self.image_vectors is not None:
             return self.image_vectors
         cache = None
-        if self.settings.image_weights:
-            cache = FeatureCache(self.cache, self.maker.image.as_dict(), checkpoints.weights_digest(encoder))
+        if not self.tuned:
+            preparation = {
+                **self.maker.image.as_dict(),
+                "encoder": self.settings.image_encoder,
+                "precision": self.settings.precision,
+                "backend": keras.backend.backend(),
+                "code": digest_code("image", "models/encoders_image.py"),
+            }
+            cache = FeatureCache(self.cache, preparation, checkpoints.weights_digest(encoder))
 
         def encode(films):
             return encoder.predict_on_batch(films)["vector"]
@@ -180,9 +191,22 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
         InputError: for data or settings that cannot work; LeakError: for a split that leaks.
     """
     run = Run(settings, work, cache=cache, progress=progress, tensorboard=tensorboard)
+    policy = keras.config.dtype_policy()
+    try:
+        return _fit_run(run, collection, split), run
+    except BaseException:
+        run.close()
+        raise
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _fit_run(run, collection, split):
+    settings = run.settings
     _check_settings(settings)
     _check_work(run, collection)
     _prepare(run, collection, split)
+    _check_data(run, split)
     if settings.text_encoder:
         _prepare_text(run)
     run.prepared.add_text(run.maker)
@@ -194,7 +218,7 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
         _fit_image(run)
     if settings.text_encoder and settings.image_encoder:
         _fit_joint(run)
-    return _finish(run, collection), run
+    return _finish(run)
 
 
 def _check_settings(s):
@@ -222,6 +246,23 @@ def _check_work(run, collection):
             raise InputError(f"{run.work}: expected the settings of the run to resume. Changed: {', '.join(changed)}")
     else:
         write_json(path, said)
+
+
+def _check_data(run, split):
+    """A run is resumed on the data, files and code that it began with."""
+    s, path = run.settings, run.work / "data.json"
+    files = {"word_vectors": s.word_vectors, "image_weights": s.image_weights, "split": split}
+    said = {
+        "data": run.prepared.digest(),
+        **{name: digest_file(file) for name, file in files.items() if file and Path(file).is_file()},
+        "code": digest_code(),
+        "backend": keras.backend.backend(),
+    }
+    before = read_json(path) if path.exists() else said
+    if before != said:
+        changed = [name for name in {**before, **said} if before.get(name) != said.get(name)]
+        raise InputError(f"{run.work}: expected what the run to resume began with. Changed: {', '.join(changed)}")
+    write_json(path, said)
 
 
 def _prepare(run, collection, split):
@@ -328,6 +369,7 @@ def _fit_image(run):
         run.fit(head, "image head", epochs=s.image_epochs, rate=s.learning_rate, features=features)
         if s.tune_image != "none":
             parts.set_trainable(model, run.spec(image=True, text=False), image=TUNED[s.tune_image])
+            run.tuned = True
             run.fit(model, "image tuning", epochs=s.tune_epochs, rate=s.tune_learning_rate)
     else:
         run.fit(model, "image", epochs=s.image_epochs, rate=s.learning_rate)
@@ -367,7 +409,7 @@ def _text_features(run, model):
     return np.concatenate(vectors)
 
 
-def _finish(run, collection):
+def _finish(run):
     """Calibrates and chooses thresholds on validation, then measures validation and, once, test."""
     s, prepared = run.settings, run.prepared
     train = run.rows("train")
@@ -418,7 +460,12 @@ def _predict(run, classifier, part):
 
 
 def _provenance(run):
-    by_part = {fingerprint(run.prepared.studies[row]): part for part in run.facts["parts"] for row in run.rows(part)}
+    by_part = {
+        key: part
+        for part in run.facts["parts"]
+        for row in run.rows(part)
+        for key in fingerprints(run.prepared.studies[row], run.prepared.image_digests[row])
+    }
     return {
         **run.facts,
         "data_digest": run.prepared.digest(),
@@ -431,12 +478,20 @@ def _provenance(run):
     }
 
 
-def digest_code():
-    """sha256 of the source files of kmm: the version of the code, whether it was committed or not."""
-    folder = Path(kmm.__file__).parent
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        total.update(f"{path.relative_to(folder).as_posix()} {digest_file(path)}\n".encode())
+def digest_code(*places):
+    """sha256 of source files of kmm: the version of the code, whether it was committed or not.
+
+    Args:
+        places: files and folders in kmm; all of it when none is named.
+
+    Returns:
+        str of 64 hexadecimal digits.
+    """
+    root, total = Path(kmm.__file__).parent, hashlib.sha256()
+    chosen = [root / place for place in places] or [root]
+    files = [file for place in chosen for file in ([place] if place.is_file() else place.rglob("*.py"))]
+    for path in sorted(files):
+        total.update(f"{path.relative_to(root).as_posix()} {digest_file(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -457,6 +512,5 @@ def save_run(classifier, run, folder, *, overwrite=False):
         write_report(classifier, run.predictions["test"], run.history, temporary)
 
     classifier.save(folder, overwrite=overwrite, extra=extra)
-    if run.prepared.image is not None:
-        run.prepared.image.close()
+    run.close()
     shutil.rmtree(run.work)

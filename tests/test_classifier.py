@@ -10,7 +10,7 @@ from kmm.classifier import Classifier, describe_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Study
 from kmm.errors import ArtefactError, InputError
-from kmm.evaluate.report import evaluate_studies
+from kmm.evaluate.report import evaluate_studies, part_studies
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,27 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "model_card.md",
     } == names
     assert not list(tiny_run[2].rglob("*.pkl"))
+
+
+def test_only_a_classifier_is_overwritten_and_its_exports_stay(tiny_run, tmp_path):
+    trained = tiny_run[0]
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "letter.txt").write_text("mine")
+    with pytest.raises(InputError, match="saved classifier to overwrite"):
+        trained.save(tmp_path / "documents", overwrite=True)
+    assert (tmp_path / "documents" / "letter.txt").read_text() == "mine"
+    trained.save(tmp_path / "one")
+    (tmp_path / "one" / "3").mkdir()
+    trained.save(tmp_path / "one", overwrite=True)
+    assert (tmp_path / "one" / "3").is_dir() and Classifier.load(tmp_path / "one", main_only=True).main == "joint"
+
+
+def test_a_study_is_known_again_under_another_name_or_in_another_layout(loaded, studies):
+    from dataclasses import replace
+
+    parts = part_studies(loaded, studies)
+    assert {name: len(some) for name, some in parts.items()} == loaded.provenance["parts"]
+    renamed = [replace(study, id=f"x{study.id}", patient=f"x{study.patient}") for study in parts["train"]]
+    assert all(study in part_studies(loaded, renamed)["train"] for study in renamed if study.images)
+    without_films = [replace(study, images=()) for study in parts["train"]]
+    assert len(part_studies(loaded, without_films)["train"]) == len(without_films)

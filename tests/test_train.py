@@ -104,7 +104,50 @@ def test_a_classifier_of_one_side(tiny_folder, tmp_path, missing):
     assert classifier.metrics["test"]["joint"] is None and classifier.metrics["test"][there] is not None
 
 
+def write_manifest(tiny_folder, folder):
+    """The tiny studies as a manifest with two labels, a third of them unknown."""
+    folder.mkdir()
+    lines = ["id,image,report,label:mass,label:odd"]
+    for number, study in enumerate(read_collection(tiny_folder).studies):
+        film = study.images[0].path if study.images else ""
+        if film:
+            (folder / film.name).write_bytes(film.read_bytes())
+        mass = "" if number % 3 == 0 else int(study.mesh_major != ("normal",))
+        odd = "" if number % 3 == 1 else number % 5 // 3
+        lines.append(f"{study.id},{film and film.name},{study.report.findings if study.report else ''},{mass},{odd}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
 def test_several_labels_with_unknown_ones(tiny_folder, tmp_path):
-    classifier, run = fit(tiny_folder, tmp_path, labels="findings", label_min_count=5)
-    assert classifier.label_names == ("Mass",)
-    assert np.isfinite(run.prepared.labels).all()
+    folder = write_manifest(tiny_folder, tmp_path / "set")
+    classifier, run = fit(folder, tmp_path / "work", labels="columns", text_epochs=6, image_epochs=2)
+    assert classifier.label_names == ("mass", "odd")
+    unknown = np.isnan(run.prepared.labels)
+    assert 0.2 < unknown.mean() < 0.5
+    test = classifier.metrics["test"]
+    known = (~unknown)[run.rows("test")].sum(axis=0)
+    assert [test["majority"]["per_label"][name]["n"] for name in classifier.label_names] == known.tolist()
+    assert all(np.isfinite(weights).all() for weights in run.models["joint"].get_weights())
+
+
+def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):
+    settings = {"image_encoder": None}
+
+    def stop(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kmm.train._fit_text", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_folder, tmp_path, **settings)
+    collection = read_collection(tiny_folder)
+    study = collection.studies[4]
+    changed = replace(study, report=replace(study.report, impression="Changed."))
+    studies = tuple(changed if other is study else other for other in collection.studies)
+    with pytest.raises(InputError, match="Changed: data"):
+        fit_classifier(
+            replace(collection, studies=studies),
+            make_settings("small", {**FAST, **settings}),
+            work=tmp_path,
+            cache=tmp_path,
+        )

@@ -46,6 +46,31 @@ def read_inputs(paths, *, report=None):
     return Collection(Path(paths[0]), ", ".join(dict.fromkeys(layouts)), tuple(studies), tuple(problems))
 
 
+def place_report(study, sections):
+    """Moves a report that came as one text to a section that a model reads.
+
+    Args:
+        study: `Study` whose report stands in FINDINGS alone.
+        sections: tuple of the sections that the model reads.
+
+    Returns:
+        `Study`.
+
+    Raises:
+        InputError: if the model reads no report.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> study = Study("1", "1", report=Report(findings="Cough."))
+        >>> place_report(study, ("indication", "comparison")).report.indication
+        'Cough.'
+    """
+    if not sections:
+        raise InputError("A report was given to a model that reads films alone.")
+    section = "findings" if "findings" in sections else sections[0]
+    return replace(study, report=Report(**{section: study.report.findings}))
+
+
 def _choose_id(study_id, taken):
     """The id, or with the first number that makes it free."""
     count, free = 1, study_id

@@ -17,8 +17,8 @@ class LabelScheme:
     """A rule that labels studies.
 
     Attributes:
-        function: (studies, min_count) -> label names (tuple of str) and `label(study)`, which returns a dict of label
-            name to 0.0, 1.0 or NaN, or None to drop the study.
+        function: (studies, min_count, names) -> label names (tuple of str) and `label(study)`, which returns a dict of
+            label name to 0.0, 1.0 or NaN, or None to drop the study. `names` are those of an existing classifier.
         description: str, one line.
     """
 
@@ -52,9 +52,9 @@ def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None
     """
     if scheme not in LABEL_SCHEMES:
         raise InputError(f"Unknown label scheme '{scheme}'. Known: {', '.join(LABEL_SCHEMES)}.")
-    found, label = LABEL_SCHEMES[scheme].function(studies, min_count if names is None else 1)
+    found, label = LABEL_SCHEMES[scheme].function(studies, min_count, names)
     labels = [(study, label(study)) for study in studies]
-    chosen = tuple(found if names is None else names)
+    chosen = found if names is None else tuple(names)
     labelled = [
         replace(study, labels={name: values.get(name, math.nan) for name in chosen})
         for study, values in labels
@@ -82,47 +82,55 @@ def _label_abnormal(study):
     return {ABNORMAL: float(study.mesh_major != (NORMAL,))}
 
 
-def _label_paper(studies, min_count):
+def _label_paper(studies, min_count, names):
     return (ABNORMAL,), _label_abnormal
 
 
-def _drop_unindexed(studies, min_count):
+def _drop_unindexed(studies, min_count, names):
     return (ABNORMAL,), lambda study: None if NOT_INDEXED in study.mesh_major else _label_abnormal(study)
 
 
 def _hide(term):
     """Makes a scheme in which the studies with one MeSH term are unknown."""
 
-    def function(studies, min_count):
+    def function(studies, min_count, names):
         return (ABNORMAL,), lambda study: {ABNORMAL: math.nan} if term in study.mesh_major else _label_abnormal(study)
 
     return function
 
 
-def _label_findings(studies, min_count):
+def _label_findings(studies, min_count, names):
     """Studies without MeSH, or with No Indexing, are unknown and do not count."""
-    known = [study for study in studies if study.mesh_major and NOT_INDEXED not in study.mesh_major]
-    counts = Counter(head for study in known for head in find_heads(study))
+    chosen = _choose_findings(studies, min_count) if names is None else tuple(names)
+
+    def label(study):
+        if not _is_indexed(study):
+            return dict.fromkeys(chosen, math.nan)
+        heads = find_heads(study)
+        return {name: float(name in heads) for name in chosen}
+
+    return chosen, label
+
+
+def _is_indexed(study):
+    return bool(study.mesh_major) and NOT_INDEXED not in study.mesh_major
+
+
+def _choose_findings(studies, min_count):
+    counts = Counter(head for study in studies if _is_indexed(study) for head in find_heads(study))
     ranked = sorted(counts, key=lambda head: (-counts[head], head))
     names = tuple(head for head in ranked if counts[head] >= min_count)
     if not names:
         best = f"The most frequent has {counts[ranked[0]]}" if ranked else "No study has MeSH findings"
         raise InputError(f"Label scheme 'findings': expected a finding with at least {min_count} studies. {best}.")
-
-    def label(study):
-        if not study.mesh_major or NOT_INDEXED in study.mesh_major:
-            return dict.fromkeys(names, math.nan)
-        heads = find_heads(study)
-        return {name: float(name in heads) for name in names}
-
-    return names, label
+    return names
 
 
-def _take_columns(studies, min_count):
-    names = tuple({name: None for study in studies for name in study.labels})
-    if not names:
+def _take_columns(studies, min_count, names):
+    found = tuple({name: None for study in studies for name in study.labels})
+    if not found and names is None:
         raise InputError("Label scheme 'columns': expected a manifest with columns named label:<name>. Found none.")
-    return names, lambda study: study.labels
+    return found, lambda study: study.labels
 
 
 LABEL_SCHEMES = {

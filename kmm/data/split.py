@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.data.groups import deal_groups, find_keys, group_studies, name_some
+from kmm.data.table import show_columns
 from kmm.errors import InputError, LeakError
 
 PARTS = ("train", "validation", "test")
@@ -156,7 +157,7 @@ def load_split(path, studies, *, allow_missing=False):
             name every study, or (unless `allow_missing`) names others.
     """
     path = Path(path)
-    parts = _read_parts(path)
+    parts = read_parts(path)
     patients = {study.id: study.patient for study in studies}
     unnamed = [study for study in patients if study not in parts]
     if unnamed:
@@ -205,7 +206,13 @@ def _seeded(seed, *more):
     return np.random.default_rng([seed, *more])
 
 
-def _read_parts(path):
+def read_parts(path):
+    """Reads which part each study has in a split.csv; raises `InputError` if it is none.
+
+    Returns:
+        dict of study id to part.
+    """
+    path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -214,12 +221,12 @@ def _read_parts(path):
         reason = error.strerror if isinstance(error, OSError) else "it is no csv text in UTF-8"
         raise InputError(f"{path}: the split cannot be read: {reason}.") from error
     if not {"study", "part"} <= set(columns):
-        raise InputError(f"{path}: a split needs the columns study and part. Received: {', '.join(columns) or 'none'}.")
+        raise InputError(f"{path}: a split needs the columns study and part. Received: {show_columns(columns)}.")
     parts = {}
     for line, row in enumerate(rows, start=2):
         study, part = row["study"], row["part"]
         if part not in PARTS:
-            raise InputError(f"{path}: row {line}: the part must be one of {', '.join(PARTS)}. Received: {part}.")
+            raise InputError(f"{path}: row {line}: the part must be one of {', '.join(PARTS)}.")
         if study in parts:
             raise InputError(f"{path}: row {line}: every study may have one row. Study {study} has two.")
         parts[study] = part

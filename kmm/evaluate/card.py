@@ -154,8 +154,8 @@ joint rows with this in mind, and the image row for what the film alone carries.
 _TEST_NOTE = "Test studies were measured once, with thresholds and temperatures from validation."
 
 _VALIDATION_NOTE = """\
-These studies also chose the epoch, the temperature and the threshold, so the numbers are too good; they are given to be
-compared with the test."""
+These studies also chose the epoch, the weights that the joint model starts with, the temperature and the threshold, so
+the numbers are too good; they are given to be compared with the test."""
 
 _METRICS_NOTE = """\
 In brackets: 95 % intervals from draws of whole patients with replacement; they speak of the choice of studies, not of

@@ -3,7 +3,7 @@
 import hashlib
 import math
 
-from kmm.classifier import PARTS
+from kmm.classifier import PARTS, digest_file
 from kmm.data.labels import label_studies
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
@@ -49,17 +49,26 @@ def evaluate_predictions(classifier, predictions, *, repeats=1000):
     )
 
 
-def fingerprint(study):
-    """16 hexadecimal digits that tell a study again, by id, patient, image name and report; nothing can be read back.
+def fingerprints(study, image_digest=""):
+    """What tells a study again under another name or layout; nothing can be read back from it.
+
+    Args:
+        study: `Study`.
+        image_digest: str, the sha256 of the bytes of its frontal image, or nothing.
+
+    Returns:
+        set of str, 16 hexadecimal digits each: one of the film, one of patient, id and report body. Templates are
+        shared by many reports, so a body alone tells nothing.
 
     Example:
-        >>> from kmm.data.study import Study
-        >>> fingerprint(Study("1", "1")) == fingerprint(Study("1", "2"))
-        False
+        >>> from kmm.data.study import Report, Study
+        >>> one, other = (Study("1", "1", report=Report(findings=text)) for text in ("Clear.", "A mass."))
+        >>> fingerprints(one) & fingerprints(other)
+        set()
     """
-    image = study.frontal.path.name if study.frontal else ""
-    text = "\x1f".join(vars(study.report).values()) if study.report else ""
-    return hashlib.sha256("\x1e".join([study.id, study.patient, image, text]).encode()).hexdigest()[:16]
+    body = study.report.body if study.report else ""
+    keys = ["\x1e".join(["study", study.id, study.patient, body]), f"film {image_digest}" if image_digest else ""]
+    return {hashlib.sha256(key.encode()).hexdigest()[:16] for key in keys if key}
 
 
 def part_studies(classifier, studies):
@@ -75,7 +84,10 @@ def part_studies(classifier, studies):
     known = classifier.provenance.get("studies_by_part", {})
     parts = {"train": [], "validation": [], "test": []}
     for study in studies:
-        parts[known.get(fingerprint(study), "test")].append(study)
+        film = study.frontal.path if study.frontal else None
+        digest = digest_file(film) if film and film.is_file() else ""
+        found = {known[key] for key in fingerprints(study, digest) if key in known}
+        parts[next((part for part in parts if part in found), "test")].append(study)
     return parts
 
 

@@ -126,3 +126,10 @@ def test_the_real_labels(openi_folder):
     assert {"Opacity", "Cardiomegaly", "Pulmonary Atelectasis"} <= set(names)
     for name in names:
         assert sum(study.labels[name] == 1 for study in labelled) >= 100
+
+
+def test_a_finding_that_another_folder_lacks_is_absent_there_and_not_unknown():
+    studies = [Study("1", "1", mesh_major=("normal",)), Study("2", "2", mesh_major=("No Indexing",))]
+    labelled, names = label_studies(studies, "findings", names=("Opacity", "Nodule"))
+    assert names == ("Opacity", "Nodule") and labelled[0].labels == {"Opacity": 0.0, "Nodule": 0.0}
+    assert all(math.isnan(value) for value in labelled[1].labels.values())

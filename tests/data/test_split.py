@@ -206,7 +206,7 @@ def test_a_file_and_the_data_must_name_the_same_studies(tmp_path):
     [
         (b"", "columns study and part. Received: none"),
         (b"id,part\n1,train\n", "columns study and part. Received: id, part"),
-        (b"study,part\n0,training\n", "row 2: the part must be one of train, validation, test. Received: training"),
+        (b"study,part\n0,training\n", "row 2: the part must be one of train, validation, test"),
         (b"study,part\n0\n", "row 2: the part must be one of"),
         (b"study,part\n0,train\n0,test\n", "row 3: every study may have one row. Study 0 has two"),
         (b"study,part\n\xff\xfe,train\n", "it is no csv text in UTF-8"),
