@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import json
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -154,14 +154,15 @@ def measure_cache(studies, rounds):
     from kmm.stage import StudyDataset
 
     model, spec, s = build("paper", image_weights=None)
-    set_trainable(model, spec, image=False)
+    set_trainable(model, spec, image=False, text=False)
     compile_model(model)
-    head = compile_model(view_features(model, ("image",)))
+    head = compile_model(view_features(model, ("image", "text")))
     with tempfile.TemporaryDirectory() as folder:
         columns, _, labels = make_columns(spec.pixels, studies, folder)
-        size = head.inputs[[tensor.name for tensor in head.inputs].index("image_vector")].shape[1]
-        vectors = np.random.default_rng(0).normal(size=(studies, size)).astype("float32")
-        cached = {**{name: columns[name] for name in ("token_ids", "present")}, "image_vector": vectors}
+        sizes = {tensor.name: tensor.shape[1] for tensor in head.inputs if tensor.name != "present"}
+        draw = np.random.default_rng(0)
+        cached = {name: draw.normal(size=(studies, size)).astype("float32") for name, size in sizes.items()}
+        cached["present"] = columns["present"]
         whole = StudyDataset(columns, labels, rows=np.arange(studies), batch_size=s.batch_size, seed=0)
         quick = StudyDataset(cached, labels, rows=np.arange(studies), batch_size=s.batch_size, seed=0)
         for trained, dataset in ((model, whole), (head, quick)):
@@ -192,7 +193,8 @@ def fit_whole(studies):
         make_phantom(folder / "phantom", studies=studies)
         settings = gather_settings({"epochs": 1}, more=["bootstrap_repeats=10"])
         fit_classifier(read_collection(folder / "phantom"), settings, work=folder / "work", cache=folder / "cache")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would know the parent's peak too
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1e6
 
 
 if __name__ == "__main__":

@@ -184,7 +184,6 @@ class Keeper(keras.callbacks.Callback):
             state["history"].setdefault(name, []).append(float(number))
         if state["best"] is None or value < state["best"] - 1e-4:
             state.update(best=float(value), best_epoch=epoch + 1, waited=0)
-            self._save("best.weights.h5")
         else:
             state["waited"] += 1
             if self.plan.schedule == "plateau" and state["waited"] == max(1, self.plan.patience // 2):
@@ -192,7 +191,11 @@ class Keeper(keras.callbacks.Callback):
         if state["waited"] >= self.plan.patience:
             state["done"] = self.model.stop_training = True
         state["epoch"] = epoch + 1
-        self._save(f"epoch-{epoch + 1}.weights.h5")
+        name = f"epoch-{epoch + 1}.weights.h5"
+        self._save(name)
+        if state["best_epoch"] == epoch + 1:
+            shutil.copyfile(self.folder / name, self.folder / "new-best.weights.h5")
+            os.replace(self.folder / "new-best.weights.h5", self.folder / "best.weights.h5")
         write_json(self.folder / "state.json", state)
         (self.folder / f"epoch-{epoch}.weights.h5").unlink(missing_ok=True)
         self.advance(0, text=f"loss {logs['loss']:.4f} validation {value:.4f}")

@@ -8,6 +8,8 @@ import numpy as np
 
 from kmm.errors import InputError
 
+cv2.setNumThreads(1)  # films are small, and threads of OpenCV's own would wait for those that train
+
 
 def _tabulate_normal():
     """256 quantiles of the normal distribution, of deviation 1: noise at a fifth of the price of exact draws."""
