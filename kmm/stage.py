@@ -228,6 +228,8 @@ def seed_layers(model, seed):
     for variable in model.variables:
         if variable.path.endswith("seed_generator_state"):
             variable.assign(generator.integers(2**31, size=variable.shape))
+    if keras.backend.backend() == "torch":  # its dropout draws from a global generator
+        keras.utils.set_random_seed(int(generator.integers(2**31)))
 
 
 def fit_stage(model, train, validation, *, plan, folder, class_weights=None, progress=None):
@@ -262,6 +264,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
             keeper.restore()
             if not keeper.state["epoch"]:
                 keeper.measure_start(validation)
+            train.start_epoch(keeper.state["epoch"])  # a backend may look at the first batch before the epoch begins
             callbacks = [keeper]
             if plan.tensorboard:
                 require("tensorboard", "tensorboard")
