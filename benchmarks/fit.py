@@ -37,7 +37,7 @@ def main():
         return
     result = {
         **measure_epochs(options.preset, options.studies, options.rounds),
-        **measure_cache(96, 3),
+        **measure_cache(192, 3),
         **measure_memory(options.studies),
     }
     if options.json:
