@@ -335,8 +335,10 @@ def _prepare_text(run):
         vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
     counts = Counter(word for words in documents for word in words)
     run.vectors, coverage = embedding_matrix(vectors, vocabulary, counts=counts, seed=s.seed)
+    unseen = [text.words(run.prepared.studies[row]) for row in run.rows("validation")]
     run.facts["text"] = {
         **text_report(documents, vocabulary, s.length),
+        "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
         "words": len(vocabulary),
         "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",
         "coverage_of_words": coverage.types,

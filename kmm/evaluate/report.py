@@ -159,6 +159,8 @@ def _card_facts(classifier):
             "word_vectors": facts.get("text", {}).get("word_vectors"),
             "sections": s.sections,
             "length": s.length,
+            "reports_cut_at_length": facts.get("text", {}).get("truncated_share"),
+            "unknown_words_on_validation": facts.get("text", {}).get("unknown_rate_on_validation"),
             "fusion": s.fusion,
             "seed": s.seed,
         },
