@@ -1,12 +1,12 @@
 """Features of a frozen encoder, computed once for each film and kept: later epochs, folds and heads cost seconds."""
 
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from kmm.files import replace_file
 from kmm.progress import Progress
 
 SHARD = 256
@@ -30,7 +30,7 @@ class FeatureCache:
     def load(self):
         """Returns a dict from film digest to float32 `(d,)`. A shard that cannot be read is removed and made anew."""
         vectors = {}
-        for path in sorted(self.folder.glob("*.npz")):
+        for path in sorted(self.folder.glob("[!.]*.npz")):
             try:
                 with open(path, "rb") as file, np.load(file, allow_pickle=False) as shard:
                     vectors.update(zip(shard["digests"].tolist(), shard["vectors"], strict=True))
@@ -42,10 +42,8 @@ class FeatureCache:
         """Writes one shard."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(digests).encode()).hexdigest()[:24]
-        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:
+        with replace_file(self.folder / f"{name}.npz") as place, open(place, "wb") as file:
             np.savez(file, digests=np.array(digests), vectors=np.asarray(vectors, np.float32))
-        os.replace(temporary, self.folder / f"{name}.npz")
 
 
 def compute_features(encode, prepared, cache=None, *, batch_size=32, progress=None):

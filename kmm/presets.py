@@ -4,7 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from kmm.errors import InputError
-from kmm.settings import FitSettings, read_settings
+from kmm.settings import FitSettings
+
+SETTING_NAMES = (*(field.name for field in dataclasses.fields(FitSettings)), "epochs")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ PRESETS = {
         source="",
         settings={
             "pixels": 64,
+            "text_epochs": 30,
             "image_epochs": 20,
             "learning_rate": 0.003,
             "schedule": "cosine",
@@ -73,14 +76,13 @@ def make_settings(preset="small", values=None):
     return FitSettings.from_dict({**PRESETS[preset].settings, **(values or {}), "preset": preset})
 
 
-def gather_settings(values, *, preset=None, more=(), config=None):
+def gather_settings(values, *, more=(), config=None):
     """The settings of a run from the command line: options, then `NAME=VALUE`, then a file, then the preset.
 
     Args:
-        values: mapping of setting names to values; None is not said. `epochs` bounds the epochs of every stage.
-        preset: str or None.
+        values: mapping of `SETTING_NAMES` to values; None is not said. `epochs` bounds the epochs of every stage.
         more: sequence of `"NAME=VALUE"`.
-        config: path of a YAML file, or None.
+        config: mapping of `SETTING_NAMES` to values, as a file said them, or None.
 
     Returns:
         `FitSettings`.
@@ -92,7 +94,7 @@ def gather_settings(values, *, preset=None, more=(), config=None):
         >>> gather_settings({"seed": 4, "epochs": 2}, more=["fusion-units=64"]).joint_epochs
         2
     """
-    gathered = read_settings(config) if config else {}
+    gathered = dict(config or {})
     for item in more:
         name, equals, value = item.partition("=")
         if not equals:
@@ -100,10 +102,24 @@ def gather_settings(values, *, preset=None, more=(), config=None):
         gathered[name.strip().replace("-", "_")] = value
     gathered.update({name: value for name, value in values.items() if value is not None})
     most = gathered.pop("epochs", None)
-    settings = make_settings(preset or gathered.pop("preset", "small"), gathered)
+    settings = make_settings(gathered.pop("preset", "small"), gathered)
     if most is None:
         return settings
-    if not isinstance(most, int) or most < 1:
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise InputError(f"Setting `epochs` must be a whole number of at least 1. Received: {most!r}")
     stages = ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs")
     return dataclasses.replace(settings, **{name: min(most, getattr(settings, name)) for name in stages})
+
+
+def check_setting(name, value):
+    """Makes sure that one of `SETTING_NAMES` may have a value, whatever the other settings are.
+
+    Raises:
+        InputError: for an unknown name or a value of the wrong kind.
+
+    Example:
+        >>> check_setting("seed", "three")
+        Traceback (most recent call last):
+        kmm.errors.InputError: Setting `seed` must be a whole number. Received: 'three'
+    """
+    gather_settings({}, config={name: value})

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import math
-import os
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 
 from kmm.errors import InputError
+from kmm.files import replace_file
 
 MAX_SETTINGS_BYTES = 1_000_000
 _AT_LEAST_ONE = (
@@ -54,6 +54,7 @@ class FitSettings:
     word_vectors: str | None = None  # file of word vectors; none trains them on the training reports
     embedding_size: int = 100  # of word vectors that are trained here
     word_vector_epochs: int = 10  # passes of Word2Vec over the training reports
+    normalize_vectors: bool = True  # the vectors' mean is taken off, and each is brought to length 1
     train_embedding: bool = True  # the vectors go on learning with the text encoder
     text_filters: int = 64  # maps of each kernel of the text CNN
     text_dropout: float = 0.5
@@ -224,12 +225,7 @@ def read_settings(path):
 
 
 def write_json(path, value):
-    """Writes a JSON file whole or not at all: to a temporary file beside it, then renamed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Writes a JSON file, whole or not at all."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path) as place:
+        place.write_text(text, encoding="utf-8")

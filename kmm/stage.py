@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from kmm.errors import InputError, require
+from kmm.files import replace_file
 from kmm.progress import Progress
 from kmm.settings import write_json
 
@@ -194,8 +195,8 @@ class Keeper(keras.callbacks.Callback):
         name = f"epoch-{epoch + 1}.weights.h5"
         self._save(name)
         if state["best_epoch"] == epoch + 1:
-            shutil.copyfile(self.folder / name, self.folder / "new-best.weights.h5")
-            os.replace(self.folder / "new-best.weights.h5", self.folder / "best.weights.h5")
+            with replace_file(self.folder / "best.weights.h5") as place:
+                shutil.copyfile(self.folder / name, place)
         write_json(self.folder / "state.json", state)
         (self.folder / f"epoch-{epoch}.weights.h5").unlink(missing_ok=True)
         self.advance(0, text=f"loss {logs['loss']:.4f} validation {value:.4f}")
@@ -212,9 +213,8 @@ class Keeper(keras.callbacks.Callback):
         need = 2**20 + 4 * sum(math.prod(variable.shape) for variable in variables)
         if shutil.disk_usage(self.folder).free < need:  # h5py would say so over many lines
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / name))
-        temporary = self.folder / f"new-{name}"
-        self.model.save_weights(temporary)
-        os.replace(temporary, self.folder / name)
+        with replace_file(self.folder / name) as place:
+            self.model.save_weights(place)
 
 
 def seed_layers(model, seed):

@@ -1,11 +1,20 @@
 """Fixtures for all tests. The backend is chosen by KERAS_BACKEND, TensorFlow when it says nothing."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from kmm.cli import main
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def run(*arguments, **options):
+    """Runs a command in this process, as a user types it."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="kmm", **options)
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +98,40 @@ def tiny_run(tiny_folder, tmp_path_factory):
     classifier, run = fit_classifier(read_collection(tiny_folder), settings, work=out / "work", cache=out / ".cache")
     save_run(classifier, run, out / "tiny")
     return classifier, run, out / "tiny"
+
+
+@pytest.fixture(scope="session")
+def loaded(tiny_run):
+    from kmm.classifier import Classifier
+
+    return Classifier.load(tiny_run[2])
+
+
+@pytest.fixture
+def model(tiny_run, loaded, monkeypatch):
+    """The folder of the tiny classifier, which is loaded once for all tests."""
+    from kmm.classifier import Classifier
+
+    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: loaded)
+    return tiny_run[2]
+
+
+@pytest.fixture
+def fits(tiny_run, monkeypatch):
+    """Calls of `fit_classifier`, which here trains nothing and answers with the tiny classifier."""
+    import kmm.train
+
+    calls = []
+
+    def fit_classifier(collection, settings, *, work, **options):
+        calls.append({"collection": collection, "settings": settings, "work": work, **options})
+        work.mkdir(parents=True, exist_ok=True)
+        return tiny_run[:2]
+
+    def save_run(classifier, run, folder, *, overwrite=False):
+        shutil.copytree(tiny_run[2], folder, dirs_exist_ok=overwrite)
+        shutil.rmtree(calls[-1]["work"])
+
+    monkeypatch.setattr(kmm.train, "fit_classifier", fit_classifier)
+    monkeypatch.setattr(kmm.train, "save_run", save_run)
+    return calls

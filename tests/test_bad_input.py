@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import kmm
-from kmm.cli import main
+from tests import conftest
 from tests.conftest import TINY, write_studies
 
 CANARY = "zyxcanary"  # stands in every report of these tests
@@ -29,7 +28,7 @@ PROGRESS = re.compile(r".*: \d+/\d+.*|.*: .*, \d+ studies")
 
 
 def run(*arguments):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="kmm")
+    result = conftest.run(*arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     assert "Traceback" not in result.output and CANARY not in result.output.lower()
     return result
@@ -58,22 +57,6 @@ def set_aside(result):
     assert result.exit_code == 0, result.output
     assert all(line.startswith("set aside: ") for line in lines), lines
     return lines
-
-
-@pytest.fixture(scope="module")
-def loaded(tiny_run):
-    from kmm.classifier import Classifier
-
-    return Classifier.load(tiny_run[2])
-
-
-@pytest.fixture
-def model(tiny_run, loaded, monkeypatch):
-    """The folder of the tiny classifier, which is loaded once for all tests."""
-    from kmm.classifier import Classifier
-
-    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: loaded)
-    return tiny_run[2]
 
 
 @pytest.fixture

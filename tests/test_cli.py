@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import kmm
@@ -25,11 +24,13 @@ from kmm.cli import main
 from kmm.data.phantom import make_phantom
 from kmm.errors import LeakError
 from kmm.presets import make_settings
+from tests.conftest import run
 
 ROOT = Path(kmm.__file__).parent.parent
 COMMANDS = [
     ("data", "phantom"),
     ("data", "verify"),
+    ("data", "split"),
     ("embed",),
     ("fit",),
     ("evaluate",),
@@ -37,10 +38,6 @@ COMMANDS = [
     ("completion",),
 ]
 ROWS = ("joint", "image", "text", "tfidf", "majority", "chance")
-
-
-def run(*arguments, **options):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="kmm", **options)
 
 
 def run_apart(*arguments, entry=("-m", "kmm")):
@@ -61,43 +58,6 @@ def phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom") / "set"
     make_phantom(folder, studies=12, pixels=64)
     return folder
-
-
-@pytest.fixture(scope="session")
-def loaded(tiny_run):
-    from kmm.classifier import Classifier
-
-    return Classifier.load(tiny_run[2])
-
-
-@pytest.fixture
-def model(tiny_run, loaded, monkeypatch):
-    """The folder of the tiny classifier, which is loaded once for all tests."""
-    from kmm.classifier import Classifier
-
-    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: loaded)
-    return tiny_run[2]
-
-
-@pytest.fixture
-def fits(tiny_run, monkeypatch):
-    """Calls of `fit_classifier`, which here trains nothing and answers with the tiny classifier."""
-    import kmm.train
-
-    calls = []
-
-    def fit_classifier(collection, settings, *, work, **options):
-        calls.append({"collection": collection, "settings": settings, "work": work, **options})
-        work.mkdir(parents=True, exist_ok=True)
-        return tiny_run[:2]
-
-    def save_run(classifier, run, folder, *, overwrite=False):
-        shutil.copytree(tiny_run[2], folder, dirs_exist_ok=overwrite)
-        shutil.rmtree(calls[-1]["work"])
-
-    monkeypatch.setattr(kmm.train, "fit_classifier", fit_classifier)
-    monkeypatch.setattr(kmm.train, "save_run", save_run)
-    return calls
 
 
 def read_one_document(text):
@@ -544,7 +504,7 @@ def test_completion_scripts(shell):
     assert result.exit_code == 0 and f"_KMM_COMPLETE={shell}_complete" in result.stdout.replace('"', "")
     environment = {"_KMM_COMPLETE": f"{shell}_complete", "COMP_WORDS": "kmm data ", "COMP_CWORD": "2"}
     completed = run(env={**environment, "COMP_CWORD": "" if shell == "fish" else "2"})
-    assert {"phantom", "verify"} <= set(re.split(r"[,\s]+", completed.stdout))
+    assert {"phantom", "verify", "split"} <= set(re.split(r"[,\s]+", completed.stdout))
 
 
 def test_completion_of_an_unknown_shell_is_refused():

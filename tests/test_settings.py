@@ -69,7 +69,7 @@ def test_strings_from_variables_become_the_fields_type():
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("preset: paper\nseed: 5\nfusion-units: 64\n", encoding="utf-8")
-    settings = gather_settings({"seed": 6, "labels": None}, more=["pixels=96"], config=file)
+    settings = gather_settings({"seed": 6, "labels": None}, more=["pixels=96"], config=read_settings(file))
     assert (settings.preset, settings.seed, settings.fusion_units, settings.pixels) == ("paper", 6, 64, 96)
     assert settings.image_encoder == "densenet121"
 

@@ -76,17 +76,18 @@ def read_collection(path, *, view_overrides=None):
     return replace(collection, studies=studies, problems=tuple(problems))
 
 
-def bare_images(paths):
+def bare_images(paths, *, view_overrides=None):
     """Makes studies of images that come without a table: one study an image.
 
     Args:
         paths: image files (any suffix) and folders, in which files with the suffix of an image, and DICOM files without
             suffix, are found to any depth.
+        view_overrides: as in `read_collection`.
 
     Returns:
         list of `Study` in the order given, a folder's sorted by name. The id is the file's name without suffix, what is
         not safe in it replaced by `_`; a second one of that name gets `-2`. Laterals are known only from a DICOM
-        header.
+        header or from the overrides.
 
     Raises:
         InputError: if a path does not exist or nothing is found.
@@ -105,7 +106,7 @@ def bare_images(paths):
     for file in files:
         study_id = _choose_id(file.name, studies)
         image = ImageFile(file, tags=_read_tags(file))
-        studies[study_id] = assign_views(Study(study_id, study_id, (image,)))
+        studies[study_id] = assign_views(Study(study_id, study_id, (image,)), view_overrides)
     return list(studies.values())
 
 

@@ -12,13 +12,14 @@ MAX_REPORT_WORDS = 20_000
 TABLES = (".csv", ".jsonl")
 
 
-def read_inputs(paths, *, report=None):
+def read_inputs(paths, *, report=None, view_overrides=None):
     """Reads studies from files and folders of any kind.
 
     Args:
         paths: sequence of paths: image and DICOM files, folders of them, manifests, folders in a layout that
             `read_collection` knows.
         report: path of a UTF-8 text file, the report of the one image, or None. It is taken as FINDINGS.
+        view_overrides: as in `read_collection`.
 
     Returns:
         `Collection`, its studies in the order given. A study id that comes twice gets `-2`, `-3`, ...
@@ -30,13 +31,13 @@ def read_inputs(paths, *, report=None):
     studies, problems, layouts, taken = [], [], [], set()
     for path in map(Path, paths):
         if path.suffix.lower() in TABLES or (path.is_dir() and any(layout.find(path) for layout in LAYOUTS)):
-            collection = read_collection(path)
+            collection = read_collection(path, view_overrides=view_overrides)
             layouts.append(collection.layout)
             problems += collection.problems
             found = collection.studies
         else:
             layouts.append("images")
-            found = bare_images([path])
+            found = bare_images([path], view_overrides=view_overrides)
         for study in found:
             studies.append(replace(study, id=_choose_id(study.id, taken)))
     if report is not None:

@@ -129,19 +129,30 @@ LUNGS_PARTIAL = (
     "The lungs are adequately inflated.",
     "The lungs are of normal volume.",
 )
-NEUTRAL = (
+# Places, sides, sizes and the words that go with them are written of harmless things too, in every report as often as
+# of a lesion: only the words that name a lesion tell that there is one.
+HARMLESS = (
     "There is a skin fold in the {place}.",
-    "A {size} surgical clip projects over the {side} neck.",
-    "The patient is mildly rotated to the {side}.",
+    "A {size} surgical clip projects over the {place}.",
     "A {number} mm button artifact is noted in the {place}.",
-    "The {side} costophrenic angle is sharp.",
+    "{size} {side} sided port with its tip over the {place}.",
+    "{side} nipple shadow measuring {number} mm is present.",
+    "Overlying lead is seen in the {place}.",
+    "{size} area of overlying soft tissue in the {place}.",
+    "{place} monitor wire.",
+    "A {size} vessel seen on end is noted in the {place}.",
+    "{size} {side} sided breast shadow is present.",
+    "Sharp {side} costophrenic angle.",
+    "Mildly prominent {side} first rib.",
+    "The patient is mildly rotated to the {side}.",
+    "Layering of clothing over the {side} base.",
+)
+NEUTRAL = (
     "Bony structures are intact.",
     "The visualized skeleton is unremarkable.",
     "{size} degenerative spurs are present in the spine.",
     "The trachea is midline.",
-    "A {side} sided port is seen with its tip in the cava.",
     "Pulmonary vascularity is normal.",
-    "{side} mid lung nipple shadow is present.",
 )
 IMPRESSION_NORMAL = (
     "No acute cardiopulmonary disease.",
@@ -212,20 +223,25 @@ def _write_findings(lesions, rng):
     if "Cardiomegaly" not in found and rng.random() < 0.8:
         sentences.append(_pick(HEART_NORMAL, rng))
     if rng.random() < 0.75:
-        sentences.append(_fill(_pick(LUNGS_PARTIAL if found - {"Cardiomegaly"} else LUNGS_NORMAL, rng), rng, lesions))
+        partial = found - {"Cardiomegaly"} or rng.random() < 0.5
+        sentences.append(_fill(_pick(LUNGS_PARTIAL if partial else LUNGS_NORMAL, rng), rng, lesions))
     denied = [noun for name, finding in FINDINGS.items() if name not in found for noun in finding.denied]
     for _ in range(rng.integers(1, 3)):
         nouns = rng.permutation([*rng.choice(denied, 1), *rng.choice(ALSO_DENIED, 2, replace=False)])
         first, second, third = (str(noun) for noun in nouns)
         sentences.append(_fill(_pick(DENIALS, rng).format(first=first, second=second, third=third), rng, ()))
-    for index in rng.permutation(len(NEUTRAL))[: rng.integers(0, 3)]:
-        sentences.append(_fill(NEUTRAL[index], rng, ()))
+    harmless = rng.permutation(len(HARMLESS))[: max(0, rng.integers(1, 4) - len(lesions))]
+    sentences += [_fill(HARMLESS[index], rng, ()) for index in harmless]
+    if rng.random() < 0.4:
+        sentences.append(_fill(_pick(NEUTRAL, rng), rng, ()))
     return " ".join(sentences[index] for index in rng.permutation(len(sentences)))
 
 
 def _write_impression(lesions, rng, *, must_tell):
     if not lesions or not (must_tell or rng.random() < 0.8):
         sentences = [_pick(IMPRESSION_NORMAL, rng)]
+        if rng.random() < 0.6:
+            sentences.append(_fill(_pick(HARMLESS, rng), rng, ()))
     else:
         sentences = [_tell(lesion, rng) for lesion in lesions]
     sentences.append(_pick(IMPRESSION_END, rng))

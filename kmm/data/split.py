@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from kmm.data.groups import deal_groups, find_keys, group_studies, name_some
 from kmm.data.table import show_columns
 from kmm.errors import InputError, LeakError
+from kmm.files import replace_file
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ("study", "patient", "part")
@@ -55,14 +55,8 @@ class Split:
 
     def save(self, path):
         """Writes the columns study, patient, part as csv; a file that was there is replaced in one step."""
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with unfinished.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.rows])
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replace_file(path) as place, open(place, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.rows])
 
 
 def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):

@@ -7,7 +7,6 @@ rarer class has the most studies.
 Source: https://jfly.uni-koeln.de/color/ (palette of Okabe and Ito).
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, as_row, known_columns
 from kmm.evaluate.calibration import calibration_bins, expected_calibration_error
+from kmm.files import replace_file
 
 MAX_PANELS = 6
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -283,11 +283,6 @@ def _wilson_error(share, number, z=1.959964):
 
 def _save(figure, path):
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_file(path) as place, open(place, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return path

@@ -21,8 +21,8 @@ RESAMPLED = (
 _NUMBERS_AT_ONCE = 2_000_000
 
 
-def bootstrap_intervals(labels, probabilities, thresholds, groups, *, repeats=1000, level=0.95, seed=0):
-    """Gives percentile intervals of every metric by drawing whole groups (patients) with replacement.
+def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000, seed=0):
+    """Measures every metric on draws of whole groups (patients) with replacement: `interval` of them is its interval.
 
     The model and its thresholds stay as they are: the intervals speak of the choice of test patients, not of
     training. Expected calibration error has none, because repeated studies inflate it. Where a metric is at its end
@@ -36,40 +36,20 @@ def bootstrap_intervals(labels, probabilities, thresholds, groups, *, repeats=10
         probabilities: array of the same shape in [0, 1].
         thresholds: float or array `(n_labels,)`.
         groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
-        repeats: int, at least 0 (then every interval is None).
-        level: float in (0, 1). Share of the draws inside the interval.
+        repeats: int, at least 0.
         seed: int. The same seed gives the same draws, so intervals of two classifiers are paired.
 
     Returns:
-        dict: for each name in `RESAMPLED` a list `[low, high]`, of the mean over labels where there are many, or None
-        where the metric is undefined.
+        dict: for each name in `RESAMPLED` a float array `(repeats,)`, of the mean over labels where there are many, NaN
+        where the draw cannot define the metric.
 
     Raises:
         InputError: if the arguments do not fit each other.
 
     Example:
-        >>> intervals = bootstrap_intervals([0, 1] * 50, [0.2, 0.8, 0.6, 0.4] * 25, 0.5, None)
-        >>> [round(end, 1) for end in intervals["accuracy"]]
+        >>> draws = resample_metrics([0, 1] * 50, [0.2, 0.8, 0.6, 0.4] * 25, 0.5, None)
+        >>> [round(end, 1) for end in interval(draws["accuracy"])]
         [0.4, 0.6]
-    """
-    draws = resample_metrics(labels, probabilities, thresholds, groups, repeats=repeats, seed=seed)
-    return {metric: interval(values, level=level) for metric, values in draws.items()}
-
-
-def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000, seed=0):
-    """Measures every metric on `repeats` draws of whole groups with replacement.
-
-    Args: as `bootstrap_intervals`.
-
-    Returns:
-        dict: for each name in `RESAMPLED` a float array `(repeats,)`, NaN where the draw cannot define the metric.
-
-    Raises:
-        InputError: if the arguments do not fit each other.
-
-    Example:
-        >>> resample_metrics([0, 1, 1], [0.2, 0.8, 0.4], 0.5, None, repeats=5)["accuracy"].shape
-        (5,)
     """
     labels, probabilities = as_columns(labels, probabilities)
     n, n_labels = labels.shape

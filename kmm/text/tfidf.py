@@ -1,6 +1,5 @@
 """The baseline that is always there: TF-IDF of words and word pairs with logistic regression."""
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import ArtefactError, InputError
+from kmm.files import replace_file
 from kmm.text.clean import find_words
 
 MAX_FILE_BYTES = 2_000_000_000
@@ -90,15 +90,9 @@ class TfidfBaseline:
 
     def save(self, path):
         """Writes a `.npz` file of plain arrays (the terms as UTF-8 lines), whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         terms = np.frombuffer("\n".join(self.terms).encode(), np.uint8)
-        try:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, terms=terms, idf=self.idf, coef=self.coef, intercept=self.intercept)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replace_file(path) as place, open(place, "wb") as file:
+            np.savez_compressed(file, terms=terms, idf=self.idf, coef=self.coef, intercept=self.intercept)
 
     @classmethod
     def load(cls, path):

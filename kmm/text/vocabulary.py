@@ -1,6 +1,5 @@
 """Words to ids and back, and what is lost on the way."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import InputError
+from kmm.files import replace_file
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("[PAD]", "[UNK]")
@@ -98,20 +98,10 @@ class Vocabulary:
         ids[: len(kept)] = [self._ids.get(word, UNKNOWN) for word in kept]
         return ids
 
-    def encode_all(self, documents, length=140, *, truncate="end"):
-        """Returns the ids of documents, int32 `(n, length)`; see `encode`."""
-        rows = [self.encode(words, length, truncate=truncate) for words in documents]
-        return np.array(rows, np.int32).reshape(len(rows), length)
-
     def save(self, path):
         """Writes the words, one a line, so that line number (from 0) is id; whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text("".join(f"{word}\n" for word in self.words), encoding="utf-8", newline="\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replace_file(path) as place:
+            place.write_text("".join(f"{word}\n" for word in self.words), encoding="utf-8", newline="\n")
 
     @classmethod
     def load(cls, path):

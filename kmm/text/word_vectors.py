@@ -1,7 +1,6 @@
 """Word vectors: trained on reports, loaded, saved, and laid out for a vocabulary."""
 
 import mmap
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import InputError
+from kmm.files import replace_file
 from kmm.text.vocabulary import PADDING, SPECIAL_WORDS, UNKNOWN
 
 HEADER = re.compile(rb"(\d{1,12})[ \t](\d{1,6})[ \t]*\r?\n")
 EXPECTED = "expected word vectors (word2vec text, word2vec binary or GloVe)"
 MAX_LINE_BYTES = 1_000_000
-FLOAT_LIMIT = np.finfo(np.float32).max
+FLOAT_LIMIT = 2.0**128 - 2.0**103  # what is smaller rounds to a finite float32
 BINARY_SUFFIXES, TEXT_SUFFIXES = (".bin",), (".txt", ".vec")
 
 
@@ -68,17 +68,12 @@ class WordVectors:
         path = Path(path)
         if path.suffix not in BINARY_SUFFIXES + TEXT_SUFFIXES:
             raise InputError(f"{path}: expected a name that ends in .txt, .vec or .bin. Received: {path.suffix!r}")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(f"{len(self)} {self.dimensions}\n".encode())
-                for word, vector in zip(self.words, self.vectors):
-                    binary = path.suffix in BINARY_SUFFIXES
-                    numbers = vector.astype("<f4").tobytes() if binary else " ".join(vector.astype(str)).encode()
-                    file.write(word.encode() + b" " + numbers + b"\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replace_file(path) as place, open(place, "wb") as file:
+            file.write(f"{len(self)} {self.dimensions}\n".encode())
+            for word, vector in zip(self.words, self.vectors):
+                binary = path.suffix in BINARY_SUFFIXES
+                numbers = vector.astype("<f4").tobytes() if binary else " ".join(vector.astype(str)).encode()
+                file.write(word.encode() + b" " + numbers + b"\n")
 
 
 def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_count=1, seed=0, skip_gram=True):
@@ -233,24 +228,32 @@ class Coverage:
     examples: tuple[str, ...] = field(repr=False)
 
 
-def embedding_matrix(vectors, vocabulary, *, counts=None, seed=0):
+def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0):
     """Lays out word vectors by the ids of a vocabulary.
+
+    Vectors of few reports all point much the same way, which hides what tells words apart; so what they have in common
+    is taken off, and each is brought to length 1.
 
     Args:
         vectors: `WordVectors`.
         vocabulary: `Vocabulary`.
         counts: mapping of words to how often the training reports hold them, for `Coverage.tokens`, or None.
+        normalize: bool. Take the mean of the words' rows off each and bring it to length 1; False leaves the vectors as
+            they are.
         seed: int.
 
     Returns:
         float32 `(len(vocabulary), dimensions)`, and a `Coverage`. The row of padding is zero, that of unknown words the
-        mean of all vectors; a word without a vector gets normal noise with their standard deviation.
+        mean of all vectors (zero once that is taken off); a word without a vector gets normal noise with their standard
+        deviation.
+
+    Source: https://arxiv.org/abs/1702.01417
 
     Example:
         >>> from kmm.text.vocabulary import Vocabulary
         >>> vectors = WordVectors(("no", "mass"), [[1, 2], [3, 4]])
         >>> vocabulary = Vocabulary.fit([["mass", "cyst"]])
-        >>> matrix, coverage = embedding_matrix(vectors, vocabulary, counts={"mass": 3, "cyst": 1})
+        >>> matrix, coverage = embedding_matrix(vectors, vocabulary, counts={"mass": 3, "cyst": 1}, normalize=False)
         >>> matrix[[0, 1, 3]].tolist()
         [[0.0, 0.0], [2.0, 3.0], [3.0, 4.0]]
         >>> coverage
@@ -266,9 +269,21 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, seed=0):
     for number, word in enumerate(words, start=len(SPECIAL_WORDS)):
         if word in rows:
             matrix[number] = vectors.vectors[rows[word]]
+    if normalize:
+        matrix[UNKNOWN] = 0.0
+        matrix[len(SPECIAL_WORDS) :] = _normalize(matrix[len(SPECIAL_WORDS) :])
     missing = [word for word in words if word not in rows]
     tokens = None
     if counts is not None:
         tokens = sum(n for word, n in counts.items() if word in rows) / max(sum(counts.values()), 1)
     types = 1 - len(missing) / max(len(words), 1)
     return matrix, Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
+
+
+def _normalize(rows):
+    """Rows less what they have in common, each of length 1; a row that is nothing else becomes zero."""
+    rows = rows.astype(np.float64)
+    if len(rows):
+        rows -= rows.mean(axis=0)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-12)

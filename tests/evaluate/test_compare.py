@@ -6,7 +6,7 @@ import pytest
 from kmm.errors import InputError
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.metrics import METRICS, score_labels
-from kmm.evaluate.statistics import RESAMPLED, bootstrap_intervals, compare_accuracy, compare_auc
+from kmm.evaluate.statistics import RESAMPLED, compare_accuracy, compare_auc, interval, resample_metrics
 
 
 def make_scores(labels, strength, seed):
@@ -44,7 +44,8 @@ def test_rows_and_tests_are_those_of_the_parts():
     single = score_labels(labels, scores["text"], 0.6)
     assert all(result["text"][metric] == single[metric] for metric in METRICS)
     groups = np.arange(150) // 2
-    assert result["text"]["intervals"] == bootstrap_intervals(labels, scores["text"], 0.6, groups, repeats=200, seed=7)
+    draws = resample_metrics(labels, scores["text"], 0.6, groups, repeats=200, seed=7)
+    assert result["text"]["intervals"] == {metric: interval(values) for metric, values in draws.items()}
     test = result["tests"]["image"]
     assert test["roc_auc"]["p"] == compare_auc(labels, scores["joint"], scores["image"])["p"]
     assert test["accuracy"]["p"] == compare_accuracy(labels, scores["joint"] >= 0.4, scores["image"] >= 0.5)["p"]

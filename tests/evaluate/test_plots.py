@@ -97,7 +97,7 @@ def test_a_write_that_fails_keeps_the_old_picture(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kmm.evaluate.plots.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="No space"):
         plot_learning_curves({"text": {"loss": [0.1, 0.2]}}, path)
     assert path.read_bytes() == before

@@ -11,7 +11,6 @@ from kmm.evaluate.statistics import (
     RESAMPLED,
     _draw_groups,
     _measure_weighted,
-    bootstrap_intervals,
     compare_accuracy,
     compare_auc,
     interval,
@@ -24,6 +23,10 @@ def make_case(seed, n=120, ties=20):
     labels = rng.integers(0, 2, n).astype(float)
     p = np.clip(0.5 + 0.2 * (labels - 0.5) + 0.25 * rng.normal(size=n), 0, 1)
     return labels, np.round(p * ties) / ties
+
+
+def find_intervals(*arguments, **options):
+    return {metric: interval(values) for metric, values in resample_metrics(*arguments, **options).items()}
 
 
 def test_all_metrics_but_the_calibration_error_are_resampled():
@@ -55,7 +58,7 @@ def test_a_draw_takes_as_many_groups_as_there_are_each_equally_often():
 @pytest.mark.parametrize("seed", range(10))
 def test_intervals_contain_the_measured_number(seed):
     labels, p = make_case(seed)
-    intervals, point = bootstrap_intervals(labels, p, 0.5, None, seed=seed), score_labels(labels, p, 0.5)
+    intervals, point = find_intervals(labels, p, 0.5, None, seed=seed), score_labels(labels, p, 0.5)
     for metric in RESAMPLED:
         low, high = intervals[metric]
         assert low <= point[metric] <= high
@@ -65,7 +68,7 @@ def test_the_interval_of_a_share_is_that_of_the_binomial():
     n, share = 200, 0.7
     labels = np.ones(n)
     p = np.where(np.arange(n) < n * share, 0.9, 0.1)
-    low, high = bootstrap_intervals(labels, p, 0.5, None, repeats=20000)["accuracy"]
+    low, high = find_intervals(labels, p, 0.5, None, repeats=20000)["accuracy"]
     assert [low, high] == pytest.approx(binom(n, share).ppf([0.025, 0.975]) / n, abs=0.006)
 
 
@@ -76,7 +79,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         labels = np.repeat([0.0, 1.0], 60)
         scores = rng.normal(size=120) + labels
         p = (scores - scores.min()) / np.ptp(scores)
-        low, high = bootstrap_intervals(labels, p, 0.5, None, repeats=300, seed=seed)["roc_auc"]
+        low, high = find_intervals(labels, p, 0.5, None, repeats=300, seed=seed)["roc_auc"]
         covered += low <= 0.76025 <= high  # Phi(1 / sqrt 2)
     assert 180 <= covered <= 198
 
@@ -84,9 +87,9 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 def test_whole_patients_are_drawn_so_copies_of_a_study_do_not_narrow_the_interval():
     labels, p = make_case(3, n=60)
     groups = np.arange(60)
-    once = bootstrap_intervals(labels, p, 0.5, groups)
-    copied = bootstrap_intervals(np.repeat(labels, 4), np.repeat(p, 4), 0.5, np.repeat(groups, 4))
-    apart = bootstrap_intervals(np.repeat(labels, 4), np.repeat(p, 4), 0.5, None)
+    once = find_intervals(labels, p, 0.5, groups)
+    copied = find_intervals(np.repeat(labels, 4), np.repeat(p, 4), 0.5, np.repeat(groups, 4))
+    apart = find_intervals(np.repeat(labels, 4), np.repeat(p, 4), 0.5, None)
     for metric in RESAMPLED:
         assert copied[metric] == pytest.approx(once[metric])
         assert np.diff(apart[metric]) < 0.7 * np.diff(once[metric])  # half as wide, but for noise
@@ -111,18 +114,18 @@ def test_groups_may_be_strings_and_labels_many():
 
 
 def test_what_is_undefined_has_no_interval():
-    intervals = bootstrap_intervals([1, 1, np.nan], [0.2, 0.8, 0.3], 0.5, None)
+    intervals = find_intervals([1, 1, np.nan], [0.2, 0.8, 0.3], 0.5, None)
     assert intervals["roc_auc"] is None and intervals["specificity"] is None
     assert intervals["accuracy"] == [0.0, 1.0]
-    assert set(bootstrap_intervals([], [], 0.5, None).values()) == {None}
-    assert set(bootstrap_intervals([0, 1], [0.1, 0.9], 0.5, None, repeats=0).values()) == {None}
+    assert set(find_intervals([], [], 0.5, None).values()) == {None}
+    assert set(find_intervals([0, 1], [0.1, 0.9], 0.5, None, repeats=0).values()) == {None}
 
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match="Groups"):
-        bootstrap_intervals([0, 1], [0.1, 0.9], 0.5, ["a"])
+        resample_metrics([0, 1], [0.1, 0.9], 0.5, ["a"])
     with pytest.raises(InputError, match="repeats"):
-        bootstrap_intervals([0, 1], [0.1, 0.9], 0.5, None, repeats=-1)
+        resample_metrics([0, 1], [0.1, 0.9], 0.5, None, repeats=-1)
     with pytest.raises(InputError, match="level"):
         interval(np.arange(3.0), level=1.0)
     with pytest.raises(InputError, match="one label at a time"):

@@ -31,8 +31,6 @@ def test_encode_pads_and_cuts_at_either_end():
     assert vocabulary.encode([], 2).tolist() == [0, 0]
     assert vocabulary.encode([]).shape == (140,)
     assert vocabulary.encode([]).dtype == np.int32
-    assert vocabulary.encode_all([["a"], []], 3).tolist() == [[2, 0, 0], [0, 0, 0]]
-    assert vocabulary.encode_all([], 3).shape == (0, 3)
     with pytest.raises(InputError, match=r"`truncate` must be end or start. Received: 'middle'"):
         vocabulary.encode([], truncate="middle")
 

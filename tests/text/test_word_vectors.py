@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -75,6 +75,7 @@ def test_files_of_gensim_load_whatever_their_name(tmp_path, options):
     vectors=arrays.arrays(np.float32, (3, 4), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
     suffix=st.sampled_from([".txt", ".bin"]),
 )
+@example(np.full((3, 4), np.finfo(np.float32).max), ".txt")
 def test_any_numbers_come_back(tmp_path_factory, vectors, suffix):
     path = tmp_path_factory.mktemp("vectors") / f"vectors{suffix}"
     WordVectors(("a", "b", "c"), vectors).save(path)
@@ -168,7 +169,7 @@ def test_embedding_matrix():
     words = tuple(f"w{i}" for i in range(50))
     vectors = WordVectors((*words, "w0"), random.normal(1.0, 2.0, (51, 40)))
     vocabulary = Vocabulary.fit([["w3", "w0", *(f"new{i:02}" for i in range(30))]])
-    matrix, coverage = embedding_matrix(vectors, vocabulary, seed=1)
+    matrix, coverage = embedding_matrix(vectors, vocabulary, normalize=False, seed=1)
     ids = {word: number for number, word in enumerate(vocabulary.words)}
     assert matrix.shape == (34, 40) and matrix.dtype == np.float32
     assert not matrix[0].any()
@@ -180,8 +181,23 @@ def test_embedding_matrix():
     assert abs(noise.mean()) < 0.25
     assert (coverage.types, coverage.tokens, coverage.missing) == (2 / 32, None, 30)
     assert coverage.examples == tuple(f"new{i:02}" for i in range(20))
-    assert np.array_equal(matrix, embedding_matrix(vectors, vocabulary, seed=1)[0])
-    assert not np.array_equal(matrix, embedding_matrix(vectors, vocabulary, seed=2)[0])
+    assert np.array_equal(matrix, embedding_matrix(vectors, vocabulary, normalize=False, seed=1)[0])
+    assert not np.array_equal(matrix, embedding_matrix(vectors, vocabulary, normalize=False, seed=2)[0])
+
+
+def test_normalized_rows_have_length_1_and_keep_their_directions_from_the_mean():
+    vectors = WordVectors(("a", "b", "c", "d"), np.random.default_rng(0).normal(5.0, 1.0, (4, 6)))
+    vocabulary = Vocabulary.fit([["a", "b", "c"]])
+    matrix, _ = embedding_matrix(vectors, vocabulary)
+    plain, _ = embedding_matrix(vectors, vocabulary, normalize=False)
+    assert not matrix[:2].any()  # padding and unknown words
+    np.testing.assert_allclose(np.linalg.norm(matrix[2:], axis=1), 1, rtol=1e-6)
+    centered = plain[2:] - plain[2:].mean(axis=0)
+    np.testing.assert_allclose(
+        matrix[2:] * np.linalg.norm(centered, axis=1, keepdims=True), centered, rtol=1e-4, atol=1e-5
+    )
+    alone, _ = embedding_matrix(WordVectors(("a",), [[1.0, 2.0]]), Vocabulary.fit([["a"]]))
+    assert not alone.any()
 
 
 def test_coverage_of_running_words_and_of_nothing():

@@ -1,0 +1,138 @@
+"""How a command is declared: its errors are one line each, its options may stand in a YAML file, some are shared."""
+
+from pathlib import Path
+
+import click
+
+from kmm.cli.output import complain
+from kmm.errors import InputError, KmmError, LeakError
+
+
+class _List(click.ParamType):
+    """Words separated by commas; in a file also a list."""
+
+    name = "list"
+
+    def convert(self, value, param, ctx):
+        return value if isinstance(value, list) else [word.strip() for word in value.split(",")]
+
+
+PLACE = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**32 - 1)
+LIST = _List()
+
+
+class Command(click.Command):
+    """A command whose options can also be given in a YAML file, by `--config`.
+
+    Args:
+        settings: names of settings of a fit that the file may hold besides. They rank below `--set`, so they are no
+            defaults of options: the command gets them, checked, in the mapping `config`.
+    """
+
+    def __init__(self, *args, settings=(), **options):
+        super().__init__(*args, **options)
+        self.settings = settings
+        what = "options and settings" if settings else "options"
+        config = click.Option(
+            ["--config"],
+            type=PLACE,
+            is_eager=True,
+            expose_value=bool(settings),
+            callback=_read_config,
+            help=f"YAML file of {what}, by their long names; the command line and variables win.",
+        )
+        self.params.append(config)
+
+
+class Group(click.Group):
+    """A group whose errors are one line each."""
+
+    command_class = Command
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except KmmError as error:
+            complain(error)
+            ctx.exit(1 if isinstance(error, LeakError) else 2)
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads on
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            complain(f"{place}{error.strerror or error}")
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            hint = " `kmm fit ... --resume` goes on from the last finished epoch."
+            complain("interrupted." + hint * (ctx.invoked_subcommand == "fit"))
+            ctx.exit(130)
+
+
+def json_option(command):
+    """The option `--json`, by its variable too: KMM_FIT_JSON of `fit`."""
+    return click.option(
+        "--json",
+        "json_file",
+        envvar=f"KMM_{command}_JSON",
+        help="Write the result as JSON to a file; - is standard output.",
+    )
+
+
+def views_option(command):
+    """The option `--views`: the command gets a mapping of image id to view, or None."""
+
+    def read(ctx, option, path):
+        from kmm.data.views import load_view_overrides
+
+        return load_view_overrides(path) if path else None
+
+    told = "A csv with the columns file and view: frontal or lateral where tables and tags say too little."
+    return click.option("--views", type=PLACE, callback=read, help=told)(command)
+
+
+def strict_option(command):
+    """The option `--strict` of a command that takes studies as they are."""
+    return click.option("--strict", is_flag=True, help="The first unusable study ends the run.")(command)
+
+
+def _read_config(ctx, option, path):
+    """Makes the options of a file defaults of this command; returns its settings, for a command that takes them."""
+    if not path:
+        return {}
+    from kmm.presets import check_setting
+    from kmm.settings import read_settings
+
+    options = {_long_name(other): other for other in ctx.command.params if isinstance(other, click.Option)}
+    del options[_long_name(option)]
+    settings, defaults = {}, {}
+    for name, value in read_settings(path).items():
+        try:
+            if name in ctx.command.settings:
+                check_setting(name, value)
+                settings[name] = value
+            elif name not in options:
+                known = sorted({*options, *ctx.command.settings})
+                raise InputError(f"unknown option `{name}`. Known: {', '.join(known)}")
+            elif value is not None:
+                defaults[options[name].name] = _convert(ctx, options[name], value)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+    ctx.default_map = defaults
+    return settings
+
+
+def _long_name(option):
+    return max(option.opts, key=len).removeprefix("--").replace("-", "_")
+
+
+def _convert(ctx, option, value):
+    """A value of a file as the option's type: what the command line would refuse is refused here too."""
+    words = value if isinstance(value, list) and (option.multiple or option.type is LIST) else [value]
+    for word in words:
+        if not isinstance(word, str | int | float):
+            raise InputError(f"`{_long_name(option)}`: expected a value. Received: {type(word).__name__}")
+    words = [str(word) for word in words]
+    try:
+        return option.type_cast_value(ctx, words if option.multiple else ",".join(words))
+    except click.BadParameter as error:
+        raise InputError(f"`{_long_name(option)}`: {error.message}") from None

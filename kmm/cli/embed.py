@@ -1,0 +1,40 @@
+"""`kmm embed`: word vectors of a folder's reports."""
+
+import click
+
+from kmm.cli.command import LIST, PLACE, SEED, Command
+from kmm.cli.output import check_place, list_problems, naming
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=PLACE)
+@click.option("--out", required=True, type=PLACE, help="File to write: .txt is word2vec text, .bin binary.")
+@click.option("--dimensions", type=click.IntRange(1), default=300, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--sections", type=LIST, help="Comma-separated; all four sections when not given.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--cbow", is_flag=True, help="CBOW instead of skip-gram.")
+@click.option("--split", type=PLACE, help="A split.csv: only its training studies are read.")
+def embed(folder, out, dimensions, epochs, sections, seed, cbow, split):
+    """Train word vectors on the reports of FOLDER.
+
+    Without --split all reports are read. Vectors for a fit should not know its test reports: give its split.csv.
+    Example: kmm embed openi --out vectors.txt --split saved_models/openi/split.csv
+    """
+    from kmm.batches import TextPreparation, gather_words
+    from kmm.data.collection import read_collection
+    from kmm.data.split import read_parts
+    from kmm.settings import SECTIONS, expand_sections
+    from kmm.text.word_vectors import train_word_vectors
+
+    check_place(out)
+    chosen = expand_sections(sections) if sections else SECTIONS
+    collection = read_collection(folder)
+    parts = read_parts(split) if split else {}
+    studies = [study for study in collection.studies if not split or parts.get(study.id) == "train"]
+    documents, problems = gather_words(studies, TextPreparation(chosen))
+    list_problems([*collection.problems, *problems])
+    vectors = train_word_vectors(documents, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
+    with naming(out):
+        vectors.save(out)
+    click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions")

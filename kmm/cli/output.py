@@ -1,0 +1,87 @@
+"""What commands say and write: results, progress, one-line errors, what was set aside; and what they keep quiet."""
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from kmm.errors import InputError
+
+
+def complain(text):
+    """One line on standard error, whatever stands in file names."""
+    click.echo(f"kmm: {_one_line(text)}", err=True)
+
+
+def make_progress():
+    """Progress on standard error: a moving bar on a terminal, lines elsewhere."""
+    from kmm.progress import choose_progress
+
+    return choose_progress()
+
+
+def list_problems(problems, most=20):
+    """A line on standard error for each file, row or study that was set aside."""
+    for problem in problems[:most]:
+        click.echo(f"set aside: {_one_line(problem)}", err=True)
+    if len(problems) > most:
+        click.echo(f"set aside: {len(problems) - most} more", err=True)
+
+
+def check_problems(collection, strict):
+    """With `--strict`, what the reader set aside ends the run too."""
+    if strict and collection.problems:
+        raise InputError(str(collection.problems[0]))
+
+
+def check_place(path):
+    """A file to be written at the end has a folder to lie in: said before the work, not after it."""
+    if path and str(path) != "-" and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise InputError(f"{path}: expected the name of a file in a folder that exists.")
+
+
+def write_result(json_file, value, show):
+    """The result: as JSON where it was asked for, else for people, by the function `show`."""
+    from kmm.settings import write_json
+
+    if json_file == "-":
+        click.echo(json.dumps(value, indent=2, allow_nan=False))
+        return
+    with naming(json_file):
+        if json_file and Path(json_file).exists() and not Path(json_file).is_file():  # a pipe is written, not replaced
+            Path(json_file).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        elif json_file:
+            write_json(os.path.realpath(json_file), value)
+    show()
+
+
+@contextlib.contextmanager
+def naming(path):
+    """An error of the disk that names no file is said of this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextlib.contextmanager
+def hushed():
+    """Drops what C++ libraries write to standard error while they are imported: it is no news to a user."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _one_line(text):
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).split()))

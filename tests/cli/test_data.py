@@ -1,0 +1,179 @@
+"""Splits that are made ahead of a fit, and views that a file says better."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kmm.data.collection import read_collection
+from kmm.data.split import PARTS, check_leaks, load_split, read_parts, split_studies
+from tests.conftest import TINY, run
+
+# Splits
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """A manifest of 40 studies of 20 patients, some with one report body; two have no known label."""
+    rows = [["id", "patient", "report", "label:mass"]]
+    bodies = ["Clear."] * 10 + [f"No mass {n}." for n in range(20)] + [f"No mass {n}." for n in range(10)]
+    rows += [[n, n // 2, body, "" if n < 2 else n // 2 % 2] for n, body in enumerate(bodies)]
+    with open(tmp_path / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def make_splits(studies, *options):
+    out = studies / "out"
+    result = run("data", "split", studies, "--out", out / "split.csv", "--labels", "columns", *options)
+    assert result.exit_code == 0, result.stderr
+    files = sorted(out.iterdir(), key=lambda file: (len(file.name), file.name))
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [str(file) for file in files]
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("options", [[], ["--shares", "0.5,0.25,0.25"], ["--folds", 3], ["--folds", 2, "--repeats", 2]])
+def test_splits_hold_every_study_and_leak_nothing(studies, options):
+    collection = read_collection(studies)
+    for name in make_splits(studies, *options):
+        split = load_split(studies / "out" / name, collection.studies)
+        check_leaks(split, collection.studies)
+        assert len(split.parts) == 40 and all(split.part(part) for part in PARTS)
+
+
+def test_every_study_is_tested_once_a_repeat(studies):
+    names = list(make_splits(studies, "--folds", 3, "--repeats", 2))
+    assert names == [f"split-{number}.csv" for number in range(1, 7)]
+    for repeat in (names[:3], names[3:]):
+        parts = [read_parts(studies / "out" / name) for name in repeat]
+        tested = [study for split in parts for study, part in split.items() if part == "test"]
+        assert sorted(tested) == sorted(map(str, range(40)))
+
+
+def test_the_same_seed_gives_the_same_files(studies):
+    options = ["--folds", 2, "--repeats", 2]
+    first = make_splits(studies, *options, "--seed", 3)
+    assert make_splits(studies, *options, "--seed", 3) == first
+    other = make_splits(studies, *options, "--seed", 4)
+    assert all(other[name] != first[name] for name in first)
+    assert len(set(first.values())) == 4
+
+
+def test_the_shares_are_those_asked_for(studies):
+    make_splits(studies, "--shares", "0.25,0.25,0.5")
+    parts = list(read_parts(studies / "out" / "split.csv").values())
+    assert parts.count("test") == pytest.approx(20, abs=3) and parts.count("train") == pytest.approx(10, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--repeats", 2], "Give --folds too"),
+        (["--folds", 40], "needs as many groups"),
+        (["--shares", "0.5,0.5"], "`shares` must be three numbers"),
+        (["--labels", "x"], "Unknown label scheme 'x'"),
+        (["--labels", "normal-abnormal"], "abnormal"),
+    ],
+)
+def test_a_split_that_cannot_be_is_one_line(studies, options, says):
+    result = run("data", "split", studies, "--out", studies / "out" / "s.csv", "--labels", "columns", *options)
+    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
+    assert not list((studies / "out").iterdir())
+
+
+def test_a_place_for_the_split_is_looked_for_first(studies):
+    result = run("data", "split", studies, "--out", studies / "none" / "s.csv")
+    assert result.exit_code == 2 and "in a folder that exists" in result.stderr
+
+
+def test_fit_takes_such_a_split(tiny_folder, tmp_path):
+    result = run("data", "split", tiny_folder, "--out", tmp_path / "split.csv", "--folds", 3, "--seed", 5)
+    assert result.exit_code == 0, result.stderr
+    settings = {**TINY, "text_epochs": 1, "image_encoder": "none"}
+    (tmp_path / "settings.yaml").write_text(json.dumps(settings))
+    arguments = ["fit", tiny_folder, "--out", tmp_path, "--name", "x", "--split", tmp_path / "split-2.csv"]
+    result = run(*arguments, "--config", tmp_path / "settings.yaml")
+    assert result.exit_code == 0, result.stderr
+    expected, used = read_parts(tmp_path / "split-2.csv"), read_parts(tmp_path / "x" / "split.csv")
+    assert len(expected) == 60 and used.items() <= expected.items() and len(used) >= 59
+
+
+def test_the_split_is_the_one_that_fit_would_draw(tiny_folder, tmp_path):
+    from kmm.data.labels import label_studies
+    from kmm.settings import FitSettings
+
+    assert run("data", "split", tiny_folder, "--out", tmp_path / "split.csv", "--seed", 7).exit_code == 0
+    labelled, names = label_studies(read_collection(tiny_folder).studies)
+    drawn = split_studies(labelled, shares=FitSettings().shares, seed=7, label_names=names)
+    assert read_parts(tmp_path / "split.csv") == drawn.parts
+
+
+# Views
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """Eight studies of two films of which nothing tells the view, and a file that calls the first of each lateral."""
+    generator = np.random.default_rng(0)
+    rows = [["id", "image", "report", "mesh"]]
+    for n in range(8):
+        for side in "ab":
+            film = generator.normal(90, 12, (48, 48)).astype(np.uint8)
+            Image.fromarray(film).save(tmp_path / f"{n}{side}.png")
+        rows.append([n, f"{n}a.png;{n}b.png", f"A mass {n}.", "normal" if n % 2 else "Mass"])
+    views = [["file", "view"], *([f"{n}a.png", "lateral"] for n in range(8))]
+    for name, lines in (("manifest.csv", rows), ("views.csv", views)):
+        with open(tmp_path / name, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+    return tmp_path
+
+
+def test_verify_counts_the_views_of_the_file(turned):
+    counts = []
+    for options in ([], ["--views", turned / "views.csv"]):
+        result = run("data", "verify", turned, "--json", "-", *options)
+        assert result.exit_code == 0, result.output
+        counts.append(json.loads(result.stdout)["counts"])
+    assert (counts[0]["frontal"], counts[0]["lateral"]) == (8, 0)
+    assert (counts[1]["frontal"], counts[1]["lateral"]) == (8, 8)
+
+
+def test_fit_and_evaluate_read_the_other_film(turned, model, fits, monkeypatch):
+    import kmm.evaluate.report
+
+    seen = []
+
+    def evaluate_studies(classifier, studies, **_):
+        seen.append(studies)
+        return classifier.metrics, []
+
+    monkeypatch.setattr(kmm.evaluate.report, "evaluate_studies", evaluate_studies)
+    for options, side in (([], "a"), (["--views", turned / "views.csv"], "b")):
+        assert run("fit", turned, "--out", turned / "out", *options).exit_code == 0
+        assert run("evaluate", model, turned, *options).exit_code == 0
+        for studies in (fits[-1]["collection"].studies, seen[-1]):
+            assert [study.frontal.path.name for study in studies] == [f"{n}{side}.png" for n in range(8)]
+
+
+def test_predict_reads_the_other_film_of_a_manifest_and_no_lateral_alone(turned, model):
+    images = []
+    for options in ([], ["--views", turned / "views.csv"]):
+        result = run("predict", model, turned, turned / "3a.png", "--json", "-", *options)
+        assert result.exit_code == 0, result.stderr
+        images.append([row["image"] for row in json.loads(result.stdout)["predictions"]])
+    assert [str(name).rpartition("/")[2] for name in images[0]] == [f"{n}a.png" for n in range(8)] + ["3a.png"]
+    assert [str(name).rpartition("/")[2] for name in images[1]] == [f"{n}b.png" for n in range(8)]
+
+
+@pytest.mark.parametrize("text", ["file,view\n0a.png,upside down\n", "a,b\n1,2\n", None])
+@pytest.mark.parametrize("command", ["verify", "fit", "evaluate", "predict"])
+def test_a_file_of_views_that_is_none(turned, tmp_path, model, command, text):
+    path = tmp_path / "other.csv"
+    if text:
+        path.write_text(text)
+    start = {"verify": ["data", "verify"], "fit": ["fit", "--out", tmp_path / "out"]}.get(command, [command, model])
+    result = run(*start, turned, "--views", path)
+    assert result.exit_code == 2 and "other.csv: " in result.stderr and result.stderr.count("\n") == 1

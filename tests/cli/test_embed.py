@@ -1,0 +1,52 @@
+"""Word vectors of some studies only, and of both kinds of training."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from kmm.text.word_vectors import load_word_vectors
+from tests.conftest import run
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """A manifest of 12 studies and a split of it; the reports of each part have a word of their own."""
+    words = {"train": "apex", "validation": "hilum", "test": "spine"}
+    parts = {str(number): part for number, part in enumerate(["train", "train", "validation", "test"] * 3)}
+    rows = [["id", "report"], *([id, f"There is no mass in the {words[part]}."] for id, part in parts.items())]
+    split = [["study", "patient", "part"], *([id, id, part] for id, part in parts.items())]
+    for name, lines in (("manifest.csv", rows), ("split.csv", split)):
+        with open(tmp_path / name, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+    return tmp_path
+
+
+def embed(studies, *options):
+    out = studies / "vectors.txt"
+    result = run("embed", studies, "--out", out, "--dimensions", 8, "--epochs", 3, *options)
+    assert result.exit_code == 0, result.stderr
+    return load_word_vectors(out)
+
+
+def test_with_a_split_only_training_reports_are_read(studies):
+    whole, part = embed(studies), embed(studies, "--split", studies / "split.csv")
+    assert {"apex", "hilum", "spine"} <= set(whole.words)
+    assert set(whole.words) - set(part.words) == {"hilum", "spine"}
+    again = embed(studies, "--split", studies / "split.csv")
+    assert np.array_equal(again.vectors, part.vectors)
+    at = [whole.words.index(word) for word in part.words]
+    assert not np.allclose(whole.vectors[at], part.vectors)
+
+
+def test_cbow_learns_other_vectors_of_the_same_words(studies):
+    skip_gram, cbow = embed(studies), embed(studies, "--cbow")
+    assert set(cbow.words) == set(skip_gram.words)
+    at = [skip_gram.words.index(word) for word in cbow.words]
+    assert not np.allclose(skip_gram.vectors[at], cbow.vectors)
+
+
+def test_a_split_without_training_studies_leaves_nothing_to_learn(studies):
+    (studies / "split.csv").write_text("study,part\n0,test\n")
+    result = run("embed", studies, "--out", studies / "v.txt", "--split", studies / "split.csv")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not (studies / "v.txt").exists()
