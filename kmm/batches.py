@@ -61,16 +61,24 @@ class TextPreparation:
         """The text of a study's report that the model reads; empty when there is none."""
         return study.report.text(self.sections) if study.report else ""
 
+    def find(self, text):
+        """The words of a report's text with their places in it, as a list of `kmm.text.clean.Word`.
+
+        Raises:
+            ReportError: if there are more than any report has.
+        """
+        words = find_words(text, self.cleaning, self.deidentified)
+        if len(words) > MAX_REPORT_WORDS:
+            raise ReportError(f"expected a report of at most {MAX_REPORT_WORDS} words. Received: {len(words)}.")
+        return words
+
     def words(self, study):
         """The cleaned words of a study's report, as a list of str.
 
         Raises:
             ReportError: if there are more than any report has.
         """
-        words = [word.text for word in find_words(self.text(study), self.cleaning, self.deidentified)]
-        if len(words) > MAX_REPORT_WORDS:
-            raise ReportError(f"expected a report of at most {MAX_REPORT_WORDS} words. Received: {len(words)}.")
-        return words
+        return [word.text for word in self.find(self.text(study))]
 
 
 def gather_words(studies, text):
@@ -132,16 +140,21 @@ class BatchMaker:
         """
         if study.frontal is None or self.image is None:
             return None, ""
-        path = study.frontal.path
-        try:
-            if path.stat().st_size > MAX_IMAGE_BYTES:
-                raise ImageError(f"{path}: expected an image file of at most {MAX_IMAGE_BYTES // 1_000_000} MB.")
-            data = path.read_bytes()
-        except OSError as error:
-            raise ImageError(f"{path}: expected a readable image file. Received: {error.strerror}") from None
-        film = decode_image(data, str(path))
-        require_content(film, str(path))
-        return self.image.apply(film), hashlib.sha256(data).hexdigest()
+        data = _read_file(study.frontal.path)
+        return self.image.apply(_decode(data, study.frontal.path)), hashlib.sha256(data).hexdigest()
+
+    def film(self, study: Study):
+        """Reads the frontal image of a study at its own size.
+
+        Returns:
+            float32 `(height, width)`, 0..255; None where there is no frontal image or the model reads none.
+
+        Raises:
+            ImageError: if the file cannot be used; it names the file.
+        """
+        if study.frontal is None or self.image is None:
+            return None
+        return _decode(_read_file(study.frontal.path), study.frontal.path)
 
     def words(self, study: Study):
         """The words of a study's report that the model reads, as a list of str."""
@@ -232,6 +245,21 @@ class BatchMaker:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"Expected a description of a preparation. Missing or unknown: {error}") from None
+
+
+def _read_file(path):
+    try:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise ImageError(f"{path}: expected an image file of at most {MAX_IMAGE_BYTES // 1_000_000} MB.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: expected a readable image file. Received: {error.strerror}") from None
+
+
+def _decode(data, path):
+    film = decode_image(data, str(path))
+    require_content(film, str(path))
+    return film
 
 
 def join_batches(batches):

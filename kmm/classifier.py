@@ -75,6 +75,7 @@ class Classifier:
         settings: `FitSettings` of the fit.
         temperatures, thresholds: dict of part to float array `(n_labels,)`, chosen on validation.
         prevalence: float array `(n_labels,)`: share of positives in training.
+        mean_image: float32 `(h, w, 1)`, the mean of the prepared training films, or None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
         provenance: dict of what the classifier comes from: versions, digests, layout, counts.
         metrics: dict of results on validation and test.
@@ -86,6 +87,7 @@ class Classifier:
     temperatures: dict
     thresholds: dict
     prevalence: np.ndarray
+    mean_image: np.ndarray | None = None
     tfidf: TfidfBaseline | None = None
     provenance: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -182,6 +184,8 @@ class Classifier:
             self.batches.vocabulary.save(folder / "vocabulary.txt")
         if self.tfidf is not None:
             self.tfidf.save(folder / "tfidf.npz")
+        if self.mean_image is not None:
+            np.save(folder / "mean_image.npy", self.mean_image, allow_pickle=False)
         write_json(folder / "settings.json", self.settings.as_dict())
         write_json(folder / "metrics.json", self.metrics)
 
@@ -224,6 +228,9 @@ class Classifier:
         parts = parts[:1] if main_only else parts
         vocabulary = Vocabulary.load(folder / "vocabulary.txt") if "vocabulary.txt" in description["files"] else None
         tfidf = TfidfBaseline.load(folder / "tfidf.npz") if "tfidf.npz" in description["files"] else None
+        mean_image = None
+        if "mean_image.npy" in description["files"]:
+            mean_image = np.load(folder / "mean_image.npy", allow_pickle=False)
         numbers = {
             name: {part: np.array(row) for part, row in description[name].items()}
             for name in ("temperatures", "thresholds")
@@ -234,6 +241,7 @@ class Classifier:
             settings=FitSettings.from_dict(read_json(folder / "settings.json")),
             **numbers,
             prevalence=np.array(description["prevalence"]),
+            mean_image=mean_image,
             tfidf=tfidf,
             provenance=description["provenance"],
             metrics=read_json(folder / "metrics.json"),

@@ -91,6 +91,16 @@ class PreparedStudies:
         wanted = set(ids)
         return np.array([row for row, study in enumerate(self.studies) if study.id in wanted], np.int64)
 
+    def mean_image(self, rows):
+        """float32 `(pixels, pixels, 1)`, the mean of those films of some rows that are there; None when none is."""
+        rows = [row for row in rows if self.image is not None and self.present[row, 0]]
+        if not rows:
+            return None
+        total = np.zeros(self.image.shape, np.float64)
+        for row in rows:
+            total += self.image[[row]][0]
+        return (total / len(rows)).astype(np.float32)
+
     def digest(self):
         """sha256 of what the run learns from: ids, image bytes, report text and labels."""
         total = hashlib.sha256()

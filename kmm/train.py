@@ -194,7 +194,9 @@ def _prepare_text(run):
     else:
         vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
     counts = Counter(word for words in documents for word in words)
-    run.vectors, coverage = embedding_matrix(vectors, vocabulary, counts=counts, seed=s.seed)
+    run.vectors, coverage = embedding_matrix(
+        vectors, vocabulary, counts=counts, normalize=s.normalize_vectors, seed=s.seed
+    )
     unseen = [text.words(run.prepared.studies[row]) for row in run.rows("validation")]
     run.facts["text"] = {
         **text_report(documents, vocabulary, s.length),
@@ -287,6 +289,7 @@ def _finish(run):
         temperatures={},
         thresholds={},
         prevalence=np.nanmean(known, axis=0),
+        mean_image=prepared.mean_image(train),
         tfidf=tfidf,
     )
     run.predictions = {part: _predict(run, classifier, part) for part in ("validation", "test")}

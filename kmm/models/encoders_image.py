@@ -23,6 +23,8 @@ class ImageEncoder:
         scaling: str. Key of `SCALINGS`: how grey levels 0 to 255 are brought to the network's own range.
         pooling: `"average"` or `"max-average"` (both, joined): how the feature map becomes one vector.
         top: str. The first layer that is trained when only the top of the network is.
+        stem: str. The last layer of which the output is an affine function of the film, as long as its normalisation
+            uses stored statistics.
         imagenet: bool. Whether ImageNet weights can be downloaded.
         source: str. Link of the publication, or what it is.
     """
@@ -33,6 +35,7 @@ class ImageEncoder:
     scaling: str
     pooling: str
     top: str
+    stem: str
     imagenet: bool
     source: str
 
@@ -120,6 +123,7 @@ IMAGE_ENCODERS = {
         scaling="imagenet",
         pooling="average",
         top="conv5_block1_0_bn",
+        stem="conv1_bn",
         imagenet=True,
         source="https://arxiv.org/abs/1608.06993",
     ),
@@ -130,6 +134,7 @@ IMAGE_ENCODERS = {
         scaling="symmetric",
         pooling="average",
         top="block13_sepconv1",
+        stem="block1_conv1_bn",
         imagenet=True,
         source="https://arxiv.org/abs/1610.02357",
     ),
@@ -140,6 +145,7 @@ IMAGE_ENCODERS = {
         scaling="unit",
         pooling="max-average",
         top="block4_conv",
+        stem="block1_bn",
         imagenet=False,
         source="five convolutions, trained from scratch",
     ),

@@ -9,6 +9,7 @@ from keras import layers, ops
 from kmm.models.encoding import Encoding, encoder_model
 
 KERNELS = (3, 4, 5)
+CONVOLUTIONS = tuple(f"conv{kernel}" for kernel in KERNELS)
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class TextEncoder:
     Attributes:
         network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`.
         filters: int. Maps a kernel when nothing else is asked for.
+        stem: tuple of str. The last layers of which the outputs are affine functions of the rows.
         source: str. Link of the publication.
     """
 
     network: Callable
     filters: int
+    stem: tuple[str, ...]
     source: str
 
 
@@ -57,7 +60,8 @@ def _text_cnn(rows, mask, filters, dropout):
     word = ops.expand_dims(mask, -1)
     x = ops.multiply(layers.Dropout(dropout, name="rows_dropout")(rows), word)
     maps = [
-        layers.Conv1D(filters, kernel, padding="same", activation="relu", name=f"conv{kernel}")(x) for kernel in KERNELS
+        layers.ReLU(name=f"relu{kernel}")(layers.Conv1D(filters, kernel, padding="same", name=f"conv{kernel}")(x))
+        for kernel in KERNELS
     ]
     sequence = ops.multiply(layers.Concatenate(name="maps")(maps), word)
     return Encoding(layers.GlobalMaxPooling1D(name="max_pool")(sequence), sequence, mask)
@@ -72,11 +76,11 @@ def _text_cnn_paper(rows, mask, filters, dropout):
             filters,
             kernel,
             padding="same",
-            activation="relu",
             kernel_regularizer=keras.regularizers.L2(0.03),
             name=f"conv{kernel}",
         )
-        maps.append(layers.MaxPooling1D(2, strides=1, padding="valid", name=f"pool{kernel}")(convolution(x)))
+        active = layers.ReLU(name=f"relu{kernel}")(convolution(x))
+        maps.append(layers.MaxPooling1D(2, strides=1, padding="valid", name=f"pool{kernel}")(active))
     vector = layers.Concatenate(name="flat_maps")([layers.Flatten(name=f"flat{k}")(m) for k, m in zip(KERNELS, maps)])
     vector = layers.ReLU(name="vector_relu")(layers.Dropout(dropout, name="vector_dropout")(vector))
     pair = layers.MaxPooling1D(2, strides=1, padding="valid", name="pool_mask")(ops.expand_dims(mask, -1))
@@ -84,6 +88,10 @@ def _text_cnn_paper(rows, mask, filters, dropout):
 
 
 TEXT_ENCODERS = {
-    "text-cnn": TextEncoder(network=_text_cnn, filters=100, source="https://arxiv.org/abs/1408.5882"),
-    "text-cnn-paper": TextEncoder(network=_text_cnn_paper, filters=10, source="https://arxiv.org/abs/1902.08888"),
+    "text-cnn": TextEncoder(
+        network=_text_cnn, filters=100, stem=CONVOLUTIONS, source="https://arxiv.org/abs/1408.5882"
+    ),
+    "text-cnn-paper": TextEncoder(
+        network=_text_cnn_paper, filters=10, stem=CONVOLUTIONS, source="https://arxiv.org/abs/1902.08888"
+    ),
 }
