@@ -1,0 +1,77 @@
+"""One study explained: what the picture, the page, the JSON and the DICOM are made of."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kmm.explain.attribution import Attribution
+from kmm.explain.regions import Region
+from kmm.explain.settings import ExplainSettings
+from kmm.explain.words import WordScore
+
+SCHEMA = "kmm-explanation-1"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One study explained.
+
+    Attributes:
+        study: str. Id of the study, safe as a file name.
+        image: str or None. Path of the film that was read.
+        target: str. Name of the label that was explained.
+        attribution: `Attribution` of the model's score to its inputs.
+        probabilities: dict of label name to calibrated probability.
+        thresholds: dict of label name to the threshold of a positive decision.
+        film: uint8 array `(h, w)`, the film at its own size, 0 = black; None when there is none.
+        heat: float32 array `(h', w')`: the part of the attribution map that lies on the film, signed, at the encoder's
+            resolution; None when there is no film. Pixel (0, 0) of it is the film's top left corner.
+        regions: list of `Region` in pixels of the film, heaviest first.
+        text: str. The report as the model was given it: its sections in order, joined by one space.
+        sections: list of `(name, start, end)`: where each section lies in `text`.
+        words: list of `WordScore` in the order of the text.
+        modality_share: dict of `"image"` and `"text"` to the share of all absolute attribution, summing to 1.
+        settings: `ExplainSettings`.
+        model: str. Digest of the classifier.
+        warnings: tuple of str.
+    """
+
+    study: str
+    image: str | None
+    target: str
+    attribution: Attribution
+    probabilities: dict[str, float]
+    thresholds: dict[str, float]
+    film: np.ndarray | None
+    heat: np.ndarray | None
+    regions: list[Region]
+    text: str
+    sections: list[tuple[str, int, int]]
+    words: list[WordScore]
+    modality_share: dict[str, float]
+    settings: ExplainSettings
+    model: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+    def as_dict(self):
+        """The explanation as JSON holds it, by the schema in `docs/explanation.md`: numbers, no pixels."""
+        found = self.attribution
+        return {
+            "schema": SCHEMA,
+            "study": self.study,
+            "image": self.image,
+            "target": self.target,
+            "score": found.score,
+            "baseline_score": found.baseline_score,
+            "completeness_gap": found.completeness_gap,
+            "map_error": found.map_error,
+            "steps": found.steps,
+            "probabilities": self.probabilities,
+            "thresholds": self.thresholds,
+            "regions": [region.as_dict() for region in self.regions],
+            "words": [word.as_dict() for word in self.words],
+            "modality_share": self.modality_share,
+            "warnings": list(self.warnings),
+            "settings": self.settings.as_dict(),
+            "model": self.model,
+        }

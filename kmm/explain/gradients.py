@@ -1,0 +1,142 @@
+"""d score / d input on each backend: the only file that asks which backend runs.
+
+Everything else of `kmm.explain` is written with `keras.ops` and works on any of them.
+"""
+
+import keras
+from keras import ops
+
+from kmm.errors import require
+
+
+def compile_function(function, *, freeze=False):
+    """Compiles a function of tensors: traced once for each set of shapes.
+
+    Args:
+        function: takes and returns (nested dicts, lists and tuples of) tensors.
+        freeze: bool. On TensorFlow, make constants of all variables: the graph is then simplified with their values,
+            about a tenth faster, after seconds of conversion. Weights that change later are not seen.
+
+    Returns:
+        a function of arrays or tensors that returns tensors.
+
+    Example:
+        >>> double = compile_function(lambda values: {"y": 2 * values["x"]})
+        >>> float(double({"x": np.float32(3)})["y"])
+        6.0
+    """
+    return _BACKENDS[keras.backend.backend()].compile(function, freeze)
+
+
+def differentiate(function):
+    """Makes the function that returns a sum of scores and its gradients.
+
+    Args:
+        function: takes a dict of tensors first, any other arguments after it, and returns scores `(m,)`. Row i of the
+            scores depends on row i of the inputs alone, so that the gradient of the sum holds the gradient of each.
+
+    Returns:
+        function of the same arguments, to be called inside `compile_function`, that returns the scores `(m,)` and a
+        dict of gradients, each of the shape of its input. No gradient with respect to any weight is computed.
+
+    Example:
+        >>> square = compile_function(differentiate(lambda values: values["x"] ** 2))
+        >>> scores, gradients = square({"x": np.float32([1, 3])})
+        >>> ops.convert_to_numpy(gradients["x"]).tolist()
+        [2.0, 6.0]
+    """
+    return _BACKENDS[keras.backend.backend()].differentiate(function)
+
+
+class _TensorFlow:
+    @staticmethod
+    def compile(function, freeze):
+        tf = require("tensorflow", "tensorflow")
+        return _Frozen(tf, function) if freeze else tf.function(function, autograph=False, jit_compile=False)
+
+    @staticmethod
+    def differentiate(function):
+        tf = require("tensorflow", "tensorflow")
+
+        def with_gradients(inputs, *rest):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(inputs)
+                scores = function(inputs, *rest)
+            zero = tf.UnconnectedGradients.ZERO
+            return scores, tape.gradient(scores, inputs, unconnected_gradients=zero)
+
+        return with_gradients
+
+
+class _Frozen:
+    """A traced TensorFlow function whose variables became constants at the first call."""
+
+    def __init__(self, tf, function):
+        self.tf, self.function, self.made = tf, function, {}
+
+    def __call__(self, *arguments):
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        tf = self.tf
+        flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(arguments)]
+        shapes = tuple((value.dtype, tuple(value.shape)) for value in flat)
+        if shapes not in self.made:
+            specs = [tf.TensorSpec(value.shape, value.dtype, name=f"argument_{i}") for i, value in enumerate(flat)]
+            traced = tf.function(
+                lambda *values: self.function(*tf.nest.pack_sequence_as(arguments, values)),
+                autograph=False,
+                jit_compile=False,
+            ).get_concrete_function(*specs)
+            self.made[shapes] = convert_variables_to_constants_v2(traced), traced.structured_outputs
+        frozen, structure = self.made[shapes]
+        return tf.nest.pack_sequence_as(structure, frozen(*flat))
+
+
+class _Jax:
+    @staticmethod
+    def compile(function, freeze):
+        return require("jax", "jax").jit(function)
+
+    @staticmethod
+    def differentiate(function):
+        jax = require("jax", "jax")
+
+        def with_gradients(inputs, *rest):
+            def total(values):
+                scores = function(values, *rest)
+                return scores.sum(), scores
+
+            gradients, scores = jax.grad(total, has_aux=True)(inputs)
+            return scores, gradients
+
+        return with_gradients
+
+
+class _Torch:
+    @staticmethod
+    def compile(function, freeze):
+        torch = require("torch", "torch")
+
+        def run(*arguments):
+            with torch.no_grad():
+                return function(*keras.tree.map_structure(ops.convert_to_tensor, arguments))
+
+        return run
+
+    @staticmethod
+    def differentiate(function):
+        torch = require("torch", "torch")
+
+        def with_gradients(inputs, *rest):
+            with torch.enable_grad():
+                leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()}
+                scores = function(leaves, *rest)
+                gradients = torch.autograd.grad(
+                    scores.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+                )
+            return scores.detach(), dict(zip(leaves, gradients))
+
+        return with_gradients
+
+
+_BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}

@@ -1,0 +1,404 @@
+"""Integrated gradients of any score of any number of inputs, with a known error, in bounded memory.
+
+Paths are cut into chunks of a fixed number of points, filled from as many studies as have work left. Each study ends by
+itself: when its error is within tolerance, others take its place in the chunk.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import ops
+
+from kmm.errors import InputError
+from kmm.explain.attribution import Attribution
+from kmm.explain.gradients import compile_function, differentiate
+from kmm.explain.quadrature import GROWTH, Nodes, choose_nodes, refine_midpoints
+
+GAP_FLOOR = 0.05  # share of the sum of absolute values under which a difference of scores counts as this much
+SIDE_FLOOR = 0.01  # share of all absolute values under which an input's error is measured against this much
+
+
+@dataclass(frozen=True)
+class Path:
+    """A straight line between two points of one study's inputs.
+
+    Attributes:
+        start, end: dict of input name to float array, without a batch axis. Baseline and input.
+        fixed: dict of name to array: what the score needs besides, the same along the path.
+        target: int, or None: the label of the highest score at `end`.
+    """
+
+    start: dict
+    end: dict
+    fixed: dict
+    target: int | None = None
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """When a path is done.
+
+    Attributes:
+        map_error, gap: float > 0. Relative errors.
+        max_steps: int. Nodes after which it ends in any case.
+    """
+
+    map_error: float = 0.05
+    gap: float = 0.01
+    max_steps: int = 216
+
+
+@dataclass(frozen=True)
+class PathMean:
+    """What the nodes of a path gave.
+
+    Attributes:
+        path: `Path`.
+        target: int. The label that was differentiated.
+        scores: float64 array `(2, n_labels)`, of the baseline and of the input.
+        gradients: dict of input name to float64 array: the weighted mean over the nodes.
+        halves: dict of the same names: the mean over even nodes minus that over odd nodes; NaN where there are none.
+        steps: int. Nodes.
+    """
+
+    path: Path
+    target: int
+    scores: np.ndarray
+    gradients: dict
+    halves: dict
+    steps: int
+
+
+@dataclass
+class _Walk:
+    """A path that is being walked: its ends behind the stem, the nodes ahead, the sums so far."""
+
+    key: int
+    path: Path
+    start: dict
+    delta: dict
+    target: int
+    scores: np.ndarray
+    ahead: deque
+    steps: int
+    sums: dict | None = None
+    weights: np.ndarray = field(default_factory=lambda: np.zeros(2))
+
+
+def integrated_gradients(
+    score, inputs, baselines, *, fixed=None, target=None, rule="midpoint", steps=None, tolerance=Tolerance(), chunk=16
+):
+    """Integrates the gradients of a score along the straight line from a baseline to an input.
+
+    Args:
+        score: function `(inputs, fixed) -> (m,)` or `(m, n_labels)` of dicts of tensors of the backend in use, or a
+            `PathIntegrator`, which is compiled already.
+        inputs: dict of name to float array `(n, ...)`: what is explained.
+        baselines: dict of the same names to arrays that broadcast to those shapes.
+        fixed: dict of name to array `(n, ...)`: what the score needs besides.
+        target: int, or int array `(n,)`; None: the label of each study's highest score.
+        rule: name in `kmm.explain.quadrature.RULES`.
+        steps: int or None: with the midpoint rule 8, 24, 72, ... until `tolerance` is met.
+        tolerance: `Tolerance`.
+        chunk: int. Points computed at once.
+
+    Returns:
+        list of `n` `Attribution`.
+
+    Raises:
+        InputError: if shapes do not fit, a value is not finite, or the target is out of range.
+
+    Example:
+        >>> found = integrated_gradients(
+        ...     lambda inputs, fixed: inputs["x"] * inputs["y"],
+        ...     {"x": np.float32([3]), "y": np.float32([2])}, {"x": 0, "y": 0})[0]
+        >>> round(float(found.values["x"]), 4), round(float(found.values["y"]), 4), found.score
+        (3.0, 3.0, 6.0)
+
+    Source: https://arxiv.org/abs/1703.01365
+    """
+    integrator = score if isinstance(score, PathIntegrator) else PathIntegrator(score, chunk=chunk)
+    count = len(next(iter(inputs.values())))
+    ends = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+    starts = {name: np.broadcast_to(np.asarray(baselines[name], np.float32), ends[name].shape) for name in ends}
+    targets = np.broadcast_to(np.array(target, object), count)
+    paths = (
+        Path(
+            start={name: value[row] for name, value in starts.items()},
+            end={name: value[row] for name, value in ends.items()},
+            fixed={name: np.asarray(value)[row] for name, value in (fixed or {}).items()},
+            target=targets[row],
+        )
+        for row in range(count)
+    )
+    means = dict(integrator.walk(paths, rule=rule, steps=steps, tolerance=tolerance))
+    return [attribute([means[row]], tolerance) for row in range(count)]
+
+
+class PathIntegrator:
+    """Means of gradients along many paths, computed in chunks of one size. Traced once, however many studies follow.
+
+    Args:
+        score: function `(inner, fixed) -> (m,)` or `(m, n_labels)`, where `inner` is what `stem` returns.
+        stem: function `(inputs, fixed) -> dict of tensors`, affine in the inputs, or None: the inputs themselves. It is
+            computed at both ends of a path and not in between.
+        chunk: int >= 1. Points computed at once: memory grows with it, not with the number of studies or steps.
+        freeze: bool. See `kmm.explain.gradients.compile_function`.
+    """
+
+    def __init__(self, score, *, stem=None, chunk=16, freeze=False):
+        self.chunk = chunk
+        stem = stem or (lambda inputs, fixed: inputs)
+
+        def ends(inputs, fixed):
+            inner = stem(inputs, fixed)
+            return inner, _columns(score(inner, fixed))
+
+        def walk(start, delta, fixed, target, slot, alpha, weights):
+            def along(inner, fixed, chosen):
+                return ops.sum(_columns(score(inner, fixed)) * chosen, axis=1)
+
+            here = {name: ops.take(start[name], slot, axis=0) for name in start}
+            here = {
+                name: value + _like(alpha, value) * ops.take(delta[name], slot, axis=0) for name, value in here.items()
+            }
+            there = {name: ops.take(value, slot, axis=0) for name, value in fixed.items()}
+            _, gradients = differentiate(along)(here, there, ops.take(target, slot, axis=0))
+            return {name: _weigh(weights, value) for name, value in gradients.items()}
+
+        def back(inputs, fixed, inner):
+            def dot(inputs, fixed):
+                outputs = stem(inputs, fixed)
+                products = [ops.reshape(outputs[name] * inner[name], (2, -1)) for name in outputs]
+                return sum(ops.sum(product, axis=1) for product in products)
+
+            return differentiate(dot)(inputs, fixed)[1]
+
+        self._ends = compile_function(ends)
+        self._walk = compile_function(walk, freeze=freeze)
+        self._back = compile_function(back)
+
+    def score(self, inputs, fixed):
+        """Scores `(n, n_labels)` of studies, a few at a time."""
+        rows = []
+        for row in range(0, len(next(iter(inputs.values()))), 2):
+            pair = [_pair(values, row) for values in (inputs, fixed)]
+            rows.append(ops.convert_to_numpy(self._ends(*pair)[1]))
+        return np.concatenate(rows)[: len(next(iter(inputs.values())))]
+
+    def walk(self, paths, *, rule="midpoint", steps=None, tolerance=Tolerance(), nodes=None):
+        """Integrates along paths, one after the other or several at once.
+
+        Args:
+            paths: iterable of `Path`, drawn from as there is room.
+            rule, steps, tolerance: as in `integrated_gradients`.
+            nodes: `Nodes` of every path, instead of a rule.
+
+        Yields:
+            the number of a path, from 0, and its `PathMean`, in the order in which they are done.
+        """
+        first = nodes or choose_nodes(rule, steps)
+        refined = nodes is None and rule == "midpoint" and steps is None
+        slots = min(self.chunk, -(-self.chunk // len(first.alphas)) + 1)
+        waiting, walks = enumerate(paths), deque()
+        while True:
+            while sum(len(walk.ahead) for walk in walks) < self.chunk and len(walks) < slots:
+                key, path = next(waiting, (None, None))
+                if path is None:
+                    break
+                walks.append(self._start(key, path, first))
+            if not walks:
+                return
+            self._step(walks, slots)
+            for walk in [walk for walk in walks if not walk.ahead]:
+                mean = self._finish(walk)
+                if refined and (more := _go_on(mean, tolerance)):
+                    walk.ahead.extend(_list(more))
+                    walk.steps *= GROWTH
+                    walk.weights = walk.weights[::-1].copy()
+                    walk.sums = {name: ops.flip(value, axis=0) for name, value in walk.sums.items()}
+                else:
+                    walks.remove(walk)
+                    yield walk.key, mean
+
+    def _start(self, key, path, first):
+        _check_path(path)
+        inputs = {name: np.stack([path.start[name], path.end[name]]).astype(np.float32) for name in path.end}
+        inner, scores = self._ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
+        scores = ops.convert_to_numpy(scores).astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise InputError("Expected finite scores at the input and at the baseline. Received NaN or infinity.")
+        target = int(scores[1].argmax()) if path.target is None else int(path.target)
+        if not 0 <= target < scores.shape[1]:
+            raise InputError(f"`target` must be a label from 0 to {scores.shape[1] - 1}. Received: {target}.")
+        start = {name: value[0] for name, value in inner.items()}
+        delta = {name: value[1] - value[0] for name, value in inner.items()}
+        return _Walk(key, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
+
+    def _step(self, walks, slots):
+        """Computes one chunk of the nodes ahead, of the paths that began first first."""
+        slot, alpha = np.zeros(self.chunk, np.int32), np.zeros(self.chunk, np.float32)
+        weights, point, used = np.zeros((2 * slots, self.chunk), np.float32), 0, []
+        for row, walk in enumerate(list(walks)[:slots]):
+            used.append(walk)
+            while walk.ahead and point < self.chunk:
+                at, weight, odd = walk.ahead.popleft()
+                slot[point], alpha[point], weights[2 * row + odd, point] = row, at, weight
+                walk.weights[odd] += weight
+                point += 1
+        filled = used + used[:1] * (slots - len(used))
+        chosen = np.zeros((slots, filled[0].scores.shape[1]), np.float32)
+        chosen[np.arange(slots), [walk.target for walk in filled]] = 1
+        sums = self._walk(
+            _stack([walk.start for walk in filled]),
+            _stack([walk.delta for walk in filled]),
+            {name: np.stack([walk.path.fixed[name] for walk in filled]) for name in filled[0].path.fixed},
+            chosen,
+            slot,
+            alpha,
+            weights,
+        )
+        for row, walk in enumerate(used):
+            own = {name: value[2 * row : 2 * row + 2] for name, value in sums.items()}
+            walk.sums = own if walk.sums is None else {name: walk.sums[name] + own[name] for name in own}
+
+    def _finish(self, walk):
+        """The mean over the nodes so far, back through the stem."""
+        inputs = {name: np.stack([value, value]).astype(np.float32) for name, value in walk.path.end.items()}
+        fixed = {name: np.stack([value, value]) for name, value in walk.path.fixed.items()}
+        sums = {
+            name: ops.convert_to_numpy(value).astype(np.float64)
+            for name, value in self._back(inputs, fixed, walk.sums).items()
+        }
+        even, odd = walk.weights
+        return PathMean(
+            path=walk.path,
+            target=walk.target,
+            scores=walk.scores,
+            gradients={name: (value[0] + value[1]) / (even + odd) for name, value in sums.items()},
+            halves={
+                name: value[0] / even - value[1] / odd if even and odd else np.full_like(value[0], np.nan)
+                for name, value in sums.items()
+            },
+            steps=walk.steps,
+        )
+
+
+def attribute(means, tolerance=Tolerance()):
+    """Integrated gradients of one study from its paths: one a baseline, averaged.
+
+    Args:
+        means: list of `PathMean` of one study and one target.
+        tolerance: `Tolerance`. What is missed of it becomes a warning.
+
+    Returns:
+        `Attribution`.
+    """
+    names = list(means[0].gradients)
+    deltas = [{name: np.subtract(m.path.end[name], m.path.start[name], dtype=np.float64) for name in names} for m in means]
+    values = {name: np.mean([m.gradients[name] * d[name] for m, d in zip(means, deltas)], axis=0) for name in names}
+    halves = {name: np.mean([m.halves[name] * d[name] for m, d in zip(means, deltas)], axis=0) for name in names}
+    target = means[0].target
+    baseline_score = float(np.mean([m.scores[0, target] for m in means]))
+    score = float(means[0].scores[1, target])
+    steps = sum(m.steps for m in means)
+    gap, error = measure_gap(values, score - baseline_score), measure_error(values, halves)
+    return Attribution(
+        values={name: value.astype(np.float32) for name, value in values.items()},
+        target=target,
+        score=score,
+        scores=means[0].scores[1],
+        baseline_score=baseline_score,
+        completeness_gap=gap,
+        map_error=error,
+        steps=steps,
+        warnings=tuple(
+            f"{name} {value:.3g} is above its tolerance {limit:.3g} after {steps} steps"
+            for name, value, limit in (
+                ("map error", error, tolerance.map_error),
+                ("completeness gap", gap, tolerance.gap),
+            )
+            if value > limit
+        ),
+    )
+
+
+def measure_gap(values, difference):
+    """How far a sum of attributions is from the difference of scores that it should be.
+
+    Args:
+        values: dict of name to float array.
+        difference: float. Score minus baseline score.
+
+    Returns:
+        float >= 0, relative to the larger of `|difference|` and 5 % of the sum of absolute values; 0 when all is 0.
+    """
+    total = sum(float(value.sum()) for value in values.values())
+    floor = GAP_FLOOR * sum(float(np.abs(value).sum()) for value in values.values())
+    scale = max(abs(difference), floor)
+    return abs(total - difference) / scale if scale else 0.0
+
+
+def measure_error(values, halves):
+    """The estimated relative error of a map: half the disagreement of two estimates from every other node.
+
+    Args:
+        values: dict of name to float array.
+        halves: dict of the same names to the estimate from even nodes minus that from odd nodes.
+
+    Returns:
+        float >= 0: the largest of the inputs' errors, each relative to that input's sum of absolute values (or to 1 %
+        of all inputs', where that is more).
+    """
+    sizes = {name: float(np.abs(value).sum()) for name, value in values.items()}
+    floor = SIDE_FLOOR * sum(sizes.values())
+    scales = {name: max(size, floor) for name, size in sizes.items()}
+    errors = [float(np.abs(halves[name]).sum()) / (4 * scales[name]) if scales[name] else 0.0 for name in values]
+    return float(np.max(errors))
+
+
+def _go_on(mean, tolerance):
+    """The nodes to go on with, or None when the path is done."""
+    found = attribute([mean], tolerance)
+    done = found.map_error <= tolerance.map_error and found.completeness_gap <= tolerance.gap
+    return None if done or mean.steps * GROWTH > tolerance.max_steps else refine_midpoints(mean.steps)
+
+
+def _check_path(path):
+    for name, value in path.end.items():
+        if np.shape(path.start[name]) != np.shape(value):
+            raise InputError(
+                f"Expected a baseline of `{name}` of shape {np.shape(value)}. Received: {np.shape(path.start[name])}."
+            )
+        if not (np.isfinite(value).all() and np.isfinite(path.start[name]).all()):
+            raise InputError(f"Expected finite numbers in `{name}` and in its baseline. Received NaN or infinity.")
+
+
+def _list(nodes: Nodes):
+    return zip(nodes.alphas.tolist(), nodes.weights.tolist(), nodes.odd.astype(int).tolist())
+
+
+def _columns(scores):
+    """Scores `(m,)` or `(m, n_labels)` as `(m, n_labels)`."""
+    return scores if len(scores.shape) == 2 else ops.expand_dims(scores, -1)
+
+
+def _like(alpha, value):
+    return ops.reshape(alpha, (-1,) + (1,) * (len(value.shape) - 1))
+
+
+def _weigh(weights, value):
+    """Sums of rows `(m, ...)` by weights `(k, m)`."""
+    flat = ops.matmul(weights, ops.reshape(value, (value.shape[0], -1)))
+    return ops.reshape(flat, (weights.shape[0], *value.shape[1:]))
+
+
+def _pair(values, row):
+    """Two rows of each array, the last one twice where only one is left."""
+    return {name: np.stack([value[row], value[min(row + 1, len(value) - 1)]]) for name, value in values.items()}
+
+
+def _stack(dicts):
+    return keras.tree.map_structure(lambda *values: ops.stack(values), *dicts)

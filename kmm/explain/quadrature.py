@@ -1,0 +1,108 @@
+"""Where on the path from baseline to input gradients are taken, and how much each counts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmm.errors import InputError
+
+FIRST = 8
+GROWTH = 3
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Points of a path in `[0, 1]`, 0 = baseline.
+
+    Attributes:
+        alphas: float64 array `(n,)`.
+        weights: float64 array `(n,)`; any scale, the mean is taken.
+        odd: bool array `(n,)`: whether a node has an odd number when all nodes so far are sorted.
+    """
+
+    alphas: np.ndarray
+    weights: np.ndarray
+    odd: np.ndarray
+
+
+def _number(alphas, weights):
+    return Nodes(alphas, weights, np.arange(len(alphas)) % 2 == 1)
+
+
+def _midpoint(steps):
+    return _number((np.arange(steps) + 0.5) / steps, np.ones(steps))
+
+
+def _left(steps):
+    return _number(np.arange(steps) / steps, np.ones(steps))
+
+
+def _right(steps):
+    return _number((np.arange(steps) + 1) / steps, np.ones(steps))
+
+
+def _trapezoid(steps):
+    weights = np.ones(steps)
+    if steps > 1:
+        weights[[0, -1]] = 0.5
+    return _number(np.linspace(0, 1, steps) if steps > 1 else np.array([0.5]), weights)
+
+
+def _gauss_legendre(steps):
+    alphas, weights = np.polynomial.legendre.leggauss(steps)
+    return _number((alphas + 1) / 2, weights)
+
+
+RULES = {
+    "midpoint": _midpoint,
+    "left": _left,
+    "right": _right,
+    "trapezoid": _trapezoid,
+    "gauss-legendre": _gauss_legendre,
+    "paper": _left,
+}
+STEPS = {"paper": 50}
+DEFAULT_STEPS = 64
+
+
+def choose_nodes(rule="midpoint", steps=None):
+    """The first nodes of a path.
+
+    Args:
+        rule: name in `RULES`. `"paper"` is the left rule with the 50 steps of the published system.
+        steps: int >= 1, or None: 8 for the midpoint rule, to be refined; 50 for `"paper"`, 64 for the others.
+
+    Returns:
+        `Nodes`.
+
+    Raises:
+        InputError: if the rule is unknown or `steps` is not a positive whole number.
+
+    Example:
+        >>> choose_nodes("midpoint", 4).alphas.tolist()
+        [0.125, 0.375, 0.625, 0.875]
+    """
+    if rule not in RULES:
+        raise InputError(f"Unknown rule {rule!r}. Known: {', '.join(RULES)}.")
+    if steps is None:
+        steps = FIRST if rule == "midpoint" else STEPS.get(rule, DEFAULT_STEPS)
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"`steps` must be a whole number of at least 1. Received: {steps!r}.")
+    return RULES[rule](steps)
+
+
+def refine_midpoints(steps):
+    """The nodes that make a midpoint rule of `steps` one of three times as many.
+
+    Every third node is there already: old node i becomes node 3i + 1, so even nodes become odd and odd ones even.
+
+    Returns:
+        `Nodes`, the new ones only.
+
+    Example:
+        >>> refine_midpoints(1).alphas.round(3).tolist()
+        [0.167, 0.833]
+    """
+    nodes = _midpoint(GROWTH * steps)
+    new = np.arange(GROWTH * steps) % GROWTH != 1
+    return Nodes(nodes.alphas[new], nodes.weights[new], nodes.odd[new])

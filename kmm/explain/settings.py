@@ -1,0 +1,88 @@
+"""Settings of an explanation, each default beside its meaning."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from kmm.errors import InputError
+
+OUTPUTS = ("logit", "probability")
+
+
+@dataclass(frozen=True)
+class RegionSettings:
+    """How a map becomes circles.
+
+    Attributes:
+        sensitivity: float in [0, 1]. Sight sensitivity: the higher, the fewer and stronger the points that stay.
+        rule: name in `kmm.explain.regions.RULES`: how the threshold follows from the sensitivity.
+        smoothing: float >= 0. Standard deviation of the Gaussian that smooths the map first, as a share of its diagonal.
+        cluster: name in `kmm.explain.clusters.CLUSTERINGS`.
+        distance: float > 0 or None. Points nearer than this many pixels of the map are of one cluster; None: 1.5 % of the
+            map's diagonal.
+        min_points: int >= 1. Smaller clusters are dropped.
+        circle: name in `kmm.explain.regions.CIRCLES`.
+        radius_quantile: float in (0, 1]. For the circle `"quantile"`: the share of the members that it holds.
+    """
+
+    sensitivity: float = 0.7
+    rule: str = "mass"
+    smoothing: float = 0.01
+    cluster: str = "single-linkage"
+    distance: float | None = None
+    min_points: int = 5
+    circle: str = "centroid"
+    radius_quantile: float = 0.9
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """How studies are explained. Every field is a plain value, for JSON: `ExplainSettings.from_dict(s.as_dict()) == s`.
+
+    Attributes:
+        method: name in `kmm.explain.methods.METHODS`.
+        target: str or None. Label to explain; None: each study's most probable one.
+        output: `"logit"` or `"probability"` (calibrated): the score that is explained.
+        baselines: tuple of names in `kmm.explain.baselines.IMAGE_BASELINES`; several are averaged.
+        text_baseline: name in `kmm.explain.baselines.TEXT_BASELINES`.
+        rule: name in `kmm.explain.quadrature.RULES`.
+        steps: int or None. Points of the path; None: as many as the tolerances need.
+        map_tolerance, gap_tolerance: float > 0. Relative errors at which a study is done.
+        max_steps: int. Where it ends in any case, with a warning.
+        memory_gb: float > 0. Peak memory of the process, in units of 10^9 bytes.
+        regions: `RegionSettings`.
+    """
+
+    method: str = "integrated-gradients"
+    target: str | None = None
+    output: str = "logit"
+    baselines: tuple[str, ...] = ("black",)
+    text_baseline: str = "padding"
+    rule: str = "midpoint"
+    steps: int | None = None
+    map_tolerance: float = 0.05
+    gap_tolerance: float = 0.01
+    max_steps: int = 216
+    memory_gb: float = 3.0
+    regions: RegionSettings = RegionSettings()
+
+    def __post_init__(self):
+        if self.output not in OUTPUTS:
+            raise InputError(f"`output` must be one of {', '.join(OUTPUTS)}. Received: {self.output!r}.")
+
+    def as_dict(self):
+        """Returns the settings as a dict that JSON can hold."""
+        return {**dataclasses.asdict(self), "baselines": list(self.baselines)}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `as_dict`; raises `InputError` for an unknown setting."""
+        try:
+            return cls(
+                **{
+                    **values,
+                    "baselines": tuple(values["baselines"]),
+                    "regions": RegionSettings(**values["regions"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"Expected the settings of an explanation. Missing or unknown: {error}") from None
