@@ -1,0 +1,109 @@
+"""Where radiologists, or the phantom set, say that a finding is: boxes on films, read from a table."""
+
+import csv
+import io
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmm.data.table import show_columns
+from kmm.errors import InputError
+
+COLUMNS = ("image index", "finding label", "x", "y", "w", "h")
+MAX_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box on a film, in pixels of the film.
+
+    Attributes:
+        finding: str. What lies in it.
+        x, y: float >= 0. Its left and upper edge, from the film's: 0 is where the first pixel begins.
+        width, height: float > 0.
+    """
+
+    finding: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def read_boxes(path):
+    """Reads a table of boxes: ChestX-ray14's `BBox_List_2017.csv`, or the `boxes.csv` of the phantom set.
+
+    The columns are `Image Index`, `Finding Label`, x, y, w and h, in this order; ChestX-ray14 writes the header of the
+    last four as `Bbox [x,y,w,h]` and has empty columns behind them.
+
+    Source: https://arxiv.org/abs/1705.02315 (ChestX-ray8 and its boxes).
+
+    Args:
+        path: str or Path. A CSV in UTF-8 of at most 100 MB.
+
+    Returns:
+        dict of image file name to its list of `Box`, in the order of the table; empty when the table has no rows.
+
+    Raises:
+        InputError: if the file cannot be read, lacks a column or holds a row that is no box; it names the line.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "boxes.csv")
+        ...     _ = path.write_text("Image Index,Finding Label,Bbox [x,y,w,h],,,\\n1.png,Mass,5,6,20.5,30,,,\\n")
+        ...     read_boxes(path)
+        {'1.png': [Box(finding='Mass', x=5.0, y=6.0, width=20.5, height=30.0)]}
+    """
+    path = Path(path)
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    boxes = {}
+    try:
+        _check_header(path, next(reader, []))
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                name, box = _read_row(fields, f"{path} line {reader.line_num}")
+                boxes.setdefault(name, []).append(box)
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV, near line {reader.line_num}: {error}") from None
+    return boxes
+
+
+def _read_text(path):
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: expected a table of boxes of at most {MAX_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8 text. Byte {error.start} is not: {error.reason}") from None
+
+
+def _check_header(path, header):
+    """Takes the brackets off `Bbox [x,y,w,h]`, whether it came as one cell or as four."""
+    columns = re.sub(r"bbox\s*\[|\]", "", ",".join(header).lower()).split(",")
+    columns = tuple(name.strip() for name in columns)
+    if columns[: len(COLUMNS)] != COLUMNS or any(columns[len(COLUMNS) :]):
+        raise InputError(
+            f"{path}: expected the columns Image Index, Finding Label, x, y, w, h of a table of boxes. "
+            f"Found: {show_columns([name.strip() for name in header if name.strip()])}"
+        )
+
+
+def _read_row(fields, place):
+    if len(fields) < len(COLUMNS) or any(field.strip() for field in fields[len(COLUMNS) :]):
+        raise InputError(f"{place}: expected {len(COLUMNS)} fields. Received: {len(fields)}")
+    name, finding, *edges = (field.strip() for field in fields[: len(COLUMNS)])
+    if not name or not finding:
+        raise InputError(f"{place}: expected the name of an image file and of a finding. One is empty")
+    try:
+        x, y, width, height = map(float, edges)
+    except ValueError:
+        raise InputError(f"{place}: expected numbers as x, y, w and h. Received: something else") from None
+    if not all(map(math.isfinite, (x, y, width, height))) or min(x, y) < 0 or min(width, height) <= 0:
+        raise InputError(
+            f"{place}: expected x and y of 0 or more, w and h above 0. Received: {x:g}, {y:g}, {width:g}, {height:g}"
+        )
+    return name, Box(finding, x, y, width, height)

@@ -1,0 +1,285 @@
+"""An explanation as DICOM objects of the film's study: a structured report, a presentation state, a picture.
+
+kmm's coordinates are 0 at the centre of the film's top left pixel. DICOM's columns and rows are 0 at the outer corner
+of that pixel, its centre being 0.5\\0.5, in the report (SCOORD) and in the presentation state (units PIXEL) alike: 0.5
+is added. A circle is its centre and a point on it, both of which must lie on the film.
+
+No text of the report is written, and of the film's header only what names its patient, its study and itself. UIDs
+follow from the content: the same explanation of the same film has the same ones, and differs in its dates only.
+
+Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.18.6.html (report),
+https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.5.html (presentation state)
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from kmm import __version__
+from kmm.errors import ImageError, InputError, require
+from kmm.explain.dicom_header import NAMES, UIDS, read_header, require_reference
+
+SERIES = {"SR": 9001, "PR": 9002, "OT": 9003}  # modality of what is written: number of its series in the study
+PROBABILITY, SALIENCY = codes.DCM.Probability, codes.DCM.Saliency
+SCHEME = "99KMM"  # coding scheme of the labels: those of the classifier, which no public scheme has
+
+
+def is_dicom(path):
+    """Says whether a file is DICOM, by its content.
+
+    Args:
+        path: str or Path.
+
+    Returns:
+        bool. False for a file that cannot be read.
+
+    Example:
+        >>> is_dicom(os.devnull)
+        False
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def locate_circle(region, rows, columns):
+    """A region as DICOM draws a circle.
+
+    Args:
+        region: `Region` whose centre lies on the film.
+        rows, columns: int. Size of the film.
+
+    Returns:
+        float array `(2, 2)`: the centre and a point on the circle, each as column and row, within 0..columns and
+        0..rows. The point lies beside the centre, else above or below it, else towards the corner that is farthest;
+        it is that corner for a circle around the whole film.
+
+    Example:
+        >>> from kmm.explain.regions import Region
+        >>> locate_circle(Region(x=4, y=9, radius=3, weight=1), rows=20, columns=10).tolist()
+        [[4.5, 9.5], [7.5, 9.5]]
+    """
+    center = np.array([region.x, region.y]) + 0.5
+    size = np.array([columns, rows])
+    room = np.where(center <= size / 2, size, 0) - center
+    for direction in ((1, 0), (0, 1), (1, 1)):
+        way = room * direction
+        length = np.hypot(*way)
+        if region.radius <= length:
+            break
+    return np.array([center, center + way * min(1, region.radius / length)])
+
+
+def write_structured_report(explanation, source, path):
+    """Writes the regions and the label's probability as a Comprehensive SR (TID 1500), partial and unverified.
+
+    It holds a measurement group for the film with the label's probability, and one for each region: a CIRCLE on the
+    film, and its weight as the measurement "Saliency". Each names the algorithm: kmm, its version, the classifier's
+    digest and the settings.
+
+    Args:
+        explanation: `Explanation` of a film. One without regions has the group of the film only.
+        source: path of the DICOM film that was explained.
+        path: str or Path of the file to write, whole or not at all.
+
+    Raises:
+        ImageError: one line, if the source is no single gray DICOM film, or not the one that was explained, or has no
+            valid UIDs to refer to.
+        MissingPackageError: if highdicom is not installed.
+
+    Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part16/chapter_A.html#sect_TID_1500
+    """
+    highdicom = require("highdicom", "dicom")
+    film, _ = read_header(source)
+    require_reference(film, source)
+    _check_size(film, explanation, source)
+    report = highdicom.sr.ComprehensiveSR(
+        evidence=[film],
+        content=_build_report(highdicom.sr, film, explanation),
+        coding_schemes=[highdicom.coding_schemes.CodingSchemeIdentificationItem(SCHEME, name="Labels of kmm")],
+        **_describe("SR", film, _summarise(explanation), explanation.model),
+    )
+    _save(report, path)
+
+
+def write_presentation_state(explanation, source, path):
+    """Writes the circles as a Grayscale Softcopy Presentation State, for a viewer to draw on the film itself.
+
+    The film is shown as its own header says: modality and VOI tables or the first window, inverted if MONOCHROME1.
+    Where this raises `ImageError`, `write_secondary_capture` may still do.
+
+    Args:
+        explanation, source, path: as for `write_structured_report`. Without regions nothing is drawn.
+
+    Raises:
+        ImageError, MissingPackageError: as `write_structured_report`.
+    """
+    highdicom = require("highdicom", "dicom")
+    film, grays = read_header(source)
+    require_reference(film, source)
+    _check_size(film, explanation, source)
+    pr = highdicom.pr
+    layer = pr.GraphicLayer("KMM", order=1, description="Regions of an explanation")
+    circles = [
+        pr.GraphicObject("CIRCLE", points, "PIXEL", tracking_id=name, tracking_uid=uid)
+        for uid, name, points in _list_circles(film, explanation)
+    ]
+    inverse = film.PhotometricInterpretation == "MONOCHROME1" or film.PresentationLUTShape == "INVERSE"
+    state = pr.GrayscaleSoftcopyPresentationState(
+        referenced_images=[film],
+        content_label="KMM REGIONS",
+        content_description=_shorten(explanation.target),
+        graphic_layers=[layer],
+        graphic_annotations=[pr.GraphicAnnotation([film], layer, graphic_objects=circles)] if circles else None,
+        presentation_lut_transformation=highdicom.PresentationLUTTransformation("INVERSE" if inverse else "IDENTITY"),
+        **_describe("PR", film, _summarise(explanation), explanation.model),
+    )
+    state.update(grays)
+    _save(state, path)
+
+
+def write_secondary_capture(picture, source, path):
+    """Writes a drawn picture as a Secondary Capture of the film's study.
+
+    Args:
+        picture: uint8 array `(h, w, 3)`, RGB.
+        source: path of the DICOM film that was drawn on. One without valid UIDs will do: the picture then stands in a
+            study of its own, under the same patient.
+        path: str or Path of the file to write, whole or not at all.
+
+    Raises:
+        InputError: if `picture` is no such array.
+        ImageError: one line, if the source is no single gray DICOM film.
+        MissingPackageError: if highdicom is not installed.
+    """
+    picture = np.asarray(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InputError(f"`picture` must be uint8 (h, w, 3). Received: {picture.dtype} {picture.shape}.")
+    highdicom = require("highdicom", "dicom")
+    film, _ = read_header(source)
+    digest = hashlib.sha256(picture.tobytes() + repr(picture.shape).encode("utf-8")).hexdigest()
+    referable = all(uid in film for uid in UIDS)
+    if "StudyInstanceUID" not in film:
+        film.StudyInstanceUID = _make_uid("study", film.PatientID, digest)
+    capture = highdicom.sc.SCImage.from_ref_dataset(
+        ref_dataset=film,
+        pixel_array=np.ascontiguousarray(picture),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        **_describe("OT", film, digest),
+    )
+    capture.PatientOrientation = None  # not known: the picture may show more than the film
+    capture.BurnedInAnnotation = "YES"
+    if referable:
+        capture.SourceImageSequence = highdicom.ReferencedImageSequence([film])
+    if film.LossyImageCompression == "01":  # which no later object may deny
+        capture.LossyImageCompression = "01"
+    _save(capture, path)
+
+
+def _build_report(sr, film, explanation):
+    """The content of the structured report, a `MeasurementReport`."""
+    settings = json.dumps(explanation.settings.as_dict())
+    algorithm = sr.AlgorithmIdentification("kmm", __version__, [f"model {explanation.model}", f"settings {settings}"])
+    label = sr.CodedConcept(_shorten(explanation.target), SCHEME, _shorten(explanation.target))
+
+    def describe(uid, name, concept, value):
+        return {
+            "tracking_identifier": sr.TrackingIdentifier(uid, name),
+            "finding_type": label,
+            "measurements": [sr.Measurement(concept, float(value), codes.UCUM.NoUnits, algorithm_id=algorithm)],
+        }
+
+    reference = (film.SOPClassUID, film.SOPInstanceUID)
+    probability = explanation.probabilities[explanation.target]
+    groups = [
+        sr.MeasurementsAndQualitativeEvaluations(
+            source_images=[sr.SourceImageForMeasurementGroup(*reference)],
+            **describe(_make_uid("label", *reference, _summarise(explanation)), "kmm label", PROBABILITY, probability),
+        )
+    ]
+    for (uid, name, points), region in zip(_list_circles(film, explanation), explanation.regions, strict=True):
+        circle = sr.ImageRegion("CIRCLE", points, sr.SourceImageForRegion(*reference))
+        groups.append(
+            sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+                referenced_region=circle, **describe(uid, name, SALIENCY, region.weight)
+            )
+        )
+    device = sr.DeviceObserverIdentifyingAttributes(_make_uid("device", explanation.model), name="kmm")
+    context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+    return sr.MeasurementReport(context, codes.LN.XRUnspecifiedBodyRegion, groups)
+
+
+def _list_circles(film, explanation):
+    """`(UID, name, points)` of each region, the same in the report and in the presentation state."""
+    summary = _summarise(explanation)
+    return [
+        (
+            _make_uid("region", film.SOPInstanceUID, summary, number),
+            f"kmm region {number}",
+            locate_circle(region, film.Rows, film.Columns),
+        )
+        for number, region in enumerate(explanation.regions, 1)
+    ]
+
+
+def _summarise(explanation):
+    """All that is written of an explanation, as text: what its UIDs follow from."""
+    regions = [[region.x, region.y, region.radius, region.weight] for region in explanation.regions]
+    probability = explanation.probabilities[explanation.target]
+    settings = explanation.settings.as_dict()
+    return json.dumps([explanation.target, probability, regions, settings, explanation.model], default=float)
+
+
+def _describe(modality, film, content, model=""):
+    """The arguments of highdicom's classes that name the object, its series and its maker."""
+    return {
+        "series_instance_uid": _make_uid("series", modality, film.StudyInstanceUID, model),
+        "series_number": SERIES[modality],
+        "series_description": "kmm explanation",
+        "sop_instance_uid": _make_uid("object", modality, film.get("SOPInstanceUID"), content),
+        "instance_number": 1,
+        "manufacturer": "kmm",
+        "manufacturer_model_name": "kmm",
+        "software_versions": __version__,
+        "device_serial_number": model or None,
+    }
+
+
+def _make_uid(*parts):
+    return generate_uid(entropy_srcs=[json.dumps([__version__, *parts])])
+
+
+def _shorten(label):
+    """A label as a code may be: one line of 64 characters, without backslashes."""
+    return " ".join(label.replace("\\", "/").split())[:64]
+
+
+def _check_size(film, explanation, source):
+    if explanation.film is not None and explanation.film.shape != (film.Rows, film.Columns):
+        height, width = explanation.film.shape
+        raise ImageError(
+            f"{source}: expected the film that was explained, {width}x{height}. Received: {film.Columns}x{film.Rows}."
+        )
+
+
+def _save(dataset, path):
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    for keyword in NAMES:
+        setattr(dataset, keyword, str(dataset.get(keyword) or "").rstrip("^"))  # as the film has it
+    try:
+        dataset.save_as(part, enforce_file_format=True)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

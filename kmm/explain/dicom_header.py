@@ -1,0 +1,158 @@
+"""The header of a DICOM film, made valid: what objects that refer to the film need of it, and nothing else.
+
+Films that were stripped of their patient often lack what the standard asks for, or say it wrongly. UIDs are taken if
+they are valid; names, dates and ids that are not are left empty, as the standard lets them be.
+"""
+
+import numpy as np
+import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR
+from pydicom.filewriter import correct_ambiguous_vr
+from pydicom.uid import UID_dictionary
+from pydicom.valuerep import DA, DS, PN_DELIMS, TEXT_VR_DELIMS, TM, validate_value
+
+from kmm.errors import ImageError
+from kmm.image.dicom import DEFLATED
+from kmm.image.limits import quiet_decoding
+
+UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+NAMES = ("PatientName", "ReferringPhysicianName")
+PATIENT = ("PatientID", "PatientBirthDate", "PatientSex")
+STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber")
+PIXELS = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PresentationLUTShape", "NumberOfFrames")
+MODALITY = ("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType", "PixelRepresentation")
+VOI = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
+READ = [*UIDS, *NAMES, *PATIENT, *STUDY, *PIXELS, *MODALITY, *VOI, "LossyImageCompression"]
+VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
+def read_header(source):
+    """Reads what other objects need of a film's header; its pixels are not read.
+
+    Args:
+        source: path of a DICOM film.
+
+    Returns:
+        `(film, grays)`, two `pydicom.Dataset`s. `film`: UIDs that are valid, patient and study (UTF-8; empty where
+        absent or invalid), size and kind of the pixels. `grays`: the modality and the VOI transformation that
+        `kmm.image.dicom.read_dicom` takes, as a presentation state holds them.
+
+    Raises:
+        ImageError: one line, if it is no DICOM file, damaged, without pixels, of several frames, or in colour.
+    """
+    try:
+        with open(source, "rb") as file, quiet_decoding:
+            if DEFLATED in file.read(2048):
+                raise ImageError(f"{source}: expected a DICOM file that is not deflated as a whole.")
+            file.seek(0)
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=READ)
+            correct_ambiguous_vr(header, is_little_endian=True)
+            _check_pixels(header, source)
+            return _take_film(header), _take_grays(header)
+    except ImageError:
+        raise
+    except OSError as error:
+        raise ImageError(f"{source}: expected a readable file. Received: {error.strerror}.") from error
+    except Exception as error:  # a damaged file makes pydicom raise nearly anything
+        raise ImageError(f"{source}: expected a DICOM film. It is no DICOM file, or its header is damaged.") from error
+
+
+def require_reference(film, source):
+    """Refuses a film that no other object can refer to.
+
+    Args:
+        film: what `read_header` returned.
+        source: path of the film, for the error.
+
+    Raises:
+        ImageError: one line, if a UID is missing or invalid, or the SOP class is not of the standard.
+
+    Example:
+        >>> require_reference(pydicom.Dataset(), "film.dcm")
+        Traceback (most recent call last):
+        kmm.errors.ImageError: film.dcm: expected valid UIDs. Missing: SOPClassUID, SOPInstanceUID, StudyInstanceUID, \
+SeriesInstanceUID.
+    """
+    missing = [keyword for keyword in UIDS if keyword not in film]
+    if missing:
+        raise ImageError(f"{source}: expected valid UIDs. Missing: {', '.join(missing)}.")
+    if UID_dictionary.get(film.SOPClassUID, ())[1:4] != ("SOP Class", "", ""):
+        raise ImageError(f"{source}: expected a SOP class of the standard. Received: {film.SOPClassUID}.")
+
+
+def _check_pixels(header, source):
+    if not header.get("Rows") or not header.get("Columns"):
+        raise ImageError(f"{source}: expected a DICOM film. It has no pixels (no Rows and Columns).")
+    if int(header.get("NumberOfFrames") or 1) != 1:
+        raise ImageError(f"{source}: expected one frame. Received: {header.NumberOfFrames} frames.")
+    kind = header.get("PhotometricInterpretation")
+    if kind not in ("MONOCHROME1", "MONOCHROME2") or header.get("SamplesPerPixel", 1) != 1:
+        raise ImageError(f"{source}: expected a gray film (MONOCHROME1 or MONOCHROME2). Received: {kind}.")
+
+
+def _take_film(header):
+    film = pydicom.Dataset()
+    film.SpecificCharacterSet = "ISO_IR 192"
+    film.Rows, film.Columns, film.SamplesPerPixel = header.Rows, header.Columns, 1
+    film.PhotometricInterpretation = header.PhotometricInterpretation
+    for keyword in (*NAMES, *PATIENT, *STUDY, "PresentationLUTShape", "LossyImageCompression"):
+        setattr(film, keyword, _take_text(header, keyword))
+    if film.PatientSex not in ("M", "F", "O"):
+        film.PatientSex = ""
+    for keyword in NAMES:  # to DICOM the same name, to highdicom the sign that it is one
+        if film[keyword].value and "^" not in film[keyword].value:
+            setattr(film, keyword, f"{film[keyword].value}^")
+    for keyword in UIDS:
+        if uid := _take_text(header, keyword):
+            setattr(film, keyword, uid)
+    return film
+
+
+def _take_text(header, keyword):
+    """The text of an element; empty when it is absent or not as the standard wants it."""
+    element, vr = header.get_item(keyword), dictionary_VR(keyword)  # raw: pydicom writes invalid values to its log
+    if element is None or not element.value:
+        return ""
+    encodings = convert_encodings(header.get("SpecificCharacterSet"))
+    text = decode_bytes(element.value, encodings, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS).strip("\0 ")
+    try:
+        validate_value(vr, text, pydicom.config.RAISE)
+        {"DA": DA, "TM": TM}.get(vr, str)(text)  # a range of dates is a valid value, but no date
+    except ValueError:
+        return ""
+    return text
+
+
+def _take_grays(header):
+    grays, voi = pydicom.Dataset(), pydicom.Dataset()
+    slope, intercept = _take_number(header, "RescaleSlope"), _take_number(header, "RescaleIntercept")
+    if header.get("ModalityLUTSequence"):
+        table = _take_table(header.ModalityLUTSequence[0])
+        table.ModalityLUTType = header.ModalityLUTSequence[0].get("ModalityLUTType") or "US"
+        grays.ModalityLUTSequence = [table]
+    elif slope is not None and intercept is not None:
+        grays.RescaleSlope, grays.RescaleIntercept = DS(slope, auto_format=True), DS(intercept, auto_format=True)
+        grays.RescaleType = header.get("RescaleType") or "US"
+    center, width = _take_number(header, "WindowCenter"), _take_number(header, "WindowWidth")
+    if header.get("VOILUTSequence"):
+        voi.VOILUTSequence = [_take_table(header.VOILUTSequence[0])]
+    elif center is not None and width is not None and width >= 1:
+        voi.WindowCenter, voi.WindowWidth = DS(center, auto_format=True), DS(width, auto_format=True)
+        function = header.get("VOILUTFunction")
+        voi.VOILUTFunction = function if function in VOI_FUNCTIONS else "LINEAR"
+    if voi:
+        grays.SoftcopyVOILUTSequence = [voi]
+    return grays
+
+
+def _take_table(item):
+    table = pydicom.Dataset()
+    table["LUTDescriptor"], table["LUTData"] = item["LUTDescriptor"], item["LUTData"]
+    return table
+
+
+def _take_number(header, keyword):
+    """The first number of an element; None when it is absent or empty."""
+    numbers = [number for number in np.ravel(header.get(keyword)) if number not in (None, "")]
+    return float(numbers[0]) if numbers else None

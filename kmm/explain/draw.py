@@ -1,0 +1,251 @@
+"""Films with what was found on them: circles, heat, pictures side by side. Pictures are uint8 RGB `(h, w, 3)`."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kmm.errors import InputError
+from kmm.explain.regions import check_settings, choose_points, find_regions, smooth_map
+
+# Colours that colour-blind readers tell apart. Source: https://jfly.uni-koeln.de/color/
+HEAVIEST, OTHERS = (230, 159, 0), (86, 180, 233)  # circles: orange, sky blue
+FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # heat: vermilion, blue
+FULL = 0.99  # quantile of a map's non-zero magnitudes, from where on its colour is full
+LEAST_LABEL = 0.01  # weight from which on a circle is labelled
+SENSITIVITIES = {"low": 0.5, "moderate": 0.7, "high": 0.9}
+_SHIFT = 4  # circles are drawn to a sixteenth of a pixel
+_GAP = 4  # pixels between pictures side by side
+_FONT = 0  # OpenCV's FONT_HERSHEY_SIMPLEX
+
+
+def draw_circles(film, regions, *, labels=True):
+    """Draws regions on a film, at its own size and contrast.
+
+    The heaviest region is orange, the others are blue, with a dark edge, so that they are seen on white and on black.
+    Lines and letters grow with the film. The label is the weight, where it is 1 % at least and covers no heavier one's.
+
+    Args:
+        film: uint8 array `(h, w)`, or RGB `(h, w, 3)`, which is not changed.
+        regions: list of `Region` in pixels of the film, heaviest first; the heaviest is drawn on top.
+        labels: bool. Whether weights are written.
+
+    Returns:
+        uint8 array `(h, w, 3)`, RGB.
+
+    Raises:
+        InputError: if the film is not uint8 of that shape.
+
+    Example:
+        >>> from kmm.explain.regions import Region
+        >>> draw_circles(np.zeros((64, 48), np.uint8), [Region(x=20, y=30, radius=9, weight=0.5)]).shape
+        (64, 48, 3)
+    """
+    import cv2
+
+    picture = _as_rgb(film).copy()
+    line = _choose_line(picture)
+    colours = [HEAVIEST] + [OTHERS] * len(regions)
+    for region, colour in reversed(list(zip(regions, colours))):
+        centre = [round(value * 2**_SHIFT) for value in (region.x, region.y)]
+        radius = round(max(region.radius, 2 * line) * 2**_SHIFT)
+        for paint, width in ((0, 0, 0), 2 * line), (colour, line):
+            cv2.circle(picture, centre, radius, paint, width, cv2.LINE_AA, _SHIFT)
+    if labels:
+        written = np.zeros(picture.shape[:2], bool)
+        for region, colour in zip(regions, colours):
+            if region.weight >= LEAST_LABEL:
+                _write_label(picture, written, region, colour)
+    return picture
+
+
+def draw_heat(film, heat, *, alpha=0.6):
+    """Lays a map over a film: vermilion speaks for the label, blue against it, and what is weak stays clear.
+
+    Args:
+        film: uint8 array `(h, w)` or RGB `(h, w, 3)`.
+        heat: float array `(h', w')`, signed, on the area of the film. Colours are full from its `FULL` quantile on.
+        alpha: float in [0, 1]. How much of the film the strongest colour covers.
+
+    Returns:
+        uint8 array `(h, w, 3)`, RGB.
+
+    Raises:
+        InputError: if film or map is not as expected.
+
+    Example:
+        >>> draw_heat(np.zeros((2, 2), np.uint8), np.array([[1.0, 0.0], [0.0, -1.0]]), alpha=1).tolist()
+        [[[213, 94, 0], [0, 0, 0]], [[0, 0, 0], [0, 114, 178]]]
+    """
+    import cv2
+
+    picture, heat = _as_rgb(film), np.asarray(heat, np.float64)
+    if heat.ndim != 2 or not heat.size or not np.isfinite(heat).all():
+        raise InputError(f"`heat` must be a finite map (height, width). Received: shape {heat.shape}.")
+    if not 0 <= alpha <= 1:
+        raise InputError(f"`alpha` must be in [0, 1]. Received: {alpha}.")
+    magnitudes = np.abs(heat[heat != 0])
+    full = np.quantile(magnitudes, FULL, method="lower") if len(magnitudes) else 1.0
+    levels = np.rint(127 * np.clip(heat / full, -1, 1) + 128).astype(np.uint8)
+    levels = cv2.resize(levels, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    strength = alpha * np.abs(np.arange(256)[:, None] - 128.0).clip(max=127) / 127
+    colours = strength * np.where(np.arange(256)[:, None] > 128, FOR, AGAINST)
+    clear = cv2.LUT(levels, np.rint(255 * (1 - strength)).astype(np.uint8))
+    under = cv2.multiply(picture, cv2.merge([clear] * 3), scale=1 / 255)
+    return cv2.add(under, cv2.LUT(cv2.merge([levels] * 3), np.rint(colours).astype(np.uint8)[None]))
+
+
+def side_by_side(pictures, *, captions=()):
+    """Puts pictures of one size into a row.
+
+    Args:
+        pictures: list of uint8 arrays `(h, w)` or RGB `(h, w, 3)`, at least one.
+        captions: list of str, one a picture, in ASCII; written above. Empty: none.
+
+    Returns:
+        uint8 array, RGB: as high as the pictures, and a line of captions.
+
+    Raises:
+        InputError: if the sizes differ or the captions are not as many as the pictures.
+
+    Example:
+        >>> side_by_side([np.zeros((10, 20), np.uint8)] * 3).shape
+        (10, 68, 3)
+    """
+    import cv2
+
+    pictures = [_as_rgb(picture) for picture in pictures]
+    sizes = sorted({picture.shape[:2] for picture in pictures})
+    if len(sizes) != 1:
+        raise InputError(f"Pictures side by side must be of one size. Received: {sizes}.")
+    if captions and len(captions) != len(pictures):
+        raise InputError(f"Expected {len(pictures)} captions. Received: {len(captions)}.")
+    (height, width), count = sizes[0], len(pictures)
+    text = _choose_text(pictures[0])
+    top = round(2 * _measure_text("0", text)[1]) if captions else 0
+    row = np.zeros((top + height, count * (width + _GAP) - _GAP, 3), np.uint8)
+    for number, picture in enumerate(pictures):
+        left = number * (width + _GAP)
+        row[top:, left : left + width] = picture
+        if captions:
+            scale = text * min(1, (width - 4) / _measure_text(captions[number], text)[0])
+            foot = left + 2, top - top // 4 - 1
+            cv2.putText(row, captions[number], foot, _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return row
+
+
+def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512):
+    """Draws what each sight sensitivity leaves: its points shaded, its circles around them, side by side.
+
+    Args:
+        film: uint8 array `(h, w)`.
+        heat: float array `(h', w')` or `(h', w', 3)`, as `find_regions` takes it.
+        settings: `RegionSettings`; its sensitivity is replaced.
+        levels: dict of name to sensitivity, at least one.
+        pixels: int. A film with a longer side is shrunk to it.
+
+    Returns:
+        uint8 array, RGB: one picture for each level, captioned.
+
+    Raises:
+        InputError: if film, map or settings are not as expected.
+
+    Example:
+        >>> from kmm.explain.settings import RegionSettings
+        >>> heat = np.exp(-((np.mgrid[:32, :32] - 16) ** 2).sum(axis=0) / 20)
+        >>> draw_sensitivities(np.zeros((64, 64), np.uint8), heat, RegionSettings()).shape[1]
+        200
+    """
+    import cv2
+
+    picture = _as_rgb(film)
+    if (shrink := pixels / max(picture.shape)) < 1:
+        size = [max(1, round(side * shrink)) for side in picture.shape[1::-1]]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    height, width = picture.shape[:2]
+    check_settings(settings)
+    smooth = smooth_map(heat, settings.smoothing)
+    panels = []
+    for level in levels.values():
+        regions = find_regions(heat, replace(settings, sensitivity=level), film_size=(height, width))
+        points = choose_points(smooth, sensitivity=level, rule=settings.rule).astype(np.uint8)
+        points = cv2.resize(points, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+        shaded = picture.copy()
+        shaded[points] = (0.5 * shaded[points] + 0.5 * np.array(FOR)).astype(np.uint8)
+        panels.append(draw_circles(shaded, regions))
+    return side_by_side(panels, captions=[f"{name} sensitivity {level:g}" for name, level in levels.items()])
+
+
+def write_png(path, picture):
+    """Writes a picture as PNG, whole or not at all: to a temporary file beside it, then renamed.
+
+    Args:
+        path: of the file.
+        picture: uint8 array `(h, w)`, or RGB `(h, w, 3)`.
+
+    Raises:
+        InputError: if the picture is not uint8 of that shape.
+        OSError: if the file cannot be written.
+    """
+    import cv2
+
+    path, picture = Path(path), _as_rgb(picture)
+    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _as_rgb(picture):
+    """A picture as RGB `(h, w, 3)`: itself, where it is that already."""
+    import cv2
+
+    picture = np.asarray(picture)
+    if (
+        picture.dtype != np.uint8
+        or picture.ndim not in (2, 3)
+        or picture.shape[2:] not in ((), (3,))
+        or not picture.size
+    ):
+        raise InputError(
+            f"A picture must be uint8 (height, width) or (height, width, 3). Received: {picture.dtype} {picture.shape}."
+        )
+    return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) if picture.ndim == 2 else picture
+
+
+def _choose_line(picture):
+    """Width of lines on a picture, in pixels."""
+    return max(1, round(max(picture.shape) / 400))
+
+
+def _choose_text(picture):
+    """Scale of letters on a picture, for OpenCV."""
+    return max(0.4, max(picture.shape) / 1400)
+
+
+def _measure_text(text, scale):
+    """`(width, height)` of a line of text in pixels."""
+    import cv2
+
+    return cv2.getTextSize(text, _FONT, scale, 1)[0]
+
+
+def _write_label(picture, written, region, colour):
+    """Writes a region's weight above its circle, on a dark field, within the picture, where nothing is written yet."""
+    import cv2
+
+    text, scale = f"{region.weight:.0%}", _choose_text(picture)
+    width, height = _measure_text(text, scale)
+    pad = max(2, height // 4)
+    left, top = round(region.x - width / 2), round(region.y - region.radius) - height - 3 * pad
+    left = max(pad, min(left, picture.shape[1] - width - pad))
+    top = max(pad, min(top, picture.shape[0] - height - pad))
+    field = np.s_[top - pad : top + height + pad, left - pad : left + width + pad]
+    if not written[field].any():
+        written[field] = True
+        picture[field] = 0
+        cv2.putText(picture, text, (left, top + height), _FONT, scale, colour, 1, cv2.LINE_AA)

@@ -1,0 +1,477 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.sr.codedict import codes
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+from kmm import __version__
+from kmm.errors import ImageError, InputError, MissingPackageError
+from kmm.explain.dicom import (
+    is_dicom,
+    locate_circle,
+    write_presentation_state,
+    write_secondary_capture,
+    write_structured_report,
+)
+from kmm.explain.explanation import Explanation
+from kmm.explain.regions import Region
+from kmm.explain.settings import ExplainSettings
+from kmm.explain.words import WordScore
+from kmm.image.dicom import read_dicom
+
+highdicom = pytest.importorskip("highdicom")
+
+HEIGHT, WIDTH = 60, 45
+REGIONS = [Region(20.3, 31.7, 7.25, 0.6), Region(40.1, 5.9, 11.0, 0.3), Region(0.0, 59.0, 200.0, 0.1)]
+IDENTITY = {"PatientName": "Doe^Jane", "PatientID": "P1", "PatientBirthDate": "19500102", "PatientSex": "F"}
+STUDY = {"StudyDate": "20200304", "StudyTime": "101112", "AccessionNumber": "A1", "StudyID": "S1"}
+UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+WRITERS = (write_structured_report, write_presentation_state)
+
+
+def write_film(path, *, syntax=ExplicitVRLittleEndian, drop=(), **tags):
+    """A film of 12 bits with a ramp, of one patient and study."""
+    film = Dataset()
+    film.file_meta = FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = syntax
+    film.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    film.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["film"])
+    film.SOPClassUID = DigitalXRayImageStorageForPresentation
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID
+    film.StudyInstanceUID = generate_uid(entropy_srcs=["study"])
+    film.SeriesInstanceUID = generate_uid(entropy_srcs=["series"])
+    film.Modality = "DX"
+    film.Rows, film.Columns, film.SamplesPerPixel = HEIGHT, WIDTH, 1
+    film.PhotometricInterpretation = "MONOCHROME2"
+    film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
+    film.PixelData = np.linspace(0, 4095, HEIGHT * WIDTH).astype(np.uint16).tobytes()
+    film["PixelData"].VR = "OW"
+    with pydicom.config.disable_value_validation():  # films in the world are not valid either
+        for name, value in {**IDENTITY, **STUDY, **tags}.items():
+            film.pop(name, None)
+            setattr(film, name, value)
+        for name in drop:
+            del film[name]
+        film.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def film(tmp_path):
+    return write_film(tmp_path / "film.dcm")
+
+
+def explain(**changes):
+    values = {
+        "study": "s1",
+        "image": "film.dcm",
+        "target": "cardiomegaly",
+        "attribution": None,  # what is written does not depend on it
+        "probabilities": {"cardiomegaly": np.float32(0.8125), "mass": 0.1},
+        "thresholds": {"cardiomegaly": 0.5, "mass": 0.5},
+        "film": np.zeros((HEIGHT, WIDTH), np.uint8),
+        "heat": None,
+        "regions": REGIONS,
+        "text": "Heart is enormous.",
+        "sections": [("findings", 0, 18)],
+        "words": [WordScore(9, 17, "enormous", "findings", 0, 1.0, 0.5)],
+        "modality_share": {"image": 0.5, "text": 0.5},
+        "settings": ExplainSettings(),
+        "model": "ab" * 32,
+    }
+    return Explanation(**{**values, **changes})
+
+
+def read_report(path):
+    return highdicom.sr.ComprehensiveSR.from_dataset(pydicom.dcmread(path))
+
+
+def list_codes(dataset):
+    """All text values and numbers of a content tree by the meaning of their concept."""
+    found = {}
+    for item in dataset.get("ContentSequence", []):
+        name = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
+        found.setdefault(name, []).append(item.get("TextValue"))
+        for key, values in list_codes(item).items():
+            found.setdefault(key, []).extend(values)
+    return found
+
+
+def as_circle(region):
+    """The centre in DICOM's pixels and the radius, in the precision of graphic data."""
+    return np.float32([region.x + 0.5, region.y + 0.5]), np.float32(region.radius)
+
+
+def test_center_of_the_first_pixel_is_half():
+    """PS3.3 C.18.6: 0\\0 is the top left corner of the top left pixel, Columns\\Rows the far corner of the last."""
+    assert locate_circle(Region(0, 0, 1, 1), 20, 10).tolist() == [[0.5, 0.5], [1.5, 0.5]]
+    assert locate_circle(Region(9, 19, 1, 1), 20, 10).tolist() == [[9.5, 19.5], [8.5, 19.5]]
+    assert locate_circle(Region(-0.5, -0.5, 0, 1), 20, 10).tolist() == [[0, 0], [0, 0]]
+
+
+@given(
+    rows=st.integers(16, 4000),
+    columns=st.integers(16, 4000),
+    across=st.floats(0, 1),
+    down=st.floats(0, 1),
+    radius=st.floats(0, 6000),
+)
+def test_circle_lies_on_the_film_and_has_its_radius(rows, columns, across, down, radius):
+    region = Region(across * columns - 0.5, down * rows - 0.5, radius, 1.0)
+    center, point = locate_circle(region, rows, columns)
+    assert np.allclose(center, [region.x + 0.5, region.y + 0.5], rtol=0, atol=1e-12)
+    for x, y in np.float32([center, point]):
+        assert 0 <= x <= columns
+        assert 0 <= y <= rows
+    farthest = np.hypot(max(center[0], columns - center[0]), max(center[1], rows - center[1]))
+    assert np.isclose(np.hypot(*(point - center)), min(radius, farthest), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_report_holds_the_regions(tmp_path, kind):
+    film = write_film(tmp_path / "film.dcm", PhotometricInterpretation=kind)
+    write_structured_report(explain(), film, tmp_path / "sr.dcm")
+    report, source = read_report(tmp_path / "sr.dcm"), pydicom.dcmread(film)
+    groups = report.content.get_planar_roi_measurement_groups()
+    assert len(groups) == 3
+    for group, region in zip(groups, REGIONS):
+        center, radius = as_circle(region)
+        points = np.float32(group.roi.value)
+        assert group.roi.graphic_type.value == "CIRCLE"
+        assert np.array_equal(points[0], center)
+        if radius < 200:
+            assert np.isclose(np.hypot(*(points[1] - points[0])), radius, rtol=1e-6)
+        (weight,) = group.get_measurements()
+        assert weight.name == codes.DCM.Saliency
+        assert weight.unit == codes.UCUM.NoUnits
+        assert weight.value == region.weight
+        assert group.finding_type == highdicom.sr.CodedConcept("cardiomegaly", "99KMM", "cardiomegaly")
+        (reference,) = (item for item in group.roi.ContentSequence if item.ValueType == "IMAGE")
+        assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert points[1].tolist() == [WIDTH, 0]  # the last circle is around the whole film
+
+
+def test_report_holds_the_probability_and_the_algorithm(film, tmp_path):
+    write_structured_report(explain(), film, tmp_path / "sr.dcm")
+    report = read_report(tmp_path / "sr.dcm")
+    (group,) = report.content.get_image_measurement_groups()
+    (probability,) = group.get_measurements()
+    assert probability.name == codes.DCM.Probability
+    assert probability.value == 0.8125
+    assert group.finding_type.meaning == "cardiomegaly"
+    texts = list_codes(report)
+    assert set(texts["Algorithm Name"]) == {"kmm"}
+    assert set(texts["Algorithm Version"]) == {__version__}
+    assert "model " + "ab" * 32 in texts["Algorithm Parameters"]
+    assert any('"method": "integrated-gradients"' in text for text in texts["Algorithm Parameters"])
+
+
+def test_report_is_partial_and_refers_to_the_study(film, tmp_path):
+    write_structured_report(explain(), film, tmp_path / "sr.dcm")
+    report, source = read_report(tmp_path / "sr.dcm"), pydicom.dcmread(film)
+    assert report.SOPClassUID == ComprehensiveSRStorage
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
+    assert report.get_evidence() == [
+        (source.StudyInstanceUID, source.SeriesInstanceUID, source.SOPInstanceUID, source.SOPClassUID)
+    ]
+    for keyword in (*IDENTITY, *STUDY, "StudyInstanceUID"):
+        assert report[keyword].value == source[keyword].value
+    assert report.SeriesInstanceUID != source.SeriesInstanceUID
+
+
+def test_no_report_text_is_written(film, tmp_path):
+    for write in WRITERS:
+        write(explain(), film, tmp_path / "out.dcm")
+        data = (tmp_path / "out.dcm").read_bytes().lower()
+        assert b"enormous" not in data
+        assert b"heart" not in data
+
+
+@pytest.mark.parametrize(
+    ("kind", "tags"),
+    [
+        ("MONOCHROME2", {"WindowCenter": ["2000", "40"], "WindowWidth": ["3000", "400"]}),
+        ("MONOCHROME1", {"WindowCenter": "2000.5", "WindowWidth": "1500.25", "VOILUTFunction": "SIGMOID"}),
+        (
+            "MONOCHROME1",
+            {"WindowCenter": "900", "WindowWidth": "1500", "RescaleSlope": "0.5", "RescaleIntercept": "-9"},
+        ),
+    ],
+)
+def test_presentation_state_shows_what_kmm_saw(tmp_path, kind, tags):
+    film = write_film(tmp_path / "film.dcm", PhotometricInterpretation=kind, **tags)
+    write_presentation_state(explain(), film, tmp_path / "pr.dcm")
+    state = pydicom.dcmread(tmp_path / "pr.dcm")
+    values = apply_modality_lut(pydicom.dcmread(film).pixel_array, state)
+    voi = state.SoftcopyVOILUTSequence[0]
+    center, width = float(voi.WindowCenter), float(voi.WindowWidth)
+    if voi.VOILUTFunction == "SIGMOID":
+        gray = 255 / (1 + np.exp(-4 * (values - center) / width))
+    else:
+        gray = np.clip(((values - center + 0.5) / (width - 1) + 0.5) * 255, 0, 255)
+    if state.PresentationLUTShape == "INVERSE":
+        gray = 255 - gray
+    assert np.allclose(gray, read_dicom(film), atol=1e-2)  # float32 there, float64 here
+    assert state.PresentationLUTShape == ("INVERSE" if kind == "MONOCHROME1" else "IDENTITY")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("vr", ["US", "OW"])
+def test_presentation_state_keeps_tables(tmp_path, syntax, vr):
+    entries = (np.linspace(0, 1, 4096) ** 2 * 4095).astype(np.uint16)
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4096, 0, 12])
+    table.add_new("LUTData", vr, entries.tolist() if vr == "US" else entries.tobytes())
+    table.LUTExplanation = "Chest"
+    film = write_film(
+        tmp_path / "film.dcm", syntax=syntax, VOILUTSequence=[table], WindowCenter="40", WindowWidth="400"
+    )
+    write_presentation_state(explain(), film, tmp_path / "pr.dcm")
+    state = pydicom.dcmread(tmp_path / "pr.dcm")
+    (voi,) = state.SoftcopyVOILUTSequence
+    assert "WindowCenter" not in voi
+    voi.BitsStored, voi.BitsAllocated, voi.PixelRepresentation = 12, 16, 0
+    shown = apply_voi(pydicom.dcmread(film).pixel_array, voi)
+    assert np.allclose(shown * (255 / 4095), read_dicom(film), atol=1e-2)
+
+
+def test_presentation_state_keeps_a_modality_table(tmp_path):
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4096, 0, 16])
+    table.add_new("LUTData", "OW", np.arange(4096, dtype=np.uint16)[::-1].tobytes())
+    film = write_film(tmp_path / "film.dcm", ModalityLUTSequence=[table])
+    write_presentation_state(explain(), film, tmp_path / "pr.dcm")
+    state = pydicom.dcmread(tmp_path / "pr.dcm")
+    pixels = pydicom.dcmread(film).pixel_array
+    assert np.array_equal(apply_modality_lut(pixels, state), 4095 - pixels)
+    assert state.ModalityLUTSequence[0].ModalityLUTType == "US"
+    assert "SoftcopyVOILUTSequence" not in state
+
+
+def test_presentation_state_has_the_circles_of_the_report(film, tmp_path):
+    write_presentation_state(explain(), film, tmp_path / "pr.dcm")
+    write_structured_report(explain(), film, tmp_path / "sr.dcm")
+    state, source = pydicom.dcmread(tmp_path / "pr.dcm"), pydicom.dcmread(film)
+    groups = read_report(tmp_path / "sr.dcm").content.get_planar_roi_measurement_groups()
+    assert state.SOPClassUID == GrayscaleSoftcopyPresentationStateStorage
+    (series,) = state.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == source.SeriesInstanceUID
+    assert series.ReferencedImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+    (annotation,) = state.GraphicAnnotationSequence
+    assert len(annotation.GraphicObjectSequence) == 3
+    for circle, group in zip(annotation.GraphicObjectSequence, groups):
+        assert (circle.GraphicType, circle.GraphicAnnotationUnits) == ("CIRCLE", "PIXEL")
+        assert circle.GraphicData == group.roi.value.ravel().tolist()
+        assert circle.TrackingUID == group.tracking_uid
+
+
+def test_no_regions(film, tmp_path):
+    write_structured_report(explain(regions=[]), film, tmp_path / "sr.dcm")
+    write_presentation_state(explain(regions=[]), film, tmp_path / "pr.dcm")
+    content = read_report(tmp_path / "sr.dcm").content
+    assert content.get_planar_roi_measurement_groups() == []
+    assert len(content.get_image_measurement_groups()) == 1
+    assert "GraphicAnnotationSequence" not in pydicom.dcmread(tmp_path / "pr.dcm")
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH, 3), (17, 33, 3)])  # an odd number of bytes too
+def test_secondary_capture_is_the_picture(film, tmp_path, shape):
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    write_secondary_capture(picture, film, tmp_path / "sc.dcm")
+    capture, source = pydicom.dcmread(tmp_path / "sc.dcm"), pydicom.dcmread(film)
+    assert capture.SOPClassUID == SecondaryCaptureImageStorage
+    assert np.array_equal(capture.pixel_array, picture)
+    assert capture.StudyInstanceUID == source.StudyInstanceUID
+    assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert capture.PatientName == source.PatientName
+    assert "LossyImageCompression" not in capture
+
+
+def test_secondary_capture_of_a_lossy_film_is_lossy(tmp_path):
+    film = write_film(tmp_path / "film.dcm", LossyImageCompression="01")
+    write_secondary_capture(np.zeros((20, 20, 3), np.uint8), film, tmp_path / "sc.dcm")
+    assert pydicom.dcmread(tmp_path / "sc.dcm").LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize(
+    "picture", [np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3)), np.zeros((0, 20, 3), np.uint8)]
+)
+def test_secondary_capture_wants_rgb(film, tmp_path, picture):
+    with pytest.raises(InputError, match="must be uint8"):
+        write_secondary_capture(picture, film, tmp_path / "sc.dcm")
+
+
+def test_same_explanation_same_uids(film, tmp_path):
+    for write in WRITERS:
+        uids = []
+        for number, weight in enumerate((0.5, 0.5, 0.4)):
+            path = tmp_path / f"{number}.dcm"
+            write(explain(regions=[dataclasses.replace(REGIONS[0], weight=weight)]), film, path)
+            uids.append(pydicom.dcmread(path).SOPInstanceUID)
+        assert uids[0] == uids[1] != uids[2]
+        assert len({pydicom.dcmread(tmp_path / f"{number}.dcm").SeriesInstanceUID for number in range(3)}) == 1
+
+
+def test_film_without_patient(tmp_path):
+    film = write_film(tmp_path / "film.dcm", drop=[*IDENTITY, *STUDY, "Modality"])
+    for write in WRITERS:
+        write(explain(), film, tmp_path / "out.dcm")
+        written = pydicom.dcmread(tmp_path / "out.dcm")
+        for keyword in (*IDENTITY, *STUDY, "ReferringPhysicianName"):
+            assert keyword in written
+            assert not written[keyword].value
+
+
+def test_invalid_values_are_left_empty(tmp_path, caplog):
+    caplog.set_level("INFO", "pydicom")
+    wrong = {
+        "PatientName": "anonymous",
+        "PatientID": "x" * 65,
+        "PatientBirthDate": "1950",
+        "PatientSex": "W",
+        "StudyDate": "20200101-20210101",
+        "StudyTime": "12:30",
+        "AccessionNumber": "1234567890abcdefg",
+        "ReferringPhysicianName": "Doctor^",
+        "PatientAge": "62",
+        "WindowCenter": "",
+        "WindowWidth": "0",
+    }
+    film = write_film(tmp_path / "film.dcm", **wrong)
+    pictures = np.zeros((20, 20, 3), np.uint8)
+    for write, what in (*((write, explain()) for write in WRITERS), (write_secondary_capture, pictures)):
+        write(what, film, tmp_path / "out.dcm")
+        assert "xxxx" not in caplog.text
+        assert "anonymous" not in caplog.text
+        written = pydicom.dcmread(tmp_path / "out.dcm")
+        assert written.PatientName == "anonymous"
+        assert written.ReferringPhysicianName == "Doctor"
+        for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"):
+            assert not written[keyword].value
+        assert "PatientAge" not in written
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "name"),
+    [
+        ("ISO_IR 144", "Иванова^Анна"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ],
+)
+def test_names_in_other_alphabets(tmp_path, alphabet, name):
+    film = write_film(tmp_path / "film.dcm", SpecificCharacterSet=alphabet, PatientName=name)
+    for write in WRITERS:
+        write(explain(target="сердце", probabilities={"сердце": 0.5}), film, tmp_path / "out.dcm")
+        assert pydicom.dcmread(tmp_path / "out.dcm").PatientName == name
+
+
+def test_long_and_odd_labels(film, tmp_path):
+    label = "Opacity\\lung\n" + "base " * 20
+    explanation = explain(target=label, probabilities={label: 0.5})
+    write_structured_report(explanation, film, tmp_path / "sr.dcm")
+    write_presentation_state(explanation, film, tmp_path / "pr.dcm")
+    finding = read_report(tmp_path / "sr.dcm").content.get_image_measurement_groups()[0].finding_type
+    assert finding.meaning == finding.value == ("Opacity/lung " + "base " * 20)[:64].strip()
+    assert pydicom.dcmread(tmp_path / "pr.dcm").ContentDescription == finding.meaning
+
+
+@pytest.mark.parametrize("keyword", UIDS)
+def test_film_without_uids_carries_only_a_picture(tmp_path, keyword):
+    film = write_film(tmp_path / "film.dcm", drop=[keyword])
+    for write in WRITERS:
+        with pytest.raises(ImageError, match=rf"film.dcm: expected valid UIDs. Missing: {keyword}.$"):
+            write(explain(), film, tmp_path / "out.dcm")
+    write_secondary_capture(np.zeros((20, 20, 3), np.uint8), film, tmp_path / "sc.dcm")
+    capture = pydicom.dcmread(tmp_path / "sc.dcm")
+    assert capture.StudyInstanceUID.is_valid
+    assert "SourceImageSequence" not in capture
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.dcm", "sc.dcm"]
+
+
+def test_invalid_uid(tmp_path):
+    film = write_film(tmp_path / "film.dcm", StudyInstanceUID="anonymous")
+    with pytest.raises(ImageError, match="Missing: StudyInstanceUID"):
+        write_structured_report(explain(), film, tmp_path / "sr.dcm")
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"NumberOfFrames": 3}, "expected one frame. Received: 3 frames"),
+        ({"PhotometricInterpretation": "RGB"}, "expected a gray film"),
+        ({"SamplesPerPixel": 3}, "expected a gray film"),
+        ({"Rows": 0}, "It has no pixels"),
+    ],
+)
+def test_what_is_no_film_is_refused(tmp_path, tags, message):
+    film = write_film(tmp_path / "film.dcm", **tags)
+    for write in (*WRITERS, write_secondary_capture):
+        what = np.zeros((20, 20, 3), np.uint8) if write is write_secondary_capture else explain()
+        with pytest.raises(ImageError, match=message):
+            write(what, film, tmp_path / "out.dcm")
+
+
+def test_private_sop_class_is_refused(tmp_path):
+    film = write_film(tmp_path / "film.dcm", SOPClassUID="1.2.3.4")
+    for write in WRITERS:
+        with pytest.raises(ImageError, match=r"expected a SOP class of the standard. Received: 1.2.3.4\."):
+            write(explain(), film, tmp_path / "out.dcm")
+
+
+def test_another_film_is_refused(film, tmp_path):
+    for write in WRITERS:
+        with pytest.raises(ImageError, match=r"expected the film that was explained, 30x20\. Received: 45x60"):
+            write(explain(film=np.zeros((20, 30), np.uint8)), film, tmp_path / "out.dcm")
+
+
+def test_broken_files_are_refused(film, tmp_path):
+    (tmp_path / "notes.txt").write_text("no film", encoding="utf-8")
+    (tmp_path / "cut.dcm").write_bytes(film.read_bytes()[:400])
+    (tmp_path / "deflated.dcm").write_bytes(
+        film.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
+    )
+    for name in ("notes.txt", "cut.dcm", "deflated.dcm", "absent.dcm"):
+        with pytest.raises(ImageError, match=rf"{name}: expected") as caught:
+            write_structured_report(explain(), tmp_path / name, tmp_path / "sr.dcm")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "sr.dcm").exists()
+
+
+def test_nothing_half_written(film, tmp_path):
+    (tmp_path / "taken" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError):
+        write_structured_report(explain(), film, tmp_path / "taken")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.dcm", "taken"]
+
+
+def test_is_dicom(film, tmp_path):
+    (tmp_path / "film.png").write_bytes(b"\x89PNG")
+    assert is_dicom(film)
+    assert not is_dicom(tmp_path / "film.png")
+    assert not is_dicom(tmp_path / "absent.dcm")
+    assert not is_dicom(tmp_path)
+
+
+def test_missing_package_is_named(film, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    for write in (*WRITERS, write_secondary_capture):
+        what = np.zeros((20, 20, 3), np.uint8) if write is write_secondary_capture else explain()
+        with pytest.raises(MissingPackageError, match=r'pip install "kmm\[dicom\]"'):
+            write(what, film, tmp_path / "out.dcm")

@@ -1,0 +1,96 @@
+"""The index of a folder: valid, sortable by value, safe, and quick with thousands of rows."""
+
+import re
+
+import html5lib
+import numpy as np
+
+from kmm.explain.index import SHOWN, render_index
+
+NAMESPACES = {"h": "http://www.w3.org/1999/xhtml"}
+GOOD = {
+    "study": "s1",
+    "image": "films/s1.png",
+    "target": "opacity",
+    "probability": 0.876,
+    "score": np.float32(1.5),
+    "regions": 2,
+    "top_weight": 0.71,
+    "image_share": 0.63,
+    "text_share": 0.37,
+    "map_error": 0.021,
+    "completeness_gap": float("nan"),
+    "warnings": "map error 6 %",
+    "error": None,
+}
+
+
+def parse_rows(page):
+    """Rows of the table as lists of cells."""
+    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=True).parse(page)
+    rows = tree.findall(".//h:tbody/h:tr", NAMESPACES)
+    return [(row.get("class"), row.findall("h:td", NAMESPACES)) for row in rows]
+
+
+def read_text(element):
+    return "".join(element.itertext())
+
+
+def find_links(cell):
+    return [a.get("href") for a in cell.iter(f"{{{NAMESPACES['h']}}}a")]
+
+
+def test_a_row_says_what_the_table_says():
+    ((kind, cells),) = parse_rows(render_index([GOOD]))
+    assert kind == "warned"
+    assert [read_text(cell) for cell in cells] == [
+        *("", "s1", "opacity", "0.876", "1.5", "2", "71.0 %", "63.0 %", "37.0 %", "2.1 %", "–", "map error 6 %")
+    ]
+    assert [cell.get("data-value") for cell in cells[3:6]] == ["0.876", "1.5", "2"] and cells[10].get(
+        "data-value"
+    ) is None
+
+
+def test_head_and_rows_have_as_many_cells():
+    page = render_index([GOOD, {"study": "s2", "error": "s2.png: no image"}])
+    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=True).parse(page)
+    head = tree.findall(".//h:thead/h:tr/h:th", NAMESPACES)
+    assert {len(cells) for _, cells in parse_rows(page)} == {len(head)}
+
+
+def test_links_are_quoted_and_relative_and_pictures_load_late():
+    ((_, cells),) = parse_rows(render_index([{**GOOD, "study": 'a:b %<"é'}]))
+    assert find_links(cells[0]) == find_links(cells[1]) == ["./a%3Ab%20%25%3C%22%C3%A9.html"]
+    (image,) = cells[0].iter(f"{{{NAMESPACES['h']}}}img")
+    assert image.get("src") == "./a%3Ab%20%25%3C%22%C3%A9.png" and image.get("loading") == "lazy"
+    assert read_text(cells[1]) == 'a:b %<"é'
+
+
+def test_errors_are_shown_without_links():
+    error = 's2.png: expected an image. Received: "<b>"'
+    ((kind, cells),) = parse_rows(render_index([{"study": "s2", "image": "s2.png", "error": error}]))
+    assert kind == "failed" and read_text(cells[-1]) == f"Error: {error}"
+    assert not find_links(cells[0]) + find_links(cells[1])
+
+
+def test_a_study_without_film_has_no_picture():
+    ((_, cells),) = parse_rows(render_index([{**GOOD, "image": None}]))
+    assert not find_links(cells[0]) and find_links(cells[1])
+
+
+def test_no_studies_is_a_page():
+    assert parse_rows(render_index([])) == []
+
+
+def test_asks_for_its_own_pictures_only():
+    page = render_index([GOOD])
+    assert not re.search(r"https?:|@import|url\(|fetch\(|style=", page)
+    assert "default-src 'none'" in page and "unsafe" not in page
+
+
+def test_of_five_thousand_rows_a_browser_lays_out_the_first_only():
+    page = render_index([{**GOOD, "study": f"s{i}"} for i in range(5000)])
+    assert len(page) < 5_000_000 and page.count("<tr class=") == 5000
+    laid_out, _, rest = page.partition('<tbody id="rest" hidden>')
+    assert laid_out.count("<tr class=") == SHOWN and rest.count("<tr class=") == 5000 - SHOWN
+    assert f"const most = {SHOWN};" in page

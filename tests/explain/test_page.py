@@ -1,0 +1,390 @@
+"""The page of a study: valid, safe, offline, and saying what the explanation says."""
+
+import base64
+import dataclasses
+import hashlib
+import re
+from importlib.resources import files
+
+import cv2
+import html5lib
+import numpy as np
+import pytest
+
+from kmm.errors import InputError
+from kmm.explain.attribution import Attribution
+from kmm.explain.draw import AGAINST, FOR
+from kmm.explain.explanation import Explanation
+from kmm.explain.markup import FORBIDDEN, escape, format_number, format_percent, shrink_film
+from kmm.explain.page import color_heat, render_page
+from kmm.explain.regions import Region
+from kmm.explain.settings import ExplainSettings
+from kmm.explain.words import WordScore
+
+NAMESPACES = {"h": "http://www.w3.org/1999/xhtml", "s": "http://www.w3.org/2000/svg"}
+INDICATION = "Cough for 3 weeks."
+FINDINGS = "Patchy opacity in the right lower lobe. The heart is not enlarged."
+UNSEEN = {"3", "in"}
+
+
+def draw_film(height=600, width=480):
+    """A dark oval on grey with a bright disk, as uint8."""
+    y, x = np.mgrid[:height, :width]
+    film = 170 - 110 * np.exp(-(((x / width - 0.3) / 0.14) ** 2) - ((y / height - 0.5) / 0.3) ** 2)
+    film -= 110 * np.exp(-(((x / width - 0.7) / 0.14) ** 2) - ((y / height - 0.5) / 0.3) ** 2)
+    film[(x - 0.28 * width) ** 2 + (y - 0.65 * height) ** 2 < (0.06 * width) ** 2] += 50
+    return film.clip(0, 255).astype(np.uint8)
+
+
+def draw_heat(size=56):
+    y, x = np.mgrid[:size, :size] / size
+    heat = np.exp(-((x - 0.28) ** 2 + (y - 0.65) ** 2) / 0.005) - 0.6 * np.exp(
+        -((x - 0.6) ** 2 + (y - 0.3) ** 2) / 0.004
+    )
+    return heat.astype(np.float32)
+
+
+def score_words(sections):
+    """Every run of letters as a word, with a share that falls off with its place and alternating signs."""
+    text = " ".join(sections.values())
+    spans, words, start = [], [], 0
+    for name, part in sections.items():
+        spans.append((name, start, start + len(part)))
+        start += len(part) + 1
+    found = [match for match in re.finditer(r"\w+", text)]
+    raw = np.array(
+        [0.0 if m.group() in UNSEEN else 5.0 if m.group() == "opacity" else 1 / (1 + m.start()) for m in found]
+    )
+    for place, match in enumerate(found):
+        section = next(name for name, start, end in spans if start <= match.start() < end)
+        seen = match.group() not in UNSEEN
+        signed = (0.8 if place % 3 else -0.4) * float(raw[place])
+        sentence = text[: match.start()].count(". ")
+        share = float(raw[place] / raw.sum())
+        words.append(WordScore(*match.span(), match.group(), section, sentence, share, signed, seen))
+    return text, spans, words
+
+
+def make_explanation(parts=None, **changes):
+    """A made-up study with everything a page can show."""
+    text, spans, words = score_words({"indication": INDICATION, "findings": FINDINGS} if parts is None else parts)
+    values = {
+        "study": "study-1",
+        "image": "folder/film.png",
+        "target": "opacity",
+        "attribution": Attribution({}, 1, 2.5, np.array([-2.0, 2.5]), -1.25, 0.004, 0.021, 24),
+        "probabilities": {"normal": 0.12, "opacity": 0.88},
+        "thresholds": {"normal": 0.5, "opacity": 0.61},
+        "film": draw_film(),
+        "heat": draw_heat(),
+        "regions": [Region(134.4, 390.0, 40.5, 0.71), Region(288.25, 180.0, 20.0, 0.09)],
+        "text": text,
+        "sections": spans,
+        "words": words,
+        "modality_share": {"image": 0.63, "text": 0.37},
+        "settings": ExplainSettings(),
+        "model": "sha256:0123abcd",
+        "warnings": ("map error 6.1 % after 216 steps, tolerance 5 %",),
+    }
+    return Explanation(**{**values, **changes})
+
+
+def make_sweep(count=16):
+    """Fewer and smaller circles as the sensitivity rises, none at the end."""
+    sweep = []
+    for level in np.linspace(0, 0.95, count):
+        number = max(0, round(6 * (1 - level / 0.9)))
+        circles = [Region(134.4 + 40 * i, 390.0 - 60 * i, 60 * (1.05 - level), 0.7 / (i + 1)) for i in range(number)]
+        sweep.append((float(level), circles))
+    return sweep
+
+
+def parse(page):
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=True).parse(page)
+
+
+def read_all(tree, path):
+    return tree.findall(f".//{path}", NAMESPACES)
+
+
+def read_text(element):
+    return "".join(element.itertext())
+
+
+KINDS = {
+    "all": {},
+    "no film": {"film": None, "heat": None, "image": None, "regions": [], "modality_share": {"text": 1.0}},
+    "no text": {"parts": {}, "modality_share": {"image": 1.0, "text": 0.0}},
+    "no words": {"words": []},
+    "no sections": {"parts": {"": "Clear lungs"}},
+    "no circles": {"regions": [], "warnings": ()},
+    "one pixel": {"film": np.zeros((1, 1), np.uint8), "heat": np.zeros((1, 1), np.float32)},
+    "nothing known": {
+        "attribution": Attribution({}, 1, float("nan"), np.full(2, np.nan)),
+        "modality_share": {},
+        "thresholds": {},
+        "model": "",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_is_strictly_valid_html_without_duplicate_ids(kind):
+    tree = parse(render_page(make_explanation(**KINDS[kind]), make_sweep()))
+    ids = [element.get("id") for element in tree.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+HOSTILE = (
+    '<script>alert("1")</script> </style> --> &amp; \'q\' "q" ${study} $study \x00\x1b \ud800 '
+    "\u202eabc שלום עולם 🫁 <img src=x>"
+)
+
+
+def test_hostile_text_stays_text():
+    plain = parse(render_page(make_explanation()))
+    evil = make_explanation(
+        {"findings": HOSTILE},
+        study="<b>&\"'",
+        target='<img src="x" onerror="y">',
+        image="dir\\<u>.png",
+        probabilities={'<img src="x" onerror="y">': 0.5},
+        thresholds={},
+        model="<i>",
+        warnings=("<script>w</script>",),
+    )
+    page = render_page(evil)
+    tree = parse(page)
+    page.encode("utf-8")
+    for name in ("script", "style", "img", "b", "u"):
+        assert len(read_all(tree, f"h:{name}")) == len(read_all(plain, f"h:{name}")), name
+    paragraph = next(p for p in read_all(tree, "h:p") if p.get("class") == "report")
+    assert read_text(paragraph) == FORBIDDEN.sub("\ufffd", HOSTILE)
+    assert paragraph.get("dir") == "auto"
+    assert not [attribute for element in tree.iter() for attribute in element.attrib if attribute.startswith("on")]
+
+
+def test_asks_for_nothing_outside_itself():
+    page = render_page(make_explanation(), make_sweep())
+    tree = parse(page)
+    for element in tree.iter():
+        for attribute in ("src", "href", "srcset", "action", "data", "style"):
+            value = element.get(attribute)
+            assert value is None or value.startswith("data:"), (element.tag, attribute)
+    assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttpRequest|WebSocket|import\(", page)
+
+
+def test_policy_names_the_hash_of_its_own_script_and_style_only():
+    tree = parse(render_page(make_explanation()))
+    policy = next(m.get("content") for m in read_all(tree, "h:meta") if m.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy
+    for name in ("script", "style"):
+        (element,) = read_all(tree, f"h:{name}")
+        digest = base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}';" in policy
+
+
+def test_report_is_whole_and_words_carry_their_numbers():
+    explanation = make_explanation()
+    tree = parse(render_page(explanation))
+    paragraphs = [read_text(p) for p in read_all(tree, "h:p") if p.get("class") == "report"]
+    assert paragraphs == [INDICATION, FINDINGS]
+    marks = [m for p in read_all(tree, "h:p") if p.get("class") == "report" for m in p.findall("h:mark", NAMESPACES)]
+    assert [m.text for m in marks] == [word.text for word in explanation.words]
+    for mark, word in zip(marks, explanation.words):
+        side = "for" if word.signed > 0 else "against"
+        assert ("unseen" in mark.get("class")) == (not word.seen)
+        if word.seen:
+            assert mark.get("class", "").split(" ")[0] in ("", side)
+            assert mark.get("title").startswith(f"{100 * word.share:.1f} %") and f" {side} opacity" in mark.get("title")
+    darkest = max(zip(marks, explanation.words), key=lambda pair: pair[1].share)[0]
+    assert darkest.text == "opacity" and darkest.get("class") == "for l10"
+    strip = next(element for element in tree.iter() if element.get("id") == "strip")
+    assert [m.text for m in strip] == [word.text for word in explanation.words]
+    assert [m.get("tabindex") for m in strip] == ["0"] + ["-1"] * (len(marks) - 1)
+
+
+def test_words_that_the_model_does_not_know_say_how_they_were_read():
+    words = [
+        WordScore(0, 4, "Mass", "findings", 0, 1.0, 0.5),
+        WordScore(5, 9, "zyxw", "findings", 0, 0.6, -0.25, seen=False),
+        WordScore(10, 12, "is", "findings", 0, 0.0, 0.0, seen=False),
+    ]
+    page = render_page(make_explanation(text="Mass zyxw is", sections=[("findings", 0, 12)], words=words))
+    report = next(p for p in read_all(parse(page), "h:p") if p.get("class") == "report")
+    assert [(mark.get("class"), mark.get("title")) for mark in report] == [
+        ("for l10", "100.0 % of the report's attribution, +0.5 for opacity"),
+        ("unseen against l6", "read as any unknown word, 60.0 % of the report's attribution, −0.25 against opacity"),
+        ("unseen", "not read by the model"),
+    ]
+
+
+def test_sums_of_sentences_and_sections_add_up():
+    explanation = make_explanation()
+    tree = parse(render_page(explanation))
+    table = next(t for t in read_all(tree, "h:table") if read_text(t).startswith("Sentences"))
+    lines = [[read_text(cell) for cell in row] for row in table.find("h:tbody", NAMESPACES)]
+    assert [line[0] for line in lines] == [
+        "Cough for 3 weeks",
+        "Patchy opacity in the right lower lobe",
+        "The heart is not enlarged",
+    ]
+    signed = [sum(w.signed for w in explanation.words if w.sentence == number) for number in range(3)]
+    assert [line[3] for line in lines] == [format_number(value, "+") for value in signed]
+    headings = [read_text(h) for h in read_all(tree, "h:h3")]
+    share = sum(w.share for w in explanation.words if w.section == "findings")
+    assert any(h.startswith(f"Findings {format_percent(share)} of") for h in headings)
+
+
+def read_steps(tree):
+    """Circles of every step as `(shown, [(x, y, radius), ...])`."""
+    steps = [g for g in read_all(tree, "s:g") if g.get("class", "").startswith("step")]
+    rings = [[c for c in read_all(step, "s:circle") if c.get("class") == "ring"] for step in steps]
+    return [
+        ("off" not in step.get("class"), [tuple(float(c.get(k)) for k in ("cx", "cy", "r")) for c in circles])
+        for step, circles in zip(steps, rings)
+    ]
+
+
+def test_every_sensitivity_holds_the_librarys_circles_and_the_own_one_is_shown():
+    explanation, sweep = make_explanation(), make_sweep()
+    expected = sorted({**{round(level, 4): regions for level, regions in sweep}, 0.7: explanation.regions}.items())
+    tree = parse(render_page(explanation, sweep[::-1]))
+    steps = read_steps(tree)
+    assert [circles for _, circles in steps] == [
+        [(round(r.x, 2), round(r.y, 2), round(r.radius, 2)) for r in regions] for _, regions in expected
+    ]
+    assert [shown for shown, _ in steps] == [level == 0.7 for level, _ in expected]
+    slider = next(element for element in tree.iter() if element.get("id") == "sensitivity")
+    assert int(slider.get("value")) == [level for level, _ in expected].index(0.7)
+    assert slider.get("aria-valuetext") == "0.7" and int(slider.get("max")) == len(expected) - 1
+    assert [float(option.get("label")) for option in read_all(tree, "h:option")] == [level for level, _ in expected]
+
+
+def test_circles_keep_film_pixels_when_the_picture_is_smaller():
+    tree = parse(render_page(make_explanation(film=draw_film(3000, 2400))))
+    view = next(s for s in read_all(tree, "s:svg") if s.get("class") == "view")
+    assert view.get("viewBox") == "-0.5 -0.5 2400 3000"
+    film = read_all(view, "s:image")[0]
+    assert [film.get(k) for k in ("x", "y", "width", "height")] == ["-0.5", "-0.5", "2400", "3000"]
+    held = film.get("{http://www.w3.org/1999/xlink}href") or film.get("href")
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(held.partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert pixels.shape == (1024, 819)
+    assert read_steps(tree)[0][1][0] == (134.4, 390.0, 40.5)
+
+
+def test_small_films_are_held_exactly():
+    film = draw_film(70, 50)
+    assert shrink_film(film, 1024) is film
+
+
+@pytest.mark.parametrize("film", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), np.zeros((0, 4), np.uint8)])
+def test_refuses_what_is_no_film(film):
+    with pytest.raises(InputError, match="uint8"):
+        render_page(make_explanation(film=film))
+
+
+def test_sides_and_probabilities_are_said():
+    tree = parse(render_page(make_explanation()))
+    text = " ".join(" ".join(tree.itertext()).split())
+    for said in (
+        "Not for diagnosis",
+        "63.0 %",
+        "37.0 %",
+        "0.880",
+        "yes (≥ 0.610)",
+        "no (< 0.500)",
+        "2.1 %",
+        "0.4 %",
+        "24",
+        "sha256:0123abcd",
+    ):
+        assert said in text, said
+    assert "film.png" in text and "folder" not in text
+    assert "map error 6.1 % after 216 steps" in text
+
+
+def test_unknown_numbers_are_dashes_not_nan():
+    page = render_page(make_explanation(**KINDS["nothing known"]))
+    assert not re.search(r">\s*(nan|None|inf)\b", page, re.I)
+
+
+def test_heat_of_zeros_or_nan_is_clear():
+    for heat in (np.zeros((3, 3)), np.full((3, 3), np.nan)):
+        assert not color_heat(heat)[..., 3].any()
+
+
+def test_one_hot_pixel_does_not_hide_the_rest():
+    heat = np.full((100, 100), 0.01)
+    heat[5, 5] = 100.0
+    assert color_heat(heat)[50, 50].tolist() == [*FOR, 190]
+
+
+def test_escape_keeps_every_character_that_html_allows():
+    kept = "aé\t\n\u05e9🫁\u202e"
+    assert escape(kept) == kept
+    assert escape("\ufdd0\U0001ffff\x85") == "\ufffd" * 3
+
+
+# --- Colours
+
+DEFICIENCIES = {  # Source: https://doi.org/10.1109/TVCG.2009.113 (Machado et al., severity 1.0), on linear RGB
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def to_linear(color):
+    color = np.asarray(color) / 255
+    return np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+
+
+def to_lab(linear):
+    """Linear sRGB to CIE L*a*b* under D65."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    t = xyz / [0.9505, 1.0, 1.089]
+    f = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def measure_contrast(first, second):
+    """The WCAG 2 contrast of two colours, 1 to 21."""
+    dark, light = sorted(to_linear(color) @ [0.2126, 0.7152, 0.0722] for color in (first, second))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def read_style():
+    return files("kmm.explain").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def read_color(name):
+    return tuple(map(int, re.search(rf"--{name}: (\d+) (\d+) (\d+)", read_style()).groups()))
+
+
+def test_words_and_heat_have_one_palette():
+    assert (read_color("for"), read_color("against")) == (FOR, AGAINST)
+
+
+@pytest.mark.parametrize("deficiency", [None, *DEFICIENCIES])
+def test_for_and_against_differ_to_every_eye(deficiency):
+    matrix = np.eye(3) if deficiency is None else np.array(DEFICIENCIES[deficiency])
+    labs = [to_lab((matrix @ to_linear(color)).clip(0, 1)) for color in (FOR, AGAINST)]
+    assert np.linalg.norm(labs[0] - labs[1]) > 40  # 2.3 is just noticeable
+
+
+def test_words_can_be_read_on_every_shade():
+    alphas = [float(a) for a in re.findall(r"\.l\d+ \{ --a: ([.\d]+); \}", read_style())]
+    assert len(alphas) == 10 and alphas == sorted(alphas)
+    for color in (FOR, AGAINST):
+        assert measure_contrast(color, (255, 255, 255)) >= 3  # of the underline
+        for alpha in alphas:
+            shade = alpha * np.array(color) + (1 - alpha) * 255
+            assert measure_contrast(shade, (0x1A,) * 3) >= 4.5
+
+
+def test_explanation_with_film_is_not_changed():
+    explanation = make_explanation()
+    before = dataclasses.replace(explanation, film=explanation.film.copy(), heat=explanation.heat.copy())
+    render_page(explanation, make_sweep())
+    assert np.array_equal(before.film, explanation.film) and np.array_equal(before.heat, explanation.heat)
