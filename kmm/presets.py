@@ -24,7 +24,7 @@ PRESETS = {
         source="",
         settings={
             "pixels": 64,
-            "text_epochs": 30,
+            "text_epochs": 40,
             "image_epochs": 20,
             "learning_rate": 0.003,
             "schedule": "cosine",

@@ -95,6 +95,7 @@ class Run:
             seed=s.seed + 1,
             augmentation=Augmentation() if s.augment else None,
             modality_dropout=s.modality_dropout,
+            word_dropout=s.word_dropout,
             **shared,
         )
         validation = StudyDataset(columns, self.prepared.labels, rows=self.rows("validation"), **shared)

@@ -58,6 +58,7 @@ class FitSettings:
     train_embedding: bool = True  # the vectors go on learning with the text encoder
     text_filters: int = 64  # maps of each kernel of the text CNN
     text_dropout: float = 0.5
+    word_dropout: float = 0.3  # share of the words of a training report that become unknown
     # Image
     image_encoder: str | None = "small-cnn"  # a name in kmm.models.encoders_image.IMAGE_ENCODERS, or none
     image_weights: str | None = None  # `imagenet` or a file; none starts from random weights
@@ -101,7 +102,7 @@ class FitSettings:
         for name in ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "bootstrap_repeats"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
-        for name in ("text_dropout", "fusion_dropout", "modality_dropout"):
+        for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
         for name in ("learning_rate", "tune_learning_rate"):

@@ -16,6 +16,7 @@ from kmm.errors import InputError, require
 from kmm.files import replace_file
 from kmm.progress import Progress
 from kmm.settings import write_json
+from kmm.text.vocabulary import PADDING, UNKNOWN
 
 
 def masked_crossentropy(class_weights=None):
@@ -73,12 +74,16 @@ class StudyDataset(keras.utils.PyDataset):
         seed: int to shuffle, or None to keep the order and change nothing.
         augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
         modality_dropout: float. Share of the complete examples that lose their image, and as many their text.
+        word_dropout: float. Share of the words that become unknown ones.
     """
 
-    def __init__(self, columns, labels, *, rows, batch_size, seed=None, augmentation=None, modality_dropout=0.0):
+    def __init__(
+        self, columns, labels, *, rows, batch_size, seed=None, augmentation=None, modality_dropout=0.0, word_dropout=0.0
+    ):
         super().__init__(workers=1)
         self.columns, self.labels, self.rows, self.batch_size = columns, labels, np.asarray(rows), batch_size
-        self.seed, self.augmentation, self.modality_dropout = seed, augmentation, modality_dropout
+        self.seed, self.augmentation = seed, augmentation
+        self.modality_dropout, self.word_dropout = modality_dropout, word_dropout
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
@@ -99,6 +104,8 @@ class StudyDataset(keras.utils.PyDataset):
                 inputs["image"] = self.augmentation.apply(inputs["image"], generator)
             if self.modality_dropout:
                 inputs["present"] = drop_modalities(inputs["present"], self.modality_dropout, generator)
+            if self.word_dropout and "token_ids" in inputs:
+                inputs["token_ids"] = drop_words(inputs["token_ids"], self.word_dropout, generator)
         return inputs, self.labels[rows]
 
 
@@ -119,6 +126,23 @@ def drop_modalities(present, share, generator):
     present[complete & (draw < share), 0] = 0
     present[complete & (draw > 1 - share), 1] = 0
     return present
+
+
+def drop_words(token_ids, share, generator):
+    """Makes a share of the words unknown, so that no single chance word decides, and unknown words are learned of.
+
+    Args:
+        token_ids: int32 `(n, t)`, 0 is padding, which stays.
+        share: float in [0, 1).
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        int32 `(n, t)`, a new array.
+
+    Source: https://arxiv.org/abs/1511.06349
+    """
+    dropped = (generator.random(token_ids.shape) < share) & (token_ids != PADDING)
+    return np.where(dropped, np.int32(UNKNOWN), token_ids)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,59 @@ def print_predictions(rows):
     _print_table(["study", "image", "text", *names], lines)
 
 
+def print_explanations(result):
+    """A line a study of a folder that was explained, the first forty; then what a check measured."""
+    rows = [
+        [
+            row["study"],
+            row["target"],
+            _number(row["probability"]),
+            row["regions"],
+            "" if row["top_x"] is None else f"{row['top_x']:.0f}, {row['top_y']:.0f}",
+            _number(row["text_share"]),
+            _number(row["map_error"]),
+            row["steps"],
+        ]
+        for row in result["rows"]
+        if not row["error"]
+    ]
+    columns = ["study", "label", "probability", "circles", "strongest at", "share of text", "map error", "steps"]
+    title = f"{result['out']}: {result['studies'] - result['failed']} of {result['studies']} studies explained"
+    _print_table(columns, rows[:MOST_ROWS], title=title)
+    if len(rows) > MOST_ROWS:
+        print(f"{len(rows) - MOST_ROWS} more in index.html")
+    if "check" in result:
+        _print_measures(result["check"])
+
+
+def print_fidelity(result):
+    """What was chosen and measured by `kmm fidelity`."""
+    if "sensitivity" in result:
+        chosen = result["sensitivity"]
+        print(f"Sight sensitivity {chosen['chosen']} (rule {chosen['rule']}, chosen on validation)")
+    _print_measures(result["methods"])
+
+
+MOST_ROWS = 40
+
+
+def _print_measures(methods):
+    """A line a method, a column a measure: the mean, and how many studies it is of."""
+    measures = list(dict.fromkeys(name for found in methods.values() for name in found))
+    rows = [
+        [
+            method,
+            *(f"{_number(found[name]['mean'])} ({found[name]['n']})" if name in found else "" for name in measures),
+        ]
+        for method, found in methods.items()
+    ]
+    _print_table(["method", *measures], rows, title="means, and of how many studies")
+
+
+def _number(value):
+    return "" if value is None else f"{value:.3f}"
+
+
 def _print_table(columns, rows, title=None):
     from rich.console import Console
     from rich.table import Table

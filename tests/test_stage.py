@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
-from kmm.stage import StagePlan, StudyDataset, balance_classes, drop_modalities, fit_stage, masked_crossentropy
+from kmm.stage import (
+    StagePlan,
+    StudyDataset,
+    balance_classes,
+    drop_modalities,
+    drop_words,
+    fit_stage,
+    masked_crossentropy,
+)
+from kmm.text.vocabulary import UNKNOWN
 
 
 def test_loss_is_the_mean_over_known_labels():
@@ -149,3 +158,12 @@ def test_a_stage_never_ends_worse_than_it_began(tmp_path):
     train(tmp_path / "bad", 3, model=model, learning_rate=5.0)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_share_of_the_words_becomes_unknown_and_padding_stays():
+    ids = np.repeat(np.int32([[5, 6, 7, 8, 0, 0]]), 2000, axis=0)
+    dropped = drop_words(ids, 0.3, np.random.default_rng(0))
+    assert dropped.dtype == np.int32 and not dropped[:, 4:].any()
+    changed = dropped[:, :4] != ids[:, :4]
+    assert (dropped[:, :4][changed] == UNKNOWN).all() and abs(changed.mean() - 0.3) < 0.02  # 8,000 draws: sd 0.005
+    assert np.array_equal(drop_words(ids, 0.0, np.random.default_rng(0)), ids)

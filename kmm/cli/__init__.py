@@ -22,6 +22,8 @@ COMMANDS = {
     "fit": "kmm.cli.fit",
     "evaluate": "kmm.cli.evaluate",
     "predict": "kmm.cli.evaluate",
+    "explain": "kmm.cli.explain",
+    "fidelity": "kmm.cli.explain",
 }
 
 

@@ -1,6 +1,8 @@
 """One study explained: what the picture, the page, the JSON and the DICOM are made of."""
 
+import html
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +32,7 @@ class Explanation:
         text: str. The report as the model was given it: its sections in order, joined by one space.
         sections: list of `(name, start, end)`: where each section lies in `text`.
         words: list of `WordScore` in the order of the text.
-        modality_share: dict of `"image"` and `"text"` to the share of all absolute attribution, summing to 1.
+        modality_share: dict of `"image"` and `"text"` to the share of the decision that each carried, summing to 1.
         settings: `ExplainSettings`.
         model: str. Digest of the classifier.
         warnings: tuple of str.
@@ -75,3 +77,28 @@ class Explanation:
             "settings": self.settings.as_dict(),
             "model": self.model,
         }
+
+    def save(self, folder, outputs=None):
+        """Writes `<study>.json`, `<study>.png` and `<study>.html` into a folder, which is made where it is missing.
+
+        Args:
+            folder: path.
+            outputs: `kmm.explain.outputs.Outputs`, or None for the defaults.
+
+        Returns:
+            list of Path: the files.
+        """
+        from kmm.explain.outputs import Outputs, write_outputs
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names, _ = write_outputs(self, folder, outputs or Outputs())
+        return [folder / name for name in names]
+
+    def _repr_html_(self):
+        """The page of the study, as notebooks show it."""
+        from kmm.explain.outputs import sweep_regions
+        from kmm.explain.page import render_page
+
+        page = html.escape(render_page(self, sweep_regions(self)))
+        return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900" style="border:0"></iframe>'

@@ -181,12 +181,8 @@ class PathIntegrator:
         self._back = compile_function(back)
 
     def score(self, inputs, fixed):
-        """Scores `(n, n_labels)` of studies, a few at a time."""
-        rows = []
-        for row in range(0, len(next(iter(inputs.values()))), 2):
-            pair = [_pair(values, row) for values in (inputs, fixed)]
-            rows.append(ops.convert_to_numpy(self._ends(*pair)[1]))
-        return np.concatenate(rows)[: len(next(iter(inputs.values())))]
+        """Scores `(n, n_labels)` of `n` studies as they are. Traced once for each `n`; for 2 it is traced anyway."""
+        return ops.convert_to_numpy(self._ends(inputs, fixed)[1])
 
     def walk(self, paths, *, rule="midpoint", steps=None, tolerance=Tolerance(), nodes=None):
         """Integrates along paths, one after the other or several at once.
@@ -297,7 +293,9 @@ def attribute(means, tolerance=Tolerance()):
         `Attribution`.
     """
     names = list(means[0].gradients)
-    deltas = [{name: np.subtract(m.path.end[name], m.path.start[name], dtype=np.float64) for name in names} for m in means]
+    deltas = [
+        {name: np.subtract(m.path.end[name], m.path.start[name], dtype=np.float64) for name in names} for m in means
+    ]
     values = {name: np.mean([m.gradients[name] * d[name] for m, d in zip(means, deltas)], axis=0) for name in names}
     halves = {name: np.mean([m.halves[name] * d[name] for m, d in zip(means, deltas)], axis=0) for name in names}
     target = means[0].target
@@ -393,11 +391,6 @@ def _weigh(weights, value):
     """Sums of rows `(m, ...)` by weights `(k, m)`."""
     flat = ops.matmul(weights, ops.reshape(value, (value.shape[0], -1)))
     return ops.reshape(flat, (weights.shape[0], *value.shape[1:]))
-
-
-def _pair(values, row):
-    """Two rows of each array, the last one twice where only one is left."""
-    return {name: np.stack([value[row], value[min(row + 1, len(value) - 1)]]) for name, value in values.items()}
 
 
 def _stack(dicts):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from kmm.errors import InputError
 
 OUTPUTS = ("logit", "probability")
+SENSITIVITY_FILE = "sight_sensitivity.json"  # beside a classifier: what was chosen for it on validation
 
 
 @dataclass(frozen=True)
@@ -15,18 +16,19 @@ class RegionSettings:
     Attributes:
         sensitivity: float in [0, 1]. Sight sensitivity: the higher, the fewer and stronger the points that stay.
         rule: name in `kmm.explain.regions.RULES`: how the threshold follows from the sensitivity.
-        smoothing: float >= 0. Standard deviation of the Gaussian that smooths the map first, as a share of its diagonal.
+        smoothing: float >= 0. Standard deviation of the Gaussian that smooths the map first, as a share of the map's
+            diagonal.
         cluster: name in `kmm.explain.clusters.CLUSTERINGS`.
-        distance: float > 0 or None. Points nearer than this many pixels of the map are of one cluster; None: 1.5 % of the
-            map's diagonal.
+        distance: float > 0 or None. Points nearer than this many pixels of the map are of one cluster; None: 1.5 % of
+            the map's diagonal, and 1.5 pixels at least.
         min_points: int >= 1. Smaller clusters are dropped.
         circle: name in `kmm.explain.regions.CIRCLES`.
         radius_quantile: float in (0, 1]. For the circle `"quantile"`: the share of the members that it holds.
     """
 
-    sensitivity: float = 0.7
+    sensitivity: float = 0.8
     rule: str = "mass"
-    smoothing: float = 0.01
+    smoothing: float = 0.03
     cluster: str = "single-linkage"
     distance: float | None = None
     min_points: int = 5
@@ -48,6 +50,8 @@ class ExplainSettings:
         steps: int or None. Points of the path; None: as many as the tolerances need.
         map_tolerance, gap_tolerance: float > 0. Relative errors at which a study is done.
         max_steps: int. Where it ends in any case, with a warning.
+        layer: str or None. For methods of the Grad-CAM family: the layer of the image encoder whose maps are weighed;
+            None: the last feature map.
         memory_gb: float > 0. Peak memory of the process, in units of 10^9 bytes.
         regions: `RegionSettings`.
     """
@@ -62,12 +66,15 @@ class ExplainSettings:
     map_tolerance: float = 0.05
     gap_tolerance: float = 0.01
     max_steps: int = 216
+    layer: str | None = None
     memory_gb: float = 3.0
     regions: RegionSettings = RegionSettings()
 
     def __post_init__(self):
         if self.output not in OUTPUTS:
             raise InputError(f"`output` must be one of {', '.join(OUTPUTS)}. Received: {self.output!r}.")
+        if not self.baselines:
+            raise InputError("`baselines` must name at least one baseline. Received none.")
 
     def as_dict(self):
         """Returns the settings as a dict that JSON can hold."""

@@ -19,7 +19,8 @@ class TextEncoder:
     Attributes:
         network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`.
         filters: int. Maps a kernel when nothing else is asked for.
-        stem: tuple of str. The last layers of which the outputs are affine functions of the rows.
+        stem: tuple of str. Layers that all later ones follow from, and of which the outputs are affine functions of the
+            rows.
         source: str. Link of the publication.
     """
 
@@ -57,7 +58,7 @@ def build_text_encoder(entry, *, length, embedding_size, filters, dropout):
 def _text_cnn(rows, mask, filters, dropout):
     """Convolutions over 3, 4 and 5 words, each map's maximum over the report. Padding weighs nothing: the vector is the
     same however long the padding, and zero for a report without words."""
-    word = ops.expand_dims(mask, -1)
+    word = layers.Reshape((mask.shape[1], 1), name="word_mask")(mask)
     x = ops.multiply(layers.Dropout(dropout, name="rows_dropout")(rows), word)
     maps = [
         layers.ReLU(name=f"relu{kernel}")(layers.Conv1D(filters, kernel, padding="same", name=f"conv{kernel}")(x))
@@ -89,7 +90,7 @@ def _text_cnn_paper(rows, mask, filters, dropout):
 
 TEXT_ENCODERS = {
     "text-cnn": TextEncoder(
-        network=_text_cnn, filters=100, stem=CONVOLUTIONS, source="https://arxiv.org/abs/1408.5882"
+        network=_text_cnn, filters=100, stem=(*CONVOLUTIONS, "word_mask"), source="https://arxiv.org/abs/1408.5882"
     ),
     "text-cnn-paper": TextEncoder(
         network=_text_cnn_paper, filters=10, stem=CONVOLUTIONS, source="https://arxiv.org/abs/1902.08888"

@@ -20,7 +20,7 @@ class PathView:
     Attributes:
         stem: `keras.Model` `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as the model has them
             -> dict of float tensors, each affine in image and rows.
-        rest: `keras.Model` that takes those, `padding_mask` and `present` -> logits `(n, n_labels)`.
+        rest: `keras.Model` that takes those and `present` -> logits `(n, n_labels)`.
     """
 
     stem: keras.Model
@@ -56,13 +56,13 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
         stems.update(named)
         own = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in named.items()}
         inner.update(own)
-        features.update(_go_on(side, encoder, layers, list(own.values()), raw, fusion))
+        features.update(_go_on(side, encoder, layers, list(own.values()), fusion))
     logits = keras.layers.Identity(dtype="float32", name="logits")(
         fusion({name: features[name] for name in fusion.input})
     )
-    shared = {name: raw[name] for name in ("padding_mask", "present") if name in raw}
     given = {name: tensor for name, tensor in raw.items() if name != "present"}
-    return PathView(stem=keras.Model(given, stems), rest=keras.Model({**inner, **shared}, logits))
+    rest = keras.Model({**inner, "present": raw["present"]}, logits)
+    return PathView(stem=keras.Model(given, stems), rest=rest)
 
 
 def name_feature_map(model):
@@ -79,11 +79,9 @@ def name_feature_map(model):
     return next(layer.name for layer in encoder.layers if layer.output is feature_map)
 
 
-def _go_on(side, encoder, layers, inner, raw, fusion):
+def _go_on(side, encoder, layers, inner, fusion):
     """The parts of an encoding that the fusion reads, from the outputs of the encoder's stem on."""
     parts = [part for part in encoder.output if f"{side}_{part}" in fusion.input]
     cut = [encoder.get_layer(layer).output for layer in layers]
-    if side == "text":
-        cut, inner = [*cut, encoder.input["padding_mask"]], [*inner, raw["padding_mask"]]
     rest = keras.Model(cut, [encoder.output[part] for part in parts])
     return {f"{side}_{part}": tensor for part, tensor in zip(parts, keras.tree.flatten(rest(inner)))}

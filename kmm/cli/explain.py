@@ -1,0 +1,238 @@
+"""`kmm explain` and `kmm fidelity`: where and which words, and whether it is so."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from kmm import tables
+from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, write_result
+from kmm.errors import InputError
+from kmm.explain.settings import OUTPUTS, SENSITIVITY_FILE, ExplainSettings, RegionSettings
+
+AUTO = "auto"
+DEFAULTS, REGION_DEFAULTS = ExplainSettings(), RegionSettings()
+
+
+class _Sensitivity(click.ParamType):
+    """A number in [0, 1], or `auto`."""
+
+    name = "number|auto"
+
+    def convert(self, value, param, ctx):
+        return value if value == AUTO else click.FloatRange(0, 1).convert(value, param, ctx)
+
+
+def _setting_options(command):
+    """The options that are settings of an explanation."""
+    d, r = DEFAULTS, REGION_DEFAULTS
+    options = [
+        click.option("--target", help="Label to explain; each study's most probable one when not given."),
+        click.option("--output", type=click.Choice(OUTPUTS), default=d.output, show_default=True, help="The score."),
+        click.option("--baseline", "baselines", multiple=True, help="black (default), mean, blur or grey; repeatable."),
+        click.option("--text-baseline", default=d.text_baseline, show_default=True, help="padding or zero."),
+        click.option("--rule", default=d.rule, show_default=True, help="Quadrature: midpoint, left, paper, ..."),
+        click.option("--steps", type=click.IntRange(1), help="Points of the path; as many as needed when not given."),
+        click.option("--map-tolerance", type=float, default=d.map_tolerance, show_default=True),
+        click.option("--gap-tolerance", type=float, default=d.gap_tolerance, show_default=True),
+        click.option("--max-steps", type=click.IntRange(1), default=d.max_steps, show_default=True),
+        click.option("--layer", help="Layer of the Grad-CAM family; the last feature map when not given."),
+        click.option("--memory-gb", type=float, default=d.memory_gb, show_default=True, help="Peak memory."),
+        click.option("--sensitivity", type=_Sensitivity(), default=r.sensitivity, show_default=True,
+                     help="Sight sensitivity from 0 to 1, or auto: what `kmm fidelity --save` chose."),
+        click.option("--region-rule", default=r.rule, show_default=True, help="mass, quantile or paper."),
+        click.option("--smoothing", type=float, default=r.smoothing, show_default=True, help="Share of the diagonal."),
+        click.option("--cluster", default=r.cluster, show_default=True, help="single-linkage, dbscan or hdbscan."),
+        click.option("--distance", type=float, help="Pixels of the map; 1.5 % of its diagonal when not given."),
+        click.option("--min-points", type=click.IntRange(1), default=r.min_points, show_default=True),
+        click.option("--circle", default=r.circle, show_default=True, help="centroid, smallest or quantile."),
+        click.option("--radius-quantile", type=float, default=r.radius_quantile, show_default=True),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PLACE)
+@click.argument("inputs", nargs=-1, required=True, type=PLACE)
+@click.option("--out", required=True, type=PLACE, help="Folder to write into; what it holds already is not done again.")
+@click.option("--report", type=PLACE, help="Text file with the report of the one image.")
+@views_option
+@click.option("--method", default=DEFAULTS.method, show_default=True, help="A method of attribution; see the README.")
+@_setting_options
+@click.option("--picture", default="circles", show_default=True, help="circles, side-by-side or sensitivities.")
+@click.option("--pages/--no-pages", default=True, show_default=True, help="A page <id>.html for each study.")
+@click.option("--dicom", is_flag=True, help="DICOM films get a structured report and a presentation state.")
+@click.option("--table", default="csv", show_default=True, help="csv or parquet.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--engine", help="process, workers or ray; by the number of workers when not given.")
+@click.option("--ray-address", help="Address of a Ray cluster.")
+@click.option("--check", is_flag=True, help="Also measure whether the explanations hang on film and model.")
+@json_option("EXPLAIN")
+def explain(model, inputs, out, report, views, picture, pages, dicom, table, workers, engine, ray_address, check,
+            json_file, **values):  # fmt: skip
+    """Explain studies with the classifier MODEL: circles on films, words in reports, a page a study.
+
+    INPUTS are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests. After a
+    stop or a kill the same command goes on. Exit code 1: --check found something wrong; 2: no study was explained.
+
+    \b
+    Examples: kmm explain saved_models/openi openi --out explained --workers 2
+              kmm explain saved_models/openi film.dcm --report report.txt --dicom --out explained
+    """
+    from kmm.data.inputs import read_inputs
+
+    check_place(json_file)
+    settings = _make_settings(model, values)
+    collection = read_inputs(inputs, report=report, view_overrides=views)
+    with hushed():
+        from kmm.explain.folder import explain_folder
+        from kmm.explain.outputs import Outputs
+        from kmm.explain.runners import choose_runner
+
+    studies = list(collection.studies)
+    if report:
+        studies = [_place_report(model, studies[0])]
+    progress = make_progress()
+    with naming(out):
+        rows = explain_folder(
+            model,
+            studies,
+            out,
+            settings=settings,
+            outputs=Outputs(picture=picture, page=pages, dicom=dicom),
+            table=table,
+            runner=choose_runner(
+                engine or ("workers" if workers > 1 else "process"), count=workers, address=ray_address
+            ),
+            progress=progress,
+        )
+    failed = [row for row in rows if row["error"]]
+    list_problems([*collection.problems, *(f"study {row['study']}: {row['error']}" for row in failed)])
+    result = {"out": str(out), "studies": len(rows), "failed": len(failed), "rows": rows}
+    sound = True
+    if check and len(failed) < len(rows):
+        explained = {row["study"] for row in rows if not row["error"]}
+        result["check"], sound = _check(
+            model, [study for study in studies if study.id in explained], settings, progress
+        )
+    write_result(json_file, result, lambda: tables.print_explanations(result))
+    sys.exit(2 if len(failed) == len(rows) else 0 if sound else 1)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PLACE)
+@click.argument("folder", type=PLACE)
+@click.option("--boxes", type=PLACE, help="csv of boxes: ChestX-ray14's BBox columns.")
+@click.option(
+    "--words", type=PLACE, help="csv with the columns uid and words: which words of a report name the finding."
+)
+@click.option("--method", "methods", multiple=True, help="A method to try; repeatable. Several when not given.")
+@_setting_options
+@click.option("--studies", type=click.IntRange(1), default=200, show_default=True, help="At most so many of each part.")
+@click.option("--curve", type=PLACE, help="PNG of what each sensitivity gives.")
+@click.option("--save", is_flag=True, help="Keep the sensitivity with MODEL, for --sensitivity auto.")
+@views_option
+@json_option("FIDELITY")
+def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, json_file, **values):
+    """Measure whether explanations of the classifier MODEL are right, on the studies of FOLDER.
+
+    The sight sensitivity is chosen on studies of MODEL's validation part (--sensitivity auto, the default here), the
+    measures are of studies that it has not seen. Without boxes the pointing game is left out.
+
+    \b
+    Example: kmm fidelity saved_models/small saved_models/.phantom --boxes saved_models/.phantom/boxes.csv
+    """
+    from kmm.data.collection import read_collection
+
+    check_place(json_file)
+    check_place(curve)
+    collection = read_collection(folder, view_overrides=views)
+    with hushed():
+        from kmm.classifier import Classifier
+        from kmm.evaluate.report import part_studies
+        from kmm.explain import sensitivity as choice
+        from kmm.explain.boxes import read_boxes
+        from kmm.explain.fidelity import measure_fidelity
+        from kmm.explain.trials import Truth, read_naming_words, sweep_studies, try_methods
+        from kmm.settings import write_json
+
+    truth = Truth(read_boxes(boxes) if boxes else {}, read_naming_words(words) if words else {})
+    classifier, progress = Classifier.load(model, main_only=True), make_progress()
+    parts = {part: found[:studies] for part, found in part_studies(classifier, collection.studies).items()}
+    chosen = click.get_current_context().get_parameter_source("sensitivity").name
+    settings = _make_settings(model, {**values, "method": DEFAULTS.method, "sensitivity": REGION_DEFAULTS.sensitivity})
+    result = {}
+    if chosen == "DEFAULT" or values["sensitivity"] == AUTO:
+        rows, rule, best = sweep_studies(
+            classifier, parts["validation"], settings=settings, truth=truth, progress=progress
+        )
+        result["sensitivity"] = {"chosen": best, "rule": rule, "sweep": [row.as_dict() for row in rows]}
+        if curve:
+            choice.plot_sensitivity(rows, curve, chosen=best)
+        if save:
+            write_json(Path(model) / SENSITIVITY_FILE, {"sensitivity": best, "rule": rule, "films": rows[0].films})
+    else:
+        best = values["sensitivity"]
+    settings = _make_settings(model, {**values, "method": DEFAULTS.method, "sensitivity": best})
+    if not parts["test"]:
+        raise InputError(f"{folder}: expected studies that the classifier was not trained on. Found none.")
+    rows = try_methods(classifier, parts["test"], methods or TRIED, settings=settings, truth=truth, progress=progress)
+    result["methods"] = measure_fidelity(rows)
+    list_problems(collection.problems)
+    write_result(json_file, result, lambda: tables.print_fidelity(result))
+
+
+TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "grad-cam", "layer-cam")
+
+
+def _make_settings(model, values):
+    """Settings from the options of a command."""
+    values = dict(values)
+    if values["sensitivity"] == AUTO:
+        values["sensitivity"] = _read_sensitivity(Path(model))
+    regions = {name: values.pop(name) for name in (
+        "sensitivity", "smoothing", "cluster", "distance", "min_points", "circle", "radius_quantile")}  # fmt: skip
+    regions["rule"] = values.pop("region_rule")
+    values["baselines"] = values["baselines"] or DEFAULTS.baselines
+    return ExplainSettings(**values, regions=RegionSettings(**regions))
+
+
+def _read_sensitivity(model):
+    """What `kmm fidelity --save` chose for a classifier."""
+    path = model / SENSITIVITY_FILE
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))["sensitivity"]
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: expected a chosen sensitivity. Run `kmm fidelity {model} FOLDER --save` first."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: expected what `kmm fidelity --save` wrote. Received: something else.") from None
+    if not isinstance(value, float | int) or not 0 <= value <= 1:
+        raise InputError(f"{path}: expected a sensitivity from 0 to 1. Received: something else.")
+    return float(value)
+
+
+def _place_report(model, study):
+    """The report of `--report` in a section that the model reads."""
+    from kmm.classifier import read_json
+    from kmm.data.inputs import place_report
+
+    text = read_json(model / "classifier.json")["preparation"]["text"]
+    return place_report(study, tuple(text["sections"]) if text else ())
+
+
+def _check(model, studies, settings, progress):
+    """Whether explanations add up, change with the model's weights and find pixels that matter: numbers, a verdict."""
+    from kmm.classifier import Classifier
+    from kmm.explain.fidelity import measure_fidelity
+    from kmm.explain.trials import RANDOM_ORDER, RANDOMISED, judge, try_methods
+
+    classifier = Classifier.load(model, main_only=True)
+    rows = try_methods(classifier, studies[:RANDOMISED], [settings.method], settings=settings, progress=progress)
+    measured = measure_fidelity(rows)
+    return measured, judge(measured.get(settings.method, {}), measured.get(RANDOM_ORDER, {}), settings.gap_tolerance)
