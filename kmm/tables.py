@@ -81,16 +81,16 @@ MOST_ROWS = 40
 
 
 def _print_measures(methods):
-    """A line a method, a column a measure: the mean, and how many studies it is of."""
+    """A line a measure, a column a method: the mean, and how many studies it is of."""
     measures = list(dict.fromkeys(name for found in methods.values() for name in found))
     rows = [
-        [
-            method,
-            *(f"{_number(found[name]['mean'])} ({found[name]['n']})" if name in found else "" for name in measures),
-        ]
-        for method, found in methods.items()
+        [name, *(_mean_of(found[name]) if name in found else "" for found in methods.values())] for name in measures
     ]
-    _print_table(["method", *measures], rows, title="means, and of how many studies")
+    _print_table(["mean (studies)", *methods], rows)
+
+
+def _mean_of(measure):
+    return f"{_number(measure['mean'])} ({measure['n']})" if measure["n"] else ""
 
 
 def _number(value):

@@ -88,10 +88,14 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     check_place(json_file)
     settings = _make_settings(model, values)
     collection = read_inputs(inputs, report=report, view_overrides=views)
+    engine = engine or ("workers" if workers > 1 else "process")
     with hushed():
         from kmm.explain.folder import explain_folder
         from kmm.explain.outputs import Outputs
         from kmm.explain.runners import choose_runner
+
+        if engine == "process":
+            import kmm.explain.explainer  # noqa: F401  TensorFlow speaks while it is imported
 
     studies = list(collection.studies)
     if report:
@@ -105,9 +109,7 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
             settings=settings,
             outputs=Outputs(picture=picture, page=pages, dicom=dicom),
             table=table,
-            runner=choose_runner(
-                engine or ("workers" if workers > 1 else "process"), count=workers, address=ray_address
-            ),
+            runner=choose_runner(engine, count=workers, address=ray_address),
             progress=progress,
         )
     failed = [row for row in rows if row["error"]]

@@ -76,6 +76,14 @@ def text_baseline(name, rows, padding_row):
     return np.array(_look_up(TEXT_BASELINES, name, "text")(rows, padding_row), np.float32)
 
 
+def check_baselines(image_names, text_name, mean_image=None):
+    """Raises `InputError` where a baseline is unknown or cannot be made."""
+    row = np.zeros((1, 1), np.float32)
+    for name in image_names:
+        image_baseline(name, row[None], mean_image)
+    text_baseline(text_name, row, row[0])
+
+
 def _look_up(table, name, noun):
     if name not in table:
         raise InputError(f"Unknown {noun} baseline {name!r}. Known: {', '.join(table)}.")

@@ -14,6 +14,7 @@ from kmm.explain.regions import find_regions
 from kmm.progress import Progress
 
 RANDOM_POINT, IMAGE_CENTRE, RANDOM_ORDER = "random point", "image centre", "random order"
+SPEAKS = {"logit": 1.0, "probability": 0.1}  # what a film must add to the score for its loss to be measured
 RANDOMISED = 20  # studies on which the maps of a model with new weights are compared
 MAX_TABLE_BYTES = 100_000_000
 
@@ -144,7 +145,8 @@ class _Film:
 
     Attributes:
         image, baseline: float32 `(h, w, 1)`: the film as the model reads it, and what replaces its pixels.
-        speaks: bool. Whether the film scores above its baseline: else nothing can be lost.
+        speaks: bool. Whether the score falls by `SPEAKS` at least when the film becomes its baseline: else there is
+            next to nothing to lose, and shares of it mean nothing.
     """
 
     def __init__(self, explainer, study, explanation):
@@ -158,7 +160,7 @@ class _Film:
             self.image = self.case.inputs["image"]
             self.baseline = image_baseline(explainer.settings.baselines[0], self.image, self.case.mean_image)
             bottom, top = self.score(np.stack([self.baseline, self.image]))
-            self.speaks = bool(top > bottom)
+            self.speaks = bool(top - bottom >= SPEAKS[explainer.settings.output])
 
     def score(self, images):
         """Scores `(n,)` of films `(n, h, w, 1)`."""

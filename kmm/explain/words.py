@@ -119,11 +119,11 @@ def sum_words(words, by):
 
 
 def _find_unread(text, read):
-    """Spans of words that are written and of which nothing was read."""
-    taken = np.zeros(len(text) + 1, bool)
+    """Spans of what is written and was not read: words, and parts of words that were cut off."""
+    letters = list(text)
     for word in read:
-        taken[word.start : word.end] = True
-    return [match.span() for match in _WRITTEN.finditer(text) if not taken[slice(*match.span())].any()]
+        letters[word.start : word.end] = " " * (word.end - word.start)
+    return [match.span() for match in _WRITTEN.finditer("".join(letters))]
 
 
 def _number_sentence(start, ends, sections):

@@ -20,7 +20,7 @@ RANDOM = np.random.default_rng(0)
 
 def hinge(inputs, fixed):
     """A sum of ReLUs: piecewise linear, as networks are."""
-    return ops.sum(ops.relu(ops.matmul(inputs["x"], WEIGHTS) - BIAS), axis=1)
+    return ops.sum(ops.relu(ops.subtract(ops.matmul(inputs["x"], WEIGHTS), BIAS)), axis=1)
 
 
 WEIGHTS = RANDOM.normal(size=(40, 60)).astype(np.float32)
@@ -32,7 +32,7 @@ HINGE = PathIntegrator(hinge, chunk=16)
 def test_a_linear_score_gives_weight_times_difference_exactly():
     weights = np.float32([2, -1, 0.5])
     found = integrated_gradients(
-        lambda inputs, fixed: ops.sum(inputs["x"] * weights, axis=1), {"x": np.float32([[1, 2, 3]])}, {"x": 1}, steps=1
+        lambda inputs, fixed: ops.sum(ops.multiply(inputs["x"], weights), axis=1), {"x": np.float32([[1, 2, 3]])}, {"x": 1}, steps=1
     )[0]
     np.testing.assert_allclose(found.values["x"], [0, -1, 1], rtol=1e-6)
     assert (found.score, found.baseline_score) == (1.5, 1.5)

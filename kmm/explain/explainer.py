@@ -1,0 +1,301 @@
+"""Studies to explanations: prepares them as the classifier does, walks their paths, finds regions and words."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path as FilePath
+
+import keras
+import numpy as np
+from keras import ops
+
+from kmm.classifier import Classifier, digest_file
+from kmm.data.study import Problem
+from kmm.errors import ImageError, InputError, ReportError
+from kmm.explain.baselines import check_baselines
+from kmm.explain.explanation import Explanation
+from kmm.explain.integrated_gradients import PathIntegrator
+from kmm.explain.methods import CamMethod, Case, choose_method
+from kmm.explain.quadrature import choose_nodes
+from kmm.explain.regions import check_settings, find_regions
+from kmm.explain.settings import ExplainSettings
+from kmm.explain.words import ReadWord, score_words
+from kmm.models.parts import embed_of
+from kmm.models.path_view import name_feature_map, view_path
+from kmm.text.vocabulary import UNKNOWN
+
+DEFAULTS = ExplainSettings()
+MAX_CHUNK = 64
+HELD = 2.0  # bytes held at a point, as a multiple of the bytes of all layers' outputs
+
+
+@dataclass
+class _Job:
+    """A study on its way."""
+
+    study: object
+    case: Case
+    film: np.ndarray | None
+
+
+class Explainer:
+    """Explains studies with one classifier. The model is traced once, however many studies follow.
+
+    Args:
+        classifier: `kmm.classifier.Classifier`; its main part is explained.
+        settings: `ExplainSettings`.
+        digest: str. Digest of the classifier, said in every explanation.
+        freeze: bool. See `kmm.explain.gradients.compile_function`: worth its seconds for many studies.
+
+    Raises:
+        InputError: if a name in the settings is unknown, the classifier does not have the label, or it reads no films
+            and the method explains nothing else.
+    """
+
+    def __init__(self, classifier, settings=DEFAULTS, *, digest="", freeze=False):
+        self.classifier, self.settings, self.digest = classifier, settings, digest
+        self.method = choose_method(settings.method)
+        choose_nodes(settings.rule, settings.steps)
+        check_settings(settings.regions)
+        check_baselines(settings.baselines, settings.text_baseline, classifier.mean_image)
+        names = classifier.label_names
+        if settings.target is not None and settings.target not in names:
+            raise InputError(f"`target` must be a label of the model: {', '.join(names)}. Received: {settings.target}.")
+        self.target = None if settings.target is None else names.index(settings.target)
+        model = classifier.models[classifier.main]
+        self.embed = embed_of(model)
+        cam = isinstance(self.method, CamMethod)
+        if cam and not classifier.batches.image:
+            raise InputError(f"Method {settings.method!r} explains films. Received: a model of reports alone.")
+        layer = (settings.layer or name_feature_map(model)) if cam else None
+        view = _cut_model(classifier, layer)
+        self.chunk = choose_chunk(view.stem if cam else view.rest, settings.memory_gb)
+        temperatures = classifier.temperatures[classifier.main].astype(np.float32)
+
+        def stem(inputs, fixed):
+            given = {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}
+            outputs = view.stem(given, training=False)
+            return {name: ops.cast(value, "float32") for name, value in outputs.items()}
+
+        def score(inner, fixed):
+            given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
+            logits = view.rest(given, training=False)
+            return ops.sigmoid(ops.divide(logits, temperatures)) if settings.output == "probability" else logits
+
+        self.integrator = PathIntegrator(score, stem=stem, chunk=self.chunk, freeze=freeze)
+        if cam:
+            options = {"name": f"image_{layer}", "chunk": self.chunk, "freeze": freeze, "settings": settings}
+            self.attribute = self.method.make(score, stem, **options).attribute
+        else:
+            self.attribute = partial(self.method.attribute, self.integrator, settings=settings)
+        self.temperatures = temperatures
+
+    @classmethod
+    def load(cls, folder, settings=DEFAULTS, *, freeze=False):
+        """Makes an explainer of a saved classifier.
+
+        Raises:
+            ArtefactError: if the classifier is incomplete or was altered.
+        """
+        classifier = Classifier.load(folder, main_only=True)
+        return cls(classifier, settings, digest=digest_file(FilePath(folder) / "classifier.json"), freeze=freeze)
+
+    def explain(self, studies, set_aside=None):
+        """Explains studies, several at once; memory does not grow with their number.
+
+        Args:
+            studies: iterable of `Study`.
+            set_aside: callable taking a `Problem`. It is told of each study that cannot be used, which is then left
+                out. Without it the error is raised.
+
+        Yields:
+            `Explanation`, in the order in which they are done.
+        """
+        jobs = []
+
+        def cases():
+            for study in studies:
+                try:
+                    job = self._prepare(study)
+                except (ImageError, ReportError) as error:
+                    if set_aside is None:
+                        raise type(error)(f"study {study.id}: {error}") from None
+                    set_aside(Problem(f"study {study.id}", str(error)))
+                    continue
+                jobs.append(job)
+                yield job.case
+
+        for number, found in self.attribute(cases()):
+            job, jobs[number] = jobs[number], None
+            yield self._finish(job, found)
+
+    def case(self, study):
+        """What a method is given of a study, as `kmm.explain.methods.Case`."""
+        return self._prepare(study).case
+
+    def _prepare(self, study):
+        batches = self.classifier.batches
+        film = batches.film(study)
+        inputs, fixed, absent, padding_row = {}, {}, set(), None
+        present = np.zeros(2, np.float32)
+        if batches.image:
+            side = batches.image.pixels
+            inputs["image"] = np.zeros((side, side, 1), np.float32) if film is None else batches.image.apply(film)
+            present[0] = film is not None
+        if batches.text:
+            ids = batches.token_ids(study)
+            rows = ops.convert_to_numpy(ops.cast(self.embed(np.stack([ids, np.zeros_like(ids)])), "float32"))
+            inputs["rows"], padding_row = rows[0], rows[1, 0]
+            fixed["padding_mask"] = (ids != 0).astype(np.float32)
+            present[1] = ids.any()
+        for column, name in enumerate(("image", "rows")):
+            if name in inputs and not present[column]:
+                absent.add(name)
+        if not present.any():
+            raise batches.nothing_to_read()
+        case = Case(
+            study=study.id,
+            inputs=inputs,
+            absent=frozenset(absent),
+            fixed={**fixed, "present": present},
+            mean_image=self.classifier.mean_image,
+            padding_row=padding_row,
+            target=self._choose_target(inputs, {**fixed, "present": present}),
+        )
+        return _Job(study, case, film)
+
+    def _choose_target(self, inputs, fixed):
+        """The label asked for, else the only one, else the one of the highest probability."""
+        if self.target is not None or len(self.classifier.label_names) == 1:
+            return self.target or 0
+        twice = [{name: np.stack([value, value]) for name, value in values.items()} for values in (inputs, fixed)]
+        scores = self.integrator.score(*twice)[0]
+        return int(np.argmax(scores if self.settings.output == "probability" else scores / self.temperatures))
+
+    def _finish(self, job, found):
+        classifier, study = self.classifier, job.study
+        names, main = classifier.label_names, classifier.main
+        if self.settings.output == "probability":
+            probabilities = found.scores
+        else:
+            probabilities = classifier.probabilities(found.scores[None])[0]
+        heat = self._crop(found, job.film)
+        film_size = job.film.shape if job.film is not None else None
+        text, sections, read = self._read(study)
+        values = found.values.get("rows") if present_text(job.case) else None
+        return Explanation(
+            study=study.id,
+            image=str(study.frontal.path) if job.film is not None else None,
+            target=names[found.target],
+            attribution=found,
+            probabilities=dict(zip(names, map(float, probabilities), strict=True)),
+            thresholds=dict(zip(names, map(float, classifier.thresholds[main]), strict=True)),
+            film=None if job.film is None else np.clip(np.rint(job.film), 0, 255).astype(np.uint8),
+            heat=heat,
+            regions=[] if heat is None else find_regions(heat, self.settings.regions, film_size=film_size),
+            text=text,
+            sections=sections,
+            words=score_words(text, sections, read, values),
+            modality_share=share_modalities(found) if self.method.text else {"image": 0.0, "text": 0.0},
+            settings=self.settings,
+            model=self.digest,
+            warnings=found.warnings,
+        )
+
+    def _crop(self, found, film):
+        """The part of the map that lies on the film."""
+        if film is None or "image" not in found.values:
+            return None
+        top, left, height, width = self.classifier.batches.image.find_box(film.shape)
+        return found.values["image"].sum(axis=-1)[top : top + height, left : left + width]
+
+    def _read(self, study):
+        """The report, its sections, and the words that the model read of it."""
+        batches = self.classifier.batches
+        if batches.text is None or study.report is None:
+            return "", [], []
+        text, vocabulary = batches.text, batches.vocabulary
+        report = text.text(study)
+        words = text.find(report)
+        first = max(0, len(words) - text.length) if text.truncate == "start" else 0
+        ids = vocabulary.encode([word.text for word in words], length=max(1, len(words)))
+        read = [
+            ReadWord(word.start, word.end, slice(row, row + 1), known=bool(ids[first + row] != UNKNOWN))
+            for row, word in enumerate(words[first : first + text.length])
+        ]
+        return report, study.report.spans(text.sections), read
+
+
+def _cut_model(classifier, image_layer):
+    model, fit = classifier.models[classifier.main], classifier.settings
+    return view_path(
+        model,
+        image_encoder=fit.image_encoder if classifier.batches.image else None,
+        text_encoder=fit.text_encoder if classifier.batches.text else None,
+        image_layer=image_layer,
+    )
+
+
+def present_text(case):
+    """Whether a study has words that the model read."""
+    return "rows" in case.inputs and "rows" not in case.absent
+
+
+def share_modalities(found):
+    """The share of the decision that film and report each carried.
+
+    Integrated gradients add up to the score less the baseline's. The sum over the film and the sum over the report are
+    the parts that each moved it by; the shares are their sizes, whatever their sign.
+
+    Args:
+        found: `Attribution`.
+
+    Returns:
+        dict of `"image"` and `"text"` to float in [0, 1], summing to 1; both 0 where nothing was attributed.
+    """
+    sums = {
+        side: abs(float(found.values[name].sum(dtype=np.float64))) if name in found.values else 0.0
+        for side, name in (("image", "image"), ("text", "rows"))
+    }
+    total = sum(sums.values())
+    return {side: value / total if total else 0.0 for side, value in sums.items()}
+
+
+def choose_chunk(model, memory_gb):
+    """How many points of a path fit in memory at once.
+
+    Args:
+        model: `keras.Model` that is differentiated.
+        memory_gb: float. What the process may use in all, in units of 10^9 bytes.
+
+    Returns:
+        int from 1 to 64.
+
+    Raises:
+        InputError: if `memory_gb` is not positive.
+    """
+    if not memory_gb > 0:
+        raise InputError(f"`memory_gb` must be above 0. Received: {memory_gb}.")
+    free = memory_gb * 1e9 - _resident_bytes()
+    return int(np.clip(free / (HELD * _output_bytes(model)), 1, MAX_CHUNK))
+
+
+def _output_bytes(model):
+    """Bytes of the float32 outputs of all layers for one study."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            total += _output_bytes(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            outputs = keras.tree.flatten(layer.output)
+            total += sum(4 * int(np.prod(tensor.shape[1:])) for tensor in outputs)
+    return total
+
+
+def _resident_bytes():
+    """What the process uses now, where the system tells; else 10^9."""
+    try:
+        pages = int(FilePath("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 10**9
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,145 @@
+"""A folder of studies explained: what is missing is done, in batches, by any runner; then index and table."""
+
+import hashlib
+from pathlib import Path
+
+import kmm
+from kmm.data.names import is_safe_id
+from kmm.errors import ArtefactError, InputError
+from kmm.explain.explanation import SCHEMA
+from kmm.explain.index import render_index
+from kmm.explain.ledger import FOLDER_FILES, INDEX, Ledger, lock_folder, make_key
+from kmm.explain.outputs import Outputs
+from kmm.explain.regions import check_settings
+from kmm.explain.runners import run_here
+from kmm.explain.settings import ExplainSettings
+from kmm.explain.table import choose_table, describe_failure
+from kmm.explain.worker import Batch, FolderWorker
+from kmm.files import replace_file
+from kmm.progress import Progress
+
+BATCH = 16  # studies
+MANY = 64  # studies from which on the seconds that a frozen graph costs come back
+
+
+def explain_folder(
+    model,
+    studies,
+    out,
+    *,
+    settings=None,
+    outputs=None,
+    table="csv",
+    runner=run_here,
+    progress=None,
+):
+    """Explains studies into a folder. What is done already is not done again.
+
+    Done is what an earlier run finished with the same model, settings and outputs, of the same film (by its size and
+    time) and report. A run that was killed loses one batch a worker at most. With another model or other settings or
+    outputs, all that kmm wrote into the folder before is removed first; files that are not kmm's are never touched.
+
+    Args:
+        model: path of a saved classifier.
+        studies: sequence of `Study`, each with an id of its own.
+        out: path of the folder, made where it is missing.
+        settings: `ExplainSettings`; None: the defaults.
+        outputs: `Outputs`: which files a study gets; None: the defaults.
+        table: kind of table, a name in `kmm.explain.table.TABLES`.
+        runner: of `kmm.explain.runners.choose_runner`.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        list of dict, the rows of the table in the order of the studies. `docs/explanation.md` names their columns. A
+        study that cannot be explained has an `error`.
+
+    Raises:
+        InputError: if there is no study, an id comes twice, the folder cannot be used or is in use, or a setting is
+            out of range.
+        ArtefactError: if the classifier is incomplete or was altered.
+        OSError: if the disk is full.
+    """
+    studies, out, progress = list(studies), Path(out), progress or Progress()
+    settings, outputs = settings or ExplainSettings(), outputs or Outputs()
+    _check_studies(studies)
+    check_settings(settings.regions)
+    table = choose_table(table)
+    run = {
+        "schema": SCHEMA,
+        "kmm": kmm.__version__,
+        "model": _digest_model(model),
+        "settings": settings.as_dict(),
+        "outputs": outputs.as_dict(),
+    }
+    with lock_folder(out):
+        ledger = Ledger(out, run, {study.id: make_key(study) for study in studies})
+        todo = [study for study in studies if study.id not in ledger.lines]
+        worker = FolderWorker(model, out, settings, outputs, freeze=len(studies) >= MANY)
+        lost = {}
+        with progress.step("Explaining", len(studies), len(studies) - len(todo)) as advance:
+            batches = cut_batches(todo, ledger.keys)
+            for batch, reply in runner(worker, batches, ledger.begin) if batches else ():
+                if isinstance(reply, str):
+                    lost.update((study.id, describe_failure(study, reply)) for study in batch.studies)
+                else:
+                    ledger.add(reply)
+                advance(len(batch.studies))
+        rows = [lost.get(study.id) or ledger.lines[study.id]["row"] for study in studies]
+        _write_folder_files(out, rows, table)
+    return rows
+
+
+def cut_batches(studies, keys, size=BATCH):
+    """Cuts studies into batches.
+
+    Args:
+        studies: list of `Study`.
+        keys: dict of study id to key.
+        size: int >= 1.
+
+    Returns:
+        list of `Batch`, the last one perhaps smaller; empty without studies.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> studies = [Study(str(number), "1") for number in range(5)]
+        >>> [len(batch.studies) for batch in cut_batches(studies, {study.id: study.id for study in studies}, size=2)]
+        [2, 2, 1]
+    """
+    batches = []
+    for start in range(0, len(studies), size):
+        chosen = tuple(studies[start : start + size])
+        own = tuple(keys[study.id] for study in chosen)
+        batches.append(Batch(hashlib.sha256("".join(own).encode("ascii")).hexdigest()[:32], chosen, own))
+    return batches
+
+
+def _check_studies(studies):
+    if not studies:
+        raise InputError("Expected studies to explain. Received: none.")
+    seen = set()
+    for study in studies:
+        if study.id in seen:
+            raise InputError(f"Expected every study once. Received twice: {study.id}.")
+        if not is_safe_id(study.id) or study.id == INDEX.partition(".")[0]:
+            raise InputError(f"Expected ids of studies that can name files beside {INDEX}. Received: {study.id!r}.")
+        seen.add(study.id)
+
+
+def _digest_model(folder):
+    """The digest that `Explainer.load` gives too; here without TensorFlow, which only workers load."""
+    path = Path(folder) / "classifier.json"
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        raise ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. {path.name} is missing.") from None
+
+
+def _write_folder_files(out, rows, table):
+    """Index and table; a table of another kind that an earlier run wrote goes."""
+    with replace_file(out / INDEX) as place:
+        place.write_text(render_index(rows), encoding="utf-8")
+    table.write(out / table.name, rows)
+    for name in set(FOLDER_FILES) - {INDEX, table.name}:
+        (out / name).unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""Methods of attribution, one table entry each: what they differentiate, where, and what they make of the gradients."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
+
+import numpy as np
+
+from kmm.errors import InputError
+from kmm.explain.baselines import image_baseline, text_baseline
+from kmm.explain.cam import GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
+from kmm.explain.integrated_gradients import Path, Tolerance, attribute
+from kmm.explain.quadrature import Nodes
+
+AT_INPUT = Nodes(np.array([1.0]), np.array([1.0]), np.array([False]))
+SAMPLES = 25
+NOISE = 0.15  # standard deviation of SmoothGrad's noise, as a share of the range of an input
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a method is given of one study.
+
+    Attributes:
+        study: str. Its id; random numbers are drawn by it, so that a study has one map whatever is explained beside it.
+        inputs: dict of `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, as the model has them.
+        absent: collection of the names of inputs that the study does not have.
+        fixed: dict of what the score needs besides.
+        mean_image: float32 `(h, w, 1)`, the mean of the training films, or None.
+        padding_row: float32 `(d,)`, or None for a model without text.
+        target: int or None.
+    """
+
+    study: str
+    inputs: dict
+    absent: frozenset
+    fixed: dict
+    mean_image: np.ndarray | None = None
+    padding_row: np.ndarray | None = None
+    target: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table `METHODS` that follows gradients back to the inputs, along paths.
+
+    Attributes:
+        paths: function `(case, settings) -> list of Path`.
+        nodes: `Nodes` of every path, or None: those of a quadrature rule.
+        combine: function `(means, tolerance) -> Attribution`.
+        text: bool. Whether it says anything of words.
+        source: str. Link of the publication.
+    """
+
+    paths: Callable
+    nodes: Nodes | None
+    combine: Callable
+    source: str
+    text: bool = True
+
+    def attribute(self, integrator, cases, settings):
+        """Walks the paths of many studies, several at once.
+
+        Args:
+            integrator: `PathIntegrator`.
+            cases: iterable of `Case`.
+            settings: `ExplainSettings`.
+
+        Yields:
+            the number of a case, from 0, and its `Attribution`, in the order in which they are done.
+        """
+        tolerance = Tolerance(settings.map_tolerance, settings.gap_tolerance, settings.max_steps)
+        places, means = [], {}
+
+        def paths():
+            for number, case in enumerate(cases):
+                own = self.paths(case, settings)
+                means[number] = [None] * len(own)
+                places.extend((number, place) for place in range(len(own)))
+                yield from own
+
+        walked = integrator.walk(
+            paths(), rule=settings.rule, steps=settings.steps, tolerance=tolerance, nodes=self.nodes
+        )
+        for key, mean in walked:
+            number, place = places[key]
+            means[number][place] = mean
+            if None not in means[number]:
+                yield number, self.combine(means.pop(number), tolerance)
+
+
+@dataclass(frozen=True)
+class CamMethod:
+    """A row of the table `METHODS` that weighs the channels of the last feature map. It says nothing of words.
+
+    Attributes:
+        make: function `(score, stem, name, chunk, freeze, settings)` -> object with `attribute(cases)`.
+        source: str. Link of the publication.
+    """
+
+    make: Callable
+    source: str
+    text: bool = False
+
+
+def _gradient_cam(score, stem, *, weigh, settings, **options):
+    return GradientCam(score, stem, weigh=weigh, **options)
+
+
+def _score_cam(score, stem, *, settings, **options):
+    return ScoreCam(score, stem, channels=settings.steps, **options)
+
+
+def _baseline_paths(case, settings):
+    return [
+        Path(start=_baseline(case, name, settings.text_baseline), end=case.inputs, fixed=case.fixed, target=case.target)
+        for name in settings.baselines
+    ]
+
+
+def _baseline(case, image_name, text_name):
+    """The baseline of each input; an input that is absent is its own: nothing is attributed to it."""
+    made = dict(case.inputs)
+    if "image" in made and "image" not in case.absent:
+        made["image"] = image_baseline(image_name, made["image"], case.mean_image)
+    if "rows" in made and "rows" not in case.absent:
+        made["rows"] = text_baseline(text_name, made["rows"], case.padding_row)
+    return made
+
+
+def _one_point(case, settings):
+    return [Path(start=case.inputs, end=case.inputs, fixed=case.fixed, target=case.target)]
+
+
+def _noisy_points(case, settings):
+    """The input with noise, some times: each input's noise goes with the range of its values."""
+    random = np.random.default_rng(zlib.crc32(case.study.encode()))
+    paths = []
+    for _ in range(settings.steps or SAMPLES):
+        noisy = {
+            name: value
+            if name in case.absent
+            else value + NOISE * np.ptp(value) * random.standard_normal(value.shape, np.float32)
+            for name, value in case.inputs.items()
+        }
+        paths.append(Path(start=case.inputs, end=noisy, fixed=case.fixed, target=case.target))
+    return paths
+
+
+def _mean_gradients(means, tolerance):
+    """The gradients themselves, averaged; the scores are those of the input without noise, where every path starts."""
+    found = attribute(means, tolerance)
+    values = {
+        name: np.mean([mean.gradients[name] for mean in means], axis=0).astype(np.float32) for name in found.values
+    }
+    scores = means[0].scores[0]
+    score = float(scores[found.target])
+    return replace(_promise_nothing(found), values=values, score=score, scores=scores, baseline_score=nan)
+
+
+def _products(means, tolerance):
+    return _promise_nothing(attribute(means, tolerance))
+
+
+def _promise_nothing(found):
+    return replace(found, completeness_gap=nan, map_error=nan, warnings=())
+
+
+METHODS = {
+    "integrated-gradients": Method(_baseline_paths, None, attribute, "https://arxiv.org/abs/1703.01365"),
+    "gradient": Method(_one_point, AT_INPUT, _mean_gradients, "https://arxiv.org/abs/1312.6034"),
+    "gradient-x-input": Method(_baseline_paths, AT_INPUT, _products, "https://arxiv.org/abs/1605.01713"),
+    "smoothgrad": Method(_noisy_points, AT_INPUT, _mean_gradients, "https://arxiv.org/abs/1706.03825"),
+    "grad-cam": CamMethod(partial(_gradient_cam, weigh=weigh_grad_cam), "https://arxiv.org/abs/1610.02391"),
+    "grad-cam++": CamMethod(partial(_gradient_cam, weigh=weigh_grad_cam_plus), "https://arxiv.org/abs/1710.11063"),
+    "layer-cam": CamMethod(
+        partial(_gradient_cam, weigh=weigh_layer_cam), "https://ieeexplore.ieee.org/document/9462463"
+    ),
+    "score-cam": CamMethod(_score_cam, "https://arxiv.org/abs/1910.01279"),
+}
+
+
+def choose_method(name):
+    """The entry of a method; raises `InputError` for an unknown name."""
+    if name not in METHODS:
+        raise InputError(f"Unknown method {name!r}. Known: {', '.join(METHODS)}.")
+    return METHODS[name]

@@ -1,0 +1,136 @@
+"""The files of one explained study: picture, numbers, page, and objects of DICOM."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from kmm.errors import ImageError, InputError, require
+from kmm.explain import draw
+from kmm.explain.page import render_page
+from kmm.explain.regions import find_regions
+from kmm.explain.table import drop_unknown, make_writable
+from kmm.files import replace_file
+from kmm.settings import write_json
+
+SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # all that a study's id may be followed by
+SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))  # sensitivities of a page's slider
+
+
+def _draw_circles(explanation):
+    return draw.draw_circles(explanation.film, explanation.regions)
+
+
+def _draw_beside(explanation):
+    film, heat = explanation.film, explanation.heat
+    pictures = [film, _draw_circles(explanation), draw.draw_heat(film, heat)]
+    return draw.side_by_side(pictures, captions=["film", "regions", "heat"])
+
+
+def _draw_sensitivities(explanation):
+    return draw.draw_sensitivities(explanation.film, explanation.heat, explanation.settings.regions)
+
+
+# Kind of picture to its function of an `Explanation` with a film: uint8 RGB `(h, w, 3)`.
+PICTURES = {"circles": _draw_circles, "side-by-side": _draw_beside, "sensitivities": _draw_sensitivities}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of each study besides its JSON.
+
+    Attributes:
+        picture: name in `PICTURES`: the kind of `<id>.png`.
+        page: bool. Whether `<id>.html` is written.
+        dicom: bool. Whether films of DICOM get objects of DICOM: a report and a presentation state, `<id>.sr.dcm` and
+            `<id>.pr.dcm`, and a Secondary Capture `<id>.sc.dcm` where the film allows no reference.
+
+    Raises:
+        InputError: if the kind of picture is unknown.
+        MissingPackageError: if objects of DICOM are asked for without highdicom.
+    """
+
+    picture: str = "circles"
+    page: bool = True
+    dicom: bool = False
+
+    def __post_init__(self):
+        if self.picture not in PICTURES:
+            raise InputError(f"Unknown kind of picture {self.picture!r}. Known: {', '.join(PICTURES)}.")
+        if self.dicom:
+            require("highdicom", "dicom")
+
+    def as_dict(self):
+        """The outputs as JSON holds them."""
+        return asdict(self)
+
+
+def write_outputs(explanation, out, outputs):
+    """Writes the files of one study, each whole or not at all.
+
+    Args:
+        explanation: `Explanation`.
+        out: Path of the folder, which is there.
+        outputs: `Outputs`.
+
+    Returns:
+        list of the names of the files, and list of str: what could not be written of the objects of DICOM, and why.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    names, notes = [f"{explanation.study}.json"], []
+    said = explanation.as_dict()
+    if said["image"]:
+        said["image"] = make_writable(said["image"])
+    write_json(out / names[0], drop_unknown(said))
+    if explanation.film is not None:
+        names.append(f"{explanation.study}.png")
+        draw.write_png(out / names[-1], PICTURES[outputs.picture](explanation))
+    if outputs.page:
+        names.append(f"{explanation.study}.html")
+        with replace_file(out / names[-1]) as place:
+            place.write_text(render_page(explanation, sweep_regions(explanation)), encoding="utf-8")
+    if outputs.dicom and explanation.image:
+        made, notes = _write_dicom(explanation, out)
+        names += made
+    return names, notes
+
+
+def sweep_regions(explanation, sensitivities=SWEEP):
+    """The regions that other sensitivities leave.
+
+    Args:
+        explanation: `Explanation`.
+        sensitivities: sequence of float in [0, 1].
+
+    Returns:
+        list of `(sensitivity, list of Region)`; empty without a film.
+    """
+    if explanation.heat is None:
+        return []
+    settings, size = explanation.settings.regions, explanation.film.shape
+    return [
+        (level, find_regions(explanation.heat, replace(settings, sensitivity=level), film_size=size))
+        for level in sensitivities
+    ]
+
+
+def _write_dicom(explanation, out):
+    """Names of what was written for a film of DICOM, and notes."""
+    from kmm.explain import dicom
+
+    source, names = Path(explanation.image), []
+    if not dicom.is_dicom(source):
+        return [], []
+    for suffix, write in ((".sr.dcm", dicom.write_structured_report), (".pr.dcm", dicom.write_presentation_state)):
+        try:
+            write(explanation, source, out / f"{explanation.study}{suffix}")
+            names.append(f"{explanation.study}{suffix}")
+        except ImageError:
+            break
+    else:
+        return names, []
+    try:
+        dicom.write_secondary_capture(_draw_circles(explanation), source, out / f"{explanation.study}.sc.dcm")
+    except ImageError as error:
+        return names, [f"no object of DICOM: {error}"]
+    return [*names, f"{explanation.study}.sc.dcm"], []

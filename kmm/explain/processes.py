@@ -1,0 +1,63 @@
+"""What a process needs that works for another one: its share of the cores, silence, errors that can travel."""
+
+import contextlib
+import os
+import sys
+import traceback
+
+from kmm.errors import KmmError
+
+TRIES = 3  # how often a batch whose process was killed is done in all
+
+
+def count_cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def limit_threads(threads):
+    """The environment of a process that shares its machine with others: it is read when TensorFlow is loaded.
+
+    Args:
+        threads: int >= 1.
+
+    Returns:
+        dict of str.
+    """
+    return {
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+    }
+
+
+def make_portable(error):
+    """An error as another process can raise it: kmm's own and those of the disk as they are, others as text.
+
+    Example:
+        >>> from kmm.errors import InputError
+        >>> make_portable(InputError("expected a film.")), make_portable(ZeroDivisionError("division by zero"))
+        (InputError('expected a film.'), RuntimeError('ZeroDivisionError: division by zero'))
+    """
+    if isinstance(error, KmmError | OSError):
+        return error
+    text = f"{type(error).__name__}: {error}"
+    portable = RuntimeError(text)
+    portable.add_note("".join(traceback.format_tb(error.__traceback__)))
+    return portable
+
+
+@contextlib.contextmanager
+def hushed():
+    """Drops what C++ libraries write to standard error while they are loaded."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,116 @@
+"""Who explains batches of studies: a process that loads the model once and writes files while it computes the next."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmm.errors import KmmError
+from kmm.explain.ledger import PARTS, write_lines
+from kmm.explain.outputs import write_outputs
+from kmm.explain.table import describe_explanation, describe_failure
+
+WRITERS = 2  # threads that draw and write
+IN_FLIGHT = 4  # explanations that wait for them at most
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some studies, the unit of work: done as a whole or not at all.
+
+    Attributes:
+        name: str. Digest of the keys: the name of the file that says that it is done.
+        studies: tuple of `Study`.
+        keys: tuple of str, one a study: digests of all that its explanation depends on.
+    """
+
+    name: str
+    studies: tuple
+    keys: tuple[str, ...]
+
+
+class FolderWorker:
+    """Explains batches with one classifier. Until `load` is called it is a description that can be sent elsewhere.
+
+    What a batch gives depends on its studies alone, and not on the batches before it or on who does it.
+
+    Args:
+        model: path of a saved classifier.
+        out: Path of the folder to write into.
+        settings: `ExplainSettings`.
+        outputs: `Outputs`.
+        freeze: bool, as for `Explainer`.
+    """
+
+    def __init__(self, model, out, settings, outputs, *, freeze=False):
+        self.model, self.out, self.settings, self.outputs, self.freeze = (
+            Path(model),
+            Path(out),
+            settings,
+            outputs,
+            freeze,
+        )
+        self.explainer = None
+
+    def load(self):
+        """Loads the model; returns the worker itself.
+
+        Raises:
+            InputError: as `Explainer.load`.
+        """
+        from kmm.explain.explainer import Explainer  # brings TensorFlow, which only those who explain need
+
+        self.explainer = Explainer.load(self.model, self.settings, freeze=self.freeze)
+        return self
+
+    def explain_batch(self, batch):
+        """Explains the studies of a batch and writes their files, and at last the one that says so.
+
+        Args:
+            batch: `Batch`.
+
+        Returns:
+            list of dict, one a study: `study`, its `key`, the names of its `files`, and its `row` of the table.
+
+        Raises:
+            OSError: if a file cannot be written.
+        """
+        failed, written, pending = {}, {}, deque()
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for explanation in self._explain(batch.studies, failed):
+                pending.append((explanation.study, pool.submit(self._write, explanation)))
+                del explanation
+                if len(pending) >= IN_FLIGHT:
+                    study, future = pending.popleft()
+                    written[study] = future.result()
+            written.update((study, future.result()) for study, future in pending)
+        lines = []
+        for study, key in zip(batch.studies, batch.keys, strict=True):
+            names, row = written.get(study.id) or ([], describe_failure(study, failed[study.id]))
+            lines.append({"study": study.id, "key": key, "files": names, "row": row})
+        write_lines(self.out / PARTS / f"{batch.name}.jsonl", lines)
+        return lines
+
+    def _explain(self, studies, failed):
+        """Yields explanations. A study that fails on the way is found by explaining those that are left one by one."""
+        left = {study.id: study for study in studies}
+
+        def set_aside(problem):
+            study_id = problem.source.removeprefix("study ")
+            failed[study_id] = problem.reason
+            del left[study_id]
+
+        try:
+            for explanation in self.explainer.explain(studies, set_aside):
+                del left[explanation.study]
+                yield explanation
+        except KmmError as error:
+            if len(studies) == 1:
+                failed[studies[0].id] = error
+                return
+            for study in list(left.values()):
+                yield from self._explain([study], failed)
+
+    def _write(self, explanation):
+        names, notes = write_outputs(explanation, self.out, self.outputs)
+        return names, describe_explanation(explanation, notes)

@@ -1,0 +1,36 @@
+"""A worker without a model, which spawned processes can import: what it does follows from the names of the batches."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+from kmm.errors import ImageError
+
+
+class StubWorker:
+    """Answers with its process and threads; of batches `kill-N` it dies N times; `load` may fail too."""
+
+    def __init__(self, out, load=None):
+        self.out, self.how = Path(out), load
+
+    def load(self):
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "refused":
+            raise ImageError("expected a model.")
+        return self
+
+    def explain_batch(self, batch):
+        kind, _, times = batch.name.partition("-")
+        if kind == "kill":
+            with open(self.out / batch.name, "a+", encoding="ascii") as file:
+                file.write("x")
+                if file.tell() <= int(times):
+                    file.flush()
+                    os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/1.png")
+        if kind == "bug":
+            raise ZeroDivisionError("division by zero")
+        return [{"process": os.getpid(), "threads": os.environ.get("TF_NUM_INTRAOP_THREADS")}]

@@ -1,0 +1,357 @@
+"""Studies to explanations, with small classifiers of random weights."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kmm.classifier import digest_file
+from kmm.data.study import ImageFile, Report, Study
+from kmm.errors import ImageError, InputError, ReportError
+from kmm.explain.attribution import Attribution
+from kmm.explain.explainer import Explainer, choose_chunk
+from kmm.explain.methods import METHODS, Method
+from kmm.explain.settings import ExplainSettings, RegionSettings
+from kmm.explain.words import sum_words
+
+FEW = ExplainSettings(steps=4)
+ONE_LINE = r"^[^\n]+$"
+
+
+@pytest.fixture(scope="module")
+def explainer(hand_made):
+    return Explainer(hand_made)
+
+
+@pytest.fixture(scope="module")
+def few(hand_made):
+    return Explainer(hand_made, FEW)
+
+
+@pytest.fixture(scope="module")
+def found(explainer, studies):
+    return explain(explainer, studies)
+
+
+def explain(explainer, studies, set_aside=None):
+    """Explanations by the id of their study."""
+    return {explanation.study: explanation for explanation in explainer.explain(studies, set_aside)}
+
+
+def closeness(one, other):
+    """The largest difference of two attributions, relative to the largest value."""
+    largest = max(np.abs(value).max() for value in one.values.values())
+    return max(np.abs(one.values[name] - other.values[name]).max() for name in one.values) / largest
+
+
+def test_the_scores_are_those_of_a_prediction(found, hand_made, studies):
+    predictions = hand_made.predict(studies)
+    probabilities = hand_made.probabilities(predictions.logits["joint"])
+    for study, logits, expected in zip(predictions.studies, predictions.logits["joint"], probabilities):
+        one = found[study.id]
+        np.testing.assert_allclose(one.attribution.scores, logits, atol=1e-5)
+        np.testing.assert_allclose(list(one.probabilities.values()), expected, atol=1e-5)
+        assert one.attribution.score == one.attribution.scores[one.attribution.target]
+        assert list(one.probabilities) == list(one.thresholds) == list(hand_made.label_names)
+
+
+def test_the_target_is_the_most_probable_label_and_not_the_highest_logit(found):
+    for one in found.values():
+        assert one.target == max(one.probabilities, key=one.probabilities.get)
+    assert any(one.attribution.target != one.attribution.scores.argmax() for one in found.values())
+
+
+def test_the_target_that_is_asked_for(hand_made, studies):
+    one = next(Explainer(hand_made, dataclasses.replace(FEW, target="effusion")).explain(studies[:1]))
+    assert one.target == "effusion" and one.attribution.score == one.attribution.scores[1]
+    with pytest.raises(InputError, match=r"^`target` must be a label of the model: mass, effusion, cyst. Received: x.$"):
+        Explainer(hand_made, ExplainSettings(target="x"))
+
+
+def test_values_sum_to_the_difference_of_scores(found):
+    for one in found.values():
+        values, difference = one.attribution.values, one.attribution.score - one.attribution.baseline_score
+        size = sum(np.abs(value).sum() for value in values.values())
+        assert abs(sum(value.sum(dtype=np.float64) for value in values.values()) - difference) < 0.01 * size
+        assert one.attribution.completeness_gap < 0.01 or one.warnings
+        assert one.warnings == one.attribution.warnings
+
+
+def test_shares_sum_to_one(found):
+    for one in found.values():
+        assert sum(one.modality_share.values()) == pytest.approx(1)
+        assert sum(word.share for word in one.words) == pytest.approx(1 if one.text else 0)
+        signed = sum(signed for _, signed in sum_words(one.words, "sentence").values())
+        assert signed == pytest.approx(one.attribution.values["rows"].sum() if one.text else 0, abs=1e-6)
+        assert sum(region.weight for region in one.regions) <= 1 + 1e-6
+
+
+def test_words_of_json_index_the_report(found, studies):
+    for study in studies:
+        one = found[study.id].as_dict()
+        report = study.report.text() if study.report else ""
+        assert found[study.id].text == report
+        assert [report[word["start"] : word["end"]] for word in one["words"]] == [word["text"] for word in one["words"]]
+        assert bool(one["words"]) == bool(report)
+
+
+def test_words_beyond_the_length_and_outside_the_vocabulary_are_marked(found):
+    words = found["40x90"].words
+    assert [word.text for word in words if word.seen] == ["No", "effusion", "no", "cyst", "mass"]
+    read = [word for word in words if word.share]
+    assert len(read) == 12 and read == words[:12] and "heart" in [word.text for word in words[12:]]
+
+
+def test_a_report_cut_at_its_start_keeps_its_last_words(build_classifier, studies):
+    classifier = build_classifier(truncate="start")
+    words = next(Explainer(classifier, FEW).explain([studies[1]])).words
+    assert [word for word in words if word.share] == words[-12:]
+    assert all(not word.seen for word in words[:-12]) and words[-12].text == "of"
+
+
+def test_an_image_alone_and_a_report_alone(found):
+    image, words = found["100x50"], found["words"]
+    assert image.modality_share == {"image": 1, "text": 0} and not image.attribution.values["rows"].any()
+    assert image.words == [] and image.sections == [] and image.regions
+    assert words.modality_share == {"image": 0, "text": 1} and not words.attribution.values["image"].any()
+    assert words.film is words.heat is words.image is None and words.regions == []
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if isinstance(method, Method)])
+def test_nothing_is_said_of_a_side_that_is_absent(hand_made, studies, method):
+    explained = explain(Explainer(hand_made, ExplainSettings(method=method, steps=4)), studies[2:])
+    assert not explained["100x50"].attribution.values["rows"].any() and explained["100x50"].regions
+    assert not explained["words"].attribution.values["image"].any() and explained["words"].words[0].share
+
+
+def test_an_empty_report_is_as_none(few, studies):
+    for report in (Report(), Report(findings="...  !"), None):
+        one = next(few.explain([dataclasses.replace(studies[0], report=report)]))
+        assert one.words == [] and one.modality_share == {"image": 1, "text": 0}
+
+
+def broken_studies(folder, films):
+    """Studies that cannot be used, by what is wrong with each, and what must be said."""
+    black, grey, damaged = folder / "black.png", folder / "grey.png", folder / "damaged.png"
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(black)
+    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(grey)
+    damaged.write_bytes(films["48x48"].read_bytes()[:200])
+    nan = folder / "nan.tif"
+    Image.fromarray(np.full((40, 40), np.nan, np.float32)).save(nan)
+    said = {
+        black: "Every pixel is black",
+        grey: "Every pixel is the same gray",
+        damaged: "truncated or damaged",
+        nan: "expected gray or RGB of 8 to 16 bits",
+        folder / "missing.png": "No such file",
+    }
+    made = [(Study(path.stem, "p", (ImageFile(path, "frontal"),), Report("Mass.")), text) for path, text in said.items()]
+    made.append((Study("nothing", "p"), "a frontal image or a report with words. Found neither"))
+    made.append((Study("lateral", "p", (ImageFile(films["48x48"], "lateral"),)), "Found neither"))
+    made.append((Study("long", "p", report=Report("mass " * 200_001)), "expected a report of at most|must have at most"))
+    return made
+
+
+def test_bad_studies_are_set_aside_with_a_line_and_the_rest_is_done(few, studies, films, tmp_path):
+    bad, problems = broken_studies(tmp_path, films), []
+    mixed = [study for pair in zip([study for study, _ in bad], [*studies, *studies]) for study in pair]
+    done = [explanation.study for explanation in few.explain(mixed, problems.append)]
+    assert sorted(done) == sorted(study.id for study in mixed[1::2])
+    assert [problem.source for problem in problems] == [f"study {study.id}" for study, _ in bad]
+    for problem, (study, text) in zip(problems, bad):
+        assert "\n" not in str(problem) and "mass" not in str(problem).lower()
+        with pytest.raises((ImageError, ReportError), match=text) as caught:
+            list(few.explain([study]))
+        assert str(caught.value) == f"study {study.id}: {problem.reason}"
+
+
+def test_no_studies_give_no_explanations(few):
+    assert list(few.explain([])) == []
+
+
+@pytest.mark.parametrize("settings", [ExplainSettings(), FEW], ids=["refined", "fixed"])
+def test_a_study_is_explained_alike_whoever_is_beside_it(hand_made, studies, settings):
+    explainer = Explainer(hand_made, settings)
+    together = explain(explainer, [*studies, *(dataclasses.replace(study, id=f"{study.id}-2") for study in studies)])
+    for study in studies:
+        alone = next(explainer.explain([study]))
+        for beside in (together[study.id], together[f"{study.id}-2"]):
+            assert closeness(alone.attribution, beside.attribution) < 1e-5
+            assert alone.attribution.steps == beside.attribution.steps
+            assert [region.x for region in alone.regions] == pytest.approx([region.x for region in beside.regions])
+
+
+def test_a_frozen_graph_gives_equal_results(few, hand_made, studies):
+    free, frozen = explain(few, studies), explain(Explainer(hand_made, FEW, freeze=True), studies)
+    assert all(closeness(free[study.id].attribution, frozen[study.id].attribution) < 1e-5 for study in studies)
+
+
+def test_probability_is_explained_on_its_own_scale(hand_made, studies, found):
+    for one in Explainer(hand_made, ExplainSettings(output="probability")).explain(studies):
+        attribution = one.attribution
+        assert 0 <= attribution.baseline_score <= 1 and 0 <= attribution.score <= 1
+        assert attribution.score == pytest.approx(one.probabilities[one.target], abs=1e-6)
+        assert one.probabilities == pytest.approx(found[one.study].probabilities, abs=1e-6)
+        total = sum(value.sum(dtype=np.float64) for value in attribution.values.values())
+        assert total == pytest.approx(attribution.score - attribution.baseline_score, abs=1e-3)
+        assert one.target == found[one.study].target
+
+
+def test_several_baselines_are_averaged(hand_made, studies):
+    explained = {
+        names: next(Explainer(hand_made, dataclasses.replace(FEW, baselines=names)).explain(studies[:1]))
+        for names in (("black",), ("mean",), ("black", "mean"))
+    }
+    black, mean, both = (one.attribution for one in explained.values())
+    average = {name: (black.values[name] + mean.values[name]) / 2 for name in both.values}
+    assert closeness(both, dataclasses.replace(both, values=average)) < 1e-5
+    assert both.baseline_score == pytest.approx((black.baseline_score + mean.baseline_score) / 2)
+    assert both.steps == 8 and both.score == black.score
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ExplainSettings(method="lime"),
+        ExplainSettings(rule="simpson"),
+        ExplainSettings(steps=0),
+        ExplainSettings(baselines=("white",)),
+        ExplainSettings(text_baseline="none"),
+        ExplainSettings(regions=RegionSettings(rule="best")),
+        ExplainSettings(regions=RegionSettings(sensitivity=2)),
+        ExplainSettings(memory_gb=0),
+        ExplainSettings(memory_gb=-1),
+        ExplainSettings(memory_gb=float("nan")),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused_before_any_work(hand_made, settings):
+    with pytest.raises(InputError, match=ONE_LINE):
+        Explainer(hand_made, settings)
+
+
+def test_the_mean_of_the_training_films_must_be_there(build_classifier):
+    with pytest.raises(InputError, match=r"^The baseline `mean` needs the mean of the training films[^\n]*$"):
+        Explainer(build_classifier(mean=False), ExplainSettings(baselines=("black", "mean")))
+
+
+def test_a_model_of_films_alone(build_classifier, studies):
+    problems = []
+    done = explain(Explainer(build_classifier(text=None, labels=("mass",)), FEW), studies, problems.append)
+    assert set(done) == {"48x48", "40x90", "100x50"}
+    for one in done.values():
+        assert set(one.attribution.values) == {"image"} and one.modality_share == {"image": 1, "text": 0}
+        assert one.target == "mass" and one.text == "" and one.words == one.sections == []
+    assert [str(problem) for problem in problems] == ["study words: expected a frontal image. Found none."]
+
+
+def test_a_model_of_reports_alone_opens_no_film(build_classifier, studies, tmp_path):
+    missing = Study("missing", "p", (ImageFile(tmp_path / "missing.png", "frontal"),), Report(findings="No mass."))
+    problems, classifier = [], build_classifier(image=None)
+    done = explain(Explainer(classifier, FEW), [*studies, missing], problems.append)
+    assert set(done) == {"48x48", "40x90", "words", "missing"}
+    for one in done.values():
+        assert set(one.attribution.values) == {"rows"} and one.modality_share == {"image": 0, "text": 1}
+        assert one.film is one.heat is one.image is None and one.regions == []
+    assert [str(problem) for problem in problems] == ["study 100x50: expected a report with words. Found none."]
+    with pytest.raises(InputError, match=r"^Method 'grad-cam' explains films. Received: a model of reports alone.$"):
+        Explainer(classifier, ExplainSettings(method="grad-cam"))
+
+
+@pytest.mark.parametrize("text", ["text-cnn", "text-cnn-paper"])
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_network_of_reports_of_either_kind_may_be_frozen(build_classifier, studies, text, freeze):
+    explainer = Explainer(build_classifier(image=None, text=text), FEW, freeze=freeze)
+    assert next(explainer.explain(studies[:1])).words[0].share > 0
+
+
+def test_a_model_of_half_precision_is_explained(build_classifier, studies):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = build_classifier()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for one in Explainer(half, dataclasses.replace(FEW, steps=16)).explain(studies):
+        values = one.attribution.values
+        assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in values.values())
+        size = sum(np.abs(value).sum() for value in values.values())
+        difference = one.attribution.score - one.attribution.baseline_score
+        assert abs(sum(value.sum() for value in values.values()) - difference) < 0.1 * size  # 8 bits of mantissa
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_regions_lie_where_the_film_is_bright(hand_made, studies, monkeypatch, fit):
+    """Where the map is the prepared film itself, less its ground, the one circle is the disk, in pixels of the film."""
+    image = dataclasses.replace(hand_made.batches.image, fit=fit)
+    monkeypatch.setattr(hand_made.batches, "image", image)
+    settings = ExplainSettings(regions=RegionSettings(sensitivity=0, smoothing=0, distance=1.5))
+    explainer = Explainer(hand_made, settings)
+
+    def attribute(cases):
+        for number, case in enumerate(cases):
+            values = {"image": np.maximum(case.inputs["image"] - 110, 0), "rows": 0 * case.inputs["rows"]}
+            yield number, Attribution(values, target=0, score=0.0, scores=np.zeros(3))
+
+    explainer.attribute = attribute
+    for one in explainer.explain(studies[:3]):
+        height, width = map(int, one.study.split("x"))
+        assert one.film.shape == (height, width) and one.film.dtype == np.uint8
+        box = {"letterbox": (round(32 * height / max(height, width)), round(32 * width / max(height, width)))}
+        assert one.heat.shape == box.get(fit, (32, 32))
+        region = one.regions[0]
+        pixel = np.hypot(height / one.heat.shape[0], width / one.heat.shape[1])  # of the map, on the film
+        assert np.hypot(region.x - 0.7 * width, region.y - 0.3 * height) < 0.5 * pixel
+        assert abs(region.radius - 6) < pixel and region.weight > 0.95
+
+
+def test_regions_lie_within_the_film(found, films):
+    for name in films:
+        one = found[name]
+        height, width = map(int, name.split("x"))
+        assert one.regions and one.heat.dtype == np.float32
+        for region in one.regions:
+            assert 0 <= region.x <= width - 1 and 0 <= region.y <= height - 1 and 0 < region.weight <= 1
+
+
+def test_the_film_is_read_as_it_is(found, films):
+    for name, path in films.items():
+        np.testing.assert_array_equal(found[name].film, np.asarray(Image.open(path)))
+        assert found[name].image == str(path)
+
+
+def test_a_saved_classifier_is_explained_alike_under_its_digest(hand_made, few, studies, tmp_path):
+    hand_made.save(tmp_path / "saved")
+    loaded = Explainer.load(tmp_path / "saved", FEW)
+    one, other = next(few.explain(studies)), next(loaded.explain(studies))
+    assert closeness(one.attribution, other.attribution) < 1e-5
+    assert other.model == digest_file(tmp_path / "saved" / "classifier.json") and one.model == ""
+
+
+def test_the_chunk_follows_from_the_memory(hand_made):
+    model = hand_made.models["joint"]
+    chunks = [choose_chunk(model, gigabytes) for gigabytes in (1e-9, 1, 3, 1000, float("inf"))]
+    assert chunks == sorted(chunks) and chunks[0] == 1 and chunks[-1] == chunks[-2] == 64
+
+
+def test_tiny_memory_only_makes_it_slower(few, hand_made, studies):
+    small = Explainer(hand_made, dataclasses.replace(FEW, memory_gb=1e-6))
+    assert small.chunk == 1 < few.chunk
+    one, other = explain(few, studies[:2]), explain(small, studies[:2])
+    assert all(closeness(one[name].attribution, other[name].attribution) < 1e-5 for name in one)
+
+
+def test_studies_are_drawn_only_when_there_is_room(hand_made, studies):
+    """Memory does not grow with the number of studies: few wait at once."""
+    drawn = []
+
+    def many():
+        for number in range(40):
+            drawn.append(number)
+            yield dataclasses.replace(studies[number % 3], id=str(number))
+
+    explainer = Explainer(hand_made, dataclasses.replace(FEW, steps=32))
+    for done, _ in enumerate(explainer.explain(many()), start=1):
+        assert len(drawn) - done <= -(-explainer.chunk // 32) + 1
+    assert done == 40

@@ -1,0 +1,174 @@
+"""Scores of rows on the characters of the report."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmm.data.study import Report
+from kmm.explain.words import ReadWord, score_words, sum_words
+from kmm.text.clean import find_words
+
+REPORT = Report(
+    indication="Cough, for 2 weeks.",
+    findings="Heart size is normal. There is a T-spine fracture; no X-ray of 2019. Heart size is 1.5 cm more.",
+    impression="No acute disease",
+)
+TEXT, SECTIONS = REPORT.text(), REPORT.spans()
+
+
+def read_words(text, *, mode="standard", deidentified="keep", first=0, length=None):
+    """The words of a text as a model of one row a word reads them."""
+    words = find_words(text, mode, deidentified)[first:]
+    return [ReadWord(word.start, word.end, slice(row, row + 1)) for row, word in enumerate(words[:length])]
+
+
+def rows(count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 4))
+
+
+def score(text=TEXT, sections=SECTIONS, **reading):
+    read = read_words(text, **reading)
+    return score_words(text, sections, read, rows(len(read) + 3))
+
+
+def test_every_word_of_the_report_is_there_once_with_its_characters():
+    words = score()
+    assert [word.text.lower() for word in words] == [word.text for word in find_words(TEXT)]
+    assert all(TEXT[word.start : word.end] == word.text and word.seen for word in words)
+    assert {word.section for word in words} == {"indication", "impression", "findings"}
+    repeated = [word for word in words if word.text == "Heart"]
+    assert len(repeated) == 2 and repeated[0].start != repeated[1].start and repeated[0].share != repeated[1].share
+
+
+def test_shares_are_squares_and_signs_are_sums():
+    read = read_words("no mass seen")
+    values = np.array([[1.0, -1], [2, 0], [0, 0], [9, 9]])  # the last row is padding
+    no, mass, seen = score_words("no mass seen", [("findings", 0, 12)], read, values)
+    assert (no.share, mass.share, seen.share) == pytest.approx((2 / 6, 4 / 6, 0))
+    assert (no.signed, mass.signed, seen.signed) == (0, 2, 0)
+
+
+WORDS = st.text(st.sampled_from("aB7é ß.,-'’\n中²İx"), max_size=60)
+
+
+@given(WORDS, st.sampled_from(["standard", "paper"]), st.integers(0, 4), st.integers(0, 6), st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_laws_of_any_text(text, mode, first, length, seed):
+    """Shares sum to 1; places index the text, in order, and do not overlap; each written letter read is in a word."""
+    read = read_words(text, mode=mode, first=first, length=length)
+    values = rows(max(len(read), 1), seed)
+    words = score_words(text, [("findings", 0, len(text))], read, values)
+    assert [word for word in words if word.seen and word.share] == [word for word in words if word.seen]
+    assert sum(word.share for word in words) == pytest.approx(1 if read else 0)
+    assert sum(word.signed for word in words) == pytest.approx(values.sum() if read else 0)
+    assert all(text[word.start : word.end] == word.text != "" for word in words)
+    assert all(one.end <= other.start for one, other in pairwise(words))
+    assert [(word.start, word.end) for word in words if word.seen] == [(word.start, word.end) for word in read]
+    inside = {place for word in words for place in range(word.start, word.end)}
+    assert {place for place, letter in enumerate(text) if letter.isalnum()} <= inside
+
+
+def test_letters_of_any_alphabet_keep_their_places():
+    text = "Größe \U0001f600 Кардиомегалия, 肺炎 İç."
+    words = score_words(text, [("findings", 0, len(text))], read_words(text), rows(4))
+    assert [word.text for word in words] == ["Größe", "Кардиомегалия", "肺炎", "İç"]
+
+
+def test_hyphens_cut_words_in_standard_mode_and_join_them_in_the_papers():
+    assert [word.text for word in score() if "spine" in word.text] == ["spine"]
+    paper = {word.text: word for word in score(mode="paper")}
+    assert paper["T-spine"].seen and paper["X-ray"].seen
+
+
+def test_the_papers_cleaning_shows_what_it_dropped():
+    dropped = [word.text for word in score(mode="paper") if not word.seen]
+    assert dropped == ["for", "2", "No", "is", "There", "is", "a", "no", "of", "2019", "is", "1", "5", "more"]
+    assert all(word.share == word.signed == 0 for word in score(mode="paper") if not word.seen)
+
+
+def test_removed_names_that_are_dropped_are_marked():
+    text = "Seen by Dr. XXXX today"
+    words = score_words(text, [("findings", 0, len(text))], read_words(text, deidentified="drop"), rows(4))
+    assert [(word.text, word.seen) for word in words if not word.seen] == [("XXXX", False)]
+
+
+@pytest.mark.parametrize("first, length, lost", [(0, 5, slice(5, None)), (3, None, slice(None, 3))])
+def test_words_cut_off_at_either_end_are_marked(first, length, lost):
+    words = score(first=first, length=length)
+    assert [word for word in words if not word.seen] == words[lost]
+    assert sum(word.share for word in words) == pytest.approx(1)
+
+
+def test_half_of_a_compound_that_was_cut_off_is_marked():
+    words = score_words("a T-spine", [("findings", 0, 9)], read_words("a T-spine", length=2), rows(2))
+    assert [(word.text, word.seen) for word in words] == [("a", True), ("T", True), ("spine", False)]
+
+
+def test_a_compound_of_which_nothing_was_read_is_one_word():
+    words = score_words("a T-spine don't", [("findings", 0, 15)], read_words("a T-spine", length=1), rows(2))
+    assert [(word.text, word.seen) for word in words] == [("a", True), ("T-spine", False), ("don't", False)]
+
+
+def test_an_unknown_word_is_marked_and_keeps_its_score():
+    read = [ReadWord(0, 2, slice(0, 1)), ReadWord(3, 7, slice(1, 2), known=False)]
+    no, mass = score_words("no mass", [("findings", 0, 7)], read, np.array([[1.0], [-2]]))
+    assert no.seen and not mass.seen and (mass.share, mass.signed) == (0.8, -2)
+
+
+def test_pieces_are_summed_to_words():
+    read = [ReadWord(0, 14, slice(1, 4)), ReadWord(15, 19, slice(4, 5))]  # row 0 stands for the start of the text
+    values = np.array([[9.0, 9], [1, 0], [0, 2], [-1, 0], [3, 0]])
+    long, short = score_words("pneumothoraces seen", [("findings", 0, 19)], read, values)
+    assert (long.signed, short.signed) == (2, 3) and (long.share, short.share) == pytest.approx((6 / 15, 9 / 15))
+
+
+def test_sums_by_sentence_and_by_section_are_those_of_all_words():
+    words = score()
+    for by in ("sentence", "section"):
+        sums = sum_words(words, by)
+        assert sum(share for share, _ in sums.values()) == pytest.approx(1)
+        assert sum(signed for _, signed in sums.values()) == pytest.approx(sum(word.signed for word in words))
+        for key, (share, signed) in sums.items():
+            own = [word for word in words if getattr(word, by) == key]
+            assert (share, signed) == pytest.approx((sum(w.share for w in own), sum(w.signed for w in own)))
+    assert list(sum_words(words, "section")) == ["indication", "impression", "findings"]
+    assert sum_words([], "sentence") == {}
+
+
+def test_sentences_end_at_a_stop_and_with_their_section():
+    numbers = {}
+    for word in score():
+        numbers.setdefault(word.sentence, []).append(word.text)
+    said = [" ".join(words) for words in numbers.values()]
+    assert said == [
+        "Cough for 2 weeks",
+        "No acute disease",  # no stop: the section ends it
+        "Heart size is normal",
+        "There is a T spine fracture no X ray of 2019",
+        "Heart size is 1 5 cm more",  # the point of a number ends nothing
+    ]
+    assert list(numbers) == [0, 1, 2, 3, 4]
+
+
+def test_without_attribution_all_scores_are_zero():
+    read = read_words(TEXT)
+    for values in (None, np.zeros((len(read), 3))):
+        assert all(word.share == word.signed == 0 and word.seen for word in score_words(TEXT, SECTIONS, read, values))
+    assert score_words("", [], [], None) == [] and score_words("", [], [], rows(3)) == []
+
+
+def test_a_word_is_a_row_of_json():
+    (word,) = score_words("mass", [("findings", 0, 4)], [ReadWord(0, 4, slice(0, 1))], np.array([[2.0]]))
+    assert word.as_dict() == {
+        "start": 0,
+        "end": 4,
+        "text": "mass",
+        "section": "findings",
+        "sentence": 0,
+        "share": 1.0,
+        "signed": 2.0,
+        "seen": True,
+    }

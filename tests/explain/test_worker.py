@@ -1,0 +1,128 @@
+"""A worker writes what it is given, finds the study that fails, and says nothing is done that is not."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kmm.data.study import Problem, Study
+from kmm.errors import InputError
+from kmm.explain import worker as module
+from kmm.explain.attribution import Attribution
+from kmm.explain.explanation import Explanation
+from kmm.explain.ledger import PARTS
+from kmm.explain.outputs import Outputs
+from kmm.explain.regions import Region
+from kmm.explain.settings import ExplainSettings
+from kmm.explain.worker import Batch, FolderWorker
+
+
+def make_explanation(study):
+    film = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    return Explanation(
+        study=study,
+        image="films/\udcff.png",
+        target="mass",
+        attribution=Attribution({}, 0, 1.5, np.array([1.5])),
+        probabilities={"mass": 0.75},
+        thresholds={"mass": 0.5},
+        film=film,
+        heat=film.astype(np.float32),
+        regions=[Region(5.0, 6.0, 2.0, 0.5)],
+        text="A secret.",
+        sections=[("findings", 0, 9)],
+        words=[],
+        modality_share={"image": 1.0, "text": 0.0},
+        settings=ExplainSettings(),
+    )
+
+
+class StubExplainer:
+    """Sets aside studies `broken-...`, and fails on the way at `nan-...`, whoever is explained beside it."""
+
+    def explain(self, studies, set_aside):
+        for study in reversed(studies):
+            if study.id.startswith("broken"):
+                set_aside(Problem(f"study {study.id}", "expected a film."))
+            elif study.id.startswith("nan"):
+                raise InputError("expected finite\nscores.")
+            else:
+                yield make_explanation(study.id)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    (tmp_path / PARTS).mkdir()
+    made = FolderWorker("model", tmp_path, ExplainSettings(), Outputs())
+    made.explainer = StubExplainer()
+    return made
+
+
+def make_batch(*ids):
+    return Batch("done", tuple(Study(name, name) for name in ids), tuple(f"key of {name}" for name in ids))
+
+
+def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
+    lines = worker.explain_batch(make_batch("1", "broken-2", "3", "nan-4", "5"))
+    assert [(line["study"], line["row"]["error"]) for line in lines] == [
+        ("1", ""),
+        ("broken-2", "expected a film."),
+        ("3", ""),
+        ("nan-4", "expected finite scores."),
+        ("5", ""),
+    ]
+    assert lines[0]["files"] == ["1.json", "1.png", "1.html"] and lines[1]["files"] == []
+    assert lines[0]["key"] == "key of 1" and lines[0]["row"]["map_error"] is None
+    names = {path.name for path in tmp_path.iterdir()} - {PARTS}
+    assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "html")}
+    text = (tmp_path / PARTS / "done.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in text.splitlines()] == lines and "secret" not in text
+    said = json.loads((tmp_path / "1.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert said["map_error"] is None and said["image"] == "films/\\udcff.png"
+
+
+def test_few_explanations_are_held_at_once(worker, monkeypatch):
+    held, most = set(), []
+
+    def explain(studies, set_aside):
+        for study in studies:
+            held.add(study.id)
+            most.append(len(held))
+            yield make_explanation(study.id)
+
+    def write(explanation, out, outputs):
+        held.discard(explanation.study)
+        return [], []
+
+    worker.explainer.explain = explain
+    monkeypatch.setattr(module, "write_outputs", write)
+    assert len(worker.explain_batch(make_batch(*map(str, range(40))))) == 40
+    assert max(most) <= module.IN_FLIGHT + 1
+
+
+def test_a_full_disk_ends_the_batch_and_nothing_is_said_to_be_done(worker, tmp_path, monkeypatch):
+    def fail(descriptor, *rest):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        worker.explain_batch(make_batch("1", "2"))
+    assert [path.name for path in tmp_path.iterdir()] == [PARTS] and not list((tmp_path / PARTS).iterdir())
+
+
+@pytest.mark.parametrize(("picture", "size"), [("circles", (8, 8)), ("side-by-side", (32, 8)), ("sensitivities", None)])
+def test_kinds_of_pictures(worker, tmp_path, picture, size):
+    from PIL import Image
+
+    worker.outputs = replace(worker.outputs, picture=picture, page=False)
+    assert worker.explain_batch(make_batch("1"))[0]["files"] == ["1.json", "1.png"]
+    with Image.open(tmp_path / "1.png") as image:
+        assert image.mode == "RGB" and (size is None or image.width == size[0])
+
+
+def test_unknown_pictures_are_refused():
+    with pytest.raises(InputError, match="Known: circles, side-by-side, sensitivities"):
+        Outputs(picture="photo")
