@@ -63,8 +63,11 @@ class Group(click.Group):
             complain(f"{place}{error.strerror or error}")
             ctx.exit(2)
         except KeyboardInterrupt:
-            hint = " `kmm fit ... --resume` goes on from the last finished epoch."
-            complain("interrupted." + hint * (ctx.invoked_subcommand == "fit"))
+            hints = {
+                "fit": " `kmm fit ... --resume` goes on from the last finished epoch.",
+                "explain": " The same command goes on.",
+            }
+            complain("interrupted." + hints.get(ctx.invoked_subcommand, ""))
             ctx.exit(130)
 
 

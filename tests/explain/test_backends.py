@@ -27,14 +27,15 @@ folder, film, out = sys.argv[1:]
 classifier = Classifier.load(folder)
 film, report = (ImageFile(Path(film), "frontal"),), Report(findings="No mass. A small effusion.")
 studies = [Study("both", "p", film, report), Study("image", "p", film), Study("text", "p", (), report)]
-arrays, explainer = {{}}, Explainer(classifier, ExplainSettings(steps=3))
+least = {{"steps": 3, "memory_gb": 1e-9}}  # one point at a time
+arrays, explainer = {{}}, Explainer(classifier, ExplainSettings(**least))
 for method in {METHODS}:  # on one integrator: what takes time is to compile it
     explainer.attribute = partial(choose_method(method).attribute, explainer.integrator, settings=explainer.settings)
     for found in explainer.explain(studies):
         for name, value in found.attribution.values.items():
             arrays[f"{{method}} {{found.study}} {{name}}"] = value
         arrays[f"{{method}} {{found.study}} scores"] = found.attribution.scores
-settings = ExplainSettings(output="probability", steps=3)
+settings = ExplainSettings(output="probability", **least)
 for name, value in next(Explainer(classifier, settings).explain(studies)).attribution.values.items():
     arrays[f"probability both {{name}}"] = value
 np.savez(out, **arrays)

@@ -66,7 +66,9 @@ def test_the_target_is_the_most_probable_label_and_not_the_highest_logit(found):
 def test_the_target_that_is_asked_for(hand_made, studies):
     one = next(Explainer(hand_made, dataclasses.replace(FEW, target="effusion")).explain(studies[:1]))
     assert one.target == "effusion" and one.attribution.score == one.attribution.scores[1]
-    with pytest.raises(InputError, match=r"^`target` must be a label of the model: mass, effusion, cyst. Received: x.$"):
+    with pytest.raises(
+        InputError, match=r"^`target` must be a label of the model: mass, effusion, cyst. Received: x.$"
+    ):
         Explainer(hand_made, ExplainSettings(target="x"))
 
 
@@ -147,10 +149,14 @@ def broken_studies(folder, films):
         nan: "expected gray or RGB of 8 to 16 bits",
         folder / "missing.png": "No such file",
     }
-    made = [(Study(path.stem, "p", (ImageFile(path, "frontal"),), Report("Mass.")), text) for path, text in said.items()]
+    made = [
+        (Study(path.stem, "p", (ImageFile(path, "frontal"),), Report("Mass.")), text) for path, text in said.items()
+    ]
     made.append((Study("nothing", "p"), "a frontal image or a report with words. Found neither"))
     made.append((Study("lateral", "p", (ImageFile(films["48x48"], "lateral"),)), "Found neither"))
-    made.append((Study("long", "p", report=Report("mass " * 200_001)), "expected a report of at most|must have at most"))
+    made.append(
+        (Study("long", "p", report=Report("mass " * 200_001)), "expected a report of at most|must have at most")
+    )
     return made
 
 

@@ -63,9 +63,13 @@ def test_gradient_times_input_and_integrated_gradients_start_at_the_baseline(nam
 
 
 def test_several_baselines_are_averaged():
-    both, black, mean = (attribute("integrated-gradients", baselines=b)[0] for b in (("black", "mean"), ("black",), ("mean",)))
+    both, black, mean = (
+        attribute("integrated-gradients", baselines=b)[0] for b in (("black", "mean"), ("black",), ("mean",))
+    )
     for name in both.values:
-        np.testing.assert_allclose(both.values[name], (black.values[name] + mean.values[name]) / 2, rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(
+            both.values[name], (black.values[name] + mean.values[name]) / 2, rtol=1e-4, atol=1e-2
+        )
     assert both.baseline_score == pytest.approx((black.baseline_score + mean.baseline_score) / 2, rel=1e-5)
     assert both.steps == black.steps + mean.steps
 

@@ -47,5 +47,5 @@ def test_refined_midpoints_and_the_old_ones_are_the_midpoints_of_three_times_as_
 
 @pytest.mark.parametrize("rule, steps", [("simpson", 8), ("left", 0), ("left", 2.5), ("left", True)])
 def test_bad_rules_and_steps(rule, steps):
-    with pytest.raises(InputError, match="rule|steps"):
+    with pytest.raises(InputError, match=r"rule|steps"):
         choose_nodes(rule, steps)
