@@ -43,10 +43,10 @@ check: .venv/checked  ## style, import contract, examples in docstrings
 	$(BIN)/python -m pytest --doctest-modules kmm -q -p no:cacheprovider
 
 test: .venv/tested  ## the tests, on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
-	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/test_stage.py tests/test_backends.py || exit 1; done
+	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/test_stage.py tests/test_backends.py tests/explain/test_gradients.py tests/explain/test_integrated_gradients.py tests/explain/test_methods.py tests/explain/test_backends.py || exit 1; done
 
 bench: .venv/tested  ## every figure of the README
 	$(BIN)/python benchmarks/read.py

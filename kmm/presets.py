@@ -27,6 +27,7 @@ PRESETS = {
             "text_epochs": 40,
             "image_epochs": 20,
             "learning_rate": 0.003,
+            "text_learning_rate": 0.003,
             "schedule": "cosine",
             "patience": 20,
         },

@@ -77,7 +77,8 @@ class FitSettings:
     joint_epochs: int = 20  # of the fusion on frozen encoders
     tune_epochs: int = 4  # at the low rate, after the heads
     tune_image: str = "all"  # how much of the image encoder is tuned: none, top or all
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of heads, and of an image encoder that starts at random
+    text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
     schedule: str = "plateau"  # plateau, cosine or constant
     patience: int = 5  # epochs without a better validation loss before a stage ends
@@ -105,7 +106,7 @@ class FitSettings:
         for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
-        for name in ("learning_rate", "tune_learning_rate"):
+        for name in ("learning_rate", "text_learning_rate", "tune_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
         if not 0 <= self.seed <= 2**32 - 2:

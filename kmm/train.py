@@ -211,7 +211,7 @@ def _prepare_text(run):
 def _fit_text(run):
     s = run.settings
     model = run.build(image=False, text=True)
-    run.fit(model, "text", epochs=s.text_epochs, rate=s.learning_rate)
+    run.fit(model, "text", epochs=s.text_epochs, rate=s.text_learning_rate)
     run.models["text"] = model
 
 

@@ -22,7 +22,7 @@ def compile_function(function, *, freeze=False):
 
     Example:
         >>> double = compile_function(lambda values: {"y": 2 * values["x"]})
-        >>> float(double({"x": np.float32(3)})["y"])
+        >>> float(double({"x": ops.convert_to_tensor(3.0)})["y"])
         6.0
     """
     return _BACKENDS[keras.backend.backend()].compile(function, freeze)
@@ -41,7 +41,7 @@ def differentiate(function):
 
     Example:
         >>> square = compile_function(differentiate(lambda values: values["x"] ** 2))
-        >>> scores, gradients = square({"x": np.float32([1, 3])})
+        >>> scores, gradients = square({"x": ops.convert_to_tensor([1.0, 3.0])})
         >>> ops.convert_to_numpy(gradients["x"]).tolist()
         [2.0, 6.0]
     """

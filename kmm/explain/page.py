@@ -77,6 +77,8 @@ def _write_scores(explanation):
 
 
 def _write_modality(shares):
+    if not any(shares.values()):
+        return "<p>What each side carried of the decision is not known by this method.</p>"
     lines = "".join(
         f'<tr><th scope="row">{title}</th><td class="wide">{draw_bar(shares.get(name, 0.0))}</td>'
         f'<td class="number">{format_percent(shares.get(name, 0.0))}</td></tr>'

@@ -191,7 +191,8 @@ def cut(model):
     stem = lambda inputs, fixed: view.stem(  # noqa: E731
         {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}, training=False
     )
-    return (lambda inner, fixed: view.rest({**inner, **fixed}, training=False)), stem, f"image_{layer}"
+    score = lambda inner, fixed: view.rest({**inner, "present": fixed["present"]}, training=False)  # noqa: E731
+    return score, stem, f"image_{layer}"
 
 
 @pytest.mark.filterwarnings("ignore:Please import `zoom` from:DeprecationWarning")
@@ -264,6 +265,7 @@ def test_a_model_of_reports_alone_has_no_map():
         models={"text": build_model(spec, label_count=1, vocabulary_size=20)},
         settings=None,
         batches=SimpleNamespace(image=None),
+        mean_image=None,
     )
     with pytest.raises(InputError, match="'grad-cam' explains films"):
         Explainer(classifier, ExplainSettings(method="grad-cam"))

@@ -248,7 +248,8 @@ def read_steps(tree):
 
 def test_every_sensitivity_holds_the_librarys_circles_and_the_own_one_is_shown():
     explanation, sweep = make_explanation(), make_sweep()
-    expected = sorted({**{round(level, 4): regions for level, regions in sweep}, 0.7: explanation.regions}.items())
+    own = explanation.settings.regions.sensitivity
+    expected = sorted({**{round(level, 4): regions for level, regions in sweep}, own: explanation.regions}.items())
     tree = parse(render_page(explanation, sweep[::-1]))
     steps = read_steps(tree)
     assert [circles for _, circles in steps] == [
