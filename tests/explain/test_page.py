@@ -255,10 +255,10 @@ def test_every_sensitivity_holds_the_librarys_circles_and_the_own_one_is_shown()
     assert [circles for _, circles in steps] == [
         [(round(r.x, 2), round(r.y, 2), round(r.radius, 2)) for r in regions] for _, regions in expected
     ]
-    assert [shown for shown, _ in steps] == [level == 0.7 for level, _ in expected]
+    assert [shown for shown, _ in steps] == [level == own for level, _ in expected]
     slider = next(element for element in tree.iter() if element.get("id") == "sensitivity")
-    assert int(slider.get("value")) == [level for level, _ in expected].index(0.7)
-    assert slider.get("aria-valuetext") == "0.7" and int(slider.get("max")) == len(expected) - 1
+    assert int(slider.get("value")) == [level for level, _ in expected].index(own)
+    assert slider.get("aria-valuetext") == str(own) and int(slider.get("max")) == len(expected) - 1
     assert [float(option.get("label")) for option in read_all(tree, "h:option")] == [level for level, _ in expected]
 
 

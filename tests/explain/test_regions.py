@@ -192,7 +192,9 @@ def test_two_disks_are_two_circles_with_their_shares_heaviest_first():
 @pytest.mark.parametrize("cluster", ["single-linkage", "dbscan", "hdbscan"])
 def test_every_circle_and_clustering_finds_the_disk(circle, cluster):
     heat = disk(64, 64, 40, 20, 6) + 0.01 * np.random.default_rng(0).normal(size=(64, 64))
-    found = find_regions(heat, RegionSettings(circle=circle, cluster=cluster, distance=3))[0]
+    found = find_regions(
+        heat, RegionSettings(sensitivity=0.7, smoothing=0.01, circle=circle, cluster=cluster, distance=3)
+    )[0]
     assert (found.x, found.y) == pytest.approx((40, 20), abs=1) and 3 < found.radius < 9
 
 
