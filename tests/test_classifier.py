@@ -137,6 +137,7 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "text.keras",
         "vocabulary.txt",
         "tfidf.npz",
+        "mean_image.npy",
         "settings.json",
         "split.csv",
         "metrics.json",

@@ -35,6 +35,8 @@ COMMANDS = [
     ("fit",),
     ("evaluate",),
     ("predict",),
+    ("explain",),
+    ("fidelity",),
     ("completion",),
 ]
 ROWS = ("joint", "image", "text", "tfidf", "majority", "chance")

@@ -1,4 +1,3 @@
-import time
 import unicodedata
 
 import pytest
@@ -85,11 +84,9 @@ def test_no_words(mode, text):
 
 
 @pytest.mark.parametrize("mode", CLEANING_MODES)
-def test_hundred_thousand_words_are_quick(mode):
-    text = "Heart size, normal! " * 33_334
-    start = time.perf_counter()
-    assert len(find_words(text, mode)) > 100_000
-    assert time.perf_counter() - start < 3  # about 0.3 s on an idle core
+def test_a_hundred_thousand_words_are_found(mode):
+    words = find_words("Heart size, normal! " * 33_334, mode)
+    assert len(words) == 100_002 and words[-1].text == "normal" and words[-1].end == 33_334 * 20 - 2
 
 
 def test_too_long_a_report_is_refused_without_quoting_it():
