@@ -26,6 +26,10 @@ help:           ## this list
 	$(PIP) --editable '.[test,jax,torch,safetensors]'
 	touch $@
 
+.venv/benched: .venv/installed
+	$(PIP) --editable '.[bench]'
+	touch $@
+
 install: .venv/installed  ## make .venv and install kmm into it
 
 demo: install  ## train, evaluate and use a classifier on the built-in data set
@@ -48,9 +52,10 @@ test: .venv/tested  ## the tests, on TensorFlow
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/test_stage.py tests/test_backends.py tests/explain/test_gradients.py tests/explain/test_integrated_gradients.py tests/explain/test_methods.py tests/explain/test_backends.py || exit 1; done
 
-bench: .venv/tested  ## every figure of the README
+bench: .venv/benched  ## every figure of the README
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/explain.py
 
 clean:  ## remove .venv and what tests leave
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

@@ -1,0 +1,97 @@
+"""Classifiers to explain: one trained on the phantom set, and untrained ones for what does not hang on weights."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+PHANTOM_STUDIES = 600
+
+
+def train_phantom(folder, *, epochs=None):
+    """The small classifier, trained on the built-in phantom set.
+
+    Args:
+        folder: Path. `data` and `model` are made in it.
+        epochs: int or None: bounds the epochs of every stage.
+
+    Returns:
+        Paths of the model and of the data.
+    """
+    from kmm.data.collection import read_collection
+    from kmm.data.phantom import make_phantom
+    from kmm.presets import gather_settings
+    from kmm.train import fit_classifier
+
+    folder = Path(folder)
+    make_phantom(folder / "data", studies=PHANTOM_STUDIES)
+    settings = gather_settings({"epochs": epochs} if epochs else {}, more=["bootstrap_repeats=10"])
+    with contextlib.redirect_stdout(sys.stderr):
+        classifier, *_ = fit_classifier(read_collection(folder / "data"), settings, work=folder / "work", cache=folder)
+    classifier.save(folder / "model")
+    return folder / "model", folder / "data"
+
+
+def save_untrained(folder, image_encoder):
+    """A classifier of films and reports as the preset `paper` has it, with random weights and another image encoder.
+
+    Args:
+        folder: Path to make.
+        image_encoder: name in `kmm.models.encoders_image.IMAGE_ENCODERS`.
+
+    Returns:
+        `folder`.
+    """
+    import numpy as np
+
+    from kmm.batches import BatchMaker, TextPreparation
+    from kmm.classifier import Classifier
+    from kmm.image.prepare import ImagePreparation
+    from kmm.models.build import ModelSpec, build_model
+    from kmm.presets import make_settings
+    from kmm.text.vocabulary import Vocabulary
+
+    s = make_settings("paper", {"image_encoder": image_encoder, "image_weights": None})
+    vocabulary = Vocabulary.fit([[f"word{number}" for number in range(2000)]])
+    spec = ModelSpec(
+        s.image_encoder, s.text_encoder, pixels=s.pixels, length=s.length, embedding_size=s.embedding_size,
+        text_filters=s.text_filters, fusion_units=s.fusion_units,
+    )  # fmt: skip
+    Classifier(
+        models={"joint": build_model(spec, label_count=1, vocabulary_size=len(vocabulary))},
+        batches=BatchMaker(
+            ImagePreparation(s.pixels), TextPreparation(), vocabulary=vocabulary, label_names=("abnormal",)
+        ),
+        settings=s,
+        temperatures={"joint": np.ones(1)},
+        thresholds={"joint": np.full(1, 0.5)},
+        prevalence=np.full(1, 0.5),
+        mean_image=np.full((s.pixels, s.pixels, 1), 100, np.float32),
+    ).save(folder)
+    return folder
+
+
+def read_whole(data, count):
+    """Studies with a film and a report, the first ones of a folder, some of them again where there are too few."""
+    from dataclasses import replace
+
+    from kmm.data.collection import read_collection
+
+    studies = [study for study in read_collection(data).studies if study.frontal and study.report]
+    return [replace(studies[row % len(studies)], id=f"{row}") for row in range(count)]
+
+
+def keep_cases(explainer):
+    """Lets an explainer keep what its gradient work is given.
+
+    Returns:
+        its function `attribute` of cases, and the list that fills as it explains studies.
+    """
+    attribute, cases = explainer.attribute, []
+
+    def keep(given):
+        for case in given:
+            cases.append(case)
+            yield case
+
+    explainer.attribute = lambda given: attribute(keep(given))
+    return attribute, cases
