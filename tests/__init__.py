@@ -1,0 +1,1 @@
+"""A package, so that the `tests` which some wheels carry does not come first."""
