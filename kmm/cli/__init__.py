@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "kmm.cli.evaluate",
     "explain": "kmm.cli.explain",
     "fidelity": "kmm.cli.explain",
+    "export": "kmm.cli.export",
 }
 
 

@@ -31,6 +31,34 @@ def view_features(model, sides):
     return keras.Model(inputs, keras.layers.Identity(dtype="float32", name="logits")(fusion(values)))
 
 
+def view_joint(model):
+    """Makes the model that also returns the features behind the logits. It shares the weights of the model given.
+
+    Args:
+        model: `keras.Model` from `kmm.models.build.build_model`.
+
+    Returns:
+        `keras.Model` from the inputs of `model` to `{"logits": (n, n_labels), "features": (n, d)}`, float32.
+    """
+    fusion = fusion_of(model)
+    inputs = {"present": keras.Input((2,), name="present")}
+    values = {"present": inputs["present"]}
+    encoded = {}
+    for name in fusion.input:
+        side, _, part = name.partition("_")
+        if part:
+            encoded[side] = encoded.get(side) or _encode(model, side, inputs)
+            values[name] = encoded[side][part]
+    both = keras.Model(fusion.input, [fusion.output, fusion.get_layer("joint").output])
+    return keras.Model(
+        inputs,
+        {
+            name: keras.layers.Identity(dtype="float32", name=name)(value)
+            for name, value in zip(("logits", "features"), both(values), strict=True)
+        },
+    )
+
+
 def view_text(model):
     """Makes the model from token_ids `(n, t)` to the text encoder's outputs, weights shared."""
     inputs = {}

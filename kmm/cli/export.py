@@ -1,0 +1,80 @@
+"""`kmm export`: a saved classifier for TensorFlow Serving."""
+
+import os
+
+import click
+
+from kmm.cli.command import LIST, PLACE, Command, json_option
+from kmm.cli.output import check_place, hushed, write_result
+from kmm.errors import InputError
+from kmm.signature import DEFAULTS
+
+PARTS = ("explain",)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PLACE)
+@click.option("--version", type=click.IntRange(1), help="Number of the version; the next free one when not given.")
+@click.option("--out", type=PLACE, help="Folder of the versions; MODEL itself when not given.")
+@click.option(
+    "--default",
+    type=click.Choice(list(DEFAULTS)),
+    default="tensors",
+    show_default=True,
+    help="What the signature serving_default takes.",
+)
+@click.option("--without", multiple=True, type=click.Choice(PARTS), help="Leave explanations out.")
+@click.option(
+    "--steps", type=click.IntRange(2, 1000), default=25, show_default=True, help="Points of the path of an explanation."
+)
+@click.option("--baseline", default="black", show_default=True, help="black, mean or grey.")
+@click.option("--text-baseline", default="padding", show_default=True, help="padding or zero.")
+@click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Memory that an explanation may take.")
+@click.option("--batching", is_flag=True, help="Put calls of several clients together, in the graph.")
+@click.option("--max-batch", type=click.IntRange(1), default=16, show_default=True, help="Rows of a batch at most.")
+@click.option("--batch-timeout-ms", type=float, default=2.0, show_default=True, help="How long a row waits for others.")
+@click.option("--batch-threads", type=click.IntRange(1), default=2, show_default=True, help="Batches at once.")
+@click.option("--warmup", type=LIST, default="1,8", show_default=True, help="Rows of the warm-up requests.")
+@json_option("EXPORT")
+def export(model, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching, max_batch,
+           batch_timeout_ms, batch_threads, warmup, json_file):  # fmt: skip
+    """Write the classifier MODEL as a SavedModel that TensorFlow Serving serves, to MODEL/<version>.
+
+    Decoding, cleaning, calibration and explanations are in the graph. The export is loaded, tried and compared with the
+    classifier before it appears. A classifier that was trained on JAX or torch is exported by TensorFlow too.
+
+    \b
+    Example: kmm export saved_models/openi --batching
+    """
+    check_place(json_file)
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with hushed():
+        from kmm.export.batching import Batching
+        from kmm.export.explanation import ServedExplanation
+        from kmm.export.write import export_classifier
+
+    explanation = None
+    if "explain" not in without:
+        explanation = ServedExplanation(
+            steps=steps, baseline=baseline, text_baseline=text_baseline, memory_gb=memory_gb
+        )
+    place = export_classifier(
+        model,
+        version=version,
+        out=out,
+        default=default,
+        explanation=explanation,
+        batching=Batching(max_batch, batch_timeout_ms, batch_threads) if batching else None,
+        warmup=_read_sizes(warmup),
+    )
+    write_result(json_file, {"version": int(place.name), "folder": str(place)}, lambda: click.echo(str(place)))
+
+
+def _read_sizes(words):
+    try:
+        sizes = tuple(int(word) for word in words if str(word).strip())
+    except ValueError:
+        raise InputError("`--warmup` must be whole numbers separated by commas.") from None
+    if any(not 1 <= size <= 1000 for size in sizes):
+        raise InputError("`--warmup` must be numbers from 1 to 1000.")
+    return sizes

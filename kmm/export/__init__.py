@@ -1,0 +1,1 @@
+"""A classifier as a SavedModel for TensorFlow Serving, explanations included."""

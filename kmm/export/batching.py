@@ -1,0 +1,61 @@
+"""Several calls as one batch, inside the graph: TensorFlow's own batching, round the numeric core alone.
+
+Decoding, cleaning and all checks stay with each call: a bad image fails its own call and no other.
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from kmm.errors import InputError
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How calls are put together.
+
+    Attributes:
+        max_batch: int. Rows of a batch at most; a larger call is split.
+        timeout_ms: float. How long the first row waits for others.
+        threads: int. Batches that run at once.
+        max_enqueued: int. Batches that wait at most; above that a call is refused with UNAVAILABLE.
+    """
+
+    max_batch: int = 16
+    timeout_ms: float = 2.0
+    threads: int = 2
+    max_enqueued: int = 100
+
+    def __post_init__(self):
+        for name in ("max_batch", "threads", "max_enqueued"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
+
+    def wrap(self, function, model):
+        """Batches a function of tensors with a batch axis.
+
+        Args:
+            function: takes tensors and returns a tuple of tensors.
+            model: `keras.Model` whose inputs and outputs have the shapes of both.
+
+        Returns:
+            a function of the same kind.
+        """
+        sizes = [2**power for power in range(self.max_batch.bit_length()) if 2**power < self.max_batch]
+
+        @tf.nondifferentiable_batch_function(
+            num_batch_threads=self.threads,
+            max_batch_size=self.max_batch,
+            batch_timeout_micros=int(1000 * self.timeout_ms),
+            allowed_batch_sizes=[*sizes, self.max_batch],
+            max_enqueued_batches=self.max_enqueued,
+            enable_large_batch_splitting=True,
+        )
+        def batched(*values):
+            specs = [tensor.shape for tensor in model.inputs]
+            return function(*(tf.ensure_shape(value, shape) for value, shape in zip(values, specs, strict=True)))
+
+        shapes = [model.output[name].shape for name in ("logits", "features")]
+        return lambda *values: tuple(
+            tf.ensure_shape(value, shape) for value, shape in zip(batched(*values), shapes, strict=True)
+        )

@@ -1,0 +1,157 @@
+"""Bytes of PNG and JPEG files to prepared films, in the graph: the numbers of `kmm.image`.
+
+One definition of gray and of resizing on both sides: see `kmm.image.read` and `kmm.image.prepare`. An operation that
+decodes cannot say which image of a batch it failed on, so all that the file's frame tells is checked first.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from kmm.export.checks import require
+from kmm.image.limits import MAX_PIXELS, MIN_SIDE
+from kmm.image.read import LUMA
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+JPEG_HEAD = b"\xff\xd8\xff"
+PNG_FRAME = 33  # bytes of the signature and the header of a PNG file
+GRAY_TYPE = 0  # PNG's number for gray without alpha
+
+
+def read_films(files, preparation):
+    """Decodes and prepares films.
+
+    Args:
+        files: string tensor `(n,)`, bytes of PNG or JPEG files; empty: no film.
+        preparation: `ImagePreparation`.
+
+    Returns:
+        float32 `(n, pixels, pixels, 1)`, zeros where there is no film; int32 `(n, 4)`: top, left, height and width of
+        the film in the square, zeros where there is none.
+    """
+    side = preparation.pixels
+    empty = (tf.zeros((side, side, 1)), tf.zeros(4, tf.int32))
+
+    def read(given):
+        data, row = given
+        name = tf.strings.join(["image ", tf.strings.as_string(row), ": "])
+        return tf.cond(
+            tf.equal(tf.strings.length(data), 0), lambda: empty, lambda: _prepare(_decode(data, name), preparation)
+        )
+
+    return tf.map_fn(
+        read,
+        (files, tf.range(tf.size(files))),
+        fn_output_signature=(tf.TensorSpec((side, side, 1), tf.float32), tf.TensorSpec(4, tf.int32)),
+    )
+
+
+def _decode(data, name):
+    """Gray levels `(h, w)` of one file."""
+    is_png, is_jpeg = (
+        tf.equal(tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), len(head))), head)
+        for head in (PNG_HEAD, JPEG_HEAD)
+    )
+    known = require(is_png | is_jpeg, name, "expected a PNG or JPEG file. The content is neither.")
+    with tf.control_dependencies([known]):
+        data = tf.identity(data)
+    film = tf.cond(is_png, lambda: _decode_png(data, name), lambda: _decode_jpeg(data, name))
+    low, high = tf.reduce_min(film), tf.reduce_max(film)
+    with tf.control_dependencies([require(high - low >= 1, name, "expected a film. Every pixel is the same gray.")]):
+        return tf.identity(film)
+
+
+def _decode_png(data, name):
+    whole = tf.greater_equal(tf.strings.length(data), PNG_FRAME)
+    tail = tf.io.decode_raw(tf.strings.substr(data, -tf.minimum(tf.strings.length(data), 4096), 4096), tf.uint8)
+    with tf.control_dependencies([require(whole & _holds(tail, b"IEND"), name, "expected a complete PNG file.")]):
+        data = tf.identity(data)
+    width, height = tf.unstack(tf.cast(_read(data, 16, tf.int32, 2), tf.int64), num=2)
+    depth, kind = tf.unstack(tf.cast(_read(data, 24, tf.uint8, 2), tf.int32), num=2)
+    deep = tf.equal(depth, 16)
+    with tf.control_dependencies(
+        [
+            *_check_size(height, width, name),
+            require(~deep | tf.equal(kind, GRAY_TYPE), name, "expected 16 bits in gray images only."),
+        ]
+    ):
+        data = tf.identity(data)
+    return tf.cond(
+        deep,
+        lambda: _spread(tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16)[..., 0], tf.float32)),
+        lambda: _to_gray(tf.io.decode_png(data, channels=0)),
+    )
+
+
+def _decode_jpeg(data, name):
+    # The mark of the end cannot stand in compressed data: without one the file ends early.
+    with tf.control_dependencies(
+        [require(_holds(tf.io.decode_raw(data, tf.uint8), b"\xff\xd9"), name, "expected a complete JPEG file.")]
+    ):
+        height, width, channels = tf.unstack(tf.cast(tf.io.extract_jpeg_shape(data), tf.int64), num=3)
+    with tf.control_dependencies(
+        [*_check_size(height, width, name), require(channels <= 3, name, "expected gray or RGB. Received: CMYK.")]
+    ):
+        data = tf.identity(data)
+    return _to_gray(tf.io.decode_jpeg(data, channels=0, dct_method="INTEGER_ACCURATE"))
+
+
+def _check_size(height, width, name):
+    """Refuses dots and bombs before they are decoded."""
+    came = tf.strings.join([tf.strings.as_string(width), "x", tf.strings.as_string(height)])
+    return [
+        require(
+            tf.minimum(height, width) >= MIN_SIDE,
+            name,
+            f"expected an image of at least {MIN_SIDE}x{MIN_SIDE} pixels. Received: ",
+            came,
+        ),
+        require(
+            (height <= MAX_PIXELS) & (width <= MAX_PIXELS) & (height * width <= MAX_PIXELS),
+            name,
+            f"expected at most {MAX_PIXELS} pixels. Received: ",
+            came,
+        ),
+    ]
+
+
+def _read(data, start, dtype, count):
+    """Numbers of a file's header, the most significant byte first."""
+    return tf.io.decode_raw(tf.strings.substr(data, start, count * dtype.size), dtype, little_endian=False)
+
+
+def _holds(values, wanted):
+    """Whether bytes `(n,)` hold a short sequence."""
+    count = tf.maximum(tf.size(values) - len(wanted) + 1, 0)
+    found = [tf.equal(values[place : place + count], byte) for place, byte in enumerate(wanted)]
+    return tf.reduce_any(tf.reduce_all(tf.stack(found), axis=0))
+
+
+def _to_gray(pixels):
+    """uint8 `(h, w, 1..4)` -> float32 `(h, w)`; alpha is ignored."""
+    pixels = tf.cast(pixels, tf.float32)
+
+    def mix():
+        return pixels[..., 0] * LUMA[0] + pixels[..., 1] * LUMA[1] + pixels[..., 2] * LUMA[2]
+
+    return tf.cond(tf.shape(pixels)[-1] >= 3, mix, lambda: pixels[..., 0])
+
+
+def _spread(pixels):
+    low, high = tf.reduce_min(pixels), tf.reduce_max(pixels)
+    return (pixels - low) * (np.float32(255) / tf.maximum(high - low, 1))
+
+
+def _prepare(film, preparation):
+    """Gray levels `(h, w)` -> the square `(pixels, pixels, 1)` and the film's box in it."""
+    side = preparation.pixels
+    size = tf.cast(tf.shape(film), tf.int64)
+    if preparation.fit == "stretch":
+        height = width = tf.constant(side, tf.int64)
+    else:  # as `ImagePreparation.find_box`
+        longest = tf.reduce_max(size)
+        height, width = tf.unstack(tf.maximum(tf.constant(1, tf.int64), (2 * size * side + longest) // (2 * longest)))
+    top, left = (side - height) // 2, (side - width) // 2
+    film = tf.image.resize(film[..., None], tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
+    film = tf.clip_by_value(film, 0, 255)
+    square = tf.pad(film, [[top, side - height - top], [left, side - width - left], [0, 0]])
+    return tf.ensure_shape(square, (side, side, 1)), tf.cast(tf.stack([top, left, height, width]), tf.int32)

@@ -1,0 +1,79 @@
+"""Reports to word ids, in the graph: the words of `kmm.text.clean`, with TensorFlow's core operations alone."""
+
+import tensorflow as tf
+
+from kmm.data.inputs import MAX_REPORT_WORDS
+from kmm.export.checks import require_rows
+from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, STOP_WORDS, WORD_CHARACTERS
+from kmm.text.vocabulary import PADDING, UNKNOWN
+
+SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
+
+
+class ReportReader(tf.Module):
+    """Reads reports with a vocabulary that becomes an asset of the export.
+
+    Args:
+        text: `TextPreparation`.
+        vocabulary: path of the vocabulary's file, one word a line.
+    """
+
+    def __init__(self, text, vocabulary):
+        super().__init__()
+        self.text = text
+        line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        lines = tf.lookup.TextFileInitializer(str(vocabulary), tf.string, line, tf.int64, number)
+        self.table = tf.lookup.StaticHashTable(lines, UNKNOWN)
+
+    def read(self, reports):
+        """Words of reports.
+
+        Args:
+            reports: string tensor `(n,)`, UTF-8.
+
+        Returns:
+            int32 `(n, length)`, the ids, and string `(n, length)`, the words as they were read; empty behind the end.
+        """
+        text = self.text
+        with tf.control_dependencies(_check_text(reports)):
+            words = CLEANING_MODES[text.cleaning](tf.identity(reports))
+        if text.deidentified == "drop":
+            words = _keep(words, ~tf.strings.regex_full_match(words.flat_values, DEIDENTIFIED.pattern))
+        few = words.row_lengths() <= MAX_REPORT_WORDS
+        with tf.control_dependencies(
+            require_rows(few, "report", f"expected a report of at most {MAX_REPORT_WORDS} words.")
+        ):
+            kept = words[:, -text.length :] if text.truncate == "start" else words[:, : text.length]
+        ids = self.table.lookup(kept).to_tensor(PADDING, shape=(None, text.length))
+        return tf.cast(ids, tf.int32), kept.to_tensor("", shape=(None, text.length))
+
+
+def _check_text(reports):
+    """Refuses what is no UTF-8 text, or far longer than any report."""
+    clean = tf.strings.unicode_transcode(reports, "UTF-8", "UTF-8", errors="replace", replacement_char=0xFFFD)
+    checks = require_rows(tf.equal(clean, reports), "report", "expected text in UTF-8. Received: other bytes.")
+    short = tf.strings.length(clean, unit="UTF8_CHAR") <= MAX_CHARACTERS
+    return checks + require_rows(short, "report", f"expected a report of at most {MAX_CHARACTERS} characters.")
+
+
+def _lower(texts):
+    """Lower case that is the same under Turkish settings of the machine."""
+    dotted = tf.strings.regex_replace(tf.strings.regex_replace(texts, "I", "i"), "İ", "i\u0307")
+    return tf.strings.lower(dotted, encoding="utf-8")
+
+
+def _split_standard(reports):
+    return _lower(tf.strings.split(tf.strings.regex_replace(reports, f"[^{WORD_CHARACTERS}]+", " ")))
+
+
+def _split_paper(reports):
+    spaced = tf.strings.regex_replace(reports, f"[{SPACES}]+", " ")
+    words = _lower(tf.strings.split(tf.strings.regex_replace(spaced, f"[^ {LETTERS}]+", "")))
+    return _keep(words, tf.reduce_all(words.flat_values[:, None] != tf.constant(sorted(STOP_WORDS))[None], axis=1))
+
+
+def _keep(words, kept):
+    return tf.ragged.boolean_mask(words, words.with_flat_values(kept))
+
+
+CLEANING_MODES = {"standard": _split_standard, "paper": _split_paper}

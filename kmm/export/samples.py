@@ -1,0 +1,71 @@
+"""Made-up studies: what an export is tried on before it is seen, and what a server warms up with."""
+
+import cv2
+import numpy as np
+
+from kmm import signature as names
+
+SIDE = 256
+WORDS = 24
+
+
+def make_samples(classifier, count):
+    """Makes studies, as each signature takes them.
+
+    Args:
+        classifier: `Classifier`.
+        count: int >= 1. The first study has all that the model reads; of a model of films and reports the second has a
+            film alone, the third a report alone, and so on.
+
+    Returns:
+        dict of the names of inputs to arrays of `count` rows: `image`, `token_ids`, `image_bytes`, `report`, `target`,
+        `examples`, `inputs`, `query`, less those of a side that the model does not have.
+
+    Raises:
+        InputError: if the vocabulary has no words.
+    """
+    batches, random = classifier.batches, np.random.default_rng(0)
+    found = {}
+    if batches.image:
+        films = [_draw_film(random) for _ in range(count)]
+        files = [cv2.imencode(".png", film)[1].tobytes() for film in films]
+        squares = [batches.image.apply(film.astype(np.float32)) for film in films]
+        found[names.IMAGE_BYTES], found[names.IMAGE] = np.array(files, object), np.stack(squares)
+    if batches.text:
+        words = np.array(batches.vocabulary.words[2:] or ["unknown"])
+        reports = [list(random.choice(words, WORDS)) for _ in range(count)]
+        joined = [" ".join(report) for report in reports]
+        found[names.REPORT] = np.array([text.encode() for text in joined], object)
+        found[names.TOKEN_IDS] = np.stack([_encode(text, batches) for text in joined])
+    if batches.image and batches.text:
+        found[names.REPORT][1::3], found[names.TOKEN_IDS][1::3] = b"", 0
+        found[names.IMAGE_BYTES][2::3], found[names.IMAGE][2::3] = b"", 0
+    found[names.TARGET] = np.full(count, names.ANY_TARGET, np.int32)
+    examples = [_write_example({name: found[name][row] for name in found}) for row in range(count)]
+    found[names.EXAMPLES] = found[names.CLASSIFY_INPUT] = np.array(examples, object)
+    found[names.QUERY] = np.full(count, b"", object)
+    return found
+
+
+def _draw_film(random):
+    """uint8 `(side, side - 32)`: noise over a soft pattern, black and white included."""
+    coarse = cv2.resize(random.uniform(0, 255, (6, 6)).astype(np.float32), (SIDE - 32, SIDE))
+    film = np.clip(coarse + random.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
+    film[0, :2] = 0, 255
+    return film
+
+
+def _encode(text, batches):
+    words = [word.text for word in batches.text.find(text)]
+    return batches.vocabulary.encode(words, batches.text.length, truncate=batches.text.truncate)
+
+
+def _write_example(row):
+    from kmm.stubs import load_stubs
+
+    stubs = load_stubs()
+    example = stubs.example_pb2.Example()
+    for name in (names.IMAGE_BYTES, names.REPORT):
+        if name in row:
+            example.features.feature[name].bytes_list.value.append(row[name])
+    return example.SerializeToString()

@@ -1,0 +1,212 @@
+"""A classifier as functions of TensorFlow, one for each signature."""
+
+import json
+from dataclasses import asdict
+
+import tensorflow as tf
+
+import kmm
+from kmm import signature as names
+from kmm.export.checks import check_batch, check_shape, require_rows
+from kmm.export.explanation import PathExplainer
+from kmm.export.films import read_films
+from kmm.export.reports import ReportReader
+from kmm.models.feature_view import view_joint
+from kmm.models.parts import embed_of, fusion_of
+
+NOTHING = {
+    (True, True): "expected a film or a report with words. Found neither.",
+    (True, False): "expected a film. Found none.",
+    (False, True): "expected a report with words. Found none.",
+}
+
+
+class ServedClassifier:
+    """The functions behind the signatures, and what of the classifier they hold.
+
+    Args:
+        classifier: `Classifier`, loaded on TensorFlow.
+        vocabulary: path of its vocabulary's file, or None for a model of films alone.
+        explanation: `ServedExplanation`, or None: explanations are left out.
+        batching: `Batching`, or None: each call runs alone.
+        default: key of `kmm.signature.DEFAULTS`.
+        source: dict, what `describe` says besides.
+
+    Attributes:
+        held: `tf.Module` of the variables and of the vocabulary: what `tf.saved_model.save` keeps.
+        signatures: dict of name to `kmm.signature.Signature`.
+    """
+
+    def __init__(self, classifier, vocabulary, *, explanation=None, batching=None, default="tensors", source=None):
+        self.batches = classifier.batches
+        model = classifier.models[classifier.main]
+        self.joint = view_joint(model)
+        self._inputs = [tensor.name for tensor in self.joint.inputs]
+        self.embed = embed_of(model)
+        self.reader = ReportReader(self.batches.text, vocabulary) if self.batches.text else None
+        self.held = tf.Module()
+        self.held.weights, self.held.reader = [variable.value for variable in model.variables], self.reader
+        self.label_names = list(self.batches.label_names)
+        self.temperatures = classifier.temperatures[classifier.main]
+        self.thresholds = classifier.thresholds[classifier.main]
+        self.explainer = PathExplainer(classifier, explanation) if explanation else None
+        self.core = batching.wrap(self._run, self.joint) if batching else self._run
+        self.description = json.dumps(
+            {
+                "kmm": kmm.__version__,
+                "labels": self.label_names,
+                "temperatures": self.temperatures.tolist(),
+                "thresholds": self.thresholds.tolist(),
+                "preparation": self.batches.as_dict(),
+                "explain": asdict(explanation) if explanation else None,
+                **(source or {}),
+            }
+        )
+        self.signatures = names.list_signatures(
+            pixels=self.batches.image.pixels if self.batches.image else None,
+            length=self.batches.text.length if self.batches.text else None,
+            label_count=len(self.label_names),
+            feature_size=fusion_of(model).get_layer("joint").output.shape[-1],
+            default=default,
+            explain=explanation is not None,
+        )
+
+    def trace(self):
+        """The concrete function of each signature, as `tf.saved_model.save` takes them."""
+        kinds = {
+            "serving_tensors": lambda given: self._predict(*self._take_tensors(given)),
+            "serving_bytes": lambda given: self._predict(*self._take_bytes(given)[:2]),
+            "tf_example": lambda given: self._predict(*self._take_examples(given[names.EXAMPLES])),
+            "classify": self._classify,
+            "embed": lambda given: self._embed(*self._take_tensors(given)),
+            "embed_bytes": lambda given: self._embed(*self._take_bytes(given)[:2]),
+            "describe": self._describe,
+            "explain": lambda given: self._explain(*self._take_tensors(given), given[names.TARGET]),
+            "explain_bytes": self._explain_bytes,
+        }
+        return {name: _trace(kinds[one.kind], one) for name, one in self.signatures.items()}
+
+    def _take_tensors(self, given):
+        """What a caller prepared -> the model's inputs and whether they are there `(n, 2)`."""
+        inputs = {}
+        if self.batches.image:
+            image = given[names.IMAGE]
+            finite = tf.reduce_all(tf.math.is_finite(image), axis=(1, 2, 3))
+            with tf.control_dependencies(
+                require_rows(finite, "image", "expected finite gray levels. Received: NaN or infinity.")
+            ):
+                inputs["image"] = tf.identity(image)
+        if self.batches.text:
+            ids, size = given[names.TOKEN_IDS], self.embed.get_layer("embedding").input_dim
+            known = tf.reduce_all((ids >= 0) & (ids < size), axis=1)
+            with tf.control_dependencies(
+                require_rows(known, names.TOKEN_IDS, f"expected ids of words from 0 to {size - 1}.")
+            ):
+                inputs["token_ids"] = tf.identity(ids)
+        return inputs, self._find_present(inputs)
+
+    def _take_bytes(self, given):
+        """Files and reports -> the model's inputs, whether they are there, and where film and words lie."""
+        inputs, places = {}, {}
+        if self.batches.image:
+            inputs["image"], places[names.IMAGE_BOX] = read_films(given[names.IMAGE_BYTES], self.batches.image)
+        if self.batches.text:
+            inputs["token_ids"], places[names.TOKEN_WORDS] = self.reader.read(given[names.REPORT])
+        return inputs, self._find_present(inputs), places
+
+    def _take_examples(self, examples):
+        raw = {"image": names.IMAGE_BYTES, "text": names.REPORT}
+        wanted = {name: tf.io.FixedLenFeature((), tf.string, "") for side, name in raw.items() if self._reads(side)}
+        return self._take_bytes(tf.io.parse_example(examples, wanted))[:2]
+
+    def _reads(self, side):
+        return getattr(self.batches, side) is not None
+
+    def _find_present(self, inputs):
+        """float32 `(n, 2)`: a film that is not all zeros; words that are not all padding. Neither is an error."""
+        count = tf.shape(next(iter(inputs.values())))[0]
+        none = tf.zeros(count, tf.bool)
+        image = tf.reduce_any(inputs["image"] != 0, axis=(1, 2, 3)) if "image" in inputs else none
+        text = tf.reduce_any(inputs["token_ids"] != 0, axis=1) if "token_ids" in inputs else none
+        missing = NOTHING[self._reads("image"), self._reads("text")]
+        with tf.control_dependencies(require_rows(image | text, "study", missing)):
+            return tf.cast(tf.stack([image, text], axis=1), tf.float32)
+
+    def _run(self, *values):
+        found = self.joint(dict(zip(self._inputs, values, strict=True)), training=False)
+        return found["logits"], found["features"]
+
+    def _predict(self, inputs, present):
+        return self._calibrate(self.core(*({**inputs, "present": present}[name] for name in self._inputs))[0])
+
+    def _embed(self, inputs, present):
+        return {names.FEATURES: self.core(*({**inputs, "present": present}[name] for name in self._inputs))[1]}
+
+    def _calibrate(self, logits):
+        """As `kmm.classifier.probabilities`, in float64 too, so that decisions are the same."""
+        scaled = tf.cast(logits, tf.float64) / tf.constant(self.temperatures, tf.float64)
+        probabilities = 0.5 * (1 + tf.tanh(0.5 * scaled))
+        thresholds = tf.constant(self.thresholds, tf.float64)
+        return {
+            names.PROBABILITIES: tf.cast(probabilities, tf.float32),
+            names.LOGITS: logits,
+            names.LABEL_NAMES: self._repeat(tf.constant(self.label_names), logits),
+            names.THRESHOLDS: self._repeat(tf.constant(self.thresholds, tf.float32), logits),
+            names.DECISIONS: probabilities >= thresholds,
+        }
+
+    def _repeat(self, row, logits):
+        return tf.broadcast_to(row, tf.shape(logits))
+
+    def _classify(self, given):
+        found = self._predict(*self._take_examples(given[names.CLASSIFY_INPUT]))
+        return {names.CLASSES: found[names.LABEL_NAMES], names.SCORES: found[names.PROBABILITIES]}
+
+    def _describe(self, given):
+        return {names.DESCRIPTION: tf.fill(tf.shape(given[names.QUERY]), self.description)}
+
+    def _explain_bytes(self, given):
+        inputs, present, places = self._take_bytes(given)
+        return {**self._explain(inputs, present, given[names.TARGET]), **places}
+
+    def _explain(self, inputs, present, target):
+        predicted = self._predict(inputs, present)
+        target = self._choose_target(target, predicted[names.LOGITS])
+        given, fixed, absent, padding_row = {}, {"present": present}, {}, None
+        if "image" in inputs:
+            given["image"], absent["image"] = inputs["image"], present[:, 0] == 0
+        if "token_ids" in inputs:
+            ids = inputs["token_ids"]
+            given["rows"], absent["rows"] = tf.cast(self.embed(ids), tf.float32), present[:, 1] == 0
+            padding_row = tf.cast(self.embed(tf.zeros_like(ids[:1])), tf.float32)[0, 0]
+            fixed["padding_mask"] = tf.cast(ids != 0, tf.float32)
+        found = self.explainer.explain(given, fixed, padding_row, target, absent)
+        sides = {}
+        if "image" in found:
+            sides[names.IMAGE_ATTRIBUTION] = tf.reduce_sum(found["image"], axis=-1)
+        if "rows" in found:
+            sides[names.TOKEN_ATTRIBUTION] = tf.reduce_sum(found["rows"], axis=-1)
+            sides[names.TOKEN_ENERGY] = tf.reduce_sum(tf.square(found["rows"]), axis=-1)
+        numbers = {name: found[name] for name in (names.SCORE, names.BASELINE_SCORE, names.GAP, names.MAP_ERROR)}
+        return {**predicted, **sides, names.TARGET: target, **numbers}
+
+    def _choose_target(self, target, logits):
+        """The label asked for; -1 is that of the highest probability."""
+        count = len(self.label_names)
+        good = (target >= names.ANY_TARGET) & (target < count)
+        expected = f"expected a label from 0 to {count - 1}, or {names.ANY_TARGET}: the most probable one."
+        with tf.control_dependencies(require_rows(good, names.TARGET, expected)):
+            best = tf.argmax(logits / tf.constant(self.temperatures, tf.float32), axis=1, output_type=tf.int32)
+            return tf.where(target == names.ANY_TARGET, best, target)
+
+
+def _trace(function, signature):
+    """A function of a dict, checked at the door, as a concrete function of named tensors."""
+    specs = {one.name: tf.TensorSpec(one.shape, tf.as_dtype(one.dtype), one.name) for one in signature.inputs}
+
+    def call(**given):
+        checked = {one.name: check_shape(given[one.name], one.name, one.shape) for one in signature.inputs}
+        found = function(check_batch(checked))
+        return {one.name: tf.ensure_shape(found[one.name], one.shape, name=one.name) for one in signature.outputs}
+
+    return tf.function(call, autograph=False).get_concrete_function(**specs)

@@ -1,0 +1,156 @@
+"""A saved classifier to a version that TensorFlow Serving loads: written aside, tried, then put in its place."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kmm import signature as names
+from kmm.classifier import Classifier, digest_file, probabilities, run_model
+from kmm.errors import ArtefactError, InputError
+from kmm.export.explanation import ServedExplanation
+from kmm.export.samples import make_samples
+from kmm.export.served import ServedClassifier
+from kmm.export.warmup import write_warmup
+
+TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
+CARD = "model_card.md"
+DEFAULT_EXPLANATION = ServedExplanation()
+
+
+def export_classifier(
+    folder, *, version=None, out=None, default="tensors", explanation=DEFAULT_EXPLANATION, batching=None, warmup=(1, 8)
+):
+    """Exports a saved classifier as a SavedModel.
+
+    Args:
+        folder: path of a saved classifier, trained on any backend.
+        version: int >= 1, or None: the next free one.
+        out: path of the folder of versions, or None: `folder` itself.
+        default: key of `kmm.signature.DEFAULTS`: what `serving_default` takes.
+        explanation: `ServedExplanation`, or None: no explanations.
+        batching: `kmm.export.batching.Batching`, or None: each call runs alone.
+        warmup: tuple of int, the numbers of rows of the warm-up requests; empty: none.
+
+    Returns:
+        Path of the version.
+
+    Raises:
+        InputError: if the version is there, an option does not fit the classifier, or Keras does not run on TensorFlow.
+        ArtefactError: if the classifier is incomplete, or the export does not say what the classifier says.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"An export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")
+    folder = Path(folder)
+    classifier = Classifier.load(folder, main_only=True)
+    base = Path(out) if out else folder
+    base.mkdir(parents=True, exist_ok=True)
+    place = choose_version(base, version)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=base))
+    try:
+        _write(temporary, folder, classifier, default, explanation, batching, warmup, name=base.resolve().name)
+        check_export(temporary, classifier)
+        temporary.chmod(0o755)  # the server's user reads it
+        _publish(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return place
+
+
+def choose_version(base, version=None):
+    """The folder of a version, free.
+
+    Args:
+        base: Path of the folder of versions.
+        version: int >= 1, or None: one more than the highest there is.
+
+    Raises:
+        InputError: if it is taken or below 1.
+
+    Example:
+        >>> choose_version(Path("no-such-folder")).name
+        '1'
+    """
+    taken = {int(path.name) for path in base.iterdir() if path.name.isdigit()} if base.is_dir() else set()
+    if version is None:
+        version = max(taken, default=0) + 1
+    if version < 1:
+        raise InputError(f"A version must be at least 1. Received: {version}.")
+    if version in taken:
+        raise InputError(f"{base / str(version)}: expected a version that is free. Choose another, or none: the next.")
+    return base / str(version)
+
+
+def _write(place, folder, classifier, default, explanation, batching, warmup, *, name):
+    vocabulary = folder / "vocabulary.txt" if classifier.batches.text else None
+    served = ServedClassifier(
+        classifier,
+        vocabulary,
+        explanation=explanation,
+        batching=batching,
+        default=default,
+        source={"name": name, "digest": digest_file(folder / "classifier.json")},
+    )
+    tf.saved_model.save(served.held, str(place), signatures=served.trace())
+    if warmup:
+        write_warmup(place, classifier, served, name=name, sizes=tuple(sorted(warmup)))
+    if (folder / CARD).is_file():
+        (place / "assets.extra").mkdir(exist_ok=True)
+        shutil.copyfile(folder / CARD, place / "assets.extra" / CARD)
+
+
+def check_export(folder, classifier):
+    """Loads an export, calls each signature once, and compares it with the classifier.
+
+    Args:
+        folder: path of the export.
+        classifier: `Classifier`.
+
+    Returns:
+        float, the largest difference of a probability.
+
+    Raises:
+        ArtefactError: if it is above 1e-5, or a number is not finite.
+    """
+    samples = make_samples(classifier, 3)
+    loaded = tf.saved_model.load(str(folder))
+    worst = 0.0
+    expected = _predict(classifier, samples)
+    for name, function in loaded.signatures.items():
+        inputs = function.structured_input_signature[1]
+        found = function(**{key: tf.constant(samples[key]) for key in inputs})
+        found = {key: value.numpy() for key, value in found.items()}
+        numbers = [value for value in found.values() if value.dtype.kind == "f"]
+        if not all(np.isfinite(value).all() for value in numbers):
+            raise ArtefactError(f"The signature {name} of the export gives numbers that are not finite.")
+        for key in {names.PROBABILITIES, names.SCORES} & set(found):
+            worst = max(worst, float(np.abs(found[key] - expected).max()))
+    if worst > TOLERANCE:
+        raise ArtefactError(
+            f"The export differs from the classifier by {worst:.2g} in a probability. Expected at most {TOLERANCE:.0e}."
+        )
+    return worst
+
+
+def _predict(classifier, samples):
+    """The classifier's own probabilities of samples."""
+    count = len(samples[names.TARGET])
+    sides = [names.IMAGE, names.TOKEN_IDS]
+    inputs = {side: samples[side] for side in sides if side in samples}
+    present = [inputs[side].reshape(count, -1).any(axis=1) if side in inputs else np.zeros(count) for side in sides]
+    inputs["present"] = np.stack(present, axis=1).astype(np.float32)
+    logits = run_model(classifier.models[classifier.main], inputs)
+    return probabilities(logits, classifier.temperatures[classifier.main])
+
+
+def _publish(temporary, place):
+    try:
+        os.rename(temporary, place)
+    except OSError as error:
+        if place.exists():
+            raise InputError(f"{place}: expected a version that is free. Another export took it.") from None
+        raise error
