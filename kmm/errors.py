@@ -7,6 +7,7 @@
     │   ├── WeightsError               these weights do not fit this network
     │   └── ArtefactError              this saved classifier is incomplete or was altered
     ├── LeakError                      a split lets a patient or a report cross: exit code 1
+    ├── ServerError                    a server refused a request or could not be reached: exit code 2
     └── MissingPackageError            an optional package is not installed: exit code 2
 
 Every text is one line that says what was expected and what came. Report text and names of patients never stand in it.
@@ -41,6 +42,18 @@ class ArtefactError(InputError):
 
 class LeakError(KmmError):
     """A split lets a patient or an identical report body cross from one part to another."""
+
+
+class ServerError(KmmError):
+    """A server refused a request, or could not be reached.
+
+    Attributes:
+        code: str. The name of gRPC's status code, for example `"INVALID_ARGUMENT"`.
+    """
+
+    def __init__(self, text, code="UNKNOWN"):
+        super().__init__(text)
+        self.code = code
 
 
 class MissingPackageError(KmmError):

@@ -25,6 +25,8 @@ COMMANDS = {
     "explain": "kmm.cli.explain",
     "fidelity": "kmm.cli.explain",
     "export": "kmm.cli.export",
+    "serve": "kmm.cli.serve",
+    "call": "kmm.cli.call",
 }
 
 

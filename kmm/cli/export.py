@@ -14,6 +14,8 @@ PARTS = ("explain",)
 
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
+@click.option("--format", "kind", type=click.Choice(("savedmodel", "onnx", "litert")), default="savedmodel",
+              show_default=True, help="onnx and litert: the model alone, MODEL/<name>.onnx or .tflite, or --out FILE.")
 @click.option("--version", type=click.IntRange(1), help="Number of the version; the next free one when not given.")
 @click.option("--out", type=PLACE, help="Folder of the versions; MODEL itself when not given.")
 @click.option(
@@ -36,8 +38,8 @@ PARTS = ("explain",)
 @click.option("--batch-threads", type=click.IntRange(1), default=2, show_default=True, help="Batches at once.")
 @click.option("--warmup", type=LIST, default="1,8", show_default=True, help="Rows of the warm-up requests.")
 @json_option("EXPORT")
-def export(model, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching, max_batch,
-           batch_timeout_ms, batch_threads, warmup, json_file):  # fmt: skip
+def export(model, kind, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching,
+           max_batch, batch_timeout_ms, batch_threads, warmup, json_file):  # fmt: skip
     """Write the classifier MODEL as a SavedModel that TensorFlow Serving serves, to MODEL/<version>.
 
     Decoding, cleaning, calibration and explanations are in the graph. The export is loaded, tried and compared with the
@@ -48,6 +50,13 @@ def export(model, version, out, default, without, steps, baseline, text_baseline
     """
     check_place(json_file)
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    if kind != "savedmodel":
+        with hushed():
+            from kmm.export.formats import export_format
+
+        file = export_format(model, kind, out)
+        write_result(json_file, {"file": str(file)}, lambda: click.echo(str(file)))
+        return
     with hushed():
         from kmm.export.batching import Batching
         from kmm.export.explanation import ServedExplanation

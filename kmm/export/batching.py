@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from kmm.errors import InputError
 
+MOST_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -45,7 +47,7 @@ class Batching:
 
         @tf.nondifferentiable_batch_function(
             num_batch_threads=self.threads,
-            max_batch_size=self.max_batch,
+            max_batch_size=max(MOST_ROWS, self.max_batch),  # of a call; it is split into batches of allowed sizes
             batch_timeout_micros=int(1000 * self.timeout_ms),
             allowed_batch_sizes=[*sizes, self.max_batch],
             max_enqueued_batches=self.max_enqueued,

@@ -14,7 +14,7 @@ def require_rows(good, noun, expected):
     Returns:
         list of operations, for `tf.control_dependencies`. A failure reads `image 3: expected ...`.
     """
-    row = tf.argmax(tf.cast(~good, tf.int32))
+    row = tf.argmax(tf.cast(tf.concat([~good, [True]], axis=0), tf.int32))  # the first, and of no rows one too
     text = expected(row) if callable(expected) else expected
     return [require(tf.reduce_all(good), noun, " ", tf.strings.as_string(row), ": ", text)]
 

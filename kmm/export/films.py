@@ -35,7 +35,7 @@ def read_films(files, preparation):
         data, row = given
         name = tf.strings.join(["image ", tf.strings.as_string(row), ": "])
         return tf.cond(
-            tf.equal(tf.strings.length(data), 0), lambda: empty, lambda: _prepare(_decode(data, name), preparation)
+            tf.equal(tf.strings.length(data), 0), lambda: empty, lambda: _prepare(decode_film(data, name), preparation)
         )
 
     return tf.map_fn(
@@ -45,8 +45,16 @@ def read_films(files, preparation):
     )
 
 
-def _decode(data, name):
-    """Gray levels `(h, w)` of one file."""
+def decode_film(data, name):
+    """Decodes one file.
+
+    Args:
+        data: string tensor `()`, bytes of a PNG or JPEG file.
+        name: string tensor `()` or str. What refusals begin with.
+
+    Returns:
+        float32 `(h, w)`, gray levels 0..255.
+    """
     is_png, is_jpeg = (
         tf.equal(tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), len(head))), head)
         for head in (PNG_HEAD, JPEG_HEAD)

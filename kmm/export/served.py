@@ -54,6 +54,7 @@ class ServedClassifier:
         self.description = json.dumps(
             {
                 "kmm": kmm.__version__,
+                "tensorflow": tf.__version__,
                 "labels": self.label_names,
                 "temperatures": self.temperatures.tolist(),
                 "thresholds": self.thresholds.tolist(),

@@ -1,5 +1,6 @@
 """A saved classifier to a version that TensorFlow Serving loads: written aside, tried, then put in its place."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -43,22 +44,69 @@ def export_classifier(
         InputError: if the version is there, an option does not fit the classifier, or Keras does not run on TensorFlow.
         ArtefactError: if the classifier is incomplete, or the export does not say what the classifier says.
     """
+    base = Path(out) if out else Path(folder)
+    place = choose_version(base, version)
+    export_to(
+        folder,
+        place,
+        name=base.resolve().name,
+        default=default,
+        explanation=explanation,
+        batching=batching,
+        warmup=warmup,
+    )
+    return place
+
+
+def export_to(folder, place, *, name, default="tensors", explanation=DEFAULT_EXPLANATION, batching=None, warmup=(1, 8)):
+    """Exports a saved classifier to a folder of any name; for the rest as `export_classifier`.
+
+    Args:
+        folder, default, explanation, batching, warmup: as there.
+        place: Path of the export; nothing may be there.
+        name: str, the model's name in its description and its warm-up requests.
+    """
+    check_backend()
+    classifier = Classifier.load(folder, main_only=True)
+    with new_folder(place) as temporary:
+        _write(temporary, Path(folder), classifier, default, explanation, batching, warmup, name=name)
+        check_export(temporary, classifier)
+
+
+def check_backend():
+    """Raises `InputError` if Keras does not run on TensorFlow, which an export needs."""
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"An export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")
-    folder = Path(folder)
-    classifier = Classifier.load(folder, main_only=True)
-    base = Path(out) if out else folder
-    base.mkdir(parents=True, exist_ok=True)
-    place = choose_version(base, version)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=base))
+
+
+@contextlib.contextmanager
+def new_folder(place):
+    """Hands out a folder beside `place`, its name no number, that becomes `place` when the block is done.
+
+    Args:
+        place: Path. Folders above it are made. It may be an empty folder.
+
+    Yields:
+        Path. When the block fails it is gone, and nothing is at `place`.
+
+    Raises:
+        InputError: if something took the place meanwhile.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as base:
+        ...     with new_folder(Path(base, "1")) as folder:
+        ...         (folder / "saved_model.pb").touch()
+        ...     [path.name for path in Path(base).iterdir()]
+        ['1']
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
     try:
-        _write(temporary, folder, classifier, default, explanation, batching, warmup, name=base.resolve().name)
-        check_export(temporary, classifier)
+        yield temporary
         temporary.chmod(0o755)  # the server's user reads it
         _publish(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return place
 
 
 def choose_version(base, version=None):
@@ -114,10 +162,13 @@ def check_export(folder, classifier):
         float, the largest difference of a probability.
 
     Raises:
-        ArtefactError: if it is above 1e-5, or a number is not finite.
+        ArtefactError: if it cannot be loaded, the difference is above 1e-5, or a number is not finite.
     """
     samples = make_samples(classifier, 3)
-    loaded = tf.saved_model.load(str(folder))
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    except (tf.errors.OpError, IndexError, OSError) as error:
+        raise ArtefactError(f"The export cannot be loaded: {str(error).splitlines()[0]}") from None
     worst = 0.0
     expected = _predict(classifier, samples)
     for name, function in loaded.signatures.items():

@@ -1,17 +1,20 @@
-"""The cleaning repeated by TensorFlow's core operations, as an exported graph does it: the same words from any text."""
+"""The words that the graph reads are those of `kmm.text`, from any text; what is no report is refused by its number."""
 
 import os
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmm.text.clean import LETTERS, STOP_WORDS, WORD_CHARACTERS, find_words
-
-tf = pytest.importorskip("tensorflow")
+from kmm.batches import TextPreparation
+from kmm.export.reports import CLEANING_MODES, ReportReader
+from kmm.text.clean import WORD_CHARACTERS, find_words
+from kmm.text.vocabulary import Vocabulary
 
 LETTERS_AND_TRAPS = st.text(
     st.one_of(
@@ -24,28 +27,8 @@ LETTERS_AND_TRAPS = st.text(
 )
 
 
-def lower(words):
-    """Lower case that is the same under Turkish settings."""
-    return tf.strings.lower(
-        tf.strings.regex_replace(tf.strings.regex_replace(words, "I", "i"), "İ", "i\u0307"), encoding="utf-8"
-    )
-
-
-def split_standard(texts):
-    return lower(tf.strings.split(tf.strings.regex_replace(texts, f"[^{WORD_CHARACTERS}]+", " ")))
-
-
-def split_paper(texts):
-    spaces = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
-    spaced = tf.strings.regex_replace(texts, f"[{spaces}]+", " ")
-    words = lower(tf.strings.split(tf.strings.regex_replace(spaced, f"[^ {LETTERS}]+", "")))
-    stop = tf.constant(sorted(STOP_WORDS))
-    kept = tf.reduce_all(words.flat_values[:, None] != stop[None], axis=1)
-    return tf.ragged.boolean_mask(words, words.with_flat_values(kept))
-
-
 TEXTS = [tf.TensorSpec([None], tf.string)]
-GRAPHS = {"standard": tf.function(split_standard, TEXTS), "paper": tf.function(split_paper, TEXTS)}
+GRAPHS = {mode: tf.function(split, TEXTS) for mode, split in CLEANING_MODES.items()}
 
 
 def assert_equal_words(texts, mode="standard"):
@@ -100,3 +83,46 @@ def test_turkish_settings_of_the_machine_do_not_matter():
     environment = {**os.environ, "LC_ALL": "tr_TR.UTF-8", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", program, __file__], env=environment, capture_output=True, timeout=300)
     assert run.returncode == 0, run.stderr.decode("utf-8", "replace")[-2000:]
+
+
+REPORTS = ["No mass. XXXX xxxx 3.5 cm", "", "!?", "mass " * 20 + "no", "Unheard words: effusion"]
+PREPARATIONS = {
+    "standard": {},
+    "paper": {"cleaning": "paper"},
+    "without names": {"deidentified": "drop"},
+    "the last words": {"truncate": "start"},
+    "the last words of the paper": {"truncate": "start", "cleaning": "paper", "deidentified": "drop"},
+}
+
+
+def make_reader(folder, **preparation):
+    text, vocabulary = TextPreparation(length=6, **preparation), Vocabulary.fit([["no", "mass", "effusion", "xxxx"]])
+    vocabulary.save(folder / "vocabulary.txt")
+    reader = ReportReader(text, folder / "vocabulary.txt")
+    return text, vocabulary, reader, tf.function(reader.read, input_signature=TEXTS)
+
+
+@pytest.mark.parametrize("name", PREPARATIONS)
+def test_ids_and_words_are_those_of_the_classifier(tmp_path, name):
+    text, vocabulary, _, read = make_reader(tmp_path, **PREPARATIONS[name])
+    ids, words = read(tf.constant(REPORTS))
+    for row, report in enumerate(REPORTS):
+        found = [word.text for word in text.find(report)]
+        kept = found[-6:] if text.truncate == "start" else found[:6]
+        np.testing.assert_array_equal(ids[row], vocabulary.encode(found, 6, truncate=text.truncate))
+        assert words[row].numpy().tolist() == [word.encode() for word in kept] + [b""] * (6 - len(kept))
+
+
+@pytest.mark.parametrize(
+    "report, said",
+    [
+        (b"caf\xe9", "report 1: expected text in UTF-8"),
+        (b"a" * 1_000_001, "report 1: expected a report of at most 1000000 characters"),
+        (b"a " * 20_001, "report 1: expected a report of at most 20000 words"),
+    ],
+)
+def test_what_is_no_report_is_refused_by_its_number(tmp_path, report, said):
+    _, _, _, read = make_reader(tmp_path)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said) as error:
+        read(tf.constant([b"no mass", report]))
+    assert report.decode("latin-1")[:20] not in str(error.value)[: str(error.value).index(said)]

@@ -1,40 +1,23 @@
-"""Decoding and resizing give the numbers that TensorFlow gives: an exported graph repeats them (core ops only)."""
+"""Films in the graph are those of `kmm.image`, from any file; what is no film is refused by its number."""
 
 import io
 import struct
-import warnings
 import zlib
 
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
+from kmm.export.films import decode_film, read_films
 from kmm.image.prepare import ImagePreparation, resize_image
 from kmm.image.read import compute_luma, decode_image
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of TensorFlow's own imports
-    tf = pytest.importorskip("tensorflow")
 
-
-def decode_in_graph(data):
-    """What a graph does with the bytes of a PNG or JPEG file: one definition of gray on both sides."""
-    if data.startswith(b"\xff\xd8"):
-        pixels = tf.io.decode_jpeg(data, channels=0, dct_method="INTEGER_ACCURATE")
-    elif data[24] == 16:
-        pixels = tf.io.decode_png(data, channels=0, dtype=tf.uint16)
-    else:
-        pixels = tf.io.decode_png(data, channels=0)
-    pixels = tf.cast(pixels, tf.float32)
-    if pixels.shape[-1] >= 3:
-        gray = pixels[..., 0] * 0.299 + pixels[..., 1] * 0.587 + pixels[..., 2] * 0.114
-    else:
-        gray = pixels[..., 0]
-    if data[24] == 16 and not data.startswith(b"\xff\xd8"):
-        low, high = tf.reduce_min(gray), tf.reduce_max(gray)
-        gray = (gray - low) * (255 / tf.maximum(high - low, 1))
-    return gray.numpy()
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def decode(data):
+    return decode_film(data, "film: ")
 
 
 def make_pixels(channels, dtype=np.uint8):
@@ -71,7 +54,7 @@ def test_decoding_equals_the_graph(name):
     image, kind, options = IMAGES[name]
     file = io.BytesIO()
     image.save(file, kind, **options)
-    ours, graph = decode_image(file.getvalue(), name), decode_in_graph(file.getvalue())
+    ours, graph = decode_image(file.getvalue(), name), decode(file.getvalue()).numpy()
     if name == "16-bit":
         np.testing.assert_allclose(ours, graph, atol=1e-4)  # one rounding of float32 in the scale
     else:
@@ -81,7 +64,7 @@ def test_decoding_equals_the_graph(name):
 def test_gray_png_of_every_bit_depth_equals_the_graph():
     for depth in (1, 2, 4, 8):
         data = write_gray_png(make_pixels(1) >> (8 - depth), depth)
-        assert (decode_image(data, "film.png") == decode_in_graph(data)).all()
+        assert (decode_image(data, "film.png") == decode(data).numpy()).all()
 
 
 def write_gray_png(pixels, depth):
@@ -106,13 +89,61 @@ def test_resizing_equals_the_graph(height, width, new_height, new_width):
     assert abs(resize_image(image, new_height, new_width) - graph).max() < 0.001
 
 
-@pytest.mark.parametrize("size", [(300, 200), (199, 400), (20, 31)])
-def test_letterbox_equals_the_graph(size):
-    image = np.random.default_rng(1).uniform(0, 255, size).astype(np.float32)
-    top, left, height, width = ImagePreparation(224).find_box(size)
-    graph = tf.image.resize(image[..., None], (height, width), antialias=True)
-    graph = tf.image.pad_to_bounding_box(graph, top, left, 224, 224).numpy()
-    assert abs(ImagePreparation(224).apply(image) - graph).max() < 0.001
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_prepared_films_and_their_boxes_are_those_of_kmm(fit):
+    preparation = ImagePreparation(96, fit=fit)
+    random = np.random.default_rng(1)
+    films = [random.integers(0, 256, size, np.uint8) for size in ((300, 200), (199, 400), (20, 31), (96, 96))]
+    read = tf.function(lambda files: read_films(files, preparation), [tf.TensorSpec([None], tf.string)])
+    squares, boxes = read(tf.constant([write(film) for film in films] + [b""]))
+    for row, film in enumerate(films):
+        np.testing.assert_allclose(squares[row], preparation.apply(film.astype(np.float32)), atol=0.001)
+        assert boxes[row].numpy().tolist() == list(preparation.find_box(film.shape))
+    assert not squares[-1].numpy().any() and not boxes[-1].numpy().any()
+
+
+def write(film, kind=".png"):
+    return cv2.imencode(kind, film)[1].tobytes()
+
+
+FILM = cv2.GaussianBlur(make_pixels(1), (0, 0), 2)
+BOMB = (
+    b"\x89PNG\r\n\x1a\n"
+    + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 20_000, 20_000, 8, 0, 0, 0, 0)
+    + b"\0\0\0\0IEND\xaeB`\x82"
+)
+CMYK = io.BytesIO()
+PIL.Image.merge("CMYK", [PIL.Image.fromarray(FILM)] * 4).save(CMYK, "JPEG")
+DEEP = make_pixels(3).astype(np.uint16) * 257
+REFUSED = {
+    "text": (b"no film", "expected a PNG or JPEG file"),
+    "one byte": (b"\x89", "expected a PNG or JPEG file"),
+    "tiff": (write(FILM, ".tiff"), "expected a PNG or JPEG file"),
+    "head alone": (write(FILM)[:8], "expected a complete PNG file"),
+    "half a png": (write(FILM)[: len(write(FILM)) // 2], "expected a complete PNG file"),
+    "half a jpeg": (write(FILM, ".jpg")[: len(write(FILM, ".jpg")) // 2], "expected a complete JPEG file"),
+    "bomb": (BOMB, "expected at most 50000000 pixels. Received: 20000x20000"),
+    "dot": (write(FILM[:1, :1]), "expected an image of at least 16x16 pixels. Received: 1x1"),
+    "black": (write(FILM * 0), "expected a film. Every pixel is the same gray"),
+    "cmyk": (CMYK.getvalue(), "expected gray or RGB. Received: CMYK"),
+    "deep colour": (write(DEEP), "expected 16 bits in gray images only"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_film_is_refused_by_its_number(name):
+    data, said = REFUSED[name]
+    read = tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"image 1: {said}"):
+        read(tf.constant([write(FILM), data, write(FILM)]))
+
+
+def test_damage_inside_a_file_is_refused():
+    data = bytearray(write(make_pixels(1)))
+    data[len(data) // 2] ^= 255
+    read = tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="PNG"):
+        read(tf.constant([bytes(data)]))
 
 
 def test_luma_is_one_formula():

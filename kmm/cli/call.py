@@ -1,0 +1,185 @@
+"""`kmm call`: ask a served classifier."""
+
+import json
+import sys
+
+import click
+
+from kmm import tables
+from kmm.cli.command import PLACE, Command, json_option
+from kmm.cli.output import check_place, list_problems, naming, write_result
+from kmm.errors import InputError, KmmError
+
+MAX_TOKEN_BYTES = 10_000
+
+
+def _connection_options(command):
+    """The options that say how the server is reached."""
+    options = [
+        click.option("--model", help="Name of the model, where ADDRESS does not end in /NAME."),
+        click.option("--version", type=click.IntRange(0), help="The server's choice when not given."),
+        click.option("--label", help="Label of a version, instead of its number."),
+        click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds that a request may take."),
+        click.option("--retries", type=click.IntRange(0, 4), default=3, show_default=True, help="When unavailable."),
+        click.option("--tls", is_flag=True, help="Encrypt; the certificates that gRPC brings are trusted."),
+        click.option("--tls-ca", type=PLACE, help="Encrypt; PEM file of the certificates to trust."),
+        click.option("--tls-cert", type=PLACE, help="PEM file of the client's own certificate."),
+        click.option("--tls-key", type=PLACE, help="PEM file of the client's own key."),
+        click.option("--token-file", type=PLACE, help="File of a token; only sent encrypted or to this machine."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(cls=Command)
+@click.argument("address")
+@click.argument("action", type=click.Choice(["predict", "explain", "status", "metadata", "describe"]))
+@click.argument("files", nargs=-1, type=PLACE)
+@click.option("--report", type=PLACE, help="Text file with the report of the one image; it can also come alone.")
+@click.option("--target", help="Label to explain; each study's most probable one when not given.")
+@click.option("--out", type=PLACE, help="Folder for explanations: <id>.json, and <id>.png with circles.")
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Of predict.")
+@_connection_options
+@json_option("CALL")
+def call(address, action, files, report, target, out, concurrency, json_file, **connection):
+    """Ask the classifier served at ADDRESS, host:port/model, of `kmm serve` or TensorFlow Serving.
+
+    FILES are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests.
+    Exit code 2: no study was answered.
+
+    \b
+    Examples: kmm call localhost:8500/openi predict film.dcm --report report.txt
+              kmm call localhost:8500/openi explain film.png --out explained
+              kmm call localhost:8500/openi status
+    """
+    check_place(json_file)
+    asks_of_studies = action in ("predict", "explain")
+    if asks_of_studies != bool(files or report):
+        expected = "an image or a report" if asks_of_studies else "no files"
+        raise InputError(f"`kmm call {address} {action}` takes {expected}. Received: {len(files)} files.")
+    if (out or target) and action != "explain":
+        raise InputError("--out and --target belong to explain.")
+    with _connect(address, **connection) as client:
+        if not asks_of_studies:
+            value = getattr(client, action)()
+            write_result(json_file, value, lambda: click.echo(json.dumps(value, indent=2)))
+            return
+        studies, problems = _list_studies(client, files, report)
+        if action == "predict":
+            rows, failed = _predict(client, studies, concurrency)
+            result, show = {"predictions": rows}, lambda: tables.print_predictions(rows)
+        else:
+            rows, failed = _explain(client, studies, target, out)
+            result, show = {"explanations": rows}, lambda: tables.print_explanations(_tabulate(address, out, rows))
+    problems += failed
+    list_problems(problems)
+    said = {"address": address, **result, "set_aside": [str(problem) for problem in problems]}
+    write_result(json_file, said, show)
+    sys.exit(0 if rows else 2)
+
+
+def _connect(address, *, tls, tls_ca, tls_cert, tls_key, token_file, **settings):
+    from kmm.client import Client, Tls
+
+    if tls or tls_ca or tls_cert or tls_key:
+        settings["tls"] = Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
+    if token_file:
+        settings["token"] = _read_token(token_file)
+    return Client(address, **settings)
+
+
+def _read_token(path):
+    """The token in a file, without the white space around it."""
+    try:
+        return path.read_bytes()[:MAX_TOKEN_BYTES].decode("ascii").strip()
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable token. Received: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected a token in ASCII. Received: other bytes.") from None
+
+
+def _list_studies(client, files, report):
+    """Studies, and the problems of listing them; a report that comes alone is a study too."""
+    from kmm.client.studies import list_sections
+    from kmm.data.inputs import place_report, read_inputs, read_report
+    from kmm.data.study import Report, Study
+
+    if files:
+        collection = read_inputs(files, report=report)
+        studies, problems = list(collection.studies), list(collection.problems)
+    else:
+        studies, problems = [Study(report.stem, report.stem, report=Report(findings=read_report(report)))], []
+    if report:
+        studies = [place_report(studies[0], list_sections(client.describe()))]
+    return studies, problems
+
+
+def _predict(client, studies, concurrency):
+    """What the server predicted, as JSON holds it, and problems."""
+    found = list(client.predict_folder(studies, concurrency=concurrency))
+    rows = [{**_describe_study(row.study), **row.prediction.as_dict()} for row in found if not row.problem]
+    return rows, [row.problem for row in found if row.problem]
+
+
+def _explain(client, studies, target, out):
+    """What the server explained, as JSON holds it, and problems."""
+    from kmm.explain.table import drop_unknown
+
+    rows, problems = [], []
+    for study in studies:
+        try:
+            found = client.explain(study, target=target)
+            picture = found.draw(study.frontal.path) if found.heat is not None else None
+        except KmmError as error:
+            problems.append(f"study {study.id}: {error}")
+            continue
+        size = None if picture is None else picture.shape[:2]
+        rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size)}))
+        if out:
+            _write_explanation(out, rows[-1], picture)
+    return rows, problems
+
+
+def _write_explanation(out, row, picture):
+    from kmm.explain.draw import write_png
+    from kmm.settings import write_json
+
+    with naming(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / f"{row['study']}.json", row)
+        if picture is not None:
+            write_png(out / f"{row['study']}.png", picture)
+
+
+def _describe_study(study):
+    from kmm.explain.table import make_writable
+
+    return {
+        "study": study.id,
+        "image": make_writable(str(study.frontal.path)) if study.frontal else None,
+        "image_present": study.frontal is not None,
+        "text_present": bool(study.report and study.report.text()),
+    }
+
+
+def _tabulate(address, out, rows):
+    """Explanations as `kmm.tables.print_explanations` takes them."""
+    lines = []
+    for row in rows:
+        top = row["regions"][0] if row["regions"] else {"x": None, "y": None}
+        lines.append(
+            {
+                "study": row["study"],
+                "target": row["target"],
+                "probability": row["probabilities"][row["target"]],
+                "regions": len(row["regions"]),
+                "top_x": top["x"],
+                "top_y": top["y"],
+                "text_share": row["modality_share"]["text"],
+                "map_error": row["map_error"],
+                "steps": "",
+                "error": "",
+            }
+        )
+    return {"out": out or address, "studies": len(rows), "failed": 0, "rows": lines}

@@ -1,0 +1,17 @@
+"""A client of a served classifier: of `kmm serve` and, by the same messages, of TensorFlow Serving.
+
+    from kmm.client import Client
+
+    with Client("localhost:8500/openi") as client:
+        print(client.predict("film.png", "No focal opacity.").probabilities)
+
+Importing this loads neither TensorFlow nor Keras.
+"""
+
+from kmm.client.aio import AsyncClient as AsyncClient
+from kmm.client.channel import Tls as Tls
+from kmm.client.folder import Row as Row
+from kmm.client.results import Prediction as Prediction
+from kmm.client.results import ServedExplanation as ServedExplanation
+from kmm.client.results import ServedWord as ServedWord
+from kmm.client.sync import Client as Client

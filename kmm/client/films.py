@@ -1,0 +1,148 @@
+"""Films and reports to the bytes that a served classifier takes."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from kmm.errors import ImageError, ReportError
+
+MAX_FILE_BYTES = 500_000_000
+SENT_AS_THEY_ARE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # PNG, JPEG
+
+
+def encode_film(film):
+    """Brings a film into the form in which it is sent: the bytes of a PNG or JPEG file.
+
+    PNG and JPEG files are sent as they are. Films of DICOM, TIFF and BMP files, and arrays of float, are decoded to
+    gray levels 0..255 first. One that reaches from exactly 0 to exactly 255 becomes a 16-bit PNG, which a served
+    classifier spreads over 0..255 again: a level is off by at most 1/514, about 0.002. Any other is rounded to 8 bits:
+    a level is off by at most 0.5, by nothing where the levels are whole numbers.
+
+    Args:
+        film: path of a PNG, JPEG, DICOM, TIFF or BMP file; the bytes of one; or a numpy array: uint8 gray
+            `(height, width)` or RGB `(height, width, 3)`, uint16 gray, which the classifier spreads from its darkest to
+            its brightest pixel, or float gray 0..255. None: no film.
+
+    Returns:
+        bytes; empty for None.
+
+    Raises:
+        ImageError: if it is none of these or cannot be read.
+
+    Example:
+        >>> encode_film(np.full((16, 16), 99, np.uint8))[1:4]
+        b'PNG'
+        >>> encode_film(None)
+        b''
+    """
+    if film is None:
+        return b""
+    if isinstance(film, np.ndarray):
+        return _encode_array(film)
+    if isinstance(film, bytes | bytearray | memoryview):
+        return _encode_bytes(bytes(film), "image bytes")
+    if isinstance(film, str | Path):
+        return _encode_bytes(_read_file(film), str(film))
+    raise ImageError(f"An image must be a path, bytes or a numpy array. Received: {type(film).__name__}.")
+
+
+def decode_film(film):
+    """A film as it is drawn on: gray levels, or colour where an array of it was given.
+
+    Args:
+        film: as in `encode_film`, but not None.
+
+    Returns:
+        uint8 array `(height, width)` or `(height, width, 3)`.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
+    if isinstance(film, np.ndarray) and film.dtype == np.uint8:
+        return film
+    from kmm.image.read import decode_image, read_image
+
+    levels = read_image(film) if isinstance(film, str | Path) else decode_image(encode_film(film), "image")
+    return np.rint(levels).astype(np.uint8)
+
+
+def encode_report(report, sections=()):
+    """Brings a report into the form in which it is sent: UTF-8.
+
+    Args:
+        report: str; `kmm.data.study.Report`, or `Study` with one, of which the model's sections are taken; or None.
+        sections: sequence of str: the sections that the model reads.
+
+    Returns:
+        bytes; empty for None.
+
+    Raises:
+        ReportError: if it is none of these, or text that UTF-8 cannot hold. It is not quoted.
+
+    Example:
+        >>> encode_report("No mass."), encode_report(None)
+        (b'No mass.', b'')
+    """
+    if report is None:
+        return b""
+    if not isinstance(report, str):
+        from kmm.data.study import Report, Study
+
+        report = report.report or Report() if isinstance(report, Study) else report
+        if not isinstance(report, Report):
+            raise ReportError(f"A report must be a str, Report or Study. Received: {type(report).__name__}.")
+        report = report.text(sections)
+    try:
+        return report.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ReportError(f"Expected a report that UTF-8 can hold. Character {error.start} is none.") from None
+
+
+def _read_file(path):
+    try:
+        size = Path(path).stat().st_size
+        data = Path(path).read_bytes() if size <= MAX_FILE_BYTES else None
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or "no name of a file"
+        raise ImageError(f"{path}: expected a readable file. Received: {said}.") from None
+    if data is None:
+        raise ImageError(f"{path}: expected an image file of at most {MAX_FILE_BYTES} bytes. Received: {size}.")
+    return data
+
+
+def _encode_bytes(data, name):
+    if data.startswith(SENT_AS_THEY_ARE):
+        return data
+    from kmm.image.read import decode_image
+
+    return _encode_levels(decode_image(data, name))
+
+
+def _encode_array(film):
+    shape, kind = film.shape, film.dtype.name
+    if not film.size or not (film.ndim == 2 or (film.ndim == 3 and shape[2] == 3 and kind == "uint8")):
+        raise ImageError(f"An image must be (height, width), or (height, width, 3) of uint8. Received: {kind} {shape}.")
+    if kind in ("uint8", "uint16"):
+        return _write_png(film)
+    if film.dtype.kind != "f":
+        raise ImageError(f"An image must be of uint8, uint16 or float. Received: {kind}.")
+    if not np.isfinite(film).all() or film.min() < 0 or film.max() > 255:
+        raise ImageError("An image of float must have gray levels 0..255. Received: levels outside, or not finite.")
+    return _encode_levels(film)
+
+
+def _encode_levels(film):
+    """Gray levels 0..255 as PNG of 8 or 16 bits."""
+    whole = np.rint(film)
+    if film.min() == 0 and film.max() == 255 and not np.array_equal(whole, film):
+        return _write_png(np.rint(film.astype(np.float64) * 257).astype(np.uint16))
+    return _write_png(whole.astype(np.uint8))
+
+
+def _write_png(pixels):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -1,0 +1,218 @@
+"""Each request of a client as a generator: it yields the calls to make, takes their replies, and returns the result.
+
+So everything but the calling itself is the same for both clients, and is tested without a network.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kmm import signature as names
+from kmm.client.films import encode_film, encode_report
+from kmm.client.replies import (
+    read_classes,
+    read_explanations,
+    read_metadata,
+    read_outputs,
+    read_predictions,
+    read_status,
+)
+from kmm.client.studies import Studies, list_sections
+from kmm.errors import InputError, ServerError
+from kmm.stubs import load_stubs
+from kmm.wire import encode_tensor
+
+MAX_DESCRIPTION_BYTES = 10_000_000
+
+
+class Call(NamedTuple):
+    """A call to make: the name of the method, and its request."""
+
+    method: str
+    request: Any
+
+
+class Flows:
+    """The requests to one served model.
+
+    What the model takes is asked for once and kept, until `forget` or until another version answers.
+
+    Args:
+        model: str. Its name.
+        version: int or None: the one that the server prefers.
+        label: str or None. A label of a version, instead of its number.
+
+    Raises:
+        InputError: if version and label are both given, or either is of the wrong kind.
+    """
+
+    def __init__(self, model, version=None, label=None):
+        if version is not None and label is not None:
+            raise InputError("Give `version` or `label`. Received: both.")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
+            raise InputError(f"`version` must be a whole number of at least 0. Received: {version!r}.")
+        self.model, self.version, self.label = model, version, label
+        self.forget()
+
+    def forget(self):
+        """Drops what is known of the model: it will be asked for again."""
+        self._inputs = self._description = self._known_version = None
+
+    def predict(self, image, report):
+        """Returns `Prediction`, or a list of them; arguments as `Client.predict`."""
+        studies = Studies(image, report)
+        if not studies.rows:
+            return []
+        reply = yield from self._ask("serving_bytes", studies)
+        return studies.unpack(read_predictions(*reply, len(studies.rows)))
+
+    def explain(self, image, report, target):
+        """Returns `ServedExplanation`, or a list of them; arguments as `Client.explain`."""
+        studies = Studies(image, report)
+        if not studies.rows:
+            return []
+        targets = yield from self._choose_targets(target, len(studies.rows))
+        reply = yield from self._ask("explain_bytes", studies, {names.TARGET: targets})
+        films = [image is not None for image, _ in studies.rows]
+        return studies.unpack(read_explanations(*reply, films))
+
+    def embed(self, image, report):
+        """Returns float32 `(features,)`, or `(n, features)` of lists."""
+        studies = Studies(image, report)
+        if not studies.rows:
+            return np.zeros((0, 0), np.float32)
+        _, outputs = yield from self._ask("embed_bytes", studies)
+        features = read_outputs(outputs, {names.FEATURES: ("float32", 2)}, len(studies.rows))[names.FEATURES]
+        return features if studies.many else features[0]
+
+    def classify(self, image, report):
+        """Returns dict of label name to probability, or a list of them, by the Classify call."""
+        studies = Studies(image, report)
+        if not studies.rows:
+            return []
+        inputs = yield from self._encode(studies)
+        stubs = load_stubs()
+        request = stubs.classification_pb2.ClassificationRequest(model_spec=self._spec("classify"))
+        for row in range(len(studies.rows)):
+            example = request.input.example_list.examples.add()
+            for name in (names.IMAGE_BYTES, names.REPORT):
+                value = inputs[name][row] if name in inputs else b""
+                example.features.feature[name].bytes_list.value.append(value)
+        reply = yield Call("Classify", request)
+        self._check_version(reply.model_spec)
+        return studies.unpack(read_classes(reply, len(studies.rows)))
+
+    def status(self):
+        """Returns list of dict: `version`, `state`, `error_code` and `error_message` of each version."""
+        stubs = load_stubs()
+        reply = yield Call("GetModelStatus", stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec()))
+        return read_status(reply)
+
+    def metadata(self):
+        """Returns dict: `model`, `version`, and `signatures`: their inputs and outputs by name."""
+        request = load_stubs().get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(), metadata_field=["signature_def"]
+        )
+        reply = yield Call("GetModelMetadata", request)
+        found = read_metadata(reply)
+        self._check_version(reply.model_spec)
+        self._known_version, self._inputs = found["version"], _list_taken(found)
+        return found
+
+    def describe(self):
+        """Returns dict: what the export says of itself."""
+        request = self._request("describe", {names.QUERY: np.array([b""], object)})
+        reply = yield Call("Predict", request)
+        self._check_version(reply.model_spec)
+        text = read_outputs(reply.outputs, {names.DESCRIPTION: ("string", 1)}, 1)[names.DESCRIPTION][0]
+        try:
+            found = json.loads(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ServerError("Expected a description as JSON. Received: something else.", "INTERNAL")
+        self._description, self._known_version = found, reply.model_spec.version.value
+        return found
+
+    def learn(self):
+        """Returns set of str: which of films and reports the model takes; asks for it where it is not known."""
+        taken = self._inputs
+        if taken is None:
+            taken = _list_taken((yield from self.metadata()))
+        if not taken:
+            raise ServerError(f'The model "{self.model}" has no signature "serving_bytes".', "FAILED_PRECONDITION")
+        return taken
+
+    def _ask(self, signature, studies, more=()):
+        """Sends studies to a signature; returns the spec of the model that answered, and its outputs."""
+        inputs = yield from self._encode(studies)
+        reply = yield Call("Predict", self._request(signature, {**inputs, **dict(more)}))
+        self._check_version(reply.model_spec)
+        return reply.model_spec, reply.outputs
+
+    def _encode(self, studies):
+        """The inputs that the model takes, as arrays of bytes."""
+        taken = yield from self.learn()
+        sections = ()
+        if names.REPORT in taken and studies.need_sections:
+            sections = list_sections((yield from self._describe_once()))
+        rows = {}
+        for name, place, encode in (
+            (names.IMAGE_BYTES, 0, encode_film),
+            (names.REPORT, 1, lambda report: encode_report(report, sections)),
+        ):
+            if name in taken:
+                rows[name] = np.empty(len(studies.rows), object)
+                rows[name][:] = [encode(row[place]) for row in studies.rows]
+            elif not studies.is_study and any(row[place] is not None for row in studies.rows):
+                kind = "films" if place == 0 else "reports"
+                raise InputError(f'The model "{self.model}" reads no {kind}. Received: some.')
+        for row, values in enumerate(zip(*rows.values())):
+            if not any(values):
+                place = f"Study {row}: expected" if studies.many else "Expected"
+                raise InputError(f"{place} a film or a report that the model reads. Received: neither.")
+        return rows
+
+    def _choose_targets(self, target, count):
+        """Numbers of labels, from one name for all or a list of names."""
+        targets = list(target) if isinstance(target, list | tuple) else [target] * count
+        if len(targets) != count:
+            raise InputError(f"Expected {count} targets. Received: {len(targets)}.")
+        if all(name is None for name in targets):
+            return np.full(count, names.ANY_TARGET, np.int32)
+        known = (yield from self._describe_once()).get("labels")
+        if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
+            raise ServerError("Expected a description with the names of labels. Received: none.")
+        for name in targets:
+            if name is not None and name not in known:
+                raise InputError(f'Unknown label "{name}". Known: {", ".join(known)}.')
+        return np.array([names.ANY_TARGET if name is None else known.index(name) for name in targets], np.int32)
+
+    def _describe_once(self):
+        found = self._description
+        return found if found is not None else (yield from self.describe())
+
+    def _request(self, signature, inputs):
+        request = load_stubs().predict_pb2.PredictRequest(model_spec=self._spec(signature))
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(encode_tensor(array))
+        return request
+
+    def _spec(self, signature=""):
+        spec = load_stubs().model_pb2.ModelSpec(name=self.model, signature_name=signature)
+        if self.version is not None:
+            spec.version.value = self.version
+        elif self.label is not None:
+            spec.version_label = self.label
+        return spec
+
+    def _check_version(self, spec):
+        """What was asked of another version than now answers is not known of this one."""
+        if self._known_version not in (None, spec.version.value):
+            self.forget()
+
+
+def _list_taken(metadata):
+    inputs = metadata["signatures"].get("serving_bytes", {}).get("inputs", ())
+    return {names.IMAGE_BYTES, names.REPORT}.intersection(inputs)

@@ -1,0 +1,203 @@
+"""Replies of a server to results: checked, because a client may be pointed at any server."""
+
+import numpy as np
+
+from kmm import signature as names
+from kmm.client.results import Prediction, ServedExplanation, ServedWord
+from kmm.errors import InputError, ServerError
+from kmm.stubs import load_stubs
+from kmm.wire import KINDS, decode_tensor
+
+PREDICTED = {
+    names.PROBABILITIES: ("float32", 2),
+    names.LOGITS: ("float32", 2),
+    names.LABEL_NAMES: ("string", 2),
+    names.THRESHOLDS: ("float32", 2),
+    names.DECISIONS: ("bool", 2),
+}
+EXPLAINED = {
+    names.TARGET: ("int32", 1),
+    names.SCORE: ("float32", 1),
+    names.BASELINE_SCORE: ("float32", 1),
+    names.GAP: ("float32", 1),
+    names.MAP_ERROR: ("float32", 1),
+}
+PLACES = {names.IMAGE_ATTRIBUTION: ("float32", 3), names.IMAGE_BOX: ("int32", 2)}
+WORDS = {
+    names.TOKEN_ATTRIBUTION: ("float32", 2),
+    names.TOKEN_ENERGY: ("float32", 2),
+    names.TOKEN_WORDS: ("string", 2),
+}
+
+
+def read_outputs(outputs, wanted, count):
+    """Decodes named outputs of a reply.
+
+    Args:
+        outputs: mapping of name to `TensorProto`.
+        wanted: dict of name to `(type, dimensions)`.
+        count: int. Rows that each must have.
+
+    Returns:
+        dict of name to numpy array.
+
+    Raises:
+        ServerError: if one is missing, malformed, or of another type or shape.
+    """
+    found = {}
+    for name, (kind, dimensions) in wanted.items():
+        if name not in outputs:
+            raise ServerError(f'Expected a reply with "{name}". Received: {", ".join(sorted(outputs)) or "nothing"}.')
+        try:
+            array = decode_tensor(outputs[name])
+        except InputError as error:
+            raise ServerError(f'Expected a reply with "{name}" as a tensor. {error}') from None
+        if array.dtype != KINDS[kind].dtype or array.ndim != dimensions or len(array) != count:
+            raise ServerError(
+                f'Expected "{name}" of {kind} with {count} rows in {dimensions} dimensions. '
+                f"Received: {array.dtype} {array.shape}."
+            )
+        found[name] = array
+    return found
+
+
+def read_predictions(spec, outputs, count):
+    """Outputs of `serving_bytes` and the like to a list of `Prediction`."""
+    found = read_outputs(outputs, PREDICTED, count)
+    if len({array.shape for array in found.values()}) != 1:
+        raise ServerError("Expected a reply with as many probabilities as labels. Received: other numbers of them.")
+    return [
+        Prediction(
+            **{
+                name: dict(zip(labels, found[name][row].tolist()))
+                for name in (names.PROBABILITIES, names.LOGITS, names.THRESHOLDS, names.DECISIONS)
+            },
+            model=spec.name,
+            version=spec.version.value,
+        )
+        for row, labels in enumerate(_list_labels(found))
+    ]
+
+
+def read_explanations(spec, outputs, films):
+    """Outputs of `explain_bytes` to a list of `ServedExplanation`.
+
+    Args:
+        spec: `ModelSpec` of the reply.
+        outputs: mapping of name to `TensorProto`.
+        films: list of bool. Which studies came with a film.
+    """
+    count = len(films)
+    predictions = read_predictions(spec, outputs, count)
+    found = read_outputs(outputs, EXPLAINED, count)
+    places = read_outputs(outputs, PLACES, count) if names.IMAGE_ATTRIBUTION in outputs else None
+    words = read_outputs(outputs, WORDS, count) if names.TOKEN_ATTRIBUTION in outputs else None
+    explanations = []
+    for row, prediction in enumerate(predictions):
+        labels, target = list(prediction.probabilities), int(found[names.TARGET][row])
+        if not 0 <= target < len(labels):
+            raise ServerError(f"Expected a target of 0 to {len(labels) - 1} in a reply. Received: {target}.")
+        explanations.append(
+            ServedExplanation(
+                prediction=prediction,
+                target=labels[target],
+                **{name: float(found[name][row]) for name in EXPLAINED if name != names.TARGET},
+                heat=_crop_map(places, row) if places and films[row] else None,
+                words=_read_words(words, row) if words else (),
+                modality_share=_share_modalities(
+                    image=places[names.IMAGE_ATTRIBUTION][row] if places else 0,
+                    text=words[names.TOKEN_ATTRIBUTION][row] if words else 0,
+                ),
+            )
+        )
+    return explanations
+
+
+def read_classes(reply, count):
+    """The reply of the Classify call to a list of dict of label name to probability."""
+    rows = reply.result.classifications
+    if len(rows) != count:
+        raise ServerError(f"Expected a reply with {count} classifications. Received: {len(rows)}.")
+    return [{found.label: found.score for found in row.classes} for row in rows]
+
+
+def read_status(reply):
+    """The reply of the GetModelStatus call to a list of dict."""
+    stubs = load_stubs()
+    states = stubs.get_model_status_pb2.ModelVersionStatus.State
+    return [
+        {
+            "version": found.version,
+            "state": _name_number(states, found.state),
+            "error_code": _name_number(stubs.error_codes_pb2.Code, found.status.error_code),
+            "error_message": found.status.error_message,
+        }
+        for found in reply.model_version_status
+    ]
+
+
+def read_metadata(reply):
+    """The reply of the GetModelMetadata call to a dict: model, version, signatures."""
+    stubs = load_stubs()
+    signatures = stubs.get_model_metadata_pb2.SignatureDefMap()
+    if not reply.metadata["signature_def"].Unpack(signatures):
+        raise ServerError('Expected a reply with "signature_def". Received: none.')
+    return {
+        "model": reply.model_spec.name,
+        "version": reply.model_spec.version.value,
+        "signatures": {
+            name: {
+                "inputs": {key: _read_info(info) for key, info in sorted(found.inputs.items())},
+                "outputs": {key: _read_info(info) for key, info in sorted(found.outputs.items())},
+            }
+            for name, found in sorted(signatures.signature_def.items())
+            if not name.startswith("__")
+        },
+    }
+
+
+def _list_labels(found):
+    return [[label.decode("utf-8", "replace") for label in row] for row in found[names.LABEL_NAMES].tolist()]
+
+
+def _crop_map(places, row):
+    """The part of the map that lies on the film."""
+    square, box = places[names.IMAGE_ATTRIBUTION][row], places[names.IMAGE_BOX][row].tolist()
+    if len(box) != 4 or min(box[:2]) < 0 or min(box[2:]) < 1:
+        raise ServerError(f"Expected the place of a film in a reply. Received: {box}.")
+    top, left, height, width = box
+    if top + height > square.shape[0] or left + width > square.shape[1]:
+        raise ServerError(f"Expected the place of a film inside a map of {square.shape}. Received: {box}.")
+    return square[top : top + height, left : left + width].copy()
+
+
+def _read_words(words, row):
+    read = [text.decode("utf-8", "replace") for text in words[names.TOKEN_WORDS][row]]
+    signed, energy = words[names.TOKEN_ATTRIBUTION][row], words[names.TOKEN_ENERGY][row].astype(np.float64)
+    if not len(read) == len(signed) == len(energy):
+        raise ServerError("Expected a reply with as many words as attributions of them. Received: other numbers.")
+    kept = [place for place, text in enumerate(read) if text]
+    total = energy[kept].sum()
+    shares = energy / total if total > 0 else np.zeros(len(read))
+    return tuple(ServedWord(read[place], float(shares[place]), float(signed[place])) for place in kept)
+
+
+def _share_modalities(**attributions):
+    """The sizes of the sums over film and report, as parts of both together; 0 where nothing was attributed."""
+    sums = {side: abs(float(np.sum(values, dtype=np.float64))) for side, values in attributions.items()}
+    total = sum(sums.values())
+    return {side: value / total if total > 0 else 0.0 for side, value in sums.items()}
+
+
+def _read_info(info):
+    number = info.dtype
+    kind = next((name for name, known in KINDS.items() if known.number == number), None)
+    shape = None
+    if not info.tensor_shape.unknown_rank:
+        shape = [None if dimension.size < 0 else dimension.size for dimension in info.tensor_shape.dim]
+    return {"dtype": kind or _name_number(load_stubs().types_pb2.DataType, number), "shape": shape}
+
+
+def _name_number(table, number):
+    """The name of an enumeration's number, or the number where it is newer than this table."""
+    return table.Name(number) if number in table.values() else str(number)

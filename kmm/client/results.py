@@ -1,0 +1,127 @@
+"""What a client hands back."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from kmm.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a served classifier says of one study.
+
+    Attributes:
+        probabilities: dict of label name to calibrated probability.
+        logits: dict of label name to score, before calibration.
+        thresholds: dict of label name to the probability from which the label is decided.
+        decisions: dict of label name to bool: probability at or above the threshold.
+        model: str. Name of the model.
+        version: int. The version that answered.
+    """
+
+    probabilities: dict[str, float]
+    logits: dict[str, float]
+    thresholds: dict[str, float]
+    decisions: dict[str, bool]
+    model: str
+    version: int
+
+    def as_dict(self):
+        """The prediction as JSON holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ServedWord:
+    """One word of a report, as the classifier read it.
+
+    Attributes:
+        text: str.
+        share: float in [0, 1]. Its part of the squared attribution of all words.
+        signed: float. Its attribution in units of the score: above 0 it speaks for the label.
+    """
+
+    text: str
+    share: float
+    signed: float
+
+
+@dataclass(frozen=True)
+class ServedExplanation:
+    """One study explained by a server.
+
+    Attributes:
+        prediction: `Prediction`.
+        target: str. Name of the label that was explained.
+        score, baseline_score: float. Its logit, and its logit at the baseline.
+        completeness_gap: float. How far the attributions are from adding up to the difference, relative.
+        map_error: float. Estimated error of the maps, relative.
+        heat: float32 array `(h', w')`: what each pixel added, on the area of the film, signed; at the encoder's
+            resolution: (0, 0) is the film's top left corner. None where no film was sent or the model reads none.
+        words: tuple of `ServedWord` in the order of the text; empty without a report.
+        modality_share: dict of `"image"` and `"text"` to the share of the decision that each carried, summing to 1.
+    """
+
+    prediction: Prediction
+    target: str
+    score: float
+    baseline_score: float
+    completeness_gap: float
+    map_error: float
+    heat: np.ndarray | None
+    words: tuple[ServedWord, ...]
+    modality_share: dict[str, float]
+
+    def regions(self, film_size=None, settings=None):
+        """The map as circles, made here.
+
+        Args:
+            film_size: `(height, width)` of the film in pixels; None: the map's.
+            settings: `kmm.explain.settings.RegionSettings`; None: the defaults.
+
+        Returns:
+            list of `kmm.explain.regions.Region` in pixels of the film, heaviest first; empty without a film.
+        """
+        from kmm.explain.regions import find_regions
+        from kmm.explain.settings import RegionSettings
+
+        if self.heat is None:
+            return []
+        return find_regions(self.heat, settings or RegionSettings(), film_size=film_size)
+
+    def draw(self, film, settings=None):
+        """Draws the circles on the film.
+
+        Args:
+            film: what was explained: a path, bytes, or an array of gray levels 0..255 `(h, w)`.
+            settings: as in `regions`.
+
+        Returns:
+            uint8 array `(h, w, 3)`, RGB, at the film's own size.
+
+        Raises:
+            ImageError: if the film cannot be read.
+            InputError: if no film was explained.
+        """
+        from kmm.client.films import decode_film
+        from kmm.explain.draw import draw_circles
+
+        if self.heat is None:
+            raise InputError("Expected an explanation of a film. None was sent, or the model reads none.")
+        film = decode_film(film)
+        return draw_circles(film, self.regions(film.shape[:2], settings))
+
+    def as_dict(self, film_size=None, settings=None):
+        """The explanation as JSON holds it, with its regions: numbers, no pixels."""
+        return {
+            **self.prediction.as_dict(),
+            "target": self.target,
+            "score": self.score,
+            "baseline_score": self.baseline_score,
+            "completeness_gap": self.completeness_gap,
+            "map_error": self.map_error,
+            "regions": [region.as_dict() for region in self.regions(film_size, settings)],
+            "words": [asdict(word) for word in self.words],
+            "modality_share": self.modality_share,
+        }

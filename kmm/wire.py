@@ -1,0 +1,162 @@
+"""numpy arrays to TensorFlow's tensor messages and back, without TensorFlow."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmm.errors import InputError
+from kmm.stubs import load_stubs
+
+MAX_BYTES = 2**31 - 1  # what one message can hold
+MAX_DIMENSIONS = 32
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of tensor that kmm sends and takes.
+
+    Attributes:
+        number: int. Its number in `types.proto`.
+        dtype: numpy dtype of its elements, as they lie in a message: little-endian.
+        values: str. The field of the message that lists them.
+    """
+
+    number: int
+    dtype: np.dtype
+    values: str
+
+
+KINDS = {
+    "float32": Kind(1, np.dtype("<f4"), "float_val"),
+    "float64": Kind(2, np.dtype("<f8"), "double_val"),
+    "int32": Kind(3, np.dtype("<i4"), "int_val"),
+    "string": Kind(7, np.dtype(object), "string_val"),
+    "int64": Kind(9, np.dtype("<i8"), "int64_val"),
+    "bool": Kind(10, np.dtype(bool), "bool_val"),
+}
+_BY_NUMBER = {kind.number: kind for kind in KINDS.values()}
+
+
+def encode_tensor(array, *, as_content=True):
+    """Writes an array as a tensor message.
+
+    Args:
+        array: numpy array of bool, int32, int64, float32 or float64 of any shape; or of strings: an object array of
+            bytes or str (str becomes UTF-8), or one of numpy's own strings, which cannot end in a zero byte.
+        as_content: bool. Numbers as one block of bytes, which is fast; or as a list, which TensorFlow Serving answers
+            and simple clients read. Strings are always a list.
+
+    Returns:
+        `TensorProto`.
+
+    Raises:
+        InputError: if the array is of another type.
+
+    Example:
+        >>> list(encode_tensor(np.array([[1, 2]], np.int32), as_content=False).int_val)
+        [1, 2]
+        >>> list(encode_tensor(np.array([b"film", "Löffel"], object)).string_val)
+        [b'film', b'L\\xc3\\xb6ffel']
+    """
+    array = np.asarray(array)
+    name = "string" if array.dtype.kind in "OSU" else array.dtype.name
+    if name not in KINDS:
+        raise InputError(f"A tensor must be of {', '.join(KINDS)}. Received: {name}.")
+    kind, stubs = KINDS[name], load_stubs()
+    proto = stubs.tensor_pb2.TensorProto(dtype=kind.number)
+    proto.tensor_shape.dim.extend([stubs.tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape])
+    if name == "string":
+        proto.string_val.extend([_encode_text(element) for element in array.ravel().tolist()])
+    elif as_content:
+        proto.tensor_content = array.astype(kind.dtype, copy=False).tobytes()
+    else:
+        getattr(proto, kind.values).extend(array.ravel().tolist())
+    return proto
+
+
+def decode_tensor(proto, *, max_bytes=MAX_BYTES):
+    """Reads a tensor message, in whichever way it holds its elements.
+
+    Where a list is shorter than the tensor, its last element stands for the rest, or zeros where it is empty.
+
+    Args:
+        proto: `TensorProto`.
+        max_bytes: int. A message that declares more is refused before memory is taken for it; a string counts 8 bytes.
+
+    Returns:
+        numpy array, perhaps read-only: bool, int32, int64, float32 or float64; of strings: an object array of bytes.
+
+    Raises:
+        InputError: if the type is none of these, the shape is not known or too large, or the elements do not fit it.
+
+    Example:
+        >>> decode_tensor(encode_tensor(np.array([[1.5, 2.0]], np.float32)))
+        array([[1.5, 2. ]], dtype=float32)
+    """
+    kind = _BY_NUMBER.get(proto.dtype)
+    if kind is None:
+        raise InputError(f"A tensor must be of {', '.join(KINDS)}. Received: type {proto.dtype} of types.proto.")
+    shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
+        raise InputError(f"A tensor must have a known shape of at most {MAX_DIMENSIONS} dimensions.")
+    if math.prod(size for size in shape if size) * kind.dtype.itemsize > max_bytes:
+        raise InputError(f"A tensor must be of at most {max_bytes} bytes. Received: shape {shape}.")
+    if not proto.tensor_content:
+        flat = _read_list(getattr(proto, kind.values), math.prod(shape), kind)
+    elif kind.dtype == object:
+        flat = _read_strings(proto.tensor_content, math.prod(shape))
+    else:
+        flat = _read_block(proto.tensor_content, math.prod(shape), kind)
+    return flat.reshape(shape)
+
+
+def _encode_text(element):
+    if isinstance(element, str):
+        try:
+            return element.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError("A tensor of text must hold text that UTF-8 can hold.") from None
+    if not isinstance(element, bytes):
+        raise InputError(f"A tensor of strings must hold bytes or str. Received: {type(element).__name__}.")
+    return element
+
+
+def _read_list(values, count, kind):
+    """Elements of a list, the last one repeated up to `count`."""
+    if len(values) > count:
+        raise InputError(f"Expected at most {count} elements in a tensor. Received: {len(values)}.")
+    flat = np.zeros(count, kind.dtype) if kind.dtype != object else np.full(count, b"", object)
+    flat[: len(values)] = values
+    if len(values):
+        flat[len(values) :] = values[-1]
+    return flat
+
+
+def _read_block(content, count, kind):
+    if len(content) != count * kind.dtype.itemsize:
+        raise InputError(f"Expected {count * kind.dtype.itemsize} bytes in a tensor. Received: {len(content)}.")
+    if kind.dtype == bool:
+        return np.frombuffer(content, np.uint8) != 0
+    return np.frombuffer(content, kind.dtype).astype(kind.dtype.newbyteorder("="), copy=False)
+
+
+def _read_strings(content, count):
+    """Strings as TensorFlow Serving packs them when told to: their lengths as varints, then their bytes."""
+    lengths, place = [], 0
+    while len(lengths) < count:
+        length, shift, more = 0, 0, True
+        while more:
+            if place == len(content) or shift > 28:
+                raise InputError(f"Expected {count} packed strings in a tensor. The lengths are incomplete.")
+            length |= (content[place] & 0x7F) << shift
+            more = content[place] & 0x80
+            place, shift = place + 1, shift + 7
+        lengths.append(length)
+    if place + sum(lengths) != len(content):
+        raise InputError(f"Expected {place + sum(lengths)} bytes of packed strings. Received: {len(content)}.")
+    flat = np.empty(count, object)
+    for number, length in enumerate(lengths):
+        flat[number] = content[place : place + length]
+        place += length
+    return flat

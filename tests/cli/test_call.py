@@ -1,0 +1,113 @@
+"""`kmm call` against a server of the stock stubs."""
+
+import json
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.client.stub_server import StubServer, serve
+from tests.conftest import run
+
+
+@pytest.fixture
+def stub():
+    return StubServer()
+
+
+@pytest.fixture
+def address(stub):
+    with serve(stub) as port:
+        yield f"127.0.0.1:{port}/openi"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two films of which the second is broken, and a report."""
+    y, x = np.mgrid[:32, :64]
+    pixels = np.where((x - 44) ** 2 + (y - 18) ** 2 < 25, 220, 30).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    (tmp_path / "wrong.png").write_bytes(b"no image")
+    (tmp_path / "report.txt").write_text("No mass.", encoding="utf-8")
+    return tmp_path
+
+
+def call(*arguments):
+    result = run("call", *arguments)
+    assert "Traceback" not in result.stderr and not isinstance(result.exception, Exception)
+    return result
+
+
+def test_predict(address, folder):
+    result = call(address, "predict", folder / "film.png", folder / "wrong.png", "--json", folder / "out.json")
+    assert result.exit_code == 0 and "film" in result.stdout
+    assert result.stderr.count("set aside") == 1 and "wrong.png" in result.stderr
+    said = json.loads((folder / "out.json").read_text())
+    (row,) = said["predictions"]
+    assert (row["study"], row["version"], row["text_present"]) == ("film", 3, False)
+    assert set(row["probabilities"]) == {"mass", "effusion"} and len(said["set_aside"]) == 1
+
+
+def test_predict_with_a_report_and_of_a_report_alone(stub, address, folder):
+    for files in ([folder / "film.png"], []):
+        result = call(address, "predict", *files, "--report", folder / "report.txt", "--json", "-")
+        assert result.exit_code == 0
+        (row,) = json.loads(result.stdout)["predictions"]
+        assert row["text_present"] and row["image_present"] == bool(files)
+        assert row["probabilities"]["effusion"] == pytest.approx(0.08)
+
+
+def test_explain_writes_pictures_and_numbers(address, folder):
+    out = folder / "explained"
+    result = call(address, "explain", folder / "film.png", "--report", folder / "report.txt", "--out", out)
+    assert result.exit_code == 0 and "film" in result.stdout
+    said = json.loads((out / "film.json").read_text())
+    assert said["target"] == "mass" and len(said["regions"]) == 1 and said["regions"][0]["x"] > 30
+    assert [word["text"] for word in said["words"]] == ["no", "mass"]
+    with Image.open(out / "film.png") as picture:
+        assert picture.size == (64, 32)
+    assert call(address, "explain", "--report", folder / "report.txt", "--target", "effusion").exit_code == 0
+
+
+def test_questions_about_the_model(address, folder):
+    for action, said in [("status", "AVAILABLE"), ("metadata", "serving_bytes"), ("describe", "effusion")]:
+        result = call(address, action)
+        assert result.exit_code == 0 and said in result.stdout
+        assert call(address, action, "--json", folder / "out.json").exit_code == 0
+        assert said in (folder / "out.json").read_text()
+    assert call(address.removesuffix("/openi"), "status", "--model", "openi").exit_code == 0
+
+
+def test_the_token_is_read_from_a_file(stub, address, folder):
+    (folder / "token").write_text("secret\n")
+    assert call(address, "status", "--token-file", folder / "token").exit_code == 0
+    assert stub.metadata[-1]["authorization"] == "Bearer secret"
+    (folder / "token").write_bytes(b"\xff")
+    assert "ASCII" in call(address, "status", "--token-file", folder / "token").stderr
+
+
+def test_wrong_usage(address, folder):
+    film = folder / "film.png"
+    for arguments, said in [
+        (("predict",), "takes an image or a report"),
+        (("status", film), "takes no files"),
+        (("predict", film, "--target", "mass"), "belong to explain"),
+        (("predict", folder / "gone.png"), "gone.png"),
+        (("predict", film, "--tls-ca", folder / "gone.pem"), "gone.pem"),
+        (("status", "--token-file", folder / "gone"), "gone"),
+        (("status", "--version", 1, "--label", "a"), "Give `version` or `label`"),
+        (("predict", film, "--json", folder / "no" / "out.json"), "folder that exists"),
+    ]:
+        result = call(address, *arguments)
+        assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1
+    assert "NAME" in call("localhost", "status").stderr
+    assert call(address, "train").exit_code == 2
+
+
+def test_nothing_answered_is_exit_code_2(stub, address, folder):
+    assert call(address, "predict", folder / "wrong.png").exit_code == 2
+    assert call(address, "explain", folder / "wrong.png").exit_code == 2
+    stub.failures = [(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(openi)")]
+    result = call(address, "status")
+    assert result.exit_code == 2 and "NOT_FOUND: Servable not found" in result.stderr

@@ -1,0 +1,37 @@
+"""A model in another runtime's format says what the classifier says, or it is not written."""
+
+import json
+
+import pytest
+
+from kmm.errors import ArtefactError, InputError
+from kmm.export import formats
+from kmm.export.formats import FORMATS, export_format
+from tests.conftest import run
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning"),  # Keras's copy of tf2onnx
+]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_runs_in_its_own_runtime(saved, tmp_path, kind):
+    for package in FORMATS[kind].packages:
+        pytest.importorskip(package)
+    place = tmp_path / f"model{FORMATS[kind].suffix}"
+    result = run("export", saved, "--format", kind, "--out", place, "--json", "-")  # it compares before it writes
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == {"file": str(place)} and place.stat().st_size > 1000
+
+
+def test_a_file_that_says_something_else_is_not_written(saved, tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.setattr(formats, "TOLERANCE", -1.0)
+    with pytest.raises(ArtefactError, match="differs from the classifier"):
+        export_format(saved, "litert", tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_format(saved):
+    with pytest.raises(InputError, match=r"Unknown format .pmml.\. Known: onnx, litert"):
+        export_format(saved, "pmml")

@@ -1,0 +1,145 @@
+"""Every signature by four roads, with one answer: Keras, TensorFlow's loader, C++'s loader, the gRPC server."""
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kmm import signature as names
+from kmm.classifier import probabilities, run_model
+from kmm.explain.explainer import Explainer
+from kmm.explain.settings import ExplainSettings
+from kmm.export.samples import make_samples
+from kmm.server.server import Server
+from kmm.server.settings import ModelSettings, ServeSettings
+from kmm.stubs import load_stubs
+from kmm.wire import decode_tensor
+from tests.export.cpp_loader import CppError, CppModel, open_library
+
+TOLERANCE = 1e-5
+stubs = load_stubs()
+
+
+@pytest.fixture(scope="module")
+def cpp(exported):
+    if open_library() is None:
+        pytest.skip("this TensorFlow carries no C++ library with the loader")
+    return CppModel(exported)
+
+
+@pytest.fixture(scope="module")
+def channel(exported):
+    settings = ServeSettings(port=0, rest_port=None, poll_seconds=0)
+    with Server([ModelSettings("tiny", exported.parent)], settings) as server:
+        options = [("grpc.max_receive_message_length", -1)]
+        with grpc.insecure_channel(f"localhost:{server.port}", options) as channel:
+            yield channel
+
+
+def ask(channel, signature, inputs):
+    """By the stock stubs, as any client does."""
+    request = stubs.predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "tiny", signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    service = stubs.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    return {name: decode_tensor(proto) for name, proto in service.Predict(request, timeout=60).outputs.items()}
+
+
+def answer_in_keras(classifier, samples, found):
+    """What Keras and `kmm.explain` say, of those outputs of the export that they have."""
+    ids, count = samples["token_ids"], len(samples["token_ids"])
+    sides = [samples[side].reshape(count, -1).any(axis=1) for side in ("image", "token_ids")]
+    inputs = {"image": samples["image"], "token_ids": ids, "present": np.stack(sides, 1).astype(np.float32)}
+    logits = run_model(classifier.models["joint"], inputs)
+    scores = probabilities(logits, classifier.temperatures["joint"])
+    said = {names.LOGITS: logits, names.PROBABILITIES: scores, names.SCORES: scores, names.DECISIONS: scores >= 0.5}
+    return {name: value for name, value in said.items() if name in found}
+
+
+def assert_equal(found, expected):
+    for name, value in expected.items():
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(found[name], value, atol=TOLERANCE * max(1, np.abs(value).max()), err_msg=name)
+        else:
+            assert (found[name] == value).all(), name
+
+
+@pytest.mark.parametrize("name", names.list_signatures(pixels=32, length=12, label_count=3, feature_size=16))
+def test_four_roads(name, hand_made, signatures, cpp, channel, samples):
+    inputs = {key: samples[key] for key in signatures[name].structured_input_signature[1]}
+    by_loader = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+    by_loader = {key: value.numpy() for key, value in by_loader.items()}
+    assert_equal(by_loader, answer_in_keras(hand_made, samples, by_loader))
+    for road in (cpp.run(name, inputs), ask(channel, name, inputs)):
+        assert set(road) == set(by_loader)
+        assert_equal(road, by_loader)
+
+
+def test_explanations_of_kmm_are_the_fifth_road(hand_made, cpp, studies):
+    explainer = Explainer(hand_made, ExplainSettings(steps=15, baselines=("mean",)))
+    for explanation in explainer.explain(studies):
+        study = next(one for one in studies if one.id == explanation.study)
+        inputs = {
+            "image_bytes": np.array([study.frontal.path.read_bytes() if study.frontal else b""], object),
+            "report": np.array([hand_made.batches.text.text(study).encode()], object),
+            "target": np.array([-1], np.int32),
+        }
+        found, expected = cpp.run("explain_bytes", inputs), explanation.attribution
+        assert_equal(
+            found, {"score": np.float32([expected.score]), "baseline_score": np.float32([expected.baseline_score])}
+        )
+        for name, side in (("image_attribution", "image"), ("token_attribution", "rows")):
+            value = expected.values[side].sum(axis=-1)[None]
+            np.testing.assert_allclose(found[name], value, atol=1e-4 * max(np.abs(value).max(), 1e-3))
+
+
+FILM, WORDS = np.full((2, 32, 32, 1), 50, np.float32), np.ones((2, 12), np.int32)
+GOOD, TARGETS = {"image": FILM, "token_ids": WORDS}, np.array([0, 1], np.int32)
+NOT_FINITE = FILM * np.float32([1, np.nan])[:, None, None, None]
+SQUARE = r"image: expected the shape \[batch,32,32,1\]. Received: "
+WRONG = {
+    "height": ("serving_default", {"image": FILM[:, :20]}, SQUARE + r"\[2,20,32,1\]"),
+    "colour": ("serving_default", {"image": np.repeat(FILM, 3, -1)}, SQUARE + r"\[2,32,32,3\]"),
+    "rank": ("serving_default", {"image": FILM[..., 0]}, SQUARE + r"\[2,32,32\]"),
+    "words": ("serving_default", {"token_ids": WORDS[:, :3]}, r"token_ids: expected the shape \[batch,12\]"),
+    "rows": ("serving_default", {"token_ids": WORDS[:1]}, "expected as many rows of token_ids as of image"),
+    "nan": ("serving_default", {"image": NOT_FINITE}, "image 1: expected finite gray levels"),
+    "id": ("serving_default", {"token_ids": WORDS * 10**6}, "token_ids 0: expected ids of words from 0 to"),
+    "negative": ("serving_default", {"token_ids": -WORDS}, "token_ids 0: expected ids of words from 0 to"),
+    "nothing": ("serving_default", {"image": 0 * FILM, "token_ids": 0 * WORDS}, "study 0: expected a film or a report"),
+    "target": ("explain", {"target": TARGETS + 3}, "target 0: expected a label from 0 to 2"),
+    "targets": ("explain", {"target": TARGETS[:1]}, "expected as many rows of target as of image"),
+    "column": ("explain", {"target": TARGETS[:, None]}, r"target: expected the shape \[batch\]. Received: \[2,1\]"),
+    "features": ("embed", {"image": FILM[:, :20]}, SQUARE + r"\[2,20,32,1\]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_the_graph_checks_what_a_server_in_cpp_does_not(cpp, channel, case):
+    signature, change, said = WRONG[case]
+    inputs = {**GOOD, **({"target": TARGETS} if signature == "explain" else {}), **change}
+    with pytest.raises(CppError, match=said) as error:
+        cpp.run(signature, inputs)
+    assert error.value.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    with pytest.raises(grpc.RpcError) as refused:
+        ask(channel, signature, inputs)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_corrupt_example(cpp, samples):
+    with pytest.raises(CppError, match="Could not parse example input"):
+        cpp.run("tf_example", {"examples": np.array([b"\xff\xfe"], object)})
+    with pytest.raises(CppError, match="study 0: expected a film or a report with words"):
+        cpp.run("tf_example", {"examples": np.array([b""], object)})
+
+
+def test_an_empty_batch(cpp):
+    found = cpp.run("serving_default", {name: value[:0] for name, value in GOOD.items()})
+    assert found["probabilities"].shape == (0, 3)
+
+
+def test_samples_show_every_kind_of_study(hand_made):
+    samples = make_samples(hand_made, 3)
+    assert samples["image"].reshape(3, -1).any(axis=1).tolist() == [True, True, False]
+    assert samples["token_ids"].any(axis=1).tolist() == [True, False, True]

@@ -1,0 +1,250 @@
+"""An export says what the classifier says, whatever it takes; it appears whole, or not at all."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kmm import signature as names
+from kmm.classifier import probabilities, run_model
+from kmm.errors import ArtefactError, InputError
+from kmm.export import write
+from kmm.export.batching import Batching
+from kmm.export.explanation import ServedExplanation
+from kmm.export.samples import make_samples
+from kmm.export.write import check_export, choose_version, export_classifier
+from kmm.wire import decode_tensor
+from tests.conftest import run
+
+WITHOUT = {"explanation": None, "warmup": ()}
+PREDICTING = ("serving_default", "serving_bytes", "tf_example", "classify")
+
+
+def call(signatures, name, samples, rows=slice(None)):
+    function = signatures[name]
+    inputs = {key: tf.constant(samples[key][rows]) for key in function.structured_input_signature[1]}
+    return {key: value.numpy() for key, value in function(**inputs).items()}
+
+
+def expect(classifier, samples):
+    """The classifier's own logits of samples: all, then a film alone, then a report alone, then all again."""
+    present = np.float32([[1, 1], [1, 0], [0, 1], [1, 1]])
+    inputs = {"image": samples["image"], "token_ids": samples["token_ids"], "present": present}
+    return run_model(classifier.models[classifier.main], inputs)
+
+
+@pytest.mark.parametrize("name", PREDICTING)
+def test_probabilities_are_those_of_the_classifier(signatures, hand_made, samples, name):
+    found = call(signatures, name, samples)
+    logits = expect(hand_made, samples)
+    expected = probabilities(logits, hand_made.temperatures["joint"])
+    np.testing.assert_allclose(found[names.SCORES if name == "classify" else names.PROBABILITIES], expected, atol=1e-5)
+    labels = np.array([[label.encode() for label in hand_made.label_names]] * 4, object)
+    assert (found[names.CLASSES if name == "classify" else names.LABEL_NAMES] == labels).all()
+    if name != "classify":
+        np.testing.assert_allclose(found[names.LOGITS], logits, atol=1e-4)
+        assert (found[names.DECISIONS] == (expected >= 0.5)).all() and (found[names.THRESHOLDS] == 0.5).all()
+
+
+def test_signatures_are_those_of_the_contract(signatures, hand_made):
+    contract = names.list_signatures(pixels=32, length=12, label_count=3, feature_size=16)
+    assert set(signatures) == set(contract)
+    for name, signature in contract.items():
+        given, found = signatures[name].structured_input_signature[1], signatures[name].structured_outputs
+        for fields, specs in ((signature.inputs, given), (signature.outputs, found)):
+            assert {one.name: (tf.as_dtype(one.dtype), one.shape) for one in fields} == {
+                key: (spec.dtype, tuple(spec.shape)) for key, spec in specs.items()
+            }, name
+
+
+def test_only_operations_that_every_server_has(exported):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    found = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    graph = found.meta_graphs[0].graph_def
+    operations = {node.op for node in graph.node} | {
+        node.op for function in graph.library.function for node in function.node_def
+    }
+    assert not {name for name in operations if "PyFunc" in name or name.startswith("Xla")}
+
+
+def test_files_of_a_version(exported, saved):
+    kept = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
+    assert {"saved_model.pb", "assets/vocabulary.txt", "assets.extra/tf_serving_warmup_requests"} <= kept
+    assert exported.name == "1" and exported.stat().st_mode & 0o777 == 0o755
+    assert not [path for path in saved.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_the_card_lies_beside_the_model(saved, tmp_path):
+    (saved / "model_card.md").write_text("# Card", encoding="utf-8")
+    try:
+        place = export_classifier(saved, out=tmp_path, **WITHOUT)
+    finally:
+        (saved / "model_card.md").unlink()
+    assert (place / "assets.extra" / "model_card.md").read_text(encoding="utf-8") == "# Card"
+
+
+def test_warmup_has_a_request_for_each_signature_and_size(exported, signatures):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    place = exported / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(one.numpy()) for one in tf.data.TFRecordDataset(str(place))]
+    requests = [log.predict_log.request for log in logs]
+    sizes = {}
+    for request in requests:
+        inputs = {name: tf.constant(decode_tensor(proto)) for name, proto in request.inputs.items()}
+        sizes.setdefault(request.model_spec.signature_name, []).append(len(next(iter(inputs.values()))))
+        signatures[request.model_spec.signature_name](**inputs)
+    expected = {name: [1] if name.startswith("explain") else [1, 8] for name in signatures}
+    assert sizes == expected
+
+
+def test_description_tells_what_a_client_needs(signatures, hand_made):
+    (found,) = signatures["describe"](query=tf.constant([b""]))["description"].numpy()
+    told = json.loads(found)
+    assert told["labels"] == list(hand_made.label_names) and told["preparation"] == hand_made.batches.as_dict()
+    assert told["explain"]["steps"] == 15 and told["name"] == "tiny" and len(told["digest"]) == 64
+
+
+def test_features_are_those_behind_the_logits(signatures, hand_made, samples):
+    features = call(signatures, "embed", samples)["features"]
+    np.testing.assert_allclose(features, call(signatures, "embed_bytes", samples)["features"], atol=1e-4)
+    kernel, bias = hand_made.models["joint"].get_layer("core").get_layer("fusion").get_layer("logits").get_weights()
+    np.testing.assert_allclose(features @ kernel + bias, expect(hand_made, samples), atol=1e-4)
+
+
+@pytest.mark.parametrize("default, inputs", [("bytes", {"image_bytes", "report"}), ("tf_example", {"examples"})])
+def test_another_default(saved, samples, tmp_path, default, inputs):
+    place = export_classifier(saved, out=tmp_path, default=default, **WITHOUT)
+    found = tf.saved_model.load(str(place)).signatures
+    assert set(found["serving_default"].structured_input_signature[1]) == inputs
+    expected = call(found, "serving_tensors", samples)["probabilities"]
+    np.testing.assert_allclose(call(found, "serving_default", samples)["probabilities"], expected, atol=1e-5)
+    assert "explain" not in found
+
+
+@pytest.mark.parametrize("image, text", [("small-cnn", None), (None, "text-cnn")])
+def test_a_model_of_one_side(build_classifier, tmp_path, image, text):
+    classifier = build_classifier(image, text, labels=("mass",))
+    classifier.save(tmp_path / "one")
+    place = export_classifier(tmp_path / "one", explanation=ServedExplanation(steps=5), warmup=(1,))
+    found = tf.saved_model.load(str(place)).signatures
+    assert len(found["serving_bytes"].structured_input_signature[1]) == 1
+    explained = call(found, "explain_bytes", make_samples(classifier, 2))
+    assert ("image_attribution" in explained) == bool(image) and ("token_attribution" in explained) == bool(text)
+
+
+def test_batching_changes_no_answer_and_a_bad_image_fails_alone(saved, samples, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    place = export_classifier(saved, out=tmp_path, explanation=None, warmup=(), batching=Batching(4, timeout_ms=20))
+    found = tf.saved_model.load(str(place)).signatures
+    expected = call(found, "serving_default", samples)["probabilities"]
+
+    def ask(row):
+        if row % 4 == 3:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="PNG or JPEG"):
+                found["serving_bytes"](image_bytes=tf.constant([b"bad"]), report=tf.constant([b"mass"]))
+            return expected[row % 4][None]
+        return call(found, "serving_bytes", samples, slice(row % 4, row % 4 + 1))["probabilities"]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = np.concatenate(list(pool.map(ask, range(24))))
+    np.testing.assert_allclose(answers, np.tile(expected, (6, 1)), atol=1e-5)
+    many = {name: np.concatenate([samples[name]] * 3) for name in ("image", "token_ids")}
+    found_many = found["serving_default"](**{name: tf.constant(value) for name, value in many.items()})
+    np.testing.assert_allclose(found_many["probabilities"], np.tile(expected, (3, 1)), atol=1e-5)
+
+
+def test_versions(tmp_path):
+    for name in ("1", "7", "latest", ".tmp-x"):
+        (tmp_path / name).mkdir()
+    assert choose_version(tmp_path).name == "8" and choose_version(tmp_path, 3).name == "3"
+    with pytest.raises(InputError, match="expected a version that is free"):
+        choose_version(tmp_path, 7)
+    with pytest.raises(InputError, match="at least 1"):
+        choose_version(tmp_path, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 1001, 2.5, True])
+def test_steps_are_whole_and_bounded(steps):
+    with pytest.raises(InputError, match="steps"):
+        ServedExplanation(steps=steps)
+
+
+def test_a_baseline_that_the_graph_cannot_make():
+    with pytest.raises(InputError, match="must be one of black, mean, grey"):
+        ServedExplanation(baseline="blur")
+
+
+def test_an_export_that_says_something_else_never_appears(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "TOLERANCE", -1.0)
+    with pytest.raises(ArtefactError, match="differs from the classifier"):
+        export_classifier(saved, out=tmp_path, **WITHOUT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing(saved, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(write, "write_warmup", full)
+    result = run("export", saved, "--out", tmp_path, "--without", "explain")
+    assert result.exit_code == 2 and "No space left on device" in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_export_that_is_faster(saved, tmp_path, monkeypatch):
+    def check(folder, classifier):
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "saved_model.pb").touch()
+
+    monkeypatch.setattr(write, "check_export", check)
+    with pytest.raises(InputError, match="Another export took it"):
+        export_classifier(saved, out=tmp_path, **WITHOUT)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_weights_that_were_lost_are_noticed(exported, hand_made, tmp_path):
+    import shutil
+
+    shutil.copytree(exported, tmp_path / "1")
+    data = next((tmp_path / "1" / "variables").glob("variables.data*"))
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(ArtefactError, match=r"cannot be loaded: .*Read less bytes than requested"):
+        check_export(tmp_path / "1", hand_made)
+
+
+def test_kill_during_an_export_leaves_no_version_and_the_next_one_works(saved, tmp_path):
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # export takes its own
+    command = [sys.executable, "-m", "kmm", "export", str(saved), "--out", str(tmp_path), "--without", "explain"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not [*tmp_path.glob(".tmp-*/saved_model.pb"), *tmp_path.glob("1")] and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "1").exists() and list(tmp_path.glob(".tmp-*"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "1"), done.stderr
+
+
+def test_the_command(saved, tmp_path):
+    result = run(
+        "export", saved, "--out", tmp_path, "--without", "explain", "--warmup", "2", "--json", "-", "--batching"
+    )
+    assert result.exit_code == 0 and json.loads(result.stdout) == {"version": 1, "folder": str(tmp_path / "1")}
+    result = run("export", saved, "--out", tmp_path, "--version", 1)
+    assert result.exit_code == 2 and "expected a version that is free" in result.stderr
+    assert run("export", saved, "--warmup", "many").exit_code == 2
+    assert run("export", tmp_path / "nothing").exit_code == 2
