@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PORT ?= 8517
+FILM := saved_models/.phantom/images/2_IM-0002-1001.png
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -32,13 +34,20 @@ help:           ## this list
 
 install: .venv/installed  ## make .venv and install kmm into it
 
-demo: install  ## train, evaluate and use a classifier on the built-in data set
+demo: install  ## train, evaluate, export, serve and call a classifier on the built-in data set
 	$(BIN)/python cli.py fit --name demo --overwrite
 	$(BIN)/python cli.py evaluate saved_models/demo saved_models/.phantom
-	$(BIN)/python cli.py predict saved_models/demo saved_models/.phantom/images/2_IM-0002-1001.png
+	$(BIN)/python cli.py predict saved_models/demo $(FILM)
 	echo 'Heart size is normal. Patchy opacity in the right lower lobe.' > saved_models/.report.txt
-	$(BIN)/python cli.py predict saved_models/demo saved_models/.phantom/images/2_IM-0002-1001.png --report saved_models/.report.txt
-	@echo 'The model card: saved_models/demo/model_card.md'
+	$(BIN)/python cli.py predict saved_models/demo $(FILM) --report saved_models/.report.txt
+	$(BIN)/python cli.py export saved_models/demo --json saved_models/.export.json
+	@echo '$(BIN)/python cli.py serve saved_models/demo --port $(PORT)'; \
+	$(BIN)/python cli.py serve saved_models/demo --port $(PORT) --no-rest > saved_models/.serve.log & server=$$!; \
+	trap 'kill $$server; wait $$server' EXIT; \
+	for second in $$(seq 120); do grep -q '^serving' saved_models/.serve.log && break; sleep 1; done; set -ex; \
+	$(BIN)/python cli.py call localhost:$(PORT)/demo predict $(FILM) --report saved_models/.report.txt; \
+	$(BIN)/python cli.py call localhost:$(PORT)/demo explain $(FILM) --report saved_models/.report.txt --out saved_models/.called
+	@echo 'The model card: saved_models/demo/model_card.md. Circles: saved_models/.called'
 
 check: .venv/checked  ## style, import contract, examples in docstrings
 	$(BIN)/ruff check .
@@ -56,6 +65,7 @@ bench: .venv/benched  ## every figure of the README
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/serve.py
 
 clean:  ## remove .venv and what tests leave
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

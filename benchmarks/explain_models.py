@@ -31,12 +31,13 @@ def train_phantom(folder, *, epochs=None):
     return folder / "model", folder / "data"
 
 
-def save_untrained(folder, image_encoder):
-    """A classifier of films and reports as the preset `paper` has it, with random weights and another image encoder.
+def save_untrained(folder, image_encoder, preset="paper"):
+    """A classifier of films and reports as a preset has it, with random weights and another image encoder.
 
     Args:
         folder: Path to make.
         image_encoder: name in `kmm.models.encoders_image.IMAGE_ENCODERS`.
+        preset: name of the preset.
 
     Returns:
         `folder`.
@@ -50,7 +51,7 @@ def save_untrained(folder, image_encoder):
     from kmm.presets import make_settings
     from kmm.text.vocabulary import Vocabulary
 
-    s = make_settings("paper", {"image_encoder": image_encoder, "image_weights": None})
+    s = make_settings(preset, {"image_encoder": image_encoder, "image_weights": None})
     vocabulary = Vocabulary.fit([[f"word{number}" for number in range(2000)]])
     spec = ModelSpec(
         s.image_encoder, s.text_encoder, pixels=s.pixels, length=s.length, embedding_size=s.embedding_size,

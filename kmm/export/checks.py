@@ -7,16 +7,15 @@ def require_rows(good, noun, expected):
     """Refuses a batch of which a row is not as expected, and says which.
 
     Args:
-        good: bool tensor `(n,)`.
+        good: bool tensor `(n,)`, n >= 1.
         noun: str. What a row is, for example `"image"`.
-        expected: str, or function `(row) -> string tensor`, for the first row that is not good.
+        expected: str.
 
     Returns:
-        list of operations, for `tf.control_dependencies`. A failure reads `image 3: expected ...`.
+        list of one operation, for `tf.control_dependencies`. A failure reads `image 3: expected ...`.
     """
-    row = tf.argmax(tf.cast(tf.concat([~good, [True]], axis=0), tf.int32))  # the first, and of no rows one too
-    text = expected(row) if callable(expected) else expected
-    return [require(tf.reduce_all(good), noun, " ", tf.strings.as_string(row), ": ", text)]
+    row = tf.argmin(tf.cast(good, tf.int32))
+    return [require(tf.reduce_all(good), noun, " ", tf.strings.as_string(row), ": ", expected)]
 
 
 def require(good, *text):
@@ -55,7 +54,7 @@ def check_shape(value, name, shape):
 
 
 def check_batch(tensors):
-    """Refuses inputs of unequal length.
+    """Refuses inputs of unequal length, and a batch without a row, for which TensorFlow's kernels are not made.
 
     Args:
         tensors: dict of name to tensor with a batch axis.
@@ -65,7 +64,8 @@ def check_batch(tensors):
     """
     (first, value), *others = tensors.items()
     count = tf.shape(value)[0]
-    checks = [
+    checks = [require(count > 0, f"{first}: expected a row or more. Received: none.")]
+    checks += [
         require(
             tf.equal(tf.shape(other)[0], count),
             f"expected as many rows of {name} as of {first}. Received: ",

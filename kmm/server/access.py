@@ -1,0 +1,111 @@
+"""Who may connect: addresses, TLS, tokens."""
+
+import hmac
+import ipaddress
+from pathlib import Path
+
+import grpc
+
+from kmm.errors import InputError
+from kmm.server.status import ServingError
+
+OPEN_METHODS = {"/grpc.health.v1.Health/Check"}
+_REFUSED = ("UNAUTHENTICATED", "Expected the header authorization: Bearer TOKEN, with the token of this server.")
+
+
+def check_address(settings):
+    """Refuses to listen for other hosts in plain text, unless told to.
+
+    Args:
+        settings: `ServeSettings`.
+
+    Raises:
+        InputError: if so, or if a certificate lacks its key.
+    """
+    if bool(settings.certificate) != bool(settings.key):
+        raise InputError("TLS needs both a certificate and its key. Received: one of them.")
+    if settings.client_authority and not settings.certificate:
+        raise InputError("Certificates of clients need TLS: a certificate and a key of the server. Received: none.")
+    if not (is_loopback(settings.host) or settings.certificate or settings.allow_plaintext):
+        raise InputError(
+            f"{settings.host}: other hosts may connect with TLS only (--tls-cert, --tls-key), or in plain text where "
+            "something before the server encrypts (--allow-plaintext)."
+        )
+
+
+def is_loopback(host):
+    """Whether only this host can reach an address.
+
+    Example:
+        >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_token(path):
+    """The token of a file, without the white space around it.
+
+    Raises:
+        InputError: if the file holds none, or more than a header can.
+        OSError: if it cannot be read.
+    """
+    token = Path(path).read_bytes().strip()
+    if not token or len(token) > 4096 or not all(33 <= letter < 127 for letter in token):
+        raise InputError(f"{path}: expected a token, one word of ASCII characters.")
+    return token.decode("ascii")
+
+
+def check_token(header, token):
+    """Checks the header `authorization` of a request, in a time that tells nothing of the token.
+
+    Args:
+        header: str, "" where there was none.
+        token: str, or None where none is needed.
+
+    Raises:
+        ServingError: UNAUTHENTICATED.
+
+    Example:
+        >>> check_token("Bearer word", "word")
+    """
+    if token is not None and not hmac.compare_digest(header.encode("utf-8"), f"Bearer {token}".encode()):
+        raise ServingError(*_REFUSED)
+
+
+def make_credentials(settings):
+    """gRPC's credentials of the server, or None without TLS."""
+    if not settings.certificate:
+        return None
+    authority = settings.client_authority
+    return grpc.ssl_server_credentials(
+        [(Path(settings.key).read_bytes(), Path(settings.certificate).read_bytes())],
+        root_certificates=Path(authority).read_bytes() if authority else None,
+        require_client_auth=authority is not None,
+    )
+
+
+class TokenInterceptor(grpc.ServerInterceptor):
+    """Lets only requests with the token through, and probes of health.
+
+    Args:
+        token: str.
+    """
+
+    def __init__(self, token):
+        self._token = token
+        self._refusal = grpc.unary_unary_rpc_method_handler(
+            lambda request, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED[1])
+        )
+
+    def intercept_service(self, continuation, details):
+        if details.method not in OPEN_METHODS:
+            headers = [value for key, value in details.invocation_metadata if key == "authorization"]
+            try:
+                check_token(headers[0] if len(headers) == 1 else "", self._token)
+            except ServingError:
+                return self._refusal
+        return continuation(details)

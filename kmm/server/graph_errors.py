@@ -1,0 +1,64 @@
+"""What TensorFlow raises, as a code and the text that its C++ server would send."""
+
+import re
+
+from kmm.server.status import NAMES, ServingError
+
+_PLACES = re.compile(
+    r"\AGraph execution error:.*(?:stack traces unavailable>|^  File [^\n]*)\n+", re.DOTALL | re.MULTILINE
+)
+_FUNCTIONS = re.compile(r"\A(?:\{\{function_node [^}]*\}\} )+")
+_OPERATION = re.compile(r"\s*\[Op:[^\]]*\](?: name: \S*)?\s*\Z")
+_NODE = re.compile(r"\n\t \[\[.*?(\{\{node [^}]*\}\}).*", re.DOTALL)
+_QUOTED_EXAMPLE = re.compile(r"(Could not parse example input, value: ').*", re.DOTALL)
+
+
+def translate(error):
+    """The error to answer with after a run of a graph failed.
+
+    Args:
+        error: exception raised by TensorFlow.
+
+    Returns:
+        `ServingError` with the operation's code and its own words.
+
+    Example:
+        >>> error = translate(UnicodeDecodeError("utf-8", b"Could not parse example input, value: '\\xff'", 0, 1, ""))
+        >>> error.code, str(error)
+        ('INVALID_ARGUMENT', "Could not parse example input, value: '...'")
+    """
+    if isinstance(error, UnicodeDecodeError):  # the text quotes bytes that are no UTF-8; its code was lost
+        return ServingError("INVALID_ARGUMENT", clean_text(error.object.decode("utf-8", "replace")))
+    code = NAMES.get(getattr(error, "error_code", None))
+    if code is None:
+        return ServingError("INTERNAL", f"The model failed with {type(error).__name__}.")
+    return ServingError(code, clean_text(error.message))
+
+
+def translate_load(error):
+    """The error that tells why a version could not be loaded; as `translate`.
+
+    Example:
+        >>> translate_load(FileNotFoundError("no file variables.index")).code
+        'NOT_FOUND'
+    """
+    if getattr(error, "error_code", None) in NAMES:
+        return translate(error)
+    code = "NOT_FOUND" if isinstance(error, FileNotFoundError) else "DATA_LOSS"
+    told = str(error).strip().partition("\n")[0]
+    return ServingError(code, f"The version cannot be loaded: {told or type(error).__name__}")
+
+
+def clean_text(text):
+    """The words of the operation that failed and the name of its node, without what TensorFlow's Python side adds.
+
+    Places in programs go, and the bytes of a tf.Example, which may be those of a report.
+
+    Example:
+        >>> clean_text("{{function_node __f_1}} bad\\n\\t [[{{function_node __f_2}}{{node a/B}}]] [Op:__f_1]")
+        'bad\\n\\t [[{{node a/B}}]]'
+    """
+    text = _OPERATION.sub("", _FUNCTIONS.sub("", _PLACES.sub("", text)))
+    node = _NODE.search(text)
+    words = _QUOTED_EXAMPLE.sub(r"\1...'", text[: node.start()] if node else text)
+    return words + (f"\n\t [[{node.group(1)}]]" if node else "")

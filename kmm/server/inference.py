@@ -1,0 +1,215 @@
+"""What a server answers, without a transport: both faces call these methods."""
+
+import time
+from dataclasses import dataclass
+
+from kmm.server import examples
+from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
+from kmm.server.gate import Gate
+from kmm.server.metrics import Metrics
+from kmm.server.servable import run_signature
+from kmm.server.status import NUMBERS, ServingError
+from kmm.stubs import load_stubs
+from kmm.wire import encode_tensor
+
+EXPLAIN = "explain"
+SIGNATURE_DEF = "signature_def"  # the one kind of metadata
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run gave.
+
+    Attributes:
+        spec: `ModelSpec`: name, version and signature that answered.
+        outputs: dict of name to numpy array.
+    """
+
+    spec: object
+    outputs: dict
+
+
+class Inference:
+    """Runs signatures of the models of a catalogue, so many at once, and tells about them.
+
+    Args:
+        catalogue: `Catalogue`.
+        settings: `ServeSettings`.
+    """
+
+    def __init__(self, catalogue, settings):
+        self.catalogue, self.settings = catalogue, settings
+        self._max_bytes = settings.max_message_mb << 20
+        self._gates = {
+            "predict": Gate(running=settings.threads, waiting=settings.max_queue),
+            EXPLAIN: Gate(running=settings.explain_threads, waiting=settings.max_queue),
+        }
+        self.metrics = Metrics(self._gates)
+
+    def predict(self, spec, inputs, output_filter, call):
+        """Runs a signature.
+
+        Args:
+            spec: `ModelSpec`.
+            inputs: mapping of name to `TensorProto`.
+            output_filter: names of the outputs to answer; empty is all.
+            call: what the client still waits for, see `Gate.enter`.
+
+        Returns:
+            `Answer`.
+
+        Raises:
+            ServingError: with TensorFlow Serving's codes and texts.
+        """
+        with self.catalogue.lease(spec) as servable:
+            key = name_signature(spec)
+            if key not in servable.functions:
+                raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{key}" not found.')
+            signature = servable.signatures[key]
+            check_inputs(signature, inputs)
+            wanted = choose_outputs(signature, output_filter)
+            check_types(signature, inputs)
+            with self._gate(key).enter(call):
+                arrays = decode_inputs(inputs, max_bytes=self._max_bytes)
+                with self.metrics.time_run(servable.name, "Predict"):
+                    outputs = run_signature(servable, key, arrays, wanted)
+            return Answer(_make_spec(servable, key), outputs)
+
+    def classify(self, spec, stored, call):
+        """Runs a signature of classification on examples.
+
+        Args:
+            spec: `ModelSpec`.
+            stored: `Input`, the message that holds examples.
+            call: as of `predict`.
+
+        Returns:
+            (`ModelSpec`, `ClassificationResult`).
+
+        Raises:
+            ServingError: as `predict`.
+        """
+        return self._run_examples(examples.CLASSIFY, spec, stored, call)
+
+    def regress(self, spec, stored, call):
+        """As `classify`, with a signature of regression and a `RegressionResult`."""
+        return self._run_examples(examples.REGRESS, spec, stored, call)
+
+    def run_several(self, tasks, stored, call):
+        """Runs several signatures of one model on the same examples.
+
+        Args:
+            tasks: the `InferenceTask`s of a `MultiInferenceRequest`.
+            stored: `Input`.
+            call: as of `predict`.
+
+        Returns:
+            list of (`InferenceTask`, `ModelSpec`, result).
+
+        Raises:
+            ServingError: as `predict`.
+        """
+        kinds = examples.check_tasks(tasks)
+        return [(task, *self._run_examples(kind, task.model_spec, stored, call)) for task, kind in zip(tasks, kinds)]
+
+    def find_signatures(self, spec):
+        """The signatures of a version.
+
+        Returns:
+            (`ModelSpec` with name and version, dict of name to `SignatureDef`).
+        """
+        with self.catalogue.lease(spec) as servable:
+            return _make_spec(servable), servable.signatures
+
+    def list_states(self, spec):
+        """The states of a model's versions, or of the one that the request names.
+
+        Returns:
+            dict of version to `VersionState`, highest version first.
+
+        Raises:
+            ServingError: NOT_FOUND if there is none; INVALID_ARGUMENT if the label is not known.
+        """
+        model = self.catalogue.list_models().get(spec.name)
+        states = model.list_states() if model is not None else {}
+        version = self.catalogue.find_version(spec) if spec.WhichOneof("version_choice") else None
+        if version is not None:
+            if version not in states:
+                raise ServingError("NOT_FOUND", f"Could not find version {version} of model {spec.name}")
+            return {version: states[version]}
+        if not states:
+            raise ServingError("NOT_FOUND", f"Could not find any versions of model {spec.name}")
+        return states
+
+    def reload(self, models):
+        """Serves another list of models.
+
+        Args:
+            models: list of `ModelSettings`.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION where the server was not started to allow it; as `Catalogue.replace`.
+        """
+        if not self.settings.allow_reload:
+            raise ServingError("FAILED_PRECONDITION", "This server takes no new list of models (--allow-reload).")
+        self.catalogue.replace(models)
+
+    def drain(self, seconds):
+        """Takes no more requests, and lets those that run or wait end.
+
+        Args:
+            seconds: float. How long they may take.
+
+        Returns:
+            bool. Whether all ended in time.
+        """
+        end, gates = time.monotonic() + seconds, self._gates.values()
+        for gate in gates:
+            gate.close()
+        while any(gate.running or gate.waiting for gate in gates):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def record(self, spec, api, entrypoint):
+        """Counts and times a request; see `Metrics.record`."""
+        known = spec.name if spec.name in self.catalogue.list_models() else ""
+        return self.metrics.record(known, api, entrypoint)
+
+    def _run_examples(self, kind, spec, stored, call):
+        with self.catalogue.lease(spec) as servable:
+            key = name_signature(spec)
+            if key not in servable.functions:
+                raise ServingError("INVALID_ARGUMENT", f"No signature was found with the name: {key}")
+            signature = servable.signatures[key]
+            wanted = examples.check_signature(kind, signature)
+            serialized = examples.serialize(stored)
+            inputs = {examples.INPUTS: encode_tensor(serialized)}
+            check_types(signature, inputs)
+            with self._gate(key).enter(call), self.metrics.time_run(servable.name, kind.api):
+                outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
+            result = kind.make_result(outputs, len(serialized))
+            return _make_spec(servable, key), result
+
+    def _gate(self, key):
+        return self._gates[EXPLAIN if key.startswith(EXPLAIN) else "predict"]
+
+
+def make_states(states):
+    """The states of versions as a `GetModelStatusResponse`.
+
+    Args:
+        states: dict of version to `VersionState`.
+    """
+    response = load_stubs().get_model_status_pb2.GetModelStatusResponse()
+    for version, state in states.items():
+        status = response.model_version_status.add(version=version, state=state.state).status
+        status.error_code, status.error_message = NUMBERS[state.code], state.text
+    return response
+
+
+def _make_spec(servable, key=""):
+    spec = load_stubs().model_pb2.ModelSpec(name=servable.name, signature_name=key)
+    spec.version.value = servable.version
+    return spec

@@ -1,0 +1,182 @@
+"""The JSON of a `:predict` as arrays of the types of a signature."""
+
+import math
+
+import numpy as np
+
+from kmm.server.dtypes import CPP_NAMES, NUMPY, STRING
+from kmm.server.json_document import is_base64, name_type, quote, read_base64, refuse
+from kmm.server.status import ServingError
+
+ROWS, COLUMNS = "instances", "inputs"
+
+
+def read_inputs(document, inputs):
+    """The inputs of a `:predict`.
+
+    Args:
+        document: dict with `instances`, a list of rows, or `inputs`, an object of columns.
+        inputs: mapping of name to `TensorInfo`, those of the signature.
+
+    Returns:
+        (dict of name to numpy array, whether they were rows).
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    if ROWS in document and COLUMNS in document:
+        raise refuse(
+            f"JSON Value: Not formatted correctly expecting only one of '{COLUMNS}' or '{ROWS}' keys to exist "
+        )
+    if ROWS in document:
+        return _read_rows(document[ROWS], inputs), True
+    if COLUMNS in document:
+        return _read_columns(document[COLUMNS], inputs), False
+    raise refuse("Missing 'inputs' or 'instances' key")
+
+
+def _read_rows(rows, inputs):
+    if not isinstance(rows, list):
+        raise refuse(f"JSON Value: Excepting '{ROWS}' to be an list/array")
+    if not rows:
+        raise refuse(f"JSON Value: No values in '{ROWS}' array")
+    named = _is_named(rows[0])
+    if not named and len(inputs) > 1:
+        raise refuse(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    for place, row in enumerate(rows):
+        if _is_named(row) != named:
+            found = "Expecting object but got list" if named else "Expecting value/list but got object"
+            raise refuse(f"{found} at item {place} of input list")
+        for name in row if named else ():
+            if name not in inputs:
+                raise _refuse_row(place, f" key: {name}", f"JSON object: does not have named input: {name}")
+        if named and set(row) != set(inputs):
+            raise refuse(
+                f"Failed to process element: {place} of '{ROWS}' list. JSON object: keys must be equal to: "
+                f"{','.join(sorted(inputs))}"
+            )
+    return {
+        name: _stack([row[name] for row in rows] if named else rows, info.dtype, f" key: {name}" if named else "")
+        for name, info in inputs.items()
+    }
+
+
+def _stack(values, number, where):
+    """One row a value; an error says which."""
+    try:
+        return _to_array(values, number)
+    except ServingError as error:
+        for place, value in enumerate(values):
+            try:
+                _to_array(value, number)
+            except ServingError as found:
+                raise _refuse_row(place, where, found) from None
+        raise refuse(f"Failed to process{where} of '{ROWS}' list. Rows differ. Error: {error}") from None
+
+
+def _read_columns(columns, inputs):
+    if not _is_named(columns):
+        if len(inputs) > 1:
+            raise refuse(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        return {name: _to_array(columns, info.dtype) for name, info in inputs.items()}
+    for name in inputs:
+        if name not in columns:
+            raise refuse(f"Missing named input: {name} in 'inputs' object.")
+    return {name: _to_array(columns[name], info.dtype) for name, info in inputs.items()}
+
+
+def _to_array(value, number):
+    """Nested lists as an array of a type of TensorFlow."""
+    if number not in NUMPY:
+        raise ServingError("UNIMPLEMENTED", f"Conversion of JSON to type: {CPP_NAMES.get(number, number)}")
+    dtype = NUMPY[number]
+    if number != STRING:
+        array = _convert(value, dtype)
+        if array is not None:
+            return array
+    shape, deeper = [], value
+    while isinstance(deeper, list):
+        shape.append(len(deeper))
+        deeper = deeper[0] if deeper else None
+    flat = []
+    _walk(value, 0, shape, number, flat)
+    array = np.empty(len(flat), dtype)
+    array[:] = flat
+    return array.reshape(shape)
+
+
+def _convert(value, dtype):
+    """Numbers as an array, the fast way; None where one of them may not fit, which `_walk` tells."""
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        return None
+    if not array.size:
+        return array.astype(dtype)
+    if array.dtype.kind not in {"f": "iuf", "i": "iu", "b": "b"}[dtype.kind]:
+        return None
+    finite, (least, most) = array[np.isfinite(array)], _limits(dtype, whole=array.dtype.kind != "f")
+    fits = not finite.size or (least <= finite.min() and finite.max() <= most)
+    return array.astype(dtype) if fits else None
+
+
+def _limits(dtype, *, whole):
+    """The least and the largest number that a type holds without loss: of whole numbers, or of others."""
+    if dtype.kind == "b":
+        return 0, 1
+    if dtype.kind == "i":
+        return np.iinfo(dtype).min, np.iinfo(dtype).max
+    most = 2 ** (np.finfo(dtype).nmant + 1) - 1 if whole else float(np.finfo(dtype).max)
+    return -most, most
+
+
+def _walk(value, level, shape, number, flat):
+    """Checks nested lists against a shape and adds their elements to `flat`."""
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise refuse(
+                f"JSON Value: {quote(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at "
+                f"level: {len(shape)}"
+            )
+        flat.append(_read_leaf(value, number))
+        return
+    if level >= len(shape):
+        raise refuse(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    if len(value) != shape[level]:
+        raise refuse(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for deeper in value:
+        _walk(deeper, level + 1, shape, number, flat)
+
+
+def _read_leaf(value, number):
+    dtype = NUMPY[number]
+    if number == STRING and isinstance(value, str):
+        return value.encode("utf-8")
+    if number == STRING and isinstance(value, dict):
+        return read_base64(value)
+    whole, decimal = isinstance(value, int) and not isinstance(value, bool), isinstance(value, float)
+    if (dtype.kind == "i" and whole) or (dtype.kind == "f" and (whole or decimal)):
+        least, most = _limits(dtype, whole=whole)
+        if least <= value <= most or (decimal and not math.isfinite(value)):
+            return value
+        if decimal or dtype.kind == "f":
+            raise refuse(f"Cannot convert JSON value: {value} to {CPP_NAMES[number]} without loss of precision.")
+    if dtype.kind == "b" and isinstance(value, bool):
+        return value
+    raise refuse(f"JSON Value: {quote(value)} Type: {name_type(value)} is not of expected type: {CPP_NAMES[number]}")
+
+
+def _is_named(value):
+    return isinstance(value, dict) and not is_base64(value)
+
+
+def _refuse_row(place, where, error):
+    return refuse(f"Failed to process element: {place}{where} of '{ROWS}' list. Error: INVALID_ARGUMENT: {error}")

@@ -1,0 +1,114 @@
+"""What Prometheus reads, under TensorFlow Serving's names."""
+
+import contextlib
+import logging
+import threading
+import time
+import traceback
+from collections import Counter
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import UnknownMetricFamily
+
+from kmm.server.status import ServingError
+
+PATH = "/monitoring/prometheus/metrics"
+_BUCKETS = [10 * 1.8**power for power in range(33)]  # microseconds, as TensorFlow Serving's
+logger = logging.getLogger("kmm.server.requests")
+
+
+class Metrics:
+    """Counts and times of requests.
+
+    Args:
+        gates: dict of name to `Gate`; how many requests run and wait is read from them.
+
+    Example:
+        >>> metrics = Metrics({})
+        >>> with metrics.record("film", "Predict", "GRPC"):
+        ...     pass
+        >>> metrics.registry.get_sample_value(
+        ...     ":tensorflow:serving:request_count", {"model_name": "film", "status": "OK"})
+        1
+    """
+
+    def __init__(self, gates):
+        self.registry = CollectorRegistry()
+        self._counts, self._lock = Counter(), threading.Lock()
+        self._request_latency = Histogram(
+            ":tensorflow:serving:request_latency",
+            "Wall time of requests that were answered, in microseconds.",
+            ("model_name", "API", "entrypoint"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._runtime_latency = Histogram(
+            ":tensorflow:serving:runtime_latency",
+            "Wall time of runs of TensorFlow, in microseconds.",
+            ("model_name", "API", "runtime"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        for what in ("running", "waiting"):
+            gauge = Gauge(f"kmm_requests_{what}", f"Requests that are {what}.", ("lane",), registry=self.registry)
+            for name, gate in gates.items():
+                gauge.labels(name).set_function(lambda gate=gate, what=what: getattr(gate, what))
+        self.registry.register(_Counts(self._list_counts))
+        ProcessCollector(registry=self.registry)
+
+    @contextlib.contextmanager
+    def record(self, model, api, entrypoint):
+        """Counts a request by how the block ends, times it, and writes a line of the log: never what it held.
+
+        Args:
+            model: str, a served model; "" for any other, so that clients cannot fill the table of names.
+            api: str, for example `"Predict"`.
+            entrypoint: `"GRPC"` or `"REST"`.
+
+        Raises:
+            ServingError: INTERNAL for an error that nobody thought of; its text, which may quote a request, is dropped.
+        """
+        start, code = time.perf_counter(), "INTERNAL"
+        try:
+            yield
+            code = "OK"
+        except ServingError as error:
+            code = error.code
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            logger.error("%s: %s at %s:%d", api, type(error).__name__, place.filename, place.lineno)
+            raise ServingError("INTERNAL", f"The server failed with {type(error).__name__}.") from error
+        finally:
+            seconds = time.perf_counter() - start
+            with self._lock:
+                self._counts[model, code] += 1
+            if code == "OK":
+                self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
+            logger.info("%s %s %s %s %.1f ms", entrypoint, api, model or "-", code, seconds * 1e3)
+
+    @contextlib.contextmanager
+    def time_run(self, model, api):
+        """Times the block as a run of TensorFlow."""
+        start = time.perf_counter()
+        yield
+        self._runtime_latency.labels(model, api, "TF2").observe((time.perf_counter() - start) * 1e6)
+
+    def _list_counts(self):
+        with self._lock:
+            return dict(self._counts)
+
+
+class _Counts:
+    """The requests, as an untyped metric: prometheus_client's own counters all end in _total, this name does not."""
+
+    def __init__(self, list_counts):
+        self._list_counts = list_counts
+
+    def collect(self):
+        family = UnknownMetricFamily(
+            ":tensorflow:serving:request_count", "The number of requests.", labels=("model_name", "status")
+        )
+        for labels, count in self._list_counts().items():
+            family.add_metric(labels, count)
+        yield family

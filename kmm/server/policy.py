@@ -1,0 +1,87 @@
+"""Which versions of a model's folder are served."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kmm.errors import InputError
+
+LATEST, ALL, SPECIFIC = "latest", "all", "specific"
+_VERSION = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """A choice among the versions of a folder.
+
+    Attributes:
+        kind: `"latest"`, `"all"` or `"specific"`.
+        count: int, at least 1. How many of the highest, of `"latest"`.
+        versions: tuple of int, of `"specific"`.
+    """
+
+    kind: str = LATEST
+    count: int = 1
+    versions: tuple = ()
+
+    def choose(self, found):
+        """The versions to serve among those found, highest first.
+
+        Example:
+            >>> VersionPolicy("latest", count=2).choose([1, 10, 9])
+            [10, 9]
+        """
+        ordered = sorted(found, reverse=True)
+        if self.kind == LATEST:
+            return ordered[: self.count]
+        return [version for version in ordered if self.kind == ALL or version in self.versions]
+
+
+def parse_policy(text):
+    """Reads a policy: `latest`, `latest:2`, `all`, or numbers separated by commas.
+
+    Raises:
+        InputError: if it is none of these.
+
+    Example:
+        >>> parse_policy("latest:2"), parse_policy("3,5").versions
+        (VersionPolicy(kind='latest', count=2, versions=()), (3, 5))
+    """
+    kind, _, count = text.partition(":")
+    if kind == LATEST and re.fullmatch("[1-9][0-9]{0,3}|", count):
+        return VersionPolicy(LATEST, count=int(count or 1))
+    if text == ALL:
+        return VersionPolicy(ALL)
+    numbers = [number.strip() for number in text.split(",")]
+    if all(_VERSION.fullmatch(number) for number in numbers):
+        return VersionPolicy(SPECIFIC, versions=tuple(int(number) for number in numbers))
+    raise InputError(f"Expected versions as latest, latest:2, all or 3,5. Received: {text!r}.")
+
+
+def list_versions(folder):
+    """The versions in a model's folder: the folders in it whose names are whole numbers.
+
+    Of names for the same number, as `1` and `001`, the shortest counts.
+
+    Args:
+        folder: path.
+
+    Returns:
+        dict of version to Path, lowest first; empty where there is none.
+
+    Raises:
+        OSError: if the folder cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("2", "10", "010", ".tmp-11", "notes"):
+        ...         Path(folder, name).mkdir()
+        ...     [path.name for path in list_versions(folder).values()]
+        ['2', '10']
+    """
+    found = {}
+    for path in sorted(Path(folder).iterdir(), key=lambda path: (-len(path.name), path.name)):
+        if _VERSION.fullmatch(path.name) and path.is_dir():
+            found[int(path.name)] = path
+    return dict(sorted(found.items()))

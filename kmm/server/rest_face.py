@@ -1,0 +1,183 @@
+"""The face that speaks HTTP and JSON, as TensorFlow Serving's REST interface does."""
+
+import json
+import re
+
+import anyio
+import numpy as np
+from google.protobuf import json_format
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kmm.server import json_answer, json_document, json_tensors, metrics
+from kmm.server.access import check_token
+from kmm.server.checks import name_signature
+from kmm.server.gate import Call
+from kmm.server.inference import SIGNATURE_DEF, make_states
+from kmm.server.status import HTTP_STATUS, ServingError, truncate
+from kmm.stubs import load_stubs
+from kmm.wire import encode_tensor
+
+HEALTH_PATH = "/healthz"
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
+_INFER = re.compile(_MODEL + ":(?P<method>classify|regress|predict)")
+_LOOK = re.compile(_MODEL + "(?P<metadata>/metadata)?")
+_APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
+
+
+def make_app(inference, is_serving, *, threads):
+    """The application for a server of HTTP.
+
+    Args:
+        inference: `Inference`.
+        is_serving: function without arguments: whether the server takes requests.
+        threads: int. Requests that are read, run or wait at once.
+
+    Returns:
+        `Starlette`.
+    """
+    face = _Face(inference, is_serving, threads)
+    return Starlette(
+        routes=[
+            Route(HEALTH_PATH, face.tell_health),
+            Route(metrics.PATH, face.tell_metrics),
+            Route("/v1/{rest:path}", face.answer, methods=["GET", "POST"]),
+        ]
+    )
+
+
+class _Face:
+    def __init__(self, inference, is_serving, threads):
+        self._inference, self._settings = inference, inference.settings
+        self._is_serving = is_serving
+        self._limiter, self._threads = None, threads  # made in the loop that uses it
+
+    async def tell_health(self, request):
+        serving = self._is_serving()
+        return JSONResponse({"status": "SERVING" if serving else "NOT_SERVING"}, 200 if serving else 503)
+
+    async def tell_metrics(self, request):
+        try:
+            self._check_token(request)
+        except ServingError as error:
+            return _tell_error(error)
+        text = generate_latest(self._inference.metrics.registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    async def answer(self, request):
+        try:
+            self._check_token(request)
+            path = request.scope["path"]
+            found = (_INFER if request.method == "POST" else _LOOK).fullmatch(path)
+            if found is None:
+                raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {path}")
+            spec = _make_spec(found)
+            if request.method == "GET":
+                return self._look(spec, metadata=bool(found["metadata"]))
+            body = await self._read_body(request)
+        except ClientDisconnect:
+            return _tell_error(ServingError("CANCELLED", "The client is gone."))
+        except ServingError as error:
+            return _tell_error(error)
+        if body is None:
+            most = self._settings.max_message_mb
+            return JSONResponse({"error": f"A request may have at most {most} MiB."}, 413)
+        call = Call(self._settings.rest_timeout_seconds)
+        return await self._run(request, call, lambda: self._infer(found["method"], spec, body, call))
+
+    def _check_token(self, request):
+        check_token(request.headers.get("authorization", ""), self._settings.token)
+
+    async def _read_body(self, request):
+        """The body, or None if it is larger than it may be."""
+        most, chunks, size = self._settings.max_message_mb << 20, [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def _run(self, request, call, work):
+        """Works in a thread; a client that goes meanwhile loses its place in the line."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._threads)
+
+        async def watch():
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            call.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            response = await anyio.to_thread.run_sync(work, limiter=self._limiter)
+            group.cancel_scope.cancel()
+        return response
+
+    def _infer(self, method, spec, body, call):
+        try:
+            with self._inference.record(spec, _APIS[method], "REST"):
+                document = json_document.read_document(body)
+                work = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
+                spec.signature_name = document.get("signature_name", "")
+                return _tell(work(spec, document, call))
+        except ServingError as error:
+            return _tell_error(error)
+
+    def _predict(self, spec, document, call):
+        _, signatures = self._inference.find_signatures(spec)
+        key = name_signature(spec)
+        if key not in signatures:
+            raise ServingError("INVALID_ARGUMENT", f'Serving signature name: "{key}" not found in signature def')
+        arrays, rows = json_tensors.read_inputs(document, signatures[key].inputs)
+        inputs = {name: encode_tensor(array) for name, array in arrays.items()}
+        answer = self._inference.predict(spec, inputs, (), call)
+        return json_answer.write_outputs(answer.outputs, rows=rows)
+
+    def _classify(self, spec, document, call):
+        _, result = self._inference.classify(spec, json_document.read_examples(document), call)
+        rows = result.classifications
+        return {"results": [[[found.label, _shorten(found.score)] for found in row.classes] for row in rows]}
+
+    def _regress(self, spec, document, call):
+        _, result = self._inference.regress(spec, json_document.read_examples(document), call)
+        return {"results": [_shorten(found.value) for found in result.regressions]}
+
+    def _look(self, spec, *, metadata):
+        with self._inference.record(spec, "GetModelMetadata" if metadata else "GetModelStatus", "REST"):
+            if not metadata:
+                return _tell(_to_dict(make_states(self._inference.list_states(spec))))
+            spec, signatures = self._inference.find_signatures(spec)
+            stored = load_stubs().get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
+            return _tell({"model_spec": _to_dict(spec), "metadata": {SIGNATURE_DEF: _to_dict(stored)}})
+
+
+def _make_spec(found):
+    spec = load_stubs().model_pb2.ModelSpec(name=found["name"])
+    if found["version"]:
+        spec.version.value = int(found["version"])
+    if found["label"]:
+        spec.version_label = found["label"]
+    return spec
+
+
+def _to_dict(message):
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _shorten(value):
+    """A number of 32 bits with no more digits than it needs."""
+    return float(str(np.float32(value)))
+
+
+def _tell(value):
+    return Response(json.dumps(value), media_type="application/json")
+
+
+def _tell_error(error):
+    return JSONResponse({"error": truncate(str(error))}, HTTP_STATUS[error.code])

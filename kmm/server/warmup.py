@@ -1,0 +1,57 @@
+"""The requests that lie beside a version: run before it serves, so that the first client does not wait."""
+
+from pathlib import Path
+
+from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
+from kmm.server.servable import run_signature
+from kmm.server.status import ServingError
+from kmm.stubs import load_stubs
+
+FILE = Path("assets.extra", "tf_serving_warmup_requests")
+MOST_RECORDS = 1000
+MOST_BYTES = 2**30
+
+
+def warm_up(servable, folder):
+    """Runs the stored requests of a version.
+
+    Args:
+        servable: `Servable`.
+        folder: path of the version.
+
+    Returns:
+        int, the number of requests that ran; 0 where there is no file.
+
+    Raises:
+        ServingError: if the file is damaged, holds more than 1000 requests, or a request fails.
+    """
+    import tensorflow as tf
+
+    path = Path(folder) / FILE
+    if not path.is_file():
+        return 0
+    log = load_stubs().prediction_log_pb2.PredictionLog
+    count = 0
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            count += 1
+            if count > MOST_RECORDS:
+                raise ServingError("INVALID_ARGUMENT", f"Expected at most {MOST_RECORDS} warm-up requests.")
+            _run(servable, log.FromString(record))
+    except tf.errors.OpError:
+        raise ServingError("DATA_LOSS", f"The file {FILE} is damaged.") from None
+    return count
+
+
+def _run(servable, record):
+    if record.WhichOneof("log_type") != "predict_log":
+        raise ServingError("UNIMPLEMENTED", "Expected warm-up requests of Predict.")
+    request = record.predict_log.request
+    key = name_signature(request.model_spec)
+    if key not in servable.functions:
+        raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{key}" not found.')
+    signature = servable.signatures[key]
+    check_inputs(signature, request.inputs)
+    wanted = choose_outputs(signature, request.output_filter)
+    check_types(signature, request.inputs)
+    run_signature(servable, key, decode_inputs(request.inputs, max_bytes=MOST_BYTES), wanted)

@@ -1,0 +1,57 @@
+"""`kmm serve`, as it is run: in a process of its own, ended by a signal."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import grpc
+import pytest
+
+from tests.conftest import run
+from tests.server.tiny_model import Stubs, make_predict, save_tiny
+
+
+def test_serves_until_it_is_told_to_stop(tmp_path):
+    save_tiny(tmp_path / "tiny" / "1", 1)
+    (tmp_path / "token").write_text("word")
+    command = [sys.executable, "-m", "kmm", "serve", f"best={tmp_path / 'tiny'}", "--port", "0", "--rest-port", "0"]
+    command += ["--label", "stable=1", "--token-file", tmp_path / "token", "--log-requests"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as process:
+        line = process.stdout.readline()
+        found = re.fullmatch(r"serving best \(1\): gRPC 127\.0\.0\.1:(\d+), REST (http://127\.0\.0\.1:\d+)\n", line)
+        assert found, process.stderr.read()
+        with grpc.insecure_channel(f"127.0.0.1:{found[1]}") as channel:
+            bearer = (("authorization", "Bearer word"),)
+            request = make_predict(name="best", label="stable")
+            answer = Stubs(channel).predict.Predict(request, metadata=bearer, timeout=20)
+        assert answer.model_spec.version.value == 1
+        with urllib.request.urlopen(f"{found[2]}/healthz", timeout=20) as health:
+            assert health.status == 200
+        process.send_signal(signal.SIGTERM)
+        output, said = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, "")
+    assert "in production serve the same folders with TensorFlow Serving. Not for diagnosis." in said
+    assert "GRPC Predict best OK" in said and "word" not in said
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ([], "Expected a folder of a model, or --models FILE"),
+        (["nowhere"], "Found no folder"),
+        (["a=nowhere", "a=elsewhere"], "Expected each model once"),
+        (["nowhere", "--host", "0.0.0.0"], "other hosts may connect with TLS only"),
+        (["nowhere", "--versions", "newest"], "Expected versions as latest"),
+        (["nowhere", "--label", "stable"], "Expected a label as MODEL:LABEL=VERSION"),
+        (["nowhere", "--label", "other:stable=1"], "Expected a label as MODEL:LABEL=VERSION"),
+        (["nowhere", "--token-file", "nothing"], "No such file"),
+    ],
+)
+def test_wrong_usage_is_one_line(options, complaint):
+    result = run("serve", *options, "--port", 0, "--rest-port", 0)
+    assert result.exit_code == 2 and complaint in result.stderr.splitlines()[-1]

@@ -1,0 +1,262 @@
+"""Too many requests, late ones, lost clients, large messages, and the end of a server."""
+
+import logging
+import socket
+import threading
+import time
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import kmm.server.inference as inference
+from kmm.server.settings import ModelSettings
+from tests.server.conftest import running
+from tests.server.test_rest_face import ROW
+from tests.server.tiny_model import IMAGE, TOKENS, make_predict, make_spec, make_tensor, stubs
+
+DOUBLE = {"values": np.array([1], np.float32)}
+
+
+class Door:
+    """Stands before runs of the signatures `double` and `explain`: they wait until it opens."""
+
+    def __init__(self, run):
+        self._run, self._open = run, threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.runs = 0
+
+    def run(self, servable, key, arrays, wanted):
+        if key != "serving_default":
+            self.runs += 1
+            self.entered.release()
+            assert self._open.wait(20)
+        return self._run(servable, key, arrays, wanted)
+
+    def open(self):
+        self._open.set()
+
+
+@pytest.fixture
+def door(monkeypatch):
+    door = Door(inference.run_signature)
+    monkeypatch.setattr(inference, "run_signature", door.run)
+    yield door
+    door.open()
+
+
+def send(face, signature="double", **options):
+    return face.predict.Predict.future(make_predict(DOUBLE, signature=signature), **{"timeout": 20, **options})
+
+
+def wait_for_queue(server, count, *, lane="predict"):
+    registry, end = server._inference.metrics.registry, time.monotonic() + 10
+    while registry.get_sample_value("kmm_requests_waiting", {"lane": lane}) != count:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_what_does_not_fit_the_queue_is_refused_at_once(versions, door):
+    with running(ModelSettings("tiny", versions), threads=1, max_queue=2, rest_port=0) as (server, face):
+        held = [send(face)]
+        door.entered.acquire()
+        held += [send(face), send(face)]
+        wait_for_queue(server, 2)
+        start = time.monotonic()
+        with pytest.raises(grpc.RpcError) as caught:
+            send(face).result()
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.details() == "The server is busy: 2 requests are waiting."
+        body = {"signature_name": "double", "instances": [1]}
+        answer = httpx.post(f"http://localhost:{server.rest_port}/v1/models/tiny:predict", json=body)
+        assert answer.status_code == 429 and time.monotonic() - start < 2
+        status = stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=make_spec())
+        assert face.models.GetModelStatus(status, timeout=5).model_version_status  # the state is still told
+        door.open()
+        assert [one.result().outputs["doubled"].float_val[0] for one in held] == [2, 2, 2]
+    assert door.runs == 3
+
+
+def test_a_flood_is_refused_and_not_kept(versions, door):
+    with running(ModelSettings("tiny", versions), threads=2, max_queue=3) as (server, face):
+        sent = [send(face) for _ in range(300)]
+        wait_for_queue(server, 3)
+        door.open()
+        codes = [one.code() for one in sent]
+    assert codes.count(grpc.StatusCode.OK) + codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 300
+    assert 5 <= codes.count(grpc.StatusCode.OK) < 300
+
+
+def test_explanations_do_not_starve_predictions(versions, door):
+    with running(ModelSettings("tiny", versions), threads=1, explain_threads=1) as (server, face):
+        slow = [send(face, "explain") for _ in range(3)]
+        door.entered.acquire()
+        wait_for_queue(server, 2, lane="explain")
+        assert face.predict.Predict(make_predict(), timeout=10).outputs
+        assert door.runs == 1
+        door.open()
+        assert all(one.result().outputs for one in slow)
+
+
+def test_a_request_whose_deadline_passed_is_not_run(versions, door):
+    with running(ModelSettings("tiny", versions), threads=1) as (server, face):
+        first = send(face)
+        door.entered.acquire()
+        with pytest.raises(grpc.RpcError) as caught:
+            send(face, timeout=0.2).result()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_for_queue(server, 0)
+        door.open()
+        first.result()
+        assert send(face).result().outputs
+    assert door.runs == 2
+
+
+def test_over_http_a_request_waits_only_so_long(versions, door):
+    settings = {"threads": 1, "rest_port": 0, "rest_timeout_seconds": 0.2}
+    with running(ModelSettings("tiny", versions), **settings) as (server, face):
+        first = send(face)
+        door.entered.acquire()
+        url, body = f"http://localhost:{server.rest_port}/v1/models/tiny:predict", {"instances": [ROW]}
+        assert httpx.post(url, json=body).status_code == 504
+        door.open()
+        first.result()
+        assert httpx.post(url, json=body).status_code == 200
+
+
+def test_the_work_of_a_client_that_is_gone_is_dropped(versions, door):
+    with running(ModelSettings("tiny", versions), threads=1, rest_port=0) as (server, face):
+        first = send(face)
+        door.entered.acquire()
+        lost = send(face)
+        wait_for_queue(server, 1)
+        lost.cancel()
+        wait_for_queue(server, 0)
+        body = {"signature_name": "double", "instances": [1]}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"http://localhost:{server.rest_port}/v1/models/tiny:predict", json=body, timeout=0.3)
+        wait_for_queue(server, 0)
+        door.open()
+        first.result()
+        assert send(face).result().outputs
+    assert door.runs == 2
+
+
+def test_a_message_that_is_too_large_is_refused_and_the_server_goes_on(versions):
+    with running(ModelSettings("tiny", versions), max_message_mb=1) as (_, face):
+        for options in ({}, {"compression": grpc.Compression.Gzip}):
+            with pytest.raises(grpc.RpcError) as caught:
+                request = make_predict({"values": np.zeros(2**20, np.float32)}, signature="double")
+                face.predict.Predict(request, timeout=20, **options)
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert face.predict.Predict(make_predict(), timeout=20).outputs
+
+
+def test_a_client_that_goes_while_it_sends(versions, caplog):
+    with running(ModelSettings("tiny", versions), rest_port=0) as (server, face):
+        with socket.create_connection(("localhost", server.rest_port)) as client:
+            client.sendall(b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{")
+            time.sleep(0.1)
+        assert face.predict.Predict(make_predict(), timeout=20).outputs
+        assert httpx.get(f"http://localhost:{server.rest_port}/healthz").status_code == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_hundred_megabytes_do_not_end_the_server(tiny):
+    with pytest.raises(grpc.RpcError) as caught:
+        face = tiny[1]
+        face.predict.Predict(make_predict({"values": np.zeros(25 * 2**20, np.float32)}, signature="double"), timeout=20)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert face.predict.Predict(make_predict(), timeout=20).outputs
+
+
+def test_running_requests_end_before_the_server(versions, door):
+    ended = []
+    with running(ModelSettings("tiny", versions), rest_port=0) as (server, face):
+        probes = health_pb2_grpc.HealthStub(face.channel)
+        watched = probes.Watch(health_pb2.HealthCheckRequest(service=""), timeout=20)
+        assert next(watched).status == 1
+        request = send(face)
+        door.entered.acquire()
+        stopping = threading.Thread(target=lambda: ended.append(server.stop(10)))
+        stopping.start()
+        assert next(watched).status == 2
+        watched.cancel()
+        with pytest.raises(grpc.RpcError, match="The server is stopping") as caught:
+            face.predict.Predict(make_predict(), timeout=5)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE and not ended
+        url = f"http://localhost:{server.rest_port}"
+        assert httpx.get(f"{url}/healthz").status_code == 503
+        assert httpx.post(f"{url}/v1/models/tiny:predict", json={"instances": [ROW]}).status_code == 503
+        door.open()
+        assert request.result().outputs["doubled"].float_val[0] == 2
+        stopping.join()
+    assert ended == [True]
+
+
+def test_a_server_waits_no_longer_than_its_grace(versions, door):
+    with running(ModelSettings("tiny", versions)) as (server, face):
+        request = send(face)
+        door.entered.acquire()
+        assert server.stop(0.1) is False
+        assert request.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+        door.open()
+
+
+def test_what_a_request_holds_is_never_logged(tiny, caplog):
+    caplog.set_level(logging.DEBUG)
+    secret = b"Cough since Monday"
+    inputs = {"image_bytes": np.array([secret], object), "report": np.array([secret], object)}
+    for request in (
+        make_predict(inputs, signature="raw"),
+        make_predict({"inputs": np.array([b"\xff" + secret], object)}, signature="classify"),
+        make_predict(name=secret.decode()),
+        make_predict(signature=secret.decode()),
+    ):
+        with pytest.raises(grpc.RpcError):
+            tiny[1].predict.Predict(request, timeout=20)
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("GRPC Predict tiny INVALID_ARGUMENT ") for line in lines)
+    assert not any("Cough" in line for line in lines)
+
+
+def test_what_nobody_thought_of_is_internal_and_says_no_more(tiny, monkeypatch, caplog):
+    def fail(*arguments):
+        raise KeyError("Cough since Monday")
+
+    monkeypatch.setattr(inference, "run_signature", fail)
+    with pytest.raises(grpc.RpcError) as caught:
+        tiny[1].predict.Predict(make_predict({"image": IMAGE, "tokens": TOKENS}), timeout=20)
+    assert (caught.value.code(), caught.value.details()) == (
+        grpc.StatusCode.INTERNAL,
+        "The server failed with KeyError.",
+    )
+    assert "KeyError at" in caplog.text and "Cough" not in caplog.text
+
+
+def test_many_threads_get_their_own_answers(tiny):
+    wrong = []
+
+    def ask(number):
+        for _ in range(20):
+            request = make_predict({"values": np.full(3, number, np.float32)}, signature="double")
+            answer = tiny[1].predict.Predict(request, timeout=20).outputs["doubled"].float_val
+            if list(answer) != [2 * number] * 3:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_string_that_claims_to_be_long_is_refused(tiny):
+    request = make_predict({"values": np.zeros(1, np.float32)}, signature="double")
+    request.inputs["values"].CopyFrom(make_tensor(np.float32(1)))
+    request.inputs["values"].tensor_shape.dim.add(size=17 * 2**20)
+    with pytest.raises(grpc.RpcError, match="tensor parsing error: values"):
+        tiny[1].predict.Predict(request, timeout=20)

@@ -1,0 +1,255 @@
+"""Versions come and go while requests run, and none of them fails."""
+
+import logging
+import os
+import shutil
+import threading
+import time
+
+import grpc
+import pytest
+
+from kmm.errors import InputError
+from kmm.server.model import Model
+from kmm.server.policy import VersionPolicy, list_versions, parse_policy
+from kmm.server.server import Server
+from kmm.server.settings import ModelSettings, ServeSettings, parse_model, read_models_file
+from tests.server.conftest import running
+from tests.server.tiny_model import make_predict, make_spec, stubs
+
+
+def add(versions, folder, version, *, source=None):
+    """Publishes a version as an export does: under another name first."""
+    shutil.copytree(versions / str(source or version), folder / ".tmp-new")
+    os.rename(folder / ".tmp-new", folder / str(version))
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def list_states(face, name="tiny"):
+    request = stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=make_spec(name))
+    found = face.models.GetModelStatus(request, timeout=20).model_version_status
+    return {one.version: (one.state, one.status.error_code, one.status.error_message) for one in found}
+
+
+def ask(face, **spec):
+    return face.predict.Predict(make_predict(**spec), timeout=20).outputs["version"].float_val[0]
+
+
+def test_no_request_fails_during_a_swap(versions, folder):
+    answers, failures, done = [], [], threading.Event()
+
+    def ask_on(face):
+        while not done.is_set():
+            try:
+                answers.append(ask(face))
+            except grpc.RpcError as error:
+                failures.append(error)
+
+    with running(ModelSettings("tiny", folder), poll_seconds=0.05) as (server, face):
+        threads = [threading.Thread(target=ask_on, args=(face,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(answers) > 20)
+        add(versions, folder, 2)
+        wait_for(lambda: server.models["tiny"] == [2])
+        count = len(answers)
+        wait_for(lambda: len(answers) > count + 20)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert list_states(face) == {2: (30, 0, ""), 1: (50, 0, "")}
+    assert not failures and answers == sorted(answers) and set(answers) == {1, 2}
+
+
+def cut_the_graph(path):
+    (path / "saved_model.pb").write_bytes((path / "saved_model.pb").read_bytes()[:1000])
+
+
+def drop_the_graph(path):
+    (path / "saved_model.pb").unlink()
+
+
+def drop_the_variables(path):
+    shutil.rmtree(path / "variables")
+
+
+def cut_the_variables(path):
+    for file in (path / "variables").glob("*.data*"):
+        file.write_bytes(file.read_bytes()[:4])
+
+
+def spoil_the_warm_up(path):
+    write_warm_up(path, make_predict(signature="X"))
+
+
+def write_warm_up(path, *requests):
+    import tensorflow as tf
+
+    log = stubs.prediction_log_pb2
+    (path / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        for request in requests:
+            writer.write(log.PredictionLog(predict_log=log.PredictLog(request=request)).SerializeToString())
+
+
+DAMAGES = (cut_the_graph, drop_the_graph, drop_the_variables, cut_the_variables, spoil_the_warm_up)
+
+
+def test_a_bad_version_leaves_the_old_one_serving_and_is_said_once(versions, folder, caplog):
+    with running(ModelSettings("tiny", folder), poll_seconds=0.05) as (server, face):
+        for number, damage in enumerate(DAMAGES, 2):
+            shutil.copytree(versions / "2", folder / ".tmp-new")
+            damage(folder / ".tmp-new")
+            os.rename(folder / ".tmp-new", folder / str(number))
+            wait_for(lambda number=number: list_states(face).get(number, (0,))[0] == 50)
+            _, code, text = list_states(face)[number]
+            assert code and text and ask(face) == 1
+        time.sleep(0.3)
+        assert server.models == {"tiny": [1]}
+        said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert len(said) == len(DAMAGES) and all("cannot be served" in text for text in said)
+        add(versions, folder, 9, source=2)
+        wait_for(lambda: server.models == {"tiny": [9]})
+        assert ask(face) == 2
+
+
+def test_a_bad_version_is_tried_again_when_its_files_change(versions, folder):
+    add(versions, folder, 2)
+    (folder / "2" / "saved_model.pb").rename(folder / "kept")
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    model.refresh()
+    assert model.list_available() == [1] and model.list_states()[2].code == "NOT_FOUND"
+    (folder / "kept").rename(folder / "2" / "saved_model.pb")
+    model.refresh()
+    assert model.list_available() == [2]
+
+
+def test_half_exports_and_other_folders_are_not_seen(versions, folder):
+    shutil.copytree(versions / "2", folder / ".tmp-3")
+    (folder / "pictures").mkdir()
+    (folder / "7").write_text("a file")
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    assert list(model.list_states()) == [1]
+
+
+def test_a_version_is_held_until_its_requests_end(versions, folder):
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    held = model.take()
+    add(versions, folder, 2)
+    model.refresh()
+    assert (model.list_available(), model.list_states()[1].state) == ([2], "UNLOADING")
+    model.give_back(held)
+    assert model.list_states()[1].state == "END"
+    shutil.rmtree(folder / "2")
+    model.refresh()
+    assert (model.list_available(), model.list_states()[2].state) == ([1], "END")
+
+
+def test_what_is_served_stays_when_its_folder_is_emptied_or_lost(folder, caplog):
+    with running(ModelSettings("tiny", folder), poll_seconds=0.05) as (server, face):
+        shutil.rmtree(folder / "1")
+        time.sleep(0.2)
+        assert ask(face) == 1
+        folder.rmdir()
+        wait_for(lambda: caplog.records)
+        time.sleep(0.2)
+        assert ask(face) == 1 and server.models == {"tiny": [1]}
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "model tiny: its folder cannot be read: No such file or directory"
+    ]
+
+
+def test_policies(versions):
+    for policy, served in (("latest", [2]), ("latest:2", [2, 1]), ("all", [2, 1]), ("1", [1]), ("1,2,8", [2, 1])):
+        model = Model(ModelSettings("tiny", versions, parse_policy(policy)))
+        model.refresh()
+        assert model.list_available() == served
+    for text in ("", "newest", "latest:0", "latest:x", "1,", "-1"):
+        with pytest.raises(InputError, match="Expected versions as latest"):
+            parse_policy(text)
+
+
+def test_of_two_names_for_a_version_the_shortest_counts(tmp_path):
+    for name in ("001", "1", "0"):
+        (tmp_path / name).mkdir()
+    assert {version: path.name for version, path in list_versions(tmp_path).items()} == {0: "0", 1: "1"}
+
+
+def test_warm_up_requests_run_before_a_version_serves(versions, folder, monkeypatch):
+    import kmm.server.warmup as warmup
+
+    runs = []
+    monkeypatch.setattr(warmup, "run_signature", lambda servable, key, arrays, wanted: runs.append((key, wanted)))
+    write_warm_up(folder / "1", make_predict(), make_predict(output_filter=["version"]))
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    assert runs == [("serving_default", ["scores", "version"]), ("serving_default", ["version"])]
+    assert model.list_available() == [1]
+
+
+@pytest.mark.parametrize("content", [b"", b"no records at all"])
+def test_a_damaged_file_of_warm_up_requests(folder, content):
+    (folder / "1" / "assets.extra").mkdir()
+    (folder / "1" / "assets.extra" / "tf_serving_warmup_requests").write_bytes(content)
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    assert model.list_states()[1].code == ("DATA_LOSS" if content else "OK")
+
+
+def test_a_server_without_a_version_does_not_start(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, text in (("empty", "Some models did not become available: {empty}"), ("none", "Found no folder")):
+        with pytest.raises(InputError, match=text):
+            Server([ModelSettings(name, tmp_path / name)], ServeSettings(port=0, rest_port=None))
+
+
+def test_several_models_from_a_file(versions, tmp_path):
+    file = tmp_path / "models.config"
+    file.write_text(
+        f"""model_config_list {{
+          config {{ name: "first" base_path: "{versions}" model_platform: "tensorflow"
+                    model_version_policy {{ specific {{ versions: 1 }} }}
+                    version_labels {{ key: "stable" value: 1 }} }}
+          config {{ name: "second" base_path: "{versions}" }}
+        }}"""
+    )
+    models = read_models_file(file)
+    assert models[0].policy == VersionPolicy("specific", versions=(1,)) and models[1].policy == VersionPolicy()
+    with running(*models) as (server, face):
+        assert server.models == {"first": [1], "second": [2]}
+        assert (ask(face, name="first", label="stable"), ask(face, name="second")) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("model_config_list {", "expected the text of a ModelServerConfig"),
+        ("", "expected a model_config_list with a config"),
+        ('model_config_list { config { name: "a" } }', "Expected a base_path of the model 'a'"),
+        ('model_config_list { config { name: "a/b" base_path: "x" } }', "must have no slash"),
+        (
+            'model_config_list { config { name: "a" base_path: "x" } config { name: "a" base_path: "y" } }',
+            "a name twice",
+        ),
+    ],
+)
+def test_bad_lists_of_models(tmp_path, text, complaint):
+    (tmp_path / "models.config").write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        read_models_file(tmp_path / "models.config")
+
+
+def test_names_of_models(tmp_path):
+    assert parse_model(tmp_path / "film").name == "film"
+    assert parse_model(f"best={tmp_path}").folder == tmp_path
+    with pytest.raises(InputError, match="no slash, colon or space"):
+        parse_model("a:b=x")
