@@ -95,7 +95,9 @@ def list_signatures(*, pixels, length, label_count, feature_size, default="tenso
         (image, Field(IMAGE_BYTES, "string", (None,), "bytes of a PNG or JPEG file; empty: none")),
         (text, Field(REPORT, "string", (None,), "text of the report in UTF-8; empty: none")),
     )
-    examples = (Field(EXAMPLES, "string", (None,), "serialized tf.Example of `image_bytes` and `report`"),)
+    examples = (
+        Field(EXAMPLES, "string", (None,), "serialized tf.Example of `image_bytes`, and `report` or its sections"),
+    )
     labels = (None, label_count)
     predicted = (
         Field(PROBABILITIES, "float32", labels, "calibrated probability of each label"),

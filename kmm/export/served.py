@@ -116,9 +116,14 @@ class ServedClassifier:
         return inputs, self._find_present(inputs), places
 
     def _take_examples(self, examples):
-        raw = {"image": names.IMAGE_BYTES, "text": names.REPORT}
-        wanted = {name: tf.io.FixedLenFeature((), tf.string, "") for side, name in raw.items() if self._reads(side)}
-        return self._take_bytes(tf.io.parse_example(examples, wanted))[:2]
+        """tf.Examples -> as `_take_bytes`. A report comes as one text, or as the sections that the model reads."""
+        sections = list(self.batches.text.sections) if self._reads("text") else []
+        wanted = [names.IMAGE_BYTES] * self._reads("image") + ([names.REPORT, *sections] if sections else [])
+        given = tf.io.parse_example(examples, {name: tf.io.FixedLenFeature((), tf.string, "") for name in wanted})
+        if sections:
+            apart = tf.strings.reduce_join(tf.stack([given[name] for name in sections]), axis=0, separator=" ")
+            given[names.REPORT] = tf.where(tf.equal(given[names.REPORT], ""), apart, given[names.REPORT])
+        return self._take_bytes(given)[:2]
 
     def _reads(self, side):
         return getattr(self.batches, side) is not None

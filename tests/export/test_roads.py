@@ -127,6 +127,25 @@ def test_the_graph_checks_what_a_server_in_cpp_does_not(cpp, channel, case):
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_an_example_may_hold_the_sections_of_a_report(cpp):
+    def write(**features):
+        return tf.train.Example(
+            features=tf.train.Features(
+                feature={
+                    name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+                    for name, text in features.items()
+                }
+            )
+        ).SerializeToString()
+
+    examples = [
+        write(report="Cough. Effusion. No mass."),
+        write(findings="No mass.", indication="Cough.", impression="Effusion.", comparison="A cyst."),
+    ]
+    found = cpp.run("tf_example", {"examples": np.array(examples, object)})["logits"]
+    np.testing.assert_allclose(found[0], found[1], atol=TOLERANCE)
+
+
 def test_a_corrupt_example(cpp, samples):
     with pytest.raises(CppError, match="Could not parse example input"):
         cpp.run("tf_example", {"examples": np.array([b"\xff\xfe"], object)})
