@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 
 import grpc
@@ -37,6 +38,25 @@ def test_serves_until_it_is_told_to_stop(tmp_path):
     assert (process.returncode, output) == (0, "")
     assert "in production serve the same folders with TensorFlow Serving. Not for diagnosis." in said
     assert "GRPC Predict best OK" in said and "word" not in said
+
+
+def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_is_started_again(tmp_path):
+    save_tiny(tmp_path / "tiny" / "1", 1)
+    save_tiny(tmp_path / "aside", 2)
+    command = [sys.executable, "-m", "kmm", "serve", tmp_path / "tiny", "--port", "0", "--no-rest"]
+    with subprocess.Popen(
+        [*command, "--poll-seconds", "0.01"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert "serving tiny (1)" in process.stdout.readline()
+        (tmp_path / "aside").rename(tmp_path / "tiny" / "2")
+        time.sleep(0.03)  # loading takes longer
+        process.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        found = re.fullmatch(r"serving tiny \(2\): gRPC (\S+)\n", process.stdout.readline())
+        with grpc.insecure_channel(found[1]) as channel:
+            answer = Stubs(channel).predict.Predict(make_predict(), timeout=20)
+        process.terminate()
+    assert answer.model_spec.version.value == 2
 
 
 @pytest.mark.parametrize(
