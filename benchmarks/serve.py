@@ -82,14 +82,14 @@ def save_and_export(folder, model, *, batching):
 
 
 @contextmanager
-def serve(version, *options):
+def serve(version):
     """Runs `kmm serve` on one version.
 
     Yields:
         its process and the port of gRPC.
     """
     command = [sys.executable, "-m", "kmm", "serve", f"model={version.parent}", "--versions", version.name]
-    command += ["--port", "0", "--no-rest", "--poll-seconds", "0", *options]
+    command += ["--port", "0", "--no-rest", "--poll-seconds", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
     try:
         yield process, int(re.search(r"gRPC \S+:(\d+)", process.stdout.readline())[1])
@@ -133,7 +133,7 @@ def measure_speed(folder, model, rounds):
     samples = make_samples(Classifier.load(saved, main_only=True), BATCH)
     loaded = tf.saved_model.load(str(single))
     found = {}
-    with serve(single, "--tensor-content") as (_, port):
+    with serve(single) as (_, port):
         found["request_ratio"] = compare_requests(loaded, port, samples, rounds)
         found["explain_ratio"] = compare_explanations(saved, port, samples, max(3, rounds // 8))
     with serve(batched) as (_, port):

@@ -103,7 +103,7 @@ class _Run:
 
 
 def _make_good(make, samples):
-    """Requests of all kinds, with the row of the sample that each is about; one in 32 asks for an explanation."""
+    """Requests of all kinds, with the row of the sample that each is about; a few ask for an explanation."""
     signatures = {
         "serving_default": ("image", "token_ids"),
         "serving_bytes": ("image_bytes", "report"),

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 IMAGE, TOKEN_IDS, IMAGE_BYTES, REPORT = "image", "token_ids", "image_bytes", "report"
 TARGET, EXAMPLES, CLASSIFY_INPUT, QUERY = "target", "examples", "inputs", "query"
-ANY_TARGET = -1  # the label of the highest score
+ANY_TARGET = -1  # the label of the highest probability
+MOST_ROWS, MOST_EXPLAINED = 1024, 64  # of one call
 PROBABILITIES, LOGITS, LABEL_NAMES, THRESHOLDS = "probabilities", "logits", "label_names", "thresholds"
 DECISIONS, CLASSES, SCORES, FEATURES, DESCRIPTION = "decisions", "classes", "scores", "features", "description"
 IMAGE_ATTRIBUTION, IMAGE_BOX = "image_attribution", "image_box"
@@ -56,12 +57,17 @@ class Signature:
         name: str.
         inputs, outputs: tuple of `Field`.
         kind: str. The name of the signature that does the same; that of `serving_default` hangs on the export.
+        most: int. Rows of one call at most.
     """
 
     name: str
     inputs: tuple
     outputs: tuple
     kind: str
+
+    @property
+    def most(self):
+        return MOST_EXPLAINED if self.kind.startswith("explain") else MOST_ROWS
 
 
 def list_signatures(*, pixels, length, label_count, feature_size, default="tensors", explain=True):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from kmm.errors import InputError
-
-MOST_ROWS = 1024
+from kmm.signature import MOST_ROWS
 
 
 @dataclass(frozen=True)

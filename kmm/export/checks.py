@@ -53,25 +53,28 @@ def check_shape(value, name, shape):
         return tf.ensure_shape(tf.identity(value), shape)
 
 
-def check_batch(tensors):
-    """Refuses inputs of unequal length, and a batch without a row, for which TensorFlow's kernels are not made.
+def check_batch(tensors, most):
+    """Refuses inputs of unequal length, a batch that would take too long or too much memory, and one without a row, for
+    which TensorFlow's kernels are not made.
 
     Args:
         tensors: dict of name to tensor with a batch axis.
+        most: int. Rows at most.
 
     Returns:
         the same dict.
     """
     (first, value), *others = tensors.items()
     count = tf.shape(value)[0]
-    checks = [require(count > 0, f"{first}: expected a row or more. Received: none.")]
+    came = tf.strings.as_string(count)
+    checks = [require((count > 0) & (count <= most), f"{first}: expected 1 to {most} rows. Received: ", came)]
     checks += [
         require(
             tf.equal(tf.shape(other)[0], count),
             f"expected as many rows of {name} as of {first}. Received: ",
             tf.strings.as_string(tf.shape(other)[0]),
             " and ",
-            tf.strings.as_string(count),
+            came,
         )
         for name, other in others
     ]

@@ -42,6 +42,7 @@ def read_films(files, preparation):
         read,
         (files, tf.range(tf.size(files))),
         fn_output_signature=(tf.TensorSpec((side, side, 1), tf.float32), tf.TensorSpec(4, tf.int32)),
+        parallel_iterations=1,  # a film may have 50 million pixels
     )
 
 

@@ -20,9 +20,6 @@ def make_samples(classifier, count):
     Returns:
         dict of the names of inputs to arrays of `count` rows: `image`, `token_ids`, `image_bytes`, `report`, `target`,
         `examples`, `inputs`, `query`, less those of a side that the model does not have.
-
-    Raises:
-        InputError: if the vocabulary has no words.
     """
     batches, random = classifier.batches, np.random.default_rng(0)
     found = {}

@@ -212,7 +212,7 @@ def _trace(function, signature):
 
     def call(**given):
         checked = {one.name: check_shape(given[one.name], one.name, one.shape) for one in signature.inputs}
-        found = function(check_batch(checked))
+        found = function(check_batch(checked, signature.most))
         return {one.name: tf.ensure_shape(found[one.name], one.shape, name=one.name) for one in signature.outputs}
 
     return tf.function(call, autograph=False).get_concrete_function(**specs)

@@ -1,6 +1,7 @@
 """A saved classifier to a version that TensorFlow Serving loads: written aside, tried, then put in its place."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -143,12 +144,22 @@ def _write(place, folder, classifier, default, explanation, batching, warmup, *,
         default=default,
         source={"name": name, "digest": digest_file(folder / "classifier.json")},
     )
-    tf.saved_model.save(served.held, str(place), signatures=served.trace())
-    if warmup:
-        write_warmup(place, classifier, served, name=name, sizes=tuple(sorted(warmup)))
+    try:
+        tf.saved_model.save(served.held, str(place), signatures=served.trace())
+        if warmup:
+            write_warmup(place, classifier, served, name=name, sizes=tuple(sorted(warmup)))
+    except tf.errors.OpError as error:  # TensorFlow's own, of the disk too
+        raise OSError(*_read_cause(error), str(place.parent)) from None
     if (folder / CARD).is_file():
         (place / "assets.extra").mkdir(exist_ok=True)
         shutil.copyfile(folder / CARD, place / "assets.extra" / CARD)
+
+
+def _read_cause(error):
+    """Number and text of the error of the disk that an error of TensorFlow tells of."""
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
+    number = next((number for number in known if os.strerror(number) in str(error)), errno.EIO)
+    return number, os.strerror(number)
 
 
 def check_export(folder, classifier):

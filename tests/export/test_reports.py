@@ -116,13 +116,13 @@ def test_ids_and_words_are_those_of_the_classifier(tmp_path, name):
 @pytest.mark.parametrize(
     "report, said",
     [
-        (b"caf\xe9", "report 1: expected text in UTF-8"),
-        (b"a" * 1_000_001, "report 1: expected a report of at most 1000000 characters"),
-        (b"a " * 20_001, "report 1: expected a report of at most 20000 words"),
+        (b"sentence caf\xe9", "report 1: expected text in UTF-8"),
+        (b"sentence" + b"a" * 1_000_001, "report 1: expected a report of at most 1000000 characters"),
+        (b"sentence " * 20_001, "report 1: expected a report of at most 20000 words"),
     ],
 )
 def test_what_is_no_report_is_refused_by_its_number(tmp_path, report, said):
     _, _, _, read = make_reader(tmp_path)
     with pytest.raises(tf.errors.InvalidArgumentError, match=said) as error:
         read(tf.constant([b"no mass", report]))
-    assert report.decode("latin-1")[:20] not in str(error.value)[: str(error.value).index(said)]
+    assert "sentence" not in str(error.value)

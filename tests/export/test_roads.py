@@ -6,10 +6,13 @@ import pytest
 import tensorflow as tf
 
 from kmm import signature as names
-from kmm.classifier import probabilities, run_model
+from kmm.classifier import digest_file, probabilities, run_model
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
+from kmm.export.explanation import ServedExplanation
 from kmm.export.samples import make_samples
+from kmm.export.served import ServedClassifier
+from kmm.models.feature_view import view_joint
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.stubs import load_stubs
@@ -46,15 +49,30 @@ def ask(channel, signature, inputs):
     return {name: decode_tensor(proto) for name, proto in service.Predict(request, timeout=60).outputs.items()}
 
 
-def answer_in_keras(classifier, samples, found):
+def answer_in_keras(classifier, samples, found, description):
     """What Keras and `kmm.explain` say, of those outputs of the export that they have."""
     ids, count = samples["token_ids"], len(samples["token_ids"])
     sides = [samples[side].reshape(count, -1).any(axis=1) for side in ("image", "token_ids")]
     inputs = {"image": samples["image"], "token_ids": ids, "present": np.stack(sides, 1).astype(np.float32)}
     logits = run_model(classifier.models["joint"], inputs)
     scores = probabilities(logits, classifier.temperatures["joint"])
-    said = {names.LOGITS: logits, names.PROBABILITIES: scores, names.SCORES: scores, names.DECISIONS: scores >= 0.5}
+    said = {
+        names.LOGITS: logits,
+        names.PROBABILITIES: scores,
+        names.SCORES: scores,
+        names.DECISIONS: scores >= 0.5,
+        names.FEATURES: np.asarray(view_joint(classifier.models["joint"])(inputs)["features"]),
+        names.DESCRIPTION: np.full(count, description, object),
+    }
     return {name: value for name, value in said.items() if name in found}
+
+
+def describe(classifier, exported):
+    """The JSON that the classifier itself gives."""
+    explanation = ServedExplanation(steps=15, baseline="mean")
+    source = {"name": "tiny", "digest": digest_file(exported.parent / "classifier.json")}
+    served = ServedClassifier(classifier, exported.parent / "vocabulary.txt", explanation=explanation, source=source)
+    return served.description.encode()
 
 
 def assert_equal(found, expected):
@@ -66,11 +84,13 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("name", names.list_signatures(pixels=32, length=12, label_count=3, feature_size=16))
-def test_four_roads(name, hand_made, signatures, cpp, channel, samples):
+def test_four_roads(name, hand_made, exported, signatures, cpp, channel, samples):
     inputs = {key: samples[key] for key in signatures[name].structured_input_signature[1]}
     by_loader = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
     by_loader = {key: value.numpy() for key, value in by_loader.items()}
-    assert_equal(by_loader, answer_in_keras(hand_made, samples, by_loader))
+    expected = answer_in_keras(hand_made, samples, by_loader, describe(hand_made, exported))
+    assert expected
+    assert_equal(by_loader, expected)
     for road in (cpp.run(name, inputs), ask(channel, name, inputs)):
         assert set(road) == set(by_loader)
         assert_equal(road, by_loader)
@@ -122,7 +142,7 @@ def test_the_graph_checks_what_a_server_in_cpp_does_not(cpp, channel, case):
     with pytest.raises(CppError, match=said) as error:
         cpp.run(signature, inputs)
     assert error.value.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    with pytest.raises(grpc.RpcError) as refused:
+    with pytest.raises(grpc.RpcError, match=said) as refused:
         ask(channel, signature, inputs)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -154,7 +174,7 @@ def test_a_corrupt_example(cpp, samples):
 
 
 def test_an_empty_batch(cpp):
-    with pytest.raises(CppError, match="image: expected a row or more"):
+    with pytest.raises(CppError, match=r"image: expected 1 to 1024 rows\. Received: 0"):
         cpp.run("serving_default", {name: value[:0] for name, value in GOOD.items()})
 
 

@@ -191,9 +191,16 @@ def test_an_export_that_says_something_else_never_appears(saved, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_nothing(saved, tmp_path, monkeypatch):
+FULL = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    tf.errors.ResourceExhaustedError(None, None, "SaveV2: part-00000; No space left on device [Op:SaveV2]"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["python", "tensorflow"])
+def test_a_full_disk_leaves_nothing(saved, tmp_path, monkeypatch, error):
     def full(*args, **options):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
 
     monkeypatch.setattr(write, "write_warmup", full)
     result = run("export", saved, "--out", tmp_path, "--without", "explain")
