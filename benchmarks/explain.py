@@ -23,8 +23,8 @@ Peers and kmm take DenseNet121 at 224 pixels with one set of weights, a process 
     overlay_2048_seconds         and on one of 2048; at most 0.03 and 0.3
     folder_overhead              share of a folder's core-seconds outside the gradient work: DenseNet121, 24 steps; at
                                  most 0.10. `..._small`: the 64-pixel CNN, as many steps as it needs: the hard case
-    two_workers_speedup          a folder with two workers to one with one, one thread each; at least 1.6 where the
-                                 gradient work alone, done by two processes, gains that
+    two_workers_speedup          a folder with two workers to one with one, one thread each, DenseNet121; at least 1.6
+                                 where the gradient work alone, done by two processes, gains that
 """
 
 import argparse
@@ -136,12 +136,12 @@ def measure_folders(options, folder):
     from explain_models import save_untrained
 
     model, data = _phantom(options, folder)
-    few, many = (4, 32) if options.quick else (16, 256)
+    few, some, many = (4, 8, 32) if options.quick else (16, 32, 256)
     paper = save_untrained(folder / "paper", "densenet121")
     return {
         "folder_overhead": measure_overhead(paper, data, few, steps=24),
         "folder_overhead_small": measure_overhead(model, data, many),
-        **measure_gain(model, data, many),
+        **measure_gain(paper, data, some, steps=24),
     }
 
 

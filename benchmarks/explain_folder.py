@@ -30,20 +30,20 @@ def measure_overhead(model, data, count, steps=None):
         return _read(process)
 
 
-def measure_gain(model, data, count):
+def measure_gain(model, data, count, steps):
     """Explains a folder with one worker and with two, and does its gradient work alone likewise.
 
     Args:
-        model, data, count: as for `measure_overhead`.
+        model, data, count, steps: as for `measure_overhead`.
 
     Returns:
         dict: how many times as fast two are, of the folder and of the gradient work alone.
     """
     seconds = []
     for workers in (1, 2):
-        with tempfile.TemporaryDirectory() as out, _start("folder", model, data, count, out, workers) as process:
+        with tempfile.TemporaryDirectory() as out, _start("folder", model, data, count, out, steps, workers) as process:
             seconds.append(_read(process))
-    alone = [_time_gradients(model, data, count, processes) for processes in (1, 2)]
+    alone = [_time_gradients(model, data, count, steps, processes) for processes in (1, 2)]
     return {
         "two_workers_speedup": seconds[0] / seconds[1],
         "two_processes_speedup_of_gradients_alone": alone[0] / alone[1],
@@ -51,8 +51,8 @@ def measure_gain(model, data, count):
     }
 
 
-def _time_gradients(model, data, count, processes):
-    started = [_start("gradients", model, data, count // processes, number) for number in range(processes)]
+def _time_gradients(model, data, count, steps, processes):
+    started = [_start("gradients", model, data, count // processes, steps, number) for number in range(processes)]
     for process in started:
         process.stdout.readline()  # it is ready
     start = time.perf_counter()
@@ -92,7 +92,7 @@ def overhead(model, data, count, out, steps):
 
     kept, began = [], []
 
-    def run(worker, batches, begin):
+    def run(worker, batches, begin, tell):
         """`run_here`, warm, that keeps what the gradient work is given."""
         explainer = worker.load().explainer
         for _ in explainer.explain(batches[0].studies[:1]):
@@ -112,35 +112,38 @@ def overhead(model, data, count, out, steps):
     _say(1 - (time.process_time() - start) / whole)
 
 
-def folder(model, data, count, out, workers):
+def folder(model, data, count, out, steps, workers):
     """Wall seconds of a folder from when the first worker has loaded the model."""
     from explain_models import read_whole
 
     from kmm.explain.folder import explain_folder
     from kmm.explain.runners import run_workers
+    from kmm.explain.settings import ExplainSettings
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(workers)])  # a thread for each core
     began = []
 
-    def run(worker, batches, begin):
+    def run(worker, batches, begin, tell):
         yield from run_workers(
-            worker, batches, lambda: (begin(), began.append(time.perf_counter())), count=int(workers)
+            worker, batches, lambda: (begin(), began.append(time.perf_counter())), tell, count=int(workers)
         )
 
-    explain_folder(model, read_whole(data, int(count)), Path(out, "out"), runner=run)
+    settings = ExplainSettings(steps=int(steps))
+    explain_folder(model, read_whole(data, int(count)), Path(out, "out"), settings=settings, runner=run)
     _say(time.perf_counter() - began[0])
 
 
-def gradients(model, data, count, core):
+def gradients(model, data, count, steps, core):
     """Does the gradient work of some studies when it is told to."""
     from explain_models import keep_cases, read_whole
 
     from kmm.explain.explainer import Explainer
+    from kmm.explain.settings import ExplainSettings
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[int(core) :][:1])
-    explainer = Explainer.load(model)
+    explainer = Explainer.load(model, ExplainSettings(steps=int(steps)))
     attribute, cases = keep_cases(explainer)
-    for _ in explainer.explain(read_whole(data, 16)):
+    for _ in explainer.explain(read_whole(data, 2)):
         pass
     _say("ready")
     sys.stdin.readline()

@@ -12,7 +12,8 @@ class Attribution:
 
     Attributes:
         values: dict of input name to float32 array of that input's shape, signed, in units of the score. For a model
-            of kmm: `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, or the one that it reads.
+            of kmm: `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, or the one that it reads. NaN where a score or a
+            gradient was not finite.
         target: int. Index of the label that was explained.
         score: float. The score of the study.
         scores: float64 array `(n_labels,)`: the scores of the study for all labels.
@@ -21,7 +22,7 @@ class Attribution:
             `|score - baseline_score|` and a share of the sum of absolute values; NaN for methods that promise no sum.
         map_error: float >= 0. Estimated relative error (L1) of the values; NaN where it is not known.
         steps: int. Points of the path that were computed.
-        warnings: tuple of str. Tolerances that were missed; empty when all is well.
+        warnings: tuple of str. Tolerances that were missed or not known; empty when all is well.
     """
 
     values: dict[str, np.ndarray]
@@ -33,3 +34,8 @@ class Attribution:
     map_error: float = nan
     steps: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_finite(self):
+        """Whether the scores of the study and all values are numbers."""
+        return all(np.isfinite(value).all() for value in (self.scores, *self.values.values()))

@@ -1,6 +1,5 @@
 """Studies to explanations: prepares them as the classifier does, walks their paths, finds regions and words."""
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
@@ -27,6 +26,7 @@ from kmm.text.vocabulary import UNKNOWN
 DEFAULTS = ExplainSettings()
 MAX_CHUNK = 64
 HELD = 1.0  # bytes held at a point, as a multiple of the bytes of all layers' outputs: 0.4 (DenseNet) to 0.9 (plain)
+PROCESS = 9.5e8  # bytes of a process with its libraries, of which TensorFlow takes most, before a model is traced
 TRACING = 3e8  # bytes that tracing and compiling take once
 
 
@@ -46,7 +46,7 @@ class Explainer:
         classifier: `kmm.classifier.Classifier`; its main part is explained.
         settings: `ExplainSettings`.
         digest: str. Digest of the classifier, said in every explanation.
-        freeze: bool. See `kmm.explain.gradients.compile_function`: worth its seconds for many studies.
+        freeze: bool. See `kmm.explain.gradients.compile_function`. The limit of memory does not hold then.
 
     Raises:
         InputError: if a name in the settings is unknown, the classifier does not have the label, or it reads no films
@@ -69,27 +69,16 @@ class Explainer:
         if cam and not classifier.batches.image:
             raise InputError(f"Method {settings.method!r} explains films. Received: a model of reports alone.")
         layer = (settings.layer or name_feature_map(model)) if cam else None
-        view = _cut_model(classifier, layer)
+        view = cut_model(classifier, layer)
         self.chunk = choose_chunk(view.stem if cam else view.rest, settings.memory_gb)
-        temperatures = classifier.temperatures[classifier.main].astype(np.float32)
-
-        def stem(inputs, fixed):
-            given = {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}
-            outputs = view.stem(given, training=False)
-            return {name: ops.cast(value, "float32") for name, value in outputs.items()}
-
-        def score(inner, fixed):
-            given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
-            logits = view.rest(given, training=False)
-            return ops.sigmoid(ops.divide(logits, temperatures)) if settings.output == "probability" else logits
-
+        stem, score = call_view(view, classifier, settings.output)
         self.integrator = PathIntegrator(score, stem=stem, chunk=self.chunk, freeze=freeze)
         if cam:
             options = {"name": f"image_{layer}", "chunk": self.chunk, "freeze": freeze, "settings": settings}
             self.attribute = self.method.make(score, stem, **options).attribute
         else:
             self.attribute = partial(self.method.attribute, self.integrator, settings=settings)
-        self.temperatures = temperatures
+        self.temperatures = classifier.temperatures[classifier.main].astype(np.float32)
 
     @classmethod
     def load(cls, folder, settings=DEFAULTS, *, freeze=False):
@@ -106,29 +95,35 @@ class Explainer:
 
         Args:
             studies: iterable of `Study`.
-            set_aside: callable taking a `Problem`. It is told of each study that cannot be used, which is then left
-                out. Without it the error is raised.
+            set_aside: callable taking a `Problem`. It is told of each study that cannot be used, or of which a score or
+                a gradient is not finite; it is then left out. Without it the error is raised.
 
         Yields:
             `Explanation`, in the order in which they are done.
         """
         jobs = []
 
+        def refuse(study, error):
+            if set_aside is None:
+                raise type(error)(f"study {study.id}: {error}") from None
+            set_aside(Problem(f"study {study.id}", str(error)))
+
         def cases():
             for study in studies:
                 try:
                     job = self._prepare(study)
                 except (ImageError, ReportError) as error:
-                    if set_aside is None:
-                        raise type(error)(f"study {study.id}: {error}") from None
-                    set_aside(Problem(f"study {study.id}", str(error)))
+                    refuse(study, error)
                     continue
                 jobs.append(job)
                 yield job.case
 
         for number, found in self.attribute(cases()):
             job, jobs[number] = jobs[number], None
-            yield self._finish(job, found)
+            if found.is_finite:
+                yield self._finish(job, found)
+            else:
+                refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
 
     def case(self, study):
         """What a method is given of a study, as `kmm.explain.methods.Case`."""
@@ -227,7 +222,8 @@ class Explainer:
         return report, study.report.spans(text.sections), read
 
 
-def _cut_model(classifier, image_layer):
+def cut_model(classifier, image_layer=None):
+    """The `kmm.models.path_view.PathView` of a classifier's main part."""
     model, fit = classifier.models[classifier.main], classifier.settings
     return view_path(
         model,
@@ -235,6 +231,32 @@ def _cut_model(classifier, image_layer):
         text_encoder=fit.text_encoder if classifier.batches.text else None,
         image_layer=image_layer,
     )
+
+
+def call_view(view, classifier, output="logit"):
+    """The two halves of a model as functions for `PathIntegrator`.
+
+    Args:
+        view: `PathView`.
+        classifier: `Classifier` that it was cut from.
+        output: `"logit"` or `"probability"`.
+
+    Returns:
+        functions `stem(inputs, fixed) -> dict of tensors` and `score(inner, fixed) -> (m, n_labels)`.
+    """
+    temperatures = classifier.temperatures[classifier.main].astype(np.float32)
+
+    def stem(inputs, fixed):
+        given = {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}
+        outputs = view.stem(given, training=False)
+        return {name: ops.cast(value, "float32") for name, value in outputs.items()}
+
+    def score(inner, fixed):
+        given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
+        logits = view.rest(given, training=False)
+        return ops.sigmoid(ops.divide(logits, temperatures)) if output == "probability" else logits
+
+    return stem, score
 
 
 def present_text(case):
@@ -268,6 +290,8 @@ def share_modalities(found):
 def choose_chunk(model, memory_gb):
     """How many points of a path fit in memory at once.
 
+    It depends on the model and the limit alone: the last digits of sums hang on it, and are so the same in any process.
+
     Args:
         model: `keras.Model` that is differentiated.
         memory_gb: float. What the process may use in all, in units of 10^9 bytes.
@@ -280,7 +304,7 @@ def choose_chunk(model, memory_gb):
     """
     if not memory_gb > 0:
         raise InputError(f"`memory_gb` must be above 0. Received: {memory_gb}.")
-    free = memory_gb * 1e9 - _resident_bytes() - TRACING
+    free = memory_gb * 1e9 - PROCESS - TRACING - 4 * model.count_params()
     return int(np.clip(free / (HELD * _output_bytes(model)), 1, MAX_CHUNK))
 
 
@@ -294,12 +318,3 @@ def _output_bytes(model):
             outputs = keras.tree.flatten(layer.output)
             total += sum(4 * int(np.prod(tensor.shape[1:])) for tensor in outputs)
     return total
-
-
-def _resident_bytes():
-    """What the process uses now, where the system tells; else 10^9."""
-    try:
-        pages = int(FilePath("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return 10**9
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,7 @@
 """A folder of studies explained: what is missing is done, in batches, by any runner; then index and table."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import kmm
@@ -19,7 +20,6 @@ from kmm.files import replace_file
 from kmm.progress import Progress
 
 BATCH = 16  # studies
-MANY = 64  # studies from which on the seconds that a frozen graph costs come back
 
 
 def explain_folder(
@@ -74,16 +74,16 @@ def explain_folder(
     with lock_folder(out):
         ledger = Ledger(out, run, {study.id: make_key(study) for study in studies})
         todo = [study for study in studies if study.id not in ledger.lines]
-        worker = FolderWorker(model, out, settings, outputs, freeze=len(studies) >= MANY)
+        worker = FolderWorker(model, out, settings, outputs)
         lost = {}
         with progress.step("Explaining", len(studies), len(studies) - len(todo)) as advance:
-            batches = cut_batches(todo, ledger.keys)
-            for batch, reply in runner(worker, batches, ledger.begin) if batches else ():
+            batches, tell = cut_batches(todo, ledger.keys), _count_up(advance)
+            for batch, reply in runner(worker, batches, ledger.begin, tell) if batches else ():
                 if isinstance(reply, str):
                     lost.update((study.id, describe_failure(study, reply)) for study in batch.studies)
                 else:
                     ledger.add(reply)
-                advance(len(batch.studies))
+                tell(batch, len(batch.studies))
         rows = [lost.get(study.id) or ledger.lines[study.id]["row"] for study in studies]
         _write_folder_files(out, rows, table)
     return rows
@@ -112,6 +112,18 @@ def cut_batches(studies, keys, size=BATCH):
         own = tuple(keys[study.id] for study in chosen)
         batches.append(Batch(hashlib.sha256("".join(own).encode("ascii")).hexdigest()[:32], chosen, own))
     return batches
+
+
+def _count_up(advance):
+    """A function `(batch, count)` that counts studies once, though a batch whose process was killed is done again."""
+    told = Counter()
+
+    def tell(batch, count):
+        if count > told[batch.name]:
+            advance(count - told[batch.name])
+            told[batch.name] = count
+
+    return tell
 
 
 def _check_studies(studies):

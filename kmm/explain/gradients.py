@@ -14,8 +14,9 @@ def compile_function(function, *, freeze=False):
 
     Args:
         function: takes and returns (nested dicts, lists and tuples of) tensors.
-        freeze: bool. On TensorFlow, make constants of all variables: the graph is then simplified with their values,
-            about a tenth faster, after seconds of conversion. Weights that change later are not seen.
+        freeze: bool. On TensorFlow, make constants of all variables: the graph is then simplified with their values. It
+            may cost a few percent less, after seconds and up to gigabytes of conversion. Weights that change later are
+            not seen.
 
     Returns:
         a function of arrays or tensors that returns tensors.

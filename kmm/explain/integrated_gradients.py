@@ -5,7 +5,8 @@ itself: when its error is within tolerance, others take its place in the chunk.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isnan, nan
 
 import keras
 import numpy as np
@@ -14,9 +15,10 @@ from keras import ops
 from kmm.errors import InputError
 from kmm.explain.attribution import Attribution
 from kmm.explain.gradients import compile_function, differentiate
-from kmm.explain.quadrature import GROWTH, Nodes, choose_nodes, refine_midpoints
+from kmm.explain.quadrature import Nodes, choose_nodes, refine_midpoints
 
 GAP_FLOOR = 0.05  # share of the sum of absolute values under which a difference of scores counts as this much
+MARGIN = 1.1  # steps taken beyond those that the error says are needed
 SIDE_FLOOR = 0.01  # share of all absolute values under which an input's error is measured against this much
 
 
@@ -42,7 +44,7 @@ class Tolerance:
 
     Attributes:
         map_error, gap: float > 0. Relative errors.
-        max_steps: int. Nodes after which it ends in any case.
+        max_steps: int. No refinement makes more nodes than these.
     """
 
     map_error: float = 0.05
@@ -86,6 +88,15 @@ class _Walk:
     sums: dict | None = None
     weights: np.ndarray = field(default_factory=lambda: np.zeros(2))
 
+    def refine(self, factor):
+        """Puts the nodes ahead that make `factor` times as many steps."""
+        nodes, flipped = refine_midpoints(self.steps, factor)
+        self.ahead.extend(_list(nodes))
+        self.steps *= factor
+        if flipped:
+            self.weights = self.weights[::-1].copy()
+            self.sums = {name: ops.flip(value, axis=0) for name, value in self.sums.items()}
+
 
 def integrated_gradients(
     score, inputs, baselines, *, fixed=None, target=None, rule="midpoint", steps=None, tolerance=Tolerance(), chunk=16
@@ -100,15 +111,16 @@ def integrated_gradients(
         fixed: dict of name to array `(n, ...)`: what the score needs besides.
         target: int, or int array `(n,)`; None: the label of each study's highest score.
         rule: name in `kmm.explain.quadrature.RULES`.
-        steps: int or None: with the midpoint rule 8, 24, 72, ... until `tolerance` is met.
+        steps: int or None: with the midpoint rule 5, then an odd multiple of it, until `tolerance` is met.
         tolerance: `Tolerance`.
         chunk: int. Points computed at once.
 
     Returns:
-        list of `n` `Attribution`.
+        list of `n` `Attribution`. Where a score or a gradient is not finite its values are NaN and a warning says so;
+        the others are not touched by it.
 
     Raises:
-        InputError: if shapes do not fit, a value is not finite, or the target is out of range.
+        InputError: if shapes do not fit, an input or a baseline is not finite, or the target is out of range.
 
     Example:
         >>> found = integrated_gradients(
@@ -146,6 +158,12 @@ class PathIntegrator:
             computed at both ends of a path and not in between.
         chunk: int >= 1. Points computed at once: memory grows with it, not with the number of studies or steps.
         freeze: bool. See `kmm.explain.gradients.compile_function`.
+
+    Attributes:
+        ends: function `(inputs, fixed) -> (inner, scores)` of `n` studies as they are.
+        points: function `(start, delta, fixed, target, slot, alpha, weights) -> dict`: sums of gradients behind the
+            stem, `(k, ...)`, of `m` points `start[slot] + alpha * delta[slot]`, weighed by `weights` `(k, m)`.
+        back: function `(inputs, fixed, inner) -> dict`: two such sums, back through the stem.
     """
 
     def __init__(self, score, *, stem=None, chunk=16, freeze=False):
@@ -176,13 +194,13 @@ class PathIntegrator:
 
             return differentiate(dot)(inputs, fixed)[1]
 
-        self._ends = compile_function(ends)
-        self._walk = compile_function(walk, freeze=freeze)
-        self._back = compile_function(back)
+        self.ends = compile_function(ends)
+        self.points = compile_function(walk, freeze=freeze)
+        self.back = compile_function(back)
 
     def score(self, inputs, fixed):
         """Scores `(n, n_labels)` of `n` studies as they are. Traced once for each `n`; for 2 it is traced anyway."""
-        return ops.convert_to_numpy(self._ends(inputs, fixed)[1])
+        return ops.convert_to_numpy(self.ends(inputs, fixed)[1])
 
     def walk(self, paths, *, rule="midpoint", steps=None, tolerance=Tolerance(), nodes=None):
         """Integrates along paths, one after the other or several at once.
@@ -210,11 +228,8 @@ class PathIntegrator:
             self._step(walks, slots)
             for walk in [walk for walk in walks if not walk.ahead]:
                 mean = self._finish(walk)
-                if refined and (more := _go_on(mean, tolerance)):
-                    walk.ahead.extend(_list(more))
-                    walk.steps *= GROWTH
-                    walk.weights = walk.weights[::-1].copy()
-                    walk.sums = {name: ops.flip(value, axis=0) for name, value in walk.sums.items()}
+                if refined and (factor := _choose_factor(mean, tolerance)):
+                    walk.refine(factor)
                 else:
                     walks.remove(walk)
                     yield walk.key, mean
@@ -222,10 +237,8 @@ class PathIntegrator:
     def _start(self, key, path, first):
         _check_path(path)
         inputs = {name: np.stack([path.start[name], path.end[name]]).astype(np.float32) for name in path.end}
-        inner, scores = self._ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
+        inner, scores = self.ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
         scores = ops.convert_to_numpy(scores).astype(np.float64)
-        if not np.isfinite(scores).all():
-            raise InputError("Expected finite scores at the input and at the baseline. Received NaN or infinity.")
         target = int(scores[1].argmax()) if path.target is None else int(path.target)
         if not 0 <= target < scores.shape[1]:
             raise InputError(f"`target` must be a label from 0 to {scores.shape[1] - 1}. Received: {target}.")
@@ -247,7 +260,7 @@ class PathIntegrator:
         filled = used + used[:1] * (slots - len(used))
         chosen = np.zeros((slots, filled[0].scores.shape[1]), np.float32)
         chosen[np.arange(slots), [walk.target for walk in filled]] = 1
-        sums = self._walk(
+        sums = self.points(
             _stack([walk.start for walk in filled]),
             _stack([walk.delta for walk in filled]),
             {name: np.stack([walk.path.fixed[name] for walk in filled]) for name in filled[0].path.fixed},
@@ -266,7 +279,7 @@ class PathIntegrator:
         fixed = {name: np.stack([value, value]) for name, value in walk.path.fixed.items()}
         sums = {
             name: ops.convert_to_numpy(value).astype(np.float64)
-            for name, value in self._back(inputs, fixed, walk.sums).items()
+            for name, value in self.back(inputs, fixed, walk.sums).items()
         }
         even, odd = walk.weights
         return PathMean(
@@ -302,8 +315,10 @@ def attribute(means, tolerance=Tolerance()):
     baseline_score = float(np.mean([m.scores[0, target] for m in means]))
     score = float(means[0].scores[1, target])
     steps = sum(m.steps for m in means)
+    if not np.isfinite([m.scores for m in means]).all():
+        values = {name: np.full_like(value, nan) for name, value in values.items()}
     gap, error = measure_gap(values, score - baseline_score), measure_error(values, halves)
-    return Attribution(
+    found = Attribution(
         values={name: value.astype(np.float32) for name, value in values.items()},
         target=target,
         score=score,
@@ -312,15 +327,23 @@ def attribute(means, tolerance=Tolerance()):
         completeness_gap=gap,
         map_error=error,
         steps=steps,
-        warnings=tuple(
-            f"{name} {value:.3g} is above its tolerance {limit:.3g} after {steps} steps"
-            for name, value, limit in (
-                ("map error", error, tolerance.map_error),
-                ("completeness gap", gap, tolerance.gap),
-            )
-            if value > limit
-        ),
     )
+    return replace(found, warnings=tuple(_list_misses(found, tolerance)))
+
+
+def _list_misses(found, tolerance):
+    """What is to be said of an attribution: a line for each tolerance that is missed or not known to be met."""
+    if not found.is_finite:
+        yield f"a score or a gradient is not finite, found after {found.steps} steps"
+        return
+    for name, value, limit in (
+        ("map error", found.map_error, tolerance.map_error),
+        ("completeness gap", found.completeness_gap, tolerance.gap),
+    ):
+        if isnan(value):
+            yield f"{name} unknown with 1 step"
+        elif value > limit:
+            yield f"{name} {value:.3g} is above its tolerance {limit:.3g} after {found.steps} steps"
 
 
 def measure_gap(values, difference):
@@ -357,11 +380,19 @@ def measure_error(values, halves):
     return float(np.max(errors))
 
 
-def _go_on(mean, tolerance):
-    """The nodes to go on with, or None when the path is done."""
-    found = attribute([mean], tolerance)
+def _choose_factor(mean, tolerance):
+    """How many times as many steps a path needs, or None when it is done.
+
+    The gradient of a network of ReLUs jumps along the path, so the error falls as 1 / steps: one refinement by the odd
+    factor that this says, and a little more, mostly is enough.
+    """
+    found, factor, most = attribute([mean], tolerance), 3, tolerance.max_steps // mean.steps
     done = found.map_error <= tolerance.map_error and found.completeness_gap <= tolerance.gap
-    return None if done or mean.steps * GROWTH > tolerance.max_steps else refine_midpoints(mean.steps)
+    if done or most < 3 or not found.is_finite:
+        return None
+    while factor * tolerance.map_error < MARGIN * found.map_error and factor + 2 <= most:
+        factor += 2
+    return factor
 
 
 def _check_path(path):
@@ -388,9 +419,12 @@ def _like(alpha, value):
 
 
 def _weigh(weights, value):
-    """Sums of rows `(m, ...)` by weights `(k, m)`."""
-    flat = ops.matmul(weights, ops.reshape(value, (value.shape[0], -1)))
-    return ops.reshape(flat, (weights.shape[0], *value.shape[1:]))
+    """Sums of rows `(m, ...)` by weights `(k, m)` >= 0. A row that is not finite makes NaN of the sums it counts in."""
+    flat = ops.reshape(value, (value.shape[0], -1))
+    broken = ops.logical_not(ops.isfinite(ops.sum(flat, axis=1, keepdims=True)))
+    sums = ops.matmul(weights, ops.where(broken, 0.0, flat))  # 0 * NaN would be NaN in the sums of others
+    spoilt = ops.matmul(weights, ops.cast(broken, weights.dtype)) > 0
+    return ops.reshape(ops.where(spoilt, nan, sums), (weights.shape[0], *value.shape[1:]))
 
 
 def _stack(dicts):

@@ -6,7 +6,7 @@ from pathlib import Path
 from kmm.errors import ImageError, InputError, require
 from kmm.explain import draw
 from kmm.explain.page import render_page
-from kmm.explain.regions import find_regions
+from kmm.explain.regions import find_regions, smooth_map
 from kmm.explain.table import drop_unknown, make_writable
 from kmm.files import replace_file
 from kmm.settings import write_json
@@ -108,9 +108,9 @@ def sweep_regions(explanation, sensitivities=SWEEP):
     if explanation.heat is None:
         return []
     settings, size = explanation.settings.regions, explanation.film.shape
+    heat, settings = smooth_map(explanation.heat, settings.smoothing), replace(settings, smoothing=0)
     return [
-        (level, find_regions(explanation.heat, replace(settings, sensitivity=level), film_size=size))
-        for level in sensitivities
+        (level, find_regions(heat, replace(settings, sensitivity=level), film_size=size)) for level in sensitivities
     ]
 
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from kmm.errors import InputError
 
-FIRST = 8
-GROWTH = 3
+FIRST = 5
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def choose_nodes(rule="midpoint", steps=None):
 
     Args:
         rule: name in `RULES`. `"paper"` is the left rule with the 50 steps of the published system.
-        steps: int >= 1, or None: 8 for the midpoint rule, to be refined; 50 for `"paper"`, 64 for the others.
+        steps: int >= 1, or None: 5 for the midpoint rule, to be refined; 50 for `"paper"`, 64 for the others.
 
     Returns:
         `Nodes`.
@@ -91,18 +90,28 @@ def choose_nodes(rule="midpoint", steps=None):
     return RULES[rule](steps)
 
 
-def refine_midpoints(steps):
-    """The nodes that make a midpoint rule of `steps` one of three times as many.
+def refine_midpoints(steps, factor):
+    """The nodes that make a midpoint rule of `steps` one of `factor` times as many.
 
-    Every third node is there already: old node i becomes node 3i + 1, so even nodes become odd and odd ones even.
+    The middle of every `factor` new cells is there already: old node i becomes node `factor * i + factor // 2`.
+
+    Args:
+        steps: int >= 1.
+        factor: odd int >= 3.
 
     Returns:
-        `Nodes`, the new ones only.
+        `Nodes`, the new ones only, and whether even nodes have become odd and odd ones even.
+
+    Raises:
+        InputError: if `factor` is not odd or below 3.
 
     Example:
-        >>> refine_midpoints(1).alphas.round(3).tolist()
-        [0.167, 0.833]
+        >>> nodes, flipped = refine_midpoints(1, 3)
+        >>> nodes.alphas.round(3).tolist(), flipped
+        ([0.167, 0.833], True)
     """
-    nodes = _midpoint(GROWTH * steps)
-    new = np.arange(GROWTH * steps) % GROWTH != 1
-    return Nodes(nodes.alphas[new], nodes.weights[new], nodes.odd[new])
+    if factor < 3 or factor % 2 == 0:
+        raise InputError(f"`factor` must be 3, 5, 7, ... Received: {factor}.")
+    nodes, middle = _midpoint(factor * steps), factor // 2
+    new = np.arange(factor * steps) % factor != middle
+    return Nodes(nodes.alphas[new], nodes.weights[new], nodes.odd[new]), middle % 2 == 1

@@ -1,8 +1,9 @@
 """Who does the batches of a folder: this process, processes beside it, or actors of a Ray cluster.
 
-A runner is a function of a worker (with `load` and `explain_batch`), of the batches, and of `begin`, which is called
-once before the first batch, where it can be when a worker has loaded the model. It yields each batch with its lines, in
-the order in which they are done; or with a str, why it was given up. Errors of a worker end the run.
+A runner is a function of a worker (with `load` and `explain_batch`), of the batches, of `begin`, which is called once
+before the first batch, where it can be when a worker has loaded the model, and of `tell`, which is told on the way of a
+batch, where it can be, how many of its studies are done. It yields each batch with its lines, in the order in which
+they are done; or with a str, why it was given up. Errors of a worker end the run.
 """
 
 import contextlib
@@ -19,21 +20,21 @@ from kmm.explain.processes import TRIES, count_cores, hushed, limit_threads, mak
 from kmm.explain.ray_runner import run_ray
 
 
-def run_here(worker, batches, begin):
+def run_here(worker, batches, begin, tell):
     """Does the batches in this process, one after the other."""
     worker.load()
     begin()
     for batch in batches:
-        yield batch, worker.explain_batch(batch)
+        yield batch, worker.explain_batch(batch, partial(tell, batch))
 
 
-def run_workers(worker, batches, begin, *, count):
+def run_workers(worker, batches, begin, tell, *, count):
     """Does the batches in processes of this machine, which share its cores.
 
     A batch whose process is killed is done by another.
 
     Args:
-        worker, batches, begin: as for every runner.
+        worker, batches, begin, tell: as for every runner.
         count: int >= 1. Processes.
 
     Raises:
@@ -67,6 +68,9 @@ def run_workers(worker, batches, begin, *, count):
                 if not begun:
                     begin()
                     begun = True
+                if isinstance(reply, int):
+                    tell(member.batch, reply)
+                    continue
                 if member.batch is not None:
                     yield member.batch, reply
                 if waiting:
@@ -121,7 +125,10 @@ class _Member:
 
 
 def _serve(connection, worker, environment):
-    """What a process of `run_workers` does: loads the model, then a batch for each that it is sent."""
+    """What a process of `run_workers` does: loads the model, then a batch for each that it is sent.
+
+    It answers with None when it is ready, with ints on the way through a batch, and with the batch's lines.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
     os.environ.update(environment)
     try:
@@ -129,7 +136,7 @@ def _serve(connection, worker, environment):
             worker.load()
         connection.send(None)
         while True:
-            connection.send(worker.explain_batch(connection.recv()))
+            connection.send(worker.explain_batch(connection.recv(), connection.send))
     except EOFError:
         return  # who waited is gone
     except Exception as error:

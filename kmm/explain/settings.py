@@ -47,9 +47,9 @@ class ExplainSettings:
         baselines: tuple of names in `kmm.explain.baselines.IMAGE_BASELINES`; several are averaged.
         text_baseline: name in `kmm.explain.baselines.TEXT_BASELINES`.
         rule: name in `kmm.explain.quadrature.RULES`.
-        steps: int or None. Points of the path; None: as many as the tolerances need.
+        steps: int or None. Points of the path; None: as many as the tolerances need, with the midpoint rule.
         map_tolerance, gap_tolerance: float > 0. Relative errors at which a study is done.
-        max_steps: int. Where it ends in any case, with a warning.
+        max_steps: int. No refinement takes more; what misses a tolerance there carries a warning.
         layer: str or None. For methods of the Grad-CAM family: the layer of the image encoder whose maps are weighed;
             None: the last feature map.
         memory_gb: float > 0. Peak memory of the process, in units of 10^9 bytes.

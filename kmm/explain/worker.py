@@ -39,17 +39,10 @@ class FolderWorker:
         out: Path of the folder to write into.
         settings: `ExplainSettings`.
         outputs: `Outputs`.
-        freeze: bool, as for `Explainer`.
     """
 
-    def __init__(self, model, out, settings, outputs, *, freeze=False):
-        self.model, self.out, self.settings, self.outputs, self.freeze = (
-            Path(model),
-            Path(out),
-            settings,
-            outputs,
-            freeze,
-        )
+    def __init__(self, model, out, settings, outputs):
+        self.model, self.out, self.settings, self.outputs = Path(model), Path(out), settings, outputs
         self.explainer = None
 
     def load(self):
@@ -60,14 +53,15 @@ class FolderWorker:
         """
         from kmm.explain.explainer import Explainer  # brings TensorFlow, which only those who explain need
 
-        self.explainer = Explainer.load(self.model, self.settings, freeze=self.freeze)
+        self.explainer = Explainer.load(self.model, self.settings)
         return self
 
-    def explain_batch(self, batch):
+    def explain_batch(self, batch, tell=lambda count: None):
         """Explains the studies of a batch and writes their files, and at last the one that says so.
 
         Args:
             batch: `Batch`.
+            tell: callable. It is told on the way how many studies of the batch are explained or set aside.
 
         Returns:
             list of dict, one a study: `study`, its `key`, the names of its `files`, and its `row` of the table.
@@ -77,9 +71,10 @@ class FolderWorker:
         """
         failed, written, pending = {}, {}, deque()
         with ThreadPoolExecutor(WRITERS) as pool:
-            for explanation in self._explain(batch.studies, failed):
+            for count, explanation in enumerate(self._explain(batch.studies, failed), start=1):
                 pending.append((explanation.study, pool.submit(self._write, explanation)))
                 del explanation
+                tell(count + len(failed))
                 if len(pending) >= IN_FLIGHT:
                     study, future = pending.popleft()
                     written[study] = future.result()

@@ -173,6 +173,26 @@ def test_bad_studies_are_set_aside_with_a_line_and_the_rest_is_done(few, studies
         assert str(caught.value) == f"study {study.id}: {problem.reason}"
 
 
+@pytest.mark.parametrize("method", ["integrated-gradients", "gradient", "gradient-x-input"])
+def test_studies_with_scores_that_are_not_finite_are_set_aside(build_classifier, studies, method):
+    classifier, problems = build_classifier(), []
+    explainer = Explainer(classifier, dataclasses.replace(FEW, method=method))
+    rows = explainer.embed.weights[0]
+    table = np.array(rows)
+    table[classifier.batches.vocabulary.encode(["cyst"], length=1)[0]] = 3e38
+    rows.assign(table)  # a word that overflows
+    done = explain(explainer, studies, problems.append)
+    assert set(done) == {"48x48", "100x50"}
+    assert {str(problem) for problem in problems} == {
+        f"study {name}: expected finite scores and gradients. Received NaN or infinity." for name in ("40x90", "words")
+    }
+    for name, one in done.items():
+        alone = next(explainer.explain([study for study in studies if study.id == name]))
+        assert closeness(one.attribution, alone.attribution) < 1e-5
+    with pytest.raises(InputError, match=r"^study 40x90: expected finite scores and gradients"):
+        list(explainer.explain(studies[:2]))
+
+
 def test_no_studies_give_no_explanations(few):
     assert list(few.explain([])) == []
 
@@ -339,6 +359,14 @@ def test_the_chunk_follows_from_the_memory(hand_made):
     model = hand_made.models["joint"]
     chunks = [choose_chunk(model, gigabytes) for gigabytes in (1e-9, 1, 3, 1000, float("inf"))]
     assert chunks == sorted(chunks) and chunks[0] == 1 and chunks[-1] == chunks[-2] == 64
+
+
+def test_the_chunk_is_the_same_whatever_the_process_holds(hand_made):
+    limits = np.linspace(0.5, 2, 3000)
+    before = [choose_chunk(hand_made.models["joint"], limit) for limit in limits]
+    held = np.ones(10**8, np.uint8)
+    assert before == [choose_chunk(hand_made.models["joint"], limit) for limit in limits] and held.any()
+    assert len(set(before)) > 3
 
 
 def test_tiny_memory_only_makes_it_slower(few, hand_made, studies):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from kmm.explain.outputs import Outputs
 from kmm.explain.runners import choose_runner
 from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.table import COLUMNS
+from kmm.progress import Progress
 
 SETTINGS = ExplainSettings(steps=8)
 COUNT = 40
@@ -72,7 +74,7 @@ class Recorder:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, worker, batches, begin):
+    def __call__(self, worker, batches, begin, tell):
         begin()
         for batch in batches:
             self.asked.append([study.id for study in batch.studies])
@@ -199,7 +201,7 @@ def test_ids_must_name_files(tmp_path, ids, said):
 def test_an_interrupted_run_frees_the_folder(tiny, tmp_path):
     model, studies, _, _ = tiny
 
-    def interrupted(worker, batches, begin):
+    def interrupted(worker, batches, begin, tell):
         begin()
         yield batches[0], "not now."
         raise KeyboardInterrupt
@@ -225,9 +227,9 @@ def test_a_run_that_is_killed_and_resumed_gives_what_an_undisturbed_one_gives(ti
     assert run.wait() == -signal.SIGKILL
     done = {}
 
-    def counted(worker, batches, begin):
+    def counted(worker, batches, begin, tell):
         done["batches"] = len(batches)
-        return choose_runner("process")(worker, batches, begin)
+        return choose_runner("process")(worker, batches, begin, tell)
 
     assert explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=counted) == rows
     assert done["batches"] < -(-COUNT // BATCH)
@@ -239,6 +241,27 @@ def test_two_processes_give_the_same_rows_and_files(tiny, tmp_path):
     runner = choose_runner("workers", count=2)
     assert explain_folder(model, studies, tmp_path, settings=SETTINGS, runner=runner) == rows
     assert read_files(tmp_path) == read_files(whole)
+
+
+def test_progress_counts_each_study_once_though_a_batch_is_done_again(tiny, tmp_path):
+    model, studies, _, _ = tiny
+    counts = []
+
+    class Counting(Progress):
+        @contextmanager
+        def step(self, title, total, done=0):
+            assert (title, total, done) == ("Explaining", COUNT, 0)
+            yield lambda count=1, text="": counts.append(count)
+
+    def repeated(worker, batches, begin, tell):
+        begin()
+        for batch in batches:
+            for count in (1, 3, 1, 2, 5):  # after 3 its process is killed
+                tell(batch, count)
+            yield batch, "not now."
+
+    explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=repeated, progress=Counting())
+    assert sum(counts) == COUNT and counts[:4] == [1, 2, 2, BATCH - 5]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")  # Ray warns of its own defaults

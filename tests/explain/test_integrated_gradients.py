@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from kmm.errors import InputError
+from kmm.explain import integrated_gradients as module
 from kmm.explain.integrated_gradients import (
     Path,
     PathIntegrator,
@@ -82,11 +83,38 @@ def test_values_are_those_of_a_loop_in_numpy(steps):
         np.testing.assert_allclose(found.values["x"], reference(INPUT[row], steps), rtol=1e-4, atol=1e-5)
 
 
-def test_refined_sums_are_those_of_as_many_steps_at_once():
-    strict = Tolerance(map_error=1e-9, gap=1e-9, max_steps=72)
-    for row, found in enumerate(integrated_gradients(HINGE, {"x": INPUT}, {"x": 0}, tolerance=strict)):
-        assert found.steps == 72 and found.warnings
-        np.testing.assert_allclose(found.values["x"], reference(INPUT[row], 72), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("factors", [(3,), (5,), (3, 3), (3, 5), (7, 3), (5, 5)])
+def test_refined_sums_are_those_of_as_many_steps_at_once(factors, monkeypatch):
+    left = {}  # of each study, told by its scores
+
+    def choose(mean, tolerance):
+        return next(left.setdefault(mean.scores[1, 0], iter(factors)), None)
+
+    monkeypatch.setattr(module, "_choose_factor", choose)
+    steps = 5 * int(np.prod(factors))
+    at_once = integrated_gradients(HINGE, {"x": INPUT}, {"x": 0}, steps=steps)
+    for row, found in enumerate(integrated_gradients(HINGE, {"x": INPUT}, {"x": 0})):
+        assert found.steps == steps
+        np.testing.assert_allclose(found.values["x"], reference(INPUT[row], steps), rtol=1e-4, atol=1e-5)
+        assert found.map_error == pytest.approx(at_once[row].map_error, rel=1e-3)
+
+
+@pytest.mark.parametrize("most, steps", [(1, 5), (14, 5), (15, 15), (72, 65), (216, 215)])
+def test_a_path_ends_at_the_largest_refinement_within_the_limit(most, steps):
+    strict = Tolerance(map_error=0, gap=0, max_steps=most)
+    for found in integrated_gradients(HINGE, {"x": INPUT}, {"x": 0}, tolerance=strict):
+        assert found.steps == steps and len(found.warnings) == 2
+
+
+@pytest.mark.parametrize("tolerance", [0.2, 0.1, 0.05, 0.02])
+def test_the_first_error_says_how_many_steps_are_needed(tolerance):
+    first = integrated_gradients(HINGE, {"x": INPUT}, {"x": 0}, steps=5)
+    found = integrated_gradients(HINGE, {"x": INPUT}, {"x": 0}, tolerance=Tolerance(tolerance, gap=9, max_steps=10**4))
+    at_once = 0
+    for before, after in zip(first, found, strict=True):
+        assert after.map_error <= tolerance and after.steps % 10 == 5 and not after.warnings
+        at_once += after.steps <= 5 * max(3, 1.1 * before.map_error / tolerance + 2)
+    assert at_once >= 3  # of five; the others are refined twice
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 16, 64])
@@ -101,7 +129,7 @@ def test_the_result_does_not_depend_on_the_chunk_or_on_who_is_beside(chunk):
 def test_each_study_stops_by_itself():
     line = 1e3 * np.ones((1, 40), np.float32)  # far out all ReLUs are open or shut almost from the start
     steps = [found.steps for found in integrated_gradients(HINGE, {"x": np.concatenate([line, INPUT])}, {"x": 0})]
-    assert steps[0] == 8 and max(steps) > 8
+    assert steps[0] == 5 and max(steps) > 5
 
 
 def test_the_error_is_that_against_many_steps():
@@ -188,14 +216,38 @@ def test_a_baseline_of_another_shape_is_refused():
         list(HINGE.walk([path]))
 
 
-def test_scores_that_are_not_finite_are_refused():
-    with pytest.raises(InputError, match="finite scores"):
-        integrated_gradients(lambda inputs, fixed: ops.log(inputs["x"]), {"x": np.float32([1])}, {"x": 0})
+def check_broken(found):
+    assert not found.is_finite and all(np.isnan(value).all() for value in found.values.values())
+    assert found.warnings == (f"a score or a gradient is not finite, found after {found.steps} steps",)
+    assert np.isnan(found.map_error) and found.steps == 5
+
+
+def test_a_score_that_is_not_finite_is_said_and_spoils_no_other_study():
+    inputs = {"x": np.float32([4, -1, 9])}  # the way to -1 leaves where the logarithm is defined
+    found = integrated_gradients(lambda inputs, fixed: ops.log(inputs["x"]), inputs, {"x": 1})
+    check_broken(found[1])
+    for row in (0, 2):
+        assert found[row].values["x"] == pytest.approx(np.log(inputs["x"][row]), rel=0.05) and found[row].is_finite
+    (found,) = integrated_gradients(lambda inputs, fixed: ops.log(inputs["x"]), {"x": np.float32([1])}, {"x": 0})
+    check_broken(found)  # the baseline's score alone; all midpoints are well
+
+
+def test_a_gradient_that_is_not_finite_is_said_and_spoils_no_other_study():
+    inputs = {"x": np.float32([3, 1, 2])}  # the middle of the way from -1 to 1 is 0, where the root has no slope
+    found = integrated_gradients(lambda inputs, fixed: ops.sqrt(inputs["x"] ** 2), inputs, {"x": -1})
+    check_broken(found[1])
+    assert [float(found[row].values["x"]) for row in (0, 2)] == pytest.approx([2, 1], rel=0.05)
+    assert found[1].score == found[1].baseline_score == 1
+
+
+def test_a_path_of_one_step_says_that_its_error_is_unknown():
+    (found,) = integrated_gradients(HINGE, {"x": INPUT[:1]}, {"x": 0}, steps=1, tolerance=Tolerance(gap=1e9))
+    assert np.isnan(found.map_error) and found.is_finite and found.warnings == ("map error unknown with 1 step",)
 
 
 def test_equal_ends_have_no_attribution_and_no_error():
     found = integrated_gradients(HINGE, {"x": INPUT[:1]}, {"x": INPUT[:1]})[0]
-    assert not found.values["x"].any() and found.map_error == 0 and found.completeness_gap == 0 and found.steps == 8
+    assert not found.values["x"].any() and found.map_error == 0 and found.completeness_gap == 0 and found.steps == 5
 
 
 def test_gap_has_a_floor_and_error_is_the_worst_input():

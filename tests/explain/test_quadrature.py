@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kmm.errors import InputError
 from kmm.explain.quadrature import RULES, STEPS, choose_nodes, refine_midpoints
@@ -36,13 +38,21 @@ def test_the_paper_takes_fifty_steps_from_the_baseline_on():
     np.testing.assert_allclose(nodes.alphas, np.arange(STEPS["paper"]) / 50)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 8, 24])
-def test_refined_midpoints_and_the_old_ones_are_the_midpoints_of_three_times_as_many(steps):
-    old, new, whole = choose_nodes("midpoint", steps), refine_midpoints(steps), choose_nodes("midpoint", 3 * steps)
+@given(st.integers(1, 40), st.integers(1, 20).map(lambda half: 2 * half + 1))
+@settings(deadline=None)
+def test_refined_midpoints_and_the_old_ones_are_the_midpoints_of_as_many_times_the_steps(steps, factor):
+    old, whole = choose_nodes("midpoint", steps), choose_nodes("midpoint", factor * steps)
+    new, flipped = refine_midpoints(steps, factor)
     order = np.argsort([*old.alphas, *new.alphas])
     np.testing.assert_allclose(np.array([*old.alphas, *new.alphas])[order], whole.alphas, rtol=1e-12)
-    swapped = np.array([*~old.odd, *new.odd])[order]  # old node i is node 3i + 1: its parity flips
-    assert swapped.tolist() == whole.odd.tolist()
+    assert np.array([*(old.odd ^ flipped), *new.odd])[order].tolist() == whole.odd.tolist()
+    assert new.weights.tolist() == [1.0] * (factor - 1) * steps  # as the old ones
+
+
+@pytest.mark.parametrize("factor", [-3, 0, 1, 2, 8])
+def test_midpoints_are_refined_by_odd_factors_alone(factor):
+    with pytest.raises(InputError, match=rf"^`factor` must be 3, 5, 7, \.\.\. Received: {factor}\.$"):
+        refine_midpoints(5, factor)
 
 
 @pytest.mark.parametrize("rule, steps", [("simpson", 8), ("left", 0), ("left", 2.5), ("left", True)])

@@ -23,9 +23,9 @@ def stub(monkeypatch, tmp_path):
     return lambda **how: StubWorker(tmp_path, **how)
 
 
-def run(name, worker, names, *, count=2, begin=lambda: None):
+def run(name, worker, names, *, count=2, begin=lambda: None, tell=lambda batch, count: None):
     batches = [Batch(name, (), ()) for name in names]
-    return {batch.name: reply for batch, reply in choose_runner(name, count=count)(worker, batches, begin)}
+    return {batch.name: reply for batch, reply in choose_runner(name, count=count)(worker, batches, begin, tell)}
 
 
 def test_processes_share_batches_and_cores(stub):
@@ -35,6 +35,13 @@ def test_processes_share_batches_and_cores(stub):
     lines = [line for reply in replies.values() for line in reply]
     assert os.getpid() not in {line["process"] for line in lines}
     assert {line["threads"] for line in lines} == {str(max(1, count_cores() // 2))}
+
+
+@pytest.mark.parametrize("name", ["process", "workers"])
+def test_what_a_worker_tells_on_the_way_is_passed_on(stub, name):
+    told = []
+    run(name, stub(), ["well-1", "well-2"], tell=lambda batch, count: told.append((batch.name, count)))
+    assert sorted(told) == [("well-1", 1), ("well-2", 1)]
 
 
 def test_a_killed_process_is_replaced_and_its_batch_done_again_twice(stub, tmp_path):

@@ -66,7 +66,9 @@ def make_batch(*ids):
 
 
 def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
-    lines = worker.explain_batch(make_batch("1", "broken-2", "3", "nan-4", "5"))
+    told = []
+    lines = worker.explain_batch(make_batch("1", "broken-2", "3", "nan-4", "5"), told.append)
+    assert told == [1, 2, 4]  # the broken one with the first after it
     assert [(line["study"], line["row"]["error"]) for line in lines] == [
         ("1", ""),
         ("broken-2", "expected a film."),
