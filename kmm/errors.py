@@ -49,11 +49,12 @@ class ServerError(KmmError):
 
     Attributes:
         code: str. The name of gRPC's status code, for example `"INVALID_ARGUMENT"`.
+        details: str. All that the server said, without what it repeats of the request; empty where it said nothing.
     """
 
-    def __init__(self, text, code="UNKNOWN"):
+    def __init__(self, text, code="UNKNOWN", details=""):
         super().__init__(text)
-        self.code = code
+        self.code, self.details = code, details
 
 
 class MissingPackageError(KmmError):

@@ -4,12 +4,15 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
 
 from kmm.cli import main
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+hypothesis.settings.register_profile("kmm", deadline=None)  # no test is about time
+hypothesis.settings.load_profile("kmm")
 
 
 def run(*arguments, **options):

@@ -10,8 +10,6 @@ from kmm.cli.command import PLACE, Command, json_option
 from kmm.cli.output import check_place, list_problems, naming, write_result
 from kmm.errors import InputError, KmmError
 
-MAX_TOKEN_BYTES = 10_000
-
 
 def _connection_options(command):
     """The options that say how the server is reached."""
@@ -81,22 +79,13 @@ def call(address, action, files, report, target, out, concurrency, json_file, **
 
 def _connect(address, *, tls, tls_ca, tls_cert, tls_key, token_file, **settings):
     from kmm.client import Client, Tls
+    from kmm.server.access import read_token
 
     if tls or tls_ca or tls_cert or tls_key:
         settings["tls"] = Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
     if token_file:
-        settings["token"] = _read_token(token_file)
+        settings["token"] = read_token(token_file)
     return Client(address, **settings)
-
-
-def _read_token(path):
-    """The token in a file, without the white space around it."""
-    try:
-        return path.read_bytes()[:MAX_TOKEN_BYTES].decode("ascii").strip()
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable token. Received: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected a token in ASCII. Received: other bytes.") from None
 
 
 def _list_studies(client, files, report):

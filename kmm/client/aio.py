@@ -6,7 +6,6 @@ from collections import deque
 import grpc
 
 from kmm.client.base import BaseClient, advance_flow
-from kmm.client.channel import explain_error
 from kmm.client.folder import Row, check_concurrency, fail_row, list_rows
 from kmm.data.study import Problem
 from kmm.errors import KmmError
@@ -94,8 +93,7 @@ class AsyncClient(BaseClient):
             try:
                 reply = await self._methods[call.method](call.request, timeout=self._timeout, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
-                self._flows.forget()
-                raise explain_error(error, self._address) from None
+                raise self._explain_error(error) from None
             call, result = await asyncio.to_thread(advance_flow, flow, reply)
         return result
 

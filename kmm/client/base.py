@@ -2,7 +2,15 @@
 
 import math
 
-from kmm.client.channel import Tls, list_options, make_credentials, make_metadata, parse_address
+from kmm.client.channel import (
+    Tls,
+    explain_error,
+    list_options,
+    make_credentials,
+    make_metadata,
+    may_be_outdated,
+    parse_address,
+)
 from kmm.client.flows import Flows
 from kmm.errors import InputError
 from kmm.stubs import load_stubs
@@ -33,6 +41,13 @@ class BaseClient:
         self._methods = {name: getattr(prediction, name) for name in ("Predict", "Classify", "GetModelMetadata")}
         models = stubs.model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._methods["GetModelStatus"] = models.GetModelStatus
+
+    def _explain_error(self, error):
+        """gRPC's error as kmm's; what was learned of the model is dropped where that may be the cause."""
+        failed = explain_error(error, self._address)
+        if may_be_outdated(failed):
+            self._flows.forget()
+        return failed
 
     def __repr__(self):
         return f"{type(self).__name__}('{self._address}/{self._flows.model}')"

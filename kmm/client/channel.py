@@ -14,6 +14,8 @@ DEFAULT_PORT = 8500
 MAX_RETRIES = 4  # gRPC makes at most five attempts
 RETRY_BUFFER_BYTES = 256 * 2**20  # a larger request is not sent again; gRPC's own limit is less than a film
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/(?P<model>[^/\s]+))?")
+_NODES = re.compile(r"\s*\[\[\{\{.*|\{\{function_node [^}]*\}\}\s*", re.DOTALL)  # where in its graph TensorFlow failed
+_ASSERTION = re.compile(r".*assertion failed: \[(.*)\]\s*", re.DOTALL)  # a graph of kmm refuses by these
 _QUOTED_INPUT = re.compile(r"value: '.*", re.DOTALL)  # TensorFlow repeats a tf.Example that it cannot read
 
 
@@ -166,11 +168,28 @@ def explain_error(error, address):
         address: `Address`.
 
     Returns:
-        `ServerError`: one line with the code and the server's text, without what the server repeats of the input.
+        `ServerError`: one line with the code and the readable part of the server's text, without what the server
+        repeats of the input.
     """
     code = error.code().name
-    said = " ".join(_QUOTED_INPUT.sub("value: not shown", error.details() or "no text").split())
-    return ServerError(f"{address}: {code}: {said}", code)
+    details = _QUOTED_INPUT.sub("value: not shown", error.details() or "")
+    said = _NODES.sub("", details)
+    refused = _ASSERTION.fullmatch(said)
+    said = " ".join((refused[1] if refused else said).split()) or "no text"
+    return ServerError(f"{address}: {code}: {said}", code, details)
+
+
+def may_be_outdated(error):
+    """Whether a `ServerError` may come of what was learned of an earlier version; a bad film's does not.
+
+    Example:
+        >>> may_be_outdated(ServerError("target 0: expected a label from 0 to 1", "INVALID_ARGUMENT"))
+        True
+        >>> may_be_outdated(ServerError("image 0: expected a complete PNG file.", "INVALID_ARGUMENT"))
+        False
+    """
+    other_inputs = error.code == "INVALID_ARGUMENT" and re.search("signature|target", str(error), re.IGNORECASE)
+    return error.code in ("NOT_FOUND", "FAILED_PRECONDITION") or bool(other_inputs)
 
 
 def _describe_retries(retries):

@@ -4,6 +4,7 @@ So everything but the calling itself is the same for both clients, and is tested
 """
 
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from kmm.client.replies import (
     read_predictions,
     read_status,
 )
-from kmm.client.studies import Studies, list_sections
+from kmm.client.studies import Studies, list_sections, list_targets
 from kmm.errors import InputError, ServerError
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
@@ -31,6 +32,13 @@ class Call(NamedTuple):
 
     method: str
     request: Any
+
+
+class Described(NamedTuple):
+    """What a version says of itself."""
+
+    version: int
+    said: dict
 
 
 class Flows:
@@ -64,26 +72,31 @@ class Flows:
         studies = Studies(image, report)
         if not studies.rows:
             return []
-        reply = yield from self._ask("serving_bytes", studies)
-        return studies.unpack(read_predictions(*reply, len(studies.rows)))
+        reply = yield from self._ask(studies, partial(self._call_predict, "serving_bytes"))
+        return studies.unpack(read_predictions(reply.model_spec, reply.outputs, len(studies.rows)))
 
     def explain(self, image, report, target):
         """Returns `ServedExplanation`, or a list of them; arguments as `Client.explain`."""
         studies = Studies(image, report)
         if not studies.rows:
             return []
-        targets = yield from self._choose_targets(target, len(studies.rows))
-        reply = yield from self._ask("explain_bytes", studies, {names.TARGET: targets})
+        targets = list_targets(target, len(studies.rows))
+        reply = yield from self._ask(studies, partial(self._call_predict, "explain_bytes"), targets)
         films = [image is not None for image, _ in studies.rows]
-        return studies.unpack(read_explanations(*reply, films))
+        found = read_explanations(reply.model_spec, reply.outputs, films)
+        for name, explanation in zip(targets, found):
+            if name not in (None, explanation.target):
+                self.forget()
+                raise ServerError(f'Expected an explanation of "{name}". Received: of "{explanation.target}".')
+        return studies.unpack(found)
 
     def embed(self, image, report):
         """Returns float32 `(features,)`, or `(n, features)` of lists."""
         studies = Studies(image, report)
         if not studies.rows:
             return np.zeros((0, 0), np.float32)
-        _, outputs = yield from self._ask("embed_bytes", studies)
-        features = read_outputs(outputs, {names.FEATURES: ("float32", 2)}, len(studies.rows))[names.FEATURES]
+        reply = yield from self._ask(studies, partial(self._call_predict, "embed_bytes"))
+        features = read_outputs(reply.outputs, {names.FEATURES: ("float32", 2)}, len(studies.rows))[names.FEATURES]
         return features if studies.many else features[0]
 
     def classify(self, image, report):
@@ -91,16 +104,7 @@ class Flows:
         studies = Studies(image, report)
         if not studies.rows:
             return []
-        inputs = yield from self._encode(studies)
-        stubs = load_stubs()
-        request = stubs.classification_pb2.ClassificationRequest(model_spec=self._spec("classify"))
-        for row in range(len(studies.rows)):
-            example = request.input.example_list.examples.add()
-            for name in (names.IMAGE_BYTES, names.REPORT):
-                value = inputs[name][row] if name in inputs else b""
-                example.features.feature[name].bytes_list.value.append(value)
-        reply = yield Call("Classify", request)
-        self._check_version(reply.model_spec)
+        reply = yield from self._ask(studies, self._call_classify)
         return studies.unpack(read_classes(reply, len(studies.rows)))
 
     def status(self):
@@ -122,18 +126,7 @@ class Flows:
 
     def describe(self):
         """Returns dict: what the export says of itself."""
-        request = self._request("describe", {names.QUERY: np.array([b""], object)})
-        reply = yield Call("Predict", request)
-        self._check_version(reply.model_spec)
-        text = read_outputs(reply.outputs, {names.DESCRIPTION: ("string", 1)}, 1)[names.DESCRIPTION][0]
-        try:
-            found = json.loads(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise ServerError("Expected a description as JSON. Received: something else.", "INTERNAL")
-        self._description, self._known_version = found, reply.model_spec.version.value
-        return found
+        return (yield from self._describe()).said
 
     def learn(self):
         """Returns set of str: which of films and reports the model takes; asks for it where it is not known."""
@@ -144,19 +137,49 @@ class Flows:
             raise ServerError(f'The model "{self.model}" has no signature "serving_bytes".', "FAILED_PRECONDITION")
         return taken
 
-    def _ask(self, signature, studies, more=()):
-        """Sends studies to a signature; returns the spec of the model that answered, and its outputs."""
-        inputs = yield from self._encode(studies)
-        reply = yield Call("Predict", self._request(signature, {**inputs, **dict(more)}))
+    def _describe(self):
+        reply = yield self._call_predict("describe", {names.QUERY: np.array([b""], object)})
         self._check_version(reply.model_spec)
-        return reply.model_spec, reply.outputs
+        text = read_outputs(reply.outputs, {names.DESCRIPTION: ("string", 1)}, 1)[names.DESCRIPTION][0]
+        try:
+            found = json.loads(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ServerError("Expected a description as JSON. Received: something else.", "INTERNAL")
+        described = Described(reply.model_spec.version.value, found)
+        self._description, self._known_version = described, described.version
+        return described
 
-    def _encode(self, studies):
+    def _ask(self, studies, make_call, targets=()):
+        """Sends studies; returns the reply.
+
+        Numbers of labels and sections of reports hold for the version that named them. Where another one answers,
+        everything is asked once more.
+
+        Args:
+            studies: `Studies`.
+            make_call: function of inputs by name to `Call`.
+            targets: list of names of labels, None for any; one a study. Empty where nothing is to be explained.
+        """
+        for _ in range(2):
+            taken = yield from self.learn()
+            described = None
+            if any(name is not None for name in targets) or (names.REPORT in taken and studies.need_sections):
+                described = self._description or (yield from self._describe())
+            inputs = self._encode(studies, taken, described)
+            if targets:
+                inputs[names.TARGET] = self._number_targets(targets, described)
+            reply = yield make_call(inputs)
+            self._check_version(reply.model_spec)
+            if described is None or described.version == reply.model_spec.version.value:
+                return reply
+            self.forget()
+        raise ServerError("Expected one version to answer. They changed while it was asked, twice.", "ABORTED")
+
+    def _encode(self, studies, taken, described):
         """The inputs that the model takes, as arrays of bytes."""
-        taken = yield from self.learn()
-        sections = ()
-        if names.REPORT in taken and studies.need_sections:
-            sections = list_sections((yield from self._describe_once()))
+        sections = list_sections(described.said) if described else ()
         rows = {}
         for name, place, encode in (
             (names.IMAGE_BYTES, 0, encode_film),
@@ -174,30 +197,29 @@ class Flows:
                 raise InputError(f"{place} a film or a report that the model reads. Received: neither.")
         return rows
 
-    def _choose_targets(self, target, count):
-        """Numbers of labels, from one name for all or a list of names."""
-        targets = list(target) if isinstance(target, list | tuple) else [target] * count
-        if len(targets) != count:
-            raise InputError(f"Expected {count} targets. Received: {len(targets)}.")
-        if all(name is None for name in targets):
-            return np.full(count, names.ANY_TARGET, np.int32)
-        known = (yield from self._describe_once()).get("labels")
+    def _number_targets(self, targets, described):
+        known = described.said.get("labels") if described else []
         if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
             raise ServerError("Expected a description with the names of labels. Received: none.")
         for name in targets:
             if name is not None and name not in known:
+                self.forget()  # a newer version may know it
                 raise InputError(f'Unknown label "{name}". Known: {", ".join(known)}.')
         return np.array([names.ANY_TARGET if name is None else known.index(name) for name in targets], np.int32)
 
-    def _describe_once(self):
-        found = self._description
-        return found if found is not None else (yield from self.describe())
-
-    def _request(self, signature, inputs):
+    def _call_predict(self, signature, inputs):
         request = load_stubs().predict_pb2.PredictRequest(model_spec=self._spec(signature))
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(encode_tensor(array))
-        return request
+        return Call("Predict", request)
+
+    def _call_classify(self, inputs):
+        request = load_stubs().classification_pb2.ClassificationRequest(model_spec=self._spec("classify"))
+        for values in zip(*inputs.values()):
+            features = request.input.example_list.examples.add().features
+            for name in (names.IMAGE_BYTES, names.REPORT):
+                features.feature[name].bytes_list.value.append(dict(zip(inputs, values)).get(name, b""))
+        return Call("Classify", request)
 
     def _spec(self, signature=""):
         spec = load_stubs().model_pb2.ModelSpec(name=self.model, signature_name=signature)

@@ -8,6 +8,7 @@ from kmm.errors import InputError, ServerError
 from kmm.stubs import load_stubs
 from kmm.wire import KINDS, decode_tensor
 
+MAX_BYTES = 256 * 2**20  # of one output: maps of 256 films of 512 pixels
 PREDICTED = {
     names.PROBABILITIES: ("float32", 2),
     names.LOGITS: ("float32", 2),
@@ -42,22 +43,23 @@ def read_outputs(outputs, wanted, count):
         dict of name to numpy array.
 
     Raises:
-        ServerError: if one is missing, malformed, or of another type or shape.
+        ServerError: if one is missing, malformed, too large, or of another type or shape.
     """
     found = {}
     for name, (kind, dimensions) in wanted.items():
         if name not in outputs:
             raise ServerError(f'Expected a reply with "{name}". Received: {", ".join(sorted(outputs)) or "nothing"}.')
+        proto = outputs[name]
+        shape = [dimension.size for dimension in proto.tensor_shape.dim]
+        if proto.dtype != KINDS[kind].number or len(shape) != dimensions or shape[0] != count:
+            came = _name_number(load_stubs().types_pb2.DataType, proto.dtype)
+            raise ServerError(
+                f'Expected "{name}" of {kind} with {count} rows in {dimensions} dimensions. Received: {came} {shape}.'
+            )
         try:
-            array = decode_tensor(outputs[name])
+            found[name] = decode_tensor(proto, max_bytes=MAX_BYTES)
         except InputError as error:
             raise ServerError(f'Expected a reply with "{name}" as a tensor. {error}') from None
-        if array.dtype != KINDS[kind].dtype or array.ndim != dimensions or len(array) != count:
-            raise ServerError(
-                f'Expected "{name}" of {kind} with {count} rows in {dimensions} dimensions. '
-                f"Received: {array.dtype} {array.shape}."
-            )
-        found[name] = array
     return found
 
 

@@ -50,6 +50,26 @@ def _split_study(image, report):
     return image.frontal and image.frontal.path, image.report
 
 
+def list_targets(target, count):
+    """Names of labels to explain, one a study; None stands for the most probable one.
+
+    Args:
+        target: str or None, for all studies; or a list of them.
+        count: int. Studies.
+
+    Raises:
+        InputError: if there is another number of them.
+
+    Example:
+        >>> list_targets("mass", 2)
+        ['mass', 'mass']
+    """
+    targets = list(target) if isinstance(target, list | tuple) else [target] * count
+    if len(targets) != count:
+        raise InputError(f"Expected {count} targets. Received: {len(targets)}.")
+    return targets
+
+
 def list_sections(description):
     """The sections of a report that a model reads, of what `describe` says.
 

@@ -83,8 +83,10 @@ def test_the_token_is_read_from_a_file(stub, address, folder):
     (folder / "token").write_text("secret\n")
     assert call(address, "status", "--token-file", folder / "token").exit_code == 0
     assert stub.metadata[-1]["authorization"] == "Bearer secret"
-    (folder / "token").write_bytes(b"\xff")
-    assert "ASCII" in call(address, "status", "--token-file", folder / "token").stderr
+    for wrong in (b"\xff", b"", b"two words", b"a" * 5000):
+        (folder / "token").write_bytes(wrong)
+        result = call(address, "status", "--token-file", folder / "token")
+        assert result.exit_code == 2 and "ASCII" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_wrong_usage(address, folder):

@@ -31,14 +31,16 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         failures: list of `(code, text)`: the next requests fail with these.
         change: function of the outputs of a Predict reply, which may alter them.
         version: int. The version that answers.
+        labels, sections: list of str, of that version.
         pixels, length: of the signatures; None: the model reads no films, no reports.
         as_content: bool. How numbers are written.
-        hold: seconds event that a Predict call waits for, or None.
+        hold: function of a Predict request, called before it is answered, or None.
     """
 
     def __init__(self, *, pixels=PIXELS, length=LENGTH):
         self.requests, self.metadata, self.failures = [], [], []
         self.change, self.version, self.as_content, self.hold = None, 3, False, None
+        self.labels, self.sections = LABELS, ["impression", "findings"]
         self.pixels, self.length = pixels, length
         self.running = self.most_running = 0
         self._lock = threading.Lock()
@@ -72,7 +74,7 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         for example in request.input.example_list.examples:
             features = example.features.feature
             row = reply.result.classifications.add()
-            for label, name in zip(LABELS, ("image_bytes", "report")):
+            for label, name in zip(self.labels, ("image_bytes", "report")):
                 row.classes.add(label=label, score=len(features[name].bytes_list.value[0]) / 100)
         return reply
 
@@ -114,8 +116,8 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         return spec
 
     def _describe(self, signature, inputs):
-        preparation = {"text": {"sections": ["impression", "findings"]}}
-        said = json.dumps({"kmm": "0", "labels": LABELS, "preparation": preparation})
+        preparation = {"text": {"sections": self.sections}}
+        said = json.dumps({"kmm": "0", "labels": self.labels, "preparation": preparation})
         return {"description": np.array([said.encode()], object)}
 
     def _answer(self, signature, inputs):
@@ -130,7 +132,7 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         outputs = {
             "probabilities": probabilities,
             "logits": probabilities - np.float32(0.5),
-            "label_names": np.array([[name.encode() for name in LABELS]] * count, object),
+            "label_names": np.array([[name.encode() for name in self.labels]] * count, object),
             "thresholds": np.full((count, 2), 0.5, np.float32),
             "decisions": probabilities >= 0.5,
         }

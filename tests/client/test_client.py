@@ -109,6 +109,54 @@ def test_targets(stub, client, film):
         client.explain([film, film], target=["mass"])
 
 
+def test_targets_are_those_of_the_version_that_answers(stub, client, film):
+    client.explain(film, target="effusion")
+    stub.version, stub.labels = 4, ["nodule", "mass"]
+    with pytest.raises(InputError, match='Unknown label "nodule"'):
+        client.explain(film, target="nodule")
+    assert client.explain(film, target="nodule").target == "nodule"
+    stub.version, stub.labels = 5, ["mass", "nodule"]
+    found = client.explain(film, target="nodule")
+    assert (found.target, found.prediction.version) == ("nodule", 5)
+    assert decode_tensor(stub.requests[-1].inputs["target"]).tolist() == [1]
+
+
+def test_another_label_than_the_target_is_never_handed_back(stub, client, film):
+    client.explain(film, target="effusion")
+    stub.labels = ["effusion", "mass"]  # under the same number of a version
+    with pytest.raises(ServerError, match=r'explanation of "effusion"\. Received: of "mass"'):
+        client.explain(film, target="effusion")
+    assert client.explain(film, target="effusion").target == "effusion"
+
+
+def test_sections_are_those_of_the_version_that_answers(stub, client):
+    report = Report(findings="Clear.", impression="Normal.")
+    client.predict(None, report)
+    for ask, sections, expected in [
+        (client.predict, ["findings"], b"Clear."),
+        (client.embed, ["impression"], b"Normal."),
+        (client.explain, ["findings"], b"Clear."),
+    ]:
+        stub.version, stub.sections = stub.version + 1, sections
+        ask(None, report)
+        assert sent(stub, "report") == [expected]
+    stub.version, stub.sections = stub.version + 1, ["impression"]
+    client.classify(None, report)
+    (example,) = stub.requests[-1].input.example_list.examples
+    assert example.features.feature["report"].bytes_list.value == [b"Normal."]
+
+
+def test_versions_that_never_settle_are_an_error(stub, client, film):
+    def change_version(request):
+        stub.version += 1
+
+    stub.hold = change_version
+    with pytest.raises(ServerError, match="Expected one version to answer") as error:
+        client.explain(film, target="mass")
+    assert error.value.code == "ABORTED"
+    assert client.predict(film).version == stub.version  # nothing of a description is in it
+
+
 def test_without_a_film_there_is_no_map(client, film):
     found = client.explain(None, "No mass.")
     assert found.heat is None and found.regions() == []
@@ -168,15 +216,43 @@ def test_studies_that_cannot_be_sent(client, film):
 
 def test_errors_carry_the_servers_code_and_text_and_no_report(stub, client, film):
     client.predict(film)
-    stub.failures = [(Code.INVALID_ARGUMENT, "image 0: expected a PNG or JPEG file.\n\t[[node]]")]
-    with pytest.raises(ServerError) as error:
-        client.predict(film, "Secret words.")
-    assert error.value.code == "INVALID_ARGUMENT"
-    assert str(error.value).endswith("INVALID_ARGUMENT: image 0: expected a PNG or JPEG file. [[node]]")
+    for text, readable in [
+        ("assertion failed: [image 0: expected a PNG.]\n\t [[{{node f/Assert}}]]", "image 0: expected a PNG."),
+        ("{{function_node __f_1}} assertion failed: [ids: [2,3]]\n\t [[{{node a}}]] [[b]]", "ids: [2,3]"),
+        ("Invalid PNG data, size 9\n\t [[{{function_node g}}{{node Decode}}]]", "Invalid PNG data, size 9"),
+        ("one [[line]]\nand another", "one [[line]] and another"),
+    ]:
+        stub.failures = [(Code.INVALID_ARGUMENT, text)]
+        with pytest.raises(ServerError) as error:
+            client.predict(film, "Secret words.")
+        assert (error.value.code, error.value.details) == ("INVALID_ARGUMENT", text)
+        assert str(error.value).endswith(f": INVALID_ARGUMENT: {readable}")
     stub.failures = [(Code.INVALID_ARGUMENT, "Could not parse example input, value: 'Secret\nwords'")]
     with pytest.raises(ServerError) as error:
         client.classify(film, "Secret words.")
     assert "Secret" not in str(error.value) and "Could not parse example input" in str(error.value)
+    assert "Secret" not in error.value.details
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "again"),
+    [
+        (Code.NOT_FOUND, "Servable not found for request: Latest(openi)", True),
+        (Code.FAILED_PRECONDITION, 'Serving signature key "serving_bytes" not found.', True),
+        (Code.INVALID_ARGUMENT, "input size does not match signature: 1!=2", True),
+        (Code.INVALID_ARGUMENT, "assertion failed: [target 0: expected a label from 0 to 1.]", True),
+        (Code.INVALID_ARGUMENT, "assertion failed: [image 0: expected a PNG or JPEG file.]", False),
+        (Code.RESOURCE_EXHAUSTED, "The server is busy", False),
+    ],
+)
+def test_only_errors_that_another_version_could_cause_make_it_ask_again(stub, client, film, code, text, again):
+    client.predict(film)
+    stub.failures = [(code, text)]
+    with pytest.raises(ServerError):
+        client.predict(film)
+    arrived = len(stub.requests)
+    client.predict(film)
+    assert len(stub.requests) - arrived == 1 + again
 
 
 def test_unavailable_is_tried_again_with_large_requests_too(stub, client):

@@ -19,7 +19,7 @@ def read_back(film):
     return decode_image(encode_film(film), "film")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(film=hnp.arrays(np.float32, SIDES, elements=st.floats(0, 255, width=32)))
 def test_levels_arrive_within_the_bound(film):
     assert np.abs(read_back(film) - film).max() <= 0.5
@@ -27,7 +27,7 @@ def test_levels_arrive_within_the_bound(film):
     assert np.abs(read_back(film) - film).max() <= 1 / 514 + 1e-4
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(film=hnp.arrays(np.uint8, SIDES))
 def test_whole_levels_arrive_exactly(film):
     assert np.array_equal(read_back(film), film)

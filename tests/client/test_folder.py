@@ -46,14 +46,15 @@ def test_studies_are_taken_as_they_are_needed(stub, client):
 def test_what_cannot_be_read_or_is_refused_is_a_problem(stub, client, film, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     client.predict(film)
-    stub.hold = lambda request: None
     rows = list(client.predict_folder([tmp_path / "gone", tmp_path / "bad.png", film, Study("none", "")]))
     assert [bool(row.problem) for row in rows] == [True, True, False, True]
     assert rows[0].study is None and "gone" in str(rows[0].problem)
     assert "bad.png" in str(rows[1].problem) and "film or a report" in str(rows[3].problem)
     stub.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "no")]
+    arrived = len(stub.requests)
     first, second = client.predict_folder([film, film], concurrency=1)
     assert "INVALID_ARGUMENT: no" in str(first.problem) and second.prediction
+    assert len(stub.requests) == arrived + 2  # a bad film is no reason to ask for the model's metadata again
 
 
 def test_a_server_that_cannot_be_asked_ends_it_before_the_first_row(stub, client, film):

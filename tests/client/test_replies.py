@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from kmm.client import replies
 from kmm.errors import ServerError
+from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 F = np.float32
+TENSOR = load_stubs().tensor_pb2.TensorProto
 
 
 def put(name, value):
@@ -43,6 +46,23 @@ def test_malformed_replies(stub, client, film, name):
     with pytest.raises(ServerError, match="Expected") as error:
         client.explain(film, "No mass.")
     assert "\n" not in str(error.value)
+
+
+def claim(kind, *shape):
+    """A tensor of a few bytes that says it is large."""
+    proto = TENSOR(dtype=kind, float_val=[0])
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+@pytest.mark.parametrize(
+    "proto", [claim(1, 1, 2**26 + 1), claim(1, 2**26), claim(1, 2, 8), claim(2, 1, 8), claim(1), TENSOR()]
+)
+def test_no_memory_is_taken_for_what_a_server_claims(monkeypatch, proto):
+    monkeypatch.setattr("kmm.wire._read_list", lambda *_: pytest.fail("memory is taken"))
+    with pytest.raises(ServerError, match='"probabilities"'):
+        replies.read_outputs({"probabilities": proto}, {"probabilities": ("float32", 2)}, 1)
 
 
 @pytest.mark.parametrize("said", [b"no json", b"[1]", b"\xff", b"[" * 100_000])

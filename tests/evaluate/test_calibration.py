@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
@@ -31,7 +31,6 @@ def likelihood_cost(labels, logits):
 
 
 @given(cases())
-@settings(deadline=None)
 def test_a_temperature_never_raises_the_cost_nor_changes_the_order(case):
     labels, logits = case
     (temperature,) = fit_temperature(logits, labels)
@@ -125,7 +124,6 @@ def objective(policy, labels, decisions):
 
 @pytest.mark.parametrize("policy", sorted(set(THRESHOLD_POLICIES) - {"half"}))
 @given(case=cases())
-@settings(deadline=None)
 def test_a_threshold_is_the_best_of_all(policy, case):
     labels, logits = case
     p = expit(logits)
@@ -135,7 +133,6 @@ def test_a_threshold_is_the_best_of_all(policy, case):
 
 
 @given(cases(), st.sampled_from(sorted(set(THRESHOLD_POLICIES) - {"half"})))
-@settings(deadline=None)
 def test_a_threshold_stands_in_the_middle_between_two_scores(case, policy):
     labels, logits = case
     p = expit(logits / 4)
@@ -168,7 +165,6 @@ def test_an_unknown_policy_is_named_with_the_known_ones():
 
 
 @given(cases(), st.floats(0.1, 10))
-@settings(deadline=None)
 def test_youden_decisions_do_not_depend_on_the_scale_where_one_cut_is_best(case, scale):
     labels, logits = case
     p, q = expit(logits / 10), expit(logits / 10 * scale)

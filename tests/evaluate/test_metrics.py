@@ -38,7 +38,7 @@ def test_a_score_at_the_threshold_is_positive():
 
 
 @given(cases())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_metric_is_in_its_range(case):
     scores = score_labels(*case, 0.5)
     assert list(scores) == ["n", "n_positive", *METRICS]
@@ -48,7 +48,7 @@ def test_every_metric_is_in_its_range(case):
 
 
 @given(cases(), st.floats(0.1, 8))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_order_metrics_do_not_change_under_a_monotone_map(case, power):
     labels, p = case
     ranks = np.unique(p, return_inverse=True)[1]
@@ -58,7 +58,7 @@ def test_order_metrics_do_not_change_under_a_monotone_map(case, power):
 
 
 @given(cases())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_swapping_the_classes_mirrors_the_metrics(case):
     labels, p = case
     p = np.round(p * 64) / 64  # so that 1 - p is exact

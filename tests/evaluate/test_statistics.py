@@ -34,7 +34,7 @@ def test_all_metrics_but_the_calibration_error_are_resampled():
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 3, 1000]), st.integers(1, 30))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_weighted_measure_equals_the_plain_one_on_repeated_studies(seed, ties, n):
     labels, p = make_case(seed, n, ties)
     labels[::5] = np.nan
@@ -147,7 +147,7 @@ def delong_by_pairs(labels, first, second):
 
 
 @given(st.integers(0, 10**6), st.sampled_from([4, 1000]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_delong_by_ranks_equals_delong_by_pairs(seed, ties):
     from scipy.stats import norm
 

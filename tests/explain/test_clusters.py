@@ -20,7 +20,7 @@ def assert_same_partition(points, distance):
     assert len(np.unique(np.stack([expected, found]), axis=1)[0]) == expected.max() == found.max() + 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     points=st.integers(2, 40).flatmap(
         lambda side: arrays(np.int64, st.tuples(st.integers(2, 120), st.just(2)), elements=st.integers(0, side))
@@ -31,7 +31,7 @@ def test_pixels_give_the_partition_of_scipy_ties_and_duplicates_too(points, dist
     assert_same_partition(points, distance)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     points=arrays(np.float64, st.tuples(st.integers(2, 60), st.just(2)), elements=st.floats(-1e6, 1e6)),
     distance=st.floats(1e-3, 1e6),
@@ -40,7 +40,7 @@ def test_any_points_give_the_partition_of_scipy(points, distance):
     assert_same_partition(points, distance)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), gap=st.sampled_from([0.9, 1.0, 1.1, 1.4, 2.0]))
 def test_crowds_at_the_edge_of_the_distance_give_the_partition_of_scipy(seed, gap):
     generator = np.random.default_rng(seed)

@@ -3,7 +3,7 @@ from math import isnan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, spearmanr
@@ -43,7 +43,6 @@ maps = arrays(float, (5, 6), elements=st.integers(-20, 20).map(float))
 
 
 @given(maps, maps)
-@settings(deadline=None)
 def test_similarity_is_spearmans(first, second):
     found = map_similarity(first, second)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -53,7 +52,6 @@ def test_similarity_is_spearmans(first, second):
 
 
 @given(maps)
-@settings(deadline=None)
 def test_similarity_asks_for_the_order_alone(heat):
     if np.ptp(heat):
         assert map_similarity(heat, np.exp(heat / 5)) == pytest.approx(1)

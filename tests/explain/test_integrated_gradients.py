@@ -60,7 +60,7 @@ def test_a_relu_counts_from_where_it_opens():
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_attributions_sum_to_the_difference_of_scores(seed):
     random = np.random.default_rng(seed)
     ends, starts = random.normal(size=(2, 3, 40)).astype(np.float32)

@@ -2,7 +2,7 @@ from math import isnan, pi
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.explain.boxes import Box
@@ -36,7 +36,6 @@ def test_peak_is_in_pixels_of_the_film():
 
 
 @given(st.lists(whole_boxes, max_size=5))
-@settings(deadline=None)
 def test_chance_is_the_area_of_the_union(boxes):
     assert point_by_chance(boxes, (32, 48))["random_expected"] == pytest.approx(cover_boxes(boxes, (32, 48)).mean())
 
@@ -69,7 +68,6 @@ def test_smallest_circle_covers_a_pixel_and_none_outside():
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.floats(0, 47), st.floats(0, 31), st.floats(8, 30))
-@settings(deadline=None)
 def test_grid_samples_the_film(down, right, x, y, radius):
     """A grid of odd blocks has its centres on pixels of the film, so it must agree with every one of them."""
     blocks, size = (2 * down - 1, 2 * right - 1), ((2 * down - 1) * 8, (2 * right - 1) * 8)
@@ -91,7 +89,6 @@ def test_iou_of_known_shapes():
 
 
 @given(st.lists(whole_boxes, min_size=1, max_size=3), st.floats(0, 47), st.floats(0, 31), st.floats(0, 30))
-@settings(deadline=None)
 def test_iou_by_its_definition(boxes, x, y, radius):
     rows, columns = np.mgrid[:32, :48]
     circle = np.hypot(rows - y, columns - x) <= max(radius, 0.5**0.5) + 1e-9

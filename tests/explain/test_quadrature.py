@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
@@ -39,7 +39,6 @@ def test_the_paper_takes_fifty_steps_from_the_baseline_on():
 
 
 @given(st.integers(1, 40), st.integers(1, 20).map(lambda half: 2 * half + 1))
-@settings(deadline=None)
 def test_refined_midpoints_and_the_old_ones_are_the_midpoints_of_as_many_times_the_steps(steps, factor):
     old, whole = choose_nodes("midpoint", steps), choose_nodes("midpoint", factor * steps)
     new, flipped = refine_midpoints(steps, factor)

@@ -30,7 +30,7 @@ def disk(height, width, x, y, radius):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(heat=MAPS, low=SHARES, high=SHARES)
 def test_raising_the_sensitivity_never_adds_a_point(rule, heat, low, high):
     low, high = sorted([low, high])
@@ -39,7 +39,7 @@ def test_raising_the_sensitivity_never_adds_a_point(rule, heat, low, high):
 
 
 @pytest.mark.parametrize("rule", ["mass", "quantile"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(heat=MAPS, level=SHARES)
 def test_only_positive_points_stay_all_at_0_the_strongest_at_1_and_ties_together(rule, heat, level):
     chosen = choose_points(heat, sensitivity=level, rule=rule)
@@ -52,7 +52,7 @@ def test_only_positive_points_stay_all_at_0_the_strongest_at_1_and_ties_together
             np.testing.assert_array_equal(chosen, heat >= heat[chosen].min())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(heat=MAPS, level=SHARES)
 def test_mass_keeps_the_fewest_points_that_hold_the_rest_of_the_positive_sum(heat, level):
     chosen = choose_points(heat, sensitivity=level, rule="mass")
@@ -110,7 +110,7 @@ def test_other_rules_take_the_sum_of_the_channels():
 # --- smoothing
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(heat=MAPS, smoothing=st.floats(0, 0.5))
 def test_smoothing_keeps_the_sum_of_what_is_not_cut(heat, smoothing):
     heat = heat.clip(-1, 1)  # with ties at the cap, or the cap is the greatest but one
@@ -133,7 +133,7 @@ def test_smoothing_makes_no_spot_of_one_outlier():
 # --- circles
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     points=st.one_of(
         arrays(np.int64, st.tuples(st.integers(1, 9), st.just(2)), elements=st.integers(0, 6)).map(np.float64),
@@ -250,7 +250,7 @@ def test_a_map_without_positive_points_has_no_region(rule):
     assert find_regions(heat, RegionSettings(rule=rule, min_points=1, sensitivity=0)) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(heat=MAPS, level=SHARES, smoothing=st.sampled_from([0, 0.01, 0.2]), circle=st.sampled_from(list(CIRCLES)))
 def test_weights_are_sorted_shares_and_circles_lie_on_the_film(heat, level, smoothing, circle):
     chosen = RegionSettings(sensitivity=level, smoothing=smoothing, circle=circle, min_points=1)

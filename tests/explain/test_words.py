@@ -55,7 +55,7 @@ WORDS = st.text(st.sampled_from("aB7é ß.,-'’\n中²İx"), max_size=60)
 
 
 @given(WORDS, st.sampled_from(["standard", "paper"]), st.integers(0, 4), st.integers(0, 6), st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_laws_of_any_text(text, mode, first, length, seed):
     """Shares sum to 1; places index the text, in order, and do not overlap; each written letter read is in a word."""
     read = read_words(text, mode=mode, first=first, length=length)

@@ -38,7 +38,7 @@ def assert_equal_words(texts, mode="standard"):
 
 
 @pytest.mark.parametrize("mode", GRAPHS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=st.lists(LETTERS_AND_TRAPS, min_size=8, max_size=16))
 def test_random_strings(mode, texts):
     assert_equal_words(texts, mode)

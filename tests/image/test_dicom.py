@@ -301,7 +301,7 @@ def test_dicom_is_known_by_its_content(tmp_path):
 DATA = encode(make_dataset(make_film(20, 20), WindowCenter=2000, WindowWidth=3000, PixelPaddingValue=0))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(length=st.integers(132, len(DATA)), data=st.data())
 def test_damage_anywhere_gives_an_image_or_an_image_error(length, data):
     damaged = bytearray(DATA[:length])

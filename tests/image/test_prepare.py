@@ -19,7 +19,6 @@ def test_resize_equals_pillow(size, new):
     assert abs(resize_image(image, *new) - pillow).max() < 0.02
 
 
-@settings(deadline=None)
 @given(n_in=SIDES, n_out=SIDES)
 def test_weights_are_means(n_in, n_out):
     weights = resize_weights(n_in, n_out)
@@ -47,7 +46,6 @@ def test_transpose_is_the_adjoint():
     assert np.sum(forward * heat) == pytest.approx(np.sum(image * back), rel=1e-5)
 
 
-@settings(deadline=None)
 @given(preparation=PREPARATIONS, height=SIDES, width=SIDES)
 def test_box_lies_centred_in_the_square(preparation, height, width):
     top, left, box_height, box_width = preparation.find_box((height, width))
@@ -60,14 +58,12 @@ def test_box_lies_centred_in_the_square(preparation, height, width):
         assert abs(box_height - max(1, height * scale)) <= 0.5 and abs(box_width - max(1, width * scale)) <= 0.5
 
 
-@settings(deadline=None)
 @given(preparation=PREPARATIONS, height=SIDES, width=SIDES, x=st.floats(-9, 3009), y=st.floats(-9, 3009))
 def test_mapping_there_and_back_is_identity(preparation, height, width, x, y):
     mapping = preparation.mapping((height, width))
     np.testing.assert_allclose(mapping.to_original(mapping.to_prepared([[x, y]])), [[x, y]], atol=1e-6)
 
 
-@settings(deadline=None)
 @given(preparation=PREPARATIONS, height=SIDES, width=SIDES)
 def test_corners_map_to_corners(preparation, height, width):
     top, left, box_height, box_width = preparation.find_box((height, width))
@@ -92,7 +88,7 @@ def test_a_bright_spot_lands_where_the_mapping_says(fit, size):
     np.testing.assert_allclose(centroid, preparation.mapping(size).to_prepared([[x, y]])[0], atol=0.05)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(preparation=PREPARATIONS, height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
 def test_prepared_image_keeps_its_promises(preparation, height, width, seed):
     image = np.random.default_rng(seed).choice([0.0, 255.0], (height, width))

@@ -235,7 +235,7 @@ FUZZED = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(kind=st.sampled_from(sorted(FUZZED)), length=st.integers(0, 2000), data=st.data())
 def test_damage_anywhere_gives_an_image_or_an_image_error(kind, length, data):
     damaged = bytearray(FUZZED[kind][:length])

@@ -79,6 +79,7 @@ def test_compose(models):
     assert re.fullmatch(r"tensorflow/serving:\$\{TFS_VERSION:\?.+\}", service["image"])
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert all(volume.endswith(":ro") for volume in service["volumes"]) and service["read_only"]
+    assert "--allow_version_labels_for_unavailable_models=true" in service["command"]  # for those of models.config
     for option in service["command"]:
         if "/config/" in option:
             assert (SERVING / option.rpartition("/")[2]).is_file()
@@ -100,6 +101,22 @@ def test_nginx_lets_through_calls_that_there_are():
         assert service in services and (not method or method in services[service].methods_by_name)
     for location in re.findall(r"location [^{]*\{([^}]*\}?[^}]*)\}", plain):
         assert "kmm_allowed = 0" in location or "return 404" in location
+
+
+def test_nginx_asks_for_a_token_or_a_certificate():
+    plain = re.sub(r"#.*", "", read("nginx.conf"))
+    maps = dict(re.findall(r"map \$(\w+) (\$\w+) \{", plain))
+    assert maps == {"http_authorization": "$kmm_token", "ssl_client_verify": "$kmm_allowed"}
+    assert "map_hash_bucket_size 128;" in plain  # with 64, NGINX does not start: a token of 32 bytes in hex is longer
+    token, allowed = re.findall(r"map [^{]*\{([^}]*)\}", plain)
+    assert token.split() == ["default", "0;", "include", "/etc/nginx/kmm_tokens.map;"]
+    assert allowed.split() == ["default", "$kmm_token;", "SUCCESS", "1;"]
+    assert "# ssl_verify_client optional;" in read("nginx.conf")  # `on` would refuse those with a token alone
+
+
+def test_nginx_writes_nothing_to_disk():
+    (rest,) = re.findall(r"location /v1/models/ \{(.*?)\n    \}", read("nginx.conf"), re.DOTALL)
+    assert "proxy_request_buffering off;" in rest and "proxy_buffering off;" in rest
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +154,10 @@ def test_openapi_is_whole(api):
     for path, item in api["paths"].items():
         declared = [resolve(api, one["$ref"]) if "$ref" in one else one for one in item["parameters"]]
         assert sorted(one["name"] for one in declared) == sorted(re.findall(r"\{(\w+)\}", path))
-        assert all(action["responses"] for name, action in item.items() if name in HTTP)
+        for name, action in item.items():
+            if name in HTTP:
+                assert {"200", "401", "404"} <= set(action["responses"])
+                assert name == "get" or {"400", "413", "429", "503", "504"} <= set(action["responses"])
 
 
 HTTP = ("get", "post")

@@ -15,6 +15,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 
 from kmm.cli import call
+from kmm.cli import serve as serve_command
 from kmm.stubs import load_stubs
 from kmm.wire import decode_tensor
 from tests.client.stub_server import StubServer, serve
@@ -119,6 +120,16 @@ def test_the_readme_names_the_files_and_options_that_there_are():
         assert path.name in text, path.name
     for name in re.findall(r"serving/(examples/[\w.]+)", text):
         assert (SERVING / name).is_file()
-    known = {name for option in call.call.params if isinstance(option, click.Option) for name in option.opts}
+    known = list_options(call.call)
     for command in re.findall(r"kmm call (.*)", text):
         assert set(re.findall(r"--[\w-]+", command.split("`")[0])) <= known, command
+    told = "".join(
+        re.findall(r"^\| (`--[^|]*) \|", text.partition("## kmm serve")[2].partition("\n## ")[0], re.MULTILINE)
+    )
+    known = list_options(serve_command.serve) - {"--rest"}  # the default
+    assert set(re.findall(r"--[\w-]+", told)) == known
+
+
+def list_options(command):
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    return {name for option in options for name in option.opts + option.secondary_opts}

@@ -1,7 +1,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError, ReportError
@@ -57,7 +57,6 @@ def test_deidentified_words_are_kept_or_dropped(mode):
 
 
 @pytest.mark.parametrize("mode", CLEANING_MODES)
-@settings(deadline=None)
 @given(text=st.text())
 def test_spans_are_in_order_and_hold_the_word(mode, text):
     end = 0

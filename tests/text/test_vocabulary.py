@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
@@ -35,7 +35,6 @@ def test_encode_pads_and_cuts_at_either_end():
         vocabulary.encode([], truncate="middle")
 
 
-@settings(deadline=None)
 @given(documents=DOCUMENTS)
 def test_known_words_come_back_from_their_ids(documents):
     vocabulary = Vocabulary.fit(documents)
@@ -45,7 +44,6 @@ def test_known_words_come_back_from_their_ids(documents):
         assert UNKNOWN not in ids
 
 
-@settings(deadline=None)
 @given(documents=DOCUMENTS)
 def test_save_and_load(tmp_path_factory, documents):
     path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.txt"

@@ -70,7 +70,7 @@ def test_files_of_gensim_load_whatever_their_name(tmp_path, options):
     assert loaded.words == VECTORS.words and np.array_equal(loaded.vectors, VECTORS.vectors)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     vectors=arrays.arrays(np.float32, (3, 4), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
     suffix=st.sampled_from([".txt", ".bin"]),
@@ -138,7 +138,6 @@ def test_a_file_of_something_else(tmp_path, content, expected):
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=80))
 def test_any_bytes_load_or_are_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("vectors") / "vectors"
