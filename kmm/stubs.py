@@ -12,10 +12,8 @@ MODULES = {
     "tensor_shape_pb2": "tensorflow.core.framework",
     "types_pb2": "tensorflow.core.framework",
     "example_pb2": "tensorflow.core.example",
-    "feature_pb2": "tensorflow.core.example",
     "error_codes_pb2": "tensorflow.core.protobuf",
     "meta_graph_pb2": "tensorflow.core.protobuf",
-    "file_system_storage_path_source_pb2": "tensorflow_serving.config",
     "model_server_config_pb2": "tensorflow_serving.config",
     "classification_pb2": "tensorflow_serving.apis",
     "get_model_metadata_pb2": "tensorflow_serving.apis",
@@ -31,7 +29,6 @@ MODULES = {
     "prediction_service_pb2": "tensorflow_serving.apis",
     "prediction_service_pb2_grpc": "tensorflow_serving.apis",
     "regression_pb2": "tensorflow_serving.apis",
-    "status_pb2": "tensorflow_serving.apis",
 }
 _lock = threading.Lock()
 _loaded = None

@@ -10,6 +10,7 @@ from kmm.stubs import load_stubs
 
 MAX_BYTES = 2**31 - 1  # what one message can hold
 MAX_DIMENSIONS = 32
+STRING_BYTES = 24  # what a string takes in memory besides its letters
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def decode_tensor(proto, *, max_bytes=MAX_BYTES):
 
     Args:
         proto: `TensorProto`.
-        max_bytes: int. A message that declares more is refused before memory is taken for it; a string counts 8 bytes.
+        max_bytes: int. A message that declares more is refused before memory is taken for it. A string counts its
+            letters, as often as it stands, and 24 bytes.
 
     Returns:
         numpy array, perhaps read-only: bool, int32, int64, float32 or float64; of strings: an object array of bytes.
@@ -100,15 +102,24 @@ def decode_tensor(proto, *, max_bytes=MAX_BYTES):
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
         raise InputError(f"A tensor must have a known shape of at most {MAX_DIMENSIONS} dimensions.")
-    if math.prod(size for size in shape if size) * kind.dtype.itemsize > max_bytes:
+    count = math.prod(shape)
+    declared = math.prod(size for size in shape if size) * kind.dtype.itemsize
+    if declared > max_bytes or (kind.dtype == object and _measure_strings(proto, count) > max_bytes):
         raise InputError(f"A tensor must be of at most {max_bytes} bytes. Received: shape {shape}.")
     if not proto.tensor_content:
-        flat = _read_list(getattr(proto, kind.values), math.prod(shape), kind)
+        flat = _read_list(getattr(proto, kind.values), count, kind)
     elif kind.dtype == object:
-        flat = _read_strings(proto.tensor_content, math.prod(shape))
+        flat = _read_strings(proto.tensor_content, count)
     else:
-        flat = _read_block(proto.tensor_content, math.prod(shape), kind)
+        flat = _read_block(proto.tensor_content, count, kind)
     return flat.reshape(shape)
+
+
+def _measure_strings(proto, count):
+    """The bytes that `count` strings take in memory, where the last one of a short list repeats."""
+    values = proto.string_val
+    repeated = (count - len(values)) * len(values[-1]) if values else 0
+    return STRING_BYTES * count + len(proto.tensor_content) + sum(map(len, values)) + repeated
 
 
 def _encode_text(element):

@@ -30,7 +30,7 @@ def equal(one, other):
     return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(array=st.one_of(NUMBERS, STRINGS), as_content=st.booleans())
 def test_what_is_written_is_read_here_and_by_tensorflow(tf, array, as_content):
     proto = encode_tensor(array, as_content=as_content)
@@ -39,13 +39,13 @@ def test_what_is_written_is_read_here_and_by_tensorflow(tf, array, as_content):
         assert equal(tf.make_ndarray(proto).astype(array.dtype), array)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(array=st.one_of(NUMBERS, STRINGS))
 def test_what_tensorflow_writes_is_read_here(tf, array):
     assert equal(decode_tensor(tf.make_tensor_proto(array)), array)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(array=NUMBERS.filter(lambda array: array.size > 0), kept=st.integers(1, 8))
 def test_the_last_of_a_short_list_repeats(tf, array, kept):
     proto = encode_tensor(array, as_content=False)
@@ -138,6 +138,28 @@ def test_a_bomb_of_one_value_is_refused():
     assert decode_tensor(proto).shape == (10**6,)
     with pytest.raises(InputError, match="at most 1000 bytes"):
         decode_tensor(proto, max_bytes=1000)
+
+
+def strings(count, *values, content=b""):
+    """A message of `count` strings, some of which are listed, or all of which are packed."""
+    proto = load_stubs().tensor_pb2.TensorProto(dtype=7, string_val=values, tensor_content=content)
+    proto.tensor_shape.dim.add(size=count)
+    return proto
+
+
+def test_strings_count_as_often_as_they_stand():
+    with pytest.raises(InputError, match="at most 1000 bytes"):
+        decode_tensor(strings(10, bytes(100)), max_bytes=1000)
+    assert decode_tensor(strings(10, bytes(70)), max_bytes=1000).tolist() == [bytes(70)] * 10
+    with pytest.raises(InputError, match="at most 67108864 bytes"):
+        decode_tensor(strings(2**23, bytes(10_000)), max_bytes=2**26)
+
+
+@pytest.mark.parametrize("proto", [strings(100), strings(100, content=bytes(100))], ids=["listed", "packed"])
+def test_empty_strings_take_room_too(proto):
+    assert decode_tensor(proto, max_bytes=2500).tolist() == [b""] * 100
+    with pytest.raises(InputError, match="at most 2399 bytes"):
+        decode_tensor(proto, max_bytes=2399)
 
 
 @pytest.mark.parametrize(

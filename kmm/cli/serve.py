@@ -28,6 +28,14 @@ from kmm.errors import InputError
 @click.option("--max-queue", type=click.IntRange(0), default=64, show_default=True, help="Requests that may wait.")
 @click.option("--max-message-mb", type=click.IntRange(1, 2047), default=64, show_default=True, help="Largest request.")
 @click.option(
+    "--rest-timeout",
+    "rest_timeout_seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=30,
+    show_default=True,
+    help="Seconds that a request over HTTP may take to arrive, and then wait.",
+)
+@click.option(
     "--grace",
     "grace_seconds",
     type=click.FloatRange(0),
@@ -47,7 +55,7 @@ from kmm.errors import InputError
 @click.option("--tls-client-ca", "client_authority", type=PLACE, help="PEM file whose certificates clients must show.")
 @click.option("--token-file", type=PLACE, help="File with the token that requests must bear.")
 @click.option("--allow-plaintext", is_flag=True, help="Let other hosts connect without TLS.")
-@click.option("--allow-reload", is_flag=True, help="Let clients change the list of models.")
+@click.option("--allow-reload", is_flag=True, help="Let clients load any folder as a model.")
 @click.option("--tensor-content", is_flag=True, help="Answer numbers as blocks of bytes: faster; not for every client.")
 @click.option("--log-requests", is_flag=True, help="A line for each request: method, model, code and time.")
 def serve(models, models_file, versions, labels, rest, rest_port, token_file, log_requests, **values):

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import ssl
 from pathlib import Path
 
 import grpc
@@ -14,13 +15,13 @@ _REFUSED = ("UNAUTHENTICATED", "Expected the header authorization: Bearer TOKEN,
 
 
 def check_address(settings):
-    """Refuses to listen for other hosts in plain text, unless told to.
+    """Refuses what is not safe: other hosts in plain text, unless told to; reloads by anyone; faulty certificates.
 
     Args:
         settings: `ServeSettings`.
 
     Raises:
-        InputError: if so, or if a certificate lacks its key.
+        InputError: if so, or if a file of TLS cannot be read or is not what it should be.
     """
     if bool(settings.certificate) != bool(settings.key):
         raise InputError("TLS needs both a certificate and its key. Received: one of them.")
@@ -31,6 +32,35 @@ def check_address(settings):
             f"{settings.host}: other hosts may connect with TLS only (--tls-cert, --tls-key), or in plain text where "
             "something before the server encrypts (--allow-plaintext)."
         )
+    if settings.allow_reload and not (is_loopback(settings.host) or settings.token or settings.client_authority):
+        raise InputError(
+            f"{settings.host}: other hosts may load folders (--allow-reload) only with a token (--token-file) or a "
+            "certificate of their own (--tls-client-ca)."
+        )
+    if settings.certificate:
+        _check_files(settings)
+
+
+def _check_files(settings):
+    """Reads the files of TLS as it will be read later, for an error that names the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def read_key(path):
+        context.load_cert_chain(settings.certificate, path, password=lambda: "")  # else a prompt asks for it
+
+    checks = [
+        (settings.certificate, "certificates in PEM", context.load_verify_locations),
+        (settings.key, f"the key of {settings.certificate} in PEM, without a password", read_key),
+        (settings.client_authority, "certificates in PEM", context.load_verify_locations),
+    ]
+    for path, expected, read in checks:
+        try:
+            if path is not None:
+                read(path)
+        except ssl.SSLError:
+            raise InputError(f"{path}: expected {expected}.") from None
+        except OSError as error:
+            raise InputError(f"{path}: expected {expected}. {error.strerror}.") from None
 
 
 def is_loopback(host):

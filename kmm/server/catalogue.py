@@ -5,7 +5,7 @@ import logging
 import threading
 
 from kmm.server.model import Model
-from kmm.server.status import ServingError
+from kmm.server.status import ServingError, refuse
 
 logger = logging.getLogger("kmm.server")
 
@@ -21,8 +21,10 @@ class Catalogue:
     """
 
     def __init__(self):
-        self._models = {}  # replaced as a whole, never changed
-        self._labels = None  # model: label: version; None until the first list
+        # Models by name, and the labels of each with their versions, None until the first list. Both are replaced in
+        # one step and never changed: who reads them once sees what belongs together.
+        self._state = ({}, None)
+        self._dropped = []  # models that no list names and requests may still hold
         self._replacing = threading.Lock()
         self._stopped = threading.Event()
         self._poller = None
@@ -39,26 +41,29 @@ class Catalogue:
                 version that is not served.
         """
         with self._replacing:
-            served = {}
+            served, former = {}, self.list_models()
+            held = {model: model.list_available() for model in former.values()}
             for settings in models:
-                model = self._models.get(settings.name)
+                model = former.get(settings.name)
                 same = model is not None and model.settings.folder == settings.folder
                 served[settings.name] = model if same else Model(settings)
             try:
                 wanted = _load_all(served, models)
                 _check_labels(models, wanted)
-            except ServingError:
-                for name, model in served.items():
-                    if self._models.get(name) is not model:
+            except BaseException:
+                for model in served.values():
+                    if model in held:
+                        model.settle(model.settings, held[model])
+                    else:
                         model.close()
                 raise
-            dropped = [model for name, model in self._models.items() if served.get(name) is not model]
-            self._models = served
-            self._labels = {settings.name: dict(settings.labels) for settings in models}
+            self._state = (served, {settings.name: dict(settings.labels) for settings in models})
             for settings in models:
                 served[settings.name].settle(settings, wanted[settings.name])
+            dropped = [model for name, model in former.items() if served.get(name) is not model]
             for model in dropped:
                 model.close()
+            self._dropped += dropped
 
     @contextlib.contextmanager
     def lease(self, spec):
@@ -74,35 +79,30 @@ class Catalogue:
             ServingError: INVALID_ARGUMENT if no model is named or the label is not known; NOT_FOUND if it is not
                 served; UNAVAILABLE before the first list of models.
         """
-        version = self.find_version(spec)
-        model = self._models.get(spec.name)
-        servable = model and model.take(version)
-        if servable is None:
-            what = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
-            raise ServingError("NOT_FOUND", f"Servable not found for request: {what}")
+        servable = None
+        while servable is None:
+            state = self._state
+            model, version = _find(spec, *state)
+            servable = model and model.take(version)
+            if servable is None and self._state is state:  # else another list came between: it may have it
+                what = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
+                raise ServingError("NOT_FOUND", f"Servable not found for request: {what}")
         try:
             yield servable
         finally:
             model.give_back(servable)
 
-    def find_version(self, spec):
-        """The version that a request names, by number or label; None where it names none."""
-        if not spec.name:
-            raise ServingError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
-        if spec.WhichOneof("version_choice") == "version":
-            return spec.version.value
-        if not spec.version_label:
-            return None
-        if self._labels is None:
-            raise ServingError("UNAVAILABLE", f"Model labels does not init yet.{spec.version_label}")
-        version = self._labels.get(spec.name, {}).get(spec.version_label)
-        if version is None:
-            raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
-        return version
+    def find(self, spec):
+        """What a request names: (`Model`, or None if it is not served; the version, or None where it names none).
+
+        Raises:
+            ServingError: as `lease`, but for NOT_FOUND.
+        """
+        return _find(spec, *self._state)
 
     def list_models(self):
         """The models that are served: dict of name to `Model`."""
-        return self._models
+        return self._state[0]
 
     def start_polling(self, seconds):
         """Looks for new versions every so many seconds, in a thread of its own."""
@@ -114,20 +114,36 @@ class Catalogue:
         self._stopped.set()
         if self._poller is not None:
             self._poller.join(1)
-        for model in self._models.values():
+        for model in self.list_models().values():
             model.close()
 
     def _poll(self, seconds):
         while not self._stopped.wait(seconds):
             with self._replacing:
-                for name, model in self._models.items():
+                for name, model in self.list_models().items():
                     try:
                         model.refresh()
                         self._unreadable.discard(name)
-                    except OSError as error:
+                    except Exception as error:  # noqa: BLE001  the thread must live on
                         if name not in self._unreadable:
-                            logger.error("model %s: its folder cannot be read: %s", name, error.strerror)
+                            told = getattr(error, "strerror", None) or type(error).__name__
+                            logger.error("model %s: its folder cannot be read: %s", name, told)
                         self._unreadable.add(name)
+                self._dropped = [model for model in self._dropped if not model.collect()]
+
+
+def _find(spec, models, labels):
+    """The model and version that a request names, of one state."""
+    if not spec.name:
+        raise refuse("ModelSpec has no name specified.")
+    version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
+    if spec.version_label:
+        if labels is None:
+            raise ServingError("UNAVAILABLE", f"Model labels does not init yet.{spec.version_label}")
+        version = labels.get(spec.name, {}).get(spec.version_label)
+        if version is None:
+            raise refuse(f"Unrecognized servable version label: {spec.version_label}")
+    return models.get(spec.name), version
 
 
 def _load_all(served, models):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmm.server.checks import name_signature
-from kmm.server.status import ServingError
+from kmm.server.status import ServingError, refuse
 from kmm.signature import CLASSES, CLASSIFY_INPUT, SCORES
 from kmm.stubs import load_stubs
 
@@ -36,28 +36,31 @@ def check_signature(kind, signature):
         ServingError: INVALID_ARGUMENT, with TensorFlow Serving's texts.
     """
     if len(signature.inputs) != 1:
-        raise _refuse("Expected one input Tensor.")
+        raise refuse("Expected one input Tensor.")
     return kind.check(signature)
 
 
-def serialize(stored):
+def serialize(stored, *, max_bytes):
     """The examples of a request, each with the features that all share.
 
     Args:
         stored: `Input`.
+        max_bytes: int. What they may take together; checked before they are made.
 
     Returns:
         object array `(n,)` of bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if there is none.
+        ServingError: INVALID_ARGUMENT if there is none, or they are too large.
     """
     shared, held = b"", stored.example_list.examples
     if stored.WhichOneof("kind") == "example_list_with_context":
         shared = stored.example_list_with_context.context.SerializeToString()
         held = stored.example_list_with_context.examples
     if not held:
-        raise _refuse("Input is empty.")
+        raise refuse("Input is empty.")
+    if len(shared) * len(held) + stored.ByteSize() > max_bytes:
+        raise refuse(f"Expected examples of at most {max_bytes} bytes, each with its context.")
     return np.array([shared + example.SerializeToString() for example in held], object)
 
 
@@ -71,30 +74,30 @@ def check_tasks(tasks):
     for task in tasks:
         names.add(task.model_spec.name)
         if "" in names:
-            raise _refuse("Found ModelSpec with an empty model name.")
+            raise refuse("Found ModelSpec with an empty model name.")
         if len(names) > 1:
-            raise _refuse("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            raise refuse("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         key = name_signature(task.model_spec)
         if key in keys:
-            raise _refuse(f"Duplicate evaluation of signature: {key}")
+            raise refuse(f"Duplicate evaluation of signature: {key}")
         keys.add(key)
         kind = _BY_METHOD.get(task.method_name)
         if kind is None:
             raise ServingError("UNIMPLEMENTED", f"Unsupported signature method_name: {task.method_name}")
         kinds.append(kind)
     if not kinds:
-        raise _refuse("Inference request should have at least one task.")
+        raise refuse("Inference request should have at least one task.")
     return kinds
 
 
 def _check_classes(signature):
     if len(signature.outputs) not in (1, 2):
-        raise _refuse(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+        raise refuse(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if INPUTS not in signature.inputs:
-        raise _refuse(f"No classification inputs found in SignatureDef: {signature}")
+        raise refuse(f"No classification inputs found in SignatureDef: {signature}")
     found = [alias for alias in (CLASSES, SCORES) if alias in signature.outputs]
     if not found:
-        raise _refuse(
+        raise refuse(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
             f"Signature was: {signature}"
         )
@@ -105,13 +108,13 @@ def _make_classes(outputs, count):
     for alias, array in outputs.items():
         kind, name = ("O", "STRING") if alias == CLASSES else ("f", "FLOAT")
         if array.ndim != 2:
-            raise _refuse(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+            raise refuse(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
         if array.dtype.kind != kind:
-            raise _refuse(f"Expected {alias} Tensor of DT_{name}. Got: {array.dtype}")
+            raise refuse(f"Expected {alias} Tensor of DT_{name}. Got: {array.dtype}")
         if len(array) != count:
-            raise _refuse(f"Expected {alias} output batch size of {count}. Got: {len(array)}")
+            raise refuse(f"Expected {alias} output batch size of {count}. Got: {len(array)}")
     if len({array.shape for array in outputs.values()}) > 1:
-        raise _refuse("Tensors class and score should match in dim_size(1).")
+        raise refuse("Tensors class and score should match in dim_size(1).")
     message = load_stubs().classification_pb2
     result = message.ClassificationResult()
     names, scores = outputs.get(CLASSES), outputs.get(SCORES)
@@ -125,24 +128,24 @@ def _make_classes(outputs, count):
 
 def _check_values(signature):
     if len(signature.outputs) != 1:
-        raise _refuse("Expected one output Tensor.")
+        raise refuse("Expected one output Tensor.")
     if INPUTS not in signature.inputs:
-        raise _refuse(f"No regression inputs found in SignatureDef: {signature}")
+        raise refuse(f"No regression inputs found in SignatureDef: {signature}")
     if OUTPUTS not in signature.outputs:
-        raise _refuse(f"No regression outputs found in SignatureDef: {signature}")
+        raise refuse(f"No regression outputs found in SignatureDef: {signature}")
     return [OUTPUTS]
 
 
 def _make_values(outputs, count):
     array = outputs[OUTPUTS]
     if array.ndim != 1 and array.shape[1:] != (1,):
-        raise _refuse(
+        raise refuse(
             f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(array)}"
         )
     if len(array) != count:
-        raise _refuse(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
+        raise refuse(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
     if array.dtype.kind != "f":
-        raise _refuse(f"Expected output Tensor of DT_FLOAT.  Got: {array.dtype}")
+        raise refuse(f"Expected output Tensor of DT_FLOAT.  Got: {array.dtype}")
     result = load_stubs().regression_pb2.RegressionResult()
     for value in array.ravel().tolist():
         result.regressions.add(value=value)
@@ -151,10 +154,6 @@ def _make_values(outputs, count):
 
 def _shape(array):
     return "[" + ",".join(str(size) for size in array.shape) + "]"
-
-
-def _refuse(text):
-    return ServingError("INVALID_ARGUMENT", text)
 
 
 CLASSIFY = Kind("Classify", "tensorflow/serving/classify", _check_classes, _make_classes)

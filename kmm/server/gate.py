@@ -50,7 +50,7 @@ class Gate:
                 when the client is gone, and returns False if it is gone already. As gRPC's contexts have.
 
         Raises:
-            ServingError: UNAVAILABLE if the gate is closed; RESOURCE_EXHAUSTED if too many wait; DEADLINE_EXCEEDED or
+            ServingError: UNAVAILABLE if the gate is closed or too many wait; DEADLINE_EXCEEDED or
                 CANCELLED if the client's time was over, or the client gone, before its turn.
         """
         self._wait(call)
@@ -68,7 +68,7 @@ class Gate:
                 self._free -= 1
                 return
             if len(self._line) >= self._most:
-                raise ServingError("RESOURCE_EXHAUSTED", f"The server is busy: {self._most} requests are waiting.")
+                raise ServingError("UNAVAILABLE", f"The server is busy: {self._most} requests are waiting.")
             turn = threading.Event()
             self._line.append(turn)
         if call.add_callback(turn.set):

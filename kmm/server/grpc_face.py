@@ -11,13 +11,14 @@ from kmm.errors import InputError
 from kmm.server.access import TokenInterceptor, make_credentials
 from kmm.server.inference import SIGNATURE_DEF, make_states
 from kmm.server.settings import read_model_list
-from kmm.server.status import ServingError, truncate
+from kmm.server.status import ServingError, refuse, truncate
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 stubs = load_stubs()
 HEALTH_NAMES = ("", "PredictionService", "ModelService")
-SPARE_THREADS = 16  # for status, health and metadata while all others wait
+SPARE_THREADS = 16  # for status, health, metadata and refusals while all others wait
+BACKLOG = 1024  # requests without a thread yet, so that in a flood the gate refuses, with its code
 
 
 class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -60,7 +61,7 @@ class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServi
     def MultiInference(self, request, context):
         def work(spec):
             response = stubs.inference_pb2.MultiInferenceResponse()
-            for _, spec, result in self._inference.run_several(request.tasks, request.input, context):
+            for spec, result in self._inference.run_several(request.tasks, request.input, context):
                 name = "regression_result" if "Regression" in type(result).__name__ else "classification_result"
                 response.results.add(model_spec=spec, **{name: result})
             return response
@@ -71,10 +72,10 @@ class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServi
     def GetModelMetadata(self, request, context):
         def work(spec):
             if not request.metadata_field:
-                raise _refuse("GetModelMetadataRequest must specify at least one metadata_field")
+                raise refuse("GetModelMetadataRequest must specify at least one metadata_field")
             for name in request.metadata_field:
                 if name != SIGNATURE_DEF:
-                    raise _refuse(f"Metadata field {name} is not supported")
+                    raise refuse(f"Metadata field {name} is not supported")
             spec, signatures = self._inference.find_signatures(spec)
             packed = Any()
             packed.Pack(stubs.get_model_metadata_pb2.SignatureDefMap(signature_def=signatures))
@@ -104,14 +105,14 @@ class ModelService(stubs.model_service_pb2_grpc.ModelServiceServicer):
     def HandleReloadConfigRequest(self, request, context):
         def work(spec):
             if request.config.WhichOneof("config") != "model_config_list":
-                raise _refuse(
+                raise refuse(
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                     "currently supported"
                 )
             try:
                 models = read_model_list(request.config.model_config_list)
             except InputError as error:
-                raise _refuse(str(error)) from None
+                raise refuse(str(error)) from None
             self._inference.reload(models)
             return stubs.model_management_pb2.ReloadConfigResponse()
 
@@ -122,7 +123,7 @@ class ModelService(stubs.model_service_pb2_grpc.ModelServiceServicer):
 def make_server(inference):
     """A gRPC server with all services, not started.
 
-    As many requests as it lets run and wait have a thread each, so that one more is refused at once, by the gate.
+    As many requests as it lets run and wait have a thread each, and some more, in which the gate refuses the next ones.
 
     Args:
         inference: `Inference`.
@@ -137,7 +138,7 @@ def make_server(inference):
     threads = settings.threads + settings.explain_threads + 2 * settings.max_queue + SPARE_THREADS
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="kmm-grpc"),
-        maximum_concurrent_rpcs=threads,
+        maximum_concurrent_rpcs=threads + BACKLOG,
         interceptors=[TokenInterceptor(settings.token)] if settings.token else [],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_mb << 20),
@@ -181,7 +182,7 @@ def _bind(server, settings):
 def _answer(inference, api, request, context, work):
     def check(spec):
         if not request.HasField("model_spec"):
-            raise _refuse("Missing ModelSpec")
+            raise refuse("Missing ModelSpec")
         return work(spec)
 
     return _run(inference, api, request.model_spec, context, check)
@@ -194,7 +195,3 @@ def _run(inference, api, spec, context, work):
             return work(spec)
     except ServingError as error:
         context.abort(grpc.StatusCode[error.code], truncate(str(error)))
-
-
-def _refuse(text):
-    return ServingError("INVALID_ARGUMENT", text)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from kmm.server import examples
 from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
+from kmm.server.dtypes import STRING
 from kmm.server.gate import Gate
 from kmm.server.metrics import Metrics
 from kmm.server.servable import run_signature
 from kmm.server.status import NUMBERS, ServingError
 from kmm.stubs import load_stubs
-from kmm.wire import encode_tensor
 
 EXPLAIN = "explain"
 SIGNATURE_DEF = "signature_def"  # the one kind of metadata
@@ -104,13 +104,13 @@ class Inference:
             call: as of `predict`.
 
         Returns:
-            list of (`InferenceTask`, `ModelSpec`, result).
+            list of (`ModelSpec`, result).
 
         Raises:
             ServingError: as `predict`.
         """
         kinds = examples.check_tasks(tasks)
-        return [(task, *self._run_examples(kind, task.model_spec, stored, call)) for task, kind in zip(tasks, kinds)]
+        return [self._run_examples(kind, task.model_spec, stored, call) for task, kind in zip(tasks, kinds)]
 
     def find_signatures(self, spec):
         """The signatures of a version.
@@ -130,9 +130,11 @@ class Inference:
         Raises:
             ServingError: NOT_FOUND if there is none; INVALID_ARGUMENT if the label is not known.
         """
-        model = self.catalogue.list_models().get(spec.name)
+        if spec.WhichOneof("version_choice"):
+            model, version = self.catalogue.find(spec)
+        else:
+            model, version = self.catalogue.list_models().get(spec.name), None
         states = model.list_states() if model is not None else {}
-        version = self.catalogue.find_version(spec) if spec.WhichOneof("version_choice") else None
         if version is not None:
             if version not in states:
                 raise ServingError("NOT_FOUND", f"Could not find version {version} of model {spec.name}")
@@ -184,11 +186,11 @@ class Inference:
                 raise ServingError("INVALID_ARGUMENT", f"No signature was found with the name: {key}")
             signature = servable.signatures[key]
             wanted = examples.check_signature(kind, signature)
-            serialized = examples.serialize(stored)
-            inputs = {examples.INPUTS: encode_tensor(serialized)}
-            check_types(signature, inputs)
-            with self._gate(key).enter(call), self.metrics.time_run(servable.name, kind.api):
-                outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
+            check_types(signature, {examples.INPUTS: load_stubs().tensor_pb2.TensorProto(dtype=STRING)})
+            with self._gate(key).enter(call):
+                serialized = examples.serialize(stored, max_bytes=self._max_bytes)
+                with self.metrics.time_run(servable.name, kind.api):
+                    outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
             result = kind.make_result(outputs, len(serialized))
             return _make_spec(servable, key), result
 

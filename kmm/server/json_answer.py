@@ -4,7 +4,7 @@ import base64
 
 import numpy as np
 
-from kmm.server.json_document import refuse
+from kmm.server.status import refuse
 
 
 def write_outputs(outputs, *, rows):

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 
-from kmm.server.status import ServingError
+from kmm.server.status import refuse
 from kmm.stubs import load_stubs
 
 
@@ -94,10 +94,6 @@ def name_type(value):
     if isinstance(value, bool):
         return str(value)
     return {dict: "Object", list: "Array", str: "String", type(None): "Null"}.get(type(value), "Number")
-
-
-def refuse(text):
-    return ServingError("INVALID_ARGUMENT", text)
 
 
 def _fill_example(value, example):

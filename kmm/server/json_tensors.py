@@ -5,10 +5,12 @@ import math
 import numpy as np
 
 from kmm.server.dtypes import CPP_NAMES, NUMPY, STRING
-from kmm.server.json_document import is_base64, name_type, quote, read_base64, refuse
-from kmm.server.status import ServingError
+from kmm.server.json_document import is_base64, name_type, quote, read_base64
+from kmm.server.status import ServingError, refuse
+from kmm.wire import MAX_DIMENSIONS
 
 ROWS, COLUMNS = "instances", "inputs"
+_TYPES = {"f": {int, float}, "i": {int}, "b": {bool}}  # what JSON may hold for a kind of numpy's dtypes
 
 
 def read_inputs(document, inputs):
@@ -102,6 +104,8 @@ def _to_array(value, number):
             return array
     shape, deeper = [], value
     while isinstance(deeper, list):
+        if len(shape) == MAX_DIMENSIONS:
+            raise refuse(f"JSON Value: expected lists at most {MAX_DIMENSIONS} deep")
         shape.append(len(deeper))
         deeper = deeper[0] if deeper else None
     flat = []
@@ -113,23 +117,23 @@ def _to_array(value, number):
 
 def _convert(value, dtype):
     """Numbers as an array, the fast way; None where one of them may not fit, which `_walk` tells."""
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
+    array = np.array(value, object)  # a type of its own would give each string the room of the longest, and hide bools
+    types = set(map(type, array.ravel().tolist()))
+    if not types <= _TYPES[dtype.kind]:
         return None
-    if not array.size:
+    if types <= {bool}:
         return array.astype(dtype)
-    if array.dtype.kind not in {"f": "iuf", "i": "iu", "b": "b"}[dtype.kind]:
+    try:
+        array = array.astype(np.float64 if float in types else np.int64)
+    except OverflowError:
         return None
-    finite, (least, most) = array[np.isfinite(array)], _limits(dtype, whole=array.dtype.kind != "f")
+    finite, (least, most) = array[np.isfinite(array)], _limits(dtype, whole=int in types)
     fits = not finite.size or (least <= finite.min() and finite.max() <= most)
     return array.astype(dtype) if fits else None
 
 
 def _limits(dtype, *, whole):
     """The least and the largest number that a type holds without loss: of whole numbers, or of others."""
-    if dtype.kind == "b":
-        return 0, 1
     if dtype.kind == "i":
         return np.iinfo(dtype).min, np.iinfo(dtype).max
     most = 2 ** (np.finfo(dtype).nmant + 1) - 1 if whole else float(np.finfo(dtype).max)

@@ -5,6 +5,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from kmm.server.graph_errors import translate_load
 from kmm.server.policy import list_versions
 from kmm.server.servable import load_servable
 from kmm.server.status import ServingError
@@ -93,22 +94,28 @@ class Model:
         """
         with self._refreshing:
             found = list_versions(settings.folder)
+            good = {version for version in found if not self._is_bad(version, found)}
             while True:
-                wanted = settings.policy.choose([version for version in found if not self._is_bad(version, found)])
+                wanted = settings.policy.choose(good)
                 fresh = [version for version in wanted if version not in self._available]
                 if not fresh:
                     return wanted
-                for version in fresh:
-                    self._load(version, found[version])
+                good -= {version for version in fresh if not self._load(version, found[version])}  # each tried once
 
     def settle(self, settings, wanted):
         """Serves only these versions from now on; where there is none, what is served stays."""
         self.settings = settings
         if wanted:
             self._retire([version for version in self.list_available() if version not in wanted])
+        self.collect()
+
+    def collect(self):
+        """Frees what versions that ended held; says whether no request holds a version any more."""
+        idle = not self._users
         if self._garbage:  # graphs hold themselves in circles
             self._garbage = False
             gc.collect()
+        return idle
 
     def refresh(self):
         """Brings what is served in step with the folder.
@@ -121,24 +128,27 @@ class Model:
     def close(self):
         """Unloads all versions, each once its requests are done."""
         self._retire(self.list_available())
+        self.collect()
 
     def _load(self, version, folder):
-        """Loads a version and lets it serve, or notes why it cannot."""
+        """Loads a version and lets it serve, or notes why it cannot; returns whether it serves."""
         name = self.settings.name
         files = _list_files(folder)
         self._set_state(version, VersionState(LOADING))
         try:
             servable = load_servable(name, version, folder)
             warm_up(servable, folder)
-        except ServingError as error:
+        except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
+            error = error if isinstance(error, ServingError) else translate_load(error)
             self._bad[version] = files
             self._set_state(version, VersionState(END, error.code, str(error)))
             logger.error("model %s version %d cannot be served: %s: %s", name, version, error.code, error)
-            return
+            return False
         with self._lock:
             self._available[version] = servable
             self._states[version] = VersionState(AVAILABLE)
         logger.info("model %s version %d is served", name, version)
+        return True
 
     def _is_bad(self, version, found):
         return version in self._bad and self._bad[version] == _list_files(found[version])

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from kmm.server import json_answer, json_document, json_tensors, metrics
 from kmm.server.access import check_token
 from kmm.server.checks import name_signature
-from kmm.server.gate import Call
+from kmm.server.gate import Call, Gate
 from kmm.server.inference import SIGNATURE_DEF, make_states
 from kmm.server.status import HTTP_STATUS, ServingError, truncate
 from kmm.stubs import load_stubs
@@ -54,6 +54,8 @@ class _Face:
         self._inference, self._settings = inference, inference.settings
         self._is_serving = is_serving
         self._limiter, self._threads = None, threads  # made in the loop that uses it
+        # JSON takes many times the room of the arrays it becomes: only so many bodies are parsed at once.
+        self._parsing = Gate(running=self._settings.threads, waiting=self._settings.max_queue)
 
     async def tell_health(self, request):
         serving = self._is_serving()
@@ -75,9 +77,13 @@ class _Face:
             if found is None:
                 raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {path}")
             spec = _make_spec(found)
-            if request.method == "GET":
+            if request.method != "POST":  # GET, or HEAD, whose body the server drops
                 return self._look(spec, metadata=bool(found["metadata"]))
-            body = await self._read_body(request)
+            with anyio.fail_after(self._settings.rest_timeout_seconds):
+                body = await self._read_body(request)
+        except TimeoutError:
+            late = ServingError("DEADLINE_EXCEEDED", "The body of the request did not come in time.")
+            return _tell_error(late, headers={"Connection": "close"})
         except ClientDisconnect:
             return _tell_error(ServingError("CANCELLED", "The client is gone."))
         except ServingError as error:
@@ -120,30 +126,37 @@ class _Face:
     def _infer(self, method, spec, body, call):
         try:
             with self._inference.record(spec, _APIS[method], "REST"):
-                document = json_document.read_document(body)
-                work = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
-                spec.signature_name = document.get("signature_name", "")
-                return _tell(work(spec, document, call))
+                read, run = {
+                    "predict": (self._read_inputs, self._predict),
+                    "classify": (_read_examples, self._classify),
+                    "regress": (_read_examples, self._regress),
+                }[method]
+                with self._parsing.enter(call):
+                    held = _read(spec, body, read)
+                return _tell(run(spec, held, call))
         except ServingError as error:
             return _tell_error(error)
 
-    def _predict(self, spec, document, call):
+    def _read_inputs(self, spec, document):
         _, signatures = self._inference.find_signatures(spec)
         key = name_signature(spec)
         if key not in signatures:
             raise ServingError("INVALID_ARGUMENT", f'Serving signature name: "{key}" not found in signature def')
         arrays, rows = json_tensors.read_inputs(document, signatures[key].inputs)
-        inputs = {name: encode_tensor(array) for name, array in arrays.items()}
+        return {name: encode_tensor(array) for name, array in arrays.items()}, rows
+
+    def _predict(self, spec, held, call):
+        inputs, rows = held
         answer = self._inference.predict(spec, inputs, (), call)
         return json_answer.write_outputs(answer.outputs, rows=rows)
 
-    def _classify(self, spec, document, call):
-        _, result = self._inference.classify(spec, json_document.read_examples(document), call)
+    def _classify(self, spec, stored, call):
+        _, result = self._inference.classify(spec, stored, call)
         rows = result.classifications
         return {"results": [[[found.label, _shorten(found.score)] for found in row.classes] for row in rows]}
 
-    def _regress(self, spec, document, call):
-        _, result = self._inference.regress(spec, json_document.read_examples(document), call)
+    def _regress(self, spec, stored, call):
+        _, result = self._inference.regress(spec, stored, call)
         return {"results": [_shorten(found.value) for found in result.regressions]}
 
     def _look(self, spec, *, metadata):
@@ -164,6 +177,17 @@ def _make_spec(found):
     return spec
 
 
+def _read(spec, body, read):
+    """What a body holds, in the form in which it runs; its JSON does not outlive this call."""
+    document = json_document.read_document(body)
+    spec.signature_name = document.get("signature_name", "")
+    return read(spec, document)
+
+
+def _read_examples(spec, document):
+    return json_document.read_examples(document)
+
+
 def _to_dict(message):
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
@@ -179,5 +203,5 @@ def _tell(value):
     return Response(json.dumps(value), media_type="application/json")
 
 
-def _tell_error(error):
-    return JSONResponse({"error": truncate(str(error))}, HTTP_STATUS[error.code])
+def _tell_error(error, *, headers=None):
+    return JSONResponse({"error": truncate(str(error))}, HTTP_STATUS[error.code], headers)

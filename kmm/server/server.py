@@ -64,10 +64,15 @@ class Server:
         return {name: model.list_available() for name, model in self._catalogue.list_models().items()}
 
     def start(self):
-        """Takes requests from now on, and looks for new versions."""
+        """Takes requests from now on, and looks for new versions.
+
+        Raises:
+            InputError: if HTTP cannot be spoken.
+        """
         self._grpc.start()
-        if self._rest is not None:
-            self._rest.start()
+        if self._rest is not None and not self._rest.start():
+            self.stop(0)
+            raise InputError(f"{self._settings.host}:{self.rest_port}: the server of HTTP ended at its start.")
         if self._settings.poll_seconds:
             self._catalogue.start_polling(self._settings.poll_seconds)
         self._serving = True
@@ -135,9 +140,11 @@ class _RestServer:
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="kmm-rest", daemon=True)
 
     def start(self):
+        """Returns whether it answers now."""
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.005)
+        return self._server.started
 
     def begin_stop(self):
         self._server.should_exit = True

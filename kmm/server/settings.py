@@ -40,10 +40,10 @@ class ServeSettings:
         max_queue: int. Requests that wait, of each of the two kinds; the next one is refused.
         max_message_mb: int. The largest request.
         grace_seconds: float. How long running requests may take when the server stops.
-        rest_timeout_seconds: float. How long a request over HTTP may wait for its turn.
+        rest_timeout_seconds: float. How long a request over HTTP may take to arrive, and then wait for its turn.
         poll_seconds: float. How often folders are looked at for new versions; 0 is never.
         tensor_content: bool. Numbers are answered as blocks of bytes, not as lists.
-        allow_reload: bool. Clients may change the list of models.
+        allow_reload: bool. Clients may change the list of models; for other hosts only with one of the last two.
         allow_plaintext: bool. Other hosts may connect without TLS.
         certificate, key, client_authority: Path of PEM files, or None; the last makes clients show a certificate of it.
         token: str that requests must bear, or None.

@@ -48,7 +48,7 @@ class ServingError(KmmError):
 
     Args:
         code: str, a key of `NUMBERS`.
-        text: str. What the client is told; it is never logged, since a graph may quote what it was given.
+        text: str. What the client is told; a request's is never logged, since a graph may quote what it was given.
 
     Example:
         >>> ServingError("NOT_FOUND", "Could not find any versions of model film").code
@@ -58,6 +58,11 @@ class ServingError(KmmError):
     def __init__(self, code, text):
         super().__init__(text)
         self.code = code
+
+
+def refuse(text):
+    """The error of a request that is wrong in itself."""
+    return ServingError("INVALID_ARGUMENT", text)
 
 
 def truncate(text):

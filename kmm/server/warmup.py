@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.servable import run_signature
-from kmm.server.status import ServingError
+from kmm.server.status import ServingError, refuse
 from kmm.stubs import load_stubs
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
@@ -36,8 +36,12 @@ def warm_up(servable, folder):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             count += 1
             if count > MOST_RECORDS:
-                raise ServingError("INVALID_ARGUMENT", f"Expected at most {MOST_RECORDS} warm-up requests.")
-            _run(servable, log.FromString(record))
+                raise refuse(f"Expected at most {MOST_RECORDS} warm-up requests.")
+            try:
+                _run(servable, log.FromString(record))
+            except Exception as error:  # its text may quote a request, which may be a real one
+                code = getattr(error, "code", "DATA_LOSS")
+                raise ServingError(code, f"The warm-up request {count} failed.") from error
     except tf.errors.OpError:
         raise ServingError("DATA_LOSS", f"The file {FILE} is damaged.") from None
     return count

@@ -1,5 +1,6 @@
 """`kmm serve`, as it is run: in a process of its own, ended by a signal."""
 
+import contextlib
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import grpc
 import pytest
 
 from tests.conftest import run
-from tests.server.tiny_model import Stubs, make_predict, save_tiny
+from tests.server.tiny_model import Stubs, make_predict, make_spec, save_tiny, stubs
 
 
 def test_serves_until_it_is_told_to_stop(tmp_path):
@@ -40,22 +41,39 @@ def test_serves_until_it_is_told_to_stop(tmp_path):
     assert "GRPC Predict best OK" in said and "word" not in said
 
 
+@contextlib.contextmanager
+def serving(*command):
+    """A server in a process of its own, killed in the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until_it_is_loaded(face, version, *, seconds=20):
+    """Until the server says that it loads a version, or serves it."""
+    request, end = stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=make_spec()), time.monotonic() + seconds
+    while time.monotonic() < end:
+        for one in face.models.GetModelStatus(request, timeout=20).model_version_status:
+            if one.version == version and one.state in (one.LOADING, one.AVAILABLE):
+                return
+    raise AssertionError("the version was not looked at")
+
+
 def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_is_started_again(tmp_path):
     save_tiny(tmp_path / "tiny" / "1", 1)
     save_tiny(tmp_path / "aside", 2)
     command = [sys.executable, "-m", "kmm", "serve", tmp_path / "tiny", "--port", "0", "--no-rest"]
-    with subprocess.Popen(
-        [*command, "--poll-seconds", "0.01"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert "serving tiny (1)" in process.stdout.readline()
-        (tmp_path / "aside").rename(tmp_path / "tiny" / "2")
-        time.sleep(0.03)  # loading takes longer
-        process.kill()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with serving(*command, "--poll-seconds", "0.01") as process:
+        found = re.fullmatch(r"serving tiny \(1\): gRPC (\S+)\n", process.stdout.readline())
+        with grpc.insecure_channel(found[1]) as channel:
+            (tmp_path / "aside").rename(tmp_path / "tiny" / "2")
+            wait_until_it_is_loaded(Stubs(channel), 2)
+    with serving(*command) as process:
         found = re.fullmatch(r"serving tiny \(2\): gRPC (\S+)\n", process.stdout.readline())
         with grpc.insecure_channel(found[1]) as channel:
             answer = Stubs(channel).predict.Predict(make_predict(), timeout=20)
-        process.terminate()
     assert answer.model_spec.version.value == 2
 
 
@@ -66,6 +84,8 @@ def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_i
         (["nowhere"], "Found no folder"),
         (["a=nowhere", "a=elsewhere"], "Expected each model once"),
         (["nowhere", "--host", "0.0.0.0"], "other hosts may connect with TLS only"),
+        (["nowhere", "--host", "0.0.0.0", "--allow-plaintext", "--allow-reload"], "only with a token"),
+        (["nowhere", "--rest-timeout", "0"], "--rest-timeout"),
         (["nowhere", "--versions", "newest"], "Expected versions as latest"),
         (["nowhere", "--label", "stable"], "Expected a label as MODEL:LABEL=VERSION"),
         (["nowhere", "--label", "other:stable=1"], "Expected a label as MODEL:LABEL=VERSION"),

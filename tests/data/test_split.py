@@ -41,7 +41,7 @@ def collections(draw):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(collections(), st.integers(0, 1000))
 def test_a_split_is_a_partition_without_leaks(studies, seed):
     split = split_studies(studies, seed=seed)
@@ -51,7 +51,7 @@ def test_a_split_is_a_partition_without_leaks(studies, seed):
     check_leaks(split, studies)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(collections(), st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_a_split_depends_on_seed_and_studies_but_not_on_their_order(studies, seed, random):
     shuffled = list(studies)
@@ -59,7 +59,7 @@ def test_a_split_depends_on_seed_and_studies_but_not_on_their_order(studies, see
     assert split_studies(studies, seed=seed).digest == split_studies(shuffled, seed=seed).digest
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(collections(), st.integers(2, 4), st.integers(1, 2))
 def test_every_study_is_tested_once_per_repeat(studies, k, repeats):
     assume(max(map(len, group_studies(studies))) <= len(studies) / 4)
@@ -72,7 +72,7 @@ def test_every_study_is_tested_once_per_repeat(studies, k, repeats):
         assert len(fold.parts) == len(studies)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(60, 400), st.floats(0.1, 0.9), st.integers(0, 100))
 def test_one_label_is_balanced_within_two_studies(count, prevalence, seed):
     rng = np.random.default_rng(seed)

@@ -38,6 +38,7 @@ def certificates(tmp_path_factory):
         openssl(*new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
                 "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
+    openssl("rsa", "-aes256", "-passout", "pass:word", "-in", "server.key", "-out", "locked.key")
     return folder
 
 
@@ -130,6 +131,7 @@ def test_files_of_tokens(tmp_path):
         ({"host": "::"}, "other hosts may connect with TLS only"),
         ({"certificate": "server.pem"}, "both a certificate and its key"),
         ({"client_authority": "authority.pem"}, "Certificates of clients need TLS"),
+        ({"host": "0.0.0.0", "allow_plaintext": True, "allow_reload": True}, "may load folders .* only with a token"),
     ],
 )
 def test_what_is_not_safe_is_refused(versions, settings, complaint):
@@ -141,6 +143,40 @@ def test_other_hosts_in_plain_text_only_when_told_so(versions):
     with running(ModelSettings("tiny", versions), host="0.0.0.0", allow_plaintext=True) as (_, face):
         assert face.predict.Predict(make_predict(), timeout=20).outputs
     assert is_loopback("127.0.0.2") and is_loopback("::1") and not is_loopback("example.org")
+
+
+def test_other_hosts_may_reload_with_a_token(versions):
+    settings = {"host": "0.0.0.0", "allow_plaintext": True, "allow_reload": True, "token": TOKEN}
+    with running(ModelSettings("tiny", versions), **settings) as (server, _):
+        assert server.models == {"tiny": [2]}
+
+
+@pytest.mark.parametrize(
+    "fault, name, complaint",
+    [
+        ({"certificate": "none.pem"}, "none.pem", "expected certificates in PEM. No such file or directory."),
+        ({"certificate": "names"}, "names", "expected certificates in PEM."),
+        ({"key": "none.key"}, "none.key", "server.pem in PEM, without a password. No such file or directory."),
+        ({"key": "names"}, "names", "server.pem in PEM, without a password."),
+        ({"key": "client.key"}, "client.key", "server.pem in PEM, without a password."),
+        ({"key": "locked.key"}, "locked.key", "server.pem in PEM, without a password."),
+        ({"client_authority": "names"}, "names", "expected certificates in PEM."),
+    ],
+)
+def test_a_faulty_file_of_tls_is_named(versions, certificates, fault, name, complaint):
+    files = {"certificate": "server.pem", "key": "server.key", **fault}
+    settings = ServeSettings(port=0, rest_port=None, **{key: certificates / file for key, file in files.items()})
+    with pytest.raises(InputError) as caught:
+        Server([ModelSettings("tiny", versions)], settings)
+    assert str(caught.value).startswith(f"{certificates / name}: expected ")
+    assert str(caught.value).endswith(complaint)
+
+
+def test_a_server_of_http_that_ends_at_its_start(versions, monkeypatch):
+    monkeypatch.setattr("uvicorn.Server.run", lambda *arguments: None)
+    server = Server([ModelSettings("tiny", versions)], ServeSettings(port=0, rest_port=0))
+    with pytest.raises(InputError, match=f"127.0.0.1:{server.rest_port}: the server of HTTP ended at its start"):
+        server.start()
 
 
 def test_an_address_that_is_taken(versions, tiny):

@@ -33,7 +33,7 @@ def test_first_come_first_served():
     assert (gate.running, gate.waiting) == (1, 9)
     with pytest.raises(ServingError, match="9 requests are waiting") as caught, gate.enter(Call()):
         pass
-    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    assert caught.value.code == "UNAVAILABLE"
     leave.set()
     for thread in threads:
         thread.join()

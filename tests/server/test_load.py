@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import httpx
@@ -12,10 +13,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import kmm.server.inference as inference
+from kmm.server import rest_face
 from kmm.server.settings import ModelSettings
 from tests.server.conftest import running
 from tests.server.test_rest_face import ROW
-from tests.server.tiny_model import IMAGE, TOKENS, make_predict, make_spec, make_tensor, stubs
+from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, make_tensor, stubs
 
 DOUBLE = {"values": np.array([1], np.float32)}
 
@@ -67,11 +69,11 @@ def test_what_does_not_fit_the_queue_is_refused_at_once(versions, door):
         start = time.monotonic()
         with pytest.raises(grpc.RpcError) as caught:
             send(face).result()
-        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         assert caught.value.details() == "The server is busy: 2 requests are waiting."
         body = {"signature_name": "double", "instances": [1]}
         answer = httpx.post(f"http://localhost:{server.rest_port}/v1/models/tiny:predict", json=body)
-        assert answer.status_code == 429 and time.monotonic() - start < 2
+        assert answer.status_code == 503 and time.monotonic() - start < 2
         status = stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=make_spec())
         assert face.models.GetModelStatus(status, timeout=5).model_version_status  # the state is still told
         door.open()
@@ -85,8 +87,34 @@ def test_a_flood_is_refused_and_not_kept(versions, door):
         wait_for_queue(server, 3)
         door.open()
         codes = [one.code() for one in sent]
-    assert codes.count(grpc.StatusCode.OK) + codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 300
+    assert codes.count(grpc.StatusCode.OK) + codes.count(grpc.StatusCode.UNAVAILABLE) == 300
     assert 5 <= codes.count(grpc.StatusCode.OK) < 300
+
+
+def save_with_a_queue(folder):
+    """A model whose graph gathers batches of one request, of which one runs and one waits."""
+    import tensorflow as tf
+
+    @tf.nondifferentiable_batch_function(1, 1, 0, max_enqueued_batches=1)
+    def work_long(values):
+        weights = tf.fill([256, 256], values[0])
+        found = tf.while_loop(lambda _: True, lambda found: [found @ weights], [weights], maximum_iterations=300)[0]
+        return found[:1, 0]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "values")], autograph=False)
+    def run(values):
+        return {"last": work_long(values)}
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures=run)
+
+
+def test_a_full_queue_in_the_graph_is_unavailable(tmp_path):
+    save_with_a_queue(tmp_path / "slow" / "1")
+    with running(ModelSettings("slow", tmp_path / "slow")) as (_, face):
+        requests = [make_predict({"values": np.zeros(1, np.float32)}, name="slow") for _ in range(12)]
+        sent = [face.predict.Predict.future(request, timeout=30) for request in requests]
+        codes = {one.code() for one in sent}
+    assert codes == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
 
 def test_explanations_do_not_starve_predictions(versions, door):
@@ -254,9 +282,71 @@ def test_many_threads_get_their_own_answers(tiny):
     assert not wrong
 
 
-def test_a_string_that_claims_to_be_long_is_refused(tiny):
-    request = make_predict({"values": np.zeros(1, np.float32)}, signature="double")
-    request.inputs["values"].CopyFrom(make_tensor(np.float32(1)))
-    request.inputs["values"].tensor_shape.dim.add(size=17 * 2**20)
-    with pytest.raises(grpc.RpcError, match="tensor parsing error: values"):
-        tiny[1].predict.Predict(request, timeout=20)
+def test_a_value_that_repeats_too_often_is_refused(tiny):
+    for signature, name, value, count in (
+        ("double", "values", np.float32(1), 17 * 2**20),
+        ("regress", "inputs", bytes(10_000), 8 * 2**20),
+    ):
+        request = make_predict({name: np.array([value])}, signature=signature)
+        request.inputs[name].CopyFrom(make_tensor(value))
+        request.inputs[name].tensor_shape.dim.add(size=count)
+        with pytest.raises(grpc.RpcError, match=f"tensor parsing error: {name}"):
+            tiny[1].predict.Predict(request, timeout=20)
+
+
+def test_a_context_that_many_examples_share_is_refused_before_it_is_copied(tiny, door):
+    request = stubs.classification_pb2.ClassificationRequest(model_spec=make_spec(signature="classify"))
+    held = request.input.example_list_with_context
+    held.context.CopyFrom(make_examples(bytes(2**20)).example_list.examples[0])
+    for _ in range(64):
+        held.examples.add()
+    with pytest.raises(grpc.RpcError, match="Expected examples of at most 67108864 bytes") as caught:
+        tiny[1].predict.Classify(request, timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT and not door.runs
+
+
+def test_examples_are_made_within_the_gate(versions, door, monkeypatch):
+    made, serialize = [], inference.examples.serialize
+    monkeypatch.setattr(
+        inference.examples, "serialize", lambda *stored, **limits: made.append(1) or serialize(*stored, **limits)
+    )
+    with running(ModelSettings("tiny", versions), threads=1) as (server, face):
+        request = stubs.classification_pb2.ClassificationRequest(model_spec=make_spec(signature="classify"))
+        request.input.CopyFrom(make_examples(PNG))
+        first = send(face)
+        door.entered.acquire()
+        second = face.predict.Classify.future(request, timeout=20)
+        wait_for_queue(server, 1)
+        assert not made
+        door.open()
+        assert first.result() and second.result() and made
+
+
+def test_bodies_are_parsed_only_so_many_at_once(versions, monkeypatch):
+    running_now, most, read = [], [], rest_face.json_document.read_document
+
+    def read_slowly(body):
+        running_now.append(1)
+        most.append(len(running_now))
+        time.sleep(0.05)
+        running_now.pop()
+        return read(body)
+
+    monkeypatch.setattr(rest_face.json_document, "read_document", read_slowly)
+    with running(ModelSettings("tiny", versions), threads=2, rest_port=0) as (server, _):
+        url, body = f"http://localhost:{server.rest_port}/v1/models/tiny:predict", {"instances": [ROW]}
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: httpx.post(url, json=body, timeout=20).status_code, range(8)))
+    assert answers == [200] * 8 and max(most) == 2
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(versions):
+    with (
+        running(ModelSettings("tiny", versions), rest_port=0, rest_timeout_seconds=0.2) as (server, _),
+        socket.create_connection(("localhost", server.rest_port), timeout=5) as client,
+    ):
+        client.sendall(b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n{")
+        answer = b""
+        while chunk := client.recv(4096):  # until the server closes the connection
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 504 ") and b"did not come in time" in answer

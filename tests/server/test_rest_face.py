@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 
 import httpx
 import numpy as np
@@ -53,6 +54,19 @@ def test_versions_and_labels(rest):
     for path in ("tiny/versions/1", "tiny/labels/stable"):
         assert ask(rest, f"{path}:predict", instances=[ROW])[1]["predictions"][0]["version"] == 1
         assert rest.get(f"/v1/models/{path}").json()["model_version_status"][0]["version"] == "1"
+
+
+def test_whole_numbers_and_others_may_stand_together(rest):
+    body = {"signature_name": "double", "instances": [0.5, 2, -3]}
+    assert ask(rest, "tiny:predict", **body) == (200, {"predictions": [1.0, 4.0, -6.0]})
+
+
+def test_the_head_of_what_is_looked_at(rest):
+    for path in ("tiny", "tiny/metadata", "film"):
+        head, full = rest.head(f"/v1/models/{path}"), rest.get(f"/v1/models/{path}")
+        assert (head.status_code, head.content) == (full.status_code, b"")
+        assert head.headers["content-length"] == full.headers["content-length"]
+    assert rest.head("/v1/models/tiny:predict").status_code == 400
 
 
 def test_bytes_are_base64(rest):
@@ -204,12 +218,31 @@ def test_nested_lists_become_arrays(number):
         (10, 1, "JSON Value: 1 Type: Number is not of expected type: bool"),
         (7, 1, "JSON Value: 1 Type: Number is not of expected type: string"),
         (7, {"c64": ""}, "JSON Value: {...} not formatted correctly for base64 data"),
-        (1, [1], "Encountered list at unexpected level: 1 expected < 1"),
+        (1, [0, [1]], "Encountered list at unexpected level: 1 expected < 1"),
         (4, 1, "Conversion of JSON to type: uint8"),
+        (1, json.loads("[" * 70 + "]" * 70), "JSON Value: expected lists at most 32 deep"),
+        (1, json.loads("[" * 70 + "1" + "]" * 70), "JSON Value: expected lists at most 32 deep"),
+        (1, [1.5, True], "JSON Value: true Type: True is not of expected type: float"),
+        (9, [1, False], "JSON Value: false Type: False is not of expected type: int64"),
+        (10, [True, 1], "JSON Value: 1 Type: Number is not of expected type: bool"),
+        (3, [1, 2.0], "JSON Value: 2.0 Type: Number is not of expected type: int32"),
+        (1, [0.5, 2**24 + 1], "Cannot convert JSON value: 16777217 to float without loss of precision."),
+        (1, [10**400, 0.5], "to float without loss of precision."),
+        (1, ["x" * 2**20] + [""] * 10_000, 'JSON Value: "..." Type: String is not of expected type: float'),
     ],
 )
-def test_elements_of_another_type_are_refused(number, value, text):
+def test_elements_that_do_not_fit_are_refused(number, value, text):
     info = {"x": stubs.meta_graph_pb2.TensorInfo(dtype=number)}
     with pytest.raises(ServingError) as caught:
-        read_inputs({"inputs": {"x": [0, value] if isinstance(value, list) else [value]}}, info)
+        read_inputs({"inputs": {"x": value if isinstance(value, list) else [value]}}, info)
     assert text in str(caught.value)
+
+
+def test_a_long_string_gives_no_room_to_all_others():
+    info, values = {"x": stubs.meta_graph_pb2.TensorInfo(dtype=1)}, ["x" * 2**16] + [""] * 1000
+    tracemalloc.start()
+    with pytest.raises(ServingError, match="is not of expected type: float"):
+        read_inputs({"inputs": values}, info)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**22

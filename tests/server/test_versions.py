@@ -1,19 +1,25 @@
 """Versions come and go while requests run, and none of them fails."""
 
+import gc
 import logging
 import os
 import shutil
 import threading
 import time
+import weakref
 
 import grpc
+import numpy as np
 import pytest
 
 from kmm.errors import InputError
+from kmm.server import policy
+from kmm.server.catalogue import Catalogue
 from kmm.server.model import Model
 from kmm.server.policy import VersionPolicy, list_versions, parse_policy
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings, parse_model, read_models_file
+from kmm.server.status import ServingError
 from tests.server.conftest import running
 from tests.server.tiny_model import make_predict, make_spec, stubs
 
@@ -98,7 +104,16 @@ def write_warm_up(path, *requests):
             writer.write(log.PredictionLog(predict_log=log.PredictLog(request=request)).SerializeToString())
 
 
-DAMAGES = (cut_the_graph, drop_the_graph, drop_the_variables, cut_the_variables, spoil_the_warm_up)
+def garble_the_warm_up(path):
+    """A record that TensorFlow reads, and that is no message."""
+    import tensorflow as tf
+
+    (path / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(b"garbage")
+
+
+DAMAGES = (cut_the_graph, drop_the_graph, drop_the_variables, cut_the_variables, spoil_the_warm_up, garble_the_warm_up)
 
 
 def test_a_bad_version_leaves_the_old_one_serving_and_is_said_once(versions, folder, caplog):
@@ -129,6 +144,121 @@ def test_a_bad_version_is_tried_again_when_its_files_change(versions, folder):
     (folder / "kept").rename(folder / "2" / "saved_model.pb")
     model.refresh()
     assert model.list_available() == [2]
+
+
+def test_each_version_is_tried_once_a_call(versions, folder, monkeypatch):
+    """A broken version whose files change all the time, as one that is still being copied."""
+    import kmm.server.model as module
+
+    for version in (2, 3):
+        add(versions, folder, version, source=2)
+    tried, load = [], module.load_servable
+
+    def load_servable(name, version, path):
+        tried.append(version)
+        if version > 1:
+            (path / "more").write_bytes(bytes(len(tried)))
+            assert len(tried) < 9, "it is tried again and again"
+            raise module.ServingError("DATA_LOSS", "half a version")
+        return load(name, version, path)
+
+    monkeypatch.setattr(module, "load_servable", load_servable)
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    assert (tried, model.list_available()) == ([3, 2, 1], [1])
+
+
+def test_a_fault_nobody_thought_of_does_not_end_the_watch(versions, folder, monkeypatch, caplog):
+    import kmm.server.model as module
+
+    faults = [KeyError("Cough"), KeyError("Cough")]
+
+    def list_versions(path):
+        if faults:
+            raise faults.pop()
+        return policy.list_versions(path)
+
+    with running(ModelSettings("tiny", folder), poll_seconds=0.05) as (server, _):
+        monkeypatch.setattr(module, "list_versions", list_versions)
+        add(versions, folder, 2)
+        wait_for(lambda: server.models == {"tiny": [2]})
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == ["model tiny: its folder cannot be read: KeyError"]
+
+
+def test_what_a_warm_up_request_holds_is_never_told(folder, caplog):
+    inputs = {"image_bytes": np.array([b"Cough"], object), "report": np.array([b"Cough"], object)}
+    write_warm_up(folder / "1", make_predict(inputs, signature="raw"))
+    model = Model(ModelSettings("tiny", folder))
+    model.refresh()
+    state = model.list_states()[1]
+    assert (state.state, state.code, state.text) == ("END", "INVALID_ARGUMENT", "The warm-up request 1 failed.")
+    assert "cannot be served: INVALID_ARGUMENT" in caplog.text and "Unknown image" not in caplog.text
+
+
+def test_a_refused_list_changes_nothing(versions, tmp_path):
+    one = ModelSettings("tiny", versions, VersionPolicy("specific", versions=(1,)))
+    catalogue = Catalogue()
+    catalogue.replace([one])
+    for refused in (
+        [ModelSettings("tiny", versions), ModelSettings("none", tmp_path)],
+        [ModelSettings("tiny", versions, labels={"stable": 1})],
+    ):
+        with pytest.raises(ServingError):
+            catalogue.replace(refused)
+        model = catalogue.list_models()["tiny"]
+        assert (model.list_available(), model.settings) == ([1], one)
+        with catalogue.lease(make_spec()) as servable:
+            assert servable.version == 1
+    catalogue.close()
+
+
+@pytest.mark.parametrize("spec", [{}, {"label": "stable"}])
+def test_a_request_that_a_new_list_overtakes_is_answered_by_it(versions, tmp_path, monkeypatch, spec):
+    """The new list comes after the model or label was looked up and before the version is taken."""
+    first = ModelSettings("tiny", versions, VersionPolicy("specific", versions=(1,)), {"stable": 1})
+    if spec:  # the same model with another version under the label
+        second = ModelSettings("tiny", versions, labels={"stable": 2})
+    else:  # another model by the same name
+        shutil.copytree(versions, tmp_path / "tiny")
+        second = ModelSettings("tiny", tmp_path / "tiny")
+    catalogue, take = Catalogue(), Model.take
+    catalogue.replace([first])
+
+    def take_late(model, version=None):
+        monkeypatch.setattr(Model, "take", take)
+        catalogue.replace([second])
+        return model.take(version)
+
+    monkeypatch.setattr(Model, "take", take_late)
+    with catalogue.lease(make_spec(**spec)) as servable:
+        assert servable.version == 2
+    with pytest.raises(ServingError, match=r"Specific\(tiny, 9\)"), catalogue.lease(make_spec(version=9)):
+        pass
+    catalogue.close()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_memory_of_a_dropped_model_is_freed(versions, busy):
+    catalogue = Catalogue()
+    catalogue.replace([ModelSettings("tiny", versions)])
+    gc.collect()
+    gc.disable()
+    try:
+        with catalogue.lease(make_spec()) as servable:
+            graph = weakref.ref(servable.functions["double"].graph)  # it lies in a circle
+            if busy:
+                catalogue.replace([])
+            del servable
+        catalogue.replace([])
+        if busy:
+            assert graph() is not None
+            catalogue.start_polling(0.01)
+            wait_for(lambda: graph() is None)
+        assert graph() is None
+    finally:
+        gc.enable()
+        catalogue.close()
 
 
 def test_half_exports_and_other_folders_are_not_seen(versions, folder):
@@ -169,8 +299,8 @@ def test_what_is_served_stays_when_its_folder_is_emptied_or_lost(folder, caplog)
 
 
 def test_policies(versions):
-    for policy, served in (("latest", [2]), ("latest:2", [2, 1]), ("all", [2, 1]), ("1", [1]), ("1,2,8", [2, 1])):
-        model = Model(ModelSettings("tiny", versions, parse_policy(policy)))
+    for text, served in (("latest", [2]), ("latest:2", [2, 1]), ("all", [2, 1]), ("1", [1]), ("1,2,8", [2, 1])):
+        model = Model(ModelSettings("tiny", versions, parse_policy(text)))
         model.refresh()
         assert model.list_available() == served
     for text in ("", "newest", "latest:0", "latest:x", "1,", "-1"):
