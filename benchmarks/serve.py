@@ -48,7 +48,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if "speed" in options.only:
             for ending, model in MODELS.items():
+                start = time.perf_counter()
                 found = measure_speed(Path(folder, model[0]), model, 8 if options.quick else 40)
+                print(f"{model[0]}: {time.perf_counter() - start:.0f} s: {found}", file=sys.stderr)
                 result.update({f"{name}{ending}": value for name, value in found.items()})
         if "load" in options.only:
             from serve_load import measure_load
@@ -63,7 +65,7 @@ def main():
         print(f"{name:32} {value:.4g}" if isinstance(value, float) else f"{name:32} {value}")
 
 
-def save_and_export(folder, model, *, batching):
+def save_and_export(folder, model, *, batching, explain=True):
     """An untrained classifier and its export.
 
     Returns:
@@ -78,7 +80,8 @@ def save_and_export(folder, model, *, batching):
     if not folder.exists():
         save_untrained(folder, *model)
     wanted = Batching(max_batch=BATCH, timeout_ms=20) if batching else None
-    return folder, export_classifier(folder, explanation=ServedExplanation(steps=STEPS), batching=wanted)
+    explanation = ServedExplanation(steps=STEPS) if explain else None
+    return folder, export_classifier(folder, explanation=explanation, batching=wanted, warmup=(1,))
 
 
 @contextmanager
@@ -129,7 +132,7 @@ def measure_speed(folder, model, rounds):
     from kmm.export.samples import make_samples
 
     saved, single = save_and_export(folder, model, batching=False)
-    _, batched = save_and_export(folder, model, batching=True)
+    _, batched = save_and_export(folder, model, batching=True, explain=False)
     samples = make_samples(Classifier.load(saved, main_only=True), BATCH)
     loaded = tf.saved_model.load(str(single))
     found = {}

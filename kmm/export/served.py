@@ -49,8 +49,13 @@ class ServedClassifier:
         self.label_names = list(self.batches.label_names)
         self.temperatures = classifier.temperatures[classifier.main]
         self.thresholds = classifier.thresholds[classifier.main]
-        self.explainer = PathExplainer(classifier, explanation) if explanation else None
-        self.core = batching.wrap(self._run, self.joint) if batching else self._run
+        # Traced once, called by every signature.
+        self.core = tf.function(self._run, [_make_spec(tensor) for tensor in self.joint.inputs], autograph=False)
+        if batching:
+            self.core = batching.wrap(self.core, self.joint)
+        self.explain = None
+        if explanation:
+            self.explain = tf.function(PathExplainer(classifier, explanation).explain, autograph=False)
         self.description = json.dumps(
             {
                 "kmm": kmm.__version__,
@@ -186,7 +191,7 @@ class ServedClassifier:
             given["rows"], absent["rows"] = tf.cast(self.embed(ids), tf.float32), present[:, 1] == 0
             padding_row = tf.cast(self.embed(tf.zeros_like(ids[:1])), tf.float32)[0, 0]
             fixed["padding_mask"] = tf.cast(ids != 0, tf.float32)
-        found = self.explainer.explain(given, fixed, padding_row, target, absent)
+        found = self.explain(given, fixed, padding_row, target, absent)
         sides = {}
         if "image" in found:
             sides[names.IMAGE_ATTRIBUTION] = tf.reduce_sum(found["image"], axis=-1)
@@ -204,6 +209,10 @@ class ServedClassifier:
         with tf.control_dependencies(require_rows(good, names.TARGET, expected)):
             best = tf.argmax(logits / tf.constant(self.temperatures, tf.float32), axis=1, output_type=tf.int32)
             return tf.where(target == names.ANY_TARGET, best, target)
+
+
+def _make_spec(tensor):
+    return tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
 
 
 def _trace(function, signature):
