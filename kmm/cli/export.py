@@ -14,8 +14,14 @@ PARTS = ("explain",)
 
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
-@click.option("--format", "kind", type=click.Choice(("savedmodel", "onnx", "litert")), default="savedmodel",
-              show_default=True, help="onnx and litert: the model alone, MODEL/<name>.onnx or .tflite, or --out FILE.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(("savedmodel", "onnx", "litert")),
+    default="savedmodel",
+    show_default=True,
+    help="onnx and litert: the model alone, MODEL/<name>.onnx or .tflite, or --out FILE.",
+)
 @click.option("--version", type=click.IntRange(1), help="Number of the version; the next free one when not given.")
 @click.option("--out", type=PLACE, help="Folder of the versions; MODEL itself when not given.")
 @click.option(
