@@ -37,6 +37,9 @@ COMMANDS = [
     ("predict",),
     ("explain",),
     ("fidelity",),
+    ("export",),
+    ("serve",),
+    ("call",),
     ("completion",),
 ]
 ROWS = ("joint", "image", "text", "tfidf", "majority", "chance")
