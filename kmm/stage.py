@@ -178,15 +178,14 @@ class Keeper(keras.callbacks.Callback):
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         if best or self.state["epoch"]:
-            name = "best" if best else f"epoch-{self.state['epoch']}"
-            self.model.load_weights(self.folder / f"{name}.weights.h5")
+            self._load("best.npz" if best else f"epoch-{self.state['epoch']}.npz")
 
     def measure_start(self, validation):
         """Takes the weights that the stage starts from as its best ones so far: it never ends worse than it began."""
         value = self.model.evaluate(validation, verbose=0)
         if self.state["best"] is None and math.isfinite(value):
             self.state["best"] = float(value)
-            self._save("best.weights.h5")
+            self._save("best.npz")
             write_json(self.folder / "state.json", self.state)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -216,13 +215,13 @@ class Keeper(keras.callbacks.Callback):
         if state["waited"] >= self.plan.patience:
             state["done"] = self.model.stop_training = True
         state["epoch"] = epoch + 1
-        name = f"epoch-{epoch + 1}.weights.h5"
+        name = f"epoch-{epoch + 1}.npz"
         self._save(name)
         if state["best_epoch"] == epoch + 1:
-            with replace_file(self.folder / "best.weights.h5") as place:
+            with replace_file(self.folder / "best.npz") as place:
                 shutil.copyfile(self.folder / name, place)
         write_json(self.folder / "state.json", state)
-        (self.folder / f"epoch-{epoch}.weights.h5").unlink(missing_ok=True)
+        (self.folder / f"epoch-{epoch}.npz").unlink(missing_ok=True)
         self.advance(0, text=f"loss {logs['loss']:.4f} validation {value:.4f}")
 
     def finish(self):
@@ -230,15 +229,23 @@ class Keeper(keras.callbacks.Callback):
         self.restore(best=True)
         self.state["done"] = True
         write_json(self.folder / "state.json", self.state)
-        (self.folder / f"epoch-{self.state['epoch']}.weights.h5").unlink(missing_ok=True)
+        (self.folder / f"epoch-{self.state['epoch']}.npz").unlink(missing_ok=True)
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
 
     def _save(self, name):
-        variables = [*self.model.variables, *self.model.optimizer.variables]
-        need = 2**20 + 4 * sum(math.prod(variable.shape) for variable in variables)
-        if shutil.disk_usage(self.folder).free < need:  # h5py would say so over many lines
+        """Writes all variables in their order, which is many times faster than a Keras weights file."""
+        arrays = [ops.convert_to_numpy(variable) for variable in self._variables()]
+        if shutil.disk_usage(self.folder).free < 2**20 + sum(array.nbytes for array in arrays):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / name))
         with replace_file(self.folder / name) as place:
-            self.model.save_weights(place)
+            np.savez(place, *arrays)
+
+    def _load(self, name):
+        with np.load(self.folder / name, allow_pickle=False) as arrays:
+            for i, variable in enumerate(self._variables()):
+                variable.assign(arrays[f"arr_{i}"])
 
 
 def seed_layers(model, seed):
