@@ -1,8 +1,11 @@
 """Bytes of PNG and JPEG files to prepared films, in the graph: the numbers of `kmm.image`.
 
-One definition of gray and of resizing on both sides: see `kmm.image.read` and `kmm.image.prepare`. An operation that
-decodes cannot say which image of a batch it failed on, so all that the file's frame tells is checked first.
+One definition of gray and of resizing on both sides: see `kmm.image.read` and `kmm.image.prepare`. All that a file's
+frame tells is checked before it is decoded. An operation that decodes cannot say which image of a batch it failed on:
+it runs within a data set of one element, which goes on without what fails.
 """
+
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -84,24 +87,38 @@ def _decode_png(data, name):
         ]
     ):
         data = tf.identity(data)
+    refusal = (name, "expected a whole PNG file. The data inside is damaged.")
     return tf.cond(
         deep,
-        lambda: _spread(tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16)[..., 0], tf.float32)),
-        lambda: _to_gray(tf.io.decode_png(data, channels=0)),
+        lambda: _spread(_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal)),
+        lambda: _to_gray(_decode(tf.io.decode_png, data, *refusal)),
     )
 
 
 def _decode_jpeg(data, name):
+    refusal = (name, "expected a whole JPEG file. The data inside is damaged.")
     # The mark of the end cannot stand in compressed data: without one the file ends early.
     with tf.control_dependencies(
         [require(_holds(tf.io.decode_raw(data, tf.uint8), b"\xff\xd9"), name, "expected a complete JPEG file.")]
     ):
-        height, width, channels = tf.unstack(tf.cast(tf.io.extract_jpeg_shape(data), tf.int64), num=3)
+        height, width, channels = tf.unstack(
+            tf.cast(_decode(tf.io.extract_jpeg_shape, data, *refusal), tf.int64), num=3
+        )
     with tf.control_dependencies(
         [*_check_size(height, width, name), require(channels <= 3, name, "expected gray or RGB. Received: CMYK.")]
     ):
         data = tf.identity(data)
-    return _to_gray(tf.io.decode_jpeg(data, channels=0, dct_method="INTEGER_ACCURATE"))
+    return _to_gray(_decode(partial(tf.io.decode_jpeg, dct_method="INTEGER_ACCURATE"), data, *refusal))
+
+
+def _decode(operation, data, *refusal):
+    """What an operation makes of a file; where it fails, the call is refused with a text of our own."""
+    made = tf.data.Dataset.from_tensors(data).map(lambda data: (operation(data), True)).ignore_errors()
+    like = made.element_spec[0]
+    nothing = (tf.zeros([side or 0 for side in like.shape], like.dtype), False)
+    made, whole = made.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1).get_single_element()
+    with tf.control_dependencies([require(whole, *refusal)]):
+        return tf.identity(made)
 
 
 def _check_size(height, width, name):
@@ -146,6 +163,8 @@ def _to_gray(pixels):
 
 
 def _spread(pixels):
+    """uint16 `(h, w, 1)` -> float32 `(h, w)`."""
+    pixels = tf.cast(pixels[..., 0], tf.float32)
     low, high = tf.reduce_min(pixels), tf.reduce_max(pixels)
     return (pixels - low) * (np.float32(255) / tf.maximum(high - low, 1))
 
