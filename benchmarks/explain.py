@@ -136,12 +136,12 @@ def measure_folders(options, folder):
     from explain_models import save_untrained
 
     model, data = _phantom(options, folder)
-    few, many = (4, 32) if options.quick else (16, 256)
+    few, some, many = (4, 8, 32) if options.quick else (16, 48, 256)
     paper = save_untrained(folder / "paper", "densenet121")
     return {
         "folder_overhead": measure_overhead(paper, data, few, steps=24),
         "folder_overhead_small": measure_overhead(model, data, many),
-        **measure_gain(paper, data, few, steps=24),
+        **measure_gain(paper, data, some, steps=24),
     }
 
 

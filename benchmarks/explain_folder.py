@@ -92,9 +92,9 @@ def overhead(model, data, count, out, steps):
 
     kept, began = [], []
 
-    def run(worker, batches, begin, tell):
+    def run(worker, cut, begin, tell):
         """`run_here`, warm, that keeps what the gradient work is given."""
-        explainer = worker.load().explainer
+        batches, explainer = cut(1), worker.load().explainer
         for _ in explainer.explain(batches[0].studies[:1]):
             pass
         kept.append(keep_cases(explainer))
@@ -123,9 +123,9 @@ def folder(model, data, count, out, steps, workers):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(workers)])  # a thread for each core
     began = []
 
-    def run(worker, batches, begin, tell):
+    def run(worker, cut, begin, tell):
         yield from run_workers(
-            worker, batches, lambda: (begin(), began.append(time.perf_counter())), tell, count=int(workers)
+            worker, cut, lambda: (begin(), began.append(time.perf_counter())), tell, count=int(workers)
         )
 
     settings = ExplainSettings(steps=int(steps))

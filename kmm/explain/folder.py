@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import kmm
@@ -19,7 +20,8 @@ from kmm.explain.worker import Batch, FolderWorker
 from kmm.files import replace_file
 from kmm.progress import Progress
 
-BATCH = 16  # studies
+BATCH = 16  # studies at most: enough to fill the chunks of paths, and little to lose
+TURNS = 4  # batches a worker at least, where there are several workers, so that they end at about the same time
 
 
 def explain_folder(
@@ -77,8 +79,8 @@ def explain_folder(
         worker = FolderWorker(model, out, settings, outputs)
         lost = {}
         with progress.step("Explaining", len(studies), len(studies) - len(todo)) as advance:
-            batches, tell = cut_batches(todo, ledger.keys), _count_up(advance)
-            for batch, reply in runner(worker, batches, ledger.begin, tell) if batches else ():
+            cut, tell = partial(cut_batches, todo, ledger.keys), _count_up(advance)
+            for batch, reply in runner(worker, cut, ledger.begin, tell) if todo else ():
                 if isinstance(reply, str):
                     lost.update((study.id, describe_failure(study, reply)) for study in batch.studies)
                 else:
@@ -89,23 +91,25 @@ def explain_folder(
     return rows
 
 
-def cut_batches(studies, keys, size=BATCH):
-    """Cuts studies into batches.
+def cut_batches(studies, keys, workers):
+    """Cuts studies into batches for some workers.
 
     Args:
         studies: list of `Study`.
         keys: dict of study id to key.
-        size: int >= 1.
+        workers: int >= 1.
 
     Returns:
-        list of `Batch`, the last one perhaps smaller; empty without studies.
+        list of `Batch` of at most `BATCH` studies, the last one perhaps smaller; empty without studies.
 
     Example:
         >>> from kmm.data.study import Study
-        >>> studies = [Study(str(number), "1") for number in range(5)]
-        >>> [len(batch.studies) for batch in cut_batches(studies, {study.id: study.id for study in studies}, size=2)]
-        [2, 2, 1]
+        >>> studies = [Study(str(number), "1") for number in range(20)]
+        >>> keys = {study.id: study.id for study in studies}
+        >>> [[len(batch.studies) for batch in cut_batches(studies, keys, workers)] for workers in (1, 2)]
+        [[16, 4], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]]
     """
+    size = BATCH if workers == 1 else max(1, min(BATCH, len(studies) // (TURNS * workers)))
     batches = []
     for start in range(0, len(studies), size):
         chosen = tuple(studies[start : start + size])

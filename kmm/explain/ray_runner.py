@@ -9,13 +9,13 @@ from kmm.explain.ledger import PARTS
 from kmm.explain.processes import TRIES, count_cores, hushed, limit_threads, make_portable
 
 
-def run_ray(worker, batches, begin, tell, *, count, address=None):
+def run_ray(worker, cut, begin, tell, *, count, address=None):
     """Does the batches in actors of Ray Data, on any of the machines of a cluster.
 
     Every machine must have kmm, and see model, studies and folder under the same paths.
 
     Args:
-        worker, batches, begin: as for every runner.
+        worker, cut, begin: as for every runner.
         tell: not called: actors answer with whole batches.
         count: int >= 1. Actors, which share the cores of the cluster.
         address: str or None. Of a cluster; None: the one that this process is connected to or that `RAY_ADDRESS`
@@ -25,6 +25,7 @@ def run_ray(worker, batches, begin, tell, *, count, address=None):
         KmmError, OSError: of an actor.
         MissingPackageError: if Ray is not installed.
     """
+    batches = cut(count)
     with _connect_ray(count, address) as ray:
         begin()
         cores, count = _share_cluster(ray, min(count, len(batches)))

@@ -1,9 +1,10 @@
 """Who does the batches of a folder: this process, processes beside it, or actors of a Ray cluster.
 
-A runner is a function of a worker (with `load` and `explain_batch`), of the batches, of `begin`, which is called once
-before the first batch, where it can be when a worker has loaded the model, and of `tell`, which is told on the way of a
-batch, where it can be, how many of its studies are done. It yields each batch with its lines, in the order in which
-they are done; or with a str, why it was given up. Errors of a worker end the run.
+A runner is a function of a worker (with `load` and `explain_batch`), of `cut`, which gives the batches for a number of
+workers, of `begin`, which is called once before the first batch, where it can be when a worker has loaded the model,
+and of `tell`, which is told on the way of a batch, where it can be, how many of its studies are done. It yields each
+batch with its lines, in the order in which they are done; or with a str, why it was given up. Errors of a worker end
+the run.
 """
 
 import contextlib
@@ -20,28 +21,28 @@ from kmm.explain.processes import TRIES, count_cores, hushed, limit_threads, mak
 from kmm.explain.ray_runner import run_ray
 
 
-def run_here(worker, batches, begin, tell):
+def run_here(worker, cut, begin, tell):
     """Does the batches in this process, one after the other."""
     worker.load()
     begin()
-    for batch in batches:
+    for batch in cut(1):
         yield batch, worker.explain_batch(batch, partial(tell, batch))
 
 
-def run_workers(worker, batches, begin, tell, *, count):
+def run_workers(worker, cut, begin, tell, *, count):
     """Does the batches in processes of this machine, which share its cores.
 
     A batch whose process is killed is done by another.
 
     Args:
-        worker, batches, begin, tell: as for every runner.
+        worker, cut, begin, tell: as for every runner.
         count: int >= 1. Processes.
 
     Raises:
         KmmError, OSError: of a worker.
         InputError: if processes are killed again and again before they have loaded the model.
     """
-    waiting, tries, begun = deque(batches), Counter(), False
+    waiting, tries, begun = deque(cut(count)), Counter(), False
     threads = max(1, count_cores() // count)
     crew = {}
 

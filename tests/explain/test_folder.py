@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from kmm.data.collection import read_collection
 from kmm.data.study import Report, Study
 from kmm.errors import ArtefactError, InputError
-from kmm.explain.folder import BATCH, explain_folder
+from kmm.explain.folder import BATCH, cut_batches, explain_folder
 from kmm.explain.ledger import PARTS, lock_folder
 from kmm.explain.outputs import Outputs
 from kmm.explain.runners import choose_runner
@@ -74,9 +76,9 @@ class Recorder:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, worker, batches, begin, tell):
+    def __call__(self, worker, cut, begin, tell):
         begin()
-        for batch in batches:
+        for batch in cut(1):
             self.asked.append([study.id for study in batch.studies])
             yield batch, "not now."
 
@@ -201,9 +203,9 @@ def test_ids_must_name_files(tmp_path, ids, said):
 def test_an_interrupted_run_frees_the_folder(tiny, tmp_path):
     model, studies, _, _ = tiny
 
-    def interrupted(worker, batches, begin, tell):
+    def interrupted(worker, cut, begin, tell):
         begin()
-        yield batches[0], "not now."
+        yield cut(1)[0], "not now."
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -227,13 +229,24 @@ def test_a_run_that_is_killed_and_resumed_gives_what_an_undisturbed_one_gives(ti
     assert run.wait() == -signal.SIGKILL
     done = {}
 
-    def counted(worker, batches, begin, tell):
-        done["batches"] = len(batches)
-        return choose_runner("process")(worker, batches, begin, tell)
+    def counted(worker, cut, begin, tell):
+        done["batches"] = len(cut(1))
+        return choose_runner("process")(worker, cut, begin, tell)
 
     assert explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=counted) == rows
     assert done["batches"] < -(-COUNT // BATCH)
     assert read_files(tmp_path / "out") == read_files(whole)
+
+
+@given(st.integers(1, 600), st.integers(1, 9))
+def test_every_worker_has_batches_to_do(count, workers):
+    studies = [Study(str(number), "1") for number in range(count)]
+    batches = cut_batches(studies, {study.id: study.id for study in studies}, workers)
+    assert [study for batch in batches for study in batch.studies] == studies
+    assert len({batch.name for batch in batches}) == len(batches)
+    sizes = [len(batch.studies) for batch in batches]
+    assert max(sizes) <= BATCH and len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0]
+    assert len(batches) >= min(count, workers)
 
 
 def test_two_processes_give_the_same_rows_and_files(tiny, tmp_path):
@@ -253,9 +266,9 @@ def test_progress_counts_each_study_once_though_a_batch_is_done_again(tiny, tmp_
             assert (title, total, done) == ("Explaining", COUNT, 0)
             yield lambda count=1, text="": counts.append(count)
 
-    def repeated(worker, batches, begin, tell):
+    def repeated(worker, cut, begin, tell):
         begin()
-        for batch in batches:
+        for batch in cut(1):
             for count in (1, 3, 1, 2, 5):  # after 3 its process is killed
                 tell(batch, count)
             yield batch, "not now."

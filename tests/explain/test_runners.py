@@ -25,7 +25,10 @@ def stub(monkeypatch, tmp_path):
 
 def run(name, worker, names, *, count=2, begin=lambda: None, tell=lambda batch, count: None):
     batches = [Batch(name, (), ()) for name in names]
-    return {batch.name: reply for batch, reply in choose_runner(name, count=count)(worker, batches, begin, tell)}
+    return {
+        batch.name: reply
+        for batch, reply in choose_runner(name, count=count)(worker, lambda workers: batches, begin, tell)
+    }
 
 
 def test_processes_share_batches_and_cores(stub):
