@@ -6,6 +6,8 @@ import sys
 import threading
 from types import ModuleType, SimpleNamespace
 
+DEFAULT_MODEL = "default"  # what TensorFlow Serving calls a single model that was given no name
+
 # Short name of a generated module: the package it lies in.
 MODULES = {
     "tensor_pb2": "tensorflow.core.framework",

@@ -46,25 +46,24 @@ def print_predictions(rows):
 
 def print_explanations(result):
     """A line a study of a folder that was explained, the first forty; then what a check measured."""
+    shown = [row for row in result["rows"] if not row["error"]]
     rows = [
-        [
-            row["study"],
-            row["target"],
-            _number(row["probability"]),
-            row["regions"],
-            "" if row["top_x"] is None else f"{row['top_x']:.0f}, {row['top_y']:.0f}",
-            _number(row["text_share"]),
-            _number(row["map_error"]),
-            row["steps"],
-        ]
-        for row in result["rows"]
-        if not row["error"]
+        {
+            "study": row["study"],
+            "label": row["target"],
+            "probability": _number(row["probability"]),
+            "circles": row["regions"],
+            "strongest at": "" if row["top_x"] is None else f"{row['top_x']:.0f}, {row['top_y']:.0f}",
+            "share of text": _number(row["text_share"]),
+            "map error": _number(row["map_error"]),
+            **({"steps": row["steps"]} if "steps" in row else {}),  # of an export they are always the same
+        }
+        for row in shown[:MOST_ROWS]
     ]
-    columns = ["study", "label", "probability", "circles", "strongest at", "share of text", "map error", "steps"]
     title = f"{result['out']}: {result['studies'] - result['failed']} of {result['studies']} studies explained"
-    _print_table(columns, rows[:MOST_ROWS], title=title)
-    if len(rows) > MOST_ROWS:
-        print(f"{len(rows) - MOST_ROWS} more in index.html")
+    _print_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows], title=title)
+    if len(shown) > MOST_ROWS:
+        print(f"{len(shown) - MOST_ROWS} more in index.html")
     if "check" in result:
         _print_measures(result["check"])
 

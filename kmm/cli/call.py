@@ -41,7 +41,7 @@ def _connection_options(command):
 @_connection_options
 @json_option("CALL")
 def call(address, action, files, report, target, out, concurrency, json_file, **connection):
-    """Ask the classifier served at ADDRESS, host:port/model, of `kmm serve` or TensorFlow Serving.
+    """Ask the classifier served at ADDRESS, host:port or host:port/model, of `kmm serve` or TensorFlow Serving.
 
     FILES are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests.
     Exit code 2: no study was answered.
@@ -167,7 +167,6 @@ def _tabulate(address, out, rows):
                 "top_y": top["y"],
                 "text_share": row["modality_share"]["text"],
                 "map_error": row["map_error"],
-                "steps": "",
                 "error": "",
             }
         )

@@ -13,7 +13,7 @@ from kmm.client.channel import (
 )
 from kmm.client.flows import Flows
 from kmm.errors import InputError
-from kmm.stubs import load_stubs
+from kmm.stubs import DEFAULT_MODEL, load_stubs
 
 
 class BaseClient:
@@ -23,9 +23,7 @@ class BaseClient:
         self._address = parse_address(address)
         if model and self._address.model and model != self._address.model:
             raise InputError(f"The address names the model {self._address.model!r}. `model` says: {model!r}.")
-        model = model or self._address.model
-        if not model:
-            raise InputError(f"Expected the name of a model, as in {self._address}/NAME. Received none.")
+        model = model or self._address.model or DEFAULT_MODEL
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise InputError(f"`timeout` must be a number of seconds above 0. Received: {timeout!r}.")
         tls = Tls() if tls is True else tls or None

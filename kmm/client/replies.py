@@ -6,6 +6,7 @@ from kmm import signature as names
 from kmm.client.results import Prediction, ServedExplanation, ServedWord
 from kmm.errors import InputError, ServerError
 from kmm.stubs import load_stubs
+from kmm.text.word_pieces import CONTINUED
 from kmm.wire import KINDS, decode_tensor
 
 MAX_BYTES = 256 * 2**20  # of one output: maps of 256 films of 512 pixels
@@ -174,6 +175,7 @@ def _crop_map(places, row):
 
 
 def _read_words(words, row):
+    """The words of a reply; pieces of a word are summed."""
     read = [text.decode("utf-8", "replace") for text in words[names.TOKEN_WORDS][row]]
     signed, energy = words[names.TOKEN_ATTRIBUTION][row], words[names.TOKEN_ENERGY][row].astype(np.float64)
     if not len(read) == len(signed) == len(energy):
@@ -181,7 +183,14 @@ def _read_words(words, row):
     kept = [place for place, text in enumerate(read) if text]
     total = energy[kept].sum()
     shares = energy / total if total > 0 else np.zeros(len(read))
-    return tuple(ServedWord(read[place], float(shares[place]), float(signed[place])) for place in kept)
+    found = []
+    for place in kept:
+        text, share, moved = read[place], float(shares[place]), float(signed[place])
+        if found and text.startswith(CONTINUED):
+            word = found.pop()
+            text, share, moved = word.text + text.removeprefix(CONTINUED), word.share + share, word.signed + moved
+        found.append(ServedWord(text, share, moved))
+    return tuple(found)
 
 
 def _share_modalities(**attributions):

@@ -16,7 +16,8 @@ class Client(BaseClient):
 
     Args:
         address: str: `"host:port/model"`, or `"host:port"` with `model`.
-        model: str. The name of the model.
+        model: str. The name of the model; `default` where neither gives one, which is TensorFlow Serving's own default
+            and `kmm serve`'s name of a model that is served alone.
         version: int. A version of it; None: the one that the server prefers.
         label: str. A label of a version, instead of its number.
         timeout: float > 0. Seconds that each request may take, its retries included.

@@ -6,12 +6,13 @@ import threading
 
 from kmm.server.model import Model
 from kmm.server.status import ServingError, refuse
+from kmm.stubs import DEFAULT_MODEL
 
 logger = logging.getLogger("kmm.server")
 
 
 class Catalogue:
-    """Models by name.
+    """Models by name; a single one is found by TensorFlow Serving's default name too.
 
     Example:
         >>> catalogue = Catalogue()
@@ -136,14 +137,17 @@ def _find(spec, models, labels):
     """The model and version that a request names, of one state."""
     if not spec.name:
         raise refuse("ModelSpec has no name specified.")
+    name = spec.name
+    if name == DEFAULT_MODEL and name not in models and len(models) == 1:
+        [name] = models
     version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
     if spec.version_label:
         if labels is None:
             raise ServingError("UNAVAILABLE", f"Model labels does not init yet.{spec.version_label}")
-        version = labels.get(spec.name, {}).get(spec.version_label)
+        version = labels.get(name, {}).get(spec.version_label)
         if version is None:
             raise refuse(f"Unrecognized servable version label: {spec.version_label}")
-    return models.get(spec.name), version
+    return models.get(name), version
 
 
 def _load_all(served, models):

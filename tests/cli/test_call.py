@@ -103,7 +103,6 @@ def test_wrong_usage(address, folder):
     ]:
         result = call(address, *arguments)
         assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1
-    assert "NAME" in call("localhost", "status").stderr
     assert call(address, "train").exit_code == 2
 
 

@@ -73,9 +73,7 @@ def test_arguments_out_of_range(options):
     assert "break" not in str(error.value) and "words" not in str(error.value)
 
 
-def test_a_model_is_needed():
-    with pytest.raises(InputError, match="localhost:8500/NAME"):
-        Client("localhost")
+def test_a_certificate_needs_its_key():
     with pytest.raises(InputError, match="`cert` and `key` together"):
         Tls(cert="a.pem")
 

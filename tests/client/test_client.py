@@ -81,6 +81,12 @@ def test_versions_and_labels_are_asked_for(stub, address, film):
     assert stub.requests[-1].model_spec.version_label == "stable"
 
 
+def test_without_a_name_the_model_has_the_servers_default_name(stub, address, film):
+    with Client(address.partition("/")[0]) as client:
+        client.predict(film)
+    assert stub.requests[-1].model_spec.name == "default"
+
+
 def test_an_explanation(stub, client, film):
     found = client.explain(film, "No mass.", target="effusion")
     assert decode_tensor(stub.requests[-1].inputs["target"]).tolist() == [1]

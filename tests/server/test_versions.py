@@ -342,6 +342,24 @@ def test_a_server_without_a_version_does_not_start(tmp_path):
             Server([ModelSettings(name, tmp_path / name)], ServeSettings(port=0, rest_port=None))
 
 
+def test_a_model_that_is_served_alone_has_the_default_name_too(versions, tmp_path):
+    models = [
+        ModelSettings(name, versions, policy=VersionPolicy("all"), labels={"stable": 1})
+        for name in ("tiny", "default", "other")
+    ]
+    spec = make_spec("default", label="stable")
+    catalogue = Catalogue()
+    try:
+        catalogue.replace(models[:1])
+        assert catalogue.find(spec) == (catalogue.list_models()["tiny"], 1)
+        catalogue.replace(models[:2])
+        assert catalogue.find(spec) == (catalogue.list_models()["default"], 1)
+        catalogue.replace(models[::2])
+        assert catalogue.find(make_spec("default")) == (None, None)
+    finally:
+        catalogue.close()
+
+
 def test_several_models_from_a_file(versions, tmp_path):
     file = tmp_path / "models.config"
     file.write_text(
