@@ -39,3 +39,26 @@ class Attribution:
     def is_finite(self):
         """Whether the scores of the study and all values are numbers."""
         return all(np.isfinite(value).all() for value in (self.scores, *self.values.values()))
+
+
+def share_modalities(found):
+    """The share of the decision that film and report each carried.
+
+    Integrated gradients add up to the score less the baseline's. The sum over the film and the sum over the report are
+    the parts that each moved it by; the shares are their sizes, whatever their sign.
+
+    Args:
+        found: `Attribution`.
+
+    Returns:
+        dict of `"image"` and `"text"` to float in [0, 1], summing to 1; both 0 where nothing was attributed, and for
+        methods of which the values promise no sum.
+    """
+    if np.isnan(found.completeness_gap):
+        return {"image": 0.0, "text": 0.0}
+    sums = {
+        side: abs(float(found.values[name].sum(dtype=np.float64))) if name in found.values else 0.0
+        for side, name in (("image", "image"), ("text", "rows"))
+    }
+    total = sum(sums.values())
+    return {side: value / total if total else 0.0 for side, value in sums.items()}

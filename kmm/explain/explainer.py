@@ -2,37 +2,35 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path as FilePath
 
-import keras
 import numpy as np
 from keras import ops
 
 from kmm.classifier import Classifier, digest_file
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.explain.attribution import share_modalities
 from kmm.explain.baselines import check_baselines
 from kmm.explain.explanation import Explanation
 from kmm.explain.integrated_gradients import PathIntegrator
 from kmm.explain.methods import CamMethod, Case, choose_method
+from kmm.explain.model_cut import call_view, choose_chunk, cut_model
 from kmm.explain.quadrature import choose_nodes
 from kmm.explain.regions import check_settings, find_regions
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import ReadWord, score_words
 from kmm.models.parts import embed_of
-from kmm.models.path_view import name_feature_map, view_path
+from kmm.models.path_view import name_feature_map
 from kmm.text.vocabulary import UNKNOWN
 
 DEFAULTS = ExplainSettings()
-MAX_CHUNK = 64
-HELD = 1.0  # bytes held at a point, as a multiple of the bytes of all layers' outputs: 0.4 (DenseNet) to 0.9 (plain)
-PROCESS = 9.5e8  # bytes of a process with its libraries, of which TensorFlow takes most, before a model is traced
-TRACING = 3e8  # bytes that tracing and compiling take once
 
 
 @dataclass
 class _Job:
-    """A study on its way."""
+    """A study on its way, with its film at its own size, which is shown: uint8 `(height, width)` or None."""
 
     study: object
     case: Case
@@ -158,7 +156,7 @@ class Explainer:
             padding_row=padding_row,
             target=self._choose_target(inputs, {**fixed, "present": present}),
         )
-        return _Job(study, case, film)
+        return _Job(study, case, None if film is None else np.clip(np.rint(film), 0, 255).astype(np.uint8))
 
     def _choose_target(self, inputs, fixed):
         """The label asked for, else the only one, else the one of the highest probability."""
@@ -178,7 +176,7 @@ class Explainer:
         heat = self._crop(found, job.film)
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
-        values = found.values.get("rows") if present_text(job.case) else None
+        values = found.values.get("rows") if _has_words(job.case) else None
         return Explanation(
             study=study.id,
             image=str(study.frontal.path) if job.film is not None else None,
@@ -186,7 +184,7 @@ class Explainer:
             attribution=found,
             probabilities=dict(zip(names, map(float, probabilities), strict=True)),
             thresholds=dict(zip(names, map(float, classifier.thresholds[main]), strict=True)),
-            film=None if job.film is None else np.clip(np.rint(job.film), 0, 255).astype(np.uint8),
+            film=job.film,
             heat=heat,
             regions=[] if heat is None else find_regions(heat, self.settings.regions, film_size=film_size),
             text=text,
@@ -206,115 +204,25 @@ class Explainer:
         return found.values["image"].sum(axis=-1)[top : top + height, left : left + width]
 
     def _read(self, study):
-        """The report, its sections, and the words that the model read of it."""
+        """The report, its sections, and the words that the model read of it, each with the rows of its pieces."""
         batches = self.classifier.batches
         if batches.text is None or study.report is None:
             return "", [], []
         text, vocabulary = batches.text, batches.vocabulary
         report = text.text(study)
         words = text.find(report)
-        first = max(0, len(words) - text.length) if text.truncate == "start" else 0
-        ids = vocabulary.encode([word.text for word in words], length=max(1, len(words)))
-        read = [
-            ReadWord(word.start, word.end, slice(row, row + 1), known=bool(ids[first + row] != UNKNOWN))
-            for row, word in enumerate(words[first : first + text.length])
-        ]
+        texts = [word.text for word in words]
+        ids = vocabulary.encode(texts, length=text.length, truncate=text.truncate)
+        stops = list(accumulate((len(pieces) for pieces in vocabulary.split(texts)), initial=0))
+        first = max(0, stops[-1] - text.length) if text.truncate == "start" else 0
+        read = []
+        for word, start, stop in zip(words, stops, stops[1:], strict=False):
+            rows = slice(max(start - first, 0), min(stop - first, text.length))
+            if rows.start < rows.stop:
+                read.append(ReadWord(word.start, word.end, rows, known=bool((ids[rows] != UNKNOWN).all())))
         return report, study.report.spans(text.sections), read
 
 
-def cut_model(classifier, image_layer=None):
-    """The `kmm.models.path_view.PathView` of a classifier's main part."""
-    model, fit = classifier.models[classifier.main], classifier.settings
-    return view_path(
-        model,
-        image_encoder=fit.image_encoder if classifier.batches.image else None,
-        text_encoder=fit.text_encoder if classifier.batches.text else None,
-        image_layer=image_layer,
-    )
-
-
-def call_view(view, classifier, output="logit"):
-    """The two halves of a model as functions for `PathIntegrator`.
-
-    Args:
-        view: `PathView`.
-        classifier: `Classifier` that it was cut from.
-        output: `"logit"` or `"probability"`.
-
-    Returns:
-        functions `stem(inputs, fixed) -> dict of tensors` and `score(inner, fixed) -> (m, n_labels)`.
-    """
-    temperatures = classifier.temperatures[classifier.main].astype(np.float32)
-
-    def stem(inputs, fixed):
-        given = {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}
-        outputs = view.stem(given, training=False)
-        return {name: ops.cast(value, "float32") for name, value in outputs.items()}
-
-    def score(inner, fixed):
-        given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
-        logits = view.rest(given, training=False)
-        return ops.sigmoid(ops.divide(logits, temperatures)) if output == "probability" else logits
-
-    return stem, score
-
-
-def present_text(case):
+def _has_words(case):
     """Whether a study has words that the model read."""
     return "rows" in case.inputs and "rows" not in case.absent
-
-
-def share_modalities(found):
-    """The share of the decision that film and report each carried.
-
-    Integrated gradients add up to the score less the baseline's. The sum over the film and the sum over the report are
-    the parts that each moved it by; the shares are their sizes, whatever their sign.
-
-    Args:
-        found: `Attribution`.
-
-    Returns:
-        dict of `"image"` and `"text"` to float in [0, 1], summing to 1; both 0 where nothing was attributed, and for
-        methods of which the values promise no sum.
-    """
-    if np.isnan(found.completeness_gap):
-        return {"image": 0.0, "text": 0.0}
-    sums = {
-        side: abs(float(found.values[name].sum(dtype=np.float64))) if name in found.values else 0.0
-        for side, name in (("image", "image"), ("text", "rows"))
-    }
-    total = sum(sums.values())
-    return {side: value / total if total else 0.0 for side, value in sums.items()}
-
-
-def choose_chunk(model, memory_gb):
-    """How many points of a path fit in memory at once.
-
-    It depends on the model and the limit alone: the last digits of sums hang on it, and are so the same in any process.
-
-    Args:
-        model: `keras.Model` that is differentiated.
-        memory_gb: float. What the process may use in all, in units of 10^9 bytes.
-
-    Returns:
-        int from 1 to 64.
-
-    Raises:
-        InputError: if `memory_gb` is not positive.
-    """
-    if not memory_gb > 0:
-        raise InputError(f"`memory_gb` must be above 0. Received: {memory_gb}.")
-    free = memory_gb * 1e9 - PROCESS - TRACING - 4 * model.count_params()
-    return int(np.clip(free / (HELD * _output_bytes(model)), 1, MAX_CHUNK))
-
-
-def _output_bytes(model):
-    """Bytes of the float32 outputs of all layers for one study."""
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            total += _output_bytes(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            outputs = keras.tree.flatten(layer.output)
-            total += sum(4 * int(np.prod(tensor.shape[1:])) for tensor in outputs)
-    return total

@@ -5,79 +5,25 @@ itself: when its error is within tolerance, others take its place in the chunk.
 """
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from math import isnan, nan
+from dataclasses import dataclass, field
+from math import nan
 
 import keras
 import numpy as np
 from keras import ops
 
 from kmm.errors import InputError
-from kmm.explain.attribution import Attribution
 from kmm.explain.gradients import compile_function, differentiate
+from kmm.explain.path_mean import TOLERANCE, Path, PathMean, attribute, choose_factor
 from kmm.explain.quadrature import Nodes, choose_nodes, refine_midpoints
-
-GAP_FLOOR = 0.05  # share of the sum of absolute values under which a difference of scores counts as this much
-MARGIN = 1.1  # steps taken beyond those that the error says are needed
-SIDE_FLOOR = 0.01  # share of all absolute values under which an input's error is measured against this much
-
-
-@dataclass(frozen=True)
-class Path:
-    """A straight line between two points of one study's inputs.
-
-    Attributes:
-        start, end: dict of input name to float array, without a batch axis. Baseline and input.
-        fixed: dict of name to array: what the score needs besides, the same along the path.
-        target: int, or None: the label of the highest score at `end`.
-    """
-
-    start: dict
-    end: dict
-    fixed: dict
-    target: int | None = None
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """When a path is done.
-
-    Attributes:
-        map_error, gap: float > 0. Relative errors.
-        max_steps: int. No refinement makes more nodes than these.
-    """
-
-    map_error: float = 0.05
-    gap: float = 0.01
-    max_steps: int = 216
-
-
-@dataclass(frozen=True)
-class PathMean:
-    """What the nodes of a path gave.
-
-    Attributes:
-        path: `Path`.
-        target: int. The label that was differentiated.
-        scores: float64 array `(2, n_labels)`, of the baseline and of the input.
-        gradients: dict of input name to float64 array: the weighted mean over the nodes.
-        halves: dict of the same names: the mean over even nodes minus that over odd nodes; NaN where there are none.
-        steps: int. Nodes.
-    """
-
-    path: Path
-    target: int
-    scores: np.ndarray
-    gradients: dict
-    halves: dict
-    steps: int
 
 
 @dataclass
 class _Walk:
     """A path that is being walked: its ends behind the stem, the nodes ahead, the sums so far."""
 
-    key: int
+    study: int
+    place: int
     path: Path
     start: dict
     delta: dict
@@ -99,7 +45,7 @@ class _Walk:
 
 
 def integrated_gradients(
-    score, inputs, baselines, *, fixed=None, target=None, rule="midpoint", steps=None, tolerance=Tolerance(), chunk=16
+    score, inputs, baselines, *, fixed=None, target=None, rule="midpoint", steps=None, tolerance=TOLERANCE, chunk=16
 ):
     """Integrates the gradients of a score along the straight line from a baseline to an input.
 
@@ -136,17 +82,19 @@ def integrated_gradients(
     ends = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
     starts = {name: np.broadcast_to(np.asarray(baselines[name], np.float32), ends[name].shape) for name in ends}
     targets = np.broadcast_to(np.array(target, object), count)
-    paths = (
-        Path(
-            start={name: value[row] for name, value in starts.items()},
-            end={name: value[row] for name, value in ends.items()},
-            fixed={name: np.asarray(value)[row] for name, value in (fixed or {}).items()},
-            target=targets[row],
-        )
+    studies = (
+        [
+            Path(
+                start={name: value[row] for name, value in starts.items()},
+                end={name: value[row] for name, value in ends.items()},
+                fixed={name: np.asarray(value)[row] for name, value in (fixed or {}).items()},
+                target=targets[row],
+            )
+        ]
         for row in range(count)
     )
-    means = dict(integrator.walk(paths, rule=rule, steps=steps, tolerance=tolerance))
-    return [attribute([means[row]], tolerance) for row in range(count)]
+    means = dict(integrator.walk(studies, rule=rule, steps=steps, tolerance=tolerance))
+    return [attribute(means[row], tolerance) for row in range(count)]
 
 
 class PathIntegrator:
@@ -202,39 +150,55 @@ class PathIntegrator:
         """Scores `(n, n_labels)` of `n` studies as they are. Traced once for each `n`; for 2 it is traced anyway."""
         return ops.convert_to_numpy(self.ends(inputs, fixed)[1])
 
-    def walk(self, paths, *, rule="midpoint", steps=None, tolerance=Tolerance(), nodes=None):
-        """Integrates along paths, one after the other or several at once.
+    def walk(self, studies, *, rule="midpoint", steps=None, tolerance=TOLERANCE, nodes=None):
+        """Integrates along the paths of studies, one after the other or several at once.
 
         Args:
-            paths: iterable of `Path`, drawn from as there is room.
-            rule, steps, tolerance: as in `integrated_gradients`.
+            studies: iterable of lists of `Path`: those of a study, of one target. Drawn from as there is room.
+            rule, steps, tolerance: as in `integrated_gradients`. The steps are those of each path; all paths of a study
+                are refined together, until their average is within the tolerance.
             nodes: `Nodes` of every path, instead of a rule.
 
         Yields:
-            the number of a path, from 0, and its `PathMean`, in the order in which they are done.
+            the number of a study, from 0, and the `PathMean` of each of its paths, in the order in which they are done.
         """
         first = nodes or choose_nodes(rule, steps)
         refined = nodes is None and rule == "midpoint" and steps is None
         slots = min(self.chunk, -(-self.chunk // len(first.alphas)) + 1)
-        waiting, walks = enumerate(paths), deque()
+        done = {}  # number of a study -> for each of its paths the walk and its mean, or None
+
+        def begin():
+            for number, paths in enumerate(studies):
+                done[number] = [None] * len(paths)
+                for place, path in enumerate(paths):
+                    yield self._start(number, place, path, first)
+
+        waiting, walks = begin(), deque()
         while True:
             while sum(len(walk.ahead) for walk in walks) < self.chunk and len(walks) < slots:
-                key, path = next(waiting, (None, None))
-                if path is None:
+                walk = next(waiting, None)
+                if walk is None:
                     break
-                walks.append(self._start(key, path, first))
+                walks.append(walk)
             if not walks:
                 return
             self._step(walks, slots)
             for walk in [walk for walk in walks if not walk.ahead]:
-                mean = self._finish(walk)
-                if refined and (factor := _choose_factor(mean, tolerance)):
-                    walk.refine(factor)
+                walks.remove(walk)
+                own = done[walk.study]
+                own[walk.place] = (walk, self._finish(walk))
+                if None in own:
+                    continue
+                ended, means = zip(*done.pop(walk.study), strict=True)
+                if refined and (factor := choose_factor(means, tolerance)):
+                    done[walk.study] = [None] * len(ended)
+                    for one in reversed(ended):
+                        one.refine(factor)
+                        walks.appendleft(one)
                 else:
-                    walks.remove(walk)
-                    yield walk.key, mean
+                    yield walk.study, list(means)
 
-    def _start(self, key, path, first):
+    def _start(self, study, place, path, first):
         _check_path(path)
         inputs = {name: np.stack([path.start[name], path.end[name]]).astype(np.float32) for name in path.end}
         inner, scores = self.ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
@@ -244,7 +208,7 @@ class PathIntegrator:
             raise InputError(f"`target` must be a label from 0 to {scores.shape[1] - 1}. Received: {target}.")
         start = {name: value[0] for name, value in inner.items()}
         delta = {name: value[1] - value[0] for name, value in inner.items()}
-        return _Walk(key, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
+        return _Walk(study, place, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
 
     def _step(self, walks, slots):
         """Computes one chunk of the nodes ahead, of the paths that began first first."""
@@ -293,106 +257,6 @@ class PathIntegrator:
             },
             steps=walk.steps,
         )
-
-
-def attribute(means, tolerance=Tolerance()):
-    """Integrated gradients of one study from its paths: one a baseline, averaged.
-
-    Args:
-        means: list of `PathMean` of one study and one target.
-        tolerance: `Tolerance`. What is missed of it becomes a warning.
-
-    Returns:
-        `Attribution`.
-    """
-    names = list(means[0].gradients)
-    deltas = [
-        {name: np.subtract(m.path.end[name], m.path.start[name], dtype=np.float64) for name in names} for m in means
-    ]
-    values = {name: np.mean([m.gradients[name] * d[name] for m, d in zip(means, deltas)], axis=0) for name in names}
-    halves = {name: np.mean([m.halves[name] * d[name] for m, d in zip(means, deltas)], axis=0) for name in names}
-    target = means[0].target
-    baseline_score = float(np.mean([m.scores[0, target] for m in means]))
-    score = float(means[0].scores[1, target])
-    steps = sum(m.steps for m in means)
-    if not np.isfinite([m.scores for m in means]).all():
-        values = {name: np.full_like(value, nan) for name, value in values.items()}
-    gap, error = measure_gap(values, score - baseline_score), measure_error(values, halves)
-    found = Attribution(
-        values={name: value.astype(np.float32) for name, value in values.items()},
-        target=target,
-        score=score,
-        scores=means[0].scores[1],
-        baseline_score=baseline_score,
-        completeness_gap=gap,
-        map_error=error,
-        steps=steps,
-    )
-    return replace(found, warnings=tuple(_list_misses(found, tolerance)))
-
-
-def _list_misses(found, tolerance):
-    """What is to be said of an attribution: a line for each tolerance that is missed or not known to be met."""
-    if not found.is_finite:
-        yield f"a score or a gradient is not finite, found after {found.steps} steps"
-        return
-    for name, value, limit in (
-        ("map error", found.map_error, tolerance.map_error),
-        ("completeness gap", found.completeness_gap, tolerance.gap),
-    ):
-        if isnan(value):
-            yield f"{name} unknown with 1 step"
-        elif value > limit:
-            yield f"{name} {value:.3g} is above its tolerance {limit:.3g} after {found.steps} steps"
-
-
-def measure_gap(values, difference):
-    """How far a sum of attributions is from the difference of scores that it should be.
-
-    Args:
-        values: dict of name to float array.
-        difference: float. Score minus baseline score.
-
-    Returns:
-        float >= 0, relative to the larger of `|difference|` and 5 % of the sum of absolute values; 0 when all is 0.
-    """
-    total = sum(float(value.sum()) for value in values.values())
-    floor = GAP_FLOOR * sum(float(np.abs(value).sum()) for value in values.values())
-    scale = max(abs(difference), floor)
-    return abs(total - difference) / scale if scale else 0.0
-
-
-def measure_error(values, halves):
-    """The estimated relative error of a map: half the disagreement of two estimates from every other node.
-
-    Args:
-        values: dict of name to float array.
-        halves: dict of the same names to the estimate from even nodes minus that from odd nodes.
-
-    Returns:
-        float >= 0: the largest of the inputs' errors, each relative to that input's sum of absolute values (or to 1 %
-        of all inputs', where that is more).
-    """
-    sizes = {name: float(np.abs(value).sum()) for name, value in values.items()}
-    floor = SIDE_FLOOR * sum(sizes.values())
-    scales = {name: max(size, floor) for name, size in sizes.items()}
-    errors = [float(np.abs(halves[name]).sum()) / (4 * scales[name]) if scales[name] else 0.0 for name in values]
-    return float(np.max(errors))
-
-
-def _choose_factor(mean, tolerance):
-    """How many times as many steps a path needs, or None when it is done.
-
-    The gradient of a network of ReLUs jumps along the path, so the error falls as 1 / steps: one refinement by the odd
-    factor that this says, and a little more, mostly is enough.
-    """
-    found, factor, most = attribute([mean], tolerance), 3, tolerance.max_steps // mean.steps
-    done = found.map_error <= tolerance.map_error and found.completeness_gap <= tolerance.gap
-    if done or most < 3 or not found.is_finite:
-        return None
-    while factor * tolerance.map_error < MARGIN * found.map_error and factor + 2 <= most:
-        factor += 2
-    return factor
 
 
 def _check_path(path):

@@ -11,7 +11,7 @@ import numpy as np
 from kmm.errors import InputError
 from kmm.explain.baselines import image_baseline, text_baseline
 from kmm.explain.cam import GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
-from kmm.explain.integrated_gradients import Path, Tolerance, attribute
+from kmm.explain.path_mean import Path, Tolerance, attribute
 from kmm.explain.quadrature import Nodes
 
 AT_INPUT = Nodes(np.array([1.0]), np.array([1.0]), np.array([False]))
@@ -50,7 +50,6 @@ class Method:
         paths: function `(case, settings) -> list of Path`.
         nodes: `Nodes` of every path, or None: those of a quadrature rule.
         combine: function `(means, tolerance) -> Attribution`.
-        text: bool. Whether it says anything of words.
         source: str. Link of the publication.
     """
 
@@ -58,7 +57,6 @@ class Method:
     nodes: Nodes | None
     combine: Callable
     source: str
-    text: bool = True
 
     def attribute(self, integrator, cases, settings):
         """Walks the paths of many studies, several at once.
@@ -72,23 +70,10 @@ class Method:
             the number of a case, from 0, and its `Attribution`, in the order in which they are done.
         """
         tolerance = Tolerance(settings.map_tolerance, settings.gap_tolerance, settings.max_steps)
-        places, means = [], {}
-
-        def paths():
-            for number, case in enumerate(cases):
-                own = self.paths(case, settings)
-                means[number] = [None] * len(own)
-                places.extend((number, place) for place in range(len(own)))
-                yield from own
-
-        walked = integrator.walk(
-            paths(), rule=settings.rule, steps=settings.steps, tolerance=tolerance, nodes=self.nodes
-        )
-        for key, mean in walked:
-            number, place = places[key]
-            means[number][place] = mean
-            if None not in means[number]:
-                yield number, self.combine(means.pop(number), tolerance)
+        paths = (self.paths(case, settings) for case in cases)
+        how = {"rule": settings.rule, "steps": settings.steps, "tolerance": tolerance, "nodes": self.nodes}
+        for number, means in integrator.walk(paths, **how):
+            yield number, self.combine(means, tolerance)
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,6 @@ class CamMethod:
 
     make: Callable
     source: str
-    text: bool = False
 
 
 def _gradient_cam(score, stem, *, weigh, settings, **options):

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmm.errors import InputError
-
-FIRST = 5
+from kmm.explain.settings import FIRST_STEPS
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def choose_nodes(rule="midpoint", steps=None):
     if rule not in RULES:
         raise InputError(f"Unknown rule {rule!r}. Known: {', '.join(RULES)}.")
     if steps is None:
-        steps = FIRST if rule == "midpoint" else STEPS.get(rule, DEFAULT_STEPS)
+        steps = FIRST_STEPS if rule == "midpoint" else STEPS.get(rule, DEFAULT_STEPS)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"`steps` must be a whole number of at least 1. Received: {steps!r}.")
     return RULES[rule](steps)

@@ -1,11 +1,13 @@
 """Settings of an explanation, each default beside its meaning."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from kmm.errors import InputError
 
 OUTPUTS = ("logit", "probability")
+FIRST_STEPS = 5  # of a path by the midpoint rule, before it is refined
 SENSITIVITY_FILE = "sight_sensitivity.json"  # beside a classifier: what was chosen for it on validation
 
 
@@ -38,7 +40,7 @@ class RegionSettings:
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """How studies are explained. Every field is a plain value, for JSON: `ExplainSettings.from_dict(s.as_dict()) == s`.
+    """How studies are explained. Every field is a plain value, for JSON.
 
     Attributes:
         method: name in `kmm.explain.methods.METHODS`.
@@ -49,7 +51,8 @@ class ExplainSettings:
         rule: name in `kmm.explain.quadrature.RULES`.
         steps: int or None. Points of the path; None: as many as the tolerances need, with the midpoint rule.
         map_tolerance, gap_tolerance: float > 0. Relative errors at which a study is done.
-        max_steps: int. No refinement takes more; what misses a tolerance there carries a warning.
+        max_steps: int >= 5. No refinement takes more on the path from a baseline; what misses a tolerance there carries
+            a warning.
         layer: str or None. For methods of the Grad-CAM family: the layer of the image encoder whose maps are weighed;
             None: the last feature map.
         memory_gb: float > 0. Peak memory of the process, in units of 10^9 bytes.
@@ -75,21 +78,12 @@ class ExplainSettings:
             raise InputError(f"`output` must be one of {', '.join(OUTPUTS)}. Received: {self.output!r}.")
         if not self.baselines:
             raise InputError("`baselines` must name at least one baseline. Received none.")
+        for name in ("map_tolerance", "gap_tolerance", "memory_gb"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"`{name}` must be a number above 0. Received: {getattr(self, name)!r}.")
+        if self.max_steps < FIRST_STEPS:
+            raise InputError(f"`max_steps` must be at least {FIRST_STEPS}. Received: {self.max_steps!r}.")
 
     def as_dict(self):
         """Returns the settings as a dict that JSON can hold."""
         return {**dataclasses.asdict(self), "baselines": list(self.baselines)}
-
-    @classmethod
-    def from_dict(cls, values):
-        """The inverse of `as_dict`; raises `InputError` for an unknown setting."""
-        try:
-            return cls(
-                **{
-                    **values,
-                    "baselines": tuple(values["baselines"]),
-                    "regions": RegionSettings(**values["regions"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise InputError(f"Expected the settings of an explanation. Missing or unknown: {error}") from None

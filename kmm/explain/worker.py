@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.errors import KmmError
+from kmm.errors import KmmError, describe_fault
 from kmm.explain.ledger import PARTS, write_lines
 from kmm.explain.outputs import write_outputs
 from kmm.explain.table import describe_explanation, describe_failure
@@ -76,9 +76,9 @@ class FolderWorker:
                 del explanation
                 tell(count + len(failed))
                 if len(pending) >= IN_FLIGHT:
-                    study, future = pending.popleft()
-                    written[study] = future.result()
-            written.update((study, future.result()) for study, future in pending)
+                    _collect(*pending.popleft(), written, failed)
+            for study, future in pending:
+                _collect(study, future, written, failed)
         lines = []
         for study, key in zip(batch.studies, batch.keys, strict=True):
             names, row = written.get(study.id) or ([], describe_failure(study, failed[study.id]))
@@ -99,9 +99,11 @@ class FolderWorker:
             for explanation in self.explainer.explain(studies, set_aside):
                 del left[explanation.study]
                 yield explanation
-        except KmmError as error:
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  what nobody thought of costs a study, not the folder
             if len(studies) == 1:
-                failed[studies[0].id] = error
+                failed[studies[0].id] = describe_fault(error)
                 return
             for study in list(left.values()):
                 yield from self._explain([study], failed)
@@ -109,3 +111,13 @@ class FolderWorker:
     def _write(self, explanation):
         names, notes = write_outputs(explanation, self.out, self.outputs)
         return names, describe_explanation(explanation, notes)
+
+
+def _collect(study, future, written, failed):
+    """Takes what was written of a study, or why it could not be drawn."""
+    try:
+        written[study] = future.result()
+    except (KmmError, OSError):  # a package or the disk: so it would be with the next one
+        raise
+    except Exception as error:  # noqa: BLE001  as above
+        failed[study] = describe_fault(error)

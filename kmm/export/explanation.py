@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from kmm.errors import InputError
 from kmm.explain.baselines import check_baselines, image_baseline
-from kmm.explain.explainer import call_view, choose_chunk, cut_model
-from kmm.explain.integrated_gradients import GAP_FLOOR, SIDE_FLOOR, PathIntegrator
+from kmm.explain.integrated_gradients import PathIntegrator
+from kmm.explain.model_cut import call_view, choose_chunk, cut_model
+from kmm.explain.path_mean import GAP_FLOOR, SIDE_FLOOR
 from kmm.explain.quadrature import choose_nodes
 
 FIXED_BASELINES = ("black", "mean", "grey")  # of the others the graph would need the film's own blur

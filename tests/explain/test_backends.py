@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from kmm.classifier import Classifier
 from kmm.data.study import ImageFile, Report, Study
+from kmm.explain import model_cut
 from kmm.explain.explainer import Explainer
 from kmm.explain.methods import choose_method
 from kmm.explain.settings import ExplainSettings
@@ -27,7 +28,8 @@ folder, film, out = sys.argv[1:]
 classifier = Classifier.load(folder)
 film, report = (ImageFile(Path(film), "frontal"),), Report(findings="No mass. A small effusion.")
 studies = [Study("both", "p", film, report), Study("image", "p", film), Study("text", "p", (), report)]
-least = {{"steps": 3, "memory_gb": 1e-9}}  # one point at a time
+model_cut.MAX_CHUNK = 1  # point at a time
+least = {{"steps": 3}}
 arrays, explainer = {{}}, Explainer(classifier, ExplainSettings(**least))
 for method in {METHODS}:  # on one integrator: what takes time is to compile it
     explainer.attribute = partial(choose_method(method).attribute, explainer.integrator, settings=explainer.settings)

@@ -1,6 +1,7 @@
 """Studies to explanations, with small classifiers of random weights."""
 
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 from kmm.classifier import digest_file
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.explain import model_cut
 from kmm.explain.attribution import Attribution
-from kmm.explain.explainer import Explainer, choose_chunk
+from kmm.explain.explainer import Explainer
 from kmm.explain.methods import METHODS, Method
+from kmm.explain.model_cut import choose_chunk
 from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.words import sum_words
 
@@ -247,9 +250,7 @@ def test_several_baselines_are_averaged(hand_made, studies):
         ExplainSettings(text_baseline="none"),
         ExplainSettings(regions=RegionSettings(rule="best")),
         ExplainSettings(regions=RegionSettings(sensitivity=2)),
-        ExplainSettings(memory_gb=0),
-        ExplainSettings(memory_gb=-1),
-        ExplainSettings(memory_gb=float("nan")),
+        ExplainSettings(memory_gb=1),
     ],
     ids=str,
 )
@@ -357,20 +358,26 @@ def test_a_saved_classifier_is_explained_alike_under_its_digest(hand_made, few, 
 
 def test_the_chunk_follows_from_the_memory(hand_made):
     model = hand_made.models["joint"]
-    chunks = [choose_chunk(model, gigabytes) for gigabytes in (1e-9, 1, 3, 1000, float("inf"))]
-    assert chunks == sorted(chunks) and chunks[0] == 1 and chunks[-1] == chunks[-2] == 64
+    with pytest.raises(InputError, match=ONE_LINE) as said:
+        choose_chunk(model, 1)
+    least = float(re.search(r"at least ([\d.]+) for", str(said.value))[1])
+    chunks = [choose_chunk(model, gigabytes) for gigabytes in (least, 3, 1000)]
+    assert chunks == sorted(chunks) and chunks[0] >= 1 and chunks[-1] == 64
+    with pytest.raises(InputError):
+        choose_chunk(model, least - 0.1)
 
 
 def test_the_chunk_is_the_same_whatever_the_process_holds(hand_made):
-    limits = np.linspace(0.5, 2, 3000)
+    limits = np.linspace(1.255, 1.3, 3000)
     before = [choose_chunk(hand_made.models["joint"], limit) for limit in limits]
     held = np.ones(10**8, np.uint8)
     assert before == [choose_chunk(hand_made.models["joint"], limit) for limit in limits] and held.any()
     assert len(set(before)) > 3
 
 
-def test_tiny_memory_only_makes_it_slower(few, hand_made, studies):
-    small = Explainer(hand_made, dataclasses.replace(FEW, memory_gb=1e-6))
+def test_little_memory_only_makes_it_slower(few, hand_made, studies, monkeypatch):
+    monkeypatch.setattr(model_cut, "MAX_CHUNK", 1)
+    small = Explainer(hand_made, FEW)
     assert small.chunk == 1 < few.chunk
     one, other = explain(few, studies[:2]), explain(small, studies[:2])
     assert all(closeness(one[name].attribution, other[name].attribution) < 1e-5 for name in one)

@@ -6,15 +6,8 @@ from keras import ops
 
 from kmm.errors import InputError
 from kmm.explain import integrated_gradients as module
-from kmm.explain.integrated_gradients import (
-    Path,
-    PathIntegrator,
-    Tolerance,
-    attribute,
-    integrated_gradients,
-    measure_error,
-    measure_gap,
-)
+from kmm.explain.integrated_gradients import PathIntegrator, integrated_gradients
+from kmm.explain.path_mean import Path, Tolerance, attribute, measure_error, measure_gap
 
 RANDOM = np.random.default_rng(0)
 
@@ -87,10 +80,10 @@ def test_values_are_those_of_a_loop_in_numpy(steps):
 def test_refined_sums_are_those_of_as_many_steps_at_once(factors, monkeypatch):
     left = {}  # of each study, told by its scores
 
-    def choose(mean, tolerance):
-        return next(left.setdefault(mean.scores[1, 0], iter(factors)), None)
+    def choose(means, tolerance):
+        return next(left.setdefault(means[0].scores[1, 0], iter(factors)), None)
 
-    monkeypatch.setattr(module, "_choose_factor", choose)
+    monkeypatch.setattr(module, "choose_factor", choose)
     steps = 5 * int(np.prod(factors))
     at_once = integrated_gradients(HINGE, {"x": INPUT}, {"x": 0}, steps=steps)
     for row, found in enumerate(integrated_gradients(HINGE, {"x": INPUT}, {"x": 0})):
@@ -178,9 +171,27 @@ def test_what_is_fixed_belongs_to_its_study():
 
 def test_several_baselines_are_averaged():
     paths = [Path({"x": np.float32(start)}, {"x": np.float32(3)}, {}) for start in (0, 1)]
-    means = [mean for _, mean in PathIntegrator(lambda inputs, fixed: inputs["x"] ** 2).walk(paths, steps=4)]
+    [(_, means)] = PathIntegrator(lambda inputs, fixed: inputs["x"] ** 2).walk([paths], steps=4)
     found = attribute(means)
     assert found.values["x"] == pytest.approx((9 + 8) / 2) and found.baseline_score == 0.5 and found.steps == 8
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 64])
+def test_all_baselines_of_a_study_are_refined_until_their_average_is_within_the_tolerance(chunk):
+    starts = [np.zeros(40, np.float32), -INPUT[4], INPUT[3]]
+    studies = [[Path({"x": start}, {"x": end}, {}) for start in starts] for end in INPUT[:3]]
+    tolerance = Tolerance(0.01, gap=9, max_steps=10**4)
+    found = dict(PathIntegrator(hinge, chunk=chunk).walk(studies, tolerance=tolerance))
+    for row, end in enumerate(INPUT[:3]):
+        means = found[row]
+        assert len({mean.steps for mean in means}) == 1 and [mean.path for mean in means] == studies[row]
+        one = attribute(means, tolerance)
+        assert one.map_error <= 0.01 and not one.warnings and one.steps == 3 * means[0].steps > 15
+        alone = [
+            integrated_gradients(HINGE, {"x": end[None]}, {"x": start}, steps=means[0].steps)[0] for start in starts
+        ]
+        average = np.mean([each.values["x"] for each in alone], axis=0)
+        np.testing.assert_allclose(one.values["x"], average, rtol=1e-4, atol=1e-5)
 
 
 def test_memory_is_asked_for_by_the_chunk_alone():
@@ -190,7 +201,7 @@ def test_memory_is_asked_for_by_the_chunk_alone():
     def paths():
         for number in range(50):
             drawn.append(number)
-            yield Path({"x": np.zeros(40, np.float32)}, {"x": INPUT[number % 5]}, {})
+            yield [Path({"x": np.zeros(40, np.float32)}, {"x": INPUT[number % 5]}, {})]
 
     for key, _ in HINGE.walk(paths(), steps=8):
         done.append(key)
@@ -213,7 +224,7 @@ def test_bad_inputs_are_refused(inputs, baselines, said):
 def test_a_baseline_of_another_shape_is_refused():
     path = Path({"x": np.zeros(3)}, {"x": np.zeros(40)}, {})
     with pytest.raises(InputError, match=r"shape \(40,\). Received: \(3,\)"):
-        list(HINGE.walk([path]))
+        list(HINGE.walk([[path]]))
 
 
 def check_broken(found):

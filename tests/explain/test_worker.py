@@ -41,7 +41,7 @@ def make_explanation(study):
 
 
 class StubExplainer:
-    """Sets aside studies `broken-...`, and fails on the way at `nan-...`, whoever is explained beside it."""
+    """Sets aside studies `broken-...`, and fails on the way at `nan-...` and `odd-...`, whoever is explained beside."""
 
     def explain(self, studies, set_aside):
         for study in reversed(studies):
@@ -49,6 +49,8 @@ class StubExplainer:
                 set_aside(Problem(f"study {study.id}", "expected a film."))
             elif study.id.startswith("nan"):
                 raise InputError("expected finite\nscores.")
+            elif study.id.startswith("odd"):
+                raise MemoryError("a patient's name")
             else:
                 yield make_explanation(study.id)
 
@@ -61,8 +63,29 @@ def worker(tmp_path):
     return made
 
 
+@pytest.fixture
+def odd_writer(monkeypatch):
+    """Writing `unwritten-...` fails in a way that nobody thought of."""
+    write = module.write_outputs
+
+    def fail(explanation, *arguments):
+        if explanation.study.startswith("unwritten"):
+            raise TypeError("a patient's name")
+        return write(explanation, *arguments)
+
+    monkeypatch.setattr(module, "write_outputs", fail)
+
+
 def make_batch(*ids):
     return Batch("done", tuple(Study(name, name) for name in ids), tuple(f"key of {name}" for name in ids))
+
+
+def test_what_nobody_thought_of_costs_a_study_and_tells_nothing_of_it(worker, odd_writer):
+    lines = worker.explain_batch(make_batch("1", "odd-2", "3", "unwritten-4", *(f"{n}" for n in range(5, 12))))
+    errors = {line["study"]: line["row"]["error"] for line in lines if line["row"]["error"]}
+    assert set(errors) == {"odd-2", "unwritten-4"}
+    assert errors["odd-2"].startswith("unexpected MemoryError at kmm/explain/worker.py:")
+    assert errors["unwritten-4"].startswith("unexpected TypeError at kmm/explain/worker.py:")
 
 
 def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
