@@ -14,10 +14,6 @@ Every text is one line that says what was expected and what came. Report text an
 """
 
 import importlib
-import traceback
-from pathlib import Path
-
-PACKAGE = Path(__file__).parent
 
 
 class KmmError(Exception):
@@ -69,26 +65,6 @@ class ServerError(KmmError):
 
 class MissingPackageError(KmmError):
     """An optional package is not installed."""
-
-
-def describe_fault(error):
-    """What may be told of an error: kmm's own text; of any other, whose text may be a patient's, its kind and place.
-
-    Args:
-        error: exception.
-
-    Returns:
-        str, one line.
-
-    Example:
-        >>> describe_fault(InputError("expected a film.")), describe_fault(ZeroDivisionError("division by zero"))
-        ('expected a film.', 'unexpected ZeroDivisionError')
-    """
-    if isinstance(error, KmmError):
-        return str(error)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
-    place = f" at {Path(frames[-1].filename).relative_to(PACKAGE.parent)}:{frames[-1].lineno}" if frames else ""
-    return f"unexpected {type(error).__name__}{place}"
 
 
 def require(package, extra):

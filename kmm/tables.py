@@ -19,12 +19,20 @@ def print_checks(report):
 
 
 def print_results(results):
-    """A table for each part (validation, test) of what `kmm.evaluate.compare.compare_models` returned."""
-    from kmm.evaluate.card import evaluate_rows
+    """A table for each part (validation, test) of what `kmm.evaluate.compare.compare_models` returned.
+
+    Accuracy and area under the curve come with their 95 % intervals over patients; what the joint classifier has over
+    image and text stands under the table.
+    """
+    from kmm.evaluate.card import compare_rows, evaluate_rows
 
     for part, result in results.items():
-        columns, *rows = evaluate_rows(result)
+        columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
+        rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # 160 columns hold it
         _print_table(columns, rows, title=f"{part}: {result['n']} studies")
+        for line in compare_rows(result):
+            if "ROC AUC" in line and "TF-IDF" not in line:
+                print(line)
 
 
 def print_predictions(rows):
@@ -47,6 +55,7 @@ def print_predictions(rows):
 def print_explanations(result):
     """A line a study of a folder that was explained, the first forty; then what a check measured."""
     shown = [row for row in result["rows"] if not row["error"]]
+    warned = any(row.get("warnings") for row in shown)
     rows = [
         {
             "study": row["study"],
@@ -57,6 +66,7 @@ def print_explanations(result):
             "share of text": _number(row["text_share"]),
             "map error": _number(row["map_error"]),
             **({"steps": row["steps"]} if "steps" in row else {}),  # of an export they are always the same
+            **({"warnings": row.get("warnings", "")} if warned else {}),
         }
         for row in shown[:MOST_ROWS]
     ]
@@ -66,30 +76,82 @@ def print_explanations(result):
         print(f"{len(shown) - MOST_ROWS} more in index.html")
     if "check" in result:
         _print_measures(result["check"])
+        _print_verdict(result["verdict"])
 
 
 def print_fidelity(result):
     """What was chosen and measured by `kmm fidelity`."""
     if "sensitivity" in result:
         chosen = result["sensitivity"]
-        print(f"Sight sensitivity {chosen['chosen']} (rule {chosen['rule']}, chosen on validation)")
+        films, speaking = (chosen["sweep"][0][name] for name in ("films", "speaking"))
+        speak = f", {speaking} of which speak for the label" if chosen["rule"] == "gain" else ""
+        print(
+            f"Sight sensitivity {chosen['chosen']} (rule {chosen['rule']}, chosen on {films} validation films{speak})"
+        )
     _print_measures(result["methods"])
 
 
 MOST_ROWS = 40
 
+# What each measure is, by the table in which it stands.
+MEASURES = {
+    "Circles and boxes": {
+        "hit": "the centre of the strongest circle lies in a box of the label: share of films with a box",
+        "hit_one": "the same of films with one box",
+        "hit_peak": "the strongest pixel of the map lies in a box",
+        "iou": "circles and boxes, intersection over union; 0 without a circle",
+    },
+    "Pixels replaced by the baseline": {
+        "speaks": "the film adds enough to the score to be measured here: share of films",
+        "deletion": "area under the score as the strongest pixels go first: the lower the better, of films that speak",
+        "insertion": "area under the score as they come first: the higher the better, of films that speak",
+    },
+    "Words": {
+        "named": "a word that names the label is among the top three: share of reports",
+        "alike_words": "rank correlation of the words with those of the model with new weights: near 0 is right",
+    },
+    "Attributions": {
+        "similarity": "rank correlation of the map with that of the model with new weights: near 0 is right",
+        "completeness_gap": "how far the attributions are from adding up to the score, relative",
+        "map_error": "estimated relative error of the attributions",
+        "steps": "points of the path",
+    },
+}
+VERDICTS = {
+    "completeness": "attributions add up to the score within --gap-tolerance",
+    "weights_film": "the map of the film changes with the model's weights",
+    "weights_words": "the words change with the model's weights",
+    "pixels": "the map's strongest pixels carry more of the score than pixels in random order",
+}
+
 
 def _print_measures(methods):
-    """A line a measure, a column a method: the mean, and how many studies it is of."""
-    measures = list(dict.fromkeys(name for found in methods.values() for name in found))
-    rows = [
-        [name, *(_mean_of(found[name]) if name in found else "" for found in methods.values())] for name in measures
-    ]
-    _print_table(["mean (studies)", *methods], rows)
+    """Tables of measures, a line a method: mean, 95 % interval and number of studies; what each measure is below."""
+    for title, measures in MEASURES.items():
+        known = {
+            method: {name: found[name] for name in measures if found.get(name, {}).get("n")}
+            for method, found in methods.items()
+        }
+        shown = [name for name in measures if any(name in found for found in known.values())]
+        rows = [
+            [method, *(_mean_of(found[name]) if name in found else "" for name in shown)]
+            for method, found in known.items()
+            if found
+        ]
+        if shown:
+            _print_table(["", *shown], rows, title=f"{title}: mean [95 % interval] studies")
+            for name in shown:
+                print(f"  {name}: {measures[name]}")
+
+
+def _print_verdict(verdict):
+    """A line a criterion of `kmm explain --check`."""
+    _print_table(["check", ""], [[VERDICTS[name], found] for name, found in verdict.items()])
 
 
 def _mean_of(measure):
-    return f"{_number(measure['mean'])} ({measure['n']})" if measure["n"] else ""
+    low, high = map(_number, measure["interval"])
+    return f"{_number(measure['mean'])} [{low}, {high}] {measure['n']}"
 
 
 def _number(value):

@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": "kmm.cli.evaluate",
     "predict": "kmm.cli.evaluate",
     "explain": "kmm.cli.explain",
-    "fidelity": "kmm.cli.explain",
+    "fidelity": "kmm.cli.fidelity",
     "export": "kmm.cli.export",
     "serve": "kmm.cli.serve",
     "call": "kmm.cli.call",

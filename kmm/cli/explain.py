@@ -1,4 +1,4 @@
-"""`kmm explain` and `kmm fidelity`: where and which words, and whether it is so."""
+"""`kmm explain`: where in the picture, and which words; and the settings that `kmm fidelity` shares with it."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ class _Sensitivity(click.ParamType):
         return value if value == AUTO else click.FloatRange(0, 1).convert(value, param, ctx)
 
 
-def _setting_options(command):
+def setting_options(command):
     """The options that are settings of an explanation."""
     d, r = DEFAULTS, REGION_DEFAULTS
     options = [
@@ -44,7 +44,8 @@ def _setting_options(command):
         click.option("--layer", help="Layer of the Grad-CAM family; the last feature map when not given."),
         click.option("--memory-gb", type=float, default=d.memory_gb, show_default=True, help="Peak memory."),
         click.option("--sensitivity", type=_Sensitivity(), default=r.sensitivity, show_default=True,
-                     help="Sight sensitivity from 0 to 1, or auto: what `kmm fidelity --save` chose."),
+                     help="Sight sensitivity from 0 to 1: the higher, the fewer circles; or auto: what "
+                          "`kmm fidelity --save` chose."),
         click.option("--region-rule", default=r.rule, show_default=True, help="mass, quantile or paper."),
         click.option("--smoothing", type=float, default=r.smoothing, show_default=True, help="Share of the diagonal."),
         click.option("--cluster", default=r.cluster, show_default=True, help="single-linkage, dbscan or hdbscan."),
@@ -65,7 +66,7 @@ def _setting_options(command):
 @click.option("--report", type=PLACE, help="Text file with the report of the one image.")
 @views_option
 @click.option("--method", default=DEFAULTS.method, show_default=True, help="A method of attribution; see the README.")
-@_setting_options
+@setting_options
 @click.option("--picture", default="circles", show_default=True, help="circles, side-by-side or sensitivities.")
 @click.option("--pages/--no-pages", default=True, show_default=True, help="A page <id>.html for each study.")
 @click.option("--dicom", is_flag=True, help="DICOM films get a structured report and a presentation state.")
@@ -80,7 +81,8 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     """Explain studies with the classifier MODEL: circles on films, words in reports, a page a study.
 
     INPUTS are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests. After a
-    stop or a kill the same command goes on. Exit code 1: --check found something wrong; 2: no study was explained.
+    stop or a kill the same command goes on. Exit code 1: --check found something wrong, or nothing that it could
+    measure; 2: no study was explained.
 
     \b
     Examples: kmm explain saved_models/openi openi --out explained --workers 2
@@ -89,7 +91,7 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     from kmm.data.inputs import read_inputs
 
     check_place(json_file)
-    settings = _make_settings(model, values)
+    settings = make_settings(model, values)
     collection = read_inputs(inputs, report=report, view_overrides=views)
     engine = engine or ("workers" if workers > 1 else "process")
     with hushed():
@@ -121,80 +123,14 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     sound = True
     if check and len(failed) < len(rows):
         explained = {row["study"] for row in rows if not row["error"]}
-        result["check"], sound = _check(
-            model, [study for study in studies if study.id in explained], settings, progress
-        )
+        chosen = [study for study in studies if study.id in explained]
+        found, sound = _check(model, chosen, settings, progress)
+        result.update(found)
     write_result(json_file, result, lambda: tables.print_explanations(result))
     sys.exit(2 if len(failed) == len(rows) else 0 if sound else 1)
 
 
-@click.command(cls=Command)
-@click.argument("model", type=PLACE)
-@click.argument("folder", type=PLACE)
-@click.option("--boxes", type=PLACE, help="csv of boxes: ChestX-ray14's BBox columns.")
-@click.option(
-    "--words", type=PLACE, help="csv with the columns uid and words: which words of a report name the finding."
-)
-@click.option("--method", "methods", multiple=True, help="A method to try; repeatable. Several when not given.")
-@_setting_options
-@click.option("--studies", type=click.IntRange(1), default=200, show_default=True, help="At most so many of each part.")
-@click.option("--curve", type=PLACE, help="PNG of what each sensitivity gives.")
-@click.option("--save", is_flag=True, help="Keep the sensitivity with MODEL, for --sensitivity auto.")
-@views_option
-@json_option("FIDELITY")
-def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, json_file, **values):
-    """Measure whether explanations of the classifier MODEL are right, on the studies of FOLDER.
-
-    The sight sensitivity is chosen on studies of MODEL's validation part (--sensitivity auto, the default here), the
-    measures are of studies that it has not seen. Without boxes the pointing game is left out.
-
-    \b
-    Example: kmm fidelity saved_models/small saved_models/.phantom --boxes saved_models/.phantom/boxes.csv
-    """
-    from kmm.data.collection import read_collection
-
-    check_place(json_file)
-    check_place(curve)
-    collection = read_collection(folder, view_overrides=views)
-    with hushed():
-        from kmm.classifier import Classifier
-        from kmm.evaluate.report import part_studies
-        from kmm.explain import sensitivity as choice
-        from kmm.explain.boxes import read_boxes
-        from kmm.explain.fidelity import measure_fidelity
-        from kmm.explain.trials import Truth, read_naming_words, sweep_studies, try_methods
-        from kmm.settings import write_json
-
-    truth = Truth(read_boxes(boxes) if boxes else {}, read_naming_words(words) if words else {})
-    classifier, progress = Classifier.load(model, main_only=True), make_progress()
-    parts = {part: found[:studies] for part, found in part_studies(classifier, collection.studies).items()}
-    chosen = click.get_current_context().get_parameter_source("sensitivity").name
-    settings = _make_settings(model, {**values, "method": DEFAULTS.method, "sensitivity": REGION_DEFAULTS.sensitivity})
-    result = {}
-    if chosen == "DEFAULT" or values["sensitivity"] == AUTO:
-        rows, rule, best = sweep_studies(
-            classifier, parts["validation"], settings=settings, truth=truth, progress=progress
-        )
-        result["sensitivity"] = {"chosen": best, "rule": rule, "sweep": [row.as_dict() for row in rows]}
-        if curve:
-            choice.plot_sensitivity(rows, curve, chosen=best)
-        if save:
-            write_json(Path(model) / SENSITIVITY_FILE, {"sensitivity": best, "rule": rule, "films": rows[0].films})
-    else:
-        best = values["sensitivity"]
-    settings = _make_settings(model, {**values, "method": DEFAULTS.method, "sensitivity": best})
-    if not parts["test"]:
-        raise InputError(f"{folder}: expected studies that the classifier was not trained on. Found none.")
-    rows = try_methods(classifier, parts["test"], methods or TRIED, settings=settings, truth=truth, progress=progress)
-    result["methods"] = measure_fidelity(rows)
-    list_problems(collection.problems)
-    write_result(json_file, result, lambda: tables.print_fidelity(result))
-
-
-TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "grad-cam", "layer-cam")
-
-
-def _make_settings(model, values):
+def make_settings(model, values):
     """Settings from the options of a command."""
     values = dict(values)
     if values["sensitivity"] == AUTO:
@@ -232,12 +168,20 @@ def _place_report(model, study):
 
 
 def _check(model, studies, settings, progress):
-    """Whether explanations add up, change with the model's weights and find pixels that matter: numbers, a verdict."""
-    from kmm.classifier import Classifier
-    from kmm.explain.fidelity import measure_fidelity
-    from kmm.explain.trials import RANDOM_ORDER, RANDOMISED, judge, try_methods
+    """Whether explanations add up, change with the model's weights and find pixels that matter.
 
-    classifier = Classifier.load(model, main_only=True)
-    rows = try_methods(classifier, studies[:RANDOMISED], [settings.method], settings=settings, progress=progress)
+    Returns:
+        dict of `check` (what was measured) and `verdict` (criterion to passed, failed or not measured); whether all is
+        well.
+    """
+    from kmm.classifier import Classifier
+    from kmm.explain.fidelity import is_sound, judge, measure_fidelity
+    from kmm.explain.trials import RANDOM_ORDER, RANDOMISED, try_methods
+
+    classifier, problems = Classifier.load(model, main_only=True), []
+    tell = {"set_aside": problems.append, "progress": progress}
+    rows = try_methods(classifier, studies[:RANDOMISED], [settings.method], settings=settings, **tell)
+    list_problems(problems)
     measured = measure_fidelity(rows)
-    return measured, judge(measured.get(settings.method, {}), measured.get(RANDOM_ORDER, {}), settings.gap_tolerance)
+    verdict = judge(measured.get(settings.method, {}), measured.get(RANDOM_ORDER, {}), settings.gap_tolerance)
+    return {"check": measured, "verdict": verdict}, is_sound(verdict)

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import click
 
-from kmm.errors import InputError
+from kmm.errors import InputError, KmmError
+from kmm.explain.processes import hushed as hushed  # commands are quiet as workers are
 
 
 def complain(text):
@@ -29,6 +29,23 @@ def list_problems(problems, most=20):
         click.echo(f"set aside: {_one_line(problem)}", err=True)
     if len(problems) > most:
         click.echo(f"set aside: {len(problems) - most} more", err=True)
+
+
+def tell_layout(collection):
+    """A line on standard error: as what the studies were read, and what else lies there unread."""
+    count = len(collection.studies)
+    layout = f"{collection.layout}, {count} {'study' if count == 1 else 'studies'}"
+    click.echo(_one_line(f"{collection.folder}: {layout}"), err=True)
+
+
+@contextlib.contextmanager
+def telling(problems):
+    """A refusal comes with what was set aside before it, here or where it was said: that may be why."""
+    try:
+        yield
+    except KmmError as error:
+        list_problems([*problems, *error.problems], most=5)
+        raise
 
 
 def check_problems(collection, strict):
@@ -66,21 +83,6 @@ def naming(path):
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
-
-
-@contextlib.contextmanager
-def hushed():
-    """Drops what C++ libraries write to standard error while they are imported: it is no news to a user."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _one_line(text):

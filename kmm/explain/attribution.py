@@ -11,9 +11,9 @@ class Attribution:
     """The attribution of one score to the inputs of one study.
 
     Attributes:
-        values: dict of input name to float32 array of that input's shape, signed, in units of the score. For a model
-            of kmm: `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, or the one that it reads. NaN where a score or a
-            gradient was not finite.
+        values: dict of input name to float32 array of that input's shape, signed, in units of the score (gradient and
+            SmoothGrad: per unit of the input). For a model of kmm: `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, or the
+            one that it reads. NaN where a score or a gradient was not finite.
         target: int. Index of the label that was explained.
         score: float. The score of the study.
         scores: float64 array `(n_labels,)`: the scores of the study for all labels.
@@ -41,11 +41,27 @@ class Attribution:
         return all(np.isfinite(value).all() for value in (self.scores, *self.values.values()))
 
 
-def share_modalities(found):
-    """The share of the decision that film and report each carried.
+def sum_modalities(found):
+    """What film and report each moved the score by, from the baseline's.
 
-    Integrated gradients add up to the score less the baseline's. The sum over the film and the sum over the report are
-    the parts that each moved it by; the shares are their sizes, whatever their sign.
+    Args:
+        found: `Attribution`.
+
+    Returns:
+        dict of `"image"` and `"text"` to float, signed, in units of the score; 0 for a side that the model does not
+        read, None for methods of which the values promise no sum.
+    """
+    inputs = {"image": "image", "text": "rows"}
+    if np.isnan(found.completeness_gap):
+        return dict.fromkeys(inputs)
+    return {
+        side: float(found.values[name].sum(dtype=np.float64)) if name in found.values else 0.0
+        for side, name in inputs.items()
+    }
+
+
+def share_modalities(found):
+    """The share of the decision that film and report each carried: the sizes of their sums, whatever the sign.
 
     Args:
         found: `Attribution`.
@@ -54,11 +70,6 @@ def share_modalities(found):
         dict of `"image"` and `"text"` to float in [0, 1], summing to 1; both 0 where nothing was attributed, and for
         methods of which the values promise no sum.
     """
-    if np.isnan(found.completeness_gap):
-        return {"image": 0.0, "text": 0.0}
-    sums = {
-        side: abs(float(found.values[name].sum(dtype=np.float64))) if name in found.values else 0.0
-        for side, name in (("image", "image"), ("text", "rows"))
-    }
-    total = sum(sums.values())
-    return {side: value / total if total else 0.0 for side, value in sums.items()}
+    sizes = {side: abs(value or 0.0) for side, value in sum_modalities(found).items()}
+    total = sum(sizes.values())
+    return {side: size / total if total else 0.0 for side, size in sizes.items()}

@@ -12,6 +12,7 @@ from kmm.errors import InputError
 
 COLUMNS = ("image index", "finding label", "x", "y", "w", "h")
 MAX_BYTES = 100_000_000
+ROUNDING = 1.0  # pixels by which a box may end beyond its film
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,30 @@ def read_boxes(path):
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV, near line {reader.line_num}: {error}") from None
     return boxes
+
+
+def check_inside(boxes, film_size, film):
+    """Checks that boxes are of this film and not of a larger copy of it.
+
+    Args:
+        boxes: list of `Box`.
+        film_size: (height, width) of the film in pixels.
+        film: str or Path: its name, for the error.
+
+    Raises:
+        InputError: if a box ends more than a pixel beyond the film.
+
+    Example:
+        >>> check_inside([Box("Mass", 100, 40, 100, 60)], (256, 256), "1.png")
+    """
+    height, width = film_size
+    for box in boxes:
+        right, bottom = box.x + box.width, box.y + box.height
+        if right > width + ROUNDING or bottom > height + ROUNDING:
+            raise InputError(
+                f"{film}: expected boxes within the film of {width} x {height} pixels. Received one that ends at "
+                f"{right:g} x {bottom:g}: is the film a smaller copy of that on which the boxes were drawn?"
+            )
 
 
 def _read_text(path):

@@ -13,6 +13,7 @@ from keras import ops
 from kmm.explain.attribution import Attribution
 from kmm.explain.gradients import compile_function, differentiate
 
+NO_FILM = "this method explains films alone, and the study has none: nothing was explained"
 BATCH = 8  # studies at once: their films are held at their own size meanwhile
 SPACE = (1, 2)
 
@@ -184,6 +185,7 @@ def _settle(case, cam, scores, *, steps):
         score=float(scores[case.target]),
         scores=scores.astype(np.float64),
         steps=steps,
+        warnings=(NO_FILM,) if "image" in case.absent else (),
     )
 
 

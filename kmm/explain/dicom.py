@@ -13,20 +13,19 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.5.htm
 
 import hashlib
 import json
-import os
-from pathlib import Path
 
 import numpy as np
-from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from kmm import __version__
 from kmm.errors import ImageError, InputError, require
 from kmm.explain.dicom_header import NAMES, UIDS, read_header, require_reference
+from kmm.explain.dicom_report import DISCLAIMER, SCHEME, build_report, name_circle, say_decision
+from kmm.files import replace_file
 
+DESCRIPTION = "kmm explanation, not for diagnosis"
+YELLOW = (89.1, -13.3, 75.5)  # `kmm.explain.draw.CIRCLE` as CIELab
 SERIES = {"SR": 9001, "PR": 9002, "OT": 9003}  # modality of what is written: number of its series in the study
-PROBABILITY, SALIENCY = codes.DCM.Probability, codes.DCM.Saliency
-SCHEME = "99KMM"  # coding scheme of the labels: those of the classifier, which no public scheme has
 
 
 def is_dicom(path):
@@ -39,6 +38,7 @@ def is_dicom(path):
         bool. False for a file that cannot be read.
 
     Example:
+        >>> import os
         >>> is_dicom(os.devnull)
         False
     """
@@ -80,9 +80,10 @@ def locate_circle(region, rows, columns):
 def write_structured_report(explanation, source, path):
     """Writes the regions and the label's probability as a Comprehensive SR (TID 1500), partial and unverified.
 
-    It holds a measurement group for the film with the label's probability, and one for each region: a CIRCLE on the
-    film, and its weight as the measurement "Saliency". Each names the algorithm: kmm, its version, the classifier's
-    digest and the settings.
+    It holds a measurement group for the film with the label's probability, its threshold and the decision, and one for
+    each region: a CIRCLE on the film, and its weight as the measurement "Saliency". A circle is called attribution, and
+    a label below its threshold is said to be so; each group says that it is not for diagnosis, and names the algorithm:
+    kmm, its version, the classifier's digest and the settings.
 
     Args:
         explanation: `Explanation` of a film. One without regions has the group of the film only.
@@ -102,7 +103,14 @@ def write_structured_report(explanation, source, path):
     _check_size(film, explanation, source)
     report = highdicom.sr.ComprehensiveSR(
         evidence=[film],
-        content=_build_report(highdicom.sr, film, explanation),
+        content=build_report(
+            highdicom.sr,
+            film,
+            explanation,
+            device_uid=_make_uid("device", explanation.model),
+            label_uid=_make_uid("label", film.SOPClassUID, film.SOPInstanceUID, _summarise(explanation)),
+            circles=_list_circles(film, explanation),
+        ),
         coding_schemes=[highdicom.coding_schemes.CodingSchemeIdentificationItem(SCHEME, name="Labels of kmm")],
         **_describe("SR", film, _summarise(explanation), explanation.model),
     )
@@ -113,10 +121,11 @@ def write_presentation_state(explanation, source, path):
     """Writes the circles as a Grayscale Softcopy Presentation State, for a viewer to draw on the film itself.
 
     The film is shown as its own header says: modality and VOI tables or the first window, inverted if MONOCHROME1.
+    A line at its top says that it is not for diagnosis, the label's probability, its threshold and the decision.
     Where this raises `ImageError`, `write_secondary_capture` may still do.
 
     Args:
-        explanation, source, path: as for `write_structured_report`. Without regions nothing is drawn.
+        explanation, source, path: as for `write_structured_report`. Without regions only the line is drawn.
 
     Raises:
         ImageError, MissingPackageError: as `write_structured_report`.
@@ -126,18 +135,22 @@ def write_presentation_state(explanation, source, path):
     require_reference(film, source)
     _check_size(film, explanation, source)
     pr = highdicom.pr
-    layer = pr.GraphicLayer("KMM", order=1, description="Regions of an explanation")
+    color = highdicom.color.CIELabColor(*YELLOW)
+    layer = pr.GraphicLayer("KMM", order=1, description=f"{DESCRIPTION}: regions", display_color=color)
     circles = [
         pr.GraphicObject("CIRCLE", points, "PIXEL", tracking_id=name, tracking_uid=uid)
         for uid, name, points in _list_circles(film, explanation)
     ]
+    line = pr.TextObject(
+        say_decision(explanation), "DISPLAY", bounding_box=(0.0, 0.0, 1.0, 0.05), text_justification="LEFT"
+    )
     inverse = film.PhotometricInterpretation == "MONOCHROME1" or film.PresentationLUTShape == "INVERSE"
     state = pr.GrayscaleSoftcopyPresentationState(
         referenced_images=[film],
         content_label="KMM REGIONS",
-        content_description=_shorten(explanation.target),
+        content_description=name_circle(explanation),
         graphic_layers=[layer],
-        graphic_annotations=[pr.GraphicAnnotation([film], layer, graphic_objects=circles)] if circles else None,
+        graphic_annotations=[pr.GraphicAnnotation([film], layer, graphic_objects=circles or None, text_objects=[line])],
         presentation_lut_transformation=highdicom.PresentationLUTTransformation("INVERSE" if inverse else "IDENTITY"),
         **_describe("PR", film, _summarise(explanation), explanation.model),
     )
@@ -145,7 +158,7 @@ def write_presentation_state(explanation, source, path):
     _save(state, path)
 
 
-def write_secondary_capture(picture, source, path):
+def write_secondary_capture(picture, source, path, *, said=DISCLAIMER):
     """Writes a drawn picture as a Secondary Capture of the film's study.
 
     Args:
@@ -153,6 +166,7 @@ def write_secondary_capture(picture, source, path):
         source: path of the DICOM film that was drawn on. One without valid UIDs will do: the picture then stands in a
             study of its own, under the same patient.
         path: str or Path of the file to write, whole or not at all.
+        said: str. What its comment says of the picture.
 
     Raises:
         InputError: if `picture` is no such array.
@@ -180,44 +194,12 @@ def write_secondary_capture(picture, source, path):
     )
     capture.PatientOrientation = None  # not known: the picture may show more than the film
     capture.BurnedInAnnotation = "YES"
+    capture.ImageComments = said
     if referable:
         capture.SourceImageSequence = highdicom.ReferencedImageSequence([film])
     if film.LossyImageCompression == "01":  # which no later object may deny
         capture.LossyImageCompression = "01"
     _save(capture, path)
-
-
-def _build_report(sr, film, explanation):
-    """The content of the structured report, a `MeasurementReport`."""
-    settings = json.dumps(explanation.settings.as_dict())
-    algorithm = sr.AlgorithmIdentification("kmm", __version__, [f"model {explanation.model}", f"settings {settings}"])
-    label = sr.CodedConcept(_shorten(explanation.target), SCHEME, _shorten(explanation.target))
-
-    def describe(uid, name, concept, value):
-        return {
-            "tracking_identifier": sr.TrackingIdentifier(uid, name),
-            "finding_type": label,
-            "measurements": [sr.Measurement(concept, float(value), codes.UCUM.NoUnits, algorithm_id=algorithm)],
-        }
-
-    reference = (film.SOPClassUID, film.SOPInstanceUID)
-    probability = explanation.probabilities[explanation.target]
-    groups = [
-        sr.MeasurementsAndQualitativeEvaluations(
-            source_images=[sr.SourceImageForMeasurementGroup(*reference)],
-            **describe(_make_uid("label", *reference, _summarise(explanation)), "kmm label", PROBABILITY, probability),
-        )
-    ]
-    for (uid, name, points), region in zip(_list_circles(film, explanation), explanation.regions, strict=True):
-        circle = sr.ImageRegion("CIRCLE", points, sr.SourceImageForRegion(*reference))
-        groups.append(
-            sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-                referenced_region=circle, **describe(uid, name, SALIENCY, region.weight)
-            )
-        )
-    device = sr.DeviceObserverIdentifyingAttributes(_make_uid("device", explanation.model), name="kmm")
-    context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
-    return sr.MeasurementReport(context, codes.LN.XRUnspecifiedBodyRegion, groups)
 
 
 def _list_circles(film, explanation):
@@ -236,9 +218,9 @@ def _list_circles(film, explanation):
 def _summarise(explanation):
     """All that is written of an explanation, as text: what its UIDs follow from."""
     regions = [[region.x, region.y, region.radius, region.weight] for region in explanation.regions]
-    probability = explanation.probabilities[explanation.target]
-    settings = explanation.settings.as_dict()
-    return json.dumps([explanation.target, probability, regions, settings, explanation.model], default=float)
+    target, settings = explanation.target, explanation.settings.as_dict()
+    limits = [explanation.probabilities[target], explanation.thresholds.get(target)]
+    return json.dumps([target, limits, regions, settings, explanation.model], default=float)
 
 
 def _describe(modality, film, content, model=""):
@@ -246,7 +228,7 @@ def _describe(modality, film, content, model=""):
     return {
         "series_instance_uid": _make_uid("series", modality, film.StudyInstanceUID, model),
         "series_number": SERIES[modality],
-        "series_description": "kmm explanation",
+        "series_description": DESCRIPTION,
         "sop_instance_uid": _make_uid("object", modality, film.get("SOPInstanceUID"), content),
         "instance_number": 1,
         "manufacturer": "kmm",
@@ -260,11 +242,6 @@ def _make_uid(*parts):
     return generate_uid(entropy_srcs=[json.dumps([__version__, *parts])])
 
 
-def _shorten(label):
-    """A label as a code may be: one line of 64 characters, without backslashes."""
-    return " ".join(label.replace("\\", "/").split())[:64]
-
-
 def _check_size(film, explanation, source):
     if explanation.film is not None and explanation.film.shape != (film.Rows, film.Columns):
         height, width = explanation.film.shape
@@ -274,12 +251,7 @@ def _check_size(film, explanation, source):
 
 
 def _save(dataset, path):
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
     for keyword in NAMES:
         setattr(dataset, keyword, str(dataset.get(keyword) or "").rstrip("^"))  # as the film has it
-    try:
-        dataset.save_as(part, enforce_file_format=True)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_file(path) as place:
+        dataset.save_as(place, enforce_file_format=True)

@@ -1,18 +1,15 @@
 """Films with what was found on them: circles, heat, pictures side by side. Pictures are uint8 RGB `(h, w, 3)`."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from kmm.errors import InputError
+from kmm.explain.heat import COLOURS, FOR, STRENGTHS, scale_heat
 from kmm.explain.regions import check_settings, choose_points, find_regions, smooth_map
+from kmm.files import replace_file
 
-# Colours that colour-blind readers tell apart. Source: https://jfly.uni-koeln.de/color/
-HEAVIEST, OTHERS = (230, 159, 0), (86, 180, 233)  # circles: orange, sky blue
-FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # heat: vermilion, blue
-FULL = 0.99  # quantile of a map's non-zero magnitudes, from where on its colour is full
+CIRCLE = (240, 228, 66)  # yellow of the palette of `kmm.explain.heat`: neither for nor against
 LEAST_LABEL = 0.01  # weight from which on a circle is labelled
 SENSITIVITIES = {"low": 0.5, "moderate": 0.7, "high": 0.9}
 _SHIFT = 4  # circles are drawn to a sixteenth of a pixel
@@ -23,8 +20,9 @@ _FONT = 0  # OpenCV's FONT_HERSHEY_SIMPLEX
 def draw_circles(film, regions, *, labels=True):
     """Draws regions on a film, at its own size and contrast.
 
-    The heaviest region is orange, the others are blue, with a dark edge, so that they are seen on white and on black.
-    Lines and letters grow with the film. The label is the weight, where it is 1 % at least and covers no heavier one's.
+    Circles are yellow with a dark edge, so that they are seen on white and on black; the line of the heaviest is twice
+    as thick. Lines and letters grow with the film. The label is the weight, where it is 1 % at least and covers no
+    heavier one's.
 
     Args:
         film: uint8 array `(h, w)`, or RGB `(h, w, 3)`, which is not changed.
@@ -46,17 +44,17 @@ def draw_circles(film, regions, *, labels=True):
 
     picture = _as_rgb(film).copy()
     line = _choose_line(picture)
-    colours = [HEAVIEST] + [OTHERS] * len(regions)
-    for region, colour in reversed(list(zip(regions, colours))):
+    widths = [2 * line] + [line] * len(regions)
+    for region, width in reversed(list(zip(regions, widths))):
         centre = [round(value * 2**_SHIFT) for value in (region.x, region.y)]
         radius = round(max(region.radius, 2 * line) * 2**_SHIFT)
-        for paint, width in ((0, 0, 0), 2 * line), (colour, line):
-            cv2.circle(picture, centre, radius, paint, width, cv2.LINE_AA, _SHIFT)
+        for colour, thickness in ((0, 0, 0), width + line), (CIRCLE, width):
+            cv2.circle(picture, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
     if labels:
         written = np.zeros(picture.shape[:2], bool)
-        for region, colour in zip(regions, colours):
+        for region in regions:
             if region.weight >= LEAST_LABEL:
-                _write_label(picture, written, region, colour)
+                _write_label(picture, written, region)
     return picture
 
 
@@ -65,7 +63,7 @@ def draw_heat(film, heat, *, alpha=0.6):
 
     Args:
         film: uint8 array `(h, w)` or RGB `(h, w, 3)`.
-        heat: float array `(h', w')`, signed, on the area of the film. Colours are full from its `FULL` quantile on.
+        heat: float array `(h', w')`, signed, on the area of the film. Colours are full from its 99 % quantile on.
         alpha: float in [0, 1]. How much of the film the strongest colour covers.
 
     Returns:
@@ -85,12 +83,9 @@ def draw_heat(film, heat, *, alpha=0.6):
         raise InputError(f"`heat` must be a finite map (height, width). Received: shape {heat.shape}.")
     if not 0 <= alpha <= 1:
         raise InputError(f"`alpha` must be in [0, 1]. Received: {alpha}.")
-    magnitudes = np.abs(heat[heat != 0])
-    full = np.quantile(magnitudes, FULL, method="lower") if len(magnitudes) else 1.0
-    levels = np.rint(127 * np.clip(heat / full, -1, 1) + 128).astype(np.uint8)
-    levels = cv2.resize(levels, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    strength = alpha * np.abs(np.arange(256)[:, None] - 128.0).clip(max=127) / 127
-    colours = strength * np.where(np.arange(256)[:, None] > 128, FOR, AGAINST)
+    levels = cv2.resize(scale_heat(heat), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    strength = alpha * STRENGTHS[:, None]
+    colours = strength * COLOURS
     clear = cv2.LUT(levels, np.rint(255 * (1 - strength)).astype(np.uint8))
     under = cv2.multiply(picture, cv2.merge([clear] * 3), scale=1 / 255)
     return cv2.add(under, cv2.LUT(cv2.merge([levels] * 3), np.rint(colours).astype(np.uint8)[None]))
@@ -174,7 +169,7 @@ def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512
         shaded = picture.copy()
         shaded[points] = (0.5 * shaded[points] + 0.5 * np.array(FOR)).astype(np.uint8)
         panels.append(draw_circles(shaded, regions))
-    return side_by_side(panels, captions=[f"{name} sensitivity {level:g}" for name, level in levels.items()])
+    return side_by_side(panels, captions=[f"sight sensitivity {level:g} ({name})" for name, level in levels.items()])
 
 
 def write_png(path, picture):
@@ -190,14 +185,9 @@ def write_png(path, picture):
     """
     import cv2
 
-    path, picture = Path(path), _as_rgb(picture)
-    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = cv2.imencode(".png", cv2.cvtColor(_as_rgb(picture), cv2.COLOR_RGB2BGR))[1]
+    with replace_file(path) as place:
+        place.write_bytes(data)
 
 
 def _as_rgb(picture):
@@ -234,7 +224,7 @@ def _measure_text(text, scale):
     return cv2.getTextSize(text, _FONT, scale, 1)[0]
 
 
-def _write_label(picture, written, region, colour):
+def _write_label(picture, written, region):
     """Writes a region's weight above its circle, on a dark field, within the picture, where nothing is written yet."""
     import cv2
 
@@ -248,4 +238,4 @@ def _write_label(picture, written, region, colour):
     if not written[field].any():
         written[field] = True
         picture[field] = 0
-        cv2.putText(picture, text, (left, top + height), _FONT, scale, colour, 1, cv2.LINE_AA)
+        cv2.putText(picture, text, (left, top + height), _FONT, scale, CIRCLE, 1, cv2.LINE_AA)

@@ -2,11 +2,12 @@
 
 import html
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
-from kmm.explain.attribution import Attribution
+from kmm.explain.attribution import Attribution, sum_modalities
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
@@ -55,6 +56,23 @@ class Explanation:
     model: str = ""
     warnings: tuple[str, ...] = field(default=())
 
+    @property
+    def decision(self):
+        """Whether the target's probability reaches its threshold; None where either is not known."""
+        probability, threshold = self.probabilities[self.target], self.thresholds.get(self.target)
+        known = threshold is not None and isfinite(threshold) and isfinite(probability)
+        return bool(probability >= threshold) if known else None
+
+    @property
+    def words_scored(self):
+        """Whether the method says anything of words: those of the Grad-CAM family do not, nor a model of films."""
+        return "rows" in self.attribution.values
+
+    @property
+    def modality_sum(self):
+        """See `kmm.explain.attribution.sum_modalities`."""
+        return sum_modalities(self.attribution)
+
     def as_dict(self):
         """The explanation as JSON holds it, by the schema in `docs/explanation.md`: numbers, no pixels."""
         found = self.attribution
@@ -70,9 +88,12 @@ class Explanation:
             "steps": found.steps,
             "probabilities": self.probabilities,
             "thresholds": self.thresholds,
+            "decision": self.decision,
             "regions": [region.as_dict() for region in self.regions],
             "words": [word.as_dict() for word in self.words],
+            "words_scored": self.words_scored,
             "modality_share": self.modality_share,
+            "modality_sum": self.modality_sum,
             "warnings": list(self.warnings),
             "settings": self.settings.as_dict(),
             "model": self.model,

@@ -12,6 +12,9 @@ from scipy.stats import binomtest, rankdata
 
 from kmm.errors import InputError
 
+ALIKE = 0.5  # rank correlation with the map of a model with new weights from which on a map does not hang on the model
+PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"
+
 
 def named_in_top(words, naming, *, top=3):
     """Whether a word that names the finding is among the strongest words of the report.
@@ -158,27 +161,46 @@ def _summarise(values, repeats, level, seed):
     return {"n": n, "mean": float(np.mean(values)), "interval": [float(end) for end in interval]}
 
 
-def summarise_completeness(gaps, *, tolerance=0.01):
-    """How many attributions add up to the score that they explain, and how far the others are off.
+def judge(measured, random_order, gap_tolerance):
+    """Whether what was measured is as it must be.
 
     Args:
-        gaps: sequence of float >= 0: the `completeness_gap` of each `Attribution`; NaN (no sum promised) is left out.
-        tolerance: float > 0. A gap of at most this is complete.
+        measured, random_order: dict of measure to `{"n", "mean", "interval"}`: of the method, and of random order.
+        gap_tolerance: float. Largest mean completeness gap.
 
     Returns:
-        dict: `n` int, `complete` float (share within the tolerance), `median` and `largest` float; None when n is 0.
+        dict of criterion to `"passed"`, `"failed"` or `"not measured"`: `completeness` (attributions add up to the
+        score), `weights_film` and `weights_words` (other weights give another map), `pixels` (those that the map names
+        first carry more of the score than pixels in random order).
 
     Example:
-        >>> summarise_completeness([0.001, 0.002, 0.05, float("nan")])
-        {'n': 3, 'complete': 0.6666666666666666, 'median': 0.002, 'largest': 0.05}
+        >>> judge({"completeness_gap": {"n": 9, "mean": 0.002, "interval": [0.001, 0.003]}}, {}, 0.01)["completeness"]
+        'passed'
     """
-    gaps = np.asarray(gaps, float)
-    gaps = gaps[~np.isnan(gaps)]
-    if not gaps.size:
-        return {"n": 0, "complete": None, "median": None, "largest": None}
-    return {
-        "n": len(gaps),
-        "complete": float(np.mean(gaps <= tolerance)),
-        "median": float(np.median(gaps)),
-        "largest": float(gaps.max()),
+    gap, film, words, insertion = (
+        measured.get(name, {}).get("mean") for name in ("completeness_gap", "similarity", "alike_words", "insertion")
+    )
+    chance = random_order.get("insertion", {}).get("mean")
+    passes = {
+        "completeness": None if gap is None else gap <= gap_tolerance,
+        "weights_film": None if film is None else film < ALIKE,
+        "weights_words": None if words is None else words < ALIKE,
+        "pixels": None if insertion is None or chance is None else insertion > chance,
     }
+    return {name: NOT_MEASURED if fine is None else PASSED if fine else FAILED for name, fine in passes.items()}
+
+
+def is_sound(verdict):
+    """Whether something was measured and nothing of it failed.
+
+    Args:
+        verdict: dict that `judge` returned.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_sound({"completeness": "passed", "pixels": "not measured"}), is_sound({"pixels": "not measured"})
+        (True, False)
+    """
+    return FAILED not in verdict.values() and PASSED in verdict.values()

@@ -87,7 +87,7 @@ def explain_folder(
                     ledger.add(reply)
                 tell(batch, len(batch.studies))
         rows = [lost.get(study.id) or ledger.lines[study.id]["row"] for study in studies]
-        _write_folder_files(out, rows, table)
+        _write_folder_files(out, rows, table, outputs.page)
     return rows
 
 
@@ -152,10 +152,10 @@ def _digest_model(folder):
         raise ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. {path.name} is missing.") from None
 
 
-def _write_folder_files(out, rows, table):
+def _write_folder_files(out, rows, table, pages):
     """Index and table; a table of another kind that an earlier run wrote goes."""
     with replace_file(out / INDEX) as place:
-        place.write_text(render_index(rows), encoding="utf-8")
+        place.write_text(render_index(rows, pages=pages), encoding="utf-8")
     table.write(out / table.name, rows)
     for name in set(FOLDER_FILES) - {INDEX, table.name}:
         (out / name).unlink(missing_ok=True)

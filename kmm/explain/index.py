@@ -10,6 +10,8 @@ SHOWN = 200  # studies that are laid out at first, as in index.js
 COLUMNS = (
     ("target", "label", None),
     ("probability", "probability", format_probability),
+    ("threshold", "threshold", format_probability),
+    ("decision", "positive", None),
     ("score", "score", format_number),
     ("regions", "circles", format_number),
     ("top_weight", "heaviest circle", format_percent),
@@ -20,15 +22,16 @@ COLUMNS = (
 )
 
 
-def render_index(rows):
+def render_index(rows, *, pages=True):
     """Writes the index of a folder: a table of studies that can be sorted and filtered.
 
     Args:
         rows: list of dict with the columns in `docs/explanation.md`, one a study; what is missing, None or
             NaN is unknown.
+        pages: bool. Whether studies have pages, `<id>.html`, to be linked; else their pictures are.
 
     Returns:
-        str. HTML, to be written as `index.html` beside `<id>.html` and `<id>.png`. It holds no report text.
+        str. HTML, to be written as `index.html` beside `<id>.png` and the pages. It holds no report text.
 
     Example:
         >>> page = render_index([{"study": "s 1", "score": 0.5}, {"study": "s2", "error": "no such file"}])
@@ -40,7 +43,7 @@ def render_index(rows):
         f'<th scope="col" class="{"number" if write else "text"}"><button type="button">{title}</button></th>'
         for title, write in columns
     )
-    lines = [_write_row(row) for row in rows]
+    lines = [_write_row(row, pages) for row in rows]
     return fill_template(
         "index.html",
         "index.js",
@@ -52,21 +55,22 @@ def render_index(rows):
     )
 
 
-def _write_row(row):
+def _write_row(row, pages):
     study, error = row["study"], row.get("error") or ""
     warnings = row.get("warnings") or ""
     name, picture = f"<bdi>{escape(study)}</bdi>", ""
-    if not error:
-        link = f'<a href="./{quote(study, safe="")}.html"'
+    place, film = f"./{quote(study, safe='')}", bool(row.get("image"))
+    if not error and (pages or film):
+        link = f'<a href="{place}{".html" if pages else ".png"}"'
         name = f"{link}>{name}</a>"
-        if row.get("image"):
-            image = f'<img src="./{quote(study, safe="")}.png" alt="" loading="lazy" decoding="async">'
+        if film:
+            image = f'<img src="{place}.png" alt="" loading="lazy" decoding="async">'
             picture = f'{link} tabindex="-1">{image}</a>'
     cells = [f"<td>{picture}</td>", f'<td class="text">{name}</td>']
     for column, _, write in COLUMNS:
         value = row.get(column)
         if write is None:
-            cells.append(f'<td class="text">{escape(value or ("error" if error else "–"))}</td>')
+            cells.append(f'<td class="text">{escape(value or ("error" if error and column == "target" else "–"))}</td>')
         elif is_known(value):
             cells.append(f'<td class="number" data-value="{float(value):.6g}">{write(value)}</td>')
         else:

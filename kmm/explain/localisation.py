@@ -53,17 +53,16 @@ def peak_of(heat, film_size):
     )
 
 
-def point_by_chance(boxes, film_size, *, seed=0):
+def point_by_chance(boxes, film_size):
     """What the pointing game gives to those who have not looked: a random point, and the centre of the film.
 
     Args:
         boxes: list of `Box`.
         film_size: (height, width) of the film in pixels.
-        seed: int or sequence of int, for the draw: another one for each film.
 
     Returns:
-        dict: `random_expected`, float in [0, 1]: the share of the film that the boxes cover, exactly; `random_drawn`,
-        bool: whether one point drawn at random hits; `centre`, bool.
+        dict: `random_expected`, float in [0, 1]: how often a point drawn at random hits, which is the share of the film
+        that the boxes cover, exactly; `centre`, bool: whether the centre hits.
 
     Example:
         >>> from kmm.explain.boxes import Box
@@ -71,10 +70,8 @@ def point_by_chance(boxes, film_size, *, seed=0):
         0.375
     """
     height, width = film_size
-    drawn = np.random.default_rng(seed).random(2) * (width, height) - 0.5
     return {
         "random_expected": _share_of_boxes(boxes, film_size),
-        "random_drawn": pointing_hit(drawn, boxes),
         "centre": pointing_hit(((width - 1) / 2, (height - 1) / 2), boxes),
     }
 
@@ -163,7 +160,7 @@ def iou_of_circles(regions, boxes, film_size):
         film_size: (height, width) of the film in pixels.
 
     Returns:
-        float in [0, 1]; NaN when there is neither circle nor box.
+        float in [0, 1]; 0 when there are boxes and no circle, NaN when there is neither.
 
     Example:
         >>> from kmm.explain.boxes import Box
@@ -171,6 +168,16 @@ def iou_of_circles(regions, boxes, film_size):
         >>> iou_of_circles([Region(x=2, y=1, radius=1, weight=1)], [Box("Mass", 1, 0, 3, 3)], (8, 8)) == 5 / 9
         True
     """
-    circles, truth = cover_circles(regions, film_size), cover_boxes(boxes, film_size)
-    union = np.count_nonzero(circles | truth)
-    return float(np.count_nonzero(circles & truth) / union) if union else float("nan")
+    if not regions and not boxes:
+        return float("nan")
+    return overlap(cover_circles(regions, film_size), cover_boxes(boxes, film_size))
+
+
+def overlap(first, second):
+    """Intersection over union of two bool arrays of one shape: float in [0, 1], 0 when both cover nothing.
+
+    Example:
+        >>> overlap(np.array([True, True, False]), np.array([True, False, False]))
+        0.5
+    """
+    return float(np.count_nonzero(first & second) / max(np.count_nonzero(first | second), 1))

@@ -117,6 +117,7 @@ def sweep_regions(explanation, sensitivities=SWEEP):
 def _write_dicom(explanation, out):
     """Names of what was written for a film of DICOM, and notes."""
     from kmm.explain import dicom
+    from kmm.explain.dicom_report import say_decision
 
     source, names = Path(explanation.image), []
     if not dicom.is_dicom(source):
@@ -130,7 +131,9 @@ def _write_dicom(explanation, out):
     else:
         return names, []
     try:
-        dicom.write_secondary_capture(_draw_circles(explanation), source, out / f"{explanation.study}.sc.dcm")
+        picture = draw.side_by_side([_draw_circles(explanation)], captions=["Not for diagnosis"])
+        place, said = out / f"{explanation.study}.sc.dcm", say_decision(explanation)
+        dicom.write_secondary_capture(picture, source, place, said=said)
     except ImageError as error:
         return names, [f"no object of DICOM: {error}"]
     return [*names, f"{explanation.study}.sc.dcm"], []

@@ -4,9 +4,7 @@ It can be read without script, which only adds the slider, the toggles and the z
 stand in the page as the library computed them: the page computes nothing by itself.
 """
 
-import numpy as np
-
-from kmm.explain.draw import AGAINST, FOR, FULL
+from kmm.explain.heat import color_heat
 from kmm.explain.markup import (
     draw_bar,
     encode_png,
@@ -18,7 +16,7 @@ from kmm.explain.markup import (
     is_known,
     shrink_film,
 )
-from kmm.explain.page_text import write_text
+from kmm.explain.page_text import name_side, write_text
 
 LONGEST_SIDE = 1024  # pixels of the film that a page holds
 
@@ -41,8 +39,9 @@ def render_page(explanation, sweep=()):
         target=escape(explanation.target),
         layout="no-film" if explanation.film is None else "with-film",
         warnings=_list_warnings(explanation.warnings),
+        decision=_say_decision(explanation),
         scores=_write_scores(explanation),
-        modality=_write_modality(explanation.modality_share),
+        modality=_write_modality(explanation),
         film=_write_film(explanation, sweep),
         text=write_text(explanation),
         facts=_write_facts(explanation),
@@ -54,6 +53,21 @@ def _list_warnings(warnings):
         return ""
     items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
     return f'<div class="warnings" role="note" aria-label="Warnings"><ul>{items}</ul></div>'
+
+
+def _say_decision(explanation):
+    """The decision on the explained label in plain words, and why this label was explained."""
+    probability, decision = explanation.probabilities[explanation.target], explanation.decision
+    limit = format_probability(explanation.thresholds.get(explanation.target))
+    said = {
+        True: f"at or above its threshold of {limit}. Decision: <strong>yes</strong>.",
+        False: f"below its threshold of {limit}. Decision: <strong>no</strong>. Circles and words show what spoke for "
+        "the label all the same, not that it is there.",
+        None: "its threshold is not known. Decision: none.",
+    }[decision]
+    chosen = explanation.settings.target is None and len(explanation.probabilities) > 1
+    why = " No label was asked for: this is the study's most probable one." if chosen else ""
+    return f"<p>Probability {format_probability(probability)}, {said}{why}</p>"
 
 
 def _write_scores(explanation):
@@ -76,15 +90,25 @@ def _write_scores(explanation):
     )
 
 
-def _write_modality(shares):
-    if not any(shares.values()):
-        return "<p>What each side carried of the decision is not known by this method.</p>"
+def _write_modality(explanation):
+    shares, sums = explanation.modality_share, explanation.modality_sum
+    if None in sums.values():
+        return "<p>What film and report each moved the score by is not known by this method.</p>"
+    if not any(sums.values()):
+        return "<p>Neither film nor report moved the score from the baseline's: both sums are 0.</p>"
     lines = "".join(
-        f'<tr><th scope="row">{title}</th><td class="wide">{draw_bar(shares.get(name, 0.0))}</td>'
-        f'<td class="number">{format_percent(shares.get(name, 0.0))}</td></tr>'
+        f'<tr><th scope="row">{title}</th>'
+        f'<td class="wide">{draw_bar(shares.get(name, 0.0), name_side(sums[name]))}</td>'
+        f'<td class="number">{format_percent(shares.get(name, 0.0))}</td>'
+        f'<td class="number">{format_number(sums[name], "+")} {name_side(sums[name])}</td></tr>'
         for name, title in (("image", "film"), ("text", "report"))
     )
-    return f"<table><caption>What each side carried of the decision</caption><tbody>{lines}</tbody></table>"
+    return (
+        "<table><caption>What film and report moved the score by, from the baseline's</caption><thead><tr>"
+        '<th scope="col">side</th><th scope="col" colspan="2">share of both sizes</th>'
+        f'<th scope="col" class="number">sum ({escape(explanation.settings.output)})</th></tr></thead>'
+        f"<tbody>{lines}</tbody></table>"
+    )
 
 
 def _write_film(explanation, sweep):
@@ -95,9 +119,13 @@ def _write_film(explanation, sweep):
     chosen = round(explanation.settings.regions.sensitivity, 4)
     steps = sorted({**{round(level, 4): regions for level, regions in sweep}, chosen: explanation.regions}.items())
     area = f'x="-0.5" y="-0.5" width="{width}" height="{height}" preserveAspectRatio="none"'
+    whole = _name_whole(explanation.settings.regions)
     circles = "".join(
         f'<g class="step rove{"" if level == chosen else " off"}" data-step="{step}">'
-        + "".join(_draw_region(region, rank, step, explanation.film.shape) for rank, region in enumerate(regions, 1))
+        + "".join(
+            _draw_region(region, rank, step, shape=explanation.film.shape, whole=whole)
+            for rank, region in enumerate(regions, 1)
+        )
         + "</g>"
         for step, (level, regions) in enumerate(steps)
     )
@@ -108,7 +136,9 @@ def _write_film(explanation, sweep):
         f'aria-label="Film, {width} by {height} pixels, with circles"><image href="{film}" {area}/>'
         f'<g id="heat" class="off">{heat}</g>'
         f'<g id="circles" font-size="{_letter_size(explanation.film.shape):.4g}">{circles}</g></svg>'
-        '<p class="soft">Heat: orange speaks for the label, blue against it. x, y, radius: pixels of the film.</p>'
+        '<p class="soft">Circles: where attribution is strong, the heaviest with the thickest line; no outline of a '
+        "finding. Heat: orange speaks for the label, blue against it. x, y, radius: pixels of the film. Weight: share "
+        f"of {whole} that the points of a circle hold.</p>"
         + "".join(_list_regions(regions, step, level == chosen) for step, (level, regions) in enumerate(steps))
     )
 
@@ -117,7 +147,7 @@ def _write_film_controls(steps, chosen):
     options = "".join(f'<option value="{step}" label="{level:g}"></option>' for step, (level, _) in enumerate(steps))
     position = [level for level, _ in steps].index(chosen)
     return (
-        '<div class="controls" hidden><label>Sight sensitivity '
+        '<div class="controls" hidden><label>Sight sensitivity (higher: fewer circles) '
         f'<input type="range" id="sensitivity" list="levels" min="0" max="{len(steps) - 1}" step="1" '
         f'value="{position}" aria-valuetext="{chosen:g}">'
         f'<output id="level" for="sensitivity">{chosen:g}</output></label><datalist id="levels">{options}</datalist>'
@@ -126,17 +156,22 @@ def _write_film_controls(steps, chosen):
     )
 
 
-def _draw_region(region, rank, step, shape):
+def _name_whole(settings):
+    """What weights are shares of."""
+    return "the map's grey values" if settings.rule == "paper" else "the smoothed map's positive sum"
+
+
+def _draw_region(region, rank, step, *, shape, whole):
     say = (
-        f"{format_percent(region.weight)} of the film's positive attribution, centre {region.x:.1f}, {region.y:.1f}, "
-        f"radius {region.radius:.1f}"
+        f"{format_percent(region.weight)} of {whole}, centre {region.x:.1f}, {region.y:.1f}, radius {region.radius:.1f}"
     )
     circle = f'cx="{region.x:.2f}" cy="{region.y:.2f}" r="{max(region.radius, 0.5):.2f}"'
     size = _letter_size(shape)  # the number stands at the circle's upper right, inside the film
     x = min(region.x + 0.75 * region.radius, shape[1] - size)
     y = max(region.y - 0.75 * region.radius, size)
     return (
-        f'<g class="region" tabindex="{0 if rank == 1 else -1}" role="img" aria-label="Circle {rank}: {say}" '
+        f'<g class="region{" heaviest" if rank == 1 else ""}" tabindex="{0 if rank == 1 else -1}" role="img" '
+        f'aria-label="Circle {rank}: {say}" '
         f'data-part="r{step}-{rank}" data-name="Circle {rank}" data-say="{say}">'
         f'<circle class="halo" {circle}/><circle class="ring" {circle}/>'
         f'<text x="{x:.2f}" y="{y:.2f}" aria-hidden="true">{rank}</text></g>'
@@ -159,28 +194,6 @@ def _list_regions(regions, step, shown):
     )
     names = "".join(f'<th scope="col" class="number">{name}</th>' for name in ("circle", "x", "y", "radius", "weight"))
     return f"<table {part}><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
-
-
-def color_heat(heat, *, opacity=190):
-    """A signed map as transparent colours: vermilion for the label, blue against it, clear where it says nothing.
-
-    Args:
-        heat: float array `(h, w)`, signed. NaN and infinities count as 0.
-        opacity: int in [0, 255]. That of the 99 % quantile of the non-zero magnitudes, as in `draw_heat`.
-
-    Returns:
-        uint8 array `(h, w, 4)`, RGBA.
-
-    Example:
-        >>> color_heat(np.array([[1.0, 0.0, -1.0]]))[0].tolist()
-        [[213, 94, 0, 190], [0, 114, 178, 0], [0, 114, 178, 190]]
-    """
-    heat = np.nan_to_num(heat, posinf=0.0, neginf=0.0)
-    magnitudes = np.abs(heat[heat != 0])
-    full = np.quantile(magnitudes, FULL, method="lower") if len(magnitudes) else 1.0
-    alpha = np.clip(np.abs(heat) / full, 0, 1) * opacity
-    colors = np.where(heat[..., None] > 0, FOR, AGAINST)
-    return np.concatenate([colors, alpha.round()[..., None]], axis=-1).astype(np.uint8)
 
 
 def _write_facts(explanation):

@@ -51,13 +51,14 @@ def make_portable(error):
 
 @contextlib.contextmanager
 def hushed():
-    """Drops what C++ libraries write to standard error while they are loaded."""
+    """Drops what C++ libraries write to standard error while they are loaded: it is no news to a user."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
+        sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)

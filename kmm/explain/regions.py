@@ -22,7 +22,9 @@ class Region:
     Attributes:
         x, y: float. Centre in pixels of the film, from the centre of its top left pixel.
         radius: float >= 0, in pixels of the film.
-        weight: float. The share of all positive attribution of the smoothed map that its points hold, in [0, 1].
+        weight: float in [0, 1]. What its points hold of the smoothed map, as a share of the whole: of the sum of its
+            positive values, or, with rule `"paper"`, of the sum of its grey values, which are 0 to 1 from the least
+            value of the map to the greatest. It is no share of the attribution itself, whose outliers smoothing cuts.
     """
 
     x: float
@@ -39,7 +41,8 @@ def find_regions(heat, settings, *, film_size=None):
     """Turns an attribution map into circles on the film.
 
     The map is smoothed, its strongest points are chosen by the rule and the sensitivity, near points become clusters,
-    and each cluster a circle around the centres of its pixels. Weights refer to the smoothed map.
+    and each cluster a circle around the centres of its pixels. Weights refer to the smoothed map. Rule `"paper"` takes
+    the signed map as grey values, so that it draws circles on a map without positive values too.
 
     Args:
         heat: float array `(h', w')`, signed: the map on the area of the film; or `(h', w', 3)`, of which rule `"paper"`
@@ -49,7 +52,7 @@ def find_regions(heat, settings, *, film_size=None):
 
     Returns:
         list of `Region` in pixels of the film, heaviest first; empty when the map is constant, nothing in it is
-        positive, or no cluster is large enough.
+        positive (but for rule `"paper"`), or no cluster is large enough.
 
     Raises:
         InputError: if the map has another shape, is empty or not finite, or a setting is out of range.
@@ -66,15 +69,13 @@ def find_regions(heat, settings, *, film_size=None):
     film_size = film_size or (height, width)
     if len(film_size) != 2 or min(film_size) < 1:
         raise InputError(f"`film_size` must be (height, width) in pixels. Received: {film_size}.")
-    positive = heat.sum(axis=2).clip(min=0)
-    if not positive.any():
-        return []
     rows, columns = np.nonzero(choose_points(heat, sensitivity=settings.sensitivity, rule=settings.rule))
     points = np.stack([columns, rows], 1)
     distance = settings.distance or max(DISTANCE * float(np.hypot(height, width)), LEAST_DISTANCE)
     labels = cluster_points(points, distance, method=settings.cluster, min_points=settings.min_points)
     points = (points + 0.5) * (film_size[1] / width, film_size[0] / height) - 0.5
-    masses, total = positive[rows, columns], positive.sum()
+    weighed = _stretch(heat) if settings.rule == "paper" else heat.sum(axis=2).clip(min=0)
+    masses, total = weighed[rows, columns], weighed.sum()
     regions = []
     for members in _list_members(labels):
         x, y, radius = CIRCLES[settings.circle](points[members], settings.radius_quantile)
@@ -169,11 +170,17 @@ def _choose_quantile(heat, sensitivity):
 
 def _choose_paper(heat, sensitivity):
     """Source: https://arxiv.org/abs/1902.08888"""
+    grey = _stretch(heat)
+    return (grey >= sensitivity) & (grey > 0)
+
+
+def _stretch(heat):
+    """The paper's grey values of a map `(h, w, 1 or 3)`: float64 `(h, w)` in [0, 1], all 0 where it is constant."""
     import cv2
 
-    stretched = ((heat - heat.min()) / (heat.max() - heat.min())).astype(np.float32)
-    grey = stretched[..., 0] if heat.shape[2] == 1 else cv2.cvtColor(stretched, cv2.COLOR_BGR2GRAY)
-    return (grey.astype(np.float64) >= sensitivity) & (grey > 0)
+    width = heat.max() - heat.min()
+    stretched = ((heat - heat.min()) / (width or 1)).astype(np.float32)
+    return (stretched[..., 0] if heat.shape[2] == 1 else cv2.cvtColor(stretched, cv2.COLOR_BGR2GRAY)).astype(np.float64)
 
 
 # Name of a rule to its function of a map (h, w, channels) that is not constant, and a sensitivity: bool array (h, w).

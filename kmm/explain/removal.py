@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kmm.errors import InputError
+from kmm.explain.baselines import image_baseline
+
+SPEAKS = {"logit": 1.0, "probability": 0.1}  # what a film must add to the score for its loss to be measured
 
 
 @dataclass(frozen=True)
@@ -158,3 +161,58 @@ def _score_kept(score, image, baseline, kept, batch_size):
 
 def _scale(scores, top, bottom):
     return (scores - bottom) / (top - bottom) if top != bottom else np.full(len(scores), np.nan)
+
+
+class ScoredFilm:
+    """One study's film, scored with pixels replaced and the report as it is.
+
+    Args:
+        explainer: `Explainer` that explained the study.
+        study: `Study`.
+        explanation: `Explanation` of it, with a map of the film.
+
+    Attributes:
+        image, baseline: float32 `(h, w, 1)`: the film as the model reads it, and what replaces its pixels.
+        speaks: bool. Whether the score falls by `SPEAKS` at least when the film becomes its baseline: else there is
+            next to nothing to lose, and shares of it mean nothing.
+    """
+
+    def __init__(self, explainer, study, explanation):
+        self.case, self.target = explainer.case(study), explanation.attribution.target
+        self.integrator = explainer.integrator
+        self.box = explainer.classifier.batches.image.find_box(explanation.film.shape)
+        self.image = self.case.inputs["image"]
+        self.baseline = image_baseline(explainer.settings.baselines[0], self.image, self.case.mean_image)
+        bottom, top = self.score(np.stack([self.baseline, self.image]))
+        self.speaks = bool(top - bottom >= SPEAKS[explainer.settings.output])
+
+    def score(self, images):
+        """Scores `(n,)` of films `(n, h, w, 1)`."""
+        inputs, fixed = (
+            {name: np.repeat(value[None], len(images), axis=0) for name, value in values.items()}
+            for values in (self.case.inputs, self.case.fixed)
+        )
+        return self.integrator.score({**inputs, "image": images}, fixed)[:, self.target]
+
+    def remove(self, order):
+        """Areas under deletion and insertion of pixels in an order; nothing for a film that does not speak."""
+        if not self.speaks:
+            return {}
+        curves = deletion_insertion(self.score, self.image, order, baseline=self.baseline)
+        return {"deletion": curves.deletion_area, "insertion": curves.insertion_area}
+
+    def lose(self, masks):
+        """The share of the score that goes with pixels of the film.
+
+        Args:
+            masks: bool array `(m, h', w')`: pixels of the map on the film's area, which may be a part of the square.
+
+        Returns:
+            float array `(m,)`; NaN for a film that does not speak for the label.
+        """
+        if not self.speaks:
+            return np.full(len(masks), np.nan)
+        top, left, height, width = self.box
+        whole = np.zeros((len(masks), *self.image.shape[:2]), bool)
+        whole[:, top : top + height, left : left + width] = masks
+        return score_lost(self.score, self.image, whole, baseline=self.baseline)

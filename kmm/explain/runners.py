@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 from collections import Counter, deque
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 
@@ -150,23 +149,11 @@ def _name_exit(code):
     return f"signal {-code}" if code and code < 0 else f"exit code {code}"
 
 
-@dataclass(frozen=True)
-class Runner:
-    """A row of `RUNNERS`.
-
-    Attributes:
-        make: function `(count, address)` that returns the runner.
-        description: str.
-    """
-
-    make: object
-    description: str
-
-
+# Name of a runner to its function of `count` and `address`, which makes it.
 RUNNERS = {
-    "process": Runner(lambda count, address: run_here, "this process"),
-    "workers": Runner(lambda count, address: partial(run_workers, count=count), "processes of this machine"),
-    "ray": Runner(lambda count, address: partial(run_ray, count=count, address=address), "actors of a Ray cluster"),
+    "process": lambda count, address: run_here,
+    "workers": lambda count, address: partial(run_workers, count=count),
+    "ray": lambda count, address: partial(run_ray, count=count, address=address),
 }
 
 
@@ -185,4 +172,4 @@ def choose_runner(name, *, count=1, address=None):
         raise InputError(f"Unknown engine {name!r}. Known: {', '.join(RUNNERS)}.")
     if count < 1:
         raise InputError(f"Expected at least 1 worker. Received: {count}.")
-    return RUNNERS[name].make(count, address)
+    return RUNNERS[name](count, address)

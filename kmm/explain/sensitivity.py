@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import InputError
-from kmm.explain.localisation import cover_boxes, cover_circles, pointing_hit
+from kmm.explain.localisation import cover_boxes, cover_circles, overlap, pointing_hit
 from kmm.explain.regions import find_regions
 from kmm.files import replace_file
 
@@ -28,6 +28,7 @@ class SweepRow:
         lost: float. Share of the score that is lost when the circled pixels are replaced by the baseline; a film's is
             cut to [-1, 1], so that one whose score is near its baseline's cannot outvote the others.
         gain: float. `lost - covered`: circles of no meaning have about 0.
+        speaking: int. Films of which `lost` and `gain` are: those that have a score to lose.
     """
 
     sensitivity: float
@@ -38,6 +39,7 @@ class SweepRow:
     hit: float
     lost: float
     gain: float
+    speaking: int = 0
 
     def as_dict(self):
         """The row as JSON holds it: None where a number is not known."""
@@ -93,20 +95,25 @@ def sweep_sensitivity(
     if not films:
         raise InputError("A sweep of the sensitivity needs at least one film. Received: none.")
     return [
-        SweepRow(float(value), len(films), *map(_mean_of_known, numbers.T))
+        SweepRow(
+            float(value),
+            len(films),
+            *map(_mean_of_known, numbers.T),
+            speaking=int(np.count_nonzero(~np.isnan(numbers[:, 4]))),
+        )
         for value, numbers in zip(sensitivities, np.stack(films, axis=1))
     ]
 
 
 def _try_film(found, shape, film_size, boxes, lost):
-    """Array `(sensitivities, 6)` of what one film gives: the fields of `SweepRow` from `circles` on."""
+    """Array `(sensitivities, 6)` of what one film gives: the fields of `SweepRow` from `circles` to `gain`."""
     numbers = np.full((len(found), 6), np.nan)
     truth = cover_boxes(boxes, film_size)
     for row, regions in zip(numbers, found):
         circles = cover_circles(regions, film_size)
         row[:2] = len(regions), circles.mean()
         if boxes:
-            row[2] = np.count_nonzero(circles & truth) / np.count_nonzero(circles | truth)
+            row[2] = overlap(circles, truth)
             row[3] = pointing_hit((regions[0].x, regions[0].y) if regions else None, boxes)
     if lost:
         masks = np.stack([cover_circles(regions, film_size, shape=shape) for regions in found])

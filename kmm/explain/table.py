@@ -13,6 +13,8 @@ COLUMNS = {
     "image": str,
     "target": str,
     "probability": float,
+    "threshold": float,
+    "decision": str,
     "score": float,
     "baseline_score": float,
     "completeness_gap": float,
@@ -41,12 +43,15 @@ def describe_explanation(explanation, notes=()):
         dict with the keys of `COLUMNS`; None where a number is not known.
     """
     found, top = explanation.attribution, explanation.regions[0] if explanation.regions else None
+    shares = explanation.modality_share if None not in explanation.modality_sum.values() else {}
     return drop_unknown(
         {
             "study": explanation.study,
             "image": explanation.image and make_writable(explanation.image),
             "target": explanation.target,
             "probability": explanation.probabilities[explanation.target],
+            "threshold": explanation.thresholds.get(explanation.target),
+            "decision": {True: "yes", False: "no", None: None}[explanation.decision],
             "score": found.score,
             "baseline_score": found.baseline_score,
             "completeness_gap": found.completeness_gap,
@@ -57,8 +62,8 @@ def describe_explanation(explanation, notes=()):
             "top_y": top and top.y,
             "top_radius": top and top.radius,
             "top_weight": top and top.weight,
-            "image_share": explanation.modality_share["image"],
-            "text_share": explanation.modality_share["text"],
+            "image_share": shares.get("image"),
+            "text_share": shares.get("text"),
             "warnings": "; ".join((*explanation.warnings, *notes)),
             "error": "",
         }

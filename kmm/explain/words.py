@@ -1,6 +1,7 @@
 """Attributions of rows to scores of words, on the characters of the original report."""
 
 import re
+from bisect import bisect_right
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,10 +19,14 @@ class WordScore:
         text: str. Those characters.
         section: str. The section it stands in.
         sentence: int. Number of its sentence in the text, from 0.
-        share: float in [0, 1]. Its part of the squared attribution of all words; 0 for a word that was not read.
-        signed: float. Sum of its rows' attribution, in units of the score: above 0 it speaks for the label.
-        seen: bool. False when the model does not know the word: it was dropped by the cleaning or cut off, and nothing
-            of it was read, or it is not in the vocabulary, and it was read as one of all unknown words.
+        share: float in [0, 1]. Its part of the squared attribution of all words; 0 for a word that was not read, and
+            for all words where the method scores none.
+        signed: float. Sum of its rows' attribution: above 0 it speaks for the label. In units of the score where
+            attributions are products with the input (integrated gradients, gradient times input); of plain gradients
+            (gradient, SmoothGrad) in units of the score per unit of the embedding.
+        seen: bool. False when the model does not know the word: it is not in the vocabulary, or was not read at all.
+        read: bool. False when nothing of it was read: it was dropped by the cleaning, or cut off. A word that was read
+            and is not `seen` was read as one of all unknown words.
     """
 
     start: int
@@ -32,6 +37,7 @@ class WordScore:
     share: float
     signed: float
     seen: bool = True
+    read: bool = True
 
     def as_dict(self):
         """The word as JSON holds it."""
@@ -80,24 +86,25 @@ def score_words(text, sections, read, values):
     squares = np.array([np.square(values[word.rows]).sum() for word in read])
     total = squares.sum() if len(read) else 0.0
     shares = squares / total if total else np.zeros(len(read))
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    stops = _list_stops(text, sections)
     scores = [
-        (word.start, word.end, float(share), float(values[word.rows].sum()), word.known)
+        (word.start, word.end, float(share), float(values[word.rows].sum()), word.known, True)
         for word, share in zip(read, shares, strict=True)
     ]
-    scores += [(start, end, 0.0, 0.0, False) for start, end in _find_unread(text, read)]
+    scores += [(start, end, 0.0, 0.0, False, False) for start, end in _find_unread(text, read)]
     return [
         WordScore(
             start=start,
             end=end,
             text=text[start:end],
             section=next((name for name, first, last in sections if first <= start < last), ""),
-            sentence=_number_sentence(start, ends, sections),
+            sentence=bisect_right(stops, start),
             share=share,
             signed=signed,
             seen=seen,
+            read=was_read,
         )
-        for start, end, share, signed, seen in sorted(scores)
+        for start, end, share, signed, seen, was_read in sorted(scores)
     ]
 
 
@@ -126,7 +133,6 @@ def _find_unread(text, read):
     return [match.span() for match in _WRITTEN.finditer("".join(letters))]
 
 
-def _number_sentence(start, ends, sections):
-    """Sentences end at a full stop before white space, and with their section."""
-    stops = {end for end in ends} | {end for _, _, end in sections}
-    return sum(end <= start for end in stops)
+def _list_stops(text, sections):
+    """Where sentences end, in order: at a full stop before white space, and with their section."""
+    return sorted({match.end() for match in _SENTENCE_END.finditer(text)} | {end for _, _, end in sections})

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.errors import KmmError, describe_fault
+from kmm.errors import KmmError
 from kmm.explain.ledger import PARTS, write_lines
 from kmm.explain.outputs import write_outputs
 from kmm.explain.table import describe_explanation, describe_failure
+from kmm.faults import tell_fault
 
 WRITERS = 2  # threads that draw and write
 IN_FLIGHT = 4  # explanations that wait for them at most
@@ -103,7 +104,7 @@ class FolderWorker:
             raise
         except Exception as error:  # noqa: BLE001  what nobody thought of costs a study, not the folder
             if len(studies) == 1:
-                failed[studies[0].id] = describe_fault(error)
+                failed[studies[0].id] = error if isinstance(error, KmmError) else _name(error)
                 return
             for study in list(left.values()):
                 yield from self._explain([study], failed)
@@ -120,4 +121,8 @@ def _collect(study, future, written, failed):
     except (KmmError, OSError):  # a package or the disk: so it would be with the next one
         raise
     except Exception as error:  # noqa: BLE001  as above
-        failed[study] = describe_fault(error)
+        failed[study] = _name(error)
+
+
+def _name(error):
+    return f"unexpected {tell_fault(error)}"

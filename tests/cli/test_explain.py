@@ -1,14 +1,16 @@
-"""`kmm explain` and `kmm fidelity` as users type them, on the tiny classifier."""
+"""`kmm explain` as users type it, on the tiny classifier."""
 
 import csv
 import json
+import re
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kmm.explain.settings import SENSITIVITY_FILE
 from tests.conftest import run
+from tests.image.test_dicom import encode, make_dataset
 
 FAST = ("--steps", 8, "--sensitivity", 0.5)
 
@@ -79,6 +81,8 @@ def test_one_film_with_a_report(tiny_run, tiny_folder, tmp_path):
         "mass",
     ]
     assert not list((tmp_path / "out").glob("1*.html"))
+    links = re.findall(r'(?:href|src)="\./([^"]+)"', (tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    assert len(links) == 3 and all((tmp_path / "out" / unquote(link)).is_file() for link in links)
 
 
 @pytest.mark.parametrize(
@@ -118,40 +122,63 @@ def test_a_broken_film_is_an_error_row_and_nothing_but_broken_films_exit_code_2(
     assert result.exit_code == 0 and [bool(row["error"]) for row in rows] == [True, True, False]
 
 
+def test_a_dicom_of_4000_pixels_is_explained_at_its_own_size(tiny_run, tmp_path):
+    y, x = np.mgrid[:4000, :3200]
+    stored = np.random.default_rng(0).integers(800, 1000, y.shape, np.uint16)
+    stored[(x - 2400) ** 2 + (y - 1000) ** 2 < 500**2] = 4000
+    (tmp_path / "film.dcm").write_bytes(encode(make_dataset(stored)))
+    out = tmp_path / "out"
+    result = run("explain", tiny_run[2], tmp_path / "film.dcm", "--out", out, "--no-pages", *FAST)
+    assert result.exit_code == 0, result.stderr
+    (picture,), (path,) = out.glob("*.png"), out.glob("*.json")
+    with Image.open(picture) as image:
+        assert image.size == (3200, 4000)
+    regions = json.loads(path.read_text(encoding="utf-8"))["regions"]
+    assert regions and all(0 <= region["x"] < 3200 and 0 <= region["y"] < 4000 for region in regions)
+    assert max(max(region["x"], region["y"]) for region in regions) > 48  # in pixels of the film, not of the map
+
+
+def test_of_5000_files_the_good_ones_are_explained_and_each_broken_one_has_a_line(tiny_run, tiny_folder, tmp_path):
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    for number in range(5000):
+        (films / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    good = {"7": 1, "2500": 2, "4999": 3}
+    for name, uid in good.items():
+        (films / f"{name}.png").write_bytes((tiny_folder / "images" / f"{uid}.png").read_bytes())
+    result = run("explain", tiny_run[2], films, "--out", out, "--no-pages", *FAST)
+    assert result.exit_code == 0, result.stderr
+    with open(out / "explanations.csv", encoding="utf-8", newline="") as file:
+        rows = {row["study"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 5000 and {study for study, row in rows.items() if not row["error"]} == set(good)
+    assert {path.stem for path in out.glob("*.json")} == set(good)
+    assert result.stderr.count("set aside") == 21 and "set aside: 4977 more" in result.stderr
+
+
 def test_check_tells_whether_maps_hang_on_the_model(tiny_run, tiny_folder, tmp_path):
     out = tmp_path / "out"
     result = run("explain", tiny_run[2], tiny_folder, "--out", out, "--check", "--json", tmp_path / "rows.json", *FAST)
-    assert result.exit_code in (0, 1), result.stderr
-    check = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))["check"]
-    assert {"integrated-gradients", "random order"} <= set(check)
-    assert check["integrated-gradients"]["similarity"]["n"] > 0
+    said = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert {"integrated-gradients", "random order"} <= set(said["check"])
+    assert said["check"]["integrated-gradients"]["similarity"]["n"] > 0
+    assert said["check"]["integrated-gradients"]["alike_words"]["n"] > 0
+    verdict = said["verdict"]
+    assert verdict["weights_film"] == verdict["weights_words"] == "passed"
+    assert verdict["completeness"] == "failed" and result.exit_code == 1, result.stderr  # 8 points are too few
+    assert "alike_words: rank correlation" in result.stdout and "passed" in result.stdout
 
 
-def test_fidelity_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_path):
-    boxes = tmp_path / "boxes.csv"
-    with open(boxes, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]"])
-        writer.writerows([[f"{uid}.png", "Mass", 4, 4, 40, 40] for uid in range(1, 59, 2)])
-    words = tmp_path / "words.csv"
-    words.write_text("uid,words\n" + "".join(f"{uid},mass\n" for uid in range(1, 60)), encoding="utf-8")
-    arguments = ("--boxes", boxes, "--words", words, "--method", "integrated-gradients", "--method", "gradient")
-    places = ("--curve", tmp_path / "curve.png", "--json", tmp_path / "out.json", "--save")
-    try:
-        result = run("fidelity", tiny_run[2], tiny_folder, *arguments, *places, "--steps", 8)
-        assert result.exit_code == 0, result.stderr
-        kept = json.loads((tiny_run[2] / SENSITIVITY_FILE).read_text(encoding="utf-8"))
-        film = tiny_folder / "images" / "1.png"
-        auto = run("explain", tiny_run[2], film, "--out", tmp_path / "auto", "--sensitivity", "auto", "--steps", 8)
-        assert auto.exit_code == 0, auto.stderr
-    finally:
-        (tiny_run[2] / SENSITIVITY_FILE).unlink(missing_ok=True)
-    said = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert kept["sensitivity"] == said["sensitivity"]["chosen"] and said["sensitivity"]["rule"] == "iou"
-    assert said["methods"]["random point"]["hit"]["mean"] == pytest.approx(1600 / 48**2)
-    assert said["methods"]["image centre"]["hit"]["mean"] == 1
-    assert said["methods"]["integrated-gradients"]["named"]["n"] > 0
-    assert (tmp_path / "curve.png").stat().st_size > 1000
-    (one,) = (tmp_path / "auto").glob("1*.json")
-    settings = json.loads(one.read_text(encoding="utf-8"))["settings"]
-    assert settings["regions"]["sensitivity"] == kept["sensitivity"]
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [({"similarity": 0.1}, 0), ({"similarity": 0.9, "completeness_gap": 0.001}, 1), ({"similarity": float("nan")}, 1)],
+    ids=["passed", "failed", "not measured"],
+)
+def test_check_is_bad_news_when_something_failed_or_nothing_was_measured(
+    explained, tiny_run, tiny_folder, monkeypatch, row, code
+):
+    import kmm.explain.trials
+
+    rows = [{"method": "integrated-gradients", "study": "1", **row}]
+    monkeypatch.setattr(kmm.explain.trials, "try_methods", lambda *arguments, **options: rows)
+    result = run("explain", tiny_run[2], tiny_folder, "--out", explained[1], "--check", *FAST)
+    assert result.exit_code == code, result.stderr

@@ -5,7 +5,7 @@ import pytest
 
 from kmm.data.phantom import make_phantom
 from kmm.errors import InputError
-from kmm.explain.boxes import Box, read_boxes
+from kmm.explain.boxes import Box, check_inside, read_boxes
 
 HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
@@ -87,3 +87,14 @@ def test_size_is_looked_at_first(tmp_path, monkeypatch):
     monkeypatch.setattr("kmm.explain.boxes.MAX_BYTES", 10)
     with pytest.raises(InputError, match="at most 10 bytes"):
         read_boxes(write(tmp_path, HEADER))
+
+
+def test_a_box_ends_within_its_film():
+    boxes = [Box("Mass", 0, 0, 90, 40), Box("Mass", 60.5, 30, 30.4, 10.9)]
+    check_inside(boxes, (40, 90), "1.png")
+    for bad in (Box("Mass", 60, 0, 32, 9), Box("Mass", 0, 30, 9, 12)):
+        with pytest.raises(InputError) as caught:
+            check_inside([*boxes, bad], (40, 90), "films/1.png")
+        said = str(caught.value)
+        assert said.startswith("films/1.png: ") and "90 x 40" in said
+        assert f"{bad.x + bad.width:g} x {bad.y + bad.height:g}" in said

@@ -10,7 +10,7 @@ import pytest
 from keras import ops
 
 from kmm.errors import InputError
-from kmm.explain.cam import GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
+from kmm.explain.cam import NO_FILM, GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
 from kmm.explain.explainer import Explainer
 from kmm.explain.methods import METHODS, CamMethod, Case
 from kmm.explain.settings import ExplainSettings
@@ -250,11 +250,14 @@ def test_studies_are_explained_by_name(name, loaded, tiny_folder):
     for study in studies:
         explanation = found[study.id]
         assert explanation.modality_share == {"image": 0.0, "text": 0.0}
-        assert not any(word.share for word in explanation.words)
+        assert not any(word.share for word in explanation.words) and not explanation.words_scored
+        assert explanation.modality_sum == {"image": None, "text": None}
         assert (explanation.heat is None) == (study.frontal is None)
         if study.frontal is None:
             assert not explanation.attribution.values["image"].any() and not explanation.regions
+            assert explanation.warnings == (NO_FILM,)
         else:
+            assert not explanation.warnings
             assert explanation.heat.min() >= 0
 
 

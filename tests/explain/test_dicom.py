@@ -28,6 +28,7 @@ from kmm.explain.dicom import (
     write_secondary_capture,
     write_structured_report,
 )
+from kmm.explain.draw import CIRCLE
 from kmm.explain.explanation import Explanation
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
@@ -160,7 +161,8 @@ def test_report_holds_the_regions(tmp_path, kind):
         assert weight.name == codes.DCM.Saliency
         assert weight.unit == codes.UCUM.NoUnits
         assert weight.value == region.weight
-        assert group.finding_type == highdicom.sr.CodedConcept("cardiomegaly", "99KMM", "cardiomegaly")
+        said = "Attribution for cardiomegaly"
+        assert group.finding_type == highdicom.sr.CodedConcept(said, "99KMM", said)
         (reference,) = (item for item in group.roi.ContentSequence if item.ValueType == "IMAGE")
         assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
     assert points[1].tolist() == [WIDTH, 0]  # the last circle is around the whole film
@@ -170,15 +172,57 @@ def test_report_holds_the_probability_and_the_algorithm(film, tmp_path):
     write_structured_report(explain(), film, tmp_path / "sr.dcm")
     report = read_report(tmp_path / "sr.dcm")
     (group,) = report.content.get_image_measurement_groups()
-    (probability,) = group.get_measurements()
-    assert probability.name == codes.DCM.Probability
-    assert probability.value == 0.8125
+    probability, threshold = group.get_measurements()
+    assert (probability.name, probability.value) == (codes.DCM.Probability, 0.8125)
+    assert (threshold.name.meaning, threshold.value) == ("Decision threshold", 0.5)
+    (decision,) = group.get_qualitative_evaluations()
+    assert (decision.name.meaning, decision.value) == ("Probability at or above threshold", codes.SCT.Yes)
     assert group.finding_type.meaning == "cardiomegaly"
     texts = list_codes(report)
     assert set(texts["Algorithm Name"]) == {"kmm"}
     assert set(texts["Algorithm Version"]) == {__version__}
     assert "model " + "ab" * 32 in texts["Algorithm Parameters"]
     assert any('"method": "integrated-gradients"' in text for text in texts["Algorithm Parameters"])
+
+
+LOW = {"probabilities": {"cardiomegaly": 0.05, "mass": 0.01}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "after", "answer", "said"),
+    [
+        ({}, "", codes.SCT.Yes, "probability 0.812, threshold 0.500, decision: yes."),
+        (LOW, " (below threshold)", codes.SCT.No, "probability 0.050, threshold 0.500, decision: no."),
+        ({**LOW, "thresholds": {}}, " (no threshold)", None, "probability 0.050."),
+    ],
+)
+def test_every_object_says_the_decision_and_that_it_is_not_for_diagnosis(film, tmp_path, changes, after, answer, said):
+    explanation = explain(**changes)
+    write_structured_report(explanation, film, tmp_path / "sr.dcm")
+    write_presentation_state(explanation, film, tmp_path / "pr.dcm")
+    report, state = read_report(tmp_path / "sr.dcm"), pydicom.dcmread(tmp_path / "pr.dcm")
+    (label,) = report.content.get_image_measurement_groups()
+    assert label.finding_type.meaning == f"cardiomegaly{after}"
+    assert [item.value for item in label.get_qualitative_evaluations()] == ([answer] if answer else [])
+    circles = report.content.get_planar_roi_measurement_groups()
+    assert {group.finding_type.meaning for group in circles} == {f"Attribution for cardiomegaly{after}"}
+    comments = list_codes(report)["Comment"]
+    (line,) = state.GraphicAnnotationSequence[0].TextObjectSequence
+    assert len(comments) == 1 + len(REGIONS)
+    for text in (*comments, line.UnformattedTextValue):
+        assert text.startswith("Not for diagnosis.") and text.endswith(f"cardiomegaly: {said}")
+    assert state.ContentDescription == f"Attribution for cardiomegaly{after}"
+    for written in (report, state):
+        assert "not for diagnosis" in written.SeriesDescription
+
+
+def test_a_threshold_that_changes_is_another_object(film, tmp_path):
+    for write in WRITERS:
+        uids = set()
+        for limit in (0.5, 0.6):
+            write(explain(thresholds={"cardiomegaly": limit}), film, tmp_path / "out.dcm")
+            uids.add(pydicom.dcmread(tmp_path / "out.dcm").SOPInstanceUID)
+        assert len(uids) == 2
 
 
 def test_report_is_partial_and_refers_to_the_study(film, tmp_path):
@@ -275,6 +319,9 @@ def test_presentation_state_has_the_circles_of_the_report(film, tmp_path):
     assert series.ReferencedImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
     (annotation,) = state.GraphicAnnotationSequence
     assert len(annotation.GraphicObjectSequence) == 3
+    (layer,) = state.GraphicLayerSequence
+    color = highdicom.color.CIELabColor.from_dicom_value(layer.GraphicLayerRecommendedDisplayCIELabValue)
+    assert np.allclose(color.to_rgb(), CIRCLE, atol=2)
     for circle, group in zip(annotation.GraphicObjectSequence, groups):
         assert (circle.GraphicType, circle.GraphicAnnotationUnits) == ("CIRCLE", "PIXEL")
         assert circle.GraphicData == group.roi.value.ravel().tolist()
@@ -287,7 +334,8 @@ def test_no_regions(film, tmp_path):
     content = read_report(tmp_path / "sr.dcm").content
     assert content.get_planar_roi_measurement_groups() == []
     assert len(content.get_image_measurement_groups()) == 1
-    assert "GraphicAnnotationSequence" not in pydicom.dcmread(tmp_path / "pr.dcm")
+    (annotation,) = pydicom.dcmread(tmp_path / "pr.dcm").GraphicAnnotationSequence
+    assert "GraphicObjectSequence" not in annotation and len(annotation.TextObjectSequence) == 1
 
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH, 3), (17, 33, 3)])  # an odd number of bytes too
@@ -301,6 +349,9 @@ def test_secondary_capture_is_the_picture(film, tmp_path, shape):
     assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
     assert capture.PatientName == source.PatientName
     assert "LossyImageCompression" not in capture
+    assert "not for diagnosis" in capture.SeriesDescription and capture.ImageComments.startswith("Not for diagnosis.")
+    write_secondary_capture(picture, film, tmp_path / "sc.dcm", said="Something else.")
+    assert pydicom.dcmread(tmp_path / "sc.dcm").ImageComments == "Something else."
 
 
 def test_secondary_capture_of_a_lossy_film_is_lossy(tmp_path):
@@ -387,9 +438,13 @@ def test_long_and_odd_labels(film, tmp_path):
     explanation = explain(target=label, probabilities={label: 0.5})
     write_structured_report(explanation, film, tmp_path / "sr.dcm")
     write_presentation_state(explanation, film, tmp_path / "pr.dcm")
-    finding = read_report(tmp_path / "sr.dcm").content.get_image_measurement_groups()[0].finding_type
-    assert finding.meaning == finding.value == ("Opacity/lung " + "base " * 20)[:64].strip()
-    assert pydicom.dcmread(tmp_path / "pr.dcm").ContentDescription == finding.meaning
+    content = read_report(tmp_path / "sr.dcm").content
+    finding = content.get_image_measurement_groups()[0].finding_type
+    whole = "Opacity/lung " + "base " * 20
+    assert finding.meaning == finding.value == whole[:49].strip() + " (no threshold)"
+    circle = content.get_planar_roi_measurement_groups()[0].finding_type.meaning
+    assert circle == f"Attribution for {whole[:33].strip()} (no threshold)"
+    assert pydicom.dcmread(tmp_path / "pr.dcm").ContentDescription == circle and len(circle) <= 64
 
 
 @pytest.mark.parametrize("keyword", UIDS)

@@ -10,11 +10,12 @@ from scipy.stats import norm, spearmanr
 
 from kmm.errors import InputError
 from kmm.explain.fidelity import (
+    is_sound,
+    judge,
     map_similarity,
     measure_fidelity,
     named_in_top,
     randomise_weights,
-    summarise_completeness,
 )
 from kmm.explain.words import WordScore
 
@@ -157,11 +158,31 @@ def test_measurement_refuses():
             measure_fidelity([], **bad)
 
 
-def test_completeness():
-    assert summarise_completeness([0.0, 0.01, 0.02, 0.03], tolerance=0.01) == {
-        "n": 4,
-        "complete": 0.5,
-        "median": 0.015,
-        "largest": 0.03,
-    }
-    assert summarise_completeness([float("nan")]) == {"n": 0, "complete": None, "median": None, "largest": None}
+def means_of(**means):
+    return {name: {"n": 1, "mean": mean, "interval": [mean, mean]} for name, mean in means.items()}
+
+
+@pytest.mark.parametrize(
+    ("measured", "chance", "expected", "sound"),
+    [
+        ({}, {}, ["not measured"] * 4, False),
+        ({"similarity": 0.1}, {}, ["not measured", "passed", "not measured", "not measured"], True),
+        ({"similarity": 0.5}, {}, ["not measured", "failed", "not measured", "not measured"], False),
+        ({"alike_words": -0.2}, {}, ["not measured", "not measured", "passed", "not measured"], True),
+        ({"alike_words": 0.9, "similarity": 0}, {}, ["not measured", "passed", "failed", "not measured"], False),
+        ({"completeness_gap": 0.01, "insertion": 0.7}, {}, ["passed", *["not measured"] * 3], True),
+        ({"completeness_gap": 0.011}, {}, ["failed", *["not measured"] * 3], False),
+        ({"insertion": 0.7}, {"insertion": 0.6}, [*["not measured"] * 3, "passed"], True),
+        ({"insertion": 0.6}, {"insertion": 0.6}, [*["not measured"] * 3, "failed"], False),
+    ],
+)
+def test_verdict(measured, chance, expected, sound):
+    verdict = judge(means_of(**measured), means_of(**chance), 0.01)
+    assert verdict == dict(zip(("completeness", "weights_film", "weights_words", "pixels"), expected, strict=True))
+    assert is_sound(verdict) is sound
+
+
+def test_a_measure_of_no_study_is_not_measured():
+    nothing = {"n": 0, "mean": None, "interval": None}
+    verdict = judge({"completeness_gap": nothing, "insertion": nothing}, {"insertion": nothing}, 0.01)
+    assert set(verdict.values()) == {"not measured"}

@@ -13,6 +13,8 @@ GOOD = {
     "image": "films/s1.png",
     "target": "opacity",
     "probability": 0.876,
+    "threshold": 0.5,
+    "decision": "yes",
     "score": np.float32(1.5),
     "regions": 2,
     "top_weight": 0.71,
@@ -44,11 +46,25 @@ def test_a_row_says_what_the_table_says():
     ((kind, cells),) = parse_rows(render_index([GOOD]))
     assert kind == "warned"
     assert [read_text(cell) for cell in cells] == [
-        *("", "s1", "opacity", "0.876", "1.5", "2", "71.0 %", "63.0 %", "37.0 %", "2.1 %", "–", "map error 6 %")
+        *(
+            "",
+            "s1",
+            "opacity",
+            "0.876",
+            "0.500",
+            "yes",
+            "1.5",
+            "2",
+            "71.0 %",
+            "63.0 %",
+            "37.0 %",
+            "2.1 %",
+            "–",
+            "map error 6 %",
+        )
     ]
-    assert [cell.get("data-value") for cell in cells[3:6]] == ["0.876", "1.5", "2"] and cells[10].get(
-        "data-value"
-    ) is None
+    values = [cell.get("data-value") for cell in cells]
+    assert values[3:8] == ["0.876", "0.5", None, "1.5", "2"] and values[12] is None
 
 
 def test_head_and_rows_have_as_many_cells():
@@ -70,12 +86,19 @@ def test_errors_are_shown_without_links():
     error = 's2.png: expected an image. Received: "<b>"'
     ((kind, cells),) = parse_rows(render_index([{"study": "s2", "image": "s2.png", "error": error}]))
     assert kind == "failed" and read_text(cells[-1]) == f"Error: {error}"
+    assert [read_text(cell) for cell in cells].count("error") == 1
     assert not find_links(cells[0]) + find_links(cells[1])
 
 
 def test_a_study_without_film_has_no_picture():
     ((_, cells),) = parse_rows(render_index([{**GOOD, "image": None}]))
     assert not find_links(cells[0]) and find_links(cells[1])
+
+
+def test_without_pages_nothing_links_to_one():
+    (_, film), (_, text) = parse_rows(render_index([GOOD, {**GOOD, "image": None}], pages=False))
+    assert find_links(film[0]) == find_links(film[1]) == ["./s1.png"]
+    assert not find_links(text[0]) + find_links(text[1]) and read_text(text[1]) == "s1"
 
 
 def test_no_studies_is_a_page():

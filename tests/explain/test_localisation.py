@@ -40,19 +40,16 @@ def test_chance_is_the_area_of_the_union(boxes):
     assert point_by_chance(boxes, (32, 48))["random_expected"] == pytest.approx(cover_boxes(boxes, (32, 48)).mean())
 
 
-def test_drawn_points_hit_as_often_as_expected():
+def test_chance_of_boxes_between_pixels():
     boxes = [Box("Mass", 10.2, 20, 30.6, 30), Box("Mass", 30, 40, 50, 20)]
     expected = point_by_chance(boxes, (100, 90))["random_expected"]
     assert expected == pytest.approx((30.6 * 30 + 50 * 20 - 10.8 * 10) / 9000)
-    draws = [point_by_chance(boxes, (100, 90), seed=[7, i])["random_drawn"] for i in range(2000)]
-    assert np.mean(draws) == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 2000) ** 0.5)
-    assert draws[:50] == [point_by_chance(boxes, (100, 90), seed=[7, i])["random_drawn"] for i in range(50)]
 
 
 def test_centre_and_no_boxes():
     assert point_by_chance([Box("Mass", 4, 4, 2, 2)], (10, 10))["centre"]
     assert not point_by_chance([Box("Mass", 0, 0, 4, 4)], (10, 10))["centre"]
-    assert point_by_chance([], (10, 10), seed=1) == {"random_expected": 0, "random_drawn": False, "centre": False}
+    assert point_by_chance([], (10, 10)) == {"random_expected": 0, "centre": False}
 
 
 def test_circle_covers_its_area():
@@ -86,6 +83,10 @@ def test_iou_of_known_shapes():
     assert iou_of_circles([Region(20, 20, 10, 1)], [box], (400, 400)) == 0
     assert iou_of_circles([], [box], (400, 400)) == iou_of_circles([inside], [], (400, 400)) == 0
     assert isnan(iou_of_circles([], [], (400, 400)))
+
+
+def test_a_box_between_pixel_centres_and_no_circle_overlap_nothing():
+    assert iou_of_circles([], [Box("Mass", 10.6, 10.6, 0.3, 0.3)], (40, 40)) == 0
 
 
 @given(st.lists(whole_boxes, min_size=1, max_size=3), st.floats(0, 47), st.floats(0, 31), st.floats(0, 30))

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import re
+import time
 from importlib.resources import files
 
 import cv2
@@ -13,10 +14,12 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.explain.attribution import Attribution
-from kmm.explain.draw import AGAINST, FOR
+from kmm.explain.draw import CIRCLE
 from kmm.explain.explanation import Explanation
+from kmm.explain.heat import AGAINST, FOR, color_heat
 from kmm.explain.markup import FORBIDDEN, escape, format_number, format_percent, shrink_film
-from kmm.explain.page import color_heat, render_page
+from kmm.explain.page import render_page
+from kmm.explain.page_text import write_text
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
@@ -61,8 +64,12 @@ def score_words(sections):
         signed = (0.8 if place % 3 else -0.4) * float(raw[place])
         sentence = text[: match.start()].count(". ")
         share = float(raw[place] / raw.sum())
-        words.append(WordScore(*match.span(), match.group(), section, sentence, share, signed, seen))
+        read = seen or match.group() == "in"
+        words.append(WordScore(*match.span(), match.group(), section, sentence, share, signed, seen, read))
     return text, spans, words
+
+
+SIDES = {"image": np.full((2, 2, 1), 2.0), "rows": np.full((3, 2), -1.0)}  # +8 and -6
 
 
 def make_explanation(parts=None, **changes):
@@ -72,7 +79,7 @@ def make_explanation(parts=None, **changes):
         "study": "study-1",
         "image": "folder/film.png",
         "target": "opacity",
-        "attribution": Attribution({}, 1, 2.5, np.array([-2.0, 2.5]), -1.25, 0.004, 0.021, 24),
+        "attribution": Attribution(SIDES, 1, 2.5, np.array([-2.0, 2.5]), -1.25, 0.004, 0.021, 24),
         "probabilities": {"normal": 0.12, "opacity": 0.88},
         "thresholds": {"normal": 0.5, "opacity": 0.61},
         "film": draw_film(),
@@ -111,9 +118,11 @@ def read_text(element):
     return "".join(element.itertext())
 
 
+FILM_ALONE = Attribution({"image": SIDES["image"]}, 1, 2.5, np.array([-2.0, 2.5]), steps=1)
 KINDS = {
     "all": {},
     "no film": {"film": None, "heat": None, "image": None, "regions": [], "modality_share": {"text": 1.0}},
+    "no scored words": {"settings": ExplainSettings(method="grad-cam"), "attribution": FILM_ALONE},
     "no text": {"parts": {}, "modality_share": {"image": 1.0, "text": 0.0}},
     "no words": {"words": []},
     "no sections": {"parts": {"": "Clear lungs"}},
@@ -193,7 +202,8 @@ def test_report_is_whole_and_words_carry_their_numbers():
     assert [m.text for m in marks] == [word.text for word in explanation.words]
     for mark, word in zip(marks, explanation.words):
         side = "for" if word.signed > 0 else "against"
-        assert ("unseen" in mark.get("class")) == (not word.seen)
+        assert ("unseen" in mark.get("class")) == (word.read and not word.seen)
+        assert (mark.get("class") == "unread") == (not word.read)
         if word.seen:
             assert mark.get("class", "").split(" ")[0] in ("", side)
             assert mark.get("title").startswith(f"{100 * word.share:.1f} %") and f" {side} opacity" in mark.get("title")
@@ -208,15 +218,39 @@ def test_words_that_the_model_does_not_know_say_how_they_were_read():
     words = [
         WordScore(0, 4, "Mass", "findings", 0, 1.0, 0.5),
         WordScore(5, 9, "zyxw", "findings", 0, 0.6, -0.25, seen=False),
-        WordScore(10, 12, "is", "findings", 0, 0.0, 0.0, seen=False),
+        WordScore(10, 12, "is", "findings", 0, 0.0, 0.0, seen=False, read=False),
     ]
     page = render_page(make_explanation(text="Mass zyxw is", sections=[("findings", 0, 12)], words=words))
     report = next(p for p in read_all(parse(page), "h:p") if p.get("class") == "report")
     assert [(mark.get("class"), mark.get("title")) for mark in report] == [
         ("for l10", "100.0 % of the report's attribution, +0.5 for opacity"),
-        ("unseen against l6", "read as any unknown word, 60.0 % of the report's attribution, −0.25 against opacity"),
-        ("unseen", "not read by the model"),
+        (
+            "unseen against l6",
+            "not in the vocabulary: read as any unknown word, "
+            "60.0 % of the report's attribution, −0.25 against opacity",
+        ),
+        ("unread", "not read by the model: cut off, or dropped by the cleaning"),
     ]
+
+
+def test_a_method_that_scores_no_words_says_so_and_gives_none_a_number():
+    words = [
+        WordScore(0, 4, "Mass", "findings", 0, 0.0, 0.0),
+        WordScore(5, 9, "zyxw", "findings", 0, 0.0, 0.0, seen=False),
+        WordScore(10, 12, "is", "findings", 0, 0.0, 0.0, seen=False, read=False),
+    ]
+    given = {"text": "Mass zyxw is", "sections": [("findings", 0, 12)], "words": words}
+    tree = parse(render_page(make_explanation(**given, **KINDS["no scored words"])))
+    section = next(element for element in read_all(tree, "h:section") if element.get("class") == "text")
+    assert "grad-cam explains the film alone: it scores no words" in read_text(section)
+    report = next(p for p in read_all(tree, "h:p") if p.get("class") == "report")
+    assert [(mark.get("class"), mark.get("title")) for mark in report] == [
+        ("", "read by the model"),
+        ("unseen", "not in the vocabulary: read as any unknown word"),
+        ("unread", "not read by the model: cut off, or dropped by the cleaning"),
+    ]
+    for said in ("%", "+0", "Sentences", "for the label", "Zoom"):
+        assert said not in read_text(section), said
 
 
 def test_sums_of_sentences_and_sections_add_up():
@@ -234,6 +268,71 @@ def test_sums_of_sentences_and_sections_add_up():
     headings = [read_text(h) for h in read_all(tree, "h:h3")]
     share = sum(w.share for w in explanation.words if w.section == "findings")
     assert any(h.startswith(f"Findings {format_percent(share)} of") for h in headings)
+
+
+def test_a_report_of_many_sentences_is_written_in_time():
+    def measure(count):
+        parts = {"findings": " ".join(f"word{place}." for place in range(count))}
+        explanation = make_explanation(parts)
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            write_text(explanation)
+            seconds.append(time.process_time() - start)
+        return min(seconds) / count
+
+    assert measure(4000) < 3 * measure(400)
+
+
+def test_the_explained_label_its_threshold_and_the_decision_are_said_in_words():
+    def read_summary(**changes):
+        tree = parse(render_page(make_explanation(**changes)))
+        section = next(element for element in read_all(tree, "h:section") if element.get("class") == "summary")
+        return " ".join(read_text(section).split())
+
+    said = read_summary()
+    assert said.startswith(
+        "Explained label: opacity Probability 0.880, at or above its threshold of 0.610. Decision: yes."
+    )
+    assert "most probable one" in said and "What was decided" not in said
+    low = read_summary(probabilities={"normal": 0.02, "opacity": 0.05}, settings=ExplainSettings(target="opacity"))
+    assert "Probability 0.050, below its threshold of 0.610. Decision: no." in low and "most probable" not in low
+    assert "not that it is there" in low
+    assert "its threshold is not known" in read_summary(thresholds={})
+
+
+def read_modality(**changes):
+    """The lines of the table of both sides; the text where there is no table."""
+    tree = parse(render_page(make_explanation(**changes)))
+    section = next(element for element in read_all(tree, "h:section") if element.get("class") == "summary")
+    tables = [t for t in section.iter(f"{{{NAMESPACES['h']}}}table") if "moved the score by" in read_text(t)]
+    if not tables:
+        return read_text(section)
+    return [[read_text(cell).strip() for cell in row] for row in tables[0].find("h:tbody", NAMESPACES)]
+
+
+def test_sides_that_pull_against_each_other_are_told_by_their_signs():
+    assert read_modality() == [["film", "", "63.0 %", "+8 for"], ["report", "", "37.0 %", "−6 against"]]
+
+
+def test_sides_that_are_not_known_are_told_from_sides_that_moved_nothing():
+    assert "not known by this method" in read_modality(**KINDS["no scored words"])
+    still = Attribution({"image": np.zeros((2, 2, 1)), "rows": np.zeros((3, 2))}, 1, 0.0, np.zeros(2), 0.0, 0.0, 0.0, 5)
+    said = read_modality(attribution=still, modality_share={"image": 0.0, "text": 0.0})
+    assert "both sums are 0" in said and "not known by this method" not in said
+
+
+def test_weights_are_called_what_they_are():
+    regions = ExplainSettings().regions
+    for rule, whole in (("mass", "the smoothed map's positive sum"), ("paper", "the map's grey values")):
+        settings = ExplainSettings(regions=dataclasses.replace(regions, rule=rule))
+        page = render_page(make_explanation(settings=settings))
+        assert f"71.0 % of {whole}, centre" in page and "film's positive attribution" not in page
+
+
+def test_the_slider_says_which_way_it_goes():
+    label = next(e for e in read_all(parse(render_page(make_explanation())), "h:label") if "Sight" in read_text(e))
+    assert read_text(label).startswith("Sight sensitivity (higher: fewer circles)")
 
 
 def read_steps(tree):
@@ -367,11 +466,18 @@ def test_words_and_heat_have_one_palette():
     assert (read_color("for"), read_color("against")) == (FOR, AGAINST)
 
 
+def test_circles_of_pages_and_pictures_have_one_colour():
+    style = read_style()
+    color = "#" + bytes(CIRCLE).hex()
+    assert f".view .ring {{ stroke: {color};" in style and f".view text {{ fill: {color};" in style
+
+
 @pytest.mark.parametrize("deficiency", [None, *DEFICIENCIES])
-def test_for_and_against_differ_to_every_eye(deficiency):
+@pytest.mark.parametrize("pair", [(FOR, AGAINST), (CIRCLE, FOR), (CIRCLE, AGAINST)])
+def test_for_against_and_circles_differ_to_every_eye(deficiency, pair):
     matrix = np.eye(3) if deficiency is None else np.array(DEFICIENCIES[deficiency])
-    labs = [to_lab((matrix @ to_linear(color)).clip(0, 1)) for color in (FOR, AGAINST)]
-    assert np.linalg.norm(labs[0] - labs[1]) > 40  # 2.3 is just noticeable
+    labs = [to_lab((matrix @ to_linear(color)).clip(0, 1)) for color in pair]
+    assert np.linalg.norm(labs[0] - labs[1]) > 30  # 2.3 is just noticeable
 
 
 def test_words_can_be_read_on_every_shade():

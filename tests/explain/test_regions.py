@@ -244,16 +244,34 @@ def test_a_constant_map_has_no_region(rule, value):
     assert find_regions(np.full((20, 30), value), RegionSettings(rule=rule)) == []
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ["mass", "quantile"])
 def test_a_map_without_positive_points_has_no_region(rule):
     heat = -np.random.default_rng(0).uniform(1, 2, (20, 30))
     assert find_regions(heat, RegionSettings(rule=rule, min_points=1, sensitivity=0)) == []
 
 
+def test_the_paper_draws_a_negative_map_too_and_weighs_its_grey_values():
+    """Its points are those of the stretched map, whatever the sign: -0.1 is white where all else is -1."""
+    heat = np.full((40, 50), -1.0)
+    heat[10:20, 30:40] = -0.1
+    heat[5, 5] = -0.55  # half grey
+    paper = RegionSettings(rule="paper", sensitivity=0.7, smoothing=0)
+    (found,) = find_regions(heat, paper)
+    assert (found.x, found.y) == (34.5, 14.5) and found.weight == pytest.approx(100 / 100.5)
+    (again,) = find_regions(heat + 7, paper)
+    assert again.as_dict() == pytest.approx(found.as_dict())
+
+
 @settings(max_examples=100)
-@given(heat=MAPS, level=SHARES, smoothing=st.sampled_from([0, 0.01, 0.2]), circle=st.sampled_from(list(CIRCLES)))
-def test_weights_are_sorted_shares_and_circles_lie_on_the_film(heat, level, smoothing, circle):
-    chosen = RegionSettings(sensitivity=level, smoothing=smoothing, circle=circle, min_points=1)
+@given(
+    heat=MAPS,
+    level=SHARES,
+    smoothing=st.sampled_from([0, 0.01, 0.2]),
+    circle=st.sampled_from(list(CIRCLES)),
+    rule=st.sampled_from(list(RULES)),
+)
+def test_weights_are_sorted_shares_and_circles_lie_on_the_film(heat, level, smoothing, circle, rule):
+    chosen = RegionSettings(sensitivity=level, smoothing=smoothing, circle=circle, min_points=1, rule=rule)
     found = find_regions(heat, chosen, film_size=(50, 70))
     weights = [region.weight for region in found]
     assert weights == sorted(weights, reverse=True) and sum(weights) <= 1 + 1e-9

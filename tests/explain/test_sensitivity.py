@@ -79,7 +79,12 @@ def test_masks_of_the_score_are_on_the_map_not_on_the_film():
 
 def test_one_film_near_its_baseline_does_not_outvote_the_others():
     rows = sweep([[], [], []], lost=lambda index, masks: np.full(20, (1e9, 0.2, np.nan)[index]))
-    assert all(row.lost == pytest.approx(0.6) for row in rows)
+    assert all(row.lost == pytest.approx(0.6) and row.speaking == 2 for row in rows)
+
+
+def test_a_box_that_covers_no_pixel_centre_has_no_overlap_without_a_circle():
+    rows = sweep([[Box("Mass", 20.6, 20.6, 0.3, 0.3)]], sensitivities=[1.0])
+    assert rows[0].circles == rows[0].iou == 0
 
 
 def test_settings_are_kept_but_for_the_sensitivity():
@@ -125,7 +130,7 @@ def test_refuses():
 def test_rows_are_json():
     assert sweep([[]])[0].as_dict() | {"covered": 0} == {
         "sensitivity": 0.05, "films": 1, "circles": 1.0, "covered": 0, "iou": None, "hit": None, "lost": None,
-        "gain": None,
+        "gain": None, "speaking": 0,
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Scores of rows on the characters of the report."""
 
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -116,6 +117,28 @@ def test_an_unknown_word_is_marked_and_keeps_its_score():
     read = [ReadWord(0, 2, slice(0, 1)), ReadWord(3, 7, slice(1, 2), known=False)]
     no, mass = score_words("no mass", [("findings", 0, 7)], read, np.array([[1.0], [-2]]))
     assert no.seen and not mass.seen and (mass.share, mass.signed) == (0.8, -2)
+    assert no.read and mass.read
+
+
+def test_an_unknown_word_that_was_read_is_told_from_one_that_was_not_even_without_scores():
+    read = [ReadWord(0, 2, slice(0, 1)), ReadWord(3, 7, slice(1, 2), known=False)]
+    words = score_words("no zyxw cut", [("findings", 0, 11)], read, None)
+    assert [(word.seen, word.read) for word in words] == [(True, True), (False, True), (False, False)]
+
+
+def test_a_report_of_many_words_takes_as_long_for_each_as_a_short_one():
+    def measure(count):
+        text = " ".join(f"word{place}{'.' if place % 8 == 7 else ''}" for place in range(count))
+        read, values = read_words(text), rows(count)
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            words = score_words(text, [("findings", 0, len(text))], read, values)
+            seconds.append(time.process_time() - start)
+        assert words[-1].sentence == (count - 1) // 8
+        return min(seconds) / count
+
+    assert measure(20_000) < 5 * measure(1000)
 
 
 def test_pieces_are_summed_to_words():
@@ -171,4 +194,5 @@ def test_a_word_is_a_row_of_json():
         "share": 1.0,
         "signed": 2.0,
         "seen": True,
+        "read": True,
     }

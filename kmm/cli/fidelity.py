@@ -1,0 +1,160 @@
+"""`kmm fidelity`: are the circles and words of explanations right?"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from kmm import tables
+from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, setting_options
+from kmm.cli.output import check_place, hushed, list_problems, make_progress, write_result
+from kmm.errors import InputError
+from kmm.explain.settings import SENSITIVITY_FILE
+
+TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "grad-cam", "layer-cam")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PLACE)
+@click.argument("folder", type=PLACE)
+@click.option("--boxes", type=PLACE, help="csv of boxes: ChestX-ray14's BBox columns.")
+@click.option(
+    "--words",
+    type=PLACE,
+    help="csv with the columns uid and words: which words of a report name the finding; finding: which.",
+)
+@click.option("--method", "methods", multiple=True, help="A method to try; repeatable. Several when not given.")
+@setting_options
+@click.option(
+    "--studies",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="At most so many of each part; with --boxes or --words of those that these tables know.",
+)
+@click.option("--curve", type=PLACE, help="PNG of what each sensitivity gives.")
+@click.option("--save", is_flag=True, help="Keep the sensitivity with MODEL, for --sensitivity auto.")
+@views_option
+@json_option("FIDELITY")
+def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, json_file, **values):  # fmt: skip
+    """Measure whether explanations of the classifier MODEL are right, on the studies of FOLDER.
+
+    The sight sensitivity is chosen on studies of MODEL's validation part (--sensitivity auto, the default here), the
+    measures are of studies that it has not seen. Without boxes the pointing game is left out. A MODEL of several
+    labels is asked, without --target, for the label of which a film has a box.
+
+    \b
+    Example: kmm fidelity saved_models/small saved_models/.phantom --boxes saved_models/.phantom/boxes.csv
+    """
+    for place in (json_file, curve):
+        check_place(place)
+    source = click.get_current_context().get_parameter_source("sensitivity").name
+    sweep = source == "DEFAULT" or values["sensitivity"] == AUTO
+    if not sweep and (curve or save):
+        raise InputError("--curve and --save need --sensitivity auto: a number leaves nothing to choose.")
+    with hushed():
+        from kmm.classifier import Classifier
+        from kmm.data.collection import read_collection
+        from kmm.explain.fidelity import measure_fidelity
+        from kmm.explain.methods import choose_method
+        from kmm.explain.trials import sweep_studies, try_methods
+
+    for name in methods:
+        choose_method(name)
+    classifier, progress = Classifier.load(model, main_only=True), make_progress()
+    _check_sides(classifier, boxes=boxes, words=words, curve=curve, save=save)
+    sweep = sweep and bool(classifier.batches.image)
+    methods = _choose_methods(classifier, methods, progress)
+    if values["sensitivity"] == AUTO:
+        values["sensitivity"] = REGION_DEFAULTS.sensitivity
+    settings = make_settings(model, {**values, "method": DEFAULTS.method})
+    truth = _read_truth(classifier, boxes, words, settings.target)
+    collection = read_collection(folder, view_overrides=views)
+    validation, test = _choose_studies(classifier, collection, truth, sweep=sweep, most=studies)
+    problems, result = list(collection.problems), {}
+    tell = {"truth": truth, "set_aside": problems.append, "progress": progress}
+    if sweep:
+        rows, rule, best = sweep_studies(classifier, validation, settings=settings, **tell)
+        _keep_sweep(rows, rule, best, curve=curve, kept=Path(model) / SENSITIVITY_FILE if save else None)
+        result["sensitivity"] = {"chosen": best, "rule": rule, "sweep": [row.as_dict() for row in rows]}
+        settings = replace(settings, regions=replace(settings.regions, sensitivity=best))
+    result["methods"] = measure_fidelity(try_methods(classifier, test, methods, settings=settings, **tell))
+    list_problems(problems)
+    write_result(json_file, result, lambda: tables.print_fidelity(result))
+
+
+def _check_sides(classifier, *, boxes, words, curve, save):
+    """Refuses what is asked of films or reports where the model reads none."""
+    for side, name, asked in (
+        (classifier.batches.image, "films", {"--boxes": boxes, "--curve": curve, "--save": save}),
+        (classifier.batches.text, "reports", {"--words": words}),
+    ):
+        given = [option for option, value in asked.items() if value]
+        if given and side is None:
+            raise InputError(f"{', '.join(given)}: expected a model that reads {name}. This one reads none.")
+
+
+def _choose_methods(classifier, names, progress):
+    """The methods to try: those asked for, else several; of a model of reports alone those that explain words."""
+    from kmm.explain.methods import METHODS, CamMethod
+
+    chosen = names or TRIED
+    alone = [name for name in chosen if isinstance(METHODS[name], CamMethod)]
+    if classifier.batches.image or not alone:
+        return chosen
+    if names:
+        raise InputError(f"--method {', '.join(alone)}: expected a model that reads films. This one reads none.")
+    progress.note(f"left out, for they explain films alone: {', '.join(alone)}")
+    return [name for name in chosen if name not in alone]
+
+
+def _read_truth(classifier, boxes, words, target):
+    from kmm.explain.boxes import read_boxes
+    from kmm.explain.truth import make_truth, read_naming_words
+
+    return make_truth(
+        classifier.label_names,
+        boxes=read_boxes(boxes) if boxes else None,
+        words=read_naming_words(words) if words else None,
+        target=target,
+    )
+
+
+def _choose_studies(classifier, collection, truth, *, sweep, most):
+    """Studies of the validation part for the sweep, and of the test part to measure on: those of which something is
+    known, where tables were given, and `most` of each part.
+    """
+    from kmm.evaluate.report import part_studies
+
+    told = bool(truth.boxes or truth.words)
+    studies = collection.studies
+    if truth.boxes or (told and not sweep):  # of the others nothing is asked, and they may be many
+        studies = [study for study in studies if truth.knows(study)]
+    parts = part_studies(classifier, studies)
+    validation = [study for study in parts["validation"] if (truth.has_box(study) if truth.boxes else study.frontal)]
+    test = [study for study in parts["test"] if truth.knows(study) or not told]
+    if sweep and not validation:
+        raise InputError(
+            f"{collection.folder}: expected films {'with a box ' * bool(truth.boxes)}of the classifier's validation "
+            "part, to choose the sensitivity on. Found none. Give a sensitivity, for example --sensitivity 0.8."
+        )
+    if not test:
+        raise InputError(
+            f"{collection.folder}: expected studies that the classifier was not trained on"
+            f"{' and that --boxes or --words knows' * told}. Found none."
+        )
+    chosen = validation[: most * sweep], test[:most]
+    truth.check_films([*chosen[0], *chosen[1]], classifier.batches.film)
+    return chosen
+
+
+def _keep_sweep(rows, rule, best, *, curve, kept):
+    """Writes what the sweep found where it was asked for: a picture, and the sensitivity beside the model."""
+    from kmm.explain.sensitivity import plot_sensitivity
+    from kmm.settings import write_json
+
+    if curve:
+        plot_sensitivity(rows, curve, chosen=best)
+    if kept:
+        write_json(kept, {"sensitivity": best, "rule": rule, "films": rows[0].films})
