@@ -1,6 +1,5 @@
 """Where a server is and how it is reached: address, encryption, token, retries, and what its errors say."""
 
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import grpc
 
 from kmm.errors import InputError, ServerError
+from kmm.hosts import is_loopback
 
 DEFAULT_PORT = 8500
 MAX_RETRIES = 4  # gRPC makes at most five attempts
@@ -39,10 +39,7 @@ class Address:
     @property
     def is_loopback(self):
         """Whether it is this machine, so that nothing travels over a network."""
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True)

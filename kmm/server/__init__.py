@@ -9,7 +9,7 @@
     gate               how many requests run and how many wait
     inference          all that is answered, without a transport
     grpc_face          the same over gRPC;  rest_face, json_document, json_tensors, json_answer: over HTTP and JSON
-    access, metrics    tokens, TLS and addresses;  what Prometheus reads
+    access, metrics    tokens, TLS and addresses;  what Prometheus reads;  faults: where an error came from
     server             all of it, started and stopped
 
 TensorFlow is imported where models are loaded. The codes and texts of errors are TensorFlow Serving's. What a request

@@ -1,13 +1,13 @@
 """Who may connect: addresses, TLS, tokens."""
 
 import hmac
-import ipaddress
 import ssl
 from pathlib import Path
 
 import grpc
 
 from kmm.errors import InputError
+from kmm.hosts import is_loopback
 from kmm.server.status import ServingError
 
 OPEN_METHODS = {"/grpc.health.v1.Health/Check"}
@@ -63,19 +63,6 @@ def _check_files(settings):
             raise InputError(f"{path}: expected {expected}. {error.strerror}.") from None
 
 
-def is_loopback(host):
-    """Whether only this host can reach an address.
-
-    Example:
-        >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
-        (True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def read_token(path):
     """The token of a file, without the white space around it.
 
@@ -123,10 +110,11 @@ class TokenInterceptor(grpc.ServerInterceptor):
 
     Args:
         token: str.
+        count_refusal: function without arguments, called for each request that is refused.
     """
 
-    def __init__(self, token):
-        self._token = token
+    def __init__(self, token, count_refusal):
+        self._token, self._count_refusal = token, count_refusal
         self._refusal = grpc.unary_unary_rpc_method_handler(
             lambda request, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED[1])
         )
@@ -137,5 +125,6 @@ class TokenInterceptor(grpc.ServerInterceptor):
             try:
                 check_token(headers[0] if len(headers) == 1 else "", self._token)
             except ServingError:
+                self._count_refusal()
                 return self._refusal
         return continuation(details)

@@ -4,7 +4,9 @@ import contextlib
 import logging
 import threading
 
+from kmm.faults import tell_fault
 from kmm.server.model import Model
+from kmm.server.policy import list_versions
 from kmm.server.status import ServingError, refuse
 from kmm.stubs import DEFAULT_MODEL
 
@@ -32,7 +34,7 @@ class Catalogue:
         self._unreadable = set()
 
     def replace(self, models):
-        """Serves these models and no others; what fails leaves everything as it was.
+        """Serves these models and no others; until all of them are loaded and checked, nothing changes.
 
         Args:
             models: list of `ModelSettings`, each name once.
@@ -43,21 +45,19 @@ class Catalogue:
         """
         with self._replacing:
             served, former = {}, self.list_models()
-            held = {model: model.list_available() for model in former.values()}
             for settings in models:
                 model = former.get(settings.name)
                 same = model is not None and model.settings.folder == settings.folder
                 served[settings.name] = model if same else Model(settings)
             try:
                 wanted = _load_all(served, models)
-                _check_labels(models, wanted)
+                _check_labels(models, wanted, served)
             except BaseException:
                 for model in served.values():
-                    if model in held:
-                        model.settle(model.settings, held[model])
-                    else:
-                        model.close()
+                    model.discard()
                 raise
+            for model in served.values():
+                model.publish()
             self._state = (served, {settings.name: dict(settings.labels) for settings in models})
             for settings in models:
                 served[settings.name].settle(settings, wanted[settings.name])
@@ -101,6 +101,12 @@ class Catalogue:
         """
         return _find(spec, *self._state)
 
+    def find_name(self, name):
+        """The name of the model that a request's name finds, or "" if it is not served."""
+        models = self.list_models()
+        name = _find_name(name, models)
+        return name if name in models else ""
+
     def list_models(self):
         """The models that are served: dict of name to `Model`."""
         return self._state[0]
@@ -127,8 +133,7 @@ class Catalogue:
                         self._unreadable.discard(name)
                     except Exception as error:  # noqa: BLE001  the thread must live on
                         if name not in self._unreadable:
-                            told = getattr(error, "strerror", None) or type(error).__name__
-                            logger.error("model %s: its folder cannot be read: %s", name, told)
+                            logger.error("model %s: %s", name, _tell_poll(error))
                         self._unreadable.add(name)
                 self._dropped = [model for model in self._dropped if not model.collect()]
 
@@ -137,9 +142,7 @@ def _find(spec, models, labels):
     """The model and version that a request names, of one state."""
     if not spec.name:
         raise refuse("ModelSpec has no name specified.")
-    name = spec.name
-    if name == DEFAULT_MODEL and name not in models and len(models) == 1:
-        [name] = models
+    name = _find_name(spec.name, models)
     version = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
     if spec.version_label:
         if labels is None:
@@ -150,6 +153,18 @@ def _find(spec, models, labels):
     return models.get(name), version
 
 
+def _find_name(name, models):
+    """A request's name, or that of the only model where it is TensorFlow Serving's default."""
+    return next(iter(models)) if name == DEFAULT_MODEL and name not in models and len(models) == 1 else name
+
+
+def _tell_poll(error):
+    """Why looking for new versions failed."""
+    if isinstance(error, OSError):
+        return f"its folder cannot be read: {error.strerror}"
+    return f"looking for new versions failed: {tell_fault(error)}"
+
+
 def _load_all(served, models):
     """Loads what is wanted of each model: dict of name to the versions, none of them empty."""
     wanted = {}
@@ -158,19 +173,43 @@ def _load_all(served, models):
             wanted[settings.name] = served[settings.name].load(settings)
         except OSError as error:
             logger.error("model %s: its folder cannot be read: %s", settings.name, error.strerror)
-    missing = [settings.name for settings in models if not wanted.get(settings.name)]
+    missing = [settings for settings in models if not wanted.get(settings.name)]
     if missing:
-        raise ServingError("UNKNOWN", f"Some models did not become available: {{{', '.join(missing)}}}")
+        names = ", ".join(settings.name for settings in missing)
+        reasons = [f"{settings.name}: {_tell_missing(served[settings.name], settings)}" for settings in missing]
+        raise ServingError("UNKNOWN", f"Some models did not become available: {{{names}}}. {'; '.join(reasons)}")
     return wanted
 
 
-def _check_labels(models, wanted):
+def _tell_missing(model, settings):
+    """Why no version of a model can be served, in one line."""
+    failed = _tell_states(model)
+    try:
+        found = list_versions(settings.folder)
+    except OSError as error:
+        return f"its folder cannot be read: {error.strerror}"
+    if not found:
+        return "its folder holds no version, a folder named by a number, as `kmm export` writes them"
+    return failed or f"of its versions {', '.join(map(str, found))} none is to be served"
+
+
+def _tell_states(model, versions=None):
+    """What is known of the versions that cannot be loaded, of all or of some."""
+    return "; ".join(
+        f"version {version}: {' '.join(state.text.split())}"
+        for version, state in model.list_states().items()
+        if state.text and (versions is None or version in versions)
+    )
+
+
+def _check_labels(models, wanted, served):
     """Labels may only name versions that are served."""
     for settings in models:
         for version in settings.labels.values():
             if version not in wanted[settings.name]:
+                why = _tell_states(served[settings.name], [version])
                 raise ServingError(
                     "FAILED_PRECONDITION",
                     f"Request to assign label to version {version} of model {settings.name}, which is not currently "
-                    "available for inference",
+                    f"available for inference{why and f'. {why}'}",
                 )

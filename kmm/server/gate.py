@@ -96,7 +96,7 @@ class Gate:
 
 
 class Call:
-    """What is known of a client that waits: how long it will, and whether it still does.
+    """What is known of a client that waits: how long it will, and whether it still does; as gRPC's contexts tell it.
 
     Args:
         seconds: float or None. How long from now.
@@ -114,14 +114,16 @@ class Call:
 
     def add_callback(self, function):
         with self._lock:
-            self._callbacks.append(function)
+            if not self._gone:
+                self._callbacks.append(function)
             return not self._gone
 
     def cancel(self):
-        """Says that the client is gone."""
+        """Says that the client is gone, or has its answer."""
         with self._lock:
             self._gone = True
-        for function in self._callbacks:
+            callbacks, self._callbacks = self._callbacks, []
+        for function in callbacks:
             function()
 
 
@@ -129,9 +131,24 @@ _LATE = ("DEADLINE_EXCEEDED", "The deadline passed while the request was waiting
 _GONE = ("CANCELLED", "The client is gone.")
 
 
-def _check(call):
-    remaining = call.time_remaining()
+def check_client(call):
+    """Checks that a client still waits.
+
+    Args:
+        call: as of `Gate.enter`.
+
+    Raises:
+        ServingError: CANCELLED.
+
+    Example:
+        >>> check_client(Call())
+    """
     if not call.is_active():
         raise ServingError(*_GONE)
+
+
+def _check(call):
+    check_client(call)
+    remaining = call.time_remaining()
     if remaining is not None and remaining <= 0:
         raise ServingError(*_LATE)

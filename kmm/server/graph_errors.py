@@ -17,7 +17,7 @@ def translate(error):
     """The error to answer with after a run of a graph failed.
 
     Args:
-        error: exception raised by TensorFlow.
+        error: `tf.errors.OpError`, or the UnicodeDecodeError that TensorFlow raises in its place.
 
     Returns:
         `ServingError` with the operation's code and its own words.
@@ -29,10 +29,7 @@ def translate(error):
     """
     if isinstance(error, UnicodeDecodeError):  # the text quotes bytes that are no UTF-8; its code was lost
         return ServingError("INVALID_ARGUMENT", clean_text(error.object.decode("utf-8", "replace")))
-    code = NAMES.get(getattr(error, "error_code", None))
-    if code is None:
-        return ServingError("INTERNAL", f"The model failed with {type(error).__name__}.")
-    return ServingError(code, clean_text(error.message))
+    return ServingError(NAMES.get(error.error_code, "INTERNAL"), clean_text(error.message))
 
 
 def translate_load(error):
@@ -44,7 +41,8 @@ def translate_load(error):
     """
     if getattr(error, "error_code", None) in NAMES:
         return translate(error)
-    code = "NOT_FOUND" if isinstance(error, FileNotFoundError) else "DATA_LOSS"
+    codes = {FileNotFoundError: "NOT_FOUND", MemoryError: "RESOURCE_EXHAUSTED"}
+    code = next((code for kind, code in codes.items() if isinstance(error, kind)), "DATA_LOSS")
     told = str(error).strip().partition("\n")[0]
     return ServingError(code, f"The version cannot be loaded: {told or type(error).__name__}")
 

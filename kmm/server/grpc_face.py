@@ -33,14 +33,16 @@ class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServi
         self._as_content = inference.settings.tensor_content
 
     def Predict(self, request, context):
-        def work(spec):
-            answer = self._inference.predict(spec, request.inputs, request.output_filter, context)
+        def encode(answer):
             return stubs.predict_pb2.PredictResponse(
                 model_spec=answer.spec,
                 outputs={
                     name: encode_tensor(array, as_content=self._as_content) for name, array in answer.outputs.items()
                 },
             )
+
+        def work(spec):
+            return self._inference.predict(spec, request.inputs, request.output_filter, context, encode=encode)
 
         return _answer(self._inference, "Predict", request, context, work)
 
@@ -139,7 +141,7 @@ def make_server(inference):
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="kmm-grpc"),
         maximum_concurrent_rpcs=threads + BACKLOG,
-        interceptors=[TokenInterceptor(settings.token)] if settings.token else [],
+        interceptors=[TokenInterceptor(settings.token, inference.count_refusal)] if settings.token else [],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_mb << 20),
             ("grpc.max_send_message_length", -1),

@@ -1,12 +1,14 @@
 """What a server answers, without a transport: both faces call these methods."""
 
+import contextlib
+import threading
 import time
 from dataclasses import dataclass
 
 from kmm.server import examples
 from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.dtypes import STRING
-from kmm.server.gate import Gate
+from kmm.server.gate import Gate, check_client
 from kmm.server.metrics import Metrics
 from kmm.server.servable import run_signature
 from kmm.server.status import NUMBERS, ServingError
@@ -45,18 +47,21 @@ class Inference:
             EXPLAIN: Gate(running=settings.explain_threads, waiting=settings.max_queue),
         }
         self.metrics = Metrics(self._gates)
+        self._unanswered, self._lock = 0, threading.Lock()  # requests that ran and whose answers are not handed over
 
-    def predict(self, spec, inputs, output_filter, call):
+    def predict(self, spec, inputs, output_filter, call, *, encode):
         """Runs a signature.
 
         Args:
             spec: `ModelSpec`.
             inputs: mapping of name to `TensorProto`.
             output_filter: names of the outputs to answer; empty is all.
-            call: what the client still waits for, see `Gate.enter`.
+            call: what the client still waits for, see `Gate.enter`; it ends when the answer is handed over.
+            encode: function that takes an `Answer` and returns what is sent. It runs before the next request does:
+                answers may take more room than the arrays they hold.
 
         Returns:
-            `Answer`.
+            what `encode` returns.
 
         Raises:
             ServingError: with TensorFlow Serving's codes and texts.
@@ -69,11 +74,12 @@ class Inference:
             check_inputs(signature, inputs)
             wanted = choose_outputs(signature, output_filter)
             check_types(signature, inputs)
-            with self._gate(key).enter(call):
+            with self._enter(key, call):
                 arrays = decode_inputs(inputs, max_bytes=self._max_bytes)
                 with self.metrics.time_run(servable.name, "Predict"):
                     outputs = run_signature(servable, key, arrays, wanted)
-            return Answer(_make_spec(servable, key), outputs)
+                check_client(call)
+                return encode(Answer(_make_spec(servable, key), outputs))
 
     def classify(self, spec, stored, call):
         """Runs a signature of classification on examples.
@@ -130,10 +136,7 @@ class Inference:
         Raises:
             ServingError: NOT_FOUND if there is none; INVALID_ARGUMENT if the label is not known.
         """
-        if spec.WhichOneof("version_choice"):
-            model, version = self.catalogue.find(spec)
-        else:
-            model, version = self.catalogue.list_models().get(spec.name), None
+        model, version = self.catalogue.find(spec)
         states = model.list_states() if model is not None else {}
         if version is not None:
             if version not in states:
@@ -157,7 +160,7 @@ class Inference:
         self.catalogue.replace(models)
 
     def drain(self, seconds):
-        """Takes no more requests, and lets those that run or wait end.
+        """Takes no more requests, and lets those that run or wait end: until their answers are handed over.
 
         Args:
             seconds: float. How long they may take.
@@ -168,7 +171,7 @@ class Inference:
         end, gates = time.monotonic() + seconds, self._gates.values()
         for gate in gates:
             gate.close()
-        while any(gate.running or gate.waiting for gate in gates):
+        while self._unanswered or any(gate.running or gate.waiting for gate in gates):
             if time.monotonic() > end:
                 return False
             time.sleep(0.01)
@@ -176,8 +179,11 @@ class Inference:
 
     def record(self, spec, api, entrypoint):
         """Counts and times a request; see `Metrics.record`."""
-        known = spec.name if spec.name in self.catalogue.list_models() else ""
-        return self.metrics.record(known, api, entrypoint)
+        return self.metrics.record(self.catalogue.find_name(spec.name), api, entrypoint)
+
+    def count_refusal(self):
+        """Counts a request without the token."""
+        self.metrics.count("", "UNAUTHENTICATED")
 
     def _run_examples(self, kind, spec, stored, call):
         with self.catalogue.lease(spec) as servable:
@@ -187,15 +193,26 @@ class Inference:
             signature = servable.signatures[key]
             wanted = examples.check_signature(kind, signature)
             check_types(signature, {examples.INPUTS: load_stubs().tensor_pb2.TensorProto(dtype=STRING)})
-            with self._gate(key).enter(call):
+            with self._enter(key, call):
                 serialized = examples.serialize(stored, max_bytes=self._max_bytes)
                 with self.metrics.time_run(servable.name, kind.api):
                     outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
-            result = kind.make_result(outputs, len(serialized))
-            return _make_spec(servable, key), result
+                check_client(call)
+                return _make_spec(servable, key), kind.make_result(outputs, len(serialized))
 
-    def _gate(self, key):
-        return self._gates[EXPLAIN if key.startswith(EXPLAIN) else "predict"]
+    @contextlib.contextmanager
+    def _enter(self, key, call):
+        """Waits for the turn of a request; it counts as running until its call ends."""
+        with self._gates[EXPLAIN if key.startswith(EXPLAIN) else "predict"].enter(call):
+            with self._lock:
+                self._unanswered += 1
+            if not call.add_callback(self._end_answer):
+                self._end_answer()
+            yield
+
+    def _end_answer(self):
+        with self._lock:
+            self._unanswered -= 1
 
 
 def make_states(states):

@@ -1,10 +1,15 @@
-"""Arrays as the JSON of an answer."""
+"""Arrays as the JSON of an answer, a piece at a time: never more than a few thousand numbers as Python's own."""
 
 import base64
+import json
+import math
 
 import numpy as np
 
 from kmm.server.status import refuse
+
+BLOCK = 4096  # elements that are written at once
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def write_outputs(outputs, *, rows):
@@ -14,25 +19,29 @@ def write_outputs(outputs, *, rows):
         outputs: dict of name to numpy array; strings as object arrays of bytes.
         rows: bool.
 
-    Returns:
-        dict that JSON can hold.
+    Yields:
+        str, the pieces of the JSON. Numbers of 32 bits have no more digits than they need.
 
     Raises:
         ServingError: INVALID_ARGUMENT if there is none, or rows are wanted of outputs of different lengths.
 
     Example:
-        >>> write_outputs({"score": np.array([0.2, 1], np.float32)}, rows=True)
-        {'predictions': [0.2, 1.0]}
+        >>> "".join(write_outputs({"score": np.array([0.2, 1], np.float32)}, rows=True))
+        '{"predictions": [0.2, 1.0]}'
     """
     if not outputs:
         raise refuse("Cannot convert empty tensor map to JSON")
     if rows:
         _check_lengths(outputs)
-    lists = {name: _to_list(name, array) for name, array in outputs.items()}
-    only = next(iter(lists.values())) if len(lists) == 1 else None
-    if not rows:
-        return {"outputs": lists if only is None else only}
-    return {"predictions": [dict(zip(lists, row)) for row in zip(*lists.values())] if only is None else only}
+    yield '{"predictions": ' if rows else '{"outputs": '
+    if len(outputs) == 1:
+        [(name, array)] = outputs.items()
+        yield from _write_array(name, array)
+    elif rows:
+        yield from _write_named_rows(outputs)
+    else:
+        yield from _write_object(outputs)
+    yield "}"
 
 
 def _check_lengths(outputs):
@@ -45,14 +54,67 @@ def _check_lengths(outputs):
             raise refuse(f"Tensor name: {name} has inconsistent batch size: {len(array)}")
 
 
-def _to_list(name, array):
-    """An array as nested lists; numbers of 32 bits with no more digits than they need."""
-    if array.dtype.kind == "O":
+def _write_named_rows(outputs):
+    """A list of one object a row; small rows are written together."""
+    count = len(next(iter(outputs.values())))
+    step = _choose_step(sum(array.size for array in outputs.values()), count)
+    yield "["
+    for start in range(0, count, step):
+        yield ", " if start else ""
+        if step == 1:
+            yield from _write_object({name: array[start, ...] for name, array in outputs.items()})
+        else:
+            columns = [_write_rows(name, array[start : start + step]) for name, array in outputs.items()]
+            keys = [f"{json.dumps(name)}: " for name in outputs]
+            yield ", ".join("{" + ", ".join(key + text for key, text in zip(keys, row)) + "}" for row in zip(*columns))
+    yield "]"
+
+
+def _write_object(outputs):
+    for place, (name, array) in enumerate(outputs.items()):
+        yield f"{', ' if place else '{'}{json.dumps(name)}: "
+        yield from _write_array(name, array)
+    yield "}"
+
+
+def _write_array(name, array):
+    """An array as nested lists."""
+    if not array.ndim:
+        yield _write_flat(name, array.reshape(1))[0]
+        return
+    step = _choose_step(array.size, len(array))
+    yield "["
+    for start in range(0, len(array), step):
+        yield ", " if start else ""
+        if step == 1:
+            yield from _write_array(name, array[start, ...])
+        else:
+            yield ", ".join(_write_rows(name, array[start : start + step]))
+    yield "]"
+
+
+def _choose_step(size, count):
+    """How many of `count` rows, with `size` elements in all, are written at once."""
+    return max(1, BLOCK * count // max(size, count, 1))
+
+
+def _write_rows(name, array):
+    """The texts of an array's rows, all at once: for small arrays."""
+    texts = _write_flat(name, array.reshape(-1))
+    for axis in range(array.ndim - 1, 0, -1):
+        size, count = array.shape[axis], math.prod(array.shape[:axis])
+        texts = ["[" + ", ".join(texts[place * size : (place + 1) * size]) + "]" for place in range(count)]
+    return texts
+
+
+def _write_flat(name, flat):
+    """The texts of elements."""
+    if flat.dtype.kind == "O":
         write = _write_base64 if name.endswith("_bytes") else lambda value: value.decode("utf-8", "replace")
-        array = np.frompyfunc(write, 1, 1)(array) if array.size else array
-    elif array.dtype == np.float32:
-        array = array.astype("U").astype(np.float64)
-    return array.tolist() if isinstance(array, np.ndarray | np.generic) else array
+        return [json.dumps(write(value)) for value in flat.tolist()]
+    if flat.dtype == np.float32:
+        return [_NOT_FINITE.get(text, text) for text in flat.astype("U").tolist()]
+    return [json.dumps(value) for value in flat.tolist()]
 
 
 def _write_base64(value):

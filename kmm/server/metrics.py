@@ -4,12 +4,12 @@ import contextlib
 import logging
 import threading
 import time
-import traceback
 from collections import Counter
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import UnknownMetricFamily
 
+from kmm.faults import tell_fault
 from kmm.server.status import ServingError
 
 PATH = "/monitoring/prometheus/metrics"
@@ -60,6 +60,8 @@ class Metrics:
     def record(self, model, api, entrypoint):
         """Counts a request by how the block ends, times it, and writes a line of the log: never what it held.
 
+        Of one that ends as INTERNAL the log tells the place too.
+
         Args:
             model: str, a served model; "" for any other, so that clients cannot fill the table of names.
             api: str, for example `"Predict"`.
@@ -74,18 +76,23 @@ class Metrics:
             code = "OK"
         except ServingError as error:
             code = error.code
+            if code == "INTERNAL":
+                logger.error("%s: %s", api, tell_fault(error.__cause__ or error))
             raise
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("%s: %s at %s:%d", api, type(error).__name__, place.filename, place.lineno)
+            logger.error("%s: %s", api, tell_fault(error))
             raise ServingError("INTERNAL", f"The server failed with {type(error).__name__}.") from error
         finally:
             seconds = time.perf_counter() - start
-            with self._lock:
-                self._counts[model, code] += 1
+            self.count(model, code)
             if code == "OK":
                 self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
             logger.info("%s %s %s %s %.1f ms", entrypoint, api, model or "-", code, seconds * 1e3)
+
+    def count(self, model, code):
+        """Counts a request that ended with a code, of a model as in `record`."""
+        with self._lock:
+            self._counts[model, code] += 1
 
     @contextlib.contextmanager
     def time_run(self, model, api):

@@ -3,6 +3,7 @@
 import gc
 import logging
 import threading
+import time
 from dataclasses import dataclass
 
 from kmm.server.graph_errors import translate_load
@@ -12,6 +13,8 @@ from kmm.server.status import ServingError
 from kmm.server.warmup import warm_up
 
 START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UNLOADING", "END"
+RETRIES = 5  # of a version that could not be loaded, as TensorFlow Serving
+RETRY_SECONDS = 10  # before the first, twice as long before each other: five minutes in all
 logger = logging.getLogger("kmm.server")
 
 
@@ -29,12 +32,22 @@ class VersionState:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A version that could not be loaded: its files then, what was said, its tries, when it may be tried again."""
+
+    files: list
+    state: VersionState
+    tries: int
+    again: float
+
+
 class Model:
     """A model and its versions.
 
-    A version is served from the moment when it is loaded and warmed up. One that cannot be loaded is set aside until
-    its files change. What is served is unloaded once another version of the policy is, and its running requests are
-    done: so there is always a version to answer.
+    A version is loaded and warmed up, and serves once it is published. One that cannot be loaded is tried again a few
+    times, ever later, and when its files change. What is served is unloaded once another version of the policy serves,
+    and its running requests are done: so there is always a version to answer.
 
     Args:
         settings: `ModelSettings`.
@@ -45,9 +58,10 @@ class Model:
         self._lock = threading.Lock()  # of the mappings below
         self._refreshing = threading.Lock()
         self._available = {}  # version: Servable
+        self._loaded = {}  # version: Servable that is not published yet
         self._users = {}  # id of a servable: how many requests hold it
         self._states = {}  # version: VersionState
-        self._bad = {}  # version: what its files were when it could not be loaded
+        self._bad = {}  # version: _Failure
         self._garbage = False
 
     def take(self, version=None):
@@ -81,13 +95,13 @@ class Model:
             return sorted(self._available, reverse=True)
 
     def load(self, settings):
-        """Loads the versions that a policy wants and that are not served yet; none is unloaded.
+        """Loads the versions that a policy wants and that are not served yet; none is published or unloaded.
 
         Args:
             settings: `ModelSettings` with this model's name and folder.
 
         Returns:
-            list of int, the wanted versions, all of them served; highest first.
+            list of int, the wanted versions, all of them served or loaded; highest first.
 
         Raises:
             OSError: if the folder cannot be read.
@@ -96,11 +110,29 @@ class Model:
             found = list_versions(settings.folder)
             good = {version for version in found if not self._is_bad(version, found)}
             while True:
-                wanted = settings.policy.choose(good)
-                fresh = [version for version in wanted if version not in self._available]
+                wanted = settings.policy.choose(good, settings.labels.values())
+                fresh = [version for version in wanted if version not in self._available | self._loaded]
                 if not fresh:
                     return wanted
                 good -= {version for version in fresh if not self._load(version, found[version])}  # each tried once
+
+    def publish(self):
+        """Lets the versions serve that `load` loaded."""
+        with self._lock:
+            for version in self._loaded:
+                self._states[version] = VersionState(AVAILABLE)
+                logger.info("model %s version %d is served", self.settings.name, version)
+            self._available |= self._loaded
+            self._loaded = {}
+
+    def discard(self):
+        """Drops the versions that `load` loaded, as if they had never been seen."""
+        with self._lock:
+            for version in self._loaded:
+                del self._states[version]
+            self._garbage |= bool(self._loaded)
+            self._loaded = {}
+        self.collect()
 
     def settle(self, settings, wanted):
         """Serves only these versions from now on; where there is none, what is served stays."""
@@ -123,7 +155,9 @@ class Model:
         Raises:
             OSError: if the folder cannot be read; what is served stays.
         """
-        self.settle(self.settings, self.load(self.settings))
+        wanted = self.load(self.settings)
+        self.publish()
+        self.settle(self.settings, wanted)
 
     def close(self):
         """Unloads all versions, each once its requests are done."""
@@ -131,7 +165,7 @@ class Model:
         self.collect()
 
     def _load(self, version, folder):
-        """Loads a version and lets it serve, or notes why it cannot; returns whether it serves."""
+        """Loads a version, or notes why it cannot be; returns whether it is loaded."""
         name = self.settings.name
         files = _list_files(folder)
         self._set_state(version, VersionState(LOADING))
@@ -139,19 +173,29 @@ class Model:
             servable = load_servable(name, version, folder)
             warm_up(servable, folder)
         except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
-            error = error if isinstance(error, ServingError) else translate_load(error)
-            self._bad[version] = files
-            self._set_state(version, VersionState(END, error.code, str(error)))
-            logger.error("model %s version %d cannot be served: %s: %s", name, version, error.code, error)
+            self._set_aside(version, files, error if isinstance(error, ServingError) else translate_load(error))
             return False
-        with self._lock:
-            self._available[version] = servable
-            self._states[version] = VersionState(AVAILABLE)
-        logger.info("model %s version %d is served", name, version)
+        self._bad.pop(version, None)
+        self._loaded[version] = servable
         return True
 
+    def _set_aside(self, version, files, error):
+        """Notes why a version cannot be loaded, and says it, unless it was said."""
+        former, state = self._bad.get(version), VersionState(END, error.code, str(error))
+        tries = former.tries + 1 if former and former.files == files else 1
+        self._bad[version] = _Failure(files, state, tries, time.monotonic() + RETRY_SECONDS * 2 ** (tries - 1))
+        self._set_state(version, state)
+        if tries == 1 or former.state != state:
+            logger.error("model %s version %d cannot be served: %s: %s", self.settings.name, version, error.code, error)
+
     def _is_bad(self, version, found):
-        return version in self._bad and self._bad[version] == _list_files(found[version])
+        """Whether a version failed with these files and is not to be tried again, or not yet."""
+        failure = self._bad.get(version)
+        return (
+            failure is not None
+            and (failure.tries > RETRIES or time.monotonic() < failure.again)
+            and failure.files == _list_files(found[version])
+        )
 
     def _retire(self, versions):
         """Takes versions out of service; the last request of each ends it."""

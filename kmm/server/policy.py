@@ -24,16 +24,18 @@ class VersionPolicy:
     count: int = 1
     versions: tuple = ()
 
-    def choose(self, found):
+    def choose(self, found, labelled=()):
         """The versions to serve among those found, highest first.
 
+        `"latest"` keeps those with a label besides, so that a label does not lose its version to a newer one.
+
         Example:
-            >>> VersionPolicy("latest", count=2).choose([1, 10, 9])
-            [10, 9]
+            >>> VersionPolicy("latest", count=2).choose([1, 10, 9, 8], labelled=[1])
+            [10, 9, 1]
         """
         ordered = sorted(found, reverse=True)
         if self.kind == LATEST:
-            return ordered[: self.count]
+            return ordered[: self.count] + [version for version in ordered[self.count :] if version in labelled]
         return [version for version in ordered if self.kind == ALL or version in self.versions]
 
 

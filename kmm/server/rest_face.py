@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import deque
 
 import anyio
 import numpy as np
@@ -22,6 +23,8 @@ from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 HEALTH_PATH = "/healthz"
+PARSED_AT_ONCE = 2  # bodies; more would only take room, since Python parses one at a time
+CHUNK_BYTES = 2**16  # of an answer, sent as the client takes them
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
 _INFER = re.compile(_MODEL + ":(?P<method>classify|regress|predict)")
 _LOOK = re.compile(_MODEL + "(?P<metadata>/metadata)?")
@@ -55,7 +58,7 @@ class _Face:
         self._is_serving = is_serving
         self._limiter, self._threads = None, threads  # made in the loop that uses it
         # JSON takes many times the room of the arrays it becomes: only so many bodies are parsed at once.
-        self._parsing = Gate(running=self._settings.threads, waiting=self._settings.max_queue)
+        self._parsing = Gate(running=PARSED_AT_ONCE, waiting=self._settings.threads + self._settings.max_queue)
 
     async def tell_health(self, request):
         serving = self._is_serving()
@@ -80,7 +83,7 @@ class _Face:
             if request.method != "POST":  # GET, or HEAD, whose body the server drops
                 return self._look(spec, metadata=bool(found["metadata"]))
             with anyio.fail_after(self._settings.rest_timeout_seconds):
-                body = await self._read_body(request)
+                bodies = [await self._read_body(request)]  # taken out when it is parsed, so that it does not stay
         except TimeoutError:
             late = ServingError("DEADLINE_EXCEEDED", "The body of the request did not come in time.")
             return _tell_error(late, headers={"Connection": "close"})
@@ -88,14 +91,18 @@ class _Face:
             return _tell_error(ServingError("CANCELLED", "The client is gone."))
         except ServingError as error:
             return _tell_error(error)
-        if body is None:
+        if bodies == [None]:
             most = self._settings.max_message_mb
             return JSONResponse({"error": f"A request may have at most {most} MiB."}, 413)
         call = Call(self._settings.rest_timeout_seconds)
-        return await self._run(request, call, lambda: self._infer(found["method"], spec, body, call))
+        return await self._run(request, call, lambda: self._infer(found["method"], spec, bodies, call))
 
     def _check_token(self, request):
-        check_token(request.headers.get("authorization", ""), self._settings.token)
+        try:
+            check_token(request.headers.get("authorization", ""), self._settings.token)
+        except ServingError:
+            self._inference.count_refusal()
+            raise
 
     async def _read_body(self, request):
         """The body, or None if it is larger than it may be."""
@@ -123,7 +130,7 @@ class _Face:
             group.cancel_scope.cancel()
         return response
 
-    def _infer(self, method, spec, body, call):
+    def _infer(self, method, spec, bodies, call):
         try:
             with self._inference.record(spec, _APIS[method], "REST"):
                 read, run = {
@@ -132,10 +139,10 @@ class _Face:
                     "regress": (_read_examples, self._regress),
                 }[method]
                 with self._parsing.enter(call):
-                    held = _read(spec, body, read)
-                return _tell(run(spec, held, call))
+                    held = _read(spec, bodies, read)
+                return _Answer(run(spec, held, call), call)
         except ServingError as error:
-            return _tell_error(error)
+            return _Answer([_write_error(error)], call, HTTP_STATUS[error.code])
 
     def _read_inputs(self, spec, document):
         _, signatures = self._inference.find_signatures(spec)
@@ -147,17 +154,20 @@ class _Face:
 
     def _predict(self, spec, held, call):
         inputs, rows = held
-        answer = self._inference.predict(spec, inputs, (), call)
-        return json_answer.write_outputs(answer.outputs, rows=rows)
+
+        def encode(answer):
+            return _gather(json_answer.write_outputs(answer.outputs, rows=rows))
+
+        return self._inference.predict(spec, inputs, (), call, encode=encode)
 
     def _classify(self, spec, stored, call):
         _, result = self._inference.classify(spec, stored, call)
         rows = result.classifications
-        return {"results": [[[found.label, _shorten(found.score)] for found in row.classes] for row in rows]}
+        return [_write({"results": [[[found.label, _shorten(found.score)] for found in row.classes] for row in rows]})]
 
     def _regress(self, spec, stored, call):
         _, result = self._inference.regress(spec, stored, call)
-        return {"results": [_shorten(found.value) for found in result.regressions]}
+        return [_write({"results": [_shorten(found.value) for found in result.regressions]})]
 
     def _look(self, spec, *, metadata):
         with self._inference.record(spec, "GetModelMetadata" if metadata else "GetModelStatus", "REST"):
@@ -166,6 +176,24 @@ class _Face:
             spec, signatures = self._inference.find_signatures(spec)
             stored = load_stubs().get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
             return _tell({"model_spec": _to_dict(spec), "metadata": {SIGNATURE_DEF: _to_dict(stored)}})
+
+
+class _Answer(Response):
+    """An answer that is sent a chunk at a time; its call ends once the last one is handed over."""
+
+    def __init__(self, chunks, call, status_code=200):
+        size = {"Content-Length": str(sum(map(len, chunks)))}
+        super().__init__(status_code=status_code, headers=size, media_type="application/json")
+        self._chunks, self._call = deque(chunks), call
+
+    async def __call__(self, scope, receive, send):
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                await send({"type": "http.response.body", "body": chunk, "more_body": bool(self._chunks)})
+        finally:
+            self._call.cancel()
 
 
 def _make_spec(found):
@@ -177,9 +205,9 @@ def _make_spec(found):
     return spec
 
 
-def _read(spec, body, read):
-    """What a body holds, in the form in which it runs; its JSON does not outlive this call."""
-    document = json_document.read_document(body)
+def _read(spec, bodies, read):
+    """What a body holds, in the form in which it runs; neither it nor its JSON outlives this call."""
+    document = json_document.read_document(bodies.pop())
     spec.signature_name = document.get("signature_name", "")
     return read(spec, document)
 
@@ -199,9 +227,28 @@ def _shorten(value):
     return float(str(np.float32(value)))
 
 
+def _gather(pieces):
+    """Pieces of text as bytes, in chunks."""
+    chunks, chunk = [], bytearray()
+    for piece in pieces:
+        chunk += piece.encode("ascii")
+        if len(chunk) >= CHUNK_BYTES:
+            chunks.append(bytes(chunk))
+            chunk.clear()
+    return [*chunks, bytes(chunk)]
+
+
+def _write(value):
+    return json.dumps(value).encode("ascii")
+
+
+def _write_error(error):
+    return _write({"error": truncate(str(error))})
+
+
 def _tell(value):
-    return Response(json.dumps(value), media_type="application/json")
+    return Response(_write(value), media_type="application/json")
 
 
 def _tell_error(error, *, headers=None):
-    return JSONResponse({"error": truncate(str(error))}, HTTP_STATUS[error.code], headers)
+    return Response(_write_error(error), HTTP_STATUS[error.code], headers, "application/json")

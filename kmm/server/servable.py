@@ -71,7 +71,8 @@ def run_signature(servable, key, arrays, wanted):
         dict of name to numpy array; strings as object arrays of bytes.
 
     Raises:
-        ServingError: with the code and text of the operation that failed.
+        ServingError: with the code and text of the operation that failed. Any other error, as that memory is short,
+            passes as it is.
     """
     import tensorflow as tf
 
@@ -83,7 +84,7 @@ def run_signature(servable, key, arrays, wanted):
         }
         outputs = servable.functions[key](**tensors)
         arrays = {alias: outputs[alias].numpy() for alias in wanted}
-    except Exception as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise graph_errors.translate(error) from error
     return {
         alias: as_object(array) if signature.outputs[alias].dtype == STRING else array

@@ -7,6 +7,7 @@ import threading
 import time
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from kmm.errors import InputError
 from kmm.server import grpc_face, rest_face
@@ -21,7 +22,8 @@ NOTICE = (
     "production serve the same folders with TensorFlow Serving. Not for diagnosis."
 )
 KEEP_ALIVE = 64  # connections over HTTP that may be open besides those that work
-SENDING_SECONDS = 1  # for answers that are on their way when the server stops
+SILENT_SECONDS = 10  # for a new connection over HTTP to send the head of its first request
+SENDING_SECONDS = 1  # for refusals and the last bytes of answers that are on their way when the server stops
 logger = logging.getLogger("kmm.server")
 
 
@@ -53,7 +55,7 @@ class Server:
             self._catalogue.replace(models)
         except ServingError as error:
             self.stop(0)
-            raise InputError(_tell_missing(self._catalogue, models, error)) from None
+            raise InputError(_tell_missing(models, error)) from None
         except BaseException:
             self.stop(0)
             raise
@@ -106,6 +108,18 @@ class Server:
         self.stop()
 
 
+class _Http(AutoHTTPProtocol):
+    """Closes connections that stay silent: uvicorn counts them, and at its limit answers nobody else."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.loop.call_later(SILENT_SECONDS, self._close_if_silent)
+
+    def _close_if_silent(self):
+        if self.cycle is None:  # no request began
+            self.transport.close()
+
+
 class _RestServer:
     """uvicorn in a thread of its own, on a socket that is bound at once."""
 
@@ -128,6 +142,7 @@ class _RestServer:
                 access_log=False,
                 lifespan="off",
                 ws="none",
+                http=_Http,
                 limit_concurrency=threads + KEEP_ALIVE,
                 server_header=False,
                 timeout_graceful_shutdown=SENDING_SECONDS,
@@ -155,9 +170,9 @@ class _RestServer:
         self._socket.close()
 
 
-def _tell_missing(catalogue, models, error):
+def _tell_missing(models, error):
     """Why models cannot be served, in one line."""
     for model in models:
         if not model.folder.is_dir():
             return f"{model.folder}: expected a folder with versions of a model. Found no folder."
-    return f"{error}. Versions are folders named by a number, as `kmm export` writes them."
+    return f"{str(error).rstrip('.')}."

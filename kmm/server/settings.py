@@ -1,6 +1,8 @@
 """What a server and each of its models are told."""
 
+import math
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +11,18 @@ from kmm.server.policy import ALL, LATEST, SPECIFIC, VersionPolicy
 from kmm.stubs import load_stubs
 
 _NAME = re.compile(r"[^/:\s]+")
+_SECONDS = threading.TIMEOUT_MAX
+_RANGES = {  # least and most of each setting that is a number
+    "port": (0, 65535),
+    "rest_port": (0, 65535),
+    "threads": (1, math.inf),
+    "explain_threads": (1, math.inf),
+    "max_queue": (0, math.inf),
+    "max_message_mb": (1, 2047),
+    "grace_seconds": (0, _SECONDS),
+    "rest_timeout_seconds": (1e-3, _SECONDS),
+    "poll_seconds": (0, _SECONDS),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,14 @@ class ServeSettings:
         allow_plaintext: bool. Other hosts may connect without TLS.
         certificate, key, client_authority: Path of PEM files, or None; the last makes clients show a certificate of it.
         token: str that requests must bear, or None.
+
+    Raises:
+        InputError: if a number is not in its range, or the token is empty.
+
+    Example:
+        >>> ServeSettings(threads=0)
+        Traceback (most recent call last):
+        kmm.errors.InputError: `threads` must be in [1, inf]. Received: 0.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +88,14 @@ class ServeSettings:
     key: Path | None = None
     client_authority: Path | None = None
     token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise InputError(f"`{name}` must be in [{least:g}, {most:g}]. Received: {value}.")
+        if self.token == "":
+            raise InputError("`token` must be a word, or None. Received: an empty one.")
 
 
 def parse_model(text, policy=VersionPolicy()):  # noqa: B008  frozen

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
+from kmm.server.graph_errors import translate_load
 from kmm.server.servable import run_signature
 from kmm.server.status import ServingError, refuse
 from kmm.stubs import load_stubs
@@ -40,8 +41,8 @@ def warm_up(servable, folder):
             try:
                 _run(servable, log.FromString(record))
             except Exception as error:  # its text may quote a request, which may be a real one
-                code = getattr(error, "code", "DATA_LOSS")
-                raise ServingError(code, f"The warm-up request {count} failed.") from error
+                error = error if isinstance(error, ServingError) else translate_load(error)
+                raise ServingError(error.code, f"The warm-up request {count} failed.") from error
     except tf.errors.OpError:
         raise ServingError("DATA_LOSS", f"The file {FILE} is damaged.") from None
     return count

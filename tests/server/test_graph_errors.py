@@ -42,11 +42,6 @@ def test_bytes_of_examples_are_not_told():
         assert str(error).startswith("Could not parse example input, value: '...'")
 
 
-def test_other_errors_are_internal():
-    error = translate(KeyError("Cough"))
-    assert (error.code, str(error)) == ("INTERNAL", "The model failed with KeyError.")
-
-
 def test_why_a_version_cannot_be_loaded():
     import tensorflow as tf
 
@@ -55,6 +50,7 @@ def test_why_a_version_cannot_be_loaded():
     )
     error = translate_load(ValueError("no graph\nand more"))
     assert (error.code, str(error)) == ("DATA_LOSS", "The version cannot be loaded: no graph")
+    assert translate_load(MemoryError()).code == "RESOURCE_EXHAUSTED"
 
 
 def test_plain_text_stays():

@@ -13,8 +13,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import kmm.server.inference as inference
+import kmm.server.server as server_module
 from kmm.server import rest_face
-from kmm.server.settings import ModelSettings
+from kmm.server.catalogue import Catalogue
+from kmm.server.gate import Call
+from kmm.server.settings import ModelSettings, ServeSettings
+from kmm.server.status import ServingError
+from kmm.wire import encode_tensor
 from tests.server.conftest import running
 from tests.server.test_rest_face import ROW
 from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, make_tensor, stubs
@@ -261,7 +266,24 @@ def test_what_nobody_thought_of_is_internal_and_says_no_more(tiny, monkeypatch, 
         grpc.StatusCode.INTERNAL,
         "The server failed with KeyError.",
     )
-    assert "KeyError at" in caplog.text and "Cough" not in caplog.text
+    assert "KeyError at kmm/server/inference.py:" in caplog.text and "Cough" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["MemoryError", "InternalError"])
+def test_a_run_that_fails_within_is_logged_once_with_its_place(tiny, monkeypatch, caplog, kind):
+    import tensorflow as tf
+
+    def fail(*arguments):
+        raise MemoryError("Cough") if kind == "MemoryError" else tf.errors.InternalError(None, None, "Cough")
+
+    monkeypatch.setattr(tf, "constant", fail)
+    request = stubs.predict_pb2.PredictRequest(model_spec=make_spec(signature="double"))
+    request.inputs["values"].CopyFrom(encode_tensor(DOUBLE["values"]))
+    with pytest.raises(grpc.RpcError) as caught:
+        tiny[1].predict.Predict(request, timeout=20)
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert said.startswith(f"Predict: {kind} at kmm/server/servable.py:") and "Cough" not in said
 
 
 def test_many_threads_get_their_own_answers(tiny):
@@ -350,3 +372,86 @@ def test_a_body_that_does_not_come_is_not_waited_for(versions):
         while chunk := client.recv(4096):  # until the server closes the connection
             answer += chunk
     assert answer.startswith(b"HTTP/1.1 504 ") and b"did not come in time" in answer
+
+
+def read_slowly(url, body, *, after):
+    """Sends a request, waits, and then reads the whole answer on a connection of small buffers."""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(("localhost", url.port))
+        head = f"POST {url.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        after()
+        answer = b""
+        while chunk := client.recv(2**20):
+            answer += chunk
+    return answer
+
+
+def test_an_answer_that_is_taken_slowly_is_sent_whole_before_the_server_ends(versions):
+    count, ended = 1_000_000, []
+    with running(ModelSettings("tiny", versions), rest_port=0) as (server, _):
+        stopping = threading.Thread(target=lambda: ended.append(server.stop(20)))
+
+        def stop():
+            registry, end = server._inference.metrics.registry, time.monotonic() + 20
+            labels = {"model_name": "tiny", "status": "OK"}
+            while not registry.get_sample_value(":tensorflow:serving:request_count", labels):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            stopping.start()
+            time.sleep(server_module.SENDING_SECONDS + 1)
+
+        url = httpx.URL(f"http://localhost:{server.rest_port}/v1/models/tiny:predict")
+        body = b'{"signature_name": "double", "instances": [' + b"0.25," * (count - 1) + b"0.25]}"
+        head, _, answer = read_slowly(url, body, after=stop).partition(b"\r\n\r\n")
+        stopping.join()
+    assert b" 200 " in head and answer == b'{"predictions": [' + b"0.5, " * (count - 1) + b"0.5]}" and ended == [True]
+
+
+def test_a_request_runs_until_its_answer_is_handed_over(versions):
+    catalogue, call, seen = Catalogue(), Call(), []
+    catalogue.replace([ModelSettings("tiny", versions)])
+    asked = inference.Inference(catalogue, ServeSettings(threads=1))
+
+    def encode(answer):
+        seen.append(asked._gates["predict"].running)
+        return answer.outputs["doubled"].tolist()
+
+    request = make_predict(DOUBLE, signature="double")
+    assert asked.predict(request.model_spec, request.inputs, (), call, encode=encode) == [2]
+    assert seen == [1]  # what is sent is made before the next request runs
+    assert asked.drain(0.05) is False
+    call.cancel()
+    assert asked.drain(0.05) is True
+    catalogue.close()
+
+
+def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
+    catalogue, call, run = Catalogue(), Call(), inference.run_signature
+    catalogue.replace([ModelSettings("tiny", versions)])
+
+    def run_and_lose(*arguments):
+        call.cancel()
+        return run(*arguments)
+
+    monkeypatch.setattr(inference, "run_signature", run_and_lose)
+    request, asked = make_predict(DOUBLE, signature="double"), inference.Inference(catalogue, ServeSettings())
+    with pytest.raises(ServingError, match="The client is gone") as caught:
+        asked.predict(request.model_spec, request.inputs, (), call, encode=lambda answer: pytest.fail("it is written"))
+    assert caught.value.code == "CANCELLED" and asked.drain(0) is True
+    catalogue.close()
+
+
+def test_a_silent_connection_is_closed(versions, monkeypatch):
+    monkeypatch.setattr(server_module, "SILENT_SECONDS", 0.2)
+    with running(ModelSettings("tiny", versions), rest_port=0) as (server, _):
+        for sent in (b"", b"GET /healthz HT"):
+            with socket.create_connection(("localhost", server.rest_port), timeout=5) as client:
+                client.sendall(sent)
+                assert client.recv(100) == b""
+        with httpx.Client(base_url=f"http://localhost:{server.rest_port}") as client:
+            client.get("/healthz")
+            time.sleep(0.4)
+            assert client.get("/healthz").status_code == 200

@@ -112,6 +112,16 @@ def test_states_are_listed_highest_version_first(tiny):
     assert list_states(version=1) == list_states(label="stable") == [(1, 30, 0, "")]
 
 
+def test_a_single_model_answers_to_the_default_name_everywhere(tiny):
+    request = stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=make_spec("default"))
+    assert [one.version for one in tiny[1].models.GetModelStatus(request, timeout=20).model_version_status] == [2, 1]
+    labels = {"model_name": "tiny", "status": "OK"}
+    registry = tiny[0]._inference.metrics.registry
+    before = registry.get_sample_value(":tensorflow:serving:request_count", labels)
+    assert tiny[1].predict.Predict(make_predict(name="default"), timeout=20).model_spec.name == "tiny"
+    assert registry.get_sample_value(":tensorflow:serving:request_count", labels) == before + 1
+
+
 def test_health_is_told_by_each_name(tiny):
     probes = health_pb2_grpc.HealthStub(tiny[1].channel)
     for name in ("", "PredictionService", "ModelService"):

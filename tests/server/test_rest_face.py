@@ -172,6 +172,17 @@ def test_bad_examples(rest):
         assert code == 400 and text in answer["error"]
 
 
+def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(rest):
+    body = b'{"signature_name": "double", "instances": [' + b"1," * 2**22 + b"1]}"
+    response = rest.post("/v1/models/tiny:predict", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("Expected at most 4194304 values as JSON.")
+
+
+def test_the_default_name_finds_the_state_too(rest):
+    assert rest.get("/v1/models/default").json() == rest.get("/v1/models/tiny").json()
+
+
 def test_a_body_that_is_too_large(versions):
     with running(ModelSettings("tiny", versions), rest_port=0, max_message_mb=1) as (server, _):
         response = httpx.post(f"http://localhost:{server.rest_port}/v1/models/tiny:predict", content=b" " * 2**21)

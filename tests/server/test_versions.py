@@ -168,6 +168,48 @@ def test_each_version_is_tried_once_a_call(versions, folder, monkeypatch):
     assert (tried, model.list_available()) == ([3, 2, 1], [1])
 
 
+@pytest.mark.parametrize("failures", [3, 99])
+def test_a_version_that_fails_for_a_while_is_tried_again(versions, folder, monkeypatch, caplog, failures):
+    """As where memory is short; the failure is said once, and a version that never loads is not tried for ever."""
+    import tensorflow as tf
+
+    import kmm.server.model as module
+
+    load, tried, times = module.load_servable, [], []
+    add(versions, folder, 2)
+
+    def load_servable(name, version, path):
+        if version == 2:
+            tried.append(now[0])
+            if len(tried) <= failures:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        return load(name, version, path)
+
+    now = [1000.0]
+    monkeypatch.setattr(module, "load_servable", load_servable)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    model = Model(ModelSettings("tiny", folder))
+    for _ in range(100):
+        model.refresh()
+        now[0] += 5
+    assert model.list_available() == ([2] if failures == 3 else [1])
+    assert len(tried) == (4 if failures == 3 else 6)  # the first and five more, as TensorFlow Serving
+    times = [time - tried[0] for time in tried]
+    assert times == [0, 10, 30, 70, 150, 310][: len(times)]
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == ["model tiny version 2 cannot be served: RESOURCE_EXHAUSTED: OOM"]
+
+
+def test_a_label_keeps_its_version_beside_the_latest(versions, folder):
+    model = ModelSettings("tiny", folder, labels={"stable": 1})
+    with running(model, poll_seconds=0.05) as (server, face):
+        add(versions, folder, 2)
+        wait_for(lambda: server.models == {"tiny": [2, 1]})
+        assert (ask(face), ask(face, label="stable")) == (2, 1)
+    with running(model) as (server, face):
+        assert (ask(face), ask(face, label="stable")) == (2, 1)
+
+
 def test_a_fault_nobody_thought_of_does_not_end_the_watch(versions, folder, monkeypatch, caplog):
     import kmm.server.model as module
 
@@ -183,7 +225,8 @@ def test_a_fault_nobody_thought_of_does_not_end_the_watch(versions, folder, monk
         add(versions, folder, 2)
         wait_for(lambda: server.models == {"tiny": [2]})
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert said == ["model tiny: its folder cannot be read: KeyError"]
+    assert len(said) == 1 and "Cough" not in said[0]
+    assert said[0].startswith("model tiny: looking for new versions failed: KeyError at kmm/server/model.py:")
 
 
 def test_what_a_warm_up_request_holds_is_never_told(folder, caplog):
@@ -202,14 +245,35 @@ def test_a_refused_list_changes_nothing(versions, tmp_path):
     catalogue.replace([one])
     for refused in (
         [ModelSettings("tiny", versions), ModelSettings("none", tmp_path)],
-        [ModelSettings("tiny", versions, labels={"stable": 1})],
+        [ModelSettings("tiny", versions, labels={"stable": 9})],
     ):
         with pytest.raises(ServingError):
             catalogue.replace(refused)
         model = catalogue.list_models()["tiny"]
-        assert (model.list_available(), model.settings) == ([1], one)
+        assert (model.list_available(), model.settings, list(model.list_states())) == ([1], one, [1])
         with catalogue.lease(make_spec()) as servable:
             assert servable.version == 1
+    catalogue.close()
+
+
+@pytest.mark.parametrize("fault", ["another model", "a label"])
+def test_a_list_that_is_refused_is_not_served_meanwhile(versions, tmp_path, monkeypatch, fault):
+    """Version 2 is loaded for the new list; what comes after it in the list fails."""
+    import kmm.server.catalogue as module
+
+    catalogue, seen = Catalogue(), []
+    catalogue.replace([ModelSettings("tiny", versions, VersionPolicy("specific", versions=(1,)))])
+    model, check = catalogue.list_models()["tiny"], module._check_labels
+
+    def look(*arguments):
+        seen.append((model.list_available(), model.list_states()[2].state))
+        return [] if fault == "another model" else check(*arguments)
+
+    monkeypatch.setattr(module, *(("list_versions", look) if fault == "another model" else ("_check_labels", look)))
+    labels, others = ({}, [ModelSettings("none", tmp_path)]) if fault == "another model" else ({"stable": 9}, [])
+    with pytest.raises(ServingError):
+        catalogue.replace([ModelSettings("tiny", versions, labels=labels), *others])
+    assert seen == [([1], "LOADING")] and model.list_available() == [1]
     catalogue.close()
 
 
@@ -340,6 +404,33 @@ def test_a_server_without_a_version_does_not_start(tmp_path):
     for name, text in (("empty", "Some models did not become available: {empty}"), ("none", "Found no folder")):
         with pytest.raises(InputError, match=text):
             Server([ModelSettings(name, tmp_path / name)], ServeSettings(port=0, rest_port=None))
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        ({}, "Some models did not become available: {tiny}. tiny: version 1: The version has no file saved_model.pb."),
+        (
+            {"policy": VersionPolicy("specific", versions=(5,))},
+            "Some models did not become available: {tiny}. tiny: of its versions 1 none is to be served.",
+        ),
+        (
+            {"labels": {"stable": 7}},
+            "Request to assign label to version 7 of model tiny, which is not currently available for inference.",
+        ),
+    ],
+)
+def test_a_start_that_fails_says_why(folder, settings, text):
+    if not settings:
+        drop_the_graph(folder / "1")
+    with pytest.raises(InputError) as caught:
+        Server([ModelSettings("tiny", folder, **settings)], ServeSettings(port=0, rest_port=None))
+    assert str(caught.value) == text
+
+
+def test_a_folder_without_versions_says_so(tmp_path):
+    with pytest.raises(InputError, match="folder holds no version, a folder named by a number, as `kmm export` writes"):
+        Server([ModelSettings("tiny", tmp_path)], ServeSettings(port=0, rest_port=None))
 
 
 def test_a_model_that_is_served_alone_has_the_default_name_too(versions, tmp_path):

@@ -1,13 +1,16 @@
-"""The operators' files are what their readers take: YAML, text protos, NGINX, OpenAPI; and they fit together."""
+"""The operators' files are what their readers take: YAML, text protos, NGINX; and they fit together."""
 
 import re
+import shutil
+import socket
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from kmm.signature import DEFAULTS, list_signatures
 from kmm.stubs import load_stubs
 
 SERVING = Path(__file__).parents[2] / "serving"
@@ -86,6 +89,31 @@ def test_compose(models):
     assert any(f"/v1/models/{model.name} " in service["healthcheck"]["test"][-1] for model in models)
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash, which the image of TensorFlow Serving has")
+@pytest.mark.parametrize(
+    "state, code, healthy", [("AVAILABLE", "OK", True), ("END", "UNAVAILABLE", False), ("LOADING", "OK", False)]
+)
+def test_compose_is_healthy_only_where_a_version_is_available(state, code, healthy):
+    (service,) = yaml.safe_load(read("compose.yaml"))["services"].values()
+    command, body = service["healthcheck"]["test"], f'{{"state": "{state}", "status": {{"error_code": "{code}"}}}}'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                request = b""
+                while not request.endswith(b"\r\n\r\n"):
+                    request += connection.recv(1000)
+                connection.sendall(f"HTTP/1.1 200 OK\r\n\r\n{body}".encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        script = command[-1].replace("8501", str(server.getsockname()[1]))
+        found = subprocess.run([*command[1:-1], script], timeout=20, check=False).returncode
+        thread.join()
+    assert command[0] == "CMD" and (found == 0) is healthy
+
+
 def test_nginx_lets_through_calls_that_there_are():
     text, stubs = read("nginx.conf"), load_stubs()
     plain = re.sub(r"#.*", "", text)
@@ -117,68 +145,3 @@ def test_nginx_asks_for_a_token_or_a_certificate():
 def test_nginx_writes_nothing_to_disk():
     (rest,) = re.findall(r"location /v1/models/ \{(.*?)\n    \}", read("nginx.conf"), re.DOTALL)
     assert "proxy_request_buffering off;" in rest and "proxy_buffering off;" in rest
-
-
-@pytest.fixture(scope="module")
-def api():
-    return yaml.safe_load(read("openapi.yaml"))
-
-
-def resolve(api, reference):
-    found = api
-    for key in reference.removeprefix("#/").split("/"):
-        found = found[key]
-    return found
-
-
-def walk(value):
-    yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from walk(item)
-
-
-def list_properties(api, name):
-    """Names of the properties of a schema, those of its parts too."""
-    schema = api["components"]["schemas"][name]
-    parts = [resolve(api, part["$ref"]) if "$ref" in part else part for part in [schema, *schema.get("allOf", ())]]
-    return {name for part in parts for name in part.get("properties", ())}
-
-
-def test_openapi_is_whole(api):
-    assert api["openapi"].startswith("3.0") and api["info"]["title"] and api["info"]["version"]
-    for part in walk(api):
-        if isinstance(part, dict) and isinstance(part.get("$ref"), str):
-            assert resolve(api, part["$ref"])
-    ids = [action["operationId"] for path in api["paths"].values() for name, action in path.items() if name in HTTP]
-    assert len(ids) == len(set(ids)) >= 7
-    for path, item in api["paths"].items():
-        declared = [resolve(api, one["$ref"]) if "$ref" in one else one for one in item["parameters"]]
-        assert sorted(one["name"] for one in declared) == sorted(re.findall(r"\{(\w+)\}", path))
-        for name, action in item.items():
-            if name in HTTP:
-                assert {"200", "401", "404"} <= set(action["responses"])
-                assert name == "get" or {"400", "413", "429", "503", "504"} <= set(action["responses"])
-
-
-HTTP = ("get", "post")
-
-
-def test_openapi_names_what_the_signatures_name(api):
-    signatures = {}
-    for default in DEFAULTS:
-        signatures |= list_signatures(pixels=8, length=4, label_count=2, feature_size=4, default=default)
-    content = api["components"]["requestBodies"]["Predict"]["content"]["application/json"]
-    known = content["schema"]["properties"]["signature_name"]["enum"]
-    assert set(known) == set(signatures) - {"classify"}  # that has a call of its own
-    for schema, name, side in [
-        ("Study", "serving_bytes", "inputs"),
-        ("StudyToExplain", "explain_bytes", "inputs"),
-        ("Prepared", "serving_tensors", "inputs"),
-        ("PreparedToExplain", "explain", "inputs"),
-        ("Prediction", "serving_bytes", "outputs"),
-        ("Explanation", "explain_bytes", "outputs"),
-    ]:
-        assert list_properties(api, schema) == {field.name for field in getattr(signatures[name], side)}, schema
-    example = content["example"]
-    assert example["signature_name"] in known
-    assert set(example["instances"][0]) == list_properties(api, "Study")
