@@ -39,21 +39,13 @@ class Vocabulary:
         object.__setattr__(self, "words", tuple(self.words))
         if self.words[:2] != SPECIAL_WORDS:
             raise InputError(f"A vocabulary must start with {' and '.join(SPECIAL_WORDS)}.")
-        for number, word in enumerate(self.words, start=1):
-            if word.split() != [word]:
-                raise InputError(
-                    f"Each line of a vocabulary must be one word. Received: something else on line {number}"
-                )
-        if len(self._ids) != len(self.words):
-            raise InputError(
-                f"A vocabulary must have no word twice. Received: {len(self.words) - len(self._ids)} repeated"
-            )
+        check_lines(self.words)
 
     def __len__(self):
         return len(self.words)
 
     def __repr__(self):
-        return f"Vocabulary({len(self)} words)"
+        return f"{type(self).__name__}({len(self)} words)"
 
     @cached_property
     def _ids(self):
@@ -77,25 +69,41 @@ class Vocabulary:
         kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
         return cls(SPECIAL_WORDS + tuple(kept[:max_words]))
 
+    def split(self, words):
+        """Cuts words into the pieces that have ids: here each word is one piece.
+
+        Args:
+            words: list of str.
+
+        Returns:
+            list of tuples of str: the pieces of each word.
+        """
+        return [(word,) for word in words]
+
+    def pieces(self, words):
+        """The pieces of all words in one list of str: what a model reads, uncut."""
+        return [piece for pieces in self.split(words) for piece in pieces]
+
     def encode(self, words, length=140, *, truncate="end"):
         """Returns the ids of one document, padded or cut to a length.
 
         Args:
             words: list of str.
-            length: int.
-            truncate: `"end"` drops the last words of a longer document, `"start"` the first (as the paper).
+            length: int. Pieces that are read.
+            truncate: `"end"` drops the last pieces of a longer document, `"start"` the first (as the paper).
 
         Returns:
-            int32 `(length,)`: `PADDING` behind the words, `UNKNOWN` for a word that is not in the vocabulary.
+            int32 `(length,)`: `PADDING` behind the pieces, `UNKNOWN` for what is not in the vocabulary.
 
         Raises:
             InputError: if `truncate` is neither.
         """
         if truncate not in ("end", "start"):
             raise InputError(f"`truncate` must be end or start. Received: {truncate!r}")
-        kept = words[:length] if truncate == "end" else words[max(len(words) - length, 0) :]
+        pieces = self.pieces(words)
+        kept = pieces[:length] if truncate == "end" else pieces[max(len(pieces) - length, 0) :]
         ids = np.full(length, PADDING, np.int32)
-        ids[: len(kept)] = [self._ids.get(word, UNKNOWN) for word in kept]
+        ids[: len(kept)] = [self._ids.get(piece, UNKNOWN) for piece in kept]
         return ids
 
     def save(self, path):
@@ -110,24 +118,50 @@ class Vocabulary:
         Raises:
             InputError: if the file is missing, too large, not UTF-8 or not a vocabulary; it names the file.
         """
-        path = Path(path)
-        try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise InputError(f"expected a vocabulary of at most {MAX_FILE_BYTES} bytes.")
-            return cls(tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
-        except OSError as error:
-            raise InputError(f"{path}: expected a readable vocabulary. Received: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: expected a vocabulary in UTF-8. Received: other bytes") from None
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        return read_lines(path, cls)
+
+
+def read_lines(path, make):
+    """Reads the file of a vocabulary.
+
+    Args:
+        path: of a file of one word a line.
+        make: callable, tuple of lines -> `Vocabulary`.
+
+    Returns:
+        what `make` returns.
+
+    Raises:
+        InputError: if the file is missing, too large, not UTF-8, or `make` raises it; it names the file.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"expected a vocabulary of at most {MAX_FILE_BYTES} bytes.")
+        return make(tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable vocabulary. Received: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected a vocabulary in UTF-8. Received: other bytes") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def check_lines(lines):
+    """Raises `InputError` if lines have a word twice, an empty one or one with white space."""
+    for number, word in enumerate(lines, start=1):
+        if word.split() != [word]:
+            raise InputError(f"Each line of a vocabulary must be one word. Received: something else on line {number}")
+    repeated = len(lines) - len(set(lines))
+    if repeated:
+        raise InputError(f"A vocabulary must have no word twice. Received: {repeated} repeated")
 
 
 def text_report(documents, vocabulary, length=140):
     """Counts what a model does not see of documents.
 
     Args:
-        documents: list of lists of str.
+        documents: list of lists of str: words, or the pieces that the vocabulary cuts them into.
         vocabulary: `Vocabulary`.
         length: int. Words that are read of each document.
 

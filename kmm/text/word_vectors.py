@@ -66,14 +66,26 @@ class WordVectors:
             InputError: for another suffix.
         """
         path = Path(path)
-        if path.suffix not in BINARY_SUFFIXES + TEXT_SUFFIXES:
-            raise InputError(f"{path}: expected a name that ends in .txt, .vec or .bin. Received: {path.suffix!r}")
+        check_suffix(path)
         with replace_file(path) as place, open(place, "wb") as file:
             file.write(f"{len(self)} {self.dimensions}\n".encode())
             for word, vector in zip(self.words, self.vectors):
                 binary = path.suffix in BINARY_SUFFIXES
                 numbers = vector.astype("<f4").tobytes() if binary else " ".join(vector.astype(str)).encode()
                 file.write(word.encode() + b" " + numbers + b"\n")
+
+
+def check_suffix(path):
+    """Raises `InputError` if word vectors cannot be saved under this name.
+
+    Example:
+        >>> check_suffix("vectors.kv")
+        Traceback (most recent call last):
+        kmm.errors.InputError: vectors.kv: expected a name that ends in .txt, .vec or .bin. Received: '.kv'
+    """
+    suffix = Path(path).suffix
+    if suffix not in BINARY_SUFFIXES + TEXT_SUFFIXES:
+        raise InputError(f"{path}: expected a name that ends in .txt, .vec or .bin. Received: {suffix!r}")
 
 
 def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_count=1, seed=0, skip_gram=True):
@@ -238,8 +250,8 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0
         vectors: `WordVectors`.
         vocabulary: `Vocabulary`.
         counts: mapping of words to how often the training reports hold them, for `Coverage.tokens`, or None.
-        normalize: bool. Take the mean of the words' rows off each and bring it to length 1; False leaves the vectors as
-            they are.
+        normalize: bool. Take the mean of the rows with a vector off each of them, and bring all rows to length 1; False
+            leaves the vectors as they are.
         seed: int.
 
     Returns:
@@ -271,7 +283,8 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0
             matrix[number] = vectors.vectors[rows[word]]
     if normalize:
         matrix[UNKNOWN] = 0.0
-        matrix[len(SPECIAL_WORDS) :] = _normalize(matrix[len(SPECIAL_WORDS) :])
+        known = np.array([word in rows for word in words], bool)
+        matrix[len(SPECIAL_WORDS) :] = _normalize(matrix[len(SPECIAL_WORDS) :], known)
     missing = [word for word in words if word not in rows]
     tokens = None
     if counts is not None:
@@ -280,10 +293,10 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0
     return matrix, Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
 
 
-def _normalize(rows):
-    """Rows less what they have in common, each of length 1; a row that is nothing else becomes zero."""
+def _normalize(rows, known):
+    """Rows, the known ones less what these have in common, each of length 1; one that is nothing else becomes zero."""
     rows = rows.astype(np.float64)
-    if len(rows):
-        rows -= rows.mean(axis=0)
+    if known.any():
+        rows[known] -= rows[known].mean(axis=0)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-12)

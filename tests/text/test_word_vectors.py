@@ -199,6 +199,15 @@ def test_normalized_rows_have_length_1_and_keep_their_directions_from_the_mean()
     assert not alone.any()
 
 
+def test_words_without_a_vector_do_not_move_the_mean():
+    vectors = WordVectors(("a", "b", "c"), np.random.default_rng(0).normal(5.0, 1.0, (3, 6)))
+    alone, _ = embedding_matrix(vectors, Vocabulary.fit([["a", "b", "c"]]))
+    matrix, _ = embedding_matrix(vectors, Vocabulary.fit([["a", "b", "c", *(f"new{i:03}" for i in range(500))]]))
+    np.testing.assert_allclose(matrix[:5], alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(matrix[5:], axis=1), 1, rtol=1e-6)
+    assert np.abs(matrix[5:].mean(axis=0)).max() < 5 / np.sqrt(6 * 500)  # 5 standard errors
+
+
 def test_coverage_of_running_words_and_of_nothing():
     vocabulary = Vocabulary.fit([["no", "no", "mass"]])
     _, coverage = embedding_matrix(VECTORS, vocabulary, counts={"no": 2, "mass": 1, "rare": 1})
