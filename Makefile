@@ -61,7 +61,7 @@ test: .venv/tested  ## the tests, on TensorFlow
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/test_stage.py tests/test_backends.py tests/explain/test_gradients.py tests/explain/test_integrated_gradients.py tests/explain/test_methods.py tests/explain/test_backends.py || exit 1; done
 
-bench: .venv/benched  ## every figure of the README
+bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/explain.py

@@ -3,9 +3,9 @@
 Every figure is a ratio of two things measured in one run, in turns; of epochs the fastest one counts, since whatever
 else a machine does only adds time. `--json` prints one JSON document.
 
-    epoch_ratio      a training epoch through kmm (films read from disk, augmentation, modality dropout, weights and
-                     state saved) to one of `keras.Model.fit` on the same arrays in memory; same model and batch, one
-                     batch of validation each; at most 1.05
+    epoch_ratio      a training epoch through kmm (films read from disk, augmentation, modality and word dropout,
+                     weights and state saved) to one of `keras.Model.fit` on the same arrays in memory; same model and
+                     batch, one batch of validation each; at most 1.05
     cached_speedup   an end-to-end epoch with a frozen image encoder to a head epoch on its cached features; at least 50
     memory_ratio     peak memory of a whole fit on four times the studies to one on the studies; at most 1.10
 """
@@ -128,7 +128,7 @@ def measure_epochs(preset, studies, rounds):
         sets = {
             "kmm": StudyDataset(
                 columns, labels, rows=rows, batch_size=s.batch_size, seed=0,
-                augmentation=Augmentation(), modality_dropout=s.modality_dropout,
+                augmentation=Augmentation(), modality_dropout=s.modality_dropout, word_dropout=s.word_dropout,
             ),
             "kmm_without_augmentation": StudyDataset(columns, labels, rows=rows, batch_size=s.batch_size, seed=0),
         }  # fmt: skip

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 GOOD, BAD_SHARE = 64, 10
+EXPLAINED = range(0, GOOD, 10)  # of the good ones, those that are also explained
+MAP_TOLERANCE = 1e-3  # largest difference of a map or of the words, relative to its largest number
 HUGE_BYTES = 100_000_000
 
 
@@ -31,12 +33,12 @@ def measure_load(classifier, version, count, clients):
     from kmm.export.samples import make_samples
 
     samples = make_samples(Classifier.load(classifier, main_only=True), GOOD)
-    expected = _predict(version, samples)
+    expected, maps = _predict(version, samples), _explain(version, samples)
     with serve(version) as (process, port):
         service, make = connect(port)
         good = _make_good(make, samples)
         bad = _make_bad(make, samples)
-        run = _Run(service, good, bad, expected)
+        run = _Run(service, good, bad, expected, maps)
         first = count // 10
         with ThreadPoolExecutor(clients) as pool:
             list(pool.map(run.send, range(first)))
@@ -60,8 +62,8 @@ def measure_load(classifier, version, count, clients):
 class _Run:
     """What was sent and what came back."""
 
-    def __init__(self, service, good, bad, expected):
-        self.service, self.good, self.bad, self.expected = service, good, bad, expected
+    def __init__(self, service, good, bad, expected, maps):
+        self.service, self.good, self.bad, self.expected, self.maps = service, good, bad, expected, maps
         self.wrong_answers, self.wrong_codes, self.codes = 0, 0, Counter()
         self.lock = threading.Lock()
 
@@ -82,6 +84,11 @@ class _Run:
             answer = self.service.Predict(request, timeout=120)
             found = decode_tensor(answer.outputs["probabilities"])[0]
             right = bool(np.abs(found - self.expected[row]).max() <= 1e-5)
+            if request.model_spec.signature_name == "explain_bytes":
+                right = right and all(
+                    np.abs(decode_tensor(answer.outputs[name])[0] - value).max() <= MAP_TOLERANCE * np.abs(value).max()
+                    for name, value in self.maps[row].items()
+                )
         except grpc.RpcError as error:
             print(f"a good request: {error.code().name} {error.details()}", file=sys.stderr)
             right = False
@@ -113,7 +120,7 @@ def _make_good(make, samples):
     for row in range(GOOD):
         for signature, names in signatures.items():
             requests.append((row, make(signature, {name: samples[name][row : row + 1] for name in names})))
-        if row % 10 == 0:
+        if row in EXPLAINED:
             names = ("image_bytes", "report", "target")
             requests.append((row, make("explain_bytes", {name: samples[name][row : row + 1] for name in names})))
     return requests
@@ -166,6 +173,18 @@ def _predict(version, samples):
         for row in range(GOOD)
     ]
     return np.concatenate([row["probabilities"].numpy() for row in rows])
+
+
+def _explain(version, samples):
+    """The maps and words that the export gives in this process: dict of row to outputs."""
+    import tensorflow as tf
+
+    function = tf.saved_model.load(str(version)).signatures["explain_bytes"]
+    inputs, found = ("image_bytes", "report", "target"), {}
+    for row in EXPLAINED:
+        outputs = function(**{name: tf.constant(samples[name][row : row + 1]) for name in inputs})
+        found[row] = {name: outputs[name][0].numpy() for name in ("image_attribution", "token_attribution")}
+    return found
 
 
 def read_memory(pid):

@@ -47,8 +47,9 @@ class TextPreparation:
         sections: tuple of section names, in order.
         cleaning: a name in `kmm.text.clean.CLEANING_MODES`.
         deidentified: `"keep"` or `"drop"`: the token that stands for removed names.
-        length: int. Words a report is cut or padded to.
+        length: int. Words, or word pieces, a report is cut or padded to.
         truncate: `"end"` or `"start"`: where a longer one is cut.
+        pieces: bool. Whether the vocabulary is `kmm.text.word_pieces.WordPieces`.
     """
 
     sections: tuple[str, ...] = ("indication", "impression", "findings")
@@ -56,6 +57,7 @@ class TextPreparation:
     deidentified: str = "keep"
     length: int = 140
     truncate: str = "end"
+    pieces: bool = False
 
     def text(self, study):
         """The text of a study's report that the model reads; empty when there is none."""
@@ -168,11 +170,15 @@ class BatchMaker:
             return np.zeros(self.text.length, np.int32)
         return self.vocabulary.encode(self.text.words(study), length=self.text.length, truncate=self.text.truncate)
 
-    def nothing_to_read(self):
-        """The error of a study that holds nothing of what the model reads."""
+    def nothing_to_read(self, study=None):
+        """The error of a study that holds nothing of what the model reads; it says what its images are held for."""
         sides = [("a frontal image", self.image), ("a report with words", self.text)]
         read = [name for name, side in sides if side]
-        return ReportError(f"expected {' or '.join(read)}. Found {'neither' if len(read) == 2 else 'none'}.")
+        why = ""
+        if study is not None and self.image and study.images and study.frontal is None:
+            those = "its only image is" if len(study.images) == 1 else "its images are all"
+            why = f": {those} lateral ({study.images[0].evidence or 'as it was given'})"
+        return ReportError(f"expected {' or '.join(read)}. Found {'neither' if len(read) == 2 else 'none'}{why}.")
 
     def labels(self, study: Study):
         """float32 `(n_labels,)`, NaN where unknown."""
@@ -196,7 +202,7 @@ class BatchMaker:
             token_ids[row] = self.token_ids(study)
             present[row, 1] = float(token_ids[row].any())
             if not present[row].any():
-                raise self.nothing_to_read()
+                raise self.nothing_to_read(study)
         labels = np.array([self.labels(study) for study in studies], np.float32).reshape(len(studies), -1)
         return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
 

@@ -19,6 +19,7 @@ from kmm.errors import ArtefactError, InputError
 from kmm.settings import FitSettings, write_json
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
+from kmm.text.word_pieces import WordPieces
 
 FORMAT = 1
 PARTS = ("joint", "image", "text")
@@ -172,7 +173,7 @@ class Classifier:
                 extra(new)
             files = sorted(path for path in new.rglob("*") if path.is_file())
             digests = {path.relative_to(new).as_posix(): digest_file(path) for path in files}
-            write_json(new / "classifier.json", {**self._describe(), "files": digests})
+            write_json(new / "classifier.json", sign_description({**self._describe(), "files": digests}))
             _swap(new, folder, temporary / "old")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -203,7 +204,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder, *, main_only=False):
-        """Reads a classifier; every file is checked against its digest first.
+        """Reads a classifier; its description and every file are checked against their digests first.
 
         Args:
             folder: path that `save` wrote.
@@ -215,6 +216,7 @@ class Classifier:
         folder = Path(folder)
         description = read_json(folder / "classifier.json")
         try:
+            _check_description(folder, description)
             _check_files(folder, description)
             return cls._read(folder, description, main_only)
         except (KeyError, TypeError, AttributeError) as error:
@@ -226,7 +228,10 @@ class Classifier:
     def _read(cls, folder, description, main_only):
         parts = [part for part in PARTS if part in description["parts"]]
         parts = parts[:1] if main_only else parts
-        vocabulary = Vocabulary.load(folder / "vocabulary.txt") if "vocabulary.txt" in description["files"] else None
+        batches = BatchMaker.from_dict(description["preparation"], None)
+        if "vocabulary.txt" in description["files"]:
+            kind = WordPieces if batches.text.pieces else Vocabulary
+            batches.vocabulary = kind.load(folder / "vocabulary.txt")
         tfidf = TfidfBaseline.load(folder / "tfidf.npz") if "tfidf.npz" in description["files"] else None
         mean_image = None
         if "mean_image.npy" in description["files"]:
@@ -237,7 +242,7 @@ class Classifier:
         }
         return cls(
             models={part: keras.models.load_model(folder / f"{part}.keras", compile=False) for part in parts},
-            batches=BatchMaker.from_dict(description["preparation"], vocabulary),
+            batches=batches,
             settings=FitSettings.from_dict(read_json(folder / "settings.json")),
             **numbers,
             prevalence=np.array(description["prevalence"]),
@@ -264,12 +269,39 @@ def _swap(new, folder, old):
             os.replace(version, folder / version.name)
 
 
-def _check_files(folder, description):
-    """Every file of a description lies in the folder, unaltered."""
+def sign_description(description):
+    """Puts into the description of a classifier the digest of all the rest of it.
+
+    Args:
+        description: dict that JSON holds; a digest that it has is replaced.
+
+    Returns:
+        dict with `digest`, the sha256 of the rest as JSON with sorted names.
+
+    Example:
+        >>> sign_description({"format": 1})["digest"][:12]
+        '3f0a99256bee'
+    """
+    rest = {name: value for name, value in description.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return {**rest, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _check_description(folder, description):
+    """The description is of this format, and as it was saved."""
     if description.get("format") != FORMAT:
         raise ArtefactError(
             f"{folder}: expected a classifier of format {FORMAT}. Received: {description.get('format')}"
         )
+    path = folder / "classifier.json"
+    if "digest" not in description:
+        raise ArtefactError(f"{path}: expected a description with its digest. Received: one without; train it again.")
+    if sign_description(description) != description:
+        raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
+
+
+def _check_files(folder, description):
+    """Every file of a description lies in the folder, unaltered."""
     for name, digest in description["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():

@@ -136,7 +136,7 @@ def prepare_studies(studies, maker, path, *, strict=False, progress=None):
             words = maker.words(study)
             film, digest = maker.pixels(study)
             if film is None and not words:
-                raise maker.nothing_to_read()
+                raise maker.nothing_to_read(study)
             return film, digest
         except (ImageError, ReportError) as error:
             return error

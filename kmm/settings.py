@@ -47,10 +47,11 @@ class FitSettings:
     sections: tuple[str, ...] = ("indication", "impression", "findings")  # what the text side reads, in order
     cleaning: str = "standard"  # a name in kmm.text.clean.CLEANING_MODES
     deidentified: str = "keep"  # the token XXXX: keep or drop
-    length: int = 140  # words a report is cut or padded to
+    length: int = 140  # words, or word pieces, a report is cut or padded to
     truncate: str = "end"  # where a longer report is cut: end or start
     min_word_count: int = 1  # rarer words are unknown
     max_words: int = 15000  # at most so many words get an id
+    word_pieces: str | None = None  # vocab.txt of an uncased BERT: its pieces get the ids, whatever the two above say
     word_vectors: str | None = None  # file of word vectors; none trains them on the training reports
     embedding_size: int = 100  # of word vectors that are trained here
     word_vector_epochs: int = 10  # passes of Word2Vec over the training reports
@@ -121,6 +122,21 @@ class FitSettings:
             raise InputError("Setting `sections` must name at least one section. Received none.")
         if self.image_encoder is None and self.text_encoder is None:
             raise InputError("Settings `image_encoder` and `text_encoder` must not both be none.")
+        self._check_epochs()
+
+    def _check_epochs(self):
+        """A classifier of which nothing was trained is none."""
+        both = self.image_encoder is not None and self.text_encoder is not None
+        tuned = both or (self.image_encoder is not None and self.image_weights and self.tune_image != "none")
+        stages = {
+            "text_epochs": self.text_encoder is not None,
+            "image_epochs": self.image_encoder is not None,
+            "joint_epochs": both,
+            "tune_epochs": tuned,
+        }
+        names = [f"`{name}`" for name, used in stages.items() if used]
+        if not any(getattr(self, name) for name, used in stages.items() if used):
+            raise InputError(f"One of the settings {', '.join(names)} must be at least 1. Received: 0 for all of them.")
 
     def as_dict(self):
         """Returns a dict that JSON holds and that `from_dict` reads back."""

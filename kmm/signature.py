@@ -95,7 +95,7 @@ def list_signatures(*, pixels, length, label_count, feature_size, default="tenso
     image, text = pixels is not None, length is not None
     tensors = _keep(
         (image, Field(IMAGE, "float32", (None, pixels, pixels, 1), "prepared film, gray levels 0..255; zeros: none")),
-        (text, Field(TOKEN_IDS, "int32", (None, length), "ids of the words in the vocabulary; 0 is padding")),
+        (text, Field(TOKEN_IDS, "int32", (None, length), "ids of the words or word pieces; 0 is padding")),
     )
     raw = _keep(
         (image, Field(IMAGE_BYTES, "string", (None,), "bytes of a PNG or JPEG file; empty: none")),
@@ -134,7 +134,7 @@ def list_signatures(*, pixels, length, label_count, feature_size, default="tenso
         explained = _list_explained(pixels, length)
         places = _keep(
             (image, Field(IMAGE_BOX, "int32", (None, 4), "top, left, height, width of the film in the square")),
-            (text, Field(TOKEN_WORDS, "string", (None, length), "the words as they were read; empty: padding")),
+            (text, Field(TOKEN_WORDS, "string", (None, length), "words or word pieces as read; empty: padding")),
         )
         found.append(_make("explain", tensors + target, predicted + explained))
         found.append(_make("explain_bytes", raw + target, predicted + explained + places))
@@ -153,10 +153,10 @@ def _list_explained(pixels, length):
                 pixels is not None,
                 Field(IMAGE_ATTRIBUTION, "float32", (None, pixels, pixels), "what each pixel of the square added"),
             ),
-            (length is not None, Field(TOKEN_ATTRIBUTION, "float32", (None, length), "what each word added")),
+            (length is not None, Field(TOKEN_ATTRIBUTION, "float32", (None, length), "what each word or piece added")),
             (
                 length is not None,
-                Field(TOKEN_ENERGY, "float32", (None, length), "sum of squares of each word's attribution"),
+                Field(TOKEN_ENERGY, "float32", (None, length), "sum of squares of each one's attribution"),
             ),
         ),
         Field(TARGET, "int32", (None,), "number of the label that was explained"),

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import shutil
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,9 +171,10 @@ class Keeper(keras.callbacks.Callback):
         self.plan, self.folder, self.dataset = plan, Path(folder), dataset
         self.advance = lambda count, text="": None
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "state.json"
         fresh = {"epoch": 0, "best": None, "best_epoch": 0, "waited": 0, "rate": plan.learning_rate, "done": False}
-        self.state = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {**fresh, "history": {}}
+        self.state = {**fresh, "history": {}}
+        if (self.folder / "state.json").exists():
+            self.state = self._read_state(names=set(self.state))
 
     def restore(self, best=False):
         """Loads the weights (and the optimizer's state) of the last epoch, or of the best one."""
@@ -243,9 +246,27 @@ class Keeper(keras.callbacks.Callback):
             np.savez(place, *arrays)
 
     def _load(self, name):
-        with np.load(self.folder / name, allow_pickle=False) as arrays:
-            for i, variable in enumerate(self._variables()):
-                variable.assign(arrays[f"arr_{i}"])
+        try:
+            with open(self.folder / name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                for i, variable in enumerate(self._variables()):
+                    variable.assign(arrays[f"arr_{i}"])
+        except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
+            raise self._damaged(name) from None
+
+    def _read_state(self, names):
+        try:
+            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        except ValueError:  # a UnicodeDecodeError is one too
+            state = None
+        if not isinstance(state, dict) or set(state) != names:
+            raise self._damaged("state.json")
+        return state
+
+    def _damaged(self, name):
+        return InputError(
+            f"{self.folder / name}: expected what a stopped run had kept. The file is missing or damaged: remove the "
+            f"folder {self.folder} and resume, which trains this stage anew."
+        )
 
 
 def seed_layers(model, seed):
@@ -279,7 +300,8 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
         with its best weights.
 
     Raises:
-        InputError: if no epoch had a finite validation loss.
+        InputError: if neither the weights that it starts from nor an epoch had a finite validation loss, or what the
+            folder holds is damaged.
     """
     if plan.epochs == 0:
         return {}
@@ -309,7 +331,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
                 shuffle=False,  # the data set orders itself; Keras would shuffle by a seed that a resumed run lacks
                 verbose=0,
             )
-            if keeper.state["best"] is None or not keeper.state["epoch"]:
+            if keeper.state["best"] is None:
                 raise InputError(f"{plan.name}: no epoch had a finite validation loss. Try a lower learning rate.")
             keeper.finish()
         else:

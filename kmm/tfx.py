@@ -49,6 +49,7 @@ def run_fn(fn_args):
             serving_model_dir: path of the export. The saved classifier is written beside it, as `classifier`.
             custom_config: dict of `kmm.presets.SETTING_NAMES` to values, or None. `labels` is `columns` and `strict`
                 true unless it says otherwise; without `strict`, records that cannot be used are logged and left out.
+                Besides, `name` is what the export calls itself in `describe`; "classifier" when not given.
             model_run_dir: path for TensorBoard logs; may be absent. They are written where tensorboard is installed.
 
     Raises:
@@ -60,10 +61,13 @@ def run_fn(fn_args):
     saved = place.with_name(SAVED)
     logs = getattr(fn_args, "model_run_dir", None)
     logs = _make_local(logs) if logs and importlib.util.find_spec("tensorboard") else None
-    for path in (place, saved):
-        if path.exists():
-            raise InputError(f"{path}: expected a name that is free.")
-    settings = gather_settings({}, config={"labels": "columns", "strict": True, **(fn_args.custom_config or {})})
+    if place.exists() or (saved.exists() and not (saved / "classifier.json").is_file()):
+        raise InputError(f"{place if place.exists() else saved}: expected a name that is free.")
+    config = {"labels": "columns", "strict": True, **(fn_args.custom_config or {})}
+    name = config.pop("name", SAVED)
+    if not isinstance(name, str) or not is_safe_id(name):
+        raise InputError("`name` must be at most 100 letters, digits, '.', '_' and '-'.")
+    settings = gather_settings({}, config=config)
     files = {"train": fn_args.train_files, "test": fn_args.eval_files}
     with _private_folder() as folder:
         parts, problems = _write_studies(folder, files, strict=settings.strict)
@@ -76,8 +80,8 @@ def run_fn(fn_args):
         classifier, run = fit_classifier(collection, settings, **work, tensorboard=logs)
         for problem in (*problems, *run.prepared.problems):
             logger.warning("Left out: %s", str(problem).replace(str(folder), "records"))
-        save_run(classifier, run, saved)
-    export_to(saved, place, name=SAVED, default="tf_example")
+        save_run(classifier, run, saved, overwrite=True)  # of a run whose export failed
+    export_to(saved, place, name=name, default="tf_example")
 
 
 def push(model_dir, base_directory):

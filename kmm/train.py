@@ -13,8 +13,8 @@ import kmm
 from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, Predictions, digest_file, read_json
 from kmm.data.labels import label_studies
-from kmm.data.split import check_leaks, load_split, split_studies
-from kmm.errors import InputError
+from kmm.data.split import check_leaks, load_split, read_parts, split_studies
+from kmm.errors import InputError, KmmError
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
 from kmm.evaluate.report import evaluate_predictions, fingerprints, score_rows, write_report
 from kmm.image.prepare import ImagePreparation
@@ -27,6 +27,7 @@ from kmm.settings import write_json
 from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary, text_report
+from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors, train_word_vectors
 
 TUNED = {"none": False, "top": "top", "all": True}
@@ -48,14 +49,17 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
         `Classifier` with `metrics`, and the finished `Run` (history, split, problems).
 
     Raises:
-        InputError: for data or settings that cannot work; LeakError: for a split that leaks.
+        InputError: for data or settings that cannot work; LeakError: for a split that leaks. Their `problems` say what
+            had been set aside.
     """
     run = Run(settings, work, cache=cache, progress=progress, tensorboard=tensorboard)
     policy = keras.config.dtype_policy()
     try:
         return _fit_run(run, collection, split), run
-    except BaseException:
+    except BaseException as error:
         run.close()
+        if run.prepared is not None and isinstance(error, KmmError):
+            error.problems = run.prepared.problems
         raise
     finally:
         keras.config.set_dtype_policy(policy)
@@ -64,6 +68,8 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
 def _fit_run(run, collection, split):
     settings = run.settings
     _check_settings(settings)
+    if split:
+        read_parts(split)  # a wrong file is said before the first film is read
     _check_work(run, collection)
     _prepare(run, collection, split)
     _check_data(run, split)
@@ -87,7 +93,8 @@ def _check_settings(s):
     find_words("", s.cleaning)
     if s.threshold_policy not in THRESHOLD_POLICIES:
         raise InputError(f"Unknown threshold policy {s.threshold_policy!r}. Known: {', '.join(THRESHOLD_POLICIES)}.")
-    for name, path in (("word_vectors", s.word_vectors), ("image_weights", s.image_weights)):
+    for name in ("word_pieces", "word_vectors", "image_weights"):
+        path = getattr(s, name)
         if path and path != "imagenet" and not Path(path).is_file():
             raise InputError(f"{path}: expected a file for the setting `{name}`. There is none.")
 
@@ -111,7 +118,7 @@ def _check_work(run, collection):
 def _check_data(run, split):
     """A run is resumed on the data, files and code that it began with."""
     s, path = run.settings, run.work / "data.json"
-    files = {"word_vectors": s.word_vectors, "image_weights": s.image_weights, "split": split}
+    files = {name: getattr(s, name) for name in ("word_pieces", "word_vectors", "image_weights")} | {"split": split}
     said = {
         "data": run.prepared.digest(),
         **{name: digest_file(file) for name, file in files.items() if file and Path(file).is_file()},
@@ -134,7 +141,9 @@ def _prepare(run, collection, split):
     known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in label_names)]
     run.maker = BatchMaker(
         ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
-        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate) if s.text_encoder else None,
+        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate, pieces=bool(s.word_pieces))
+        if s.text_encoder
+        else None,
         vocabulary=None,
         label_names=label_names,
     )
@@ -187,8 +196,12 @@ def _prepare_text(run):
     documents = [words for words in documents if words]
     if not documents:
         raise InputError(f"Expected training reports with words in the sections {', '.join(s.sections)}. Found none.")
-    vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
+    if s.word_pieces:
+        vocabulary = WordPieces.read(s.word_pieces)
+    else:
+        vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
     run.maker.vocabulary = vocabulary
+    documents = [vocabulary.pieces(words) for words in documents]
     if s.word_vectors:
         vectors = load_word_vectors(s.word_vectors, keep=set(vocabulary.words))
     else:
@@ -197,15 +210,25 @@ def _prepare_text(run):
     run.vectors, coverage = embedding_matrix(
         vectors, vocabulary, counts=counts, normalize=s.normalize_vectors, seed=s.seed
     )
-    unseen = [text.words(run.prepared.studies[row]) for row in run.rows("validation")]
+    unseen = [vocabulary.pieces(text.words(run.prepared.studies[row])) for row in run.rows("validation")]
     run.facts["text"] = {
         **text_report(documents, vocabulary, s.length),
         "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
         "words": len(vocabulary),
+        "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
         "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",
         "coverage_of_words": coverage.types,
         "coverage_of_running_words": coverage.tokens,
     }
+    run.progress.note(_describe_text(run.facts["text"], s.length))
+
+
+def _describe_text(facts, length):
+    return (
+        f"Words: {facts['words']}, {facts['coverage_of_words']:.1%} of them ({facts['coverage_of_running_words']:.1%} "
+        f"of the running ones) have a vector; {facts['truncated_share']:.1%} of the training reports are cut at "
+        f"{length}; {facts['unknown_rate_on_validation']:.1%} of the words of validation are unknown"
+    )
 
 
 def _fit_text(run):
@@ -285,7 +308,7 @@ def _finish(run):
     classifier = Classifier(
         models={part: run.models[part] for part in ("joint", "image", "text") if part in run.models},
         batches=run.maker,
-        settings=s,
+        settings=s if run.vectors is None else dataclasses.replace(s, embedding_size=run.vectors.shape[1]),
         temperatures={},
         thresholds={},
         prevalence=np.nanmean(known, axis=0),
@@ -324,13 +347,13 @@ def _predict(run, classifier, part):
     )
 
 
+def _fingerprints(run, row):
+    study, text = run.prepared.studies[row], run.maker.text
+    return fingerprints(study, run.prepared.image_digests[row], text.text(study) if text else "")
+
+
 def _provenance(run):
-    by_part = {
-        key: part
-        for part in run.facts["parts"]
-        for row in run.rows(part)
-        for key in fingerprints(run.prepared.studies[row], run.prepared.image_digests[row])
-    }
+    by_part = {key: part for part in run.facts["parts"] for row in run.rows(part) for key in _fingerprints(run, row)}
     return {
         **run.facts,
         "data_digest": run.prepared.digest(),

@@ -120,12 +120,17 @@ def build_classifier():
     from kmm.image.prepare import ImagePreparation
     from kmm.models.build import ModelSpec, build_model
     from kmm.settings import FitSettings
-    from kmm.text.vocabulary import Vocabulary
+    from kmm.text.vocabulary import SPECIAL_WORDS, Vocabulary
+    from kmm.text.word_pieces import WordPieces
+
+    pieces = "no mass small of is a the eff ##us ##ion cy ##st c ##ou ##gh l ##un ##g norm ##al ##l ##i ##k ##e"
 
     def build(image="small-cnn", text="text-cnn", *, labels=("mass", "effusion", "cyst"), mean=True, **preparation):
         sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
         spec = ModelSpec(image_encoder=image, text_encoder=text, **sizes)
         vocabulary = Vocabulary.fit([f"no mass small effusion cyst word{number}".split() for number in range(9)])
+        if preparation.get("pieces"):
+            vocabulary = WordPieces((*SPECIAL_WORDS, *pieces.split()))
         model = build_model(spec, label_count=len(labels), vocabulary_size=len(vocabulary))
         random = np.random.default_rng(0)
         for weight in model.weights:

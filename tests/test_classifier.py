@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kmm.classifier import Classifier, describe_predictions, probabilities
 from kmm.data.collection import read_collection
-from kmm.data.study import ImageFile, Study
+from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ArtefactError, InputError
-from kmm.evaluate.report import evaluate_studies, part_studies
+from kmm.evaluate.report import evaluate_studies, find_prints, part_studies
+from kmm.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,33 @@ def test_a_broken_description_is_refused(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["thresholds", "temperatures", "preparation", "prevalence", "provenance", "digest"])
+def test_an_edited_description_is_refused(tiny_run, tmp_path, name):
+    folder = tmp_path / "edited"
+    shutil.copytree(tiny_run[2], folder)
+    path = folder / "classifier.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said))  # other spacing is no edit
+    Classifier.load(folder, main_only=True)
+    changes = {
+        "thresholds": {"joint": [0.9], "image": [0.5], "text": [0.5]},
+        "temperatures": {"joint": [9.0], "image": [1.0], "text": [1.0]},
+        "preparation": {**said["preparation"], "label_names": ["normal"]},
+        "prevalence": [0.99],
+        "provenance": {},
+        "digest": "0" * 64,
+    }
+    path.write_text(json.dumps({**said, name: changes[name]}))
+    with pytest.raises(
+        ArtefactError, match=r"classifier\.json: expected the file as it was saved\. Its digest differs"
+    ):
+        Classifier.load(folder, main_only=True)
+    del said["digest"]
+    path.write_text(json.dumps(said))
+    with pytest.raises(ArtefactError, match=r"classifier\.json: expected a description with its digest"):
+        Classifier.load(folder, main_only=True)
+
+
 def test_a_folder_without_a_classifier_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match=r"classifier\.json is missing"):
         Classifier.load(tmp_path)
@@ -162,11 +192,79 @@ def test_only_a_classifier_is_overwritten_and_its_exports_stay(tiny_run, tmp_pat
 
 
 def test_a_study_is_known_again_under_another_name_or_in_another_layout(loaded, studies):
-    from dataclasses import replace
-
     parts = part_studies(loaded, studies)
     assert {name: len(some) for name, some in parts.items()} == loaded.provenance["parts"]
     renamed = [replace(study, id=f"x{study.id}", patient=f"x{study.patient}") for study in parts["train"]]
     assert all(study in part_studies(loaded, renamed)["train"] for study in renamed if study.images)
     without_films = [replace(study, images=()) for study in parts["train"]]
     assert len(part_studies(loaded, without_films)["train"]) == len(without_films)
+
+
+def bare(number, name, film=None, **report):
+    """A study `number` of a patient of the same number."""
+    images = (ImageFile(film, view="frontal"),) if film else ()
+    return Study(number, number, images, Report(**report) if report else None, labels={name: 1.0})
+
+
+def remember(classifier, study):
+    """The classifier, trained on one study alone."""
+    return replace(classifier, provenance={"studies_by_part": dict.fromkeys(find_prints(classifier, study), "train")})
+
+
+def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loaded, studies):
+    one, two = [study.frontal.path for study in studies if study.images][:2]
+    for known, other in (
+        (bare("17", "abnormal", one), bare("17", "abnormal", two)),
+        (bare("17", "abnormal", one, indication="Cough."), bare("17", "abnormal", two, indication="Cough.")),
+        (bare("17", "abnormal", indication="Cough."), bare("17", "abnormal", indication="Fever.")),
+        (bare("17", "abnormal"), bare("17", "abnormal")),
+    ):
+        assert part_studies(remember(loaded, known), [other])["test"] == [other]
+        found = part_studies(remember(loaded, known), [known])
+        assert found["train" if known.images or known.report else "test"] == [known]
+    again = bare("17", "abnormal", two, findings="A mass.")  # another copy of the film: the body tells
+    trained = remember(loaded, bare("17", "abnormal", one, findings="A mass."))
+    assert part_studies(trained, [again])["train"] == [again]
+
+
+def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
+    notes = []
+    progress = Progress()
+    progress.note = notes.append
+    evaluate_studies(loaded, studies, progress=progress)
+    counts = loaded.provenance["parts"]
+    assert notes == [
+        f"60 studies: 0 without a known label and {counts['train']} that the classifier was trained on are left out, "
+        f"{counts['validation']} that it was calibrated on are validation, {counts['test']} are test"
+    ]
+
+
+def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    parts = part_studies(loaded, studies)
+    films = [replace(study, report=None) for study in parts["test"] if study.images]
+    monkeypatch.setattr("kmm.evaluate.report.digest_file", fail)
+    results, problems = evaluate_studies(loaded, films)
+    assert results["test"]["n"] == len(films) and not problems
+    gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]
+    with pytest.raises(InputError, match=rf"that can be used\. All {len(films)} were set aside") as caught:
+        evaluate_studies(loaded, gone)
+    assert len(caught.value.problems) == len(films) and "gone.png" in str(caught.value.problems[0])
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=rf"not trained on\. Received: {len(parts['train'])} labelled ones, all of tr"):
+        evaluate_studies(loaded, parts["train"])
+    with pytest.raises(InputError, match="Received: no labelled ones"):
+        evaluate_studies(loaded, [])
+
+
+def test_a_study_whose_image_is_lateral_is_told_so(loaded, tiny_folder):
+    film = ImageFile(tiny_folder / "images" / "1.png", view="lateral", evidence="projections table")
+    predictions = loaded.predict([Study("a", "a", (film,)), Study("b", "b", (film, film)), Study("c", "c")])
+    expected = "study {}: expected a frontal image or a report with words. Found neither{}."
+    assert [str(problem) for problem in predictions.problems] == [
+        expected.format("a", ": its only image is lateral (projections table)"),
+        expected.format("b", ": its images are all lateral (projections table)"),
+        expected.format("c", ""),
+    ]

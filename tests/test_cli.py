@@ -242,11 +242,13 @@ def test_every_option_has_its_variable(tiny_folder, tmp_path, fits):
 
 def test_other_options_of_fit_arrive(tiny_folder, tmp_path, fits):
     options = ["--split", tmp_path / "split.csv", "--tensorboard", tmp_path / "logs", "--word-vectors", "v.txt"]
-    result = run("fit", tiny_folder, "--out", tmp_path / "out", "--labels", "findings", *options)
+    options += ["--word-pieces", "p.txt", "--labels", "findings"]
+    result = run("fit", tiny_folder, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.stderr
     call = fits[-1]
     assert (call["split"], call["tensorboard"]) == (tmp_path / "split.csv", tmp_path / "logs")
-    assert (call["settings"].word_vectors, call["settings"].labels) == ("v.txt", "findings")
+    settings = call["settings"]
+    assert (settings.word_vectors, settings.word_pieces, settings.labels) == ("v.txt", "p.txt", "findings")
     assert call["cache"] == tmp_path / "out" / ".cache" and len(call["collection"].studies) == 60
 
 
@@ -282,7 +284,7 @@ def test_fit_shows_tables_and_writes_json_beside(tiny_folder, tmp_path, fits):
     assert result.exit_code == 0
     for words in (
         "test: 12 studies",
-        "Joint (image and text)",
+        "│ Joint ",
         "Image only",
         "Text only",
         "TF-IDF",
@@ -291,6 +293,21 @@ def test_fit_shows_tables_and_writes_json_beside(tiny_folder, tmp_path, fits):
     ):
         assert words in result.stdout, words
     assert set(json.loads((tmp_path / "results.json").read_text())) == {"test", "validation"}
+
+
+def test_tables_show_intervals_and_tests_in_160_columns(tiny_folder, tmp_path, fits, tiny_run):
+    result = run("fit", tiny_folder, "--out", tmp_path)
+    test = tiny_run[0].metrics["test"]
+    for metric in ("accuracy", "roc_auc"):
+        low, high = test["joint"]["intervals"][metric]
+        assert f"│ {test['joint'][metric]:.3f} [{low:.3f}, {high:.3f}] │" in result.stdout
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 160
+    assert [line.split(",")[0] for line in lines if line.startswith("Joint minus")] == 2 * [
+        "Joint minus Image only",
+        "Joint minus Text only",
+    ]
+    assert sum(line.startswith("│ ") for line in lines) == 12  # a line a row: nothing is folded
 
 
 def test_json_goes_through_links_and_into_pipes_without_replacing_them(tiny_folder, tmp_path, fits):
@@ -405,7 +422,8 @@ def test_an_error_is_one_line_whatever_the_file_is_called(model, tmp_path):
     place.write_bytes(b"")
     for arguments in ([place], [place, "--strict"], [f"{place}x"]):
         result = run("predict", model, *arguments)
-        lines = [line for line in result.stderr.splitlines() if not line.startswith("Predicting")]
+        progress = re.compile(r"Predicting.*|.*: images, \d+ stud(y|ies)")
+        lines = [line for line in result.stderr.splitlines() if not progress.fullmatch(line)]
         assert result.exit_code == 2 and len(lines) == 1 and "\x1b" not in result.output
 
 
@@ -421,10 +439,57 @@ def test_evaluate_repeats_the_results_of_the_fit(tiny_run, tiny_folder, tmp_path
             assert results[part][row]["accuracy"] == pytest.approx(tiny_run[0].metrics[part][row]["accuracy"])
 
 
-def test_evaluate_shows_tables(model, tiny_folder, tmp_path):
-    result = run("evaluate", model, tiny_folder, "--json", tmp_path / "results.json")
+def test_evaluate_shows_tables_and_draws_pictures(model, tiny_folder, tmp_path):
+    place = tmp_path / "pictures"
+    result = run("evaluate", model, tiny_folder, "--json", tmp_path / "results.json", "--pictures", place)
+    assert {path.relative_to(place).as_posix() for path in place.rglob("*.png")} == {
+        f"{part}/{name}.png"
+        for part in ("test", "validation")
+        for name in ("roc", "precision_recall", "calibration", "confusion")
+    }
+    assert "60 studies: 0 without a known label and" in result.stderr
     assert result.exit_code == 0 and "test: 12 studies" in result.stdout and "Joint" in result.stdout
     assert json.loads((tmp_path / "results.json").read_text())["test"]["n"] == 12
+
+
+def test_a_refusal_comes_with_what_was_set_aside(model, tiny_folder, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(tiny_folder, folder)
+    for path in (folder / "images").iterdir():
+        path.write_bytes(b"")
+    reports = folder / "indiana_reports.csv"
+    head, *rows = reports.read_text().splitlines()
+    reports.write_text("\n".join([head, *(",".join([*row.split(",")[:4], "", "", "", ""]) for row in rows)]) + "\n")
+    for arguments in (["fit", folder, "--out", tmp_path / "out"], ["evaluate", model, folder]):
+        result = run(*arguments)
+        lines = [line for line in result.stderr.splitlines() if line.startswith("set aside: ")]
+        assert result.exit_code == 2 and len(lines) == 6 and lines[-1] == "set aside: 55 more", result.stderr
+        assert ".png: expected" in lines[0]
+        assert result.stderr.splitlines()[-1].startswith("kmm: ") and "was not trained on" not in result.stderr
+
+
+def test_predict_a_report_alone(model, loaded, tmp_path):
+    from kmm.data.study import Report, Study
+
+    (tmp_path / "note.txt").write_text("There is a mass.")
+    (row,) = read_predictions(run("predict", model, "--report", tmp_path / "note.txt", "--json", "-"))["predictions"]
+    study = Study("note", "note", report=Report(findings="There is a mass."))
+    expected = loaded.probabilities(loaded.predict([study]).logits["joint"])[0, 0]
+    assert (row["study"], row["image_present"], row["text_present"]) == ("note", False, True)
+    assert row["probabilities"]["abnormal"] == pytest.approx(expected, abs=1e-6)
+    result = run("predict", model)
+    assert result.exit_code == 2 and "Expected FILES, or --report" in result.stderr
+
+
+def test_it_is_said_where_a_report_is_put_that_is_not_read_as_findings(build_classifier, tmp_path, monkeypatch):
+    from kmm.classifier import Classifier
+
+    classifier = build_classifier(sections=("indication", "comparison"))
+    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: classifier)
+    (tmp_path / "note.txt").write_text("A small mass.")
+    result = run("predict", tmp_path, "--report", tmp_path / "note.txt", "--json", "-")
+    assert read_predictions(result)["predictions"][0]["text_present"]
+    assert "taken as INDICATION: this classifier reads INDICATION, COMPARISON alone" in result.stderr
 
 
 def read_predictions(result):

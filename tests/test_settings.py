@@ -79,6 +79,28 @@ def test_epochs_bound_every_stage():
     assert (settings.text_epochs, settings.image_epochs, settings.joint_epochs, settings.tune_epochs) == (2, 2, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"image_encoder": "none", "text_epochs": 0}, "`text_epochs`"),
+        ({"text_encoder": "none", "image_epochs": 0}, "`image_epochs`"),
+        (
+            {"text_encoder": "none", "image_epochs": 0, "tune_epochs": 0, "image_weights": "w.h5"},
+            "`image_epochs`, `tune_epochs`",
+        ),
+        (
+            dict.fromkeys(("text_epochs", "image_epochs", "joint_epochs", "tune_epochs"), 0),
+            "`text_epochs`, `image_epochs`, `joint_epochs`, `tune_epochs`",
+        ),
+    ],
+)
+def test_a_fit_that_trains_nothing_is_refused(values, names):
+    with pytest.raises(InputError, match=f"One of the settings {names} must be at least 1"):
+        gather_settings({}, more=[f"{name}={value}" for name, value in values.items()])
+    first = names.split("`")[1]
+    assert getattr(gather_settings({}, more=[f"{n}={v}" for n, v in {**values, first: 1}.items()]), first) == 1
+
+
 @pytest.mark.parametrize("text", ["seed: [", "- a\n- b", "seed: !!python/object/apply:os.getcwd []"])
 def test_a_broken_settings_file_is_one_line(tmp_path, text):
     file = tmp_path / "run.yaml"

@@ -146,7 +146,7 @@ def test_tensorboard_logs_are_written_where_asked(tmp_path):
 
 def test_a_stage_without_a_finite_loss_is_said(tmp_path):
     data = dataset(3)
-    data.columns = {"x": np.full((64, 4), np.nan, "float32")}
+    data.labels = np.full_like(data.labels, np.inf)
     plan = StagePlan(name="toy", epochs=2, learning_rate=0.01)
     with pytest.raises(InputError, match="toy: no epoch had a finite validation loss"):
         fit_stage(small_model(), data, data, plan=plan, folder=tmp_path)
@@ -158,6 +158,46 @@ def test_a_stage_never_ends_worse_than_it_began(tmp_path):
     train(tmp_path / "bad", 3, model=model, learning_rate=5.0)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_stage_that_diverges_at_once_ends_with_the_weights_it_began_with(tmp_path):
+    data = dataset(3)
+    data.labels = np.full_like(data.labels, np.inf)  # the first epoch's loss is no number; that of the start is one
+    model = small_model()
+    before = model.get_weights()
+    for _ in range(2):  # the second time it is done
+        history = fit_stage(
+            model, data, dataset(), plan=StagePlan("toy", epochs=3, learning_rate=0.01), folder=tmp_path
+        )
+        assert history == {}
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"epoch": 2}'])
+def test_a_damaged_state_is_said_with_what_to_do(tmp_path, damage):
+    train(tmp_path, 2)
+    (tmp_path / "state.json").write_text(damage)
+    with pytest.raises(
+        InputError, match=rf"{tmp_path}/state\.json: .*damaged: remove the folder {tmp_path} and resume"
+    ):
+        train(tmp_path, 2)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "other"])
+def test_damaged_weights_are_said_with_what_to_do(tmp_path, damage):
+    train(tmp_path, 2)
+    path = tmp_path / "best.npz"
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "other":
+        np.savez(path, np.zeros(3))
+    elif damage != "missing":
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes(255 - value for value in data[middle : middle + 90]) + data[middle + 90 :]
+        path.write_bytes({"empty": b"", "cut": data[:middle], "flipped": flipped}[damage])
+    with pytest.raises(InputError, match=rf"best\.npz: .*missing or damaged: remove the folder {tmp_path} and resume"):
+        train(tmp_path, 2)
 
 
 def test_a_share_of_the_words_becomes_unknown_and_padding_stays():

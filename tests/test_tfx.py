@@ -1,6 +1,7 @@
 """What TFX hands to a trainer becomes a model that answers tf.Examples; nothing of the records stays behind."""
 
 import csv
+import json
 import logging
 import tempfile
 import time
@@ -168,12 +169,33 @@ def test_wrong_arguments(arguments, tmp_path):
     for name, value, match in (
         ("serving_model_dir", "gs://bucket/model", "expected a folder of this machine"),
         ("custom_config", {"colour": 1}, "Unknown setting `colour`"),
+        ("custom_config", {"name": "../x"}, "`name` must be at most 100 letters"),
     ):
         with pytest.raises(InputError, match=match):
             tfx.run_fn(SimpleNamespace(**{**vars(arguments), name: value}))
+    other = Path(arguments.serving_model_dir).with_name("classifier")
+    other.mkdir(parents=True)  # of something else
+    with pytest.raises(InputError, match="classifier: expected a name that is free"):
+        tfx.run_fn(arguments)
     Path(arguments.serving_model_dir).mkdir(parents=True)
     with pytest.raises(InputError, match="expected a name that is free"):
         tfx.run_fn(arguments)
+
+
+def test_a_run_whose_export_failed_can_be_run_again(arguments, monkeypatch):
+    def full(*given, **options):
+        raise OSError(28, "No space left on device")
+
+    arguments.custom_config |= {"epochs": 1, "tune_epochs": 0, "name": "chest"}
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(tfx, "export_to", full)
+        tfx.run_fn(arguments)
+    export = Path(arguments.serving_model_dir)
+    assert (export.parent / "classifier" / "classifier.json").is_file() and not export.exists()
+    monkeypatch.setattr(tfx, "export_to", partial(tfx.export_to, explanation=None, warmup=()))
+    tfx.run_fn(arguments)
+    found = tf.saved_model.load(str(export)).signatures["describe"]
+    assert json.loads(found(query=tf.constant([b""]))["description"].numpy()[0])["name"] == "chest"
 
 
 def test_push(tmp_path, monkeypatch):

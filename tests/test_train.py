@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
+from kmm.data.study import ImageFile
 from kmm.errors import InputError, LeakError
 from kmm.presets import make_settings
+from kmm.progress import Progress
 from kmm.stage import StudyDataset
-from kmm.train import fit_classifier
+from kmm.train import fit_classifier, save_run
 from tests.conftest import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -44,6 +47,27 @@ def test_the_vocabulary_knows_training_words_only(tiny_run):
     classifier, run, _ = tiny_run
     train = {word for row in run.rows("train") for word in run.maker.text.words(run.prepared.studies[row])}
     assert set(classifier.batches.vocabulary.words[2:]) == train
+
+
+def test_a_run_over_word_pieces(tiny_folder, tmp_path):
+    pieces = ["no", "m", "##ass", "there", "is", "a", "in", "ca", "##se", "cough", "unmet"]
+    lines = "\n".join(["[PAD]", "[unused0]", "[UNK]", "[CLS]", *pieces])
+    (tmp_path / "vocab.txt").write_text(lines, encoding="utf-8")
+    settings = {"word_pieces": str(tmp_path / "vocab.txt"), "image_encoder": None}
+    classifier, run = fit(tiny_folder, tmp_path / "work", **settings)
+    save_run(classifier, run, tmp_path / "pieces")
+    loaded = Classifier.load(tmp_path / "pieces")
+    assert loaded.batches.vocabulary.words == ("[PAD]", "[UNK]", *pieces)
+    said = loaded.provenance["text"]
+    assert (said["words"], said["word_pieces"]) == (13, "vocab.txt")
+    assert said["coverage_of_words"] == pytest.approx(10 / 11)  # of "unmet" there is no vector
+    number = run.maker.text.words(run.prepared.studies[0])[-1]
+    assert loaded.batches.vocabulary.split(["mass", number]) == [("m", "##ass"), ("[UNK]",)]
+    assert "vocab.txt" in (tmp_path / "pieces" / "model_card.md").read_text(encoding="utf-8")
+    studies = run.prepared.studies[:5]
+    np.testing.assert_allclose(
+        loaded.predict(studies).logits["text"], classifier.predict(studies).logits["text"], atol=1e-6
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_folder, tmp_path):
@@ -96,10 +120,52 @@ def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):
     assert all(before.split.parts[study] == part for study, part in run.split.parts.items())
 
 
+def test_a_wrong_split_file_is_said_before_a_film_is_read(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kmm.train.prepare_studies", lambda *_, **__: pytest.fail("films were read"))
+    collection, settings = read_collection(tiny_folder), make_settings("small", FAST)
+    with pytest.raises(InputError, match=r"typo\.csv: the split cannot be read"):
+        fit_classifier(collection, settings, work=tmp_path / "w", cache=tmp_path, split=tmp_path / "typo.csv")
+
+
+def test_a_refused_run_keeps_what_was_set_aside(tiny_folder, tmp_path):
+    collection = read_collection(tiny_folder)
+    gone = tuple(replace(s, images=(ImageFile(tmp_path / "gone.png", "frontal"),)) for s in collection.studies)
+    with pytest.raises(InputError, match="studies with a frontal image") as caught:
+        fit_classifier(
+            replace(collection, studies=gone), make_settings("small", FAST), work=tmp_path / "w", cache=tmp_path
+        )
+    assert len(caught.value.problems) == 60 and "gone.png" in str(caught.value.problems[0])
+
+
+def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a_file(tiny_folder, tmp_path):
+    (tmp_path / "v.txt").write_text("no 1 0 0\nmass 0 1 0\n", encoding="utf-8")
+    notes, progress = [], Progress()
+    progress.note = notes.append
+    settings = make_settings("small", {**FAST, "image_encoder": None, "word_vectors": str(tmp_path / "v.txt")})
+    classifier, run = fit_classifier(
+        read_collection(tiny_folder), settings, work=tmp_path / "w", cache=tmp_path, progress=progress
+    )
+    save_run(classifier, run, tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "settings.json").read_text())["embedding_size"] == 3
+    words = len(classifier.batches.vocabulary)
+    (note,) = [note for note in notes if note.startswith("Words: ")]
+    assert note.startswith(f"Words: {words}, {2 / (words - 2):.1%} of them (") and "of validation are unknown" in note
+    card = (tmp_path / "saved" / "model_card.md").read_text(encoding="utf-8")
+    assert f"- words with a vector: {2 / (words - 2):.4f}\n- running words with a vector: 0." in card
+    for line in ("image encoder", "image weights", "pixels", "fusion"):
+        assert f"- {line}:" not in card
+    assert "Frontal chest films only" not in card and "saved --report REPORT.txt" in card
+
+
 @pytest.mark.parametrize("missing", ["image", "text"])
 def test_a_classifier_of_one_side(tiny_folder, tmp_path, missing):
-    classifier, _ = fit(tiny_folder, tmp_path, **{f"{missing}_encoder": None})
+    classifier, run = fit(tiny_folder, tmp_path / "w", **{f"{missing}_encoder": None})
     there = "text" if missing == "image" else "image"
+    if there == "image":
+        save_run(classifier, run, tmp_path / "saved")
+        card = (tmp_path / "saved" / "model_card.md").read_text(encoding="utf-8")
+        assert "- pixels: 32" in card and not any(f"- {word}" in card for word in ("text ", "sections", "fusion"))
+        assert "saved FILM.png\n" in card and "nearly seen the answer" not in card
     assert list(classifier.models) == [there] and classifier.main == there
     assert classifier.metrics["test"]["joint"] is None and classifier.metrics["test"][there] is not None
 

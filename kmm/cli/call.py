@@ -113,17 +113,24 @@ def _predict(client, studies, concurrency):
 
 def _explain(client, studies, target, out):
     """What the server explained, as JSON holds it, and problems."""
+    from kmm.client.films import decode_film
     from kmm.explain.table import drop_unknown
 
     rows, problems = [], []
     for study in studies:
         try:
             found = client.explain(study, target=target)
-            picture = found.draw(study.frontal.path) if found.heat is not None else None
         except KmmError as error:
             problems.append(f"study {study.id}: {error}")
             continue
-        size = None if picture is None else picture.shape[:2]
+        film = picture = None
+        if found.heat is not None:
+            try:
+                film = decode_film(study.frontal.path)
+                picture = found.draw(film) if out else None
+            except KmmError as error:  # the answer is there all the same
+                problems.append(f"study {study.id}: places are in pixels of the map, and no picture is drawn: {error}")
+        size = None if film is None else film.shape[:2]
         rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size)}))
         if out:
             _write_explanation(out, rows[-1], picture)

@@ -82,14 +82,17 @@ def json_option(command):
 
 
 def views_option(command):
-    """The option `--views`: the command gets a mapping of image id to view, or None."""
+    """The option `--views`: the command gets a mapping of image names to views, or None."""
 
     def read(ctx, option, path):
         from kmm.data.views import load_view_overrides
 
         return load_view_overrides(path) if path else None
 
-    told = "A csv with the columns file and view: frontal or lateral where tables and tags say too little."
+    told = (
+        "A csv with the columns file and view: frontal or lateral where tables and tags say too little. A file is its "
+        "path from the folder; its name alone does where no other image has it."
+    )
     return click.option("--views", type=PLACE, callback=read, help=told)(command)
 
 

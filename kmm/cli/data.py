@@ -6,7 +6,7 @@ import click
 
 from kmm import tables
 from kmm.cli.command import LIST, PLACE, SEED, Group, json_option, views_option
-from kmm.cli.output import check_place, list_problems, make_progress, naming, write_result
+from kmm.cli.output import check_place, list_problems, make_progress, naming, tell_layout, write_result
 from kmm.errors import InputError
 
 
@@ -62,7 +62,8 @@ def verify(folder, views, json_file):
 def split(folder, out, folds, repeats, **values):
     """Split the studies of FOLDER for `kmm fit --split`: no patient and no identical report body crosses.
 
-    Every study gets a part, with or without a known label. What is not given is as in `kmm fit`.
+    Every study gets a part, with or without a known label. What is not given is as in `kmm fit`. The digest beside OUT,
+    OUT.sha256, is compared when the split is read again: one that was altered is refused.
 
     \b
     Examples: kmm data split openi --out split.csv --seed 3
@@ -70,7 +71,7 @@ def split(folder, out, folds, repeats, **values):
     """
     from kmm.data.collection import read_collection
     from kmm.data.labels import label_studies
-    from kmm.data.split import PARTS, k_folds, split_studies
+    from kmm.data.split import PARTS, k_folds, split_studies, write_digest
     from kmm.presets import gather_settings
 
     check_place(out)
@@ -78,6 +79,7 @@ def split(folder, out, folds, repeats, **values):
         raise InputError("`--repeats` repeats folds. Give --folds too.")
     settings = gather_settings(values)
     collection = read_collection(folder)
+    tell_layout(collection)
     list_problems(collection.problems)
     labelled, names = label_studies(collection.studies, settings.labels, min_count=settings.label_min_count)
     known = {study.id: study for study in labelled}
@@ -91,4 +93,5 @@ def split(folder, out, folds, repeats, **values):
     for made, place in zip(splits, places):
         with naming(place):
             made.save(place)
+            write_digest(place)
         click.echo(f"{place}: {', '.join(f'{part} {len(made.part(part))}' for part in PARTS)}, {made.digest[:12]}")

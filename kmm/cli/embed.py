@@ -3,7 +3,7 @@
 import click
 
 from kmm.cli.command import LIST, PLACE, SEED, Command
-from kmm.cli.output import check_place, list_problems, naming
+from kmm.cli.output import check_place, list_problems, naming, tell_layout
 
 
 @click.command(cls=Command)
@@ -18,23 +18,33 @@ from kmm.cli.output import check_place, list_problems, naming
 def embed(folder, out, dimensions, epochs, sections, seed, cbow, split):
     """Train word vectors on the reports of FOLDER.
 
-    Without --split all reports are read. Vectors for a fit should not know its test reports: give its split.csv.
+    Without --split all reports are read. Vectors for a fit should not know its test reports: give its split.csv; then
+    it is also said how many of the words of its validation reports have a vector.
     Example: kmm embed openi --out vectors.txt --split saved_models/openi/split.csv
     """
     from kmm.batches import TextPreparation, gather_words
     from kmm.data.collection import read_collection
     from kmm.data.split import read_parts
     from kmm.settings import SECTIONS, expand_sections
-    from kmm.text.word_vectors import train_word_vectors
+    from kmm.text.word_vectors import check_suffix, train_word_vectors
 
     check_place(out)
+    check_suffix(out)
     chosen = expand_sections(sections) if sections else SECTIONS
     collection = read_collection(folder)
+    tell_layout(collection)
     parts = read_parts(split) if split else {}
     studies = [study for study in collection.studies if not split or parts.get(study.id) == "train"]
     documents, problems = gather_words(studies, TextPreparation(chosen))
+    others = [study for study in collection.studies if parts.get(study.id) == "validation"]
+    unseen = [word for words in gather_words(others, TextPreparation(chosen))[0] for word in words]
     list_problems([*collection.problems, *problems])
     vectors = train_word_vectors(documents, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
     with naming(out):
         vectors.save(out)
-    click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions")
+    read = f"from {len(documents)} reports of {sum(map(len, documents))} running words"
+    click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions, {read}")
+    if unseen:
+        known = set(vectors.words)
+        share = sum(word in known for word in unseen) / len(unseen)
+        click.echo(f"{share:.1%} of the {len(unseen)} running words of validation have a vector")

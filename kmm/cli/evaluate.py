@@ -6,67 +6,115 @@ import click
 
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, strict_option, views_option
-from kmm.cli.output import check_place, check_problems, hushed, list_problems, make_progress, write_result
+from kmm.cli.output import (
+    check_place,
+    check_problems,
+    hushed,
+    list_problems,
+    make_progress,
+    naming,
+    tell_layout,
+    telling,
+    write_result,
+)
 
 
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("folder", type=PLACE)
+@click.option("--pictures", type=PLACE, help="Folder to draw ROC, precision-recall, calibration and confusion into.")
 @views_option
 @json_option("EVALUATE")
 @strict_option
-def evaluate(model, folder, views, json_file, strict):
+def evaluate(model, folder, pictures, views, json_file, strict):
     """Measure the classifier MODEL on the studies of FOLDER, beside the baselines.
 
-    Studies that MODEL was trained on are left out; those it was calibrated on are reported apart, as validation.
+    Studies that MODEL was trained on are left out; those it was calibrated on are reported apart, as validation. Both
+    are counted. In brackets: 95 % intervals over patients.
 
     \b
-    Example: kmm evaluate saved_models/openi other-hospital --json results.json
+    Example: kmm evaluate saved_models/openi other-hospital --json results.json --pictures pictures
     """
     from kmm.data.collection import read_collection
 
     check_place(json_file)
     collection = read_collection(folder, view_overrides=views)
+    tell_layout(collection)
     check_problems(collection, strict)
     with hushed():
         from kmm.classifier import Classifier
         from kmm.evaluate.report import evaluate_studies
 
     classifier = Classifier.load(model)
-    results, problems = evaluate_studies(classifier, collection.studies, strict=strict, progress=make_progress())
+    progress = make_progress()
+    with naming(pictures), telling(collection.problems):
+        results, problems = evaluate_studies(
+            classifier, collection.studies, strict=strict, progress=progress, pictures=pictures
+        )
     list_problems([*collection.problems, *problems])
     write_result(json_file, results, lambda: tables.print_results(results))
 
 
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
-@click.argument("files", nargs=-1, required=True, type=PLACE)
-@click.option("--report", type=PLACE, help="Text file with the report of the one image.")
+@click.argument("files", nargs=-1, type=PLACE)
+@click.option("--report", type=PLACE, help="Text file with the report of the one image; it can also come alone.")
 @views_option
 @json_option("PREDICT")
 @strict_option
 def predict(model, files, report, views, json_file, strict):
     """Predict images, DICOM files, manifests or folders with the classifier MODEL.
 
-    Example: kmm predict saved_models/openi film.dcm --report report.txt
-    """
-    from kmm.data.inputs import place_report, read_inputs
+    The text of --report is taken as one section, whatever headings stand in it: as FINDINGS where MODEL reads them,
+    else as the first section that it reads. A classifier of --sections pre-read reads INDICATION first: give it the
+    indication alone, not the whole report.
 
+    \b
+    Examples: kmm predict saved_models/openi film.dcm --report report.txt
+              kmm predict saved_models/openi --report report.txt
+    """
     check_place(json_file)
-    collection = read_inputs(files, report=report, view_overrides=views)
-    check_problems(collection, strict)
+    if not files and not report:
+        raise click.UsageError("Expected FILES, or --report. Received neither.")
+    studies, problems = _read_studies(files, report, views, strict)
     with hushed():
         from kmm.classifier import Classifier, describe_predictions
 
-    classifier = Classifier.load(model, main_only=True)
-    studies = collection.studies
+    classifier, progress = Classifier.load(model, main_only=True), make_progress()
     if report:
-        text = classifier.batches.text
-        studies = [place_report(studies[0], text.sections if text else ())]
-    predictions = classifier.predict(studies, strict=strict, progress=make_progress())
-    problems = [*collection.problems, *predictions.problems]
+        studies = [_place_report(classifier, studies[0], progress)]
+    predictions = classifier.predict(studies, strict=strict, progress=progress)
+    problems += predictions.problems
     list_problems(problems)
     rows = describe_predictions(classifier, predictions)
     result = {"model": str(model), "predictions": rows, "set_aside": [str(problem) for problem in problems]}
     write_result(json_file, result, lambda: tables.print_predictions(rows))
     sys.exit(0 if rows else 2)
+
+
+def _read_studies(files, report, views, strict):
+    """Studies, and what was set aside; a report that comes alone is a study too."""
+    from kmm.data.inputs import read_inputs, read_report
+    from kmm.data.study import Report, Study
+
+    if not files:
+        return [Study(report.stem, report.stem, report=Report(findings=read_report(report)))], []
+    collection = read_inputs(files, report=report, view_overrides=views)
+    if collection.layout != "images":
+        tell_layout(collection)
+    check_problems(collection, strict)
+    return list(collection.studies), list(collection.problems)
+
+
+def _place_report(classifier, study, progress):
+    """The study with its report in a section that the classifier reads; where that is not FINDINGS, it is said."""
+    from kmm.data.inputs import place_report
+
+    text = classifier.batches.text
+    placed = place_report(study, text.sections if text else ())
+    if not placed.report.findings:
+        section = text.sections[0].upper()
+        progress.note(
+            f"The report is taken as {section}: this classifier reads {', '.join(text.sections).upper()} alone"
+        )
+    return placed

@@ -3,6 +3,7 @@
 import os
 
 import click
+from click.core import ParameterSource
 
 from kmm.cli.command import LIST, PLACE, Command, json_option
 from kmm.cli.output import check_place, hushed, write_result
@@ -10,6 +11,10 @@ from kmm.errors import InputError
 from kmm.signature import DEFAULTS
 
 PARTS = ("explain",)
+LAST_VERSION = 10**18 - 1
+OF_A_FILE = {"model", "kind", "out", "json_file", "config"}  # what --format onnx and litert read
+OF_BATCHING = {"max_batch", "batch_timeout_ms", "batch_threads"}
+OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
 
 
 @click.command(cls=Command)
@@ -22,7 +27,9 @@ PARTS = ("explain",)
     show_default=True,
     help="onnx and litert: the model alone, MODEL/<name>.onnx or .tflite, or --out FILE.",
 )
-@click.option("--version", type=click.IntRange(1), help="Number of the version; the next free one when not given.")
+@click.option(
+    "--version", type=click.IntRange(1, LAST_VERSION), help="Number of the version; the next free one when not given."
+)
 @click.option("--out", type=PLACE, help="Folder of the versions; MODEL itself when not given.")
 @click.option(
     "--default",
@@ -44,7 +51,8 @@ PARTS = ("explain",)
 @click.option("--batch-threads", type=click.IntRange(1), default=2, show_default=True, help="Batches at once.")
 @click.option("--warmup", type=LIST, default="1,8", show_default=True, help="Rows of the warm-up requests.")
 @json_option("EXPORT")
-def export(model, kind, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching,
+@click.pass_context
+def export(context, model, kind, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching,
            max_batch, batch_timeout_ms, batch_threads, warmup, json_file):  # fmt: skip
     """Write the classifier MODEL as a SavedModel that TensorFlow Serving serves, to MODEL/<version>.
 
@@ -55,6 +63,7 @@ def export(model, kind, version, out, default, without, steps, baseline, text_ba
     Example: kmm export saved_models/openi --batching
     """
     check_place(json_file)
+    _refuse_idle(context, kind, without, batching)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if kind != "savedmodel":
         with hushed():
@@ -83,6 +92,22 @@ def export(model, kind, version, out, default, without, steps, baseline, text_ba
         warmup=_read_sizes(warmup),
     )
     write_result(json_file, {"version": int(place.name), "folder": str(place)}, lambda: click.echo(str(place)))
+
+
+def _refuse_idle(context, kind, without, batching):
+    """Refuses options that were given and would do nothing."""
+    of_file = kind != "savedmodel"
+    for option in context.command.params:
+        name = option.name
+        if context.get_parameter_source(name) in (None, ParameterSource.DEFAULT):
+            continue
+        said = f"`{max(option.opts, key=len)}`"
+        if of_file and name not in OF_A_FILE:
+            raise InputError(f"{said} does nothing for `--format {kind}`, which writes the model alone.")
+        if name in OF_BATCHING and not batching:
+            raise InputError(f"{said} belongs to `--batching`. Give both or neither.")
+        if name in OF_EXPLANATIONS and "explain" in without:
+            raise InputError(f"{said} belongs to explanations, which `--without explain` leaves out.")
 
 
 def _read_sizes(words):

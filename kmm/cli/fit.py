@@ -6,7 +6,16 @@ import click
 
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
-from kmm.cli.output import check_place, check_problems, hushed, list_problems, make_progress, naming, write_result
+from kmm.cli.output import (
+    check_place,
+    check_problems,
+    hushed,
+    list_problems,
+    make_progress,
+    naming,
+    telling,
+    write_result,
+)
 from kmm.errors import InputError, KmmError
 from kmm.presets import SETTING_NAMES, gather_settings
 
@@ -19,6 +28,7 @@ def _setting_options(command):
         click.option("--labels", help="Label scheme."),
         click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
         click.option("--text-encoder", help="Name of the text encoder, or none."),
+        click.option("--word-pieces", type=click.Path(), help="File of word pieces: vocab.txt of an uncased BERT."),
         click.option("--word-vectors", type=click.Path(), help="File of word vectors: word2vec or GloVe."),
         click.option("--image-encoder", help="Name of the image encoder, or none."),
         click.option("--image-weights", type=click.Path(), help="imagenet, or a file of weights."),
@@ -67,7 +77,8 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     with hushed():
         from kmm.train import fit_classifier, save_run
 
-    with naming(out), _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite) as work:
+    workshop = _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite)
+    with naming(out), telling(collection.problems), workshop as work:
         classifier, run = fit_classifier(
             collection,
             settings,

@@ -134,7 +134,11 @@ class Flows:
         if taken is None:
             taken = _list_taken((yield from self.metadata()))
         if not taken:
-            raise ServerError(f'The model "{self.model}" has no signature "serving_bytes".', "FAILED_PRECONDITION")
+            raise ServerError(
+                f'The model "{self.model}" has no signature "serving_bytes", which takes films and reports '
+                "as they are. Expected an export of kmm.",
+                "FAILED_PRECONDITION",
+            )
         return taken
 
     def _describe(self):

@@ -37,7 +37,7 @@ class ServedWord:
     """One word of a report, as the classifier read it.
 
     Attributes:
-        text: str. Its beginning is `##` where the pieces before were cut off.
+        text: str. Of a word at whose word pieces the report was cut, what was read; `##` is a beginning that was not.
         share: float in [0, 1]. Its part of the squared attribution of all words.
         signed: float. Its attribution in units of the score: above 0 it speaks for the label.
     """

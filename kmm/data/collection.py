@@ -10,7 +10,7 @@ from kmm.data.names import IMAGE_SUFFIXES, make_printable, sort_key, strip_suffi
 from kmm.data.openi import find_reports, read_openi
 from kmm.data.study import ImageFile, Problem, Study
 from kmm.data.table import find_manifest, read_table
-from kmm.data.views import assign_views, read_view_tags
+from kmm.data.views import assign_views, match_overrides, read_view_tags
 from kmm.errors import InputError
 
 MISSING_IMAGE = "the image file is missing"
@@ -49,7 +49,7 @@ def read_collection(path, *, view_overrides=None):
 
     Args:
         path: a folder in a layout of `LAYOUTS`, or a .csv or .jsonl manifest under any name.
-        view_overrides: mapping of image id to view, from `kmm.data.views.load_view_overrides`, or None.
+        view_overrides: mapping of image names to views, from `kmm.data.views.load_view_overrides`, or None.
 
     Returns:
         `Collection` with at least one study, ids unique, sorted with numbers as numbers, views decided. Images whose
@@ -72,7 +72,9 @@ def read_collection(path, *, view_overrides=None):
         reason = f" The first of {count} set aside: {collection.problems[0]}" if count else ""
         raise InputError(f"{path}: no studies in it, read as {collection.layout}.{reason}")
     problems = list(collection.problems)
-    studies = tuple(_leave_out_missing(assign_views(study, view_overrides), problems) for study in collection.studies)
+    paths = (image.path for study in collection.studies for image in study.images)
+    override = match_overrides(view_overrides, {file: _place(file, collection.folder) for file in paths})
+    studies = tuple(_leave_out_missing(assign_views(study, override), problems) for study in collection.studies)
     return replace(collection, studies=studies, problems=tuple(problems))
 
 
@@ -99,14 +101,15 @@ def bare_images(paths, *, view_overrides=None):
         ...     [(study.id, study.frontal.evidence) for study in bare_images([folder])]
         [('film_1', 'only image of the study')]
     """
-    files = [file for path in map(Path, paths) for file in _list_images(path)]
+    files = [(file, _place(file, path)) for path in map(Path, paths) for file in _list_images(path)]
+    override = match_overrides(view_overrides, dict(files))
     if not files:
         raise InputError(f"Expected image files ({', '.join(IMAGE_SUFFIXES)}) or folders of them. Found none")
     studies = {}
-    for file in files:
+    for file, _ in files:
         study_id = _choose_id(file.name, studies)
         image = ImageFile(file, tags=_read_tags(file))
-        studies[study_id] = assign_views(Study(study_id, study_id, (image,)), view_overrides)
+        studies[study_id] = assign_views(Study(study_id, study_id, (image,)), override)
     return list(studies.values())
 
 
@@ -140,13 +143,27 @@ def _list_images(path):
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: sort_key(str(file)))
-    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or (not file.suffix and _is_dicom(file))]
+    return [
+        file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or (not file.suffix and _may_be_dicom(file))
+    ]
+
+
+def _may_be_dicom(path):
+    try:
+        return _is_dicom(path)
+    except OSError:
+        return True  # who reads the pixels will say that it cannot be read
+
+
+def _place(file, folder):
+    """A file's path from the folder; of a file that is named itself, its name."""
+    return file.relative_to(folder) if file != folder and file.is_relative_to(folder) else Path(file.name)
 
 
 def _read_tags(path):
     try:
         return read_view_tags(path) if _is_dicom(path) else {}
-    except InputError:
+    except (InputError, OSError):
         return {}  # who reads the pixels will say what is wrong with the file
 
 

@@ -1,6 +1,7 @@
 """What a user names on the command line -> studies: images, DICOM files, manifests, folders in any layout."""
 
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from kmm.data.collection import LAYOUTS, bare_images, read_collection
@@ -29,15 +30,15 @@ def read_inputs(paths, *, report=None, view_overrides=None):
         ReportError: if the report cannot be read.
     """
     studies, problems, layouts, taken = [], [], [], set()
-    for path in map(Path, paths):
-        if path.suffix.lower() in TABLES or (path.is_dir() and any(layout.find(path) for layout in LAYOUTS)):
-            collection = read_collection(path, view_overrides=view_overrides)
-            layouts.append(collection.layout)
-            problems += collection.problems
-            found = collection.studies
+    for known, group in groupby(map(Path, paths), _has_layout):
+        if known:
+            collections = [read_collection(path, view_overrides=view_overrides) for path in group]
+            layouts += [collection.layout for collection in collections]
+            problems += [problem for collection in collections for problem in collection.problems]
+            found = [study for collection in collections for study in collection.studies]
         else:
             layouts.append("images")
-            found = bare_images([path], view_overrides=view_overrides)
+            found = bare_images(group, view_overrides=view_overrides)
         for study in found:
             studies.append(replace(study, id=_choose_id(study.id, taken)))
     if report is not None:
@@ -70,6 +71,10 @@ def place_report(study, sections):
         raise InputError("A report was given to a model that reads films alone.")
     section = "findings" if "findings" in sections else sections[0]
     return replace(study, report=Report(**{section: study.report.findings}))
+
+
+def _has_layout(path):
+    return path.suffix.lower() in TABLES or (path.is_dir() and any(layout.find(path) for layout in LAYOUTS))
 
 
 def _choose_id(study_id, taken):

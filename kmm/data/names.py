@@ -66,6 +66,16 @@ def find_image_id(name):
     return f"{match[1]}_{match[2]}" if match else stem
 
 
+def is_openi_id(image_id):
+    """True for the id of an image of Open-i, which no other image has, whatever its folder.
+
+    Example:
+        >>> is_openi_id("1_IM-0001-3001"), is_openi_id("film")
+        (True, False)
+    """
+    return _OPENI_NAME.fullmatch(image_id) is not None
+
+
 def name_view(text):
     """Returns `"frontal"`, `"lateral"` or, for any other text, None.
 

@@ -27,7 +27,8 @@ def read_openi(folder):
 
     Args:
         folder: holds `NLMCXR_reports.tgz`, `ecgen-radiology/` or `ecgen/ecgen-radiology/`; films, if any, in
-            `NLMCXR_dcm/`, `NLMCXR_png/` or `images/` (the first of these that is there), matched by `find_image_id`.
+            `NLMCXR_dcm/`, `NLMCXR_png/` or `images/`, matched by `find_image_id`: the folder is read that holds most of
+            the images that the reports name, the first of these of several.
 
     Returns:
         `Collection`, views not yet decided. A study's id and patient are the report number. Its images are those that
@@ -42,23 +43,40 @@ def read_openi(folder):
     source = find_reports(folder)
     if source is None:
         raise InputError(f"{folder}: expected reports in one of {', '.join(REPORT_SOURCES)}")
-    films, problems = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None), []
-    files = index_images(films, problems) if films else {}
-    studies = {}
+    problems, parsed = [], {}
     for name, data, reason in (_stream_folder if source.is_dir() else _stream_archive)(source):
         try:
             if reason:
                 raise ReportError(reason)
             study, image_ids = parse_report(data)
-            if study.id in studies:
+            if study.id in parsed:
                 raise ReportError("an earlier file holds the report of this number")
-            images = [_find_image(films, files, image_id, problems) for image_id in sorted(image_ids)] if films else ()
-            studies[study.id] = replace(study, images=tuple(images))
+            parsed[study.id] = study, sorted(image_ids)
         except ReportError as error:
             problems.append(Problem(make_printable(name), str(error)))
+    films, files = _choose_films(folder, [image_id for _, ids in parsed.values() for image_id in ids], problems)
+    studies = [
+        replace(study, images=tuple(_find_image(films, files, image_id, problems) for image_id in ids if films))
+        for study, ids in parsed.values()
+    ]
     layout = f"Open-i original ({source.relative_to(folder)}, {f'films in {films.name}' if films else 'no films'})"
-    ordered = sorted(studies.values(), key=lambda study: sort_key(study.id))
+    ordered = sorted(studies, key=lambda study: sort_key(study.id))
     return Collection(folder, layout, tuple(ordered), tuple(problems))
+
+
+def _choose_films(folder, image_ids, problems):
+    """The folder that holds most of the images, and its files by image id; None and none where there is no folder."""
+    found = []
+    for place in (folder / name for name in IMAGE_FOLDERS):
+        if place.is_dir():
+            said = []
+            files = index_images(place, said)
+            found.append((sum(image_id in files for image_id in image_ids), place, files, said))
+    if not found:
+        return None, {}
+    _, films, files, said = max(found, key=lambda one: one[0])
+    problems += said
+    return films, files
 
 
 def find_reports(folder):

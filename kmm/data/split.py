@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -57,6 +58,16 @@ class Split:
         """Writes the columns study, patient, part as csv; a file that was there is replaced in one step."""
         with replace_file(path) as place, open(place, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.rows])
+
+
+def write_digest(path):
+    """Writes the SHA-256 of a file beside it, as `<name>.sha256`, in the form that `sha256sum --check` reads.
+
+    `read_parts` compares a split with it: a split that was altered is refused.
+    """
+    path = Path(path)
+    with replace_file(_digest_place(path)) as place:
+        place.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n", encoding="utf-8")
 
 
 def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
@@ -201,16 +212,20 @@ def _seeded(seed, *more):
 
 
 def read_parts(path):
-    """Reads which part each study has in a split.csv; raises `InputError` if it is none.
+    """Reads which part each study has in a split.csv.
+
+    Raises:
+        InputError: if it is none, or not the one that its digest beside it was written for.
 
     Returns:
         dict of study id to part.
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or [], list(reader)
+        data = path.read_bytes()
+        _compare_digest(path, data)
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        columns, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no csv text in UTF-8"
         raise InputError(f"{path}: the split cannot be read: {reason}.") from error
@@ -225,3 +240,17 @@ def read_parts(path):
             raise InputError(f"{path}: row {line}: every study may have one row. Study {study} has two.")
         parts[study] = part
     return parts
+
+
+def _digest_place(path):
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _compare_digest(path, data):
+    """Refuses a split that is not the one of its digest; one without a digest is taken as it is."""
+    place = _digest_place(path)
+    if place.is_file() and place.read_bytes()[:64] != hashlib.sha256(data).hexdigest().encode():
+        raise InputError(
+            f"{path}: expected the split that {place.name} was written for. It was altered since: write it anew, or "
+            f"remove {place.name} to take it as it is."
+        )

@@ -120,15 +120,16 @@ def _read_csv(path, text):
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows, problems = [], []
     try:
-        columns = tuple(name.strip() for name in reader.fieldnames or ())
+        header = [name.strip() for name in reader.fieldnames or ()]
+        columns = tuple(name for name in header if name)  # spreadsheets write columns without a name
         if len(set(columns)) != len(columns):
             raise InputError(f"{path}: a column stands twice in the header")
-        reader.fieldnames = columns
+        reader.fieldnames = [name or place for place, name in enumerate(header)]
         for row in reader:
             if None in row or None in row.values():
-                problems.append(Problem(f"{path.name} line {reader.line_num}", f"expected {len(columns)} fields"))
+                problems.append(Problem(f"{path.name} line {reader.line_num}", f"expected {len(header)} fields"))
             else:
-                rows.append((reader.line_num, row))
+                rows.append((reader.line_num, {name: row[name] for name in columns}))
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV, near line {reader.line_num}: {error}") from None
     return columns, rows, problems
@@ -163,10 +164,10 @@ def _read_object(line):
 
 def _level(value):
     """A JSON value as the text that a CSV would hold."""
-    if isinstance(value, list):
+    if isinstance(value, list) and not any(isinstance(part, list) for part in value):
         return ";".join(map(_level, value))
-    if isinstance(value, dict):
-        raise InputError("expected text, numbers or lists as values, not objects")
+    if isinstance(value, dict | list):
+        raise InputError("expected text, numbers or lists of these as values, not objects or lists of lists")
     text = "" if value is None else str(int(value) if isinstance(value, bool) else value)
     return text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half a character
 

@@ -16,9 +16,11 @@ that did not count. No rule looks at the pixels.
 """
 
 import warnings
+from collections import defaultdict
 from dataclasses import replace
+from pathlib import PureWindowsPath
 
-from kmm.data.names import VIEW_NAMES, find_image_id, name_view
+from kmm.data.names import VIEW_NAMES, find_image_id, is_openi_id, name_view
 from kmm.data.study import FRONTAL, LATERAL
 from kmm.data.table import read_rows, show_columns
 from kmm.errors import InputError
@@ -33,7 +35,7 @@ def assign_views(study, override=None):
 
     Args:
         study: `Study`, its images with the tags that the reader found.
-        override: mapping of image id to view, from `load_view_overrides`, or None. It ranks below a lateral tag.
+        override: mapping of paths of images to views, from `match_overrides`, or None. It ranks below a lateral tag.
 
     Returns:
         `Study` with `view`, `evidence` and `conflicts` set on each image; the same study when it has none.
@@ -59,11 +61,11 @@ def load_view_overrides(path):
     """Reads views by image from a CSV.
 
     Args:
-        path: file with the columns `file,view`, or `imageid,tsne-view` as in torchxrayvision's list for Open-i. Images
-            are matched by `find_image_id`: folder, suffixes and `CXR` do not matter.
+        path: file with the columns `file,view`, or `imageid,tsne-view` as in torchxrayvision's list for Open-i.
 
     Returns:
-        dict of image id to `"frontal"` or `"lateral"`; empty for a table without rows.
+        dict of name to `"frontal"` or `"lateral"`, for `match_overrides`; empty for a table without rows. A name is a
+        path without suffixes of images, `p1/film` of `p1/film.png`; of an Open-i image it is the id alone.
 
     Raises:
         InputError: if the columns are absent, a view is not known, or an image has two views.
@@ -76,12 +78,53 @@ def load_view_overrides(path):
         raise InputError(f"{path}: expected the columns file,view. Found: {show_columns(columns)}")
     views = {}
     for line, row in rows:
-        image_id, view = find_image_id(row[names[0]].replace("\\", "/").rpartition("/")[2]), name_view(row[names[1]])
+        name, view = _name_image(PureWindowsPath(row[names[0]])), name_view(row[names[1]])
         if view is None:
             raise InputError(f"{path}: line {line}: expected a view of {', '.join(VIEW_NAMES)}")
-        if views.setdefault(image_id, view) != view:
+        if views.setdefault(name, view) != view:
             raise InputError(f"{path}: line {line}: an image has two views")
     return views
+
+
+def match_overrides(overrides, images):
+    """Finds the images that a list of views means.
+
+    A name means the image with this path from the folder; where there is none, the one whose path ends so, as a file
+    name alone does. Names of Open-i images are told apart without folders.
+
+    Args:
+        overrides: mapping of name to view, from `load_view_overrides`, or None.
+        images: mapping of the paths of all images to their paths from the folder of studies.
+
+    Returns:
+        dict of the paths of images to views. Names of no image are passed over.
+
+    Raises:
+        InputError: if a name may mean several images.
+
+    Example:
+        >>> from pathlib import Path
+        >>> images = {Path("d/p1/film.png"): Path("p1/film.png"), Path("d/p2/film.png"): Path("p2/film.png")}
+        >>> [path.as_posix() for path in match_overrides({"p1/film": "lateral"}, images)]
+        ['d/p1/film.png']
+    """
+    alike, found = defaultdict(list), {}
+    for path in images if overrides else ():
+        alike[find_image_id(path.name)].append(path)
+    for name, view in (overrides or {}).items():
+        candidates = alike.get(name.rpartition("/")[2], [])
+        exact = [path for path in candidates if _name_image(images[path]) == name]
+        meant = exact or [path for path in candidates if f"/{_name_image(path.absolute())}".endswith(f"/{name}")]
+        if len(meant) > 1 and not is_openi_id(name):
+            raise InputError(f"The list of views: {len(meant)} images are called {name!r}. Expected their folders too.")
+        found |= {path: view for path in meant}
+    return found
+
+
+def _name_image(path):
+    """A path with `/` and its file name as `find_image_id` has it; that alone where it is of Open-i."""
+    image_id = find_image_id(path.name)
+    return image_id if is_openi_id(image_id) or not image_id else path.with_name(image_id).as_posix()
 
 
 def read_view_tags(path):
@@ -120,7 +163,7 @@ def _gather_evidence(image, override, alone):
         (name_view(tags.get("projection", "")), "projections table", True),
         (LATERAL if tagged == LATERAL else None, f"View Position {position}", True),
         (LATERAL if orientation[:1] in ("A", "P") else None, f"Patient Orientation {orientation[:1]}", True),
-        (override.get(find_image_id(image.path.name)), "view override file", True),
+        (override.get(image.path), "view override file", True),
         (FRONTAL if tagged == FRONTAL else None, f"View Position {position}", alone),
     ]
     return [line for line in lines if line[0]]

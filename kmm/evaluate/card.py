@@ -21,7 +21,8 @@ def write_card(facts):
     text and no patient key is asked for.
 
     Args:
-        facts: dict of `name` (str); `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
+        facts: dict of `name` (str); `reads`: those of `image` and `text` that the classifier reads, both when absent;
+            `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
             whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
             `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
             `temperatures` and `thresholds` (each a dict of row name to one number a label) and `policy`; `results`:
@@ -34,17 +35,19 @@ def write_card(facts):
         >>> print(write_card({"name": "demo"}).splitlines()[0])
         # demo
     """
-    name = facts.get("name", "classifier")
-    parts = [f"# {_escape(name)}", _INTENDED_USE]
+    name, reads = facts.get("name", "classifier"), tuple(facts.get("reads", ("image", "text")))
+    parts = [f"# {_escape(name)}", _INTENDED_USE.format(reads=_READS[reads])]
     parts += ["## Classifier", _list_facts(facts.get("model"))]
     parts += ["## Data", _list_facts(facts.get("data"))]
     parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCE]
+    parts += [_TEXT_NOTE] if "text" in reads else []
     parts += ["### Split", _list_facts(facts.get("split"))]
     results = facts.get("results") or {}
     for part, note in (("test", _TEST_NOTE), ("validation", _VALIDATION_NOTE)):
         parts += [f"## Results on {part} studies", _write_results(results.get(part)), note]
-    parts += [_METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits", _LIMITS]
-    parts += ["## Use", _USE.format(name=name)]
+    parts += [_METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
+    parts += ["\n".join([*([_FILM_LIMITS] if "image" in reads else []), _LIMITS])]
+    parts += ["## Use", _USE.format(name=name, inputs=_INPUTS[reads])]
     parts += ["## Versions", _list_facts(facts.get("versions")), "## Digests", _list_facts(facts.get("digests"))]
     return "\n\n".join(parts) + "\n"
 
@@ -54,7 +57,7 @@ def evaluate_rows(result, *, intervals=False):
 
     Args:
         result: dict as `compare_models` returns.
-        intervals: bool. Whether cells show the interval after the number.
+        intervals: whether cells show the interval after the number: False, True, or the names of the metrics that do.
 
     Returns:
         list of rows, each a list of str: a header, then one row for each classifier and baseline that was measured;
@@ -70,7 +73,8 @@ def evaluate_rows(result, *, intervals=False):
     rows = []
     for name, title in ROW_TITLES.items():
         if row := result.get(name):
-            between = row.get("intervals", {}) if intervals else {}
+            shown = METRICS if intervals is True else intervals or ()
+            between = {metric: found for metric, found in row.get("intervals", {}).items() if metric in shown}
             rows.append([title, *(_show(row.get(metric), between.get(metric)) for metric in METRICS)])
     return [header, *rows]
 
@@ -87,14 +91,32 @@ def _write_results(result):
     return "\n\n".join([counts, table, *absent, *_compare_in_words(result)])
 
 
-def _compare_in_words(result):
+def compare_rows(result):
+    """Says how far the joint classifier is above its parts, with intervals and paired tests.
+
+    Args:
+        result: dict as `compare_models` returns.
+
+    Returns:
+        list of str, one a comparison and metric; empty where there is no joint classifier.
+
+    Example:
+        >>> test = {"difference": 0.03, "interval": [0.01, 0.05], "p": 0.0151}
+        >>> compare_rows({"tests": {"image": {"roc_auc": test}}})
+        ['Joint minus Image only, ROC AUC: +0.030 [+0.010, +0.050], p = 0.015']
+    """
     lines = []
     for name, test in (result.get("tests") or {}).items():
         for metric, found in (test or {}).items():
             if metric != "per_label" and found.get("difference") is not None:
                 p = "" if found.get("p") is None else f", p = {found['p']:.2g}"
                 shown = _show(found["difference"], found.get("interval"), sign="+")
-                lines.append(f"- Joint minus {ROW_TITLES[name]}, {METRICS[metric].title}: {shown}{p}")
+                lines.append(f"Joint minus {ROW_TITLES[name]}, {METRICS[metric].title}: {shown}{p}")
+    return lines
+
+
+def _compare_in_words(result):
+    lines = [f"- {line}" for line in compare_rows(result)]
     joint, majority = result.get("joint"), result.get("majority")
     pair = [row and row["accuracy"] for row in (joint, majority)]
     if None not in pair and pair[0] <= pair[1]:
@@ -139,17 +161,26 @@ def _escape(text):
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
+_READS = {
+    ("image", "text"): "chest films and their reports",
+    ("image",): "chest films, without their reports",
+    ("text",): "chest reports, without their films",
+}
+_INPUTS = {("image", "text"): "FILM.png --report REPORT.txt", ("image",): "FILM.png", ("text",): "--report REPORT.txt"}
+
 _INTENDED_USE = """\
-A classifier of chest films and their reports, fitted with kmm.
+A classifier of {reads}, fitted with kmm.
 
 **Not for diagnosis.** It is for research and teaching: to study what images and reports contribute to a decision, and
 to compare methods on public or synthetic collections. It has not been reviewed as a medical device, must not guide the
 care of any patient, and must not be used to find out who a patient is."""
 
 _LABEL_SOURCE = """\
-The labels come from the reports (their indexing or their words), not from a second reading of the films. Where the
-text given to the classifier holds the findings or the impression, it has nearly seen the answer: read the text and
-joint rows with this in mind, and the image row for what the film alone carries."""
+The labels come from the reports (their indexing or their words), not from a second reading of the films."""
+
+_TEXT_NOTE = """\
+Where the text given to the classifier holds the findings or the impression, it has nearly seen the answer: read the
+text and joint rows with this in mind, and the image row for what the film alone carries."""
 
 _TEST_NOTE = "Test studies were measured once, with thresholds and temperatures from validation."
 
@@ -168,16 +199,18 @@ A score is the probability `sigmoid(logit / temperature)`; the decision is posit
 and threshold were chosen on validation studies only. Elsewhere, above all where findings are rarer or more frequent,
 the score need not be the share of positives among studies that get it."""
 
+_FILM_LIMITS = (
+    "- Frontal chest films only. A lateral film, another body part or a photograph gets a score that means nothing."
+)
 _LIMITS = """\
 - The numbers hold for studies like those it was fitted on. Other hospitals, scanners, report styles, languages, ages
   and mixes of disease can lower them without any sign in the scores; evaluate on your own studies first.
-- Frontal chest films only. A lateral film, another body part or a photograph gets a score that means nothing.
 - One reading per report is taken for the truth; reports leave out findings and make mistakes.
 - Identical or near-identical report bodies are common; the split keeps identical ones together, not similar ones.
 - A high score is no explanation and says nothing about where a finding is."""
 
 _USE = """\
-    kmm predict saved_models/{name} FILM.png --report REPORT.txt
+    kmm predict saved_models/{name} {inputs}
     kmm evaluate saved_models/{name} FOLDER --json -
 
     from kmm.classifier import Classifier

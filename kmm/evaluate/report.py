@@ -1,7 +1,9 @@
 """A classifier's predictions to its results: the table, the pictures and the card that every run reports."""
 
+import contextlib
 import hashlib
 import math
+from pathlib import Path
 
 from kmm.classifier import PARTS, digest_file
 from kmm.data.labels import label_studies
@@ -15,6 +17,7 @@ from kmm.evaluate.plots import (
     plot_precision_recall,
     plot_roc,
 )
+from kmm.progress import Progress
 
 
 def score_rows(classifier, predictions):
@@ -49,16 +52,19 @@ def evaluate_predictions(classifier, predictions, *, repeats=1000):
     )
 
 
-def fingerprints(study, image_digest=""):
+def fingerprints(study, image_digest="", text=""):
     """What tells a study again under another name or layout; nothing can be read back from it.
 
     Args:
         study: `Study`.
         image_digest: str, the sha256 of the bytes of its frontal image, or nothing.
+        text: str, what the classifier reads of its report, or nothing.
 
     Returns:
         set of str, 16 hexadecimal digits each: one of the film, one of patient, id and report body. Templates are
-        shared by many reports, so a body alone tells nothing.
+        shared by many reports, so a body alone tells nothing; and ids by many hospitals, so patient and id alone tell
+        nothing either. A study without a body is told by its film, and without a film by patient, id and text; empty
+        where it has none of them.
 
     Example:
         >>> from kmm.data.study import Report, Study
@@ -66,9 +72,21 @@ def fingerprints(study, image_digest=""):
         >>> fingerprints(one) & fingerprints(other)
         set()
     """
-    body = study.report.body if study.report else ""
-    keys = ["\x1e".join(["study", study.id, study.patient, body]), f"film {image_digest}" if image_digest else ""]
-    return {hashlib.sha256(key.encode()).hexdigest()[:16] for key in keys if key}
+    keys = [f"film {image_digest}"] if image_digest else []
+    told_by = (study.report.body if study.report else "") or ("" if image_digest else text)
+    if told_by:
+        keys.append("\x1e".join(["study", study.id, study.patient, told_by]))
+    return {hashlib.sha256(key.encode()).hexdigest()[:16] for key in keys}
+
+
+def find_prints(classifier, study):
+    """The `fingerprints` of a study as a classifier sees it; a film that cannot be read tells nothing."""
+    film, text = study.frontal, classifier.batches.text
+    digest = ""
+    if film and classifier.batches.image and film.path.is_file():
+        with contextlib.suppress(OSError):  # such a study is set aside where it is predicted
+            digest = digest_file(film.path)
+    return fingerprints(study, digest, text.text(study) if text else "")
 
 
 def part_studies(classifier, studies):
@@ -84,14 +102,12 @@ def part_studies(classifier, studies):
     known = classifier.provenance.get("studies_by_part", {})
     parts = {"train": [], "validation": [], "test": []}
     for study in studies:
-        film = study.frontal.path if study.frontal else None
-        digest = digest_file(film) if film and film.is_file() else ""
-        found = {known[key] for key in fingerprints(study, digest) if key in known}
+        found = {known[key] for key in find_prints(classifier, study) if key in known}
         parts[next((part for part in parts if part in found), "test")].append(study)
     return parts
 
 
-def evaluate_studies(classifier, studies, *, strict=False, progress=None):
+def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictures=None):
     """Measures a classifier on studies: those of its validation part as `validation`, those new to it as `test`.
 
     Studies that it was trained on are left out.
@@ -100,28 +116,60 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None):
         classifier: `Classifier`.
         studies: sequence of `Study`, not labelled yet.
         strict: bool. Raise at the first unusable study.
-        progress: `kmm.progress.Progress`.
+        progress: `kmm.progress.Progress`. It is told how many studies were left out, and why.
+        pictures: path of a folder to draw curves, confusion and calibration into, a folder a part; or None.
 
     Returns:
         dict of part to what `evaluate_predictions` returns, parts without studies left out; list of `Problem`.
 
     Raises:
-        InputError: if nothing is left to measure on.
+        InputError: if nothing is left to measure on; its `problems` say what was set aside.
     """
-    s = classifier.settings
+    s, progress = classifier.settings, progress or Progress()
     labelled, _ = label_studies(studies, s.labels, names=classifier.label_names)
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
+    parts = part_studies(classifier, known)
+    trained = len(parts.pop("train"))
+    progress.note(
+        f"{len(studies)} studies: {len(studies) - len(known)} without a known label and {trained} that the classifier "
+        f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
+        f"{len(parts['test'])} are test"
+    )
+    if not any(parts.values()):
+        reason = f"{trained} labelled ones, all of training" if trained else "no labelled ones"
+        raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")
     results, problems = {}, []
-    for part, chosen in part_studies(classifier, known).items():
-        if part == "train" or not chosen:
+    for part, chosen in parts.items():
+        if not chosen:
             continue
         predictions = classifier.predict(chosen, parts=classifier.models, strict=strict, progress=progress)
         problems += predictions.problems
         if predictions.studies:
             results[part] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
+            if pictures:
+                draw_pictures(classifier, predictions, Path(pictures) / part)
     if not results:
-        raise InputError("Expected labelled studies that the classifier was not trained on. Found none.")
+        error = InputError(f"Expected labelled studies that can be used. All {len(problems)} were set aside.")
+        error.problems = problems
+        raise error
     return results, problems
+
+
+def draw_pictures(classifier, predictions, folder):
+    """Draws ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
+
+    Args:
+        classifier: `Classifier`.
+        predictions: `Predictions` with the logits of all its parts.
+        folder: Path.
+    """
+    rows, names = score_rows(classifier, predictions), classifier.label_names
+    curves = {name: (predictions.labels, scores) for name, scores in rows.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_roc(curves, folder / "roc.png", label_names=names)
+    plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
+    plot_calibration(curves, folder / "calibration.png", label_names=names)
+    plot_confusion(curves, folder / "confusion.png", thresholds=classifier.thresholds, label_names=names)
 
 
 def write_report(classifier, predictions, history, folder):
@@ -133,35 +181,22 @@ def write_report(classifier, predictions, history, folder):
         history: dict of stage to learning curves.
         folder: path.
     """
-    rows = score_rows(classifier, predictions)
-    curves = {name: (predictions.labels, scores) for name, scores in rows.items()}
-    pictures, names = folder / "pictures", classifier.label_names
-    pictures.mkdir()
-    plot_roc(curves, pictures / "roc.png", label_names=names)
-    plot_precision_recall(curves, pictures / "precision_recall.png", label_names=names)
-    plot_calibration(curves, pictures / "calibration.png", label_names=names)
-    plot_confusion(curves, pictures / "confusion.png", thresholds=classifier.thresholds, label_names=names)
-    plot_learning_curves({stage: curve for stage, curve in history.items() if curve}, pictures / "learning_curves.png")
+    draw_pictures(classifier, predictions, folder / "pictures")
+    if learned := {stage: curve for stage, curve in history.items() if curve}:
+        plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
     (folder / "model_card.md").write_text(write_card(_card_facts(classifier)), encoding="utf-8")
 
 
 def _card_facts(classifier):
     facts, s = classifier.provenance, classifier.settings
-    weights = facts.get("image_weights")
     return {
         "name": facts.get("name", "classifier"),
+        "reads": [side for side in ("image", "text") if getattr(s, f"{side}_encoder")],
         "model": {
             "preset": s.preset,
-            "image_encoder": s.image_encoder,
-            "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from the start",
-            "pixels": s.pixels,
-            "text_encoder": s.text_encoder,
-            "word_vectors": facts.get("text", {}).get("word_vectors"),
-            "sections": s.sections,
-            "length": s.length,
-            "reports_cut_at_length": facts.get("text", {}).get("truncated_share"),
-            "unknown_words_on_validation": facts.get("text", {}).get("unknown_rate_on_validation"),
-            "fusion": s.fusion,
+            **(_image_facts(facts, s) if s.image_encoder else {}),
+            **(_text_facts(facts, s) if s.text_encoder else {}),
+            **({"fusion": s.fusion} if s.image_encoder and s.text_encoder else {}),
             "seed": s.seed,
         },
         "data": {name: facts.get(name) for name in ("layout", "studies", "with_image", "unlabelled", "set_aside")},
@@ -175,4 +210,31 @@ def _card_facts(classifier):
         "results": classifier.metrics,
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},
         "digests": {name: facts.get(name) for name in ("data_digest", "code_digest")},
+    }
+
+
+def _image_facts(facts, s):
+    weights = facts.get("image_weights")
+    return {
+        "image_encoder": s.image_encoder,
+        "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from the start",
+        "pixels": s.pixels,
+    }
+
+
+def _text_facts(facts, s):
+    text = facts.get("text", {})
+    shares = {
+        "words_with_a_vector": "coverage_of_words",
+        "running_words_with_a_vector": "coverage_of_running_words",
+        "reports_cut_at_length": "truncated_share",
+        "unknown_words_on_validation": "unknown_rate_on_validation",
+    }
+    return {
+        "text_encoder": s.text_encoder,
+        **({"word_pieces": text["word_pieces"]} if text.get("word_pieces") else {}),
+        "word_vectors": text.get("word_vectors"),
+        "sections": s.sections,
+        "length": s.length,
+        **{name: None if text.get(key) is None else f"{text[key]:.4f}" for name, key in shares.items()},
     }

@@ -146,7 +146,7 @@ class Explainer:
             if name in inputs and not present[column]:
                 absent.add(name)
         if not present.any():
-            raise batches.nothing_to_read()
+            raise batches.nothing_to_read(study)
         case = Case(
             study=study.id,
             inputs=inputs,

@@ -4,11 +4,14 @@ Decoding, cleaning and all checks stay with each call: a bad image fails its own
 """
 
 from dataclasses import dataclass
+from numbers import Real
 
 import tensorflow as tf
 
 from kmm.errors import InputError
 from kmm.signature import MOST_ROWS
+
+LONGEST_WAIT = 60_000  # milliseconds
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Batching:
 
     Attributes:
         max_batch: int. Rows of a batch at most; a larger call is split.
-        timeout_ms: float. How long the first row waits for others.
+        timeout_ms: float from 0 to 60,000. How long the first row waits for others.
         threads: int. Batches that run at once.
         max_enqueued: int. Batches that wait at most; above that a call is refused with UNAVAILABLE.
     """
@@ -29,8 +32,12 @@ class Batching:
 
     def __post_init__(self):
         for name in ("max_batch", "threads", "max_enqueued"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1. Received: {getattr(self, name)}.")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise InputError(f"`{name}` must be a whole number of at least 1. Received: {value!r}.")
+        wait = self.timeout_ms
+        if isinstance(wait, bool) or not isinstance(wait, Real) or not 0 <= wait <= LONGEST_WAIT:
+            raise InputError(f"`timeout_ms` must be a number from 0 to {LONGEST_WAIT}. Received: {wait!r}.")
 
     def wrap(self, function, model):
         """Batches a function of tensors with a batch axis.

@@ -17,6 +17,8 @@ from kmm.image.read import LUMA
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 JPEG_HEAD = b"\xff\xd8\xff"
 PNG_FRAME = 33  # bytes of the signature and the header of a PNG file
+PNG_END, PNG_TAIL = b"IEND", 4096  # other bytes may follow the end
+DAMAGED = "The data inside is damaged, or memory is short."
 GRAY_TYPE = 0  # PNG's number for gray without alpha
 
 
@@ -73,9 +75,11 @@ def decode_film(data, name):
 
 
 def _decode_png(data, name):
-    whole = tf.greater_equal(tf.strings.length(data), PNG_FRAME)
-    tail = tf.io.decode_raw(tf.strings.substr(data, -tf.minimum(tf.strings.length(data), 4096), 4096), tf.uint8)
-    with tf.control_dependencies([require(whole & _holds(tail, b"IEND"), name, "expected a complete PNG file.")]):
+    long = tf.greater_equal(tf.strings.length(data), PNG_FRAME)
+    tail = tf.strings.substr(data, -tf.minimum(tf.strings.length(data), PNG_TAIL), PNG_TAIL)
+    # The end stands nearly always in the tail. To look through a whole file takes half as long as to decode it.
+    ended = tf.cond(_holds(tail, PNG_END), lambda: True, lambda: _holds(data, PNG_END))
+    with tf.control_dependencies([require(long & ended, name, "expected a complete PNG file.")]):
         data = tf.identity(data)
     width, height = tf.unstack(tf.cast(_read(data, 16, tf.int32, 2), tf.int64), num=2)
     depth, kind = tf.unstack(tf.cast(_read(data, 24, tf.uint8, 2), tf.int32), num=2)
@@ -87,7 +91,7 @@ def _decode_png(data, name):
         ]
     ):
         data = tf.identity(data)
-    refusal = (name, "expected a whole PNG file. The data inside is damaged.")
+    refusal = (name, f"expected a whole PNG file. {DAMAGED}")
     return tf.cond(
         deep,
         lambda: _spread(_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal)),
@@ -96,11 +100,9 @@ def _decode_png(data, name):
 
 
 def _decode_jpeg(data, name):
-    refusal = (name, "expected a whole JPEG file. The data inside is damaged.")
+    refusal = (name, f"expected a whole JPEG file. {DAMAGED}")
     # The mark of the end cannot stand in compressed data: without one the file ends early.
-    with tf.control_dependencies(
-        [require(_holds(tf.io.decode_raw(data, tf.uint8), b"\xff\xd9"), name, "expected a complete JPEG file.")]
-    ):
+    with tf.control_dependencies([require(_holds(data, b"\xff\xd9"), name, "expected a complete JPEG file.")]):
         height, width, channels = tf.unstack(
             tf.cast(_decode(tf.io.extract_jpeg_shape, data, *refusal), tf.int64), num=3
         )
@@ -145,8 +147,9 @@ def _read(data, start, dtype, count):
     return tf.io.decode_raw(tf.strings.substr(data, start, count * dtype.size), dtype, little_endian=False)
 
 
-def _holds(values, wanted):
-    """Whether bytes `(n,)` hold a short sequence."""
+def _holds(data, wanted):
+    """Whether a string `()` holds a short sequence of bytes."""
+    values = tf.io.decode_raw(data, tf.uint8)
     count = tf.maximum(tf.size(values) - len(wanted) + 1, 0)
     found = [tf.equal(values[place : place + count], byte) for place, byte in enumerate(wanted)]
     return tf.reduce_any(tf.reduce_all(tf.stack(found), axis=0))

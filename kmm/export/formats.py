@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kmm.classifier import Classifier, run_model
-from kmm.errors import ArtefactError, InputError, require
+from kmm.errors import ArtefactError, InputError, KmmError, require
 from kmm.export.samples import make_samples
 from kmm.files import replace_file
 
@@ -50,7 +50,7 @@ def export_format(folder, kind, out=None):
     Raises:
         InputError: if the format is unknown or Keras does not run on TensorFlow.
         MissingPackageError: if a package is not installed.
-        ArtefactError: if the file does not say what the classifier says.
+        ArtefactError: if the model cannot be written in the format, or the file does not say what the classifier says.
     """
     if kind not in FORMATS:
         raise InputError(f"Unknown format {kind!r}. Known: {', '.join(FORMATS)}.")
@@ -64,8 +64,14 @@ def export_format(folder, kind, out=None):
     model(inputs, training=False)  # Keras exports what was called
     place = Path(out) if out else folder / f"{folder.resolve().name}{entry.suffix}"
     with replace_file(place) as temporary:
-        model.export(str(temporary), format=kind, verbose=False)
-        check_format(temporary, entry, inputs, run_model(model, inputs))
+        try:
+            model.export(str(temporary), format=kind, verbose=False)
+            check_format(temporary, entry, inputs, run_model(model, inputs))
+        except (KmmError, OSError):
+            raise
+        except Exception as error:  # converters and runtimes raise nearly anything
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ArtefactError(f"The classifier cannot be written as {kind}. {said}") from error
     return place
 
 

@@ -1,11 +1,13 @@
-"""Reports to word ids, in the graph: the words of `kmm.text.clean`, with TensorFlow's core operations alone."""
+"""Reports to ids, in the graph: the words of `kmm.text.clean`, with TensorFlow's core operations alone."""
 
 import tensorflow as tf
 
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.export.checks import require_rows
+from kmm.export.word_pieces import split_pieces
 from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, STOP_WORDS, WORD_CHARACTERS
 from kmm.text.vocabulary import PADDING, UNKNOWN
+from kmm.text.word_pieces import WordPieces
 
 SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
 
@@ -15,7 +17,7 @@ class ReportReader(tf.Module):
 
     Args:
         text: `TextPreparation`.
-        vocabulary: path of the vocabulary's file, one word a line.
+        vocabulary: path of the vocabulary's file, one word or piece a line.
     """
 
     def __init__(self, text, vocabulary):
@@ -24,6 +26,7 @@ class ReportReader(tf.Module):
         line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
         lines = tf.lookup.TextFileInitializer(str(vocabulary), tf.string, line, tf.int64, number)
         self.table = tf.lookup.StaticHashTable(lines, UNKNOWN)
+        self.longest = WordPieces.load(vocabulary).longest if text.pieces else None
 
     def read(self, reports):
         """Words of reports.
@@ -32,20 +35,34 @@ class ReportReader(tf.Module):
             reports: string tensor `(n,)`, UTF-8.
 
         Returns:
-            int32 `(n, length)`, the ids, and string `(n, length)`, the words as they were read; empty behind the end.
+            int32 `(n, length)`, the ids, and string `(n, length)`, the words as they were read, or their pieces (an
+            unknown word stays whole); empty behind the end.
         """
-        text = self.text
+        text, row = self.text, tf.TensorSpec((self.text.length,), tf.string)
         with tf.control_dependencies(_check_text(reports)):
-            words = CLEANING_MODES[text.cleaning](tf.identity(reports))
-        if text.deidentified == "drop":
-            words = _keep(words, ~tf.strings.regex_full_match(words.flat_values, DEIDENTIFIED.pattern))
-        few = words.row_lengths() <= MAX_REPORT_WORDS
-        with tf.control_dependencies(
-            require_rows(few, "report", f"expected a report of at most {MAX_REPORT_WORDS} words.")
-        ):
-            kept = words[:, -text.length :] if text.truncate == "start" else words[:, : text.length]
+            reports = tf.identity(reports)
+        # One at a time: all of a call at once may be millions of words of one letter.
+        words, counts = tf.map_fn(
+            self._split, reports, fn_output_signature=(row, tf.TensorSpec((), tf.int64)), parallel_iterations=1
+        )
+        few, expected = counts <= MAX_REPORT_WORDS, f"expected a report of at most {MAX_REPORT_WORDS} words."
+        with tf.control_dependencies(require_rows(few, "report", expected)):
+            kept = tf.RaggedTensor.from_tensor(words, padding="")
+        if text.pieces:  # of words already cut: each has a piece at least
+            kept = self._cut(split_pieces(kept, self.table, self.longest))
         ids = self.table.lookup(kept).to_tensor(PADDING, shape=(None, text.length))
         return tf.cast(ids, tf.int32), kept.to_tensor("", shape=(None, text.length))
+
+    def _split(self, report):
+        """The words of one report `(length,)`, empty behind the end, and how many it has in all."""
+        words = CLEANING_MODES[self.text.cleaning](report[None])
+        if self.text.deidentified == "drop":
+            words = _keep(words, ~tf.strings.regex_full_match(words.flat_values, DEIDENTIFIED.pattern))
+        return self._cut(words).to_tensor("", shape=(1, self.text.length))[0], words.row_lengths()[0]
+
+    def _cut(self, words):
+        length = self.text.length
+        return words[:, -length:] if self.text.truncate == "start" else words[:, :length]
 
 
 def _check_text(reports):
@@ -69,7 +86,7 @@ def _split_standard(reports):
 def _split_paper(reports):
     spaced = tf.strings.regex_replace(reports, f"[{SPACES}]+", " ")
     words = _lower(tf.strings.split(tf.strings.regex_replace(spaced, f"[^ {LETTERS}]+", "")))
-    return _keep(words, tf.reduce_all(words.flat_values[:, None] != tf.constant(sorted(STOP_WORDS))[None], axis=1))
+    return _keep(words, ~tf.strings.regex_full_match(words.flat_values, "|".join(sorted(STOP_WORDS))))
 
 
 def _keep(words, kept):

@@ -11,6 +11,7 @@ from kmm.export.checks import check_batch, check_shape, require_rows
 from kmm.export.explanation import PathExplainer
 from kmm.export.films import read_films
 from kmm.export.reports import ReportReader
+from kmm.export.slices import wrap_slices
 from kmm.models.feature_view import view_joint
 from kmm.models.parts import embed_of, fusion_of
 
@@ -51,8 +52,7 @@ class ServedClassifier:
         self.thresholds = classifier.thresholds[classifier.main]
         # Traced once, called by every signature.
         self.core = tf.function(self._run, [_make_spec(tensor) for tensor in self.joint.inputs], autograph=False)
-        if batching:
-            self.core = batching.wrap(self.core, self.joint)
+        self.core = batching.wrap(self.core, self.joint) if batching else wrap_slices(self.core, self.joint)
         self.explain = None
         if explanation:
             self.explain = tf.function(PathExplainer(classifier, explanation).explain, autograph=False)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from kmm.export.served import ServedClassifier
 from kmm.export.warmup import write_warmup
 
 TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
+LAST_VERSION = 10**18 - 1  # servers read no longer number
 CARD = "model_card.md"
 DEFAULT_EXPLANATION = ServedExplanation()
 
@@ -31,7 +33,7 @@ def export_classifier(
 
     Args:
         folder: path of a saved classifier, trained on any backend.
-        version: int >= 1, or None: the next free one.
+        version: int from 1 to 999,999,999,999,999,999, or None: the next free one.
         out: path of the folder of versions, or None: `folder` itself.
         default: key of `kmm.signature.DEFAULTS`: what `serving_default` takes.
         explanation: `ServedExplanation`, or None: no explanations.
@@ -115,20 +117,21 @@ def choose_version(base, version=None):
 
     Args:
         base: Path of the folder of versions.
-        version: int >= 1, or None: one more than the highest there is.
+        version: int from 1 to 999,999,999,999,999,999, or None: one more than the highest there is.
 
     Raises:
-        InputError: if it is taken or below 1.
+        InputError: if it is taken or out of range.
 
     Example:
         >>> choose_version(Path("no-such-folder")).name
         '1'
     """
-    taken = {int(path.name) for path in base.iterdir() if path.name.isdigit()} if base.is_dir() else set()
+    found = base.iterdir() if base.is_dir() else ()
+    taken = {int(path.name) for path in found if re.fullmatch("[0-9]{1,18}", path.name)}
     if version is None:
         version = max(taken, default=0) + 1
-    if version < 1:
-        raise InputError(f"A version must be at least 1. Received: {version}.")
+    if not 1 <= version <= LAST_VERSION:
+        raise InputError(f"A version must be a number from 1 to {LAST_VERSION}. Received: {version}.")
     if version in taken:
         raise InputError(f"{base / str(version)}: expected a version that is free. Choose another, or none: the next.")
     return base / str(version)
@@ -176,26 +179,34 @@ def check_export(folder, classifier):
         ArtefactError: if it cannot be loaded, the difference is above 1e-5, or a number is not finite.
     """
     samples = make_samples(classifier, 3)
-    try:
+    with _told("The export cannot be loaded"):
         loaded = tf.saved_model.load(str(folder))
-    except (tf.errors.OpError, IndexError, OSError) as error:
-        raise ArtefactError(f"The export cannot be loaded: {str(error).splitlines()[0]}") from None
     worst = 0.0
     expected = _predict(classifier, samples)
     for name, function in loaded.signatures.items():
         inputs = function.structured_input_signature[1]
-        found = function(**{key: tf.constant(samples[key]) for key in inputs})
-        found = {key: value.numpy() for key, value in found.items()}
+        with _told(f"The signature {name} of the export cannot be called"):
+            found = function(**{key: tf.constant(samples[key]) for key in inputs})
+            found = {key: value.numpy() for key, value in found.items()}
         numbers = [value for value in found.values() if value.dtype.kind == "f"]
         if not all(np.isfinite(value).all() for value in numbers):
             raise ArtefactError(f"The signature {name} of the export gives numbers that are not finite.")
         for key in {names.PROBABILITIES, names.SCORES} & set(found):
-            worst = max(worst, float(np.abs(found[key] - expected).max()))
-    if worst > TOLERANCE:
+            worst = float(np.maximum(worst, np.abs(found[key] - expected).max()))  # keeps NaN
+    if not worst <= TOLERANCE:
         raise ArtefactError(
             f"The export differs from the classifier by {worst:.2g} in a probability. Expected at most {TOLERANCE:.0e}."
         )
     return worst
+
+
+@contextlib.contextmanager
+def _told(what):
+    """TensorFlow's errors as one line."""
+    try:
+        yield
+    except (tf.errors.OpError, IndexError, OSError) as error:
+        raise ArtefactError(f"{what}: {(str(error).splitlines() or ['no text'])[0]}") from None
 
 
 def _predict(classifier, samples):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm.errors import ImageError
 from tests.client.stub_server import StubServer, serve
 from tests.conftest import run
 
@@ -68,6 +69,19 @@ def test_explain_writes_pictures_and_numbers(address, folder):
     with Image.open(out / "film.png") as picture:
         assert picture.size == (64, 32)
     assert call(address, "explain", "--report", folder / "report.txt", "--target", "effusion").exit_code == 0
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_answer(address, folder, monkeypatch):
+    def fail(*given):
+        raise ImageError("a film that cannot be drawn on")
+
+    monkeypatch.setattr("kmm.client.results.ServedExplanation.draw", fail)
+    result = call(address, "explain", folder / "film.png", "--json", folder / "out.json")
+    assert result.exit_code == 0 and "set aside" not in result.stderr  # nothing is drawn without --out
+    result = call(address, "explain", folder / "film.png", "--out", folder / "explained")
+    assert result.exit_code == 0 and "a film that cannot be drawn on" in result.stderr
+    assert json.loads((folder / "explained" / "film.json").read_text())["target"] == "mass"
+    assert not (folder / "explained" / "film.png").exists()
 
 
 def test_questions_about_the_model(address, folder):

@@ -1,6 +1,7 @@
 """Splits that are made ahead of a fit, and views that a file says better."""
 
 import csv
+import hashlib
 import json
 
 import numpy as np
@@ -30,7 +31,7 @@ def make_splits(studies, *options):
     out = studies / "out"
     result = run("data", "split", studies, "--out", out / "split.csv", "--labels", "columns", *options)
     assert result.exit_code == 0, result.stderr
-    files = sorted(out.iterdir(), key=lambda file: (len(file.name), file.name))
+    files = sorted(out.glob("*.csv"), key=lambda file: (len(file.name), file.name))
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == [str(file) for file in files]
     return {file.name: file.read_bytes() for file in files}
 
@@ -42,6 +43,26 @@ def test_splits_hold_every_study_and_leak_nothing(studies, options):
         split = load_split(studies / "out" / name, collection.studies)
         check_leaks(split, collection.studies)
         assert len(split.parts) == 40 and all(split.part(part) for part in PARTS)
+
+
+def test_a_split_that_was_altered_is_refused_when_it_is_used_again(studies):
+    make_splits(studies)
+    place, digest = studies / "out" / "split.csv", studies / "out" / "split.csv.sha256"
+    assert digest.read_text() == f"{hashlib.sha256(place.read_bytes()).hexdigest()}  split.csv\n"
+    again = ("embed", studies, "--out", studies / "v.txt", "--dimensions", 2, "--epochs", 1, "--split", place)
+    assert run(*again).exit_code == 0
+    place.write_text(place.read_text().replace("test", "train", 1))
+    result = run(*again)
+    assert result.exit_code == 2 and "split.csv.sha256 was written for. It was altered since" in result.stderr
+    digest.unlink()
+    assert run(*again).exit_code == 0
+    make_splits(studies)
+    assert run(*again).exit_code == 0
+
+
+def test_the_layout_is_said(studies):
+    result = run("data", "split", studies, "--out", studies / "out" / "s.csv", "--labels", "columns")
+    assert f"{studies}: manifest (manifest.csv), 40 studies\n" in result.stderr
 
 
 def test_every_study_is_tested_once_a_repeat(studies):
@@ -80,7 +101,7 @@ def test_the_shares_are_those_asked_for(studies):
 )
 def test_a_split_that_cannot_be_is_one_line(studies, options, says):
     result = run("data", "split", studies, "--out", studies / "out" / "s.csv", "--labels", "columns", *options)
-    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
+    assert result.exit_code == 2 and says in result.stderr and result.stderr.count("kmm: ") == 1
     assert not list((studies / "out").iterdir())
 
 

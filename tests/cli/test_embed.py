@@ -49,4 +49,17 @@ def test_cbow_learns_other_vectors_of_the_same_words(studies):
 def test_a_split_without_training_studies_leaves_nothing_to_learn(studies):
     (studies / "split.csv").write_text("study,part\n0,test\n")
     result = run("embed", studies, "--out", studies / "v.txt", "--split", studies / "split.csv")
-    assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not (studies / "v.txt").exists()
+    assert result.exit_code == 2 and result.stderr.count("kmm: ") == 1 and not (studies / "v.txt").exists()
+
+
+def test_a_suffix_that_cannot_be_written_is_refused_before_all_work(tmp_path):
+    result = run("embed", tmp_path / "gone", "--out", tmp_path / "v.kv")
+    assert result.exit_code == 2 and "v.kv: expected a name that ends in" in result.stderr
+
+
+def test_the_layout_and_what_is_left_unread_are_said(studies):
+    (studies / "ecgen-radiology").mkdir()
+    xml = '<eCitation><uId id="CXR1"/><AbstractText Label="FINDINGS">No mass seen.</AbstractText></eCitation>'
+    (studies / "ecgen-radiology" / "1.xml").write_text(xml)
+    result = run("embed", studies, "--out", studies / "v.txt", "--dimensions", 2, "--epochs", 1)
+    assert "(ecgen-radiology, no films); left unread: manifest.csv, 1 study\n" in result.stderr

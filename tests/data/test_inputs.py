@@ -16,7 +16,7 @@ def film(tmp_path):
 
 
 def write_film(path):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32)).save(path)
     return path
 
@@ -73,6 +73,15 @@ def test_ids_stay_apart_even_where_a_number_is_taken(tmp_path):
     paths = [write_film(tmp_path / place / name) for place, name in (("a", "1.png"), ("b", "1.png"), ("c", "1-2.png"))]
     ids = [study.id for study in read_inputs([*paths, paths[0]]).studies]
     assert ids == ["1", "1-2", "1-2-2", "1-3"]
+
+
+def test_a_list_of_views_means_one_of_two_films_of_a_name(tmp_path):
+    films = [write_film(tmp_path / "films" / place / "film.png") for place in ("p1", "p2")]
+    for paths in (films, [tmp_path], [tmp_path / "films" / "p1", tmp_path / "films" / "p2"]):
+        one, two = read_inputs(paths, view_overrides={"p1/film": "lateral"}).studies
+        assert (one.frontal, two.frontal.path) == (None, films[1])
+        with pytest.raises(InputError, match="2 images are called 'film'"):
+            read_inputs(paths, view_overrides={"film": "lateral"})
 
 
 def test_what_a_reader_set_aside_is_passed_on(film, tmp_path):

@@ -114,6 +114,17 @@ def test_films_are_found_whatever_their_names(tmp_path, folder, names):
     assert ten.images == () and collection.problems == () and f"films in {folder}" in collection.layout
 
 
+@pytest.mark.parametrize("others", [[], ["2_IM-0652-1001.dcm"], ["7_IM-0652-1001.dcm", "8_IM-0652-1001.dcm"]])
+def test_the_folder_with_most_of_the_named_films_is_read(tmp_path, others):
+    write_folder(tmp_path / "ecgen-radiology", REPORTS)
+    (tmp_path / "NLMCXR_dcm").mkdir()
+    touch(tmp_path / "NLMCXR_dcm", *others)
+    touch(tmp_path / "NLMCXR_png", "CXR1_1_IM-0001-4001.png", "CXR2_IM-0652-1001.png")
+    collection = read_openi(tmp_path)
+    assert "films in NLMCXR_png" in collection.layout and collection.problems == ()
+    assert collection.studies[1].images[0].path == tmp_path / "NLMCXR_png" / "CXR2_IM-0652-1001.png"
+
+
 def write_dicom(path, **tags):
     path.parent.mkdir(parents=True, exist_ok=True)
     header = Dataset()

@@ -49,6 +49,12 @@ def test_jsonl_and_csv_say_the_same(tmp_path):
     assert read_table(tmp_path).studies == read_table(tmp_path / "same.csv").studies
 
 
+def test_columns_without_a_name_are_left_unread(tmp_path):
+    collection = read_table(write(tmp_path / "manifest.csv", "id,report,,\n1,No mass.,,\n2,Mass.,x,\n3,Cyst.\n"))
+    assert [(study.id, study.report.findings) for study in collection.studies] == [("1", "No mass."), ("2", "Mass.")]
+    assert [problem.reason for problem in collection.problems] == ["expected 4 fields"]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     path = tmp_path / "m.csv"
     path.write_bytes(b"\xef\xbb\xbfid,report\n1,Clear.\n")
@@ -89,7 +95,10 @@ def test_a_bad_row_is_set_aside_and_the_rest_is_read(tmp_path, row, reason):
     assert reason in problem.reason and problem.source == "m.csv line 2"
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"id": "1", "report": {"a": 1}}', "[" * 100_000])
+NESTED = '{"id": "1", "report": ' + "[" * 950 + "]" * 950 + "}"
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"id": "1", "report": {"a": 1}}', "[" * 100_000, NESTED])
 def test_a_bad_line_is_set_aside(tmp_path, line):
     path = write(tmp_path / "m.jsonl", line + '\n{"id": "2", "report": "half \\ud800 character"}\n')
     collection = read_table(path)

@@ -9,7 +9,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from kmm.data.study import ImageFile, Study
-from kmm.data.views import assign_views, load_view_overrides, read_view_tags
+from kmm.data.views import assign_views, load_view_overrides, match_overrides, read_view_tags
 from kmm.errors import InputError
 
 
@@ -67,7 +67,7 @@ def test_first_means_by_id_not_by_place():
 
 
 def test_an_override_ranks_below_lateral_tags_and_above_guesses():
-    override = {"7_IM-0001-1001": "lateral", "7_IM-0001-2001": "frontal"}
+    override = {Path("7_IM-0001-1001.png"): "lateral", Path("7_IM-0001-2001.png"): "frontal"}
     first, second = judge({"view_position": "PA"}, {}, override=override)
     assert (first.view, first.evidence, first.conflicts) == ("lateral", "view override file", ("View Position PA",))
     assert (second.view, second.evidence) == ("frontal", "view override file")
@@ -103,11 +103,45 @@ def test_override_files_of_both_kinds(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "names", "found"),
+    [
+        ({"p1/film": "lateral"}, ["p1/film.png", "p2/film.png"], {"p1/film.png": "lateral"}),
+        ({"film": "frontal"}, ["film.png", "p1/film.png"], {"film.png": "frontal"}),
+        ({"film": "lateral"}, ["p1/film.png", "p1/other.png"], {"p1/film.png": "lateral"}),
+        ({"data/p1/film": "lateral"}, ["p1/film.png", "p2/film.png"], {"p1/film.png": "lateral"}),
+        ({"p1/film": "lateral"}, ["p2/film.png", "up1/film.png"], {}),
+        (
+            {"1_IM-1": "lateral"},
+            ["CXR1_IM-1.png", "b/1_IM-1.dcm"],
+            {"CXR1_IM-1.png": "lateral", "b/1_IM-1.dcm": "lateral"},
+        ),
+        ({}, ["film.png"], {}),
+        (None, ["film.png"], {}),
+    ],
+)
+def test_a_name_means_the_image_of_its_path(overrides, names, found):
+    expected = {Path("data", name): view for name, view in found.items()}
+    assert match_overrides(overrides, {Path("data", name): Path(name) for name in names}) == expected
+
+
+def test_a_name_that_may_mean_two_images_is_refused():
+    images = {Path("data", name): Path(name) for name in ("p1/film.png", "p2/film.png")}
+    with pytest.raises(InputError, match=r"2 images are called 'film'\. Expected their folders too"):
+        match_overrides({"film": "lateral"}, images)
+
+
+def test_a_list_with_folders_says_one_view_of_each(tmp_path):
+    path = tmp_path / "views.csv"
+    path.write_text("file,view\np1/film.png,L\np2\\film.png,PA\nx/CXR1_1_IM-0001-3001.png,L\n", encoding="utf-8")
+    assert load_view_overrides(path) == {"p1/film": "lateral", "p2/film": "frontal", "1_IM-0001-3001": "lateral"}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name,view\na,PA\n", "expected the columns file,view. Found: name, view"),
         ("file,view\na.png,up\n", "line 2: expected a view"),
-        ("file,view\na.png,PA\nb/a.png,L\n", "line 3: an image has two views"),
+        ("file,view\nb/a.png,PA\nb\\a.dcm,L\n", "line 3: an image has two views"),
         ("file,view\na.png\n", "line 2: expected 2 fields"),
     ],
 )

@@ -52,6 +52,11 @@ def test_rows_show_intervals_when_asked_and_a_dash_for_the_undefined():
     assert "[" not in "".join(rows[1])  # chance has no intervals
 
 
+def test_some_columns_alone_show_their_intervals():
+    header, *rows = evaluate_rows(make_result(), intervals=("accuracy", "roc_auc"))
+    assert [name for name, cell in zip(header, rows[-1], strict=True) if "[" in cell] == ["Accuracy", "ROC AUC"]
+
+
 def test_the_card_says_what_it_must():
     card = write_card(make_facts())
     for text in (

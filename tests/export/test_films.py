@@ -61,6 +61,12 @@ def test_decoding_equals_the_graph(name):
         assert (ours == graph).all()
 
 
+@pytest.mark.parametrize("count", [1, 5000])
+def test_bytes_behind_the_end_are_passed_over_on_both_sides(count):
+    data = write(FILM) + b"x" * count
+    assert (decode_image(data, "film.png") == FILM).all() and (decode(data).numpy() == FILM).all()
+
+
 def test_gray_png_of_every_bit_depth_equals_the_graph():
     for depth in (1, 2, 4, 8):
         data = write_gray_png(make_pixels(1) >> (8 - depth), depth)

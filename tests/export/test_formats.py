@@ -1,6 +1,7 @@
 """A model in another runtime's format says what the classifier says, or it is not written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,18 @@ def test_a_file_that_says_something_else_is_not_written(saved, tmp_path, monkeyp
     monkeypatch.setattr(formats, "TOLERANCE", -1.0)
     with pytest.raises(ArtefactError, match="differs from the classifier"):
         export_format(saved, "litert", tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_converter_cannot_do_is_one_line(saved, tmp_path, monkeypatch):
+    def fail(*given, **options):
+        raise ValueError("an operation\nthat it does not know")
+
+    monkeypatch.setitem(FORMATS, "litert", replace(FORMATS["litert"], packages=()))
+    monkeypatch.setattr("keras.Model.export", fail)
+    result = run("export", saved, "--format", "litert", "--out", tmp_path / "model.tflite")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "cannot be written as litert. ValueError: an operation that it does not know" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -58,6 +59,16 @@ def test_reports(mode):
         ],
         mode,
     )
+
+
+@pytest.mark.parametrize("mode", GRAPHS)
+def test_memory_does_not_grow_with_the_words_of_all_reports(mode, tmp_path):
+    _, _, _, read = make_reader(tmp_path, cleaning=mode)
+    many = ["q " * 19_000] * 100
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read(tf.constant(many))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 40e6  # bytes; all words at once took 130e6, and 400e6 beside all stop words
 
 
 def test_every_character():

@@ -12,6 +12,7 @@ from kmm.explain.settings import ExplainSettings
 from kmm.export.explanation import ServedExplanation
 from kmm.export.samples import make_samples
 from kmm.export.served import ServedClassifier
+from kmm.export.write import export_classifier
 from kmm.models.feature_view import view_joint
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
@@ -96,22 +97,47 @@ def test_four_roads(name, hand_made, exported, signatures, cpp, channel, samples
         assert_equal(road, by_loader)
 
 
-def test_explanations_of_kmm_are_the_fifth_road(hand_made, cpp, studies):
+def test_four_roads_of_another_default(hand_made, saved, samples, tmp_path):
+    if open_library() is None:
+        pytest.skip("this TensorFlow carries no C++ library with the loader")
+    place = export_classifier(saved, out=tmp_path / "tiny", default="bytes", explanation=None, warmup=())
+    loaded = tf.saved_model.load(str(place)).signatures
+    inputs = {key: samples[key] for key in ("image", "token_ids")}
+    with (
+        Server([ModelSettings("tiny", place.parent)], ServeSettings(port=0, rest_port=None, poll_seconds=0)) as server,
+        grpc.insecure_channel(f"localhost:{server.port}") as channel,
+    ):
+        by_loader = loaded["serving_tensors"](**{key: tf.constant(value) for key, value in inputs.items()})
+        by_loader = {key: value.numpy() for key, value in by_loader.items()}
+        assert_equal(by_loader, answer_in_keras(hand_made, samples, by_loader, b""))
+        for road in (CppModel(place).run("serving_tensors", inputs), ask(channel, "serving_tensors", inputs)):
+            assert set(road) == set(by_loader)
+            assert_equal(road, by_loader)
+
+
+@pytest.mark.parametrize("name", ["explain", "explain_bytes"])
+def test_explanations_of_kmm_are_the_fifth_road(name, hand_made, signatures, cpp, channel, studies):
     explainer = Explainer(hand_made, ExplainSettings(steps=15, baselines=("mean",)))
     for explanation in explainer.explain(studies):
         study = next(one for one in studies if one.id == explanation.study)
-        inputs = {
+        prepared = hand_made.batches.batch([study])
+        given = {
             "image_bytes": np.array([study.frontal.path.read_bytes() if study.frontal else b""], object),
             "report": np.array([hand_made.batches.text.text(study).encode()], object),
+            "image": prepared.image,
+            "token_ids": prepared.token_ids,
             "target": np.array([-1], np.int32),
         }
-        found, expected = cpp.run("explain_bytes", inputs), explanation.attribution
-        assert_equal(
-            found, {"score": np.float32([expected.score]), "baseline_score": np.float32([expected.baseline_score])}
-        )
-        for name, side in (("image_attribution", "image"), ("token_attribution", "rows")):
-            value = expected.values[side].sum(axis=-1)[None]
-            np.testing.assert_allclose(found[name], value, atol=1e-4 * max(np.abs(value).max(), 1e-3))
+        inputs = {key: given[key] for key in signatures[name].structured_input_signature[1]}
+        by_loader = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        expected = explanation.attribution
+        for found in (by_loader, cpp.run(name, inputs), ask(channel, name, inputs)):
+            numbers = {"score": expected.score, "baseline_score": expected.baseline_score}
+            assert_equal(found, {key: np.float32([value]) for key, value in numbers.items()})
+            for output, side in (("image_attribution", "image"), ("token_attribution", "rows")):
+                value = expected.values[side].sum(axis=-1)[None]
+                atol = min(TOLERANCE, 1e-4 * max(np.abs(value).max(), 1e-3))
+                np.testing.assert_allclose(found[output], value, atol=atol)
 
 
 FILM, WORDS = np.full((2, 32, 32, 1), 50, np.float32), np.ones((2, 12), np.int32)

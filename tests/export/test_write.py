@@ -169,8 +169,31 @@ def test_versions(tmp_path):
     assert choose_version(tmp_path).name == "8" and choose_version(tmp_path, 3).name == "3"
     with pytest.raises(InputError, match="expected a version that is free"):
         choose_version(tmp_path, 7)
-    with pytest.raises(InputError, match="at least 1"):
-        choose_version(tmp_path, 0)
+    for number in (0, 10**18):
+        with pytest.raises(InputError, match="a number from 1 to 999999999999999999"):
+            choose_version(tmp_path, number)
+
+
+def test_folders_that_no_server_takes_for_a_version(tmp_path):
+    for name in ("2", "²", "٣", "1" * 19):
+        (tmp_path / name).mkdir()
+    assert choose_version(tmp_path).name == "3"
+    (tmp_path / ("9" * 18)).mkdir()
+    with pytest.raises(InputError, match="a number from 1 to"):
+        choose_version(tmp_path)
+
+
+@pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), 60_001, True, "2"])
+def test_a_wait_that_is_none(wait):
+    with pytest.raises(InputError, match="`timeout_ms` must be a number from 0 to 60000"):
+        Batching(timeout_ms=wait)
+
+
+@pytest.mark.parametrize("name", ["max_batch", "threads", "max_enqueued"])
+@pytest.mark.parametrize("value", [0, 2.5, True, 2**31])
+def test_batching_counts_in_whole_numbers(name, value):
+    with pytest.raises(InputError, match=f"`{name}` must be a whole number of at least 1"):
+        Batching(**{name: value})
 
 
 @pytest.mark.parametrize("steps", [1, 1001, 2.5, True])
@@ -189,6 +212,20 @@ def test_an_export_that_says_something_else_never_appears(saved, tmp_path, monke
     with pytest.raises(ArtefactError, match="differs from the classifier"):
         export_classifier(saved, out=tmp_path, **WITHOUT)
     assert not list(tmp_path.iterdir())
+
+
+def test_nan_is_no_small_difference(exported, hand_made, monkeypatch):
+    monkeypatch.setattr(write, "_predict", lambda classifier, samples: np.full((3, 3), np.nan, np.float32))
+    with pytest.raises(ArtefactError, match="differs from the classifier by nan"):
+        check_export(exported, hand_made)
+
+
+def test_an_export_that_cannot_be_called_is_one_line(exported, hand_made, monkeypatch):
+    samples = {**make_samples(hand_made, 3), "image_bytes": np.array([b"bad"] * 3, object)}
+    monkeypatch.setattr(write, "make_samples", lambda classifier, count: samples)
+    with pytest.raises(ArtefactError, match=r"The signature .*bytes of the export cannot be called: ") as error:
+        check_export(exported, hand_made)
+    assert "\n" not in str(error.value)
 
 
 FULL = [
@@ -255,3 +292,22 @@ def test_the_command(saved, tmp_path):
     assert result.exit_code == 2 and "expected a version that is free" in result.stderr
     assert run("export", saved, "--warmup", "many").exit_code == 2
     assert run("export", tmp_path / "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (("--format", "onnx", "--version", 2), "`--version` does nothing for `--format onnx`"),
+        (("--format", "litert", "--batching"), "`--batching` does nothing for `--format litert`"),
+        (("--format", "litert", "--warmup", "1,8"), "`--warmup` does nothing"),
+        (("--max-batch", 8), "`--max-batch` belongs to `--batching`"),
+        (("--batch-threads", 2), "`--batch-threads` belongs to `--batching`"),
+        (("--without", "explain", "--steps", 9), "`--steps` belongs to explanations"),
+        (("--batching", "--batch-timeout-ms", "nan"), "`timeout_ms` must be a number from 0"),
+        (("--version", 10**18), "--version"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(saved, tmp_path, options, said):
+    result = run("export", saved, "--out", tmp_path, *options)
+    assert result.exit_code == 2 and said in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
