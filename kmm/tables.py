@@ -50,6 +50,7 @@ def print_predictions(rows):
         for row in rows
     ]
     _print_table(["study", "image", "text", *names], lines)
+    print("* at or above the label's threshold")
 
 
 def print_explanations(result):

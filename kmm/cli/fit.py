@@ -16,16 +16,19 @@ from kmm.cli.output import (
     telling,
     write_result,
 )
+from kmm.data.labels import LABEL_SCHEMES
 from kmm.errors import InputError, KmmError
-from kmm.presets import SETTING_NAMES, gather_settings
+from kmm.presets import PRESETS, SETTING_NAMES, gather_settings
 
 
 def _setting_options(command):
     """The options of `fit` that are settings: none of them has a default, the preset has."""
     options = [
-        click.option("--preset", help="Name of a preset: small or paper."),
+        click.option("--preset", help=" ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())),
         click.option("--seed", type=int, help="Of everything drawn at random."),
-        click.option("--labels", help="Label scheme."),
+        click.option(
+            "--labels", help="; ".join(f"{name}: {scheme.description}" for name, scheme in LABEL_SCHEMES.items()) + "."
+        ),
         click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
         click.option("--text-encoder", help="Name of the text encoder, or none."),
         click.option("--word-pieces", type=click.Path(), help="File of word pieces: vocab.txt of an uncased BERT."),

@@ -21,13 +21,11 @@ class Metric:
         title: str, as printed in tables.
         needs: tuple of the classes (0, 1) that must occur among the known labels for the metric to be defined.
         measure: function of labels (n,), probabilities (n,) and decisions (n,) that gives a float.
-        lower_is_better: bool.
     """
 
     title: str
     needs: tuple
     measure: Callable
-    lower_is_better: bool = False
 
 
 METRICS = {
@@ -39,9 +37,9 @@ METRICS = {
     "specificity": Metric("Specificity", (0,), lambda y, p, d: sk.recall_score(y, d, pos_label=0)),
     "f1": Metric("F1", (1,), lambda y, p, d: sk.f1_score(y, d)),
     "mcc": Metric("MCC", BOTH, lambda y, p, d: sk.matthews_corrcoef(y, d)),
-    "brier": Metric("Brier", (), lambda y, p, d: np.mean((p - y) ** 2), lower_is_better=True),
-    "log_loss": Metric("Log loss", (), lambda y, p, d: sk.log_loss(y, p, labels=[0, 1]), lower_is_better=True),
-    "ece": Metric("ECE", (), lambda y, p, d: expected_calibration_error(y, p), lower_is_better=True),
+    "brier": Metric("Brier", (), lambda y, p, d: np.mean((p - y) ** 2)),
+    "log_loss": Metric("Log loss", (), lambda y, p, d: sk.log_loss(y, p, labels=[0, 1])),
+    "ece": Metric("ECE", (), lambda y, p, d: expected_calibration_error(y, p)),
 }
 
 
