@@ -50,9 +50,14 @@ class ServedClassifier:
         self.label_names = list(self.batches.label_names)
         self.temperatures = classifier.temperatures[classifier.main]
         self.thresholds = classifier.thresholds[classifier.main]
-        # Traced once, called by every signature.
-        self.core = tf.function(self._run, [_make_spec(tensor) for tensor in self.joint.inputs], autograph=False)
-        self.core = batching.wrap(self.core, self.joint) if batching else wrap_slices(self.core, self.joint)
+        # These are traced once and called by every signature.
+        self.read = tf.function(self._read, autograph=False)
+        specs = [_make_spec(tensor) for tensor in self.joint.inputs]
+        self.core = tf.function(self._run, specs, autograph=False)
+        if batching:
+            self.core = batching.wrap(self.core, self.joint)
+        else:
+            self.core = tf.function(wrap_slices(self.core, self.joint), specs, autograph=False)
         self.explain = None
         if explanation:
             self.explain = tf.function(PathExplainer(classifier, explanation).explain, autograph=False)
@@ -113,11 +118,14 @@ class ServedClassifier:
 
     def _take_bytes(self, given):
         """Files and reports -> the model's inputs, whether they are there, and where film and words lie."""
+        return self.read(given.get(names.IMAGE_BYTES), given.get(names.REPORT))
+
+    def _read(self, files, reports):
         inputs, places = {}, {}
         if self.batches.image:
-            inputs["image"], places[names.IMAGE_BOX] = read_films(given[names.IMAGE_BYTES], self.batches.image)
+            inputs["image"], places[names.IMAGE_BOX] = read_films(files, self.batches.image)
         if self.batches.text:
-            inputs["token_ids"], places[names.TOKEN_WORDS] = self.reader.read(given[names.REPORT])
+            inputs["token_ids"], places[names.TOKEN_WORDS] = self.reader.read(reports)
         return inputs, self._find_present(inputs), places
 
     def _take_examples(self, examples):

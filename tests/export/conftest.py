@@ -12,6 +12,14 @@ def saved(hand_made, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def saved_reader(build_classifier, tmp_path_factory):
+    """The folder of a classifier of reports alone, which is exported in a few seconds."""
+    folder = tmp_path_factory.mktemp("saved_models") / "reader"
+    build_classifier(None, "text-cnn").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def exported(saved):
     """The folder of its first version, explanations of 15 points included."""
     from kmm.export.explanation import ServedExplanation

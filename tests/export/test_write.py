@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kmm import signature as names
-from kmm.classifier import probabilities, run_model
+from kmm.classifier import Classifier, probabilities, run_model
 from kmm.errors import ArtefactError, InputError
 from kmm.export import write
 from kmm.export.batching import Batching
@@ -82,12 +82,12 @@ def test_files_of_a_version(exported, saved):
     assert not [path for path in saved.iterdir() if path.name.startswith(".tmp")]
 
 
-def test_the_card_lies_beside_the_model(saved, tmp_path):
-    (saved / "model_card.md").write_text("# Card", encoding="utf-8")
+def test_the_card_lies_beside_the_model(saved_reader, tmp_path):
+    (saved_reader / "model_card.md").write_text("# Card", encoding="utf-8")
     try:
-        place = export_classifier(saved, out=tmp_path, **WITHOUT)
+        place = export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     finally:
-        (saved / "model_card.md").unlink()
+        (saved_reader / "model_card.md").unlink()
     assert (place / "assets.extra" / "model_card.md").read_text(encoding="utf-8") == "# Card"
 
 
@@ -207,24 +207,30 @@ def test_a_baseline_that_the_graph_cannot_make():
         ServedExplanation(baseline="blur")
 
 
-def test_an_export_that_says_something_else_never_appears(saved, tmp_path, monkeypatch):
+def test_an_export_that_says_something_else_never_appears(saved_reader, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "TOLERANCE", -1.0)
     with pytest.raises(ArtefactError, match="differs from the classifier"):
-        export_classifier(saved, out=tmp_path, **WITHOUT)
+        export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     assert not list(tmp_path.iterdir())
 
 
-def test_nan_is_no_small_difference(exported, hand_made, monkeypatch):
+@pytest.fixture(scope="module")
+def reader(saved_reader):
+    """A classifier of reports and its export."""
+    return Classifier.load(saved_reader), export_classifier(saved_reader, **WITHOUT)
+
+
+def test_nan_is_no_small_difference(reader, monkeypatch):
     monkeypatch.setattr(write, "_predict", lambda classifier, samples: np.full((3, 3), np.nan, np.float32))
     with pytest.raises(ArtefactError, match="differs from the classifier by nan"):
-        check_export(exported, hand_made)
+        check_export(reader[1], reader[0])
 
 
-def test_an_export_that_cannot_be_called_is_one_line(exported, hand_made, monkeypatch):
-    samples = {**make_samples(hand_made, 3), "image_bytes": np.array([b"bad"] * 3, object)}
+def test_an_export_that_cannot_be_called_is_one_line(reader, monkeypatch):
+    samples = {**make_samples(reader[0], 3), "report": np.array([b"\xff"] * 3, object)}
     monkeypatch.setattr(write, "make_samples", lambda classifier, count: samples)
     with pytest.raises(ArtefactError, match=r"The signature .*bytes of the export cannot be called: ") as error:
-        check_export(exported, hand_made)
+        check_export(reader[1], reader[0])
     assert "\n" not in str(error.value)
 
 
@@ -235,44 +241,44 @@ FULL = [
 
 
 @pytest.mark.parametrize("error", FULL, ids=["python", "tensorflow"])
-def test_a_full_disk_leaves_nothing(saved, tmp_path, monkeypatch, error):
+def test_a_full_disk_leaves_nothing(saved_reader, tmp_path, monkeypatch, error):
     def full(*args, **options):
         raise error
 
     monkeypatch.setattr(write, "write_warmup", full)
-    result = run("export", saved, "--out", tmp_path, "--without", "explain")
+    result = run("export", saved_reader, "--out", tmp_path, "--without", "explain")
     assert result.exit_code == 2 and "No space left on device" in result.stderr and "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_another_export_that_is_faster(saved, tmp_path, monkeypatch):
+def test_another_export_that_is_faster(saved_reader, tmp_path, monkeypatch):
     def check(folder, classifier):
         (tmp_path / "1").mkdir()
         (tmp_path / "1" / "saved_model.pb").touch()
 
     monkeypatch.setattr(write, "check_export", check)
     with pytest.raises(InputError, match="Another export took it"):
-        export_classifier(saved, out=tmp_path, **WITHOUT)
+        export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
-def test_weights_that_were_lost_are_noticed(exported, hand_made, tmp_path):
+def test_weights_that_were_lost_are_noticed(reader, tmp_path):
     import shutil
 
-    shutil.copytree(exported, tmp_path / "1")
+    shutil.copytree(reader[1], tmp_path / "1")
     data = next((tmp_path / "1" / "variables").glob("variables.data*"))
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     with pytest.raises(ArtefactError, match=r"cannot be loaded: .*Read less bytes than requested"):
-        check_export(tmp_path / "1", hand_made)
+        check_export(tmp_path / "1", reader[0])
 
 
-def test_kill_during_an_export_leaves_no_version_and_the_next_one_works(saved, tmp_path):
+def test_kill_during_an_export_leaves_no_version_and_the_next_one_works(saved_reader, tmp_path):
     environment = {
         **os.environ,
         "KERAS_BACKEND": "jax",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }  # export takes its own
-    command = [sys.executable, "-m", "kmm", "export", str(saved), "--out", str(tmp_path), "--without", "explain"]
+    command = [sys.executable, "-m", "kmm", "export", str(saved_reader), "--out", str(tmp_path), "--without", "explain"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not [*tmp_path.glob(".tmp-*/saved_model.pb"), *tmp_path.glob("1")] and process.poll() is None:
         time.sleep(0.02)
@@ -283,14 +289,14 @@ def test_kill_during_an_export_leaves_no_version_and_the_next_one_works(saved, t
     assert done.returncode == 0 and done.stdout.strip() == str(tmp_path / "1"), done.stderr
 
 
-def test_the_command(saved, tmp_path):
+def test_the_command(saved_reader, tmp_path):
     result = run(
-        "export", saved, "--out", tmp_path, "--without", "explain", "--warmup", "2", "--json", "-", "--batching"
+        "export", saved_reader, "--out", tmp_path, "--without", "explain", "--warmup", "2", "--json", "-", "--batching"
     )
     assert result.exit_code == 0 and json.loads(result.stdout) == {"version": 1, "folder": str(tmp_path / "1")}
-    result = run("export", saved, "--out", tmp_path, "--version", 1)
+    result = run("export", saved_reader, "--out", tmp_path, "--version", 1)
     assert result.exit_code == 2 and "expected a version that is free" in result.stderr
-    assert run("export", saved, "--warmup", "many").exit_code == 2
+    assert run("export", saved_reader, "--warmup", "many").exit_code == 2
     assert run("export", tmp_path / "nothing").exit_code == 2
 
 
