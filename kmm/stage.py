@@ -234,6 +234,12 @@ class Keeper(keras.callbacks.Callback):
         write_json(self.folder / "state.json", self.state)
         (self.folder / f"epoch-{self.state['epoch']}.npz").unlink(missing_ok=True)
 
+    def describe_best(self):
+        """The best validation loss and its epoch, for a reader."""
+        best, of = self.state["best_epoch"], self.state["epoch"]
+        when = f"epoch {best} of {of}" if best else f"at the start, which none of {of} epochs improved"
+        return f"best validation loss {self.state['best']:.4f}, {when}"
+
     def _variables(self):
         return [*self.model.variables, *self.model.optimizer.variables]
 
@@ -336,6 +342,5 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
             keeper.finish()
         else:
             keeper.restore(best=True)
-        best, epochs = keeper.state["best"], keeper.state["epoch"]
-        advance(0, text=f"best validation loss {best:.4f}, epoch {keeper.state['best_epoch']} of {epochs}")
+        advance(0, text=keeper.describe_best())
     return keeper.state["history"]

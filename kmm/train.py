@@ -224,10 +224,12 @@ def _prepare_text(run):
 
 
 def _describe_text(facts, length):
+    words = "word pieces" if facts["word_pieces"] else "words"
     return (
-        f"Words: {facts['words']}, {facts['coverage_of_words']:.1%} of them ({facts['coverage_of_running_words']:.1%} "
-        f"of the running ones) have a vector; {facts['truncated_share']:.1%} of the training reports are cut at "
-        f"{length}; {facts['unknown_rate_on_validation']:.1%} of the words of validation are unknown"
+        f"{words.capitalize()}: {facts['words']}, {facts['coverage_of_words']:.1%} of them "
+        f"({facts['coverage_of_running_words']:.1%} of the running ones) have a vector; {facts['truncated_share']:.1%} "
+        f"of the training reports are cut at {length}; {facts['unknown_rate_on_validation']:.1%} of the {words} of "
+        f"validation are unknown"
     )
 
 

@@ -186,7 +186,7 @@ def test_a_run_whose_export_failed_can_be_run_again(arguments, monkeypatch):
     def full(*given, **options):
         raise OSError(28, "No space left on device")
 
-    arguments.custom_config |= {"epochs": 1, "tune_epochs": 0, "name": "chest"}
+    arguments.custom_config |= {"epochs": 1, "image_encoder": None, "strict": False, "name": "chest"}
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
         patched.setattr(tfx, "export_to", full)
         tfx.run_fn(arguments)

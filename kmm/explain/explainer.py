@@ -60,7 +60,6 @@ class Explainer:
         names = classifier.label_names
         if settings.target is not None and settings.target not in names:
             raise InputError(f"`target` must be a label of the model: {', '.join(names)}. Received: {settings.target}.")
-        self.target = None if settings.target is None else names.index(settings.target)
         model = classifier.models[classifier.main]
         self.embed = embed_of(model)
         cam = isinstance(self.method, CamMethod)
@@ -88,18 +87,20 @@ class Explainer:
         classifier = Classifier.load(folder, main_only=True)
         return cls(classifier, settings, digest=digest_file(FilePath(folder) / "classifier.json"), freeze=freeze)
 
-    def explain(self, studies, set_aside=None):
+    def explain(self, studies, set_aside=None, targets=None):
         """Explains studies, several at once; memory does not grow with their number.
 
         Args:
             studies: iterable of `Study`.
             set_aside: callable taking a `Problem`. It is told of each study that cannot be used, or of which a score or
                 a gradient is not finite; it is then left out. Without it the error is raised.
+            targets: mapping of study id to the label to explain, which need not name all of them. Of the others the
+                label of the settings is explained, and without one the most probable.
 
         Yields:
             `Explanation`, in the order in which they are done.
         """
-        jobs = []
+        jobs, targets = [], targets or {}
 
         def refuse(study, error):
             if set_aside is None:
@@ -109,7 +110,7 @@ class Explainer:
         def cases():
             for study in studies:
                 try:
-                    job = self._prepare(study)
+                    job = self._prepare(study, targets.get(study.id))
                 except (ImageError, ReportError) as error:
                     refuse(study, error)
                     continue
@@ -127,7 +128,7 @@ class Explainer:
         """What a method is given of a study, as `kmm.explain.methods.Case`."""
         return self._prepare(study).case
 
-    def _prepare(self, study):
+    def _prepare(self, study, target=None):
         batches = self.classifier.batches
         film = batches.film(study)
         inputs, fixed, absent, padding_row = {}, {}, set(), None
@@ -154,14 +155,15 @@ class Explainer:
             fixed={**fixed, "present": present},
             mean_image=self.classifier.mean_image,
             padding_row=padding_row,
-            target=self._choose_target(inputs, {**fixed, "present": present}),
+            target=self._choose_target(target, inputs, {**fixed, "present": present}),
         )
         return _Job(study, case, None if film is None else np.clip(np.rint(film), 0, 255).astype(np.uint8))
 
-    def _choose_target(self, inputs, fixed):
-        """The label asked for, else the only one, else the one of the highest probability."""
-        if self.target is not None or len(self.classifier.label_names) == 1:
-            return self.target or 0
+    def _choose_target(self, target, inputs, fixed):
+        """The place of the label asked for, else the only one, else the one of the highest probability."""
+        names, target = self.classifier.label_names, target or self.settings.target
+        if target is not None or len(names) == 1:
+            return names.index(target or names[0])
         twice = [{name: np.stack([value, value]) for name, value in values.items()} for values in (inputs, fixed)]
         scores = self.integrator.score(*twice)[0]
         return int(np.argmax(scores if self.settings.output == "probability" else scores / self.temperatures))

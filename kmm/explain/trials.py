@@ -87,19 +87,14 @@ def _tell_once(set_aside):
 
 def _explain(explainer, studies, targets, set_aside, advance=lambda: None):
     """Yields explanations of studies, each of its own label, and counts them and the others that are set aside."""
-    groups, usual = {}, explainer.target
-    for study in studies:
-        groups.setdefault(targets[study.id], []).append(study)
 
     def refuse(problem):
         set_aside(problem)
         advance()
 
-    for target, group in groups.items():
-        explainer.target = usual if target is None else explainer.classifier.label_names.index(target)
-        for explanation in explainer.explain(group, set_aside and refuse):
-            yield explanation
-            advance()
+    for explanation in explainer.explain(studies, set_aside and refuse, targets):
+        yield explanation
+        advance()
 
 
 def _measure(film, explanation, truth):

@@ -102,6 +102,9 @@ def test_four_roads_of_another_default(hand_made, saved, samples, tmp_path):
         pytest.skip("this TensorFlow carries no C++ library with the loader")
     place = export_classifier(saved, out=tmp_path / "tiny", default="bytes", explanation=None, warmup=())
     loaded = tf.saved_model.load(str(place)).signatures
+    assert "explain" not in loaded
+    default = {key: tf.constant(samples[key]) for key in loaded["serving_default"].structured_input_signature[1]}
+    assert set(default) == {"image_bytes", "report"}
     inputs = {key: samples[key] for key in ("image", "token_ids")}
     with (
         Server([ModelSettings("tiny", place.parent)], ServeSettings(port=0, rest_port=None, poll_seconds=0)) as server,
@@ -110,6 +113,8 @@ def test_four_roads_of_another_default(hand_made, saved, samples, tmp_path):
         by_loader = loaded["serving_tensors"](**{key: tf.constant(value) for key, value in inputs.items()})
         by_loader = {key: value.numpy() for key, value in by_loader.items()}
         assert_equal(by_loader, answer_in_keras(hand_made, samples, by_loader, b""))
+        probabilities = loaded["serving_default"](**default)["probabilities"]
+        np.testing.assert_allclose(probabilities, by_loader["probabilities"], atol=TOLERANCE)
         for road in (CppModel(place).run("serving_tensors", inputs), ask(channel, "serving_tensors", inputs)):
             assert set(road) == set(by_loader)
             assert_equal(road, by_loader)
