@@ -32,7 +32,7 @@ def main():
     parser.add_argument("--preset", default="small", help="model of epoch_ratio")
     parser.add_argument("--studies", type=int, default=512, help="studies of epoch_ratio")
     parser.add_argument(
-        "--rounds", type=int, default=6, help="fits of each kind, taken in turns, of three timed epochs each"
+        "--rounds", type=int, default=12, help="fits of each kind, taken in turns, of three timed epochs each"
     )
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
