@@ -30,9 +30,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--preset", default="small", help="model of epoch_ratio")
-    parser.add_argument("--studies", type=int, default=512, help="studies of epoch_ratio")
+    parser.add_argument("--studies", type=int, default=1024, help="studies of epoch_ratio")
     parser.add_argument(
-        "--rounds", type=int, default=12, help="fits of each kind, taken in turns, of three timed epochs each"
+        "--rounds", type=int, default=8, help="fits of each kind, taken in turns, of three timed epochs each"
     )
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -107,7 +107,7 @@ def time_epochs(model, *data, epochs=4, callbacks=(), **how):
 
 def time_stage(model, dataset, validation, folder):
     """Seconds of an epoch as a stage of kmm runs it: ordered by the keeper, its weights and state saved at the end."""
-    from kmm.stage import Keeper, StagePlan
+    from kmm.keeper import Keeper, StagePlan
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
         keeper = Keeper(StagePlan("epoch", epochs=4, learning_rate=1e-4, patience=9), state, dataset)

@@ -1,10 +1,5 @@
 """A classifier: everything that a prediction needs, in one object and in one folder."""
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,17 +8,15 @@ import numpy as np
 
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
+from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
-from kmm.errors import ArtefactError, InputError
 from kmm.settings import FitSettings, write_json
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
-FORMAT = 1
 PARTS = ("joint", "image", "text")
-MAX_JSON_BYTES = 100_000_000
 
 
 def probabilities(logits, temperatures):
@@ -156,27 +149,15 @@ class Classifier:
             extra: callable that is given the temporary folder, to write more files (split, card, pictures).
 
         Raises:
-            InputError: if the folder is there and `overwrite` is false.
+            InputError: if the folder is there and `overwrite` is false, or it is no saved classifier.
         """
-        folder = Path(folder)
-        if folder.exists() and not overwrite:
-            raise InputError(f"{folder}: expected a name that is free. Choose another name, or overwrite it.")
-        if folder.exists() and not (folder / "classifier.json").is_file():
-            raise InputError(f"{folder}: expected a saved classifier to overwrite. Found another folder.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            new = temporary / "new"
-            new.mkdir()
-            self._write(new)
+
+        def write(place):
+            self._write(place)
             if extra:
-                extra(new)
-            files = sorted(path for path in new.rglob("*") if path.is_file())
-            digests = {path.relative_to(new).as_posix(): digest_file(path) for path in files}
-            write_json(new / "classifier.json", sign_description({**self._describe(), "files": digests}))
-            _swap(new, folder, temporary / "old")
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                extra(place)
+
+        write_artefact(folder, write, self._describe(), overwrite=overwrite)
 
     def _write(self, folder):
         for part, model in self.models.items():
@@ -193,7 +174,6 @@ class Classifier:
     def _describe(self):
         numbers = {"temperatures": self.temperatures, "thresholds": self.thresholds}
         return {
-            "format": FORMAT,
             "kmm": kmm.__version__,
             "parts": list(self.models),
             "preparation": self.batches.as_dict(),
@@ -214,15 +194,10 @@ class Classifier:
             ArtefactError: if a file is missing, altered or of another format.
         """
         folder = Path(folder)
-        description = read_json(folder / "classifier.json")
         try:
-            _check_description(folder, description)
-            _check_files(folder, description)
-            return cls._read(folder, description, main_only)
+            return cls._read(folder, read_description(folder), main_only)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ArtefactError(
-                f"{folder}: expected a classifier that `kmm fit` saved. Not as expected: {error}"
-            ) from None
+            raise not_as_expected(folder, error) from None
 
     @classmethod
     def _read(cls, folder, description, main_only):
@@ -251,63 +226,6 @@ class Classifier:
             provenance=description["provenance"],
             metrics=read_json(folder / "metrics.json"),
         )
-
-
-def _swap(new, folder, old):
-    """Puts `new` in the place of `folder`, exported versions kept; when that fails, all is as it was."""
-    if not folder.exists():
-        os.replace(new, folder)
-        return
-    os.replace(folder, old)
-    try:
-        os.replace(new, folder)
-    except OSError:
-        os.replace(old, folder)
-        raise
-    for version in old.iterdir():
-        if version.is_dir() and version.name.isdigit():
-            os.replace(version, folder / version.name)
-
-
-def sign_description(description):
-    """Puts into the description of a classifier the digest of all the rest of it.
-
-    Args:
-        description: dict that JSON holds; a digest that it has is replaced.
-
-    Returns:
-        dict with `digest`, the sha256 of the rest as JSON with sorted names.
-
-    Example:
-        >>> sign_description({"format": 1})["digest"][:12]
-        '3f0a99256bee'
-    """
-    rest = {name: value for name, value in description.items() if name != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return {**rest, "digest": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def _check_description(folder, description):
-    """The description is of this format, and as it was saved."""
-    if description.get("format") != FORMAT:
-        raise ArtefactError(
-            f"{folder}: expected a classifier of format {FORMAT}. Received: {description.get('format')}"
-        )
-    path = folder / "classifier.json"
-    if "digest" not in description:
-        raise ArtefactError(f"{path}: expected a description with its digest. Received: one without; train it again.")
-    if sign_description(description) != description:
-        raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
-
-
-def _check_files(folder, description):
-    """Every file of a description lies in the folder, unaltered."""
-    for name, digest in description["files"].items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            raise ArtefactError(f"{folder}: expected the file {name}. It is missing.")
-        if digest_file(path) != digest:
-            raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
 
 
 def run_model(model, inputs):
@@ -352,27 +270,3 @@ def pad_rows(arrays, size):
         name: np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
         for name, array in arrays.items()
     }
-
-
-def digest_file(path):
-    """sha256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_json(path):
-    """Reads a JSON file of a saved classifier.
-
-    Raises:
-        ArtefactError: if it is missing, too large or not JSON.
-    """
-    if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
-        raise ArtefactError(f"{path}: expected at most {MAX_JSON_BYTES} bytes.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtefactError(
-            f"{path.parent}: expected a classifier that `kmm fit` saved. {path.name} is missing."
-        ) from None
-    except (OSError, ValueError):
-        raise ArtefactError(f"{path}: expected JSON in UTF-8. Received: something else.") from None

@@ -7,12 +7,14 @@ import keras
 import numpy as np
 
 import kmm
-from kmm.classifier import digest_file, run_model
+from kmm.artefact import digest_file
+from kmm.classifier import run_model
 from kmm.features import FeatureCache, compute_features
 from kmm.image.augment import Augmentation
+from kmm.keeper import StagePlan
 from kmm.models import build, checkpoints
 from kmm.progress import Progress
-from kmm.stage import StagePlan, StudyDataset, balance_classes, fit_stage
+from kmm.stage import StudyDataset, balance_classes, fit_stage
 
 FEATURE_BATCH = 32
 

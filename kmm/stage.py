@@ -1,23 +1,14 @@
-"""One stage of training: a compiled model, a data set, and a keeper that can stop and go on at any epoch."""
+"""One stage of training: its loss, its data set, and the fit itself, which goes on where it was stopped."""
 
-import errno
-import json
 import math
-import os
-import shutil
-import zipfile
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
 from kmm.errors import InputError, require
-from kmm.files import replace_file
+from kmm.keeper import Keeper
 from kmm.progress import Progress
-from kmm.settings import write_json
 from kmm.text.vocabulary import PADDING, UNKNOWN
 
 
@@ -147,156 +138,13 @@ def drop_words(token_ids, share, generator):
     return np.where(dropped, np.int32(UNKNOWN), token_ids)
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """How one stage is trained: its name, epochs, rate and rules."""
-
-    name: str
-    epochs: int
-    learning_rate: float
-    schedule: str = "plateau"
-    patience: int = 5
-    clip_norm: float = 1.0
-    tensorboard: str | None = None
-
-
-class Keeper(keras.callbacks.Callback):
-    """Keeps the best weights, the last weights and the state of a stage in a folder, and stops it when it is done.
-
-    A kill at any moment leaves either the old pair of weights and state or the new one.
-    """
-
-    def __init__(self, plan, folder, dataset):
-        super().__init__()
-        self.plan, self.folder, self.dataset = plan, Path(folder), dataset
-        self.advance = lambda count, text="": None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = {"epoch": 0, "best": None, "best_epoch": 0, "waited": 0, "rate": plan.learning_rate, "done": False}
-        self.state = {**fresh, "history": {}}
-        if (self.folder / "state.json").exists():
-            self.state = self._read_state(names=set(self.state))
-
-    def restore(self, best=False):
-        """Loads the weights (and the optimizer's state) of the last epoch, or of the best one."""
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
-        if best or self.state["epoch"]:
-            self._load("best.npz" if best else f"epoch-{self.state['epoch']}.npz")
-
-    def measure_start(self, validation):
-        """Takes the weights that the stage starts from as its best ones so far: it never ends worse than it began."""
-        value = self.model.evaluate(validation, verbose=0)
-        if self.state["best"] is None and math.isfinite(value):
-            self.state["best"] = float(value)
-            self._save("best.npz")
-            write_json(self.folder / "state.json", self.state)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.dataset.start_epoch(epoch)
-        seed_layers(self.model, [self.dataset.seed, epoch])
-        if self.plan.schedule == "cosine":
-            self.state["rate"] = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
-        self.model.optimizer.learning_rate.assign(self.state["rate"])
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.advance(1)
-
-    def on_epoch_end(self, epoch, logs=None):
-        state, value = self.state, logs["val_loss"]
-        if not math.isfinite(value) or not math.isfinite(logs["loss"]):  # the weights are lost: keep the best ones
-            self.advance(0, text=f"loss {logs['loss']}: training ends here")
-            self.model.stop_training = True
-            return
-        for name, number in {**logs, "learning_rate": state["rate"]}.items():
-            state["history"].setdefault(name, []).append(float(number))
-        if state["best"] is None or value < state["best"] - 1e-4:
-            state.update(best=float(value), best_epoch=epoch + 1, waited=0)
-        else:
-            state["waited"] += 1
-            if self.plan.schedule == "plateau" and state["waited"] == max(1, self.plan.patience // 2):
-                state["rate"] *= 0.3
-        if state["waited"] >= self.plan.patience:
-            state["done"] = self.model.stop_training = True
-        state["epoch"] = epoch + 1
-        name = f"epoch-{epoch + 1}.npz"
-        self._save(name)
-        if state["best_epoch"] == epoch + 1:
-            with replace_file(self.folder / "best.npz") as place:
-                shutil.copyfile(self.folder / name, place)
-        write_json(self.folder / "state.json", state)
-        (self.folder / f"epoch-{epoch}.npz").unlink(missing_ok=True)
-        self.advance(0, text=f"loss {logs['loss']:.4f} validation {value:.4f}")
-
-    def finish(self):
-        """Marks the stage as done and leaves the model with its best weights."""
-        self.restore(best=True)
-        self.state["done"] = True
-        write_json(self.folder / "state.json", self.state)
-        (self.folder / f"epoch-{self.state['epoch']}.npz").unlink(missing_ok=True)
-
-    def describe_best(self):
-        """The best validation loss and its epoch, for a reader."""
-        best, of = self.state["best_epoch"], self.state["epoch"]
-        when = f"epoch {best} of {of}" if best else f"at the start, which none of {of} epochs improved"
-        return f"best validation loss {self.state['best']:.4f}, {when}"
-
-    def _variables(self):
-        return [*self.model.variables, *self.model.optimizer.variables]
-
-    def _save(self, name):
-        """Writes all variables in their order, which is many times faster than a Keras weights file."""
-        arrays = [ops.convert_to_numpy(variable) for variable in self._variables()]
-        if shutil.disk_usage(self.folder).free < 2**20 + sum(array.nbytes for array in arrays):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / name))
-        with replace_file(self.folder / name) as place:
-            np.savez(place, *arrays)
-
-    def _load(self, name):
-        try:
-            with open(self.folder / name, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                for i, variable in enumerate(self._variables()):
-                    variable.assign(arrays[f"arr_{i}"])
-        except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
-            raise self._damaged(name) from None
-
-    def _read_state(self, names):
-        try:
-            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-        except ValueError:  # a UnicodeDecodeError is one too
-            state = None
-        if not isinstance(state, dict) or set(state) != names:
-            raise self._damaged("state.json")
-        return state
-
-    def _damaged(self, name):
-        return InputError(
-            f"{self.folder / name}: expected what a stopped run had kept. The file is missing or damaged: remove the "
-            f"folder {self.folder} and resume, which trains this stage anew."
-        )
-
-
-def seed_layers(model, seed):
-    """Sets the random state of dropout and its like, which saved weights do not hold.
-
-    Args:
-        model: `keras.Model`, changed in place.
-        seed: int or list of int.
-    """
-    generator = np.random.default_rng(seed)
-    for variable in model.variables:
-        if variable.path.endswith("seed_generator_state"):
-            variable.assign(generator.integers(2**31, size=variable.shape))
-    if keras.backend.backend() == "torch":  # its dropout draws from a global generator
-        keras.utils.set_random_seed(int(generator.integers(2**31)))
-
-
 def fit_stage(model, train, validation, *, plan, folder, class_weights=None, progress=None):
     """Trains a model to its best validation loss, going on from where an earlier run of the stage stopped.
 
     Args:
         model: `keras.Model` that gives logits.
         train, validation: `StudyDataset`.
-        plan: `StagePlan`.
+        plan: `kmm.keeper.StagePlan`.
         folder: where the stage keeps its state; a folder of another plan must not be given.
         class_weights: see `masked_crossentropy`.
         progress: `kmm.progress.Progress`.

@@ -22,6 +22,7 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kmm.artefact import DESCRIPTION
 from kmm.data.collection import read_collection
 from kmm.data.names import is_safe_id
 from kmm.data.split import Split, split_studies
@@ -61,7 +62,7 @@ def run_fn(fn_args):
     saved = place.with_name(SAVED)
     logs = getattr(fn_args, "model_run_dir", None)
     logs = _make_local(logs) if logs and importlib.util.find_spec("tensorboard") else None
-    if place.exists() or (saved.exists() and not (saved / "classifier.json").is_file()):
+    if place.exists() or (saved.exists() and not (saved / DESCRIPTION).is_file()):
         raise InputError(f"{place if place.exists() else saved}: expected a name that is free.")
     config = {"labels": "columns", "strict": True, **(fn_args.custom_config or {})}
     name = config.pop("name", SAVED)

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 import kmm
+from kmm.artefact import digest_file, read_json
 from kmm.batches import BatchMaker, TextPreparation
-from kmm.classifier import Classifier, Predictions, digest_file, read_json
+from kmm.classifier import Classifier, Predictions
 from kmm.data.labels import label_studies
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.errors import InputError, KmmError

@@ -10,10 +10,10 @@ import kmm.run
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
 from kmm.features import FeatureCache
+from kmm.keeper import Keeper
 from kmm.models import parts
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.presets import make_settings
-from kmm.stage import Keeper
 from kmm.train import fit_classifier
 from tests.conftest import TINY
 

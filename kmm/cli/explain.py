@@ -160,10 +160,10 @@ def _read_sensitivity(model):
 
 def _place_report(model, study):
     """The report of `--report` in a section that the model reads."""
-    from kmm.classifier import read_json
+    from kmm.artefact import DESCRIPTION, read_json
     from kmm.data.inputs import place_report
 
-    text = read_json(model / "classifier.json")["preparation"]["text"]
+    text = read_json(model / DESCRIPTION)["preparation"]["text"]
     return place_report(study, tuple(text["sections"]) if text else ())
 
 

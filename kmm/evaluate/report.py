@@ -5,7 +5,8 @@ import hashlib
 import math
 from pathlib import Path
 
-from kmm.classifier import PARTS, digest_file
+from kmm.artefact import digest_file
+from kmm.classifier import PARTS
 from kmm.data.labels import label_studies
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from pathlib import Path as FilePath
 
 import numpy as np
 from keras import ops
 
-from kmm.classifier import Classifier, digest_file
+from kmm.artefact import digest_description
+from kmm.classifier import Classifier
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution import share_modalities
@@ -85,7 +85,7 @@ class Explainer:
             ArtefactError: if the classifier is incomplete or was altered.
         """
         classifier = Classifier.load(folder, main_only=True)
-        return cls(classifier, settings, digest=digest_file(FilePath(folder) / "classifier.json"), freeze=freeze)
+        return cls(classifier, settings, digest=digest_description(folder), freeze=freeze)
 
     def explain(self, studies, set_aside=None, targets=None):
         """Explains studies, several at once; memory does not grow with their number.

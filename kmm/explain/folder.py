@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import kmm
+from kmm.artefact import digest_description
 from kmm.data.names import is_safe_id
-from kmm.errors import ArtefactError, InputError
+from kmm.errors import InputError
 from kmm.explain.explanation import SCHEMA
 from kmm.explain.index import render_index
 from kmm.explain.ledger import FOLDER_FILES, INDEX, Ledger, lock_folder, make_key
@@ -69,7 +70,7 @@ def explain_folder(
     run = {
         "schema": SCHEMA,
         "kmm": kmm.__version__,
-        "model": _digest_model(model),
+        "model": digest_description(model),
         "settings": settings.as_dict(),
         "outputs": outputs.as_dict(),
     }
@@ -140,16 +141,6 @@ def _check_studies(studies):
         if not is_safe_id(study.id) or study.id == INDEX.partition(".")[0]:
             raise InputError(f"Expected ids of studies that can name files beside {INDEX}. Received: {study.id!r}.")
         seen.add(study.id)
-
-
-def _digest_model(folder):
-    """The digest that `Explainer.load` gives too; here without TensorFlow, which only workers load."""
-    path = Path(folder) / "classifier.json"
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        raise ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. {path.name} is missing.") from None
 
 
 def _write_folder_files(out, rows, table, pages):

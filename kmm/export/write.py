@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from kmm import signature as names
-from kmm.classifier import Classifier, digest_file, probabilities, run_model
+from kmm.artefact import digest_description
+from kmm.classifier import Classifier, probabilities, run_model
 from kmm.errors import ArtefactError, InputError
 from kmm.export.explanation import ServedExplanation
 from kmm.export.samples import make_samples
@@ -145,7 +146,7 @@ def _write(place, folder, classifier, default, explanation, batching, warmup, *,
         explanation=explanation,
         batching=batching,
         default=default,
-        source={"name": name, "digest": digest_file(folder / "classifier.json")},
+        source={"name": name, "digest": digest_description(folder)},
     )
     try:
         tf.saved_model.save(served.held, str(place), signatures=served.trace())

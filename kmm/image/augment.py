@@ -77,32 +77,34 @@ class Augmentation:
         if np.ndim(batch) != 4 or batch.shape[-1] != 1:
             raise InputError(f"`batch` must be (n, height, width, 1). Received: shape {np.shape(batch)}.")
         n, height, width, _ = batch.shape
+        films = np.ascontiguousarray(batch, np.float32).reshape(n, height, width)
         draws = rng.uniform(-1, 1, (n, 9))
-        changed = np.zeros(batch.shape, np.float32)
-        for image, draw, out in zip(batch, draws, changed):
-            image = np.ascontiguousarray(image[..., 0], np.float32)
-            moved = cv2.warpAffine(image, self._place(draw, height, width), (width, height), flags=cv2.INTER_LINEAR)
-            grain = cv2.LUT(np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width), NORMAL)
-            np.copyto(out[..., 0], self._expose(moved, draw, grain), where=moved > 0)
-        return changed
+        grains = np.frombuffer(rng.bytes(films.size), np.uint8).reshape(films.shape)
+        moved, changed = np.empty_like(films), np.empty_like(films)
+        places = self._place(draws, height, width)
+        for film, draw, place, grain, there, out in zip(films, draws, places, grains, moved, changed):
+            cv2.warpAffine(film, place, (width, height), dst=there, flags=cv2.INTER_LINEAR)
+            self._expose(there, draw, cv2.LUT(grain, NORMAL), out)
+        np.clip(changed, 0, 255, out=changed)
+        changed *= moved > 0
+        return changed.reshape(batch.shape)
 
-    def _place(self, draw, height, width):
-        """The affine matrix `(2, 3)` of rotation, zoom, shift and flip about the centre."""
-        turn, zoom, right, down, flip = draw[:5]
-        angle = np.deg2rad(turn * self.rotation_degrees)
-        cos, sin = (1 + zoom * self.zoom) * np.cos(angle), (1 + zoom * self.zoom) * np.sin(angle)
-        mirror = -1 if self.horizontal_flip and flip > 0 else 1
-        matrix = np.array([[cos * mirror, sin], [-sin * mirror, cos]])
+    def _place(self, draws, height, width):
+        """The affine matrices `(n, 2, 3)` of rotation, zoom, shift and flip about the centre."""
+        turn, zoom, right, down, flip = draws[:, :5].T
+        angle, size = np.deg2rad(turn * self.rotation_degrees), 1 + zoom * self.zoom
+        cos, sin = size * np.cos(angle), size * np.sin(angle)
+        mirror = np.where(self.horizontal_flip & (flip > 0), -1, 1)
+        matrix = np.stack([cos * mirror, sin, -sin * mirror, cos], axis=-1).reshape(-1, 2, 2)
         center = np.array([width - 1, height - 1]) / 2
-        moved_center = center + np.array([right * width, down * height]) * self.shift
-        return np.column_stack([matrix, moved_center - matrix @ center])
+        moved_center = center + np.stack([right * width, down * height], axis=-1) * self.shift
+        return np.concatenate([matrix, (moved_center - matrix @ center)[..., None]], axis=2)
 
-    def _expose(self, image, draw, grain):
-        """Gamma, contrast, brightness and noise on one image `(height, width)`, 0..255."""
+    def _expose(self, image, draw, grain, out):
+        """Gamma, contrast, brightness and noise on one image `(height, width)`, into another."""
         contrast, brightness, gamma, noise = draw[5:]
         power = 1 + gamma * self.gamma
         gain = 1 + contrast * self.contrast
         lift = 255 * (0.5 * (1 - gain) + brightness * self.brightness)
-        curved = cv2.pow(image, power)  # in units of 255 ** power
-        exposed = cv2.addWeighted(curved, gain * 255 ** (1 - power), grain, 255 * self.noise * abs(noise), lift)
-        return np.clip(exposed, 0, 255, out=exposed)
+        cv2.pow(image, power, dst=out)  # in units of 255 ** power
+        cv2.addWeighted(out, gain * 255 ** (1 - power), grain, 255 * self.noise * abs(noise), lift, dst=out)

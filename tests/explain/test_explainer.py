@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmm.classifier import digest_file
+from kmm.artefact import digest_file
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain import model_cut

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from kmm import signature as names
-from kmm.classifier import digest_file, probabilities, run_model
+from kmm.artefact import digest_file
+from kmm.classifier import probabilities, run_model
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.export.explanation import ServedExplanation
