@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kmm.data.kaggle import KAGGLE_REPORTS, read_kaggle
-from kmm.data.names import IMAGE_SUFFIXES, make_printable, sort_key, strip_suffixes
+from kmm.data.names import IMAGE_SUFFIXES, choose_free, make_printable, sort_key, strip_suffixes
 from kmm.data.openi import find_reports, read_openi
 from kmm.data.study import ImageFile, Problem, Study
 from kmm.data.table import find_manifest, read_table
@@ -174,8 +174,4 @@ def _is_dicom(path):
 
 def _choose_id(name, taken):
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", strip_suffixes(name)).lstrip("._-")[:90] or "image"
-    count, study_id = 1, stem
-    while study_id in taken:
-        count += 1
-        study_id = f"{stem}-{count}"
-    return study_id
+    return choose_free(stem, taken)

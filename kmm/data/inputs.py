@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kmm.data.collection import LAYOUTS, bare_images, read_collection
+from kmm.data.names import choose_free
 from kmm.data.study import Collection, Report
 from kmm.errors import InputError, ReportError
 
@@ -40,7 +41,8 @@ def read_inputs(paths, *, report=None, view_overrides=None):
             layouts.append("images")
             found = bare_images(group, view_overrides=view_overrides)
         for study in found:
-            studies.append(replace(study, id=_choose_id(study.id, taken)))
+            studies.append(replace(study, id=choose_free(study.id, taken)))
+            taken.add(studies[-1].id)
     if report is not None:
         if len(studies) != 1:
             raise InputError(f"A report file belongs to one image. Received: {len(studies)} studies.")
@@ -75,16 +77,6 @@ def place_report(study, sections):
 
 def _has_layout(path):
     return path.suffix.lower() in TABLES or (path.is_dir() and any(layout.find(path) for layout in LAYOUTS))
-
-
-def _choose_id(study_id, taken):
-    """The id, or with the first number that makes it free."""
-    count, free = 1, study_id
-    while free in taken:
-        count += 1
-        free = f"{study_id}-{count}"
-    taken.add(free)
-    return free
 
 
 def read_report(path):

@@ -127,3 +127,24 @@ def make_printable(name):
         '1?.xml'
     """
     return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def choose_free(name, taken):
+    """A name, or with the first number that makes it free.
+
+    Args:
+        name: str.
+        taken: container of str.
+
+    Returns:
+        str that is not in `taken`.
+
+    Example:
+        >>> choose_free("film", {"film", "film-2"})
+        'film-3'
+    """
+    count, free = 1, name
+    while free in taken:
+        count += 1
+        free = f"{name}-{count}"
+    return free
