@@ -54,8 +54,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for part in options.only:
             start = time.perf_counter()
-            result.update(PARTS[part](options, Path(folder)))
-            print(f"{part}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            found = PARTS[part](options, Path(folder))
+            result.update(found)
+            print(f"{part}: {time.perf_counter() - start:.0f} s, {json.dumps(found)}", file=sys.stderr)
     if {"point_cost_to_captum", "points_to_gauss_legendre"} <= set(result):
         result["time_to_captum"] = result["point_cost_to_captum"] * result["points_to_gauss_legendre"]
     if options.json:
