@@ -12,7 +12,9 @@ Peers and kmm take DenseNet121 at 224 pixels with one set of weights, a process 
     points_to_left_rule          path points until maps are within 2 % of 512-step ones, kmm stopping by itself, to the
     points_to_gauss_legendre     number with which a rule brings as many studies there; at most 0.5 and 0.85.
                                  `..._of_mean`: to the number with which a rule's mean error is 2 %;
-                                 `midpoint_to_...`: that number of the midpoint rule to those of the others
+                                 `midpoint_to_...`: that number of the midpoint rule to those of the others;
+                                 `..._of_fewer`: the same of a classifier of 600 studies, for a rule needs what the
+                                 network makes it need. The others are of the classifier of a bare `kmm fit`
     map_error_to_true_error      what `map_error` says, to the error against 512 steps; from 1/1.5 to 1.5
     time_to_captum               core-seconds to equal map error, cost of a point times number of points, to captum with
                                  its Gauss-Legendre rule; at most 0.75
@@ -122,8 +124,14 @@ def measure_costs(options, folder):
 
 def measure_points(options, folder):
     import explain_points
+    from explain_models import train_phantom
 
-    return explain_points.measure_points(*_phantom(options, folder), 8 if options.quick else 24)
+    if options.quick:
+        return explain_points.measure_points(*_phantom(options, folder), 8)
+    found = explain_points.measure_points(*_phantom(options, folder), 24)
+    fewer = explain_points.measure_points(*train_phantom(folder / "fewer", studies=600), 24)
+    names = ("points_to_left_rule", "points_to_gauss_legendre")
+    return {**found, **{f"{name}_of_fewer": fewer[name] for name in names}}
 
 
 def measure_memory(options, folder):
