@@ -4,8 +4,8 @@ Every figure is a ratio of two things measured in one run, in turns: the median 
 speed of a shared machine drifts. `--json` prints one JSON document.
 
     epoch_ratio      a training epoch through kmm (films read from disk, augmentation, modality and word dropout,
-                     weights and state saved) to one of `keras.Model.fit` on the same arrays in memory; same model and
-                     batch, one batch of validation each; at most 1.05
+                     weights and state saved) to one of `keras.Model.fit` on the same arrays in memory; same model,
+                     optimizer and batch, one batch of validation each; at most 1.05
     cached_speedup   an end-to-end epoch with a frozen image encoder to a head epoch on its cached features; at least 50
     memory_ratio     peak memory of a whole fit on four times the studies to one on the studies; at most 1.10
 """
@@ -81,12 +81,21 @@ def build(preset, **overrides):
     return build_model(spec, label_count=1, vocabulary_size=2000), spec, s
 
 
-def compile_model(model):
+def plan_stage():
+    from kmm.keeper import StagePlan
+
+    return StagePlan("epoch", epochs=2, learning_rate=1e-4, patience=9)
+
+
+def compile_plainly(model):
+    """What a user of Keras would write, with the optimizer and the loss of a stage of kmm."""
     import keras
 
     from kmm.stage import masked_crossentropy
 
-    model.compile(keras.optimizers.Adam(1e-4, global_clipnorm=1.0), loss=masked_crossentropy(), jit_compile=False)
+    plan = plan_stage()
+    optimizer = keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm)
+    model.compile(optimizer, loss=masked_crossentropy(), jit_compile=False)
     return model
 
 
@@ -105,10 +114,10 @@ def time_epochs(model, *data, epochs=2, callbacks=(), **how):
 
 def time_stage(model, dataset, validation, folder):
     """Seconds of an epoch as a stage of kmm runs it: ordered by the keeper, its weights and state saved at the end."""
-    from kmm.keeper import Keeper, StagePlan
+    from kmm.keeper import Keeper
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
-        keeper = Keeper(StagePlan("epoch", epochs=2, learning_rate=1e-4, patience=9), state, dataset)
+        keeper = Keeper(plan_stage(), state, dataset)
         return time_epochs(model, dataset, validation_data=validation, callbacks=[keeper])
 
 
@@ -116,10 +125,11 @@ def measure_epochs(preset, studies, rounds):
     import numpy as np
 
     from kmm.image.augment import Augmentation
-    from kmm.stage import StudyDataset
+    from kmm.stage import StudyDataset, compile_stage
 
     model, spec, s = build(preset)
-    compile_model(model)
+    plain_model = compile_plainly(build(preset)[0])
+    compile_stage(model, plan_stage(), s.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         columns, arrays, labels = make_columns(spec.pixels, studies, folder)
         rows = np.arange(studies)
@@ -136,7 +146,7 @@ def measure_epochs(preset, studies, rounds):
         plain["validation_data"] = ({name: array[few] for name, array in arrays.items()}, labels[few])
         seconds = {name: [] for name in ("keras", *sets)}
         for _ in range(rounds):
-            seconds["keras"] += time_epochs(model, **plain)
+            seconds["keras"] += time_epochs(plain_model, **plain)
             for name, dataset in sets.items():
                 seconds[name] += time_stage(model, dataset, check, folder)
         ratios = {name: np.divide(seconds[name], seconds["keras"]) for name in sets}
@@ -155,12 +165,12 @@ def measure_cache(studies, rounds):
 
     from kmm.models.feature_view import view_features
     from kmm.models.parts import set_trainable
-    from kmm.stage import StudyDataset
+    from kmm.stage import StudyDataset, compile_stage
 
     model, spec, s = build("paper", image_weights=None)
     set_trainable(model, spec, image=False, text=False)
-    compile_model(model)
-    head = compile_model(view_features(model, ("image", "text")))
+    head = compile_stage(view_features(model, ("image", "text")), plan_stage(), s.batch_size)
+    compile_stage(model, plan_stage(), s.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         columns, _, labels = make_columns(spec.pixels, studies, folder)
         sizes = {tensor.name: tensor.shape[1] for tensor in head.inputs if tensor.name != "present"}

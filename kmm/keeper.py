@@ -65,6 +65,7 @@ class Keeper(keras.callbacks.Callback):
             self._write_state()
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.step = 0
         self.dataset.start_epoch(epoch)
         seed_layers(self.model, [self.dataset.seed, epoch])
         if self.plan.schedule == "cosine":
@@ -72,7 +73,9 @@ class Keeper(keras.callbacks.Callback):
         self.model.optimizer.learning_rate.assign(self.state["rate"])
 
     def on_train_batch_end(self, batch, logs=None):
-        self.advance(1)
+        step = min(batch + 1, len(self.dataset))  # several steps may have been taken since
+        self.advance(step - self.step)
+        self.step = step
 
     def on_epoch_end(self, epoch, logs=None):
         state, value = self.state, logs["val_loss"]

@@ -11,6 +11,8 @@ from kmm.keeper import Keeper
 from kmm.progress import Progress
 from kmm.text.vocabulary import PADDING, UNKNOWN
 
+SMALL_MODEL = 2**22  # weights
+SMALL_BATCH = 2**18  # numbers
 
 def masked_crossentropy(class_weights=None):
     """Makes the loss of logits against labels in which NaN means unknown.
@@ -138,6 +140,35 @@ def drop_words(token_ids, share, generator):
     return np.where(dropped, np.int32(UNKNOWN), token_ids)
 
 
+def choose_steps(model, batch_size):
+    """How many steps follow each other before Python looks in: 8 where a step takes milliseconds, else 1.
+
+    The step of a small network is over before Python is ready for the next one. A large one is to be told of, and to
+    be stopped, step by step. Only TensorFlow runs several steps without copying their code.
+
+    Args:
+        model: `keras.Model`.
+        batch_size: int.
+
+    Returns:
+        int.
+    """
+    numbers = batch_size * sum(math.prod(tensor.shape[1:]) for tensor in model.inputs)
+    small = model.count_params() <= SMALL_MODEL and numbers <= SMALL_BATCH
+    return 8 if small and keras.backend.backend() == "tensorflow" else 1
+
+
+def compile_stage(model, plan, batch_size, class_weights=None):
+    """Gives a model the optimizer, the loss and the pace of a stage. Arguments as in `fit_stage`; returns the model."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm or None),
+        loss=masked_crossentropy(class_weights),
+        jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data train
+        steps_per_execution=choose_steps(model, batch_size),
+    )
+    return model
+
+
 def fit_stage(model, train, validation, *, plan, folder, class_weights=None, progress=None):
     """Trains a model to its best validation loss, going on from where an earlier run of the stage stopped.
 
@@ -160,9 +191,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
     if plan.epochs == 0:
         return {}
     steps = len(train)
-    optimizer = keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm or None)
-    jit = "auto" if keras.backend.backend() == "jax" else False  # XLA compiles longer than small data train
-    model.compile(optimizer=optimizer, loss=masked_crossentropy(class_weights), jit_compile=jit)
+    compile_stage(model, plan, train.batch_size, class_weights)
     keeper = Keeper(plan, folder, train)
     keeper.set_model(model)
     with (progress or Progress()).step(plan.name, plan.epochs * steps, keeper.state["epoch"] * steps) as advance:

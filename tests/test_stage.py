@@ -1,6 +1,7 @@
 """One stage of training on a model whose right answers are known."""
 
 import json
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.keeper import StagePlan
+from kmm.progress import Progress
 from kmm.stage import (
     StudyDataset,
     balance_classes,
+    choose_steps,
     drop_modalities,
     drop_words,
     fit_stage,
@@ -93,6 +96,37 @@ def test_a_stage_learns_and_ends_with_its_best_weights(tmp_path):
     logits = [(labels, model.predict_on_batch(inputs)) for inputs, labels in (data[i] for i in range(len(data)))]
     reached = np.mean([float(keras.ops.mean(loss(labels, values))) for labels, values in logits])
     assert reached == pytest.approx(min(history["val_loss"]), abs=1e-5)
+
+
+class Counting(Progress):
+    """Keeps what a stage tells of its steps."""
+
+    @contextmanager
+    def step(self, title, total, done=0):
+        self.total, self.counts = total, []
+        yield lambda count=1, text="": self.counts.append(count)
+
+
+@pytest.mark.parametrize("steps", (1, 3, 8))
+def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypatch, steps):
+    one, history = train(tmp_path / "alone", 3)  # 8 batches an epoch
+    monkeypatch.setattr("kmm.stage.choose_steps", lambda model, batch_size: steps)
+    model, progress = small_model(), Counting()
+    plan = StagePlan(name="toy", epochs=3, learning_rate=0.01, patience=50)
+    same = fit_stage(model, dataset(3), dataset(), plan=plan, folder=tmp_path / "few", progress=progress)
+    np.testing.assert_allclose(same["loss"], history["loss"], rtol=1e-6)
+    for value, other in zip(model.get_weights(), one.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-6, atol=1e-7)
+    assert sum(progress.counts) == progress.total == 24
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow takes several steps at once")
+def test_only_small_steps_are_taken_at_once():
+    film = keras.Input((64, 64, 1))
+    assert choose_steps(keras.Model(film, keras.layers.Flatten()(film)), 32) == 8
+    assert choose_steps(keras.Model(film, keras.layers.Flatten()(film)), 128) == 1
+    words = keras.Input((140,))
+    assert choose_steps(keras.Model(words, keras.layers.Embedding(20_000, 300)(words)), 32) == 1
 
 
 def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path):
