@@ -14,6 +14,7 @@ from kmm.text.vocabulary import PADDING, UNKNOWN
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # numbers
 
+
 def masked_crossentropy(class_weights=None):
     """Makes the loss of logits against labels in which NaN means unknown.
 
