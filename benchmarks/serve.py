@@ -140,7 +140,7 @@ def measure_speed(folder, model, rounds):
         found["request_ratio"] = compare_requests(loaded, port, samples, rounds)
         found["explain_ratio"] = compare_explanations(saved, port, samples, max(3, rounds // 8))
     with serve(batched) as (_, port):
-        found["throughput_ratio"] = compare_throughput(loaded, port, samples, max(2, rounds // 10))
+        found["throughput_ratio"] = compare_throughput(loaded, port, samples, max(2, rounds // 5))
     return found
 
 
