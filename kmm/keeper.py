@@ -42,7 +42,8 @@ class Keeper(keras.callbacks.Callback):
     def __init__(self, plan, folder, dataset):
         super().__init__()
         self.plan, self.folder, self.dataset = plan, Path(folder), dataset
-        self.advance, self.step = lambda count, text="": None, 0
+        self.advance = lambda count, text="": None
+        self.step = 0  # steps of this epoch that were told
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = {"epoch": 0, "best": None, "best_epoch": 0, "waited": 0, "rate": plan.learning_rate, "done": False}
         self.state = {**fresh, "history": {}}

@@ -107,6 +107,12 @@ class Counting(Progress):
         yield lambda count=1, text="": self.counts.append(count)
 
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow takes several steps at once"
+)
+
+
+@on_tensorflow
 @pytest.mark.parametrize("steps", (1, 3, 8))
 def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypatch, steps):
     one, history = train(tmp_path / "alone", 3)  # 8 batches an epoch
@@ -120,7 +126,7 @@ def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypat
     assert sum(progress.counts) == progress.total == 24
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow takes several steps at once")
+@on_tensorflow
 def test_only_small_steps_are_taken_at_once():
     film = keras.Input((64, 64, 1))
     assert choose_steps(keras.Model(film, keras.layers.Flatten()(film)), 32) == 8
