@@ -118,14 +118,15 @@ def time_stage(model, dataset, validation, folder):
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
         keeper = Keeper(plan_stage(), state, dataset)
-        return time_epochs(model, dataset, validation_data=validation, callbacks=[keeper])
+        return time_epochs(model, dataset.as_input(), validation_data=validation.as_input(), callbacks=[keeper])
 
 
 def measure_epochs(preset, studies, rounds):
     import numpy as np
 
     from kmm.image.augment import Augmentation
-    from kmm.stage import StudyDataset, compile_stage
+    from kmm.stage import compile_stage
+    from kmm.study_dataset import StudyDataset
 
     model, spec, s = build(preset)
     plain_model = compile_plainly(build(preset)[0])
@@ -165,7 +166,8 @@ def measure_cache(studies, rounds):
 
     from kmm.models.feature_view import view_features
     from kmm.models.parts import set_trainable
-    from kmm.stage import StudyDataset, compile_stage
+    from kmm.stage import compile_stage
+    from kmm.study_dataset import StudyDataset
 
     model, spec, s = build("paper", image_weights=None)
     set_trainable(model, spec, image=False, text=False)
@@ -179,7 +181,10 @@ def measure_cache(studies, rounds):
         cached["present"] = columns["present"]
         whole = StudyDataset(columns, labels, rows=np.arange(studies), batch_size=s.batch_size, seed=0)
         quick = StudyDataset(cached, labels, rows=np.arange(studies), batch_size=s.batch_size, seed=0)
-        ratios = [min(time_epochs(model, whole)) / min(time_epochs(head, quick, epochs=4)) for _ in range(rounds)]
+        ratios = [
+            min(time_epochs(model, whole.as_input())) / min(time_epochs(head, quick.as_input(), epochs=4))
+            for _ in range(rounds)
+        ]
         columns["image"].close()
     return {"cached_speedup": statistics.median(ratios)}
 

@@ -14,7 +14,8 @@ from kmm.image.augment import Augmentation
 from kmm.keeper import StagePlan
 from kmm.models import build, checkpoints
 from kmm.progress import Progress
-from kmm.stage import StudyDataset, balance_classes, fit_stage
+from kmm.stage import balance_classes, fit_stage
+from kmm.study_dataset import StudyDataset
 
 FEATURE_BATCH = 32
 

@@ -1,4 +1,4 @@
-"""One stage of training: its loss, its data set, and the fit itself, which goes on where it was stopped."""
+"""One stage of training: its loss, its pace, and the fit itself, which goes on where it was stopped."""
 
 import math
 
@@ -9,7 +9,6 @@ from keras import ops
 from kmm.errors import InputError, require
 from kmm.keeper import Keeper
 from kmm.progress import Progress
-from kmm.text.vocabulary import PADDING, UNKNOWN
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # numbers
@@ -59,88 +58,6 @@ def balance_classes(labels):
     )
 
 
-class StudyDataset(keras.utils.PyDataset):
-    """Batches of columns in an order that depends on the seed and the epoch alone, so that a resumed run repeats it.
-
-    Args:
-        columns: dict of input name to anything that gives an array for an array of row numbers.
-        labels: float32 `(n, n_labels)`.
-        rows: int array of the rows to use.
-        batch_size: int.
-        seed: int to shuffle, or None to keep the order and change nothing.
-        augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
-        modality_dropout: float. Share of the complete examples that lose their image, and as many their text.
-        word_dropout: float. Share of the words that become unknown ones.
-    """
-
-    def __init__(
-        self, columns, labels, *, rows, batch_size, seed=None, augmentation=None, modality_dropout=0.0, word_dropout=0.0
-    ):
-        super().__init__(workers=1)
-        self.columns, self.labels, self.rows, self.batch_size = columns, labels, np.asarray(rows), batch_size
-        self.seed, self.augmentation = seed, augmentation
-        self.modality_dropout, self.word_dropout = modality_dropout, word_dropout
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch):
-        """Orders the rows for an epoch."""
-        self.epoch, self.order = epoch, self.rows
-        if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
-
-    def __len__(self):
-        return math.ceil(len(self.rows) / self.batch_size)
-
-    def __getitem__(self, index):
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        inputs = {name: column[rows] for name, column in self.columns.items()}
-        if self.seed is not None:
-            generator = np.random.default_rng([self.seed, self.epoch, index])
-            if self.augmentation is not None and "image" in inputs:
-                inputs["image"] = self.augmentation.apply(inputs["image"], generator)
-            if self.modality_dropout:
-                inputs["present"] = drop_modalities(inputs["present"], self.modality_dropout, generator)
-            if self.word_dropout and "token_ids" in inputs:
-                inputs["token_ids"] = drop_words(inputs["token_ids"], self.word_dropout, generator)
-        return inputs, self.labels[rows]
-
-
-def drop_modalities(present, share, generator):
-    """Hides the image of a share of the complete examples and the text of another share, never both.
-
-    Args:
-        present: float32 `(n, 2)`.
-        share: float in [0, 0.5].
-        generator: `numpy.random.Generator`.
-
-    Returns:
-        float32 `(n, 2)`, a new array.
-    """
-    draw = generator.random(len(present))
-    complete = present.all(axis=1)
-    present = present.copy()
-    present[complete & (draw < share), 0] = 0
-    present[complete & (draw > 1 - share), 1] = 0
-    return present
-
-
-def drop_words(token_ids, share, generator):
-    """Makes a share of the words unknown, so that no single chance word decides, and unknown words are learned of.
-
-    Args:
-        token_ids: int32 `(n, t)`, 0 is padding, which stays.
-        share: float in [0, 1).
-        generator: `numpy.random.Generator`.
-
-    Returns:
-        int32 `(n, t)`, a new array.
-
-    Source: https://arxiv.org/abs/1511.06349
-    """
-    dropped = (generator.random(token_ids.shape) < share) & (token_ids != PADDING)
-    return np.where(dropped, np.int32(UNKNOWN), token_ids)
-
-
 def choose_steps(model, batch_size):
     """How many steps follow each other before Python looks in: 8 where a step takes milliseconds, else 1.
 
@@ -175,7 +92,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
 
     Args:
         model: `keras.Model` that gives logits.
-        train, validation: `StudyDataset`.
+        train, validation: `kmm.study_dataset.StudyDataset`.
         plan: `kmm.keeper.StagePlan`.
         folder: where the stage keeps its state; a folder of another plan must not be given.
         class_weights: see `masked_crossentropy`.
@@ -199,16 +116,17 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
         keeper.advance = advance
         if not keeper.state["done"]:
             keeper.restore()
+            check = validation.as_input()
             if not keeper.state["epoch"]:
-                keeper.measure_start(validation)
+                keeper.measure_start(check)
             train.start_epoch(keeper.state["epoch"])  # a backend may look at the first batch before the epoch begins
             callbacks = [keeper]
             if plan.tensorboard:
                 require("tensorboard", "tensorboard")
                 callbacks.append(keras.callbacks.TensorBoard(plan.tensorboard))
             model.fit(
-                train,
-                validation_data=validation,
+                train.as_input(),
+                validation_data=check,
                 epochs=plan.epochs,
                 initial_epoch=keeper.state["epoch"],
                 callbacks=callbacks,

@@ -11,15 +11,12 @@ from kmm.errors import InputError
 from kmm.keeper import StagePlan
 from kmm.progress import Progress
 from kmm.stage import (
-    StudyDataset,
     balance_classes,
     choose_steps,
-    drop_modalities,
-    drop_words,
     fit_stage,
     masked_crossentropy,
 )
-from kmm.text.vocabulary import UNKNOWN
+from kmm.study_dataset import StudyDataset
 
 
 def test_loss_is_the_mean_over_known_labels():
@@ -47,31 +44,11 @@ def test_balanced_weights_give_both_classes_half():
     assert weights[0] * 3 == pytest.approx(weights[1] * 1) == pytest.approx(2.0)
 
 
-def test_dropping_modalities_hides_one_side_of_complete_studies_only():
-    present = np.array([[1, 1]] * 4000 + [[1, 0], [0, 1]], "float32")
-    dropped = drop_modalities(present, 0.2, np.random.default_rng(0))
-    assert (dropped.sum(axis=1) >= 1).all()
-    np.testing.assert_array_equal(dropped[-2:], present[-2:])
-    np.testing.assert_allclose((dropped[:4000] == 0).mean(axis=0), 0.2, atol=0.03)
-    assert present.min(axis=1)[:4000].all()
-
-
 def dataset(seed=None):
     generator = np.random.default_rng(1)
     x = generator.normal(size=(64, 4)).astype("float32")
     labels = (x[:, :1] > 0).astype("float32")
     return StudyDataset({"x": x}, labels, rows=np.arange(64), batch_size=8, seed=seed)
-
-
-def test_order_depends_on_seed_and_epoch_alone():
-    first, second = dataset(3), dataset(3)
-    first.start_epoch(5)
-    second.start_epoch(2)
-    assert not np.array_equal(first.order, second.order)
-    second.start_epoch(5)
-    np.testing.assert_array_equal(first.order, second.order)
-    np.testing.assert_array_equal(np.sort(first.order), np.arange(64))
-    np.testing.assert_array_equal(dataset().order, np.arange(64))
 
 
 def small_model():
@@ -240,12 +217,3 @@ def test_damaged_weights_are_said_with_what_to_do(tmp_path, damage):
         InputError, match=rf"epoch-\d\.npz: .*missing or damaged: remove the folder {tmp_path} and resume"
     ):
         train(tmp_path, 2)
-
-
-def test_a_share_of_the_words_becomes_unknown_and_padding_stays():
-    ids = np.repeat(np.int32([[5, 6, 7, 8, 0, 0]]), 2000, axis=0)
-    dropped = drop_words(ids, 0.3, np.random.default_rng(0))
-    assert dropped.dtype == np.int32 and not dropped[:, 4:].any()
-    changed = dropped[:, :4] != ids[:, :4]
-    assert (dropped[:, :4][changed] == UNKNOWN).all() and abs(changed.mean() - 0.3) < 0.02  # 8,000 draws: sd 0.005
-    assert np.array_equal(drop_words(ids, 0.0, np.random.default_rng(0)), ids)

@@ -12,7 +12,7 @@ from kmm.data.study import ImageFile
 from kmm.errors import InputError, LeakError
 from kmm.presets import make_settings
 from kmm.progress import Progress
-from kmm.stage import StudyDataset
+from kmm.study_dataset import StudyDataset
 from kmm.train import fit_classifier, save_run
 from tests.conftest import TINY
 

@@ -1,0 +1,115 @@
+"""The batches that a stage of training learns from: rows of columns, reordered and changed anew every epoch."""
+
+import math
+
+import keras
+import numpy as np
+
+from kmm.text.vocabulary import PADDING, UNKNOWN
+
+AHEAD = 2  # batches that are made while the model trains on another
+
+
+class StudyDataset(keras.utils.PyDataset):
+    """Batches of columns in an order that depends on the seed and the epoch alone, so that a resumed run repeats it.
+
+    Args:
+        columns: dict of input name to anything that gives an array for an array of row numbers.
+        labels: float32 `(n, n_labels)`.
+        rows: int array of the rows to use.
+        batch_size: int.
+        seed: int to shuffle, or None to keep the order and change nothing.
+        augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
+        modality_dropout: float. Share of the complete examples that lose their image, and as many their text.
+        word_dropout: float. Share of the words that become unknown ones.
+    """
+
+    def __init__(
+        self, columns, labels, *, rows, batch_size, seed=None, augmentation=None, modality_dropout=0.0, word_dropout=0.0
+    ):
+        super().__init__(workers=1)
+        self.columns, self.labels, self.rows, self.batch_size = columns, labels, np.asarray(rows), batch_size
+        self.seed, self.augmentation = seed, augmentation
+        self.modality_dropout, self.word_dropout = modality_dropout, word_dropout
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch):
+        """Orders the rows for an epoch."""
+        self.epoch, self.order = epoch, self.rows
+        if self.seed is not None:
+            self.order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+
+    def __len__(self):
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        inputs = {name: column[rows] for name, column in self.columns.items()}
+        if self.seed is not None:
+            generator = np.random.default_rng([self.seed, self.epoch, index])
+            if self.augmentation is not None and "image" in inputs:
+                inputs["image"] = self.augmentation.apply(inputs["image"], generator)
+            if self.modality_dropout:
+                inputs["present"] = drop_modalities(inputs["present"], self.modality_dropout, generator)
+            if self.word_dropout and "token_ids" in inputs:
+                inputs["token_ids"] = drop_words(inputs["token_ids"], self.word_dropout, generator)
+        return inputs, self.labels[rows]
+
+    def as_input(self):
+        """What `keras.Model.fit` and `evaluate` are to be given: this data set, on TensorFlow as a `tf.data.Dataset`.
+
+        Keras would make one too, whose autotuning holds up the start of an epoch for up to a second.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        batch = self[0]
+        flat = tf.nest.flatten(batch)
+
+        @tf.autograph.experimental.do_not_convert
+        def read(index):
+            values = tf.numpy_function(lambda at: tf.nest.flatten(self[int(at)]), [index], [a.dtype for a in flat])
+            for value, like in zip(values, flat):
+                value.set_shape((None, *like.shape[1:]))
+            return tf.nest.pack_sequence_as(batch, values)
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return tf.data.Dataset.range(len(self)).map(read).prefetch(AHEAD).with_options(options)
+
+
+def drop_modalities(present, share, generator):
+    """Hides the image of a share of the complete examples and the text of another share, never both.
+
+    Args:
+        present: float32 `(n, 2)`.
+        share: float in [0, 0.5].
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        float32 `(n, 2)`, a new array.
+    """
+    draw = generator.random(len(present))
+    complete = present.all(axis=1)
+    present = present.copy()
+    present[complete & (draw < share), 0] = 0
+    present[complete & (draw > 1 - share), 1] = 0
+    return present
+
+
+def drop_words(token_ids, share, generator):
+    """Makes a share of the words unknown, so that no single chance word decides, and unknown words are learned of.
+
+    Args:
+        token_ids: int32 `(n, t)`, 0 is padding, which stays.
+        share: float in [0, 1).
+        generator: `numpy.random.Generator`.
+
+    Returns:
+        int32 `(n, t)`, a new array.
+
+    Source: https://arxiv.org/abs/1511.06349
+    """
+    dropped = (generator.random(token_ids.shape) < share) & (token_ids != PADDING)
+    return np.where(dropped, np.int32(UNKNOWN), token_ids)
