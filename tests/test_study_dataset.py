@@ -74,7 +74,8 @@ class Failing:
 
 
 def test_a_batch_that_cannot_be_read_stops_the_training_and_says_why():
-    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(1)])
+    x = keras.Input((3,), name="x")
+    model = keras.Model({"x": x}, keras.layers.Dense(1)(x))
     model.compile("sgd", "mse", jit_compile=False)
     with pytest.raises(Exception, match="the disk is gone"):
         model.fit(dataset(columns={"x": Failing()}).as_input(), shuffle=False, verbose=0)
