@@ -22,6 +22,12 @@ class StudyDataset(keras.utils.PyDataset):
         augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
         modality_dropout: float. Share of the complete examples that lose their image, and as many their text.
         word_dropout: float. Share of the words that become unknown ones.
+
+    Example:
+        >>> films = np.zeros((3, 32, 32, 1), np.float32)
+        >>> data = StudyDataset({"image": films}, np.float32([[1], [0], [1]]), rows=[2, 1, 0], batch_size=2)
+        >>> [(inputs["image"].shape, labels.tolist()) for inputs, labels in (data[i] for i in range(len(data)))]
+        [((2, 32, 32, 1), [[1.0], [0.0]]), ((1, 32, 32, 1), [[1.0]])]
     """
 
     def __init__(
@@ -59,6 +65,11 @@ class StudyDataset(keras.utils.PyDataset):
         """What `keras.Model.fit` and `evaluate` are to be given: this data set, on TensorFlow as a `tf.data.Dataset`.
 
         Keras would make one too, whose autotuning holds up the start of an epoch for up to a second.
+
+        Example:
+            >>> data = StudyDataset({"x": np.ones((3, 4))}, np.ones((3, 1)), rows=[0, 1, 2], batch_size=2)
+            >>> len(data.as_input())
+            2
         """
         if keras.backend.backend() != "tensorflow":
             return self
