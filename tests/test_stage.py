@@ -10,12 +10,7 @@ import pytest
 from kmm.errors import InputError
 from kmm.keeper import StagePlan
 from kmm.progress import Progress
-from kmm.stage import (
-    balance_classes,
-    choose_steps,
-    fit_stage,
-    masked_crossentropy,
-)
+from kmm.stage import balance_classes, choose_steps, fit_stage, masked_crossentropy
 from kmm.study_dataset import StudyDataset
 
 
