@@ -10,7 +10,7 @@ import pytest
 from kmm.errors import InputError
 from kmm.keeper import StagePlan
 from kmm.progress import Progress
-from kmm.stage import balance_classes, choose_steps, fit_stage, masked_crossentropy
+from kmm.stage import balance_classes, choose_steps, compile_stage, fit_stage, masked_crossentropy
 from kmm.study_dataset import StudyDataset
 
 
@@ -107,7 +107,15 @@ def test_only_small_steps_are_taken_at_once():
     assert choose_steps(keras.Model(words, keras.layers.Embedding(20_000, 300)(words)), 32) == 1
 
 
-def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path):
+@pytest.fixture(params=("float32", "mixed_float16"))
+def precision(request):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy(before)
+
+
+def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path, precision):
     whole, history = train(tmp_path / "whole", 6)
 
     class Stop(Exception):
@@ -129,6 +137,18 @@ def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path):
     np.testing.assert_allclose(resumed_history["val_loss"], history["val_loss"], rtol=1e-5)
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_are_clipped_as_the_plan_says():
+    plan = StagePlan(name="toy", epochs=1, learning_rate=0.01, clip_norm=0.5)
+    optimizer = compile_stage(small_model(), plan, batch_size=8).optimizer
+    weights = [keras.Variable(np.zeros(2, "float32")), keras.Variable(np.zeros(1, "float32"))]
+    optimizer.build(weights)
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in (np.float32([3, 0]), np.float32([4]))], weights)
+    moments = [value for variable in optimizer.variables if "momentum" in variable.path for value in variable.numpy()]
+    np.testing.assert_allclose(moments, np.array([3, 0, 4]) / 5 * 0.5 * 0.1, rtol=1e-5)  # length 5 becomes 0.5
+    free = StagePlan(name="toy", epochs=1, learning_rate=0.01, clip_norm=0)
+    assert compile_stage(small_model(), free, batch_size=8).optimizer.global_clipnorm is None
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path):
