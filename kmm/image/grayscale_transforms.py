@@ -1,0 +1,142 @@
+"""Stored values of a DICOM film to gray levels: modality, then VOI, then MONOCHROME1 inversion.
+
+The steps of the standard, in its order, with 0 = black .. 255 = white at the end:
+
+1. stored values, of which `BitsStored` bits count;
+2. Modality LUT, or rescale slope and intercept, of which a missing one is 1 or 0;
+3. VOI LUT, or the first window (LINEAR, LINEAR_EXACT or SIGMOID); with neither, or with a window that holds less than
+   5 % of the pixels (a CT default on a radiograph), the 0.5th to 99.5th percentile of the pixels that are not padding;
+4. inversion, once, if the film is MONOCHROME1 or its presentation shape is INVERSE; padding pixels become black.
+
+Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.html
+"""
+
+import numpy as np
+from pydicom.pixels import get_decoder
+from scipy.special import expit
+
+from kmm.errors import ImageError
+from kmm.image.header_numbers import LARGEST, take_number
+from kmm.image.lookup_table import read_table
+
+PERCENTILES = (0.5, 99.5)
+LEAST_IN_WINDOW = 0.05  # share of the pixels that must lie inside a window for it to be believed
+NARROW_FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")  # whose width may be below 1
+
+
+def show_stored(stored, dataset, name):
+    """Turns stored values into gray levels.
+
+    Args:
+        stored: integer array `(rows, columns)`, as pydicom decodes it.
+        dataset: `pydicom.Dataset` of the film, as it was read from a file.
+        name: str. The file's name, for the error.
+
+    Returns:
+        float32 array `(rows, columns)`, 0 = black .. 255 = white.
+
+    Raises:
+        ImageError: one line, if a number or table of the header cannot be used.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> film = Dataset()
+        >>> film.PhotometricInterpretation, film.BitsStored, film.PixelRepresentation = "MONOCHROME1", 8, 0
+        >>> film.WindowCenter, film.WindowWidth = 128, 256
+        >>> show_stored(np.array([[0, 55], [100, 255]], np.uint8), film, "film.dcm")
+        array([[255., 200.],
+               [155.,   0.]], dtype=float32)
+    """
+    padding = _find_padding(stored, dataset, name)
+    values, values_range = _apply_modality(stored, dataset, name)
+    gray = _apply_voi(values, values_range, dataset, padding, name)
+    if dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
+        gray = 255 - gray
+    if padding is not None:
+        gray[padding] = 0
+    if not np.isfinite(gray.sum()):
+        raise ImageError(f"{name}: its rescale values and window give no finite gray levels. Correct the header.")
+    return gray.astype(np.float32, copy=False)
+
+
+def _find_padding(stored, dataset, name):
+    """Boolean `(rows, columns)`, or None when the file declares no padding.
+
+    Padding is declared as 16 bits, whose sign is that of the pixels, whatever its VR says. A value that `BitsStored`
+    bits cannot hold is looked for in the pixels as they were allocated.
+    """
+    values = [take_number(dataset, keyword, name) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if values[0] is None:
+        return None
+    kind = np.int16 if dataset.PixelRepresentation else np.uint16
+    values = [int(np.uint16(int(value) & 0xFFFF).astype(kind)) for value in values if value is not None]
+    low, high = min(values), max(values)
+    least, greatest = _stored_range(dataset)
+    if low < least or high > greatest:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_encapsulated:
+            return (stored >= low) & (stored <= high)
+        stored = get_decoder(syntax).as_array(dataset, correct_unused_bits=False)[0]
+        if stored.itemsize == 1 and low >= 0 and high <= 255:  # a byte whose sign the 16 bits do not repeat
+            stored = stored.view(np.uint8)
+    return (stored >= low) & (stored <= high)
+
+
+def _stored_range(dataset):
+    """`(least, greatest)` of what `BitsStored` bits can hold."""
+    bits = dataset.BitsStored
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.PixelRepresentation else (0, 2**bits - 1)
+
+
+def _apply_modality(stored, dataset, name):
+    """`(float values, (least, greatest) that they could have)`."""
+    possible = _stored_range(dataset)
+    table = read_table(dataset, "ModalityLUTSequence", values_range=possible, name=name)
+    if table is not None:
+        return table.look_up(stored), (int(table.entries.min()), int(table.entries.max()))
+    slope, intercept = (take_number(dataset, keyword, name) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if abs(slope) < 1 / LARGEST:
+        raise ImageError(f"{name}: RescaleSlope is {slope:g}, which makes all pixels equal. Correct or remove it.")
+    ends = sorted(slope * value + intercept for value in possible)
+    # float32 holds 24 bits: more are needed if the intercept is large beside the slope.
+    exact = max(map(abs, ends)) < 2**22 * abs(slope)
+    values = stored.astype(np.float32 if exact else np.float64)
+    values *= slope
+    values += intercept
+    return values, tuple(ends)
+
+
+def _apply_voi(values, values_range, dataset, padding, name):
+    """Values of the modality -> 0..255 before inversion."""
+    table = read_table(dataset, "VOILUTSequence", values_range=values_range, name=name)
+    if table is not None:
+        return table.show(values)
+    shown = values if padding is None else values[~padding]
+    if shown.size == 0:
+        return np.zeros_like(values)
+    center, width = (take_number(dataset, keyword, name) for keyword in ("WindowCenter", "WindowWidth"))
+    function = dataset.get("VOILUTFunction") or "LINEAR"
+    if center is not None and width is not None and (width >= 1 or (width > 0 and function in NARROW_FUNCTIONS)):
+        inside = np.count_nonzero(np.abs(shown - center) < width / 2)
+        if inside >= LEAST_IN_WINDOW * shown.size:
+            return _apply_window(values, center, width, function)
+    low, high = np.percentile(shown, PERCENTILES)
+    return _stretch(values, float(low), float(high))
+
+
+def _apply_window(values, center, width, function):
+    """One window -> 0..255. Source: section C.11.2.1.2 of the standard (see the module)."""
+    if function == "SIGMOID":
+        return 255 * expit((values - center) * (4 / width))
+    if function == "LINEAR_EXACT":
+        return _stretch(values, center - width / 2, center + width / 2)
+    return _stretch(values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
+
+
+def _stretch(values, low, high):
+    """Maps `low`..`high` to 0..255 and cuts off what lies outside; values above a range of no width are white."""
+    if high <= low:
+        return np.where(values > low, np.float32(255), np.float32(0))
+    gray = (values - low) * (255 / (high - low))
+    return np.clip(gray, 0, 255, out=gray)
