@@ -115,6 +115,7 @@ def _explain(client, studies, target, out):
     """What the server explained, as JSON holds it, and problems."""
     from kmm.client.films import decode_film
     from kmm.explain.table import drop_unknown
+    from kmm.image.pixel_aspect import find_pixel_scale
 
     rows, problems = [], []
     for study in studies:
@@ -123,15 +124,15 @@ def _explain(client, studies, target, out):
         except KmmError as error:
             problems.append(f"study {study.id}: {error}")
             continue
-        film = picture = None
+        film, picture, scale = None, None, (1.0, 1.0)
         if found.heat is not None:
             try:
-                film = decode_film(study.frontal.path)
+                film, scale = decode_film(study.frontal.path), find_pixel_scale(study.frontal.path)
                 picture = found.draw(film) if out else None
             except KmmError as error:  # the answer is there all the same
                 problems.append(f"study {study.id}: places are in pixels of the map, and no picture is drawn: {error}")
         size = None if film is None else film.shape[:2]
-        rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size)}))
+        rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size, pixel_scale=scale)}))
         if out:
             _write_explanation(out, rows[-1], picture)
     return rows, problems

@@ -126,6 +126,7 @@ def _choose_studies(classifier, collection, truth, *, sweep, most):
     known, where tables were given, and `most` of each part.
     """
     from kmm.evaluate.report import part_studies
+    from kmm.image.pixel_aspect import find_pixel_scale
 
     told = bool(truth.boxes or truth.words)
     studies = collection.studies
@@ -145,7 +146,9 @@ def _choose_studies(classifier, collection, truth, *, sweep, most):
             f"{' and that --boxes or --words knows' * told}. Found none."
         )
     chosen = validation[: most * sweep], test[:most]
-    truth.check_films([*chosen[0], *chosen[1]], classifier.batches.film)
+    truth.check_films(
+        [*chosen[0], *chosen[1]], classifier.batches.film, lambda study: find_pixel_scale(study.frontal.path)
+    )
     return chosen
 
 

@@ -112,8 +112,19 @@ class ServedExplanation:
         film = decode_film(film)
         return draw_circles(film, self.regions(film.shape[:2], settings))
 
-    def as_dict(self, film_size=None, settings=None):
-        """The explanation as JSON holds it, with its regions: numbers, no pixels."""
+    def as_dict(self, film_size=None, settings=None, pixel_scale=(1.0, 1.0)):
+        """The explanation as JSON holds it, with its regions: numbers, no pixels.
+
+        Args:
+            film_size, settings: as in `regions`.
+            pixel_scale: `(across, down)`: how many pixels of the film that was sent one pixel of its file became, as
+                `kmm.image.pixel_aspect.find_pixel_scale` finds it. Centres are given in pixels of the file.
+
+        Returns:
+            dict.
+        """
+        from kmm.explain.regions import move_regions
+
         return {
             **self.prediction.as_dict(),
             "target": self.target,
@@ -121,7 +132,7 @@ class ServedExplanation:
             "baseline_score": self.baseline_score,
             "completeness_gap": self.completeness_gap,
             "map_error": self.map_error,
-            "regions": [region.as_dict() for region in self.regions(film_size, settings)],
+            "regions": [region.as_dict() for region in move_regions(self.regions(film_size, settings), pixel_scale)],
             "words": [asdict(word) for word in self.words],
             "modality_share": self.modality_share,
         }

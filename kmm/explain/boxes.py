@@ -90,9 +90,33 @@ def check_inside(boxes, film_size, film):
         right, bottom = box.x + box.width, box.y + box.height
         if right > width + ROUNDING or bottom > height + ROUNDING:
             raise InputError(
-                f"{film}: expected boxes within the film of {width} x {height} pixels. Received one that ends at "
+                f"{film}: expected boxes within the film of {width:g} x {height:g} pixels. Received one that ends at "
                 f"{right:g} x {bottom:g}: is the film a smaller copy of that on which the boxes were drawn?"
             )
+
+
+def place_boxes(boxes, film_size, pixel_scale, film):
+    """Moves boxes from pixels of the film's file to those of the film as it was read, which are square.
+
+    Args:
+        boxes: list of `Box`, in pixels of the file.
+        film_size: (height, width) of the film as it was read.
+        pixel_scale: `(across, down)`, as `kmm.image.pixel_aspect.find_pixel_scale` finds it.
+        film: str or Path: its name, for the error.
+
+    Returns:
+        list of `Box`.
+
+    Raises:
+        InputError: if a box ends more than a pixel of the file beyond the film.
+
+    Example:
+        >>> place_boxes([Box("Mass", 10, 40, 5, 20)], (200, 100), (1.0, 2.0), "1.dcm")
+        [Box(finding='Mass', x=10.0, y=80.0, width=5.0, height=40.0)]
+    """
+    across, down = pixel_scale
+    check_inside(boxes, (film_size[0] / down, film_size[1] / across), film)
+    return [Box(box.finding, box.x * across, box.y * down, box.width * across, box.height * down) for box in boxes]
 
 
 def _read_text(path):

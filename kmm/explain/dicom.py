@@ -2,7 +2,8 @@
 
 kmm's coordinates are 0 at the centre of the film's top left pixel. DICOM's columns and rows are 0 at the outer corner
 of that pixel, its centre being 0.5\\0.5, in the report (SCOORD) and in the presentation state (units PIXEL) alike: 0.5
-is added. A circle is its centre and a point on it, both of which must lie on the film.
+is added. A circle is its centre and a point on it, both of which must lie on the film. Where the film's pixels are not
+square, kmm draws its circles on square ones, so that in pixels of the film they are ellipses.
 
 No text of the report is written, and of the film's header only what names its patient, its study and itself. UIDs
 follow from the content: the same explanation of the same film has the same ones, and differs in its dates only.
@@ -13,6 +14,7 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.5.htm
 
 import hashlib
 import json
+import math
 
 import numpy as np
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -22,9 +24,11 @@ from kmm.errors import ImageError, InputError, require
 from kmm.explain.dicom_header import NAMES, UIDS, read_header, require_reference
 from kmm.explain.dicom_report import DISCLAIMER, SCHEME, build_report, name_circle, say_decision
 from kmm.files import replace_file
+from kmm.image.pixel_aspect import find_pixel_scale
 
 DESCRIPTION = "kmm explanation, not for diagnosis"
 YELLOW = (89.1, -13.3, 75.5)  # `kmm.explain.draw.CIRCLE` as CIELab
+CORNERS = 64  # of the polygon that stands for an ellipse that crosses the edge of the film
 SERIES = {"SR": 9001, "PR": 9002, "OT": 9003}  # modality of what is written: number of its series in the study
 
 
@@ -77,13 +81,46 @@ def locate_circle(region, rows, columns):
     return np.array([center, center + way * min(1, region.radius / length)])
 
 
+def outline_region(region, rows, columns, scale=(1.0, 1.0)):
+    """A region as DICOM draws it: as a circle, or on pixels that are not square as an ellipse.
+
+    Args:
+        region: `Region` in square pixels, whose centre lies on the film.
+        rows, columns: int. Size of the film in its own pixels.
+        scale: `(across, down)`, square pixels per pixel of the film, as `kmm.image.pixel_aspect.find_pixel_scale`.
+
+    Returns:
+        `(graphic type, float array (n, 2))`, columns and rows within 0..columns and 0..rows: `"CIRCLE"` as
+        `locate_circle`; `"ELLIPSE"`, the ends of its major and of its minor axis; or, for an ellipse that crosses the
+        edge of the film, the closed `"POLYLINE"` of its part on the film.
+
+    Example:
+        >>> from kmm.explain.regions import Region
+        >>> kind, points = outline_region(Region(x=4, y=19, radius=3, weight=1), rows=20, columns=10, scale=(1, 2))
+        >>> kind, points.tolist()
+        ('ELLIPSE', [[1.5, 9.75], [7.5, 9.75], [4.5, 8.25], [4.5, 11.25]])
+    """
+    if tuple(scale) == (1.0, 1.0):
+        return "CIRCLE", locate_circle(region, rows, columns)
+    center, radii = (np.array([region.x, region.y]) + 0.5) / scale, region.radius / np.array(scale)
+    size = np.array([columns, rows])
+    if (center >= radii).all() and (center + radii <= size).all():
+        major = int(radii[1] > radii[0])
+        axes = [np.eye(2)[axis] * radii[axis] for axis in (major, 1 - major)]
+        return "ELLIPSE", np.array([center + sign * axis for axis in axes for sign in (-1, 1)])
+    angles = np.linspace(0, 2 * np.pi, CORNERS + 1)
+    points = center + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points[-1] = points[0]
+    return "POLYLINE", np.clip(points, 0, size)
+
+
 def write_structured_report(explanation, source, path):
     """Writes the regions and the label's probability as a Comprehensive SR (TID 1500), partial and unverified.
 
     It holds a measurement group for the film with the label's probability, its threshold and the decision, and one for
-    each region: a CIRCLE on the film, and its weight as the measurement "Saliency". A circle is called attribution, and
-    a label below its threshold is said to be so; each group says that it is not for diagnosis, and names the algorithm:
-    kmm, its version, the classifier's digest and the settings.
+    each region: its outline on the film (`outline_region`), and its weight as the measurement "Saliency". An outline is
+    called attribution, and a label below its threshold is said to be so; each group says that it is not for diagnosis,
+    and names the algorithm: kmm, its version, the classifier's digest and the settings.
 
     Args:
         explanation: `Explanation` of a film. One without regions has the group of the film only.
@@ -100,7 +137,7 @@ def write_structured_report(explanation, source, path):
     highdicom = require("highdicom", "dicom")
     film, _ = read_header(source)
     require_reference(film, source)
-    _check_size(film, explanation, source)
+    scale = _check_size(film, explanation, source)
     report = highdicom.sr.ComprehensiveSR(
         evidence=[film],
         content=build_report(
@@ -109,7 +146,7 @@ def write_structured_report(explanation, source, path):
             explanation,
             device_uid=_make_uid("device", explanation.model),
             label_uid=_make_uid("label", film.SOPClassUID, film.SOPInstanceUID, _summarise(explanation)),
-            circles=_list_circles(film, explanation),
+            outlines=_list_outlines(film, explanation, scale),
         ),
         coding_schemes=[highdicom.coding_schemes.CodingSchemeIdentificationItem(SCHEME, name="Labels of kmm")],
         **_describe("SR", film, _summarise(explanation), explanation.model),
@@ -133,13 +170,13 @@ def write_presentation_state(explanation, source, path):
     highdicom = require("highdicom", "dicom")
     film, grays = read_header(source)
     require_reference(film, source)
-    _check_size(film, explanation, source)
+    scale = _check_size(film, explanation, source)
     pr = highdicom.pr
     color = highdicom.color.CIELabColor(*YELLOW)
     layer = pr.GraphicLayer("KMM", order=1, description=f"{DESCRIPTION}: regions", display_color=color)
     circles = [
-        pr.GraphicObject("CIRCLE", points, "PIXEL", tracking_id=name, tracking_uid=uid)
-        for uid, name, points in _list_circles(film, explanation)
+        pr.GraphicObject(kind, points, "PIXEL", tracking_id=name, tracking_uid=uid)
+        for uid, name, kind, points in _list_outlines(film, explanation, scale)
     ]
     line = pr.TextObject(
         say_decision(explanation), "DISPLAY", bounding_box=(0.0, 0.0, 1.0, 0.05), text_justification="LEFT"
@@ -155,6 +192,10 @@ def write_presentation_state(explanation, source, path):
         **_describe("PR", film, _summarise(explanation), explanation.model),
     )
     state.update(grays)
+    if scale != (1.0, 1.0):
+        aspect = [round(scale[1] * film.Rows) * film.Columns, round(scale[0] * film.Columns) * film.Rows]
+        factor = math.gcd(*aspect)
+        state.DisplayedAreaSelectionSequence[0].PresentationPixelAspectRatio = [part // factor for part in aspect]
     _save(state, path)
 
 
@@ -202,14 +243,14 @@ def write_secondary_capture(picture, source, path, *, said=DISCLAIMER):
     _save(capture, path)
 
 
-def _list_circles(film, explanation):
-    """`(UID, name, points)` of each region, the same in the report and in the presentation state."""
+def _list_outlines(film, explanation, scale):
+    """`(UID, name, graphic type, points)` of each region, the same in the report and in the presentation state."""
     summary = _summarise(explanation)
     return [
         (
             _make_uid("region", film.SOPInstanceUID, summary, number),
             f"kmm region {number}",
-            locate_circle(region, film.Rows, film.Columns),
+            *outline_region(region, film.Rows, film.Columns, scale),
         )
         for number, region in enumerate(explanation.regions, 1)
     ]
@@ -243,11 +284,15 @@ def _make_uid(*parts):
 
 
 def _check_size(film, explanation, source):
-    if explanation.film is not None and explanation.film.shape != (film.Rows, film.Columns):
+    """The pixel scale of the film; refuses one of another size than that which was explained."""
+    scale = find_pixel_scale(source)
+    columns, rows = round(film.Columns * scale[0]), round(film.Rows * scale[1])
+    if explanation.film is not None and explanation.film.shape != (rows, columns):
         height, width = explanation.film.shape
         raise ImageError(
-            f"{source}: expected the film that was explained, {width}x{height}. Received: {film.Columns}x{film.Rows}."
+            f"{source}: expected the film that was explained, {width}x{height}. Received: {columns}x{rows}."
         )
+    return scale
 
 
 def _save(dataset, path):

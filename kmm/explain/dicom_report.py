@@ -55,7 +55,7 @@ def say_decision(explanation):
     return f"{DISCLAIMER} {said}."
 
 
-def build_report(sr, film, explanation, *, device_uid, label_uid, circles):
+def build_report(sr, film, explanation, *, device_uid, label_uid, outlines):
     """The content of the structured report.
 
     Args:
@@ -63,11 +63,11 @@ def build_report(sr, film, explanation, *, device_uid, label_uid, circles):
         film: dataset of the film, as `kmm.explain.dicom_header.read_header` gives it.
         explanation: `Explanation`.
         device_uid, label_uid: str. UIDs of the classifier, and of the group of the film.
-        circles: list of `(UID, name, points)`, one a region.
+        outlines: list of `(UID, name, graphic type, points)`, one for each region.
 
     Returns:
         `highdicom.sr.MeasurementReport`: a group of the film with probability, threshold and decision, and one of each
-        circle with its weight. Each holds the disclaimer and the decision as a comment.
+        outline with its weight. Each holds the disclaimer and the decision as a comment.
     """
     settings = json.dumps(explanation.settings.as_dict())
     algorithm = sr.AlgorithmIdentification("kmm", __version__, [f"model {explanation.model}", f"settings {settings}"])
@@ -95,11 +95,11 @@ def build_report(sr, film, explanation, *, device_uid, label_uid, circles):
             **describe(label_uid, "kmm label", name_label(explanation), numbers),
         )
     ]
-    for (uid, name, points), region in zip(circles, explanation.regions, strict=True):
-        circle = sr.ImageRegion("CIRCLE", points, sr.SourceImageForRegion(*reference))
+    for (uid, name, kind, points), region in zip(outlines, explanation.regions, strict=True):
+        outline = sr.ImageRegion(kind, points, sr.SourceImageForRegion(*reference))
         groups.append(
             sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-                referenced_region=circle,
+                referenced_region=outline,
                 **describe(uid, name, name_circle(explanation), [(SALIENCY, region.weight)]),
             )
         )

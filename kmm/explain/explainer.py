@@ -21,6 +21,7 @@ from kmm.explain.quadrature import choose_nodes
 from kmm.explain.regions import check_settings, find_regions
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import ReadWord, score_words
+from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.models.parts import embed_of
 from kmm.models.path_view import name_feature_map
 from kmm.text.vocabulary import UNKNOWN
@@ -30,11 +31,15 @@ DEFAULTS = ExplainSettings()
 
 @dataclass
 class _Job:
-    """A study on its way, with its film at its own size, which is shown: uint8 `(height, width)` or None."""
+    """A study on its way, with its film at its own size, which is shown: uint8 `(height, width)` or None.
+
+    `pixel_scale` is that of the film's file: see `kmm.image.pixel_aspect.find_pixel_scale`.
+    """
 
     study: object
     case: Case
     film: np.ndarray | None
+    pixel_scale: tuple[float, float] = (1.0, 1.0)
 
 
 class Explainer:
@@ -157,7 +162,10 @@ class Explainer:
             padding_row=padding_row,
             target=self._choose_target(target, inputs, {**fixed, "present": present}),
         )
-        return _Job(study, case, None if film is None else np.clip(np.rint(film), 0, 255).astype(np.uint8))
+        if film is None:
+            return _Job(study, case, None)
+        shown = np.clip(np.rint(film), 0, 255).astype(np.uint8)
+        return _Job(study, case, shown, find_pixel_scale(study.frontal.path))
 
     def _choose_target(self, target, inputs, fixed):
         """The place of the label asked for, else the only one, else the one of the highest probability."""
@@ -196,6 +204,7 @@ class Explainer:
             settings=self.settings,
             model=self.digest,
             warnings=found.warnings,
+            pixel_scale=job.pixel_scale,
         )
 
     def _crop(self, found, film):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.explain.attribution import Attribution, sum_modalities
-from kmm.explain.regions import Region
+from kmm.explain.regions import Region, move_regions
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
 
@@ -26,7 +26,7 @@ class Explanation:
         attribution: `Attribution` of the model's score to its inputs.
         probabilities: dict of label name to calibrated probability.
         thresholds: dict of label name to the threshold of a positive decision.
-        film: uint8 array `(h, w)`, the film at its own size, 0 = black; None when there is none.
+        film: uint8 array `(h, w)`, the film at its own size, with square pixels, 0 = black; None when there is none.
         heat: float32 array `(h', w')`: the part of the attribution map that lies on the film, signed, at the encoder's
             resolution; None when there is no film. Pixel (0, 0) of it is the film's top left corner.
         regions: list of `Region` in pixels of the film, heaviest first.
@@ -37,6 +37,8 @@ class Explanation:
         settings: `ExplainSettings`.
         model: str. Digest of the classifier.
         warnings: tuple of str.
+        pixel_scale: `(across, down)`: how many pixels of `film` one pixel of its file became. (1, 1) unless the file's
+            pixels are not square: see `kmm.image.pixel_aspect`.
     """
 
     study: str
@@ -55,6 +57,7 @@ class Explanation:
     settings: ExplainSettings
     model: str = ""
     warnings: tuple[str, ...] = field(default=())
+    pixel_scale: tuple[float, float] = (1.0, 1.0)
 
     @property
     def decision(self):
@@ -62,6 +65,11 @@ class Explanation:
         probability, threshold = self.probabilities[self.target], self.thresholds.get(self.target)
         known = threshold is not None and isfinite(threshold) and isfinite(probability)
         return bool(probability >= threshold) if known else None
+
+    @property
+    def regions_in_file(self):
+        """The regions in pixels of the film's file: see `kmm.explain.regions.move_regions`."""
+        return move_regions(self.regions, self.pixel_scale)
 
     @property
     def words_scored(self):
@@ -89,7 +97,8 @@ class Explanation:
             "probabilities": self.probabilities,
             "thresholds": self.thresholds,
             "decision": self.decision,
-            "regions": [region.as_dict() for region in self.regions],
+            "pixel_aspect": self.pixel_scale[1] / self.pixel_scale[0],
+            "regions": [region.as_dict() for region in self.regions_in_file],
             "words": [word.as_dict() for word in self.words],
             "words_scored": self.words_scored,
             "modality_share": self.modality_share,

@@ -1,6 +1,6 @@
 """Attribution maps to circles on the film."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,27 @@ class Region:
     def as_dict(self):
         """The region as JSON holds it."""
         return asdict(self)
+
+
+def move_regions(regions, pixel_scale):
+    """Moves regions from the film as it was read, with square pixels, to pixels of its file.
+
+    Args:
+        regions: list of `Region`.
+        pixel_scale: `(across, down)`, floats >= 1, as `kmm.image.pixel_aspect.find_pixel_scale` finds it.
+
+    Returns:
+        list of `Region`, the same where the file's pixels are square. Elsewhere the centre is moved. A circle on square
+        pixels is an ellipse on others: the radius stays that along the finer pixels, its longer one.
+
+    Example:
+        >>> move_regions([Region(x=10, y=29.5, radius=6, weight=1)], (1.0, 2.0))
+        [Region(x=10.0, y=14.5, radius=6, weight=1)]
+    """
+    across, down = pixel_scale
+    if across == down == 1:
+        return list(regions)
+    return [replace(region, x=(region.x + 0.5) / across - 0.5, y=(region.y + 0.5) / down - 0.5) for region in regions]
 
 
 def find_regions(heat, settings, *, film_size=None):

@@ -42,7 +42,7 @@ def describe_explanation(explanation, notes=()):
     Returns:
         dict with the keys of `COLUMNS`; None where a number is not known.
     """
-    found, top = explanation.attribution, explanation.regions[0] if explanation.regions else None
+    found, top = explanation.attribution, next(iter(explanation.regions_in_file), None)
     shares = explanation.modality_share if None not in explanation.modality_sum.values() else {}
     return drop_unknown(
         {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kmm.data.table import read_rows, show_columns
 from kmm.errors import ImageError, InputError
-from kmm.explain.boxes import check_inside
+from kmm.explain.boxes import place_boxes
 
 # One finding by two names, levelled: ChestX-ray14's table of boxes says Infiltrate, its table of labels Infiltration;
 # MeSH says where effusion and atelectasis are.
@@ -56,26 +56,30 @@ class Truth:
     def of_film(self, explanation):
         """The boxes of the explained label on the film of an explanation: list of `Box`, empty when there is none.
 
+        Tables give boxes in pixels of the film's file. Where those are not square, the boxes are moved to the square
+        pixels of `explanation.film`, in which its regions are.
+
         Raises:
             InputError: if one of them ends beyond the film.
         """
         if explanation.film is None:
             return []
         boxes = self.boxes.get(Path(explanation.image).name, {}).get(explanation.target, [])
-        check_inside(boxes, explanation.film.shape, explanation.image)
-        return boxes
+        return place_boxes(boxes, explanation.film.shape, explanation.pixel_scale, explanation.image)
 
     def of_report(self, explanation):
         """The words that name the explained label in the report of an explanation: set of str, empty when unknown."""
         return self.words.get(explanation.study, {}).get(explanation.target, set())
 
-    def check_films(self, studies, read_film):
+    def check_films(self, studies, read_film, find_scale=None):
         """Checks the boxes on the films of studies, before anything is explained.
 
         Args:
             studies: sequence of `Study`.
             read_film: function of a `Study` that returns its film, as `BatchMaker.film`. A film that cannot be read is
                 passed over: explaining it tells why.
+            find_scale: function of a `Study` that returns the pixel scale of its film, as
+                `kmm.image.pixel_aspect.find_pixel_scale`; None: pixels are square.
 
         Raises:
             InputError: if a box ends beyond its film.
@@ -84,10 +88,11 @@ class Truth:
             boxes = [box for found in self._on_film(study).values() for box in found]
             try:
                 film = read_film(study) if boxes else None
+                scale = find_scale(study) if find_scale and film is not None else (1.0, 1.0)
             except ImageError:
                 continue
             if film is not None:
-                check_inside(boxes, film.shape, study.frontal.path)
+                place_boxes(boxes, film.shape, scale, study.frontal.path)
 
     def _on_film(self, study):
         return self.boxes.get(study.frontal.path.name, {}) if study.frontal else {}

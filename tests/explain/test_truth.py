@@ -18,8 +18,10 @@ def study_of(name, study_id=None):
     return Study(study_id or name, "1", (ImageFile(Path("films", name), "frontal"),))
 
 
-def explained(name, target, size=(9, 9)):
-    return SimpleNamespace(study=name, image=f"films/{name}", target=target, film=np.zeros(size, np.uint8))
+def explained(name, target, size=(9, 9), scale=(1.0, 1.0)):
+    return SimpleNamespace(
+        study=name, image=f"films/{name}", target=target, film=np.zeros(size, np.uint8), pixel_scale=scale
+    )
 
 
 def test_boxes_are_of_the_label_that_is_explained():
