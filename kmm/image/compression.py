@@ -16,9 +16,11 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    RLELossless,
 )
 
 from kmm.errors import ImageError
+from kmm.image.jpeg import check_jpeg
 
 LIBJPEG = "pylibjpeg pylibjpeg-libjpeg"  # under the GPL, so kmm names it and does not require it
 OPENJPEG = "pylibjpeg pylibjpeg-openjpeg"
@@ -96,23 +98,31 @@ def check_code_stream(frame, dataset, plugins, name):
         name: str. The file's name, for the error.
 
     Raises:
-        ImageError: if it is no code stream of its transfer syntax, declares another size than the header or colour, or
-            is a kind of JPEG that needs another package.
+        ImageError: if it is no code stream of its transfer syntax, declares colour or another size than the header, is
+            a kind of JPEG that needs another package, or is JPEG of 8 bits or RLE that lacks pixels: decoders only warn
+            of these.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax == RLELossless:
+        _check_rle(frame, dataset.Rows * dataset.Columns, name)
     if syntax not in PACKAGES:
         return
-    stream = _read_jpeg_2000(frame) if PACKAGES[syntax] == OPENJPEG else _read_jpeg(frame)
+    kind = "JPEG 2000" if PACKAGES[syntax] == OPENJPEG else "JPEG-LS" if PACKAGES[syntax] == "pyjpegls" else "JPEG"
+    stream = _read_jpeg_2000(frame) if kind == "JPEG 2000" else _read_jpeg(frame)
     if stream is None:
-        raise ImageError(f"{name}: truncated or damaged: its pixels are no code stream of {syntax.name}.")
+        raise ImageError(f"{name}: truncated or damaged: its pixels do not begin as {kind} does.")
     if (stream.width, stream.height) != (dataset.Columns, dataset.Rows):
         raise ImageError(
-            f"{name}: damaged: its header declares {dataset.Columns}x{dataset.Rows} pixels, its {syntax.name} code "
-            f"stream {stream.width}x{stream.height}."
+            f"{name}: expected a {kind} frame of {dataset.Columns}x{dataset.Rows} pixels, as the DICOM header says. "
+            f"Received: {stream.width}x{stream.height}."
         )
     if stream.samples != 1:
         raise ImageError(f"{name}: expected a gray film. Its code stream has {stream.samples} samples per pixel.")
-    if syntax in LIBJPEG_TURBO and plugins == ("pillow",) and (stream.bits != 8 or stream.lossless_jpeg):
+    if syntax not in LIBJPEG_TURBO:
+        return
+    if stream.bits == 8 and not stream.lossless_jpeg:
+        check_jpeg(frame, name)
+    elif plugins == ("pillow",):
         kind = " without loss" if stream.lossless_jpeg else f" at {stream.bits} bits"
         raise _refuse_syntax(syntax, name, kind, LIBJPEG)
 
@@ -160,6 +170,19 @@ def _read_jpeg(data):
             return CodeStream(width, height, bits, samples, marker in LOSSLESS_FRAMES)
         at += 2 + length
     return None
+
+
+def _check_rle(data, pixels, name):
+    """Refuses a frame of RLE segments that do not hold exactly one byte for each pixel, but for zeros after them."""
+    starts = [start for start in struct.unpack("<15I", data[4:64].ljust(60, b"\0")) if start]
+    for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
+        at, decoded = start, 0
+        while decoded < pixels and at < stop:
+            head = data[at]
+            decoded += head + 1 if head < 128 else 257 - head if head > 128 else 0
+            at += head + 2 if head < 128 else 2 if head > 128 else 1
+        if decoded != pixels or at > stop or any(data[at:stop]):
+            raise ImageError(f"{name}: truncated or damaged: its RLE segments do not hold {pixels} pixels.")
 
 
 def _read_jpeg_2000(data):

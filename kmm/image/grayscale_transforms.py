@@ -16,10 +16,11 @@ from pydicom.pixels import get_decoder
 from scipy.special import expit
 
 from kmm.errors import ImageError
+from kmm.image.gray_levels import PERCENTILES, stretch
 from kmm.image.header_numbers import LARGEST, take_number
 from kmm.image.lookup_table import read_table
 
-PERCENTILES = (0.5, 99.5)
+LARGEST_IN_STEPS = 2**22  # rescaled values, in steps of the slope, that float32 still tells apart
 LEAST_IN_WINDOW = 0.05  # share of the pixels that must lie inside a window for it to be believed
 NARROW_FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")  # whose width may be below 1
 
@@ -99,11 +100,14 @@ def _apply_modality(stored, dataset, name):
     if abs(slope) < 1 / LARGEST:
         raise ImageError(f"{name}: RescaleSlope is {slope:g}, which makes all pixels equal. Correct or remove it.")
     ends = sorted(slope * value + intercept for value in possible)
-    # float32 holds 24 bits: more are needed if the intercept is large beside the slope.
-    exact = max(map(abs, ends)) < 2**22 * abs(slope)
-    values = stored.astype(np.float32 if exact else np.float64)
-    values *= slope
-    values += intercept
+    if max(map(abs, ends)) > LARGEST_IN_STEPS * abs(slope):
+        raise ImageError(
+            f"{name}: RescaleIntercept is {intercept:g}, too large to tell pixels apart with a RescaleSlope of {slope:g}. "
+            "Correct the header."
+        )
+    values = stored.astype(np.float32)
+    values *= np.float32(slope)
+    values += np.float32(intercept)
     return values, tuple(ends)
 
 
@@ -122,7 +126,7 @@ def _apply_voi(values, values_range, dataset, padding, name):
         if inside >= LEAST_IN_WINDOW * shown.size:
             return _apply_window(values, center, width, function)
     low, high = np.percentile(shown, PERCENTILES)
-    return _stretch(values, float(low), float(high))
+    return stretch(values, float(low), float(high))
 
 
 def _apply_window(values, center, width, function):
@@ -130,13 +134,5 @@ def _apply_window(values, center, width, function):
     if function == "SIGMOID":
         return 255 * expit((values - center) * (4 / width))
     if function == "LINEAR_EXACT":
-        return _stretch(values, center - width / 2, center + width / 2)
-    return _stretch(values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
-
-
-def _stretch(values, low, high):
-    """Maps `low`..`high` to 0..255 and cuts off what lies outside; values above a range of no width are white."""
-    if high <= low:
-        return np.where(values > low, np.float32(255), np.float32(0))
-    gray = (values - low) * (255 / (high - low))
-    return np.clip(gray, 0, 255, out=gray)
+        return stretch(values, center - width / 2, center + width / 2)
+    return stretch(values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
