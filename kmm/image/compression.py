@@ -138,16 +138,16 @@ def explain_failure(syntax, plugins, name):
 
     Example:
         >>> print(explain_failure(JPEGLSLossless, ("pyjpegls",), "film.dcm"))
-        film.dcm: truncated or damaged: pyjpegls cannot decode its JPEG-LS Lossless Image Compression pixels.
+        film.dcm: pyjpegls cannot decode its JPEG-LS Lossless Image Compression pixels. They are truncated, damaged or \
+not as the standard wants them.
     """
-    packages = PACKAGES.get(syntax, "")
-    remedy = (
-        "" if set(packages.split()) & {"pyjpegls", *plugins} else f" If other software can: pip install {packages}."
+    said = (
+        f"{name}: {' and '.join(plugins)} cannot decode its {syntax.name} pixels. They are truncated, damaged or not as"
     )
-    by = " and ".join(plugins)
-    return ImageError(
-        f"{name}: truncated or damaged: {by} cannot decode its {syntax.name} pixels.{remedy if packages else ''}"
-    )
+    packages = PACKAGES.get(syntax)
+    other = packages and not {"pyjpegls", *plugins} & set(packages.split())
+    remedy = f" If other software can: pip install {packages}." if other else ""
+    return ImageError(f"{said} the standard wants them.{remedy}")
 
 
 def _refuse_syntax(syntax, name, kind="", packages=None):

@@ -102,7 +102,7 @@ def _apply_modality(stored, dataset, name):
     ends = sorted(slope * value + intercept for value in possible)
     if max(map(abs, ends)) > LARGEST_IN_STEPS * abs(slope):
         raise ImageError(
-            f"{name}: RescaleIntercept is {intercept:g}, too large to tell pixels apart with a RescaleSlope of {slope:g}. "
+            f"{name}: RescaleIntercept is {intercept:g}, too large beside a RescaleSlope of {slope:g}. "
             "Correct the header."
         )
     values = stored.astype(np.float32)

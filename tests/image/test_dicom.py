@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -6,18 +7,28 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     MPEG4HP41,
     ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     generate_uid,
 )
@@ -73,6 +84,18 @@ def compress(stored, syntax, data, **tags):
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     return encode(dataset)
+
+
+def encode_jpeg(pixels):
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=98)
+    return file.getvalue()
+
+
+def encode_jpeg_2000(pixels):
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG2000", no_jp2=True, irreversible=False)
+    return file.getvalue()
 
 
 def make_table(entries, first, bits, data):
@@ -213,25 +236,190 @@ def test_rle_equals_uncompressed():
 
 def test_lossless_jpeg_2000_equals_uncompressed():
     film = make_film()
-    codestream = io.BytesIO()
-    PIL.Image.fromarray(film).save(codestream, "JPEG2000", no_jp2=True, irreversible=False)
-    assert (read_dicom(compress(film, JPEG2000Lossless, codestream.getvalue(), BitsStored=16)) == read(film)).all()
+    data = compress(film, JPEG2000Lossless, encode_jpeg_2000(film), BitsStored=16)
+    assert (read_dicom(data) == read(film)).all()
 
 
 def test_jpeg_is_near():
     film = (make_film() >> 4).astype(np.uint8)
-    codestream = io.BytesIO()
-    PIL.Image.fromarray(film).save(codestream, "JPEG", quality=98)
-    image = read_dicom(compress(film, JPEGBaseline8Bit, codestream.getvalue()))
+    image = read_dicom(compress(film, JPEGBaseline8Bit, encode_jpeg(film)))
     assert abs(image - read(film)).mean() < 2  # the loss of quality 98
 
 
-@pytest.mark.parametrize("syntax, package", [(JPEGLosslessSV1, "pylibjpeg-libjpeg"), (JPEGLSLossless, "pyjpegls")])
-def test_missing_decoder_is_named(syntax, package):
-    if pydicom.pixels.get_decoder(syntax).is_available:
-        pytest.skip(f"a decoder for {syntax.name} is installed")
+@pytest.mark.parametrize("syntax, package", [
+    (JPEGBaseline8Bit, "pillow"),
+    (JPEGExtended12Bit, "pylibjpeg-libjpeg"),
+    (JPEGLossless, "pylibjpeg-libjpeg"),
+    (JPEGLosslessSV1, "pylibjpeg-libjpeg"),
+    (JPEGLSLossless, "pyjpegls"),
+    (JPEGLSNearLossless, "pyjpegls"),
+    (JPEG2000Lossless, "pylibjpeg-openjpeg"),
+    (JPEG2000, "pylibjpeg-openjpeg"),
+    (HTJ2K, "pylibjpeg-openjpeg"),
+    (HTJ2KLossless, "pylibjpeg-openjpeg"),
+    (HTJ2KLosslessRPCL, "pylibjpeg-openjpeg"),
+])  # fmt: skip
+def test_missing_decoder_is_named(syntax, package, monkeypatch):
+    nothing = SimpleNamespace(is_available=False, available_plugins=())
+    monkeypatch.setattr("kmm.image.compression.get_decoder", lambda syntax: nothing)
     with pytest.raises(ImageError, match=rf"film.dcm: no decoder for .*{syntax}.*pip install .*{package}"):
         read_dicom(compress(make_film(), syntax, b"frame"), name="film.dcm")
+
+
+@pytest.mark.parametrize("syntax", [JPEGExtended12Bit, JPEGBaseline8Bit])
+def test_a_12_bit_jpeg_needs_another_package_than_pillow(syntax):
+    """Both a header of 12 bits and, under the wrong syntax, a code stream of 12 bits."""
+    jpeg = bytearray(encode_jpeg((make_film() >> 4).astype(np.uint8)))
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 1], jpeg[frame + 4] = 0xC1, 12
+    with pytest.raises(ImageError, match=rf"film.dcm: no decoder for .*{syntax}.* at 12 bits.*pip install .*-libjpeg"):
+        read_dicom(compress(make_film(), syntax, bytes(jpeg)), name="film.dcm")
+
+
+def test_films_of_pydicom_are_read_or_refused_for_the_right_reason():
+    """Its own test files, each with its fault."""
+    reasons = {
+        "JPGExtended.dcm": r"no decoder .*4\.51\) at 12 bits.*pylibjpeg-libjpeg",
+        "JPEG-lossy.dcm": r"no decoder .*4\.51\) at 12 bits.*pylibjpeg-libjpeg",
+        "JPEG2000-embedded-sequence-delimiter.dcm": "JPEG 2000 frame of 256x1024 pixels",
+        "MR_truncated.dcm": "it has 8130 of 8192 bytes",
+        "ExplVR_BigEndNoMeta.dcm": "does not start with a DICOM header",
+        "rtplan.dcm": "no pixels",
+        "liver_1frame.dcm": "8 or 16 bits allocated. Received: 1",
+        "image_dfl.dcm": "not deflated",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(ImageError, match=reason):
+            read_dicom(get_testdata_file(name, download=False))
+    little = read_dicom(get_testdata_file("MR_small.dcm", download=False))
+    for name in ("bigendian", "implicit", "RLE", "padded", "jp2klossless", "expb"):
+        assert (read_dicom(get_testdata_file(f"MR_small_{name}.dcm", download=False)) == little).all()
+
+
+def drop_syntax(data):
+    """A file without (0002,0010) Transfer Syntax UID."""
+    start = data.index(b"\x02\x00\x10\x00UI")
+    size = 8 + int.from_bytes(data[start + 6 : start + 8], "little")
+    length = int.from_bytes(data[140:144], "little") - size
+    return data[:140] + length.to_bytes(4, "little") + data[144:start] + data[start + size :]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_missing_transfer_syntax_is_found_out(syntax):
+    film = make_film()
+    dataset = make_dataset(film, WindowCenter=2048, WindowWidth=4096)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = film.astype("<u2" if syntax.is_little_endian else ">u2").tobytes()
+    image = read_dicom(drop_syntax(encode(dataset)))
+    np.testing.assert_allclose(image, film * (255 / 4095), atol=1e-3)
+
+
+def test_a_missing_transfer_syntax_of_compressed_pixels_is_named():
+    film = make_film()
+    data = drop_syntax(compress(film, JPEG2000Lossless, encode_jpeg_2000(film)))
+    with pytest.raises(ImageError, match="compressed, and TransferSyntaxUID, which says how, is missing"):
+        read_dicom(data)
+
+
+def write_text(keyword, text):
+    """A film whose header has a text of four characters where a number belongs."""
+    vr = pydicom.datadict.dictionary_VR(keyword)
+    count = 2 if keyword.endswith(("Spacing", "Ratio")) else 1
+    tags = {"WindowCenter": 2048, "WindowWidth": 4096, keyword: ["1234"] * count if count > 1 else "1234"}
+    data = encode(make_dataset(make_film(), **tags))
+    tag = pydicom.tag.Tag(keyword)
+    start = data.index(tag.group.to_bytes(2, "little") + tag.elem.to_bytes(2, "little") + vr.encode()) + 8
+    assert data[start : start + 4] == b"1234"
+    return data[:start] + text.encode().ljust(4) + data[start + 4 :]
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "inf", "-inf", "1e99", "text", "1,5"])
+@pytest.mark.parametrize("keyword", [
+    "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "PixelSpacing", "ImagerPixelSpacing",
+    "PixelAspectRatio",
+])  # fmt: skip
+def test_numbers_that_are_none_are_refused_by_name(keyword, text, capfd):
+    with pytest.raises(ImageError, match=rf"^film.dcm: {keyword} is ") as caught:
+        read_dicom(write_text(keyword, text), name="film.dcm")
+    assert "text" not in str(caught.value) and "1,5" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+def test_an_empty_number_is_as_none(keyword):
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    window.pop(keyword, None)
+    np.testing.assert_array_equal(read_dicom(write_text(keyword, "")), read(make_film(), **window))
+
+
+@pytest.mark.parametrize("tags, reason", [
+    ({"RescaleSlope": 0, "RescaleIntercept": 5}, "RescaleSlope is 0"),
+    ({"RescaleSlope": 0}, "RescaleSlope is 0"),
+    ({"RescaleSlope": "1e-40", "RescaleIntercept": 0}, "RescaleSlope is 1e-40"),
+    ({"RescaleSlope": 1, "RescaleIntercept": "1e12"}, r"RescaleIntercept is 1e\+12"),
+])  # fmt: skip
+def test_rescaling_that_loses_the_film_is_named(tags, reason):
+    with pytest.raises(ImageError, match=f"^film.dcm: {reason}"):
+        read(make_film(), **tags)
+
+
+def test_half_of_a_rescaling_counts():
+    """A slope without intercept, and the reverse: the other is 1 or 0."""
+    film = make_film()
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    np.testing.assert_allclose(
+        read(film, RescaleIntercept=100, **window), np.minimum(film + 100.0, 4095) * (255 / 4095), atol=1e-3
+    )
+    halved = read(film, RescaleSlope=0.5, **window)
+    np.testing.assert_allclose(halved, film * (127.5 / 4095), atol=1e-3)
+
+
+@pytest.mark.parametrize("function", ["LINEAR_EXACT", "SIGMOID"])
+def test_windows_of_small_values(function):
+    """A slope of 1/4096 has a window of width 1, of which only LINEAR may not be narrower."""
+    film = make_film()
+    tags = {"RescaleSlope": 1 / 4096, "RescaleIntercept": 0, "WindowCenter": 0.25, "WindowWidth": 0.5}
+    tags = {**{name: f"{value:.10g}" for name, value in tags.items()}, "VOILUTFunction": function}
+    expected = {
+        "LINEAR_EXACT": np.clip(film / 2048 * 255, 0, 255),
+        "SIGMOID": 255 / (1 + np.exp(-4 * (film / 4096 - 0.25) / 0.5)),
+    }
+    np.testing.assert_allclose(read(film, **tags), expected[function], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("signed", "bits", "cell", "vr", "value"), [
+    (True, 16, 63536, "US", 63536),  # -2000, written without a sign
+    (True, 16, 63536, "SS", -2000),
+    (True, 12, 63488, "US", 63488),  # -2048, the least of 12 bits
+    (True, 12, 2048, "US", 2048),  # the same, not extended to 16 bits
+    (True, 12, 2048, "SS", -2048),
+    (False, 16, 63536, "SS", -2000),  # written with a sign that the pixels do not have
+    (False, 12, 63536, "US", 63536),  # beyond the bits stored: its low 12 bits are 2096, which a pixel may be
+    (False, 12, 65535, "SS", -1),
+])  # fmt: skip
+def test_padding_is_compared_in_the_type_of_the_pixels(kind, signed, bits, cell, vr, value):
+    film = make_film(top=3000) + 500
+    film[20, 20] = 4095 if cell == 65535 else 2096
+    film = film.astype(np.int16) - 2048 if signed else film
+    padded = film.copy()
+    padded[:5] = np.uint16(cell).astype(film.dtype)
+    dataset = make_dataset(padded, BitsStored=bits, PhotometricInterpretation=kind)
+    dataset.add_new("PixelPaddingValue", vr, value)
+    image = read_dicom(encode(dataset))
+    assert not image[:5].any()
+    np.testing.assert_allclose(image[5:], read(film[5:], BitsStored=bits, PhotometricInterpretation=kind), atol=1e-3)
+
+
+def test_a_range_of_padding_has_the_sign_of_the_pixels():
+    film = make_film(top=3000).astype(np.int16)
+    film[:3], film[3:6] = -2000, -1990
+    dataset = make_dataset(film, BitsStored=16)
+    dataset.add_new("PixelPaddingValue", "US", 63536)
+    dataset.add_new("PixelPaddingRangeLimit", "US", 63546)
+    image = read_dicom(encode(dataset))
+    assert not image[:6].any()
+    np.testing.assert_allclose(image[6:], read(film[6:], BitsStored=16), atol=1e-3)
 
 
 def make_refused():
@@ -241,6 +429,19 @@ def make_refused():
     deflated = make_dataset(film)
     deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     whole = encode(make_dataset(film))
+    gray = (film >> 4).astype(np.uint8)
+    jpeg, jpeg_2000 = encode_jpeg(gray), encode_jpeg_2000(film)
+    run_length = make_dataset(film)
+    run_length.compress(RLELossless)
+    rle = next(generate_frames(run_length.PixelData, number_of_frames=1))
+    little, run_lengths = f"{ExplicitVRLittleEndian}\0".encode(), f"{RLELossless}\0".encode()
+
+    def lacking(*keywords):
+        dataset = make_dataset(film)
+        for keyword in keywords:
+            del dataset[keyword]
+        return encode(dataset)
+
     return {
         "no pixel data": (encode(without_pixels), "It has no pixel data"),
         "report": (encode(report), "It has no pixels"),
@@ -256,10 +457,35 @@ def make_refused():
         "high bit": (encode(make_dataset(film << 4, HighBit=15)), "HighBit to be BitsStored - 1. Received: 15"),
         "deflated": (encode(deflated), "not deflated"),
         "video": (compress(film, MPEG4HP41, b"frame"), "no decoder for the transfer syntax"),
-        "cut": (whole[:-500], "truncated, damaged"),
+        "cut": (whole[:-500], "truncated or damaged: it has 3500 of 4000 bytes of pixels"),
         "cut header": (whole[:200], "DICOM"),
         "text": (b"no film, only words", "does not start with a DICOM header"),
-        "damaged jpeg": (compress(film, JPEG2000Lossless, b"\xff\x4f\xff\x51no codestream"), "truncated, damaged"),
+        "no jpeg 2000": (compress(film, JPEG2000Lossless, b"\xff\x4f\xff\x51no codestream"), "truncated or damaged"),
+        "cut jpeg 2000": (compress(film, JPEG2000Lossless, jpeg_2000[:-300], BitsStored=16), "truncated, damaged or"),
+        "jpeg 2000 of another size": (
+            compress(film[:-1], JPEG2000Lossless, jpeg_2000, BitsStored=16),
+            "expected a JPEG 2000 frame of 50x39 pixels, as the DICOM header says. Received: 50x40",
+        ),
+        "jpeg in colour": (
+            compress(gray, JPEGBaseline8Bit, encode_jpeg(np.stack([gray] * 3, axis=2))),
+            "Its code stream has 3 samples per pixel",
+        ),
+        "jpeg with a hole": (compress(gray, JPEGBaseline8Bit, jpeg[:700] + jpeg[1000:]), "truncated or damaged"),
+        "cut jpeg": (compress(gray, JPEGBaseline8Bit, jpeg[:-500]), "truncated or damaged"),
+        "jpeg of another size": (
+            compress(gray[:-8], JPEGBaseline8Bit, jpeg),
+            "expected a JPEG frame of 50x32 pixels, as the DICOM header says. Received: 50x40",
+        ),
+        "rle with a hole": (compress(film, RLELossless, rle[:300] + rle[310:]), "RLE segments do not hold 2000 pixels"),
+        "not rle": (whole.replace(little, run_lengths), r"for compressed pixels \(RLE Lossless\), and .* uncompressed"),
+        "rle": (
+            encode(run_length).replace(run_lengths, little),
+            r"for uncompressed pixels .*, and they are compressed",
+        ),
+        "no photometric interpretation": (lacking("PhotometricInterpretation"), "Missing: PhotometricInterpretation"),
+        "no bits": (lacking("BitsAllocated", "PixelRepresentation"), "Missing: BitsAllocated, PixelRepresentation"),
+        "bits stored": (encode(make_dataset(film, BitsStored=17, HighBit=16)), "1 to 16 bits stored. Received: 17"),
+        "pixel representation": (encode(make_dataset(film, PixelRepresentation=3)), "PixelRepresentation to be 0 or 1"),
     }
 
 
