@@ -24,6 +24,7 @@ from kmm.errors import ImageError, InputError, MissingPackageError
 from kmm.explain.dicom import (
     is_dicom,
     locate_circle,
+    outline_region,
     write_presentation_state,
     write_secondary_capture,
     write_structured_report,
@@ -141,6 +142,65 @@ def test_circle_lies_on_the_film_and_has_its_radius(rows, columns, across, down,
         assert 0 <= y <= rows
     farthest = np.hypot(max(center[0], columns - center[0]), max(center[1], rows - center[1]))
     assert np.isclose(np.hypot(*(point - center)), min(radius, farthest), rtol=1e-9, atol=1e-9)
+
+
+def test_square_pixels_have_circles():
+    region = Region(4, 9, 3, 1)
+    kind, points = outline_region(region, 20, 10)
+    assert kind == "CIRCLE" and np.array_equal(points, locate_circle(region, 20, 10))
+
+
+@given(
+    rows=st.integers(16, 2000),
+    columns=st.integers(16, 2000),
+    across=st.floats(0, 1),
+    down=st.floats(0, 1),
+    radius=st.floats(0.5, 3000),
+    scale=st.sampled_from([(1.0, 2.0), (1.0, 1.3), (2.5, 1.0)]),
+)
+def test_outlines_on_pixels_that_are_not_square(rows, columns, across, down, radius, scale):
+    """Back on square pixels every point lies on the circle, unless the edge of the film has cut it off."""
+    region = Region(across * columns * scale[0] - 0.5, down * rows * scale[1] - 0.5, radius, 1.0)
+    kind, points = outline_region(region, rows, columns, scale)
+    assert (points >= 0).all() and (points <= [columns, rows]).all()
+    distances = np.hypot(*(points * scale - 0.5 - [region.x, region.y]).T)
+    if kind == "ELLIPSE":
+        assert np.allclose(distances, radius, rtol=1e-9, atol=1e-6) and points.shape == (4, 2)
+        major, minor = np.hypot(*(points[1] - points[0])), np.hypot(*(points[3] - points[2]))
+        assert np.isclose(major, 2 * radius, atol=1e-6) and np.isclose(minor, 2 * radius / max(scale), atol=1e-6)
+    else:
+        assert kind == "POLYLINE" and np.array_equal(points[0], points[-1])
+        inside = ((points > 0) & (points < [columns, rows])).all(axis=1)
+        assert np.allclose(distances[inside], radius, rtol=1e-9, atol=1e-6)
+        assert (distances <= radius * (1 + 1e-9) + 1e-6).all()
+
+
+def test_objects_of_a_film_whose_pixels_are_not_square_are_in_its_own_pixels(tmp_path):
+    """Rows twice as far apart as columns: kmm draws on 120x45 pixels, DICOM on the file's 60x45."""
+    film = write_film(tmp_path / "film.dcm", ImagerPixelSpacing=[0.2, 0.1])
+    assert read_dicom(film).shape == (2 * HEIGHT, WIDTH)
+    explanation = explain(
+        film=np.zeros((2 * HEIGHT, WIDTH), np.uint8),
+        regions=[Region(20.0, 60.5, 8.0, 0.6), Region(40.0, 100.5, 9.0, 0.4)],
+        pixel_scale=(1.0, 2.0),
+    )
+    write_presentation_state(explanation, film, tmp_path / "pr.dcm")
+    write_structured_report(explanation, film, tmp_path / "sr.dcm")
+    state = pydicom.dcmread(tmp_path / "pr.dcm")
+    groups = read_report(tmp_path / "sr.dcm").content.get_planar_roi_measurement_groups()
+    circles = state.GraphicAnnotationSequence[0].GraphicObjectSequence
+    assert [circle.GraphicType for circle in circles] == ["ELLIPSE", "POLYLINE"]
+    for circle, group in zip(circles, groups, strict=True):
+        assert group.roi.graphic_type.value == circle.GraphicType
+        assert circle.GraphicData == group.roi.value.ravel().tolist()
+    ellipse = np.reshape(circles[0].GraphicData, (4, 2))
+    assert np.allclose(ellipse, [[12.5, 30.5], [28.5, 30.5], [20.5, 26.5], [20.5, 34.5]])
+    assert [(region.x, region.y) for region in explanation.regions_in_file] == [(20.0, 30.0), (40.0, 50.0)]
+    (area,) = state.DisplayedAreaSelectionSequence
+    assert area.PresentationPixelAspectRatio == [2, 1]
+    assert list(area.DisplayedAreaBottomRightHandCorner) == [WIDTH, HEIGHT]
+    with pytest.raises(ImageError, match=r"expected the film that was explained, 45x60\. Received: 45x120"):
+        write_presentation_state(explain(), film, tmp_path / "pr.dcm")
 
 
 @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])

@@ -18,6 +18,7 @@ from kmm.explain.methods import METHODS, Method
 from kmm.explain.model_cut import choose_chunk
 from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.words import sum_words
+from tests.image.test_dicom import encode, make_dataset
 
 FEW = ExplainSettings(steps=4)
 ONE_LINE = r"^[^\n]+$"
@@ -396,3 +397,23 @@ def test_studies_are_drawn_only_when_there_is_room(hand_made, studies):
     for done, _ in enumerate(explainer.explain(many()), start=1):
         assert len(drawn) - done <= -(-explainer.chunk // 32) + 1
     assert done == 40
+
+
+def test_a_film_whose_pixels_are_not_square_is_explained_on_square_ones(few, tmp_path):
+    """The same film stored square, and with every second row, twice as far apart: the same map, places in its rows."""
+    y, x = np.mgrid[:96, :64]
+    film = (60 * np.exp(-((x - 40) ** 2 + (y - 30) ** 2) / 300) * 68).astype(np.uint16)
+    studies = []
+    for name, stored, spacing in (("square", film, [0.1, 0.1]), ("oblong", film[::2], [0.2, 0.1])):
+        dataset = make_dataset(stored, PixelSpacing=spacing, WindowCenter=2048, WindowWidth=4096)
+        (tmp_path / f"{name}.dcm").write_bytes(encode(dataset))
+        studies.append(Study(name, name, (ImageFile(tmp_path / f"{name}.dcm", "frontal"),)))
+    found = explain(few, studies)
+    square, oblong = found["square"], found["oblong"]
+    assert square.film.shape == oblong.film.shape == (96, 64) and oblong.pixel_scale == (1.0, 2.0)
+    assert square.heat.shape == oblong.heat.shape
+    assert square.as_dict()["pixel_aspect"] == 1 and oblong.as_dict()["pixel_aspect"] == 2
+    assert oblong.regions
+    for region, said in zip(oblong.regions, oblong.as_dict()["regions"], strict=True):
+        assert said["x"] == region.x and said["y"] == (region.y + 0.5) / 2 - 0.5
+        assert -0.5 <= said["y"] <= 47.5

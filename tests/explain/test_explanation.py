@@ -7,6 +7,7 @@ import pytest
 
 from kmm.explain.attribution import Attribution
 from kmm.explain.explanation import Explanation
+from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.table import COLUMNS, describe_explanation, drop_unknown
 
@@ -69,3 +70,16 @@ def test_shares_that_are_not_known_are_empty_in_the_table_and_shares_of_nothing_
     still = describe_explanation(make_explanation({"image": 0 * IMAGE}, gap=0.0, share=nothing))
     assert still["image_share"] == still["text_share"] == 0
     assert describe_explanation(make_explanation({"image": IMAGE, "rows": ROWS}))["text_share"] == 9 / 19
+
+
+def test_places_are_in_pixels_of_the_file():
+    """Columns twice as far apart as rows: square pixels are twice as many columns, and x goes back by half."""
+    regions = [Region(41.5, 20.0, 7.0, 0.6), Region(-0.5, 3.0, 2.0, 0.4)]
+    one = make_explanation({"image": IMAGE}, regions=regions, pixel_scale=(2.0, 1.0))
+    said = one.as_dict()
+    assert [(region["x"], region["y"], region["radius"]) for region in said["regions"]] == [(20.5, 20, 7), (-0.5, 3, 2)]
+    assert said["pixel_aspect"] == 0.5
+    row = describe_explanation(one)
+    assert (row["top_x"], row["top_y"], row["top_radius"]) == (20.5, 20.0, 7.0)
+    square = make_explanation({"image": IMAGE}, regions=regions)
+    assert square.regions_in_file == regions and square.as_dict()["pixel_aspect"] == 1

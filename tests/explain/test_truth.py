@@ -91,6 +91,17 @@ def test_a_box_beyond_its_film_is_refused_before_and_while_explaining():
     truth.check_films([study_of("a.png")], lambda study: np.zeros((1024, 1024)))
 
 
+def test_boxes_are_moved_from_pixels_that_are_not_square():
+    """A table gives boxes in pixels of the file, 128 rows of 256; the film was read with 384 rows."""
+    truth = make_truth(("mass", "effusion"), boxes={"a.dcm": [Box("Mass", 100, 40, 80, 60)]})
+    moved = truth.of_film(explained("a.dcm", "mass", (384, 256), (1.0, 3.0)))
+    assert moved == [Box("Mass", 100, 120, 80, 180)]
+    truth.check_films([study_of("a.dcm")], lambda study: np.zeros((384, 256)), lambda study: (1.0, 3.0))
+    truth = make_truth(("mass",), boxes={"a.dcm": [Box("Mass", 100, 100, 80, 60)]})
+    with pytest.raises(InputError, match=r"films/a.dcm: .*256 x 128 pixels.*180 x 160"):
+        truth.check_films([study_of("a.dcm")], lambda study: np.zeros((384, 256)), lambda study: (1.0, 3.0))
+
+
 def test_films_that_cannot_be_read_are_left_to_the_explainer_and_others_are_not_opened():
     opened = []
 

@@ -525,12 +525,21 @@ def test_dicom_is_known_by_its_content(tmp_path):
 
 
 DATA = encode(make_dataset(make_film(20, 20), WindowCenter=2000, WindowWidth=3000, PixelPaddingValue=0))
+TABLES = encode(
+    make_dataset(
+        make_film(20, 20),
+        ModalityLUTSequence=[make_table(64, 0, 16, np.arange(64))],
+        VOILUTSequence=[make_table(64, 0, 8, np.arange(64) * 4)],
+        PixelSpacing=[0.2, 0.1],
+    )
+)
 
 
 @settings(max_examples=150)
-@given(length=st.integers(132, len(DATA)), data=st.data())
-def test_damage_anywhere_gives_an_image_or_an_image_error(length, data):
-    damaged = bytearray(DATA[:length])
+@given(whole=st.sampled_from([DATA, TABLES]), data=st.data())
+def test_damage_anywhere_gives_an_image_or_an_image_error(whole, data):
+    length = data.draw(st.integers(132, len(whole)))
+    damaged = bytearray(whole[:length])
     for _ in range(data.draw(st.integers(0, 3))):
         damaged[data.draw(st.integers(0, min(700, length - 1)))] = data.draw(st.integers(0, 255))
     try:
