@@ -132,6 +132,7 @@ class ServedExplanation:
             "baseline_score": self.baseline_score,
             "completeness_gap": self.completeness_gap,
             "map_error": self.map_error,
+            "pixel_aspect": pixel_scale[1] / pixel_scale[0],
             "regions": [region.as_dict() for region in move_regions(self.regions(film_size, settings), pixel_scale)],
             "words": [asdict(word) for word in self.words],
             "modality_share": self.modality_share,

@@ -10,6 +10,7 @@ from PIL import Image
 from kmm.errors import ImageError
 from tests.client.stub_server import StubServer, serve
 from tests.conftest import run
+from tests.image.test_dicom import encode, make_dataset
 
 
 @pytest.fixture
@@ -57,6 +58,19 @@ def test_predict_with_a_report_and_of_a_report_alone(stub, address, folder):
         (row,) = json.loads(result.stdout)["predictions"]
         assert row["text_present"] and row["image_present"] == bool(files)
         assert row["probabilities"]["effusion"] == pytest.approx(0.08)
+
+
+def test_explain_gives_places_in_pixels_of_the_file(address, folder):
+    """The film of the fixture with every second row, twice as far apart: the same places, y in the file's 16 rows."""
+    pixels = np.asarray(Image.open(folder / "film.png"))
+    data = encode(make_dataset(pixels[::2], PixelSpacing=[0.2, 0.1], WindowCenter=128, WindowWidth=256))
+    (folder / "oblong.dcm").write_bytes(data)
+    result = call(address, "explain", folder / "film.png", folder / "oblong.dcm", "--json", folder / "out.json")
+    assert result.exit_code == 0
+    square, oblong = json.loads((folder / "out.json").read_text())["explanations"]
+    (expected,), (region,) = square["regions"], oblong["regions"]
+    assert region["x"] == expected["x"] and region["radius"] == expected["radius"]
+    assert region["y"] == (expected["y"] + 0.5) / 2 - 0.5
 
 
 def test_explain_writes_pictures_and_numbers(address, folder):

@@ -102,7 +102,9 @@ def test_an_explanation(stub, client, film):
     assert (picture != np.asarray(found.draw(np.full((32, 64), 30, np.uint8)))).any()
     said = found.as_dict((32, 64))
     assert said["words"][1] == {"text": "mass", "share": 0.75, "signed": 2.0} and len(said["regions"]) == 1
-    (moved,) = found.as_dict((32, 64), pixel_scale=(1.0, 2.0))["regions"]  # the file has 16 rows, twice as far apart
+    oblong = found.as_dict((32, 64), pixel_scale=(1.0, 2.0))  # the file has 16 rows, twice as far apart
+    (moved,) = oblong["regions"]
+    assert (said["pixel_aspect"], oblong["pixel_aspect"]) == (1, 2)
     assert (moved["x"], moved["y"], moved["radius"]) == (region.x, (region.y + 0.5) / 2 - 0.5, region.radius)
 
 
