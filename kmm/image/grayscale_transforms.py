@@ -11,6 +11,8 @@ The steps of the standard, in its order, with 0 = black .. 255 = white at the en
 Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.html
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from pydicom.pixels import get_decoder
 from scipy.special import expit
@@ -18,11 +20,28 @@ from scipy.special import expit
 from kmm.errors import ImageError
 from kmm.image.gray_levels import PERCENTILES, stretch
 from kmm.image.header_numbers import LARGEST, take_number
-from kmm.image.lookup_table import read_table
+from kmm.image.lookup_table import LookupTable, read_table
 
 LARGEST_IN_STEPS = 2**22  # rescaled values, in steps of the slope, that float32 still tells apart
 LEAST_IN_WINDOW = 0.05  # share of the pixels that must lie inside a window for it to be believed
 NARROW_FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")  # whose width may be below 1
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Values of the modality are `slope * stored + intercept`."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """The values that are shown: `width` of them around `center`; `function` is LINEAR, LINEAR_EXACT or SIGMOID."""
+
+    center: float
+    width: float
+    function: str
 
 
 def show_stored(stored, dataset, name):
@@ -49,8 +68,9 @@ def show_stored(stored, dataset, name):
                [155.,   0.]], dtype=float32)
     """
     padding = _find_padding(stored, dataset, name)
-    values, values_range = _apply_modality(stored, dataset, name)
-    gray = _apply_voi(values, values_range, dataset, padding, name)
+    modality, values_range = read_modality(dataset, name)
+    voi = read_voi(dataset, values_range, name)
+    gray = _apply_voi(_apply_modality(stored, modality), voi, padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
         gray = 255 - gray
     if padding is not None:
@@ -60,8 +80,75 @@ def show_stored(stored, dataset, name):
     return gray.astype(np.float32, copy=False)
 
 
+def read_modality(header, name):
+    """Reads how stored values become values of the modality.
+
+    Args:
+        header: `pydicom.Dataset` with `BitsStored` and `PixelRepresentation`, as it was read from a file.
+        name: str. The file's name, for the error.
+
+    Returns:
+        `(transform, (least, greatest))`: the `LookupTable` of the Modality LUT, or `Rescale`, which changes nothing if
+        the header says nothing; and the values that it can give.
+
+    Raises:
+        ImageError: one line, if a number or the table cannot be used.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> header = Dataset()
+        >>> header.BitsStored, header.PixelRepresentation, header.RescaleIntercept = 12, 0, -1024
+        >>> read_modality(header, "film.dcm")
+        (Rescale(slope=1.0, intercept=-1024.0), (-1024.0, 3071.0))
+    """
+    possible = _stored_range(header)
+    table = read_table(header, "ModalityLUTSequence", values_range=possible, name=name)
+    if table is not None:
+        return table, (int(table.entries.min()), int(table.entries.max()))
+    slope, intercept = (take_number(header, keyword, name) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if abs(slope) < 1 / LARGEST:
+        raise ImageError(f"{name}: RescaleSlope is {slope:g}, which makes all pixels equal. Correct or remove it.")
+    least, greatest = sorted(slope * value + intercept for value in possible)
+    if max(-least, greatest) > LARGEST_IN_STEPS * abs(slope):
+        raise ImageError(
+            f"{name}: RescaleIntercept is {intercept:g}, too large beside a RescaleSlope of {slope:g}. "
+            "Correct the header."
+        )
+    return Rescale(slope, intercept), (least, greatest)
+
+
+def read_voi(header, values_range, name):
+    """Reads how values of the modality become gray levels.
+
+    Args:
+        header, name: as in `read_modality`.
+        values_range: `(least, greatest)`, as `read_modality` returns it.
+
+    Returns:
+        the `LookupTable` of the VOI LUT; else the first `Window`; None if the header has neither, or a window of no
+        width.
+
+    Raises:
+        ImageError: one line, if a number or the table cannot be used.
+
+    Example:
+        >>> read_voi({"WindowCenter": [2048, 40], "WindowWidth": [4096, 400]}, (0, 4095), "film.dcm")
+        Window(center=2048.0, width=4096.0, function='LINEAR')
+    """
+    table = read_table(header, "VOILUTSequence", values_range=values_range, name=name)
+    if table is not None:
+        return table
+    center, width = (take_number(header, keyword, name) for keyword in ("WindowCenter", "WindowWidth"))
+    function = header.get("VOILUTFunction")
+    function = function if function in NARROW_FUNCTIONS else "LINEAR"
+    if center is None or width is None or width <= 0 or (width < 1 and function == "LINEAR"):
+        return None
+    return Window(center, width, function)
+
+
 def _find_padding(stored, dataset, name):
-    """Boolean `(rows, columns)`, or None when the file declares no padding.
+    """Boolean `(rows, columns)`, or None if the file declares no padding.
 
     Padding is declared as 16 bits, whose sign is that of the pixels, whatever its VR says. A value that `BitsStored`
     bits cannot hold is looked for in the pixels as they were allocated.
@@ -83,48 +170,33 @@ def _find_padding(stored, dataset, name):
     return (stored >= low) & (stored <= high)
 
 
-def _stored_range(dataset):
+def _stored_range(header):
     """`(least, greatest)` of what `BitsStored` bits can hold."""
-    bits = dataset.BitsStored
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.PixelRepresentation else (0, 2**bits - 1)
+    bits = header.BitsStored
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
 
 
-def _apply_modality(stored, dataset, name):
-    """`(float values, (least, greatest) that they could have)`."""
-    possible = _stored_range(dataset)
-    table = read_table(dataset, "ModalityLUTSequence", values_range=possible, name=name)
-    if table is not None:
-        return table.look_up(stored), (int(table.entries.min()), int(table.entries.max()))
-    slope, intercept = (take_number(dataset, keyword, name) for keyword in ("RescaleSlope", "RescaleIntercept"))
-    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
-    if abs(slope) < 1 / LARGEST:
-        raise ImageError(f"{name}: RescaleSlope is {slope:g}, which makes all pixels equal. Correct or remove it.")
-    ends = sorted(slope * value + intercept for value in possible)
-    if max(map(abs, ends)) > LARGEST_IN_STEPS * abs(slope):
-        raise ImageError(
-            f"{name}: RescaleIntercept is {intercept:g}, too large beside a RescaleSlope of {slope:g}. "
-            "Correct the header."
-        )
+def _apply_modality(stored, modality):
+    """Stored values -> float32 values of the modality."""
+    if isinstance(modality, LookupTable):
+        return modality.look_up(stored)
     values = stored.astype(np.float32)
-    values *= np.float32(slope)
-    values += np.float32(intercept)
-    return values, tuple(ends)
+    values *= np.float32(modality.slope)
+    values += np.float32(modality.intercept)
+    return values
 
 
-def _apply_voi(values, values_range, dataset, padding, name):
+def _apply_voi(values, voi, padding):
     """Values of the modality -> 0..255 before inversion."""
-    table = read_table(dataset, "VOILUTSequence", values_range=values_range, name=name)
-    if table is not None:
-        return table.show(values)
+    if isinstance(voi, LookupTable):
+        return voi.show(values)
     shown = values if padding is None else values[~padding]
     if shown.size == 0:
         return np.zeros_like(values)
-    center, width = (take_number(dataset, keyword, name) for keyword in ("WindowCenter", "WindowWidth"))
-    function = dataset.get("VOILUTFunction") or "LINEAR"
-    if center is not None and width is not None and (width >= 1 or (width > 0 and function in NARROW_FUNCTIONS)):
-        inside = np.count_nonzero(np.abs(shown - center) < width / 2)
+    if voi is not None:
+        inside = np.count_nonzero(np.abs(shown - np.float32(voi.center)) < voi.width / 2)
         if inside >= LEAST_IN_WINDOW * shown.size:
-            return _apply_window(values, center, width, function)
+            return _apply_window(values, voi.center, voi.width, voi.function)
     low, high = np.percentile(shown, PERCENTILES)
     return stretch(values, float(low), float(high))
 

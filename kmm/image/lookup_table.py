@@ -80,7 +80,7 @@ def read_table(header, keyword, *, values_range, name):
         return None
     item, table_name = sequence[0], f"{name}: the table of {keyword}"
     count, first, bits = _read_descriptor(item, table_name)
-    first = _choose_sign(first, count, values_range)
+    first = _choose_sign(first, count, values_range, table_name)
     entries = _read_entries(item, count, bits, "<" if _is_little_endian(header) else ">", table_name)
     if entries.min() == entries.max():
         raise ImageError(f"{table_name} maps every value to {entries[0]}. Correct or remove it in the header.")
@@ -105,13 +105,17 @@ def _read_descriptor(item, table_name):
     return count or 2**16, first, bits
 
 
-def _choose_sign(first, count, values_range):
-    """The first mapped value, signed if the mapped values can be negative, unless it maps none of them so."""
+def _choose_sign(first, count, values_range, table_name):
+    """The first mapped value, signed if the mapped values can be negative, unless only the other sign reaches them."""
     least, greatest = values_range
     signed = first - 2**16 if first >= 2**15 else first
     wanted, other = (signed, first) if least < 0 else (first, signed)
-    reached = [start <= greatest and start + count > least for start in (wanted, other)]
-    return other if reached == [False, True] else wanted
+    for start in (wanted, other):
+        if start <= greatest and start + count > least:
+            return start
+    raise ImageError(
+        f"{table_name} begins at {wanted} and ends at {wanted + count - 1}. The pixels are {least:g} to {greatest:g}."
+    )
 
 
 def _read_entries(item, count, bits, order, table_name):
