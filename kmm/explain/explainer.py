@@ -31,15 +31,11 @@ DEFAULTS = ExplainSettings()
 
 @dataclass
 class _Job:
-    """A study on its way, with its film at its own size, which is shown: uint8 `(height, width)` or None.
-
-    `pixel_scale` is that of the film's file: see `kmm.image.pixel_aspect.find_pixel_scale`.
-    """
+    """A study on its way, with its film at its own size, which is shown: uint8 `(height, width)` or None."""
 
     study: object
     case: Case
     film: np.ndarray | None
-    pixel_scale: tuple[float, float] = (1.0, 1.0)
 
 
 class Explainer:
@@ -162,10 +158,7 @@ class Explainer:
             padding_row=padding_row,
             target=self._choose_target(target, inputs, {**fixed, "present": present}),
         )
-        if film is None:
-            return _Job(study, case, None)
-        shown = np.clip(np.rint(film), 0, 255).astype(np.uint8)
-        return _Job(study, case, shown, find_pixel_scale(study.frontal.path))
+        return _Job(study, case, None if film is None else np.clip(np.rint(film), 0, 255).astype(np.uint8))
 
     def _choose_target(self, target, inputs, fixed):
         """The place of the label asked for, else the only one, else the one of the highest probability."""
@@ -195,6 +188,7 @@ class Explainer:
             probabilities=dict(zip(names, map(float, probabilities), strict=True)),
             thresholds=dict(zip(names, map(float, classifier.thresholds[main]), strict=True)),
             film=job.film,
+            pixel_scale=(1.0, 1.0) if job.film is None else find_pixel_scale(study.frontal.path),
             heat=heat,
             regions=[] if heat is None else find_regions(heat, self.settings.regions, film_size=film_size),
             text=text,
@@ -204,7 +198,6 @@ class Explainer:
             settings=self.settings,
             model=self.digest,
             warnings=found.warnings,
-            pixel_scale=job.pixel_scale,
         )
 
     def _crop(self, found, film):

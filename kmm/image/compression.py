@@ -121,7 +121,7 @@ def check_code_stream(frame, dataset, plugins, name):
     if syntax not in LIBJPEG_TURBO:
         return
     if stream.bits == 8 and not stream.lossless_jpeg:
-        check_jpeg(frame, name)
+        check_jpeg(frame, name, max_pixels=stream.width * stream.height)
     elif plugins == ("pillow",):
         kind = " without loss" if stream.lossless_jpeg else f" at {stream.bits} bits"
         raise _refuse_syntax(syntax, name, kind, LIBJPEG)
