@@ -12,7 +12,7 @@ from kmm.image.header_numbers import take_numbers
 
 # Each holds the distance of rows, then of columns; the first one that says something counts.
 ASPECT_KEYWORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
-TOLERANCE = 0.01
+TOLERANCE = 0.01 + 1e-9  # of ratios of decimal numbers, which are rounded
 LARGEST_ASPECT = 10
 
 

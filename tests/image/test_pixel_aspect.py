@@ -93,3 +93,11 @@ def test_files_of_other_formats_have_square_pixels(tmp_path, films):
     assert {find_pixel_scale(path) for path in films.values()} == {(1.0, 1.0)}
     with pytest.raises(ImageError, match="expected a readable file"):
         find_pixel_scale(tmp_path / "absent.dcm")
+
+
+def test_exactly_one_percent_is_left_alone():
+    """0.101 by 0.1 is 1.01 but for rounding; 200 rows would become 202."""
+    film = make_film(height=200)
+    assert read(film, PixelSpacing=[0.101, 0.1]).shape == (200, 50)
+    assert read(film, PixelSpacing=[0.1, 0.101]).shape == (200, 50)
+    assert read(film, PixelSpacing=[0.102, 0.1]).shape == (204, 50)
