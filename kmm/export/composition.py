@@ -4,16 +4,13 @@ TensorFlow has no operation for it outside tensorflow-text. So text that needs i
 by a table, its marks put in canonical order, and composed again pair by pair. Text without marks is passed through.
 """
 
-import sys
-import unicodedata
 from functools import cache
 
 import numpy as np
 import tensorflow as tf
 
-from kmm.text.clean import compose
+from kmm.text.clean import CATEGORIES, UNICODE, compose
 
-UNICODE = unicodedata.ucd_3_2_0
 LONGEST = 4  # characters that one character decomposes into, at most
 # Hangul syllables are composed by arithmetic: lead, vowel and tail, of which 0 is no tail.
 SYLLABLES, LEADS, VOWELS, TAILS = 0xAC00, 0x1100, 0x1161, 0x11A7
@@ -22,35 +19,35 @@ SHIFT = 21  # bits of a code point
 
 
 @cache
-def list_pairs():
-    """Lists the pairs of code points that compose, Hangul apart, as dict of `(first, second)` to the composed one."""
-    pairs = {}
-    for code in _list_codes():
-        letter = chr(code)
-        parts = UNICODE.normalize("NFD", letter)
-        first = compose(parts[:-1])
-        if parts != letter and compose(letter) == letter and len(first) == 1:
-            pairs[ord(first), ord(parts[-1])] = code
-    return pairs
+def list_decompositions():
+    """Lists the code points that decompose, Hangul apart, as dict to tuples of code points."""
+    parts = {code: UNICODE.normalize("NFD", chr(code)) for code in _list_codes() if UNICODE.decomposition(chr(code))}
+    return {code: tuple(map(ord, text)) for code, text in parts.items() if text != chr(code)}
 
 
 @cache
-def list_decompositions():
-    """Lists the code points that decompose, Hangul apart, as dict to tuples of code points."""
-    parts = {code: UNICODE.normalize("NFD", chr(code)) for code in _list_codes()}
-    return {code: tuple(map(ord, text)) for code, text in parts.items() if text != chr(code)}
+def list_pairs():
+    """Lists the pairs of code points that compose, Hangul apart, as dict of `(first, second)` to the composed one."""
+    pairs = {}
+    for code, parts in list_decompositions().items():
+        first = compose("".join(map(chr, parts[:-1])))
+        if compose(chr(code)) == chr(code) and len(first) == 1:
+            pairs[ord(first), parts[-1]] = code
+    return pairs
 
 
 @cache
 def list_classes():
     """Lists the combining classes of marks, as dict of code point to 1..255."""
-    return {code: UNICODE.combining(chr(code)) for code in _list_codes() if UNICODE.combining(chr(code))}
+    return {code: number for code in _list_codes() if (number := UNICODE.combining(chr(code)))}
 
 
 def _list_codes():
-    """The code points of Unicode but surrogates and Hangul syllables."""
+    """The code points that are assigned, but surrogates, private ones and Hangul syllables."""
     syllables = range(SYLLABLES, SYLLABLES + LEAD_COUNT * VOWEL_COUNT * TAIL_COUNT)
-    return (code for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000 and code not in syllables)
+    for category, first, last in CATEGORIES:
+        if category not in ("Cn", "Co", "Cs"):
+            yield from (code for code in range(first, last + 1) if code not in syllables)
 
 
 @cache
@@ -76,10 +73,11 @@ def compose_texts(texts):
     return tf.cond(composed, lambda: texts, lambda: _compose(texts))
 
 
+@tf.autograph.experimental.do_not_convert
 def _compose(texts):
     decoded = tf.strings.unicode_decode(texts, "UTF-8")
     codes, rows = _decompose(decoded.values, decoded.value_rowids())
-    classes = _look_up(list_classes(), codes)
+    classes = _look_up(*_tabulate_classes(), codes)
     runs = tf.cumsum(tf.cast(_begin_runs(classes, rows), tf.int32))
     order = tf.argsort(runs * 256 + classes, stable=True)  # marks in the order of their classes, others stay
     state = (tf.constant(True), *(tf.gather(values, order) for values in (codes, classes, rows)))
@@ -93,13 +91,19 @@ def _compose(texts):
 
 
 def _decompose(codes, rows):
-    table = list_decompositions()
-    padded = np.array([parts + (-1,) * (LONGEST - len(parts)) for _, parts in sorted(table.items())], np.int32)
-    place, found = _find(sorted(table), codes)
+    known, padded = _tabulate_decompositions()
+    place, found = _find(known, codes)
     alone = tf.pad(codes[:, None], [[0, 0], [0, LONGEST - 1]], constant_values=-1)
     parts = tf.where(found[:, None], tf.gather(padded, place), alone)
     kept = parts >= 0
     return tf.boolean_mask(parts, kept), tf.boolean_mask(tf.broadcast_to(rows[:, None], tf.shape(parts)), kept)
+
+
+@cache
+def _tabulate_decompositions():
+    table = sorted(list_decompositions().items())
+    padded = [parts + (-1,) * (LONGEST - len(parts)) for _, parts in table]
+    return np.array([code for code, _ in table]), np.array(padded, np.int32)
 
 
 def _begin_runs(classes, rows):
@@ -133,8 +137,7 @@ def _join_pairs(_, codes, classes, rows):
 def _compose_pairs(first, second):
     """int32 `(k,)`: the code points that pairs compose to; 0 where they do not."""
     shift = tf.cast(2**SHIFT, tf.int64)
-    table = {one * 2**SHIFT + other: code for (one, other), code in list_pairs().items()}
-    listed = _look_up(table, tf.cast(first, tf.int64) * shift + tf.cast(second, tf.int64))
+    listed = _look_up(*_tabulate_pairs(), tf.cast(first, tf.int64) * shift + tf.cast(second, tf.int64))
     lead, vowel, tail, syllable = first - LEADS, second - VOWELS, second - TAILS, first - SYLLABLES
     opens = (lead >= 0) & (lead < LEAD_COUNT) & (vowel >= 0) & (vowel < VOWEL_COUNT)
     closes = (syllable >= 0) & (syllable < LEAD_COUNT * VOWEL_COUNT * TAIL_COUNT)
@@ -143,14 +146,26 @@ def _compose_pairs(first, second):
     return tf.where(opens, opened, tf.where(closes, first + tail, listed))
 
 
-def _look_up(table, keys):
-    """int32 `(k,)`: the values of keys; 0 where a table has none."""
-    place, found = _find(sorted(table), keys)
-    return tf.where(found, tf.gather(np.array([table[key] for key in sorted(table)], np.int32), place), 0)
+@cache
+def _tabulate_classes():
+    table = sorted(list_classes().items())
+    return np.array([code for code, _ in table]), np.array([number for _, number in table], np.int32)
+
+
+@cache
+def _tabulate_pairs():
+    table = sorted((one * 2**SHIFT + other, code) for (one, other), code in list_pairs().items())
+    return np.array([key for key, _ in table]), np.array([code for _, code in table], np.int32)
+
+
+def _look_up(known, values, keys):
+    """int32 `(k,)`: the values of keys; 0 where they are not known."""
+    place, found = _find(known, keys)
+    return tf.where(found, tf.gather(values, place), 0)
 
 
 def _find(known, keys):
     """The places of keys in a sorted list, and which are in it."""
-    known = tf.constant(known, keys.dtype)
+    known = tf.constant(known.astype(keys.dtype.as_numpy_dtype))
     place = tf.minimum(tf.searchsorted(known, keys), tf.size(known) - 1)
     return place, tf.equal(tf.gather(known, place), keys)

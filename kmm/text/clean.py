@@ -23,14 +23,14 @@ from typing import NamedTuple
 from kmm.errors import InputError, ReportError
 
 MAX_CHARACTERS = 1_000_000
-_UNICODE = unicodedata.ucd_3_2_0
+UNICODE = unicodedata.ucd_3_2_0
 DEIDENTIFIED = re.compile("x{4,}")
 
 
 def _list_categories():
     """The general categories of all characters, as list of `(category, first, last)`."""
     runs, start = [], 0
-    for category, characters in groupby(map(_UNICODE.category, map(chr, range(sys.maxunicode + 1)))):
+    for category, characters in groupby(map(UNICODE.category, map(chr, range(sys.maxunicode + 1)))):
         count = len(list(characters))
         runs.append((category, start, start + count - 1))
         start += count
@@ -49,10 +49,10 @@ def _list_characters(kinds, categories):
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
 
 
-_CATEGORIES = _list_categories()
-WORD_CHARACTERS = _list_characters(("L", "N"), _CATEGORIES)
-LETTERS = _list_characters(("L",), _CATEGORIES)
-_UNASSIGNED = re.compile(f"([{_list_characters(('Cn',), _CATEGORIES)}]+)")
+CATEGORIES = _list_categories()
+WORD_CHARACTERS = _list_characters(("L", "N"), CATEGORIES)
+LETTERS = _list_characters(("L",), CATEGORIES)
+_UNASSIGNED = re.compile(f"([{_list_characters(('Cn',), CATEGORIES)}]+)")
 _WORD = re.compile(f"[{WORD_CHARACTERS}]+")
 _LETTERS = re.compile(f"[{LETTERS}]+")
 _CHUNK = re.compile(r"\S+")
@@ -84,7 +84,7 @@ def compose(text):
     """
     # Python orders younger marks by its own version of Unicode, so they are kept apart.
     parts = _UNASSIGNED.split(text)
-    parts[::2] = [_UNICODE.normalize("NFC", part) for part in parts[::2]]
+    parts[::2] = [UNICODE.normalize("NFC", part) for part in parts[::2]]
     return "".join(parts)
 
 
@@ -110,7 +110,7 @@ def _count_bases(letter):
     """How many characters of a decomposed character are no marks."""
     if letter.isascii():
         return 1
-    return sum(not _UNICODE.combining(part) for part in _UNICODE.normalize("NFD", letter))
+    return sum(not UNICODE.combining(part) for part in UNICODE.normalize("NFD", letter))
 
 
 class Word(NamedTuple):
