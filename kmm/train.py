@@ -29,7 +29,7 @@ from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary, text_report
 from kmm.text.word_pieces import WordPieces
-from kmm.text.word_vectors import embedding_matrix, load_word_vectors, train_word_vectors
+from kmm.text.word_vectors import embedding_matrix, load_word_vectors, measure_coverage, train_word_vectors
 
 TUNED = {"none": False, "top": "top", "all": True}
 
@@ -216,7 +216,7 @@ def _prepare_text(run):
         vocabulary = WordPieces.read(s.word_pieces)
     else:
         vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
-    documents, trained = [vocabulary.pieces(words) for words in documents], len(vocabulary)
+    documents, trained = [vocabulary.pieces(words) for words in documents], vocabulary
     if s.word_vectors:
         # Words that training does not hold keep their vector, if reports can hold them; a list of pieces is closed.
         vectors = load_word_vectors(
@@ -230,15 +230,14 @@ def _prepare_text(run):
         vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
     run.maker.vocabulary = vocabulary
     counts = Counter(word for words in documents for word in words)
-    run.vectors, coverage = embedding_matrix(
-        vectors, vocabulary, counts=counts, normalize=s.normalize_vectors, seed=s.seed
-    )
+    run.vectors, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
+    coverage = measure_coverage(vectors, trained, counts=counts)
     unseen = [vocabulary.pieces(text.words(run.prepared.studies[row])) for row in run.rows("validation")]
     run.facts["text"] = {
         **text_report(documents, vocabulary, s.length),
         "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
         "words": len(vocabulary),
-        "words_of_the_vectors_alone": len(vocabulary) - trained,
+        "words_of_the_vectors_alone": len(vocabulary) - len(trained),
         "words_passed_over": vectors.passed_over,
         "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
         "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",

@@ -310,7 +310,7 @@ class Coverage:
     """How much of a vocabulary has a vector.
 
     Attributes:
-        types: share of the words, in 0..1; 1 when there are none. Where counts were given, of the words they count.
+        types: share of the words, in 0..1; 1 when there are none.
         tokens: share of the running words, in 0..1, or None where the counts were not given.
         missing: int. Words without a vector.
         examples: tuple of up to 20 of them, the most frequent first. Not shown in `repr`: they come from reports.
@@ -367,13 +367,25 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0
         matrix[UNKNOWN] = 0.0
         known = np.array([word in rows for word in words], bool)
         matrix[len(SPECIAL_WORDS) :] = _normalize(matrix[len(SPECIAL_WORDS) :], known)
-    counted = [word for word in words if counts is None or word in counts]
-    missing = [word for word in counted if word not in rows]
+    return matrix, measure_coverage(vectors, vocabulary, counts=counts)
+
+
+def measure_coverage(vectors, vocabulary, *, counts=None):
+    """Measures how much of a vocabulary has a vector.
+
+    Args:
+        vectors, vocabulary, counts: as in `embedding_matrix`.
+
+    Returns:
+        `Coverage`.
+    """
+    rows, words = set(vectors.words), vocabulary.words[len(SPECIAL_WORDS) :]
+    missing = [word for word in words if word not in rows]
     tokens = None
     if counts is not None:
         tokens = sum(n for word, n in counts.items() if word in rows) / max(sum(counts.values()), 1)
-    types = 1 - len(missing) / max(len(counted), 1)
-    return matrix, Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
+    types = 1 - len(missing) / max(len(words), 1)
+    return Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
 
 
 def _normalize(rows, known):
