@@ -217,17 +217,7 @@ def _prepare_text(run):
     else:
         vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
     documents, trained = [vocabulary.pieces(words) for words in documents], vocabulary
-    if s.word_vectors:
-        # Words that training does not hold keep their vector, if reports can hold them; a list of pieces is closed.
-        vectors = load_word_vectors(
-            s.word_vectors,
-            keep=set(vocabulary.words),
-            more=0 if s.word_pieces else s.max_words,
-            accept=lambda word: [found.text for found in text.find(word)] == [word],
-        )
-        vocabulary = vocabulary if s.word_pieces else vocabulary.extend(vectors.words)
-    else:
-        vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
+    vectors, vocabulary = _make_vectors(s, text, documents, vocabulary)
     run.maker.vocabulary = vocabulary
     counts = Counter(word for words in documents for word in words)
     run.vectors, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
@@ -245,6 +235,21 @@ def _prepare_text(run):
         "coverage_of_running_words": coverage.tokens,
     }
     run.progress.note(_describe_text(run.facts["text"], s.length))
+
+
+def _make_vectors(s, text, documents, vocabulary):
+    """Word vectors, and the vocabulary with the words of their file that training does not hold and reports can hold;
+    a vocabulary of pieces stays as it is."""
+    if not s.word_vectors:
+        size, epochs = s.embedding_size, s.word_vector_epochs
+        return train_word_vectors(documents, dimensions=size, epochs=epochs, seed=s.seed), vocabulary
+    vectors = load_word_vectors(
+        s.word_vectors,
+        keep=set(vocabulary.words),
+        more=0 if s.word_pieces else s.max_words,
+        accept=lambda word: [found.text for found in text.find(word)] == [word],
+    )
+    return vectors, vocabulary if s.word_pieces else vocabulary.extend(vectors.words)
 
 
 def _describe_text(facts, length):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
-from kmm.data.study import ImageFile
+from kmm.data.study import ImageFile, Study
 from kmm.errors import InputError, LeakError
 from kmm.models.parts import embed_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.study_dataset import StudyDataset
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors
-from kmm.train import fit_classifier, save_run
+from kmm.train import _note_labels, fit_classifier, save_run
 from tests.conftest import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -215,6 +216,25 @@ def test_several_labels_with_unknown_ones(tiny_folder, tmp_path):
     known = (~unknown)[run.rows("test")].sum(axis=0)
     assert [test["majority"]["per_label"][name]["n"] for name in classifier.label_names] == known.tolist()
     assert all(np.isfinite(weights).all() for weights in run.models["joint"].get_weights())
+
+
+def test_label_columns_that_are_not_read_and_headings_left_out_are_said_and_kept():
+    studies = [
+        Study("1", "1", mesh_major=("Lung/hypoinflation", "Opacity"), labels={"mass": 1.0}),
+        Study("2", "2", mesh_major=("normal",), labels={"mass": 0.0}),
+    ]
+    notes = []
+    run = SimpleNamespace(
+        settings=make_settings("small", {"labels": "findings", "label_min_count": 1}),
+        progress=SimpleNamespace(note=notes.append),
+        facts={},
+    )
+    _note_labels(run, SimpleNamespace(studies=studies))
+    assert notes == [
+        "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them",
+        "Headings left out as no finding: by 'bare organs' 1 (as labels: Lung 1); by 'technical quality' none",
+    ]
+    assert run.facts["not_findings"][0] == {"rule": "bare organs", "heading": "Lung", "studies": 1, "label": True}
 
 
 def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):

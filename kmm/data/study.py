@@ -64,7 +64,7 @@ class Report:
 
     @property
     def body(self):
-        """FINDINGS and IMPRESSION with case, spacing and Unicode form levelled: reports with one body are duplicates."""
+        """FINDINGS and IMPRESSION with case, spacing and Unicode form levelled: two with one body are duplicates."""
         return " ".join(unicodedata.normalize("NFC", f"{self.findings} {self.impression}").lower().split())
 
 

@@ -82,6 +82,8 @@ def compose(text):
         >>> compose("e\N{COMBINING ACUTE ACCENT}") == "é"
         True
     """
+    if text.isascii():
+        return text
     # Python orders younger marks by its own version of Unicode, so they are kept apart.
     parts = _UNASSIGNED.split(text)
     parts[::2] = [UNICODE.normalize("NFC", part) for part in parts[::2]]
@@ -177,7 +179,7 @@ def find_words(text, mode="standard", deidentified="keep"):
         raise InputError(f"`deidentified` must be keep or drop. Received: {deidentified!r}")
     if len(text) > MAX_CHARACTERS:
         raise ReportError(f"A report must have at most {MAX_CHARACTERS} characters. Received: {len(text)}")
-    composed = text if text.isascii() else compose(text)
+    composed = compose(text)
     words = CLEANING_MODES[mode](composed)
     if composed != text:
         starts, ends = _list_places(text, composed)

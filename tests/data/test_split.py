@@ -131,6 +131,14 @@ def test_groups_join_through_patients_and_bodies_but_not_through_empty_bodies():
     assert [[study.id for study in group] for group in group_studies(studies)] == [["a", "b", "c"], ["d"], ["e"], ["f"]]
 
 
+def test_bodies_in_either_form_of_unicode_are_one():
+    studies = [
+        Study("a", "p1", report=Report(findings="E\u0301panchement.")),
+        Study("b", "p2", report=Report(findings="\u00c9panchement.")),
+    ]
+    assert [[study.id for study in group] for group in group_studies(studies)] == [["a", "b"]]
+
+
 def test_labels_that_are_unknown_or_absent_are_tolerated():
     studies = make_studies(30, labels=lambda n: ({}, {"a": NAN}, {"a": 1.0})[n % 3])
     split = split_studies(studies)
