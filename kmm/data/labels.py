@@ -235,7 +235,8 @@ LABEL_SCHEMES = {
     "normal-abnormal-poor-quality-unknown": LabelScheme(_hide(POOR_QUALITY), f"the same, `{POOR_QUALITY}` unknown"),
     "findings": LabelScheme(
         _label_findings,
-        "one label per MeSH head with a minimum count; `normal` is 0 in all, `No Indexing` unknown; no organs",
+        "one label per MeSH head with a minimum count, organs and technical remarks left out; `normal` is 0 in all, "
+        "`No Indexing` unknown",
     ),
     "columns": LabelScheme(_take_columns, "the label:<name> columns of the manifest"),
 }

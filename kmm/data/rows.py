@@ -104,6 +104,12 @@ def _blank_null(name, value):
     return "" if is_null(value) else value
 
 
+def _skip_blank(lines, start):
+    """The place of the first line from `start` on that is more than white space and separators."""
+    blank = "".join(SEPARATORS) + '"\r\n '
+    return next((number for number in range(start, len(lines)) if lines[number].strip(blank)), len(lines))
+
+
 @dataclass
 class _CsvText:
     """The text of a CSV, its separator, and the line that its header stands on."""
@@ -117,11 +123,10 @@ class _CsvText:
     def open(cls, path, text, required):
         csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
         lines = io.StringIO(text, newline="").readlines()
-        start = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
-        told = re.fullmatch(r'"?sep=(.)"?\s*', lines[start], re.IGNORECASE) if start < len(lines) else None
+        start = _skip_blank(lines, 0)
+        told = re.fullmatch(r'"?sep=(.)"?[\s;,]*', lines[start], re.IGNORECASE) if start < len(lines) else None
         if told:
-            start = next((number for number in range(start + 1, len(lines)) if lines[number].strip()), len(lines))
-            return cls(path, lines, told[1], start)
+            return cls(path, lines, told[1], _skip_blank(lines, start + 1))
 
         def rate(separator):
             header = cls(path, lines, separator, start).read_header()

@@ -42,7 +42,7 @@ def test_any_separator_encoding_and_line_end(tmp_path, separator, encoding, end)
     assert columns == HEADER and rows == [(2, EXPECTED)] and problems == []
 
 
-@pytest.mark.parametrize("told", ["sep=;", '"sep=;"', "SEP=;", "sep=~", "sep=\t"])
+@pytest.mark.parametrize("told", ["sep=;", '"sep=;"', "SEP=;", "sep=~", "sep=\t", "sep=;;;"])
 def test_the_first_line_of_excel_tells_the_separator(tmp_path, told):
     separator = told.strip('"')[-1]
     text = f"{told}\r\n" + "\r\n".join([separator.join(["id", "report"]), separator.join(["1", "Clear, calm."])])
@@ -50,7 +50,7 @@ def test_the_first_line_of_excel_tells_the_separator(tmp_path, told):
 
 
 def test_blank_rows_are_skipped_and_empty_cells_at_the_end_are_no_fields(tmp_path):
-    path = write(tmp_path / "m.csv", "\n\nid;report\n;\n1;a;;\n\n ; \n2;b\n;;;;\n")
+    path = write(tmp_path / "m.csv", "\n;\n\nid;report\n;\n1;a;;\n\n ; \n2;b\n;;;;\n")
     assert [row["id"] for _, row in read_rows(path)[1]] == ["1", "2"]
     assert read_rows(path)[2] == []
 
