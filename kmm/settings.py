@@ -40,6 +40,10 @@ class FitSettings:
     # Labels and parts
     labels: str = "normal-abnormal"  # a name in kmm.data.labels.LABEL_SCHEMES
     label_min_count: int = 50  # scheme `findings`: a finding needs this many studies
+    not_findings: tuple[str, ...] = (
+        "technical quality",
+        "bare organs",
+    )  # ... and these make no label: kmm.data.headings
     shares: tuple[float, ...] = (0.65, 0.15, 0.2)  # of train, validation and test
     strict: bool = False  # the first unusable study ends the run, instead of being set aside
     # Text
@@ -50,7 +54,7 @@ class FitSettings:
     length: int = 140  # words, or word pieces, a report is cut or padded to
     truncate: str = "end"  # where a longer report is cut: end or start
     min_word_count: int = 1  # rarer words are unknown
-    max_words: int = 15000  # at most so many words get an id
+    max_words: int = 15000  # at most so many words of training get an id, and as many others of a file of vectors
     word_pieces: str | None = None  # vocab.txt of an uncased BERT: its pieces get the ids, whatever the two above say
     word_vectors: str | None = None  # file of word vectors; none trains them on the training reports
     embedding_size: int = 100  # of word vectors that are trained here
@@ -186,9 +190,9 @@ def _convert(name, value, kind):
             return None
         kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
     if typing.get_origin(kind) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
+        if not isinstance(value, str | list | tuple):
             raise InputError(f"Setting `{name}` must be a list. Received: {value!r}")
+        items = _split_list(value) if isinstance(value, str) else value
         return tuple(_convert(name, item, typing.get_args(kind)[0]) for item in items)
     if kind is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -208,6 +212,14 @@ def _convert(name, value, kind):
         return kind(value)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}") from None
+
+
+def _split_list(text):
+    """The items of a list in one string. A semicolon separates where there is one (headings of MeSH hold commas), else
+    a comma; `none` is the empty list."""
+    if text.strip().lower() == "none":
+        return []
+    return [item for item in text.split(";" if ";" in text else ",") if item.strip()]
 
 
 def read_settings(path):

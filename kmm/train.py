@@ -13,7 +13,7 @@ import kmm
 from kmm.artefact import digest_file, read_json
 from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, Predictions
-from kmm.data.labels import label_studies
+from kmm.data.labels import audit_headings, describe_audit, label_studies, name_unread_columns
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.errors import InputError, KmmError
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
@@ -29,7 +29,7 @@ from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary, text_report
 from kmm.text.word_pieces import WordPieces
-from kmm.text.word_vectors import embedding_matrix, load_word_vectors, train_word_vectors
+from kmm.text.word_vectors import embedding_matrix, load_word_vectors, measure_coverage, train_word_vectors
 
 TUNED = {"none": False, "top": "top", "all": True}
 
@@ -136,9 +136,12 @@ def _check_data(run, split):
 def _prepare(run, collection, split):
     s = run.settings
     try:
-        studies, label_names = label_studies(collection.studies, s.labels, min_count=s.label_min_count)
+        studies, label_names = label_studies(
+            collection.studies, s.labels, min_count=s.label_min_count, not_findings=s.not_findings
+        )
     except InputError as error:
         raise InputError(f"{collection.folder}: {error}") from None
+    _note_labels(run, collection)
     known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in label_names)]
     run.maker = BatchMaker(
         ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
@@ -185,6 +188,18 @@ def _prepare(run, collection, split):
     )
 
 
+def _note_labels(run, collection):
+    """Says what a label scheme left out, and keeps it in the run's facts."""
+    s = run.settings
+    unread = name_unread_columns(collection.studies, s.labels)
+    if unread:
+        run.progress.note(unread)
+    if s.labels == "findings":
+        rows = audit_headings(collection.studies, min_count=s.label_min_count, not_findings=s.not_findings)
+        run.facts["not_findings"] = rows
+        run.progress.note(describe_audit(rows))
+
+
 def _known_labels(run, part):
     """bool `(n, n_labels)`: which labels of a part are known."""
     return np.isfinite([run.maker.labels(run.prepared.studies[row]) for row in run.rows(part)])
@@ -201,21 +216,19 @@ def _prepare_text(run):
         vocabulary = WordPieces.read(s.word_pieces)
     else:
         vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
+    documents, trained = [vocabulary.pieces(words) for words in documents], vocabulary
+    vectors, vocabulary = _make_vectors(s, text, documents, vocabulary)
     run.maker.vocabulary = vocabulary
-    documents = [vocabulary.pieces(words) for words in documents]
-    if s.word_vectors:
-        vectors = load_word_vectors(s.word_vectors, keep=set(vocabulary.words))
-    else:
-        vectors = train_word_vectors(documents, dimensions=s.embedding_size, epochs=s.word_vector_epochs, seed=s.seed)
     counts = Counter(word for words in documents for word in words)
-    run.vectors, coverage = embedding_matrix(
-        vectors, vocabulary, counts=counts, normalize=s.normalize_vectors, seed=s.seed
-    )
+    run.vectors, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
+    coverage = measure_coverage(vectors, trained, counts=counts)
     unseen = [vocabulary.pieces(text.words(run.prepared.studies[row])) for row in run.rows("validation")]
     run.facts["text"] = {
         **text_report(documents, vocabulary, s.length),
         "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
         "words": len(vocabulary),
+        "words_of_the_vectors_alone": len(vocabulary) - len(trained),
+        "words_passed_over": vectors.passed_over,
         "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
         "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",
         "coverage_of_words": coverage.types,
@@ -224,13 +237,32 @@ def _prepare_text(run):
     run.progress.note(_describe_text(run.facts["text"], s.length))
 
 
+def _make_vectors(s, text, documents, vocabulary):
+    """Word vectors, and the vocabulary with the words of their file that training does not hold and reports can hold;
+    a vocabulary of pieces stays as it is."""
+    if not s.word_vectors:
+        size, epochs = s.embedding_size, s.word_vector_epochs
+        return train_word_vectors(documents, dimensions=size, epochs=epochs, seed=s.seed), vocabulary
+    vectors = load_word_vectors(
+        s.word_vectors,
+        keep=set(vocabulary.words),
+        more=0 if s.word_pieces else s.max_words,
+        accept=lambda word: [found.text for found in text.find(word)] == [word],
+    )
+    return vectors, vocabulary if s.word_pieces else vocabulary.extend(vectors.words)
+
+
 def _describe_text(facts, length):
     words = "word pieces" if facts["word_pieces"] else "words"
+    trained = facts["words"] - facts["words_of_the_vectors_alone"]
+    more = f" and {facts['words_of_the_vectors_alone']} of the vectors alone" if facts["words"] > trained else ""
+    over = facts["words_passed_over"]
+    over = f"; {over} words of the file, with white space or not UTF-8, are passed over" if over else ""
     return (
-        f"{words.capitalize()}: {facts['words']}, {facts['coverage_of_words']:.1%} of them "
+        f"{words.capitalize()}: {trained} of training{more}; {facts['coverage_of_words']:.1%} of those of training "
         f"({facts['coverage_of_running_words']:.1%} of the running ones) have a vector; {facts['truncated_share']:.1%} "
         f"of the training reports are cut at {length}; {facts['unknown_rate_on_validation']:.1%} of the {words} of "
-        f"validation are unknown"
+        f"validation are unknown{over}"
     )
 
 

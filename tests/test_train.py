@@ -2,18 +2,22 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
-from kmm.data.study import ImageFile
+from kmm.data.study import ImageFile, Study
 from kmm.errors import InputError, LeakError
+from kmm.models.parts import embed_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.study_dataset import StudyDataset
-from kmm.train import fit_classifier, save_run
+from kmm.text.word_vectors import embedding_matrix, load_word_vectors
+from kmm.train import _note_labels, fit_classifier, save_run
 from tests.conftest import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -139,18 +143,34 @@ def test_a_refused_run_keeps_what_was_set_aside(tiny_folder, tmp_path):
 
 
 def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a_file(tiny_folder, tmp_path):
-    (tmp_path / "v.txt").write_text("no 1 0 0\nmass 0 1 0\n", encoding="utf-8")
+    file = "Heart 1 1 1\nno 1 0 0\nmass 0 1 0\neffusion 0 0 1\nt-spine 1 1 0\ncaf\udce9 1 0 1\ncyst 0 1 1\nrib 2 1 1\n"
+    (tmp_path / "v.txt").write_bytes(file.encode("utf-8", "surrogateescape"))
     notes, progress = [], Progress()
     progress.note = notes.append
-    settings = make_settings("small", {**FAST, "image_encoder": None, "word_vectors": str(tmp_path / "v.txt")})
+    fast = {**FAST, "image_encoder": None, "word_vectors": str(tmp_path / "v.txt")}
+    settings = make_settings("small", {**fast, "min_word_count": 5})
     classifier, run = fit_classifier(
         read_collection(tiny_folder), settings, work=tmp_path / "w", cache=tmp_path, progress=progress
     )
     save_run(classifier, run, tmp_path / "saved")
     assert json.loads((tmp_path / "saved" / "settings.json").read_text())["embedding_size"] == 3
-    words = len(classifier.batches.vocabulary)
+    # The file's other words that reports can hold have rows too, and keep their vectors.
+    vocabulary = classifier.batches.vocabulary
+    words = len(vocabulary) - 3
+    assert vocabulary.words[words:] == ("effusion", "cyst", "rib")
+    rows = keras.ops.convert_to_numpy(embed_of(classifier.models["text"]).get_layer("embedding").embeddings)
+    vectors = load_word_vectors(tmp_path / "v.txt", keep={"no", "mass", "effusion", "cyst", "rib"})
+    start, _ = embedding_matrix(vectors, vocabulary)
+    np.testing.assert_array_equal(rows[words:], start[words:])
+    assert not np.array_equal(
+        rows[vocabulary.encode(["no"], 1)], start[vocabulary.encode(["no"], 1)]
+    )  # that was trained
+    assert run.facts["text"]["words_of_the_vectors_alone"] == 3
     (note,) = [note for note in notes if note.startswith("Words: ")]
-    assert note.startswith(f"Words: {words}, {2 / (words - 2):.1%} of them (") and "of validation are unknown" in note
+    assert note.startswith(
+        f"Words: {words} of training and 3 of the vectors alone; {2 / (words - 2):.1%} of those of training ("
+    )
+    assert "of validation are unknown; 1 words of the file, with white space or not UTF-8, are passed over" in note
     card = (tmp_path / "saved" / "model_card.md").read_text(encoding="utf-8")
     assert f"- words with a vector: {2 / (words - 2):.4f}\n- running words with a vector: 0." in card
     for line in ("image encoder", "image weights", "pixels", "fusion"):
@@ -196,6 +216,25 @@ def test_several_labels_with_unknown_ones(tiny_folder, tmp_path):
     known = (~unknown)[run.rows("test")].sum(axis=0)
     assert [test["majority"]["per_label"][name]["n"] for name in classifier.label_names] == known.tolist()
     assert all(np.isfinite(weights).all() for weights in run.models["joint"].get_weights())
+
+
+def test_label_columns_that_are_not_read_and_headings_left_out_are_said_and_kept():
+    studies = [
+        Study("1", "1", mesh_major=("Lung/hypoinflation", "Opacity"), labels={"mass": 1.0}),
+        Study("2", "2", mesh_major=("normal",), labels={"mass": 0.0}),
+    ]
+    notes = []
+    run = SimpleNamespace(
+        settings=make_settings("small", {"labels": "findings", "label_min_count": 1}),
+        progress=SimpleNamespace(note=notes.append),
+        facts={},
+    )
+    _note_labels(run, SimpleNamespace(studies=studies))
+    assert notes == [
+        "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them",
+        "Headings left out as no finding: by 'bare organs' 1 (as labels: Lung 1); by 'technical quality' none",
+    ]
+    assert run.facts["not_findings"][0] == {"rule": "bare organs", "heading": "Lung", "studies": 1, "label": True}
 
 
 def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):

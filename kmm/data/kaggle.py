@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 from kmm.data.names import find_image_id, is_safe_id, make_printable, name_view, resolve_inside, sort_key
+from kmm.data.rows import read_rows
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
-from kmm.data.table import read_rows, split_terms
+from kmm.data.table import read_terms
 from kmm.errors import InputError
 
 KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
-_DAMAGED_CELL = "#NAME?"  # a spreadsheet left this in place of an indication that began with "+"
 
 
 def read_kaggle(folder):
@@ -77,6 +77,5 @@ def _read_projection(row, films):
 
 def _read_kaggle_row(uid, row, images):
     texts = {name: row[name].strip() for name in SECTIONS}
-    texts = {name: "" if text == _DAMAGED_CELL else text for name, text in texts.items()}
     report = Report(**texts) if any(texts.values()) else None
-    return Study(id=uid, patient=uid, images=images, report=report, mesh_major=split_terms(row["MeSH"]))
+    return Study(id=uid, patient=uid, images=images, report=report, mesh_major=read_terms(row["MeSH"]))

@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from kmm.data.headings import NORMAL, NOT_FINDINGS, NOT_INDEXED, POOR_QUALITY, expand_rules, level_heading
 from kmm.errors import InputError
 
 ABNORMAL = "abnormal"
-NORMAL, NOT_INDEXED = "normal", "No Indexing"
-POOR_QUALITY = "Technical Quality of Image Unsatisfactory"
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,9 @@ class LabelScheme:
     """A rule that labels studies.
 
     Attributes:
-        function: (studies, min_count, names) -> label names (tuple of str) and `label(study)`, which returns a dict of
-            label name to 0.0, 1.0 or NaN, or None to drop the study. `names` are those of an existing classifier.
+        function: (studies, min_count, names, not_findings) -> label names (tuple of str) and `label(study)`, which
+            returns a dict of label name to 0.0, 1.0 or NaN, or None to drop the study. `names` are those of an existing
+            classifier.
         description: str, one line.
     """
 
@@ -26,7 +26,7 @@ class LabelScheme:
     description: str
 
 
-def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None):
+def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None, not_findings=tuple(NOT_FINDINGS)):
     """Labels studies by a scheme of `LABEL_SCHEMES`.
 
     Args:
@@ -35,6 +35,8 @@ def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None
         min_count: int, 1 or more. Scheme `findings`: how many studies must have a finding for it to become a label.
         names: tuple of str or None. The labels of an existing classifier, to be used as they are: nothing is chosen or
             checked, and a label that no study knows of is unknown in each.
+        not_findings: sequence of str. Scheme `findings`: rules or headings that become no label, as in
+            `kmm.data.headings`; `audit_headings` says what each of them left out.
 
     Returns:
         studies (list of `Study` with `labels` replaced, in their order, without those that the scheme drops) and the
@@ -52,7 +54,30 @@ def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None
     """
     if scheme not in LABEL_SCHEMES:
         raise InputError(f"Unknown label scheme '{scheme}'. Known: {', '.join(LABEL_SCHEMES)}.")
-    found, label = LABEL_SCHEMES[scheme].function(studies, min_count, names)
+    try:
+        return _apply_scheme(studies, scheme, min_count, names, not_findings)
+    except InputError as error:
+        unread = name_unread_columns(studies, scheme)
+        raise InputError(f"{error} {unread}." if unread else str(error)) from None
+
+
+def name_unread_columns(studies, scheme):
+    """Says which label columns of a manifest a scheme leaves unread; empty where there are none.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> name_unread_columns([Study("1", "1", labels={"mass": 1.0})], "findings")
+        "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them"
+    """
+    names = [] if scheme == "columns" else list({name: None for study in studies for name in study.labels})
+    if not names:
+        return ""
+    some = ", ".join(f"label:{name}" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"Label columns that the scheme '{scheme}' does not read: {some}. --labels columns reads them"
+
+
+def _apply_scheme(studies, scheme, min_count, names, not_findings):
+    found, label = LABEL_SCHEMES[scheme].function(studies, min_count, names, not_findings)
     labels = [(study, label(study)) for study in studies]
     chosen = found if names is None else tuple(names)
     labelled = [
@@ -66,73 +91,141 @@ def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None
 
 
 def find_heads(study):
-    """Returns the set of MeSH heads of a study that are findings: without `normal` and `No Indexing`.
+    """Returns the set of MeSH heads of a study, without `normal` and `No Indexing`, whatever their case.
 
     Example:
         >>> from kmm.data.study import Study
         >>> sorted(find_heads(Study("1", "1", mesh_major=("Opacity/lung/base", "Opacity/lung", "Scoliosis/mild"))))
         ['Opacity', 'Scoliosis']
     """
-    return {term.split("/")[0].strip() for term in study.mesh_major} - {NORMAL, NOT_INDEXED}
+    heads = {" ".join(term.split("/")[0].split()) for term in study.mesh_major}
+    return {head for head in heads if level_heading(head) not in _NO_HEADS}
+
+
+def audit_headings(studies, *, min_count=50, not_findings=tuple(NOT_FINDINGS)):
+    """Counts what the rules of the scheme `findings` leave out.
+
+    Args:
+        studies, min_count, not_findings: as in `label_studies`.
+
+    Returns:
+        list of dicts, most studies first: `rule`, `heading` (in its most frequent spelling), `studies` (int, how many
+        indexed ones have it), `label` (bool, whether it would have become a label). A rule that met no heading has one
+        row with the heading None.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> audit_headings([Study("1", "1", mesh_major=("Lung/hypoinflation", "Opacity"))], min_count=1)[0]
+        {'rule': 'bare organs', 'heading': 'Lung', 'studies': 1, 'label': True}
+    """
+    rules = expand_rules(not_findings)
+    rows = [
+        {"rule": rules[level_heading(head)], "heading": head, "studies": count, "label": count >= min_count}
+        for head, count in _count_heads(studies)
+        if level_heading(head) in rules
+    ]
+    met = {row["rule"] for row in rows}
+    return rows + [
+        {"rule": rule, "heading": None, "studies": 0, "label": False} for rule in not_findings if rule not in met
+    ]
+
+
+def describe_audit(rows):
+    """Returns what `audit_headings` found as one line.
+
+    Example:
+        >>> describe_audit([
+        ...     {"rule": "bare organs", "heading": "Lung", "studies": 391, "label": True},
+        ...     {"rule": "bare organs", "heading": "Heart", "studies": 7, "label": False},
+        ...     {"rule": "Cyst", "heading": None, "studies": 0, "label": False}])
+        "Headings left out as no finding: by 'bare organs' 2 (as labels: Lung 391); by 'Cyst' none"
+    """
+    parts = []
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        met = [row for row in rows if row["rule"] == rule and row["heading"]]
+        labels = ", ".join(f"{row['heading']} {row['studies']}" for row in met if row["label"])
+        parts.append(f"by {rule!r} {len(met) or 'none'}" + (f" (as labels: {labels})" if labels else ""))
+    return f"Headings left out as no finding: {'; '.join(parts) or 'none, by no rule'}"
+
+
+def _has_term(study, term):
+    return level_heading(term) in map(level_heading, study.mesh_major)
 
 
 def _label_abnormal(study):
     if not study.mesh_major and not study.mesh_automatic:
         return {ABNORMAL: math.nan}
-    return {ABNORMAL: float(study.mesh_major != (NORMAL,))}
+    return {ABNORMAL: float({level_heading(term) for term in study.mesh_major} != {NORMAL})}
 
 
-def _label_paper(studies, min_count, names):
+def _label_paper(studies, min_count, names, not_findings):
     return (ABNORMAL,), _label_abnormal
 
 
-def _drop_unindexed(studies, min_count, names):
-    return (ABNORMAL,), lambda study: None if NOT_INDEXED in study.mesh_major else _label_abnormal(study)
+def _drop_unindexed(studies, min_count, names, not_findings):
+    return (ABNORMAL,), lambda study: None if _has_term(study, NOT_INDEXED) else _label_abnormal(study)
 
 
 def _hide(term):
     """Makes a scheme in which the studies with one MeSH term are unknown."""
 
-    def function(studies, min_count, names):
-        return (ABNORMAL,), lambda study: {ABNORMAL: math.nan} if term in study.mesh_major else _label_abnormal(study)
+    def function(studies, min_count, names, not_findings):
+        return (ABNORMAL,), lambda study: {ABNORMAL: math.nan} if _has_term(study, term) else _label_abnormal(study)
 
     return function
 
 
-def _label_findings(studies, min_count, names):
+def _label_findings(studies, min_count, names, not_findings):
     """Studies without MeSH, or with No Indexing, are unknown and do not count."""
-    chosen = _choose_findings(studies, min_count) if names is None else tuple(names)
+    chosen = _choose_findings(studies, min_count, not_findings) if names is None else tuple(names)
 
     def label(study):
         if not _is_indexed(study):
             return dict.fromkeys(chosen, math.nan)
-        heads = find_heads(study)
-        return {name: float(name in heads) for name in chosen}
+        heads = set(map(level_heading, find_heads(study)))
+        return {name: float(level_heading(name) in heads) for name in chosen}
 
     return chosen, label
 
 
 def _is_indexed(study):
-    return bool(study.mesh_major) and NOT_INDEXED not in study.mesh_major
+    return bool(study.mesh_major) and not _has_term(study, NOT_INDEXED)
 
 
-def _choose_findings(studies, min_count):
-    counts = Counter(head for study in studies if _is_indexed(study) for head in find_heads(study))
-    ranked = sorted(counts, key=lambda head: (-counts[head], head))
-    names = tuple(head for head in ranked if counts[head] >= min_count)
+def _count_heads(studies):
+    """Lists `(head, studies with it)` of indexed studies, most first. Spellings of one head count together, under the
+    most frequent of them."""
+    spellings, counts = {}, Counter()
+    for study in studies:
+        if _is_indexed(study):
+            heads = {level_heading(head): head for head in sorted(find_heads(study))}
+            counts.update(heads.keys())
+            for key, head in heads.items():
+                spellings.setdefault(key, Counter())[head] += 1
+    named = [
+        (min(spellings[key], key=lambda head: (-spellings[key][head], head)), count) for key, count in counts.items()
+    ]
+    return sorted(named, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _choose_findings(studies, min_count, not_findings):
+    rules = expand_rules(not_findings)
+    counts = [(head, count) for head, count in _count_heads(studies) if level_heading(head) not in rules]
+    names = tuple(head for head, count in counts if count >= min_count)
     if not names:
-        best = f"The most frequent has {counts[ranked[0]]}" if ranked else "No study has MeSH findings"
+        best = f"The most frequent has {counts[0][1]}" if counts else "No study has MeSH findings"
         raise InputError(f"Label scheme 'findings': expected a finding with at least {min_count} studies. {best}.")
     return names
 
 
-def _take_columns(studies, min_count, names):
+def _take_columns(studies, min_count, names, not_findings):
     found = tuple({name: None for study in studies for name in study.labels})
     if not found and names is None:
         raise InputError("Label scheme 'columns': expected a manifest with columns named label:<name>. Found none.")
     return found, lambda study: study.labels
 
 
+_NO_HEADS = {level_heading(NORMAL), level_heading(NOT_INDEXED)}
 LABEL_SCHEMES = {
     "normal-abnormal": LabelScheme(
         _label_paper, "the paper's: MeSH major is exactly `normal` -> 0, all else 1; no MeSH at all is unknown"
@@ -141,7 +234,9 @@ LABEL_SCHEMES = {
     "normal-abnormal-unindexed-unknown": LabelScheme(_hide(NOT_INDEXED), "the same, `No Indexing` unknown"),
     "normal-abnormal-poor-quality-unknown": LabelScheme(_hide(POOR_QUALITY), f"the same, `{POOR_QUALITY}` unknown"),
     "findings": LabelScheme(
-        _label_findings, "one label per MeSH head with a minimum count; `normal` is 0 in all, `No Indexing` unknown"
+        _label_findings,
+        "one label per MeSH head with a minimum count, organs and technical remarks left out; `normal` is 0 in all, "
+        "`No Indexing` unknown",
     ),
     "columns": LabelScheme(_take_columns, "the label:<name> columns of the manifest"),
 }

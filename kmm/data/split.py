@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.data.groups import deal_groups, find_keys, group_studies, name_some
-from kmm.data.table import show_columns
+from kmm.data.rows import read_rows, show_columns
 from kmm.errors import InputError, LeakError
 from kmm.files import replace_file
 
@@ -222,18 +221,19 @@ def read_parts(path):
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-        _compare_digest(path, data)
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        columns, rows = reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no csv text in UTF-8"
-        raise InputError(f"{path}: the split cannot be read: {reason}.") from error
+        _compare_digest(path, path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: the split cannot be read: {error.strerror}.") from error
+    columns, rows, problems = read_rows(path)
     if not {"study", "part"} <= set(columns):
         raise InputError(f"{path}: a split needs the columns study and part. Received: {show_columns(columns)}.")
+    if problems:
+        raise InputError(f"{path}: {problems[0]}")
     parts = {}
-    for line, row in enumerate(rows, start=2):
-        study, part = row["study"], row["part"]
+    for line, row in rows:
+        study, part = row["study"].strip(), row["part"].strip()
+        if not study:
+            raise InputError(f"{path}: row {line}: expected a study.")
         if part not in PARTS:
             raise InputError(f"{path}: row {line}: the part must be one of {', '.join(PARTS)}.")
         if study in parts:

@@ -1,5 +1,6 @@
 """The nouns of kmm.data: a study, its report, its images, and what a reader returns."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,8 @@ class Report:
 
     @property
     def body(self):
-        """FINDINGS and IMPRESSION with case and spacing levelled: two reports with one body are duplicates."""
-        return " ".join(f"{self.findings} {self.impression}".lower().split())
+        """FINDINGS and IMPRESSION with case, spacing and Unicode form levelled: two with one body are duplicates."""
+        return " ".join(unicodedata.normalize("NFC", f"{self.findings} {self.impression}").lower().split())
 
 
 @dataclass(frozen=True)

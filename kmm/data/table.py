@@ -1,21 +1,21 @@
-"""CSV and JSONL tables: rows read with care, and any manifest of studies."""
+"""Read a manifest: any CSV or JSONL table of studies."""
 
-import csv
-import io
-import json
 import math
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 from kmm.data.names import VIEW_NAMES, is_safe_id, name_view, resolve_inside, sort_key
+from kmm.data.rows import is_null, read_rows, show_columns
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
 from kmm.errors import InputError
 
 MANIFESTS = ("manifest.csv", "manifest.jsonl")
-MAX_TABLE_BYTES = 1 << 30
-MAX_FIELD_CHARACTERS = 1 << 24
 _LABEL = "label:"
+_LABEL_VALUES = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_SHORTENED = re.compile(r"\d(?:[.,]\d+)?E\+?\d+", re.IGNORECASE)
+_DECIMAL_ZERO = re.compile(r"(\d+)[.,]0+")
 
 
 def read_table(path):
@@ -29,7 +29,10 @@ def read_table(path):
         view: `frontal`, `PA`, `AP`, `lateral`, `LL`, ... or empty: one for the row, or one per image, separated by `;`.
         report: the whole text, kept as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
         mesh: MeSH terms with qualifiers, separated by `;`.
-        label:<name>: 1, 0, or empty for unknown; any number of such columns.
+        label:<name>: 1, 0, or empty for unknown; any number of such columns. `1.0`, `1,0` and `true` are 1.
+
+    Separators, encodings, blank rows and missing values are those of `kmm.data.rows.read_rows`. Unicode is composed
+    (NFC) in patients, MeSH terms and names of labels, so that two spellings of one name are one.
 
     Args:
         path: a .csv or .jsonl file, or a folder that holds `manifest.csv` or `manifest.jsonl`.
@@ -38,11 +41,14 @@ def read_table(path):
         `Collection`, views not yet decided, files not yet looked for. A row that cannot be used is a `Problem`.
 
     Raises:
-        InputError: if the file cannot be read, is not UTF-8, or lacks the columns `id` and an image or report column.
+        InputError: if the file cannot be read, lacks the columns `id` and an image or report column, or writes one id
+            or patient both as `7` and as `7.0`.
     """
     path = find_manifest(path) or Path(path)
     columns, rows, problems = read_rows(path, ("id",))
     _check_columns(path, columns)
+    for name in ("id", "patient"):
+        _check_decimals(path, name, rows)
     studies = {}
     for line, row in rows:
         source = f"{path.name} line {line}"
@@ -61,117 +67,6 @@ def find_manifest(folder):
     return next((path for name in MANIFESTS if (path := Path(folder, name)).is_file()), None)
 
 
-def read_rows(path, required=()):
-    """Reads the rows of a CSV, or of a JSONL file if the suffix is `.jsonl`. All values come as str, empty for null.
-
-    Args:
-        path: UTF-8 text of at most 1 GiB, with or without a byte order mark.
-        required: columns that must be there.
-
-    Returns:
-        columns (tuple of str), rows (list of `(line number, dict)`), problems (list of `Problem`: rows that are not
-        whole).
-
-    Raises:
-        InputError: if the file cannot be read, is not UTF-8, is no such table, or lacks a required column.
-    """
-    path = Path(path)
-    text = _read_text(path)
-    columns, rows, problems = (_read_jsonl if path.suffix.lower() == ".jsonl" else _read_csv)(path, text)
-    missing = [name for name in required if name not in columns]
-    if missing:
-        first = f". Set aside: {problems[0]}" if problems else ""
-        raise InputError(
-            f"{path}: expected the columns {', '.join(required)}. Missing: {', '.join(missing)}. "
-            f"Found: {show_columns(columns)}{first}"
-        )
-    return columns, rows, problems
-
-
-def show_columns(columns):
-    """Returns the names of columns for an error. Where a file has no header, text of reports stands in its place: so
-    what is not one word is only counted.
-
-    Example:
-        >>> show_columns(["id", "No mass"])
-        'id and 1 other'
-    """
-    words = [name for name in columns if re.fullmatch(r"[\w:-]{1,40}", name)][:30]
-    others = len(columns) - len(words)
-    counted = [f"{others} other{'s' * (others > 1)}"] if others else []
-    return " and ".join([", ".join(words)] * bool(words) + counted) or "none"
-
-
-def _read_text(path):
-    try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise InputError(f"{path}: expected a table of at most {MAX_TABLE_BYTES:,} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text. Byte {error.start} is not: {error.reason}") from None
-
-
-def _read_csv(path, text):
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows, problems = [], []
-    try:
-        header = [name.strip() for name in reader.fieldnames or ()]
-        columns = tuple(name for name in header if name)  # spreadsheets write columns without a name
-        if len(set(columns)) != len(columns):
-            raise InputError(f"{path}: a column stands twice in the header")
-        reader.fieldnames = [name or place for place, name in enumerate(header)]
-        for row in reader:
-            if None in row or None in row.values():
-                problems.append(Problem(f"{path.name} line {reader.line_num}", f"expected {len(header)} fields"))
-            else:
-                rows.append((reader.line_num, {name: row[name] for name in columns}))
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV, near line {reader.line_num}: {error}") from None
-    return columns, rows, problems
-
-
-def _read_jsonl(path, text):
-    columns, rows, problems = {}, [], []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = {str(key): _level(value) for key, value in _read_object(line).items()}
-        except InputError as error:
-            problems.append(Problem(f"{path.name} line {number}", str(error)))
-            continue
-        columns |= dict.fromkeys(row)
-        rows.append((number, row))
-    return tuple(columns), [(number, dict.fromkeys(columns, "") | row) for number, row in rows], problems
-
-
-def _read_object(line):
-    if len(line) > MAX_FIELD_CHARACTERS:
-        raise InputError(f"expected at most {MAX_FIELD_CHARACTERS:,} characters")
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise InputError("expected one JSON object")
-    return row
-
-
-def _level(value):
-    """A JSON value as the text that a CSV would hold."""
-    if isinstance(value, list) and not any(isinstance(part, list) for part in value):
-        return ";".join(map(_level, value))
-    if isinstance(value, dict | list):
-        raise InputError("expected text, numbers or lists of these as values, not objects or lists of lists")
-    text = "" if value is None else str(int(value) if isinstance(value, bool) else value)
-    return text.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half a character
-
-
 def _check_columns(path, columns):
     if not {"image", "report", *SECTIONS} & set(columns):
         raise InputError(
@@ -184,19 +79,42 @@ def _check_columns(path, columns):
         raise InputError(f"{path}: expected a name after `{_LABEL}` in the header")
 
 
+def _check_decimals(path, name, rows):
+    """Refuses a column that has one number with and without decimals: whether they mean one patient is not known."""
+    lines = {}
+    for line, row in rows:
+        lines.setdefault(row.get(name, "").strip(), line)
+    for value, line in lines.items():
+        match = _DECIMAL_ZERO.fullmatch(value)
+        if match and match[1] in lines:
+            raise InputError(
+                f"{path}: the column {name} has the same number with and without decimals (lines {lines[match[1]]} and "
+                f"{line}), as pandas writes whole numbers beside missing ones. Write it as text, in one way"
+            )
+
+
 def _read_study(row, folder, source, problems):
     study_id = row["id"].strip()
     if not is_safe_id(study_id):
         raise InputError("expected an id of at most 100 letters, digits, '.', '_' and '-'")
+    patient = unicodedata.normalize("NFC", row.get("patient", "").strip())
+    if _SHORTENED.fullmatch(patient):
+        raise InputError(
+            "the patient is a number that a spreadsheet shortened (1.23E+12): several patients may share it"
+        )
     texts = {name: row.get(name, "").strip() for name in SECTIONS}
     texts["findings"] = texts["findings"] or row.get("report", "").strip()
     return Study(
         id=study_id,
-        patient=row.get("patient", "").strip(),
+        patient=patient,
         images=_read_images(row, folder, source, problems),
         report=Report(**texts) if any(texts.values()) else None,
-        mesh_major=split_terms(row.get("mesh", "")),
-        labels={name.removeprefix(_LABEL): _read_label(name, row[name]) for name in row if name.startswith(_LABEL)},
+        mesh_major=read_terms(row.get("mesh", "")),
+        labels={
+            unicodedata.normalize("NFC", name.removeprefix(_LABEL)): _read_label(name, row[name])
+            for name in row
+            if name.startswith(_LABEL)
+        },
     )
 
 
@@ -210,11 +128,24 @@ def split_terms(text):
     return tuple(part.strip() for part in text.split(";") if part.strip())
 
 
+def read_terms(text):
+    """Returns the MeSH terms of a cell, composed (NFC), without those that stand for a missing value.
+
+    Example:
+        >>> read_terms("Opacity/lung;nan;normal")
+        ('Opacity/lung', 'normal')
+    """
+    return tuple(unicodedata.normalize("NFC", term) for term in split_terms(text) if not is_null(term))
+
+
 def _read_images(row, folder, source, problems):
-    names = split_terms(row.get("image", ""))
-    views = [view.strip() for view in row.get("view", "").split(";")]
+    names = ["" if is_null(name) else name.strip() for name in row.get("image", "").split(";")]
+    views = ["" if is_null(view) else view.strip() for view in row.get("view", "").split(";")]
     if any(view and not name_view(view) for view in views):
         raise InputError(f"expected in the column view one of {', '.join(VIEW_NAMES)}, or nothing")
+    if len(views) == len(names):  # an image that is missing takes its view along
+        views = [view for name, view in zip(names, views) if name or len(views) == 1]
+    names = [name for name in names if name]
     views = views * len(names) if len(views) == 1 else views
     if len(views) != len(names):
         raise InputError(f"expected one view, or one per image. Found: {len(names)} images, {len(views)} views")
@@ -229,11 +160,15 @@ def _read_images(row, folder, source, problems):
 
 def _read_label(name, text):
     text = text.strip().lower()
-    if text in ("", "nan"):
+    if is_null(text):
         return math.nan
-    if text not in ("0", "1", "0.0", "1.0"):
-        raise InputError(f"expected 0, 1 or nothing in the column {name}")
-    return float(text)
+    value = _LABEL_VALUES.get(re.sub(r"[.,]0+$", "", text))
+    if value is None:
+        uncertain = (
+            " (-1, uncertain in CheXpert's tables: leave it empty, or decide for 0 or 1)" if text[:2] == "-1" else ""
+        )
+        raise InputError(f"expected 0, 1 or nothing in the column {name}{uncertain}")
+    return value
 
 
 def _join(first, second):

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-_WRITTEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
+from kmm.text.sentences import find_sentence_ends
+
+_LETTER = r"[^\W_][\u0300-\u036f]*"  # with the marks that are composed with it
+_WRITTEN = re.compile(rf"(?:{_LETTER})+(?:['’-](?:{_LETTER})+)*")
 
 
 @dataclass(frozen=True)
@@ -134,5 +136,7 @@ def _find_unread(text, read):
 
 
 def _list_stops(text, sections):
-    """Where sentences end, in order: at a full stop before white space, and with their section."""
-    return sorted({match.end() for match in _SENTENCE_END.finditer(text)} | {end for _, _, end in sections})
+    """Where sentences end, in order: as `find_sentence_ends` has it, and with their section."""
+    spans = [(start, end) for _, start, end in sections] or [(0, len(text))]
+    inside = {start + place for start, end in spans for place in find_sentence_ends(text[start:end])}
+    return sorted(inside | {end for _, end in spans})

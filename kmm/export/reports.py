@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.export.checks import require_rows
+from kmm.export.composition import compose_texts
 from kmm.export.word_pieces import split_pieces
 from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, STOP_WORDS, WORD_CHARACTERS
 from kmm.text.vocabulary import PADDING, UNKNOWN
@@ -80,11 +81,12 @@ def _lower(texts):
 
 
 def _split_standard(reports):
+    reports = compose_texts(reports)
     return _lower(tf.strings.split(tf.strings.regex_replace(reports, f"[^{WORD_CHARACTERS}]+", " ")))
 
 
 def _split_paper(reports):
-    spaced = tf.strings.regex_replace(reports, f"[{SPACES}]+", " ")
+    spaced = tf.strings.regex_replace(compose_texts(reports), f"[{SPACES}]+", " ")
     words = _lower(tf.strings.split(tf.strings.regex_replace(spaced, f"[^ {LETTERS}]+", "")))
     return _keep(words, ~tf.strings.regex_full_match(words.flat_values, "|".join(sorted(STOP_WORDS))))
 

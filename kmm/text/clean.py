@@ -1,9 +1,11 @@
 """Report to words, each with its character span in the original.
 
-The same ids must come from a TensorFlow graph of core operations, in any version of Python. So letters and digits are
-those of Unicode 3.2, which `unicodedata.ucd_3_2_0` keeps unchanged. All else separates words: signs, emoji, combining
-marks, and the few letters that are younger (capital sharp s, U+1E9E). `WORD_CHARACTERS` is the inside of a character
-class that Python's `re` and TensorFlow's RE2 both read. The standard mode as a graph, exact for all of Unicode:
+Text is composed first (NFC), so that "é" and "e" with a combining accent are one letter. The same ids must come from a
+TensorFlow graph of core operations, in any version of Python. So letters and digits are those of Unicode 3.2, and text
+is composed by its rules: `unicodedata.ucd_3_2_0` keeps both unchanged. All else separates words: signs, emoji,
+combining marks that no letter took up, and the few letters that are younger (capital sharp s, U+1E9E).
+`WORD_CHARACTERS` is the inside of a character class that Python's `re` and TensorFlow's RE2 both read. The standard
+mode as a graph, exact for all of Unicode once the text is composed (`kmm.export.composition`):
 
     spaced = tf.strings.regex_replace(text, f"[^{WORD_CHARACTERS}]+", " ")
     dotted = tf.strings.regex_replace(tf.strings.regex_replace(spaced, "I", "i"), "İ", "i\\u0307")
@@ -15,28 +17,42 @@ The second line is for a machine with Turkish settings (LC_ALL=tr_TR.UTF-8), whe
 import re
 import sys
 import unicodedata
+from itertools import groupby
 from typing import NamedTuple
 
 from kmm.errors import InputError, ReportError
 
 MAX_CHARACTERS = 1_000_000
+UNICODE = unicodedata.ucd_3_2_0
 DEIDENTIFIED = re.compile("x{4,}")
 
 
-def _list_characters(kinds):
-    """The characters of the general categories `kinds` (first letters) as ranges `a-b`, one after the other."""
-    category, ranges = unicodedata.ucd_3_2_0.category, []
-    for code in range(sys.maxunicode + 1):
-        if category(chr(code))[0] in kinds:
-            if ranges and ranges[-1][1] == code - 1:
-                ranges[-1][1] = code
+def _list_categories():
+    """The general categories of all characters, as list of `(category, first, last)`."""
+    runs, start = [], 0
+    for category, characters in groupby(map(UNICODE.category, map(chr, range(sys.maxunicode + 1)))):
+        count = len(list(characters))
+        runs.append((category, start, start + count - 1))
+        start += count
+    return runs
+
+
+def _list_characters(kinds, categories):
+    """The characters of the general categories that begin with one of `kinds` as ranges `a-b`, one after the other."""
+    ranges = []
+    for category, first, last in categories:
+        if category.startswith(kinds):
+            if ranges and ranges[-1][1] == first - 1:
+                ranges[-1][1] = last
             else:
-                ranges.append([code, code])
+                ranges.append([first, last])
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
 
 
-WORD_CHARACTERS = _list_characters("LN")
-LETTERS = _list_characters("L")
+CATEGORIES = _list_categories()
+WORD_CHARACTERS = _list_characters(("L", "N"), CATEGORIES)
+LETTERS = _list_characters(("L",), CATEGORIES)
+_UNASSIGNED = re.compile(f"([{_list_characters(('Cn',), CATEGORIES)}]+)")
 _WORD = re.compile(f"[{WORD_CHARACTERS}]+")
 _LETTERS = re.compile(f"[{LETTERS}]+")
 _CHUNK = re.compile(r"\S+")
@@ -53,6 +69,50 @@ STOP_WORDS = frozenset(
     haven isn ma mightn mustn needn shan shouldn wasn weren won wouldn
     """.split()  # noqa: SIM905
 )
+
+
+def compose(text):
+    """Returns a text in Unicode's composed form (NFC) by the rules of Unicode 3.2, whatever the version of Python.
+
+    Characters that are younger stay as they are, and marks are not moved across them.
+
+    Source: https://www.unicode.org/reports/tr15/
+
+    Example:
+        >>> compose("e\N{COMBINING ACUTE ACCENT}") == "é"
+        True
+    """
+    if text.isascii():
+        return text
+    # Python orders younger marks by its own version of Unicode, so they are kept apart.
+    parts = _UNASSIGNED.split(text)
+    parts[::2] = [UNICODE.normalize("NFC", part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _list_places(text, composed):
+    """Where each character of a composed text begins and ends in the original.
+
+    Composing moves and takes up marks, but keeps the order of the characters that are no marks: so these are counted,
+    in the decomposed form of both texts.
+    """
+    origins = [place for place, letter in enumerate(text) for _ in range(_count_bases(letter))]
+    origins += [len(text)] * (len(text) - len(origins) + 1)
+    starts, ends, bases = [], [], 0
+    for letter in composed:
+        start = origins[bases]
+        bases += _count_bases(letter)
+        last = origins[max(bases - 1, 0)]
+        starts.append(start)
+        ends.append(last + 1 if text[last : last + 1] == letter else max(origins[bases], last + 1))
+    return starts, ends
+
+
+def _count_bases(letter):
+    """How many characters of a decomposed character are no marks."""
+    if letter.isascii():
+        return 1
+    return sum(not UNICODE.combining(part) for part in UNICODE.normalize("NFD", letter))
 
 
 class Word(NamedTuple):
@@ -97,7 +157,7 @@ def find_words(text, mode="standard", deidentified="keep"):
 
     Returns:
         list of `Word` in the order of the text; empty when there is none. `start` and `end` index `text`, from the
-        first to behind the last character that was kept.
+        first to behind the last character that was kept, with the combining marks that it took up.
 
     Raises:
         InputError: for an unknown mode or policy.
@@ -110,6 +170,8 @@ def find_words(text, mode="standard", deidentified="keep"):
         ['no', 't', 'spine', 'fracture', 'xxxx', '2019']
         >>> find_words("No T-spine fracture.", "paper")
         [Word(text='tspine', start=3, end=10), Word(text='fracture', start=11, end=19)]
+        >>> find_words("O\N{COMBINING DIAERESIS}dem") == [Word("ödem", 0, 5)]
+        True
     """
     if mode not in CLEANING_MODES:
         raise InputError(f"Unknown cleaning mode {mode!r}. Known: {', '.join(CLEANING_MODES)}")
@@ -117,7 +179,11 @@ def find_words(text, mode="standard", deidentified="keep"):
         raise InputError(f"`deidentified` must be keep or drop. Received: {deidentified!r}")
     if len(text) > MAX_CHARACTERS:
         raise ReportError(f"A report must have at most {MAX_CHARACTERS} characters. Received: {len(text)}")
-    words = CLEANING_MODES[mode](text)
+    composed = compose(text)
+    words = CLEANING_MODES[mode](composed)
+    if composed != text:
+        starts, ends = _list_places(text, composed)
+        words = [Word(word.text, starts[word.start], ends[word.end - 1]) for word in words]
     if deidentified == "drop":
         words = [word for word in words if not DEIDENTIFIED.fullmatch(word.text)]
     return words

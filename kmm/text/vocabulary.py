@@ -69,6 +69,15 @@ class Vocabulary:
         kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
         return cls(SPECIAL_WORDS + tuple(kept[:max_words]))
 
+    def extend(self, words):
+        """Returns the vocabulary with more words behind its own, in their order; those that it has are left out.
+
+        Example:
+            >>> Vocabulary.fit([["no", "mass"]]).extend(["cyst", "no"]).words[2:]
+            ('mass', 'no', 'cyst')
+        """
+        return type(self)(self.words + tuple(word for word in dict.fromkeys(words) if word not in self._ids))
+
     def split(self, words):
         """Cuts words into the pieces that have ids: here each word is one piece.
 

@@ -1,5 +1,6 @@
 """Word vectors: trained on reports, loaded, saved, and laid out for a vocabulary."""
 
+import codecs
 import mmap
 import re
 from dataclasses import dataclass, field
@@ -9,12 +10,32 @@ import numpy as np
 
 from kmm.errors import InputError
 from kmm.files import replace_file
+from kmm.text.clean import compose
 from kmm.text.vocabulary import PADDING, SPECIAL_WORDS, UNKNOWN
 
-HEADER = re.compile(rb"(\d{1,12})[ \t](\d{1,6})[ \t]*\r?\n")
+HEADER = re.compile(rb"[ \t]*(\d{1,12})[ \t]+(\d{1,6})[ \t]*\r?\n")
 EXPECTED = "expected word vectors (word2vec text, word2vec binary or GloVe)"
 MAX_LINE_BYTES = 1_000_000
 FLOAT_LIMIT = 2.0**128 - 2.0**103  # what is smaller rounds to a finite float32
+MAGIC_BYTES = 8
+PICKLED = (
+    "a Python pickle, as gensim's own save writes it (.kv, .model); kmm opens none. In gensim: "
+    "vectors.save_word2vec_format('vectors.bin', binary=True)"
+)
+OTHER_FILES = (
+    (b"\x1f\x8b", "a file compressed by gzip. Unpack it first (gunzip)"),
+    (b"PK\x03\x04", "a zip archive. Unpack it first (unzip)"),
+    (b"BZh", "a file compressed by bzip2. Unpack it first (bunzip2)"),
+    (b"\xfd7zXZ\x00", "a file compressed by xz. Unpack it first (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "a file compressed by zstd. Unpack it first (unzstd)"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it first"),
+    *((bytes([0x80, protocol]), PICKLED) for protocol in range(2, 6)),
+    (b"\x93NUMPY", "a NumPy array, which holds no words. Save words and vectors as word2vec text or binary"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file. Save words and vectors as word2vec text or binary"),
+    (b"\xba\x16\x4f\x2f", "a fastText model. Use the .vec file that fastText writes beside it"),
+    (codecs.BOM_UTF16_LE, "text in UTF-16. Save it as UTF-8"),
+    (codecs.BOM_UTF16_BE, "text in UTF-16. Save it as UTF-8"),
+)
 BINARY_SUFFIXES, TEXT_SUFFIXES = (".bin",), (".txt", ".vec")
 
 
@@ -25,6 +46,7 @@ class WordVectors:
     Attributes:
         words: tuple of n str without white space. Of a word that comes twice, the first counts.
         vectors: float32 `(n, dimensions)`, finite.
+        passed_over: int. Words of a file that was read that no report can hold.
 
     Raises:
         InputError: if words and vectors do not fit together or a number is not finite.
@@ -36,6 +58,7 @@ class WordVectors:
 
     words: tuple[str, ...]
     vectors: np.ndarray
+    passed_over: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "words", tuple(self.words))
@@ -127,40 +150,110 @@ def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_co
     return WordVectors(tuple(model.wv.index_to_key), model.wv.vectors)
 
 
-def load_word_vectors(path, *, keep=None):
+def load_word_vectors(path, *, keep=None, more=0, accept=None):
     """Reads word vectors; what the file holds decides the format: word2vec text, word2vec binary, or GloVe (no header).
+
+    A first line of two whole numbers is a header, with or without a byte order mark before it.
 
     Args:
         path: of the file, not compressed. It is read as a stream, so it may be larger than the memory.
         keep: collection of words, or None for all. The others are read over, so that millions of vectors cost nothing.
+        more: int. Besides the words of `keep`, the first so many others of the file are kept.
+        accept: function of a word to bool, or None for any: whether a word counts among those others.
 
     Returns:
-        `WordVectors`. Words with white space (some GloVe files have them) are left out.
+        `WordVectors`, in the order of the file. Words that no report can hold, with white space (some GloVe files) or
+        bytes that are not UTF-8 (some files of the C tool), are passed over and counted in `passed_over`.
 
     Raises:
-        InputError: if the file is missing or something else; it names the file, and the line where that is known.
+        InputError: if the file is missing, compressed, a pickle or something else; it names the file, and the line
+            where that is known.
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
         with open(path, "rb") as file:
-            header = HEADER.fullmatch(file.readline(64))
-            if not header:
-                file.seek(0)
-                return _read_text(file, keep, first_line=1)
-            count, dimensions = int(header[1]), int(header[2])
-            second = file.readline(MAX_LINE_BYTES)
-            file.seek(header.end())
-            if _is_text(second, dimensions):
-                _check_size(size, count * (2 * dimensions + 1), count, dimensions)
-                return _read_text(file, keep, first_line=2, count=count, dimensions=dimensions)
-            _check_size(size, count * (4 * dimensions + 2), count, dimensions)
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read_binary(data, keep, position=header.end(), count=count, dimensions=dimensions)
+            refuse_other_files(file.read(MAGIC_BYTES))
+            file.seek(0)
+            return _read_file(file, path.stat().st_size, _Chosen(keep, more, accept))
     except OSError as error:
         raise InputError(f"{path}: {EXPECTED}. Received: {error.strerror}") from None
     except InputError as error:
         raise InputError(f"{path}: {EXPECTED}. {error}") from None
+
+
+def refuse_other_files(start):
+    """Raises `InputError` if the first bytes of a file are those of an archive, a pickle or another known format.
+
+    Example:
+        >>> refuse_other_files(bytes([31, 139, 8]))
+        Traceback (most recent call last):
+        kmm.errors.InputError: Received: a file compressed by gzip. Unpack it first (gunzip)
+    """
+    for magic, kind in OTHER_FILES:
+        if start.startswith(magic):
+            raise InputError(f"Received: {kind}")
+
+
+class _Chosen:
+    """The words that are kept of a file, composed as those of reports are, with their vectors, and how many were passed
+    over."""
+
+    def __init__(self, keep, more, accept):
+        self.keep, self.more, self.accept = keep, more, accept or (lambda word: True)
+        self.words, self.rows, self.passed_over = [], [], 0
+
+    def offer(self, data, make_row):
+        """Keeps a word, given as bytes, if it is wanted; only then its vector is made."""
+        try:
+            word = compose(data.decode("utf-8"))
+        except UnicodeDecodeError:
+            word = ""
+        if word.split() != [word]:
+            self.passed_over += 1
+        elif self._wants(word):
+            self.words.append(word)
+            self.rows.append(make_row())
+
+    def _wants(self, word):
+        if self.keep is None or word in self.keep:
+            return True
+        if self.more > 0 and self.accept(word):
+            self.more -= 1
+            return True
+        return False
+
+    def gather(self, count):
+        if not self.words or (self.keep is not None and not any(word in self.keep for word in self.words)):
+            over = f" ({self.passed_over} with white space or bytes that are not UTF-8)" if self.passed_over else ""
+            raise InputError(f"Received: {count} vectors, none of them of a word that is looked for{over}")
+        return WordVectors(tuple(self.words), np.array(self.rows), self.passed_over)
+
+
+def _read_file(file, size, chosen):
+    start = len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+    file.seek(start)
+    header = HEADER.fullmatch(file.readline(64))
+    if not header:
+        file.seek(start)
+        return _read_text(file, chosen, first_line=1)
+    count, dimensions, body = int(header[1]), int(header[2]), start + header.end()
+    second = file.readline(MAX_LINE_BYTES)
+    if _is_text(second, dimensions):
+        _check_size(size, count * (2 * dimensions + 1), count, dimensions)
+        file.seek(body)
+        return _read_text(file, chosen, first_line=2, count=count, dimensions=dimensions)
+    if _is_text(second, 1) and len(second.split()) == 2 and header[2] != b"1":
+        file.seek(start)  # GloVe of one dimension, whose first word is a number
+        return _read_text(file, chosen, first_line=1)
+    try:
+        _check_size(size, count * (4 * dimensions + 2), count, dimensions)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _read_binary(data, chosen, position=body, count=count, dimensions=dimensions)
+    except InputError as error:
+        numbers = len(second.split()) - 1
+        if numbers > 0 and _is_text(second, numbers):  # no binary file begins so
+            raise InputError(f"{error}. Line 2 is a word and {numbers} numbers") from None
+        raise
 
 
 def _check_size(size, needed, count, dimensions):
@@ -174,53 +267,42 @@ def _is_text(line, dimensions):
     return len(fields) == dimensions and all(re.fullmatch(rb"[-+.\deE]+|[-+]?(nan|inf)", field) for field in fields)
 
 
-def _read_text(file, keep, *, first_line, count=None, dimensions=None):
+def _read_text(file, chosen, *, first_line, count=None, dimensions=None):
     """Reads lines of a word and its numbers. Without a header the first line says how many numbers there are."""
-    words, rows, number = [], [], first_line - 1
+    number = first_line - 1
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=first_line):
         dimensions = dimensions or max(len(line.split()) - 1, 1)
+        fields = line.rsplit(None, maxsplit=dimensions)
+        word = b"" if line[:1].isspace() and len(fields) == dimensions else fields.pop(0) if fields else b""
         try:
-            word, *numbers = line.decode("utf-8").rstrip().rsplit(" ", maxsplit=dimensions)
-            row = np.array([float(text) for text in numbers])
-        except ValueError:  # a UnicodeDecodeError is one too
+            row = np.array([float(text) for text in fields])
+        except ValueError:
             row = np.empty(0)
         if row.shape != (dimensions,) or not (np.abs(row) < FLOAT_LIMIT).all():
             raise InputError(f"Received: something other than a word and {dimensions} finite numbers on line {number}")
-        if word.split() == [word] and (keep is None or word in keep):
-            words.append(word)
-            rows.append(row.astype(np.float32))
+        chosen.offer(word, lambda row=row: row.astype(np.float32))
     if number < first_line or count not in (None, number + 1 - first_line):
         raise InputError(
             f"Received: {number + 1 - first_line} vectors{'' if count is None else f' instead of {count}'}"
         )
-    return _gather(words, rows, number + 1 - first_line)
+    return chosen.gather(number + 1 - first_line)
 
 
-def _gather(words, rows, count):
-    if not words:
-        raise InputError(f"Received: {count} vectors, none of them of a word that is looked for")
-    return WordVectors(tuple(words), np.array(rows))
-
-
-def _read_binary(data, keep, *, position, count, dimensions):
+def _read_binary(data, chosen, *, position, count, dimensions):
     """Reads a word, a space and `dimensions` little-endian float32, `count` times; line ends between are allowed."""
-    words, rows = [], []
     for number in range(count):
         space = data.find(b" ", position)
         end = space + 1 + 4 * dimensions
         if space < 0 or end > len(data):
             raise InputError(f"Received: {number} vectors where the header says {count}")
-        try:
-            word = data[position:space].lstrip(b"\n").decode("utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"Received: other bytes than UTF-8 in word {number + 1}") from None
-        if keep is None or word in keep:
-            words.append(word)
-            rows.append(np.frombuffer(data[space + 1 : end], "<f4"))
+        word = data[position:space].lstrip(b"\n")
+        if not word:
+            raise InputError(f"The words must not be empty. Received: an empty one as word {number + 1}")
+        chosen.offer(word, lambda first=space + 1, last=end: np.frombuffer(data[first:last], "<f4"))
         position = end
     if data[position:].strip(b"\n"):
         raise InputError(f"Received: more bytes than the {count} vectors of the header")
-    return _gather(words, rows, count)
+    return chosen.gather(count)
 
 
 @dataclass(frozen=True)
@@ -285,12 +367,25 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0
         matrix[UNKNOWN] = 0.0
         known = np.array([word in rows for word in words], bool)
         matrix[len(SPECIAL_WORDS) :] = _normalize(matrix[len(SPECIAL_WORDS) :], known)
+    return matrix, measure_coverage(vectors, vocabulary, counts=counts)
+
+
+def measure_coverage(vectors, vocabulary, *, counts=None):
+    """Measures how much of a vocabulary has a vector.
+
+    Args:
+        vectors, vocabulary, counts: as in `embedding_matrix`.
+
+    Returns:
+        `Coverage`.
+    """
+    rows, words = set(vectors.words), vocabulary.words[len(SPECIAL_WORDS) :]
     missing = [word for word in words if word not in rows]
     tokens = None
     if counts is not None:
         tokens = sum(n for word, n in counts.items() if word in rows) / max(sum(counts.values()), 1)
     types = 1 - len(missing) / max(len(words), 1)
-    return matrix, Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
+    return Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
 
 
 def _normalize(rows, known):

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from kmm.data.collection import read_collection
-from kmm.data.labels import LABEL_SCHEMES, POOR_QUALITY, find_heads, label_studies
+from kmm.data.headings import NOT_FINDINGS, POOR_QUALITY
+from kmm.data.labels import LABEL_SCHEMES, audit_headings, describe_audit, find_heads, label_studies
 from kmm.data.study import Study
 from kmm.errors import InputError
 
@@ -51,13 +52,112 @@ def test_normal_or_abnormal(scheme, expected):
 
 
 def test_findings_with_a_minimum_count():
-    labelled, names = label_studies(STUDIES, "findings", min_count=2)
+    labelled, names = label_studies(STUDIES, "findings", min_count=2, not_findings=())
     assert names == ("Opacity", POOR_QUALITY)
     rows = [[study.labels[name] for name in names] for study in labelled]
     for found, expected in zip(
         rows, [[0, 0], [1, 0], [NAN] * 2, [0, 1], [1, 1], [NAN] * 2, [NAN] * 2, [0, 0], [1, 0]], strict=True
     ):
         assert same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        ("normal",),
+        ("Normal",),
+        ("NORMAL ",),
+        ("normal", "normal"),
+        ("Normal", "normal"),
+    ],
+)
+def test_normal_in_any_case_and_number_is_normal(terms):
+    studies = [make(*terms), make("Opacity", *terms), make("Normal variant"), make("normal", "no indexing")]
+    labelled, _ = label_studies(studies)
+    assert [study.labels["abnormal"] for study in labelled] == [0, 1, 1, 1]
+    labelled, names = label_studies(studies, "findings", min_count=1)
+    assert names == ("Normal variant", "Opacity")
+    assert same([study.labels["Opacity"] for study in labelled], [0, 1, 0, NAN])
+    assert find_heads(studies[0]) == set()
+    labelled, _ = label_studies(studies, "normal-abnormal-unindexed-unknown")
+    assert same([study.labels["abnormal"] for study in labelled], [0, 1, 1, NAN])
+
+
+def test_order_of_terms_does_not_matter():
+    one, other = make("Opacity/lung", "normal"), make("normal", "Opacity/lung")
+    for scheme in ("normal-abnormal", "findings"):
+        labelled, _ = label_studies([one, other, make("normal")], scheme, min_count=1)
+        assert labelled[0].labels == labelled[1].labels
+
+
+def test_spellings_of_one_head_are_one_label_under_the_most_frequent():
+    studies = [
+        make("Lung  mass"),
+        make("lung mass/left"),
+        make("Lung Mass"),
+        make("lung mass", "Lung Mass"),
+        make("normal"),
+    ]
+    labelled, names = label_studies(studies, "findings", min_count=4)
+    assert len(names) == 1 and [study.labels[names[0]] for study in labelled] == [1, 1, 1, 1, 0]
+    assert names == ("lung mass",)
+    labelled, _ = label_studies(studies, "findings", names=("LUNG MASS",))
+    assert [study.labels["LUNG MASS"] for study in labelled] == [1, 1, 1, 1, 0]
+
+
+ORGANS = [
+    make("Lung/hypoinflation", "Opacity/lung"),
+    make("Lung", "thoracic  vertebrae/degenerative"),
+    make("Aorta, Thoracic/tortuous", POOR_QUALITY.upper()),
+    make("Cysts/lung", "Opacity"),
+    make("normal"),
+]
+
+
+def test_headings_that_are_no_finding_become_no_label():
+    assert label_studies(ORGANS, "findings", min_count=1)[1] == ("Opacity", "Cysts")
+    for rule, names in {
+        "technical quality": ("Lung", "Opacity", "Aorta, Thoracic", "Cysts", "thoracic vertebrae"),
+        "bare organs": ("Opacity", "Cysts", POOR_QUALITY.upper()),
+    }.items():
+        assert label_studies(ORGANS, "findings", min_count=1, not_findings=[rule])[1] == names
+    left = label_studies(ORGANS, "findings", min_count=2, not_findings=["opacity", "Aorta,  thoracic"])[1]
+    assert left == ("Lung",)
+
+
+def test_the_audit_says_what_each_rule_left_out():
+    rows = audit_headings(ORGANS, min_count=2, not_findings=[*NOT_FINDINGS, "Cysts", "Unheard"])
+    assert rows == [
+        {"rule": "bare organs", "heading": "Lung", "studies": 2, "label": True},
+        {"rule": "bare organs", "heading": "Aorta, Thoracic", "studies": 1, "label": False},
+        {"rule": "Cysts", "heading": "Cysts", "studies": 1, "label": False},
+        {"rule": "technical quality", "heading": POOR_QUALITY.upper(), "studies": 1, "label": False},
+        {"rule": "bare organs", "heading": "thoracic vertebrae", "studies": 1, "label": False},
+        {"rule": "Unheard", "heading": None, "studies": 0, "label": False},
+    ]
+    assert describe_audit(rows) == (
+        "Headings left out as no finding: by 'bare organs' 3 (as labels: Lung 2); by 'Cysts' 1; "
+        "by 'technical quality' 1; by 'Unheard' none"
+    )
+    assert describe_audit([]) == "Headings left out as no finding: none, by no rule"
+
+
+def test_rules_and_settings_name_the_same():
+    from kmm.settings import FitSettings
+
+    assert FitSettings().not_findings == tuple(NOT_FINDINGS)
+    told = FitSettings.from_dict({"not_findings": "technical quality; Catheters, Indwelling"}).not_findings
+    assert told == ("technical quality", "Catheters, Indwelling")
+    assert FitSettings.from_dict({"not_findings": "none"}).not_findings == ()
+    assert FitSettings.from_dict({"not_findings": ["Catheters, Indwelling"]}).not_findings == ("Catheters, Indwelling",)
+
+
+def test_label_columns_that_a_scheme_does_not_read_are_named():
+    studies = [make(labels={"mass": 1.0, "fluid": NAN}), make(labels={"mass": 0.0})]
+    for scheme in ("normal-abnormal", "findings"):
+        with pytest.raises(InputError, match=r"label:mass, label:fluid\. --labels columns reads them\.") as error:
+            label_studies(studies, scheme)
+        assert "\n" not in str(error.value)
 
 
 def test_the_most_frequent_finding_comes_first_then_the_alphabet():
@@ -126,6 +226,8 @@ def test_the_real_labels(openi_folder):
     assert {"Opacity", "Cardiomegaly", "Pulmonary Atelectasis"} <= set(names)
     for name in names:
         assert sum(study.labels[name] == 1 for study in labelled) >= 100
+    rows = audit_headings(studies, min_count=50)
+    assert sum(row["label"] for row in rows) >= 7 and {row["rule"] for row in rows} == set(NOT_FINDINGS)
 
 
 def test_a_finding_that_another_folder_lacks_is_absent_there_and_not_unknown():

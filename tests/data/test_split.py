@@ -131,6 +131,14 @@ def test_groups_join_through_patients_and_bodies_but_not_through_empty_bodies():
     assert [[study.id for study in group] for group in group_studies(studies)] == [["a", "b", "c"], ["d"], ["e"], ["f"]]
 
 
+def test_bodies_in_either_form_of_unicode_are_one():
+    studies = [
+        Study("a", "p1", report=Report(findings="E\u0301panchement.")),
+        Study("b", "p2", report=Report(findings="\u00c9panchement.")),
+    ]
+    assert [[study.id for study in group] for group in group_studies(studies)] == [["a", "b"]]
+
+
 def test_labels_that_are_unknown_or_absent_are_tolerated():
     studies = make_studies(30, labels=lambda n: ({}, {"a": NAN}, {"a": 1.0})[n % 3])
     split = split_studies(studies)
@@ -207,9 +215,10 @@ def test_a_file_and_the_data_must_name_the_same_studies(tmp_path):
         (b"", "columns study and part. Received: none"),
         (b"id,part\n1,train\n", "columns study and part. Received: id, part"),
         (b"study,part\n0,training\n", "row 2: the part must be one of train, validation, test"),
-        (b"study,part\n0\n", "row 2: the part must be one of"),
+        (b"study,part\n0\n", "split.csv line 2: expected 2 fields; found 1"),
+        (b"study,part\nnan,train\n", "row 2: expected a study"),
         (b"study,part\n0,train\n0,test\n", "row 3: every study may have one row. Study 0 has two"),
-        (b"study,part\n\xff\xfe,train\n", "it is no csv text in UTF-8"),
+        (b"study,part\n\xff\xfe,train\n", "expected UTF-8 text. Byte 11 is not, on line 2"),
     ],
 )
 def test_a_bad_split_file_is_refused_in_one_line(tmp_path, content, message):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmm.data.rows import read_rows
 from kmm.data.study import Report
-from kmm.data.table import read_rows, read_table, split_terms
+from kmm.data.table import read_table, split_terms
 from kmm.errors import InputError
 
 
@@ -52,7 +53,7 @@ def test_jsonl_and_csv_say_the_same(tmp_path):
 def test_columns_without_a_name_are_left_unread(tmp_path):
     collection = read_table(write(tmp_path / "manifest.csv", "id,report,,\n1,No mass.,,\n2,Mass.,x,\n3,Cyst.\n"))
     assert [(study.id, study.report.findings) for study in collection.studies] == [("1", "No mass."), ("2", "Mass.")]
-    assert [problem.reason for problem in collection.problems] == ["expected 4 fields"]
+    assert [problem.reason for problem in collection.problems] == ["expected 4 fields; found 2, separated by commas"]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
@@ -77,12 +78,15 @@ def test_rows_of_one_id_are_one_study(tmp_path):
     ("row", "reason"),
     [
         ("../1,,,", "expected an id"),
-        (",,,", "expected an id"),
+        (",a.png,,", "expected an id"),
+        ("nan,a.png,,", "expected an id"),
         ("1,../a.png,,", "leads out of the folder"),
         ("1,/etc/hostname,,", "leads out of the folder"),
         ("1,a.png,sideways,", "expected in the column view"),
         ("1,a.png;b.png,PA;PA;PA,", "2 images, 3 views"),
-        ("1,a.png,,-1", "expected 0, 1 or nothing in the column label:a"),
+        ("1,a.png,,-1", "expected 0, 1 or nothing in the column label:a (-1, uncertain in CheXpert's tables"),
+        ("1,a.png,,10", "expected 0, 1 or nothing in the column label:a"),
+        ("1,a.png,,yes", "expected 0, 1 or nothing in the column label:a"),
         ("1,a.png", "expected 4 fields"),
         ("1,a.png,,1,1", "expected 4 fields"),
     ],
@@ -116,7 +120,7 @@ def test_a_bad_line_is_set_aside(tmp_path, line):
         ("id,report,findings\n", "not both"),
         ("id,id,report\n", "a column stands twice"),
         ("id,report,label:\n", "expected a name after"),
-        ('id,report\n1,"never closed\n', "not a CSV, near line"),
+        ('id,"report\n1,never closed\n', "line 1: the header cannot be read: a quote is not closed"),
     ],
 )
 def test_a_table_that_cannot_be_read(tmp_path, text, message):
@@ -128,7 +132,7 @@ def test_a_table_that_cannot_be_read(tmp_path, text, message):
 def test_text_that_is_not_utf8_is_refused_with_its_place(tmp_path):
     path = tmp_path / "m.csv"
     path.write_bytes("id,report\n1,Löwe\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"m\.csv: expected UTF-8 text\. Byte 13 is not"):
+    with pytest.raises(InputError, match=r"m\.csv: expected UTF-8 text\. Byte 13 is not, on line 2: .* Latin-1"):
         read_table(path)
 
 
@@ -147,7 +151,7 @@ def test_a_cell_or_a_table_without_end_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "m.jsonl", json.dumps({"id": "1", "report": "x" * (1 << 24)}))
     with pytest.raises(InputError, match=r"m\.jsonl line 1: expected at most"):
         read_table(path)
-    monkeypatch.setattr("kmm.data.table.MAX_TABLE_BYTES", 10)
+    monkeypatch.setattr("kmm.data.rows.MAX_TABLE_BYTES", 10)
     with pytest.raises(InputError, match="at most 10 bytes"):
         read_table(path)
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmm.batches import TextPreparation
+from kmm.export.composition import compose_texts, list_classes, list_decompositions, list_pairs
 from kmm.export.reports import CLEANING_MODES, ReportReader
-from kmm.text.clean import WORD_CHARACTERS, find_words
+from kmm.text.clean import WORD_CHARACTERS, compose, find_words
 from kmm.text.vocabulary import Vocabulary
 
 LETTERS_AND_TRAPS = st.text(
@@ -56,9 +57,59 @@ def test_reports(mode):
             "AKCİĞER IŞIK, KALP İRİ",
             "心臓は正常。 폐는 깨끗하다",
             "e\u0301panchement\u00a0pleural\u2028nul\x00nul",
+            "Neumoni\u0301a basal, o\u0308dem. E\u0301PANCHEMENT A\u0300 DROITE",
+            "Vie\u0302\u0323t Vi\u00ea\u0323t Vie\u0323\u0302t Vi\u1ec7t x\u0304 q\u0307\u0323",
+            "\u1112\u1161\u11ab\u1100\u1173\u11af \ud55c\uae00",
+            "\u212b 5 \u2126 \u212a \u0958 \ufb2c \u0344",
+            "\u0301 mark first",
         ],
         mode,
     )
+
+
+COMPOSE = tf.function(compose_texts, TEXTS)
+BASES = sorted({chr(first) for first, _ in list_pairs()} | set(map(chr, list_decompositions())))
+MARKS = sorted({chr(second) for _, second in list_pairs()} | set(map(chr, list_classes())))
+
+
+def assert_equal_composed(texts):
+    found = COMPOSE(tf.constant([text.encode("utf-8") for text in texts])).numpy().tolist()
+    for text, composed in zip(texts, found, strict=True):
+        assert ascii(composed.decode("utf-8")) == ascii(compose(text))
+
+
+@settings(max_examples=60)
+@given(
+    texts=st.lists(
+        st.text(
+            st.one_of(
+                st.sampled_from("aeo \u0301\u0300\u0308\u0323\u0327\uac00\u1100\u1161\u11a8"),
+                st.sampled_from(BASES),
+                st.sampled_from(MARKS),
+                st.characters(codec="utf-8"),
+            ),
+            max_size=30,
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_the_graph_composes_as_python_does(texts):
+    assert_equal_composed(texts)
+
+
+def test_the_graph_composes_every_character_alone_and_in_a_row():
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+    for between in (" ", ""):
+        assert_equal_composed(
+            [between.join(characters[start : start + 1000]) for start in range(0, len(characters), 1000)]
+        )
+
+
+def test_no_second_of_a_pair_is_a_first():
+    # The graph composes all pairs of a text at once: none may overlap.
+    firsts = {first for first, _ in list_pairs()}
+    assert not firsts & {second for _, second in list_pairs()} and not firsts & set(list_classes())
 
 
 @pytest.mark.parametrize("mode", GRAPHS)
@@ -111,6 +162,16 @@ def make_reader(folder, **preparation):
     vocabulary.save(folder / "vocabulary.txt")
     reader = ReportReader(text, folder / "vocabulary.txt")
     return text, vocabulary, reader, tf.function(reader.read, input_signature=TEXTS)
+
+
+@pytest.mark.parametrize("name", PREPARATIONS)
+def test_accents_that_stand_apart_have_the_ids_of_composed_ones(tmp_path, name):
+    text, vocabulary = TextPreparation(length=6, **PREPARATIONS[name]), Vocabulary.fit([["épanchement", "ödem"]])
+    vocabulary.save(tmp_path / "vocabulary.txt")
+    read = tf.function(ReportReader(text, tmp_path / "vocabulary.txt").read, input_signature=TEXTS)
+    ids, words = read(tf.constant(["E\u0301panchement, O\u0308dem", "Épanchement, Ödem"]))
+    assert set(ids[0].numpy().tolist()) == {0, 2, 3} and words[0].numpy()[0].decode() == "épanchement"
+    np.testing.assert_array_equal(ids[0], ids[1])
 
 
 @pytest.mark.parametrize("name", PREPARATIONS)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError, ReportError
-from kmm.text.clean import CLEANING_MODES, LETTERS, STOP_WORDS, WORD_CHARACTERS, find_words
+from kmm.text.clean import CLEANING_MODES, LETTERS, STOP_WORDS, UNICODE, WORD_CHARACTERS, compose, find_words
 
 
 def read_words(text, *args, **kwargs):
@@ -56,16 +56,68 @@ def test_deidentified_words_are_kept_or_dropped(mode):
     assert "xxx" in dropped
 
 
+LETTERS_AND_MARKS = st.text(
+    st.one_of(
+        st.sampled_from("aeEOou.- \u0301\u0308\u0323\u0302\u0327\u0345\u1100\u1161\u11a8\uac00\u212b\u0958\u1dc4İΣ"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=30,
+)
+
+
 @pytest.mark.parametrize("mode", CLEANING_MODES)
-@given(text=st.text())
+@given(text=st.one_of(st.text(), LETTERS_AND_MARKS))
 def test_spans_are_in_order_and_hold_the_word(mode, text):
     end = 0
     for word in find_words(text, mode):
         assert end <= word.start < word.end <= len(text)
         assert word.text and word.text.split() == [word.text] and "[" not in word.text
-        if mode == "standard":
+        if mode == "standard" and compose(text) == text:
             assert word.text == text[word.start : word.end].lower()
+        elif mode == "standard":  # what stands there is this word again, whatever stands around it
+            assert [other.text for other in find_words(text[word.start : word.end])] == [word.text]
         end = word.end
+
+
+@pytest.mark.parametrize("mode", CLEANING_MODES)
+@given(text=LETTERS_AND_MARKS)
+def test_composed_and_decomposed_text_have_the_same_words(mode, text):
+    text = text.translate({code: None for code in range(0x1100, 0x1200)})  # alone, these are no letters of any text
+    forms = [UNICODE.normalize(form, compose(text)) for form in ("NFC", "NFD")]
+    assert read_words(forms[0], mode) == read_words(forms[1], mode)
+
+
+def test_spans_of_decomposed_text_point_into_it():
+    text = unicodedata.normalize("NFD", "Épanchement à droite, cœur Ǻngström; Việt 각막 normal.")
+    words = find_words(text)
+    said = [text[word.start : word.end] for word in words]
+    assert [unicodedata.normalize("NFC", piece).lower() for piece in said] == [word.text for word in words]
+    assert said[0] == "E\u0301panchement" and said[1] == "a\u0300" and said[-1] == "normal"
+    assert [word.text for word in words][-3:] == ["việt", "각막", "normal"]
+
+
+def test_composing_is_that_of_unicode_and_leaves_younger_characters_alone():
+    # The published examples of the standard, https://www.unicode.org/reports/tr15/, and marks in another order
+    for text, composed in {
+        "\u1e9b\u0323": "\u1e9b\u0323",
+        "A\u030a": "\u00c5",
+        "\u212b": "\u00c5",
+        "s\u0323\u0307": "\u1e69",
+        "s\u0307\u0323": "\u1e69",
+        "\u1e0b\u0323": "\u1e0d\u0307",
+        "q\u0307\u0323": "q\u0323\u0307",
+        "\u1100\u1161\u11a8": "\uac01",
+        "e\u1dc4\u0301": "e\u1dc4\u0301",  # U+1DC4 came with Unicode 4.1
+        "\U00011099\U000110ba": "\U00011099\U000110ba",  # a pair of Unicode 5.2
+    }.items():
+        assert compose(text) == composed
+        assert unicodedata.normalize("NFC", text) == composed or "\u1dc4" in text or len(text) == 2
+
+
+def test_a_long_text_of_marks_is_read_in_time():
+    text = "e\u0301panchement " * 60_000
+    words = find_words(text)
+    assert len(words) == 60_000 and text[words[-1].start : words[-1].end] == "e\u0301panchement"
 
 
 def test_classes_are_those_of_unicode_and_need_no_escapes():

@@ -35,6 +35,13 @@ def test_encode_pads_and_cuts_at_either_end():
         vocabulary.encode([], truncate="middle")
 
 
+def test_extending_keeps_the_ids_and_adds_only_what_is_new():
+    vocabulary = Vocabulary.fit([["no", "mass"]])
+    more = vocabulary.extend(("cyst", "no", "cyst", "rib"))
+    assert more.words == (*vocabulary.words, "cyst", "rib") and len(vocabulary) == 4
+    assert vocabulary.extend(()) == vocabulary
+
+
 @given(documents=DOCUMENTS)
 def test_known_words_come_back_from_their_ids(documents):
     vocabulary = Vocabulary.fit(documents)

@@ -111,9 +111,9 @@ BINARY = b"1 2\nno " + struct.pack("<2f", 1, 2)
         (b"no 1 nan\n", "on line 1"),
         (b"no 1 1e39\n", "on line 1"),
         (b"no 1 2\n\n", "on line 2"),
-        (b"\xff\xfe 1 2\n", "on line 1"),
+        (b"\xff\xfe 1 2\n", "text in UTF-16"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "on line 1"),
-        (b"\x1f\x8b\x08\x00garbage", "on line 1"),
+        (b"\x1f\x8b\x08\x00garbage", "compressed by gzip"),
         (b"2 2\nno 1 2\n", "Received: 1 vectors instead of 2"),
         (b"1 2\nno 1 2\nmass 3 4\n", "Received: 2 vectors instead of 1"),
         (b"999999999999 300\nno 1 2\n", "999999999999 vectors of 300 numbers in a file of 24 bytes"),
@@ -124,7 +124,12 @@ BINARY = b"1 2\nno " + struct.pack("<2f", 1, 2)
         (BINARY[:-6], "1 vectors of 2 numbers in a file of 9 bytes"),
         (b"2 2\nno " + struct.pack("<2f", 1, 2) + b"xxxxxxxxx", "Received: 1 vectors where the header says 2"),
         (BINARY + b"and more", "more bytes than the 1 vectors"),
-        (b"1 2\n\xff\xfe " + struct.pack("<2f", 1, 2), "UTF-8 in word 1"),
+        (
+            b"1 2\n\xff\xfe " + struct.pack("<2f", 1, 2),
+            r"1 vectors, none of them .* \(1 with white space or bytes that are not UTF-8\)",
+        ),
+        (b"1 2\n\xc2\xa0 1 2\n", r"none of them .* \(1 with white space"),
+        (b"2 3\nno 1 2\nmass 1 2\n", "Line 2 is a word and 2 numbers"),
         (b"1 2\n " + struct.pack("<2f", 1, 2) + b"\n", "must not be empty"),
         (b"1 2\nno " + struct.pack("<2f", 1, np.inf), "must be finite"),
     ],
@@ -215,6 +220,112 @@ def test_coverage_of_running_words_and_of_nothing():
     assert "mass" not in repr(coverage)
     matrix, coverage = embedding_matrix(VECTORS, Vocabulary.fit([]), counts={})
     assert matrix.shape == (2, 3) and (coverage.types, coverage.tokens, coverage.missing) == (1.0, 0.0, 0)
+
+
+def make_file(words, binary, *, header=True, mark=b""):
+    rows = [(word, (number, 0.5)) for number, word in enumerate(words)]
+    pack = (lambda row: struct.pack("<2f", *row)) if binary else (lambda row: b"%g %g" % row)
+    first = b"%d 2\n" % len(rows) if header else b""
+    return mark + first + b"".join(word + b" " + pack(row) + b"\n" for word, row in rows)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_words_that_are_not_utf8_are_passed_over_and_counted(tmp_path, binary):
+    words = [b"mass", b"caf\xe9", b"\xff\xfe", b"lung", "caf\u00e9".encode()]
+    (tmp_path / "v").write_bytes(make_file(words, binary))
+    vectors = load_word_vectors(tmp_path / "v")
+    assert vectors.words == ("mass", "lung", "caf\u00e9") and vectors.passed_over == 2
+    assert vectors.vectors[:, 0].tolist() == [0, 3, 4]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("header", [False, True])
+def test_a_byte_order_mark_is_no_word(tmp_path, binary, header):
+    if binary and not header:
+        return
+    (tmp_path / "v").write_bytes(make_file([b"mass", b"lung"], binary, header=header, mark=b"\xef\xbb\xbf"))
+    vectors = load_word_vectors(tmp_path / "v")
+    assert vectors.words == ("mass", "lung") and vectors.dimensions == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "dimensions"),
+    [
+        (b"2 3\nmass 1 2 3\nlung 4 5 6\n", ("mass", "lung"), 3),
+        (b" 2  3 \r\nmass 1 2 3\r\nlung 4 5 6\r\n", ("mass", "lung"), 3),
+        (b"2\t3\nmass\t1\t2\t3\nlung\t4\t5\t6", ("mass", "lung"), 3),
+        (b"2 3 4\nmass 1 2\n", ("2", "mass"), 2),  # three numbers are no header: the word is "2"
+        (b"2 3\nmass 4\nlung 5\n", ("2", "mass", "lung"), 1),
+        (b"1 1\n2 5\n", ("2",), 1),  # as far as a header tells
+        (b"mass 1 2 \nlung 3 4 \n", ("mass", "lung"), 2),
+    ],
+)
+def test_a_header_is_recognised(tmp_path, content, words, dimensions):
+    (tmp_path / "v.txt").write_bytes(content)
+    vectors = load_word_vectors(tmp_path / "v.txt")
+    assert (vectors.words, vectors.dimensions) == (words, dimensions)
+
+
+def make_others():
+    import bz2
+    import gzip
+    import io
+    import lzma
+    import pickle
+    import zipfile
+
+    text, archive, array = b"2 2\nmass 1 2\nlung 3 4\n", io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("v.txt", text)
+    np.save(array, np.zeros((2, 2)))
+    return {
+        "gzip": gzip.compress(text),
+        "zip archive": archive.getvalue(),
+        "bzip2": bz2.compress(text),
+        "xz": lzma.compress(text),
+        "NumPy": array.getvalue(),
+        "UTF-16": text.decode().encode("utf-16"),
+        "fastText": struct.pack("<i", 793712314) + bytes(20),
+        "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(20),
+        **{f"pickle.*protocol{protocol}": pickle.dumps({"mass": [1.0]}, protocol) for protocol in range(2, 6)},
+    }
+
+
+@pytest.mark.parametrize("kind", make_others())
+def test_archives_pickles_and_other_formats_are_named_in_one_line(tmp_path, kind):
+    path = tmp_path / "vectors.bin"
+    path.write_bytes(make_others()[kind])
+    with pytest.raises(InputError, match=kind.partition(".*")[0]) as caught:
+        load_word_vectors(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_vectors_that_gensim_saved_by_itself_are_named(tmp_path):
+    from gensim.models import KeyedVectors
+
+    theirs = KeyedVectors(2)
+    theirs.add_vectors(["mass", "lung"], np.eye(2, dtype=np.float32))
+    theirs.save(str(tmp_path / "vectors.kv"))
+    with pytest.raises(InputError, match=r"pickle.*save_word2vec_format"):
+        load_word_vectors(tmp_path / "vectors.kv")
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_first_other_words_of_the_file_are_kept_too(tmp_path, binary):
+    (tmp_path / "v").write_bytes(make_file([b"The", b"of", b"mass", b"t-spine", b"cyst", b"rib", b"no"], binary))
+    kept = load_word_vectors(tmp_path / "v", keep={"mass", "no"}, more=2, accept=str.isalpha)
+    assert kept.words == ("The", "of", "mass", "no")
+    kept = load_word_vectors(
+        tmp_path / "v", keep={"mass"}, more=2, accept=lambda word: word.isalpha() and word.islower()
+    )
+    assert kept.words == ("of", "mass", "cyst") and kept.vectors[:, 0].tolist() == [1, 2, 4]
+    with pytest.raises(InputError, match="none of them of a word that is looked for"):
+        load_word_vectors(tmp_path / "v", keep={"heart"}, more=2)
+
+
+def test_words_of_the_file_are_composed_as_those_of_reports_are(tmp_path):
+    (tmp_path / "v.txt").write_text("o\u0308dem 1 2\n", encoding="utf-8")
+    assert load_word_vectors(tmp_path / "v.txt", keep={"\u00f6dem"}).words == ("\u00f6dem",)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".bin"])
