@@ -15,12 +15,15 @@ import io
 
 import numpy as np
 import pydicom
+from pydicom.encaps import get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     HTJ2K,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -29,9 +32,10 @@ from pydicom.uid import (
 from scipy.special import expit
 
 from kmm.errors import ImageError
+from kmm.image.gray_levels import PERCENTILES, stretch
+from kmm.image.jpeg import check_jpeg, read_frame
 from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding
 
-PERCENTILES = (0.5, 99.5)
 LEAST_IN_WINDOW = 0.05  # share of the pixels that must lie inside a window for it to be believed
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 PACKAGES = {
@@ -88,6 +92,7 @@ def _read(file, name, max_pixels):
             dataset = pydicom.dcmread(file)
             if "PixelData" not in dataset:
                 raise ImageError(f"{name}: expected a DICOM film. It has no pixel data.")
+            _check_jpeg(dataset, name, max_pixels)
             return _to_gray(dataset)
     except ImageError:
         raise
@@ -124,6 +129,22 @@ def _check_header(dataset, name, max_pixels):
         packages = PACKAGES.get(syntax)
         remedy = f"Install it: pip install {packages}" if packages else "Convert the file first"
         raise ImageError(f"{name}: no decoder for the transfer syntax {syntax.name} ({syntax}). {remedy}.")
+
+
+def _check_jpeg(dataset, name, max_pixels):
+    """Refuses a JPEG frame of 8 bits that is damaged or of another size than the header says: decoders only warn."""
+    if dataset.file_meta.TransferSyntaxUID not in (JPEGBaseline8Bit, JPEGExtended12Bit):
+        return
+    data = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    frame = read_frame(data)
+    if frame is not None and frame.bits != 8:
+        return
+    frame = check_jpeg(data, name, max_pixels=max_pixels)
+    if (frame.height, frame.width) != (dataset.Rows, dataset.Columns):
+        raise ImageError(
+            f"{name}: expected a JPEG frame of {dataset.Columns}x{dataset.Rows} pixels, as the DICOM header says. "
+            f"Received: {frame.width}x{frame.height}."
+        )
 
 
 def _to_gray(dataset):
@@ -172,7 +193,7 @@ def _apply_voi(values, dataset, padding):
         if inside >= LEAST_IN_WINDOW * shown.size:
             return _apply_window(values, center, width, dataset.get("VOILUTFunction") or "LINEAR")
     low, high = np.percentile(shown, PERCENTILES)
-    return _stretch(values, low, high)
+    return stretch(values, low, high)
 
 
 def _apply_window(values, center, width, function):
@@ -180,16 +201,8 @@ def _apply_window(values, center, width, function):
     if function == "SIGMOID":
         return 255 * expit((values - np.float32(center)) * np.float32(4 / width))
     if function == "LINEAR_EXACT":
-        return _stretch(values, center - width / 2, center + width / 2)
-    return _stretch(values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
-
-
-def _stretch(values, low, high):
-    """Maps `low`..`high` to 0..255 and cuts off what lies outside; values above a range of no width are white."""
-    if high <= low:
-        return np.where(values > low, np.float32(255), np.float32(0))
-    gray = (values - np.float32(low)) * np.float32(255 / (high - low))
-    return np.clip(gray, 0, 255, out=gray)
+        return stretch(values, center - width / 2, center + width / 2)
+    return stretch(values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
 
 
 def _first(value):
