@@ -1,0 +1,123 @@
+"""JPEG files to gray levels in the graph, which refuses what TensorFlow's core operations can tell of damage.
+
+`tf.io.decode_jpeg` fails where the file ends early, but not where bytes are missing in its middle: libjpeg warns and
+leaves the rest of the film gray. `kmm.image.jpeg` and the checks of the client and of `kmm serve` hear those warnings;
+the graph cannot. It refuses a sequential (baseline) file
+
+- of which the last block was not in the data: the rest of the film is exactly gray level 128, and other bytes before
+  the end of the image would change it;
+- that has not as many restart markers as its size demands.
+
+It does not see a header that states a smaller size than the data hold, altered bytes, a hole inside one restart
+interval but the last, or a hole in a progressive file.
+"""
+
+from functools import partial
+
+import tensorflow as tf
+
+from kmm.export.checks import require
+from kmm.export.decoding import DAMAGED, find_bytes, require_size, try_decode
+from kmm.image.jpeg import ALONE, EOI, NO_FRAME, SOS, UNSUPPORTED
+
+DRI = 0xDD
+FILL = 128  # gray level of blocks that are not in the data
+OTHER = b"\x55" * 4  # bits that follow the last block: few enough for libjpeg to read them without a warning
+EMPTY = -1
+
+
+def decode_jpeg(data, name):
+    """Decodes one JPEG file.
+
+    Args:
+        data: string tensor `()`, bytes of the file.
+        name: string tensor `()` or str. What refusals begin with.
+
+    Returns:
+        uint8 tensor `(h, w, 1 or 3)`.
+    """
+    refusal = (name, f"expected a whole JPEG file. {DAMAGED}")
+    values = tf.io.decode_raw(data, tf.uint8)
+    frame, scan, interval = _find_header(values)
+    with tf.control_dependencies([require((frame > 0) & (scan > 0), *refusal)]):
+        rest = tf.identity(values)[scan:]
+    # The mark of the end cannot stand in compressed data: without one the file ends early.
+    ends = find_bytes(rest, bytes([0xFF, EOI]))
+    with tf.control_dependencies([require(tf.reduce_any(ends), name, "expected a complete JPEG file.")]):
+        end = scan + tf.argmax(ends, output_type=tf.int32)
+    kind, bits, components = (tf.cast(values[frame + place], tf.int32) for place in (1, 4, 9))
+    height, width = _read_16(values, frame + 5), _read_16(values, frame + 7)
+    lossy = tf.reduce_all(kind != tf.constant(list(UNSUPPORTED)))
+    with tf.control_dependencies(
+        [
+            require(lossy, name, "expected a baseline or progressive JPEG. Received: another kind; convert it to PNG."),
+            require(tf.equal(bits, 8), name, "expected a JPEG of 8 bits. Received: ", tf.strings.as_string(bits)),
+            *require_size(tf.cast(height, tf.int64), tf.cast(width, tf.int64), name),
+            require(components <= 3, name, "expected gray or RGB. Received: CMYK."),
+        ]
+    ):
+        data = tf.identity(data)
+    decode = partial(tf.io.decode_jpeg, dct_method="INTEGER_ACCURATE")
+    pixels = try_decode(decode, data, *refusal)
+    one_scan = (kind <= 0xC1) & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
+    across, down = _measure_unit(values, frame, components)
+    units = tf.math.floordiv(width + across - 1, across) * tf.math.floordiv(height + down - 1, down)
+    restarts = tf.math.floordiv(units - 1, tf.maximum(interval, 1))
+    marked = tf.equal(interval, 0) | tf.equal(_count_restarts(rest[: end - scan]), restarts)
+    full = tf.cond(
+        one_scan & tf.reduce_all(tf.equal(pixels[-1, -1], FILL)),
+        lambda: tf.reduce_all(tf.equal(pixels, try_decode(decode, _insert(data, end, OTHER), *refusal))),
+        lambda: True,
+    )
+    missing = (name, "expected a whole JPEG file. Bytes are missing in its middle, or its header states a wrong size.")
+    with tf.control_dependencies([require((marked | ~one_scan) & full, *missing)]):
+        return tf.identity(pixels)
+
+
+def _find_header(values):
+    """Walks the segments before the pixels: int32 places of the frame header and of the scan header, `EMPTY` where
+    there is none, and the number of units between two restart markers, 0 for none."""
+
+    def walk(at, frame, scan, interval):
+        marker = tf.cast(values[at + 1], tf.int32)
+        fill = tf.equal(marker, 0xFF)
+        alone = tf.reduce_any(tf.equal(marker, tf.constant(ALONE)))
+        is_frame = (marker >= 0xC0) & (marker <= 0xCF) & tf.reduce_all(marker != tf.constant(NO_FRAME))
+        step = tf.where(fill, 1, tf.where(alone, 2, 2 + _read_16(values, at + 2)))
+        return (
+            at + step,
+            tf.where(is_frame, at, frame),
+            tf.where(tf.equal(marker, SOS), at, scan),
+            tf.where(tf.equal(marker, DRI), _read_16(values, at + 4), interval),
+        )
+
+    def goes_on(at, frame, scan, interval):
+        inside = at + 10 < tf.size(values)
+        return (
+            tf.less(scan, 0) & inside & tf.equal(tf.cast(values[tf.minimum(at, tf.size(values) - 1)], tf.int32), 0xFF)
+        )
+
+    start = (tf.constant(2), tf.constant(EMPTY), tf.constant(EMPTY), tf.constant(0))
+    return tf.while_loop(goes_on, walk, start, parallel_iterations=1)[1:]
+
+
+def _read_16(values, at):
+    high, low = tf.unstack(tf.cast(values[at : at + 2], tf.int32), num=2)
+    return 256 * high + low
+
+
+def _measure_unit(values, frame, components):
+    """Width and height in pixels of what a sequential scan codes at once."""
+    factors = tf.cast(values[frame + 11 : frame + 11 + 3 * components : 3], tf.int32)
+    # A scan of one component goes block by block, whatever its factors are.
+    factors = tf.where(tf.equal(components, 1), 0x11, factors)
+    return 8 * tf.reduce_max(factors // 16), 8 * tf.reduce_max(factors % 16)
+
+
+def _count_restarts(scan):
+    marks = tf.equal(scan[:-1], 0xFF) & tf.equal(tf.bitwise.bitwise_and(scan[1:], 0xF8), 0xD0)
+    return tf.math.count_nonzero(marks, dtype=tf.int32)
+
+
+def _insert(data, at, more):
+    return tf.strings.join([tf.strings.substr(data, 0, at), more, tf.strings.substr(data, at, -1)])
