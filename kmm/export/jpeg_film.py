@@ -20,7 +20,7 @@ from kmm.export.checks import require
 from kmm.export.decoding import DAMAGED, find_bytes, require_size, try_decode
 from kmm.image.jpeg import ALONE, EOI, NO_FRAME, SOS, UNSUPPORTED
 
-DRI = 0xDD
+DRI, LAST_SEQUENTIAL = 0xDD, 0xC1
 FILL = 128  # gray level of blocks that are not in the data
 OTHER = b"\x55" * 4  # bits that follow the last block: few enough for libjpeg to read them without a warning
 EMPTY = -1
@@ -40,16 +40,16 @@ def decode_jpeg(data, name):
     values = tf.io.decode_raw(data, tf.uint8)
     frame, scan, interval = _find_header(values)
     with tf.control_dependencies([require((frame > 0) & (scan > 0), *refusal)]):
-        rest = tf.identity(values)[scan:]
+        values = tf.identity(values)
     # The mark of the end cannot stand in compressed data: without one the file ends early.
-    ends = find_bytes(rest, bytes([0xFF, EOI]))
-    with tf.control_dependencies([require(tf.reduce_any(ends), name, "expected a complete JPEG file.")]):
-        end = scan + tf.argmax(ends, output_type=tf.int32)
+    ends = find_bytes(values[scan:], bytes([0xFF, EOI]))
+    end = scan + tf.argmax(ends, output_type=tf.int32)
     kind, bits, components = (tf.cast(values[frame + place], tf.int32) for place in (1, 4, 9))
     height, width = _read_16(values, frame + 5), _read_16(values, frame + 7)
     lossy = tf.reduce_all(kind != tf.constant(list(UNSUPPORTED)))
     with tf.control_dependencies(
         [
+            require(tf.reduce_any(ends), name, "expected a complete JPEG file."),
             require(lossy, name, "expected a baseline or progressive JPEG. Received: another kind; convert it to PNG."),
             require(tf.equal(bits, 8), name, "expected a JPEG of 8 bits. Received: ", tf.strings.as_string(bits)),
             *require_size(tf.cast(height, tf.int64), tf.cast(width, tf.int64), name),
@@ -59,18 +59,16 @@ def decode_jpeg(data, name):
         data = tf.identity(data)
     decode = partial(tf.io.decode_jpeg, dct_method="INTEGER_ACCURATE")
     pixels = try_decode(decode, data, *refusal)
-    one_scan = (kind <= 0xC1) & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
-    across, down = _measure_unit(values, frame, components)
-    units = tf.math.floordiv(width + across - 1, across) * tf.math.floordiv(height + down - 1, down)
-    restarts = tf.math.floordiv(units - 1, tf.maximum(interval, 1))
-    marked = tf.equal(interval, 0) | tf.equal(_count_restarts(rest[: end - scan]), restarts)
+    one_scan = (kind <= LAST_SEQUENTIAL) & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
+    marks = _count_restarts(values[scan:end])
+    expected = _expect_restarts(values, frame, components, (height, width), interval)
     full = tf.cond(
         one_scan & tf.reduce_all(tf.equal(pixels[-1, -1], FILL)),
         lambda: tf.reduce_all(tf.equal(pixels, try_decode(decode, _insert(data, end, OTHER), *refusal))),
         lambda: True,
     )
     missing = (name, "expected a whole JPEG file. Bytes are missing in its middle, or its header states a wrong size.")
-    with tf.control_dependencies([require((marked | ~one_scan) & full, *missing)]):
+    with tf.control_dependencies([require((tf.equal(marks, expected) | ~one_scan) & full, *missing)]):
         return tf.identity(pixels)
 
 
@@ -106,12 +104,14 @@ def _read_16(values, at):
     return 256 * high + low
 
 
-def _measure_unit(values, frame, components):
-    """Width and height in pixels of what a sequential scan codes at once."""
+def _expect_restarts(values, frame, components, size, interval):
+    """How many restart markers a sequential scan of all components has."""
     factors = tf.cast(values[frame + 11 : frame + 11 + 3 * components : 3], tf.int32)
     # A scan of one component goes block by block, whatever its factors are.
     factors = tf.where(tf.equal(components, 1), 0x11, factors)
-    return 8 * tf.reduce_max(factors // 16), 8 * tf.reduce_max(factors % 16)
+    down, across = (8 * tf.maximum(tf.reduce_max(part), 1) for part in (factors % 16, factors // 16))
+    units = tf.math.floordiv(size[0] + down - 1, down) * tf.math.floordiv(size[1] + across - 1, across)
+    return tf.where(interval > 0, tf.math.floordiv(units - 1, tf.maximum(interval, 1)), 0)
 
 
 def _count_restarts(scan):
