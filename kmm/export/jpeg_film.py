@@ -1,15 +1,15 @@
 """JPEG files to gray levels in the graph, which refuses what TensorFlow's core operations can tell of damage.
 
 `tf.io.decode_jpeg` fails where the file ends early, but not where bytes are missing in its middle: libjpeg warns and
-leaves the rest of the film gray. `kmm.image.jpeg` and the checks of the client and of `kmm serve` hear those warnings;
-the graph cannot. It refuses a sequential (baseline) file
+leaves the rest of the film gray. `kmm.image.jpeg`, and with it the client and `kmm serve`, hear those warnings; the
+graph cannot. It refuses a file
 
-- of which the last block was not in the data: the rest of the film is exactly gray level 128, and other bytes before
-  the end of the image would change it;
-- that has not as many restart markers as its size demands.
+- whose first scan ends before the last block: that block is exactly gray level 128, and other bytes at the end of the
+  scan change it;
+- whose first scan has more or fewer restart markers than its size demands.
 
-It does not see a header that states a smaller size than the data hold, altered bytes, a hole inside one restart
-interval but the last, or a hole in a progressive file.
+It does not see altered bytes, a header that states a smaller size than the data hold (unless there are restart
+markers), a hole inside one restart interval but the last, or a hole in a later scan of a progressive file.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from kmm.export.checks import require
 from kmm.export.decoding import DAMAGED, find_bytes, require_size, try_decode
 from kmm.image.jpeg import ALONE, EOI, NO_FRAME, SOS, UNSUPPORTED
 
-DRI, LAST_SEQUENTIAL = 0xDD, 0xC1
+DRI, LAST_HUFFMAN = 0xDD, 0xC2  # baseline, extended and progressive
 FILL = 128  # gray level of blocks that are not in the data
 OTHER = b"\x55" * 4  # bits that follow the last block: few enough for libjpeg to read them without a warning
 EMPTY = -1
@@ -42,14 +42,14 @@ def decode_jpeg(data, name):
     with tf.control_dependencies([require((frame > 0) & (scan > 0), *refusal)]):
         values = tf.identity(values)
     # The mark of the end cannot stand in compressed data: without one the file ends early.
-    ends = find_bytes(values[scan:], bytes([0xFF, EOI]))
-    end = scan + tf.argmax(ends, output_type=tf.int32)
+    ended = tf.reduce_any(find_bytes(values[scan:], bytes([0xFF, EOI])))
+    end = scan + 2 + tf.argmax(_find_markers(values[scan + 2 :]), output_type=tf.int32)
     kind, bits, components = (tf.cast(values[frame + place], tf.int32) for place in (1, 4, 9))
     height, width = _read_16(values, frame + 5), _read_16(values, frame + 7)
     lossy = tf.reduce_all(kind != tf.constant(list(UNSUPPORTED)))
     with tf.control_dependencies(
         [
-            require(tf.reduce_any(ends), name, "expected a complete JPEG file."),
+            require(ended, name, "expected a complete JPEG file."),
             require(lossy, name, "expected a baseline or progressive JPEG. Received: another kind; convert it to PNG."),
             require(tf.equal(bits, 8), name, "expected a JPEG of 8 bits. Received: ", tf.strings.as_string(bits)),
             *require_size(tf.cast(height, tf.int64), tf.cast(width, tf.int64), name),
@@ -59,16 +59,17 @@ def decode_jpeg(data, name):
         data = tf.identity(data)
     decode = partial(tf.io.decode_jpeg, dct_method="INTEGER_ACCURATE")
     pixels = try_decode(decode, data, *refusal)
-    one_scan = (kind <= LAST_SEQUENTIAL) & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
+    huffman = kind <= LAST_HUFFMAN
+    all_in_one = huffman & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
     marks = _count_restarts(values[scan:end])
     expected = _expect_restarts(values, frame, components, (height, width), interval)
     full = tf.cond(
-        one_scan & tf.reduce_all(tf.equal(pixels[-1, -1], FILL)),
+        all_in_one & tf.reduce_all(tf.equal(pixels[-1, -1], FILL)),
         lambda: tf.reduce_all(tf.equal(pixels, try_decode(decode, _insert(data, end, OTHER), *refusal))),
         lambda: True,
     )
     missing = (name, "expected a whole JPEG file. Bytes are missing in its middle, or its header states a wrong size.")
-    with tf.control_dependencies([require((tf.equal(marks, expected) | ~one_scan) & full, *missing)]):
+    with tf.control_dependencies([require((tf.equal(marks, expected) | ~all_in_one) & full, *missing)]):
         return tf.identity(pixels)
 
 
@@ -105,7 +106,7 @@ def _read_16(values, at):
 
 
 def _expect_restarts(values, frame, components, size, interval):
-    """How many restart markers a sequential scan of all components has."""
+    """How many restart markers a scan of all components has."""
     factors = tf.cast(values[frame + 11 : frame + 11 + 3 * components : 3], tf.int32)
     # A scan of one component goes block by block, whatever its factors are.
     factors = tf.where(tf.equal(components, 1), 0x11, factors)
@@ -114,8 +115,19 @@ def _expect_restarts(values, frame, components, size, interval):
     return tf.where(interval > 0, tf.math.floordiv(units - 1, tf.maximum(interval, 1)), 0)
 
 
+def _find_markers(rest):
+    """bool `(n - 1,)`: where a marker begins that ends a scan; a restart marker and a stuffed 0 are part of it."""
+    second = rest[1:]
+    inside = tf.equal(second, 0) | tf.equal(second, 0xFF) | _is_restart(second)
+    return tf.equal(rest[:-1], 0xFF) & ~inside
+
+
+def _is_restart(second):
+    return tf.equal(tf.bitwise.bitwise_and(second, 0xF8), 0xD0)
+
+
 def _count_restarts(scan):
-    marks = tf.equal(scan[:-1], 0xFF) & tf.equal(tf.bitwise.bitwise_and(scan[1:], 0xF8), 0xD0)
+    marks = tf.equal(scan[:-1], 0xFF) & _is_restart(scan[1:])
     return tf.math.count_nonzero(marks, dtype=tf.int32)
 
 
