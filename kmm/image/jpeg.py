@@ -23,14 +23,8 @@ UNSUPPORTED = {
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
 }
 NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that start none: DHT, JPG, DAC
-EOI, SOS = 0xD9, 0xDA
+EOI, SOS, APP0, APP14 = 0xD9, 0xDA, 0xE0, 0xEE
 ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length: TEM, RST0 to RST7, SOI
-# Warnings about header fields that do not change a pixel.
-HARMLESS = (
-    "Warning: unknown JFIF revision number",
-    "Unknown Adobe color transform code",
-    "Invalid SOS parameters for sequential JPEG",
-)
 SURPLUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 
 
@@ -69,18 +63,23 @@ def read_frame(data):
         >>> read_frame(data[:20]) is None
         True
     """
-    at = 2
-    while 0 < (at := data.find(b"\xff", at) + 1) < len(data) - 8:
-        marker = data[at]
-        if marker in (EOI, SOS):
-            return None
-        if marker in (0x00, 0xFF, *ALONE):
-            continue
+    for marker, at in _walk_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in NO_FRAME:
-            height, width = (int.from_bytes(data[at + start : at + start + 2]) for start in (4, 6))
-            return JpegFrame(marker, data[at + 3], height, width, data[at + 8])
-        at += 1 + int.from_bytes(data[at + 1 : at + 3])
+            height, width = (int.from_bytes(data[at + start : at + start + 2]) for start in (3, 5))
+            return JpegFrame(marker, data[at + 2], height, width, data[at + 7])
     return None
+
+
+def _walk_segments(data):
+    """Yields the marker of each segment up to the first scan, and the place of its length."""
+    at, marker = 2, None
+    while marker != SOS and 0 < (at := data.find(b"\xff", at) + 1) < len(data) - 8:
+        marker = data[at]
+        if marker == EOI:
+            return
+        if marker not in (0x00, 0xFF, *ALONE):
+            yield marker, at + 1
+            at += 1 + int.from_bytes(data[at + 1 : at + 3])
 
 
 def decode_jpeg(data, name, *, max_pixels=MAX_PIXELS):
@@ -165,9 +164,10 @@ def _decode(data, name, mode, **scale):
         try:
             return simplejpeg.decode_jpeg(data, **how)
         except ValueError as error:
-            if not (str(error).startswith(HARMLESS) or _is_padding(data, str(error))):
+            mended = _mend(data, str(error))
+            if mended is None:
                 raise
-            return simplejpeg.decode_jpeg(data, strict=False, **how)
+            return simplejpeg.decode_jpeg(mended, **how)
     except ValueError as error:
         said = " ".join(str(error).split())
         raise ImageError(
@@ -176,10 +176,22 @@ def _decode(data, name, mode, **scale):
         ) from error
 
 
-def _is_padding(data, said):
-    """Whether the bytes that libjpeg found between the last pixel and the end of the image are all zero."""
-    surplus = SURPLUS.fullmatch(said)
-    if not surplus:
-        return False
-    end = data.find(b"\xff\xd9", data.find(b"\xff\xda"))
-    return end > 0 and not any(data[end - int(surplus[1]) : end])
+def _mend(data, warning):
+    """A file without the oddity that libjpeg warns of, where that changes no pixel; None where it may."""
+    places = dict(reversed(list(_walk_segments(data))))  # the first segment of each kind
+    scan, surplus = places.get(SOS), SURPLUS.fullmatch(warning.strip())
+    if warning.startswith("Warning: unknown JFIF revision number") and APP0 in places:
+        return _replace(data, places[APP0] + 7, b"\x01")
+    if warning.startswith("Unknown Adobe color transform code") and APP14 in places:
+        return _replace(data, places[APP14] + 13, b"\x01")  # YCbCr, which libjpeg takes it for
+    if warning.startswith("Invalid SOS parameters for sequential JPEG") and scan:
+        return _replace(data, scan + int.from_bytes(data[scan : scan + 2]) - 3, b"\x00\x3f\x00")
+    if surplus and scan:
+        end = data.find(b"\xff\xd9", scan)
+        padding = data[end - int(surplus[1]) : end]
+        return None if any(padding) else data[: end - len(padding)] + data[end:]
+    return None
+
+
+def _replace(data, at, more):
+    return data[:at] + more + data[at + len(more) :]
