@@ -221,12 +221,16 @@ REFUSED = {
 }
 
 
+@pytest.fixture(scope="module")
+def read_small():
+    return tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_film_is_refused_by_its_number(name):
+def test_what_is_no_film_is_refused_by_its_number(name, read_small):
     data, said = REFUSED[name]
-    read = tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"image 1: {said}"):
-        read(tf.constant([write(FILM), data, write(FILM)]))
+        read_small(tf.constant([write(FILM), data, write(FILM)]))
 
 
 def test_luma_is_one_formula():
