@@ -11,7 +11,7 @@ import tensorflow as tf
 from kmm.export.checks import require
 from kmm.export.decoding import DAMAGED, find_bytes, require_size, try_decode
 from kmm.export.jpeg_film import decode_jpeg
-from kmm.image.gray_levels import CALIBRATION, PERCENTILES, PNG_HEADER_BYTES, STEP
+from kmm.image.gray_levels import CALIBRATION, LEVELS, PERCENTILES, PNG_HEADER_BYTES, STEP
 from kmm.image.read import JPEG_HEAD, LUMA
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -121,24 +121,23 @@ def _to_gray(pixels):
 
 def _scale_16_bits(pixels, calibrated):
     """uint16 `(h, w, 1)` -> float32 `(h, w)`: as `kmm.image.gray_levels.scale_16_bits`."""
-    whole = tf.cast(pixels[..., 0], tf.int32)
-    values = tf.cast(whole, tf.float32)
+    counts = tf.math.bincount(tf.cast(tf.reshape(pixels, [-1]), tf.int32), minlength=LEVELS, maxlength=LEVELS)
+    holds_8_bits = tf.equal(tf.reduce_sum(counts[::STEP]), tf.size(pixels))
+    values = tf.cast(pixels[..., 0], tf.float32)
 
     def stretch():
-        low, high = _find_percentiles(tf.reshape(whole, [-1]))
+        low, high = _find_percentiles(counts)
         scale = tf.cast(255 / tf.where(high > low, high - low, 1), tf.float32)
         gray = tf.clip_by_value((values - tf.cast(low, tf.float32)) * scale, 0, 255)
         return tf.where(high > low, gray, tf.where(values > tf.cast(low, tf.float32), 255.0, 0.0))
 
-    exact = calibrated | tf.reduce_all(tf.equal(whole % STEP, 0))
-    return tf.cond(exact, lambda: values / STEP, stretch)
+    return tf.cond(calibrated | holds_8_bits, lambda: values / STEP, stretch)
 
 
-def _find_percentiles(whole):
-    """int32 `(n,)`, 0..65535 -> two float64 `()`, rounded as numpy rounds them."""
-    below = tf.cumsum(tf.math.bincount(whole, minlength=1 << 16, maxlength=1 << 16))
-    last = tf.size(whole) - 1
-    found = []
+def _find_percentiles(counts):
+    """int32 `(65536,)` -> two float64 `()`: as `kmm.image.gray_levels.find_percentiles`."""
+    below = tf.cumsum(counts)
+    last, found = below[-1] - 1, []
     for percent in PERCENTILES:
         place = tf.cast(last, tf.float64) * (percent / 100)
         rank = tf.cast(place, tf.int32)
