@@ -12,7 +12,7 @@ from kmm.classifier import Classifier
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution import share_modalities
-from kmm.explain.baselines import check_baselines, film_area
+from kmm.explain.baselines import check_baselines
 from kmm.explain.explanation import Explanation
 from kmm.explain.integrated_gradients import PathIntegrator
 from kmm.explain.methods import CamMethod, Case, choose_method, clear_bars
@@ -120,7 +120,7 @@ class Explainer:
         for number, found in self.attribute(cases()):
             job, jobs[number] = jobs[number], None
             if found.is_finite:
-                yield self._finish(job, clear_bars(found, job.case.box))
+                yield self._finish(job, found)
             else:
                 refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
 
@@ -152,11 +152,11 @@ class Explainer:
             study=study.id,
             inputs=inputs,
             absent=frozenset(absent),
+            box=None if film is None else batches.image.find_box(film.shape),
             fixed={**fixed, "present": present},
             mean_image=self.classifier.mean_image,
             padding_row=padding_row,
             target=self._choose_target(target, inputs, {**fixed, "present": present}),
-            box=None if film is None else batches.image.find_box(film.shape),
         )
         return _Job(study, case, None if film is None else np.clip(np.rint(film), 0, 255).astype(np.uint8))
 
@@ -176,9 +176,10 @@ class Explainer:
             probabilities = found.scores
         else:
             probabilities = classifier.probabilities(found.scores[None])[0]
-        heat = _crop(found, job.case.box)
+        heat = self._crop(found, job.film)
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
+        found = clear_bars(found, job.case.box)
         values = found.values.get("rows") if _has_words(job.case) else None
         return Explanation(
             study=study.id,
@@ -199,6 +200,13 @@ class Explainer:
             warnings=found.warnings,
         )
 
+    def _crop(self, found, film):
+        """The part of the map that lies on the film."""
+        if film is None or "image" not in found.values:
+            return None
+        top, left, height, width = self.classifier.batches.image.find_box(film.shape)
+        return found.values["image"].sum(axis=-1)[top : top + height, left : left + width]
+
     def _read(self, study):
         """The report, its sections, and the words that the model read of it, each with the rows of its pieces."""
         batches = self.classifier.batches
@@ -217,14 +225,6 @@ class Explainer:
             if rows.start < rows.stop:
                 read.append(ReadWord(word.start, word.end, rows, known=bool((ids[rows] != UNKNOWN).all())))
         return report, study.report.spans(text.sections), read
-
-
-def _crop(found, box):
-    """The part of the map that lies on the film; None where there is no film or no map of it."""
-    if box is None or "image" not in found.values:
-        return None
-    heat = found.values["image"].sum(axis=-1)
-    return heat[film_area(heat.shape, box)]
 
 
 def _has_words(case):
