@@ -8,6 +8,7 @@ from kmm.errors import ImageError, InputError
 from kmm.image.prepare import ImagePreparation
 from kmm.prepared import PixelFile, prepare_studies
 from kmm.text.vocabulary import Vocabulary
+from tests.image import jpegs
 
 
 @pytest.fixture
@@ -45,6 +46,20 @@ def test_a_batch_holds_what_is_there_and_says_what_is_not(maker, studies):
     assert not batch.image[2].any() and not batch.token_ids[1].any()
     assert batch.labels[:2].tolist() == [[1], [0]] and np.isnan(batch.labels[2, 0])
     np.testing.assert_allclose(batch.image[0, 16, :, 0], np.linspace(0, 234, 32), atol=5)
+
+
+@pytest.mark.parametrize("name", ["gray", "progressive"])
+def test_a_jpeg_with_a_hole_is_neither_predicted_nor_trained_on(name, maker, studies, tmp_path):
+    (tmp_path / "film.jpg").write_bytes(jpegs.cut_hole(jpegs.WHOLE[name]))
+    holed = Study("5", "p5", (ImageFile(tmp_path / "film.jpg", view="frontal"),), None, labels={"abnormal": 0.0})
+    with pytest.raises(ImageError, match=r"film\.jpg: expected a complete JPEG image"):
+        maker.batch([holed])
+    with pytest.raises(ImageError, match=r"film\.jpg: expected a complete JPEG image"):
+        maker.film(holed)
+    prepared = prepare_studies([*studies[:3], holed], maker, tmp_path / "films")
+    prepared.image.close()
+    assert [study.id for study in prepared.studies] == ["1", "2", "3"]
+    assert [problem.source for problem in prepared.problems] == ["study 5"]
 
 
 def test_batches_set_a_broken_study_aside_and_go_on(maker, studies):

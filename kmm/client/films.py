@@ -8,27 +8,28 @@ import numpy as np
 from kmm.errors import ImageError, ReportError
 
 MAX_FILE_BYTES = 500_000_000
-SENT_AS_THEY_ARE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # PNG, JPEG
+PNG_HEAD, JPEG_HEAD = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 def encode_film(film):
     """Brings a film into the form in which it is sent: the bytes of a PNG or JPEG file.
 
-    PNG and JPEG files are sent as they are. Films of DICOM, TIFF and BMP files, and arrays of float, are decoded to
-    gray levels 0..255 first. One that reaches from exactly 0 to exactly 255 becomes a 16-bit PNG, which a served
-    classifier spreads over 0..255 again: a level is off by at most 1/514, about 0.002. Any other is rounded to 8 bits:
-    a level is off by at most 0.5, by nothing where the levels are whole numbers.
+    PNG and JPEG files are sent as they are; a JPEG that lacks bytes is refused here, since a graph of TensorFlow cannot
+    tell all of them (see `kmm.image.jpeg`). Films of DICOM, TIFF and BMP files, and arrays of float, are decoded to
+    gray levels 0..255 first. One that reaches from exactly 0 to exactly 255 becomes a 16-bit PNG of its levels times
+    257, marked as such (`kmm.image.gray_levels`): a level is off by at most 1/514, about 0.002. Any other is rounded to
+    8 bits: a level is off by at most 0.5, by nothing where the levels are whole numbers.
 
     Args:
         film: path of a PNG, JPEG, DICOM, TIFF or BMP file; the bytes of one; or a numpy array: uint8 gray
-            `(height, width)` or RGB `(height, width, 3)`, uint16 gray, which the classifier spreads from its darkest to
-            its brightest pixel, or float gray 0..255. None: no film.
+            `(height, width)` or RGB `(height, width, 3)`, uint16 gray, which the classifier reads as a 16-bit PNG
+            (`kmm.image.gray_levels.scale_16_bits`), or float gray 0..255. None: no film.
 
     Returns:
         bytes; empty for None.
 
     Raises:
-        ImageError: if it is none of these or cannot be read.
+        ImageError: if it is none of these, cannot be read, or is a damaged JPEG.
 
     Example:
         >>> encode_film(np.full((16, 16), 99, np.uint8))[1:4]
@@ -112,7 +113,12 @@ def _read_file(path):
 
 
 def _encode_bytes(data, name):
-    if data.startswith(SENT_AS_THEY_ARE):
+    if data.startswith(PNG_HEAD):
+        return data
+    if data.startswith(JPEG_HEAD):
+        from kmm.image.jpeg import check_jpeg
+
+        check_jpeg(data, name)
         return data
     from kmm.image.read import decode_image
 
@@ -136,7 +142,9 @@ def _encode_levels(film):
     """Gray levels 0..255 as PNG of 8 or 16 bits."""
     whole = np.rint(film)
     if film.min() == 0 and film.max() == 255 and not np.array_equal(whole, film):
-        return _write_png(np.rint(film.astype(np.float64) * 257).astype(np.uint16))
+        from kmm.image.gray_levels import STEP, add_calibration
+
+        return add_calibration(_write_png(np.rint(film.astype(np.float64) * STEP).astype(np.uint16)))
     return _write_png(whole.astype(np.uint8))
 
 

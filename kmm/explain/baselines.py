@@ -1,4 +1,8 @@
-"""What an input is compared with: the film and the words of no finding at all. One table entry each."""
+"""What an input is compared with: the film and the words of no finding at all. One table entry each.
+
+A baseline covers the film alone. The bars of the letterbox are not part of it: there a baseline equals its input, so no
+method that compares the two attributes anything to them.
+"""
 
 import cv2
 import numpy as np
@@ -6,7 +10,7 @@ import numpy as np
 from kmm.errors import InputError
 
 GREY = 127.5
-BLUR = 0.1  # standard deviation of the blur, as a share of the side
+BLUR = 0.1  # standard deviation of the blur, as a share of the film's longer side
 
 
 def _black(image, mean_image):
@@ -24,7 +28,7 @@ def _mean(image, mean_image):
 
 
 def _blur(image, mean_image):
-    return cv2.GaussianBlur(image, (0, 0), BLUR * image.shape[0]).reshape(image.shape)
+    return cv2.GaussianBlur(image, (0, 0), BLUR * max(image.shape)).reshape(image.shape)
 
 
 IMAGE_BASELINES = {"black": _black, "mean": _mean, "blur": _blur, "grey": _grey}
@@ -41,25 +45,48 @@ def _zero(rows, padding_row):
 TEXT_BASELINES = {"padding": _padding, "zero": _zero}
 
 
-def image_baseline(name, image, mean_image=None):
+def image_baseline(name, image, mean_image=None, box=None):
     """The film that a film is compared with.
 
     Args:
         name: key of `IMAGE_BASELINES`: black; mean of the training films; the film itself, blurred; uniform grey.
         image: float32 array `(h, w, 1)`, 0..255.
         mean_image: float32 array of the same shape, or None.
+        box: `(top, left, height, width)` of the film in `image`; None when it fills it.
 
     Returns:
-        float32 array `(h, w, 1)`.
+        float32 array `(h, w, 1)`, equal to `image` outside the box.
 
     Raises:
         InputError: for an unknown name, or when the classifier has no mean of its training films.
 
     Example:
-        >>> float(image_baseline("grey", np.zeros((2, 2, 1), np.float32)).max())
-        127.5
+        >>> image_baseline("grey", np.zeros((2, 3, 1), np.float32), box=(0, 1, 2, 1))[..., 0].tolist()
+        [[0.0, 127.5, 0.0], [0.0, 127.5, 0.0]]
     """
-    return _look_up(IMAGE_BASELINES, name, "image")(image, mean_image).astype(np.float32)
+    area = film_area(image.shape, box)
+    make, mean = _look_up(IMAGE_BASELINES, name, "image"), None if mean_image is None else mean_image[area]
+    baseline = np.array(image, np.float32)
+    baseline[area] = make(np.ascontiguousarray(image[area]), mean)
+    return baseline
+
+
+def film_area(shape, box=None):
+    """The rows and columns of a film within a prepared square.
+
+    Args:
+        shape: of the square, height and width first.
+        box: `(top, left, height, width)` of the film; None: the whole square.
+
+    Returns:
+        tuple of two slices.
+
+    Example:
+        >>> film_area((8, 8, 1), (2, 0, 4, 8))
+        (slice(2, 6, None), slice(0, 8, None))
+    """
+    top, left, height, width = box or (0, 0, *shape[:2])
+    return slice(top, top + height), slice(left, left + width)
 
 
 def text_baseline(name, rows, padding_row):

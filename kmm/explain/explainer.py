@@ -15,7 +15,7 @@ from kmm.explain.attribution import share_modalities
 from kmm.explain.baselines import check_baselines
 from kmm.explain.explanation import Explanation
 from kmm.explain.integrated_gradients import PathIntegrator
-from kmm.explain.methods import CamMethod, Case, choose_method
+from kmm.explain.methods import CamMethod, Case, choose_method, clear_bars
 from kmm.explain.model_cut import call_view, choose_chunk, cut_model
 from kmm.explain.quadrature import choose_nodes
 from kmm.explain.regions import check_settings, find_regions
@@ -153,6 +153,7 @@ class Explainer:
             study=study.id,
             inputs=inputs,
             absent=frozenset(absent),
+            box=None if film is None else batches.image.find_box(film.shape),
             fixed={**fixed, "present": present},
             mean_image=self.classifier.mean_image,
             padding_row=padding_row,
@@ -179,6 +180,7 @@ class Explainer:
         heat = self._crop(found, job.film)
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
+        found = clear_bars(found, job.case.box)
         values = found.values.get("rows") if _has_words(job.case) else None
         return Explanation(
             study=study.id,

@@ -9,7 +9,7 @@ from math import nan
 import numpy as np
 
 from kmm.errors import InputError
-from kmm.explain.baselines import image_baseline, text_baseline
+from kmm.explain.baselines import film_area, image_baseline, text_baseline
 from kmm.explain.cam import GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
 from kmm.explain.path_mean import Path, Tolerance, attribute
 from kmm.explain.quadrature import Nodes
@@ -31,6 +31,8 @@ class Case:
         mean_image: float32 `(h, w, 1)`, the mean of the training films, or None.
         padding_row: float32 `(d,)`, or None for a model without text.
         target: int or None.
+        box: `(top, left, height, width)` of the film in its square, or None where it fills it. What lies outside are
+            the bars of the letterbox: nothing is attributed to them.
     """
 
     study: str
@@ -40,6 +42,7 @@ class Case:
     mean_image: np.ndarray | None = None
     padding_row: np.ndarray | None = None
     target: int | None = None
+    box: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def _baseline(case, image_name, text_name):
     """The baseline of each input; an input that is absent is its own: nothing is attributed to it."""
     made = dict(case.inputs)
     if "image" in made and "image" not in case.absent:
-        made["image"] = image_baseline(image_name, made["image"], case.mean_image)
+        made["image"] = image_baseline(image_name, made["image"], case.mean_image, case.box)
     if "rows" in made and "rows" not in case.absent:
         made["rows"] = text_baseline(text_name, made["rows"], case.padding_row)
     return made
@@ -119,18 +122,49 @@ def _one_point(case, settings):
 
 
 def _noisy_points(case, settings):
-    """The input with noise, some times: each input's noise goes with the range of its values."""
+    """The input with noise, some times: each input's noise goes with the range of its values, the film's alone."""
     random = np.random.default_rng(zlib.crc32(case.study.encode()))
     paths = []
     for _ in range(settings.steps or SAMPLES):
-        noisy = {
-            name: value
-            if name in case.absent
-            else value + NOISE * np.ptp(value) * random.standard_normal(value.shape, np.float32)
-            for name, value in case.inputs.items()
-        }
+        noisy = {name: _add_noise(case, name, random) for name in case.inputs}
         paths.append(Path(start=case.inputs, end=noisy, fixed=case.fixed, target=case.target))
     return paths
+
+
+def _add_noise(case, name, random):
+    value = case.inputs[name]
+    if name in case.absent:
+        return value
+    area = film_area(value.shape, case.box) if name == "image" else ...
+    noisy = value.copy()
+    noisy[area] += NOISE * np.ptp(value[area]) * random.standard_normal(value[area].shape, np.float32)
+    return noisy
+
+
+def clear_bars(found, box):
+    """Takes what a map holds outside the film to 0.
+
+    Integrated gradients hold nothing there; gradients and class activation maps do, of pixels that no film has.
+
+    Args:
+        found: `Attribution`.
+        box: `(top, left, height, width)` of the film in its square, or None where it fills it.
+
+    Returns:
+        `Attribution`.
+
+    Example:
+        >>> from kmm.explain.attribution import Attribution
+        >>> found = Attribution({"image": np.ones((2, 3, 1))}, target=0, score=1.0, scores=np.ones(1))
+        >>> clear_bars(found, (0, 1, 2, 1)).values["image"][..., 0].tolist()
+        [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    if box is None or "image" not in found.values:
+        return found
+    image = found.values["image"]
+    cleared, area = np.zeros_like(image), film_area(image.shape, box)
+    cleared[area] = image[area]
+    return replace(found, values={**found.values, "image": cleared})
 
 
 def _mean_gradients(means, tolerance):

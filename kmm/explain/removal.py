@@ -1,11 +1,14 @@
-"""What the score loses when pixels are taken away: strongest first, at random, or those in the circles."""
+"""What the score loses when pixels are taken away: strongest first, at random, or those in the circles.
+
+Only pixels of the film are taken away or counted, never the bars of the letterbox.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from kmm.errors import InputError
-from kmm.explain.baselines import image_baseline
+from kmm.explain.baselines import film_area, image_baseline
 
 SPEAKS = {"logit": 1.0, "probability": 0.1}  # what a film must add to the score for its loss to be measured
 
@@ -41,7 +44,7 @@ def order_pixels(heat):
     """The pixels of a map, those that speak most for the label first; equal ones in reading order.
 
     Args:
-        heat: float array `(h, w)` or `(h, w, 1)`, signed, of the image that the model reads.
+        heat: float array `(h, w)` or `(h, w, 1)`, signed, of the film as the model reads it.
 
     Returns:
         int array `(h * w,)` of places in the flattened image. For the order that knows nothing, to compare with, take
@@ -164,7 +167,7 @@ def _scale(scores, top, bottom):
 
 
 class ScoredFilm:
-    """One study's film, scored with pixels replaced and the report as it is.
+    """One study's film, scored with pixels replaced and the report as it is. The bars of the letterbox stay.
 
     Args:
         explainer: `Explainer` that explained the study.
@@ -172,7 +175,7 @@ class ScoredFilm:
         explanation: `Explanation` of it, with a map of the film.
 
     Attributes:
-        image, baseline: float32 `(h, w, 1)`: the film as the model reads it, and what replaces its pixels.
+        image, baseline: float32 `(h', w', 1)`: the film as the model reads it, and what replaces its pixels.
         speaks: bool. Whether the score falls by `SPEAKS` at least when the film becomes its baseline: else there is
             next to nothing to lose, and shares of it mean nothing.
     """
@@ -180,22 +183,24 @@ class ScoredFilm:
     def __init__(self, explainer, study, explanation):
         self.case, self.target = explainer.case(study), explanation.attribution.target
         self.integrator = explainer.integrator
-        self.box = explainer.classifier.batches.image.find_box(explanation.film.shape)
-        self.image = self.case.inputs["image"]
-        self.baseline = image_baseline(explainer.settings.baselines[0], self.image, self.case.mean_image)
+        square = self.case.inputs["image"]
+        baseline = image_baseline(explainer.settings.baselines[0], square, self.case.mean_image, self.case.box)
+        self.area = film_area(square.shape, self.case.box)
+        self.image, self.baseline = square[self.area], baseline[self.area]
         bottom, top = self.score(np.stack([self.baseline, self.image]))
         self.speaks = bool(top - bottom >= SPEAKS[explainer.settings.output])
 
-    def score(self, images):
-        """Scores `(n,)` of films `(n, h, w, 1)`."""
+    def score(self, films):
+        """Scores `(n,)` of films `(n, h', w', 1)`, each put between the bars of its square."""
         inputs, fixed = (
-            {name: np.repeat(value[None], len(images), axis=0) for name, value in values.items()}
+            {name: np.repeat(value[None], len(films), axis=0) for name, value in values.items()}
             for values in (self.case.inputs, self.case.fixed)
         )
-        return self.integrator.score({**inputs, "image": images}, fixed)[:, self.target]
+        inputs["image"][:, *self.area] = films
+        return self.integrator.score(inputs, fixed)[:, self.target]
 
     def remove(self, order):
-        """Areas under deletion and insertion of pixels in an order; nothing for a film that does not speak."""
+        """Areas under deletion and insertion of the film's pixels in an order; nothing for one that does not speak."""
         if not self.speaks:
             return {}
         curves = deletion_insertion(self.score, self.image, order, baseline=self.baseline)
@@ -205,14 +210,11 @@ class ScoredFilm:
         """The share of the score that goes with pixels of the film.
 
         Args:
-            masks: bool array `(m, h', w')`: pixels of the map on the film's area, which may be a part of the square.
+            masks: bool array `(m, h', w')`: pixels of the film.
 
         Returns:
             float array `(m,)`; NaN for a film that does not speak for the label.
         """
         if not self.speaks:
             return np.full(len(masks), np.nan)
-        top, left, height, width = self.box
-        whole = np.zeros((len(masks), *self.image.shape[:2]), bool)
-        whole[:, top : top + height, left : left + width] = masks
-        return score_lost(self.score, self.image, whole, baseline=self.baseline)
+        return score_lost(self.score, self.image, masks, baseline=self.baseline)

@@ -117,7 +117,7 @@ def _measure(film, explanation, truth):
             row["hit_one"] = row["hit"]
     if film:
         row["speaks"] = film.speaks
-        row.update(film.remove(removal.order_pixels(_square(found))))
+        row.update(film.remove(removal.order_pixels(explanation.heat)))
     naming = truth.of_report(explanation)
     if naming and "rows" in found.values:
         row["named"] = fidelity.named_in_top(explanation.words, naming)
@@ -135,14 +135,9 @@ def _try_nothing(film, explanation, truth):
             rows.append({**row, "hit_one": hit} if len(boxes) == 1 else row)
     if film:
         seed = [0, int.from_bytes(explanation.study.encode()[-6:], "big")]
-        order = np.random.default_rng(seed).permutation(_square(explanation.attribution).size)
+        order = np.random.default_rng(seed).permutation(explanation.heat.size)
         rows.append({"method": RANDOM_ORDER, "study": explanation.study, **film.remove(order)})
     return rows
-
-
-def _square(found):
-    """The map over the encoder's whole square, summed over channels."""
-    return found.values["image"].sum(axis=-1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from kmm.explain.integrated_gradients import PathIntegrator
 from kmm.explain.model_cut import call_view, choose_chunk, cut_model
 from kmm.explain.path_mean import GAP_FLOOR, SIDE_FLOOR
 from kmm.explain.quadrature import choose_nodes
+from kmm.export.letterbox import cover_boxes
 
 FIXED_BASELINES = ("black", "mean", "grey")  # of the others the graph would need the film's own blur
 
@@ -65,7 +66,7 @@ class PathExplainer:
             self.films = tf.constant(film)
         self.text_baseline = settings.text_baseline
 
-    def explain(self, inputs, fixed, padding_row, target, absent):
+    def explain(self, inputs, fixed, padding_row, target, absent, boxes=None):
         """Explains a batch.
 
         Args:
@@ -74,12 +75,14 @@ class PathExplainer:
             padding_row: `(d,)`, or None for a model without text.
             target: int32 `(n,)`.
             absent: dict of the names of inputs to bool `(n,)`.
+            boxes: int32 `(n, 4)`: top, left, height and width of each film in its square, outside of which nothing is
+                attributed; None for a model without films.
 
         Returns:
             dict of `"image"` and `"rows"` to attributions of the shapes of the inputs, and `score`, `baseline_score`,
             `completeness_gap` and `map_error`, each `(n,)`.
         """
-        starts = {name: self._start(name, value, padding_row, absent[name]) for name, value in inputs.items()}
+        starts = {name: self._start(name, value, padding_row, absent[name], boxes) for name, value in inputs.items()}
         numbers = tf.TensorSpec((), tf.float32)
         found = {name: tf.TensorSpec(value.shape[1:], tf.float32) for name, value in inputs.items()}
         found.update({name: numbers for name in ("score", "baseline_score", "completeness_gap", "map_error")})
@@ -90,10 +93,11 @@ class PathExplainer:
             parallel_iterations=1,
         )
 
-    def _start(self, name, value, padding_row, absent):
-        """The baselines of a batch; an input that is absent is its own: nothing is attributed to it."""
+    def _start(self, name, value, padding_row, absent, boxes):
+        """The baselines of a batch; an input that is absent is its own, and so are the bars around a film: nothing is
+        attributed to them."""
         if name == "image":
-            start = tf.broadcast_to(self.films, tf.shape(value))
+            start = tf.where(cover_boxes(boxes, value.shape[1]), self.films, value)
         elif self.text_baseline == "padding":
             start = tf.broadcast_to(padding_row, tf.shape(value))
         else:

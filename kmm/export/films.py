@@ -1,24 +1,21 @@
 """Bytes of PNG and JPEG files to prepared films, in the graph: the numbers of `kmm.image`.
 
 One definition of gray and of resizing on both sides: see `kmm.image.read` and `kmm.image.prepare`. All that a file's
-frame tells is checked before it is decoded. An operation that decodes cannot say which image of a batch it failed on:
-it runs within a data set of one element, which goes on without what fails.
+frame tells is checked before it is decoded.
 """
 
 from functools import partial
 
-import numpy as np
 import tensorflow as tf
 
 from kmm.export.checks import require
-from kmm.image.limits import MAX_PIXELS, MIN_SIDE
-from kmm.image.read import LUMA
+from kmm.export.decoding import DAMAGED, find_bytes, require_size, try_decode
+from kmm.export.jpeg_film import decode_jpeg
+from kmm.image.gray_levels import CALIBRATION, LEVELS, PERCENTILES, PNG_HEADER_BYTES, STEP
+from kmm.image.read import JPEG_HEAD, LUMA
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-JPEG_HEAD = b"\xff\xd8\xff"
-PNG_FRAME = 33  # bytes of the signature and the header of a PNG file
 PNG_END, PNG_TAIL = b"IEND", 4096  # other bytes may follow the end
-DAMAGED = "The data inside is damaged, or memory is short."
 GRAY_TYPE = 0  # PNG's number for gray without alpha
 
 
@@ -68,14 +65,14 @@ def decode_film(data, name):
     known = require(is_png | is_jpeg, name, "expected a PNG or JPEG file. The content is neither.")
     with tf.control_dependencies([known]):
         data = tf.identity(data)
-    film = tf.cond(is_png, lambda: _decode_png(data, name), lambda: _decode_jpeg(data, name))
+    film = tf.cond(is_png, lambda: _decode_png(data, name), lambda: _to_gray(decode_jpeg(data, name)))
     low, high = tf.reduce_min(film), tf.reduce_max(film)
     with tf.control_dependencies([require(high - low >= 1, name, "expected a film. Every pixel is the same gray.")]):
         return tf.identity(film)
 
 
 def _decode_png(data, name):
-    long = tf.greater_equal(tf.strings.length(data), PNG_FRAME)
+    long = tf.greater_equal(tf.strings.length(data), PNG_HEADER_BYTES)
     tail = tf.strings.substr(data, -tf.minimum(tf.strings.length(data), PNG_TAIL), PNG_TAIL)
     # The end stands nearly always in the tail. To look through a whole file takes half as long as to decode it.
     ended = tf.cond(_holds(tail, PNG_END), lambda: True, lambda: _holds(data, PNG_END))
@@ -86,7 +83,7 @@ def _decode_png(data, name):
     deep = tf.equal(depth, 16)
     with tf.control_dependencies(
         [
-            *_check_size(height, width, name),
+            *require_size(height, width, name),
             require(~deep | tf.equal(kind, GRAY_TYPE), name, "expected 16 bits in gray images only."),
         ]
     ):
@@ -94,52 +91,12 @@ def _decode_png(data, name):
     refusal = (name, f"expected a whole PNG file. {DAMAGED}")
     return tf.cond(
         deep,
-        lambda: _spread(_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal)),
-        lambda: _to_gray(_decode(tf.io.decode_png, data, *refusal)),
+        lambda: _scale_16_bits(
+            try_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal),
+            tf.equal(tf.strings.substr(data, PNG_HEADER_BYTES, len(CALIBRATION)), CALIBRATION),
+        ),
+        lambda: _to_gray(try_decode(tf.io.decode_png, data, *refusal)),
     )
-
-
-def _decode_jpeg(data, name):
-    refusal = (name, f"expected a whole JPEG file. {DAMAGED}")
-    # The mark of the end cannot stand in compressed data: without one the file ends early.
-    with tf.control_dependencies([require(_holds(data, b"\xff\xd9"), name, "expected a complete JPEG file.")]):
-        height, width, channels = tf.unstack(
-            tf.cast(_decode(tf.io.extract_jpeg_shape, data, *refusal), tf.int64), num=3
-        )
-    with tf.control_dependencies(
-        [*_check_size(height, width, name), require(channels <= 3, name, "expected gray or RGB. Received: CMYK.")]
-    ):
-        data = tf.identity(data)
-    return _to_gray(_decode(partial(tf.io.decode_jpeg, dct_method="INTEGER_ACCURATE"), data, *refusal))
-
-
-def _decode(operation, data, *refusal):
-    """What an operation makes of a file; where it fails, the call is refused with a text of our own."""
-    made = tf.data.Dataset.from_tensors(data).map(lambda data: (operation(data), True)).ignore_errors()
-    like = made.element_spec[0]
-    nothing = (tf.zeros([side or 0 for side in like.shape], like.dtype), False)
-    made, whole = made.concatenate(tf.data.Dataset.from_tensors(nothing)).take(1).get_single_element()
-    with tf.control_dependencies([require(whole, *refusal)]):
-        return tf.identity(made)
-
-
-def _check_size(height, width, name):
-    """Refuses dots and bombs before they are decoded."""
-    came = tf.strings.join([tf.strings.as_string(width), "x", tf.strings.as_string(height)])
-    return [
-        require(
-            tf.minimum(height, width) >= MIN_SIDE,
-            name,
-            f"expected an image of at least {MIN_SIDE}x{MIN_SIDE} pixels. Received: ",
-            came,
-        ),
-        require(
-            (height <= MAX_PIXELS) & (width <= MAX_PIXELS) & (height * width <= MAX_PIXELS),
-            name,
-            f"expected at most {MAX_PIXELS} pixels. Received: ",
-            came,
-        ),
-    ]
 
 
 def _read(data, start, dtype, count):
@@ -149,10 +106,7 @@ def _read(data, start, dtype, count):
 
 def _holds(data, wanted):
     """Whether a string `()` holds a short sequence of bytes."""
-    values = tf.io.decode_raw(data, tf.uint8)
-    count = tf.maximum(tf.size(values) - len(wanted) + 1, 0)
-    found = [tf.equal(values[place : place + count], byte) for place, byte in enumerate(wanted)]
-    return tf.reduce_any(tf.reduce_all(tf.stack(found), axis=0))
+    return tf.reduce_any(find_bytes(tf.io.decode_raw(data, tf.uint8), wanted))
 
 
 def _to_gray(pixels):
@@ -165,11 +119,33 @@ def _to_gray(pixels):
     return tf.cond(tf.shape(pixels)[-1] >= 3, mix, lambda: pixels[..., 0])
 
 
-def _spread(pixels):
-    """uint16 `(h, w, 1)` -> float32 `(h, w)`."""
-    pixels = tf.cast(pixels[..., 0], tf.float32)
-    low, high = tf.reduce_min(pixels), tf.reduce_max(pixels)
-    return (pixels - low) * (np.float32(255) / tf.maximum(high - low, 1))
+def _scale_16_bits(pixels, calibrated):
+    """uint16 `(h, w, 1)` -> float32 `(h, w)`: as `kmm.image.gray_levels.scale_16_bits`."""
+    counts = tf.math.bincount(tf.cast(tf.reshape(pixels, [-1]), tf.int32), minlength=LEVELS, maxlength=LEVELS)
+    holds_8_bits = tf.equal(tf.reduce_sum(counts[::STEP]), tf.size(pixels))
+    values = tf.cast(pixels[..., 0], tf.float32)
+
+    def stretch():
+        low, high = _find_percentiles(counts)
+        scale = tf.cast(255 / tf.where(high > low, high - low, 1), tf.float32)
+        gray = tf.clip_by_value((values - tf.cast(low, tf.float32)) * scale, 0, 255)
+        return tf.where(high > low, gray, tf.where(values > tf.cast(low, tf.float32), 255.0, 0.0))
+
+    return tf.cond(calibrated | holds_8_bits, lambda: values / STEP, stretch)
+
+
+def _find_percentiles(counts):
+    """int32 `(65536,)` -> two float64 `()`: as `kmm.image.gray_levels.find_percentiles`."""
+    below = tf.cumsum(counts)
+    last, found = below[-1] - 1, []
+    for percent in PERCENTILES:
+        place = tf.cast(last, tf.float64) * (percent / 100)
+        rank = tf.cast(place, tf.int32)
+        ranks = tf.stack([rank, tf.minimum(rank + 1, last)])
+        first, second = tf.unstack(tf.cast(tf.searchsorted(below, ranks, side="right"), tf.float64))
+        gap, part = second - first, place - tf.cast(rank, tf.float64)
+        found.append(tf.where(part < 0.5, first + gap * part, second - gap * (1 - part)))
+    return found
 
 
 def _prepare(film, preparation):

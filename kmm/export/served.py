@@ -10,6 +10,7 @@ from kmm import signature as names
 from kmm.export.checks import check_batch, check_shape, require_rows
 from kmm.export.explanation import PathExplainer
 from kmm.export.films import read_films
+from kmm.export.letterbox import find_boxes
 from kmm.export.reports import ReportReader
 from kmm.export.slices import wrap_slices
 from kmm.models.feature_view import view_joint
@@ -92,7 +93,7 @@ class ServedClassifier:
             "embed": lambda given: self._embed(*self._take_tensors(given)),
             "embed_bytes": lambda given: self._embed(*self._take_bytes(given)[:2]),
             "describe": self._describe,
-            "explain": lambda given: self._explain(*self._take_tensors(given), given[names.TARGET]),
+            "explain": self._explain_tensors,
             "explain_bytes": self._explain_bytes,
         }
         return {name: _trace(kinds[one.kind], one) for name, one in self.signatures.items()}
@@ -184,11 +185,16 @@ class ServedClassifier:
     def _describe(self, given):
         return {names.DESCRIPTION: tf.fill(tf.shape(given[names.QUERY]), self.description)}
 
+    def _explain_tensors(self, given):
+        inputs, present = self._take_tensors(given)
+        boxes = find_boxes(inputs["image"], self.batches.image.fit) if "image" in inputs else None
+        return self._explain(inputs, present, given[names.TARGET], boxes)
+
     def _explain_bytes(self, given):
         inputs, present, places = self._take_bytes(given)
-        return {**self._explain(inputs, present, given[names.TARGET]), **places}
+        return {**self._explain(inputs, present, given[names.TARGET], places.get(names.IMAGE_BOX)), **places}
 
-    def _explain(self, inputs, present, target):
+    def _explain(self, inputs, present, target, boxes):
         predicted = self._predict(inputs, present)
         target = self._choose_target(target, predicted[names.LOGITS])
         given, fixed, absent, padding_row = {}, {"present": present}, {}, None
@@ -199,7 +205,7 @@ class ServedClassifier:
             given["rows"], absent["rows"] = tf.cast(self.embed(ids), tf.float32), present[:, 1] == 0
             padding_row = tf.cast(self.embed(tf.zeros_like(ids[:1])), tf.float32)[0, 0]
             fixed["padding_mask"] = tf.cast(ids != 0, tf.float32)
-        found = self.explain(given, fixed, padding_row, target, absent)
+        found = self.explain(given, fixed, padding_row, target, absent, boxes)
         sides = {}
         if "image" in found:
             sides[names.IMAGE_ATTRIBUTION] = tf.reduce_sum(found["image"], axis=-1)

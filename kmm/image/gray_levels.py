@@ -9,6 +9,8 @@ import zlib
 import numpy as np
 
 PERCENTILES = (0.5, 99.5)
+LEVELS = 1 << 16
+BLOCK = 1 << 20  # pixels counted at once
 STEP = 257  # 65535 / 255: what an 8-bit level is multiplied by when it is stored in 16 bits
 
 
@@ -60,28 +62,52 @@ def stretch(values, low, high):
     return np.clip(gray, 0, 255, out=gray)
 
 
-def find_percentiles(pixels):
-    """The 0.5th and 99.5th percentile of 16-bit pixels, interpolated as `numpy.percentile` does, from a histogram.
+def count_levels(pixels):
+    """The histogram of 16-bit pixels, made a block at a time: `numpy.bincount` needs 8 bytes per pixel.
 
     Args:
-        pixels: uint16 array, not empty.
+        pixels: uint16 array.
+
+    Returns:
+        int64 array `(65536,)`.
+
+    Example:
+        >>> count_levels(np.array([[3, 0, 3]], np.uint16))[:5].tolist()
+        [1, 0, 0, 2, 0]
+    """
+    flat, counts = pixels.ravel(), np.zeros(LEVELS, np.int64)
+    for start in range(0, flat.size, BLOCK):
+        counts += np.bincount(flat[start : start + BLOCK], minlength=LEVELS)
+    return counts
+
+
+def find_percentiles(counts):
+    """The 0.5th and 99.5th percentile of pixels, interpolated and rounded as `numpy.percentile` does.
+
+    Args:
+        counts: int array `(65536,)`, the histogram of one pixel or more.
 
     Returns:
         `(low, high)`, floats.
 
     Example:
-        >>> find_percentiles(np.arange(201, dtype=np.uint16))
+        >>> find_percentiles(count_levels(np.arange(201, dtype=np.uint16)))
         (1.0, 199.0)
     """
-    below = np.cumsum(np.bincount(pixels.ravel(), minlength=1))
-    found = []
+    below = np.cumsum(counts)
+    last, found = int(below[-1]) - 1, []
     for percent in PERCENTILES:
-        place = (pixels.size - 1) * (percent / 100)
+        place = last * (percent / 100)
         rank = int(place)
-        first, second = np.searchsorted(below, (rank, min(rank + 1, pixels.size - 1)), side="right").tolist()
+        first, second = np.searchsorted(below, (rank, min(rank + 1, last)), side="right").tolist()
         gap, part = second - first, place - rank
-        found.append(first + gap * part if part < 0.5 else second - gap * (1 - part))  # rounded as numpy does
+        found.append(first + gap * part if part < 0.5 else second - gap * (1 - part))
     return tuple(found)
+
+
+def holds_8_bits(counts):
+    """Whether every pixel of a histogram `(65536,)` is a multiple of 257: an 8-bit film stored in 16 bits."""
+    return int(counts[::STEP].sum()) == int(counts.sum())
 
 
 def scale_16_bits(pixels):
@@ -105,6 +131,7 @@ def scale_16_bits(pixels):
         >>> sorted(set(scale_16_bits(film).ravel().tolist()))
         [0.0, 255.0]
     """
-    if not (pixels % STEP).any():
+    counts = count_levels(pixels)
+    if holds_8_bits(counts):
         return (pixels // STEP).astype(np.float32)
-    return stretch(pixels.astype(np.float32), *find_percentiles(pixels))
+    return stretch(pixels.astype(np.float32), *find_percentiles(counts))

@@ -1,11 +1,11 @@
 """Strict decoding of JPEG files.
 
 libjpeg decodes a damaged file as far as it can and only warns: the rest of the film becomes gray. Here every such
-warning is a refusal. JPEG has no checksums, so two kinds of damage cannot be told from a film by any decoder:
+warning is a refusal. JPEG has no checksums, so no decoder can tell all damage from a film:
 
-- bytes that were altered, or a few bytes (up to about 10, in progressive files up to about 100) that are missing,
-  where the bits that remain are again codes of as many pixels;
-- a header whose size differs from the true one by less than a block of 8 or 16 pixels.
+- altered bytes, or a few missing ones (about 10 or fewer), after which the remaining bits happen to fit;
+- bytes missing in the last refinement scan of a progressive file, which changes gray levels by less than 1 on average;
+- a header whose size is off by less than a block of 8 or 16 pixels.
 """
 
 import re

@@ -1,11 +1,12 @@
-"""PNG, JPEG, TIFF and BMP films to arrays; DICOM goes to `kmm.image.dicom`.
+"""PNG, JPEG, TIFF and BMP films to arrays; JPEG goes to `kmm.image.jpeg`, DICOM to `kmm.image.dicom`.
 
 One definition of gray, so that an exported graph can repeat it (`tf.io.decode_png`, and `tf.io.decode_jpeg` with
 `dct_method="INTEGER_ACCURATE"`, both with `channels=0`):
 
 - 8-bit gray is taken as it is; 1, 2 and 4 bits are spread over 0..255;
 - colour, from a palette too, becomes `0.299 r + 0.587 g + 0.114 b` in float32, not rounded; alpha is ignored;
-- 16-bit gray is scaled by the image's own darkest and brightest pixel to 0..255;
+- 16-bit gray is brought to 0..255 by `kmm.image.gray_levels.scale_16_bits`: between the 0.5th and 99.5th percentile, or
+  exactly where it is an 8-bit film times 257;
 - the EXIF orientation is ignored on purpose: the graph cannot read it, and films are stored upright.
 """
 
@@ -14,16 +15,17 @@ import io
 
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from kmm.errors import ImageError
+from kmm.image.gray_levels import STEP, is_calibrated, scale_16_bits
+from kmm.image.jpeg import MAX_BYTES, decode_jpeg
 from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding, silent_libtiff
 
+JPEG_HEAD = b"\xff\xd8\xff"
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"\xff\xd8\xff": JpegImageFile,
     b"II*\x00": TiffImageFile,
     b"MM\x00*": TiffImageFile,
     b"II+\x00": TiffImageFile,
@@ -44,12 +46,12 @@ def read_image(path, *, max_pixels=MAX_PIXELS):
 
     Returns:
         float32 array `(height, width)`, 0 = black .. 255 = white. An image of one gray level is returned too:
-        `require_content` refuses it. A JPEG that ends early is refused, but one with altered bytes inside is
-        returned as far as it can be decoded: the format has no checksums.
+        `require_content` refuses it.
 
     Raises:
-        ImageError: one line with the file's name, if it is missing, empty, truncated, not an image, too small
+        ImageError: one line with the file's name, if it is missing, empty, truncated, damaged, not an image, too small
             (a side under 16 pixels), too large, or of a kind that is no single film (CMYK, float, several pages).
+            `kmm.image.jpeg` says which damage of a JPEG cannot be seen.
 
     Example:
         >>> import tempfile, pathlib, PIL.Image
@@ -149,14 +151,17 @@ def require_content(image, name):
 
 
 def _decode(file, name, max_pixels):
-    head = file.read(132)
+    head = file.read(256)
     file.seek(0)
     if not head:
         raise ImageError(f"{name}: expected an image. The file is empty (0 bytes).")
-    if head[128:] == b"DICM" or name.lower().endswith(DICOM_SUFFIXES):
+    if head[128:132] == b"DICM" or name.lower().endswith(DICOM_SUFFIXES):
         from kmm.image.dicom import read_dicom
 
         return read_dicom(file, name=name, max_pixels=max_pixels)
+    if head.startswith(JPEG_HEAD):
+        pixels = decode_jpeg(file.read(MAX_BYTES + 1), name, max_pixels=max_pixels)
+        return pixels.astype(np.float32) if pixels.ndim == 2 else compute_luma(pixels)
     image_class = next((known for signature, known in FORMATS.items() if head.startswith(signature)), None)
     if image_class is None:
         raise ImageError(f"{name}: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.")
@@ -167,7 +172,7 @@ def _decode(file, name, max_pixels):
             _check_kind(image, name)
             with silent_libtiff() if image.tile[0].codec_name == "libtiff" else contextlib.nullcontext():
                 image.load()
-            return _to_gray(image)
+            return _to_gray(image, calibrated=is_calibrated(head))
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
@@ -187,7 +192,7 @@ def _check_kind(image, name):
         raise ImageError(f"{name}: expected 16 bits in gray images only. Received: 16-bit colour or alpha.")
 
 
-def _to_gray(image):
+def _to_gray(image, *, calibrated):
     """A loaded Pillow image of a known mode -> float32 `(height, width)`, 0..255."""
     if image.mode == "P":
         palette = np.zeros((256, 3), np.uint8)
@@ -198,15 +203,10 @@ def _to_gray(image):
     if image.mode == "1":
         return pixels.astype(np.float32) * 255
     if image.mode.startswith("I;16"):
-        gray = _spread(pixels.astype(np.float32))
+        pixels = pixels.astype(np.uint16)  # of this machine's byte order
+        gray = pixels / np.float32(STEP) if calibrated and image.format == "PNG" else scale_16_bits(pixels)
         white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         return 255 - gray if white_is_zero else gray
     if image.mode in ("RGB", "RGBA"):
         return compute_luma(pixels)
     return (pixels[..., 0] if image.mode == "LA" else pixels).astype(np.float32)
-
-
-def _spread(pixels):
-    """Scales an image's own darkest..brightest to 0..255; an image of one level becomes 0."""
-    low, high = pixels.min(), pixels.max()
-    return (pixels - low) * np.float32(255 / max(high - low, 1))

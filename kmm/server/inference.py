@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kmm.server import examples
 from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.dtypes import STRING
+from kmm.server.films import check_films
 from kmm.server.gate import Gate, check_client
 from kmm.server.metrics import Metrics
 from kmm.server.servable import run_signature
@@ -76,6 +77,7 @@ class Inference:
             check_types(signature, inputs)
             with self._enter(key, call):
                 arrays = decode_inputs(inputs, max_bytes=self._max_bytes)
+                check_films(servable, arrays)
                 with self.metrics.time_run(servable.name, "Predict"):
                     outputs = run_signature(servable, key, arrays, wanted)
                 check_client(call)
@@ -195,6 +197,7 @@ class Inference:
             check_types(signature, {examples.INPUTS: load_stubs().tensor_pb2.TensorProto(dtype=STRING)})
             with self._enter(key, call):
                 serialized = examples.serialize(stored, max_bytes=self._max_bytes)
+                check_films(servable, {examples.INPUTS: serialized})
                 with self.metrics.time_run(servable.name, kind.api):
                     outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
                 check_client(call)

@@ -11,6 +11,7 @@ from kmm.client.films import decode_film, encode_film, encode_report
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, ReportError
 from kmm.image.read import decode_image, read_image
+from tests.image import jpegs
 
 SIDES = st.tuples(st.integers(16, 24), st.integers(16, 24))
 
@@ -54,6 +55,14 @@ def test_png_and_jpeg_go_as_they_are_and_others_as_png(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
         assert encode_film(tmp_path / f"a.{suffix}").startswith(b"\x89PNG")
         assert np.array_equal(read_back(tmp_path / f"a.{suffix}"), pixels)
+
+
+@pytest.mark.parametrize("name", ["gray", "progressive"])
+def test_a_jpeg_with_a_hole_is_not_sent(name, tmp_path):
+    assert encode_film(jpegs.WHOLE[name]) == jpegs.WHOLE[name]
+    (tmp_path / "a.jpg").write_bytes(jpegs.cut_hole(jpegs.WHOLE[name]))
+    with pytest.raises(ImageError, match=r"a.jpg: expected a complete JPEG image\. The file is truncated or damaged"):
+        encode_film(tmp_path / "a.jpg")
 
 
 def test_dicom(tmp_path):

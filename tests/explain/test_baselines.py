@@ -24,6 +24,23 @@ def test_what_each_baseline_is():
     np.testing.assert_array_equal(image_baseline("mean", FILM, MEAN), MEAN)
 
 
+@pytest.mark.parametrize("name", IMAGE_BASELINES)
+@pytest.mark.parametrize("box", [(0, 6, 24, 12), (7, 0, 9, 24)])
+def test_a_baseline_leaves_the_bars_of_the_letterbox_as_they_are(name, box):
+    top, left, height, width = box
+    film = np.zeros_like(FILM)
+    film[top : top + height, left : left + width] = FILM[top : top + height, left : left + width] + 1
+    made = image_baseline(name, film, MEAN, box)
+    inside = made[top : top + height, left : left + width].copy()
+    made[top : top + height, left : left + width] = 0
+    assert not made.any()
+    expected = {"black": 0, "grey": 127.5, "mean": MEAN[top : top + height, left : left + width]}
+    if name == "blur":  # the black of the bars does not run into the film
+        assert abs(inside.mean() - film.sum() / (height * width)) < 5 and np.ptp(inside) < 100
+    else:
+        assert (inside == expected[name]).all()
+
+
 def test_the_blur_keeps_what_is_smooth_and_takes_what_is_sharp():
     level = np.full((24, 24, 1), 90, np.float32)
     np.testing.assert_allclose(image_baseline("blur", level), level, rtol=1e-5)

@@ -132,6 +132,18 @@ def test_nothing_is_said_of_a_side_that_is_absent(hand_made, studies, method):
     assert not explained["words"].attribution.values["image"].any() and explained["words"].words[0].share
 
 
+@pytest.mark.parametrize("method", ["integrated-gradients", "gradient", "smoothgrad", "grad-cam", "score-cam"])
+def test_no_method_says_anything_of_the_bars_beside_a_film(hand_made, studies, method):
+    settings = ExplainSettings(method=method, steps=2, baselines=("grey",))
+    for explanation in Explainer(hand_made, settings).explain(studies[1:3]):
+        square = explanation.attribution.values["image"].sum(axis=-1)
+        top, left, height, width = hand_made.batches.image.find_box(explanation.film.shape)
+        on_film = square[top : top + height, left : left + width].copy()
+        square[top : top + height, left : left + width] = 0
+        assert not square.any() and np.array_equal(on_film, explanation.heat)
+        assert method.endswith("cam") or on_film.any()  # of random weights, a map of class activations may be all 0
+
+
 def test_an_empty_report_is_as_none(few, studies):
     for report in (Report(), Report(findings="...  !"), None):
         one = next(few.explain([dataclasses.replace(studies[0], report=report)]))

@@ -1,5 +1,6 @@
 """Each method on score functions whose gradients are known."""
 
+import cv2
 import numpy as np
 import pytest
 from keras import ops
@@ -60,6 +61,35 @@ def test_gradient_times_input_and_integrated_gradients_start_at_the_baseline(nam
     for found in (product, integral):
         assert found.baseline_score == pytest.approx(total(film, rows), rel=1e-4)
     assert integral.completeness_gap < 1e-3 and not integral.warnings
+
+
+BOX = (0, 1, 4, 2)
+BARRED = np.pad(FILM[:, 1:3], ((0, 0), (1, 1), (0, 0)))
+
+
+@pytest.mark.parametrize("name", ["black", "mean", "grey", "blur"])
+def test_bars_get_nothing_and_the_film_gets_what_it_moved(name):
+    """A score that is the sum of the square: integrated gradients are the input minus the baseline."""
+    integrator = PathIntegrator(lambda inputs, fixed: ops.sum(inputs["image"], (1, 2, 3))[:, None])
+    one = Case("1", {"image": BARRED}, frozenset(), {}, mean_image=MEAN, target=0, box=BOX)
+    film = BARRED[:, 1:3]
+    blurred = cv2.GaussianBlur(np.ascontiguousarray(film), (0, 0), 0.4)[..., None]
+    start = {"black": 0 * film, "mean": MEAN[:, 1:3], "grey": 0 * film + 127.5, "blur": blurred}[name]
+    for method in ("integrated-gradients", "gradient-x-input"):
+        settings = ExplainSettings(method=method, baselines=(name,))
+        ((_, found),) = METHODS[method].attribute(integrator, iter([one]), settings)
+        image = found.values["image"]
+        assert not image[:, [0, 3]].any()
+        np.testing.assert_allclose(image[:, 1:3], film - start, rtol=1e-4, atol=1e-3)
+        assert image.sum() == pytest.approx((film - start).sum(), rel=1e-4, abs=1e-2)
+        assert image.sum() == pytest.approx(found.score - found.baseline_score, rel=1e-4, abs=1e-2)
+
+
+def test_smoothgrad_draws_no_noise_in_the_bars_and_takes_its_size_from_the_film():
+    seen = METHODS["smoothgrad"].paths(case(box=BOX), ExplainSettings(steps=200))
+    noise = np.stack([path.end["image"] for path in seen]) - FILM
+    assert not noise[:, :, [0, 3]].any()
+    assert noise[:, :, 1:3].std() == pytest.approx(NOISE * np.ptp(FILM[:, 1:3]), rel=0.1)
 
 
 def test_several_baselines_are_averaged():

@@ -52,8 +52,9 @@ class PlainExplainer:
         return np.repeat(inputs["image"].sum((1, 2, 3))[:, None] / 255, 3, axis=1)
 
     def case(self, study):
-        image = self.classifier.batches.image.apply(read_film(study))
-        return SimpleNamespace(inputs={"image": image}, fixed={}, mean_image=None)
+        film, preparation = read_film(study), self.classifier.batches.image
+        box = preparation.find_box(film.shape)
+        return SimpleNamespace(inputs={"image": preparation.apply(film)}, fixed={}, mean_image=None, box=box)
 
     def explain(self, studies, set_aside=None, targets=None):
         for study in studies:
@@ -105,6 +106,23 @@ def test_masks_on_the_film_s_area_are_placed_where_the_film_lies_in_the_square(p
     assert film.lose(masks) == pytest.approx([1, 1, 0, 1, 0, 0], abs=1e-5)
     masks = np.eye(14 * 32, dtype=bool).reshape(-1, 14, 32)  # pixel by pixel it is the film itself
     assert np.allclose(film.lose(masks), explanation.heat.ravel() / explanation.heat.sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize("baseline", ["black", "grey"])
+def test_bars_are_neither_removed_nor_counted(plain, disk, baseline):
+    explainer = PlainExplainer(plain, replace(SETTINGS, baselines=(baseline,)))
+    (explanation,) = explainer.explain([disk])
+    film, asked = ScoredFilm(explainer, disk, explanation), []
+    assert film.image.shape == film.baseline.shape == (14, 32, 1)
+    if baseline == "grey":
+        assert (film.baseline == 127.5).all()  # as bright as this film: nothing to lose
+    score = explainer.score
+    explainer.score = lambda inputs, fixed: asked.append(inputs["image"]) or score(inputs, fixed)
+    film.speaks = True
+    areas = film.remove(np.random.default_rng(0).permutation(14 * 32))
+    assert set(areas) == {"deletion", "insertion"} and len(asked) == 4
+    for images in asked:
+        assert not images[:, :9].any() and not images[:, 23:].any()
 
 
 def test_without_boxes_the_circles_that_lose_most_for_their_size_are_chosen(plain, disk):

@@ -64,6 +64,23 @@ def test_tensors_are_explained_as_bytes_are(signatures, samples):
             np.testing.assert_allclose(both[0][name], both[1][name], atol=1e-3 * np.abs(both[0][name]).max() + 1e-6)
 
 
+@pytest.mark.parametrize("signature", ["explain", "explain_bytes"])
+def test_nothing_is_attributed_to_the_bars_of_the_letterbox(signatures, hand_made, studies, signature):
+    films = studies[:3]
+    given = make_inputs(films, hand_made)
+    if signature == "explain":
+        batch = hand_made.batches.batch(films)
+        given = {"image": batch.image, "token_ids": batch.token_ids, "target": given["target"]}
+    found = call(signatures, signature, given)
+    for row, study in enumerate(films):
+        height, width = map(int, study.id.split("x"))
+        top, left, height, width = hand_made.batches.image.find_box((height, width))
+        heat = found["image_attribution"][row].copy()
+        assert heat[top : top + height, left : left + width].any()
+        heat[top : top + height, left : left + width] = 0
+        assert not heat.any()
+
+
 @pytest.mark.parametrize("target", [-2, 3])
 def test_a_label_that_the_model_does_not_have(signatures, samples, target):
     given = {**samples, "target": np.array([0, target, 0, 0], np.int32)}

@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 
 from kmm.export.films import decode_film, read_films
+from kmm.image.gray_levels import add_calibration
 from kmm.image.prepare import ImagePreparation, resize_image
 from kmm.image.read import compute_luma, decode_image
+from tests.image import jpegs
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
@@ -55,10 +57,65 @@ def test_decoding_equals_the_graph(name):
     file = io.BytesIO()
     image.save(file, kind, **options)
     ours, graph = decode_image(file.getvalue(), name), decode(file.getvalue()).numpy()
-    if name == "16-bit":
-        np.testing.assert_allclose(ours, graph, atol=1e-4)  # one rounding of float32 in the scale
-    else:
-        assert (ours == graph).all()
+    assert (ours == graph).all()
+
+
+def make_deep_films():
+    """16-bit films: of 12 bits with a burnt-in pixel, of 8 bits times 257, of two levels, and with few levels."""
+    film = (np.mgrid[0:61, 0:83].sum(0) * 4095 / 142).astype(np.uint16)
+    marked, two, few = film.copy(), np.full_like(film, 700), film // 800
+    marked[0, 0], two[0, :9] = 65535, 900
+    return {"marked": marked, "8 bits": make_pixels(1).astype(np.uint16) * 257, "two": two, "few": few, "ramp": film}
+
+
+DEEP_FILMS = make_deep_films()
+
+
+@pytest.mark.parametrize("name", DEEP_FILMS)
+def test_16_bits_equal_the_graph(name):
+    data = write(DEEP_FILMS[name])
+    graph = decode(data).numpy()
+    assert (graph == decode_image(data, "film.png")).all()
+    if name == "8 bits":
+        assert (graph == make_pixels(1)).all()
+    if name == "marked":
+        assert graph.mean() > 120
+
+
+def test_a_16_bit_png_that_says_its_levels_equals_the_graph():
+    data = add_calibration(write(np.rint(np.linspace(80, 90, 400) * 257).astype(np.uint16).reshape(20, 20)))
+    ours, graph = decode_image(data, "film.png"), decode(data).numpy()
+    np.testing.assert_allclose(graph, ours, rtol=1e-6)  # one rounding: the graph may multiply by 1 / 257
+    assert abs(graph[0, 0] - 80) < 0.002
+
+
+@pytest.mark.parametrize("name", jpegs.WHOLE)
+def test_whole_jpegs_equal_the_graph_whatever_their_last_block_is(name):
+    assert (decode(jpegs.WHOLE[name]).numpy() == decode_image(jpegs.WHOLE[name], "film.jpg")).all()
+
+
+JPEG_NAMES = ("gray", "odd size", "colour 4:2:0", "restart markers", "restart markers in colour", "thumbnail")
+DAMAGED_JPEGS = {
+    **{f"hole in {name}": jpegs.cut_hole(jpegs.WHOLE[name]) for name in JPEG_NAMES},
+    **{f"hole at {at}": jpegs.cut_hole(jpegs.WHOLE["gray"], at=at) for at in (0, 0.25, 0.75, 1)},
+    "hole of 700 bytes": jpegs.cut_hole(jpegs.WHOLE["gray"], 700),
+    "an end too early": jpegs.end_early(jpegs.WHOLE["gray"]),
+    "header says taller": jpegs.state_size(jpegs.WHOLE["gray"], taller=64),
+    "header says wider": jpegs.state_size(jpegs.WHOLE["gray"], wider=64),
+    "header says taller, progressive": jpegs.state_size(jpegs.WHOLE["progressive"], taller=64),
+    "header says shorter, with restart markers": jpegs.state_size(jpegs.WHOLE["restart markers"], taller=-64),
+}
+
+
+def test_jpegs_that_lack_bytes_are_refused():
+    taken = []
+    for name, data in DAMAGED_JPEGS.items():
+        try:
+            decode(data)
+            taken.append(name)
+        except tf.errors.InvalidArgumentError as error:
+            assert "film: expected a whole JPEG file. " in str(error), name
+    assert not taken
 
 
 @pytest.mark.parametrize("count", [1, 5000])
@@ -155,16 +212,25 @@ REFUSED = {
         "expected a whole JPEG file. The data inside is damaged",
     ),
     "jpeg without a frame": (JPEG[:20] + b"\xff\xd9", "expected a whole JPEG file. The data inside is damaged"),
+    "jpeg of 12 bits": (
+        jpegs.state_kind(jpegs.WHOLE["gray"], marker=0xC1, bits=12),
+        "expected a JPEG of 8 bits. Received: 12",
+    ),
+    "lossless jpeg": (jpegs.state_kind(jpegs.WHOLE["gray"], marker=0xC3), "expected a baseline or progressive JPEG"),
     "deep colour": (write(DEEP), "expected 16 bits in gray images only"),
 }
 
 
+@pytest.fixture(scope="module")
+def read_small():
+    return tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_film_is_refused_by_its_number(name):
+def test_what_is_no_film_is_refused_by_its_number(name, read_small):
     data, said = REFUSED[name]
-    read = tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"image 1: {said}"):
-        read(tf.constant([write(FILM), data, write(FILM)]))
+        read_small(tf.constant([write(FILM), data, write(FILM)]))
 
 
 def test_luma_is_one_formula():

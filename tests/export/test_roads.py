@@ -20,6 +20,7 @@ from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.stubs import load_stubs
 from kmm.wire import decode_tensor
 from tests.export.cpp_loader import CppError, CppModel, open_library
+from tests.image import jpegs
 
 TOLERANCE = 1e-5
 stubs = load_stubs()
@@ -119,6 +120,54 @@ def test_four_roads_of_another_default(hand_made, saved, samples, tmp_path):
         for road in (CppModel(place).run("serving_tensors", inputs), ask(channel, "serving_tensors", inputs)):
             assert set(road) == set(by_loader)
             assert_equal(road, by_loader)
+
+
+BASELINE, PROGRESSIVE = (jpegs.cut_hole(jpegs.WHOLE[name]) for name in ("gray", "progressive"))
+
+
+def make_example(film):
+    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[film]))
+    return tf.train.Example(features=tf.train.Features(feature={"image_bytes": value})).SerializeToString()
+
+
+def test_the_graph_refuses_a_jpeg_with_a_hole_on_every_road(signatures, cpp, channel):
+    films = np.array([jpegs.WHOLE["gray"], BASELINE], object)
+    inputs = {"image_bytes": films, "report": np.array([b"", b""], object)}
+    said = "image 1: expected a (whole|complete) JPEG"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        signatures["serving_bytes"](**{key: tf.constant(value) for key, value in inputs.items()})
+    with pytest.raises(CppError, match=said):
+        cpp.run("serving_bytes", inputs)
+    with pytest.raises(grpc.RpcError, match=said):
+        ask(channel, "serving_bytes", inputs)
+
+
+@pytest.mark.parametrize("name", ["serving_bytes", "embed_bytes", "explain_bytes", "tf_example", "classify"])
+def test_the_server_refuses_what_the_graph_cannot_tell(name, signatures, channel):
+    films = [jpegs.WHOLE["progressive"], PROGRESSIVE]
+    examples = np.array([make_example(film) for film in films], object)
+    given = {
+        "image_bytes": np.array(films, object),
+        "report": np.array([b"", b""], object),
+        "target": np.array([-1, -1], np.int32),
+        "examples": examples,
+        "inputs": examples,
+    }
+    inputs = {key: given[key] for key in signatures[name].structured_input_signature[1]}
+    with pytest.raises(grpc.RpcError, match="image 1: expected a complete JPEG image") as caught:
+        ask(channel, name, inputs)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    whole = {key: value[:1] for key, value in inputs.items()}
+    assert ask(channel, name, whole)
+
+
+def test_the_classify_call_refuses_it_too(channel):
+    request = stubs.classification_pb2.ClassificationRequest()
+    request.model_spec.name, request.model_spec.signature_name = "tiny", "classify"
+    request.input.example_list.examples.add().ParseFromString(make_example(PROGRESSIVE))
+    service = stubs.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    with pytest.raises(grpc.RpcError, match="image 0: expected a complete JPEG image"):
+        service.Classify(request, timeout=60)
 
 
 @pytest.mark.parametrize("name", ["explain", "explain_bytes"])

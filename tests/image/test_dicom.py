@@ -36,6 +36,7 @@ from pydicom.uid import (
 from kmm.errors import ImageError
 from kmm.image.dicom import read_dicom
 from kmm.image.read import decode_image, is_blank, read_image
+from tests.image import jpegs
 
 
 def make_film(height=40, width=50, top=4095):
@@ -244,6 +245,16 @@ def test_jpeg_is_near():
     film = (make_film() >> 4).astype(np.uint8)
     image = read_dicom(compress(film, JPEGBaseline8Bit, encode_jpeg(film)))
     assert abs(image - read(film)).mean() < 2  # the loss of quality 98
+
+
+def test_a_jpeg_frame_with_a_hole_or_of_another_size_is_refused():
+    data = jpegs.WHOLE["gray"]
+    assert read_dicom(compress(jpegs.GRAY, JPEGBaseline8Bit, data)).shape == jpegs.GRAY.shape
+    for broken in (jpegs.cut_hole(data), jpegs.end_early(data)):
+        with pytest.raises(ImageError, match=r"^film.dcm: expected a complete JPEG image\. The file is truncated"):
+            read_dicom(compress(jpegs.GRAY, JPEGBaseline8Bit, broken), name="film.dcm")
+    with pytest.raises(ImageError, match=r"JPEG frame of 100x200 pixels.*Received: 168x200"):
+        read_dicom(compress(jpegs.GRAY[:, :100], JPEGBaseline8Bit, data), name="film.dcm")
 
 
 @pytest.mark.parametrize("syntax, package", [

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmm.errors import ImageError
+from kmm.image.gray_levels import add_calibration
 from kmm.image.limits import QuietDecoding
 from kmm.image.read import LUMA, compute_luma, decode_image, is_blank, read_image, require_content
 
@@ -47,13 +48,33 @@ def test_compressed_tiff_is_exact(compression):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bits_are_spread_over_their_own_range(kind):
+def test_16_bits_are_stretched_between_percentiles(kind):
     film = make_film(dtype=np.uint16) // 5 + 700
-    wide = film.astype(np.float64)
-    expected = (wide - wide.min()) / (wide.max() - wide.min()) * 255
-    image = decode_image(encode(film, kind), "film")
-    assert image.min() == 0 and abs(image.max() - 255) < 1e-4
-    np.testing.assert_allclose(image, expected, atol=1e-4)
+    film[0, 0] = 65535
+    low, high = np.percentile(film, (0.5, 99.5))
+    expected = np.clip((film - low) / (high - low) * 255, 0, 255)
+    np.testing.assert_allclose(decode_image(encode(film, kind), "film"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind, options", [("PNG", {}), ("TIFF", {}), ("TIFF", {"tiffinfo": {262: 0}})])
+def test_8_bits_stored_in_16_are_exact(kind, options):
+    film = make_film() // 2 + 50
+    image = decode_image(encode(film.astype(np.uint16) * 257, kind, **options), "film")
+    assert np.array_equal(255 - image if options else image, film)
+
+
+def test_16_bits_of_big_endian_tiff():
+    film = make_film(dtype=np.uint16)
+    swapped = PIL.Image.frombytes("I;16B", film.shape[::-1], film.astype(">u2").tobytes())
+    data = encode(swapped, "TIFF")
+    assert data.startswith(b"MM") and np.array_equal(decode_image(data, "a"), decode_image(encode(film, "TIFF"), "b"))
+
+
+def test_a_16_bit_png_that_says_its_levels_is_not_stretched():
+    levels = np.linspace(80, 90, 400, dtype=np.float32).reshape(20, 20)
+    data = add_calibration(encode(np.rint(levels * 257).astype(np.uint16)))
+    PIL.Image.open(io.BytesIO(data)).load()  # still a PNG
+    np.testing.assert_allclose(decode_image(data, "film.png"), levels, atol=1 / 514 + 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
