@@ -83,12 +83,49 @@ def _write_results(result):
     if not result:
         return "Not recorded."
     counts = f"{result['n']} studies with a known label, {result['n_positive']} positive labels."
-    header, *rows = evaluate_rows(result, intervals=True)
-    lines = [header, ["---"] * len(header), *rows]
-    table = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    table = _write_table(evaluate_rows(result, intervals=True))
     missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
     absent = [f"Not measured: {', '.join(missing)}."] if missing else []
-    return "\n\n".join([counts, table, *absent, *_compare_in_words(result)])
+    labels = [part for metric in ("roc_auc", "accuracy") for part in _write_labels(result, metric)]
+    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *labels])
+
+
+def label_rows(result, metric="roc_auc"):
+    """Lays one metric of each label out as a table, with its interval.
+
+    Args:
+        result: dict as `compare_models` returns.
+        metric: str, a key of `METRICS`.
+
+    Returns:
+        list of rows, each a list of str: a header, then one row for each label; empty where there is one label only.
+
+    Example:
+        >>> counts, joint = {"n": 9, "n_positive": 4}, {"roc_auc": 0.9, "intervals": {"roc_auc": [0.8, 0.95]}}
+        >>> rows = {"majority": {"per_label": {"mass": counts}}, "joint": {"per_label": {"mass": joint}}}
+        >>> label_rows(rows)
+        [['Label', 'Studies', 'Positive', 'Joint'], ['mass', '9', '4', '0.900 [0.800, 0.950]']]
+    """
+    shown = {name: row["per_label"] for name in ROW_TITLES if "per_label" in (row := result.get(name) or {})}
+    counts = shown.pop("majority", {})
+    shown.pop("chance", None)
+    rows = [["Label", "Studies", "Positive", *(ROW_TITLES[name].partition(" (")[0] for name in shown)]]
+    for label, count in counts.items():
+        singles = [labels[label] for labels in shown.values()]
+        cells = [_show(single[metric], single.get("intervals", {}).get(metric)) for single in singles]
+        rows.append([label, str(count["n"]), str(count["n_positive"]), *cells])
+    return rows if counts else []
+
+
+def _write_labels(result, metric):
+    rows = label_rows(result, metric)
+    return [f"{METRICS[metric].title} of each label:", _write_table(rows)] if rows else []
+
+
+def _write_table(rows):
+    header, *rows = rows
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
 
 
 def compare_rows(result):
@@ -190,9 +227,11 @@ the numbers are too good; they are given to be compared with the test."""
 
 _METRICS_NOTE = """\
 In brackets: 95 % intervals from draws of whole patients with replacement; they speak of the choice of studies, not of
-a new training. With many labels each number is the mean over labels. Lower is better for Brier, log loss and ECE
+a new training. With many labels each number is the mean over labels, and its interval comes from draws that define
+the same labels; `metrics.json` holds every interval and test of each label. Lower is better for Brier, log loss and ECE
 (expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p: DeLong's
-test for ROC AUC, McNemar's exact test for accuracy, neither adjusted for several comparisons."""
+test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient taken as one observation;
+neither is adjusted for several comparisons."""
 
 _SCORES_NOTE = """\
 A score is the probability `sigmoid(logit / temperature)`; the decision is positive from the threshold up. Temperature

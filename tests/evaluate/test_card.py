@@ -1,6 +1,6 @@
 import numpy as np
 
-from kmm.evaluate.card import evaluate_rows, write_card
+from kmm.evaluate.card import evaluate_rows, label_rows, write_card
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.metrics import METRICS
 
@@ -74,6 +74,37 @@ def test_the_card_says_what_it_must():
 def test_every_row_of_a_table_has_as_many_cells():
     tables = [line.replace("\\|", "") for line in write_card(make_facts()).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {2 + len(METRICS), 5}
+
+
+def make_labels_result():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((80, 2)) < [0.6, 0.3]).astype(float)
+    scores = {name: 1 / (1 + np.exp(-3 * (labels - 0.5) - rng.normal(size=(80, 2)))) for name in ("joint", "text")}
+    settings = {"groups": None, "label_names": ["Opacity", "Nodule"], "train_prevalence": 0.5, "repeats": 50}
+    return compare_models(labels, scores, thresholds=dict.fromkeys(scores, 0.5), **settings)
+
+
+def test_each_label_has_a_line_with_its_intervals():
+    result = make_labels_result()
+    header, *rows = label_rows(result)
+    assert header == ["Label", "Studies", "Positive", "Text only", "Joint"]
+    single = result["joint"]["per_label"]["Nodule"]
+    low, high = single["intervals"]["roc_auc"]
+    positive = str(result["majority"]["per_label"]["Nodule"]["n_positive"])
+    assert rows[1][:3] == ["Nodule", "80", positive]
+    assert rows[1][-1] == f"{single['roc_auc']:.3f} [{low:.3f}, {high:.3f}]"
+    card = write_card({**make_facts(), "results": {"test": result}})
+    assert "ROC AUC of each label:" in card and f"| {' | '.join(rows[1])} |" in card
+    assert label_rows(make_result()) == [] and "of each label:" not in write_card(make_facts())
+
+
+def test_the_console_shows_each_label_in_160_columns(capsys):
+    from kmm.tables import print_results
+
+    print_results({"test": make_labels_result()})
+    lines = capsys.readouterr().out.splitlines()
+    assert "test: ROC AUC of each label [95 % interval]" in [line.strip() for line in lines]
+    assert any(line.startswith("│ Nodule ") and line.count("[") == 2 for line in lines) and max(map(len, lines)) <= 160
 
 
 def test_a_classifier_that_is_no_better_than_the_majority_is_called_so():
