@@ -9,8 +9,8 @@ from kmm.cli.command import PLACE, Command, json_option, strict_option, views_op
 from kmm.cli.output import (
     check_place,
     check_problems,
-    hushed,
     list_problems,
+    loading,
     make_progress,
     naming,
     tell_layout,
@@ -41,7 +41,7 @@ def evaluate(model, folder, pictures, views, json_file, strict):
     collection = read_collection(folder, view_overrides=views)
     tell_layout(collection)
     check_problems(collection, strict)
-    with hushed():
+    with loading():
         from kmm.classifier import Classifier
         from kmm.evaluate.report import evaluate_studies
 
@@ -77,7 +77,7 @@ def predict(model, files, report, views, json_file, strict):
     if not files and not report:
         raise click.UsageError("Expected FILES, or --report. Received neither.")
     studies, problems = _read_studies(files, report, views, strict)
-    with hushed():
+    with loading():
         from kmm.classifier import Classifier, describe_predictions
 
     classifier, progress = Classifier.load(model, main_only=True), make_progress()

@@ -5,12 +5,13 @@ import contextlib
 import click
 
 from kmm import tables
+from kmm.backend import check_backend
 from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import (
     check_place,
     check_problems,
-    hushed,
     list_problems,
+    loading,
     make_progress,
     naming,
     telling,
@@ -71,13 +72,14 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     from kmm.data.collection import read_collection
 
     settings = gather_settings(values, more=more, config=config)
+    check_backend()
     progress = make_progress()
     check_place(json_file)
     name = _choose_name(out, name, settings.preset, resume=resume, overwrite=overwrite)
     collection = read_collection(folder or _make_phantom(out, progress), view_overrides=views)
     progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
     check_problems(collection, settings.strict)
-    with hushed():
+    with loading():
         from kmm.train import fit_classifier, save_run
 
     workshop = _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kmm.backend import check_backend
 from kmm.errors import InputError, KmmError
 from kmm.explain.processes import hushed as hushed  # commands are quiet as workers are
 
@@ -14,6 +15,23 @@ from kmm.explain.processes import hushed as hushed  # commands are quiet as work
 def complain(text):
     """One line on standard error, whatever stands in file names."""
     click.echo(f"kmm: {_one_line(text)}", err=True)
+
+
+@contextlib.contextmanager
+def loading():
+    """Imports what needs Keras: quietly, and with one line where its backend or its settings do not let it load."""
+    name = check_backend()
+    with hushed():
+        try:
+            yield
+        except KmmError:
+            raise
+        except Exception as error:  # an import of Keras or its backend raises nearly anything; no data is read yet
+            said = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"Keras cannot be loaded on the backend {name}: {type(error).__name__}: {said}. Repair its "
+                "installation or keras.json, or set KERAS_BACKEND to another backend."
+            ) from error
 
 
 def make_progress():

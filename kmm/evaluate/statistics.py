@@ -1,4 +1,4 @@
-"""Intervals from resampled patients, and paired tests of two classifiers that take studies of one patient as one draw."""
+"""Intervals from resampled patients, and paired tests in which the studies of a patient are one observation."""
 
 import numpy as np
 from scipy.stats import binom, norm, rankdata

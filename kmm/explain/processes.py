@@ -34,17 +34,17 @@ def limit_threads(threads):
 
 
 def make_portable(error):
-    """An error as another process can raise it: kmm's own and those of the disk as they are, others as text.
+    """Makes an error that another process can raise: kmm's own and those of the disk as they are, others as text.
+
+    Its notes hold the traceback, which does not travel otherwise.
 
     Example:
         >>> from kmm.errors import InputError
         >>> make_portable(InputError("expected a film.")), make_portable(ZeroDivisionError("division by zero"))
         (InputError('expected a film.'), RuntimeError('ZeroDivisionError: division by zero'))
     """
-    if isinstance(error, KmmError | OSError):
-        return error
-    text = f"{type(error).__name__}: {error}"
-    portable = RuntimeError(text)
+    own = isinstance(error, KmmError | OSError)
+    portable = error if own else RuntimeError(f"{type(error).__name__}: {error}")
     portable.add_note("".join(traceback.format_tb(error.__traceback__)))
     return portable
 
