@@ -13,8 +13,9 @@ import kmm
 from kmm.artefact import digest_file, read_json
 from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, Predictions
-from kmm.data.labels import label_studies
+from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
+from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
 from kmm.evaluate.report import evaluate_predictions, fingerprints, score_rows, write_report
@@ -136,7 +137,9 @@ def _check_data(run, split):
 def _prepare(run, collection, split):
     s = run.settings
     try:
-        studies, label_names = label_studies(collection.studies, s.labels, min_count=s.label_min_count)
+        studies, label_names = label_studies(
+            collection.studies, s.labels, min_count=s.label_min_count, note=run.progress.note
+        )
     except InputError as error:
         raise InputError(f"{collection.folder}: {error}") from None
     known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in label_names)]
@@ -168,26 +171,87 @@ def _prepare(run, collection, split):
     for part in ("train", "validation", "test"):
         if not len(run.rows(part)):
             raise InputError(f"Expected studies in each part of the split. None in {part}.")
-    unknown = [
-        name for name, column in zip(label_names, _known_labels(run, "train").T, strict=True) if not column.any()
-    ]
-    if unknown:
-        raise InputError(f"Expected training studies with a known label {unknown[0]!r}. Found none.")
+    run.maker.label_names = _choose_labels(run)
+    if s.image_encoder:
+        _check_films(run)
     run.split.save(kept)
     run.facts.update(
         layout=collection.layout,
         studies=len(collection.studies),
         unlabelled=len(studies) - len(known),
-        set_aside=len(run.prepared.problems) + len(collection.problems),
+        set_aside=len(part_problems([*collection.problems, *run.prepared.problems])[0]),
         with_image=int(run.prepared.present[:, 0].sum()),
         parts={part: len(run.rows(part)) for part in ("train", "validation", "test")},
         split_digest=run.split.digest,
     )
 
 
-def _known_labels(run, part):
-    """bool `(n, n_labels)`: which labels of a part are known."""
-    return np.isfinite([run.maker.labels(run.prepared.studies[row]) for row in run.rows(part)])
+def _choose_labels(run):
+    """The labels of which the training part holds both classes; the rest, and classes that validation or test lack,
+    are said by name.
+
+    Raises:
+        InputError: if there is no such label.
+    """
+    chosen, told = [], []
+    for name in run.maker.label_names:
+        counts = {part: _count_classes(run, name, run.rows(part)) for part in ("train", "validation", "test")}
+        if not all(counts["train"]):
+            told.append(f"label {name!r} has one class in the training part: {describe_classes(counts['train'])}")
+            continue
+        chosen.append(name)
+        if not all(counts["validation"]):
+            run.progress.note(
+                f"Label {name!r} has one class in validation: {describe_classes(counts['validation'])}. Its threshold "
+                "and its temperature cannot be chosen."
+            )
+        if not all(counts["test"]):
+            run.progress.note(
+                f"Label {name!r} has one class in test: {describe_classes(counts['test'])}. ROC AUC and other measures "
+                "of two classes are left out."
+            )
+    if not chosen:
+        raise InputError(
+            f"Training needs studies of 0 and of 1, but {'; '.join(told)}. Give a --split with both classes in every "
+            "part, another --seed, or more studies."
+        )
+    for line in told:
+        run.progress.note(f"Left out: {line}.")
+    return tuple(chosen)
+
+
+def _check_films(run):
+    """Training needs films, of both classes of a label if the image part is to learn it; validation and test need some
+    to choose and to measure with.
+
+    Raises:
+        InputError: if the training part has no film.
+    """
+    films = {part: _with_films(run, part) for part in ("train", "validation", "test")}
+    if not len(films["train"]):
+        raise InputError(
+            "The training part has no study with a film. Give a --split with films in every part, or train on reports "
+            "alone with --image-encoder none."
+        )
+    for part, does in (("validation", "choose its epochs and thresholds"), ("test", "be measured")):
+        if not len(films[part]):
+            run.progress.note(f"No study of {part} has a film: the image part cannot {does}.")
+    for name in run.maker.label_names:
+        counts = _count_classes(run, name, films["train"])
+        if not all(counts):
+            said = describe_classes(counts)
+            run.progress.note(
+                f"Label {name!r}: the training films are of one class ({said}), so they teach it nothing."
+            )
+
+
+def _with_films(run, part):
+    rows = run.rows(part)
+    return rows[run.prepared.present[rows, 0] > 0]
+
+
+def _count_classes(run, name, rows):
+    return count_classes(run.prepared.studies[row].labels[name] for row in rows)
 
 
 def _prepare_text(run):

@@ -81,7 +81,9 @@ def split(folder, out, folds, repeats, **values):
     collection = read_collection(folder)
     tell_layout(collection)
     list_problems(collection.problems)
-    labelled, names = label_studies(collection.studies, settings.labels, min_count=settings.label_min_count)
+    labelled, names = label_studies(
+        collection.studies, settings.labels, min_count=settings.label_min_count, note=make_progress().note
+    )
     known = {study.id: study for study in labelled}
     studies = [known.get(study.id, study) for study in collection.studies]
     shared = {"seed": settings.seed, "label_names": names}

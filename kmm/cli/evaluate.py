@@ -9,14 +9,15 @@ from kmm.cli.command import PLACE, Command, json_option, strict_option, views_op
 from kmm.cli.output import (
     check_place,
     check_problems,
+    hushed,
     list_problems,
-    loading,
     make_progress,
     naming,
     tell_layout,
     telling,
     write_result,
 )
+from kmm.data.study import part_problems
 
 
 @click.command(cls=Command)
@@ -41,7 +42,7 @@ def evaluate(model, folder, pictures, views, json_file, strict):
     collection = read_collection(folder, view_overrides=views)
     tell_layout(collection)
     check_problems(collection, strict)
-    with loading():
+    with hushed():
         from kmm.classifier import Classifier
         from kmm.evaluate.report import evaluate_studies
 
@@ -77,7 +78,7 @@ def predict(model, files, report, views, json_file, strict):
     if not files and not report:
         raise click.UsageError("Expected FILES, or --report. Received neither.")
     studies, problems = _read_studies(files, report, views, strict)
-    with loading():
+    with hushed():
         from kmm.classifier import Classifier, describe_predictions
 
     classifier, progress = Classifier.load(model, main_only=True), make_progress()
@@ -87,7 +88,8 @@ def predict(model, files, report, views, json_file, strict):
     problems += predictions.problems
     list_problems(problems)
     rows = describe_predictions(classifier, predictions)
-    result = {"model": str(model), "predictions": rows, "set_aside": [str(problem) for problem in problems]}
+    set_aside, notes = part_problems(problems)
+    result = {"model": str(model), "predictions": rows, "set_aside": set_aside, "notes": notes}
     write_result(json_file, result, lambda: tables.print_predictions(rows))
     sys.exit(0 if rows else 2)
 

@@ -8,7 +8,7 @@ import click
 
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
-from kmm.cli.output import check_place, list_problems, loading, make_progress, naming, write_result
+from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import OUTPUTS, SENSITIVITY_FILE, ExplainSettings, RegionSettings
 
@@ -94,7 +94,7 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     settings = make_settings(model, values)
     collection = read_inputs(inputs, report=report, view_overrides=views)
     engine = engine or ("workers" if workers > 1 else "process")
-    with loading():
+    with hushed():
         from kmm.explain.folder import explain_folder
         from kmm.explain.outputs import Outputs
         from kmm.explain.runners import choose_runner

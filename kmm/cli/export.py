@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 from kmm.cli.command import LIST, PLACE, Command, json_option
-from kmm.cli.output import check_place, loading, write_result
+from kmm.cli.output import check_place, hushed, write_result
 from kmm.errors import InputError
 from kmm.signature import DEFAULTS
 
@@ -66,13 +66,13 @@ def export(context, model, kind, version, out, default, without, steps, baseline
     _refuse_idle(context, kind, without, batching)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if kind != "savedmodel":
-        with loading():
+        with hushed():
             from kmm.export.formats import export_format
 
         file = export_format(model, kind, out)
         write_result(json_file, {"file": str(file)}, lambda: click.echo(str(file)))
         return
-    with loading():
+    with hushed():
         from kmm.export.batching import Batching
         from kmm.export.explanation import ServedExplanation
         from kmm.export.write import export_classifier

@@ -8,7 +8,7 @@ import click
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, setting_options
-from kmm.cli.output import check_place, list_problems, loading, make_progress, write_result
+from kmm.cli.output import check_place, hushed, list_problems, make_progress, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import SENSITIVITY_FILE
 
@@ -53,7 +53,7 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
     sweep = source == "DEFAULT" or values["sensitivity"] == AUTO
     if not sweep and (curve or save):
         raise InputError("--curve and --save need --sensitivity auto: a number leaves nothing to choose.")
-    with loading():
+    with hushed():
         from kmm.classifier import Classifier
         from kmm.data.collection import read_collection
         from kmm.explain.fidelity import measure_fidelity

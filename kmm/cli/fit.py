@@ -10,8 +10,8 @@ from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import (
     check_place,
     check_problems,
+    hushed,
     list_problems,
-    loading,
     make_progress,
     naming,
     telling,
@@ -79,7 +79,7 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     collection = read_collection(folder or _make_phantom(out, progress), view_overrides=views)
     progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
     check_problems(collection, settings.strict)
-    with loading():
+    with hushed():
         from kmm.train import fit_classifier, save_run
 
     workshop = _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite)

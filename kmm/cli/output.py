@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from kmm.backend import check_backend
+from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
-from kmm.explain.processes import hushed as hushed  # commands are quiet as workers are
+from kmm.explain import processes
 
 
 def complain(text):
@@ -18,10 +19,10 @@ def complain(text):
 
 
 @contextlib.contextmanager
-def loading():
+def hushed():
     """Imports what needs Keras: quietly, and with one line where its backend or its settings do not let it load."""
     name = check_backend()
-    with hushed():
+    with processes.hushed():
         try:
             yield
         except KmmError:
@@ -42,11 +43,12 @@ def make_progress():
 
 
 def list_problems(problems, most=20):
-    """A line on standard error for each file, row or study that was set aside."""
-    for problem in problems[:most]:
-        click.echo(f"set aside: {_one_line(problem)}", err=True)
-    if len(problems) > most:
-        click.echo(f"set aside: {len(problems) - most} more", err=True)
+    """A line on standard error for each file, row or study that was set aside, and for each film that is lacking."""
+    for said, lines in zip(("note", "set aside"), reversed(part_problems(problems)), strict=True):
+        for line in lines[:most]:
+            click.echo(f"{said}: {_one_line(line)}", err=True)
+        if len(lines) > most:
+            click.echo(f"{said}: {len(lines) - most} more", err=True)
 
 
 def tell_layout(collection):

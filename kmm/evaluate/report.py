@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kmm.artefact import digest_file
 from kmm.classifier import PARTS
-from kmm.data.labels import label_studies
+from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.compare import compare_models
@@ -136,6 +136,14 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
         f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
         f"{len(parts['test'])} are test"
     )
+    for part, chosen in parts.items():
+        for name in classifier.label_names if chosen else ():
+            counts = count_classes(study.labels[name] for study in chosen)
+            if not all(counts):
+                progress.note(
+                    f"Label {name!r} has one class in {part}: {describe_classes(counts)}. ROC AUC and other measures of "
+                    "two classes are left out."
+                )
     if not any(parts.values()):
         reason = f"{trained} labelled ones, all of training" if trained else "no labelled ones"
         raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")

@@ -10,7 +10,7 @@ import pytest
 
 from kmm.backend import check_backend
 from kmm.cli import main
-from kmm.cli.output import loading
+from kmm.cli.output import hushed
 from kmm.errors import InputError
 from kmm.explain.processes import make_portable
 from kmm.faults import is_debugging, tell_fault
@@ -179,8 +179,8 @@ def test_a_broken_installation_of_keras_is_one_line(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     with (
         pytest.raises(InputError, match=r"backend tensorflow: ImportError: libcudart: no such file\. Repair"),
-        loading(),
+        hushed(),
     ):
         raise ImportError("libcudart:\nno such file")
-    with pytest.raises(InputError, match=r"^expected$"), loading():
+    with pytest.raises(InputError, match=r"^expected$"), hushed():
         raise InputError("expected")
