@@ -447,7 +447,7 @@ def save_run(classifier, run, folder, *, overwrite=False):
     def extra(temporary):
         run.split.save(temporary / "split.csv")
         write_json(temporary / "history.json", run.history)
-        write_report(classifier, run.predictions["test"], run.history, temporary)
+        write_report(classifier, run.predictions["test"], run.history, temporary, path=folder)
 
     classifier.save(folder, overwrite=overwrite, extra=extra)
     run.close()

@@ -238,7 +238,8 @@ def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a
     assert f"- words with a vector: {2 / (words - 2):.4f}\n- running words with a vector: 0." in card
     for line in ("image encoder", "image weights", "pixels", "fusion"):
         assert f"- {line}:" not in card
-    assert "Frontal chest films only" not in card and "saved --report REPORT.txt" in card
+    assert "Frontal chest films only" not in card
+    assert f"kmm predict {tmp_path / 'saved'} --report REPORT.txt\n" in card
 
 
 @pytest.mark.parametrize("missing", ["image", "text"])

@@ -142,6 +142,7 @@ def lose_image(study, image, reason):
     """The `Problem` of an image that a study cannot use: it tells what the study, without it, is kept on.
 
     Example:
+        >>> from kmm.data.study import Report
         >>> study = Study("1", "1", report=Report(findings="Clear."))
         >>> lose_image(study, ImageFile(Path("1.png")), MISSING_IMAGE).kept_on
         'its report'

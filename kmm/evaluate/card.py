@@ -1,5 +1,8 @@
 """The model card: what a saved classifier is for, what it was fitted on, how well it does, and where it ends."""
 
+import json
+import shlex
+
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
 
@@ -21,7 +24,8 @@ def write_card(facts):
     text and no patient key is asked for.
 
     Args:
-        facts: dict of `name` (str); `reads`: those of `image` and `text` that the classifier reads, both when absent;
+        facts: dict of `name` (str); `path` (str), the folder of the classifier, `saved_models/<name>` when absent;
+            `reads`: those of `image` and `text` that the classifier reads, both when absent;
             `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
             whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
             `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
@@ -39,7 +43,8 @@ def write_card(facts):
     parts = [f"# {_escape(name)}", _INTENDED_USE.format(reads=_READS[reads])]
     parts += ["## Classifier", _list_facts(facts.get("model"))]
     parts += ["## Data", _list_facts(facts.get("data"))]
-    parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCE]
+    scheme = (facts.get("labels") or {}).get("scheme")
+    parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCES.get(scheme, _LABELS_FROM_REPORTS)]
     parts += [_TEXT_NOTE] if "text" in reads else []
     parts += ["### Split", _list_facts(facts.get("split"))]
     results = facts.get("results") or {}
@@ -47,7 +52,8 @@ def write_card(facts):
         parts += [f"## Results on {part} studies", _write_results(results.get(part)), note]
     parts += [_METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
     parts += ["\n".join([*([_FILM_LIMITS] if "image" in reads else []), _LIMITS])]
-    parts += ["## Use", _USE.format(name=name, inputs=_INPUTS[reads])]
+    path = str(facts.get("path") or f"saved_models/{name}")
+    parts += ["## Use", _USE.format(shell=shlex.quote(path), python=json.dumps(path), inputs=_INPUTS[reads])]
     parts += ["## Versions", _list_facts(facts.get("versions")), "## Digests", _list_facts(facts.get("digests"))]
     return "\n\n".join(parts) + "\n"
 
@@ -212,8 +218,13 @@ A classifier of {reads}, fitted with kmm.
 to compare methods on public or synthetic collections. It has not been reviewed as a medical device, must not guide the
 care of any patient, and must not be used to find out who a patient is."""
 
-_LABEL_SOURCE = """\
-The labels come from the reports (their indexing or their words), not from a second reading of the films."""
+_LABELS_FROM_REPORTS = """\
+The labels come from the MeSH terms that index the reports, not from a second reading of the films."""
+_LABEL_SOURCES = {  # by label scheme, where they come from elsewhere
+    "columns": """\
+The labels come from the columns `label:<name>` of the manifest. How they were made is not known here: whoever made the
+manifest can say whether they were read from the reports, from the films or from elsewhere."""
+}
 
 _TEXT_NOTE = """\
 Where the text given to the classifier holds the findings or the impression, it has nearly seen the answer: read the
@@ -244,13 +255,13 @@ _FILM_LIMITS = (
 _LIMITS = """\
 - The numbers hold for studies like those it was fitted on. Other hospitals, scanners, report styles, languages, ages
   and mixes of disease can lower them without any sign in the scores; evaluate on your own studies first.
-- One reading per report is taken for the truth; reports leave out findings and make mistakes.
+- The labels are taken for the truth; whoever made them, and the reports, leave out findings and make mistakes.
 - Identical or near-identical report bodies are common; the split keeps identical ones together, not similar ones.
 - A high score is no explanation and says nothing about where a finding is."""
 
 _USE = """\
-    kmm predict saved_models/{name} {inputs}
-    kmm evaluate saved_models/{name} FOLDER --json -
+    kmm predict {shell} {inputs}
+    kmm evaluate {shell} FOLDER --json -
 
-    from kmm.classifier import Classifier
-    classifier = Classifier.load("saved_models/{name}")"""
+    import kmm
+    classifier = kmm.Classifier.load({python})"""

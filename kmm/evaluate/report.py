@@ -141,8 +141,8 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
             counts = count_classes(study.labels[name] for study in chosen)
             if not all(counts):
                 progress.note(
-                    f"Label {name!r} has one class in {part}: {describe_classes(counts)}. ROC AUC and other measures of "
-                    "two classes are left out."
+                    f"Label {name!r} has one class in {part}: {describe_classes(counts)}. ROC AUC and other measures "
+                    "of two classes are left out."
                 )
     if not any(parts.values()):
         reason = f"{trained} labelled ones, all of training" if trained else "no labelled ones"
@@ -181,25 +181,27 @@ def draw_pictures(classifier, predictions, folder):
     plot_confusion(curves, folder / "confusion.png", thresholds=classifier.thresholds, label_names=names)
 
 
-def write_report(classifier, predictions, history, folder):
+def write_report(classifier, predictions, history, folder, *, path):
     """Writes the model card and the pictures of a run into a folder.
 
     Args:
         classifier: `Classifier` with metrics.
         predictions: `Predictions` of the test part.
         history: dict of stage to learning curves.
-        folder: path.
+        folder: path to write into.
+        path: where the classifier will lie, for the commands of the card.
     """
     draw_pictures(classifier, predictions, folder / "pictures")
     if learned := {stage: curve for stage, curve in history.items() if curve}:
         plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
-    (folder / "model_card.md").write_text(write_card(_card_facts(classifier)), encoding="utf-8")
+    (folder / "model_card.md").write_text(write_card(_card_facts(classifier, path)), encoding="utf-8")
 
 
-def _card_facts(classifier):
+def _card_facts(classifier, path):
     facts, s = classifier.provenance, classifier.settings
     return {
         "name": facts.get("name", "classifier"),
+        "path": str(path),
         "reads": [side for side in ("image", "text") if getattr(s, f"{side}_encoder")],
         "model": {
             "preset": s.preset,

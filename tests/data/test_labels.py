@@ -128,7 +128,7 @@ def test_a_column_too_rare_to_train_is_left_out_with_a_note():
 
 def test_columns_that_are_all_rare_are_kept_where_they_have_both_classes():
     assert label_studies(make_columns(a=(2, 2), b=(4, 0)), "columns")[1] == ("a",)
-    with pytest.raises(InputError, match="for the label 'a'. Found: 2 of 0"):
+    with pytest.raises(InputError, match=r"for the label 'a'\. Found: 2 of 0"):
         label_studies(make_columns(a=(2, 0), b=(0, 4)), "columns")
 
 

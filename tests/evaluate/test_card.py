@@ -60,7 +60,8 @@ def test_some_columns_alone_show_their_intervals():
 def test_the_card_says_what_it_must():
     card = write_card(make_facts())
     for text in (
-        "# openi\n", "Not for diagnosis", "labels come from the reports", "0123abcd", "layout: Open-i", "studies: 3955",
+        "# openi\n", "Not for diagnosis", "labels come from the MeSH terms that index the reports", "0123abcd",
+        "layout: Open-i", "studies: 3955",
         "sections: indication, comparison", "## Results on test studies", "## Results on validation studies",
         "| Joint (image and text) | abnormal \\| any | 1.25 | 0.43 |", "Policy of the threshold: youden", "## Limits",
         "| TF-IDF + logistic regression | abnormal \\| any | – | 0.6 |", "kmm predict saved_models/openi",
@@ -69,6 +70,21 @@ def test_the_card_says_what_it_must():
         assert text in card, text
     assert "no more accurate" not in card
     assert card == write_card(make_facts())
+
+
+def test_the_card_says_where_labels_come_from():
+    facts = make_facts()
+    assert "from the columns" not in write_card(facts)
+    card = write_card({**facts, "labels": {"scheme": "columns", "names": ["mass"]}})
+    assert "The labels come from the columns `label:<name>` of the manifest." in card
+    assert "from the MeSH terms" not in card
+
+
+def test_the_commands_of_the_card_name_the_folder_of_the_classifier():
+    assert "kmm predict saved_models/openi " in write_card(make_facts())
+    card = write_card({**make_facts(), "path": "my models/one"})
+    assert "kmm predict 'my models/one' " in card and "kmm evaluate 'my models/one' FOLDER" in card
+    assert 'kmm.Classifier.load("my models/one")' in card and "saved_models" not in card
 
 
 def test_every_row_of_a_table_has_as_many_cells():
