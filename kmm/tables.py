@@ -106,8 +106,9 @@ MEASURES = {
     },
     "Pixels replaced by the baseline": {
         "speaks": "the film adds enough to the score to be measured here: share of films",
-        "deletion": "area under the score as the strongest pixels go first: the lower the better, of films that speak",
-        "insertion": "area under the score as they come first: the higher the better, of films that speak",
+        "deletion": "area under the score, 1 being the film's, as the strongest pixels go first: the lower the better, "
+        "also below 0 or above 1; of films that speak",
+        "insertion": "the same as they come first: the higher the better",
     },
     "Words": {
         "named": "a word that names the label is among the top three: share of reports",
