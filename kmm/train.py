@@ -197,18 +197,18 @@ def _choose_labels(run):
     for name in run.maker.label_names:
         counts = {part: _count_classes(run, name, run.rows(part)) for part in ("train", "validation", "test")}
         if not all(counts["train"]):
-            told.append(f"label {name!r} has one class in the training part: {describe_classes(counts['train'])}")
+            told.append(f"label {name!r} lacks a class in the training part ({describe_classes(counts['train'])})")
             continue
         chosen.append(name)
         if not all(counts["validation"]):
             run.progress.note(
-                f"Label {name!r} has one class in validation: {describe_classes(counts['validation'])}. Its threshold "
+                f"Label {name!r} lacks a class in validation ({describe_classes(counts['validation'])}): its threshold "
                 "and its temperature cannot be chosen."
             )
         if not all(counts["test"]):
             run.progress.note(
-                f"Label {name!r} has one class in test: {describe_classes(counts['test'])}. ROC AUC and other measures "
-                "of two classes are left out."
+                f"Label {name!r} lacks a class in test ({describe_classes(counts['test'])}): ROC AUC and other "
+                "measures of two classes are left out."
             )
     if not chosen:
         raise InputError(

@@ -148,12 +148,12 @@ def prepare(labels, parts, work, films=(), **settings):
 
 
 def test_training_of_one_class_is_refused_by_the_name_of_the_label(tmp_path):
-    with pytest.raises(InputError, match=r"label 'odd' has one class in the training part: 3 of 0\. Give a --split"):
+    with pytest.raises(InputError, match=r"label 'odd' lacks a class in the training part \(3 of 0\)\. Give a --split"):
         prepare({"odd": [0, 0, 0, 1, 0, 1, 0]}, "tttvvee", tmp_path)
 
 
 def test_three_studies_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"label 'odd' has one class in the training part: 1 of 0\."):
+    with pytest.raises(InputError, match=r"label 'odd' lacks a class in the training part \(1 of 0\)\."):
         prepare({"odd": [0, 1, 0]}, "tve", tmp_path)
 
 
@@ -161,18 +161,18 @@ def test_a_label_of_one_class_in_training_is_left_out_where_another_can_be_train
     labels = {"odd": [0, 1, 0, 1, 0, 1, 0, 1], "late": [0, 0, 0, 0, 1, 1, 1, 0], "rare": [0, 0, 1, 0, 0, 0, 0, 0]}
     names, notes = prepare(labels, "ttttvvee", tmp_path)
     assert names == ("odd",)
-    assert "Left out: label 'late' has one class in the training part: 4 of 0." in notes
+    assert "Left out: label 'late' lacks a class in the training part (4 of 0)." in notes
     assert "Label 'rare' is left out: 7 of 0, 1 of 1." in notes
 
 
 def test_one_class_in_validation_or_test_is_said_by_the_name_of_the_label(tmp_path):
     names, notes = prepare({"odd": [0, 1, 0, 1, 1, 0, 0]}, "tttvvee", tmp_path)
     assert names == ("odd",)
-    assert "Label 'odd' has one class in validation: 2 of 1. Its threshold and its temperature cannot be" in notes
-    assert "Label 'odd' has one class in test: 2 of 0. ROC AUC" in notes
+    assert "Label 'odd' lacks a class in validation (2 of 1): its threshold and its temperature cannot be" in notes
+    assert "Label 'odd' lacks a class in test (2 of 0): ROC AUC" in notes
     again = tmp_path / "again"
     again.mkdir()
-    assert "one class" not in prepare({"odd": [0, 1, 0, 1, 0, 1, 0, 1]}, "ttttvvee", again)[1]
+    assert "lacks a class" not in prepare({"odd": [0, 1, 0, 1, 0, 1, 0, 1]}, "ttttvvee", again)[1]
 
 
 def test_films_that_lie_in_other_parts_are_refused_or_said(tmp_path, films):

@@ -141,7 +141,7 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
             counts = count_classes(study.labels[name] for study in chosen)
             if not all(counts):
                 progress.note(
-                    f"Label {name!r} has one class in {part}: {describe_classes(counts)}. ROC AUC and other measures "
+                    f"Label {name!r} lacks a class in {part} ({describe_classes(counts)}): ROC AUC and other measures "
                     "of two classes are left out."
                 )
     if not any(parts.values()):
