@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from kmm.errors import KmmError
+from kmm.faults import is_debugging
 
 TRIES = 3  # how often a batch whose process was killed is done in all
 
@@ -36,7 +37,7 @@ def limit_threads(threads):
 def make_portable(error):
     """Makes an error that another process can raise: kmm's own and those of the disk as they are, others as text.
 
-    Its notes hold the traceback, which does not travel otherwise.
+    A note holds the traceback, which does not travel otherwise: of others always, of kmm's own with KMM_DEBUG.
 
     Example:
         >>> from kmm.errors import InputError
@@ -45,7 +46,8 @@ def make_portable(error):
     """
     own = isinstance(error, KmmError | OSError)
     portable = error if own else RuntimeError(f"{type(error).__name__}: {error}")
-    portable.add_note("".join(traceback.format_tb(error.__traceback__)))
+    if not own or is_debugging():
+        portable.add_note("".join(traceback.format_tb(error.__traceback__)))
     return portable
 
 

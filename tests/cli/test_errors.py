@@ -105,12 +105,14 @@ def test_wrong_usage_and_interrupts_have_no_traceback(monkeypatch, tmp_path):
 
 
 def test_an_error_of_a_worker_process_keeps_its_traceback(capsys, monkeypatch):
+    monkeypatch.setenv("KMM_DEBUG", "1")
     for error in (InputError("expected a film."), ZeroDivisionError("division by zero")):
         try:
             raise error
         except (InputError, ZeroDivisionError) as raised:
             portable = copy.copy(make_portable(raised))  # by the same protocol as to another process
         assert "test_errors.py" in "".join(portable.__notes__)
+    monkeypatch.delenv("KMM_DEBUG")
     try:
         fail()
     except ValueError as error:
