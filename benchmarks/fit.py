@@ -93,11 +93,11 @@ def compile_plainly(model):
     """What a user of Keras would write, with the optimizer and the loss of a stage of kmm."""
     import keras
 
-    from kmm.stage import masked_crossentropy
+    from kmm.models.loss import MaskedCrossentropy
 
     plan = plan_stage()
     optimizer = keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm)
-    model.compile(optimizer, loss=masked_crossentropy(), jit_compile=False)
+    model.compile(optimizer, loss=MaskedCrossentropy(), jit_compile=False)
     return model
 
 

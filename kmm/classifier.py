@@ -8,6 +8,7 @@ import numpy as np
 
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
+import kmm.models.loss  # and the loss, which saved models name
 from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem

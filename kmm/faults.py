@@ -1,13 +1,38 @@
-"""Where an error came from, without its text: that may quote a request."""
+"""Where an error came from, without its text, which may quote a report or a request; its traceback only on demand."""
 
+import os
+import sys
 import traceback
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 
 
+def is_debugging():
+    """Whether tracebacks are wanted: the variable KMM_DEBUG, which `kmm --debug` sets, in worker processes too."""
+    return os.environ.get("KMM_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
+
+
+def show_traceback(error):
+    """Writes the whole traceback of an error to standard error, with every error that led to it, where it is wanted.
+
+    Args:
+        error: exception that was raised.
+    """
+    if not is_debugging():
+        return
+    earlier, seen = error, set()
+    while earlier is not None and id(earlier) not in seen:
+        seen.add(id(earlier))
+        earlier.__suppress_context__ = False  # `raise ... from None` hides where it began
+        earlier = earlier.__cause__ or earlier.__context__
+    traceback.print_exception(error, file=sys.stderr)
+
+
 def tell_fault(error):
-    """The type of an error, the last line of kmm that it passed, and the line that raised it, where that is another's.
+    """Names the type of an error, the last line of kmm that it passed, and the line outside kmm that raised it.
+
+    With KMM_DEBUG the traceback goes to standard error too.
 
     Args:
         error: exception that was raised.
@@ -23,6 +48,7 @@ def tell_fault(error):
         ...     tell_fault(error).partition(":")[0]
         'InputError at kmm/server/settings.py'
     """
+    show_traceback(error)
     places = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
     own = [(path.relative_to(_ROOT), line) for path, line in places if path.is_relative_to(_ROOT / "kmm")]
     told = type(error).__name__

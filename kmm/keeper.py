@@ -18,6 +18,8 @@ from kmm.errors import InputError
 from kmm.files import replace_file
 from kmm.settings import write_json
 
+MONITORED = "crossentropy"  # the metric that epochs are chosen by
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -59,7 +61,7 @@ class Keeper(keras.callbacks.Callback):
 
     def measure_start(self, validation):
         """Takes the weights that the stage starts from as its best ones so far: it never ends worse than it began."""
-        value = self.model.evaluate(validation, verbose=0)
+        value = self.model.evaluate(validation, verbose=0, return_dict=True)[MONITORED]
         if self.state["best"] is None and math.isfinite(value):
             self.state["best"] = float(value)
             self._save(0)
@@ -79,12 +81,12 @@ class Keeper(keras.callbacks.Callback):
         self.step = step
 
     def on_epoch_end(self, epoch, logs=None):
-        state, value = self.state, logs["val_loss"]
+        state, loss, value = self.state, logs[MONITORED], logs[f"val_{MONITORED}"]
         if not math.isfinite(value) or not math.isfinite(logs["loss"]):  # the weights are lost: keep the best ones
             self.advance(0, text=f"loss {logs['loss']}: training ends here")
             self.model.stop_training = True
             return
-        for name, number in {**logs, "learning_rate": state["rate"]}.items():
+        for name, number in {"loss": loss, "val_loss": value, "learning_rate": state["rate"]}.items():
             state["history"].setdefault(name, []).append(float(number))
         if state["best"] is None or value < state["best"] - 1e-4:
             state.update(best=float(value), best_epoch=epoch + 1, waited=0)
@@ -97,7 +99,7 @@ class Keeper(keras.callbacks.Callback):
         state["epoch"] = epoch + 1
         self._save(epoch + 1)
         self._write_state()
-        self.advance(0, text=f"loss {logs['loss']:.4f} validation {value:.4f}")
+        self.advance(0, text=f"loss {loss:.4f} validation {value:.4f}")
 
     def finish(self):
         """Marks the stage as done and leaves the model with its best weights."""

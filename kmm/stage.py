@@ -1,47 +1,17 @@
-"""One stage of training: its loss, its pace, and the fit itself, which goes on where it was stopped."""
+"""One stage of training: its pace, and the fit itself, which goes on where it was stopped."""
 
 import math
 
 import keras
 import numpy as np
-from keras import ops
 
 from kmm.errors import InputError, require
-from kmm.keeper import Keeper
+from kmm.keeper import MONITORED, Keeper
+from kmm.models.loss import MaskedCrossentropy
 from kmm.progress import Progress
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # numbers
-
-
-def masked_crossentropy(class_weights=None):
-    """Makes the loss of logits against labels in which NaN means unknown.
-
-    The mean of binary cross-entropy over the known labels of an example; an example without a known label costs 0.
-
-    Args:
-        class_weights: float array `(n_labels, 2)`, the weights of a 0 and of a 1 of each label, or None for 1.
-
-    Returns:
-        a loss of labels `(n, n_labels)` and logits `(n, n_labels)`, an array `(n,)`.
-
-    Example:
-        >>> loss = masked_crossentropy()
-        >>> float(loss(np.array([[1.0, np.nan]], "float32"), np.array([[0.0, 9.0]], "float32"))[0])  # ln 2
-        0.6931471824645996
-    """
-    weights = np.ones((1, 2), np.float32) if class_weights is None else np.asarray(class_weights, np.float32)
-
-    def loss(labels, logits):
-        logits = ops.cast(logits, "float32")
-        known = ops.equal(labels, labels)
-        labels = ops.where(known, labels, 0.0)
-        weight = ops.where(labels > 0.5, weights[:, 1], weights[:, 0])
-        cost = ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
-        known = ops.cast(known, "float32")
-        return ops.sum(cost * weight * known, axis=-1) / ops.maximum(ops.sum(known, axis=-1), 1.0)
-
-    return loss
 
 
 def balance_classes(labels):
@@ -77,10 +47,15 @@ def choose_steps(model, batch_size):
 
 
 def compile_stage(model, plan, batch_size, class_weights=None):
-    """Gives a model the optimizer, the loss and the pace of a stage. Arguments as in `fit_stage`; returns the model."""
+    """Gives a model the optimizer, the loss and the pace of a stage. Arguments as in `fit_stage`; returns the model.
+
+    The metric is the loss without the penalties of weights that Keras adds to it: epochs are chosen by it.
+    """
+    monitored = MaskedCrossentropy(class_weights, reduction="none")
     model.compile(
         optimizer=keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm or None),
-        loss=masked_crossentropy(class_weights),
+        loss=MaskedCrossentropy(class_weights),
+        metrics=[keras.metrics.MeanMetricWrapper(monitored, name=MONITORED)],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data train
         steps_per_execution=choose_steps(model, batch_size),
     )
@@ -95,12 +70,12 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
         train, validation: `kmm.study_dataset.StudyDataset`.
         plan: `kmm.keeper.StagePlan`.
         folder: where the stage keeps its state; a folder of another plan must not be given.
-        class_weights: see `masked_crossentropy`.
+        class_weights: see `kmm.models.loss.MaskedCrossentropy`.
         progress: `kmm.progress.Progress`.
 
     Returns:
-        dict of metric name to a list with a number an epoch: `loss`, `val_loss`, `learning_rate`. The model is left
-        with its best weights.
+        dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without penalties of weights),
+        `learning_rate`. The model is left with its best weights.
 
     Raises:
         InputError: if neither the weights that it starts from nor an epoch had a finite validation loss, or what the

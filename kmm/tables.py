@@ -22,9 +22,9 @@ def print_results(results):
     """A table for each part (validation, test) of what `kmm.evaluate.compare.compare_models` returned.
 
     Accuracy and area under the curve come with their 95 % intervals over patients; what the joint classifier has over
-    image and text stands under the table.
+    image and text stands under the table, and with many labels a table of the area under the curve of each.
     """
-    from kmm.evaluate.card import compare_rows, evaluate_rows
+    from kmm.evaluate.card import compare_rows, evaluate_rows, label_rows
 
     for part, result in results.items():
         columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
@@ -33,6 +33,8 @@ def print_results(results):
         for line in compare_rows(result):
             if "ROC AUC" in line and "TF-IDF" not in line:
                 print(line)
+        if labels := label_rows(result):
+            _print_table(*labels[:1], labels[1:], title=f"{part}: ROC AUC of each label [95 % interval]")
 
 
 def print_predictions(rows):
@@ -104,8 +106,9 @@ MEASURES = {
     },
     "Pixels replaced by the baseline": {
         "speaks": "the film adds enough to the score to be measured here: share of films",
-        "deletion": "area under the score as the strongest pixels go first: the lower the better, of films that speak",
-        "insertion": "area under the score as they come first: the higher the better, of films that speak",
+        "deletion": "area under the score, 1 being the film's, as the strongest pixels go first: the lower the better, "
+        "also below 0 or above 1; of films that speak",
+        "insertion": "the same as they come first: the higher the better",
     },
     "Words": {
         "named": "a word that names the label is among the top three: share of reports",

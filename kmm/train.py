@@ -13,8 +13,16 @@ import kmm
 from kmm.artefact import digest_file, read_json
 from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, Predictions
-from kmm.data.labels import audit_headings, describe_audit, label_studies, name_unread_columns
+from kmm.data.labels import (
+    audit_headings,
+    count_classes,
+    describe_audit,
+    describe_classes,
+    label_studies,
+    name_unread_columns,
+)
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
+from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
 from kmm.evaluate.report import evaluate_predictions, fingerprints, score_rows, write_report
@@ -137,7 +145,11 @@ def _prepare(run, collection, split):
     s = run.settings
     try:
         studies, label_names = label_studies(
-            collection.studies, s.labels, min_count=s.label_min_count, not_findings=s.not_findings
+            collection.studies,
+            s.labels,
+            min_count=s.label_min_count,
+            not_findings=s.not_findings,
+            note=run.progress.note,
         )
     except InputError as error:
         raise InputError(f"{collection.folder}: {error}") from None
@@ -171,17 +183,15 @@ def _prepare(run, collection, split):
     for part in ("train", "validation", "test"):
         if not len(run.rows(part)):
             raise InputError(f"Expected studies in each part of the split. None in {part}.")
-    unknown = [
-        name for name, column in zip(label_names, _known_labels(run, "train").T, strict=True) if not column.any()
-    ]
-    if unknown:
-        raise InputError(f"Expected training studies with a known label {unknown[0]!r}. Found none.")
+    run.maker.label_names = _choose_labels(run)
+    if s.image_encoder:
+        _check_films(run)
     run.split.save(kept)
     run.facts.update(
         layout=collection.layout,
         studies=len(collection.studies),
         unlabelled=len(studies) - len(known),
-        set_aside=len(run.prepared.problems) + len(collection.problems),
+        set_aside=len(part_problems([*collection.problems, *run.prepared.problems])[0]),
         with_image=int(run.prepared.present[:, 0].sum()),
         parts={part: len(run.rows(part)) for part in ("train", "validation", "test")},
         split_digest=run.split.digest,
@@ -200,9 +210,72 @@ def _note_labels(run, collection):
         run.progress.note(describe_audit(rows))
 
 
-def _known_labels(run, part):
-    """bool `(n, n_labels)`: which labels of a part are known."""
-    return np.isfinite([run.maker.labels(run.prepared.studies[row]) for row in run.rows(part)])
+def _choose_labels(run):
+    """The labels of which the training part holds both classes; the rest, and classes that validation or test lack,
+    are said by name.
+
+    Raises:
+        InputError: if there is no such label.
+    """
+    chosen, told = [], []
+    for name in run.maker.label_names:
+        counts = {part: _count_classes(run, name, run.rows(part)) for part in ("train", "validation", "test")}
+        if not all(counts["train"]):
+            told.append(f"label {name!r} lacks a class in the training part ({describe_classes(counts['train'])})")
+            continue
+        chosen.append(name)
+        if not all(counts["validation"]):
+            run.progress.note(
+                f"Label {name!r} lacks a class in validation ({describe_classes(counts['validation'])}): its threshold "
+                "and its temperature cannot be chosen."
+            )
+        if not all(counts["test"]):
+            run.progress.note(
+                f"Label {name!r} lacks a class in test ({describe_classes(counts['test'])}): ROC AUC and other "
+                "measures of two classes are left out."
+            )
+    if not chosen:
+        raise InputError(
+            f"Training needs studies of 0 and of 1, but {'; '.join(told)}. Give a --split with both classes in every "
+            "part, another --seed, or more studies."
+        )
+    for line in told:
+        run.progress.note(f"Left out: {line}.")
+    return tuple(chosen)
+
+
+def _check_films(run):
+    """Training needs films, of both classes of a label if the image part is to learn it; validation and test need some
+    to choose and to measure with.
+
+    Raises:
+        InputError: if the training part has no film.
+    """
+    films = {part: _with_films(run, part) for part in ("train", "validation", "test")}
+    if not len(films["train"]):
+        raise InputError(
+            "The training part has no study with a film. Give a --split with films in every part, or train on reports "
+            "alone with --image-encoder none."
+        )
+    for part, does in (("validation", "choose its epochs and thresholds"), ("test", "be measured")):
+        if not len(films[part]):
+            run.progress.note(f"No study of {part} has a film: the image part cannot {does}.")
+    for name in run.maker.label_names:
+        counts = _count_classes(run, name, films["train"])
+        if not all(counts):
+            said = describe_classes(counts)
+            run.progress.note(
+                f"Label {name!r}: the training films are of one class ({said}), so they teach it nothing."
+            )
+
+
+def _with_films(run, part):
+    rows = run.rows(part)
+    return rows[run.prepared.present[rows, 0] > 0]
+
+
+def _count_classes(run, name, rows):
+    return count_classes(run.prepared.studies[row].labels[name] for row in rows)
 
 
 def _prepare_text(run):
@@ -415,7 +488,7 @@ def save_run(classifier, run, folder, *, overwrite=False):
     def extra(temporary):
         run.split.save(temporary / "split.csv")
         write_json(temporary / "history.json", run.history)
-        write_report(classifier, run.predictions["test"], run.history, temporary)
+        write_report(classifier, run.predictions["test"], run.history, temporary, path=folder)
 
     classifier.save(folder, overwrite=overwrite, extra=extra)
     run.close()

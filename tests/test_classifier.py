@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -268,3 +271,28 @@ def test_a_study_whose_image_is_lateral_is_told_so(loaded, tiny_folder):
         expected.format("b", ": its images are all lateral (projections table)"),
         expected.format("c", ""),
     ]
+
+
+def test_kmm_gives_its_classifier_lazily():
+    """`import kmm` loads no framework; `kmm.Classifier` loads Keras and registers what saved models name."""
+    code = """
+import sys, kmm
+assert not {"keras", "numpy"} & set(sys.modules) and "Classifier" in dir(kmm)
+try:
+    kmm.Nothing
+except AttributeError as error:
+    assert "Nothing" in str(error)
+from kmm import Classifier
+import kmm.classifier
+assert Classifier is kmm.classifier.Classifier
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("part", ("joint", "image", "text"))
+def test_saved_models_open_in_keras(tiny_run, loaded, part):
+    """Compiled as they were trained."""
+    model = keras.models.load_model(tiny_run[2] / f"{part}.keras")
+    assert model.loss.name == "masked_crossentropy"
+    for one, other in zip(model.get_weights(), loaded.models[part].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)

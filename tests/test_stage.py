@@ -9,8 +9,9 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.keeper import StagePlan
+from kmm.models.loss import MaskedCrossentropy
 from kmm.progress import Progress
-from kmm.stage import balance_classes, choose_steps, compile_stage, fit_stage, masked_crossentropy
+from kmm.stage import balance_classes, choose_steps, compile_stage, fit_stage
 from kmm.study_dataset import StudyDataset
 
 
@@ -18,18 +19,20 @@ def test_loss_is_the_mean_over_known_labels():
     labels = np.array([[1, np.nan, 0], [np.nan, np.nan, np.nan]], "float32")
     logits = np.array([[2.0, 50.0, -1.0], [3.0, -3.0, 0.0]], "float32")
     expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))) / 2
-    loss = keras.ops.convert_to_numpy(masked_crossentropy()(labels, logits))
+    loss = keras.ops.convert_to_numpy(MaskedCrossentropy(reduction="none")(labels, logits))
     np.testing.assert_allclose(loss, [expected, 0.0], rtol=1e-6)
 
 
 def test_class_weights_multiply_the_loss_of_their_class():
     labels, logits = np.array([[1.0], [0.0]], "float32"), np.zeros((2, 1), "float32")
-    loss = keras.ops.convert_to_numpy(masked_crossentropy(np.array([[0.5, 3.0]]))(labels, logits))
+    loss = keras.ops.convert_to_numpy(MaskedCrossentropy(np.array([[0.5, 3.0]]), "none")(labels, logits))
     np.testing.assert_allclose(loss, np.log(2) * np.array([3.0, 0.5]), rtol=1e-6)
 
 
 def test_extreme_logits_have_a_finite_loss():
-    loss = masked_crossentropy()(np.array([[1.0], [0.0]], "float32"), np.array([[-1e4], [1e4]], "float32"))
+    loss = MaskedCrossentropy(reduction="none")(
+        np.array([[1.0], [0.0]], "float32"), np.array([[-1e4], [1e4]], "float32")
+    )
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loss), [1e4, 1e4])
 
 
@@ -64,10 +67,38 @@ def test_a_stage_learns_and_ends_with_its_best_weights(tmp_path):
     model, history = train(tmp_path, 12)
     assert min(history["val_loss"]) < 0.6 * history["val_loss"][0]
     data = dataset()
-    loss = masked_crossentropy()
+    loss = MaskedCrossentropy()
     logits = [(labels, model.predict_on_batch(inputs)) for inputs, labels in (data[i] for i in range(len(data)))]
     reached = np.mean([float(keras.ops.mean(loss(labels, values))) for labels, values in logits])
     assert reached == pytest.approx(min(history["val_loss"]), abs=1e-5)
+
+
+def penalised_model():
+    """A model that fits the labels ever better while the penalty of its weights grows faster than the loss falls."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,), name="x")
+    layer = keras.layers.Dense(1, kernel_initializer="zeros", kernel_regularizer=keras.regularizers.L2(0.5))
+    return keras.Model({"x": x}, layer(x))
+
+
+def test_epochs_are_chosen_by_the_loss_without_the_penalties_of_weights(tmp_path):
+    model, history = train(tmp_path, 6, model=penalised_model(), learning_rate=0.05)
+    data, loss = dataset(), MaskedCrossentropy()
+    reached = float(loss(data.labels, model.predict_on_batch({"x": data.columns["x"]})))
+    penalty = float(model.losses[0])
+    assert penalty > 0.01 and min(history["val_loss"]) == pytest.approx(reached, abs=1e-6)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["best"] == pytest.approx(reached, abs=1e-6)
+    assert state["best_epoch"] == np.argmin(history["val_loss"]) + 1
+    assert model.evaluate(data.as_input(), verbose=0, return_dict=True)["loss"] == pytest.approx(reached + penalty)
+
+
+def test_a_trained_model_opens_in_keras_with_its_loss(tmp_path):
+    model, _ = train(tmp_path / "state", 1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    data = dataset()
+    assert loaded.evaluate(data.as_input(), verbose=0) == model.evaluate(data.as_input(), verbose=0)
 
 
 class Counting(Progress):

@@ -10,7 +10,7 @@ import pytest
 
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
-from kmm.data.study import ImageFile, Study
+from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
 from kmm.models.parts import embed_of
 from kmm.presets import make_settings
@@ -108,6 +108,89 @@ def test_a_work_folder_of_other_settings_is_refused(tiny_folder, tmp_path):
         fit(tiny_folder, tmp_path)
 
 
+class Prepared(Exception):
+    """Ends a run before it trains."""
+
+
+def prepare(labels, parts, work, films=(), **settings):
+    """Prepares a run of studies of a manifest. Returns its label names and what was noted.
+
+    Args:
+        labels: dict of name to one value per study.
+        parts: one letter per study: t, v or e (test).
+        films: path of a film for each study, or None; no films where it is empty.
+    """
+    columns = [dict(zip(labels, map(float, values), strict=True)) for values in zip(*labels.values(), strict=True)]
+    studies = tuple(
+        Study(
+            str(n), str(n), (ImageFile(film, "frontal"),) if film else (), Report(findings=f"Word {n}."), labels=values
+        )
+        for n, (values, film) in enumerate(zip(columns, films or [None] * len(columns), strict=True))
+    )
+    names = {"t": "train", "v": "validation", "e": "test"}
+    rows = [f"{n},{n},{names[part]}" for n, part in enumerate(parts)]
+    (work / "s.csv").write_text("\n".join(["study,patient,part", *rows]))
+    notes, made = [], []
+    progress = Progress()
+    progress.note = notes.append
+
+    def stop(run):
+        made.append(run.maker.label_names)
+        raise Prepared
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Prepared):
+        patch.setattr("kmm.train._prepare_text", stop)
+        fit_classifier(
+            Collection(work, "test", studies),
+            make_settings("small", {**FAST, "labels": "columns", "image_encoder": None, **settings}),
+            work=work / "w",
+            cache=work,
+            split=work / "s.csv",
+            progress=progress,
+        )
+    return made[0], "\n".join(notes)
+
+
+def test_training_of_one_class_is_refused_by_the_name_of_the_label(tmp_path):
+    with pytest.raises(InputError, match=r"label 'odd' lacks a class in the training part \(3 of 0\)\. Give a --split"):
+        prepare({"odd": [0, 0, 0, 1, 0, 1, 0]}, "tttvvee", tmp_path)
+
+
+def test_three_studies_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"label 'odd' lacks a class in the training part \(1 of 0\)\."):
+        prepare({"odd": [0, 1, 0]}, "tve", tmp_path)
+
+
+def test_a_label_of_one_class_in_training_is_left_out_where_another_can_be_trained(tmp_path):
+    labels = {"odd": [0, 1, 0, 1, 0, 1, 0, 1], "late": [0, 0, 0, 0, 1, 1, 1, 0], "rare": [0, 0, 1, 0, 0, 0, 0, 0]}
+    names, notes = prepare(labels, "ttttvvee", tmp_path)
+    assert names == ("odd",)
+    assert "Left out: label 'late' lacks a class in the training part (4 of 0)." in notes
+    assert "Label 'rare' is left out: 7 of 0, 1 of 1." in notes
+
+
+def test_one_class_in_validation_or_test_is_said_by_the_name_of_the_label(tmp_path):
+    names, notes = prepare({"odd": [0, 1, 0, 1, 1, 0, 0]}, "tttvvee", tmp_path)
+    assert names == ("odd",)
+    assert "Label 'odd' lacks a class in validation (2 of 1): its threshold and its temperature cannot be" in notes
+    assert "Label 'odd' lacks a class in test (2 of 0): ROC AUC" in notes
+    again = tmp_path / "again"
+    again.mkdir()
+    assert "lacks a class" not in prepare({"odd": [0, 1, 0, 1, 0, 1, 0, 1]}, "ttttvvee", again)[1]
+
+
+def test_films_that_lie_in_other_parts_are_refused_or_said(tmp_path, films):
+    film, odd = films["48x48"], {"odd": [0, 1, 0, 1, 0, 1, 0, 1]}
+    with pytest.raises(InputError, match="The training part has no study with a film"):
+        prepare(odd, "ttttvvee", tmp_path, [None] * 4 + [film] * 4, image_encoder="small-cnn")
+    again = tmp_path / "again"
+    again.mkdir()
+    _, notes = prepare(odd, "ttttvvee", again, [film, None, film] + [None] * 5, image_encoder="small-cnn")
+    assert "No study of validation has a film: the image part cannot choose its epochs and thresholds." in notes
+    assert "No study of test has a film: the image part cannot be measured." in notes
+    assert "Label 'odd': the training films are of one class (2 of 0)" in notes
+
+
 def test_a_split_that_leaks_fails_the_run(tiny_folder, tmp_path, tiny_run):
     split = tiny_run[2] / "split.csv"
     collection = read_collection(tiny_folder)
@@ -175,7 +258,8 @@ def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a
     assert f"- words with a vector: {2 / (words - 2):.4f}\n- running words with a vector: 0." in card
     for line in ("image encoder", "image weights", "pixels", "fusion"):
         assert f"- {line}:" not in card
-    assert "Frontal chest films only" not in card and "saved --report REPORT.txt" in card
+    assert "Frontal chest films only" not in card
+    assert f"kmm predict {tmp_path / 'saved'} --report REPORT.txt\n" in card
 
 
 @pytest.mark.parametrize("missing", ["image", "text"])

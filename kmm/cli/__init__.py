@@ -2,7 +2,7 @@
 
 A family of commands is one file here and one line in `COMMANDS`. Every room is imported inside its command, so that
 `--help` answers at once. Results go to standard output, progress and errors to standard error. Exit codes: 0 done,
-1 the answer is bad news, 2 wrong usage or input, 130 interrupted.
+1 the answer is bad news, 2 wrong usage or input, or an unexpected error, 130 interrupted.
 """
 
 import contextlib

@@ -8,6 +8,7 @@ import click
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option
 from kmm.cli.output import check_place, list_problems, naming, write_result
+from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
 
 
@@ -72,7 +73,8 @@ def call(address, action, files, report, target, out, concurrency, json_file, **
             result, show = {"explanations": rows}, lambda: tables.print_explanations(_tabulate(address, out, rows))
     problems += failed
     list_problems(problems)
-    said = {"address": address, **result, "set_aside": [str(problem) for problem in problems]}
+    set_aside, notes = part_problems(problems)
+    said = {"address": address, **result, "set_aside": set_aside, "notes": notes}
     write_result(json_file, said, show)
     sys.exit(0 if rows else 2)
 

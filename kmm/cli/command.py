@@ -1,11 +1,13 @@
 """How a command is declared: its errors are one line each, its options may stand in a YAML file, some are shared."""
 
+import os
 from pathlib import Path
 
 import click
 
 from kmm.cli.output import complain
 from kmm.errors import InputError, KmmError, LeakError
+from kmm.faults import is_debugging, show_traceback, tell_fault
 
 
 class _List(click.ParamType):
@@ -42,25 +44,42 @@ class Command(click.Command):
             callback=_read_config,
             help=f"YAML file of {what}, by their long names; the command line and variables win.",
         )
-        self.params.append(config)
+        self.params += [config, _debug_option()]
+
+    def make_context(self, info_name, args, parent=None, **extra):
+        if "--debug" in args:  # before any other option is read: that may fail
+            _start_debugging(parent)
+        return super().make_context(info_name, args, parent, **extra)
 
 
 class Group(click.Group):
-    """A group whose errors are one line each."""
+    """A group whose errors are one line each, with a traceback before it where `--debug` asks for one."""
 
     command_class = Command
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.params.append(_debug_option())
 
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except KmmError as error:
+            show_traceback(error)
             complain(error)
             ctx.exit(1 if isinstance(error, LeakError) else 2)
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads on
         except OSError as error:
+            show_traceback(error)
             place = f"{error.filename}: " if error.filename else ""
             complain(f"{place}{error.strerror or error}")
+            ctx.exit(2)
+        except Exception as error:  # noqa: BLE001  its text may quote a report, so only its place is said
+            hint = "" if is_debugging() else " --debug shows its traceback, which may quote the data."
+            complain(f"unexpected {tell_fault(error)}.{hint}")
             ctx.exit(2)
         except KeyboardInterrupt:
             hints = {
@@ -69,6 +88,32 @@ class Group(click.Group):
             }
             complain("interrupted." + hints.get(ctx.invoked_subcommand, ""))
             ctx.exit(130)
+
+
+def _debug_option():
+    """The option `--debug`, of the group and of each command; KMM_DEBUG is its variable."""
+
+    def read(ctx, option, value):
+        if value:
+            _start_debugging(ctx)
+
+    told = "Show tracebacks of errors; they may quote the data."
+    return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=read, help=told)
+
+
+def _start_debugging(ctx):
+    """Sets KMM_DEBUG, for this process and those that it starts, until the command has ended."""
+    if ctx and not is_debugging():
+        before = os.environ.get("KMM_DEBUG")
+        os.environ["KMM_DEBUG"] = "1"
+        ctx.find_root().call_on_close(lambda: _put_back(before))
+
+
+def _put_back(before):
+    if before is None:
+        os.environ.pop("KMM_DEBUG", None)
+    else:
+        os.environ["KMM_DEBUG"] = before
 
 
 def json_option(command):
@@ -109,7 +154,8 @@ def _read_config(ctx, option, path):
     from kmm.settings import read_settings
 
     options = {_long_name(other): other for other in ctx.command.params if isinstance(other, click.Option)}
-    del options[_long_name(option)]
+    for name in (_long_name(option), "debug"):
+        del options[name]
     settings, defaults = {}, {}
     for name, value in read_settings(path).items():
         try:

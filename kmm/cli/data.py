@@ -86,6 +86,7 @@ def split(folder, out, folds, repeats, **values):
         settings.labels,
         min_count=settings.label_min_count,
         not_findings=settings.not_findings,
+        note=make_progress().note,
     )
     known = {study.id: study for study in labelled}
     studies = [known.get(study.id, study) for study in collection.studies]

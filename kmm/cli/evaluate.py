@@ -17,6 +17,7 @@ from kmm.cli.output import (
     telling,
     write_result,
 )
+from kmm.data.study import part_problems
 
 
 @click.command(cls=Command)
@@ -87,7 +88,8 @@ def predict(model, files, report, views, json_file, strict):
     problems += predictions.problems
     list_problems(problems)
     rows = describe_predictions(classifier, predictions)
-    result = {"model": str(model), "predictions": rows, "set_aside": [str(problem) for problem in problems]}
+    set_aside, notes = part_problems(problems)
+    result = {"model": str(model), "predictions": rows, "set_aside": set_aside, "notes": notes}
     write_result(json_file, result, lambda: tables.print_predictions(rows))
     sys.exit(0 if rows else 2)
 

@@ -43,9 +43,6 @@ def setting_options(command):
                      help="Points beyond which no path is refined."),
         click.option("--layer", help="Layer of the Grad-CAM family; the last feature map when not given."),
         click.option("--memory-gb", type=float, default=d.memory_gb, show_default=True, help="Peak memory."),
-        click.option("--sensitivity", type=_Sensitivity(), default=r.sensitivity, show_default=True,
-                     help="Sight sensitivity from 0 to 1: the higher, the fewer circles; or auto: what "
-                          "`kmm fidelity --save` chose."),
         click.option("--region-rule", default=r.rule, show_default=True, help="mass, quantile or paper."),
         click.option("--smoothing", type=float, default=r.smoothing, show_default=True, help="Share of the diagonal."),
         click.option("--cluster", default=r.cluster, show_default=True, help="single-linkage, dbscan or hdbscan."),
@@ -59,6 +56,12 @@ def setting_options(command):
     return command
 
 
+def sensitivity_option(default, auto):
+    """The option `--sensitivity`: its default, and what `auto` means for the command."""
+    told = f"Sight sensitivity from 0 to 1: the higher, the fewer circles; or auto: {auto}."
+    return click.option("--sensitivity", type=_Sensitivity(), default=default, show_default=True, help=told)
+
+
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("inputs", nargs=-1, required=True, type=PLACE)
@@ -67,6 +70,7 @@ def setting_options(command):
 @views_option
 @click.option("--method", default=DEFAULTS.method, show_default=True, help="A method of attribution; see the README.")
 @setting_options
+@sensitivity_option(REGION_DEFAULTS.sensitivity, "what `kmm fidelity --save` chose")
 @click.option("--picture", default="circles", show_default=True, help="circles, side-by-side or sensitivities.")
 @click.option("--pages/--no-pages", default=True, show_default=True, help="A page <id>.html for each study.")
 @click.option("--dicom", is_flag=True, help="DICOM films get a structured report and a presentation state.")

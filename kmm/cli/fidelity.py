@@ -7,7 +7,7 @@ import click
 
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
-from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, setting_options
+from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, sensitivity_option, setting_options
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import SENSITIVITY_FILE
@@ -26,6 +26,7 @@ TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "
 )
 @click.option("--method", "methods", multiple=True, help="A method to try; repeatable. Several when not given.")
 @setting_options
+@sensitivity_option(AUTO, "chosen here")
 @click.option(
     "--studies",
     type=click.IntRange(1),
@@ -40,7 +41,7 @@ TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "
 def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, json_file, **values):  # fmt: skip
     """Measure whether explanations of the classifier MODEL are right, on the studies of FOLDER.
 
-    The sight sensitivity is chosen on studies of MODEL's validation part (--sensitivity auto, the default here), the
+    The sight sensitivity is chosen on studies of MODEL's validation part (--sensitivity auto), the
     measures are of studies that it has not seen. Without boxes the pointing game is left out. A MODEL of several
     labels is asked, without --target, for the label of which a film has a box.
 
@@ -49,8 +50,7 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
     """
     for place in (json_file, curve):
         check_place(place)
-    source = click.get_current_context().get_parameter_source("sensitivity").name
-    sweep = source == "DEFAULT" or values["sensitivity"] == AUTO
+    sweep = values["sensitivity"] == AUTO
     if not sweep and (curve or save):
         raise InputError("--curve and --save need --sensitivity auto: a number leaves nothing to choose.")
     with hushed():
@@ -66,7 +66,7 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
     _check_sides(classifier, boxes=boxes, words=words, curve=curve, save=save)
     sweep = sweep and bool(classifier.batches.image)
     methods = _choose_methods(classifier, methods, progress)
-    if values["sensitivity"] == AUTO:
+    if values["sensitivity"] == AUTO:  # until it is chosen
         values["sensitivity"] = REGION_DEFAULTS.sensitivity
     settings = make_settings(model, {**values, "method": DEFAULTS.method})
     truth = _read_truth(classifier, boxes, words, settings.target)

@@ -5,6 +5,7 @@ import contextlib
 import click
 
 from kmm import tables
+from kmm.backend import check_backend
 from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import (
     check_place,
@@ -71,6 +72,7 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     from kmm.data.collection import read_collection
 
     settings = gather_settings(values, more=more, config=config)
+    check_backend()
     progress = make_progress()
     check_place(json_file)
     name = _choose_name(out, name, settings.preset, resume=resume, overwrite=overwrite)

@@ -7,13 +7,32 @@ from pathlib import Path
 
 import click
 
+from kmm.backend import check_backend
+from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
-from kmm.explain.processes import hushed as hushed  # commands are quiet as workers are
+from kmm.explain import processes
 
 
 def complain(text):
     """One line on standard error, whatever stands in file names."""
     click.echo(f"kmm: {_one_line(text)}", err=True)
+
+
+@contextlib.contextmanager
+def hushed():
+    """Imports what needs Keras: quietly, and with one line where its backend or its settings do not let it load."""
+    name = check_backend()
+    with processes.hushed():
+        try:
+            yield
+        except KmmError:
+            raise
+        except Exception as error:  # an import of Keras or its backend raises nearly anything; no data is read yet
+            said = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"Keras cannot be loaded on the backend {name}: {type(error).__name__}: {said}. Repair its "
+                "installation or keras.json, or set KERAS_BACKEND to another backend."
+            ) from error
 
 
 def make_progress():
@@ -24,11 +43,12 @@ def make_progress():
 
 
 def list_problems(problems, most=20):
-    """A line on standard error for each file, row or study that was set aside."""
-    for problem in problems[:most]:
-        click.echo(f"set aside: {_one_line(problem)}", err=True)
-    if len(problems) > most:
-        click.echo(f"set aside: {len(problems) - most} more", err=True)
+    """A line on standard error for each file, row or study that was set aside, and for each film that is lacking."""
+    for said, lines in zip(("note", "set aside"), reversed(part_problems(problems)), strict=True):
+        for line in lines[:most]:
+            click.echo(f"{said}: {_one_line(line)}", err=True)
+        if len(lines) > most:
+            click.echo(f"{said}: {len(lines) - most} more", err=True)
 
 
 def tell_layout(collection):

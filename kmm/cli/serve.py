@@ -10,8 +10,8 @@ from dataclasses import replace
 import click
 
 from kmm.cli.command import PLACE, Command
-from kmm.cli.output import hushed
 from kmm.errors import InputError
+from kmm.explain.processes import hushed  # Keras is not needed here
 
 
 @click.command(cls=Command)

@@ -8,12 +8,12 @@ from pathlib import Path
 from kmm.data.kaggle import KAGGLE_REPORTS, read_kaggle
 from kmm.data.names import IMAGE_SUFFIXES, choose_free, make_printable, sort_key, strip_suffixes
 from kmm.data.openi import find_reports, read_openi
-from kmm.data.study import ImageFile, Problem, Study
+from kmm.data.study import SECTIONS, ImageFile, Problem, Study
 from kmm.data.table import find_manifest, read_table
 from kmm.data.views import assign_views, match_overrides, read_view_tags
 from kmm.errors import InputError
 
-MISSING_IMAGE = "the image file is missing"
+MISSING_IMAGE = "film missing"
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,23 @@ def _read_folder(folder):
 
 def _leave_out_missing(study, problems):
     missing = [image for image in study.images if not image.path.is_file()]
-    problems += [Problem(make_printable(image.path.name), MISSING_IMAGE) for image in missing]
-    return replace(study, images=tuple(image for image in study.images if image not in missing))
+    left = replace(study, images=tuple(image for image in study.images if image not in missing))
+    problems += [lose_image(left, image, MISSING_IMAGE) for image in missing]
+    return left
+
+
+def lose_image(study, image, reason):
+    """The `Problem` of an image that a study cannot use: it tells what the study, without it, is kept on.
+
+    Example:
+        >>> from kmm.data.study import Report
+        >>> study = Study("1", "1", report=Report(findings="Clear."))
+        >>> lose_image(study, ImageFile(Path("1.png")), MISSING_IMAGE).kept_on
+        'its report'
+    """
+    report = study.report is not None and bool(study.report.text(SECTIONS).split())
+    kept_on = "its other film" if study.frontal else "its report" if report else ""
+    return Problem(make_printable(image.path.name), reason, study=study.id if kept_on else "", kept_on=kept_on)
 
 
 def _list_images(path):

@@ -20,13 +20,17 @@ class LabelScheme:
             returns a dict of label name to 0.0, 1.0 or NaN, or None to drop the study. `names` are those of an existing
             classifier.
         description: str, one line.
+        least: int. A label needs as many studies of 0 and of 1, or it is left out where other labels have them.
     """
 
     function: Callable
     description: str
+    least: int = 1
 
 
-def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None, not_findings=tuple(NOT_FINDINGS)):
+def label_studies(
+    studies, scheme="normal-abnormal", *, min_count=50, names=None, not_findings=tuple(NOT_FINDINGS), note=None
+):
     """Labels studies by a scheme of `LABEL_SCHEMES`.
 
     Args:
@@ -37,13 +41,14 @@ def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None
             checked, and a label that no study knows of is unknown in each.
         not_findings: sequence of str. Scheme `findings`: rules or headings that become no label, as in
             `kmm.data.headings`; `audit_headings` says what each of them left out.
+        note: callable or None. It is told, in a line of str, of each label that is left out because it is too rare.
 
     Returns:
         studies (list of `Study` with `labels` replaced, in their order, without those that the scheme drops) and the
         label names (tuple of str).
 
     Raises:
-        InputError: if the scheme is not known, no label comes out, or all known values of a label are equal.
+        InputError: if the scheme is not known, no label comes out, or all known values of every label are equal.
 
     Example:
         >>> from kmm.data.study import Study
@@ -55,7 +60,7 @@ def label_studies(studies, scheme="normal-abnormal", *, min_count=50, names=None
     if scheme not in LABEL_SCHEMES:
         raise InputError(f"Unknown label scheme '{scheme}'. Known: {', '.join(LABEL_SCHEMES)}.")
     try:
-        return _apply_scheme(studies, scheme, min_count, names, not_findings)
+        return _apply_scheme(studies, scheme, min_count, names, not_findings, note)
     except InputError as error:
         unread = name_unread_columns(studies, scheme)
         raise InputError(f"{error} {unread}." if unread else str(error)) from None
@@ -76,17 +81,13 @@ def name_unread_columns(studies, scheme):
     return f"Label columns that the scheme '{scheme}' does not read: {some}. --labels columns reads them"
 
 
-def _apply_scheme(studies, scheme, min_count, names, not_findings):
+def _apply_scheme(studies, scheme, min_count, names, not_findings, note):
     found, label = LABEL_SCHEMES[scheme].function(studies, min_count, names, not_findings)
-    labels = [(study, label(study)) for study in studies]
-    chosen = found if names is None else tuple(names)
+    labels = [(study, values) for study in studies if (values := label(study)) is not None]
+    chosen = tuple(names) if names is not None else _choose_trainable(labels, found, scheme, note)
     labelled = [
-        replace(study, labels={name: values.get(name, math.nan) for name in chosen})
-        for study, values in labels
-        if values is not None
+        replace(study, labels={name: values.get(name, math.nan) for name in chosen}) for study, values in labels
     ]
-    if names is None:
-        _check_classes(labelled, chosen, scheme)
     return labelled, chosen
 
 
@@ -238,15 +239,50 @@ LABEL_SCHEMES = {
         "one label per MeSH head with a minimum count, organs and technical remarks left out; `normal` is 0 in all, "
         "`No Indexing` unknown",
     ),
-    "columns": LabelScheme(_take_columns, "the label:<name> columns of the manifest"),
+    "columns": LabelScheme(  # one study of each class for each part of a split
+        _take_columns, "the label:<name> columns of the manifest; one too rare to train is left out", least=3
+    ),
 }
 
 
-def _check_classes(studies, names, scheme):
+def _choose_trainable(labels, names, scheme, note):
+    """The labels with enough studies of both classes; of those that are left out `note` is told."""
+    counts = {name: count_classes(values.get(name, math.nan) for _, values in labels) for name in names}
+    least = LABEL_SCHEMES[scheme].least
+    if not any(min(count) >= least for count in counts.values()):
+        least = 1
+    chosen = tuple(name for name in names if min(counts[name]) >= least)
+    if not chosen:
+        name = next(iter(names))
+        raise InputError(
+            f"Label scheme '{scheme}': expected studies of 0 and of 1 for the label '{name}'. "
+            f"Found: {describe_classes(counts[name])}."
+        )
     for name in names:
-        counts = Counter(value for study in studies if not math.isnan(value := study.labels[name]))
-        if len(counts) < 2:
-            found = ", ".join(f"{count} of {value:.0f}" for value, count in counts.items()) or "no known value"
-            raise InputError(
-                f"Label scheme '{scheme}': expected studies of 0 and of 1 for the label '{name}'. Found: {found}."
+        if name not in chosen and note:
+            note(
+                f"Label '{name}' is left out: {describe_classes(counts[name])}. "
+                f"Expected at least {least} of 0 and {least} of 1."
             )
+    return chosen
+
+
+def count_classes(values):
+    """Counts the known values of a label: the number of 0 and the number of 1.
+
+    Example:
+        >>> count_classes([0.0, 1.0, math.nan, 0.0])
+        (2, 1)
+    """
+    counts = Counter(values)
+    return counts[0.0], counts[1.0]
+
+
+def describe_classes(counts):
+    """Says how many studies a label has of each class.
+
+    Example:
+        >>> describe_classes((2, 0)), describe_classes((2, 1)), describe_classes((0, 0))
+        ('2 of 0', '2 of 0, 1 of 1', 'no known value')
+    """
+    return ", ".join(f"{count} of {value}" for value, count in enumerate(counts) if count) or "no known value"

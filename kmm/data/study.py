@@ -97,13 +97,47 @@ class Study:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something set aside while reading: which file or row, and why. Never holds report text."""
+    """Something that cannot be used: which file, row or study, and why. Never holds report text.
+
+    Attributes:
+        source, reason: str.
+        study: str. Id of the study that lacks the file and is used all the same, or nothing.
+        kept_on: str. What that study still has, for example `"its report"`, or nothing.
+    """
 
     source: str
     reason: str
+    study: str = ""
+    kept_on: str = ""
 
     def __str__(self):
         return f"{self.source}: {self.reason}"
+
+
+def part_problems(problems):
+    """Parts what was set aside from what a study that is used merely lacks.
+
+    Args:
+        problems: sequence of `Problem` or str. One whose study is set aside too, under `"study <id>"`, is set aside.
+
+    Returns:
+        two lists of str: what was set aside, and notes.
+
+    Example:
+        >>> lacking = Problem("1.png", "film missing", study="1", kept_on="its report")
+        >>> part_problems([lacking, Problem("2.png", "film missing")])
+        (['2.png: film missing'], ['1.png: film missing, study kept on its report'])
+        >>> part_problems([lacking, "study 1: expected a frontal image"])
+        (['1.png: film missing', 'study 1: expected a frontal image'], [])
+    """
+    lost = {str(problem).partition(": ")[0] for problem in problems}
+    set_aside, notes = [], []
+    for problem in problems:
+        if getattr(problem, "kept_on", "") and f"study {problem.study}" not in lost:
+            notes.append(f"{problem}, study kept on {problem.kept_on}")
+        else:
+            set_aside.append(str(problem))
+    return set_aside, notes
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """The model card: what a saved classifier is for, what it was fitted on, how well it does, and where it ends."""
 
+import json
+import shlex
+
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
 
@@ -21,7 +24,8 @@ def write_card(facts):
     text and no patient key is asked for.
 
     Args:
-        facts: dict of `name` (str); `reads`: those of `image` and `text` that the classifier reads, both when absent;
+        facts: dict of `name` (str); `path` (str), the folder of the classifier, `saved_models/<name>` when absent;
+            `reads`: those of `image` and `text` that the classifier reads, both when absent;
             `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
             whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
             `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
@@ -39,7 +43,8 @@ def write_card(facts):
     parts = [f"# {_escape(name)}", _INTENDED_USE.format(reads=_READS[reads])]
     parts += ["## Classifier", _list_facts(facts.get("model"))]
     parts += ["## Data", _list_facts(facts.get("data"))]
-    parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCE]
+    scheme = (facts.get("labels") or {}).get("scheme")
+    parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCES.get(scheme, _LABELS_FROM_REPORTS)]
     parts += [_TEXT_NOTE] if "text" in reads else []
     parts += ["### Split", _list_facts(facts.get("split"))]
     results = facts.get("results") or {}
@@ -47,7 +52,8 @@ def write_card(facts):
         parts += [f"## Results on {part} studies", _write_results(results.get(part)), note]
     parts += [_METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
     parts += ["\n".join([*([_FILM_LIMITS] if "image" in reads else []), _LIMITS])]
-    parts += ["## Use", _USE.format(name=name, inputs=_INPUTS[reads])]
+    path = str(facts.get("path") or f"saved_models/{name}")
+    parts += ["## Use", _USE.format(shell=shlex.quote(path), python=json.dumps(path), inputs=_INPUTS[reads])]
     parts += ["## Versions", _list_facts(facts.get("versions")), "## Digests", _list_facts(facts.get("digests"))]
     return "\n\n".join(parts) + "\n"
 
@@ -83,12 +89,49 @@ def _write_results(result):
     if not result:
         return "Not recorded."
     counts = f"{result['n']} studies with a known label, {result['n_positive']} positive labels."
-    header, *rows = evaluate_rows(result, intervals=True)
-    lines = [header, ["---"] * len(header), *rows]
-    table = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    table = _write_table(evaluate_rows(result, intervals=True))
     missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
     absent = [f"Not measured: {', '.join(missing)}."] if missing else []
-    return "\n\n".join([counts, table, *absent, *_compare_in_words(result)])
+    labels = [part for metric in ("roc_auc", "accuracy") for part in _write_labels(result, metric)]
+    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *labels])
+
+
+def label_rows(result, metric="roc_auc"):
+    """Lays one metric of each label out as a table, with its interval.
+
+    Args:
+        result: dict as `compare_models` returns.
+        metric: str, a key of `METRICS`.
+
+    Returns:
+        list of rows, each a list of str: a header, then one row for each label; empty where there is one label only.
+
+    Example:
+        >>> counts, joint = {"n": 9, "n_positive": 4}, {"roc_auc": 0.9, "intervals": {"roc_auc": [0.8, 0.95]}}
+        >>> rows = {"majority": {"per_label": {"mass": counts}}, "joint": {"per_label": {"mass": joint}}}
+        >>> label_rows(rows)
+        [['Label', 'Studies', 'Positive', 'Joint'], ['mass', '9', '4', '0.900 [0.800, 0.950]']]
+    """
+    shown = {name: row["per_label"] for name in ROW_TITLES if "per_label" in (row := result.get(name) or {})}
+    counts = shown.pop("majority", {})
+    shown.pop("chance", None)
+    rows = [["Label", "Studies", "Positive", *(ROW_TITLES[name].partition(" (")[0] for name in shown)]]
+    for label, count in counts.items():
+        singles = [labels[label] for labels in shown.values()]
+        cells = [_show(single[metric], single.get("intervals", {}).get(metric)) for single in singles]
+        rows.append([label, str(count["n"]), str(count["n_positive"]), *cells])
+    return rows if counts else []
+
+
+def _write_labels(result, metric):
+    rows = label_rows(result, metric)
+    return [f"{METRICS[metric].title} of each label:", _write_table(rows)] if rows else []
+
+
+def _write_table(rows):
+    header, *rows = rows
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
 
 
 def compare_rows(result):
@@ -175,8 +218,13 @@ A classifier of {reads}, fitted with kmm.
 to compare methods on public or synthetic collections. It has not been reviewed as a medical device, must not guide the
 care of any patient, and must not be used to find out who a patient is."""
 
-_LABEL_SOURCE = """\
-The labels come from the reports (their indexing or their words), not from a second reading of the films."""
+_LABELS_FROM_REPORTS = """\
+The labels come from the MeSH terms that index the reports, not from a second reading of the films."""
+_LABEL_SOURCES = {  # by label scheme, where they come from elsewhere
+    "columns": """\
+The labels come from the columns `label:<name>` of the manifest. How they were made is not known here: whoever made the
+manifest can say whether they were read from the reports, from the films or from elsewhere."""
+}
 
 _TEXT_NOTE = """\
 Where the text given to the classifier holds the findings or the impression, it has nearly seen the answer: read the
@@ -190,9 +238,11 @@ the numbers are too good; they are given to be compared with the test."""
 
 _METRICS_NOTE = """\
 In brackets: 95 % intervals from draws of whole patients with replacement; they speak of the choice of studies, not of
-a new training. With many labels each number is the mean over labels. Lower is better for Brier, log loss and ECE
+a new training. With many labels each number is the mean over labels, and its interval comes from draws that define
+the same labels; `metrics.json` holds every interval and test of each label. Lower is better for Brier, log loss and ECE
 (expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p: DeLong's
-test for ROC AUC, McNemar's exact test for accuracy, neither adjusted for several comparisons."""
+test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient taken as one observation;
+neither is adjusted for several comparisons."""
 
 _SCORES_NOTE = """\
 A score is the probability `sigmoid(logit / temperature)`; the decision is positive from the threshold up. Temperature
@@ -205,13 +255,13 @@ _FILM_LIMITS = (
 _LIMITS = """\
 - The numbers hold for studies like those it was fitted on. Other hospitals, scanners, report styles, languages, ages
   and mixes of disease can lower them without any sign in the scores; evaluate on your own studies first.
-- One reading per report is taken for the truth; reports leave out findings and make mistakes.
+- The labels are taken for the truth; whoever made them, and the reports, leave out findings and make mistakes.
 - Identical or near-identical report bodies are common; the split keeps identical ones together, not similar ones.
 - A high score is no explanation and says nothing about where a finding is."""
 
 _USE = """\
-    kmm predict saved_models/{name} {inputs}
-    kmm evaluate saved_models/{name} FOLDER --json -
+    kmm predict {shell} {inputs}
+    kmm evaluate {shell} FOLDER --json -
 
-    from kmm.classifier import Classifier
-    classifier = Classifier.load("saved_models/{name}")"""
+    import kmm
+    classifier = kmm.Classifier.load({python})"""

@@ -1,11 +1,13 @@
 """The joint classifier beside its parts and beside baselines that know less: one table for one set of studies."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, as_row
 from kmm.evaluate.metrics import average_labels, score_labels
-from kmm.evaluate.statistics import compare_accuracy, compare_auc, interval, resample_metrics
+from kmm.evaluate.statistics import RESAMPLED, average_draws, compare_accuracy, compare_auc, interval, resample_metrics
 
 FITTED = ("joint", "image", "text", "tfidf")
 ROWS = (*FITTED, "majority", "chance")
@@ -30,9 +32,12 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
 
     Returns:
         dict that JSON can hold: `n` and `n_positive`; for each name in `ROWS` the dict of `score_labels` with
-        `intervals`, or None; `tests`: for each of image, text and tfidf the dicts `roc_auc` (DeLong) and `accuracy`
-        (McNemar) with `difference` (joint minus it), `interval` of the difference over the same draws, and `p`, or
-        None. With many labels the difference is that of the means and the tests stand in `per_label`.
+        `intervals`, or None; `tests`: for each of image, text and tfidf the dicts `roc_auc` (DeLong, clustered) and
+        `accuracy` (McNemar, clustered) with `difference` (joint minus it), `interval` of the difference over the same
+        draws, and `p`, or None. With many labels each entry of `per_label` has its own `intervals` and tests, and the
+        difference above them is that of the means, without `p`. Intervals and tests take studies of one group as one
+        draw. An interval of a mean comes from draws that define the same labels as the mean itself; it is None where
+        fewer than half of the draws do.
 
     Raises:
         InputError: if the names, shapes or values do not fit each other.
@@ -55,8 +60,8 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
     rows, draws = {name: None for name in ROWS}, {}
     for name, values in scores.items():
         rows[name] = score_labels(labels, values, thresholds[name], label_names=label_names)
-        draws[name] = resample_metrics(labels, values, thresholds[name], groups, repeats=repeats, seed=seed)
-        rows[name]["intervals"] = {metric: interval(drawn) for metric, drawn in draws[name].items()}
+        drawn = resample_metrics(labels, values, thresholds[name], groups, repeats=repeats, seed=seed)
+        draws[name] = _add_intervals(rows[name], drawn)
     rows["chance"] = _score_chance(rows["majority"], label_names)
     counts = {key: rows["majority"][key] for key in ("n", "n_positive")}
     for row in filter(None, rows.values()):
@@ -65,12 +70,33 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
     for name in tests:
         if "joint" in scores and name in scores:
             pairs = {key: (scores[key], thresholds[key]) for key in ("joint", name)}
-            tests[name] = _compare_pair(labels, *pairs.values(), label_names)
-            for metric, test in tests[name].items():
-                if metric != "per_label":
-                    test["difference"] = _subtract(rows["joint"][metric], rows[name][metric])
-                    test["interval"] = interval(draws["joint"][metric] - draws[name][metric])
+            singles = _compare_pair(labels, *pairs.values(), groups)
+            _add_differences(singles, draws["joint"], draws[name])
+            tests[name] = singles[0]
+            if len(singles) > 1:
+                tests[name] = _compare_means(*(rows[key] for key in pairs), *(draws[key] for key in pairs))
+                tests[name]["per_label"] = dict(zip(label_names, singles))
     return counts | rows | {"tests": tests}
+
+
+class _Draws(NamedTuple):
+    """Draws of one metric: of each label `(repeats, n_labels)`, and of the mean over labels `(repeats,)`."""
+
+    single: np.ndarray
+    mean: np.ndarray
+
+
+def _add_intervals(row, drawn):
+    """Adds `intervals` to a row of `score_labels`, and to each of its labels; returns `_Draws` of each metric."""
+    singles = list(row["per_label"].values()) if "per_label" in row else [row]
+    draws = {}
+    for metric in RESAMPLED:
+        defined = [single[metric] is not None for single in singles]
+        draws[metric] = _Draws(drawn[metric], average_draws(drawn[metric], defined))
+    for place, single in enumerate(singles):
+        single["intervals"] = {metric: interval(draws[metric].single[:, place]) for metric in RESAMPLED}
+    row["intervals"] = {metric: interval(draws[metric].mean) for metric in RESAMPLED}
+    return draws
 
 
 def _score_chance(majority, label_names):
@@ -102,18 +128,40 @@ def _expect_chance(counts):
     }
 
 
-def _compare_pair(labels, first, second, label_names):
-    singles = []
+def _compare_pair(labels, first, second, groups):
+    """The tests of two classifiers, each given as its probabilities and thresholds: a dict per label."""
     tables = [as_columns(labels, probabilities) for probabilities, _ in (first, second)]
     n_labels = tables[0][0].shape[1]
     cuts = [as_row(threshold, n_labels, "thresholds") for _, threshold in (first, second)]
+    singles = []
     for i in range(n_labels):
         column, values = tables[0][0][:, i], [probabilities[:, i] for _, probabilities in tables]
         decisions = [value >= cut[i] for value, cut in zip(values, cuts)]
-        singles.append({"roc_auc": compare_auc(column, *values), "accuracy": compare_accuracy(column, *decisions)})
-    if n_labels == 1:
-        return singles[0]
-    return {"roc_auc": {}, "accuracy": {}, "per_label": dict(zip(label_names, singles))}
+        singles.append(
+            {
+                "roc_auc": compare_auc(column, *values, groups),
+                "accuracy": compare_accuracy(column, *decisions, groups),
+            }
+        )
+    return singles
+
+
+def _add_differences(singles, first, second):
+    """Adds the interval of each label's difference, over the same draws, to the tests of `_compare_pair`."""
+    for place, single in enumerate(singles):
+        for metric, test in single.items():
+            test["interval"] = interval(first[metric].single[:, place] - second[metric].single[:, place])
+
+
+def _compare_means(first, second, first_draws, second_draws):
+    """The differences of two rows of means over labels, with intervals; without tests."""
+    return {
+        metric: {
+            "difference": _subtract(first[metric], second[metric]),
+            "interval": interval(first_draws[metric].mean - second_draws[metric].mean),
+        }
+        for metric in ("roc_auc", "accuracy")
+    }
 
 
 def _subtract(first, second):

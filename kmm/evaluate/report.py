@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kmm.artefact import digest_file
 from kmm.classifier import PARTS
-from kmm.data.labels import label_studies
+from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.compare import compare_models
@@ -136,6 +136,14 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
         f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
         f"{len(parts['test'])} are test"
     )
+    for part, chosen in parts.items():
+        for name in classifier.label_names if chosen else ():
+            counts = count_classes(study.labels[name] for study in chosen)
+            if not all(counts):
+                progress.note(
+                    f"Label {name!r} lacks a class in {part} ({describe_classes(counts)}): ROC AUC and other measures "
+                    "of two classes are left out."
+                )
     if not any(parts.values()):
         reason = f"{trained} labelled ones, all of training" if trained else "no labelled ones"
         raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")
@@ -173,25 +181,27 @@ def draw_pictures(classifier, predictions, folder):
     plot_confusion(curves, folder / "confusion.png", thresholds=classifier.thresholds, label_names=names)
 
 
-def write_report(classifier, predictions, history, folder):
+def write_report(classifier, predictions, history, folder, *, path):
     """Writes the model card and the pictures of a run into a folder.
 
     Args:
         classifier: `Classifier` with metrics.
         predictions: `Predictions` of the test part.
         history: dict of stage to learning curves.
-        folder: path.
+        folder: path to write into.
+        path: where the classifier will lie, for the commands of the card.
     """
     draw_pictures(classifier, predictions, folder / "pictures")
     if learned := {stage: curve for stage, curve in history.items() if curve}:
         plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
-    (folder / "model_card.md").write_text(write_card(_card_facts(classifier)), encoding="utf-8")
+    (folder / "model_card.md").write_text(write_card(_card_facts(classifier, path)), encoding="utf-8")
 
 
-def _card_facts(classifier):
+def _card_facts(classifier, path):
     facts, s = classifier.provenance, classifier.settings
     return {
         "name": facts.get("name", "classifier"),
+        "path": str(path),
         "reads": [side for side in ("image", "text") if getattr(s, f"{side}_encoder")],
         "model": {
             "preset": s.preset,

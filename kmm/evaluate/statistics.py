@@ -1,10 +1,10 @@
-"""How sure the numbers are: intervals from resampled patients, and paired tests between two classifiers."""
+"""Intervals from resampled patients, and paired tests in which the studies of a patient are one observation."""
 
 import numpy as np
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binom, norm, rankdata
 
 from kmm.errors import InputError
-from kmm.evaluate.arrays import as_columns, as_row, known_columns
+from kmm.evaluate.arrays import as_columns, as_row
 
 RESAMPLED = (
     "accuracy",
@@ -40,8 +40,8 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
         seed: int. The same seed gives the same draws, so intervals of two classifiers are paired.
 
     Returns:
-        dict: for each name in `RESAMPLED` a float array `(repeats,)`, of the mean over labels where there are many, NaN
-        where the draw cannot define the metric.
+        dict: for each name in `RESAMPLED` a float array `(repeats, n_labels)`, NaN where the draw cannot define the
+        metric. `average_draws` gives the draws of the mean over labels.
 
     Raises:
         InputError: if the arguments do not fit each other.
@@ -54,27 +54,46 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
     labels, probabilities = as_columns(labels, probabilities)
     n, n_labels = labels.shape
     thresholds = as_row(thresholds, n_labels, "thresholds")
-    groups = np.arange(n) if groups is None else np.asarray(groups)
-    if groups.shape != (n,):
-        raise InputError(f"Groups must be one for each of {n} studies. Received: shape {groups.shape}.")
+    group, n_groups = _number_groups(groups, n)
     if repeats < 0:
         raise InputError(f"`repeats` must not be negative. Received: {repeats}.")
-    names, group = np.unique(groups, return_inverse=True)
     rng = np.random.default_rng(seed)
     per_block = max(1, _NUMBERS_AT_ONCE // max(1, n))
     blocks = []
     for start in range(0, repeats, per_block):
-        times = _draw_groups(rng, min(per_block, repeats - start), len(names))[:, group]
+        times = _draw_groups(rng, min(per_block, repeats - start), n_groups)[:, group]
         singles = [_measure_weighted(labels[:, i], probabilities[:, i], thresholds[i], times) for i in range(n_labels)]
-        blocks.append({metric: _mean_of_defined([single[metric] for single in singles]) for metric in RESAMPLED})
-    return {metric: np.concatenate([np.empty(0), *(block[metric] for block in blocks)]) for metric in RESAMPLED}
+        blocks.append({metric: np.stack([single[metric] for single in singles], axis=1) for metric in RESAMPLED})
+    none = np.empty((0, n_labels))
+    return {metric: np.concatenate([none, *(block[metric] for block in blocks)]) for metric in RESAMPLED}
+
+
+def average_draws(values, defined):
+    """Takes the mean over labels in each draw, always over the same labels as the measured mean.
+
+    A draw that misses the one positive study of a rare label would be a mean over the other labels, and so a draw of
+    another number: it is left out.
+
+    Args:
+        values: float array `(repeats, n_labels)`, NaN where a draw cannot define the metric of a label.
+        defined: bool sequence of `n_labels`: the labels whose metric the studies themselves define.
+
+    Returns:
+        float array `(repeats,)`, NaN where a draw does not define all of these labels, or where there are none.
+
+    Example:
+        >>> average_draws(np.array([[0.9, 0.5, np.nan], [0.7, np.nan, np.nan]]), [True, True, False]).tolist()
+        [0.7, nan]
+    """
+    chosen = values[:, np.asarray(defined, bool)]
+    return chosen.mean(axis=1) if chosen.shape[1] else np.full(len(values), np.nan)
 
 
 def interval(values, *, level=0.95):
-    """Gives the middle range of the finite values, or None when there are none.
+    """Gives the middle range of the finite values, or None when fewer than half of the values are finite.
 
     Args:
-        values: float array `(repeats,)`; NaN and infinite entries are left out.
+        values: float array, one entry per draw; NaN and infinite entries are left out.
         level: float in (0, 1).
 
     Returns:
@@ -89,63 +108,76 @@ def interval(values, *, level=0.95):
     """
     if not 0 < level < 1:
         raise InputError(f"`level` must be in (0, 1). Received: {level}.")
-    values = values[np.isfinite(values)]
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist() if values.size else None
+    finite = values[np.isfinite(values)]
+    if not finite.size or finite.size < values.size / 2:
+        return None
+    return np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]).tolist()
 
 
-def compare_auc(labels, first, second):
-    """DeLong's test of two ROC AUCs on the same studies, for one label.
+def compare_auc(labels, first, second, groups=None):
+    """Tests the difference of two ROC AUCs on the same studies, for one label: DeLong's test for clustered studies.
 
-    Takes the studies as independent. Two scores that order every pair alike give `p` 1.
+    Studies of one patient are one observation, whatever their number and labels; with one study per patient this is
+    DeLong's test. It relies on the normal distribution: with fewer than about 20 patients of a class take `p` as rough.
 
-    Source: https://doi.org/10.2307/2531595, by ranks as https://doi.org/10.1109/LSP.2014.2337313.
+    Source: https://doi.org/10.2307/2533958 (clustered), https://doi.org/10.2307/2531595 (DeLong), by ranks as in
+    https://doi.org/10.1109/LSP.2014.2337313.
 
     Args:
         labels: array `(n,)` of 0, 1 and NaN (unknown, left out).
         first: array `(n,)` of finite scores, any scale.
         second: array `(n,)`.
+        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
 
     Returns:
-        dict: `difference` (first minus second) and two-sided `p` in [0, 1]. Both are None with a class missing; `p` is
-        None where the variance of a difference is zero or cannot be estimated (fewer than 2 studies of a class).
+        dict: `difference` (first minus second) and two-sided `p` in [0, 1]. Both are None with a class missing. Scores
+        that order every pair alike have `p` 1; else `p` is None where the variance cannot be estimated (a class has
+        studies of one patient only) or is zero.
 
     Raises:
         InputError: if the arrays do not fit each other.
 
     Example:
-        >>> compare_auc([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], [0.1, 0.2, 0.8, 0.9])
-        {'difference': 0.0, 'p': 1.0}
+        >>> labels, first, second = [0, 0, 0, 1, 1, 1], [1, 2, 5, 3, 4, 6], [1, 4, 5, 2, 3, 6]
+        >>> round(compare_auc(labels, first, second)["p"], 3)
+        0.371
+        >>> round(compare_auc(labels * 5, first * 5, second * 5, list("abcdef") * 5)["p"], 3)
+        0.371
     """
-    labels, both = _one_label(labels, first, second, probabilities=False)
+    labels, (first, second), group = _one_label(labels, first, second, groups, probabilities=False)
     if len(np.unique(labels)) < 2:
         return {"difference": None, "p": None}
-    positives, negatives = (
-        np.subtract(*rows) for rows in zip(_placements(labels, both[0]), _placements(labels, both[1]))
-    )
-    difference = float(positives.mean())
-    if min(len(positives), len(negatives)) < 2:
+    apart = np.subtract(_placements(labels, first), _placements(labels, second))
+    positive = labels == 1
+    difference = float(apart[positive].mean())
+    if np.abs(apart).max() < 1e-12:
+        return {"difference": 0.0, "p": 1.0}
+    variance = _clustered_variance(apart - difference, positive, group)
+    if variance is None or variance < 1e-20:
         return {"difference": difference, "p": None}
-    variance = positives.var(ddof=1) / len(positives) + negatives.var(ddof=1) / len(negatives)
-    if variance < 1e-20:
-        return {"difference": difference, "p": 1.0 if abs(difference) < 1e-10 else None}
     return {"difference": difference, "p": float(2 * norm.sf(abs(difference) / np.sqrt(variance)))}
 
 
-def compare_accuracy(labels, first, second):
-    """McNemar's exact test of two sets of decisions on the same studies, for one label.
+def compare_accuracy(labels, first, second, groups=None):
+    """Tests the difference of two accuracies on the same studies, for one label: McNemar's exact test over patients.
 
-    Takes the studies as independent; only those that one classifier has right and the other wrong count.
+    Each patient has a balance: studies that only the first has right minus those that only the second has right. Where
+    the two are equally good, every balance is as likely as its negative, so `p` is the share of all choices of signs
+    whose sum lies at least as far from 0 as the sum that was found. With one study per patient this is McNemar's test
+    with the exact binomial distribution.
 
-    Source: https://doi.org/10.1007/BF02295996, with the exact binomial distribution.
+    Source: https://doi.org/10.1007/BF02295996 (McNemar), https://doi.org/10.2307/2984124 (exact test by exchange),
+    https://doi.org/10.1002/sim.1438 (balances of clusters).
 
     Args:
         labels: array `(n,)` of 0, 1 and NaN (unknown, left out).
         first: array `(n,)` of decisions 0 and 1 or bool.
         second: array `(n,)`.
+        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
 
     Returns:
         dict: `difference` of the accuracies (first minus second; None when no label is known), `first_only` and
-        `second_only` (studies only one has right) and two-sided `p` in [0, 1], 1 when no study tells them apart.
+        `second_only` (studies only one has right) and two-sided `p` in [0, 1], 1 when no patient tells them apart.
 
     Raises:
         InputError: if the arrays do not fit each other.
@@ -153,16 +185,18 @@ def compare_accuracy(labels, first, second):
     Example:
         >>> compare_accuracy([1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0])
         {'difference': 0.5, 'first_only': 2, 'second_only': 0, 'p': 0.5}
+        >>> compare_accuracy([1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0], ["a", "a", "b", "c"])["p"]
+        1.0
     """
-    labels, (first, second) = _one_label(labels, first, second, probabilities=True)
+    labels, (first, second), group = _one_label(labels, first, second, groups, probabilities=True)
     first, second = first == labels, second == labels
     first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = first_only + second_only
+    balances = np.bincount(group, first.astype(float) - second).astype(np.int64)
     return {
         "difference": (first_only - second_only) / len(labels) if len(labels) else None,
         "first_only": first_only,
         "second_only": second_only,
-        "p": float(binomtest(first_only, discordant).pvalue) if discordant else 1.0,
+        "p": _flip_signs(balances),
     }
 
 
@@ -213,24 +247,64 @@ def _divide(above, below):
     return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
 
 
-def _mean_of_defined(rows):
-    rows = np.array(rows)
-    defined = ~np.isnan(rows)
-    return _divide(np.where(defined, rows, 0.0).sum(axis=0), defined.sum(axis=0))
+def _number_groups(groups, n):
+    """int array `(n,)`: which group each study belongs to, from 0; and the number of groups."""
+    groups = np.arange(n) if groups is None else np.asarray(groups)
+    if groups.shape != (n,):
+        raise InputError(f"Groups must be one for each of {n} studies. Received: shape {groups.shape}.")
+    names, group = np.unique(groups, return_inverse=True)
+    return group, len(names)
 
 
-def _one_label(labels, first, second, *, probabilities):
+def _one_label(labels, first, second, groups, *, probabilities):
+    """Labels, both scores and group numbers of the studies whose label is known."""
     both = [as_columns(labels, scores, probabilities=probabilities) for scores in (first, second)]
-    if both[0][0].shape[1] > 1:
-        raise InputError(f"A test compares one label at a time. Received: {both[0][0].shape[1]} labels.")
-    pairs = [next(known_columns(*pair)) for pair in both]
-    return pairs[0][0], [scores for _, scores in pairs]
+    labels = both[0][0]
+    if labels.shape[1] > 1:
+        raise InputError(f"A test compares one label at a time. Received: {labels.shape[1]} labels.")
+    group, _ = _number_groups(groups, len(labels))
+    known = ~np.isnan(labels[:, 0])
+    return labels[known, 0], [scores[known, 0] for _, scores in both], group[known]
 
 
 def _placements(labels, scores):
     """For each positive the share of negatives below it, for each negative the share of positives above it."""
     ranks, positive = rankdata(scores), labels == 1
     n_pos, n_neg = positive.sum(), (~positive).sum()
-    below = (ranks[positive] - rankdata(scores[positive])) / n_neg
-    above = 1 - (ranks[~positive] - rankdata(scores[~positive])) / n_pos
-    return below, above
+    placements = np.empty(len(labels))
+    placements[positive] = (ranks[positive] - rankdata(scores[positive])) / n_neg
+    placements[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / n_pos
+    return placements
+
+
+def _clustered_variance(centred, positive, group):
+    """Obuchowski's variance of an AUC, or of a difference of two: from placements less their mean, summed by patient.
+
+    Returns:
+        float, or None where a class has studies of fewer than 2 patients.
+    """
+    sides = positive, ~positive
+    sums = [np.bincount(group, centred * side) / side.sum() for side in sides]
+    of_class = [len(np.unique(group[side])) for side in sides]
+    if min(of_class) < 2:
+        return None
+    patients = len(np.unique(group))
+    own = sum(np.sum(total**2) * count / (count - 1) for total, count in zip(sums, of_class))
+    return own + 2 * np.sum(sums[0] * sums[1]) * patients / (patients - 1)
+
+
+def _flip_signs(balances):
+    """Share of all choices of signs with which the balances sum to at least as much, in amount, as they do."""
+    sizes, counts = np.unique(np.abs(balances[balances != 0]), return_counts=True)
+    if not sizes.size:
+        return 1.0
+    found = abs(int(balances.sum()))
+    unit = np.gcd.reduce(sizes)
+    chances = np.ones(1)  # entry k: of the sum `2 * k * unit` less the largest one
+    for size, count in zip(sizes // unit, counts):
+        wider = np.zeros(len(chances) + size * count)
+        for plus, chance in enumerate(binom.pmf(np.arange(count + 1), count, 0.5)):
+            wider[plus * size : plus * size + len(chances)] += chance * chances
+        chances = wider
+    sums = unit * (2 * np.arange(len(chances)) - (len(chances) - 1))
+    return float(min(1.0, chances[np.abs(sums) >= found].sum()))

@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from kmm.errors import KmmError
+from kmm.faults import is_debugging
 
 TRIES = 3  # how often a batch whose process was killed is done in all
 
@@ -34,18 +35,19 @@ def limit_threads(threads):
 
 
 def make_portable(error):
-    """An error as another process can raise it: kmm's own and those of the disk as they are, others as text.
+    """Makes an error that another process can raise: kmm's own and those of the disk as they are, others as text.
+
+    A note holds the traceback, which does not travel otherwise: of others always, of kmm's own with KMM_DEBUG.
 
     Example:
         >>> from kmm.errors import InputError
         >>> make_portable(InputError("expected a film.")), make_portable(ZeroDivisionError("division by zero"))
         (InputError('expected a film.'), RuntimeError('ZeroDivisionError: division by zero'))
     """
-    if isinstance(error, KmmError | OSError):
-        return error
-    text = f"{type(error).__name__}: {error}"
-    portable = RuntimeError(text)
-    portable.add_note("".join(traceback.format_tb(error.__traceback__)))
+    own = isinstance(error, KmmError | OSError)
+    portable = error if own else RuntimeError(f"{type(error).__name__}: {error}")
+    if not own or is_debugging():
+        portable.add_note("".join(traceback.format_tb(error.__traceback__)))
     return portable
 
 

@@ -31,12 +31,12 @@ class RemovalCurves:
 
     @property
     def deletion_area(self):
-        """Area under the deletion curve: the lower, the better the order. 0.5 on a straight line."""
+        """Area under the deletion curve: the lower, the better. 0.5 on a straight line; not held to [0, 1]."""
         return float(np.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_area(self):
-        """Area under the insertion curve: the higher, the better the order. 0.5 on a straight line."""
+        """Area under the insertion curve: the higher, the better. 0.5 on a straight line; not held to [0, 1]."""
         return float(np.trapezoid(self.insertion, self.shares))
 
 
@@ -117,7 +117,8 @@ def score_lost(score, image, masks, *, baseline, batch_size=16):
         batch_size: int, at least 1.
 
     Returns:
-        float array `(m,)`: 0 = nothing is lost, 1 = all that the image has above the baseline; NaN when it has nothing.
+        float array `(m,)`: 0 = nothing is lost, 1 = all that the image has above the baseline; below 0 where the score
+        rises, above 1 where it falls below the baseline's; NaN when the image has nothing above the baseline.
 
     Raises:
         InputError: if shapes do not fit.

@@ -198,3 +198,53 @@ def test_a_file_of_views_that_is_none(turned, tmp_path, model, command, text):
     start = {"verify": ["data", "verify"], "fit": ["fit", "--out", tmp_path / "out"]}.get(command, [command, model])
     result = run(*start, turned, "--views", path)
     assert result.exit_code == 2 and "other.csv: " in result.stderr and result.stderr.count("\n") == 1
+
+
+# What a study lacks
+
+
+@pytest.fixture
+def lacking(tiny_folder, tmp_path):
+    """Four studies with a report; the film of the first is missing, and one of the two films of the second."""
+    film = tiny_folder / "images" / "1.png"
+    for name in ("2.png", "3.png"):
+        (tmp_path / name).write_bytes(film.read_bytes())
+    rows = [["id", "image", "view", "report"]]
+    rows += [["1", "gone.png", "frontal", "A mass."], ["2", "2.png", "frontal", "No mass."]]
+    rows += [["2", "side.png", "lateral", ""], ["3", "3.png", "frontal", "No mass here."], ["4", "lost.png", "", ""]]
+    with open(tmp_path / "list.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return tmp_path / "list.csv"
+
+
+def test_a_study_that_is_kept_on_its_report_is_not_set_aside(model, lacking):
+    result = run("predict", model, lacking, "--json", "-")
+    said = [line for line in result.stderr.splitlines() if line.startswith(("note: ", "set aside: "))]
+    notes = ["gone.png: film missing, study kept on its report", "side.png: film missing, study kept on its other film"]
+    lost = ["lost.png: film missing", "study 4: expected a frontal image or a report with words. Found neither."]
+    assert said == [*(f"note: {line}" for line in notes), *(f"set aside: {line}" for line in lost)]
+    answer = json.loads(result.stdout)
+    assert [row["study"] for row in answer["predictions"]] == ["1", "2", "3"]
+    assert (answer["notes"], answer["set_aside"]) == (notes, lost)
+
+
+def test_a_study_that_has_nothing_else_for_a_model_of_films_is_set_aside(build_classifier, lacking, monkeypatch):
+    from kmm.classifier import Classifier
+
+    classifier = build_classifier(text=None)
+    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: classifier)
+    result = run("predict", lacking.parent, lacking)
+    assert "kept on its report" not in result.stderr and "set aside: gone.png: film missing\n" in result.stderr
+    assert "set aside: study 1: expected a frontal image" in result.stderr
+    assert "note: side.png: film missing, study kept on its other film\n" in result.stderr
+
+
+def test_evaluation_on_one_class_is_said_by_the_name_of_the_label(model, tmp_path):
+    rows = [["id", "patient", "report", "mesh"], *([n, n, f"Clear lungs {n}.", "normal"] for n in range(900, 906))]
+    with open(tmp_path / "list.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    result = run("evaluate", model, tmp_path / "list.csv", "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    assert "Label 'abnormal' lacks a class in test (6 of 0): ROC AUC and other measures" in result.stderr
+    test = json.loads(result.stdout)["test"]
+    assert test["joint"]["roc_auc"] is None and test["joint"]["specificity"] is not None

@@ -202,6 +202,36 @@ def test_what_cannot_be_labelled(studies, scheme, message):
         label_studies(studies, scheme)
 
 
+def make_columns(**counts):
+    """Studies with labels of the scheme `columns`: of each name so many of 0 and of 1, unknown in the rest."""
+    studies = []
+    for number in range(max(sum(pair) for pair in counts.values())):
+        values = {
+            name: float(number >= zeros) if number < zeros + ones else NAN for name, (zeros, ones) in counts.items()
+        }
+        studies.append(make(labels=values))
+    return studies
+
+
+def test_a_column_too_rare_to_train_is_left_out_with_a_note():
+    notes = []
+    studies = make_columns(mass=(5, 4), rare=(9, 2), gone=(4, 0), unknown=(0, 0))
+    labelled, names = label_studies(studies, "columns", note=notes.append)
+    assert names == ("mass",) and all(set(study.labels) == {"mass"} for study in labelled)
+    assert notes == [
+        "Label 'rare' is left out: 9 of 0, 2 of 1. Expected at least 3 of 0 and 3 of 1.",
+        "Label 'gone' is left out: 4 of 0. Expected at least 3 of 0 and 3 of 1.",
+        "Label 'unknown' is left out: no known value. Expected at least 3 of 0 and 3 of 1.",
+    ]
+    assert label_studies(studies, "columns")[1] == ("mass",)
+
+
+def test_columns_that_are_all_rare_are_kept_where_they_have_both_classes():
+    assert label_studies(make_columns(a=(2, 2), b=(4, 0)), "columns")[1] == ("a",)
+    with pytest.raises(InputError, match=r"for the label 'a'\. Found: 2 of 0"):
+        label_studies(make_columns(a=(2, 0), b=(0, 4)), "columns")
+
+
 @pytest.mark.parametrize("scheme", LABEL_SCHEMES)
 def test_studies_are_not_changed_and_answers_repeat(scheme):
     studies = [*STUDIES, make("normal", labels={"a": 1.0}), make("Opacity", labels={"a": 0.0})]

@@ -1,6 +1,6 @@
 import numpy as np
 
-from kmm.evaluate.card import evaluate_rows, write_card
+from kmm.evaluate.card import evaluate_rows, label_rows, write_card
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.metrics import METRICS
 
@@ -60,7 +60,8 @@ def test_some_columns_alone_show_their_intervals():
 def test_the_card_says_what_it_must():
     card = write_card(make_facts())
     for text in (
-        "# openi\n", "Not for diagnosis", "labels come from the reports", "0123abcd", "layout: Open-i", "studies: 3955",
+        "# openi\n", "Not for diagnosis", "labels come from the MeSH terms that index the reports", "0123abcd",
+        "layout: Open-i", "studies: 3955",
         "sections: indication, comparison", "## Results on test studies", "## Results on validation studies",
         "| Joint (image and text) | abnormal \\| any | 1.25 | 0.43 |", "Policy of the threshold: youden", "## Limits",
         "| TF-IDF + logistic regression | abnormal \\| any | – | 0.6 |", "kmm predict saved_models/openi",
@@ -71,9 +72,55 @@ def test_the_card_says_what_it_must():
     assert card == write_card(make_facts())
 
 
+def test_the_card_says_where_labels_come_from():
+    facts = make_facts()
+    assert "from the columns" not in write_card(facts)
+    card = write_card({**facts, "labels": {"scheme": "columns", "names": ["mass"]}})
+    assert "The labels come from the columns `label:<name>` of the manifest." in card
+    assert "from the MeSH terms" not in card
+
+
+def test_the_commands_of_the_card_name_the_folder_of_the_classifier():
+    assert "kmm predict saved_models/openi " in write_card(make_facts())
+    card = write_card({**make_facts(), "path": "my models/one"})
+    assert "kmm predict 'my models/one' " in card and "kmm evaluate 'my models/one' FOLDER" in card
+    assert 'kmm.Classifier.load("my models/one")' in card and "saved_models" not in card
+
+
 def test_every_row_of_a_table_has_as_many_cells():
     tables = [line.replace("\\|", "") for line in write_card(make_facts()).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {2 + len(METRICS), 5}
+
+
+def make_labels_result():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((80, 2)) < [0.6, 0.3]).astype(float)
+    scores = {name: 1 / (1 + np.exp(-3 * (labels - 0.5) - rng.normal(size=(80, 2)))) for name in ("joint", "text")}
+    settings = {"groups": None, "label_names": ["Opacity", "Nodule"], "train_prevalence": 0.5, "repeats": 50}
+    return compare_models(labels, scores, thresholds=dict.fromkeys(scores, 0.5), **settings)
+
+
+def test_each_label_has_a_line_with_its_intervals():
+    result = make_labels_result()
+    header, *rows = label_rows(result)
+    assert header == ["Label", "Studies", "Positive", "Text only", "Joint"]
+    single = result["joint"]["per_label"]["Nodule"]
+    low, high = single["intervals"]["roc_auc"]
+    positive = str(result["majority"]["per_label"]["Nodule"]["n_positive"])
+    assert rows[1][:3] == ["Nodule", "80", positive]
+    assert rows[1][-1] == f"{single['roc_auc']:.3f} [{low:.3f}, {high:.3f}]"
+    card = write_card({**make_facts(), "results": {"test": result}})
+    assert "ROC AUC of each label:" in card and f"| {' | '.join(rows[1])} |" in card
+    assert label_rows(make_result()) == [] and "of each label:" not in write_card(make_facts())
+
+
+def test_the_console_shows_each_label_in_160_columns(capsys):
+    from kmm.tables import print_results
+
+    print_results({"test": make_labels_result()})
+    lines = capsys.readouterr().out.splitlines()
+    assert "test: ROC AUC of each label [95 % interval]" in [line.strip() for line in lines]
+    assert any(line.startswith("│ Nodule ") and line.count("[") == 2 for line in lines) and max(map(len, lines)) <= 160
 
 
 def test_a_classifier_that_is_no_better_than_the_majority_is_called_so():

@@ -46,9 +46,9 @@ def test_rows_and_tests_are_those_of_the_parts():
     groups = np.arange(150) // 2
     draws = resample_metrics(labels, scores["text"], 0.6, groups, repeats=200, seed=7)
     assert result["text"]["intervals"] == {metric: interval(values) for metric, values in draws.items()}
-    test = result["tests"]["image"]
-    assert test["roc_auc"]["p"] == compare_auc(labels, scores["joint"], scores["image"])["p"]
-    assert test["accuracy"]["p"] == compare_accuracy(labels, scores["joint"] >= 0.4, scores["image"] >= 0.5)["p"]
+    test, decided = result["tests"]["image"], (scores["joint"] >= 0.4, scores["image"] >= 0.5)
+    assert test["roc_auc"]["p"] == compare_auc(labels, scores["joint"], scores["image"], groups)["p"]
+    assert test["accuracy"]["p"] == compare_accuracy(labels, *decided, groups)["p"]
     for metric in ("roc_auc", "accuracy"):
         assert test[metric]["difference"] == pytest.approx(result["joint"][metric] - result["image"][metric])
         low, high = test[metric]["interval"]
@@ -104,9 +104,77 @@ def test_many_labels_have_means_and_a_test_each():
     assert list(test["per_label"]) == ["a", "b", "c"]
     assert test["roc_auc"]["difference"] == pytest.approx(result["joint"]["roc_auc"] - result["tfidf"]["roc_auc"])
     expected = compare_auc(labels[:, 1], scores["joint"][:, 1], scores["tfidf"][:, 1])
-    assert test["per_label"]["b"]["roc_auc"] == expected
+    found = dict(test["per_label"]["b"]["roc_auc"])
+    low, high = found.pop("interval")
+    assert found == expected and low < found["difference"] < high
     assert result["majority"]["per_label"]["c"]["sensitivity"] == 1.0
     json.dumps(result, allow_nan=False)
+
+
+def compare_two(labels, scores, **options):
+    return compare_models(
+        labels, scores, thresholds=dict.fromkeys(scores, 0.5), label_names=["a", "b"], train_prevalence=0.5,
+        **({"groups": None, "repeats": 200} | options),
+    )  # fmt: skip
+
+
+def test_each_label_has_the_intervals_that_it_has_alone():
+    rng = np.random.default_rng(5)
+    labels, groups = (rng.random((90, 2)) < 0.4).astype(float), np.arange(90) // 3
+    scores = {"joint": make_scores(labels, 3, 1), "text": make_scores(labels, 1, 2)}
+    both = compare_two(labels, scores, groups=groups)
+    for place, name in enumerate("ab"):
+        alone = compare_models(
+            labels[:, place], {row: values[:, place] for row, values in scores.items()}, groups=groups, repeats=200,
+            thresholds={"joint": 0.5, "text": 0.5}, label_names=[name], train_prevalence=0.5,
+        )  # fmt: skip
+        for row in ("joint", "text", "majority"):
+            assert both[row]["per_label"][name]["intervals"] == alone[row]["intervals"]
+        assert both["tests"]["text"]["per_label"][name] == alone["tests"]["text"]
+        for metric, test in alone["tests"]["text"].items():
+            expected = alone["joint"][metric] - alone["text"][metric]
+            assert test["difference"] == pytest.approx(expected)
+    assert "interval" in both["tests"]["text"]["roc_auc"] and "p" not in both["tests"]["text"]["roc_auc"]
+
+
+def test_an_interval_of_a_mean_comes_from_draws_of_the_same_labels():
+    """One label with a single positive: half of all draws without it were means over the other label alone."""
+    labels = np.zeros((200, 2))
+    labels[:100, 0], labels[0, 1] = 1, 1
+    joint = np.random.default_rng(3).random((200, 2)) * 0.5
+    joint[:100, 0] += 0.45  # AUC near 1
+    joint[0, 1] = np.median(joint[:, 1])  # AUC of one half
+    row = compare_two(labels, {"joint": joint}, repeats=1000)["joint"]
+    low, high = row["intervals"]["roc_auc"]
+    singles = [row["per_label"][name] for name in "ab"]
+    assert low <= row["roc_auc"] <= high < 0.8
+    ends = [np.mean([single["intervals"]["roc_auc"][end] for single in singles]) for end in (0, 1)]
+    assert [low, high] == pytest.approx(ends, abs=0.01)  # one of the two hardly varies
+
+
+def test_a_mean_over_labels_that_few_draws_define_has_no_interval():
+    labels = np.zeros((80, 2))
+    labels[0, 0], labels[1, 1] = 1, 1  # a draw holds both with a chance of 0.4
+    row = compare_two(labels, {"joint": np.random.default_rng(0).random((80, 2))})["joint"]
+    assert row["roc_auc"] is not None and row["intervals"]["roc_auc"] is None
+    assert all(row["per_label"][name]["intervals"]["roc_auc"] for name in "ab")
+    labels[:, 1] = 0  # a label of one class is in neither the mean nor its draws
+    row = compare_two(labels, {"joint": np.random.default_rng(0).random((80, 2))})["joint"]
+    assert row["intervals"]["roc_auc"] == row["per_label"]["a"]["intervals"]["roc_auc"]
+
+
+def test_studies_that_come_five_times_under_one_patient_change_no_test():
+    labels, scores, once = make_result(groups=np.arange(150))
+    copies = {name: np.tile(values, 5) for name, values in scores.items()}
+    five = compare_models(
+        np.tile(labels, 5), copies, thresholds={"joint": 0.4, "image": 0.5, "text": 0.6}, repeats=200,
+        groups=np.tile(np.arange(150), 5), label_names=["abnormal"], train_prevalence=0.64,
+    )  # fmt: skip
+    for name in ("image", "text"):
+        for metric in ("roc_auc", "accuracy"):
+            one, other = once["tests"][name][metric], five["tests"][name][metric]
+            assert one["p"] == pytest.approx(other["p"], rel=1e-9)
+            assert one["interval"] == pytest.approx(other["interval"])
 
 
 @pytest.mark.parametrize("labels", [[], [1.0, 1.0, 1.0], [np.nan, np.nan]])

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from kmm.evaluate.statistics import (
     RESAMPLED,
     _draw_groups,
     _measure_weighted,
+    average_draws,
     compare_accuracy,
     compare_auc,
     interval,
@@ -160,6 +163,137 @@ def test_delong_by_ranks_equals_delong_by_pairs(seed, ties):
     if variance > 1e-12:
         assert found["p"] == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)))
     assert compare_auc(labels, second, first)["p"] == pytest.approx(found["p"])
+
+
+def obuchowski(labels, first, second, groups):
+    """The clustered variance as Obuchowski wrote it (1997, equations 4 to 8), of both AUCs and their covariance."""
+    patients = sorted(set(groups))
+
+    def parts(scores):
+        x, y = scores[labels == 1], scores[labels == 0]
+        wins = np.array([[(a > b) + 0.5 * (a == b) for b in y] for a in x])
+        of_x, of_y, auc = dict(enumerate(wins.mean(axis=1))), dict(enumerate(wins.mean(axis=0))), wins.mean()
+        at_x, at_y = groups[labels == 1], groups[labels == 0]
+        sums_x = [sum(of_x[i] - auc for i in range(len(x)) if at_x[i] == patient) for patient in patients]
+        sums_y = [sum(of_y[i] - auc for i in range(len(y)) if at_y[i] == patient) for patient in patients]
+        return auc, np.array(sums_x), np.array(sums_y)
+
+    m, n = (labels == 1).sum(), (labels == 0).sum()
+    i10, i01, i = len(set(groups[labels == 1])), len(set(groups[labels == 0])), len(patients)
+    (a, a10, a01), (b, b10, b01) = parts(first), parts(second)
+
+    def covariance(p10, p01, q10, q01):
+        s10, s01 = i10 / ((i10 - 1) * m) * p10 @ q10, i01 / ((i01 - 1) * n) * p01 @ q01
+        return s10 / m + s01 / n + i / (i - 1) * (p10 @ q01 + q10 @ p01) / (m * n)
+
+    of_first, of_second = covariance(a10, a01, a10, a01), covariance(b10, b01, b10, b01)
+    return a - b, of_first + of_second - 2 * covariance(a10, a01, b10, b01)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 3, 12]), st.sampled_from([4, 1000]))
+@settings(max_examples=30)
+def test_clustered_delong_is_obuchowskis(seed, per_patient, ties):
+    """With one study per patient it is DeLong's, which the pairs give too."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(seed)
+    labels, first = make_case(seed, 40, ties)
+    second = np.round((first + rng.random(40)) * ties) / ties / 2
+    groups = rng.permutation(40) // per_patient
+    difference, variance = obuchowski(labels, first, second, groups)
+    if per_patient == 1:
+        assert variance == pytest.approx(delong_by_pairs(labels, first, second)[1])
+    if variance > 1e-12:
+        found = compare_auc(labels, first, second, [f"patient {group}" for group in groups])
+        assert found["difference"] == pytest.approx(difference)
+        assert found["p"] == pytest.approx(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+
+
+@pytest.mark.parametrize("compare", (compare_auc, compare_accuracy))
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_studies_under_their_patient_are_no_evidence(compare, seed):
+    labels, first = make_case(seed)
+    second = np.clip(first + np.random.default_rng(seed).normal(0, 0.3, 120), 0, 1)
+    if compare is compare_accuracy:
+        first, second = (first >= 0.5).astype(float), (second >= 0.5).astype(float)
+    groups = np.arange(120) // 2
+    once = compare(labels, first, second, groups)
+    five = compare(np.tile(labels, 5), np.tile(first, 5), np.tile(second, 5), np.tile(groups, 5))
+    apart = compare(np.tile(labels, 5), np.tile(first, 5), np.tile(second, 5))
+    assert five["p"] == pytest.approx(once["p"], rel=1e-9) and five["difference"] == pytest.approx(once["difference"])
+    assert apart["p"] < once["p"]
+
+
+def make_clustered(seed, patients=80, per_patient=4):
+    """Studies whose label and whose noise in two equally good scores are mostly those of their patient."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(patients), per_patient)
+    labels = ((np.arange(patients)[group] % 2) ^ (rng.random(len(group)) < 0.1)).astype(float)
+    scores = [labels + 0.9 * rng.normal(size=patients)[group] + 0.4 * rng.normal(size=len(group)) for _ in range(2)]
+    return labels, *scores, group
+
+
+def test_tests_of_clustered_studies_err_as_often_as_they_say():
+    """Of two equally good scores, 5 % of the tests find a difference; many more where patients are not heeded."""
+    found = {"auc": [], "accuracy": [], "auc apart": [], "accuracy apart": []}
+    for seed in range(500):
+        labels, first, second, groups = make_clustered(seed)
+        decided = [(scores > 0.5).astype(float) for scores in (first, second)]
+        found["auc"].append(compare_auc(labels, first, second, groups)["p"])
+        found["accuracy"].append(compare_accuracy(labels, *decided, groups)["p"])
+        found["auc apart"].append(compare_auc(labels, first, second)["p"])
+        found["accuracy apart"].append(compare_accuracy(labels, *decided)["p"])
+    share = {name: np.mean(np.array(values) < 0.05) for name, values in found.items()}
+    assert share["auc"] == pytest.approx(0.05, abs=0.03)  # 3 standard errors
+    assert 0.01 < share["accuracy"] < 0.08  # exact tests err a little less often
+    assert share["auc apart"] > 0.15 and share["accuracy apart"] > 0.1
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_clustered_mcnemar_counts_all_choices_of_signs(balances):
+    """Each patient has as many studies as its balance says, all right by one classifier and wrong by the other."""
+    first = np.concatenate([np.full(max(1, abs(balance)), float(balance > 0)) for balance in balances])
+    second = np.concatenate([np.full(max(1, abs(balance)), float(balance < 0)) for balance in balances])
+    groups = np.repeat(np.arange(len(balances)), [max(1, abs(balance)) for balance in balances])
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(balances))))
+    expected = np.mean(np.abs(signs @ np.abs(balances)) >= abs(sum(balances)))
+    assert compare_accuracy(np.ones(len(groups)), first, second, groups)["p"] == pytest.approx(expected)
+
+
+def test_a_large_clustered_mcnemar_is_near_its_normal_limit():
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(4000), rng.integers(1, 8, 4000))
+    first, second = (rng.random((2, len(groups))) < [[0.7], [0.69]]).astype(float)
+    found = compare_accuracy(np.ones(len(groups)), first, second, groups)
+    balances = np.bincount(groups, first - second)
+    assert found["p"] == pytest.approx(2 * norm.sf(abs(balances.sum()) / np.sqrt(np.sum(balances**2))), abs=0.01)
+
+
+@pytest.mark.parametrize("groups", (None, [0, 0, 0, 0], [0, 1, 2, 3]))
+def test_equal_scores_do_not_differ_however_few_they_are(groups):
+    for labels in ([0, 1, 1, 1], [0, 0, 1, 1], [0, 1, np.nan, np.nan]):
+        same = [0.3, 0.3, 0.6, 0.9]
+        assert compare_auc(labels, same, same, groups) == {"difference": 0.0, "p": 1.0}
+        assert compare_accuracy(labels, [0, 1, 1, 1], [0, 1, 1, 1], groups)["p"] == 1.0
+
+
+def test_a_class_of_one_patient_has_no_p():
+    scores = [0.1, 0.4, 0.3, 0.9], [0.1, 0.4, 0.9, 0.3]
+    assert compare_auc([0, 0, 1, 1], *scores, ["a", "a", "b", "c"])["p"] is None
+    assert compare_auc([0, 0, 1, 1], *scores, ["a", "b", "b", "c"])["p"] is not None
+
+
+def test_a_mean_over_labels_is_of_the_same_labels_in_every_draw():
+    values = np.array([[0.9, 0.5, np.nan], [0.7, np.nan, np.nan], [0.8, 0.4, np.nan]])
+    np.testing.assert_allclose(average_draws(values, [True, True, False]), [0.7, np.nan, 0.6])
+    np.testing.assert_array_equal(average_draws(values, [False] * 3), [np.nan] * 3)
+
+
+def test_fewer_than_half_of_the_draws_make_no_interval():
+    assert interval(np.array([1.0, np.nan])) == [1.0, 1.0]
+    assert interval(np.array([1.0, np.nan, np.nan])) is None and interval(np.empty(0)) is None
 
 
 def test_delong_under_the_null_hypothesis_is_uniform():

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import kmm
 from kmm.errors import InputError
 from kmm.explain.removal import deletion_insertion, order_pixels, score_lost
+from kmm.tables import MEASURES
 
 
 def linear(weights, calls=None):
@@ -29,6 +33,22 @@ def test_curves_of_a_linear_score_are_cumulative_sums():
     assert np.allclose(curves.insertion, gained, atol=1e-5)
     assert np.allclose(curves.deletion, 1 - gained, atol=1e-5)
     assert curves.deletion_area + curves.insertion_area == pytest.approx(1, abs=1e-5)
+
+
+def test_areas_and_losses_leave_0_and_1_where_the_score_does_and_the_documents_say_so():
+    """Two pixels, of which one speaks against the label: without it the score is above the film's."""
+    weights, image, baseline = np.array([[3.0, -2.0]]), np.ones((1, 2, 1)), np.zeros((1, 2, 1))
+    against_first = deletion_insertion(linear(weights), image, np.array([1, 0]), baseline=baseline, steps=2)
+    np.testing.assert_allclose(against_first.deletion, [1, 3, 0])
+    np.testing.assert_allclose(against_first.insertion, [0, -2, 1])
+    assert against_first.deletion_area == pytest.approx(1.75)
+    assert against_first.insertion_area == pytest.approx(-0.75)
+    lost = score_lost(linear(weights), image, np.array([[[False, True]], [[True, False]]]), baseline=baseline)
+    np.testing.assert_allclose(lost, [-2, 3])
+    said = (Path(kmm.__file__).parents[1] / "docs" / "explanation.md").read_text(encoding="utf-8")
+    (row,) = [line for line in said.splitlines() if line.startswith("| `deletion`, `insertion` |")]
+    measures = MEASURES["Pixels replaced by the baseline"]
+    assert "below 0 or above 1" in row and "below 0 or above 1" in measures["deletion"]
 
 
 def test_equal_pixels_give_straight_lines_in_any_order():

@@ -1,0 +1,188 @@
+"""Errors of commands: one line each, and the whole traceback where `--debug` or KMM_DEBUG asks for it."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from kmm.backend import check_backend
+from kmm.cli import main
+from kmm.cli.output import hushed
+from kmm.errors import InputError
+from kmm.explain.processes import make_portable
+from kmm.faults import is_debugging, tell_fault
+from tests.conftest import run
+
+SECRET = "opacity of Mr Smith"
+
+
+def walk(group, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from walk(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def find_command(path):
+    command = main
+    for name in path:
+        command = command.commands[name]
+    return command
+
+
+def fill(command):
+    """Words that the required arguments and options of a command take."""
+    words = []
+    for param in command.params:
+        if param.required:
+            value = param.type.choices[0] if isinstance(param.type, click.Choice) else "x"
+            words += [param.opts[0], value] if isinstance(param, click.Option) else [value]
+    return words
+
+
+def fail(*_, **__):
+    try:
+        raise KeyError(SECRET)
+    except KeyError:
+        raise ValueError(f"{SECRET}, read wrongly") from None
+
+
+@pytest.mark.parametrize("path", list(walk(main)), ids=" ".join)
+def test_what_nobody_thought_of_is_one_line_and_whole_with_debug(path, monkeypatch):
+    monkeypatch.delenv("KMM_DEBUG", raising=False)
+    command = find_command(path)
+    monkeypatch.setattr(command, "callback", fail)
+    words = fill(command)
+    result = run(*path, *words)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    assert result.stderr.startswith("kmm: unexpected ValueError") and "--debug" in result.stderr
+    assert SECRET not in result.output and isinstance(result.exception, SystemExit)
+    for arguments, variables in (
+        ((*path, *words, "--debug"), {}),
+        (("--debug", *path, *words), {}),
+        ((*path, *words), {"KMM_DEBUG": "1"}),
+    ):
+        result = run(*arguments, env=variables)
+        assert result.exit_code == 2 and not is_debugging()
+        for said in ("Traceback (most recent call last)", "in fail", f"KeyError: '{SECRET}'", f"ValueError: {SECRET}"):
+            assert said in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("kmm: unexpected ValueError")
+    assert "Traceback" not in run(*path, *words, env={"KMM_DEBUG": "0"}).stderr
+
+
+@pytest.mark.parametrize("error", (InputError("expected a film."), OSError(28, "No space left", "film.png")))
+def test_errors_that_were_thought_of_have_a_traceback_too(monkeypatch, tmp_path, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("kmm.data.phantom.make_phantom", fail)
+    plain, debugged = run("data", "phantom", tmp_path), run("data", "phantom", tmp_path, "--debug")
+    assert plain.exit_code == debugged.exit_code == 2 and plain.stderr.count("\n") == 1
+    assert "Traceback" in debugged.stderr and debugged.stderr.endswith(plain.stderr)
+
+
+def test_an_option_that_cannot_be_read_has_a_traceback_wherever_debug_stands(tmp_path):
+    missing = ["--config", tmp_path / "missing.yaml"]
+    for words in ([*missing, "--debug"], ["--debug", *missing]):
+        result = run("fit", *words)
+        assert result.exit_code == 2 and "Traceback" in result.stderr and "FileNotFoundError" in result.stderr
+    assert run("fit", *missing).stderr.count("\n") == 1
+
+
+def test_wrong_usage_and_interrupts_have_no_traceback(monkeypatch, tmp_path):
+    assert "Traceback" not in run("fit", "--nothing", "--debug").output
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kmm.data.phantom.make_phantom", stop)
+    result = run("data", "phantom", tmp_path, "--debug")
+    assert result.exit_code == 130 and result.stderr == "kmm: interrupted.\n"
+
+
+def test_an_error_of_a_worker_process_keeps_its_traceback(capsys, monkeypatch):
+    monkeypatch.setenv("KMM_DEBUG", "1")
+    for error in (InputError("expected a film."), ZeroDivisionError("division by zero")):
+        try:
+            raise error
+        except (InputError, ZeroDivisionError) as raised:
+            portable = copy.copy(make_portable(raised))  # by the same protocol as to another process
+        assert "test_errors.py" in "".join(portable.__notes__)
+    monkeypatch.delenv("KMM_DEBUG")
+    try:
+        fail()
+    except ValueError as error:
+        tell_fault(error)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setenv("KMM_DEBUG", "yes")
+        tell_fault(error)
+    assert f"KeyError: '{SECRET}'" in capsys.readouterr().err
+
+
+# The backend of Keras
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_backend_is_that_of_the_variable_then_the_file_then_tensorflow(keras_home, monkeypatch):
+    assert check_backend() == "tensorflow"
+    for damaged in ("{", "[]", "{}"):
+        (keras_home / "keras.json").write_text(damaged)
+        assert check_backend() == "tensorflow"
+    (keras_home / "keras.json").write_text('{"backend": "theano"}')
+    with pytest.raises(InputError, match=r"keras\.json names the unknown backend 'theano'"):
+        check_backend()
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert check_backend() == "tensorflow"
+
+
+@pytest.mark.parametrize("name", ("jax", "torch"))
+def test_a_backend_that_is_not_installed_is_one_line_with_the_remedy(monkeypatch, tmp_path, name):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    monkeypatch.setattr("kmm.backend.importlib.util.find_spec", lambda _: None)
+    (tmp_path / "film.png").write_bytes(b"")
+    for words in (["predict", tmp_path, tmp_path / "film.png"], ["fit", "--out", tmp_path / "out"]):
+        result = run(*words)
+        assert result.exit_code == 2 and result.stderr.splitlines()[-1] == (
+            f"kmm: KERAS_BACKEND names the backend {name}, which is not installed. "
+            f'Install it (pip install "kmm[{name}]") or set KERAS_BACKEND=tensorflow.'
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_backend_is_one_line_in_a_process_of_its_own(tmp_path):
+    (tmp_path / "film.png").write_bytes(b"")
+    result = subprocess.run(
+        [sys.executable, "-m", "kmm", "predict", tmp_path, tmp_path / "film.png"],
+        env={**os.environ, "KERAS_BACKEND": "tensrflow"},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        result.returncode == 2
+        and result.stdout == ""
+        and result.stderr
+        == (
+            "kmm: KERAS_BACKEND names the unknown backend 'tensrflow'. Set KERAS_BACKEND to tensorflow, jax or torch.\n"
+        )
+    )
+
+
+def test_a_broken_installation_of_keras_is_one_line(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    with (
+        pytest.raises(InputError, match=r"backend tensorflow: ImportError: libcudart: no such file\. Repair"),
+        hushed(),
+    ):
+        raise ImportError("libcudart:\nno such file")
+    with pytest.raises(InputError, match=r"^expected$"), hushed():
+        raise InputError("expected")
