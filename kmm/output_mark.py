@@ -20,6 +20,7 @@ MAX_MARK_BYTES = 1 << 28
 _OWN_FILES = ("classifier.json", "saved_model.pb")
 # What explanations of version 0 left: a folder of parts, files of the folder, and files of each study.
 _PARTS = ".parts"
+OWN_HIDDEN = (MARK, _PARTS)
 _FOLDER_FILES = ("index.html", "explanations.csv", "explanations.parquet")
 _PICTURES = {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}  # of an evaluation
 _MORE_PICTURES = {"learning_curves.png"}

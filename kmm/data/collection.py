@@ -183,10 +183,10 @@ def decide_views(loaded, view_overrides):
     overrides = [match_overrides(view_overrides, one.places) for one in loaded]
     if view_overrides is not None and not any(overrides):
         count = sum(len(one.places) for one in loaded)
-        first = f", among them {make_printable(next(iter(view_overrides)))!r}," if view_overrides else ""
+        first = f" Its first name is {make_printable(next(iter(view_overrides)))!r}." if view_overrides else ""
         raise InputError(
-            f"The list of views: none of its {len(view_overrides)} names{first} is one of the {count} images. Expected "
-            "paths from the folder of studies, or file names."
+            f"The list of views names none of the {count} images.{first} Expected paths from the folder of studies, or "
+            "file names."
         )
     return [_decide(one.collection, override) for one, override in zip(loaded, overrides)]
 

@@ -9,7 +9,7 @@ from kmm.data.dicom_header import Header, read_header
 from kmm.data.names import IMAGE_SUFFIXES
 from kmm.errors import InputError
 from kmm.files import is_dicom
-from kmm.output_mark import MARK, read_mark
+from kmm.output_mark import OWN_HIDDEN, read_mark
 
 HIDDEN, WRITTEN, OTHER_FILE = "hidden file", "result of kmm", "other file"
 
@@ -35,7 +35,7 @@ def walk_files(folder, passed_over=None, *, deep=True):
             kept = []
             for name in sorted(group):
                 if name.startswith("."):
-                    passed_over[HIDDEN] += name != MARK
+                    passed_over[HIDDEN] += name not in OWN_HIDDEN
                 elif mark.owns(name):
                     passed_over[WRITTEN] += 1
                 else:

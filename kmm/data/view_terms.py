@@ -6,6 +6,7 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_4010.h
 older devices write, two of which earlier editions used for "postero-anterior" (R-10214) and "sagittal" (R-10222).
 """
 
+import functools
 import re
 
 from kmm.data.study import FRONTAL, LATERAL, OTHER
@@ -155,9 +156,10 @@ def judge_orientation(text):
     return OTHER if axes & {"L", "R"} else LATERAL
 
 
+@functools.lru_cache(maxsize=4096)
 def _split_words(text):
     text = text.upper().replace("'", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", "")
     for pattern, word in _WHOLE_WORDS:
         text = re.sub(pattern, word, text)
     words = re.findall(r"[^\W_]+", text)
-    return {re.sub(r"(?<=[^\W\d]{2})\d+$", "", word) for word in words if not word.isdecimal()}  # "PA1" is PA
+    return frozenset(re.sub(r"(?<=[^\W\d]{2})\d+$", "", word) for word in words if not word.isdecimal())  # "PA1" is PA
