@@ -16,8 +16,8 @@ from kmm.files import replace_file
 
 MARK = ".kmm-output"
 MAX_MARK_BYTES = 1 << 28
-# Files that only a saved classifier, a SavedModel or a run's work folder holds.
-_OWN_FILES = ("classifier.json", "saved_model.pb")
+# What only a saved classifier and a SavedModel hold together.
+_OWN_FILES = (("classifier.json", "settings.json"), ("saved_model.pb", "variables"))
 # What explanations of version 0 left: a folder of parts, files of the folder, and files of each study.
 _PARTS = ".parts"
 OWN_HIDDEN = (MARK, _PARTS)
@@ -84,7 +84,10 @@ def marking_output(folder):
     try:
         yield mark
     finally:
-        _write_mark(folder, {"written": sorted(_list_visible(folder) - found)})
+        if written := _list_visible(folder) - found:
+            _write_mark(folder, {"written": sorted(written)})
+        else:
+            (folder / MARK).unlink()
 
 
 @contextlib.contextmanager
@@ -115,21 +118,16 @@ def read_mark(folder, names=None):
         `OutputMark`; one that owns nothing where kmm wrote nothing. A mark that is damaged owns the whole folder.
     """
     folder = Path(folder)
-    if names is None:
-        held = [name for name in (MARK, *_OWN_FILES, _PARTS) if os.path.exists(folder / name)]
-    else:
-        held = [name for name in (MARK, *_OWN_FILES, _PARTS) if name in names]
-    if not held:
-        return _read_pictures(folder, names)
-    if MARK in held:
+    names = _Names(folder) if names is None else names
+    if MARK not in names and any(all(name in names for name in group) for group in _OWN_FILES):
+        return OutputMark(whole=True)
+    if MARK in names:
         said = _read_json(folder / MARK)
         written, found = said.get("written"), said.get("found")
         if not isinstance(written, list) or not isinstance(found, list | None):
             return OutputMark(whole=True)
         return OutputMark(False, frozenset(map(str, written)), None if found is None else frozenset(map(str, found)))
-    if held != [_PARTS]:
-        return OutputMark(whole=True)
-    return _read_parts(folder)
+    return _read_parts(folder) if _PARTS in names else _read_pictures(folder, names)
 
 
 def refuse_output(path):
@@ -143,10 +141,8 @@ def refuse_output(path):
     """
     path = Path(path).absolute()
     if path.is_dir() and read_mark(path).whole:
-        raise InputError(
-            f"{path}: this folder holds results that kmm wrote, not studies. Name the folder of the films. If it is "
-            f"yours, delete {MARK} in it."
-        )
+        hint = f" If it is yours, delete {MARK} in it." if (path / MARK).exists() else ""
+        raise InputError(f"{path}: kmm wrote this folder; it holds no studies. Name the folder of the films.{hint}")
     if path.is_file() and read_mark(path.parent).owns(path.name):
         raise InputError(f"{path}: kmm wrote this file. Name the film itself, or copy the file elsewhere to use it.")
 
@@ -163,10 +159,19 @@ def _read_parts(folder):
 
 def _read_pictures(folder, names):
     """The mark of a folder of an evaluation's pictures that carries none: it holds all of them and nothing else."""
-    if names is None and not os.path.exists(folder / min(_PICTURES)):
+    if not all(name in names for name in _PICTURES):
         return OutputMark()
-    visible = _list_visible(folder) if names is None else {name for name in names if not name.startswith(".")}
-    return OutputMark(whole=_PICTURES <= visible <= _PICTURES | _MORE_PICTURES)
+    return OutputMark(whole=_list_visible(folder) <= _PICTURES | _MORE_PICTURES)
+
+
+class _Names:
+    """The names in a folder, asked for one by one: a folder of many films need not be listed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __contains__(self, name):
+        return os.path.lexists(self.folder / name)
 
 
 def _list_visible(folder):

@@ -52,6 +52,13 @@ def test_a_run_that_is_killed_or_fails_leaves_its_files_marked(tmp_path):
     assert owned(tmp_path) == ["1.png", "2.png", "3.png"] and read_mark(tmp_path).found is None
 
 
+def test_a_run_that_writes_nothing_beside_films_leaves_no_mark(tmp_path):
+    touch(tmp_path, "film.png")
+    with marking_output(tmp_path) as mark:
+        assert not mark.owns("film.png")
+    assert not (tmp_path / MARK).exists() and owned(tmp_path) == []
+
+
 def test_one_file_is_marked_and_its_neighbours_are_not(tmp_path):
     touch(tmp_path, "film.png")
     for name in ("curve.png", "curve-2.png"):
@@ -88,8 +95,11 @@ def test_explanations_of_the_version_before_are_recognised(tmp_path):
 
 
 def test_classifiers_exports_and_pictures_of_an_evaluation_are_recognised(tmp_path):
-    touch(tmp_path / "classifier", "classifier.json", "joint.keras")
+    touch(tmp_path / "classifier", "classifier.json", "settings.json", "joint.keras")
     touch(tmp_path / "export/1", "saved_model.pb")
+    (tmp_path / "export/1/variables").mkdir()
+    touch(tmp_path / "project", "saved_model.pb", "film.png")
+    assert not read_mark(tmp_path / "project").whole
     touch(tmp_path / "pictures", "roc.png", "precision_recall.png", "calibration.png", "confusion.png")
     assert all(read_mark(tmp_path / name).whole for name in ("classifier", "export/1", "pictures"))
     touch(tmp_path / "pictures", "film.png")
@@ -107,7 +117,7 @@ def test_an_input_that_kmm_wrote_is_refused_in_one_line(tmp_path):
     touch(tmp_path, "film.png")
     with marking_output(tmp_path / "out"):
         touch(tmp_path / "out", "1.png")
-    for path, said in ((tmp_path / "out", "holds results that kmm wrote"), (tmp_path / "out/1.png", "wrote this file")):
+    for path, said in ((tmp_path / "out", "kmm wrote this folder"), (tmp_path / "out/1.png", "wrote this file")):
         with pytest.raises(InputError, match=said) as caught:
             refuse_output(path)
         assert "\n" not in str(caught.value)

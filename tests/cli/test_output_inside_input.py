@@ -81,12 +81,9 @@ def test_tables_beside_results_read_and_verify_as_before(films, model):
     assert after["ok"] and changed == ["files passed over"] and after["counts"] == before["counts"]
 
 
-def test_pictures_of_an_evaluation_and_a_curve_are_no_films(films, tiny_folder, model):
+def test_pictures_of_an_evaluation_are_no_films(films, tiny_folder, model):
     assert run("evaluate", model, tiny_folder, "--pictures", films / "pictures").exit_code == 0
     assert (films / "pictures/test/roc.png").is_file()
-    options = ("--curve", films / "curve.png", "--studies", 2, "--steps", 4, "--method", "gradient")
-    assert run("fidelity", model, tiny_folder, *options).exit_code == 0
-    assert (films / "curve.png").is_file()
     assert predict(model, films)[0] == [("a", "a.jpg"), ("b", "b.jpg")]
 
 
