@@ -63,6 +63,7 @@ test-backends: .venv/backends  ## the tests of models and training on TensorFlow
 
 bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/read.py
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/explain.py
 	$(BIN)/python benchmarks/serve.py

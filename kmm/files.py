@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and DICOM files recognised by what they hold."""
 
 import contextlib
 import os
@@ -40,3 +40,24 @@ def replace_file(path):
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_dicom(path, *, unreadable=False):
+    """Says whether a file is DICOM, by its content.
+
+    Args:
+        path: str or Path.
+        unreadable: bool. The answer for a file that cannot be read.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_dicom(os.devnull)
+        False
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return unreadable

@@ -1,5 +1,6 @@
 """`kmm call`: ask a served classifier."""
 
+import contextlib
 import json
 import sys
 
@@ -7,9 +8,10 @@ import click
 
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option
-from kmm.cli.output import check_place, list_problems, naming, write_result
+from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
+from kmm.output_mark import marking_output
 
 
 def _connection_options(command):
@@ -69,7 +71,8 @@ def call(address, action, files, report, target, out, concurrency, json_file, **
             rows, failed = _predict(client, studies, concurrency)
             result, show = {"predictions": rows}, lambda: tables.print_predictions(rows)
         else:
-            rows, failed = _explain(client, studies, target, out)
+            with _writing(out, studies):
+                rows, failed = _explain(client, studies, target, out)
             result, show = {"explanations": rows}, lambda: tables.print_explanations(_tabulate(address, out, rows))
     problems += failed
     list_problems(problems)
@@ -98,6 +101,7 @@ def _list_studies(client, files, report):
 
     if files:
         collection = read_inputs(files, report=report)
+        tell_passed_over(collection)
         studies, problems = list(collection.studies), list(collection.problems)
     else:
         studies, problems = [Study(report.stem, report.stem, report=Report(findings=read_report(report)))], []
@@ -138,6 +142,19 @@ def _explain(client, studies, target, out):
         if out:
             _write_explanation(out, rows[-1], picture)
     return rows, problems
+
+
+@contextlib.contextmanager
+def _writing(out, studies):
+    """Marks the folder of explanations, and refuses one where a file of the user would be replaced."""
+    if out is None:
+        yield
+        return
+    with naming(out), marking_output(out) as mark:
+        names = [f"{study.id}{suffix}" for study in studies for suffix in (".json", ".png")]
+        if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
+            raise InputError(f"{out / foreign[0]}: kmm did not write this file. Choose another folder for --out.")
+        yield
 
 
 def _write_explanation(out, row, picture):

@@ -135,8 +135,8 @@ def views_option(command):
         return load_view_overrides(path) if path else None
 
     told = (
-        "A csv with the columns file and view: frontal or lateral where tables and tags say too little. A file is its "
-        "path from the folder; its name alone does where no other image has it."
+        "A csv with the columns file and view (frontal, lateral or other); it wins over tables and header tags. A file "
+        "is its path from the folder; its name alone does where no other image has it."
     )
     return click.option("--views", type=PLACE, callback=read, help=told)(command)
 

@@ -14,6 +14,7 @@ from kmm.cli.output import (
     make_progress,
     naming,
     tell_layout,
+    tell_passed_over,
     telling,
     write_result,
 )
@@ -102,7 +103,9 @@ def _read_studies(files, report, views, strict):
     if not files:
         return [Study(report.stem, report.stem, report=Report(findings=read_report(report)))], []
     collection = read_inputs(files, report=report, view_overrides=views)
-    if collection.layout != "images":
+    if collection.layout == "images":
+        tell_passed_over(collection)
+    else:
         tell_layout(collection)
     check_problems(collection, strict)
     return list(collection.studies), list(collection.problems)

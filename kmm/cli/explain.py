@@ -8,7 +8,7 @@ import click
 
 from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
-from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, write_result
+from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, tell_passed_over, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import OUTPUTS, SENSITIVITY_FILE, ExplainSettings, RegionSettings
 
@@ -97,6 +97,7 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     check_place(json_file)
     settings = make_settings(model, values)
     collection = read_inputs(inputs, report=report, view_overrides=views)
+    tell_passed_over(collection)
     engine = engine or ("workers" if workers > 1 else "process")
     with hushed():
         from kmm.explain.folder import explain_folder

@@ -11,6 +11,7 @@ from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, sens
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import SENSITIVITY_FILE
+from kmm.output_mark import marking_file
 
 TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "grad-cam", "layer-cam")
 
@@ -158,6 +159,7 @@ def _keep_sweep(rows, rule, best, *, curve, kept):
     from kmm.settings import write_json
 
     if curve:
-        plot_sensitivity(rows, curve, chosen=best)
+        with marking_file(curve):
+            plot_sensitivity(rows, curve, chosen=best)
     if kept:
         write_json(kept, {"sensitivity": best, "rule": rule, "films": rows[0].films})

@@ -56,6 +56,15 @@ def tell_layout(collection):
     count = len(collection.studies)
     layout = f"{collection.layout}, {count} {'study' if count == 1 else 'studies'}"
     click.echo(_one_line(f"{collection.folder}: {layout}"), err=True)
+    tell_passed_over(collection)
+
+
+def tell_passed_over(collection):
+    """A line on standard error: how many files were passed over, by kind; nothing where there were none."""
+    from kmm.data.film_files import describe_passed_over
+
+    if said := describe_passed_over(collection.passed_over):
+        click.echo(f"passed over: {said}", err=True)
 
 
 @contextlib.contextmanager

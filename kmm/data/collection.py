@@ -1,19 +1,28 @@
 """Any folder of studies -> `Collection`: the layout is recognised by what the folder holds."""
 
 import re
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kmm.data.dicom_header import Header, read_header
+from kmm.data.film_files import describe_passed_over, find_films, try_header, walk_files
 from kmm.data.kaggle import KAGGLE_REPORTS, read_kaggle
-from kmm.data.names import IMAGE_SUFFIXES, choose_free, make_printable, sort_key, strip_suffixes
+from kmm.data.names import IMAGE_SUFFIXES, UniqueNames, make_printable, sort_key, strip_suffixes
 from kmm.data.openi import find_reports, read_openi
-from kmm.data.study import SECTIONS, ImageFile, Problem, Study
+from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Study, merge_images
 from kmm.data.table import find_manifest, read_table
-from kmm.data.views import assign_views, match_overrides, read_view_tags
+from kmm.data.views import assign_views, is_disputed, match_overrides
 from kmm.errors import InputError
+from kmm.files import is_dicom
+from kmm.output_mark import read_mark, refuse_output
 
 MISSING_IMAGE = "film missing"
+WRITTEN_IMAGE = "kmm wrote this picture; name the film itself"
+DISPUTED = "listed under different views, so it is not used; say which in a file for --views"
+BARE = "images"
+DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,68 @@ def read_collection(path, *, view_overrides=None):
 
     Returns:
         `Collection` with at least one study, ids unique, sorted with numbers as numbers, views decided. Images whose
-        file is missing are left out and listed as `Problem`s with the reason `MISSING_IMAGE`; views are decided before,
-        so that a lateral does not pass for frontal because its frontal is missing. `layout` also names what else is
-        there, unread.
+        file is missing or was written by kmm are left out and listed as `Problem`s; views are decided before, so that a
+        lateral does not pass for frontal because its frontal is missing. `layout` also names what else is there,
+        unread.
 
     Raises:
-        InputError: if there is no such file or folder, no known layout, no study, or a table is not what it should be.
+        InputError: if there is no such file or folder, no known layout, no study, a table is not what it should be, the
+            list of views names none of the images, or kmm wrote the folder.
+    """
+    return decide_views([load_collection(path)], view_overrides)[0]
+
+
+def bare_images(paths, *, view_overrides=None):
+    """Makes studies of images that come without a table: one study an image.
+
+    Args:
+        paths: image files (any suffix) and folders, in which films are found to any depth: by the suffix of an image,
+            and DICOM by content. What is hidden, holds no film or was written by kmm is passed over.
+        view_overrides: as in `read_collection`.
+
+    Returns:
+        list of `Study` in the order given, a folder's sorted by name. The id is the file's name without suffix, what is
+        not safe in it replaced by `_`; a second one of that name gets `-2`. Laterals are known only from a DICOM
+        header or from the overrides.
+
+    Raises:
+        InputError: if a path does not exist, nothing is found, the list of views names none of the images, or kmm wrote
+            a path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "film 1.png").write_bytes(b"")
+        ...     [(study.id, study.frontal.evidence) for study in bare_images([folder])]
+        [('film_1', 'only image of the study')]
+    """
+    return list(decide_views([load_images(paths)], view_overrides)[0].studies)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Studies whose views are not yet decided.
+
+    Attributes:
+        collection: `Collection`, header tags read.
+        places: mapping of the path of each image to its path from the folder, by which a list of views names it.
+    """
+
+    collection: Collection
+    places: Mapping[Path, Path]
+
+
+def load_collection(path):
+    """Reads what `read_collection` reads, and leaves the views to `decide_views`.
+
+    Returns:
+        `Loaded`.
+
+    Raises:
+        InputError: as `read_collection`, except for the list of views.
     """
     path = Path(path)
+    refuse_output(path)
     if path.is_file():
         collection = _read_file(path)
     elif path.is_dir():
@@ -72,45 +135,69 @@ def read_collection(path, *, view_overrides=None):
         reason = f" The first of {count} set aside: {collection.problems[0]}" if count else ""
         raise InputError(f"{path}: no studies in it, read as {collection.layout}.{reason}")
     problems = list(collection.problems)
+    collection = replace(collection, studies=_add_tags(collection.studies, problems), problems=tuple(problems))
     paths = (image.path for study in collection.studies for image in study.images)
-    override = match_overrides(view_overrides, {file: _place(file, collection.folder) for file in paths})
-    studies = tuple(_leave_out_missing(assign_views(study, override), problems) for study in collection.studies)
-    return replace(collection, studies=studies, problems=tuple(problems))
+    return Loaded(collection, {file: _place(file, collection.folder) for file in paths})
 
 
-def bare_images(paths, *, view_overrides=None):
-    """Makes studies of images that come without a table: one study an image.
+def load_images(paths):
+    """Reads what `bare_images` reads, and leaves the views to `decide_views`.
+
+    Returns:
+        `Loaded`. A DICOM file that was named itself and holds no film is a `Problem`.
+
+    Raises:
+        InputError: as `bare_images`, except for the list of views.
+    """
+    studies, places, problems, passed_over, names = [], {}, [], Counter(), UniqueNames()
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        refuse_output(path)
+        for file, tags in _list_images(path, problems, passed_over):
+            study_id = names.take(_make_id(file.name))
+            studies.append(Study(study_id, study_id, (ImageFile(file, tags=tags),)))
+            places[file] = _place(file, path)
+    if not studies:
+        said = [*map(str, problems[:1]), describe_passed_over(passed_over)]
+        said = "; ".join(filter(None, said))
+        more = f", but {said}" if said else ""
+        raise InputError(
+            f"Expected image files ({', '.join(IMAGE_SUFFIXES)}), DICOM or folders of them. Found none{more}"
+        )
+    return Loaded(Collection(paths[0], BARE, tuple(studies), tuple(problems), passed_over), places)
+
+
+def decide_views(loaded, view_overrides):
+    """Decides the views of what was loaded together, and leaves out images whose file is missing.
 
     Args:
-        paths: image files (any suffix) and folders, in which files with the suffix of an image, and DICOM files without
-            suffix, are found to any depth.
+        loaded: sequence of `Loaded`.
         view_overrides: as in `read_collection`.
 
     Returns:
-        list of `Study` in the order given, a folder's sorted by name. The id is the file's name without suffix, what is
-        not safe in it replaced by `_`; a second one of that name gets `-2`. Laterals are known only from a DICOM
-        header or from the overrides.
+        list of `Collection`.
 
     Raises:
-        InputError: if a path does not exist or nothing is found.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "film 1.png").write_bytes(b"")
-        ...     [(study.id, study.frontal.evidence) for study in bare_images([folder])]
-        [('film_1', 'only image of the study')]
+        InputError: if there is a list of views and it names none of the images, or names one ambiguously.
     """
-    files = [(file, _place(file, path)) for path in map(Path, paths) for file in _list_images(path)]
-    override = match_overrides(view_overrides, dict(files))
-    if not files:
-        raise InputError(f"Expected image files ({', '.join(IMAGE_SUFFIXES)}) or folders of them. Found none")
-    studies = {}
-    for file, _ in files:
-        study_id = _choose_id(file.name, studies)
-        image = ImageFile(file, tags=_read_tags(file))
-        studies[study_id] = assign_views(Study(study_id, study_id, (image,)), override)
-    return list(studies.values())
+    overrides = [match_overrides(view_overrides, one.places) for one in loaded]
+    if view_overrides is not None and not any(overrides):
+        count = sum(len(one.places) for one in loaded)
+        first = f" Its first name is {make_printable(next(iter(view_overrides)))!r}." if view_overrides else ""
+        raise InputError(
+            f"The list of views names none of the {count} images.{first} Expected paths from the folder of studies, or "
+            "file names."
+        )
+    return [_decide(one.collection, override) for one, override in zip(loaded, overrides)]
+
+
+def _decide(collection, override):
+    problems, studies = list(collection.problems), []
+    for study in collection.studies:
+        study = assign_views(study, override)
+        problems += [lose_image(study, image, DISPUTED) for image in study.images if is_disputed(image)]
+        studies.append(_leave_out_missing(study, problems) if collection.layout != BARE else study)
+    return replace(collection, studies=tuple(studies), problems=tuple(problems))
 
 
 def _read_file(path):
@@ -152,22 +239,47 @@ def lose_image(study, image, reason):
     return Problem(make_printable(image.path.name), reason, study=study.id if kept_on else "", kept_on=kept_on)
 
 
-def _list_images(path):
+def _add_tags(studies, problems):
+    """Studies of a table, their images with what headers and other rows say of the view, without kmm's own pictures."""
+    listed, marks = defaultdict(list), {}
+    for study in studies:
+        for image in study.images:
+            listed[image.path].append(image)
+    tags = {}
+    for path, images in listed.items():
+        folder = path.parent
+        if folder not in marks:
+            marks[folder] = read_mark(folder)
+        if marks[folder].owns(path.name):
+            continue
+        (merged,) = merge_images(images)  # also of several studies
+        tags[path] = merged.tags
+        if is_dicom(path) or (path.suffix.lower() in DICOM_SUFFIXES and path.is_file()):
+            try:
+                tags[path] = {**read_header(path).tags, **merged.tags}
+            except InputError:
+                problems.append(Problem(make_printable(path.name), "the DICOM header cannot be read"))
+
+    def complete(study):
+        kept = (image for image in study.images if image.path in tags)
+        left = replace(study, images=tuple(replace(image, tags=tags[image.path]) for image in kept))
+        problems.extend(lose_image(left, image, WRITTEN_IMAGE) for image in study.images if image.path not in tags)
+        return left
+
+    return tuple(complete(study) for study in studies)
+
+
+def _list_images(path, problems, passed_over):
+    """Films and their tags: a file that is named itself, or those of a folder, by name."""
     if path.is_file():
-        return [path]
+        header = try_header(path) if is_dicom(path) else Header()
+        if header.kind:
+            problems.append(Problem(make_printable(path.name), f"a {header.kind}, which holds no film"))
+            return []
+        return [(path, header.tags)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: sort_key(str(file)))
-    return [
-        file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or (not file.suffix and _may_be_dicom(file))
-    ]
-
-
-def _may_be_dicom(path):
-    try:
-        return _is_dicom(path)
-    except OSError:
-        return True  # who reads the pixels will say that it cannot be read
+    return find_films(sorted(walk_files(path, passed_over), key=lambda file: sort_key(str(file))), passed_over)
 
 
 def _place(file, folder):
@@ -175,18 +287,5 @@ def _place(file, folder):
     return file.relative_to(folder) if file != folder and file.is_relative_to(folder) else Path(file.name)
 
 
-def _read_tags(path):
-    try:
-        return read_view_tags(path) if _is_dicom(path) else {}
-    except (InputError, OSError):
-        return {}  # who reads the pixels will say what is wrong with the file
-
-
-def _is_dicom(path):
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _choose_id(name, taken):
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", strip_suffixes(name)).lstrip("._-")[:90] or "image"
-    return choose_free(stem, taken)
+def _make_id(name):
+    return re.sub(r"[^A-Za-z0-9._-]", "_", strip_suffixes(name)).lstrip("._-")[:90] or "image"

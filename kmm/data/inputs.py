@@ -1,11 +1,12 @@
 """What a user names on the command line -> studies: images, DICOM files, manifests, folders in any layout."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from kmm.data.collection import LAYOUTS, bare_images, read_collection
-from kmm.data.names import choose_free
+from kmm.data.collection import LAYOUTS, decide_views, load_collection, load_images
+from kmm.data.names import UniqueNames
 from kmm.data.study import Collection, Report
 from kmm.errors import InputError, ReportError
 
@@ -27,27 +28,25 @@ def read_inputs(paths, *, report=None, view_overrides=None):
         `Collection`, its studies in the order given. A study id that comes twice gets `-2`, `-3`, ...
 
     Raises:
-        InputError: if a path does not exist or nothing is found; if a report is given and the studies are not one.
+        InputError: if a path does not exist, nothing is found or kmm wrote a path; if the list of views names none of
+            the images; if a report is given and the studies are not one.
         ReportError: if the report cannot be read.
     """
-    studies, problems, layouts, taken = [], [], [], set()
+    loaded, names = [], UniqueNames()
     for known, group in groupby(map(Path, paths), _has_layout):
-        if known:
-            collections = [read_collection(path, view_overrides=view_overrides) for path in group]
-            layouts += [collection.layout for collection in collections]
-            problems += [problem for collection in collections for problem in collection.problems]
-            found = [study for collection in collections for study in collection.studies]
-        else:
-            layouts.append("images")
-            found = bare_images(group, view_overrides=view_overrides)
-        for study in found:
-            studies.append(replace(study, id=choose_free(study.id, taken)))
-            taken.add(studies[-1].id)
+        group = list(group)
+        loaded += map(load_collection, group) if known else [load_images(group)]
+    collections = decide_views(loaded, view_overrides)
+    studies = [replace(study, id=names.take(study.id)) for one in collections for study in one.studies]
+    problems = [problem for one in collections for problem in one.problems]
+    layouts = [one.layout for one in collections]
+    passed_over = sum((Counter(one.passed_over) for one in collections), Counter())
     if report is not None:
         if len(studies) != 1:
             raise InputError(f"A report file belongs to one image. Received: {len(studies)} studies.")
         studies = [replace(studies[0], report=Report(findings=read_report(report)))]
-    return Collection(Path(paths[0]), ", ".join(dict.fromkeys(layouts)), tuple(studies), tuple(problems))
+    layout = ", ".join(dict.fromkeys(layouts))
+    return Collection(Path(paths[0]), layout, tuple(studies), tuple(problems), passed_over)
 
 
 def place_report(study, sections):

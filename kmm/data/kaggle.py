@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+from kmm.data.film_files import list_folders
 from kmm.data.names import find_image_id, is_safe_id, make_printable, name_view, resolve_inside, sort_key
 from kmm.data.rows import read_rows
-from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
+from kmm.data.study import FRONTAL, LATERAL, SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
 from kmm.data.table import read_terms
 from kmm.errors import InputError
+from kmm.output_mark import read_mark
 
 KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 
@@ -38,14 +40,14 @@ def read_kaggle(folder):
     for line, row in projections:
         try:
             image = _read_projection(row, films)
-            images.setdefault(row["uid"].strip(), {})[image.path] = image
+            images.setdefault(row["uid"].strip(), []).append(image)
         except InputError as error:
             problems.append(Problem(f"{KAGGLE_PROJECTIONS} line {line}", str(error)))
     studies = {}
     for line, row in reports:
         uid = row["uid"].strip()
         if is_safe_id(uid) and uid not in studies:
-            named = sorted(images.pop(uid, {}).values(), key=lambda image: find_image_id(image.path.name))
+            named = sorted(merge_images(images.pop(uid, ())), key=lambda image: find_image_id(image.path.name))
             studies[uid] = _read_kaggle_row(uid, row, tuple(named))
         else:
             reason = (
@@ -53,8 +55,10 @@ def read_kaggle(folder):
             )
             problems.append(Problem(f"{KAGGLE_REPORTS} line {line}", reason))
     for strays in images.values():
-        for path in strays:
-            problems.append(Problem(make_printable(path.name), f"its uid stands in no usable row of {KAGGLE_REPORTS}"))
+        for image in merge_images(strays):
+            problems.append(
+                Problem(make_printable(image.path.name), f"its uid stands in no usable row of {KAGGLE_REPORTS}")
+            )
     ordered = sorted(studies.values(), key=lambda study: sort_key(study.id))
     layout = f"Kaggle csv ({KAGGLE_REPORTS}, films in {films.name})"
     return Collection(folder, layout, tuple(ordered), tuple(problems))
@@ -63,14 +67,21 @@ def read_kaggle(folder):
 def _find_film_folder(folder, names):
     """The folder that holds most of the named files; `images/` or the folder itself if none holds any."""
     names = {name for name in names if name and "/" not in name and "\\" not in name}
-    places = [folder / "images", folder, *sorted(folder.glob("*/")), *sorted(folder.glob("*/*/"))]
-    places = [place for place in places if place.is_dir()]
-    return max(places, key=lambda place: len(names.intersection(os.listdir(place))))
+    inside = list_folders(folder)
+    deeper = [place for outer in inside for place in list_folders(outer)]
+    places = [place for place in (folder / "images", folder, *inside, *deeper) if place.is_dir()]
+    return max(places, key=lambda place: _count_own(place, names))
+
+
+def _count_own(place, names):
+    listed = set(os.listdir(place))
+    mark = read_mark(place, listed)
+    return sum(not mark.owns(name) for name in names & listed)
 
 
 def _read_projection(row, films):
     path, projection = resolve_inside(films, row["filename"].strip()), row["projection"].strip()
-    if projection and not name_view(projection):
+    if projection and name_view(projection) not in (FRONTAL, LATERAL):
         raise InputError("expected the projection Frontal or Lateral")
     return ImageFile(path, tags={"projection": projection} if projection else {})
 

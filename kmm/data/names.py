@@ -4,13 +4,11 @@ import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from kmm.data.study import FRONTAL, LATERAL
+from kmm.data.view_terms import VIEW_NAMES as VIEW_NAMES
+from kmm.data.view_terms import name_view as name_view
 from kmm.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
-VIEW_NAMES = {"frontal": FRONTAL, "pa": FRONTAL, "ap": FRONTAL} | dict.fromkeys(
-    ("lateral", "l", "ll", "rl", "lat", "large lateral"), LATERAL
-)
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OPENI_NAME = re.compile(r"(?:CXR)?(\d+)(?:_1)?_(IM-.+)")
 _LONGEST_NAME = 255
@@ -76,16 +74,6 @@ def is_openi_id(image_id):
     return _OPENI_NAME.fullmatch(image_id) is not None
 
 
-def name_view(text):
-    """Returns `"frontal"`, `"lateral"` or, for any other text, None.
-
-    Example:
-        >>> name_view("PA"), name_view("Lateral"), name_view("oblique")
-        ('frontal', 'lateral', None)
-    """
-    return VIEW_NAMES.get(text.strip().lower())
-
-
 def resolve_inside(folder, name):
     """Returns the path of a file that a table names, if it lies inside the folder.
 
@@ -129,22 +117,24 @@ def make_printable(name):
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
-def choose_free(name, taken):
-    """A name, or with the first number that makes it free.
-
-    Args:
-        name: str.
-        taken: container of str.
-
-    Returns:
-        str that is not in `taken`.
+class UniqueNames:
+    """Hands out names, none twice: a name that is taken gets the first number that makes it free.
 
     Example:
-        >>> choose_free("film", {"film", "film-2"})
-        'film-3'
+        >>> names = UniqueNames()
+        >>> [names.take(name) for name in ("film", "film-2", "film", "film")]
+        ['film', 'film-2', 'film-3', 'film-4']
     """
-    count, free = 1, name
-    while free in taken:
-        count += 1
-        free = f"{name}-{count}"
-    return free
+
+    def __init__(self):
+        self._taken, self._last = set(), {}
+
+    def take(self, name):
+        """Returns `name`, or `name-2`, `name-3`, ...; the next number is remembered, so that many cost no search."""
+        count, free = self._last.get(name, 1), name
+        while free in self._taken:
+            count += 1
+            free = f"{name}-{count}"
+        self._taken.add(free)
+        self._last[name] = count
+        return free

@@ -1,7 +1,6 @@
 """Open-i (Indiana University) as published: report XML in an archive or a folder, with PNG or DICOM films."""
 
 import gzip
-import os
 import tarfile
 import zlib
 from dataclasses import replace
@@ -11,10 +10,11 @@ from xml.etree.ElementTree import ParseError
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
+from kmm.data.film_files import walk_files
 from kmm.data.names import IMAGE_SUFFIXES, find_image_id, is_inside, is_safe_id, make_printable, sort_key
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
-from kmm.data.views import read_view_tags
 from kmm.errors import InputError, ReportError
+from kmm.files import is_dicom
 
 REPORT_SOURCES = ("NLMCXR_reports.tgz", "ecgen-radiology", "ecgen/ecgen-radiology")
 IMAGE_FOLDERS = ("NLMCXR_dcm", "NLMCXR_png", "images")
@@ -32,9 +32,9 @@ def read_openi(folder):
 
     Returns:
         `Collection`, views not yet decided. A study's id and patient are the report number. Its images are those that
-        the XML names, sorted by id, also those whose file is missing; none where there is no folder of films. Images
-        from DICOM carry their header's `view_position` and `patient_orientation`. A report with four empty sections is
-        None. An XML that is broken, declares entities, or is larger than 8 MiB is a `Problem`.
+        the XML names, sorted by id, also those whose file is missing; none where there is no folder of films. A report
+        with four empty sections is None. An XML that is broken, declares entities, or is larger than 8 MiB is a
+        `Problem`.
 
     Raises:
         InputError: if the folder holds no reports, or the archive is damaged.
@@ -56,7 +56,7 @@ def read_openi(folder):
             problems.append(Problem(make_printable(name), str(error)))
     films, files = _choose_films(folder, [image_id for _, ids in parsed.values() for image_id in ids], problems)
     studies = [
-        replace(study, images=tuple(_find_image(films, files, image_id, problems) for image_id in ids if films))
+        replace(study, images=tuple(_find_image(films, files, image_id) for image_id in ids if films))
         for study, ids in parsed.values()
     ]
     layout = f"Open-i original ({source.relative_to(folder)}, {f'films in {films.name}' if films else 'no films'})"
@@ -135,6 +135,9 @@ def parse_report(data):
 def index_images(folder, problems):
     """Finds the image files in a folder and the folders inside it; anything else there is passed over.
 
+    Image files are those with the suffix of an image, and DICOM files by content. What is hidden or was written by kmm
+    is passed over too.
+
     Args:
         folder: Path.
         problems: list, to which links that lead out of the folder and second files of one image are added.
@@ -143,16 +146,14 @@ def index_images(folder, problems):
         dict of image id (`find_image_id`) to Path.
     """
     files = {}
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path, image_id = Path(place, name), find_image_id(name)
-            if not name.lower().endswith(IMAGE_SUFFIXES):
-                continue
-            if path.is_symlink() and not is_inside(folder, path):
-                problems.append(Problem(make_printable(name), "the file is a link that leads out of the folder"))
-            elif files.setdefault(image_id, path) != path:
-                problems.append(Problem(make_printable(name), "another file holds the image of this id"))
+    for path in walk_files(folder):
+        if not path.name.lower().endswith(IMAGE_SUFFIXES) and not is_dicom(path):
+            continue
+        name = make_printable(path.name)
+        if path.is_symlink() and not is_inside(folder, path):
+            problems.append(Problem(name, "the file is a link that leads out of the folder"))
+        elif files.setdefault(find_image_id(path.name), path) != path:
+            problems.append(Problem(name, "another file holds the image of this id"))
     return files
 
 
@@ -204,14 +205,8 @@ def _refuse_size(size):
     return "" if size <= MAX_XML_BYTES else f"expected at most {MAX_XML_BYTES:,} bytes. Received: {size:,}"
 
 
-def _find_image(films, files, image_id, problems):
+def _find_image(films, files, image_id):
     path = files.get(image_id)
     if path is None:
         return ImageFile(films / make_printable(image_id).replace("/", "?"))
-    tags = {}
-    if path.suffix.lower() in (".dcm", ".dicom"):
-        try:
-            tags = read_view_tags(path)
-        except InputError:
-            problems.append(Problem(path.name, "the DICOM header cannot be read"))
-    return ImageFile(path, tags=tags)
+    return ImageFile(path)

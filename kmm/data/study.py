@@ -2,12 +2,12 @@
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kmm.settings import SECTIONS as SECTIONS
 
-FRONTAL, LATERAL = "frontal", "lateral"
+FRONTAL, LATERAL, OTHER = "frontal", "lateral", "other"
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,11 @@ class ImageFile:
 
     Attributes:
         path: Path of the file.
-        view: `"frontal"`, `"lateral"` or None (unknown).
+        view: `"frontal"`, `"lateral"`, `"other"` (known to be neither, as an oblique film) or None (unknown).
         evidence: str. Why `view` is believed, for example `"projections table"`.
         conflicts: tuple of str. Evidence that says otherwise; empty when all agree.
-        tags: mapping of header or table values that the view rules read (`view_position`, `patient_orientation`).
+        tags: mapping of header or table values that the view rules read: `view` and `projection` of a table, where `;`
+            separates several, and those of `kmm.data.dicom_header.Header`.
     """
 
     path: Path
@@ -27,6 +28,33 @@ class ImageFile:
     evidence: str = ""
     conflicts: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def merge_images(images):
+    """Makes one image of those that name the same file; what tables say of their view is kept, also where it differs.
+
+    Args:
+        images: iterable of `ImageFile`, views not yet decided.
+
+    Returns:
+        tuple of `ImageFile`, in the order of the first of each.
+
+    Example:
+        >>> film = Path("film.png")
+        >>> twice = (ImageFile(film, tags={"view": "PA"}), ImageFile(film, tags={"view": "lateral"}))
+        >>> [dict(image.tags) for image in merge_images(twice)]
+        [{'view': 'PA;lateral'}]
+    """
+    merged = {}
+    for image in images:
+        first = merged.setdefault(image.path, image)
+        if first is not image:
+            tags = dict(first.tags)
+            for name, value in image.tags.items():
+                said = tags.get(name, "").split(";") if tags.get(name) else []
+                tags[name] = ";".join(said if value in said else [*said, value])
+            merged[image.path] = replace(first, tags=tags)
+    return tuple(merged.values())
 
 
 @dataclass(frozen=True)
@@ -149,9 +177,12 @@ class Collection:
         layout: str. The layout found, in words, for example `"Kaggle csv (indiana_reports.csv)"`.
         studies: tuple of `Study`, sorted by id (numbers as numbers).
         problems: tuple of `Problem`: what was set aside.
+        passed_over: mapping of a kind of file to how many of it were passed over, because they hold no film or because
+            kmm wrote them.
     """
 
     folder: Path
     layout: str
     studies: tuple[Study, ...]
     problems: tuple[Problem, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kmm.data.names import VIEW_NAMES, is_safe_id, name_view, resolve_inside, sort_key
 from kmm.data.rows import is_null, read_rows, show_columns
-from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
+from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
 from kmm.errors import InputError
 
 MANIFESTS = ("manifest.csv", "manifest.jsonl")
@@ -155,7 +155,7 @@ def _read_images(row, folder, source, problems):
             images.append(ImageFile(resolve_inside(folder, name), tags={"view": view} if view else {}))
         except InputError as error:
             problems.append(Problem(source, str(error)))
-    return tuple(images)
+    return merge_images(images)
 
 
 def _read_label(name, text):
@@ -186,7 +186,7 @@ def _join(first, second):
     return replace(
         first,
         patient=first.patient or second.patient,
-        images=tuple({image.path: image for image in first.images + second.images}.values()),
+        images=merge_images(first.images + second.images),
         report=first.report or second.report,
         mesh_major=first.mesh_major or second.mesh_major,
         labels=labels,

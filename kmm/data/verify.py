@@ -2,15 +2,15 @@
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from kmm.data.collection import MISSING_IMAGE, read_collection
-from kmm.data.names import IMAGE_SUFFIXES, make_printable
+from kmm.data.film_files import OTHER_FILE, describe_passed_over, find_films, walk_files
+from kmm.data.names import make_printable
 from kmm.data.study import FRONTAL, LATERAL
 from kmm.errors import ImageError
 from kmm.progress import Progress
@@ -52,7 +52,8 @@ class VerifyReport:
 
     Attributes:
         folder, layout: str. What was read, and as what.
-        counts: dict of str to int: studies, with_report, with_frontal, images, frontal, lateral, unknown_view.
+        counts: dict of str to int: studies, with_report, with_frontal, images, frontal, lateral, unknown_view (all that
+            are neither).
         checks: tuple of `Check`.
     """
 
@@ -77,8 +78,9 @@ def verify_collection(path, read_image, *, view_overrides=None, progress=None):
     Wrong are: images that are missing (a table names them, no file is there), unreadable, empty (no bytes, or one gray
     level), equal to another image pixel by pixel, orphaned (no study names them) or inverted (`is_inverted`), and files
     or rows that were set aside. For information only: the counts, identical report bodies (common in Open-i, where a
-    split keeps them together), conflicts of view, studies without a frontal or a report, and for the original layout
-    the totals of the full Open-i.
+    split keeps them together), conflicts of view, studies without a frontal or a report, files that were passed over
+    because they are hidden, hold no film or were written by kmm, and for the original layout the totals of the full
+    Open-i.
 
     Args:
         path: what `read_collection` takes.
@@ -96,13 +98,16 @@ def verify_collection(path, read_image, *, view_overrides=None, progress=None):
     images = [image for study in collection.studies for image in study.images]
     missing = [problem.source for problem in collection.problems if problem.reason == MISSING_IMAGE]
     set_aside = [str(problem) for problem in collection.problems if problem.reason != MISSING_IMAGE]
+    passed_over = Counter(collection.passed_over)
+    orphans = _find_orphans(collection.folder, [image.path for image in images], passed_over)
     checks = [
         Check("images", len(images), len(images) + len(missing)),
         _expect_none("missing images", missing),
         _expect_none("files or rows set aside", set_aside),
         *_check_pixels([image.path for image in images], read_image, progress or Progress()),
-        _expect_none("orphaned images", _find_orphans(collection.folder, [image.path for image in images])),
+        _expect_none("orphaned images", orphans),
         *_inform(collection, images),
+        _count_passed_over(passed_over),
     ]
     if collection.layout.startswith("Open-i original"):
         found = {"reports": len(collection.studies), "images": len(images)}
@@ -189,16 +194,23 @@ def _join_groups(groups):
     return [" = ".join(names) for names in groups.values() if len(names) > 1]
 
 
-def _find_orphans(folder, paths):
-    """Image files beside those that studies name: in the same folder of the collection, at any depth."""
+def _find_orphans(folder, paths, passed_over):
+    """Film files beside those that studies name: in the same folder of the collection, at any depth."""
     tops = {folder / path.relative_to(folder).parts[0] for path in paths} or {folder}
-    known, files = set(paths), set()
-    for top in tops:
-        if top.is_dir():
-            files.update(Path(place, name) for place, _, names in os.walk(top) for name in names)
-        else:
-            files.update(file for file in folder.iterdir() if file.is_file())
-    return sorted(_name(file) for file in files - known if file.name.lower().endswith(IMAGE_SUFFIXES))
+    known, files = set(paths), []
+    for top in sorted(top for top in tops if top.is_dir()):
+        files += walk_files(top, passed_over)
+    if any(not top.is_dir() for top in tops):
+        files += (file for file in walk_files(folder, passed_over, deep=False))
+    strays = dict.fromkeys(file for file in files if file not in known)
+    return sorted(_name(file) for file, _ in find_films(strays, passed_over))
+
+
+def _count_passed_over(passed_over):
+    """Files beside the films that are none; texts and tables lie in every collection and are not counted."""
+    kinds = {kind: count for kind, count in passed_over.items() if kind != OTHER_FILE}
+    said = describe_passed_over(kinds)
+    return Check("files passed over", sum(kinds.values()), examples=(said,) if said else ())
 
 
 def _inform(collection, images):
@@ -230,5 +242,5 @@ def _count(studies, images):
         "images": len(images),
         "frontal": views.count(FRONTAL),
         "lateral": views.count(LATERAL),
-        "unknown_view": views.count(None),
+        "unknown_view": len(views) - views.count(FRONTAL) - views.count(LATERAL),
     }

@@ -2,31 +2,32 @@
 
 The first line of evidence that fires decides, and is kept with the image:
 
-    1. the `view` column of a manifest
-    2. the projections table
-    3. View Position that says lateral
-    4. Patient Orientation A or P: lateral
-    5. the override file
-    6. View Position PA or AP, for the only image of a study
-    7. where no image of the study is frontal yet: the first by id that is not lateral, or the only one
+    1. the override file (`--views`)
+    2. the `view` column of a manifest
+    3. the projections table
+    4. View Code Sequence or View Position that states another view than frontal
+    5. Patient Orientation of a sagittal plane (lateral) or a transverse one (neither)
+    6. View Code Sequence or View Position that states frontal, for the only image of a study
+    7. where no image of the study is frontal yet: the first by id of which nothing else is stated, or the only one; one
+       that is tagged frontal comes before one that is not, except in Open-i
 
-View Position PA or AP decides nothing in a study of several images: in Open-i a third of such tags sit on laterals.
-Evidence that says otherwise than the decision is kept in `conflicts`; an image that stays unknown keeps there the tags
-that did not count. No rule looks at the pixels.
+A view that is stated and is neither frontal nor lateral (oblique, decubitus, a term that is not known) is `"other"`;
+such an image never passes for frontal. A tag of PA or AP decides nothing in a study of several images: in Open-i a
+third of such tags sit on laterals. A table that lists a file as frontal and as lateral decides nothing for it. Evidence
+that says otherwise than the decision is kept in `conflicts`; an image that stays unknown keeps there the tags that did
+not count. No rule looks at the pixels.
 """
 
-import warnings
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import PureWindowsPath
 
-from kmm.data.names import VIEW_NAMES, find_image_id, is_openi_id, name_view
-from kmm.data.study import FRONTAL, LATERAL
-from kmm.data.table import read_rows, show_columns
+from kmm.data.names import find_image_id, is_openi_id, make_printable
+from kmm.data.rows import read_rows, show_columns
+from kmm.data.study import FRONTAL, LATERAL, OTHER
+from kmm.data.view_terms import VIEW_NAMES, judge_code, judge_orientation, judge_term, name_view
 from kmm.errors import InputError
 
-_VIEW_TAGS = ["ViewPosition", "PatientOrientation"]
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _OVERRIDE_COLUMNS = (("file", "view"), ("imageid", "tsne-view"))
 
 
@@ -35,7 +36,7 @@ def assign_views(study, override=None):
 
     Args:
         study: `Study`, its images with the tags that the reader found.
-        override: mapping of paths of images to views, from `match_overrides`, or None. It ranks below a lateral tag.
+        override: mapping of paths of images to views, from `match_overrides`, or None. It wins over all other evidence.
 
     Returns:
         `Study` with `view`, `evidence` and `conflicts` set on each image; the same study when it has none.
@@ -47,13 +48,14 @@ def assign_views(study, override=None):
         >>> [(image.view, image.evidence) for image in assign_views(study).images]
         [(None, ''), ('frontal', 'view column PA')]
     """
-    alone = len(study.images) == 1
-    images = [_judge(image, _gather_evidence(image, override or {}, alone)) for image in study.images]
+    alone, override = len(study.images) == 1, override or {}
+    images = [_judge(image, _gather_evidence(image, override, alone)) for image in study.images]
     if all(image.view != FRONTAL for image in images):
-        unknown = [index for index, image in enumerate(images) if image.view is None]
+        unknown = [index for index, image in enumerate(images) if image.view is None and not is_disputed(image)]
         if unknown:
-            first = min(unknown, key=lambda index: find_image_id(images[index].path.name))
-            images[first] = replace(images[first], view=FRONTAL, evidence=_name_guess(alone, images), conflicts=())
+            first = min(unknown, key=lambda index: _rank_guess(images[index]))
+            evidence = _name_guess(images[first], alone, images)
+            images[first] = replace(images[first], view=FRONTAL, evidence=evidence, conflicts=())
     return replace(study, images=tuple(images))
 
 
@@ -64,8 +66,8 @@ def load_view_overrides(path):
         path: file with the columns `file,view`, or `imageid,tsne-view` as in torchxrayvision's list for Open-i.
 
     Returns:
-        dict of name to `"frontal"` or `"lateral"`, for `match_overrides`; empty for a table without rows. A name is a
-        path without suffixes of images, `p1/film` of `p1/film.png`; of an Open-i image it is the id alone.
+        dict of name to `"frontal"`, `"lateral"` or `"other"`, for `match_overrides`; empty for a table without rows. A
+        name is a path without suffixes of images, `p1/film` of `p1/film.png`; of an Open-i image it is the id alone.
 
     Raises:
         InputError: if the columns are absent, a view is not known, or an image has two views.
@@ -100,7 +102,7 @@ def match_overrides(overrides, images):
         dict of the paths of images to views. Names of no image are passed over.
 
     Raises:
-        InputError: if a name may mean several images.
+        InputError: if a name may mean several images, or an image has two views by two names.
 
     Example:
         >>> from pathlib import Path
@@ -108,17 +110,31 @@ def match_overrides(overrides, images):
         >>> [path.as_posix() for path in match_overrides({"p1/film": "lateral"}, images)]
         ['d/p1/film.png']
     """
-    alike, found = defaultdict(list), {}
-    for path in images if overrides else ():
-        alike[find_image_id(path.name)].append(path)
+    exact, tails = _index_images(overrides or {}, images)
+    found = {}
     for name, view in (overrides or {}).items():
-        candidates = alike.get(name.rpartition("/")[2], [])
-        exact = [path for path in candidates if _name_image(images[path]) == name]
-        meant = exact or [path for path in candidates if f"/{_name_image(path.absolute())}".endswith(f"/{name}")]
+        meant = exact.get(name) or tails.get(name, ())
         if len(meant) > 1 and not is_openi_id(name):
             raise InputError(f"The list of views: {len(meant)} images are called {name!r}. Expected their folders too.")
-        found |= {path: view for path in meant}
+        for path in meant:
+            if found.setdefault(path, view) != view:
+                said = make_printable(images[path].as_posix())
+                raise InputError(f"The list of views: {said} is listed as {found[path]} and as {view}. Keep one row.")
     return found
+
+
+def _index_images(overrides, images):
+    """The images of each listed name: those whose path from the folder it is, and those whose whole path ends so."""
+    exact, tails = defaultdict(list), defaultdict(list)
+    depths = sorted({name.count("/") + 1 for name in overrides})
+    for path, place in images.items() if overrides else ():
+        if (name := _name_image(place)) in overrides:
+            exact[name].append(path)
+        parts = _name_image(path.absolute()).split("/")
+        for depth in depths:
+            if depth <= len(parts) and (tail := "/".join(parts[-depth:])) in overrides:
+                tails[tail].append(path)
+    return exact, tails
 
 
 def _name_image(path):
@@ -127,46 +143,37 @@ def _name_image(path):
     return image_id if is_openi_id(image_id) or not image_id else path.with_name(image_id).as_posix()
 
 
-def read_view_tags(path):
-    """Reads from the header of a DICOM file what the view rules need; pixels are not read.
-
-    Returns:
-        dict with `view_position` and `patient_orientation`, each only where it is not empty.
-
-    Raises:
-        InputError: if the header cannot be read.
-    """
-    import pydicom
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in other tags are no concern of the view
-            if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-                raise InputError("the file is deflated as a whole, and may unpack without end")
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_VIEW_TAGS)
-            position = str(header.get("ViewPosition") or "").strip().upper()
-            orientation = header.get("PatientOrientation") or ""
-    except Exception as error:  # a damaged header makes pydicom raise nearly anything
-        raise InputError(f"{path}: the DICOM header cannot be read") from error
-    orientation = orientation if isinstance(orientation, str) else "\\".join(map(str, orientation))
-    tags = {"view_position": position, "patient_orientation": orientation.strip().upper()}
-    return {name: value for name, value in tags.items() if value}
-
-
 def _gather_evidence(image, override, alone):
     """Lists `(view, reason, whether it may decide)`, best first."""
     tags = image.tags
-    position, orientation = tags.get("view_position", ""), tags.get("patient_orientation", "")
-    tagged = name_view(position)
+    position, plane = tags.get("view_position", ""), tags.get("patient_orientation", "")
+    stated = [*_judge_codes(tags), (judge_term(position), f"View Position {position}")]
     lines = [
-        (name_view(tags.get("view", "")), f"view column {tags.get('view', '')}", True),
-        (name_view(tags.get("projection", "")), "projections table", True),
-        (LATERAL if tagged == LATERAL else None, f"View Position {position}", True),
-        (LATERAL if orientation[:1] in ("A", "P") else None, f"Patient Orientation {orientation[:1]}", True),
         (override.get(image.path), "view override file", True),
-        (FRONTAL if tagged == FRONTAL else None, f"View Position {position}", alone),
+        *_judge_listed(tags.get("view", ""), "view column {}"),
+        *_judge_listed(tags.get("projection", ""), "projections table"),
+        *((view, reason, True) for view, reason in stated if view != FRONTAL),
+        (judge_orientation(plane), f"Patient Orientation {plane[:1] if plane[:1] in ('A', 'P') else plane}", True),
+        *((view, reason, alone) for view, reason in stated if view == FRONTAL),
     ]
     return [line for line in lines if line[0]]
+
+
+def _judge_listed(listed, reason):
+    """What a table says of a file, one line for each of its views; two that differ decide nothing."""
+    views = {text: name_view(text) for text in listed.split(";")}
+    agreed = len(set(views.values())) == 1
+    reason = reason if agreed or "{}" in reason else f"{reason} {{}}"
+    return [(view, reason.format(text), agreed) for text, view in views.items()]
+
+
+def _judge_codes(tags):
+    """What View Code Sequence says, one line for each of its items."""
+    values = tags.get("view_code", "").split("\\")
+    meanings = tags.get("view_meaning", "").split("\\")
+    meanings += [""] * (len(values) - len(meanings))
+    pairs = [*zip(values, meanings), *(("", meaning) for meaning in meanings[len(values) :])]
+    return [(judge_code(*pair), f"View Code {pair[1] or pair[0]}") for pair in pairs]
 
 
 def _judge(image, evidence):
@@ -175,9 +182,23 @@ def _judge(image, evidence):
     return replace(image, view=view, evidence=reason, conflicts=conflicts)
 
 
-def _name_guess(alone, images):
+def is_disputed(image):
+    """True if tables list the file under different views and nothing else decided which it is."""
+    listed = [image.tags.get(name, "").split(";") for name in ("view", "projection")]
+    return image.view is None and any(len(set(map(name_view, texts))) > 1 for texts in listed)
+
+
+def _rank_guess(image):
+    """Sorts images of which no view is known: of Open-i by id alone, of others those that are tagged frontal first."""
+    image_id = find_image_id(image.path.name)
+    return (not is_openi_id(image_id) and not image.conflicts, image_id)
+
+
+def _name_guess(image, alone, images):
     if alone:
         return "only image of the study"
-    if any(image.view == LATERAL for image in images):
+    if image.conflicts and not is_openi_id(find_image_id(image.path.name)):
+        return f"first image by id with {image.conflicts[0]}"
+    if any(other.view in (LATERAL, OTHER) for other in images):
         return "first image by id that is not lateral"
     return "first image of the study by id"

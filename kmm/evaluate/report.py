@@ -18,6 +18,7 @@ from kmm.evaluate.plots import (
     plot_precision_recall,
     plot_roc,
 )
+from kmm.output_mark import marking_output
 from kmm.progress import Progress
 
 
@@ -174,11 +175,11 @@ def draw_pictures(classifier, predictions, folder):
     """
     rows, names = score_rows(classifier, predictions), classifier.label_names
     curves = {name: (predictions.labels, scores) for name, scores in rows.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    plot_roc(curves, folder / "roc.png", label_names=names)
-    plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
-    plot_calibration(curves, folder / "calibration.png", label_names=names)
-    plot_confusion(curves, folder / "confusion.png", thresholds=classifier.thresholds, label_names=names)
+    with marking_output(folder):
+        plot_roc(curves, folder / "roc.png", label_names=names)
+        plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
+        plot_calibration(curves, folder / "calibration.png", label_names=names)
+        plot_confusion(curves, folder / "confusion.png", thresholds=classifier.thresholds, label_names=names)
 
 
 def write_report(classifier, predictions, history, folder, *, path):

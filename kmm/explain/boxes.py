@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.data.table import show_columns
+from kmm.data.rows import show_columns
 from kmm.errors import InputError
 
 COLUMNS = ("image index", "finding label", "x", "y", "w", "h")

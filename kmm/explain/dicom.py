@@ -32,27 +32,6 @@ CORNERS = 64  # of the polygon that stands for an ellipse that crosses the edge 
 SERIES = {"SR": 9001, "PR": 9002, "OT": 9003}  # modality of what is written: number of its series in the study
 
 
-def is_dicom(path):
-    """Says whether a file is DICOM, by its content.
-
-    Args:
-        path: str or Path.
-
-    Returns:
-        bool. False for a file that cannot be read.
-
-    Example:
-        >>> import os
-        >>> is_dicom(os.devnull)
-        False
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def locate_circle(region, rows, columns):
     """A region as DICOM draws a circle.
 

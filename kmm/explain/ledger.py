@@ -14,6 +14,7 @@ from kmm.errors import InputError
 from kmm.explain.outputs import SUFFIXES
 from kmm.explain.table import TABLES
 from kmm.files import replace_file
+from kmm.output_mark import marking_output
 from kmm.settings import write_json
 
 INDEX = "index.html"
@@ -38,6 +39,7 @@ def lock_folder(out):
             (out / PARTS).mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(open(out / PARTS / "lock", "w", encoding="utf-8"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(marking_output(out))
         except BlockingIOError:
             raise InputError(f"{out}: another run writes into this folder. Choose another, or wait for it.") from None
         except OSError as error:

@@ -8,7 +8,7 @@ from kmm.explain import draw
 from kmm.explain.page import render_page
 from kmm.explain.regions import find_regions, smooth_map
 from kmm.explain.table import drop_unknown, make_writable
-from kmm.files import replace_file
+from kmm.files import is_dicom, replace_file
 from kmm.settings import write_json
 
 SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # all that a study's id may be followed by
@@ -120,7 +120,7 @@ def _write_dicom(explanation, out):
     from kmm.explain.dicom_report import say_decision
 
     source, names = Path(explanation.image), []
-    if not dicom.is_dicom(source):
+    if not is_dicom(source):
         return [], []
     for suffix, write in ((".sr.dcm", dicom.write_structured_report), (".pr.dcm", dicom.write_presentation_state)):
         try:

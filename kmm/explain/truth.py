@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kmm.data.table import read_rows, show_columns
+from kmm.data.rows import read_rows, show_columns
 from kmm.errors import ImageError, InputError
 from kmm.explain.boxes import place_boxes
 

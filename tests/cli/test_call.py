@@ -140,3 +140,16 @@ def test_nothing_answered_is_exit_code_2(stub, address, folder):
     stub.failures = [(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(openi)")]
     result = call(address, "status")
     assert result.exit_code == 2 and "NOT_FOUND: Servable not found" in result.stderr
+
+
+def test_explanations_never_replace_a_film_and_are_never_studies(address, folder):
+    data = (folder / "film.png").read_bytes()
+    result = call(address, "explain", folder / "film.png", "--out", folder)
+    assert result.exit_code == 2 and "film.png: kmm did not write this file" in result.stderr
+    assert (folder / "film.png").read_bytes() == data and not (folder / "film.json").exists()
+    (folder / "wrong.png").unlink()
+    for _ in range(2):
+        assert call(address, "explain", folder, "--out", folder / "explained").exit_code == 0
+        result = call(address, "predict", folder, "--json", folder / "out.json")
+        assert [row["study"] for row in json.loads((folder / "out.json").read_text())["predictions"]] == ["film"]
+    assert "passed over: 2 other files, 2 results of kmm" in result.stderr

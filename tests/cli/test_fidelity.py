@@ -8,6 +8,7 @@ import pytest
 from kmm.data.collection import read_collection
 from kmm.evaluate.report import part_studies
 from kmm.explain.settings import SENSITIVITY_FILE
+from kmm.output_mark import read_mark
 from kmm.tables import MEASURES
 from tests.conftest import run
 
@@ -72,6 +73,7 @@ def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_p
     assert said["methods"]["image centre"]["hit"]["mean"] == 1
     assert said["methods"]["integrated-gradients"]["named"]["n"] > 0
     assert (tmp_path / "curve.png").stat().st_size > 1000
+    assert read_mark(tmp_path).owns("curve.png") and not read_mark(tmp_path).owns("boxes.csv")
     (one,) = (tmp_path / "auto").glob("1*.json")
     settings = json.loads(one.read_text(encoding="utf-8"))["settings"]
     assert settings["regions"]["sensitivity"] == kept["sensitivity"]

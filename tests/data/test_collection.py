@@ -123,7 +123,7 @@ def test_bare_images_have_unique_safe_ids_and_natural_order(tmp_path):
     (tmp_path / "text").write_text("no DICOM", encoding="utf-8")
     studies = bare_images([tmp_path, tmp_path / "notes.txt"])
     ids = [study.id for study in studies]
-    assert ids == ["hidden", "film9", "film9-2", "film10", "plain", "film9-3", "x", "b", "notes.txt"]
+    assert ids == ["film9", "film9-2", "film10", "plain", "film9-3", "x", "b", "notes.txt"]
     assert all(is_safe_id(study_id) for study_id in ids)
     assert [study.id for study in studies if study.frontal is None] == ["plain"]
 
@@ -134,10 +134,10 @@ def test_a_film_that_may_not_be_read_does_not_end_the_listing(tmp_path, monkeypa
             raise PermissionError(13, "Permission denied", str(path))
         return open(path, *given, **options)
 
-    for name in ("a.png", "secret.png", "secret"):
+    for name in ("a.png", "secret.png", "secret", "secret.1.2"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr("kmm.data.collection.open", refuse, raising=False)
-    assert [study.id for study in bare_images([tmp_path])] == ["a", "secret", "secret-2"]
+    monkeypatch.setattr("kmm.files.open", refuse, raising=False)
+    assert [study.id for study in bare_images([tmp_path])] == ["a", "secret", "secret.1.2", "secret-2"]
 
 
 def test_bare_images_that_are_not_there(tmp_path):

@@ -92,5 +92,5 @@ def test_what_is_shown_fits_on_one_line():
 
 def test_views_by_any_name():
     assert [name_view(text) for text in (" ap ", "LL", "LARGE LATERAL", "", "oblique")] == [
-        "frontal", "lateral", "lateral", None, None,
+        "frontal", "lateral", "lateral", None, "other",
     ]  # fmt: skip

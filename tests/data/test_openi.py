@@ -5,6 +5,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
+from kmm.data.collection import read_collection
 from kmm.data.openi import parse_report, read_openi
 from kmm.data.study import Report
 from kmm.errors import InputError, ReportError
@@ -143,7 +144,7 @@ def test_dicom_films_bring_their_tags(tmp_path):
     write_dicom(films / "1/1_IM-0001-3001.dcm", ViewPosition="LL", PatientOrientation=["A", "F"])
     write_dicom(films / "1/1_IM-0001-4001.dcm", ViewPosition="PA")
     touch(films, "2/2_IM-0652-1001.dcm", "2/2_piiRemoved_1.tar.gz")
-    collection = read_openi(tmp_path)
+    collection = read_collection(tmp_path)
     assert [dict(image.tags) for image in collection.studies[0].images] == [
         {"view_position": "LL", "patient_orientation": "A\\F"},
         {"view_position": "PA"},

@@ -87,7 +87,7 @@ def test_conflicts_of_view_are_listed_but_not_wrong(tmp_path):
     report = verify_collection(tmp_path, read_image, view_overrides={"1": "lateral"})
     assert report.ok
     assert checks_of(report)["conflicts of view"].examples == (
-        "1.png: frontal (projections table), but view override file",
+        "1.png: lateral (view override file), but projections table",
     )
 
 

@@ -22,7 +22,6 @@ from pydicom.uid import (
 from kmm import __version__
 from kmm.errors import ImageError, InputError, MissingPackageError
 from kmm.explain.dicom import (
-    is_dicom,
     locate_circle,
     outline_region,
     write_presentation_state,
@@ -34,6 +33,7 @@ from kmm.explain.explanation import Explanation
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
+from kmm.files import is_dicom
 from kmm.image.dicom import read_dicom
 
 highdicom = pytest.importorskip("highdicom")

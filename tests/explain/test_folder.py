@@ -27,6 +27,7 @@ from kmm.explain.outputs import Outputs
 from kmm.explain.runners import choose_runner
 from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.table import COLUMNS
+from kmm.output_mark import MARK
 from kmm.progress import Progress
 
 SETTINGS = ExplainSettings(steps=8)
@@ -84,7 +85,7 @@ class Recorder:
 
 
 def read_files(out):
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != MARK}
 
 
 def test_every_study_is_a_row_and_the_good_ones_have_files(tiny):

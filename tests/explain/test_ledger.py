@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from kmm.explain.ledger import Ledger, lock_folder
+from kmm.output_mark import MARK
 
 WRITERS = {
     "1.png": "from kmm.explain.draw import write_png\nimport numpy\nwrite_png(path, numpy.zeros((4, 4), numpy.uint8))",
@@ -29,7 +30,7 @@ def test_a_writer_that_is_killed_leaves_what_the_next_run_removes(tmp_path, name
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.run([sys.executable, "-c", KILLED + WRITERS[name], str(tmp_path / name)], env=environment)
     assert killed.returncode == -9
-    assert len(list(tmp_path.iterdir())) == 2  # `.parts`, and the half of the file
+    assert len(list(tmp_path.iterdir())) == 3  # `.parts`, the mark of kmm's output, and the half of the file
     with lock_folder(tmp_path):
         Ledger(tmp_path, {"run": 1}, {"1": "key"}).begin()
-    assert [path.name for path in tmp_path.iterdir()] == [".parts"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MARK, ".parts"]
