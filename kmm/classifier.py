@@ -11,12 +11,16 @@ import kmm.models.build  # registers kmm's own layers with Keras
 from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
+from kmm.patterns import as_mapping, as_table, choose_rows
 from kmm.settings import FitSettings, write_json
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
 PARTS = ("joint", "image", "text")
+SEEN_PARTS = ("train", "validation")
+SEEN_FILE = "seen_{part}.npy"
+PRINT = np.dtype("<u8")  # the first 8 bytes of a SHA-256
 
 
 def probabilities(logits, temperatures):
@@ -24,7 +28,7 @@ def probabilities(logits, temperatures):
 
     Args:
         logits: float array `(n, n_labels)`.
-        temperatures: float array `(n_labels,)`, above 0.
+        temperatures: float array `(n_labels,)` or `(n, n_labels)`, above 0.
 
     Returns:
         float64 array `(n, n_labels)` in [0, 1].
@@ -67,12 +71,15 @@ class Classifier:
             are the classifiers that were trained apart and that the joint one started from.
         batches: `BatchMaker`: the preparation of image and text.
         settings: `FitSettings` of the fit.
-        temperatures, thresholds: dict of part to float array `(n_labels,)`, chosen on validation.
-        prevalence: float array `(n_labels,)`: share of positives in training.
+        temperatures, thresholds: dict of part to float64 `(3, n_labels)`, chosen on validation: a row for each of
+            `kmm.patterns.PATTERNS`. An array `(n_labels,)` holds for every pattern.
+        prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: share of positives in training.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films, or None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
         provenance: dict of what the classifier comes from: versions, digests, layout, counts.
         metrics: dict of results on validation and test.
+        seen: dict of `"train"` and `"validation"` to sorted uint64 `(k,)`: prints of the studies of that part, see
+            `kmm.evaluate.seen`. Nothing can be read back from them.
     """
 
     models: dict
@@ -85,6 +92,12 @@ class Classifier:
     tfidf: TfidfBaseline | None = None
     provenance: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
+    seen: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("temperatures", "thresholds"):
+            setattr(self, name, {part: as_table(rows, name) for part, rows in getattr(self, name).items()})
+        self.prevalence = as_table(self.prevalence, "prevalence")
 
     @property
     def main(self):
@@ -136,9 +149,22 @@ class Classifier:
             problems=problems,
         )
 
-    def probabilities(self, logits, part=None):
-        """Calibrated probabilities `(n, n_labels)` of a part's logits."""
-        return probabilities(logits, self.temperatures[part or self.main])
+    def probabilities(self, logits, present, part=None):
+        """Calibrates the logits of a part.
+
+        Args:
+            logits: float array `(n, n_labels)`.
+            present: array `(n, 2)`: whether the film and the report of each study were there.
+            part: name of the part; the main one when None.
+
+        Returns:
+            float64 array `(n, n_labels)` in [0, 1].
+        """
+        return probabilities(logits, choose_rows(self.temperatures[part or self.main], present))
+
+    def thresholds_for(self, present, part=None):
+        """Thresholds `(n, n_labels)` for studies of which `present` `(n, 2)` says what was there."""
+        return choose_rows(self.thresholds[part or self.main], present)
 
     def save(self, folder, *, overwrite=False, extra=None):
         """Writes the classifier into a new folder: all of it, or nothing.
@@ -168,6 +194,8 @@ class Classifier:
             self.tfidf.save(folder / "tfidf.npz")
         if self.mean_image is not None:
             np.save(folder / "mean_image.npy", self.mean_image, allow_pickle=False)
+        for part, prints in self.seen.items():
+            np.save(folder / SEEN_FILE.format(part=part), np.asarray(prints, PRINT), allow_pickle=False)
         write_json(folder / "settings.json", self.settings.as_dict())
         write_json(folder / "metrics.json", self.metrics)
 
@@ -177,8 +205,8 @@ class Classifier:
             "kmm": kmm.__version__,
             "parts": list(self.models),
             "preparation": self.batches.as_dict(),
-            **{name: {part: list(map(float, row)) for part, row in rows.items()} for name, rows in numbers.items()},
-            "prevalence": list(map(float, self.prevalence)),
+            **{name: {part: as_mapping(table) for part, table in rows.items()} for name, rows in numbers.items()},
+            "prevalence": as_mapping(self.prevalence),
             "provenance": self.provenance,
         }
 
@@ -211,21 +239,42 @@ class Classifier:
         mean_image = None
         if "mean_image.npy" in description["files"]:
             mean_image = np.load(folder / "mean_image.npy", allow_pickle=False)
-        numbers = {
-            name: {part: np.array(row) for part, row in description[name].items()}
-            for name in ("temperatures", "thresholds")
-        }
+        provenance = dict(description["provenance"])
+        by_part = provenance.pop("studies_by_part", None)  # format 1
         return cls(
             models={part: keras.models.load_model(folder / f"{part}.keras", compile=False) for part in parts},
             batches=batches,
             settings=FitSettings.from_dict(read_json(folder / "settings.json")),
-            **numbers,
-            prevalence=np.array(description["prevalence"]),
+            temperatures=description["temperatures"],
+            thresholds=description["thresholds"],
+            prevalence=description["prevalence"],
             mean_image=mean_image,
             tfidf=tfidf,
-            provenance=description["provenance"],
+            provenance=provenance,
             metrics=read_json(folder / "metrics.json"),
+            seen=_read_seen(folder, description["files"]) if by_part is None else _convert_seen(by_part),
         )
+
+
+def _read_seen(folder, files):
+    """Maps the prints of each part into memory: their pages are read where a study is looked up, and not before."""
+    seen = {}
+    for part in SEEN_PARTS:
+        name = SEEN_FILE.format(part=part)
+        if name in files:
+            prints = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            if prints.ndim != 1 or prints.dtype != PRINT:
+                raise TypeError(f"{name} must hold numbers of 8 bytes")
+            seen[part] = prints
+    return seen
+
+
+def _convert_seen(by_part):
+    """Prints as format 1 holds them, a dict of 16 hexadecimal digits to the part, as sorted arrays."""
+    return {
+        part: np.array(sorted(int(key, 16) for key, known in by_part.items() if known == part), PRINT)
+        for part in SEEN_PARTS
+    }
 
 
 def run_model(model, inputs):
@@ -241,8 +290,8 @@ def describe_predictions(classifier, predictions):
         list of dict: `study`, `image` (file name or None), `image_present`, `text_present`, and by label
         `probabilities` and `decisions` (probability at or above the threshold).
     """
-    scores = classifier.probabilities(predictions.logits[classifier.main])
-    decisions = scores >= classifier.thresholds[classifier.main]
+    scores = classifier.probabilities(predictions.logits[classifier.main], predictions.present)
+    decisions = scores >= classifier.thresholds_for(predictions.present)
     names = classifier.label_names
     return [
         {

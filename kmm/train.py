@@ -16,12 +16,21 @@ from kmm.classifier import Classifier, Predictions
 from kmm.data.labels import label_studies
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.errors import InputError, KmmError
-from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
-from kmm.evaluate.report import evaluate_predictions, fingerprints, score_rows, write_report
+from kmm.evaluate.calibration import (
+    LEAST_OF_A_CLASS,
+    THRESHOLD_POLICIES,
+    choose_thresholds,
+    fit_calibration,
+    fit_prevalence,
+    fit_weights,
+)
+from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows, write_report
+from kmm.evaluate.seen import gather_prints
 from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
+from kmm.patterns import PATTERN_TITLES, PATTERNS, as_table, hide_sides
 from kmm.prepared import prepare_studies
 from kmm.run import FEATURE_BATCH, Run, digest_code
 from kmm.settings import write_json
@@ -314,16 +323,14 @@ def _finish(run):
         settings=s if run.vectors is None else dataclasses.replace(s, embedding_size=run.vectors.shape[1]),
         temperatures={},
         thresholds={},
-        prevalence=np.nanmean(known, axis=0),
+        prevalence=fit_prevalence(known, prepared.present[train]),
         mean_image=prepared.mean_image(train),
         tfidf=tfidf,
+        seen=_gather_seen(run),
     )
-    run.predictions = {part: _predict(run, classifier, part) for part in ("validation", "test")}
-    validation = run.predictions["validation"]
-    for row in classifier.models:
-        classifier.temperatures[row] = fit_temperature(validation.logits[row], validation.labels)
-    for row, scores in score_rows(classifier, validation).items():
-        classifier.thresholds[row] = choose_thresholds(validation.labels, scores, policy=s.threshold_policy)
+    views = {name: _view_answers(run, name, model) for name, model in classifier.models.items()}
+    run.predictions = {part: _predict(run, views, part) for part in ("validation", "test")}
+    _calibrate(run, classifier, views)
     for name, predictions in run.predictions.items():
         with run.progress.step(f"Measuring {name}", 1) as advance:
             classifier.metrics[name] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
@@ -332,35 +339,89 @@ def _finish(run):
     return classifier
 
 
-def _predict(run, classifier, part):
-    """Predictions for a part of the split, from the prepared films or from the features of a frozen encoder."""
-    rows, prepared, logits = run.rows(part), run.prepared, {}
-    for name, model in classifier.models.items():
-        if run.frozen and name != "text":
-            view = view_features(model, ("image",))
-            logits[name] = run.predict(view, rows, {"image_vector": run.image_vectors})
-        else:
-            logits[name] = run.predict(model, rows)
+def _view_answers(run, name, model):
+    """A function from rows, and what is to be taken as present, to logits; a frozen encoder's features are reused."""
+    features = {}
+    if run.frozen and name != "text":
+        model, features = view_features(model, ("image",)), {"image_vector": run.image_vectors}
+    return lambda rows, **hidden: run.predict(model, rows, {**features, **hidden})
+
+
+def _predict(run, views, part):
+    """Predictions for a part of the split."""
+    rows, prepared = run.rows(part), run.prepared
     return Predictions(
         studies=[prepared.studies[row] for row in rows],
         present=prepared.present[rows],
-        logits=logits,
+        logits={name: answer(rows) for name, answer in views.items()},
         labels=prepared.labels[rows],
         problems=[],
     )
 
 
-def _fingerprints(run, row):
-    study, text = run.prepared.studies[row], run.maker.text
-    return fingerprints(study, run.prepared.image_digests[row], text.text(study) if text else "")
+def _calibrate(run, classifier, views):
+    """Chooses temperatures and thresholds on validation, for each pattern of what a study holds."""
+    s, validation = run.settings, run.predictions["validation"]
+    for part, answer in views.items():
+        samples = {}
+        if part == "joint":
+            samples = {pattern: _hide(run, part, answer, pattern) for pattern in PATTERNS}
+        chosen = find_measured(part, validation.present)
+        found = fit_calibration(
+            (validation.logits[part][chosen], validation.labels[chosen]), samples, policy=s.threshold_policy
+        )
+        classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
+        if part == "joint":
+            _tell_calibration(run, found, samples)
+    if classifier.tfidf is not None:
+        scores, chosen = score_rows(classifier, validation)["tfidf"], find_measured("tfidf", validation.present)
+        cuts = choose_thresholds(validation.labels[chosen], scores[chosen], policy=s.threshold_policy)
+        classifier.thresholds["tfidf"] = as_table(cuts)
+
+
+def _hide(run, part, answer, pattern):
+    """Logits and labels of the validation studies that hold what a pattern keeps, the other side hidden."""
+    rows, validation = run.rows("validation"), run.predictions["validation"]
+    present, _ = hide_sides(run.prepared.present, pattern)
+    hidden, kept = hide_sides(validation.present, pattern)
+    changed = kept & (hidden != validation.present).any(axis=1)
+    logits = validation.logits[part].copy()
+    if changed.any():
+        logits[changed] = answer(rows[changed], present=present)
+    return logits[kept], validation.labels[kept]
+
+
+def _tell_calibration(run, found, samples):
+    """Keeps on how many studies each pattern was calibrated and which labels got the pooled numbers, and says so."""
+    names = np.array(run.maker.label_names)
+    run.facts["calibration"] = {
+        pattern: {"studies": len(samples[pattern][1]), "pooled": names[pooled].tolist()}
+        for pattern, pooled in zip(PATTERNS, found.pooled, strict=True)
+    }
+    counts = ", ".join(f"{PATTERN_TITLES[name]} {kept['studies']}" for name, kept in run.facts["calibration"].items())
+    run.progress.note(f"Calibrated on validation studies: {counts}; a film or report alone with the other side hidden")
+    for name, kept in run.facts["calibration"].items():
+        if kept["pooled"]:
+            run.progress.note(
+                f"Fewer than {LEAST_OF_A_CLASS} validation studies of a class for {PATTERN_TITLES[name]}: "
+                f"the numbers of all validation studies hold for {', '.join(kept['pooled'])}"
+            )
+
+
+def _gather_seen(run):
+    """Prints of the studies of training and validation, which `kmm evaluate` compares others with."""
+    studies, digests = {}, {}
+    for part in ("train", "validation", "test"):
+        rows = run.rows(part)
+        studies[part] = [run.prepared.studies[row] for row in rows]
+        digests[part] = [run.prepared.image_digests[row] for row in rows]
+    return gather_prints(studies, digests, run.maker.text)
 
 
 def _provenance(run):
-    by_part = {key: part for part in run.facts["parts"] for row in run.rows(part) for key in _fingerprints(run, row)}
     return {
         **run.facts,
         "data_digest": run.prepared.digest(),
-        "studies_by_part": by_part,
         "kmm": kmm.__version__,
         "code_digest": digest_code(),
         "keras": keras.__version__,

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kmm.artefact import digest_file
 from kmm.classifier import Classifier, describe_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ArtefactError, InputError
-from kmm.evaluate.report import evaluate_studies, find_prints, part_studies
+from kmm.evaluate.report import evaluate_studies
+from kmm.evaluate.seen import gather_prints, part_studies
+from kmm.identity import identify_films
 from kmm.progress import Progress
 
 
@@ -80,7 +83,7 @@ def test_rows_of_predictions_are_json(loaded, studies):
     rows = describe_predictions(loaded, loaded.predict(studies[:2]))
     assert json.loads(json.dumps(rows)) == rows
     probability, decision = rows[0]["probabilities"]["abnormal"], rows[0]["decisions"]["abnormal"]
-    assert decision == (probability >= loaded.thresholds["joint"][0])
+    assert decision == (probability >= loaded.thresholds_for([[1, 1]])[0, 0])
 
 
 def test_no_study_gives_no_rows(loaded):
@@ -168,6 +171,8 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "vocabulary.txt",
         "tfidf.npz",
         "mean_image.npy",
+        "seen_train.npy",
+        "seen_validation.npy",
         "settings.json",
         "split.csv",
         "metrics.json",
@@ -206,9 +211,16 @@ def bare(number, name, film=None, **report):
     return Study(number, number, images, Report(**report) if report else None, labels={name: 1.0})
 
 
-def remember(classifier, study):
-    """The classifier, trained on one study alone."""
-    return replace(classifier, provenance={"studies_by_part": dict.fromkeys(find_prints(classifier, study), "train")})
+def remember(classifier, *studies):
+    """The classifier, trained on some studies alone."""
+    train, _ = identify_films(studies)
+    digests = [digest_file(study.frontal.path) if study.images else "" for study in train]
+    seen = gather_prints(
+        {"train": train, "validation": [], "test": []},
+        {"train": digests, "validation": [], "test": []},
+        classifier.batches.text,
+    )
+    return replace(classifier, seen=seen)
 
 
 def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loaded, studies):
@@ -245,7 +257,7 @@ def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_l
 
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
-    monkeypatch.setattr("kmm.evaluate.report.digest_file", fail)
+    monkeypatch.setattr("kmm.evaluate.seen.digest_file", fail)
     results, problems = evaluate_studies(loaded, films)
     assert results["test"]["n"] == len(films) and not problems
     gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]

@@ -1,7 +1,7 @@
 """The nouns of kmm.data: a study, its report, its images, and what a reader returns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kmm.settings import SECTIONS as SECTIONS
@@ -19,6 +19,8 @@ class ImageFile:
         evidence: str. Why `view` is believed, for example `"projections table"`.
         conflicts: tuple of str. Evidence that says otherwise; empty when all agree.
         tags: mapping of header or table values that the view rules read (`view_position`, `patient_orientation`).
+        pixel_digest: str or None. Identity of the decoded film, see `kmm.identity.digest_film`; None where the film was
+            not read or shows nothing. Studies whose frontal films share it never cross a split.
     """
 
     path: Path
@@ -26,6 +28,7 @@ class ImageFile:
     evidence: str = ""
     conflicts: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    pixel_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,14 @@ class Study:
     def frontal(self):
         """The first image believed to be frontal, or None."""
         return next((image for image in self.images if image.view == FRONTAL), None)
+
+    def with_pixel_digest(self, digest):
+        """Returns the study with the identity of its frontal film noted; without such a film, the study itself."""
+        film = self.frontal
+        if film is None:
+            return self
+        marked = replace(film, pixel_digest=digest)
+        return replace(self, images=tuple(marked if image is film else image for image in self.images))
 
 
 @dataclass(frozen=True)

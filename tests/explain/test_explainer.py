@@ -51,7 +51,7 @@ def closeness(one, other):
 
 def test_the_scores_are_those_of_a_prediction(found, hand_made, studies):
     predictions = hand_made.predict(studies)
-    probabilities = hand_made.probabilities(predictions.logits["joint"])
+    probabilities = hand_made.probabilities(predictions.logits["joint"], predictions.present)
     for study, logits, expected in zip(predictions.studies, predictions.logits["joint"], probabilities):
         one = found[study.id]
         np.testing.assert_allclose(one.attribution.scores, logits, atol=1e-5)
