@@ -67,6 +67,8 @@ def identify_films(studies, *, progress=None):
 
     found, problems = [], []
     films = sum(study.frontal is not None for study in studies)
+    if not films:
+        return list(studies), problems
     with (progress or Progress()).step("Reading films", films) as advance, ThreadPoolExecutor() as pool:
         for start in range(0, len(studies), AT_ONCE):
             chunk = studies[start : start + AT_ONCE]

@@ -176,7 +176,7 @@ def _draw_groups(rng, draws, n_groups):
 def _measure_weighted(labels, probabilities, cuts, times):
     """Measures each row of `times` (draws, n), which says how often each study is in the draw.
 
-    `cuts` `(n,)` is the threshold of each study.
+    `cuts` is the threshold, or one for each study.
     """
     known = np.flatnonzero(~np.isnan(labels))
     if not known.size:
@@ -184,7 +184,7 @@ def _measure_weighted(labels, probabilities, cuts, times):
     order = known[np.argsort(probabilities[known], kind="stable")]
     scores, first = np.unique(probabilities[order], return_index=True)
     times = times[:, order]
-    called = (probabilities[order] >= cuts[order]).astype(np.float64)
+    called = (probabilities >= cuts)[order].astype(np.float64)
     pos = np.add.reduceat(times * labels[order], first, axis=1)  # (draws, distinct scores), lowest score first
     neg = np.add.reduceat(times, first, axis=1) - pos
     n_pos, n_neg = pos.sum(axis=1), neg.sum(axis=1)

@@ -75,10 +75,12 @@ def test_the_card_says_what_it_must():
         "| Joint (image and text) | film and report | abnormal \\| any | 1.25 | 0.43 |",
         "| Joint (image and text) | film alone | abnormal \\| any | 1.5 | 0.41 |",
         "| Joint (image and text) | report alone | abnormal \\| any | 0.75 | 0.47 |",
-        "- film alone: 393 validation studies\n", "the other side hidden", "Image only is measured on studies with a film",
+        "- film alone: 393 validation studies\n", "the other side hidden",
+        "Image only is measured on studies with a film",
         "- report alone: 12 validation studies; the numbers of all validation studies hold for abnormal \\| any",
         "Policy of the threshold: youden", "## Limits",
-        "| TF-IDF + logistic regression | report alone | abnormal \\| any | – | 0.6 |", "kmm predict saved_models/openi",
+        "| TF-IDF + logistic regression | report alone | abnormal \\| any | – | 0.6 |",
+        "kmm predict saved_models/openi",
         "Not measured: TF-IDF", "keras: 3.15.0", "feedbeef", "Joint minus Image only, ROC AUC:",
     ):  # fmt: skip
         assert text in card, text
