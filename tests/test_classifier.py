@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kmm.artefact import digest_file
 from kmm.classifier import Classifier, describe_predictions, probabilities
@@ -237,6 +238,108 @@ def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loade
     again = bare("17", "abnormal", two, findings="A mass.")  # another copy of the film: the body tells
     trained = remember(loaded, bare("17", "abnormal", one, findings="A mass."))
     assert part_studies(trained, [again])["train"] == [again]
+
+
+def make_film(place, seed=0):
+    """A film of noise in a file of any format."""
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40), dtype=np.uint8)).save(place)
+    return place
+
+
+def test_a_film_is_known_again_by_its_pixels_in_another_file_and_under_another_id(loaded, tmp_path):
+    known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
+    trained = remember(loaded, known)
+    for name in ("b.bmp", "c.tif"):
+        copy = bare("18", "abnormal", make_film(tmp_path / name), findings="Clear.")
+        assert part_studies(trained, [copy])["train"] == [copy]
+    other = bare("18", "abnormal", make_film(tmp_path / "d.png", seed=1), findings="Clear.")
+    assert part_studies(trained, [other])["test"] == [other]
+
+
+def test_a_film_that_is_decoded_in_another_way_is_known_again_by_its_bytes(loaded, tmp_path, monkeypatch):
+    known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
+    trained, copy = remember(loaded, known), replace(known, id="18", patient="18")
+    monkeypatch.setattr("kmm.evaluate.seen.read_image", lambda path: pytest.fail("decoded"))
+    assert part_studies(trained, [copy])["train"] == [copy]
+
+
+def test_any_evidence_of_training_wins_over_evidence_of_validation(loaded, tmp_path):
+    film = make_film(tmp_path / "a.png")
+    train, validation = bare("1", "abnormal", film), bare("2", "abnormal", findings="A mass.")
+    both = replace(validation, images=train.images)
+    prints = {
+        part: remember(loaded, study).seen["train"] for part, study in (("train", train), ("validation", validation))
+    }
+    assert part_studies(replace(loaded, seen=prints), [both])["train"] == [both]
+    swapped = {"train": prints["validation"], "validation": prints["train"]}
+    assert part_studies(replace(loaded, seen=swapped), [both])["train"] == [both]
+
+
+def test_two_films_are_not_one_because_id_patient_and_a_template_agree(loaded, tmp_path):
+    one, two = (make_film(tmp_path / f"{seed}.png", seed) for seed in (1, 2))
+    template = {"findings": "The lungs are clear."}
+    known = bare("17", "abnormal", one, **template)
+    trained = remember(loaded, known, bare("18", "abnormal", two, **template))
+    other = bare("17", "abnormal", make_film(tmp_path / "3.png", 3), **template)  # another hospital
+    assert part_studies(trained, [other])["test"] == [other]
+    for same in (known, replace(known, images=())):  # without a film nothing speaks against it
+        assert part_studies(trained, [same])["train"] == [same]
+
+
+def test_the_description_does_not_grow_with_the_studies(hand_made, tmp_path):
+    count = 1_600_000  # format 1 could not be read again with as many
+    prints = {
+        part: np.arange(seed, 3 * seed * count, 3 * seed, np.uint64)
+        for seed, part in enumerate(("train", "validation"), 1)
+    }
+    replace(hand_made, seen=prints).save(tmp_path / "large")
+    replace(hand_made, seen={}).save(tmp_path / "small")
+    sizes = [(tmp_path / name / "classifier.json").stat().st_size for name in ("large", "small")]
+    assert sizes[0] - sizes[1] < 300  # two more files with their digests
+    assert (tmp_path / "large" / "seen_train.npy").stat().st_size == 8 * count + 128
+    large = Classifier.load(tmp_path / "large")
+    assert all(isinstance(large.seen[part], np.memmap) and len(large.seen[part]) == count for part in prints)
+    np.testing.assert_array_equal(large.seen["train"][-3:], prints["train"][-3:])
+    with open(tmp_path / "large" / "seen_train.npy", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    with pytest.raises(ArtefactError, match=r"seen_train\.npy.*digest differs"):
+        Classifier.load(tmp_path / "large")
+
+
+def test_prints_of_another_kind_are_refused(hand_made, tmp_path):
+    for number, wrong in enumerate((np.zeros(3), np.zeros((2, 2), "<u8"), np.array(["a"]))):
+
+        def write(folder, wrong=wrong):
+            np.save(folder / "seen_train.npy", wrong)
+
+        replace(hand_made, seen={}).save(tmp_path / str(number), extra=write)
+        with pytest.raises(ArtefactError, match=r"seen_train\.npy must hold"):
+            Classifier.load(tmp_path / str(number))
+
+
+def test_each_pattern_has_its_own_numbers_in_predictions_and_on_disk(hand_made, studies, tmp_path):
+    hand_made.save(tmp_path / "saved")
+    again = Classifier.load(tmp_path / "saved")
+    both = next(study for study in studies if study.images and study.report)
+    alone = [both, replace(both, report=None), replace(both, images=())]
+    predictions = again.predict(alone)
+    assert predictions.present.tolist() == [[1, 1], [1, 0], [0, 1]]
+    logits = predictions.logits["joint"]
+    temperatures, cuts = hand_made.temperatures["joint"], [0.5, 0.47, 0.53]
+    for row, said in enumerate(describe_predictions(again, predictions)):
+        expected = 1 / (1 + np.exp(-logits[row].astype(float) / temperatures[row]))
+        np.testing.assert_allclose(list(said["probabilities"].values()), expected, atol=1e-12)
+        assert list(said["decisions"].values()) == (expected >= cuts[row]).tolist()
+
+
+def test_numbers_without_a_pattern_hold_for_every_one(hand_made):
+    one = replace(hand_made, temperatures={"joint": [1.0, 2.0, 3.0]}, thresholds={"joint": np.full(3, 0.4)})
+    for present in ([1, 1], [1, 0], [0, 1]):
+        np.testing.assert_allclose(one.probabilities([[1.0, 2.0, 3.0]], [present]), 1 / (1 + np.exp(-1)))
+        assert one.thresholds_for([present]).tolist() == [[0.4] * 3]
+    with pytest.raises(InputError, match=r"temperatures must be \(3, n_labels\) numbers"):
+        replace(hand_made, temperatures={"joint": np.ones((2, 3))})
 
 
 def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):

@@ -13,7 +13,10 @@ ROW_TITLES = {
     "joint": "Joint (image and text)",
 }
 ROW_PATTERNS = {"joint": PATTERNS, "image": ("image",), "text": ("text",), "tfidf": ("text",)}
-MEASURED_ON = "Image only is measured on studies with a film, Text only and TF-IDF on studies with a report."
+MEASURED_ON = (
+    "Image only is measured, and compared with the joint classifier, on studies with a film; Text only and TF-IDF on "
+    "studies with a report."
+)
 NOTHING = "–"
 
 

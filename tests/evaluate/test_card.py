@@ -76,7 +76,7 @@ def test_the_card_says_what_it_must():
         "| Joint (image and text) | film alone | abnormal \\| any | 1.5 | 0.41 |",
         "| Joint (image and text) | report alone | abnormal \\| any | 0.75 | 0.47 |",
         "- film alone: 393 validation studies\n", "the other side hidden",
-        "Image only is measured on studies with a film",
+        "compared with the joint classifier, on studies with a film; Text only and TF-IDF on studies with a report.",
         "- report alone: 12 validation studies; the numbers of all validation studies hold for abnormal \\| any",
         "Policy of the threshold: youden", "## Limits",
         "| TF-IDF + logistic regression | report alone | abnormal \\| any | – | 0.6 |",
