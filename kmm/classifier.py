@@ -262,7 +262,10 @@ def _read_seen(folder, files):
     for part in SEEN_PARTS:
         name = SEEN_FILE.format(part=part)
         if name in files:
-            prints = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            try:
+                prints = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            except ValueError:
+                prints = np.empty((0, 0))
             if prints.ndim != 1 or prints.dtype != PRINT:
                 raise TypeError(f"{name} must hold numbers of 8 bytes")
             seen[part] = prints

@@ -12,25 +12,18 @@ import numpy as np
 import kmm
 from kmm.artefact import digest_file, read_json
 from kmm.batches import BatchMaker, TextPreparation
+from kmm.calibration import calibrate
 from kmm.classifier import Classifier, Predictions
 from kmm.data.labels import label_studies
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.errors import InputError, KmmError
-from kmm.evaluate.calibration import (
-    LEAST_OF_A_CLASS,
-    THRESHOLD_POLICIES,
-    choose_thresholds,
-    fit_calibration,
-    fit_prevalence,
-    fit_weights,
-)
-from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows, write_report
+from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
+from kmm.evaluate.report import evaluate_predictions, write_report
 from kmm.evaluate.seen import gather_prints
 from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
-from kmm.patterns import PATTERN_TITLES, PATTERNS, as_table, hide_sides
 from kmm.prepared import prepare_studies
 from kmm.run import FEATURE_BATCH, Run, digest_code
 from kmm.settings import write_json
@@ -330,7 +323,7 @@ def _finish(run):
     )
     views = {name: _view_answers(run, name, model) for name, model in classifier.models.items()}
     run.predictions = {part: _predict(run, views, part) for part in ("validation", "test")}
-    _calibrate(run, classifier, views)
+    calibrate(run, classifier, views)
     for name, predictions in run.predictions.items():
         with run.progress.step(f"Measuring {name}", 1) as advance:
             classifier.metrics[name] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
@@ -357,55 +350,6 @@ def _predict(run, views, part):
         labels=prepared.labels[rows],
         problems=[],
     )
-
-
-def _calibrate(run, classifier, views):
-    """Chooses temperatures and thresholds on validation, for each pattern of what a study holds."""
-    s, validation = run.settings, run.predictions["validation"]
-    for part, answer in views.items():
-        samples = {}
-        if part == "joint":
-            samples = {pattern: _hide(run, part, answer, pattern) for pattern in PATTERNS}
-        chosen = find_measured(part, validation.present)
-        found = fit_calibration(
-            (validation.logits[part][chosen], validation.labels[chosen]), samples, policy=s.threshold_policy
-        )
-        classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
-        if part == "joint":
-            _tell_calibration(run, found, samples)
-    if classifier.tfidf is not None:
-        scores, chosen = score_rows(classifier, validation)["tfidf"], find_measured("tfidf", validation.present)
-        cuts = choose_thresholds(validation.labels[chosen], scores[chosen], policy=s.threshold_policy)
-        classifier.thresholds["tfidf"] = as_table(cuts)
-
-
-def _hide(run, part, answer, pattern):
-    """Logits and labels of the validation studies that hold what a pattern keeps, the other side hidden."""
-    rows, validation = run.rows("validation"), run.predictions["validation"]
-    present, _ = hide_sides(run.prepared.present, pattern)
-    hidden, kept = hide_sides(validation.present, pattern)
-    changed = kept & (hidden != validation.present).any(axis=1)
-    logits = validation.logits[part].copy()
-    if changed.any():
-        logits[changed] = answer(rows[changed], present=present)
-    return logits[kept], validation.labels[kept]
-
-
-def _tell_calibration(run, found, samples):
-    """Keeps on how many studies each pattern was calibrated and which labels got the pooled numbers, and says so."""
-    names = np.array(run.maker.label_names)
-    run.facts["calibration"] = {
-        pattern: {"studies": len(samples[pattern][1]), "pooled": names[pooled].tolist()}
-        for pattern, pooled in zip(PATTERNS, found.pooled, strict=True)
-    }
-    counts = ", ".join(f"{PATTERN_TITLES[name]} {kept['studies']}" for name, kept in run.facts["calibration"].items())
-    run.progress.note(f"Calibrated on validation studies: {counts}; a film or report alone with the other side hidden")
-    for name, kept in run.facts["calibration"].items():
-        if kept["pooled"]:
-            run.progress.note(
-                f"Fewer than {LEAST_OF_A_CLASS} validation studies of a class for {PATTERN_TITLES[name]}: "
-                f"the numbers of all validation studies hold for {', '.join(kept['pooled'])}"
-            )
 
 
 def _gather_seen(run):

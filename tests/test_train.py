@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm.calibration import hide_studies, tell_calibration
 from kmm.classifier import Classifier, Predictions, run_model
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile
@@ -15,12 +16,11 @@ from kmm.errors import InputError, LeakError
 from kmm.evaluate.calibration import Calibration
 from kmm.identity import identify_films
 from kmm.image.read import decode_image
-from kmm.patterns import hide_sides
 from kmm.prepared import prepare_studies
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.study_dataset import StudyDataset
-from kmm.train import _hide, _tell_calibration, fit_classifier, save_run
+from kmm.train import fit_classifier, save_run
 from tests.conftest import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -164,7 +164,7 @@ def test_a_hidden_side_is_a_side_that_is_not_there(hand_made, studies):
         ("image", [0, 1, 2], {"report": None}),
         ("text", [0, 1, 3], NO_FILM),
     ):
-        logits, labels = _hide(run, "joint", answer, pattern)
+        logits, labels = hide_studies(run, "joint", answer, pattern)
         apart = hand_made.predict([replace(studies[row], **lack) for row in kept]).logits["joint"]
         np.testing.assert_allclose(logits, apart, atol=1e-5)
         assert len(labels) == len(kept)
@@ -188,7 +188,7 @@ def test_few_validation_studies_get_the_pooled_numbers_and_it_is_said(tiny_run, 
     progress.note = notes.append
     told = SimpleNamespace(maker=run.maker, facts={}, progress=progress)
     pooled = Calibration(*[classifier.temperatures["joint"]] * 2, np.array([[False], [True], [False]]))
-    _tell_calibration(told, pooled, {name: (None, [0] * 7) for name in ("both", "image", "text")})
+    tell_calibration(told, pooled, {name: (None, [0] * 7) for name in ("both", "image", "text")})
     assert notes == [
         "Calibrated on validation studies: film and report 7, film alone 7, report alone 7; a film or report alone "
         "with the other side hidden",
