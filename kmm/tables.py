@@ -28,6 +28,7 @@ def print_results(results):
 
     for part, result in results.items():
         columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
+        columns = [SHORT_TITLES.get(title, title) for title in columns]
         rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # 160 columns hold it
         _print_table(columns, rows, title=f"{part}: {result['n']} studies")
         if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
@@ -95,6 +96,12 @@ def print_fidelity(result):
 
 
 MOST_ROWS = 40
+SHORT_TITLES = {  # the intervals need the room
+    "Studies (positive)": "n (positive)",
+    "Balanced accuracy": "Bal. acc.",
+    "Sensitivity": "Sens.",
+    "Specificity": "Spec.",
+}
 
 # What each measure is, by the table in which it stands.
 MEASURES = {

@@ -99,6 +99,8 @@ def test_the_table_says_how_many_studies_each_row_is_measured_on(result, predict
     print_results({"test": result})
     shown = capsys.readouterr().out
     assert rows["Image only"] in shown and "on studies with a film; Text only and TF-IDF on" in shown
+    low, high = result["joint"]["intervals"]["accuracy"]
+    assert f"{result['joint']['accuracy']:.3f} [{low:.3f}, {high:.3f}]" in shown  # on one line
     assert max(map(len, shown.splitlines())) <= 160 and "Joint minus Image only, ROC AUC" in shown
 
 
