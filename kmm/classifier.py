@@ -12,15 +12,14 @@ from kmm.artefact import not_as_expected, read_description, read_json, write_art
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
 from kmm.patterns import as_mapping, as_table, choose_rows
+from kmm.seen_studies import PARTS as SEEN_PARTS
+from kmm.seen_studies import SeenStudies, load_seen
 from kmm.settings import FitSettings, write_json
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
 PARTS = ("joint", "image", "text")
-SEEN_PARTS = ("train", "validation")
-SEEN_FILE = "seen_{part}.npy"
-PRINT = np.dtype("<u8")  # the first 8 bytes of a SHA-256
 
 
 def probabilities(logits, temperatures):
@@ -78,8 +77,7 @@ class Classifier:
         tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
         provenance: dict of what the classifier comes from: versions, digests, layout, counts.
         metrics: dict of results on validation and test.
-        seen: dict of `"train"` and `"validation"` to sorted uint64 `(k,)`: prints of the studies of that part, see
-            `kmm.evaluate.seen`. Nothing can be read back from them.
+        seen: dict of `"train"` and `"validation"` to `kmm.seen_studies.SeenStudies`.
     """
 
     models: dict
@@ -194,8 +192,8 @@ class Classifier:
             self.tfidf.save(folder / "tfidf.npz")
         if self.mean_image is not None:
             np.save(folder / "mean_image.npy", self.mean_image, allow_pickle=False)
-        for part, prints in self.seen.items():
-            np.save(folder / SEEN_FILE.format(part=part), np.asarray(prints, PRINT), allow_pickle=False)
+        for part, seen in self.seen.items():
+            seen.save(folder, part)
         write_json(folder / "settings.json", self.settings.as_dict())
         write_json(folder / "metrics.json", self.metrics)
 
@@ -252,32 +250,10 @@ class Classifier:
             tfidf=tfidf,
             provenance=provenance,
             metrics=read_json(folder / "metrics.json"),
-            seen=_read_seen(folder, description["files"]) if by_part is None else _convert_seen(by_part),
+            seen=load_seen(folder, description["files"])
+            if by_part is None
+            else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},
         )
-
-
-def _read_seen(folder, files):
-    """Maps the prints of each part into memory: their pages are read where a study is looked up, and not before."""
-    seen = {}
-    for part in SEEN_PARTS:
-        name = SEEN_FILE.format(part=part)
-        if name in files:
-            try:
-                prints = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-            except ValueError:
-                prints = np.empty((0, 0))
-            if prints.ndim != 1 or prints.dtype != PRINT:
-                raise TypeError(f"{name} must hold numbers of 8 bytes")
-            seen[part] = prints
-    return seen
-
-
-def _convert_seen(by_part):
-    """Prints as format 1 holds them, a dict of 16 hexadecimal digits to the part, as sorted arrays."""
-    return {
-        part: np.array(sorted(int(key, 16) for key, known in by_part.items() if known == part), PRINT)
-        for part in SEEN_PARTS
-    }
 
 
 def run_model(model, inputs):

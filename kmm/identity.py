@@ -7,6 +7,7 @@ import numpy as np
 
 from kmm.data.study import Problem
 from kmm.errors import ImageError
+from kmm.image.prepare import resize_image
 from kmm.image.read import read_image
 from kmm.progress import Progress
 
@@ -38,6 +39,26 @@ def digest_film(film):
     total = hashlib.sha256(np.array(levels.shape, "<u4").tobytes())
     total.update(np.ascontiguousarray(levels))
     return total.hexdigest()
+
+
+def sketch_film(square):
+    """Draws a film in 64 bits, which copies of other size, window or compression nearly share.
+
+    Args:
+        square: float array `(pixels, pixels, 1)`, a prepared film, see `kmm.image.prepare.ImagePreparation`.
+
+    Returns:
+        int below 2**64: of 8 x 9 means, whether each is brighter than its left neighbour.
+
+    Source: https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html (difference hash)
+
+    Example:
+        >>> film = np.tile(np.linspace(0, 255, 64), (64, 1))[:, :, None]
+        >>> sketch_film(film) == 2**64 - 1, sketch_film(film[:, ::-1])
+        (True, 0)
+    """
+    small = resize_image(square[..., 0], 8, 9)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]))
 
 
 def identify_films(studies, *, progress=None):

@@ -19,13 +19,14 @@ from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.errors import InputError, KmmError
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
 from kmm.evaluate.report import evaluate_predictions, write_report
-from kmm.evaluate.seen import gather_prints
+from kmm.evaluate.seen import gather_seen
 from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
 from kmm.prepared import prepare_studies
 from kmm.run import FEATURE_BATCH, Run, digest_code
+from kmm.seen_studies import PARTS as SEEN_PARTS
 from kmm.settings import write_json
 from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
@@ -353,13 +354,12 @@ def _predict(run, views, part):
 
 
 def _gather_seen(run):
-    """Prints of the studies of training and validation, which `kmm evaluate` compares others with."""
-    studies, digests = {}, {}
-    for part in ("train", "validation", "test"):
-        rows = run.rows(part)
-        studies[part] = [run.prepared.studies[row] for row in rows]
-        digests[part] = [run.prepared.image_digests[row] for row in rows]
-    return gather_prints(studies, digests, run.maker.text)
+    """What is kept of the studies of training and validation, for `kmm evaluate` to compare others with."""
+    prepared, text = run.prepared, run.maker.text
+    columns = (prepared.studies, prepared.image_digests, prepared.sketches)
+    return {
+        part: gather_seen(*([column[row] for row in run.rows(part)] for column in columns), text) for part in SEEN_PARTS
+    }
 
 
 def _provenance(run):

@@ -15,9 +15,11 @@ from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ArtefactError, InputError
 from kmm.evaluate.report import evaluate_studies
-from kmm.evaluate.seen import gather_prints, part_studies
-from kmm.identity import identify_films
+from kmm.evaluate.seen import gather_seen, part_studies
+from kmm.identity import identify_films, sketch_film
+from kmm.image.read import read_image
 from kmm.progress import Progress
+from kmm.seen_studies import SeenStudies
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +175,9 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "tfidf.npz",
         "mean_image.npy",
         "seen_train.npy",
+        "seen_train_records.npy",
         "seen_validation.npy",
+        "seen_validation_records.npy",
         "settings.json",
         "split.csv",
         "metrics.json",
@@ -212,16 +216,18 @@ def bare(number, name, film=None, **report):
     return Study(number, number, images, Report(**report) if report else None, labels={name: 1.0})
 
 
+def gather(classifier, *studies):
+    """What is kept of some studies, as a fit keeps it."""
+    known, _ = identify_films(studies)
+    films = [study.frontal and study.frontal.path for study in known]
+    digests = [digest_file(film) if film else "" for film in films]
+    sketches = [sketch_film(classifier.batches.image.apply(read_image(film))) if film else 0 for film in films]
+    return gather_seen(known, digests, sketches, classifier.batches.text)
+
+
 def remember(classifier, *studies):
     """The classifier, trained on some studies alone."""
-    train, _ = identify_films(studies)
-    digests = [digest_file(study.frontal.path) if study.images else "" for study in train]
-    seen = gather_prints(
-        {"train": train, "validation": [], "test": []},
-        {"train": digests, "validation": [], "test": []},
-        classifier.batches.text,
-    )
-    return replace(classifier, seen=seen)
+    return replace(classifier, seen={"train": gather(classifier, *studies)})
 
 
 def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loaded, studies):
@@ -235,9 +241,6 @@ def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loade
         assert part_studies(remember(loaded, known), [other])["test"] == [other]
         found = part_studies(remember(loaded, known), [known])
         assert found["train" if known.images or known.report else "test"] == [known]
-    again = bare("17", "abnormal", two, findings="A mass.")  # another copy of the film: the body tells
-    trained = remember(loaded, bare("17", "abnormal", one, findings="A mass."))
-    assert part_studies(trained, [again])["train"] == [again]
 
 
 def make_film(place, seed=0):
@@ -265,41 +268,56 @@ def test_a_film_that_is_decoded_in_another_way_is_known_again_by_its_bytes(loade
 
 def test_any_evidence_of_training_wins_over_evidence_of_validation(loaded, tmp_path):
     film = make_film(tmp_path / "a.png")
-    train, validation = bare("1", "abnormal", film), bare("2", "abnormal", findings="A mass.")
-    both = replace(validation, images=train.images)
-    prints = {
-        part: remember(loaded, study).seen["train"] for part, study in (("train", train), ("validation", validation))
-    }
-    assert part_studies(replace(loaded, seen=prints), [both])["train"] == [both]
-    swapped = {"train": prints["validation"], "validation": prints["train"]}
-    assert part_studies(replace(loaded, seen=swapped), [both])["train"] == [both]
+    one, other = bare("1", "abnormal", film), bare("2", "abnormal", findings="A mass.")
+    both = replace(other, images=one.images)
+    kept = gather(loaded, one), gather(loaded, other)
+    for train, validation in (kept, kept[::-1]):
+        found = part_studies(replace(loaded, seen={"train": train, "validation": validation}), [both])
+        assert found["train"] == [both]
+    assert part_studies(replace(loaded, seen={"validation": kept[0]}), [both])["validation"] == [both]
 
 
-def test_two_films_are_not_one_because_id_patient_and_a_template_agree(loaded, tmp_path):
-    one, two = (make_film(tmp_path / f"{seed}.png", seed) for seed in (1, 2))
+def test_two_films_are_not_one_because_id_patient_and_report_agree(loaded, tmp_path):
     template = {"findings": "The lungs are clear."}
-    known = bare("17", "abnormal", one, **template)
-    trained = remember(loaded, known, bare("18", "abnormal", two, **template))
-    other = bare("17", "abnormal", make_film(tmp_path / "3.png", 3), **template)  # another hospital
+    known = bare("17", "abnormal", make_film(tmp_path / "1.png"), **template)
+    trained = remember(loaded, known)
+    other = bare("17", "abnormal", make_film(tmp_path / "2.png", seed=1), **template)  # of another hospital
     assert part_studies(trained, [other])["test"] == [other]
     for same in (known, replace(known, images=())):  # without a film nothing speaks against it
         assert part_studies(trained, [same])["train"] == [same]
+    assert part_studies(remember(loaded, replace(known, images=())), [other])["train"] == [other]
+
+
+def test_a_resized_or_compressed_copy_with_id_patient_and_report_is_known_again(loaded, tmp_path):
+    y, x = np.mgrid[:200, :160]
+    film = 120 + 60 * np.sin(x / 23) * np.cos(y / 31) + 40 * ((x - 90) ** 2 + (y - 70) ** 2 < 900)
+    Image.fromarray(film.astype(np.uint8)).save(tmp_path / "film.png")
+    known = bare("17", "abnormal", tmp_path / "film.png", findings="A mass.")
+    trained = remember(loaded, known)
+    with Image.open(tmp_path / "film.png") as image:
+        image.save(tmp_path / "lossy.jpg", quality=60)
+        image.resize((80, 100), Image.Resampling.BILINEAR).save(tmp_path / "half.png")
+    for name in ("lossy.jpg", "half.png"):
+        copy = replace(known, images=(ImageFile(tmp_path / name, view="frontal"),))
+        assert part_studies(trained, [copy])["train"] == [copy]
+        stranger = replace(copy, id="18")  # neither the film's identity nor the record is known
+        assert part_studies(trained, [stranger])["test"] == [stranger]
 
 
 def test_the_description_does_not_grow_with_the_studies(hand_made, tmp_path):
     count = 1_600_000  # format 1 could not be read again with as many
-    prints = {
-        part: np.arange(seed, 3 * seed * count, 3 * seed, np.uint64)
-        for seed, part in enumerate(("train", "validation"), 1)
-    }
-    replace(hand_made, seen=prints).save(tmp_path / "large")
+    prints = np.arange(0, 3 * count, 3, np.uint64)
+    seen = SeenStudies(prints, np.stack([prints, prints[::-1]], axis=1))
+    replace(hand_made, seen={"train": seen, "validation": seen}).save(tmp_path / "large")
     replace(hand_made, seen={}).save(tmp_path / "small")
     sizes = [(tmp_path / name / "classifier.json").stat().st_size for name in ("large", "small")]
-    assert sizes[0] - sizes[1] < 300  # two more files with their digests
+    assert sizes[0] - sizes[1] < 500  # four more files with their digests
     assert (tmp_path / "large" / "seen_train.npy").stat().st_size == 8 * count + 128
     large = Classifier.load(tmp_path / "large")
-    assert all(isinstance(large.seen[part], np.memmap) and len(large.seen[part]) == count for part in prints)
-    np.testing.assert_array_equal(large.seen["train"][-3:], prints["train"][-3:])
+    for kept in large.seen.values():
+        assert isinstance(kept.prints, np.memmap) and isinstance(kept.records, np.memmap)
+        assert kept.holds({3 * count - 3}) and not kept.holds({3 * count, 4})
+        assert kept.holds_record(6, sketch=3 * count - 9) and not kept.holds_record(7, sketch=None)
     with open(tmp_path / "large" / "seen_train.npy", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"x")
@@ -312,6 +330,7 @@ def test_prints_of_another_kind_are_refused(hand_made, tmp_path):
 
         def write(folder, wrong=wrong):
             np.save(folder / "seen_train.npy", wrong)
+            np.save(folder / "seen_train_records.npy", np.zeros((0, 2), "<u8"))
 
         replace(hand_made, seen={}).save(tmp_path / str(number), extra=write)
         with pytest.raises(ArtefactError, match=r"seen_train\.npy must hold"):

@@ -1,19 +1,16 @@
-"""Which studies a classifier has seen: their prints are saved with it, and looked up before it is measured."""
+"""Which studies a classifier has seen: they are looked up before it is measured."""
 
 import contextlib
 import hashlib
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
-
 from kmm.artefact import digest_file
-from kmm.classifier import PRINT, SEEN_PARTS
 from kmm.errors import ImageError
-from kmm.identity import digest_film
+from kmm.identity import digest_film, sketch_film
 from kmm.image.read import read_image
 from kmm.progress import Progress
+from kmm.seen_studies import PARTS, SeenStudies
 
 AT_ONCE = 64
 
@@ -55,50 +52,40 @@ def record_print(study, text="", *, film=False):
         >>> record_print(one) == record_print(other), record_print(Study("1", "1"))
         (False, None)
     """
-    told_by = _told_by(study, text, film)
+    body = study.report.body if study.report else ""
+    told_by = body or ("" if film else text)
     return _hash("\x1e".join(["study", study.id, study.patient, told_by])) if told_by else None
 
 
-def template_print(study):
-    """As `record_print`, of a study whose body is a template that other studies share.
-
-    With two different films, an equal id, patient and template do not make two studies one: this print is compared
-    with those of studies without a film alone.
-    """
-    body = study.report.body if study.report else ""
-    return _hash("\x1e".join(["template", study.id, study.patient, body])) if body else None
-
-
-def gather_prints(studies, digests, text=None):
-    """Prints of the studies of a part, as they are saved with a classifier.
+def gather_seen(studies, digests, sketches, text=None):
+    """Gathers what is kept of the studies of one part.
 
     Args:
-        studies: dict of part to list of `Study`, with their `pixel_digest`.
-        digests: dict of part to list of str: SHA-256 of each film's file; empty where there is none.
+        studies: sequence of `Study`, with their `pixel_digest`.
+        digests: sequence of str: SHA-256 of each film's file; empty where there is none.
+        sketches: sequence of int: `kmm.identity.sketch_film` of each film; not read where there is none.
         text: `kmm.batches.TextPreparation`, or None for a classifier of films alone.
 
     Returns:
-        dict of `"train"` and `"validation"` to sorted uint64 `(k,)`.
+        `SeenStudies`.
     """
-    bodies = Counter(study.report.body for part in studies.values() for study in part if study.report)
-    found = {}
-    for part in SEEN_PARTS:
-        prints = set()
-        for study, digest in zip(studies[part], digests[part], strict=True):
-            prints |= film_prints(file_digest=digest, pixel_digest=study.frontal.pixel_digest if digest else None)
-            shared = digest and study.report is not None and bodies[study.report.body] > 1
-            said = text.text(study) if text else ""
-            prints.add(template_print(study) if shared else record_print(study, said, film=bool(digest)))
-        found[part] = np.array(sorted(prints - {None}), PRINT)
-    return found
+    prints, records = set(), {}
+    for study, digest, sketch in zip(studies, digests, sketches, strict=True):
+        prints |= film_prints(file_digest=digest, pixel_digest=study.frontal.pixel_digest if digest else None)
+        record = record_print(study, text.text(study) if text else "", film=bool(digest))
+        if record is not None and digest:
+            records[record] = sketch
+        elif record is not None:
+            prints.add(record)
+    return SeenStudies.gather(prints, records)
 
 
 def part_studies(classifier, studies, *, progress=None):
     """Sorts studies by the part that they had when the classifier was trained; studies it never saw are test.
 
     A study counts as trained on if any evidence says so: the bytes of its film, the pixels of its film, or patient, id
-    and report body together. Where both have a film and the films differ, a body that several studies of the fit
-    shared is no evidence.
+    and report body together. Patient, id and body are no evidence where both have a film and the films differ at a
+    glance: hospitals share ids and report templates. A resized or compressed copy of a film does not differ so.
 
     Args:
         classifier: `Classifier`.
@@ -125,42 +112,32 @@ def part_studies(classifier, studies, *, progress=None):
 def find_part(classifier, study):
     """The part that one study had, `"test"` where the classifier never saw it; see `part_studies`.
 
-    The pixels are decoded only where nothing cheaper says that the study was trained on. A film that cannot be read
-    says nothing.
+    A film is decoded only where its bytes and the record do not already say that the study was trained on. A film that
+    cannot be read says nothing.
     """
-    film = study.frontal if classifier.batches.image else None
-    text = classifier.batches.text
-    digest = ""
-    if film and film.path.is_file():
+    film, preparation = study.frontal, classifier.batches.image
+    text, digest = classifier.batches.text, ""
+    if film and preparation and film.path.is_file():
         with contextlib.suppress(OSError):  # such a study is set aside where it is predicted
             digest = digest_file(film.path)
-    prints = film_prints(file_digest=digest)
-    prints.add(record_print(study, text.text(study) if text else "", film=bool(digest)))
-    if not digest:
-        prints.add(template_print(study))
-    part = _look_up(classifier.seen, prints)
+    record = record_print(study, text.text(study) if text else "", film=bool(digest))
+    prints = film_prints(file_digest=digest) | ({record} - {None})
+    part = _look_up(classifier.seen, prints, None if digest else record)
     if part != "train" and digest:
         with contextlib.suppress(ImageError):
-            pixels = study.frontal.pixel_digest or digest_film(read_image(film.path))
-            part = _look_up(classifier.seen, prints | film_prints(pixel_digest=pixels))
+            pixels = read_image(film.path)
+            prints |= film_prints(pixel_digest=digest_film(pixels))
+            part = _look_up(classifier.seen, prints, record, sketch_film(preparation.apply(pixels)))
     return part
 
 
-def _look_up(seen, prints):
-    """The first part that holds one of the prints."""
-    wanted = np.array(sorted(prints - {None}), PRINT)
-    for part in SEEN_PARTS:
-        known = seen.get(part, wanted[:0])
-        places = np.searchsorted(known, wanted)
-        inside = places < len(known)
-        if (known[places[inside]] == wanted[inside]).any():
+def _look_up(seen, prints, record, sketch=None):
+    """The first part that holds one of the prints, or the record with a film like that of the sketch."""
+    for part in PARTS:
+        known = seen.get(part)
+        if known and (known.holds(prints) or (record is not None and known.holds_record(record, sketch=sketch))):
             return part
     return "test"
-
-
-def _told_by(study, text, film):
-    body = study.report.body if study.report else ""
-    return body or ("" if film else text)
 
 
 def _hash(key):
