@@ -10,7 +10,8 @@ from pathlib import Path
 from kmm.errors import ArtefactError, InputError
 from kmm.settings import write_json
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 had one calibration for every study, and what was trained on in the description itself
 DESCRIPTION = "classifier.json"
 MAX_JSON_BYTES = 100_000_000
 
@@ -147,9 +148,11 @@ def _swap(new, folder, old):
 
 def _check_description(folder, description):
     """The description is of this format, and as it was saved."""
-    if description.get("format") != FORMAT:
+    if description.get("format") not in READABLE:
+        known = " or ".join(map(str, READABLE))
         raise ArtefactError(
-            f"{folder}: expected a classifier of format {FORMAT}. Received: {description.get('format')}"
+            f"{folder}: expected a classifier of format {known}. Received: {description.get('format')}. "
+            "Update kmm, or train the classifier again."
         )
     path = folder / DESCRIPTION
     if "digest" not in description:

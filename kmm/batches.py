@@ -140,23 +140,27 @@ class BatchMaker:
         Raises:
             ImageError: if the file cannot be used; it names the file.
         """
-        if study.frontal is None or self.image is None:
-            return None, ""
-        data = _read_file(study.frontal.path)
-        return self.image.apply(_decode(data, study.frontal.path)), hashlib.sha256(data).hexdigest()
+        film, digest = self.read_film(study)
+        return None if film is None else self.image.apply(film), digest
 
-    def film(self, study: Study):
+    def read_film(self, study: Study):
         """Reads the frontal image of a study at its own size.
 
         Returns:
-            float32 `(height, width)`, 0..255; None where there is no frontal image or the model reads none.
+            float32 `(height, width)`, 0..255, and the sha256 of the file, or `(None, "")` where there is no frontal
+            image or the model reads none.
 
         Raises:
             ImageError: if the file cannot be used; it names the file.
         """
         if study.frontal is None or self.image is None:
-            return None
-        return _decode(_read_file(study.frontal.path), study.frontal.path)
+            return None, ""
+        data = _read_file(study.frontal.path)
+        return _decode(data, study.frontal.path), hashlib.sha256(data).hexdigest()
+
+    def film(self, study: Study):
+        """The film of `read_film` alone."""
+        return self.read_film(study)[0]
 
     def words(self, study: Study):
         """The words of a study's report that the model reads, as a list of str."""

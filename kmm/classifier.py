@@ -12,6 +12,9 @@ import kmm.models.loss  # and the loss, which saved models name
 from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
+from kmm.patterns import as_mapping, as_table, choose_rows
+from kmm.seen_studies import PARTS as SEEN_PARTS
+from kmm.seen_studies import SeenStudies, load_seen
 from kmm.settings import FitSettings, write_json
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
@@ -25,7 +28,7 @@ def probabilities(logits, temperatures):
 
     Args:
         logits: float array `(n, n_labels)`.
-        temperatures: float array `(n_labels,)`, above 0.
+        temperatures: float array `(n_labels,)` or `(n, n_labels)`, above 0.
 
     Returns:
         float64 array `(n, n_labels)` in [0, 1].
@@ -68,12 +71,14 @@ class Classifier:
             are the classifiers that were trained apart and that the joint one started from.
         batches: `BatchMaker`: the preparation of image and text.
         settings: `FitSettings` of the fit.
-        temperatures, thresholds: dict of part to float array `(n_labels,)`, chosen on validation.
-        prevalence: float array `(n_labels,)`: share of positives in training.
+        temperatures, thresholds: dict of part to float64 `(3, n_labels)`, chosen on validation: a row for each of
+            `kmm.patterns.PATTERNS`. An array `(n_labels,)` holds for every pattern.
+        prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: share of positives in training.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films, or None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
         provenance: dict of what the classifier comes from: versions, digests, layout, counts.
         metrics: dict of results on validation and test.
+        seen: dict of `"train"` and `"validation"` to `kmm.seen_studies.SeenStudies`.
     """
 
     models: dict
@@ -86,6 +91,12 @@ class Classifier:
     tfidf: TfidfBaseline | None = None
     provenance: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
+    seen: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("temperatures", "thresholds"):
+            setattr(self, name, {part: as_table(rows, name) for part, rows in getattr(self, name).items()})
+        self.prevalence = as_table(self.prevalence, "prevalence")
 
     @property
     def main(self):
@@ -137,9 +148,22 @@ class Classifier:
             problems=problems,
         )
 
-    def probabilities(self, logits, part=None):
-        """Calibrated probabilities `(n, n_labels)` of a part's logits."""
-        return probabilities(logits, self.temperatures[part or self.main])
+    def probabilities(self, logits, present, part=None):
+        """Calibrates the logits of a part.
+
+        Args:
+            logits: float array `(n, n_labels)`.
+            present: array `(n, 2)`: whether the film and the report of each study were there.
+            part: name of the part; the main one when None.
+
+        Returns:
+            float64 array `(n, n_labels)` in [0, 1].
+        """
+        return probabilities(logits, choose_rows(self.temperatures[part or self.main], present))
+
+    def thresholds_for(self, present, part=None):
+        """Thresholds `(n, n_labels)` for studies of which `present` `(n, 2)` says what was there."""
+        return choose_rows(self.thresholds[part or self.main], present)
 
     def save(self, folder, *, overwrite=False, extra=None):
         """Writes the classifier into a new folder: all of it, or nothing.
@@ -169,6 +193,8 @@ class Classifier:
             self.tfidf.save(folder / "tfidf.npz")
         if self.mean_image is not None:
             np.save(folder / "mean_image.npy", self.mean_image, allow_pickle=False)
+        for part, seen in self.seen.items():
+            seen.save(folder, part)
         write_json(folder / "settings.json", self.settings.as_dict())
         write_json(folder / "metrics.json", self.metrics)
 
@@ -178,8 +204,8 @@ class Classifier:
             "kmm": kmm.__version__,
             "parts": list(self.models),
             "preparation": self.batches.as_dict(),
-            **{name: {part: list(map(float, row)) for part, row in rows.items()} for name, rows in numbers.items()},
-            "prevalence": list(map(float, self.prevalence)),
+            **{name: {part: as_mapping(table) for part, table in rows.items()} for name, rows in numbers.items()},
+            "prevalence": as_mapping(self.prevalence),
             "provenance": self.provenance,
         }
 
@@ -212,20 +238,22 @@ class Classifier:
         mean_image = None
         if "mean_image.npy" in description["files"]:
             mean_image = np.load(folder / "mean_image.npy", allow_pickle=False)
-        numbers = {
-            name: {part: np.array(row) for part, row in description[name].items()}
-            for name in ("temperatures", "thresholds")
-        }
+        provenance = dict(description["provenance"])
+        by_part = provenance.pop("studies_by_part", None)  # format 1
         return cls(
             models={part: keras.models.load_model(folder / f"{part}.keras", compile=False) for part in parts},
             batches=batches,
             settings=FitSettings.from_dict(read_json(folder / "settings.json")),
-            **numbers,
-            prevalence=np.array(description["prevalence"]),
+            temperatures=description["temperatures"],
+            thresholds=description["thresholds"],
+            prevalence=description["prevalence"],
             mean_image=mean_image,
             tfidf=tfidf,
-            provenance=description["provenance"],
+            provenance=provenance,
             metrics=read_json(folder / "metrics.json"),
+            seen=load_seen(folder, description["files"])
+            if by_part is None
+            else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},
         )
 
 
@@ -242,8 +270,8 @@ def describe_predictions(classifier, predictions):
         list of dict: `study`, `image` (file name or None), `image_present`, `text_present`, and by label
         `probabilities` and `decisions` (probability at or above the threshold).
     """
-    scores = classifier.probabilities(predictions.logits[classifier.main])
-    decisions = scores >= classifier.thresholds[classifier.main]
+    scores = classifier.probabilities(predictions.logits[classifier.main], predictions.present)
+    decisions = scores >= classifier.thresholds_for(predictions.present)
     names = classifier.label_names
     return [
         {

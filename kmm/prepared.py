@@ -11,6 +11,7 @@ import numpy as np
 
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.identity import digest_film, sketch_film
 from kmm.progress import Progress
 
 
@@ -64,9 +65,10 @@ class PreparedStudies:
     """Studies as columns: anything that gives an array for an array of row numbers.
 
     Attributes:
-        studies: list of the `Study` that could be used.
+        studies: list of the `Study` that could be used, with the `pixel_digest` of the films that were read.
         image: `PixelFile`, or None for a model without images.
         image_digests: list of str, the sha256 of each image file; empty where there is none.
+        sketches: list of int, `kmm.identity.sketch_film` of each film; 0 where there is none.
         present: float32 `(n, 2)`. The text side is filled in by `add_text`.
         problems: list of `Problem`: what was set aside.
         labels: float32 `(n, n_labels)`; token_ids: int32 `(n, length)`. Filled in by `add_text`.
@@ -75,6 +77,7 @@ class PreparedStudies:
     studies: list
     image: PixelFile | None
     image_digests: list[str]
+    sketches: list[int]
     present: np.ndarray
     problems: list
     labels: np.ndarray | None = None
@@ -112,7 +115,7 @@ class PreparedStudies:
 
 
 def prepare_studies(studies, maker, path, *, strict=False, progress=None):
-    """Reads every study once; unusable ones are set aside and listed.
+    """Reads every study once and identifies its film; unusable ones are set aside and listed.
 
     Args:
         studies: sequence of `Study`.
@@ -129,15 +132,18 @@ def prepare_studies(studies, maker, path, *, strict=False, progress=None):
         InputError: if the disk has no room for the prepared films.
     """
     films = _create_films(path, maker, len(studies)) if maker.image else None
-    used, digests, present, problems = [], [], [], []
+    used, digests, sketches, present, problems = [], [], [], [], []
 
     def read(study):
         try:
             words = maker.words(study)
-            film, digest = maker.pixels(study)
-            if film is None and not words:
-                raise maker.nothing_to_read(study)
-            return film, digest
+            film, digest = maker.read_film(study)
+            if film is None:
+                if not words:
+                    raise maker.nothing_to_read(study)
+                return study, None, digest, 0
+            square = maker.image.apply(film)
+            return study.with_pixel_digest(digest_film(film)), square, digest, sketch_film(square)
         except (ImageError, ReportError) as error:
             return error
 
@@ -150,14 +156,15 @@ def prepare_studies(studies, maker, path, *, strict=False, progress=None):
                         raise type(result)(f"study {study.id}: {result}")
                     problems.append(Problem(f"study {study.id}", str(result)))
                     continue
-                film, digest = result
+                known, film, digest, sketch = result
                 if film is not None:
                     films.write(len(used), film)
                 present.append((float(film is not None), 0.0))
-                used.append(study)
+                used.append(known)
                 digests.append(digest)
+                sketches.append(sketch)
             advance(len(chunk))
-    return PreparedStudies(used, films, digests, np.array(present, np.float32).reshape(-1, 2), problems)
+    return PreparedStudies(used, films, digests, sketches, np.array(present, np.float32).reshape(-1, 2), problems)
 
 
 def _create_films(path, maker, count):

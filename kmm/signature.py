@@ -109,7 +109,7 @@ def list_signatures(*, pixels, length, label_count, feature_size, default="tenso
         Field(PROBABILITIES, "float32", labels, "calibrated probability of each label"),
         Field(LOGITS, "float32", labels, "score of each label, before calibration"),
         Field(LABEL_NAMES, "string", labels, "names of the labels"),
-        Field(THRESHOLDS, "float32", labels, "probability from which a label is decided"),
+        Field(THRESHOLDS, "float32", labels, "probability from which a label is decided, by what the study holds"),
         Field(DECISIONS, "bool", labels, "whether the probability is at or above the threshold"),
     )
     target = (Field(TARGET, "int32", (None,), "number of the label to explain; -1: that of the highest probability"),)

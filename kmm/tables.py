@@ -24,12 +24,15 @@ def print_results(results):
     Accuracy and area under the curve come with their 95 % intervals over patients; what the joint classifier has over
     image and text stands under the table, and with many labels a table of the area under the curve of each.
     """
-    from kmm.evaluate.card import compare_rows, evaluate_rows, label_rows
+    from kmm.evaluate.card import MEASURED_ON, compare_rows, evaluate_rows, label_rows
 
     for part, result in results.items():
         columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
+        columns = [SHORT_TITLES.get(title, title) for title in columns]
         rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # 160 columns hold it
         _print_table(columns, rows, title=f"{part}: {result['n']} studies")
+        if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
+            print(MEASURED_ON)
         for line in compare_rows(result):
             if "ROC AUC" in line and "TF-IDF" not in line:
                 print(line)
@@ -95,6 +98,12 @@ def print_fidelity(result):
 
 
 MOST_ROWS = 40
+SHORT_TITLES = {  # the intervals need the room
+    "Studies (positive)": "n (positive)",
+    "Balanced accuracy": "Bal. acc.",
+    "Sensitivity": "Sens.",
+    "Specificity": "Spec.",
+}
 
 # What each measure is, by the table in which it stands.
 MEASURES = {

@@ -30,6 +30,7 @@ from kmm.data.study import SECTIONS, Problem
 from kmm.errors import InputError
 from kmm.export.films import JPEG_HEAD, PNG_HEAD
 from kmm.export.write import check_backend, export_to, new_folder
+from kmm.identity import identify_films
 from kmm.presets import gather_settings
 from kmm.train import fit_classifier, save_run
 
@@ -76,7 +77,8 @@ def run_fn(fn_args):
         problems += collection.problems
         if settings.strict and problems:
             raise InputError(str(problems[0]))
-        _draw_split(collection.studies, parts, settings).save(folder / "split.csv")
+        studies, _ = identify_films(collection.studies)  # `fit_classifier` lists the films that cannot be read
+        _draw_split(studies, parts, settings).save(folder / "split.csv")
         work = {"work": folder / "work", "cache": folder / "cache", "split": folder / "split.csv"}
         classifier, run = fit_classifier(collection, settings, **work, tensorboard=logs)
         for problem in (*problems, *run.prepared.problems):
@@ -214,7 +216,7 @@ def _read_label(features, name):
 
 
 def _draw_split(studies, parts, settings):
-    """Training and validation by the settings' shares of them, by patient and report body; test as the records say."""
+    """Training and validation by the settings' shares of them, in whole groups; test as the records say."""
     share = settings.shares[1] / (settings.shares[0] + settings.shares[1])
     rest = [study for study in studies if parts[study.id] == "train"]
     drawn = split_studies(rest, shares=(1 - share, share, 0), seed=settings.seed).parts

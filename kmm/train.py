@@ -12,6 +12,7 @@ import numpy as np
 import kmm
 from kmm.artefact import digest_file, read_json
 from kmm.batches import BatchMaker, TextPreparation
+from kmm.calibration import calibrate
 from kmm.classifier import Classifier, Predictions
 from kmm.data.labels import (
     audit_headings,
@@ -24,14 +25,16 @@ from kmm.data.labels import (
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
-from kmm.evaluate.calibration import THRESHOLD_POLICIES, choose_thresholds, fit_temperature, fit_weights
-from kmm.evaluate.report import evaluate_predictions, fingerprints, score_rows, write_report
+from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
+from kmm.evaluate.report import evaluate_predictions, write_report
+from kmm.evaluate.seen import gather_seen
 from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
 from kmm.prepared import prepare_studies
 from kmm.run import FEATURE_BATCH, Run, digest_code
+from kmm.seen_studies import PARTS as SEEN_PARTS
 from kmm.settings import write_json
 from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
@@ -419,16 +422,14 @@ def _finish(run):
         settings=s if run.vectors is None else dataclasses.replace(s, embedding_size=run.vectors.shape[1]),
         temperatures={},
         thresholds={},
-        prevalence=np.nanmean(known, axis=0),
+        prevalence=fit_prevalence(known, prepared.present[train]),
         mean_image=prepared.mean_image(train),
         tfidf=tfidf,
+        seen=_gather_seen(run),
     )
-    run.predictions = {part: _predict(run, classifier, part) for part in ("validation", "test")}
-    validation = run.predictions["validation"]
-    for row in classifier.models:
-        classifier.temperatures[row] = fit_temperature(validation.logits[row], validation.labels)
-    for row, scores in score_rows(classifier, validation).items():
-        classifier.thresholds[row] = choose_thresholds(validation.labels, scores, policy=s.threshold_policy)
+    views = {name: _view_answers(run, name, model) for name, model in classifier.models.items()}
+    run.predictions = {part: _predict(run, views, part) for part in ("validation", "test")}
+    calibrate(run, classifier, views)
     for name, predictions in run.predictions.items():
         with run.progress.step(f"Measuring {name}", 1) as advance:
             classifier.metrics[name] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
@@ -437,35 +438,39 @@ def _finish(run):
     return classifier
 
 
-def _predict(run, classifier, part):
-    """Predictions for a part of the split, from the prepared films or from the features of a frozen encoder."""
-    rows, prepared, logits = run.rows(part), run.prepared, {}
-    for name, model in classifier.models.items():
-        if run.frozen and name != "text":
-            view = view_features(model, ("image",))
-            logits[name] = run.predict(view, rows, {"image_vector": run.image_vectors})
-        else:
-            logits[name] = run.predict(model, rows)
+def _view_answers(run, name, model):
+    """A function from rows, and what is to be taken as present, to logits; a frozen encoder's features are reused."""
+    features = {}
+    if run.frozen and name != "text":
+        model, features = view_features(model, ("image",)), {"image_vector": run.image_vectors}
+    return lambda rows, **hidden: run.predict(model, rows, {**features, **hidden})
+
+
+def _predict(run, views, part):
+    """Predictions for a part of the split."""
+    rows, prepared = run.rows(part), run.prepared
     return Predictions(
         studies=[prepared.studies[row] for row in rows],
         present=prepared.present[rows],
-        logits=logits,
+        logits={name: answer(rows) for name, answer in views.items()},
         labels=prepared.labels[rows],
         problems=[],
     )
 
 
-def _fingerprints(run, row):
-    study, text = run.prepared.studies[row], run.maker.text
-    return fingerprints(study, run.prepared.image_digests[row], text.text(study) if text else "")
+def _gather_seen(run):
+    """What is kept of the studies of training and validation, for `kmm evaluate` to compare others with."""
+    prepared, text = run.prepared, run.maker.text
+    columns = (prepared.studies, prepared.image_digests, prepared.sketches)
+    return {
+        part: gather_seen(*([column[row] for row in run.rows(part)] for column in columns), text) for part in SEEN_PARTS
+    }
 
 
 def _provenance(run):
-    by_part = {key: part for part in run.facts["parts"] for row in run.rows(part) for key in _fingerprints(run, row)}
     return {
         **run.facts,
         "data_digest": run.prepared.digest(),
-        "studies_by_part": by_part,
         "kmm": kmm.__version__,
         "code_digest": digest_code(),
         "keras": keras.__version__,

@@ -146,8 +146,9 @@ def build_classifier():
                 label_names=labels,
             ),
             settings=FitSettings(image_encoder=image, text_encoder=text, pixels=32, length=12),
-            temperatures={part: np.linspace(0.5, 1.5, len(labels))},
-            thresholds={part: np.full(len(labels), 0.5)},
+            # each pattern (both sides, a film alone, a report alone) has numbers of its own: none may take another's
+            temperatures={part: np.outer([1.0, 1.8, 0.6], np.linspace(0.5, 1.5, len(labels)))},
+            thresholds={part: np.tile([[0.5], [0.47], [0.53]], len(labels))},
             prevalence=np.full(len(labels), 0.5),
             mean_image=random.uniform(80, 120, (32, 32, 1)).astype(np.float32) if image and mean else None,
         )

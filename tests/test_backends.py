@@ -51,7 +51,8 @@ def test_a_classifier_of_this_backend_is_exported(tiny_run, tiny_folder, tmp_pat
     command = [sys.executable, "-m", "kmm", "export", str(folder), "--out", str(tmp_path), "--without", "explain"]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, check=True, timeout=300)
     studies = [study for study in read_collection(tiny_folder).studies[:8] if study.frontal and study.report]
-    expected = trained.probabilities(trained.predict(studies).logits["joint"])
+    predictions = trained.predict(studies)
+    expected = trained.probabilities(predictions.logits["joint"], predictions.present)
     done = subprocess.run(
         [sys.executable, "-c", SERVED, str(tmp_path / "1")],
         input=json.dumps([[str(study.frontal.path), trained.batches.text.text(study)] for study in studies]),

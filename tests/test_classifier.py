@@ -10,13 +10,19 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+from kmm.artefact import digest_file
 from kmm.classifier import Classifier, describe_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ArtefactError, InputError
-from kmm.evaluate.report import evaluate_studies, find_prints, part_studies
+from kmm.evaluate.report import evaluate_studies
+from kmm.evaluate.seen import gather_seen, part_studies
+from kmm.identity import identify_films, sketch_film
+from kmm.image.read import read_image
 from kmm.progress import Progress
+from kmm.seen_studies import SeenStudies
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +89,7 @@ def test_rows_of_predictions_are_json(loaded, studies):
     rows = describe_predictions(loaded, loaded.predict(studies[:2]))
     assert json.loads(json.dumps(rows)) == rows
     probability, decision = rows[0]["probabilities"]["abnormal"], rows[0]["decisions"]["abnormal"]
-    assert decision == (probability >= loaded.thresholds["joint"][0])
+    assert decision == (probability >= loaded.thresholds_for([[1, 1]])[0, 0])
 
 
 def test_no_study_gives_no_rows(loaded):
@@ -171,6 +177,10 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "vocabulary.txt",
         "tfidf.npz",
         "mean_image.npy",
+        "seen_train.npy",
+        "seen_train_records.npy",
+        "seen_validation.npy",
+        "seen_validation_records.npy",
         "settings.json",
         "split.csv",
         "metrics.json",
@@ -209,9 +219,18 @@ def bare(number, name, film=None, **report):
     return Study(number, number, images, Report(**report) if report else None, labels={name: 1.0})
 
 
-def remember(classifier, study):
-    """The classifier, trained on one study alone."""
-    return replace(classifier, provenance={"studies_by_part": dict.fromkeys(find_prints(classifier, study), "train")})
+def gather(classifier, *studies):
+    """What is kept of some studies, as a fit keeps it."""
+    known, _ = identify_films(studies)
+    films = [study.frontal and study.frontal.path for study in known]
+    digests = [digest_file(film) if film else "" for film in films]
+    sketches = [sketch_film(classifier.batches.image.apply(read_image(film))) if film else 0 for film in films]
+    return gather_seen(known, digests, sketches, classifier.batches.text)
+
+
+def remember(classifier, *studies):
+    """The classifier, trained on some studies alone."""
+    return replace(classifier, seen={"train": gather(classifier, *studies)})
 
 
 def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loaded, studies):
@@ -225,9 +244,124 @@ def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loade
         assert part_studies(remember(loaded, known), [other])["test"] == [other]
         found = part_studies(remember(loaded, known), [known])
         assert found["train" if known.images or known.report else "test"] == [known]
-    again = bare("17", "abnormal", two, findings="A mass.")  # another copy of the film: the body tells
-    trained = remember(loaded, bare("17", "abnormal", one, findings="A mass."))
-    assert part_studies(trained, [again])["train"] == [again]
+
+
+def make_film(place, seed=0):
+    """A film of noise in a file of any format."""
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40), dtype=np.uint8)).save(place)
+    return place
+
+
+def test_a_film_is_known_again_by_its_pixels_in_another_file_and_under_another_id(loaded, tmp_path):
+    known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
+    trained = remember(loaded, known)
+    for name in ("b.bmp", "c.tif"):
+        copy = bare("18", "abnormal", make_film(tmp_path / name), findings="Clear.")
+        assert part_studies(trained, [copy])["train"] == [copy]
+    other = bare("18", "abnormal", make_film(tmp_path / "d.png", seed=1), findings="Clear.")
+    assert part_studies(trained, [other])["test"] == [other]
+
+
+def test_a_film_that_is_decoded_in_another_way_is_known_again_by_its_bytes(loaded, tmp_path, monkeypatch):
+    known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
+    trained, copy = remember(loaded, known), replace(known, id="18", patient="18")
+    monkeypatch.setattr("kmm.evaluate.seen.read_image", lambda path: pytest.fail("decoded"))
+    assert part_studies(trained, [copy])["train"] == [copy]
+
+
+def test_any_evidence_of_training_wins_over_evidence_of_validation(loaded, tmp_path):
+    film = make_film(tmp_path / "a.png")
+    one, other = bare("1", "abnormal", film), bare("2", "abnormal", findings="A mass.")
+    both = replace(other, images=one.images)
+    kept = gather(loaded, one), gather(loaded, other)
+    for train, validation in (kept, kept[::-1]):
+        found = part_studies(replace(loaded, seen={"train": train, "validation": validation}), [both])
+        assert found["train"] == [both]
+    assert part_studies(replace(loaded, seen={"validation": kept[0]}), [both])["validation"] == [both]
+
+
+def test_two_films_are_not_one_because_id_patient_and_report_agree(loaded, tmp_path):
+    template = {"findings": "The lungs are clear."}
+    known = bare("17", "abnormal", make_film(tmp_path / "1.png"), **template)
+    trained = remember(loaded, known)
+    other = bare("17", "abnormal", make_film(tmp_path / "2.png", seed=1), **template)  # of another hospital
+    assert part_studies(trained, [other])["test"] == [other]
+    for same in (known, replace(known, images=())):  # without a film nothing speaks against it
+        assert part_studies(trained, [same])["train"] == [same]
+    assert part_studies(remember(loaded, replace(known, images=())), [other])["train"] == [other]
+
+
+def test_a_resized_or_compressed_copy_with_id_patient_and_report_is_known_again(loaded, tmp_path):
+    y, x = np.mgrid[:200, :160]
+    film = 120 + 60 * np.sin(x / 23) * np.cos(y / 31) + 40 * ((x - 90) ** 2 + (y - 70) ** 2 < 900)
+    Image.fromarray(film.astype(np.uint8)).save(tmp_path / "film.png")
+    known = bare("17", "abnormal", tmp_path / "film.png", findings="A mass.")
+    trained = remember(loaded, known)
+    with Image.open(tmp_path / "film.png") as image:
+        image.save(tmp_path / "lossy.jpg", quality=60)
+        image.resize((80, 100), Image.Resampling.BILINEAR).save(tmp_path / "half.png")
+    for name in ("lossy.jpg", "half.png"):
+        copy = replace(known, images=(ImageFile(tmp_path / name, view="frontal"),))
+        assert part_studies(trained, [copy])["train"] == [copy]
+        stranger = replace(copy, id="18")  # neither the film's identity nor the record is known
+        assert part_studies(trained, [stranger])["test"] == [stranger]
+
+
+def test_the_description_does_not_grow_with_the_studies(hand_made, tmp_path):
+    count = 1_600_000  # format 1 could not be read again with as many
+    prints = np.arange(0, 3 * count, 3, np.uint64)
+    seen = SeenStudies(prints, np.stack([prints, prints[::-1]], axis=1))
+    replace(hand_made, seen={"train": seen, "validation": seen}).save(tmp_path / "large")
+    replace(hand_made, seen={}).save(tmp_path / "small")
+    sizes = [(tmp_path / name / "classifier.json").stat().st_size for name in ("large", "small")]
+    assert sizes[0] - sizes[1] < 500  # four more files with their digests
+    assert (tmp_path / "large" / "seen_train.npy").stat().st_size == 8 * count + 128
+    large = Classifier.load(tmp_path / "large")
+    for kept in large.seen.values():
+        assert isinstance(kept.prints, np.memmap) and isinstance(kept.records, np.memmap)
+        assert kept.holds({3 * count - 3}) and not kept.holds({3 * count, 4})
+        assert kept.holds_record(6, sketch=3 * count - 9) and not kept.holds_record(7, sketch=None)
+    with open(tmp_path / "large" / "seen_train.npy", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    with pytest.raises(ArtefactError, match=r"seen_train\.npy.*digest differs"):
+        Classifier.load(tmp_path / "large")
+
+
+def test_prints_of_another_kind_are_refused(hand_made, tmp_path):
+    for number, wrong in enumerate((np.zeros(3), np.zeros((2, 2), "<u8"), np.array(["a"]), np.array([None]))):
+
+        def write(folder, wrong=wrong):
+            np.save(folder / "seen_train.npy", wrong)
+            np.save(folder / "seen_train_records.npy", np.zeros((0, 2), "<u8"))
+
+        replace(hand_made, seen={}).save(tmp_path / str(number), extra=write)
+        with pytest.raises(ArtefactError, match=r"seen_train\.npy must hold"):
+            Classifier.load(tmp_path / str(number))
+
+
+def test_each_pattern_has_its_own_numbers_in_predictions_and_on_disk(hand_made, studies, tmp_path):
+    hand_made.save(tmp_path / "saved")
+    again = Classifier.load(tmp_path / "saved")
+    both = next(study for study in studies if study.images and study.report)
+    alone = [both, replace(both, report=None), replace(both, images=())]
+    predictions = again.predict(alone)
+    assert predictions.present.tolist() == [[1, 1], [1, 0], [0, 1]]
+    logits = predictions.logits["joint"]
+    temperatures, cuts = hand_made.temperatures["joint"], [0.5, 0.47, 0.53]
+    for row, said in enumerate(describe_predictions(again, predictions)):
+        expected = 1 / (1 + np.exp(-logits[row].astype(float) / temperatures[row]))
+        np.testing.assert_allclose(list(said["probabilities"].values()), expected, atol=1e-12)
+        assert list(said["decisions"].values()) == (expected >= cuts[row]).tolist()
+
+
+def test_numbers_without_a_pattern_hold_for_every_one(hand_made):
+    one = replace(hand_made, temperatures={"joint": [1.0, 2.0, 3.0]}, thresholds={"joint": np.full(3, 0.4)})
+    for present in ([1, 1], [1, 0], [0, 1]):
+        np.testing.assert_allclose(one.probabilities([[1.0, 2.0, 3.0]], [present]), 1 / (1 + np.exp(-1)))
+        assert one.thresholds_for([present]).tolist() == [[0.4] * 3]
+    with pytest.raises(InputError, match=r"temperatures must be \(3, n_labels\) numbers"):
+        replace(hand_made, temperatures={"joint": np.ones((2, 3))})
 
 
 def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
@@ -248,7 +382,7 @@ def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_l
 
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
-    monkeypatch.setattr("kmm.evaluate.report.digest_file", fail)
+    monkeypatch.setattr("kmm.evaluate.seen.digest_file", fail)
     results, problems = evaluate_studies(loaded, films)
     assert results["test"]["n"] == len(films) and not problems
     gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]

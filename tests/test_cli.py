@@ -474,7 +474,7 @@ def test_predict_a_report_alone(model, loaded, tmp_path):
     (tmp_path / "note.txt").write_text("There is a mass.")
     (row,) = read_predictions(run("predict", model, "--report", tmp_path / "note.txt", "--json", "-"))["predictions"]
     study = Study("note", "note", report=Report(findings="There is a mass."))
-    expected = loaded.probabilities(loaded.predict([study]).logits["joint"])[0, 0]
+    expected = loaded.probabilities(loaded.predict([study]).logits["joint"], [[0, 1]])[0, 0]
     assert (row["study"], row["image_present"], row["text_present"]) == ("note", False, True)
     assert row["probabilities"]["abnormal"] == pytest.approx(expected, abs=1e-6)
     result = run("predict", model)
@@ -507,10 +507,11 @@ def test_predict_an_image_with_and_without_its_report(model, loaded, tiny_folder
         answer = read_predictions(run("predict", model, film, *options, "--json", "-"))
         (row,) = answer["predictions"]
         study = Study("1", "1", (ImageFile(film, view="frontal"),), text)
-        expected = loaded.probabilities(loaded.predict([study]).logits["joint"])[0, 0]
+        present = [[1, text is not None]]
+        expected = loaded.probabilities(loaded.predict([study]).logits["joint"], present)[0, 0]
         assert row["probabilities"]["abnormal"] == pytest.approx(expected, abs=1e-6)
         assert (row["study"], row["image_present"], row["text_present"]) == ("1", True, text is not None)
-        assert row["decisions"]["abnormal"] == (expected >= loaded.thresholds["joint"][0])
+        assert row["decisions"]["abnormal"] == (expected >= loaded.thresholds_for(present)[0, 0])
         assert answer["set_aside"] == [] and answer["model"] == str(model)
         probabilities.append(expected)
     assert probabilities[0] != probabilities[1]

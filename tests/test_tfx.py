@@ -14,7 +14,6 @@ import pytest
 import tensorflow as tf
 
 from kmm import tfx
-from kmm.classifier import probabilities
 from kmm.errors import InputError, LeakError
 from tests.conftest import TINY
 
@@ -125,7 +124,7 @@ def test_a_model_that_answers_examples(arguments, rows, tmp_path, monkeypatch, c
     served = found(examples=tf.constant([make_example(**row) for row in rows[44:]]))["probabilities"].numpy()
     classifier, run = trained
     told = run.predictions["test"].logits["joint"]
-    np.testing.assert_allclose(served, probabilities(told, classifier.temperatures["joint"]), atol=1e-5)
+    np.testing.assert_allclose(served, classifier.probabilities(told, run.predictions["test"].present), atol=1e-5)
 
 
 @pytest.mark.parametrize(

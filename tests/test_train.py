@@ -7,12 +7,18 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from kmm.classifier import Classifier
+from kmm.calibration import hide_studies, tell_calibration
+from kmm.classifier import Classifier, Predictions, run_model
 from kmm.data.collection import read_collection
 from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
+from kmm.evaluate.calibration import Calibration
+from kmm.identity import identify_films
+from kmm.image.read import decode_image
 from kmm.models.parts import embed_of
+from kmm.prepared import prepare_studies
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.study_dataset import StudyDataset
@@ -197,6 +203,84 @@ def test_a_split_that_leaks_fails_the_run(tiny_folder, tmp_path, tiny_run):
     leaking = replace(collection, studies=tuple(replace(study, patient="one") for study in collection.studies))
     with pytest.raises(LeakError, match="patient"):
         fit_classifier(leaking, make_settings("small", FAST), work=tmp_path / "w", cache=tmp_path, split=split)
+
+
+def test_a_split_that_parts_two_copies_of_a_film_fails_the_run(tiny_folder, tmp_path, tiny_run):
+    split, collection = tiny_run[1].split, read_collection(tiny_folder)
+    known = {study.id: study for study in collection.studies}
+    train, test = (
+        next(known[study] for study in split.part(part) if known[study].images) for part in ("train", "test")
+    )
+    with Image.open(train.frontal.path) as film:
+        film.save(tmp_path / "copy.bmp")
+    copy = replace(test, images=(replace(test.frontal, path=tmp_path / "copy.bmp"),))
+    leaking = replace(collection, studies=tuple(copy if study is test else study for study in collection.studies))
+    with pytest.raises(LeakError, match=rf"Films that cross: 1\. .*{train.id} \(train\), {test.id} \(test\)"):
+        fit_classifier(
+            leaking, make_settings("small", FAST), work=tmp_path / "w", cache=tmp_path, split=tiny_run[2] / "split.csv"
+        )
+
+
+def test_every_film_is_decoded_once_before_the_split_and_identified(tiny_folder, tmp_path, tiny_run, monkeypatch):
+    maker, studies, read = tiny_run[1].maker, read_collection(tiny_folder).studies[:6], []
+
+    def count(data, name):
+        read.append(name)
+        return decode_image(data, name)
+
+    monkeypatch.setattr("kmm.batches.decode_image", count)
+    prepared = prepare_studies(studies, maker, tmp_path / "films")
+    prepared.image.close()
+    assert sorted(read) == sorted(str(study.frontal.path) for study in studies)
+    assert prepared.studies == identify_films(studies)[0]
+
+
+def test_a_hidden_side_is_a_side_that_is_not_there(hand_made, studies):
+    batch, model = hand_made.batches.batch(studies), hand_made.models["joint"]
+    assert batch.present.tolist() == [[1, 1], [1, 1], [1, 0], [0, 1]]
+
+    def answer(rows, present=batch.present):
+        return run_model(model, {name: column[rows] for name, column in {**batch.inputs(), "present": present}.items()})
+
+    rows = np.arange(len(studies))
+    validation = Predictions(studies, batch.present, {"joint": answer(rows)}, batch.labels, [])
+    run = SimpleNamespace(prepared=batch, predictions={"validation": validation}, rows=lambda part: rows)
+    for pattern, kept, lack in (
+        ("both", [0, 1], {}),
+        ("image", [0, 1, 2], {"report": None}),
+        ("text", [0, 1, 3], NO_FILM),
+    ):
+        logits, labels = hide_studies(run, "joint", answer, pattern)
+        apart = hand_made.predict([replace(studies[row], **lack) for row in kept]).logits["joint"]
+        np.testing.assert_allclose(logits, apart, atol=1e-5)
+        assert len(labels) == len(kept)
+    np.testing.assert_array_equal(validation.logits["joint"], answer(rows))  # the predictions stay as they are
+
+
+NO_FILM = {"images": ()}
+
+
+def test_few_validation_studies_get_the_pooled_numbers_and_it_is_said(tiny_run, tiny_folder, tmp_path):
+    classifier, run, folder = tiny_run
+    for numbers in (classifier.temperatures["joint"], classifier.thresholds["joint"]):
+        assert (numbers == numbers[0]).all()
+    assert classifier.provenance["calibration"] == run.facts["calibration"]
+    assert all(found["pooled"] == ["abnormal"] for found in run.facts["calibration"].values())
+    card = (folder / "model_card.md").read_text(encoding="utf-8")
+    count = run.facts["calibration"]["image"]["studies"]
+    assert f"- film alone: {count} validation studies; the numbers of all validation studies hold for abnormal" in card
+    notes = []
+    progress = Progress()
+    progress.note = notes.append
+    told = SimpleNamespace(maker=run.maker, facts={}, progress=progress)
+    pooled = Calibration(*[classifier.temperatures["joint"]] * 2, np.array([[False], [True], [False]]))
+    tell_calibration(told, pooled, {name: (None, [0] * 7) for name in ("both", "image", "text")})
+    assert notes == [
+        "Calibrated on validation studies: film and report 7, film alone 7, report alone 7; a film or report alone "
+        "with the other side hidden",
+        "Fewer than 20 validation studies of a class for film alone: the numbers of all validation studies hold for "
+        "abnormal",
+    ]
 
 
 def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):

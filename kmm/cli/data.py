@@ -60,8 +60,9 @@ def verify(folder, views, json_file):
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="All folds so often, anew.")
 @click.option("--seed", type=SEED, help="The same seed gives the same files.")
 def split(folder, out, folds, repeats, **values):
-    """Split the studies of FOLDER for `kmm fit --split`: no patient and no identical report body crosses.
+    """Split the studies of FOLDER for `kmm fit --split`: no patient, identical report body or identical film crosses.
 
+    Every frontal film is read, since copies of a film are found by their pixels, whatever the file or its format.
     Every study gets a part, with or without a known label. What is not given is as in `kmm fit`. The digest beside OUT,
     OUT.sha256, is compared when the split is read again: one that was altered is refused.
 
@@ -72,6 +73,7 @@ def split(folder, out, folds, repeats, **values):
     from kmm.data.collection import read_collection
     from kmm.data.labels import label_studies
     from kmm.data.split import PARTS, k_folds, split_studies, write_digest
+    from kmm.identity import identify_films
     from kmm.presets import gather_settings
 
     check_place(out)
@@ -90,6 +92,8 @@ def split(folder, out, folds, repeats, **values):
     )
     known = {study.id: study for study in labelled}
     studies = [known.get(study.id, study) for study in collection.studies]
+    studies, problems = identify_films(studies, progress=make_progress())
+    list_problems(problems)
     shared = {"seed": settings.seed, "label_names": names}
     if folds:
         splits = k_folds(studies, folds, repeats=repeats, validation=settings.shares[1], **shared)

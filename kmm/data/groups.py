@@ -9,10 +9,10 @@ from kmm.errors import InputError
 
 
 def group_studies(studies):
-    """Groups studies that must stay together, directly or through others: by patient and by identical report body.
+    """Groups studies that must stay together, directly or through others: by patient, report body and frontal film.
 
     Args:
-        studies: sequence of `Study`.
+        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.identity.identify_films`) joins nothing.
 
     Returns:
         list of lists of `Study`, in order of id.
@@ -49,10 +49,18 @@ def group_studies(studies):
 
 
 def find_keys(study):
-    """What no two parts may share."""
+    """What no two parts may share: pairs of `patient`, `body` or `film` and which one it is.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> find_keys(Study("1", "a"))
+        [('patient', 'a')]
+    """
     keys = [("patient", study.patient)]
     if study.report is not None and study.report.body:
         keys.append(("body", study.report.body))
+    if study.frontal is not None and study.frontal.pixel_digest:
+        keys.append(("film", study.frontal.pixel_digest))
     return keys
 
 
@@ -73,7 +81,10 @@ def deal_groups(groups, shares, rng, *, label_names=None):
     """
     wanted = sum(share > 0 for share in shares)
     if len(groups) < wanted:
-        raise InputError(f"A split into {wanted} parts needs as many groups of studies. Received: {len(groups)}.")
+        raise InputError(
+            f"A split into {wanted} parts needs as many groups of studies. Received: {len(groups)}. "
+            "Studies that share a patient, a report body or a film are one group."
+        )
     counts = _count_labels(groups, label_names)
     total = counts.sum(0)
     target = np.outer(shares, total)

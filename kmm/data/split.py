@@ -1,9 +1,9 @@
-"""Train, validation and test: stratified by label, and never across a patient or an identical report body."""
+"""Train, validation and test: stratified by label, and never across a patient, an identical report body or a film."""
 
 import csv
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,11 +70,12 @@ def write_digest(path):
 
 
 def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
-    """Splits studies by groups: those that share a patient or a report body stay together.
+    """Splits studies by groups: those that share a patient, a report body or a frontal film stay together.
 
     The groups are dealt out largest first (and those with the rarest label first), each to the part that then misses
     its shares of studies and of every label the least: iterative stratification, for groups. An unknown label (NaN)
-    counts for nothing. An empty body joins nothing.
+    counts for nothing. An empty body joins nothing, nor does a film that was not identified: see
+    `kmm.identity.identify_films`.
 
     Source: https://doi.org/10.1007/978-3-642-23808-6_10 (Sechidis et al. 2011; there for single studies)
 
@@ -173,14 +174,14 @@ def load_split(path, studies, *, allow_missing=False):
 
 
 def check_leaks(split, studies):
-    """Makes sure that no patient and no identical report body crosses from one part of a split to another.
+    """Makes sure that no patient, identical report body or identical film crosses from one part of a split to another.
 
     Args:
         split: `Split`.
         studies: sequence of `Study`; those that the split does not name are not looked at.
 
     Raises:
-        LeakError: if one crosses; it tells how many patients and bodies, and names some studies.
+        LeakError: if one crosses; it tells how many patients, bodies and films, and names some studies.
     """
     keys = defaultdict(list)
     for study in studies:
@@ -189,12 +190,13 @@ def check_leaks(split, studies):
                 keys[key].append(study.id)
     crossing = {key: ids for key, ids in keys.items() if len({split.parts[study] for study in ids}) > 1}
     if crossing:
-        count = {kind: sum(key[0] == kind for key in crossing) for kind in ("patient", "body")}
+        count = Counter(kind for kind, _ in crossing)
         ids = dict.fromkeys(study for group in crossing.values() for study in group)
         examples = ", ".join(f"{study} ({split.parts[study]})" for study in list(ids)[:6])
         raise LeakError(
-            f"No patient and no identical report body may cross the parts of a split. Patients that cross: "
-            f"{count['patient']}; report bodies: {count['body']}; studies: {len(ids)}, for example {examples}."
+            "No patient, identical report body or identical film may cross the parts of a split. Films that cross: "
+            f"{count['film']}. Patients that cross: {count['patient']}; report bodies: {count['body']}; studies: "
+            f"{len(ids)}, for example {examples}."
         )
 
 

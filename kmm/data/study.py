@@ -21,6 +21,8 @@ class ImageFile:
         conflicts: tuple of str. Evidence that says otherwise; empty when all agree.
         tags: mapping of header or table values that the view rules read: `view` and `projection` of a table, where `;`
             separates several, and those of `kmm.data.dicom_header.Header`.
+        pixel_digest: str or None. Identity of the decoded film, see `kmm.identity.digest_film`; None where the film was
+            not read or shows nothing. Studies whose frontal films share it never cross a split.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class ImageFile:
     evidence: str = ""
     conflicts: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    pixel_digest: str | None = None
 
 
 def merge_images(images):
@@ -121,6 +124,14 @@ class Study:
     def frontal(self):
         """The first image believed to be frontal, or None."""
         return next((image for image in self.images if image.view == FRONTAL), None)
+
+    def with_pixel_digest(self, digest):
+        """Returns the study with the identity of its frontal film noted; without such a film, the study itself."""
+        film = self.frontal
+        if film is None:
+            return self
+        marked = replace(film, pixel_digest=digest)
+        return replace(self, images=tuple(marked if image is film else image for image in self.images))
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,34 @@ def as_row(values, n_labels, name):
     return np.broadcast_to(row, (n_labels,))
 
 
+def as_cuts(values, shape, name):
+    """Gives each study and label one finite number.
+
+    Args:
+        values: float, array `(n_labels,)`, or array `(n, n_labels)` for studies that differ.
+        shape: `(n, n_labels)`.
+        name: str. What the numbers are, for the error.
+
+    Returns:
+        float64 array `(n, n_labels)`, read-only.
+
+    Raises:
+        InputError: if the numbers do not fit, or one is not finite.
+
+    Example:
+        >>> as_cuts([0.5, 0.7], (2, 2), "thresholds").tolist()
+        [[0.5, 0.7], [0.5, 0.7]]
+        >>> as_cuts([[0.5], [0.7]], (2, 1), "thresholds").tolist()
+        [[0.5], [0.7]]
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim < 2:
+        return np.broadcast_to(as_row(values, shape[1], name), shape)
+    if table.shape != tuple(shape) or not np.isfinite(table).all():
+        raise InputError(f"The {name} must be finite numbers of shape {tuple(shape)}. Received: shape {table.shape}.")
+    return table
+
+
 def known_columns(labels, scores):
     """Goes through the labels, leaving out the studies in which each is unknown.
 

@@ -1,8 +1,11 @@
 """What a score means: temperatures that make it a probability, thresholds that make it a decision.
 
-Both are fitted on validation studies only and stored with the classifier. A decision is `probability >= threshold`.
+Both are fitted on validation studies only and stored with the classifier. A decision is `probability >= threshold`. A
+model of films and reports has a calibration for each pattern of what a study holds: a film alone moves the score less
+than film and report together.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,8 +14,10 @@ from scipy.special import expit
 
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, known_columns
+from kmm.patterns import PATTERNS, hide_sides
 
 TEMPERATURE_RANGE = (0.05, 20.0)
+LEAST_OF_A_CLASS = 20
 
 
 def fit_temperature(logits, labels):
@@ -141,6 +146,102 @@ def choose_thresholds(labels, probabilities, *, policy="youden"):
     choose = THRESHOLD_POLICIES[policy]
     columns = known_columns(*as_columns(labels, probabilities))
     return np.array([choose(y, p) if len(np.unique(y)) == 2 else 0.5 for y, p in columns])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The numbers that turn the logits of a model into probabilities and decisions, by what a study holds.
+
+    Attributes:
+        temperatures, thresholds: float64 `(3, n_labels)`, a row for each of `kmm.patterns.PATTERNS`.
+        pooled: bool `(3, n_labels)`: whether the pattern had too few studies of a class, so that the numbers of all
+            studies as they are hold.
+    """
+
+    temperatures: np.ndarray
+    thresholds: np.ndarray
+    pooled: np.ndarray
+
+
+def fit_calibration(pooled, patterns, *, policy="youden", least=LEAST_OF_A_CLASS):
+    """Fits temperatures and thresholds for each pattern of what a study holds.
+
+    Args:
+        pooled: logits `(n, n_labels)` and labels of the validation studies as they are.
+        patterns: dict of pattern to logits and labels of the validation studies that hold what it keeps, the other side
+            hidden. A pattern that is missing gets the pooled numbers.
+        policy: str, a key of `THRESHOLD_POLICIES`.
+        least: int. A label with fewer known studies of either class in a pattern gets the pooled numbers there.
+
+    Returns:
+        `Calibration`.
+
+    Raises:
+        InputError: if the policy is unknown or the arrays do not fit each other.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> logits = rng.normal(size=(20000, 1))
+        >>> labels = (rng.random((20000, 1)) < 1 / (1 + np.exp(-logits))).astype(float)
+        >>> found = fit_calibration((logits, labels), {"image": (3 * logits, labels), "text": (logits[:9], labels[:9])})
+        >>> found.temperatures.round(1).tolist(), found.pooled.tolist()
+        ([[1.0], [3.0], [1.0]], [[True], [False], [True]])
+    """
+    shared = _fit_numbers(*pooled, policy)
+    rows = []
+    for pattern in PATTERNS:
+        logits, labels = patterns.get(pattern, (pooled[0][:0], pooled[1][:0]))
+        few = has_few(labels, least=least)
+        own = _fit_numbers(logits, labels, policy)
+        rows.append((*(np.where(few, one, other) for one, other in zip(shared, own, strict=True)), few))
+    return Calibration(*map(np.stack, zip(*rows, strict=True)))
+
+
+def has_few(labels, *, least=LEAST_OF_A_CLASS):
+    """Says which labels have too few known studies of a class to choose numbers on.
+
+    Args:
+        labels: array `(n, n_labels)` of 0, 1 and NaN (unknown).
+        least: int.
+
+    Returns:
+        bool array `(n_labels,)`.
+
+    Example:
+        >>> has_few(np.array([[0, 1], [1, 1], [1, 1]]), least=1).tolist()
+        [False, True]
+    """
+    return np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0)) < least
+
+
+def fit_prevalence(labels, present, *, least=LEAST_OF_A_CLASS):
+    """Counts the share of positives for each pattern, among the training studies that hold what it keeps.
+
+    Args:
+        labels: array `(n, n_labels)` of 0, 1 and NaN (unknown); each label is known of one study at least.
+        present: array `(n, 2)` of 0 and 1.
+        least: int. As in `fit_calibration`: with fewer of a class the share among all studies holds.
+
+    Returns:
+        float64 array `(3, n_labels)` in [0, 1].
+
+    Example:
+        >>> labels, present = np.array([[1.0], [0.0], [1.0]]), np.array([[1, 1], [1, 1], [0, 1]])
+        >>> fit_prevalence(labels, present, least=1).round(2).tolist()
+        [[0.5], [0.5], [0.67]]
+    """
+    shared, rows = np.nanmean(labels, axis=0), []
+    for pattern in PATTERNS:
+        chosen = labels[hide_sides(present, pattern)[1]]
+        positives, known = (chosen == 1).sum(axis=0), (~np.isnan(chosen)).sum(axis=0)
+        rows.append(np.where(has_few(chosen, least=least), shared, positives / np.maximum(known, 1)))
+    return np.array(rows, np.float64)
+
+
+def _fit_numbers(logits, labels, policy):
+    """Temperatures and thresholds `(n_labels,)` of one set of studies."""
+    temperatures = fit_temperature(logits, labels)
+    return temperatures, choose_thresholds(labels, expit(np.asarray(logits, np.float64) / temperatures), policy=policy)
 
 
 def _fit_one(labels, logits):

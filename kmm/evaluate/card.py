@@ -5,6 +5,7 @@ import shlex
 
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
+from kmm.patterns import PATTERN_TITLES, PATTERNS
 
 ROW_TITLES = {
     "majority": "Majority (training prevalence)",
@@ -14,6 +15,11 @@ ROW_TITLES = {
     "text": "Text only",
     "joint": "Joint (image and text)",
 }
+ROW_PATTERNS = {"joint": PATTERNS, "image": ("image",), "text": ("text",), "tfidf": ("text",)}
+MEASURED_ON = (
+    "Image only is measured, and compared with the joint classifier, on studies with a film; Text only and TF-IDF on "
+    "studies with a report."
+)
 NOTHING = "–"
 
 
@@ -29,8 +35,10 @@ def write_card(facts):
             `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
             whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
             `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
-            `temperatures` and `thresholds` (each a dict of row name to one number a label) and `policy`; `results`:
-            dict of `test` and `validation`, each as `compare_models` returns.
+            `temperatures` and `thresholds` (each a dict of row name to a dict of `kmm.patterns.PATTERNS` to one number
+            per label), `policy` and, for a joint classifier, `chosen_on` (dict of pattern to `studies` and `pooled`,
+            the labels with too few of a class); `results`: dict of `test` and `validation`, each as
+            `kmm.evaluate.report.evaluate_predictions` returns.
 
     Returns:
         str of Markdown, ending in a newline.
@@ -50,7 +58,7 @@ def write_card(facts):
     results = facts.get("results") or {}
     for part, note in (("test", _TEST_NOTE), ("validation", _VALIDATION_NOTE)):
         parts += [f"## Results on {part} studies", _write_results(results.get(part)), note]
-    parts += [_METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
+    parts += [MEASURED_ON, _METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
     parts += ["\n".join([*([_FILM_LIMITS] if "image" in reads else []), _LIMITS])]
     path = str(facts.get("path") or f"saved_models/{name}")
     parts += ["## Use", _USE.format(shell=shlex.quote(path), python=json.dumps(path), inputs=_INPUTS[reads])]
@@ -66,22 +74,25 @@ def evaluate_rows(result, *, intervals=False):
         intervals: whether cells show the interval after the number: False, True, or the names of the metrics that do.
 
     Returns:
-        list of rows, each a list of str: a header, then one row for each classifier and baseline that was measured;
-        an undefined number is a dash.
+        list of rows, each a list of str: a header, then one row for each classifier and baseline that was measured,
+        with its number of studies and of positive labels; an undefined number is a dash.
 
     Example:
-        >>> result = {"majority": {"accuracy": 0.648, "intervals": {"accuracy": [0.61, 0.69]}}}
-        >>> rows = evaluate_rows(result, intervals=True)
-        >>> rows[0][:2], rows[1][:3]
-        (['', 'Accuracy'], ['Majority (training prevalence)', '0.648 [0.610, 0.690]', '–'])
+        >>> row = {"accuracy": 0.648, "intervals": {"accuracy": [0.61, 0.69]}}
+        >>> rows = evaluate_rows({"n": 540, "n_positive": 350, "majority": row}, intervals=True)
+        >>> rows[0][:3], rows[1][1:4]
+        (['', 'Studies (positive)', 'Accuracy'], ['540 (350)', '0.648 [0.610, 0.690]', '–'])
     """
-    header = ["", *(metric.title for metric in METRICS.values())]
+    header = ["", "Studies (positive)", *(metric.title for metric in METRICS.values())]
     rows = []
     for name, title in ROW_TITLES.items():
         if row := result.get(name):
             shown = METRICS if intervals is True else intervals or ()
             between = {metric: found for metric, found in row.get("intervals", {}).items() if metric in shown}
-            rows.append([title, *(_show(row.get(metric), between.get(metric)) for metric in METRICS)])
+            n, positive = (row.get(name, result.get(name, NOTHING)) for name in ("n", "n_positive"))
+            rows.append(
+                [title, f"{n} ({positive})", *(_show(row.get(metric), between.get(metric)) for metric in METRICS)]
+            )
     return [header, *rows]
 
 
@@ -172,14 +183,26 @@ def _write_calibration(facts):
     if not calibration:
         return "Not recorded."
     temperatures, thresholds = calibration["temperatures"], calibration["thresholds"]
-    lines = ["| Classifier | Label | Temperature | Threshold |", "| --- | --- | --- | --- |"]
+    names = (facts.get("labels") or {}).get("names")
+    lines = ["| Classifier | Study | Label | Temperature | Threshold |", "| --- | --- | --- | --- | --- |"]
     for row in (row for row in ROWS if row in thresholds):
-        names = (facts.get("labels") or {}).get("names") or range(1, len(thresholds[row]) + 1)
-        for i, name in enumerate(names):
-            temperature = f"{temperatures[row][i]:.4g}" if row in temperatures else NOTHING
-            lines.append(f"| {ROW_TITLES[row]} | {_escape(name)} | {temperature} | {thresholds[row][i]:.4g} |")
-    policy = calibration.get("policy", "not recorded")
-    return "\n\n".join([_SCORES_NOTE, f"Policy of the threshold: {policy}.", "\n".join(lines)])
+        for pattern in ROW_PATTERNS[row]:
+            for i, threshold in enumerate(thresholds[row][pattern]):
+                label = _escape(names[i] if names else i + 1)
+                temperature = f"{temperatures[row][pattern][i]:.4g}" if row in temperatures else NOTHING
+                cells = (ROW_TITLES[row], PATTERN_TITLES[pattern], label, temperature, f"{threshold:.4g}")
+                lines.append(f"| {' | '.join(cells)} |")
+    policy = f"Policy of the threshold: {calibration.get('policy', 'not recorded')}."
+    return "\n\n".join([_SCORES_NOTE, policy, "\n".join(lines), *_tell_patterns(calibration.get("chosen_on"))])
+
+
+def _tell_patterns(chosen_on):
+    """On how many validation studies each pattern was calibrated, and for which labels that was too few."""
+    lines = []
+    for pattern, found in (chosen_on or {}).items():
+        few = f"; the numbers of all validation studies hold for {_say(found['pooled'])}" if found["pooled"] else ""
+        lines.append(f"- {PATTERN_TITLES[pattern]}: {found['studies']} validation studies{few}")
+    return ["\n".join(lines), _PATTERNS_NOTE] if lines else []
 
 
 def _list_facts(facts):
@@ -243,6 +266,10 @@ the same labels; `metrics.json` holds every interval and test of each label. Low
 (expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p: DeLong's
 test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient taken as one observation;
 neither is adjusted for several comparisons."""
+
+_PATTERNS_NOTE = """\
+A film or a report alone was calibrated on validation studies with the other side hidden. With fewer than 20 known
+studies of a class the numbers of all validation studies as they are hold."""
 
 _SCORES_NOTE = """\
 A score is the probability `sigmoid(logit / temperature)`; the decision is positive from the threshold up. Temperature

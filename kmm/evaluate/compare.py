@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kmm.errors import InputError
-from kmm.evaluate.arrays import as_columns, as_row
+from kmm.evaluate.arrays import as_columns, as_cuts
 from kmm.evaluate.metrics import average_labels, score_labels
 from kmm.evaluate.statistics import RESAMPLED, average_draws, compare_accuracy, compare_auc, interval, resample_metrics
 
@@ -23,10 +23,12 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
     Args:
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
         scores: dict of probabilities of the same shape in [0, 1] by name, of `FITTED`; None or absent: not available.
-        thresholds: dict of a float or an array `(n_labels,)` for each name whose scores are given.
+        thresholds: dict of a float or an array `(n_labels,)` for each name whose scores are given, or of an array
+            `(n, n_labels)` where studies differ.
         groups: sequence of `n` patient keys, or None: each study alone.
         label_names: sequence of `n_labels` str.
-        train_prevalence: float or array `(n_labels,)` in [0, 1]. Share of positives among the training studies.
+        train_prevalence: float, array `(n_labels,)` or array `(n, n_labels)` in [0, 1]. Share of positives among the
+            training studies.
         repeats: int. Draws for the intervals.
         seed: int.
 
@@ -54,8 +56,8 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
     if without := set(scores) - set(thresholds):
         raise InputError(f'No threshold was given for the scores "{min(without)}".')
     shape = np.shape(labels)
-    prevalence = as_row(train_prevalence, shape[1] if len(shape) == 2 else 1, "training prevalences")
-    scores["majority"] = np.broadcast_to(prevalence if len(shape) == 2 else prevalence[0], shape)
+    columns = (shape[0], shape[1] if len(shape) == 2 else 1)
+    scores["majority"] = as_cuts(train_prevalence, columns, "training prevalences").reshape(shape)
     thresholds = {**thresholds, "majority": 0.5}
     rows, draws = {name: None for name in ROWS}, {}
     for name, values in scores.items():
@@ -132,11 +134,11 @@ def _compare_pair(labels, first, second, groups):
     """The tests of two classifiers, each given as its probabilities and thresholds: a dict per label."""
     tables = [as_columns(labels, probabilities) for probabilities, _ in (first, second)]
     n_labels = tables[0][0].shape[1]
-    cuts = [as_row(threshold, n_labels, "thresholds") for _, threshold in (first, second)]
+    cuts = [as_cuts(threshold, tables[0][0].shape, "thresholds") for _, threshold in (first, second)]
     singles = []
     for i in range(n_labels):
         column, values = tables[0][0][:, i], [probabilities[:, i] for _, probabilities in tables]
-        decisions = [value >= cut[i] for value, cut in zip(values, cuts)]
+        decisions = [value >= cut[:, i] for value, cut in zip(values, cuts)]
         singles.append(
             {
                 "roc_auc": compare_auc(column, *values, groups),

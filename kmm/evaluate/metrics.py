@@ -7,7 +7,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from kmm.errors import InputError
-from kmm.evaluate.arrays import as_columns, as_row, known_columns
+from kmm.evaluate.arrays import as_columns, as_cuts, known_columns
 from kmm.evaluate.calibration import expected_calibration_error
 
 BOTH = (0, 1)
@@ -52,7 +52,7 @@ def score_labels(labels, probabilities, thresholds, *, label_names=None):
     Args:
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown, left out).
         probabilities: array of the same shape in [0, 1].
-        thresholds: float for all labels or array `(n_labels,)`.
+        thresholds: float for all labels, array `(n_labels,)`, or array `(n, n_labels)` where studies differ.
         label_names: sequence of `n_labels` str; needed when there is more than one label.
 
     Returns:
@@ -70,8 +70,9 @@ def score_labels(labels, probabilities, thresholds, *, label_names=None):
     """
     labels, probabilities = as_columns(labels, probabilities)
     n_labels = labels.shape[1]
-    thresholds = as_row(thresholds, n_labels, "thresholds")
-    singles = [_score_one(y, p, t) for (y, p), t in zip(known_columns(labels, probabilities), thresholds)]
+    cuts = as_cuts(thresholds, labels.shape, "thresholds")
+    pairs = zip(known_columns(labels, probabilities), known_columns(labels, cuts), strict=True)
+    singles = [_score_one(y, p, cut) for (y, p), (_, cut) in pairs]
     if n_labels == 1:
         return singles[0]
     return average_labels(singles, n=int((~np.isnan(labels)).any(axis=1).sum()), label_names=label_names)

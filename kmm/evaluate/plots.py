@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
 from kmm.errors import InputError
-from kmm.evaluate.arrays import as_columns, as_row, known_columns
+from kmm.evaluate.arrays import as_columns, as_cuts, known_columns
 from kmm.evaluate.calibration import calibration_bins, expected_calibration_error
 from kmm.files import replace_file
 
@@ -115,7 +115,8 @@ def plot_confusion(curves, path, *, thresholds, label_names=None):
     Args:
         curves: as `plot_roc`.
         path: str or Path of the PNG to write; replaced whole or not at all.
-        thresholds: dict of name to float or array `(n_labels,)`; a decision is `probability >= threshold`.
+        thresholds: dict of name to float, array `(n_labels,)` or array `(n, n_labels)`; a decision is
+            `probability >= threshold`.
         label_names: sequence of `n_labels` str; needed when there is more than one label.
 
     Returns:
@@ -127,13 +128,14 @@ def plot_confusion(curves, path, *, thresholds, label_names=None):
     panels, title = _panels_of(curves, label_names)
     if missing := set(curves) - set(thresholds):
         raise InputError(f'No threshold was given for "{min(missing)}".')
+    cuts = {name: _cuts_of(*curves[name], thresholds[name]) for name in curves}
     columns = list(panels)
     if len(panels) == 1:
-        jobs = [(name, pair, as_row(thresholds[name], 1, "thresholds")[0]) for name, pair in panels[columns[0]].items()]
+        jobs = [(name, pair, cuts[name][0]) for name, pair in panels[columns[0]].items()]
     else:
         first = next(iter(curves))
-        cuts = dict(zip(label_names, as_row(thresholds[first], len(label_names), "thresholds")))
-        jobs = [(name, panels[name][first], cuts[name]) for name in columns]
+        places = {name: place for place, name in enumerate(label_names)}
+        jobs = [(name, panels[name][first], cuts[first][places[name]]) for name in columns]
         title = f"{first}, {title}"
     figure, grid = _make_figure(len(jobs), 2.9)
     figure.suptitle(f"Confusion at the stored threshold: {title}" if title else "Confusion at the stored threshold")
@@ -141,8 +143,19 @@ def plot_confusion(curves, path, *, thresholds, label_names=None):
         _draw_confusion(
             axes, confusion_matrix(labels, scores >= cut, labels=[0, 1]) if len(labels) else np.zeros((2, 2), int)
         )
-        axes.set_title(f"{name} (from {cut:.3f})", fontsize=10)
+        axes.set_title(f"{name} (from {_show_cuts(cut)})", fontsize=10)
     return _save(figure, path)
+
+
+def _cuts_of(labels, scores, thresholds):
+    """The threshold of each study whose label is known, a list of arrays, one per label."""
+    labels, _ = as_columns(labels, scores)
+    return [cut for _, cut in known_columns(labels, as_cuts(thresholds, labels.shape, "thresholds"))]
+
+
+def _show_cuts(cuts):
+    """The threshold, or all of them where studies differ in what they hold."""
+    return " or ".join(sorted({f"{cut:.3f}" for cut in cuts})) or "no study"
 
 
 def plot_learning_curves(history, path):

@@ -1,16 +1,15 @@
 """A classifier's predictions to its results: the table, the pictures and the card that every run reports."""
 
-import contextlib
-import hashlib
 import math
 from pathlib import Path
 
-from kmm.artefact import digest_file
+import numpy as np
+
 from kmm.classifier import PARTS
 from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
-from kmm.evaluate.compare import compare_models
+from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.plots import (
     plot_calibration,
     plot_confusion,
@@ -18,8 +17,12 @@ from kmm.evaluate.plots import (
     plot_precision_recall,
     plot_roc,
 )
+from kmm.evaluate.seen import part_studies
 from kmm.output_mark import marking_output
+from kmm.patterns import as_mapping, choose_rows
 from kmm.progress import Progress
+
+SIDES = {"image": 0, "text": 1, "tfidf": 1}  # the column of `present` that a row of the results needs
 
 
 def score_rows(classifier, predictions):
@@ -33,80 +36,71 @@ def score_rows(classifier, predictions):
         dict of `"joint"`, `"image"`, `"text"` (those that the classifier has) and `"tfidf"` to `(n, n_labels)`.
     """
     rows = {
-        part: classifier.probabilities(predictions.logits[part], part) for part in PARTS if part in predictions.logits
+        part: classifier.probabilities(predictions.logits[part], predictions.present, part)
+        for part in PARTS
+        if part in predictions.logits
     }
     if classifier.tfidf is not None:
         rows["tfidf"] = classifier.tfidf.predict([classifier.batches.text.text(study) for study in predictions.studies])
     return rows
 
 
-def evaluate_predictions(classifier, predictions, *, repeats=1000):
-    """Measures predictions beside the baselines: see `kmm.evaluate.compare.compare_models` for what comes back."""
-    return compare_models(
-        predictions.labels,
-        score_rows(classifier, predictions),
-        thresholds=classifier.thresholds,
-        groups=[study.patient for study in predictions.studies],
-        label_names=classifier.label_names,
-        train_prevalence=classifier.prevalence,
-        repeats=repeats,
-        seed=classifier.settings.seed,
-    )
-
-
-def fingerprints(study, image_digest="", text=""):
-    """What tells a study again under another name or layout; nothing can be read back from it.
+def find_measured(row, present):
+    """Finds the studies that a row of the results table is measured on: those that hold the side that it reads.
 
     Args:
-        study: `Study`.
-        image_digest: str, the sha256 of the bytes of its frontal image, or nothing.
-        text: str, what the classifier reads of its report, or nothing.
+        row: str. `"image"` needs a film, `"text"` and `"tfidf"` need a report; the others take every study.
+        present: array `(n, 2)` of 0 and 1.
 
     Returns:
-        set of str, 16 hexadecimal digits each: one of the film, one of patient, id and report body. Templates are
-        shared by many reports, so a body alone tells nothing; and ids by many hospitals, so patient and id alone tell
-        nothing either. A study without a body is told by its film, and without a film by patient, id and text; empty
-        where it has none of them.
+        bool array `(n,)`.
 
     Example:
-        >>> from kmm.data.study import Report, Study
-        >>> one, other = (Study("1", "1", report=Report(findings=text)) for text in ("Clear.", "A mass."))
-        >>> fingerprints(one) & fingerprints(other)
-        set()
+        >>> find_measured("tfidf", np.array([[1, 0], [1, 1]])).tolist()
+        [False, True]
     """
-    keys = [f"film {image_digest}"] if image_digest else []
-    told_by = (study.report.body if study.report else "") or ("" if image_digest else text)
-    if told_by:
-        keys.append("\x1e".join(["study", study.id, study.patient, told_by]))
-    return {hashlib.sha256(key.encode()).hexdigest()[:16] for key in keys}
+    side = SIDES.get(row)
+    return np.ones(len(present), bool) if side is None else present[:, side] > 0
 
 
-def find_prints(classifier, study):
-    """The `fingerprints` of a study as a classifier sees it; a film that cannot be read tells nothing."""
-    film, text = study.frontal, classifier.batches.text
-    digest = ""
-    if film and classifier.batches.image and film.path.is_file():
-        with contextlib.suppress(OSError):  # such a study is set aside where it is predicted
-            digest = digest_file(film.path)
-    return fingerprints(study, digest, text.text(study) if text else "")
+def evaluate_predictions(classifier, predictions, *, repeats=1000):
+    """Measures predictions beside the baselines.
 
-
-def part_studies(classifier, studies):
-    """Sorts studies by the part that they had in the classifier's own split; studies it never saw are test.
+    The rows of one side are measured, and compared with the joint classifier, on the studies that hold this side.
 
     Args:
         classifier: `Classifier`.
-        studies: sequence of `Study`.
+        predictions: `Predictions` with the logits of all its parts.
+        repeats: int. Draws for the intervals.
 
     Returns:
-        dict with `"train"`, `"validation"` and `"test"`: lists of `Study`.
+        dict as `kmm.evaluate.compare.compare_models` returns; each row also holds `n` and `n_positive`, the studies
+        that it was measured on.
     """
-    known = classifier.provenance.get("studies_by_part", {})
-    parts = {"train": [], "validation": [], "test": []}
-    for study in studies:
-        found = {known[key] for key in find_prints(classifier, study) if key in known}
-        parts[next((part for part in parts if part in found), "test")].append(study)
-    return parts
+    present, scores = predictions.present, score_rows(classifier, predictions)
+    patients = np.array([study.patient for study in predictions.studies], object)
+
+    def measure(names, chosen):
+        found = compare_models(
+            predictions.labels[chosen],
+            {name: scores[name][chosen] for name in names},
+            thresholds={name: classifier.thresholds_for(present[chosen], name) for name in names},
+            groups=patients[chosen].tolist(),
+            label_names=classifier.label_names,
+            train_prevalence=choose_rows(classifier.prevalence, present[chosen]),
+            repeats=repeats,
+            seed=classifier.settings.seed,
+        )
+        counts = {name: found[name] for name in ("n", "n_positive")}
+        return found | {name: {**counts, **found[name]} for name in ROWS if found[name] is not None}
+
+    measured = {name: find_measured(name, present) for name in scores}
+    result = measure([name for name in scores if measured[name].all()], np.ones(len(present), bool))
+    for name in scores:
+        if not measured[name].all():
+            apart = measure([*(scores.keys() & {"joint"}), name], measured[name])
+            result[name], result["tests"][name] = apart[name], apart["tests"][name]
+    return result
 
 
 def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictures=None):
@@ -130,7 +124,7 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
     s, progress = classifier.settings, progress or Progress()
     labelled, _ = label_studies(studies, s.labels, names=classifier.label_names)
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
-    parts = part_studies(classifier, known)
+    parts = part_studies(classifier, known, progress=progress)
     trained = len(parts.pop("train"))
     progress.note(
         f"{len(studies)} studies: {len(studies) - len(known)} without a known label and {trained} that the classifier "
@@ -174,12 +168,14 @@ def draw_pictures(classifier, predictions, folder):
         folder: Path.
     """
     rows, names = score_rows(classifier, predictions), classifier.label_names
-    curves = {name: (predictions.labels, scores) for name, scores in rows.items()}
+    measured = {name: find_measured(name, predictions.present) for name in rows}
+    curves = {name: (predictions.labels[measured[name]], scores[measured[name]]) for name, scores in rows.items()}
+    cuts = {name: classifier.thresholds_for(predictions.present[measured[name]], name) for name in rows}
     with marking_output(folder):
         plot_roc(curves, folder / "roc.png", label_names=names)
         plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
         plot_calibration(curves, folder / "calibration.png", label_names=names)
-        plot_confusion(curves, folder / "confusion.png", thresholds=classifier.thresholds, label_names=names)
+        plot_confusion(curves, folder / "confusion.png", thresholds=cuts, label_names=names)
 
 
 def write_report(classifier, predictions, history, folder, *, path):
@@ -215,9 +211,10 @@ def _card_facts(classifier, path):
         "labels": {"scheme": s.labels, "names": classifier.label_names},
         "split": {**facts.get("parts", {}), "digest": facts.get("split_digest")},
         "calibration": {
-            "temperatures": classifier.temperatures,
-            "thresholds": classifier.thresholds,
+            "temperatures": {row: as_mapping(table) for row, table in classifier.temperatures.items()},
+            "thresholds": {row: as_mapping(table) for row, table in classifier.thresholds.items()},
             "policy": s.threshold_policy,
+            "chosen_on": facts.get("calibration"),
         },
         "results": classifier.metrics,
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import binom, norm, rankdata
 
 from kmm.errors import InputError
-from kmm.evaluate.arrays import as_columns, as_row
+from kmm.evaluate.arrays import as_columns, as_cuts
 
 RESAMPLED = (
     "accuracy",
@@ -34,7 +34,7 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
     Args:
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
         probabilities: array of the same shape in [0, 1].
-        thresholds: float or array `(n_labels,)`.
+        thresholds: float, array `(n_labels,)`, or array `(n, n_labels)` where studies differ.
         groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
         repeats: int, at least 0.
         seed: int. The same seed gives the same draws, so intervals of two classifiers are paired.
@@ -53,7 +53,7 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
     """
     labels, probabilities = as_columns(labels, probabilities)
     n, n_labels = labels.shape
-    thresholds = as_row(thresholds, n_labels, "thresholds")
+    cuts = as_cuts(thresholds, labels.shape, "thresholds")
     group, n_groups = _number_groups(groups, n)
     if repeats < 0:
         raise InputError(f"`repeats` must not be negative. Received: {repeats}.")
@@ -62,7 +62,7 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
     blocks = []
     for start in range(0, repeats, per_block):
         times = _draw_groups(rng, min(per_block, repeats - start), n_groups)[:, group]
-        singles = [_measure_weighted(labels[:, i], probabilities[:, i], thresholds[i], times) for i in range(n_labels)]
+        singles = [_measure_weighted(labels[:, i], probabilities[:, i], cuts[:, i], times) for i in range(n_labels)]
         blocks.append({metric: np.stack([single[metric] for single in singles], axis=1) for metric in RESAMPLED})
     none = np.empty((0, n_labels))
     return {metric: np.concatenate([none, *(block[metric] for block in blocks)]) for metric in RESAMPLED}
@@ -207,20 +207,23 @@ def _draw_groups(rng, draws, n_groups):
     return np.bincount(drawn.ravel(), minlength=draws * n_groups).reshape(draws, n_groups).astype(np.float64)
 
 
-def _measure_weighted(labels, probabilities, threshold, times):
-    """Measures each row of `times` (draws, n), which says how often each study is in the draw."""
+def _measure_weighted(labels, probabilities, cuts, times):
+    """Measures each row of `times` (draws, n), which says how often each study is in the draw.
+
+    `cuts` is the threshold, or one for each study.
+    """
     known = np.flatnonzero(~np.isnan(labels))
     if not known.size:
         return {metric: np.full(len(times), np.nan) for metric in RESAMPLED}
     order = known[np.argsort(probabilities[known], kind="stable")]
     scores, first = np.unique(probabilities[order], return_index=True)
     times = times[:, order]
+    called = (probabilities >= cuts)[order].astype(np.float64)
     pos = np.add.reduceat(times * labels[order], first, axis=1)  # (draws, distinct scores), lowest score first
     neg = np.add.reduceat(times, first, axis=1) - pos
     n_pos, n_neg = pos.sum(axis=1), neg.sum(axis=1)
     n = n_pos + n_neg
-    cut = np.searchsorted(scores, threshold)
-    tp, fp = pos[:, cut:].sum(axis=1), neg[:, cut:].sum(axis=1)
+    tp, fp = times @ (called * labels[order]), times @ (called * (1 - labels[order]))
     tn, fn = n_neg - fp, n_pos - tp
     sensitivity, specificity = _divide(tp, n_pos), _divide(tn, n_neg)
     margins = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt(n_pos * n_neg)

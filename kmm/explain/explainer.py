@@ -24,6 +24,7 @@ from kmm.explain.words import ReadWord, score_words
 from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.models.parts import embed_of
 from kmm.models.path_view import name_feature_map
+from kmm.patterns import choose_rows
 from kmm.text.vocabulary import UNKNOWN
 
 DEFAULTS = ExplainSettings()
@@ -76,7 +77,6 @@ class Explainer:
             self.attribute = self.method.make(score, stem, **options).attribute
         else:
             self.attribute = partial(self.method.attribute, self.integrator, settings=settings)
-        self.temperatures = classifier.temperatures[classifier.main].astype(np.float32)
 
     @classmethod
     def load(cls, folder, settings=DEFAULTS, *, freeze=False):
@@ -168,15 +168,18 @@ class Explainer:
             return names.index(target or names[0])
         twice = [{name: np.stack([value, value]) for name, value in values.items()} for values in (inputs, fixed)]
         scores = self.integrator.score(*twice)[0]
-        return int(np.argmax(scores if self.settings.output == "probability" else scores / self.temperatures))
+        if self.settings.output == "probability":
+            return int(np.argmax(scores))
+        temperatures = choose_rows(self.classifier.temperatures[self.classifier.main], fixed["present"][None])
+        return int(np.argmax(scores / temperatures[0]))
 
     def _finish(self, job, found):
         classifier, study = self.classifier, job.study
-        names, main = classifier.label_names, classifier.main
+        names, present = classifier.label_names, job.case.fixed["present"][None]
         if self.settings.output == "probability":
             probabilities = found.scores
         else:
-            probabilities = classifier.probabilities(found.scores[None])[0]
+            probabilities = classifier.probabilities(found.scores[None], present)[0]
         heat = self._crop(found, job.film)
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
@@ -188,7 +191,7 @@ class Explainer:
             target=names[found.target],
             attribution=found,
             probabilities=dict(zip(names, map(float, probabilities), strict=True)),
-            thresholds=dict(zip(names, map(float, classifier.thresholds[main]), strict=True)),
+            thresholds=dict(zip(names, map(float, classifier.thresholds_for(present)[0]), strict=True)),
             film=job.film,
             pixel_scale=(1.0, 1.0) if job.film is None else find_pixel_scale(study.frontal.path),
             heat=heat,

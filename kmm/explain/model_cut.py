@@ -6,6 +6,7 @@ from keras import ops
 
 from kmm.errors import InputError
 from kmm.models.path_view import view_path
+from kmm.patterns import find_patterns
 
 MAX_CHUNK = 64
 HELD = 1.0  # bytes held at a point, as a multiple of the bytes of all layers' outputs: 0.4 (DenseNet) to 0.9 (plain)
@@ -45,7 +46,10 @@ def call_view(view, classifier, output="logit"):
     def score(inner, fixed):
         given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
         logits = view.rest(given, training=False)
-        return ops.sigmoid(ops.divide(logits, temperatures)) if output == "probability" else logits
+        if output != "probability":
+            return logits
+        pattern = ops.cast(find_patterns(fixed["present"]), "int32")
+        return ops.sigmoid(ops.divide(logits, ops.take(temperatures, pattern, axis=0)))
 
     return stem, score
 

@@ -15,6 +15,7 @@ from kmm.export.reports import ReportReader
 from kmm.export.slices import wrap_slices
 from kmm.models.feature_view import view_joint
 from kmm.models.parts import embed_of, fusion_of
+from kmm.patterns import PATTERNS, find_patterns, list_patterns
 
 NOTHING = {
     (True, True): "expected a film or a report with words. Found neither.",
@@ -59,6 +60,13 @@ class ServedClassifier:
             self.core = batching.wrap(self.core, self.joint)
         else:
             self.core = tf.function(wrap_slices(self.core, self.joint), specs, autograph=False)
+        patterns = list_patterns(image=self._reads("image"), text=self._reads("text"))
+        first = PATTERNS.index(patterns[0])
+        calibration = {
+            "temperatures": self.temperatures,
+            "thresholds": self.thresholds,
+            "prevalence": classifier.prevalence,
+        }
         self.explain = None
         if explanation:
             self.explain = tf.function(PathExplainer(classifier, explanation).explain, autograph=False)
@@ -67,8 +75,12 @@ class ServedClassifier:
                 "kmm": kmm.__version__,
                 "tensorflow": tf.__version__,
                 "labels": self.label_names,
-                "temperatures": self.temperatures.tolist(),
-                "thresholds": self.thresholds.tolist(),
+                "temperatures": self.temperatures[first].tolist(),
+                "thresholds": self.thresholds[first].tolist(),
+                "calibration": {
+                    pattern: {name: table[PATTERNS.index(pattern)].tolist() for name, table in calibration.items()}
+                    for pattern in patterns
+                },
                 "preparation": self.batches.as_dict(),
                 "explain": asdict(explanation) if explanation else None,
                 **(source or {}),
@@ -157,26 +169,27 @@ class ServedClassifier:
         return found["logits"], found["features"]
 
     def _predict(self, inputs, present):
-        return self._calibrate(self.core(*({**inputs, "present": present}[name] for name in self._inputs))[0])
+        return self._calibrate(self.core(*({**inputs, "present": present}[name] for name in self._inputs))[0], present)
 
     def _embed(self, inputs, present):
         return {names.FEATURES: self.core(*({**inputs, "present": present}[name] for name in self._inputs))[1]}
 
-    def _calibrate(self, logits):
+    def _calibrate(self, logits, present):
         """As `kmm.classifier.probabilities`, in float64 too, so that decisions are the same."""
-        scaled = tf.cast(logits, tf.float64) / tf.constant(self.temperatures, tf.float64)
+        scaled = tf.cast(logits, tf.float64) / self._choose(self.temperatures, present)
         probabilities = 0.5 * (1 + tf.tanh(0.5 * scaled))
-        thresholds = tf.constant(self.thresholds, tf.float64)
+        thresholds = self._choose(self.thresholds, present)
         return {
             names.PROBABILITIES: tf.cast(probabilities, tf.float32),
             names.LOGITS: logits,
-            names.LABEL_NAMES: self._repeat(tf.constant(self.label_names), logits),
-            names.THRESHOLDS: self._repeat(tf.constant(self.thresholds, tf.float32), logits),
+            names.LABEL_NAMES: tf.broadcast_to(tf.constant(self.label_names), tf.shape(logits)),
+            names.THRESHOLDS: tf.cast(thresholds, tf.float32),
             names.DECISIONS: probabilities >= thresholds,
         }
 
-    def _repeat(self, row, logits):
-        return tf.broadcast_to(row, tf.shape(logits))
+    def _choose(self, table, present):
+        """As `kmm.patterns.choose_rows`: float64 `(n, n_labels)`."""
+        return tf.gather(tf.constant(table, tf.float64), tf.cast(find_patterns(present), tf.int32))
 
     def _classify(self, given):
         found = self._predict(*self._take_examples(given[names.CLASSIFY_INPUT]))
@@ -196,7 +209,7 @@ class ServedClassifier:
 
     def _explain(self, inputs, present, target, boxes):
         predicted = self._predict(inputs, present)
-        target = self._choose_target(target, predicted[names.LOGITS])
+        target = self._choose_target(target, predicted[names.LOGITS], present)
         given, fixed, absent, padding_row = {}, {"present": present}, {}, None
         if "image" in inputs:
             given["image"], absent["image"] = inputs["image"], present[:, 0] == 0
@@ -215,13 +228,14 @@ class ServedClassifier:
         numbers = {name: found[name] for name in (names.SCORE, names.BASELINE_SCORE, names.GAP, names.MAP_ERROR)}
         return {**predicted, **sides, names.TARGET: target, **numbers}
 
-    def _choose_target(self, target, logits):
+    def _choose_target(self, target, logits, present):
         """The label asked for; -1 is that of the highest probability."""
         count = len(self.label_names)
         good = (target >= names.ANY_TARGET) & (target < count)
         expected = f"expected a label from 0 to {count - 1}, or {names.ANY_TARGET}: the most probable one."
         with tf.control_dependencies(require_rows(good, names.TARGET, expected)):
-            best = tf.argmax(logits / tf.constant(self.temperatures, tf.float32), axis=1, output_type=tf.int32)
+            scaled = tf.cast(logits, tf.float64) / self._choose(self.temperatures, present)
+            best = tf.argmax(scaled, axis=1, output_type=tf.int32)
             return tf.where(target == names.ANY_TARGET, best, target)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kmm import signature as names
 from kmm.artefact import digest_description
-from kmm.classifier import Classifier, probabilities, run_model
+from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
 from kmm.export.explanation import ServedExplanation
 from kmm.export.samples import make_samples
@@ -218,7 +218,7 @@ def _predict(classifier, samples):
     present = [inputs[side].reshape(count, -1).any(axis=1) if side in inputs else np.zeros(count) for side in sides]
     inputs["present"] = np.stack(present, axis=1).astype(np.float32)
     logits = run_model(classifier.models[classifier.main], inputs)
-    return probabilities(logits, classifier.temperatures[classifier.main])
+    return classifier.probabilities(logits, inputs["present"])
 
 
 def _publish(temporary, place):

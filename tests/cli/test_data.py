@@ -45,6 +45,33 @@ def test_splits_hold_every_study_and_leak_nothing(studies, options):
         assert len(split.parts) == 40 and all(split.part(part) for part in PARTS)
 
 
+@pytest.mark.parametrize("options", [[], ["--folds", 3]])
+def test_copies_of_a_film_in_other_files_stay_in_one_part(tmp_path, options):
+    films = np.random.default_rng(0).integers(0, 256, (24, 32, 32), dtype=np.uint8)
+    rows = [["id", "patient", "image", "label:mass"]]
+    for n, film in enumerate(films):
+        for name in (f"{n}.png", f"{n}.bmp"):
+            Image.fromarray(film).save(tmp_path / name)
+            rows.append([name, name, name, n % 2])
+    with open(tmp_path / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    (tmp_path / "out").mkdir()
+    for name in make_splits(tmp_path, *options):
+        parts = read_parts(tmp_path / "out" / name)
+        assert all(parts[f"{n}.png"] == parts[f"{n}.bmp"] for n in range(24))
+
+
+def test_a_film_that_cannot_be_read_is_split_all_the_same_and_listed(studies):
+    with open(studies / "manifest.csv", encoding="utf-8") as file:
+        header, first, *rows = csv.reader(file)
+    with open(studies / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([[*header, "image"], [*first, "broken.png"], *([*row, ""] for row in rows)])
+    (studies / "broken.png").write_bytes(b"nothing")
+    result = run("data", "split", studies, "--out", studies / "out" / "s.csv", "--labels", "columns")
+    assert result.exit_code == 0 and "study 0: not compared with other films" in result.stderr, result.stderr
+    assert len(read_parts(studies / "out" / "s.csv")) == 40
+
+
 def test_a_split_that_was_altered_is_refused_when_it_is_used_again(studies):
     make_splits(studies)
     place, digest = studies / "out" / "split.csv", studies / "out" / "split.csv.sha256"

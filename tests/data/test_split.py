@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kmm.data.split import PARTS, Split, check_leaks, group_studies, k_folds, load_split, split_studies
-from kmm.data.study import SECTIONS, Report, Study
+from kmm.data.study import SECTIONS, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
 
 NAN = float("nan")
@@ -137,6 +138,35 @@ def test_bodies_in_either_form_of_unicode_are_one():
         Study("b", "p2", report=Report(findings="\u00c9panchement.")),
     ]
     assert [[study.id for study in group] for group in group_studies(studies)] == [["a", "b"]]
+
+
+def film_study(number, digest, view="frontal"):
+    """A study of a patient of its own, with a film that was identified."""
+    return Study(str(number), str(number), (ImageFile(Path("film.png"), view=view, pixel_digest=digest),))
+
+
+def test_copies_of_a_film_stay_together_in_every_splitter():
+    studies = [film_study(n, f"film {n % 30}") for n in range(90)]  # each film under three ids and patients
+    splits = [split_studies(studies), *k_folds(studies, 3, repeats=2)]
+    for split in splits:
+        assert all(len({split.parts[str(n + more)] for more in (0, 30, 60)}) == 1 for n in range(30))
+        check_leaks(split, studies)
+
+
+def test_films_without_identity_and_lateral_films_join_nothing():
+    studies = [film_study(1, None), film_study(2, None), film_study(3, "x", "lateral"), film_study(4, "x", "lateral")]
+    assert len(group_studies(studies)) == 4
+
+
+def test_a_film_that_crosses_is_a_leak():
+    studies = [film_study(1, "x"), film_study(2, "x"), film_study(3, "y"), film_study(4, None)]
+    patients = {study.id: study.patient for study in studies}
+    split = Split({"1": "train", "2": "test", "3": "train", "4": "test"}, patients)
+    with pytest.raises(
+        LeakError, match=r"Films that cross: 1\. Patients that cross: 0; report bodies: 0; studies: 2, f"
+    ):
+        check_leaks(split, studies)
+    check_leaks(dataclasses.replace(split, parts=dict.fromkeys("1234", "train")), studies)
 
 
 def test_labels_that_are_unknown_or_absent_are_tolerated():

@@ -12,8 +12,11 @@ from kmm.evaluate.calibration import (
     calibration_bins,
     choose_thresholds,
     expected_calibration_error,
+    fit_calibration,
+    fit_prevalence,
     fit_temperature,
     fit_weights,
+    has_few,
 )
 
 
@@ -205,3 +208,63 @@ def test_weights_of_a_label_of_one_class_are_one():
         {"image": np.ones((4, 1)), "text": np.ones((4, 1))}, np.array([[1], [1], [1], [np.nan]])
     )
     assert (weights["image"], weights["text"], bias) == ([1], [1], [0])
+
+
+def draw_sample(scale, shift, n=6000):
+    """Logits of which `logit / scale - shift` are the true ones, and labels drawn by them."""
+    rng = np.random.default_rng(int(10 * scale))
+    true = rng.normal(shift, 2, (n, 1))
+    return scale * true, (rng.random((n, 1)) < expit(true)).astype(float)
+
+
+def test_each_pattern_gets_the_numbers_of_its_own_studies():
+    samples = {"both": draw_sample(2.0, 0.0), "image": draw_sample(0.5, 0.0), "text": draw_sample(1.0, 1.0)}
+    pooled = tuple(map(np.concatenate, zip(*samples.values())))
+    found = fit_calibration(pooled, samples, policy="accuracy")
+    assert not found.pooled.any()
+    np.testing.assert_allclose(found.temperatures[:, 0], [2.0, 0.5, 1.0], rtol=0.1)
+    np.testing.assert_allclose(found.thresholds, 0.5, atol=0.08)  # where probabilities are true, accuracy asks for 0.5
+    for row, (logits, labels) in enumerate(samples.values()):
+        own, shared = (likelihood(logits / t, labels) for t in (found.temperatures[row], fit_temperature(*pooled)))
+        assert own <= shared + 1e-6
+
+
+def likelihood(logits, labels):
+    return np.logaddexp(0, np.where(labels == 1, -logits, logits)).mean()
+
+
+@pytest.mark.parametrize(("positives", "negatives", "few"), [(20, 20, False), (19, 400, True), (400, 19, True)])
+def test_fewer_than_twenty_of_a_class_get_the_pooled_numbers(positives, negatives, few):
+    labels = np.repeat([1.0, 0.0, np.nan], [positives, negatives, 50])[:, None]
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=labels.shape) + np.nan_to_num(labels)
+    pooled = draw_sample(2.0, 0.0)
+    assert has_few(labels).tolist() == [few]
+    found = fit_calibration(pooled, {"image": (logits, labels)})
+    expected = [[True], [few], [True]]  # the patterns without any study are pooled too
+    assert found.pooled.tolist() == expected
+    everywhere = fit_calibration(pooled, {})
+    for name in ("temperatures", "thresholds"):
+        same = getattr(found, name) == getattr(everywhere, name)
+        assert same.tolist() == expected
+
+
+def test_labels_are_pooled_one_by_one():
+    logits, labels = draw_sample(2.0, 0.0)
+    two, rare = (
+        np.hstack([logits, logits]),
+        np.hstack([labels, np.where(np.arange(len(labels))[:, None] < 30, labels, 0)]),
+    )
+    assert 0 < rare[:, 1].sum() < 20
+    found = fit_calibration((two, np.hstack([labels, labels])), {"text": (two, rare)})
+    assert found.pooled.tolist() == [[True, True], [True, True], [False, True]]
+    assert found.temperatures[2, 1] == found.temperatures[0, 1]
+
+
+def test_prevalence_by_pattern_in_whole_numbers():
+    labels = np.repeat([1.0, 0.0, 1.0, 0.0, 1.0], [30, 30, 60, 20, 5])[:, None]
+    present = np.repeat([[1, 1], [1, 1], [1, 0], [1, 0], [0, 1]], [30, 30, 60, 20, 5], axis=0)
+    found = fit_prevalence(labels, present)[:, 0]
+    np.testing.assert_allclose(found, [30 / 60, 90 / 140, 35 / 65])
+    labels[:25] = np.nan  # 5 positives are left with both sides, 10 with a report: too few
+    np.testing.assert_allclose(fit_prevalence(labels, present)[:, 0], [70 / 120, 65 / 115, 70 / 120])

@@ -3,6 +3,7 @@ import numpy as np
 from kmm.evaluate.card import evaluate_rows, label_rows, write_card
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.metrics import METRICS
+from kmm.patterns import as_mapping
 
 
 def make_result(strength=4.0):
@@ -24,9 +25,18 @@ def make_facts():
         "labels": {"scheme": "normal-abnormal", "names": ["abnormal | any"]},
         "split": {"digest": "0123abcd", "train": 2768, "validation": 396, "test": 791},
         "calibration": {
-            "temperatures": {"joint": np.array([1.25]), "image": np.array([0.8])},
-            "thresholds": {"joint": np.array([0.43]), "image": np.array([0.5]), "tfidf": np.array([0.6])},
+            "temperatures": {"joint": as_mapping([[1.25], [1.5], [0.75]]), "image": as_mapping([[0.8]] * 3)},
+            "thresholds": {
+                "joint": as_mapping([[0.43], [0.41], [0.47]]),
+                "image": as_mapping([[0.5]] * 3),
+                "tfidf": as_mapping([[0.6]] * 3),
+            },
             "policy": "youden",
+            "chosen_on": {
+                "both": {"studies": 390, "pooled": []},
+                "image": {"studies": 393, "pooled": []},
+                "text": {"studies": 12, "pooled": ["abnormal | any"]},
+            },
         },
         "results": {"test": make_result(), "validation": make_result()},
         "versions": {"kmm": "0.1.0", "keras": "3.15.0"},
@@ -37,7 +47,7 @@ def make_facts():
 def test_rows_stand_from_the_baselines_to_the_joint_classifier():
     result = make_result()
     header, *rows = evaluate_rows(result)
-    assert len(header) == 1 + len(METRICS) and all(len(row) == len(header) for row in rows)
+    assert len(header) == 2 + len(METRICS) and all(len(row) == len(header) for row in rows)
     assert [row[0].split()[0] for row in rows] == ["Majority", "Chance", "Image", "Text", "Joint"]
     assert rows[-1][header.index("ROC AUC")] == f"{result['joint']['roc_auc']:.3f}"
 
@@ -63,8 +73,15 @@ def test_the_card_says_what_it_must():
         "# openi\n", "Not for diagnosis", "labels come from the MeSH terms that index the reports", "0123abcd",
         "layout: Open-i", "studies: 3955",
         "sections: indication, comparison", "## Results on test studies", "## Results on validation studies",
-        "| Joint (image and text) | abnormal \\| any | 1.25 | 0.43 |", "Policy of the threshold: youden", "## Limits",
-        "| TF-IDF + logistic regression | abnormal \\| any | – | 0.6 |", "kmm predict saved_models/openi",
+        "| Joint (image and text) | film and report | abnormal \\| any | 1.25 | 0.43 |",
+        "| Joint (image and text) | film alone | abnormal \\| any | 1.5 | 0.41 |",
+        "| Joint (image and text) | report alone | abnormal \\| any | 0.75 | 0.47 |",
+        "- film alone: 393 validation studies\n", "the other side hidden",
+        "compared with the joint classifier, on studies with a film; Text only and TF-IDF on studies with a report.",
+        "- report alone: 12 validation studies; the numbers of all validation studies hold for abnormal \\| any",
+        "Policy of the threshold: youden", "## Limits",
+        "| TF-IDF + logistic regression | report alone | abnormal \\| any | – | 0.6 |",
+        "kmm predict saved_models/openi",
         "Not measured: TF-IDF", "keras: 3.15.0", "feedbeef", "Joint minus Image only, ROC AUC:",
     ):  # fmt: skip
         assert text in card, text
@@ -89,7 +106,7 @@ def test_the_commands_of_the_card_name_the_folder_of_the_classifier():
 
 def test_every_row_of_a_table_has_as_many_cells():
     tables = [line.replace("\\|", "") for line in write_card(make_facts()).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {2 + len(METRICS), 5}
+    assert {line.count("|") for line in tables} == {3 + len(METRICS), 6}
 
 
 def make_labels_result():

@@ -244,7 +244,8 @@ def test_studies_are_explained_by_name(name, loaded, tiny_folder):
     explainer = Explainer(loaded, ExplainSettings(method=name))
     found = {explanation.study: explanation for explanation in explainer.explain(studies)}
     assert sorted(found) == sorted(study.id for study in studies)
-    probabilities = loaded.probabilities(loaded.predict(studies).logits[loaded.main])
+    predictions = loaded.predict(studies)
+    probabilities = loaded.probabilities(predictions.logits[loaded.main], predictions.present)
     for study, row in zip(studies, probabilities):
         assert list(found[study.id].probabilities.values()) == pytest.approx(list(row), abs=1e-5)
     for study in studies:

@@ -52,13 +52,25 @@ def closeness(one, other):
 
 def test_the_scores_are_those_of_a_prediction(found, hand_made, studies):
     predictions = hand_made.predict(studies)
-    probabilities = hand_made.probabilities(predictions.logits["joint"])
+    probabilities = hand_made.probabilities(predictions.logits["joint"], predictions.present)
     for study, logits, expected in zip(predictions.studies, predictions.logits["joint"], probabilities):
         one = found[study.id]
         np.testing.assert_allclose(one.attribution.scores, logits, atol=1e-5)
         np.testing.assert_allclose(list(one.probabilities.values()), expected, atol=1e-5)
         assert one.attribution.score == one.attribution.scores[one.attribution.target]
         assert list(one.probabilities) == list(one.thresholds) == list(hand_made.label_names)
+
+
+def test_probabilities_are_explained_by_the_numbers_of_what_a_study_holds(hand_made, studies):
+    predictions = hand_made.predict(studies)
+    assert {tuple(row) for row in predictions.present} == {(1, 1), (1, 0), (0, 1)}
+    expected = hand_made.probabilities(predictions.logits["joint"], predictions.present)
+    settings = dataclasses.replace(FEW, output="probability")
+    found = explain(Explainer(hand_made, settings), studies)
+    for study, row, present in zip(predictions.studies, expected, predictions.present):
+        one = found[study.id]
+        np.testing.assert_allclose(list(one.probabilities.values()), row, atol=1e-5)
+        assert list(one.thresholds.values()) == hand_made.thresholds_for([present])[0].tolist()
 
 
 def test_the_target_is_the_most_probable_label_and_not_the_highest_logit(found):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kmm import signature as names
 from kmm.artefact import digest_file
-from kmm.classifier import probabilities, run_model
+from kmm.classifier import run_model
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.export.explanation import ServedExplanation
@@ -58,12 +58,13 @@ def answer_in_keras(classifier, samples, found, description):
     sides = [samples[side].reshape(count, -1).any(axis=1) for side in ("image", "token_ids")]
     inputs = {"image": samples["image"], "token_ids": ids, "present": np.stack(sides, 1).astype(np.float32)}
     logits = run_model(classifier.models["joint"], inputs)
-    scores = probabilities(logits, classifier.temperatures["joint"])
+    scores = classifier.probabilities(logits, inputs["present"])
     said = {
         names.LOGITS: logits,
         names.PROBABILITIES: scores,
         names.SCORES: scores,
-        names.DECISIONS: scores >= 0.5,
+        names.DECISIONS: scores >= classifier.thresholds_for(inputs["present"]),
+        names.THRESHOLDS: classifier.thresholds_for(inputs["present"]),
         names.FEATURES: np.asarray(view_joint(classifier.models["joint"])(inputs)["features"]),
         names.DESCRIPTION: np.full(count, description, object),
     }

@@ -128,7 +128,7 @@ def test_tensors_and_bytes_give_the_numbers_of_the_classifier(classifier, signat
     for name, inputs in (("serving_default", {"token_ids": batch.token_ids}), ("serving_bytes", {"report": reports})):
         found = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
         np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
-        np.testing.assert_allclose(found["probabilities"], classifier.probabilities(expected), atol=1e-5)
+        np.testing.assert_allclose(found["probabilities"], classifier.probabilities(expected, batch.present), atol=1e-5)
 
 
 def test_the_loader_in_cpp_says_the_same(classifier, exported):

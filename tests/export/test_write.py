@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kmm import signature as names
-from kmm.classifier import Classifier, probabilities, run_model
+from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
 from kmm.export import write
 from kmm.export.batching import Batching
@@ -33,10 +33,12 @@ def call(signatures, name, samples, rows=slice(None)):
     return {key: value.numpy() for key, value in function(**inputs).items()}
 
 
+PRESENT = np.float32([[1, 1], [1, 0], [0, 1], [1, 1]])
+
+
 def expect(classifier, samples):
     """The classifier's own logits of samples: all, then a film alone, then a report alone, then all again."""
-    present = np.float32([[1, 1], [1, 0], [0, 1], [1, 1]])
-    inputs = {"image": samples["image"], "token_ids": samples["token_ids"], "present": present}
+    inputs = {"image": samples["image"], "token_ids": samples["token_ids"], "present": PRESENT}
     return run_model(classifier.models[classifier.main], inputs)
 
 
@@ -44,13 +46,15 @@ def expect(classifier, samples):
 def test_probabilities_are_those_of_the_classifier(signatures, hand_made, samples, name):
     found = call(signatures, name, samples)
     logits = expect(hand_made, samples)
-    expected = probabilities(logits, hand_made.temperatures["joint"])
+    expected, cuts = hand_made.probabilities(logits, PRESENT), hand_made.thresholds_for(PRESENT)
+    assert len(set(cuts[:, 0])) == 3  # each pattern is decided by its own numbers
     np.testing.assert_allclose(found[names.SCORES if name == "classify" else names.PROBABILITIES], expected, atol=1e-5)
     labels = np.array([[label.encode() for label in hand_made.label_names]] * 4, object)
     assert (found[names.CLASSES if name == "classify" else names.LABEL_NAMES] == labels).all()
     if name != "classify":
         np.testing.assert_allclose(found[names.LOGITS], logits, atol=1e-4)
-        assert (found[names.DECISIONS] == (expected >= 0.5)).all() and (found[names.THRESHOLDS] == 0.5).all()
+        assert (found[names.DECISIONS] == (expected >= cuts)).all()
+        np.testing.assert_allclose(found[names.THRESHOLDS], cuts, atol=1e-6)
 
 
 def test_signatures_are_those_of_the_contract(signatures, hand_made):
@@ -110,6 +114,12 @@ def test_description_tells_what_a_client_needs(signatures, hand_made):
     (found,) = signatures["describe"](query=tf.constant([b""]))["description"].numpy()
     told = json.loads(found)
     assert told["labels"] == list(hand_made.label_names) and told["preparation"] == hand_made.batches.as_dict()
+    assert list(told["calibration"]) == ["both", "image", "text"]
+    for pattern, cut, row in (("both", 0.5, 0), ("image", 0.47, 1), ("text", 0.53, 2)):
+        found = told["calibration"][pattern]
+        assert found["thresholds"] == [cut] * 3 and found["prevalence"] == [0.5] * 3
+        assert found["temperatures"] == hand_made.temperatures["joint"][row].tolist()
+    assert told["thresholds"] == [0.5] * 3  # those of film and report, as before
     assert told["explain"]["steps"] == 15 and told["name"] == "tiny" and len(told["digest"]) == 64
 
 
