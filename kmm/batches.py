@@ -156,7 +156,7 @@ class BatchMaker:
         """
         if study.frontal is None or self.image is None:
             return None
-        return _decode(_read_file(study.frontal.path), study.frontal.path)
+        return read_film(study.frontal.path)
 
     def words(self, study: Study):
         """The words of a study's report that the model reads, as a list of str."""
@@ -251,6 +251,21 @@ class BatchMaker:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"Expected a description of a preparation. Missing or unknown: {error}") from None
+
+
+def read_film(path):
+    """Reads a film at its own size.
+
+    Args:
+        path: Path.
+
+    Returns:
+        float32 `(height, width)`, 0..255.
+
+    Raises:
+        ImageError: if the file cannot be used; it names the file.
+    """
+    return _decode(_read_file(path), path)
 
 
 def _read_file(path):

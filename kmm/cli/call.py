@@ -169,6 +169,8 @@ def _tabulate(address, out, rows):
                 "study": row["study"],
                 "target": row["target"],
                 "probability": row["probabilities"][row["target"]],
+                "threshold": row["thresholds"][row["target"]],
+                "decision": "yes" if row["decisions"][row["target"]] else "no",
                 "regions": len(row["regions"]),
                 "top_x": top["x"],
                 "top_y": top["y"],
