@@ -151,7 +151,7 @@ class Explainer:
         for number, found in self.attribute(cases()):
             job, jobs[number] = jobs[number], None
             if found.is_finite and job.made:
-                job.made[found.target] = self._finish(job, found)
+                job.made[job.case.target] = self._finish(job, found)
                 if None not in job.made.values():
                     yield job.study.id, list(job.made.values())
             elif job.made:  # else it was refused with another of its labels
