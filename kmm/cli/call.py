@@ -114,9 +114,10 @@ def _predict(client, studies, concurrency):
 def _explain(client, studies, target, out):
     """What the server explained, as JSON holds it, and problems."""
     from kmm.client.films import decode_film
+    from kmm.data.names import choose_file_names
     from kmm.explain.table import drop_unknown
 
-    rows, problems = [], []
+    rows, problems, names = [], [], choose_file_names([study.id for study in studies])
     for study in studies:
         try:
             found = client.explain(study, target=target)
@@ -133,19 +134,19 @@ def _explain(client, studies, target, out):
         size = None if film is None else film.shape[:2]
         rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size)}))
         if out:
-            _write_explanation(out, rows[-1], picture)
+            _write_explanation(out, names[study.id], rows[-1], picture)
     return rows, problems
 
 
-def _write_explanation(out, row, picture):
+def _write_explanation(out, name, row, picture):
     from kmm.explain.draw import write_png
     from kmm.settings import write_json
 
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / f"{row['study']}.json", row)
+        write_json(out / f"{name}.json", row)
         if picture is not None:
-            write_png(out / f"{row['study']}.png", picture)
+            write_png(out / f"{name}.png", picture)
 
 
 def _describe_study(study):

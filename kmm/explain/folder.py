@@ -95,7 +95,9 @@ def explain_folder(
             lost.update((study.id, describe_failure(study, NO_MAP)) for study in studies if study.id in explain)
         else:
             explain.update((study, redraw[study]) for study in lost)  # what could not be drawn is computed again
-            lost = work.do("Explaining", make_worker(ModelSource(model, settings)), explain, len(studies))
+            lost = {}
+            if explain or not redraw:
+                lost = work.do("Explaining", make_worker(ModelSource(model, settings)), explain, len(studies))
             ledger.finish()
             rows = ledger.rows(lost)
         _write_folder_files(out, rows, table, outputs.page)
