@@ -71,6 +71,11 @@ class FolderWorker:
     def __init__(self, source, claim, outputs, stamp, labels=None):
         self.source, self.claim, self.outputs, self.stamp, self.labels = source, claim, outputs, stamp, labels
 
+    @property
+    def out(self):
+        """Path of the folder that is written."""
+        return self.claim.out
+
     def load(self, parent=None):
         """Makes ready, which may take the loading of a model; returns the worker itself.
 
@@ -120,7 +125,7 @@ class FolderWorker:
             lines.append({"study": study.id, **vars(self.stamp), **identities[study.id], "files": files, "rows": rows})
         done = lines if self.source.computes else [line for line in lines if line["study"] in written]
         with self.claim.publishing():
-            write_lines(self.claim.out / PARTS / f"{batch.name}.jsonl", done)
+            write_lines(self.out / PARTS / f"{batch.name}.jsonl", done)
         return lines
 
     def _explain(self, studies, failed):
@@ -147,7 +152,7 @@ class FolderWorker:
 
     def _write(self, name, mark, explanations):
         """Makes the files of a study and puts them in place; returns their names and the rows of the table."""
-        out, made = self.claim.out, self.claim.out / PARTS / f"{WORK}{self.claim.token}-{os.getpid()}-{name}"
+        out, made = self.out, self.out / PARTS / f"{WORK}{self.claim.token}-{os.getpid()}-{name}"
         files, rows = [], []
         made.mkdir()
         try:
