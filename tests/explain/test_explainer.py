@@ -92,9 +92,12 @@ def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier,
     }
     for targets, labels in asked.items():
         read.clear()
-        several = Explainer(classifier, dataclasses.replace(FEW, targets=targets))
+        several, ends = Explainer(classifier, dataclasses.replace(FEW, targets=targets)), []
+        find_ends = several.integrator.ends
+        several.integrator.ends = lambda *given, find=find_ends, ends=ends: ends.append(1) or find(*given)
         done = dict(several.explain_studies(studies))
         assert sorted(read) == sorted(done) == sorted(study.id for study in studies)  # a film is read once
+        assert len(ends) == len(studies) * (1 + ("positive" in targets))  # and so are the scores of its ends
         for study, ones in done.items():
             assert [one.target for one in ones] == labels
             for one in ones:
