@@ -94,7 +94,7 @@ def overhead(model, data, count, out, steps):
 
     def run(worker, cut, begin, tell):
         """`run_here`, warm, that keeps what the gradient work is given."""
-        batches, explainer = cut(1), worker.load().explainer
+        batches, explainer = cut(1), worker.load().source.explainer
         for _ in explainer.explain(batches[0].studies[:1]):
             pass
         kept.append(keep_cases(explainer))

@@ -257,6 +257,21 @@ class BatchMaker:
             raise InputError(f"Expected a description of a preparation. Missing or unknown: {error}") from None
 
 
+def read_film(path):
+    """Reads a film at its own size.
+
+    Args:
+        path: Path.
+
+    Returns:
+        float32 `(height, width)`, 0..255.
+
+    Raises:
+        ImageError: if the file cannot be used; it names the file.
+    """
+    return _decode(_read_file(path), path)
+
+
 def _read_file(path):
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:

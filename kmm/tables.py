@@ -67,6 +67,8 @@ def print_explanations(result):
             "study": row["study"],
             "label": row["target"],
             "probability": _number(row["probability"]),
+            "threshold": _number(row.get("threshold")),
+            "decision": row.get("decision") or "",
             "circles": row["regions"],
             "strongest at": "" if row["top_x"] is None else f"{row['top_x']:.0f}, {row['top_y']:.0f}",
             "share of text": _number(row["text_share"]),

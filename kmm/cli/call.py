@@ -120,10 +120,11 @@ def _predict(client, studies, concurrency):
 def _explain(client, studies, target, out):
     """What the server explained, as JSON holds it, and problems."""
     from kmm.client.films import decode_film
+    from kmm.data.names import choose_file_names
     from kmm.explain.table import drop_unknown
     from kmm.image.pixel_aspect import find_pixel_scale
 
-    rows, problems = [], []
+    rows, problems, names = [], [], choose_file_names([study.id for study in studies])
     for study in studies:
         try:
             found = client.explain(study, target=target)
@@ -140,32 +141,35 @@ def _explain(client, studies, target, out):
         size = None if film is None else film.shape[:2]
         rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size, pixel_scale=scale)}))
         if out:
-            _write_explanation(out, rows[-1], picture)
+            _write_explanation(out, names[study.id], rows[-1], picture)
     return rows, problems
 
 
 @contextlib.contextmanager
 def _writing(out, studies):
     """Marks the folder of explanations, and refuses one where a file of the user would be replaced."""
+    from kmm.data.names import choose_file_names
+
     if out is None:
         yield
         return
     with naming(out), marking_output(out) as mark:
-        names = [f"{study.id}{suffix}" for study in studies for suffix in (".json", ".png")]
+        stems = choose_file_names([study.id for study in studies]).values()
+        names = [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")]
         if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
             raise InputError(f"{out / foreign[0]}: kmm did not write this file. Choose another folder for --out.")
         yield
 
 
-def _write_explanation(out, row, picture):
+def _write_explanation(out, name, row, picture):
     from kmm.explain.draw import write_png
     from kmm.settings import write_json
 
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / f"{row['study']}.json", row)
+        write_json(out / f"{name}.json", row)
         if picture is not None:
-            write_png(out / f"{row['study']}.png", picture)
+            write_png(out / f"{name}.png", picture)
 
 
 def _describe_study(study):
@@ -189,6 +193,8 @@ def _tabulate(address, out, rows):
                 "study": row["study"],
                 "target": row["target"],
                 "probability": row["probabilities"][row["target"]],
+                "threshold": row["thresholds"][row["target"]],
+                "decision": "yes" if row["decisions"][row["target"]] else "no",
                 "regions": len(row["regions"]),
                 "top_x": top["x"],
                 "top_y": top["y"],

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from kmm import tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, tell_passed_over, write_result
 from kmm.errors import InputError
-from kmm.explain.settings import OUTPUTS, SENSITIVITY_FILE, ExplainSettings, RegionSettings
+from kmm.explain.settings import ALL, OUTPUTS, POSITIVE, SENSITIVITY_FILE, ExplainSettings, RegionSettings
 
 AUTO = "auto"
 DEFAULTS, REGION_DEFAULTS = ExplainSettings(), RegionSettings()
@@ -26,10 +27,9 @@ class _Sensitivity(click.ParamType):
 
 
 def setting_options(command):
-    """The options that are settings of an explanation."""
+    """The options that are settings of an explanation, but for the labels."""
     d, r = DEFAULTS, REGION_DEFAULTS
     options = [
-        click.option("--target", help="Label to explain; each study's most probable one when not given."),
         click.option("--output", type=click.Choice(OUTPUTS), default=d.output, show_default=True, help="The score."),
         click.option("--baseline", "baselines", multiple=True, help="black (default), mean, blur or grey; repeatable."),
         click.option("--text-baseline", default=d.text_baseline, show_default=True, help="padding or zero."),
@@ -69,6 +69,13 @@ def sensitivity_option(default, auto):
 @click.option("--report", type=PLACE, help="Text file with the report of the one image.")
 @views_option
 @click.option("--method", default=DEFAULTS.method, show_default=True, help="A method of attribution; see the README.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="Label to explain; repeatable; positive: those at or above their thresholds; all. Each study's most "
+    "probable one when not given.",
+)
 @setting_options
 @sensitivity_option(REGION_DEFAULTS.sensitivity, "what `kmm fidelity --save` chose")
 @click.option("--picture", default="circles", show_default=True, help="circles, side-by-side or sensitivities.")
@@ -78,15 +85,18 @@ def sensitivity_option(default, auto):
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--engine", help="process, workers or ray; by the number of workers when not given.")
 @click.option("--ray-address", help="Address of a Ray cluster.")
+@click.option("--redraw", is_flag=True, help="Draw from the maps that OUT keeps, and compute nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace explanations in OUT that have another model or method.")
 @click.option("--check", is_flag=True, help="Also measure whether the explanations hang on film and model.")
 @json_option("EXPLAIN")
-def explain(model, inputs, out, report, views, picture, pages, dicom, table, workers, engine, ray_address, check,
-            json_file, **values):  # fmt: skip
+def explain(model, inputs, out, report, views, picture, pages, dicom, table, workers, engine, ray_address, redraw,
+            overwrite, check, json_file, **values):  # fmt: skip
     """Explain studies with the classifier MODEL: circles on films, words in reports, a page a study.
 
     INPUTS are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests. After a
-    stop or a kill the same command goes on. Exit code 1: --check found something wrong, or nothing that it could
-    measure; 2: no study was explained.
+    stop or a kill the same command goes on. With another sensitivity, other regions or other files what is there is
+    drawn again without the model. Exit code 1: --check found something wrong, or nothing that it could measure; 2: no
+    study was explained.
 
     \b
     Examples: kmm explain saved_models/openi openi --out explained --workers 2
@@ -95,17 +105,16 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     from kmm.data.inputs import read_inputs
 
     check_place(json_file)
-    settings = make_settings(model, values)
+    if redraw and (overwrite or check):
+        raise InputError("--redraw computes nothing: give it without --overwrite and --check.")
+    settings = make_settings(model, {**values, **_choose_targets(model, values["targets"])})
     collection = read_inputs(inputs, report=report, view_overrides=views)
     tell_passed_over(collection)
     engine = engine or ("workers" if workers > 1 else "process")
     with hushed():
-        from kmm.explain.folder import explain_folder
+        from kmm.explain.folder import OVERWRITE, REDRAW, RESUME, explain_folder
         from kmm.explain.outputs import Outputs
         from kmm.explain.runners import choose_runner
-
-        if engine == "process":
-            import kmm.explain.explainer  # noqa: F401  TensorFlow speaks while it is imported
 
     studies = list(collection.studies)
     if report:
@@ -121,18 +130,31 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
             table=table,
             runner=choose_runner(engine, count=workers, address=ray_address),
             progress=progress,
+            mode=REDRAW if redraw else OVERWRITE if overwrite else RESUME,
         )
     failed = [row for row in rows if row["error"]]
     list_problems([*collection.problems, *(f"study {row['study']}: {row['error']}" for row in failed)])
-    result = {"out": str(out), "studies": len(rows), "failed": len(failed), "rows": rows}
+    result = {"out": str(out), "studies": len(studies), "failed": len(failed), "rows": rows}
     sound = True
-    if check and len(failed) < len(rows):
+    if check and len(failed) < len(studies):
         explained = {row["study"] for row in rows if not row["error"]}
         chosen = [study for study in studies if study.id in explained]
-        found, sound = _check(model, chosen, settings, progress)
+        found, sound = _check(model, chosen, replace(settings, targets=()), progress)
         result.update(found)
     write_result(json_file, result, lambda: tables.print_explanations(result))
-    sys.exit(2 if len(failed) == len(rows) else 0 if sound else 1)
+    sys.exit(2 if len(failed) == len(studies) else 0 if sound else 1)
+
+
+def _choose_targets(model, names):
+    """The settings `target` and `targets` from the option: one label by its name, or several."""
+    from kmm.artefact import DESCRIPTION, read_json
+
+    names = tuple(dict.fromkeys(names))
+    if len(names) == 1 and names[0] in (POSITIVE, ALL):  # unless a label is named so
+        several = names[0] not in read_json(model / DESCRIPTION)["preparation"]["label_names"]
+    else:
+        several = len(names) > 1
+    return {"targets": names} if several else {"target": names[0] if names else None, "targets": ()}
 
 
 def make_settings(model, values):

@@ -26,6 +26,7 @@ TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "
     help="csv with the columns uid and words: which words of a report name the finding; finding: which.",
 )
 @click.option("--method", "methods", multiple=True, help="A method to try; repeatable. Several when not given.")
+@click.option("--target", help="Label to explain; each study's most probable one when not given.")
 @setting_options
 @sensitivity_option(AUTO, "chosen here")
 @click.option(

@@ -1,5 +1,6 @@
 """Names that come from outside, checked before they are trusted: ids of studies and images, views, paths in tables."""
 
+import hashlib
 import os
 import re
 from pathlib import Path, PureWindowsPath
@@ -12,6 +13,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".di
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OPENI_NAME = re.compile(r"(?:CXR)?(\d+)(?:_1)?_(IM-.+)")
 _LONGEST_NAME = 255
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CLOCK$"} | {
+    f"{port}{number}" for port in ("COM", "LPT") for number in range(10)
+}
 
 
 def is_safe_id(text):
@@ -138,3 +142,47 @@ class UniqueNames:
         self._taken.add(free)
         self._last[name] = count
         return free
+
+
+def choose_file_names(texts, taken=(), *, dots=True):
+    """Chooses a file name for each text, such that no file system confuses two of them or refuses one.
+
+    A text that is safe keeps its name. Others lose the characters that are not portable, and get eight digits of their
+    SHA-256 where the rest is empty, a device of Windows (`CON`, also `con.1`), or a name that differs from another one
+    in letter case alone. Windows drops a dot or a space at the end of a name.
+
+    Args:
+        texts: iterable of distinct str: ids of studies, or names of labels.
+        taken: iterable of str. File names that are not free, in any letter case.
+        dots: bool. Whether the names may hold dots.
+
+    Returns:
+        dict of each text to its name: 1 to 109 ASCII letters, digits, `_`, `-` and perhaps `.`.
+
+    Source: https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file
+
+    Example:
+        >>> choose_file_names(["a.", "b", "B", "CON", "Index"], taken=["index"])
+        {'b': 'b', 'B': 'B-df7e70e5', 'CON': 'CON-a3dbc4b6', 'Index': 'Index-39c3be11', 'a.': 'a'}
+        >>> choose_file_names(["Pleural Effusion"], dots=False)
+        {'Pleural Effusion': 'Pleural-Effusion'}
+    """
+    names, taken = {}, {name.casefold() for name in taken}
+    texts = list(texts)
+    simple = {text: _simplify(text, dots) for text in texts}
+    for text in sorted(texts, key=lambda text: simple[text] != text):  # those that are safe as they are choose first
+        name = simple[text]
+        if not name or name.partition(".")[0].upper() in _DEVICES or name.casefold() in taken:
+            digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+            name = "-".join(filter(None, (name.replace(".", "-"), digest)))
+        names[text] = name
+        taken.add(name.casefold())
+    return names
+
+
+def _simplify(text, dots):
+    """A text without the characters that are not portable in file names; perhaps empty."""
+    allowed = r"A-Za-z0-9._-" if dots else r"A-Za-z0-9_-"
+    if not re.fullmatch(rf"[A-Za-z0-9](?:[{allowed}]{{0,98}}[{allowed.replace('.', '')}])?", text):
+        text = re.sub(rf"[^{allowed}]+", "-", text).lstrip("._-")[:100].rstrip(".-")
+    return text

@@ -23,6 +23,8 @@ class Attribution:
         map_error: float >= 0. Estimated relative error (L1) of the values; NaN where it is not known.
         steps: int. Points of the path that were computed.
         warnings: tuple of str. Tolerances that were missed or not known; empty when all is well.
+        kept_sums: dict of input name to float, or None. The sum of each input's values where the values themselves were
+            not kept, as of an explanation that was read back from a folder; `values` is then empty.
     """
 
     values: dict[str, np.ndarray]
@@ -34,6 +36,14 @@ class Attribution:
     map_error: float = nan
     steps: int = 0
     warnings: tuple[str, ...] = ()
+    kept_sums: dict[str, float] | None = None
+
+    @property
+    def sums(self):
+        """The sum of each input's values: dict of input name to float."""
+        if self.kept_sums is not None:
+            return self.kept_sums
+        return {name: float(value.sum(dtype=np.float64)) for name, value in self.values.items()}
 
     @property
     def is_finite(self):
@@ -54,10 +64,8 @@ def sum_modalities(found):
     inputs = {"image": "image", "text": "rows"}
     if np.isnan(found.completeness_gap):
         return dict.fromkeys(inputs)
-    return {
-        side: float(found.values[name].sum(dtype=np.float64)) if name in found.values else 0.0
-        for side, name in inputs.items()
-    }
+    sums = found.sums
+    return {side: sums.get(name, 0.0) for side, name in inputs.items()}
 
 
 def share_modalities(found):

@@ -1,6 +1,7 @@
 """Studies to explanations: prepares them as the classifier does, walks their paths, finds regions and words."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 
@@ -13,13 +14,13 @@ from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution import share_modalities
 from kmm.explain.baselines import check_baselines
-from kmm.explain.explanation import Explanation
+from kmm.explain.explanation import Explanation, show_film
 from kmm.explain.integrated_gradients import PathIntegrator
 from kmm.explain.methods import CamMethod, Case, choose_method, clear_bars
 from kmm.explain.model_cut import call_view, choose_chunk, cut_model
 from kmm.explain.quadrature import choose_nodes
 from kmm.explain.regions import check_settings, find_regions
-from kmm.explain.settings import ExplainSettings
+from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words
 from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.models.parts import embed_of
@@ -28,15 +29,21 @@ from kmm.patterns import choose_rows
 from kmm.text.vocabulary import UNKNOWN
 
 DEFAULTS = ExplainSettings()
+NONE_POSITIVE = "no label is positive: every probability is below its threshold. Nothing was explained."
 
 
 @dataclass
 class _Job:
-    """A study on its way, with its film at its own size, which is shown: uint8 `(height, width)` or None."""
+    """A study on its way with one label, and its film at its own size, which is shown: uint8 `(height, width)` or None.
+
+    Attributes:
+        made: dict shared by the study's labels: label to its `Explanation`, None while it is not done.
+    """
 
     study: object
     case: Case
     film: np.ndarray | None
+    made: dict = field(default_factory=dict)
 
 
 class Explainer:
@@ -59,9 +66,7 @@ class Explainer:
         choose_nodes(settings.rule, settings.steps)
         check_settings(settings.regions)
         check_baselines(settings.baselines, settings.text_baseline, classifier.mean_image)
-        names = classifier.label_names
-        if settings.target is not None and settings.target not in names:
-            raise InputError(f"`target` must be a label of the model: {', '.join(names)}. Received: {settings.target}.")
+        self._check_targets()
         model = classifier.models[classifier.main]
         self.embed = embed_of(model)
         cam = isinstance(self.method, CamMethod)
@@ -88,6 +93,20 @@ class Explainer:
         classifier = Classifier.load(folder, main_only=True)
         return cls(classifier, settings, digest=digest_description(folder), freeze=freeze)
 
+    def with_settings(self, settings):
+        """The same explainer, traced already, for settings that differ in `target`, `targets` and `regions` alone."""
+        other = copy.copy(self)
+        other.settings = settings
+        check_settings(settings.regions)
+        other._check_targets()
+        return other
+
+    def _check_targets(self):
+        names, settings = self.classifier.label_names, self.settings
+        for target in filter(None, (settings.target, *settings.targets)):
+            if target not in names and (target == settings.target or target not in (POSITIVE, ALL)):
+                raise InputError(f"`target` must be a label of the model: {', '.join(names)}. Received: {target}.")
+
     def explain(self, studies, set_aside=None, targets=None):
         """Explains studies, several at once; memory does not grow with their number.
 
@@ -96,10 +115,19 @@ class Explainer:
             set_aside: callable taking a `Problem`. It is told of each study that cannot be used, or of which a score or
                 a gradient is not finite; it is then left out. Without it the error is raised.
             targets: mapping of study id to the label to explain, which need not name all of them. Of the others the
-                label of the settings is explained, and without one the most probable.
+                labels of the settings are explained, and without one the most probable.
 
         Yields:
-            `Explanation`, in the order in which they are done.
+            `Explanation`, in the order in which the studies are done, those of one study in the order of its labels.
+        """
+        for _, explanations in self.explain_studies(studies, set_aside, targets):
+            yield from explanations
+
+    def explain_studies(self, studies, set_aside=None, targets=None):
+        """Explains studies as `explain` does, all labels of a study together.
+
+        Yields:
+            the id of a study and the list of its `Explanation`, one per label.
         """
         jobs, targets = [], targets or {}
 
@@ -111,25 +139,32 @@ class Explainer:
         def cases():
             for study in studies:
                 try:
-                    job = self._prepare(study, targets.get(study.id))
+                    prepared = self._prepare(study, targets.get(study.id))
                 except (ImageError, ReportError) as error:
                     refuse(study, error)
                     continue
-                jobs.append(job)
-                yield job.case
+                if not prepared:
+                    refuse(study, InputError(NONE_POSITIVE))
+                for job in prepared:
+                    jobs.append(job)
+                    yield job.case
 
         for number, found in self.attribute(cases()):
             job, jobs[number] = jobs[number], None
-            if found.is_finite:
-                yield self._finish(job, found)
-            else:
+            if found.is_finite and job.made:
+                job.made[job.case.target] = self._finish(job, found)
+                if None not in job.made.values():
+                    yield job.study.id, list(job.made.values())
+            elif job.made:  # else it was refused with another of its labels
+                job.made.clear()
                 refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
 
     def case(self, study):
-        """What a method is given of a study, as `kmm.explain.methods.Case`."""
-        return self._prepare(study).case
+        """What a method is given of a study, as `kmm.explain.methods.Case`: of the first label that is explained."""
+        return self._prepare(study)[0].case
 
     def _prepare(self, study, target=None):
+        """The jobs of a study, one per label; its film and report are read once."""
         batches = self.classifier.batches
         film = batches.film(study)
         inputs, fixed, absent, padding_row = {}, {}, set(), None
@@ -157,29 +192,51 @@ class Explainer:
             fixed={**fixed, "present": present},
             mean_image=self.classifier.mean_image,
             padding_row=padding_row,
-            target=self._choose_target(target, inputs, {**fixed, "present": present}),
         )
-        return _Job(study, case, None if film is None else np.clip(np.rint(film), 0, 255).astype(np.uint8))
+        chosen = self._choose_targets(target, case)
+        film, made = None if film is None else show_film(film), dict.fromkeys(chosen)
+        return [_Job(study, replace(case, target=target), film, made) for target in chosen]
 
-    def _choose_target(self, target, inputs, fixed):
-        """The place of the label asked for, else the only one, else the one of the highest probability."""
-        names, target = self.classifier.label_names, target or self.settings.target
+    def _choose_targets(self, target, case):
+        """The places of the labels asked for, else of the only one, else of the one of the highest probability."""
+        names, several = self.classifier.label_names, () if target else self.settings.targets
+        target = target or self.settings.target
+        asked = {name for name in several if name in names}
+        if ALL in several and ALL not in names:
+            asked.update(names)
+        if POSITIVE in several and POSITIVE not in names:
+            reached = self._probabilities(self._score(case), case) >= self._thresholds(case)
+            asked.update(name for name, positive in zip(names, reached, strict=True) if positive)
+        if several:
+            return [place for place, name in enumerate(names) if name in asked]
         if target is not None or len(names) == 1:
-            return names.index(target or names[0])
-        twice = [{name: np.stack([value, value]) for name, value in values.items()} for values in (inputs, fixed)]
-        scores = self.integrator.score(*twice)[0]
+            return [names.index(target or names[0])]
+        scores = self._score(case)
         if self.settings.output == "probability":
-            return int(np.argmax(scores))
-        temperatures = choose_rows(self.classifier.temperatures[self.classifier.main], fixed["present"][None])
-        return int(np.argmax(scores / temperatures[0]))
+            return [int(np.argmax(scores))]
+        main, present = self.classifier.main, case.fixed["present"][None]
+        return [int(np.argmax(scores / choose_rows(self.classifier.temperatures[main], present)[0]))]
+
+    def _score(self, case):
+        """The scores of a study for all labels."""
+        given = (case.inputs, case.fixed)
+        return self.integrator.score(
+            *({name: np.stack([value, value]) for name, value in values.items()} for values in given)
+        )[0]
+
+    def _probabilities(self, scores, case):
+        """The calibrated probabilities of scores `(n_labels,)`."""
+        if self.settings.output == "probability":
+            return scores
+        return self.classifier.probabilities(scores[None], case.fixed["present"][None])[0]
+
+    def _thresholds(self, case):
+        """The thresholds `(n_labels,)` of a study."""
+        return self.classifier.thresholds_for(case.fixed["present"][None])[0]
 
     def _finish(self, job, found):
-        classifier, study = self.classifier, job.study
-        names, present = classifier.label_names, job.case.fixed["present"][None]
-        if self.settings.output == "probability":
-            probabilities = found.scores
-        else:
-            probabilities = classifier.probabilities(found.scores[None], present)[0]
+        names, study = self.classifier.label_names, job.study
+        probabilities, thresholds = self._probabilities(found.scores, job.case), self._thresholds(job.case)
         heat = self._crop(found, job.film)
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
@@ -191,7 +248,7 @@ class Explainer:
             target=names[found.target],
             attribution=found,
             probabilities=dict(zip(names, map(float, probabilities), strict=True)),
-            thresholds=dict(zip(names, map(float, classifier.thresholds_for(present)[0]), strict=True)),
+            thresholds=dict(zip(names, map(float, thresholds), strict=True)),
             film=job.film,
             pixel_scale=(1.0, 1.0) if job.film is None else find_pixel_scale(study.frontal.path),
             heat=heat,
@@ -200,7 +257,7 @@ class Explainer:
             sections=sections,
             words=score_words(text, sections, read, values),
             modality_share=share_modalities(found),
-            settings=self.settings,
+            settings=replace(self.settings, target=names[found.target]) if self.settings.targets else self.settings,
             model=self.digest,
             warnings=found.warnings,
         )

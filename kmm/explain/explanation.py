@@ -15,12 +15,17 @@ from kmm.explain.words import WordScore
 SCHEMA = "kmm-explanation-1"
 
 
+def show_film(film):
+    """A film as it is shown: float array `(h, w)` of gray levels 0 to 255 to uint8."""
+    return np.clip(np.rint(film), 0, 255).astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class Explanation:
     """One study explained.
 
     Attributes:
-        study: str. Id of the study, safe as a file name.
+        study: str. Id of the study.
         image: str or None. Path of the film that was read.
         target: str. Name of the label that was explained.
         attribution: `Attribution` of the model's score to its inputs.
@@ -74,7 +79,7 @@ class Explanation:
     @property
     def words_scored(self):
         """Whether the method says anything of words: those of the Grad-CAM family do not, nor a model of films."""
-        return "rows" in self.attribution.values
+        return "rows" in self.attribution.sums
 
     @property
     def modality_sum(self):
@@ -111,6 +116,8 @@ class Explanation:
     def save(self, folder, outputs=None):
         """Writes `<study>.json`, `<study>.png` and `<study>.html` into a folder, which is made where it is missing.
 
+        An id that could not name files on every system is made safe, by `kmm.data.names.choose_file_names`.
+
         Args:
             folder: path.
             outputs: `kmm.explain.outputs.Outputs`, or None for the defaults.
@@ -118,11 +125,13 @@ class Explanation:
         Returns:
             list of Path: the files.
         """
-        from kmm.explain.outputs import Outputs, write_outputs
+        from kmm.data.names import choose_file_names
+        from kmm.explain.outputs import RESERVED, Outputs, write_outputs
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        names, _ = write_outputs(self, folder, outputs or Outputs())
+        name = choose_file_names([self.study], RESERVED)[self.study]
+        names, _ = write_outputs(self, folder, outputs or Outputs(), name=name)
         return [folder / name for name in names]
 
     def _repr_html_(self):

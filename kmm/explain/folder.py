@@ -2,27 +2,33 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import kmm
-from kmm.artefact import digest_description
-from kmm.data.names import is_safe_id
+from kmm.artefact import DESCRIPTION, digest_description, not_as_expected, read_json
+from kmm.data.names import choose_file_names
 from kmm.errors import InputError
-from kmm.explain.explanation import SCHEMA
+from kmm.explain.claim import Claim
+from kmm.explain.identity import describe_attribution, describe_drawing, digest_record
 from kmm.explain.index import render_index
-from kmm.explain.ledger import FOLDER_FILES, INDEX, Ledger, lock_folder, make_key
+from kmm.explain.ledger import FOLDER_FILES, INDEX, Ledger, lock_folder
 from kmm.explain.outputs import Outputs
 from kmm.explain.regions import check_settings
 from kmm.explain.runners import run_here
 from kmm.explain.settings import ExplainSettings
+from kmm.explain.sources import MapSource, ModelSource
 from kmm.explain.table import choose_table, describe_failure
-from kmm.explain.worker import Batch, FolderWorker
+from kmm.explain.worker import Batch, FolderWorker, Stamp
 from kmm.files import replace_file
 from kmm.progress import Progress
 
 BATCH = 16  # studies at most: enough to fill the chunks of paths, and little to lose
 TURNS = 4  # batches a worker at least, where there are several workers, so that they end at about the same time
+RESUME, REDRAW, OVERWRITE = MODES = ("resume", "redraw", "overwrite")
+NO_MAP = "no map of this film and report is kept. Run the command without --redraw to compute it"
 
 
 def explain_folder(
@@ -35,12 +41,14 @@ def explain_folder(
     table="csv",
     runner=run_here,
     progress=None,
+    mode=RESUME,
 ):
     """Explains studies into a folder. What is done already is not done again.
 
-    Done is what an earlier run finished with the same model, settings and outputs, of the same film (by its size and
-    time) and report. A run that was killed loses one batch a worker at most. With another model or other settings or
-    outputs, all that kmm wrote into the folder before is removed first; files that are not kmm's are never touched.
+    A study's attribution depends on the model, the settings but for `regions`, the bytes of its film and its report.
+    Its map is kept, so that other `regions` or outputs draw it again without the model. A run that was killed loses one
+    batch a worker at most. Files that a run replaces stay until their successors are written, and files that are not
+    kmm's are never touched. Index and table hold every study of the folder.
 
     Args:
         model: path of a saved classifier.
@@ -51,14 +59,16 @@ def explain_folder(
         table: kind of table, a name in `kmm.explain.table.TABLES`.
         runner: of `kmm.explain.runners.choose_runner`.
         progress: `kmm.progress.Progress`.
+        mode: `"resume"`; `"redraw"`: nothing is computed, and a study without a map has an `error`, while the files
+            that it has stay; or `"overwrite"`: explanations of another model or method are replaced.
 
     Returns:
-        list of dict, the rows of the table in the order of the studies. `docs/explanation.md` names their columns. A
-        study that cannot be explained has an `error`.
+        list of dict, the rows of the table of these studies in their order. `docs/explanation.md` names their columns.
+        A study that cannot be explained has an `error`.
 
     Raises:
-        InputError: if there is no study, an id comes twice, the folder cannot be used or is in use, or a setting is
-            out of range.
+        InputError: if there is no study, an id comes twice, the folder cannot be used or is in use, it holds
+            explanations of another model or method, or a setting is out of range.
         ArtefactError: if the classifier is incomplete or was altered.
         OSError: if the disk is full.
     """
@@ -66,38 +76,80 @@ def explain_folder(
     settings, outputs = settings or ExplainSettings(), outputs or Outputs()
     _check_studies(studies)
     check_settings(settings.regions)
+    if mode not in MODES:
+        raise InputError(f"`mode` must be one of {', '.join(MODES)}. Received: {mode!r}.")
     table = choose_table(table)
-    run = {
-        "schema": SCHEMA,
-        "kmm": kmm.__version__,
-        "model": digest_description(model),
-        "settings": settings.as_dict(),
-        "outputs": outputs.as_dict(),
-    }
-    with lock_folder(out):
-        ledger = Ledger(out, run, {study.id: make_key(study) for study in studies})
-        todo = [study for study in studies if study.id not in ledger.lines]
-        worker = FolderWorker(model, out, settings, outputs)
-        lost = {}
-        with progress.step("Explaining", len(studies), len(studies) - len(todo)) as advance:
-            cut, tell = partial(cut_batches, todo, ledger.keys), _count_up(advance)
-            for batch, reply in runner(worker, cut, ledger.begin, tell) if todo else ():
-                if isinstance(reply, str):
-                    lost.update((study.id, describe_failure(study, reply)) for study in batch.studies)
-                else:
-                    ledger.add(reply)
-                tell(batch, len(batch.studies))
-        rows = [lost.get(study.id) or ledger.lines[study.id]["row"] for study in studies]
+    run = describe_attribution(digest_description(model), settings.as_dict())
+    drawing = digest_record(describe_drawing(settings, outputs))
+    stamp = Stamp(run=digest_record(run), drawing=drawing, kmm=kmm.__version__)
+    labels = choose_file_names(_read_labels(model), dots=False) if settings.targets else None
+    with lock_folder(out) as token:
+        ledger = Ledger(out, stamp, run, studies, labels=labels, overwrite=mode == OVERWRITE)
+        redraw, explain = ledger.divide(studies)
+        work = _Work(studies, ledger, runner, partial(ledger.begin, [*redraw, *explain]), progress)
+        make_worker = partial(FolderWorker, claim=Claim(out, token), outputs=outputs, stamp=stamp, labels=labels)
+        lost = work.do("Redrawing", make_worker(MapSource(out, settings, ledger.names)), redraw) if redraw else {}
+        if mode == REDRAW:
+            ledger.finish()
+            rows = ledger.rows()
+            lost.update((study.id, describe_failure(study, NO_MAP)) for study in studies if study.id in explain)
+        else:
+            explain.update((study, redraw[study]) for study in lost)  # what could not be drawn is computed again
+            lost = {}
+            if explain or not redraw:
+                lost = work.do("Explaining", make_worker(ModelSource(model, settings)), explain, len(studies))
+            ledger.finish()
+            rows = ledger.rows(lost)
         _write_folder_files(out, rows, table, outputs.page)
-    return rows
+        return [
+            row for study in studies for row in ([lost[study.id]] if study.id in lost else ledger.rows_of(study.id))
+        ]
 
 
-def cut_batches(studies, keys, workers):
+@dataclass(frozen=True)
+class _Work:
+    """How the studies of a run are done."""
+
+    studies: list
+    ledger: Ledger
+    runner: Callable
+    begin: Callable
+    progress: Progress
+
+    def do(self, title, worker, identities, total=None):
+        """Lets the runner do some studies; what is done is in the ledger then.
+
+        Args:
+            title: str. What is done, for the progress.
+            worker: `FolderWorker`.
+            identities: dict of the id of each study to do to its identity, or None where it is not known.
+            total: int. Studies in all, with those that were done before; None: those that are done now.
+
+        Returns:
+            dict of study id to row, of those that failed.
+        """
+        chosen, failed = [study for study in self.studies if study.id in identities], {}
+        total = total or len(chosen)
+        with self.progress.step(title, total, total - len(chosen)) as advance:
+            tell, cut = _count_up(advance), partial(cut_batches, chosen, self.ledger.names, identities)
+            for batch, reply in self.runner(worker, cut, self.begin, tell) if chosen else ():
+                if isinstance(reply, str):
+                    failed.update((study.id, describe_failure(study, reply)) for study in batch.studies)
+                else:
+                    errors = {line["study"]: line["rows"][0] for line in reply if not line["files"]}
+                    failed.update(errors)
+                    self.ledger.add(line for line in reply if worker.source.computes or line["study"] not in errors)
+                tell(batch, len(batch.studies))
+        return failed
+
+
+def cut_batches(studies, names, identities, workers):
     """Cuts studies into batches for some workers.
 
     Args:
         studies: list of `Study`.
-        keys: dict of study id to key.
+        names: dict of study id to what its files are called.
+        identities: dict of study id to identity, or None where it is not known.
         workers: int >= 1.
 
     Returns:
@@ -106,16 +158,17 @@ def cut_batches(studies, keys, workers):
     Example:
         >>> from kmm.data.study import Study
         >>> studies = [Study(str(number), "1") for number in range(20)]
-        >>> keys = {study.id: study.id for study in studies}
-        >>> [[len(batch.studies) for batch in cut_batches(studies, keys, workers)] for workers in (1, 2)]
+        >>> names = {study.id: study.id for study in studies}
+        >>> [[len(batch.studies) for batch in cut_batches(studies, names, {}, workers)] for workers in (1, 2)]
         [[16, 4], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]]
     """
     size = BATCH if workers == 1 else max(1, min(BATCH, len(studies) // (TURNS * workers)))
     batches = []
     for start in range(0, len(studies), size):
         chosen = tuple(studies[start : start + size])
-        own = tuple(keys[study.id] for study in chosen)
-        batches.append(Batch(hashlib.sha256("".join(own).encode("ascii")).hexdigest()[:32], chosen, own))
+        own = tuple(names[study.id] for study in chosen)
+        known = tuple(identities.get(study.id) for study in chosen)
+        batches.append(Batch(hashlib.sha256("/".join(own).encode("ascii")).hexdigest()[:32], chosen, own, known))
     return batches
 
 
@@ -138,9 +191,15 @@ def _check_studies(studies):
     for study in studies:
         if study.id in seen:
             raise InputError(f"Expected every study once. Received twice: {study.id}.")
-        if not is_safe_id(study.id) or study.id == INDEX.partition(".")[0]:
-            raise InputError(f"Expected ids of studies that can name files beside {INDEX}. Received: {study.id!r}.")
         seen.add(study.id)
+
+
+def _read_labels(model):
+    """The labels of a saved classifier, without loading it."""
+    try:
+        return read_json(Path(model) / DESCRIPTION)["preparation"]["label_names"]
+    except (KeyError, TypeError) as error:
+        raise not_as_expected(model, error) from None
 
 
 def _write_folder_files(out, rows, table, pages):

@@ -59,7 +59,7 @@ def _write_row(row, pages):
     study, error = row["study"], row.get("error") or ""
     warnings = row.get("warnings") or ""
     name, picture = f"<bdi>{escape(study)}</bdi>", ""
-    place, film = f"./{quote(study, safe='')}", bool(row.get("image"))
+    place, film = f"./{quote(row.get('file') or study, safe='')}", bool(row.get("image"))
     if not error and (pages or film):
         link = f'<a href="{place}{".html" if pages else ".png"}"'
         name = f"{link}>{name}</a>"

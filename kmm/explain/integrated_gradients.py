@@ -17,6 +17,8 @@ from kmm.explain.gradients import compile_function, differentiate
 from kmm.explain.path_mean import TOLERANCE, Path, PathMean, attribute, choose_factor
 from kmm.explain.quadrature import Nodes, choose_nodes, refine_midpoints
 
+FOUND = 4  # paths whose ends are remembered: as many as there are baselines
+
 
 @dataclass
 class _Walk:
@@ -142,6 +144,7 @@ class PathIntegrator:
 
             return differentiate(dot)(inputs, fixed)[1]
 
+        self.found = deque(maxlen=FOUND)
         self.ends = compile_function(ends)
         self.points = compile_function(walk, freeze=freeze)
         self.back = compile_function(back)
@@ -165,6 +168,7 @@ class PathIntegrator:
         first = nodes or choose_nodes(rule, steps)
         refined = nodes is None and rule == "midpoint" and steps is None
         slots = min(self.chunk, -(-self.chunk // len(first.alphas)) + 1)
+        self.found.clear()  # weights may have changed since
         done = {}  # number of a study -> for each of its paths the walk and its mean, or None
 
         def begin():
@@ -201,14 +205,23 @@ class PathIntegrator:
     def _start(self, study, place, path, first):
         _check_path(path)
         inputs = {name: np.stack([path.start[name], path.end[name]]).astype(np.float32) for name in path.end}
-        inner, scores = self.ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
-        scores = ops.convert_to_numpy(scores).astype(np.float64)
+        inner, scores = self._find_ends(path, inputs)
         target = int(scores[1].argmax()) if path.target is None else int(path.target)
         if not 0 <= target < scores.shape[1]:
             raise InputError(f"`target` must be a label from 0 to {scores.shape[1] - 1}. Received: {target}.")
         start = {name: value[0] for name, value in inner.items()}
         delta = {name: value[1] - value[0] for name, value in inner.items()}
         return _Walk(study, place, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
+
+    def _find_ends(self, path, inputs):
+        """Both ends of a path behind the stem, and their scores; those of a study's other labels are the same."""
+        for known, inner, scores in self.found:
+            if known.end is path.end and known.fixed is path.fixed and _are_equal(known.start, path.start):
+                return inner, scores
+        inner, scores = self.ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
+        scores = ops.convert_to_numpy(scores).astype(np.float64)
+        self.found.append((path, inner, scores))
+        return inner, scores
 
     def _step(self, walks, slots):
         """Computes one chunk of the nodes ahead, of the paths that began first first."""
@@ -267,6 +280,10 @@ def _check_path(path):
             )
         if not (np.isfinite(value).all() and np.isfinite(path.start[name]).all()):
             raise InputError(f"Expected finite numbers in `{name}` and in its baseline. Received NaN or infinity.")
+
+
+def _are_equal(ones, others):
+    return all(np.array_equal(ones[name], others[name]) for name in others)
 
 
 def _list(nodes: Nodes):

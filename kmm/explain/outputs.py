@@ -12,6 +12,7 @@ from kmm.files import is_dicom, replace_file
 from kmm.settings import write_json
 
 SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # all that a study's id may be followed by
+RESERVED = ("index", "explanations")  # what no study's files may be called: names of a folder's own files
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))  # sensitivities of a page's slider
 
 
@@ -63,13 +64,14 @@ class Outputs:
         return asdict(self)
 
 
-def write_outputs(explanation, out, outputs):
+def write_outputs(explanation, out, outputs, *, name=None):
     """Writes the files of one study, each whole or not at all.
 
     Args:
         explanation: `Explanation`.
         out: Path of the folder, which is there.
         outputs: `Outputs`.
+        name: str. What the files are called, without their suffixes; None: the id of the study.
 
     Returns:
         list of the names of the files, and list of str: what could not be written of the objects of DICOM, and why.
@@ -77,20 +79,21 @@ def write_outputs(explanation, out, outputs):
     Raises:
         OSError: if a file cannot be written.
     """
-    names, notes = [f"{explanation.study}.json"], []
+    name = name or explanation.study
+    names, notes = [f"{name}.json"], []
     said = explanation.as_dict()
     if said["image"]:
         said["image"] = make_writable(said["image"])
     write_json(out / names[0], drop_unknown(said))
     if explanation.film is not None:
-        names.append(f"{explanation.study}.png")
+        names.append(f"{name}.png")
         draw.write_png(out / names[-1], PICTURES[outputs.picture](explanation))
     if outputs.page:
-        names.append(f"{explanation.study}.html")
+        names.append(f"{name}.html")
         with replace_file(out / names[-1]) as place:
             place.write_text(render_page(explanation, sweep_regions(explanation)), encoding="utf-8")
     if outputs.dicom and explanation.image:
-        made, notes = _write_dicom(explanation, out)
+        made, notes = _write_dicom(explanation, out, name)
         names += made
     return names, notes
 
@@ -114,7 +117,7 @@ def sweep_regions(explanation, sensitivities=SWEEP):
     ]
 
 
-def _write_dicom(explanation, out):
+def _write_dicom(explanation, out, name):
     """Names of what was written for a film of DICOM, and notes."""
     from kmm.explain import dicom
     from kmm.explain.dicom_report import say_decision
@@ -124,16 +127,16 @@ def _write_dicom(explanation, out):
         return [], []
     for suffix, write in ((".sr.dcm", dicom.write_structured_report), (".pr.dcm", dicom.write_presentation_state)):
         try:
-            write(explanation, source, out / f"{explanation.study}{suffix}")
-            names.append(f"{explanation.study}{suffix}")
+            write(explanation, source, out / f"{name}{suffix}")
+            names.append(f"{name}{suffix}")
         except ImageError:
             break
     else:
         return names, []
     try:
         picture = draw.side_by_side([_draw_circles(explanation)], captions=["Not for diagnosis"])
-        place, said = out / f"{explanation.study}.sc.dcm", say_decision(explanation)
+        place, said = out / f"{name}.sc.dcm", say_decision(explanation)
         dicom.write_secondary_capture(picture, source, place, said=said)
     except ImageError as error:
         return names, [f"no object of DICOM: {error}"]
-    return [*names, f"{explanation.study}.sc.dcm"], []
+    return [*names, f"{name}.sc.dcm"], []

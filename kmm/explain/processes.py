@@ -1,13 +1,16 @@
 """What a process needs that works for another one: its share of the cores, silence, errors that can travel."""
 
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 import traceback
 
 from kmm.errors import KmmError
 from kmm.faults import is_debugging
 
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 TRIES = 3  # how often a batch whose process was killed is done in all
 
 
@@ -32,6 +35,20 @@ def limit_threads(threads):
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
     }
+
+
+def end_with(parent):
+    """Makes this process end when its parent does. Linux sees to it; elsewhere a parent that is gone is seen now only.
+
+    Args:
+        parent: int. The process that started this one.
+
+    Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
 
 
 def make_portable(error):

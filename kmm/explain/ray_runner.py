@@ -5,7 +5,7 @@ import logging
 import os
 
 from kmm.errors import require
-from kmm.explain.ledger import PARTS
+from kmm.explain.claim import PARTS
 from kmm.explain.processes import TRIES, count_cores, hushed, limit_threads, make_portable
 
 

@@ -1,10 +1,10 @@
 """Who does the batches of a folder: this process, processes beside it, or actors of a Ray cluster.
 
-A runner is a function of a worker (with `load` and `explain_batch`), of `cut`, which gives the batches for a number of
-workers, of `begin`, which is called once before the first batch, where it can be when a worker has loaded the model,
-and of `tell`, which is told on the way of a batch, where it can be, how many of its studies are done. It yields each
-batch with its lines, in the order in which they are done; or with a str, why it was given up. Errors of a worker end
-the run.
+A runner is a function of a worker (with `load(parent)` and `explain_batch`), of `cut`, which gives the batches for a
+number of workers, of `begin`, which is called once before the first batch, where it can be when a worker has loaded the
+model, and of `tell`, which is told on the way of a batch, where it can be, how many of its studies are done. It yields
+each batch with its lines, in the order in which they are done; or with a str, why it was given up. Errors of a worker
+end the run. A process of a runner ends with the run.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing.connection import wait
 
 from kmm.errors import InputError
-from kmm.explain.processes import TRIES, count_cores, hushed, limit_threads, make_portable
+from kmm.explain.processes import TRIES, count_cores, end_with, hushed, limit_threads, make_portable
 from kmm.explain.ray_runner import run_ray
 
 
@@ -101,7 +101,8 @@ class _Member:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.batch = None
-        self.process = context.Process(target=_serve, args=(other, worker, limit_threads(threads)), daemon=True)
+        given = (other, worker, limit_threads(threads), os.getpid())
+        self.process = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
         other.close()
 
@@ -124,16 +125,18 @@ class _Member:
         return self.process.exitcode
 
 
-def _serve(connection, worker, environment):
+def _serve(connection, worker, environment, parent):
     """What a process of `run_workers` does: loads the model, then a batch for each that it is sent.
 
-    It answers with None when it is ready, with ints on the way through a batch, and with the batch's lines.
+    It answers with None when it is ready, with ints on the way through a batch, and with the batch's lines. It ends
+    with its parent.
     """
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
     os.environ.update(environment)
     try:
         with hushed():
-            worker.load()
+            worker.load(parent)
         connection.send(None)
         while True:
             connection.send(worker.explain_batch(connection.recv(), connection.send))

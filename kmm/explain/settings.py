@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kmm.errors import InputError
 
 OUTPUTS = ("logit", "probability")
+POSITIVE, ALL = "positive", "all"  # in `targets`: labels at or above their thresholds, and all labels
 FIRST_STEPS = 5  # of a path by the midpoint rule, before it is refined
 SENSITIVITY_FILE = "sight_sensitivity.json"  # beside a classifier: what was chosen for it on validation
 
@@ -45,6 +46,8 @@ class ExplainSettings:
     Attributes:
         method: name in `kmm.explain.methods.METHODS`.
         target: str or None. Label to explain; None: each study's most probable one.
+        targets: tuple of str. Several labels to explain of each study, instead of `target`: names of labels, `"all"`,
+            or `"positive"`: those at or above their thresholds. A label that is named so goes first. Empty: one label.
         output: `"logit"` or `"probability"` (calibrated): the score that is explained.
         baselines: tuple of names in `kmm.explain.baselines.IMAGE_BASELINES`; several are averaged.
         text_baseline: name in `kmm.explain.baselines.TEXT_BASELINES`.
@@ -61,6 +64,7 @@ class ExplainSettings:
 
     method: str = "integrated-gradients"
     target: str | None = None
+    targets: tuple[str, ...] = ()
     output: str = "logit"
     baselines: tuple[str, ...] = ("black",)
     text_baseline: str = "padding"
@@ -86,4 +90,24 @@ class ExplainSettings:
 
     def as_dict(self):
         """Returns the settings as a dict that JSON can hold."""
-        return {**dataclasses.asdict(self), "baselines": list(self.baselines)}
+        return {**dataclasses.asdict(self), "targets": list(self.targets), "baselines": list(self.baselines)}
+
+    @classmethod
+    def from_dict(cls, values, regions=None):
+        """The inverse of `as_dict`.
+
+        Args:
+            values: dict. A setting that it lacks has its default.
+            regions: `RegionSettings`, instead of those in `values`.
+
+        Raises:
+            InputError: if a setting is not known or out of its range.
+        """
+        try:
+            made = dict(values)
+            made["regions"] = regions or RegionSettings(**made.get("regions", {}))
+            for name in ("targets", "baselines"):
+                made[name] = tuple(made.get(name, getattr(cls, name)))
+            return cls(**made)
+        except TypeError as error:
+            raise InputError(f"Not settings of an explanation: {error}.") from None

@@ -1,4 +1,4 @@
-"""The table of a folder of explained studies: one row a study, numbers alone, no text of a report."""
+"""The table of a folder of explained studies: one row per study and label, numbers alone, no text of a report."""
 
 import csv
 import math
@@ -10,6 +10,7 @@ from kmm.files import replace_file
 # Column of the table: the type of what stands in it, where it is known. Their meaning: `docs/explanation.md`.
 COLUMNS = {
     "study": str,
+    "file": str,
     "image": str,
     "target": str,
     "probability": float,
@@ -32,12 +33,13 @@ COLUMNS = {
 }
 
 
-def describe_explanation(explanation, notes=()):
+def describe_explanation(explanation, notes=(), *, name=None):
     """One explained study as a row of the table.
 
     Args:
         explanation: `Explanation`.
         notes: sequence of str: warnings besides those of the explanation.
+        name: str. What its files are called, without their suffixes; None: the id of the study.
 
     Returns:
         dict with the keys of `COLUMNS`; None where a number is not known.
@@ -47,6 +49,7 @@ def describe_explanation(explanation, notes=()):
     return drop_unknown(
         {
             "study": explanation.study,
+            "file": name or explanation.study,
             "image": explanation.image and make_writable(explanation.image),
             "target": explanation.target,
             "probability": explanation.probabilities[explanation.target],

@@ -83,6 +83,16 @@ def test_explain_writes_pictures_and_numbers(address, folder):
     with Image.open(out / "film.png") as picture:
         assert picture.size == (64, 32)
     assert call(address, "explain", "--report", folder / "report.txt", "--target", "effusion").exit_code == 0
+    decision = {True: " yes ", False: " no "}[said["decisions"]["mass"]]
+    assert "decision" in result.stdout and decision in result.stdout
+
+
+def test_an_id_that_a_file_system_would_refuse_has_a_safe_file(address, folder):
+    film, out = folder / "CON.png", folder / "explained"
+    film.write_bytes((folder / "film.png").read_bytes())
+    assert call(address, "explain", film, "--out", out).exit_code == 0
+    (path,) = out.glob("*.json")
+    assert path.stem.startswith("CON-") and json.loads(path.read_text())["study"] == "CON"
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_answer(address, folder, monkeypatch):

@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -182,3 +187,87 @@ def test_check_is_bad_news_when_something_failed_or_nothing_was_measured(
     monkeypatch.setattr(kmm.explain.trials, "try_methods", lambda *arguments, **options: rows)
     result = run("explain", tiny_run[2], tiny_folder, "--out", explained[1], "--check", *FAST)
     assert result.exit_code == code, result.stderr
+
+
+REDRAWN = """
+import json, sys
+from kmm.cli import main
+try:
+    main(json.loads(sys.argv[1]), prog_name="kmm")
+finally:
+    print([name for name in ("tensorflow", "keras", "jax", "torch") if name in sys.modules])
+"""
+
+
+def test_another_sensitivity_is_drawn_without_the_model_from_anywhere(explained, tiny_run, tiny_folder, tmp_path):
+    """Neither a gradient nor a model: no framework is even imported. Paths are relative to another folder."""
+    out = shutil.copytree(explained[1], tmp_path / "out")
+    few = [f"{number}.png" for number in (1, 2, 3)]
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in few:
+        shutil.copyfile(tiny_folder / "images" / name, films / name)
+    first = ("explain", tiny_run[2], films, "--out", tmp_path / "films-out", *FAST)
+    assert run(*first).exit_code == 0
+    before = json.loads((tmp_path / "films-out" / "1.json").read_text(encoding="utf-8"))
+    for source, there in ((tiny_folder, out), (films, tmp_path / "films-out")):
+        given = ("explain", tiny_run[2], source, "--out", there)
+        words = [os.path.relpath(word, source) if isinstance(word, Path) else str(word) for word in given]
+        words += ["--steps", "8", "--sensitivity", "0.2", "--engine", "process"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        again = subprocess.run(
+            [sys.executable, "-c", REDRAWN, json.dumps(words)],
+            cwd=source,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.splitlines()[-1] == "[]" and "Redrawing" in again.stderr
+    after = json.loads((tmp_path / "films-out" / "1.json").read_text(encoding="utf-8"))
+    assert after["score"] == before["score"] and after["settings"]["regions"]["sensitivity"] == 0.2
+    assert sum(region["weight"] for region in after["regions"]) > sum(region["weight"] for region in before["regions"])
+
+
+def test_redraw_lists_what_has_no_map_and_computes_nothing(explained, tiny_run, tiny_folder, tmp_path, monkeypatch):
+    out = shutil.copytree(explained[1], tmp_path / "out")
+    (out / "maps" / "7.npz").unlink()
+    monkeypatch.setattr("kmm.explain.sources.ModelSource.load", lambda self: pytest.fail("the model is loaded"))
+    redraw = ("explain", tiny_run[2], tiny_folder, "--out", out, "--steps", 8, "--redraw")
+    result = run(*redraw, "--json", tmp_path / "rows.json")
+    assert result.exit_code == 0 and result.stderr.count("set aside") == 1 and "study 7: no map" in result.stderr
+    said = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert said["studies"] == 60 and said["failed"] == 1 and (out / "7.html").exists()
+    assert run("explain", tiny_run[2], tiny_folder, "--out", tmp_path / "new", "--redraw").exit_code == 2
+    result = run(*redraw, "--overwrite")
+    assert result.exit_code == 2 and "without --overwrite" in result.stderr
+
+
+def test_another_method_is_refused_without_overwrite(explained, tiny_run, tiny_folder, tmp_path):
+    out, film = shutil.copytree(explained[1], tmp_path / "out"), tiny_folder / "images" / "1.png"
+    before = {path.name: path.read_bytes() for path in out.glob("[!.]*.*")}
+    other = ("explain", tiny_run[2], film, "--out", out, "--method", "gradient")
+    result = run(*other)
+    assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "method integrated-gradients instead of gradient" in result.stderr and "--overwrite" in result.stderr
+    assert before == {path.name: path.read_bytes() for path in out.glob("[!.]*.*")}
+    assert run(*other, "--overwrite").exit_code == 0
+    assert {path.name for path in out.glob("*.json")} == {"1.json"}
+
+
+def test_the_console_has_threshold_and_decision(explained):
+    result, _, said = explained
+    (line,) = [line for line in result.stdout.splitlines() if line.split()[1:2] == ["1"]]
+    row = next(row for row in said["rows"] if row["study"] == "1")
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[2:5] == [f"{row['probability']:.3f}", f"{row['threshold']:.3f}", row["decision"]]
+    assert row["decision"] in ("yes", "no")
+
+
+def test_several_labels_have_files_of_their_own(tiny_run, tiny_folder, tmp_path):
+    film = tiny_folder / "images" / "1.png"
+    result = run("explain", tiny_run[2], film, "--out", tmp_path, "--target", "all", *FAST)
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in tmp_path.glob("1*")} == {f"1.abnormal.{kind}" for kind in ("json", "png", "html")}
+    result = run("explain", tiny_run[2], film, "--out", tmp_path / "x", "--target", "abnormal", "--target", "mass")
+    assert result.exit_code == 2 and "must be a label of the model: abnormal. Received: mass" in result.stderr

@@ -1,8 +1,11 @@
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kmm.data.names import (
+    choose_file_names,
     find_image_id,
     is_safe_id,
     make_printable,
@@ -94,3 +97,23 @@ def test_views_by_any_name():
     assert [name_view(text) for text in (" ap ", "LL", "LARGE LATERAL", "", "oblique")] == [
         "frontal", "lateral", "lateral", None, "other",
     ]  # fmt: skip
+
+
+@given(st.lists(st.text(max_size=120), unique=True), st.booleans())
+@example(["CON", "con.1", "nul", "Lpt9.txt", "a.", "a ", "A", "a", "Index", ".hidden", "", "ä", "x" * 300], True)
+def test_file_names_are_those_of_any_file_system_and_differ_in_any_letter_case(texts, dots):
+    names = choose_file_names(texts, ["index"], dots=dots)
+    assert names.keys() == set(texts)
+    folded = [name.casefold() for name in names.values()]
+    assert len(set(folded)) == len(folded) and "index" not in folded
+    for name in names.values():
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and len(name) < 120 and not name.endswith(".")
+        assert not re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)", name.partition(".")[0].casefold())
+        assert dots or "." not in name
+
+
+def test_ids_that_are_safe_keep_their_names_whatever_comes_first():
+    ids = ["a.", "CXR1_1_IM-0001-3001", "7", "B", "1.2.840.10008", "b"]
+    assert [choose_file_names(ids)[name] for name in ids[1:5]] == ids[1:5]
+    assert choose_file_names(["b", "B"])["b"] == "b" and choose_file_names(["B", "b"])["B"] == "B"
+    assert choose_file_names(["b"], ["B"]) == {"b": "b-3e23e816"}

@@ -11,6 +11,7 @@ from PIL import Image
 from kmm.artefact import digest_file
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.explain import explainer as explainer_module
 from kmm.explain import model_cut
 from kmm.explain.attribution import Attribution
 from kmm.explain.explainer import Explainer
@@ -86,6 +87,70 @@ def test_the_target_that_is_asked_for(hand_made, studies):
         InputError, match=r"^`target` must be a label of the model: mass, effusion, cyst. Received: x.$"
     ):
         Explainer(hand_made, ExplainSettings(target="x"))
+
+
+def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier, studies, monkeypatch):
+    classifier = build_classifier()
+    classifier.thresholds["joint"][:] = (0.0, 1.01, 0.0)
+    alone = {
+        label: explain(Explainer(classifier, dataclasses.replace(FEW, target=label)), studies)
+        for label in classifier.label_names
+    }
+    read, film = [], classifier.batches.film
+    monkeypatch.setattr(classifier.batches, "film", lambda study: read.append(study.id) or film(study))
+    asked = {
+        ("all",): ["mass", "effusion", "cyst"],
+        ("positive",): ["mass", "cyst"],
+        ("cyst", "mass"): ["mass", "cyst"],
+    }
+    for targets, labels in asked.items():
+        read.clear()
+        several, ends = Explainer(classifier, dataclasses.replace(FEW, targets=targets)), []
+        find_ends = several.integrator.ends
+        several.integrator.ends = lambda *given, find=find_ends, ends=ends: ends.append(1) or find(*given)
+        done = dict(several.explain_studies(studies))
+        assert sorted(read) == sorted(done) == sorted(study.id for study in studies)  # a film is read once
+        assert len(ends) == len(studies) * (1 + ("positive" in targets))  # and so are the scores of its ends
+        for study, ones in done.items():
+            assert [one.target for one in ones] == labels
+            for one in ones:
+                assert closeness(one.attribution, alone[one.target][study].attribution) < 1e-5
+                assert one.settings == dataclasses.replace(FEW, targets=targets, target=one.target)
+    assert len(list(several.explain(studies))) == 2 * len(studies)
+    classifier.thresholds["joint"][:] = 1.01
+    problems = []
+    assert (
+        explain(Explainer(classifier, dataclasses.replace(FEW, targets=("positive",))), studies, problems.append) == {}
+    )
+    assert len(problems) == len(studies) and "no label is positive" in str(problems[0])
+    for label in ("all", "positive"):  # a label of that name goes first
+        named = build_classifier(labels=("mass", label))
+        assert next(Explainer(named, dataclasses.replace(FEW, targets=(label,))).explain(studies[:1])).target == label
+    with pytest.raises(InputError, match="Received: lump"):
+        Explainer(classifier, ExplainSettings(targets=("mass", "lump")))
+
+
+def test_explaining_in_a_loop_cuts_and_traces_the_model_once(build_classifier, studies, monkeypatch):
+    from kmm import explain as room
+
+    classifier, cuts, cut = build_classifier(), [], explainer_module.cut_model
+    monkeypatch.setattr(explainer_module, "cut_model", lambda *given: cuts.append(given) or cut(*given))
+    settings = [FEW, dataclasses.replace(FEW, target="cyst"), dataclasses.replace(FEW, regions=RegionSettings(0.3))]
+    for study in studies[:2]:
+        for one in settings:
+            found, expected = room.explain(classifier, study, one), next(Explainer(classifier, one).explain([study]))
+            assert closeness(found.attribution, expected.attribution) < 1e-5 and found.target == expected.target
+            assert found.regions == expected.regions and found.settings == one
+    assert len(cuts) == 1 + len(studies[:2]) * len(settings)  # once for all calls, and once for each that is compared
+    with pytest.raises(InputError, match="`sensitivity` must be in"):
+        room.explain(classifier, studies[0], dataclasses.replace(FEW, regions=RegionSettings(7)))
+    for weight in classifier.models["joint"].weights:
+        weight.assign(weight * 1.1)
+    changed = room.explain(classifier, studies[0], FEW)
+    assert closeness(changed.attribution, next(Explainer(classifier, FEW).explain(studies[:1])).attribution) < 1e-5
+    classifier.temperatures["joint"] = classifier.temperatures["joint"] * 2
+    warm = room.explain(classifier, studies[0], dataclasses.replace(FEW, output="probability"))
+    assert warm.attribution.score == pytest.approx(warm.probabilities[warm.target])
 
 
 def test_values_sum_to_the_difference_of_scores(found):

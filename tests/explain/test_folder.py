@@ -21,8 +21,10 @@ from PIL import Image
 from kmm.data.collection import read_collection
 from kmm.data.study import Report, Study
 from kmm.errors import ArtefactError, InputError
+from kmm.explain.claim import PARTS
+from kmm.explain.explainer import Explainer
 from kmm.explain.folder import BATCH, cut_batches, explain_folder
-from kmm.explain.ledger import PARTS, lock_folder
+from kmm.explain.ledger import FOLDER_FILES, lock_folder
 from kmm.explain.outputs import Outputs
 from kmm.explain.runners import choose_runner
 from kmm.explain.settings import ExplainSettings, RegionSettings
@@ -72,20 +74,36 @@ def again(tiny, tmp_path):
 
 
 class Recorder:
-    """A runner that does nothing and remembers what it was asked to do."""
+    """A runner that does nothing and remembers what it was asked to compute, and to draw."""
 
     def __init__(self):
-        self.asked = []
+        self.computed, self.drawn = [], []
 
     def __call__(self, worker, cut, begin, tell):
         begin()
         for batch in cut(1):
-            self.asked.append([study.id for study in batch.studies])
+            (self.computed if worker.source.computes else self.drawn).extend(study.id for study in batch.studies)
             yield batch, "not now."
+
+
+class Drawer(Recorder):
+    """A runner that draws, and computes nothing."""
+
+    def __call__(self, worker, cut, begin, tell):
+        if worker.source.computes:
+            yield from super().__call__(worker, cut, begin, tell)
+        else:
+            for batch, lines in choose_runner("process")(worker, cut, begin, tell):
+                self.drawn += [study.id for study in batch.studies]
+                yield batch, lines
 
 
 def read_files(out):
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != MARK}
+
+
+def read_studies(out):
+    return {name: data for name, data in read_files(out).items() if name not in FOLDER_FILES}
 
 
 def test_every_study_is_a_row_and_the_good_ones_have_files(tiny):
@@ -107,6 +125,9 @@ def test_every_study_is_a_row_and_the_good_ones_have_files(tiny):
     ]
     for public in (out / "explanations.csv", out / "index.html", *(out / PARTS).iterdir()):
         assert "There is" not in public.read_text(encoding="utf-8")
+    assert {path.name for path in (out / "maps").iterdir()} == {
+        f"{row['file']}.npz" for row in rows if not row["error"]
+    }
     said = json.loads((out / f"{rows[0]['study']}.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert said["score"] == rows[0]["score"] and len(said["regions"]) == rows[0]["regions"]
 
@@ -117,53 +138,200 @@ def test_a_second_run_does_nothing_and_a_lost_table_is_written(again):
     (out / "explanations.csv").unlink()
     runner = Recorder()
     assert explain_folder(model, studies, out, settings=SETTINGS, runner=runner) == rows
-    assert runner.asked == [] and read_files(out) == before
+    assert runner.computed == runner.drawn == [] and read_files(out) == before
 
 
-def test_only_what_is_missing_or_changed_is_done(tiny, again, tmp_path):
+def test_only_what_changed_is_computed_and_what_is_missing_is_drawn(again):
     model, studies, out, rows = again
     (out / f"{studies[0].id}.png").unlink()
     studies[1] = replace(studies[1], report=Report(findings="A mass."))
-    film = shutil.copy(studies[2].frontal.path, tmp_path / "film.png")
-    studies[2] = replace(studies[2], images=(replace(studies[2].frontal, path=Path(film)),))
+    studies[2] = replace(studies[2], images=(replace(studies[2].frontal, path=studies[4].frontal.path),))
     new = replace(studies[4], id="new")
     runner = Recorder()
     changed = explain_folder(model, [*studies[:20], new], out, settings=SETTINGS, runner=runner)
-    assert runner.asked == [[study.id for study in (*studies[:3], new)]]
+    assert runner.drawn == [studies[0].id]
+    assert runner.computed == [study.id for study in (*studies[:3], new)]  # what was not drawn is computed
     assert [row["error"] for row in changed[:3]] == ["not now."] * 3 and changed[3:20] == rows[3:20]
-    assert not (out / f"{studies[1].id}.json").exists() and (out / f"{studies[30].id}.json").exists()
-    runner = Recorder()  # the file is as it was, but its explanation is gone
-    explain_folder(model, tiny[1][2:3], out, settings=SETTINGS, runner=runner)
-    assert runner.asked == [[studies[2].id]]
+    for study in (studies[1], studies[30]):
+        assert (out / f"{study.id}.json").exists()
+
+
+def test_another_path_or_time_of_the_same_film_changes_nothing(again, tmp_path, monkeypatch):
+    model, studies, out, rows = again
+    good = [place for place in range(20) if not rows[place]["error"] and studies[place].frontal]
+    film = Path(shutil.copyfile(studies[good[0]].frontal.path, tmp_path / "film.png"))
+    os.utime(film, (1, 1))
+    monkeypatch.chdir(studies[good[1]].frontal.path.parent)
+    relative = Path(studies[good[1]].frontal.path.name)
+    for place, path in zip(good, (film, relative)):
+        studies[place] = replace(studies[place], images=(replace(studies[place].frontal, path=path),))
+    runner = Recorder()
+    assert explain_folder(model, studies, out, settings=SETTINGS, runner=runner) == rows
+    monkeypatch.setattr("kmm.__version__", "9.9")  # only what failed is tried again by another version
+    explain_folder(model, studies, out, settings=replace(SETTINGS, memory_gb=2.5), runner=runner)
+    assert set(runner.computed) == {row["study"] for row in rows if row["error"]} and runner.drawn == []
+
+
+REGIONS = replace(SETTINGS, regions=RegionSettings(sensitivity=0.5))
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"settings": replace(SETTINGS, regions=RegionSettings(sensitivity=0.5))},
-        {"outputs": Outputs(picture="side-by-side")},
-        {"model": "other"},
-    ],
+    ("change", "gone"),
+    [({"settings": REGIONS}, ()), ({"outputs": Outputs(picture="side-by-side", page=False)}, (".html",))],
 )
-def test_another_model_or_setting_starts_anew_and_leaves_foreign_files(again, tmp_path, change):
-    model, studies, out, _ = again
+def test_what_only_changes_the_drawing_draws_again_and_gives_what_a_new_folder_gives(
+    tiny, again, tmp_path, change, gone
+):
+    model, studies, out, rows = again
     (out / "notes.txt").write_text("mine", encoding="utf-8")
     (out / ".123-notes.txt").write_text("mine", encoding="utf-8")
     (out / f".123-{studies[0].id}.json").write_text("half", encoding="utf-8")
+    runner, options = Drawer(), {"settings": SETTINGS, **change}
+    drawn = explain_folder(model, studies, out, runner=runner, **options)
+    good = [row["study"] for row in rows if not row["error"]]
+    assert runner.drawn == good and runner.computed == []
+    found = read_files(out)
+    assert found.pop("notes.txt") == found.pop(".123-notes.txt") == b"mine"
+    few = [study for study in studies if study.id in good][:3]
+    few_rows = explain_folder(model, few, tmp_path / "new", **options)
+    assert few_rows == [row for row in drawn if row["study"] in {study.id for study in few}]
+    for name, data in read_files(tmp_path / "new").items():
+        assert name in FOLDER_FILES or found[name] == data
+    assert not any(name.endswith(gone) for name in found if gone and name != "index.html")
+    assert explain_folder(model, studies, out, settings=SETTINGS, runner=Drawer()) == rows  # and back again
+    assert {**found, **read_files(out)}.keys() - {"notes.txt", ".123-notes.txt"} == read_files(tiny[2]).keys()
+
+
+def test_what_is_drawn_again_is_there_all_the_time(again):
+    model, studies, out, _ = again
+    before = read_files(out)
+
+    def interrupted(worker, cut, begin, tell):
+        begin()
+        yield cut(1)[0], worker.load().explain_batch(cut(1)[0])
+        assert before.keys() <= read_files(out).keys()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain_folder(model, studies, out, settings=REGIONS, runner=interrupted)
+    after = read_files(out)
+    assert before.keys() == after.keys() and any(before[name] != after[name] for name in before)
+    runner = Drawer()  # the first settings again: what was not drawn is not taken for it
+    explain_folder(model, studies, out, settings=SETTINGS, runner=runner)
+    assert read_files(out) == before and len(runner.drawn) == len(list((out / "maps").iterdir()))
+
+
+def test_redraw_computes_nothing_and_names_what_has_no_map(again):
+    model, studies, out, rows = again
+    good = [row["study"] for row in rows if not row["error"]]
+    before = read_files(out)
+    (out / "maps" / f"{good[0]}.npz").unlink()
+    (out / "maps" / f"{good[1]}.npz").write_bytes(b"PK\x03\x04 damaged")
+    new, runner = replace(studies[0], id="new"), Drawer()
+    drawn = explain_folder(model, [*studies, new], out, settings=REGIONS, runner=runner, mode="redraw")
+    assert runner.computed == [] and runner.drawn == good[2:]
+    failed = {row["study"]: row["error"] for row in drawn if row["error"]}
+    assert {study for study, error in failed.items() if "no map" in error} == {"new", good[0], good[1]}
+    after = read_files(out)
+    assert before.keys() == after.keys() and before[f"{good[0]}.json"] == after[f"{good[0]}.json"]
+    assert before[f"{good[2]}.json"] != after[f"{good[2]}.json"]
+    assert good[0] in after["explanations.csv"].decode() and "no map" not in after["explanations.csv"].decode()
+
+
+OTHERS = {
+    "method": ({"settings": replace(SETTINGS, method="gradient")}, "method integrated-gradients instead of gradient"),
+    "label": ({"settings": replace(SETTINGS, target="abnormal")}, "target none instead of abnormal"),
+    "model": ({"model": "other"}, "they are of another model"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_model_or_method_is_refused_unless_it_may_overwrite(again, tmp_path, other):
+    model, studies, out, rows = again
+    change, said = OTHERS[other]
     if "model" in change:
-        change = {"model": tmp_path / "other"}
-        change["model"].mkdir()
-        (change["model"] / "classifier.json").write_text("{}", encoding="utf-8")
-    runner, options = Recorder(), {"model": model, "settings": SETTINGS, **change}
-    rows = explain_folder(studies=studies, out=out, runner=runner, **options)
-    assert sum(map(len, runner.asked)) == COUNT and all(row["error"] for row in rows)
-    assert set(read_files(out)) == {"notes.txt", ".123-notes.txt", "index.html", "explanations.csv"}
+        change = {"model": shutil.copytree(model, tmp_path / "other")}
+        settings = json.loads((change["model"] / "classifier.json").read_text(encoding="utf-8"))
+        (change["model"] / "classifier.json").write_text(json.dumps(settings), encoding="utf-8")
+    before, runner, options = read_files(out), Recorder(), {"model": model, "settings": SETTINGS, **change}
+    for mode in ("resume", "redraw"):
+        with pytest.raises(InputError, match=f"{said}.*--overwrite"):
+            explain_folder(studies=studies, out=out, runner=runner, mode=mode, **options)
+    assert read_files(out) == before and runner.computed == runner.drawn == []
+    explain_folder(studies=studies, out=out, runner=runner, mode="overwrite", **options)
+    assert len(runner.computed) == COUNT and read_files(out).keys() == before.keys()
+    explain_folder(studies=studies, out=out, runner=runner, **options)  # it goes on without being told again
+    assert len(runner.computed) == 2 * COUNT and read_files(out).keys() == before.keys()
+    runner = Drawer()  # and nothing is lost for those who change their mind
+    assert explain_folder(model, studies, out, settings=SETTINGS, runner=runner) == rows
+    assert runner.computed == [] and read_files(out) == before
+
+
+def test_what_overwrites_removes_at_last_what_nothing_took_the_place_of(again, tmp_path):
+    model, studies, out, rows = again
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    other = replace(SETTINGS, method="gradient")
+    few = [study for study, row in zip(studies, rows) if not row["error"]][:2]
+    explain_folder(model, few, out, settings=other, mode="overwrite")
+    explain_folder(model, few, tmp_path / "new", settings=other)
+    found = read_files(out)
+    assert found.pop("notes.txt") == b"mine" and found == read_files(tmp_path / "new")
+    assert len(list((out / "maps").iterdir())) == 2
+
+
+def test_index_and_table_hold_every_study_of_the_folder(tiny, again):
+    model, studies, out, rows = again
+    before = read_files(out)
+    some = [study for study in studies if study.id in {row["study"] for row in rows[10:13]}]
+    assert explain_folder(model, some, out, settings=SETTINGS, runner=Recorder()) == rows[10:13]
+    with open(out / "explanations.csv", newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert {row["study"] for row in table} == {row["study"] for row in rows} and len(table) == COUNT
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert all(f"<bdi>{row['study']}</bdi>" in page for row in rows)
+    assert read_files(out).keys() == before.keys()
+
+
+def test_a_film_that_is_gone_for_a_while_loses_nothing(again, tmp_path):
+    model, studies, out, rows = again
+    place = next(place for place, row in enumerate(rows) if not row["error"] and studies[place].frontal)
+    film = studies[place].frontal
+    away = replace(studies[place], images=(replace(film, path=tmp_path / "unmounted.png"),))
+    before = read_files(out)
+    (failed,) = explain_folder(model, [away], out, settings=SETTINGS)
+    assert "unmounted.png" in failed["error"]
+    runner = Drawer()
+    assert explain_folder(model, studies, out, settings=SETTINGS, runner=runner) == rows
+    assert runner.computed == [] and runner.drawn == [studies[place].id] and read_files(out) == before
+
+
+def test_a_folder_of_the_version_before_keeps_its_files_until_there_are_new_ones(again):
+    """The first version wrote no maps, and its lines had one row and knew a film by path and time."""
+    model, studies, out, rows = again
+    run = json.loads((out / PARTS / "run.json").read_text(encoding="utf-8"))
+    settings = {**SETTINGS.as_dict()}
+    del settings["targets"]
+    said = {"run": {"model": run["runs"][run["run"]]["model"], "settings": settings}}
+    (out / PARTS / "run.json").write_text(json.dumps({**said, "studies": [study.id for study in studies]}))
+    lines = [json.loads(line) for line in (out / PARTS / "done.jsonl").read_text(encoding="utf-8").splitlines()]
+    old = [{"study": one["study"], "key": 64 * "0", "files": one["files"], "row": one["rows"][0]} for one in lines]
+    (out / PARTS / "done.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
+    shutil.rmtree(out / "maps")
+    before, few, runner = read_files(out), studies[:3], Recorder()
+    drawn = explain_folder(model, few, out, settings=REGIONS, runner=runner, mode="redraw")
+    assert ["no map" in row["error"] for row in drawn] == [True] * 3
+    assert read_studies(out).items() <= before.items() and read_files(out).keys() == before.keys()
+    explain_folder(model, few, out, settings=SETTINGS, runner=runner)
+    assert runner.computed == [study.id for study in few] and read_files(out).keys() == before.keys()
+    assert explain_folder(model, studies, out, settings=SETTINGS) == rows and read_files(out) == before
+    with pytest.raises(InputError, match="method integrated-gradients instead of gradient"):
+        explain_folder(model, few, out, settings=replace(SETTINGS, method="gradient"), runner=runner)
 
 
 def test_files_that_are_not_of_kmm_are_not_replaced(tiny, tmp_path):
     model, studies, _, _ = tiny
-    for name in (f"{studies[0].id}.png", "index.html"):
-        out = tmp_path / Path(name).suffix[1:]
+    for name in (f"{studies[0].id}.png", "index.html", "maps"):
+        out = tmp_path / f"beside {name}"
         out.mkdir()
         (out / name).write_text("mine", encoding="utf-8")
         with pytest.raises(InputError, match=f"{name}: expected a free name"):
@@ -191,11 +359,9 @@ def test_a_folder_that_cannot_be_used_is_one_line(tiny, tmp_path, monkeypatch):
     [
         ([], "Received: none"),
         (["1", "2", "1"], "Received twice: 1"),
-        (["index"], "beside index.html"),
-        (["../1"], "beside index.html"),
     ],
 )
-def test_ids_must_name_files(tmp_path, ids, said):
+def test_ids_must_differ(tmp_path, ids, said):
     with pytest.raises(InputError, match=said):
         explain_folder(tmp_path, [Study(name, name) for name in ids], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -228,21 +394,22 @@ def test_a_run_that_is_killed_and_resumed_gives_what_an_undisturbed_one_gives(ti
         time.sleep(0.01)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    done = {}
+    computed = []
 
     def counted(worker, cut, begin, tell):
-        done["batches"] = len(cut(1))
+        if worker.source.computes:
+            computed.extend(cut(1))
         return choose_runner("process")(worker, cut, begin, tell)
 
     assert explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=counted) == rows
-    assert done["batches"] < -(-COUNT // BATCH)
+    assert len(computed) < -(-COUNT // BATCH)
     assert read_files(tmp_path / "out") == read_files(whole)
 
 
 @given(st.integers(1, 600), st.integers(1, 9))
 def test_every_worker_has_batches_to_do(count, workers):
     studies = [Study(str(number), "1") for number in range(count)]
-    batches = cut_batches(studies, {study.id: study.id for study in studies}, workers)
+    batches = cut_batches(studies, {study.id: study.id for study in studies}, {}, workers)
     assert [study for batch in batches for study in batch.studies] == studies
     assert len({batch.name for batch in batches}) == len(batches)
     sizes = [len(batch.studies) for batch in batches]
@@ -276,6 +443,55 @@ def test_progress_counts_each_study_once_though_a_batch_is_done_again(tiny, tmp_
 
     explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=repeated, progress=Counting())
     assert sum(counts) == COUNT and counts[:4] == [1, 2, 2, BATCH - 5]
+
+
+def test_ids_that_a_file_system_would_confuse_have_safe_files_and_are_kept_in_the_data(tiny, tmp_path):
+    model, studies, _, rows = tiny
+    good = next(study for study, row in zip(studies, rows) if not row["error"])
+    ids = ["CON", "a.", "Index", "b", "B", "../1", "explanations"]
+    made = explain_folder(model, [replace(good, id=name) for name in ids], tmp_path, settings=SETTINGS)
+    assert [row["study"] for row in made] == ids and not any(row["error"] for row in made)
+    names = [row["file"] for row in made]
+    assert len({name.casefold() for name in names}) == len(ids) and names[3] == "b"
+    assert not {name.partition(".")[0].casefold() for name in names} & {"con", "index", "explanations"}
+    assert not any(name.endswith(".") or "/" in name for name in names)
+    assert [json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["study"] for name in names] == ids
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "<bdi>CON</bdi>" in page and f'href="./{names[0]}.html"' in page
+    again = explain_folder(model, [replace(good, id="B")], tmp_path, settings=SETTINGS, runner=Recorder())
+    assert again == [made[4]]
+
+
+def test_several_labels_of_a_study_in_one_run(build_classifier, studies, tmp_path):
+    classifier = build_classifier(labels=("mass", "Pleural Effusion", "cyst"))
+    classifier.thresholds["joint"][:] = (0.0, 1.01, 0.0)
+    classifier.save(tmp_path / "model")
+    out, settings = tmp_path / "all", replace(SETTINGS, targets=("all",))
+    rows = explain_folder(tmp_path / "model", studies[:2], out, settings=settings)
+    assert [row["study"] for row in rows] == [study.id for study in studies[:2] for _ in range(3)]
+    assert [row["target"] for row in rows[:3]] == list(classifier.label_names)
+    assert [row["file"].rpartition(".")[2] for row in rows[:3]] == ["mass", "Pleural-Effusion", "cyst"]
+    maps = {path.name for path in (out / "maps").iterdir()}
+    assert maps == {f"{study.id}.npz" for study in studies[:2]}
+    for row in rows:
+        said = json.loads((out / f"{row['file']}.json").read_text(encoding="utf-8"))
+        alone = replace(SETTINGS, target=row["target"])
+        (study,) = [study for study in studies if study.id == row["study"]]
+        one = next(Explainer(classifier, alone).explain([study]))
+        assert said["schema"] == "kmm-explanation-1" and said["target"] == said["settings"]["target"] == row["target"]
+        assert said["score"] == pytest.approx(one.attribution.score, abs=1e-5)
+        assert said["modality_sum"]["image"] == pytest.approx(one.modality_sum["image"], abs=1e-5)
+    runner, other = Drawer(), replace(settings, regions=RegionSettings(sensitivity=0.3))
+    explain_folder(tmp_path / "model", studies[:2], out, settings=other, runner=runner)
+    assert runner.computed == [] and len(runner.drawn) == 2
+    positive = replace(SETTINGS, targets=("positive",))
+    rows = explain_folder(tmp_path / "model", studies[:1], tmp_path / "positive", settings=positive)
+    assert [row["target"] for row in rows] == ["mass", "cyst"]
+    explain_folder(tmp_path / "model", studies[:1], out, settings=positive, mode="overwrite")
+    kinds = {path.name.removeprefix(f"{studies[0].id}.") for path in out.iterdir() if path.is_file()}
+    assert kinds - set(FOLDER_FILES) == {
+        f"{label}.{kind}" for label in ("mass", "cyst") for kind in ("json", "png", "html")
+    }
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")  # Ray warns of its own defaults

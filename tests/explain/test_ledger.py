@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
+from kmm.data.study import Study
+from kmm.errors import InputError
+from kmm.explain.claim import Claim
 from kmm.explain.ledger import Ledger, lock_folder
-from kmm.output_mark import MARK
+from kmm.explain.worker import Stamp
 
 WRITERS = {
     "1.png": "from kmm.explain.draw import write_png\nimport numpy\nwrite_png(path, numpy.zeros((4, 4), numpy.uint8))",
@@ -18,6 +21,14 @@ WRITERS = {
     "1.json": "from kmm.settings import write_json\nwrite_json(path, {})",
     "explanations.csv": "from kmm.explain.table import TABLES\nTABLES['csv'].write(path, [])",
 }
+
+
+def begin(out):
+    with lock_folder(out):
+        ledger = Ledger(out, Stamp("run", "drawing", "1"), {"model": "1"}, [Study("1", "1")])
+        ledger.begin(["1"])
+
+
 KILLED = (
     "import os, signal, sys\nos.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)\npath = sys.argv[1]\n"
 )
@@ -25,12 +36,27 @@ KILLED = (
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_writer_that_is_killed_leaves_what_the_next_run_removes(tmp_path, name):
-    with lock_folder(tmp_path):
-        Ledger(tmp_path, {"run": 1}, {"1": "key"}).begin()
+    begin(tmp_path)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.run([sys.executable, "-c", KILLED + WRITERS[name], str(tmp_path / name)], env=environment)
     assert killed.returncode == -9
     assert len(list(tmp_path.iterdir())) == 3  # `.parts`, the mark of kmm's output, and the half of the file
-    with lock_folder(tmp_path):
-        Ledger(tmp_path, {"run": 1}, {"1": "key"}).begin()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [MARK, ".parts"]
+    begin(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".parts", "maps"}
+
+
+def test_a_run_that_was_killed_leaves_no_folder_of_half_made_files(tmp_path):
+    begin(tmp_path)
+    half = tmp_path / ".parts" / "work-token-1-1"
+    half.mkdir()
+    (half / "1.png").write_bytes(b"half")
+    begin(tmp_path)
+    assert not half.exists()
+
+
+def test_a_run_that_is_refused_changes_nothing_of_the_run_that_goes_on(tmp_path):
+    with lock_folder(tmp_path) as token:
+        with pytest.raises(InputError, match="another run writes"), lock_folder(tmp_path):
+            pass
+        with Claim(tmp_path, token).publishing():
+            pass

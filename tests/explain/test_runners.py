@@ -2,13 +2,15 @@
 
 import errno
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from kmm.errors import ImageError, InputError
-from kmm.explain.ledger import PARTS
+from kmm.explain.claim import PARTS
 from kmm.explain.processes import count_cores
 from kmm.explain.runners import RUNNERS, choose_runner
 from kmm.explain.worker import Batch
@@ -24,7 +26,7 @@ def stub(monkeypatch, tmp_path):
 
 
 def run(name, worker, names, *, count=2, begin=lambda: None, tell=lambda batch, count: None):
-    batches = [Batch(name, (), ()) for name in names]
+    batches = [Batch(name, (), (), ()) for name in names]
     return {
         batch.name: reply
         for batch, reply in choose_runner(name, count=count)(worker, lambda workers: batches, begin, tell)
@@ -74,6 +76,36 @@ def test_nothing_begins_before_the_model_is_loaded(stub, name):
 def test_processes_that_are_killed_while_they_load_are_not_tried_for_ever(stub):
     with pytest.raises(InputError, match=r"while they loaded the model \(signal 9\)"):
         run("workers", stub(load="killed"), ["well"])
+
+
+ORPHAN = """
+import sys
+from types import SimpleNamespace
+from stub_worker import StubWorker
+from kmm.explain.runners import choose_runner
+
+batches = [SimpleNamespace(name=f"slow-{number}") for number in range(2)]
+if __name__ == "__main__":
+    run = choose_runner("workers", count=2)
+    list(run(StubWorker(sys.argv[1]), lambda count: batches, lambda: None, lambda *told: None))
+"""
+
+
+def test_a_worker_whose_parent_was_killed_writes_nothing_more(tmp_path):
+    (tmp_path / "run.py").write_text(ORPHAN, encoding="utf-8")
+    out = tmp_path / "out"
+    out.mkdir()
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    run = subprocess.Popen([sys.executable, tmp_path / "run.py", out], env={**os.environ, "PYTHONPATH": path})
+    while not (out / "3.txt").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.kill()
+    run.wait()
+    time.sleep(0.2)
+    left = sorted(out.iterdir())
+    time.sleep(1)
+    assert sorted(out.iterdir()) == left
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")  # Ray warns of its own defaults

@@ -9,6 +9,7 @@ from kmm.explain.settings import ExplainSettings, RegionSettings
 OTHER = ExplainSettings(
     method="smoothgrad",
     target="effusion",
+    targets=("mass", "positive"),
     output="probability",
     baselines=("mean", "grey"),
     text_baseline="zero",
@@ -26,8 +27,10 @@ OTHER = ExplainSettings(
 @pytest.mark.parametrize("settings", [ExplainSettings(), OTHER])
 def test_json_holds_every_setting(settings):
     values = json.loads(json.dumps(settings.as_dict()))
-    regions = RegionSettings(**values.pop("regions"))
-    assert ExplainSettings(**{**values, "baselines": tuple(values["baselines"]), "regions": regions}) == settings
+    assert ExplainSettings.from_dict(values) == settings
+    assert ExplainSettings.from_dict({**values, "regions": {}}).regions == RegionSettings()
+    with pytest.raises(InputError, match="Not settings of an explanation"):
+        ExplainSettings.from_dict({**values, "colour": "red"})
 
 
 def test_every_setting_of_the_other_example_differs_from_its_default():

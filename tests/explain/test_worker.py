@@ -12,12 +12,14 @@ from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.explain import worker as module
 from kmm.explain.attribution import Attribution
+from kmm.explain.claim import GATE, LOCK, PARTS, Claim, take_folder
 from kmm.explain.explanation import Explanation
-from kmm.explain.ledger import PARTS
+from kmm.explain.ledger import lock_folder
+from kmm.explain.maps import MAPS
 from kmm.explain.outputs import Outputs
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
-from kmm.explain.worker import Batch, FolderWorker
+from kmm.explain.worker import Batch, FolderWorker, Stamp
 
 
 def make_explanation(study):
@@ -40,10 +42,12 @@ def make_explanation(study):
     )
 
 
-class StubExplainer:
+class StubSource:
     """Sets aside studies `broken-...`, and fails on the way at `nan-...` and `odd-...`, whoever is explained beside."""
 
-    def explain(self, studies, set_aside):
+    computes = True
+
+    def explain_studies(self, studies, set_aside):
         for study in reversed(studies):
             if study.id.startswith("broken"):
                 set_aside(Problem(f"study {study.id}", "expected a film."))
@@ -52,15 +56,14 @@ class StubExplainer:
             elif study.id.startswith("odd"):
                 raise MemoryError("a patient's name")
             else:
-                yield make_explanation(study.id)
+                yield study.id, [make_explanation(study.id)]
 
 
 @pytest.fixture
 def worker(tmp_path):
-    (tmp_path / PARTS).mkdir()
-    made = FolderWorker("model", tmp_path, ExplainSettings(), Outputs())
-    made.explainer = StubExplainer()
-    return made
+    with lock_folder(tmp_path) as token:
+        (tmp_path / MAPS).mkdir()
+        yield FolderWorker(StubSource(), Claim(tmp_path, token), Outputs(), Stamp("run", "drawing", "1"))
 
 
 @pytest.fixture
@@ -68,21 +71,22 @@ def odd_writer(monkeypatch):
     """Writing `unwritten-...` fails in a way that nobody thought of."""
     write = module.write_outputs
 
-    def fail(explanation, *arguments):
+    def fail(explanation, *arguments, **options):
         if explanation.study.startswith("unwritten"):
             raise TypeError("a patient's name")
-        return write(explanation, *arguments)
+        return write(explanation, *arguments, **options)
 
     monkeypatch.setattr(module, "write_outputs", fail)
 
 
 def make_batch(*ids):
-    return Batch("done", tuple(Study(name, name) for name in ids), tuple(f"key of {name}" for name in ids))
+    known = tuple({"key": f"key of {name}", "film": None} for name in ids)
+    return Batch("done", tuple(Study(name, name) for name in ids), ids, known)
 
 
 def test_what_nobody_thought_of_costs_a_study_and_tells_nothing_of_it(worker, odd_writer):
     lines = worker.explain_batch(make_batch("1", "odd-2", "3", "unwritten-4", *(f"{n}" for n in range(5, 12))))
-    errors = {line["study"]: line["row"]["error"] for line in lines if line["row"]["error"]}
+    errors = {line["study"]: line["rows"][0]["error"] for line in lines if line["rows"][0]["error"]}
     assert set(errors) == {"odd-2", "unwritten-4"}
     assert errors["odd-2"].startswith("unexpected MemoryError at kmm/explain/worker.py:")
     assert errors["unwritten-4"].startswith("unexpected TypeError at kmm/explain/worker.py:")
@@ -92,7 +96,7 @@ def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
     told = []
     lines = worker.explain_batch(make_batch("1", "broken-2", "3", "nan-4", "5"), told.append)
     assert told == [1, 2, 4]  # the broken one with the first after it
-    assert [(line["study"], line["row"]["error"]) for line in lines] == [
+    assert [(line["study"], line["rows"][0]["error"]) for line in lines] == [
         ("1", ""),
         ("broken-2", "expected a film."),
         ("3", ""),
@@ -100,8 +104,8 @@ def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
         ("5", ""),
     ]
     assert lines[0]["files"] == ["1.json", "1.png", "1.html"] and lines[1]["files"] == []
-    assert lines[0]["key"] == "key of 1" and lines[0]["row"]["map_error"] is None
-    names = {path.name for path in tmp_path.iterdir()} - {PARTS}
+    assert lines[0]["key"] == "key of 1" and lines[0]["rows"][0]["map_error"] is None
+    names = {path.name for path in tmp_path.iterdir()} - {PARTS, MAPS}
     assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "html")}
     text = (tmp_path / PARTS / "done.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line) for line in text.splitlines()] == lines and "secret" not in text
@@ -116,13 +120,13 @@ def test_few_explanations_are_held_at_once(worker, monkeypatch):
         for study in studies:
             held.add(study.id)
             most.append(len(held))
-            yield make_explanation(study.id)
+            yield study.id, [make_explanation(study.id)]
 
-    def write(explanation, out, outputs):
+    def write(explanation, out, outputs, name):
         held.discard(explanation.study)
         return [], []
 
-    worker.explainer.explain = explain
+    worker.source.explain_studies = explain
     monkeypatch.setattr(module, "write_outputs", write)
     assert len(worker.explain_batch(make_batch(*map(str, range(40))))) == 40
     assert max(most) <= module.IN_FLIGHT + 1
@@ -135,7 +139,24 @@ def test_a_full_disk_ends_the_batch_and_nothing_is_said_to_be_done(worker, tmp_p
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         worker.explain_batch(make_batch("1", "2"))
-    assert [path.name for path in tmp_path.iterdir()] == [PARTS] and not list((tmp_path / PARTS).iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS} and not list((tmp_path / MAPS).iterdir())
+    assert {path.name for path in (tmp_path / PARTS).iterdir()} == {LOCK, GATE}
+
+
+def test_a_worker_of_a_run_that_another_one_followed_writes_nothing(worker, tmp_path):
+    with open(tmp_path / PARTS / LOCK, "a", encoding="ascii") as lock:  # as a run that found the lock free
+        take_folder(lock)
+    with pytest.raises(InputError, match="another run has taken over"):
+        worker.explain_batch(make_batch("1"))
+    assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS} and not list((tmp_path / MAPS).iterdir())
+    assert {path.name for path in (tmp_path / PARTS).iterdir()} == {LOCK, GATE}
+
+
+def test_a_worker_that_has_lost_its_parent_writes_nothing(worker, tmp_path):
+    worker.claim = replace(worker.claim, parent=os.getpid())  # which is not the parent of this process
+    with pytest.raises(InputError, match="has ended"):
+        worker.explain_batch(make_batch("1"))
+    assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS}
 
 
 @pytest.mark.parametrize(("picture", "size"), [("circles", (8, 8)), ("side-by-side", (32, 8)), ("sensitivities", None)])
