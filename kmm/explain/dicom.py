@@ -155,6 +155,7 @@ def write_presentation_state(explanation, source, path):
         **_describe("PR", film, _summarise(explanation), explanation.model),
     )
     state.update(grays)
+    state.Laterality = None  # type 2C, which an unpaired part may leave empty but not out
     _save(state, path)
 
 
@@ -192,6 +193,7 @@ def write_secondary_capture(picture, source, path, *, said=DISCLAIMER):
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_describe("OT", film, digest),
     )
+    capture.Laterality = None  # as of the presentation state
     capture.PatientOrientation = None  # not known: the picture may show more than the film
     capture.BurnedInAnnotation = "YES"
     capture.ImageComments = said
