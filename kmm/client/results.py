@@ -91,26 +91,32 @@ class ServedExplanation:
         return find_regions(self.heat, settings or RegionSettings(), film_size=film_size)
 
     def draw(self, film, settings=None):
-        """Draws the circles on the film.
+        """Draws the circles on the film, with a caption that names the label, its probability and the decision.
 
         Args:
             film: what was explained: a path, bytes, or an array of gray levels 0..255 `(h, w)`.
             settings: as in `regions`.
 
         Returns:
-            uint8 array `(h, w, 3)`, RGB, at the film's own size.
+            uint8 array `(h', w', 3)`, RGB: the film at its own size at the top left, the caption below it.
 
         Raises:
             ImageError: if the film cannot be read.
             InputError: if no film was explained.
         """
         from kmm.client.films import decode_film
-        from kmm.explain.draw import draw_circles
+        from kmm.explain.draw import add_caption, draw_circles
+        from kmm.explain.pictures import caption_picture
 
         if self.heat is None:
             raise InputError("Expected an explanation of a film. None was sent, or the model reads none.")
         film = decode_film(film)
-        return draw_circles(film, self.regions(film.shape[:2], settings))
+        probability, threshold = (
+            numbers[self.target] for numbers in (self.prediction.probabilities, self.prediction.thresholds)
+        )
+        regions = self.regions(film.shape[:2], settings)
+        picture = draw_circles(film, regions, dashed=not self.prediction.decisions[self.target])
+        return add_caption(picture, caption_picture(self.target, probability, threshold))
 
     def as_dict(self, film_size=None, settings=None):
         """The explanation as JSON holds it, with its regions: numbers, no pixels."""

@@ -19,8 +19,9 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from kmm import __version__
 from kmm.errors import ImageError, InputError, require
+from kmm.explain.decision import DISCLAIMER
 from kmm.explain.dicom_header import NAMES, UIDS, read_header, require_reference
-from kmm.explain.dicom_report import DISCLAIMER, SCHEME, build_report, name_circle, say_decision
+from kmm.explain.dicom_report import SCHEME, build_report, name_circle, say_decision
 from kmm.files import replace_file
 
 DESCRIPTION = "kmm explanation, not for diagnosis"

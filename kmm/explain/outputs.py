@@ -6,31 +6,14 @@ from pathlib import Path
 from kmm.errors import ImageError, InputError, require
 from kmm.explain import draw
 from kmm.explain.page import render_page
+from kmm.explain.pictures import PICTURES, draw_picture, draw_thumbnail
 from kmm.explain.regions import find_regions, smooth_map
 from kmm.explain.table import drop_unknown, make_writable
 from kmm.files import replace_file
 from kmm.settings import write_json
 
-SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # all that a study's id may be followed by
+SUFFIXES = (".json", ".png", ".thumb.jpg", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # after a study's id
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))  # sensitivities of a page's slider
-
-
-def _draw_circles(explanation):
-    return draw.draw_circles(explanation.film, explanation.regions)
-
-
-def _draw_beside(explanation):
-    film, heat = explanation.film, explanation.heat
-    pictures = [film, _draw_circles(explanation), draw.draw_heat(film, heat)]
-    return draw.side_by_side(pictures, captions=["film", "regions", "heat"])
-
-
-def _draw_sensitivities(explanation):
-    return draw.draw_sensitivities(explanation.film, explanation.heat, explanation.settings.regions)
-
-
-# Kind of picture to its function of an `Explanation` with a film: uint8 RGB `(h, w, 3)`.
-PICTURES = {"circles": _draw_circles, "side-by-side": _draw_beside, "sensitivities": _draw_sensitivities}
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,9 @@ def write_outputs(explanation, out, outputs):
     write_json(out / names[0], drop_unknown(said))
     if explanation.film is not None:
         names.append(f"{explanation.study}.png")
-        draw.write_png(out / names[-1], PICTURES[outputs.picture](explanation))
+        draw.write_png(out / names[-1], draw_picture(explanation, outputs.picture))
+        names.append(f"{explanation.study}.thumb.jpg")
+        draw.write_jpeg(out / names[-1], draw_thumbnail(explanation))
     if outputs.page:
         names.append(f"{explanation.study}.html")
         with replace_file(out / names[-1]) as place:
@@ -131,7 +116,7 @@ def _write_dicom(explanation, out):
     else:
         return names, []
     try:
-        picture = draw.side_by_side([_draw_circles(explanation)], captions=["Not for diagnosis"])
+        picture = draw_picture(explanation, "circles")
         place, said = out / f"{explanation.study}.sc.dcm", say_decision(explanation)
         dicom.write_secondary_capture(picture, source, place, said=said)
     except ImageError as error:

@@ -27,6 +27,8 @@ COLUMNS = {
     "top_weight": float,
     "image_share": float,
     "text_share": float,
+    "words": int,
+    "words_read": int,
     "warnings": str,
     "error": str,
 }
@@ -64,6 +66,8 @@ def describe_explanation(explanation, notes=()):
             "top_weight": top and top.weight,
             "image_share": shares.get("image"),
             "text_share": shares.get("text"),
+            "words": len(explanation.words),
+            "words_read": sum(word.read for word in explanation.words),
             "warnings": "; ".join((*explanation.warnings, *notes)),
             "error": "",
         }
