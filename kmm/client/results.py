@@ -90,15 +90,17 @@ class ServedExplanation:
             return []
         return find_regions(self.heat, settings or RegionSettings(), film_size=film_size)
 
-    def draw(self, film, settings=None):
-        """Draws the circles on the film, with a caption that names the label, its probability and the decision.
+    def draw(self, film, settings=None, *, caption=False):
+        """Draws the circles on the film: numbered by rank, dashed where the label is below its threshold.
 
         Args:
             film: what was explained: a path, bytes, or an array of gray levels 0..255 `(h, w)`.
             settings: as in `regions`.
+            caption: bool. Whether the label, its probability, the decision and "Not for diagnosis" are written below
+                the film, as a picture needs that will be looked at alone.
 
         Returns:
-            uint8 array `(h', w', 3)`, RGB: the film at its own size at the top left, the caption below it.
+            uint8 array `(h, w, 3)`, RGB, at the film's own size; with a caption the film is its top left part.
 
         Raises:
             ImageError: if the film cannot be read.
@@ -110,13 +112,13 @@ class ServedExplanation:
 
         if self.heat is None:
             raise InputError("Expected an explanation of a film. None was sent, or the model reads none.")
-        film = decode_film(film)
-        probability, threshold = (
-            numbers[self.target] for numbers in (self.prediction.probabilities, self.prediction.thresholds)
-        )
-        regions = self.regions(film.shape[:2], settings)
-        picture = draw_circles(film, regions, dashed=not self.prediction.decisions[self.target])
-        return add_caption(picture, caption_picture(self.target, probability, threshold))
+        film, said = decode_film(film), self.prediction
+        dashed = not said.decisions[self.target]
+        picture = draw_circles(film, self.regions(film.shape[:2], settings), dashed=dashed)
+        if not caption:
+            return picture
+        lines = caption_picture(self.target, said.probabilities[self.target], said.thresholds[self.target])
+        return add_caption(picture, lines)
 
     def as_dict(self, film_size=None, settings=None):
         """The explanation as JSON holds it, with its regions: numbers, no pixels."""

@@ -4,14 +4,14 @@ from math import floor, log10
 
 
 def choose_decimals(values):
-    """Decimals that show the largest of some numbers with three digits; at least 1, at most 6, and 2 for zeros.
+    """Decimals that show the largest of some numbers with three digits; at least 2 and at most 6.
 
     Example:
         >>> choose_decimals([-8.7, 3.5]), choose_decimals([0.042]), choose_decimals([])
         (2, 4, 2)
     """
     largest = max(map(abs, values), default=0.0)
-    return min(max(2 - floor(log10(largest)), 1), 6) if largest else 2
+    return min(max(2 - floor(log10(largest)), 2), 6) if largest else 2
 
 
 def round_to_sum(values, total, decimals):

@@ -50,11 +50,10 @@ def draw_circles(film, regions, *, labels=True, dashed=False):
     for region, width in reversed(list(zip(regions, widths))):
         centre = [round(value * 2**_SHIFT) for value in (region.x, region.y)]
         radius = round(max(region.radius, 2 * line) * 2**_SHIFT)
+        arcs = _list_dashes(radius / 2**_SHIFT, width + line) if dashed else [(0, 360)]
         for colour, thickness in ((0, 0, 0), width + line), (CIRCLE, width):
-            if dashed:
-                _dash_circle(picture, centre, radius, colour, thickness)
-            else:
-                cv2.circle(picture, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+            for arc in arcs:
+                cv2.ellipse(picture, centre, (radius, radius), 0, *arc, colour, thickness, cv2.LINE_AA, _SHIFT)
     if labels:
         written = np.zeros(picture.shape[:2], bool)
         for rank, region in enumerate(regions, 1):
@@ -307,14 +306,10 @@ def _measure_text(text, scale):
     return cv2.getTextSize(text, _FONT, scale, 1)[0]
 
 
-def _dash_circle(picture, centre, radius, colour, thickness):
-    """A circle of dashes, at least twelve; centre and radius in units of `_SHIFT`."""
-    import cv2
-
-    count = max(12, round(2 * np.pi * radius / 2**_SHIFT / (8 * thickness)))
-    for start in np.arange(count) * (360 / count):
-        arc = (start, start + 216 / count)
-        cv2.ellipse(picture, centre, (radius, radius), 0, *arc, colour, thickness, cv2.LINE_AA, _SHIFT)
+def _list_dashes(radius, width):
+    """The dashes of a circle as `(start, end)` in degrees: four or more, each as long as the gaps, with round ends."""
+    count = max(4, round(2 * np.pi * radius / (4 * width)))
+    return [(start, start + 180 / count) for start in np.arange(count) * (360 / count)]
 
 
 def _write_label(picture, written, region, text):

@@ -100,7 +100,9 @@ class Explanation:
         }
 
     def save(self, folder, outputs=None):
-        """Writes `<study>.json`, `<study>.png` and `<study>.html` into a folder, which is made where it is missing.
+        """Writes the files of the study into a folder, which is made where it is missing.
+
+        They are `<study>.json`, `<study>.png`, `<study>.thumb.jpg` and `<study>.html`.
 
         Args:
             folder: path.
@@ -113,7 +115,7 @@ class Explanation:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        names, _ = write_outputs(self, folder, outputs or Outputs())
+        names, _ = write_outputs(self, folder, outputs or Outputs(), index=None)
         return [folder / name for name in names]
 
     def _repr_html_(self):

@@ -46,13 +46,14 @@ class Outputs:
         return asdict(self)
 
 
-def write_outputs(explanation, out, outputs):
+def write_outputs(explanation, out, outputs, *, index="index.html"):
     """Writes the files of one study, each whole or not at all.
 
     Args:
         explanation: `Explanation`.
         out: Path of the folder, which is there.
         outputs: `Outputs`.
+        index: str or None. Name of the folder's index, to which pages link; None: there is none.
 
     Returns:
         list of the names of the files, and list of str: what could not be written of the objects of DICOM, and why.
@@ -73,7 +74,7 @@ def write_outputs(explanation, out, outputs):
     if outputs.page:
         names.append(f"{explanation.study}.html")
         with replace_file(out / names[-1]) as place:
-            place.write_text(render_page(explanation, sweep_regions(explanation)), encoding="utf-8")
+            place.write_text(render_page(explanation, sweep_regions(explanation), index=index), encoding="utf-8")
     if outputs.dicom and explanation.image:
         made, notes = _write_dicom(explanation, out)
         names += made

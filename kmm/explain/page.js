@@ -34,6 +34,7 @@ function linkToggle(box, layer) {
 
 const view = document.querySelector(".view");
 const viewer = byId("viewer");
+const letter = Number(byId("circles")?.getAttribute("font-size"));
 const MOST_ZOOM = 40;
 
 function readBox() {
@@ -49,6 +50,7 @@ function setBox(x, y, width) {
   x = Math.min(whole - width - 0.5, Math.max(-0.5, x));
   y = Math.min(high - height - 0.5, Math.max(-0.5, y));
   view.setAttribute("viewBox", [x, y, width, height].join(" "));
+  byId("circles").setAttribute("font-size", (letter * width) / whole); // ranks stay as large as they are
 }
 
 function zoomAt(factor, clientX, clientY) {

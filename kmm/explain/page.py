@@ -26,7 +26,7 @@ def render_page(explanation, sweep=(), *, index=None):
     Returns:
         str. HTML, to be written as UTF-8. It holds the study's film and report: keep it where those may be kept.
     """
-    account = _add_up(explanation)
+    account, asked = _add_up(explanation), explanation.settings.as_dict()
     target, probabilities = explanation.target, explanation.probabilities
     return render_template(
         "page.html",
@@ -37,7 +37,7 @@ def render_page(explanation, sweep=(), *, index=None):
         probability=probabilities[target],
         threshold=explanation.thresholds.get(target),
         decision=explanation.decision,
-        chosen=explanation.settings.target is None and len(probabilities) > 1,
+        chosen=len(probabilities) > 1 and not (asked["target"] or asked.get("targets")),
         warnings=explanation.warnings,
         account=account,
         scores=[
@@ -50,7 +50,7 @@ def render_page(explanation, sweep=(), *, index=None):
         image=explanation.image and explanation.image.replace("\\", "/").rpartition("/")[2],
         model=explanation.model,
         settings=explanation.settings,
-        all_settings=list(_flatten(explanation.settings.as_dict())),
+        all_settings=list(_flatten(asked)),
         signed=format_signed,
         side=name_side,
     )
@@ -88,6 +88,7 @@ def _add_up(explanation):
 
 
 def _describe_film(explanation, sweep):
+    picture = shrink_film(explanation.film, LONGEST_SIDE)
     height, width = explanation.film.shape
     chosen = round(explanation.settings.regions.sensitivity, 4)
     steps = sorted({**{round(level, 4): regions for level, regions in sweep}, chosen: explanation.regions}.items())
@@ -96,7 +97,7 @@ def _describe_film(explanation, sweep):
         "width": width,
         "height": height,
         "letter": letter,
-        "picture": encode_png(shrink_film(explanation.film, LONGEST_SIDE)),
+        "picture": encode_png(picture),
         "heat": None if heat is None else encode_png(color_heat(heat, opacity=255)),
         "chosen": chosen,
         "position": [level for level, _ in steps].index(chosen),

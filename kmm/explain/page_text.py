@@ -119,13 +119,14 @@ def _cut_parts(text, words, described, start, end):
         if not here <= word.start or not word.end <= end:
             continue
         between = {"text": text[here : word.start]}
-        if item["cut"]:
+        if item["cut"] and folded:
             folded += [between, {"word": item}]
         else:
             yield from _fold(folded)
-            folded = []
             yield between
-            yield {"word": item}
+            folded = [{"word": item}] if item["cut"] else []
+            if not item["cut"]:
+                yield {"word": item}
         here = word.end
     yield from _fold([*folded, {"text": text[here:end]}])
 

@@ -96,7 +96,7 @@ def test_every_study_is_a_row_and_the_good_ones_have_files(tiny):
     names = {"index.html", "explanations.csv"}
     for row in rows:
         if not row["error"]:
-            kinds = ("json", "html", "png") if row["image"] else ("json", "html")
+            kinds = ("json", "html", "png", "thumb.jpg") if row["image"] else ("json", "html")
             names.update(f"{row['study']}.{kind}" for kind in kinds)
     assert set(read_files(out)) == names
     with open(out / "explanations.csv", newline="", encoding="utf-8") as file:

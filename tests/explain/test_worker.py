@@ -99,10 +99,10 @@ def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
         ("nan-4", "expected finite scores."),
         ("5", ""),
     ]
-    assert lines[0]["files"] == ["1.json", "1.png", "1.html"] and lines[1]["files"] == []
+    assert lines[0]["files"] == ["1.json", "1.png", "1.thumb.jpg", "1.html"] and lines[1]["files"] == []
     assert lines[0]["key"] == "key of 1" and lines[0]["row"]["map_error"] is None
     names = {path.name for path in tmp_path.iterdir()} - {PARTS}
-    assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "html")}
+    assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "thumb.jpg", "html")}
     text = (tmp_path / PARTS / "done.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line) for line in text.splitlines()] == lines and "secret" not in text
     said = json.loads((tmp_path / "1.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
