@@ -28,12 +28,12 @@ class RemovalCurves:
 
     @property
     def deletion_area(self):
-        """Area under the deletion curve: the lower, the better the order. 0.5 on a straight line; may leave [0, 1]."""
+        """Area under the deletion curve: the lower, the better the order. Straight: 0.5; may leave [0, 1]."""
         return float(np.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_area(self):
-        """Area under the insertion curve: the higher, the better the order. 0.5 on a straight line; may leave [0, 1]."""
+        """Area under the insertion curve: the higher, the better the order. Straight: 0.5; may leave [0, 1]."""
         return float(np.trapezoid(self.insertion, self.shares))
 
 

@@ -15,6 +15,7 @@ from kmm.explain.attribution import Attribution
 from kmm.explain.explanation import Explanation
 from kmm.explain.ledger import PARTS
 from kmm.explain.outputs import Outputs
+from kmm.explain.pictures import draw_picture
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.worker import Batch, FolderWorker
@@ -138,14 +139,16 @@ def test_a_full_disk_ends_the_batch_and_nothing_is_said_to_be_done(worker, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == [PARTS] and not list((tmp_path / PARTS).iterdir())
 
 
-@pytest.mark.parametrize(("picture", "size"), [("circles", (8, 8)), ("side-by-side", (32, 8)), ("sensitivities", None)])
-def test_kinds_of_pictures(worker, tmp_path, picture, size):
+@pytest.mark.parametrize("picture", ["circles", "side-by-side", "sensitivities"])
+def test_kinds_of_pictures(worker, tmp_path, picture):
+    """Each is the picture of that kind, with its caption, which pads these tiny ones to 320 pixels."""
     from PIL import Image
 
     worker.outputs = replace(worker.outputs, picture=picture, page=False)
-    assert worker.explain_batch(make_batch("1"))[0]["files"] == ["1.json", "1.png"]
+    assert worker.explain_batch(make_batch("1"))[0]["files"] == ["1.json", "1.png", "1.thumb.jpg"]
     with Image.open(tmp_path / "1.png") as image:
-        assert image.mode == "RGB" and (size is None or image.width == size[0])
+        assert image.mode == "RGB" and image.width == 320
+        np.testing.assert_array_equal(np.asarray(image), draw_picture(make_explanation("1"), picture))
 
 
 def test_unknown_pictures_are_refused():
