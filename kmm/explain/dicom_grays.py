@@ -29,7 +29,7 @@ def take_grays(header, *, little_endian=True):
         have is left out. A film with tables for both has one: the two in sequence.
 
     Raises:
-        ValueError: if a table is empty or its entries are all 0.
+        ValueError: if a table is empty or has one level only.
     """
     grays, voi, factor = pydicom.Dataset(), pydicom.Dataset(), 1.0
     modality, table = (
@@ -37,22 +37,23 @@ def take_grays(header, *, little_endian=True):
         for name in ("ModalityLUTSequence", "VOILUTSequence")
     )
     slope, intercept = _take_number(header, "RescaleSlope"), _take_number(header, "RescaleIntercept")
-    if modality is not None and table is not None:
-        entries, first = table
-        positions = np.clip(modality[0] - first, 0, len(entries) - 1)
-        modality, table = (entries[positions], modality[1]), None
-        header = pydicom.Dataset()  # no window may follow: a table takes precedence
     if modality is not None:
-        item, factor = _write_table(*modality)
+        entries, first, (_, white) = modality
+        factor = TOP / white
+        if table is not None:  # a window is not looked at: a table takes precedence
+            positions = np.clip(entries - table[1], 0, len(table[0]) - 1)
+            item = _write_table(_stretch(*table[::2])[positions], first)
+        else:
+            item = _write_table(entries * factor, first)
         item.ModalityLUTType = "US"
         grays.ModalityLUTSequence = [item]
     elif slope is not None and intercept is not None:
         grays.RescaleSlope, grays.RescaleIntercept = DS(slope, auto_format=True), DS(intercept, auto_format=True)
         grays.RescaleType = header.get("RescaleType") or "US"
-    if table is not None:
-        voi.VOILUTSequence = [_write_table(*table)[0]]
-    else:
+    if table is None:
         voi.update(_take_window(header, factor))
+    elif modality is None:
+        voi.VOILUTSequence = [_write_table(_stretch(*table[::2]), table[1])]
     if voi:
         grays.SoftcopyVOILUTSequence = [voi]
     return grays
@@ -76,25 +77,35 @@ def _take_window(header, factor):
 
 
 def _read_table(item, little_endian):
-    """`(int64 entries, first mapped value)` of an item of a Modality or VOI LUT sequence."""
-    count, first, _ = (int(value) for value in item.LUTDescriptor)
-    count, data = count or 2**16, item.LUTData
+    """`(int64 entries, first mapped value, (black, white))` of an item of a Modality or VOI LUT sequence.
+
+    Black and white follow from the declared depth, unless the entries exceed it or fit in half of it: then they are the
+    least and the greatest entry.
+    """
+    count, first, bits = (int(value) for value in item.LUTDescriptor)
+    count, data, declared = count or 2**16, item.LUTData, 2**bits - 1
     if isinstance(data, bytes):
         order = "<" if little_endian else ">"
         data = np.frombuffer(data, f"{order}u2" if len(data) >= 2 * count else "u1")
     entries = np.asarray(data, np.int64)[:count]
-    if not len(entries) or entries.max() <= 0:
-        raise ValueError("Expected a lookup table with entries above 0.")
-    return entries, first
+    if not len(entries) or entries.min() == entries.max():
+        raise ValueError("Expected a lookup table with two levels or more.")
+    least, greatest = int(entries.min()), int(entries.max())
+    return entries, first, (0, declared) if declared // 2 < greatest <= declared else (least, greatest)
+
+
+def _stretch(entries, levels):
+    """Entries as 16 bits, of which 0 is black and `TOP` white."""
+    black, white = levels
+    return (entries - black) * (TOP / (white - black))
 
 
 def _write_table(entries, first):
-    """A table stretched to 16 bits as `pydicom.Dataset`, and the factor by which its entries were multiplied."""
-    factor = TOP / (2 ** int(entries.max()).bit_length() - 1)
-    table, count = pydicom.Dataset(), len(entries) % 2**16
-    table.add_new("LUTDescriptor", "SS" if first < 0 else "US", [count, first, BITS])
-    table.add_new("LUTData", "OW", np.rint(entries * factor).astype("<u2").tobytes())
-    return table, factor
+    """A table of 16 bits as `pydicom.Dataset`."""
+    table = pydicom.Dataset()
+    table.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 2**16, first, BITS])
+    table.add_new("LUTData", "OW", np.rint(entries).clip(0, TOP).astype("<u2").tobytes())
+    return table
 
 
 def _take_number(header, keyword):

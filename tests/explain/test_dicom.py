@@ -335,6 +335,15 @@ def test_a_window_follows_its_modality_table(tmp_path):
     assert np.allclose(show(pydicom.dcmread(tmp_path / "pr.dcm"), film), expected, atol=0.01)
 
 
+def test_a_voi_table_declared_deeper_than_its_entries_is_shown_in_their_range(tmp_path):
+    """Entries of 12 bits that are declared as 16: not a dark film, but 0 to 4095 spread over all levels."""
+    film = write_film(tmp_path / "film.dcm", VOILUTSequence=[make_table(np.arange(4096), 16)])
+    write_presentation_state(explain(), film, tmp_path / "pr.dcm")
+    (voi,) = pydicom.dcmread(tmp_path / "pr.dcm").SoftcopyVOILUTSequence[0].VOILUTSequence
+    entries = np.frombuffer(voi.LUTData, "<u2")
+    assert np.array_equal(entries, np.rint(np.arange(4096) * (65535 / 4095)))
+
+
 def test_two_tables_become_one(tmp_path):
     film = write_film(
         tmp_path / "film.dcm",
