@@ -14,6 +14,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import (
     ComprehensiveSRStorage,
     DigitalXRayImageStorageForPresentation,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
     ImplicitVRLittleEndian,
@@ -30,7 +31,6 @@ from kmm.explain.dicom import (
     write_secondary_capture,
     write_structured_report,
 )
-from kmm.explain.dicom_grays import take_grays
 from kmm.explain.draw import CIRCLE
 from kmm.explain.explanation import Explanation
 from kmm.explain.regions import Region
@@ -366,16 +366,14 @@ def test_a_table_of_negative_values_keeps_its_first_one(tmp_path):
     assert voi.LUTDescriptor[0] % 65536 == 40_000
 
 
-def test_tables_of_big_endian_films_are_read_in_their_order():
-    entries = np.arange(0, 4096, dtype=">u2")
+def test_tables_of_big_endian_films_are_read_in_their_order(tmp_path):
     table = Dataset()
     table.add_new("LUTDescriptor", "US", [4096, 0, 12])
-    table.add_new("LUTData", "OW", entries.tobytes())
-    header = Dataset()
-    header.VOILUTSequence = [table]
-    grays = take_grays(header, little_endian=False)
-    written = np.frombuffer(grays.SoftcopyVOILUTSequence[0].VOILUTSequence[0].LUTData, "<u2")
-    assert np.array_equal(written, np.rint(np.arange(4096) * (65535 / 4095)))
+    table.add_new("LUTData", "OW", np.arange(4096, dtype=">u2").tobytes())
+    film = write_film(tmp_path / "film.dcm", syntax=ExplicitVRBigEndian, VOILUTSequence=[table])
+    write_presentation_state(explain(), film, tmp_path / "pr.dcm")
+    (voi,) = pydicom.dcmread(tmp_path / "pr.dcm").SoftcopyVOILUTSequence[0].VOILUTSequence
+    assert np.array_equal(np.frombuffer(voi.LUTData, "<u2"), np.rint(np.arange(4096) * (65535 / 4095)))
 
 
 KINDS_OF_FILM = {
