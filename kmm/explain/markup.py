@@ -98,6 +98,7 @@ def render_template(name, script, **values):
         _make_environment()
         .get_template(name)
         .render(values, policy=Markup(policy), style=Markup(style), script=Markup(code))
+        .lstrip()
     )
 
 
