@@ -39,7 +39,7 @@ def _connection_options(command):
 @click.argument("files", nargs=-1, type=PLACE)
 @click.option("--report", type=PLACE, help="Text file with the report of the one image; it can also come alone.")
 @click.option("--target", help="Label to explain; each study's most probable one when not given.")
-@click.option("--out", type=PLACE, help="Folder for explanations: <id>.json, and <id>.png with circles.")
+@click.option("--out", type=PLACE, help="Folder for explanations: <id>.json, and <id>.png with circles and a caption.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Of predict.")
 @_connection_options
 @json_option("CALL")
@@ -135,7 +135,7 @@ def _explain(client, studies, target, out):
         if found.heat is not None:
             try:
                 film, scale = decode_film(study.frontal.path), find_pixel_scale(study.frontal.path)
-                picture = found.draw(film) if out else None
+                picture = found.draw(film, caption=True) if out else None
             except KmmError as error:  # the answer is there all the same
                 problems.append(f"study {study.id}: places are in pixels of the map, and no picture is drawn: {error}")
         size = None if film is None else film.shape[:2]

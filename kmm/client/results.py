@@ -90,27 +90,35 @@ class ServedExplanation:
             return []
         return find_regions(self.heat, settings or RegionSettings(), film_size=film_size)
 
-    def draw(self, film, settings=None):
-        """Draws the circles on the film.
+    def draw(self, film, settings=None, *, caption=False):
+        """Draws the circles on the film: numbered by rank, dashed where the label is below its threshold.
 
         Args:
             film: what was explained: a path, bytes, or an array of gray levels 0..255 `(h, w)`.
             settings: as in `regions`.
+            caption: bool. Whether the label, its probability, the decision and "Not for diagnosis" are written below
+                the film, as a picture needs that will be looked at alone.
 
         Returns:
-            uint8 array `(h, w, 3)`, RGB, at the film's own size.
+            uint8 array `(h, w, 3)`, RGB, at the film's own size; with a caption the film is its top left part.
 
         Raises:
             ImageError: if the film cannot be read.
             InputError: if no film was explained.
         """
         from kmm.client.films import decode_film
-        from kmm.explain.draw import draw_circles
+        from kmm.explain.draw import add_caption, draw_circles
+        from kmm.explain.pictures import caption_picture
 
         if self.heat is None:
             raise InputError("Expected an explanation of a film. None was sent, or the model reads none.")
-        film = decode_film(film)
-        return draw_circles(film, self.regions(film.shape[:2], settings))
+        film, said = decode_film(film), self.prediction
+        dashed = not said.decisions[self.target]
+        picture = draw_circles(film, self.regions(film.shape[:2], settings), dashed=dashed)
+        if not caption:
+            return picture
+        lines = caption_picture(self.target, said.probabilities[self.target], said.thresholds[self.target])
+        return add_caption(picture, lines)
 
     def as_dict(self, film_size=None, settings=None, pixel_scale=(1.0, 1.0)):
         """The explanation as JSON holds it, with its regions: numbers, no pixels.

@@ -21,8 +21,9 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from kmm import __version__
 from kmm.errors import ImageError, InputError, require
+from kmm.explain.decision import DISCLAIMER
 from kmm.explain.dicom_header import NAMES, UIDS, read_header, require_reference
-from kmm.explain.dicom_report import DISCLAIMER, SCHEME, build_report, name_circle, say_decision
+from kmm.explain.dicom_report import SCHEME, build_report, name_circle, say_decision
 from kmm.files import replace_file
 from kmm.image.pixel_aspect import find_pixel_scale
 
@@ -171,6 +172,7 @@ def write_presentation_state(explanation, source, path):
         **_describe("PR", film, _summarise(explanation), explanation.model),
     )
     state.update(grays)
+    state.Laterality = None  # type 2C, which an unpaired part may leave empty but not out
     if scale != (1.0, 1.0):
         aspect = [round(scale[1] * film.Rows) * film.Columns, round(scale[0] * film.Columns) * film.Rows]
         factor = math.gcd(*aspect)
@@ -212,6 +214,7 @@ def write_secondary_capture(picture, source, path, *, said=DISCLAIMER):
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_describe("OT", film, digest),
     )
+    capture.Laterality = None  # as of the presentation state
     capture.PatientOrientation = None  # not known: the picture may show more than the film
     capture.BurnedInAnnotation = "YES"
     capture.ImageComments = said

@@ -4,15 +4,15 @@ Films that were stripped of their patient often lack what the standard asks for,
 they are valid; names, dates and ids that are not are left empty, as the standard lets them be.
 """
 
-import numpy as np
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import UID_dictionary
-from pydicom.valuerep import DA, DS, PN_DELIMS, TEXT_VR_DELIMS, TM, validate_value
+from pydicom.valuerep import DA, PN_DELIMS, TEXT_VR_DELIMS, TM, validate_value
 
 from kmm.errors import ImageError
+from kmm.explain.dicom_grays import take_grays
 from kmm.image.dicom import DEFLATED
 from kmm.image.limits import quiet_decoding
 
@@ -21,10 +21,16 @@ NAMES = ("PatientName", "ReferringPhysicianName")
 PATIENT = ("PatientID", "PatientBirthDate", "PatientSex")
 STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber")
 PIXELS = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PresentationLUTShape", "NumberOfFrames")
-MODALITY = ("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType", "PixelRepresentation")
+MODALITY = (
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "PixelRepresentation",
+    "BitsStored",
+)
 VOI = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
 READ = [*UIDS, *NAMES, *PATIENT, *STUDY, *PIXELS, *MODALITY, *VOI, "LossyImageCompression"]
-VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 def read_header(source):
@@ -35,8 +41,7 @@ def read_header(source):
 
     Returns:
         `(film, grays)`, two `pydicom.Dataset`s. `film`: UIDs that are valid, patient and study (UTF-8; empty where
-        absent or invalid), size and kind of the pixels. `grays`: the modality and the VOI transformation that
-        `kmm.image.dicom.read_dicom` takes, as a presentation state holds them.
+        absent or invalid), size and kind of the pixels. `grays`: see `kmm.explain.dicom_grays.take_grays`.
 
     Raises:
         ImageError: one line, if it is no DICOM file, damaged, without pixels, of several frames, or in colour.
@@ -47,9 +52,9 @@ def read_header(source):
                 raise ImageError(f"{source}: expected a DICOM file that is not deflated as a whole.")
             file.seek(0)
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=READ)
-            correct_ambiguous_vr(header, is_little_endian=True)
+            correct_ambiguous_vr(header, is_little_endian=header.original_encoding[1] is not False)
             _check_pixels(header, source)
-            return _take_film(header), _take_grays(header)
+            return _take_film(header), take_grays(header, str(source))
     except ImageError:
         raise
     except OSError as error:
@@ -122,37 +127,3 @@ def _take_text(header, keyword):
     except ValueError:
         return ""
     return text
-
-
-def _take_grays(header):
-    grays, voi = pydicom.Dataset(), pydicom.Dataset()
-    slope, intercept = _take_number(header, "RescaleSlope"), _take_number(header, "RescaleIntercept")
-    if header.get("ModalityLUTSequence"):
-        table = _take_table(header.ModalityLUTSequence[0])
-        table.ModalityLUTType = header.ModalityLUTSequence[0].get("ModalityLUTType") or "US"
-        grays.ModalityLUTSequence = [table]
-    elif slope is not None and intercept is not None:
-        grays.RescaleSlope, grays.RescaleIntercept = DS(slope, auto_format=True), DS(intercept, auto_format=True)
-        grays.RescaleType = header.get("RescaleType") or "US"
-    center, width = _take_number(header, "WindowCenter"), _take_number(header, "WindowWidth")
-    if header.get("VOILUTSequence"):
-        voi.VOILUTSequence = [_take_table(header.VOILUTSequence[0])]
-    elif center is not None and width is not None and width >= 1:
-        voi.WindowCenter, voi.WindowWidth = DS(center, auto_format=True), DS(width, auto_format=True)
-        function = header.get("VOILUTFunction")
-        voi.VOILUTFunction = function if function in VOI_FUNCTIONS else "LINEAR"
-    if voi:
-        grays.SoftcopyVOILUTSequence = [voi]
-    return grays
-
-
-def _take_table(item):
-    table = pydicom.Dataset()
-    table["LUTDescriptor"], table["LUTData"] = item["LUTDescriptor"], item["LUTData"]
-    return table
-
-
-def _take_number(header, keyword):
-    """The first number of an element; None when it is absent or empty."""
-    numbers = [number for number in np.ravel(header.get(keyword)) if number not in (None, "")]
-    return float(numbers[0]) if numbers else None

@@ -9,8 +9,8 @@ import json
 from pydicom.sr.codedict import codes
 
 from kmm import __version__
+from kmm.explain.decision import DISCLAIMER, state_decision
 
-DISCLAIMER = "Not for diagnosis. A research tool's account of its own score, not of the patient."
 SCHEME = "99KMM"  # coding scheme of what no public scheme has: the labels of the classifier, and the two below
 THRESHOLD, DECISION = ("threshold", "Decision threshold"), ("decision", "Probability at or above threshold")
 PROBABILITY, SALIENCY = codes.DCM.Probability, codes.DCM.Saliency
@@ -48,10 +48,8 @@ def name_circle(explanation):
 
 def say_decision(explanation):
     """The disclaimer, the label's probability, its threshold and the decision: one line."""
-    said = f"{shorten(explanation.target)}: probability {explanation.probabilities[explanation.target]:.3f}"
-    if explanation.decision is not None:
-        decision = "yes" if explanation.decision else "no"
-        said += f", threshold {explanation.thresholds[explanation.target]:.3f}, decision: {decision}"
+    target = explanation.target
+    said = state_decision(shorten(target), explanation.probabilities[target], explanation.thresholds.get(target))
     return f"{DISCLAIMER} {said}."
 
 

@@ -12,22 +12,24 @@ from kmm.files import replace_file
 CIRCLE = (240, 228, 66)  # yellow of the palette of `kmm.explain.heat`: neither for nor against
 LEAST_LABEL = 0.01  # weight from which on a circle is labelled
 SENSITIVITIES = {"low": 0.5, "moderate": 0.7, "high": 0.9}
+LEAST_WIDTH = 320  # pixels of a picture with a caption
 _SHIFT = 4  # circles are drawn to a sixteenth of a pixel
 _GAP = 4  # pixels between pictures side by side
 _FONT = 0  # OpenCV's FONT_HERSHEY_SIMPLEX
 
 
-def draw_circles(film, regions, *, labels=True):
+def draw_circles(film, regions, *, labels=True, dashed=False):
     """Draws regions on a film, at its own size and contrast.
 
     Circles are yellow with a dark edge, so that they are seen on white and on black; the line of the heaviest is twice
-    as thick. Lines and letters grow with the film. The label is the weight, where it is 1 % at least and covers no
-    heavier one's.
+    as thick. Lines and letters grow with the film. The label is the rank, 1 for the heaviest, of regions with a weight
+    of 1 % at least, where it covers no heavier one's.
 
     Args:
         film: uint8 array `(h, w)`, or RGB `(h, w, 3)`, which is not changed.
         regions: list of `Region` in pixels of the film, heaviest first; the heaviest is drawn on top.
-        labels: bool. Whether weights are written.
+        labels: bool. Whether ranks are written.
+        dashed: bool. Whether lines are dashed: for a label below its threshold.
 
     Returns:
         uint8 array `(h, w, 3)`, RGB.
@@ -48,13 +50,15 @@ def draw_circles(film, regions, *, labels=True):
     for region, width in reversed(list(zip(regions, widths))):
         centre = [round(value * 2**_SHIFT) for value in (region.x, region.y)]
         radius = round(max(region.radius, 2 * line) * 2**_SHIFT)
+        arcs = _list_dashes(radius / 2**_SHIFT, width + line) if dashed else [(0, 360)]
         for colour, thickness in ((0, 0, 0), width + line), (CIRCLE, width):
-            cv2.circle(picture, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+            for arc in arcs:
+                cv2.ellipse(picture, centre, (radius, radius), 0, *arc, colour, thickness, cv2.LINE_AA, _SHIFT)
     if labels:
         written = np.zeros(picture.shape[:2], bool)
-        for region in regions:
+        for rank, region in enumerate(regions, 1):
             if region.weight >= LEAST_LABEL:
-                _write_label(picture, written, region)
+                _write_label(picture, written, region, str(rank))
     return picture
 
 
@@ -130,7 +134,7 @@ def side_by_side(pictures, *, captions=()):
     return row
 
 
-def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512):
+def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512, dashed=False):
     """Draws what each sight sensitivity leaves: its points shaded, its circles around them, side by side.
 
     Args:
@@ -139,6 +143,7 @@ def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512
         settings: `RegionSettings`; its sensitivity is replaced.
         levels: dict of name to sensitivity, at least one.
         pixels: int. A film with a longer side is shrunk to it.
+        dashed: bool. As in `draw_circles`.
 
     Returns:
         uint8 array, RGB: one picture for each level, captioned.
@@ -168,8 +173,74 @@ def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512
         points = cv2.resize(points, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
         shaded = picture.copy()
         shaded[points] = (0.5 * shaded[points] + 0.5 * np.array(FOR)).astype(np.uint8)
-        panels.append(draw_circles(shaded, regions))
+        panels.append(draw_circles(shaded, regions, dashed=dashed))
     return side_by_side(panels, captions=[f"sight sensitivity {level:g} ({name})" for name, level in levels.items()])
+
+
+def add_caption(picture, lines):
+    """Writes lines of text on a black band below a picture, so that its pixels keep their places.
+
+    Args:
+        picture: uint8 array `(h, w)` or RGB `(h, w, 3)`. One narrower than 320 pixels is padded on its right.
+        lines: sequence of `(text, colour)`, colour as RGB. A line that is too long is wrapped. Letters that the font
+            (DejaVu Sans) does not have are written as escapes.
+
+    Returns:
+        uint8 array `(h', w', 3)`, RGB, with the picture at its top left.
+
+    Example:
+        >>> add_caption(np.zeros((200, 400), np.uint8), [("Not for diagnosis", (255, 255, 255))]).shape[1]
+        400
+    """
+    from PIL import Image, ImageDraw
+
+    picture = _as_rgb(picture)
+    height, width = picture.shape[0], max(picture.shape[1], LEAST_WIDTH)
+    size = max(12, round(width / 50))
+    font = _load_font(size)
+    said = [(part, colour) for text, colour in lines for part in _wrap_text(font, text, width - size)]
+    band = Image.new("RGB", (width, round(1.3 * size * len(said)) + size), (0, 0, 0))
+    pen = ImageDraw.Draw(band)
+    for number, (text, colour) in enumerate(said):
+        pen.text((size / 2, size / 2 + 1.3 * size * number), text, fill=colour, font=font)
+    padded = np.zeros((height, width, 3), np.uint8)
+    padded[:, : picture.shape[1]] = picture
+    return np.concatenate([padded, np.asarray(band)])
+
+
+def _load_font(size):
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from PIL import ImageFont
+
+    fonts = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _wrap_text(font, text, width):
+    """The lines of a text that is at most `width` pixels wide, cut at spaces, else anywhere."""
+    missing = bytes(font.getmask("\U0010fffe"))
+    words = "".join(
+        letter if bytes(font.getmask(letter)) != missing else letter.encode("ascii", "backslashreplace").decode("ascii")
+        for letter in " ".join(text.split())
+    ).split(" ")
+    lines = [""]
+    while words:
+        word = words.pop(0)
+        longer = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        elif lines[-1]:
+            lines.append("")
+            words.insert(0, word)
+        else:
+            fits = max((end for end in range(1, len(word)) if font.getlength(word[:end]) <= width), default=1)
+            lines[-1] = word[:fits]
+            words.insert(0, word[fits:])
+            words = [word for word in words if word]
+    return lines
 
 
 def write_png(path, picture):
@@ -183,9 +254,20 @@ def write_png(path, picture):
         InputError: if the picture is not uint8 of that shape.
         OSError: if the file cannot be written.
     """
+    _write_picture(path, picture, ".png")
+
+
+def write_jpeg(path, picture, *, quality=80):
+    """Writes a picture as JPEG, as `write_png`; `quality` is 1 to 100."""
     import cv2
 
-    data = cv2.imencode(".png", cv2.cvtColor(_as_rgb(picture), cv2.COLOR_RGB2BGR))[1]
+    _write_picture(path, picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def _write_picture(path, picture, kind, *options):
+    import cv2
+
+    data = cv2.imencode(kind, cv2.cvtColor(_as_rgb(picture), cv2.COLOR_RGB2BGR), options)[1]
     with replace_file(path) as place:
         place.write_bytes(data)
 
@@ -224,11 +306,17 @@ def _measure_text(text, scale):
     return cv2.getTextSize(text, _FONT, scale, 1)[0]
 
 
-def _write_label(picture, written, region):
-    """Writes a region's weight above its circle, on a dark field, within the picture, where nothing is written yet."""
+def _list_dashes(radius, width):
+    """The dashes of a circle as `(start, end)` in degrees: four or more, each as long as the gaps, with round ends."""
+    count = max(4, round(2 * np.pi * radius / (4 * width)))
+    return [(start, start + 180 / count) for start in np.arange(count) * (360 / count)]
+
+
+def _write_label(picture, written, region, text):
+    """Writes a region's rank above its circle, on a dark field, within the picture, where nothing is written yet."""
     import cv2
 
-    text, scale = f"{region.weight:.0%}", _choose_text(picture)
+    scale = _choose_text(picture)
     width, height = _measure_text(text, scale)
     pad = max(2, height // 4)
     left, top = round(region.x - width / 2), round(region.y - region.radius) - height - 3 * pad

@@ -21,7 +21,7 @@ from kmm.explain.model_cut import call_view, choose_chunk, cut_model
 from kmm.explain.quadrature import choose_nodes
 from kmm.explain.regions import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
-from kmm.explain.words import ReadWord, score_words
+from kmm.explain.words import ReadWord, score_words, warn_of_cut
 from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.models.parts import embed_of
 from kmm.models.path_view import name_feature_map
@@ -241,7 +241,7 @@ class Explainer:
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
         found = clear_bars(found, job.case.box)
-        values = found.values.get("rows") if _has_words(job.case) else None
+        words = score_words(text, sections, read, found.values.get("rows") if _has_words(job.case) else None)
         return Explanation(
             study=study.id,
             image=str(study.frontal.path) if job.film is not None else None,
@@ -255,11 +255,11 @@ class Explainer:
             regions=[] if heat is None else find_regions(heat, self.settings.regions, film_size=film_size),
             text=text,
             sections=sections,
-            words=score_words(text, sections, read, values),
+            words=words,
             modality_share=share_modalities(found),
             settings=replace(self.settings, target=names[found.target]) if self.settings.targets else self.settings,
             model=self.digest,
-            warnings=found.warnings,
+            warnings=(*found.warnings, *warn_of_cut(words)),
         )
 
     def _crop(self, found, film):
@@ -270,7 +270,7 @@ class Explainer:
         return found.values["image"].sum(axis=-1)[top : top + height, left : left + width]
 
     def _read(self, study):
-        """The report, its sections, and the words that the model read of it, each with the rows of its pieces."""
+        """The report, its sections, and its words, each with the rows of its pieces: none for one that was cut off."""
         batches = self.classifier.batches
         if batches.text is None or study.report is None:
             return "", [], []
@@ -283,8 +283,8 @@ class Explainer:
         first = max(0, stops[-1] - text.length) if text.truncate == "start" else 0
         read = []
         for word, start, stop in zip(words, stops, stops[1:], strict=False):
-            rows = slice(max(start - first, 0), min(stop - first, text.length))
-            if rows.start < rows.stop:
+            rows = slice(*(min(max(place - first, 0), text.length) for place in (start, stop)))
+            if start < stop:
                 read.append(ReadWord(word.start, word.end, rows, known=bool((ids[rows] != UNKNOWN).all())))
         return report, study.report.spans(text.sections), read
 

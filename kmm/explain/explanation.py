@@ -114,7 +114,9 @@ class Explanation:
         }
 
     def save(self, folder, outputs=None):
-        """Writes `<study>.json`, `<study>.png` and `<study>.html` into a folder, which is made where it is missing.
+        """Writes the files of the study into a folder, which is made where it is missing.
+
+        They are `<study>.json`, `<study>.png`, `<study>.thumb.jpg` and `<study>.html`.
 
         An id that could not name files on every system is made safe, by `kmm.data.names.choose_file_names`.
 
@@ -131,7 +133,7 @@ class Explanation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         name = choose_file_names([self.study], RESERVED)[self.study]
-        names, _ = write_outputs(self, folder, outputs or Outputs(), name=name)
+        names, _ = write_outputs(self, folder, outputs or Outputs(), name=name, index=None)
         return [folder / name for name in names]
 
     def _repr_html_(self):

@@ -1,20 +1,21 @@
-"""What HTML pages are made of: escaped text, numbers, bars, pictures, and a template with its security policy.
+"""HTML pages from templates: the Jinja environment, its filters, pictures as data, and the security policy.
 
-A page is one file that asks for nothing outside itself. Its Content-Security-Policy forbids everything but its own
-style and script, named by their SHA-256, and its own pictures, so even text that escaped its quoting could not run.
+A page is one file that asks for nothing outside itself. Every value is escaped by the engine. Its
+Content-Security-Policy forbids everything but its own style and script, named by their SHA-256, and its own pictures,
+so even text that escaped its quoting could not run.
 """
 
 import base64
 import hashlib
-import html
 import math
 import re
+from functools import cache
 from importlib.resources import files
-from string import Template
 
-import numpy as np
+import jinja2
+from markupsafe import Markup
 
-from kmm.errors import InputError
+from kmm.explain.decision import format_probability
 
 FORBIDDEN = re.compile(  # characters that HTML may not hold, and halves of UTF-16 pairs, which UTF-8 may not
     "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
@@ -23,16 +24,14 @@ FORBIDDEN = re.compile(  # characters that HTML may not hold, and halves of UTF-
 )
 
 
-def escape(text):
-    r"""Any text as HTML text or attribute value; characters that HTML forbids become U+FFFD.
+def clean_text(value):
+    r"""Any value as text that HTML may hold: characters that it forbids become U+FFFD. Markup stays.
 
     Example:
-        >>> escape('<b title="x">')
-        '&lt;b title=&quot;x&quot;&gt;'
-        >>> escape("\x00") == "\ufffd"
-        True
+        >>> clean_text("\x00") == "\ufffd", clean_text(3)
+        (True, '3')
     """
-    return html.escape(FORBIDDEN.sub("\ufffd", str(text)))
+    return value if isinstance(value, Markup) else FORBIDDEN.sub("\ufffd", str(value))
 
 
 def is_known(value):
@@ -60,26 +59,6 @@ def format_percent(value):
     return f"{100 * value:.1f} %" if is_known(value) else "–"
 
 
-def format_probability(value):
-    """A probability with three decimals; an en dash when it is not known.
-
-    Example:
-        >>> format_probability(0.5), format_probability(None)
-        ('0.500', '–')
-    """
-    return f"{value:.3f}" if is_known(value) else "–"
-
-
-def draw_bar(share, kind="", tick=None):
-    """A bar of a share in [0, 1] as an SVG element of CSS class `kind`, with an optional tick at another share."""
-    width = 100 * min(max(share, 0.0), 1.0) if is_known(share) else 0
-    line = f'<line x1="{100 * tick:.2f}" x2="{100 * tick:.2f}" y1="0" y2="10"/>' if is_known(tick) else ""
-    return (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="{kind}" width="{width:.2f}" height="10"/>{line}</svg>'
-    )
-
-
 def encode_png(pixels):
     """Pixels as a `data:` address.
 
@@ -87,6 +66,7 @@ def encode_png(pixels):
         pixels: uint8 array `(h, w)`, grey, or `(h, w, 4)`, RGBA.
 
     Example:
+        >>> import numpy as np
         >>> encode_png(np.zeros((1, 1), np.uint8))[:22]
         'data:image/png;base64,'
     """
@@ -97,31 +77,14 @@ def encode_png(pixels):
     return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1]).decode("ascii")
 
 
-def shrink_film(film, longest):
-    """A film `(h, w)` averaged down so that its longest side is at most `longest` pixels; smaller ones stay.
-
-    Example:
-        >>> shrink_film(np.zeros((50, 200), np.uint8), 100).shape
-        (25, 100)
-    """
-    import cv2
-
-    if film.dtype != np.uint8 or film.ndim != 2 or film.size == 0:
-        raise InputError(f"The film must be a uint8 array (height, width). Received: {film.dtype} {film.shape}.")
-    scale = longest / max(film.shape)
-    if scale >= 1:
-        return film
-    height, width = (max(1, round(side * scale)) for side in film.shape)
-    return cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def fill_template(name, script, **parts):
-    """Fills a template of this folder with parts that are HTML already, the style `page.css`, and one script.
+def render_template(name, script, **values):
+    """Fills a template of this folder; it is given the style `page.css` and one script besides.
 
     Args:
         name: str. The template, `"page.html"` or `"index.html"`.
         script: str. The script, `"page.js"` or `"index.js"`.
-        **parts: str. What stands for each `$name` of the template, but for `$policy`, `$style` and `$script`.
+        **values: what the template shows. Text is escaped; a name that the template does not know is ignored, one that
+            it misses is an error.
 
     Returns:
         str. The page.
@@ -131,7 +94,28 @@ def fill_template(name, script, **parts):
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; base-uri 'none'; "
         "form-action 'none'"
     )
-    return Template(_read_template(name)).substitute(parts, policy=policy, style=style, script=code)
+    return (
+        _make_environment()
+        .get_template(name)
+        .render(values, policy=Markup(policy), style=Markup(style), script=Markup(code))
+        .lstrip()
+    )
+
+
+@cache
+def _make_environment():
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read_template),
+        autoescape=True,
+        finalize=clean_text,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=format_number, percent=format_percent, probability=format_probability, known=is_known
+    )
+    return environment
 
 
 def _digest(text):

@@ -6,32 +6,15 @@ from pathlib import Path
 from kmm.errors import ImageError, InputError, require
 from kmm.explain import draw
 from kmm.explain.page import render_page
+from kmm.explain.pictures import PICTURES, draw_picture, draw_thumbnail
 from kmm.explain.regions import find_regions, smooth_map
 from kmm.explain.table import drop_unknown, make_writable
 from kmm.files import is_dicom, replace_file
 from kmm.settings import write_json
 
-SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # all that a study's id may be followed by
+SUFFIXES = (".json", ".png", ".thumb.jpg", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # after a study's id
 RESERVED = ("index", "explanations")  # what no study's files may be called: names of a folder's own files
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 10))  # sensitivities of a page's slider
-
-
-def _draw_circles(explanation):
-    return draw.draw_circles(explanation.film, explanation.regions)
-
-
-def _draw_beside(explanation):
-    film, heat = explanation.film, explanation.heat
-    pictures = [film, _draw_circles(explanation), draw.draw_heat(film, heat)]
-    return draw.side_by_side(pictures, captions=["film", "regions", "heat"])
-
-
-def _draw_sensitivities(explanation):
-    return draw.draw_sensitivities(explanation.film, explanation.heat, explanation.settings.regions)
-
-
-# Kind of picture to its function of an `Explanation` with a film: uint8 RGB `(h, w, 3)`.
-PICTURES = {"circles": _draw_circles, "side-by-side": _draw_beside, "sensitivities": _draw_sensitivities}
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,7 @@ class Outputs:
         return asdict(self)
 
 
-def write_outputs(explanation, out, outputs, *, name=None):
+def write_outputs(explanation, out, outputs, *, name=None, index="index.html"):
     """Writes the files of one study, each whole or not at all.
 
     Args:
@@ -72,6 +55,7 @@ def write_outputs(explanation, out, outputs, *, name=None):
         out: Path of the folder, which is there.
         outputs: `Outputs`.
         name: str. What the files are called, without their suffixes; None: the id of the study.
+        index: str or None. Name of the folder's index, to which pages link; None: there is none.
 
     Returns:
         list of the names of the files, and list of str: what could not be written of the objects of DICOM, and why.
@@ -87,11 +71,13 @@ def write_outputs(explanation, out, outputs, *, name=None):
     write_json(out / names[0], drop_unknown(said))
     if explanation.film is not None:
         names.append(f"{name}.png")
-        draw.write_png(out / names[-1], PICTURES[outputs.picture](explanation))
+        draw.write_png(out / names[-1], draw_picture(explanation, outputs.picture))
+        names.append(f"{name}.thumb.jpg")
+        draw.write_jpeg(out / names[-1], draw_thumbnail(explanation))
     if outputs.page:
         names.append(f"{name}.html")
         with replace_file(out / names[-1]) as place:
-            place.write_text(render_page(explanation, sweep_regions(explanation)), encoding="utf-8")
+            place.write_text(render_page(explanation, sweep_regions(explanation), index=index), encoding="utf-8")
     if outputs.dicom and explanation.image:
         made, notes = _write_dicom(explanation, out, name)
         names += made
@@ -134,7 +120,7 @@ def _write_dicom(explanation, out, name):
     else:
         return names, []
     try:
-        picture = draw.side_by_side([_draw_circles(explanation)], captions=["Not for diagnosis"])
+        picture = draw_picture(explanation, "circles")
         place, said = out / f"{name}.sc.dcm", say_decision(explanation)
         dicom.write_secondary_capture(picture, source, place, said=said)
     except ImageError as error:

@@ -28,6 +28,8 @@ COLUMNS = {
     "top_weight": float,
     "image_share": float,
     "text_share": float,
+    "words": int,
+    "words_read": int,
     "warnings": str,
     "error": str,
 }
@@ -67,6 +69,8 @@ def describe_explanation(explanation, notes=(), *, name=None):
             "top_weight": top and top.weight,
             "image_share": shares.get("image"),
             "text_share": shares.get("text"),
+            "words": len(explanation.words),
+            "words_read": sum(word.read for word in explanation.words),
             "warnings": "; ".join((*explanation.warnings, *notes)),
             "error": "",
         }

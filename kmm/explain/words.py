@@ -21,14 +21,15 @@ class WordScore:
         text: str. Those characters.
         section: str. The section it stands in.
         sentence: int. Number of its sentence in the text, from 0.
-        share: float in [0, 1]. Its part of the squared attribution of all words; 0 for a word that was not read, and
-            for all words where the method scores none.
+        share: float in [0, 1]. Its part of the squared attribution of all words, as in the paper; 0 for a word that was
+            not read, and for all words where the method scores none.
         signed: float. Sum of its rows' attribution: above 0 it speaks for the label. In units of the score where
             attributions are products with the input (integrated gradients, gradient times input); of plain gradients
             (gradient, SmoothGrad) in units of the score per unit of the embedding.
         seen: bool. False when the model does not know the word: it is not in the vocabulary, or was not read at all.
         read: bool. False when nothing of it was read: it was dropped by the cleaning, or cut off. A word that was read
             and is not `seen` was read as one of all unknown words.
+        cut: bool. True when it was not read because the report is longer than what the model reads.
     """
 
     start: int
@@ -40,6 +41,7 @@ class WordScore:
     signed: float
     seen: bool = True
     read: bool = True
+    cut: bool = False
 
     def as_dict(self):
         """The word as JSON holds it."""
@@ -48,11 +50,12 @@ class WordScore:
 
 @dataclass(frozen=True)
 class ReadWord:
-    """A word as the model was given it.
+    """A word that the tokenizer found.
 
     Attributes:
         start, end: int. Its characters in the report.
-        rows: slice of the rows of the model that stand for it: one, or one a word piece.
+        rows: slice of the rows of the model that stand for it: one, or one per word piece. Empty for a word beyond the
+            length that the model reads: it was cut off.
         known: bool. Whether the vocabulary has it.
     """
 
@@ -68,7 +71,7 @@ def score_words(text, sections, read, values):
     Args:
         text: str, the report.
         sections: list of `(name, start, end)` in `text`.
-        read: list of `ReadWord` in the order of the text: what the model read.
+        read: list of `ReadWord` in the order of the text.
         values: float array `(t, d)`, the attribution of the rows; None when there is none: all scores are 0.
 
     Returns:
@@ -90,10 +93,12 @@ def score_words(text, sections, read, values):
     shares = squares / total if total else np.zeros(len(read))
     stops = _list_stops(text, sections)
     scores = [
-        (word.start, word.end, float(share), float(values[word.rows].sum()), word.known, True)
+        (word.start, word.end, float(share), float(values[word.rows].sum()), word.known, True, False)
+        if word.rows.start < word.rows.stop
+        else (word.start, word.end, 0.0, 0.0, False, False, True)
         for word, share in zip(read, shares, strict=True)
     ]
-    scores += [(start, end, 0.0, 0.0, False, False) for start, end in _find_unread(text, read)]
+    scores += [(start, end, 0.0, 0.0, False, False, False) for start, end in _find_unread(text, read)]
     return [
         WordScore(
             start=start,
@@ -105,8 +110,9 @@ def score_words(text, sections, read, values):
             signed=signed,
             seen=seen,
             read=was_read,
+            cut=cut,
         )
-        for start, end, share, signed, seen, was_read in sorted(scores)
+        for start, end, share, signed, seen, was_read, cut in sorted(scores)
     ]
 
 
@@ -127,8 +133,51 @@ def sum_words(words, by):
     return sums
 
 
+def weigh_words(scores, *, by_sum):
+    """Weighs words, or sums of words, for shading and sorting them.
+
+    Args:
+        scores: list of `(share, signed)`, one per word, sentence or section.
+        by_sum: bool. True: by the size of the signed sum, for attributions that add up to the score. False: by the
+            paper's share of the squared attribution, for attributions that do not.
+
+    Returns:
+        list of float in [0, 1]: 1 for the strongest; all 0 where nothing is attributed.
+
+    Example:
+        >>> weigh_words([(0.8, 0.5), (0.2, -1.0)], by_sum=True)
+        [0.5, 1.0]
+        >>> weigh_words([(0.8, 0.5), (0.2, -1.0)], by_sum=False)
+        [1.0, 0.25]
+    """
+    sizes = [abs(signed) if by_sum else share for share, signed in scores]
+    highest = max(sizes, default=0.0)
+    return [size / highest if highest else 0.0 for size in sizes]
+
+
+def warn_of_cut(words):
+    """Says how much of a report was not read, where its end or its beginning was cut off.
+
+    Args:
+        words: list of `WordScore`.
+
+    Returns:
+        tuple of str: one warning, or none where nothing was cut off.
+
+    Example:
+        >>> words = score_words("no mass", [], [ReadWord(0, 2, slice(0, 1)), ReadWord(3, 7, slice(1, 1))], None)
+        >>> warn_of_cut(words)
+        ('1 of 2 words were not read: the report is longer than the model reads',)
+    """
+    cut, unread = sum(word.cut for word in words), sum(not word.read for word in words)
+    if not cut:
+        return ()
+    rest = f" ({cut} cut off, {unread - cut} dropped by the cleaning)" if unread > cut else ""
+    return (f"{unread} of {len(words)} words were not read{rest}: the report is longer than the model reads",)
+
+
 def _find_unread(text, read):
-    """Spans of what is written and was not read: words, and parts of words that were cut off."""
+    """Spans of what is written and is in no word that the tokenizer found: what the cleaning dropped."""
     letters = list(text)
     for word in read:
         letters[word.start : word.end] = " " * (word.end - word.start)

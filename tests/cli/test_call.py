@@ -81,7 +81,9 @@ def test_explain_writes_pictures_and_numbers(address, folder):
     assert said["target"] == "mass" and len(said["regions"]) == 1 and said["regions"][0]["x"] > 30
     assert [word["text"] for word in said["words"]] == ["no", "mass"]
     with Image.open(out / "film.png") as picture:
-        assert picture.size == (64, 32)
+        pixels = np.asarray(picture)
+    assert pixels.shape[0] > 32 and pixels.shape[1] == 320  # the film at the top left, and below it the caption
+    assert pixels[:32, :64].any() and not pixels[:32, 64:].any() and pixels[32:].any()
     assert call(address, "explain", "--report", folder / "report.txt", "--target", "effusion").exit_code == 0
     decision = {True: " yes ", False: " no "}[said["decisions"]["mass"]]
     assert "decision" in result.stdout and decision in result.stdout
@@ -96,7 +98,7 @@ def test_an_id_that_a_file_system_would_refuse_has_a_safe_file(address, folder):
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_answer(address, folder, monkeypatch):
-    def fail(*given):
+    def fail(*given, **options):
         raise ImageError("a film that cannot be drawn on")
 
     monkeypatch.setattr("kmm.client.results.ServedExplanation.draw", fail)

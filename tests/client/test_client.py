@@ -3,6 +3,7 @@
 import inspect
 import threading
 import time
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -100,6 +101,11 @@ def test_an_explanation(stub, client, film):
     picture = found.draw(film)
     assert picture.shape == (32, 64, 3) and picture.dtype == np.uint8
     assert (picture != np.asarray(found.draw(np.full((32, 64), 30, np.uint8)))).any()
+    captioned = found.draw(film, caption=True)
+    assert captioned.shape[0] > 32 and (captioned[:32, :64] == picture).all() and captioned[32:].any()
+    low = replace(found, prediction=replace(found.prediction, decisions={"mass": False, "effusion": False}))
+    high = replace(found, prediction=replace(found.prediction, decisions={"mass": True, "effusion": True}))
+    assert (low.draw(film) != high.draw(film)).any()  # dashed below the threshold
     said = found.as_dict((32, 64))
     assert said["words"][1] == {"text": "mass", "share": 0.75, "signed": 2.0} and len(said["regions"]) == 1
     oblong = found.as_dict((32, 64), pixel_scale=(1.0, 2.0))  # the file has 16 rows, twice as far apart

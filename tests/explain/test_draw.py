@@ -11,10 +11,12 @@ from kmm.errors import InputError
 from kmm.explain.draw import (
     CIRCLE,
     SENSITIVITIES,
+    add_caption,
     draw_circles,
     draw_heat,
     draw_sensitivities,
     side_by_side,
+    write_jpeg,
     write_png,
 )
 from kmm.explain.heat import AGAINST, FOR, color_heat
@@ -79,6 +81,53 @@ def test_small_films_and_regions_at_and_over_the_edge_are_drawn(size):
     height, width = size
     regions = [Region(x, y, 500, 0.3) for x in (-9, 0, width) for y in (-9, 0, height)]
     assert draw_circles(np.zeros(size, np.uint8), regions).shape == (height, width, 3)
+
+
+def test_labels_are_ranks():
+    """The same marks, whatever the weights: no number of a circle can be read as a probability."""
+    places = [Region(60, 60, 20, 0.6), Region(180, 120, 20, 0.3)]
+    other = [replace(places[0], weight=0.4), replace(places[1], weight=0.02)]
+    np.testing.assert_array_equal(draw_circles(BLACK, places), draw_circles(BLACK, other))
+    swapped = draw_circles(BLACK, places[::-1])
+    assert (draw_circles(BLACK, places, labels=False)[:30] == 0).all()
+    assert (draw_circles(BLACK, places)[:40, 40:80] != swapped[:40, 40:80]).any()  # 1 here, 2 there
+
+
+@pytest.mark.parametrize("radius", [8, 40])
+def test_dashes_leave_gaps_on_the_same_circle(radius):
+    region = Region(x=120.25, y=90.5, radius=radius, weight=0.5)
+    whole, dashed = (draw_circles(BLACK, [region], labels=False, dashed=dashed).any(axis=2) for dashed in (False, True))
+    assert 0.3 < dashed.sum() / whole.sum() < 0.85 and not (dashed & ~cv2.dilate(whole.astype(np.uint8), None)).any()
+    angles = np.radians(np.arange(0, 360, 2))
+    columns = np.rint(region.x + radius * np.cos(angles)).astype(int)
+    rows = np.rint(region.y + radius * np.sin(angles)).astype(int)
+    on = draw_circles(BLACK, [region], labels=False, dashed=True)[rows, columns].any(axis=1)
+    assert np.count_nonzero(on & ~np.roll(on, 1)) >= 3
+
+
+def test_a_caption_stands_below_the_picture_whose_pixels_keep_their_places():
+    white, amber = (255, 255, 255), (255, 176, 84)
+    picture = np.random.default_rng(0).integers(0, 256, (200, 500, 3), np.uint8)
+    captioned = add_caption(picture, [("opacity: 0.25", white), ("Not for diagnosis", amber)])
+    np.testing.assert_array_equal(captioned[:200], picture)
+    assert captioned.shape[1] == 500 and captioned[200:].any()
+    assert (captioned[200:].reshape(-1, 3).max(axis=0) == 255).all()
+    assert (captioned[200:] == amber).all(axis=2).any()
+    small = add_caption(np.full((10, 20), 9, np.uint8), [("a", white)])
+    assert small.shape[1] == 320 and (small[:10, :20] == 9).all() and not small[:10, 20:].any()
+
+
+def test_long_captions_are_wrapped_and_letters_that_the_font_lacks_are_written_as_escapes():
+    white = (255, 255, 255)
+    one, many = (add_caption(np.zeros((9, 320), np.uint8), [("word " * count, white)]) for count in (3, 60))
+    assert many.shape[0] > 3 * one.shape[0] - 27 and not many[9:, -4:].any()
+    unbroken = add_caption(np.zeros((9, 320), np.uint8), [("x" * 300, white)])
+    assert unbroken.shape[0] > 2 * one.shape[0] - 18
+    for shown, written in (("肺炎", "\\u80ba\\u708e"), ("a\n b", "a b")):
+        same = [add_caption(np.zeros((9, 320), np.uint8), [(text, white)]) for text in (shown, written)]
+        np.testing.assert_array_equal(*same)
+    plain = add_caption(np.zeros((9, 320), np.uint8), [("Größe, сердце", white)])
+    assert plain.shape == one.shape
 
 
 def test_lines_grow_with_the_film():
@@ -149,6 +198,13 @@ def test_a_png_is_written_whole_and_read_back(tmp_path):
     write_png(tmp_path / "a.png", FILM)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_GRAYSCALE), FILM)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_jpeg_is_written_whole_and_near_the_picture(tmp_path):
+    picture = draw_heat(cv2.GaussianBlur(FILM, (0, 0), 9), np.zeros((5, 5)))
+    write_jpeg(tmp_path / "a.jpg", picture)
+    read = cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1].astype(int)
+    assert np.abs(read - picture).mean() < 4 and [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
 def test_a_png_that_cannot_be_renamed_leaves_nothing(tmp_path):

@@ -15,10 +15,14 @@ from kmm.explain import explainer as explainer_module
 from kmm.explain import model_cut
 from kmm.explain.attribution import Attribution
 from kmm.explain.explainer import Explainer
+from kmm.explain.index import render_index
 from kmm.explain.methods import METHODS, Method
 from kmm.explain.model_cut import choose_chunk
+from kmm.explain.page import render_page
+from kmm.explain.pictures import caption_picture
 from kmm.explain.settings import ExplainSettings, RegionSettings
-from kmm.explain.words import sum_words
+from kmm.explain.table import describe_explanation
+from kmm.explain.words import sum_words, warn_of_cut
 from tests.image.test_dicom import encode, make_dataset
 
 FEW = ExplainSettings(steps=4)
@@ -105,12 +109,9 @@ def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier,
     }
     for targets, labels in asked.items():
         read.clear()
-        several, ends = Explainer(classifier, dataclasses.replace(FEW, targets=targets)), []
-        find_ends = several.integrator.ends
-        several.integrator.ends = lambda *given, find=find_ends, ends=ends: ends.append(1) or find(*given)
+        several = Explainer(classifier, dataclasses.replace(FEW, targets=targets))
         done = dict(several.explain_studies(studies))
         assert sorted(read) == sorted(done) == sorted(study.id for study in studies)  # a film is read once
-        assert len(ends) == len(studies) * (1 + ("positive" in targets))  # and so are the scores of its ends
         for study, ones in done.items():
             assert [one.target for one in ones] == labels
             for one in ones:
@@ -159,7 +160,7 @@ def test_values_sum_to_the_difference_of_scores(found):
         size = sum(np.abs(value).sum() for value in values.values())
         assert abs(sum(value.sum(dtype=np.float64) for value in values.values()) - difference) < 0.01 * size
         assert one.attribution.completeness_gap < 0.01 or one.warnings
-        assert one.warnings == one.attribution.warnings
+        assert one.warnings == (*one.attribution.warnings, *warn_of_cut(one.words))
 
 
 def test_shares_sum_to_one(found):
@@ -185,6 +186,23 @@ def test_words_beyond_the_length_and_outside_the_vocabulary_are_marked(found):
     assert [word.text for word in words if word.seen] == ["No", "effusion", "no", "cyst", "mass"]
     read = [word for word in words if word.share]
     assert len(read) == 12 and read == words[:12] and "heart" in [word.text for word in words[12:]]
+    assert [word.cut for word in words] == [not word.read for word in words]
+
+
+def test_a_report_that_was_cut_carries_a_warning_and_is_counted(found):
+    one = found["40x90"]
+    said = f"{len(one.words) - 12} of {len(one.words)} words were not read: the report is longer than the model reads"
+    assert said in one.warnings and said in one.as_dict()["warnings"]
+    row = describe_explanation(one)
+    assert said in row["warnings"] and (row["words"], row["words_read"]) == (len(one.words), 12)
+    assert said in render_page(one) and said in render_index([row])
+    picture = [text for text, _ in caption_picture(one.target, 0.5, 0.5, warnings=one.warnings)]
+    assert f"Warning: {said}." in picture
+    for other in found.values():
+        row = describe_explanation(other)
+        cut = len(other.words) > 12
+        assert cut == any("not read" in warning for warning in other.warnings)
+        assert row["words_read"] == min(row["words"], 12) == sum(word.read for word in other.words)
 
 
 def test_a_report_cut_at_its_start_keeps_its_last_words(build_classifier, studies):
@@ -192,6 +210,7 @@ def test_a_report_cut_at_its_start_keeps_its_last_words(build_classifier, studie
     words = next(Explainer(classifier, FEW).explain([studies[1]])).words
     assert [word for word in words if word.share] == words[-12:]
     assert all(not word.seen for word in words[:-12]) and words[-12].text == "of"
+    assert [word.cut for word in words] == [True] * (len(words) - 12) + [False] * 12
 
 
 def test_an_image_alone_and_a_report_alone(found):

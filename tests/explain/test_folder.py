@@ -115,7 +115,7 @@ def test_every_study_is_a_row_and_the_good_ones_have_files(tiny):
     names = {"index.html", "explanations.csv"}
     for row in rows:
         if not row["error"]:
-            kinds = ("json", "html", "png") if row["image"] else ("json", "html")
+            kinds = ("json", "html", "png", "thumb.jpg") if row["image"] else ("json", "html")
             names.update(f"{row['study']}.{kind}" for kind in kinds)
     assert set(read_files(out)) == names
     with open(out / "explanations.csv", newline="", encoding="utf-8") as file:
@@ -490,7 +490,7 @@ def test_several_labels_of_a_study_in_one_run(build_classifier, studies, tmp_pat
     explain_folder(tmp_path / "model", studies[:1], out, settings=positive, mode="overwrite")
     kinds = {path.name.removeprefix(f"{studies[0].id}.") for path in out.iterdir() if path.is_file()}
     assert kinds - set(FOLDER_FILES) == {
-        f"{label}.{kind}" for label in ("mass", "cyst") for kind in ("json", "png", "html")
+        f"{label}.{kind}" for label in ("mass", "cyst") for kind in ("json", "png", "thumb.jpg", "html")
     }
 
 

@@ -1,5 +1,6 @@
 """The index of a folder: valid, sortable by value, safe, and quick with thousands of rows."""
 
+import json
 import re
 
 import html5lib
@@ -78,7 +79,7 @@ def test_links_are_quoted_and_relative_and_pictures_load_late():
     ((_, cells),) = parse_rows(render_index([{**GOOD, "study": 'a:b %<"é'}]))
     assert find_links(cells[0]) == find_links(cells[1]) == ["./a%3Ab%20%25%3C%22%C3%A9.html"]
     (image,) = cells[0].iter(f"{{{NAMESPACES['h']}}}img")
-    assert image.get("src") == "./a%3Ab%20%25%3C%22%C3%A9.png" and image.get("loading") == "lazy"
+    assert image.get("src") == "./a%3Ab%20%25%3C%22%C3%A9.thumb.jpg" and image.get("loading") == "lazy"
     assert read_text(cells[1]) == 'a:b %<"é'
 
 
@@ -99,6 +100,29 @@ def test_without_pages_nothing_links_to_one():
     (_, film), (_, text) = parse_rows(render_index([GOOD, {**GOOD, "image": None}], pages=False))
     assert find_links(film[0]) == find_links(film[1]) == ["./s1.png"]
     assert not find_links(text[0]) + find_links(text[1]) and read_text(text[1]) == "s1"
+
+
+def read_pages(page):
+    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=True).parse(page)
+    (held,) = [script for script in tree.findall(".//h:script", NAMESPACES) if script.get("id") == "pages"]
+    assert held.get("type") == "application/json"
+    return json.loads(held.text)
+
+
+def test_pages_find_their_neighbours_here_in_the_order_of_the_table():
+    rows = [{**GOOD, "study": name} for name in ("b", "</script><b>", "a")]
+    page = render_index([rows[0], {"study": "broken", "error": "no film"}, *rows[1:]])
+    assert read_pages(page) == ["b.html", "</script><b>.html", "a.html"]
+    assert read_pages(render_index(rows, pages=False)) == []
+    assert page.index('id="pages"') < page.index("location.replace") < page.index("<table")  # before the table is read
+
+
+def test_files_that_are_not_called_like_their_study_are_linked():
+    rows = [{**GOOD, "file": "s1.opacity"}, {**GOOD, "file": "s1.normal", "target": "normal"}]
+    page = render_index(rows)
+    assert [find_links(cells[1]) for _, cells in parse_rows(page)] == [["./s1.opacity.html"], ["./s1.normal.html"]]
+    assert read_pages(page) == ["s1.opacity.html", "s1.normal.html"]
+    assert 'src="./s1.opacity.thumb.jpg"' in page
 
 
 def test_no_studies_is_a_page():

@@ -3,12 +3,14 @@
 import base64
 import dataclasses
 import hashlib
+import html
 import re
 import time
 from importlib.resources import files
 
 import cv2
 import html5lib
+import jinja2
 import numpy as np
 import pytest
 
@@ -17,9 +19,10 @@ from kmm.explain.attribution import Attribution
 from kmm.explain.draw import CIRCLE
 from kmm.explain.explanation import Explanation
 from kmm.explain.heat import AGAINST, FOR, color_heat
-from kmm.explain.markup import FORBIDDEN, escape, format_number, format_percent, shrink_film
+from kmm.explain.markup import FORBIDDEN, clean_text, format_number, render_template
 from kmm.explain.page import render_page
-from kmm.explain.page_text import write_text
+from kmm.explain.page_text import describe_report
+from kmm.explain.pictures import shrink_film, smooth_heat
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
@@ -118,6 +121,15 @@ def read_text(element):
     return "".join(element.itertext())
 
 
+def find_reports(tree):
+    """The parts of the report, one per section."""
+    return [part for part in read_all(tree, "h:div") if part.get("class") == "report"]
+
+
+def find_section(tree, name):
+    return next(section for section in read_all(tree, "h:section") if section.get("class") == name)
+
+
 FILM_ALONE = Attribution({"image": SIDES["image"]}, 1, 2.5, np.array([-2.0, 2.5]), steps=1)
 KINDS = {
     "all": {},
@@ -167,7 +179,7 @@ def test_hostile_text_stays_text():
     page.encode("utf-8")
     for name in ("script", "style", "img", "b", "u"):
         assert len(read_all(tree, f"h:{name}")) == len(read_all(plain, f"h:{name}")), name
-    paragraph = next(p for p in read_all(tree, "h:p") if p.get("class") == "report")
+    (paragraph,) = find_reports(tree)
     assert read_text(paragraph) == FORBIDDEN.sub("\ufffd", HOSTILE)
     assert paragraph.get("dir") == "auto"
     assert not [attribute for element in tree.iter() for attribute in element.attrib if attribute.startswith("on")]
@@ -180,7 +192,7 @@ def test_asks_for_nothing_outside_itself():
         for attribute in ("src", "href", "srcset", "action", "data", "style"):
             value = element.get(attribute)
             assert value is None or value.startswith("data:"), (element.tag, attribute)
-    assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttpRequest|WebSocket|import\(", page)
+    assert not re.search(r"https?:|@import|url\((?!#)|fetch\(|XMLHttpRequest|WebSocket|import\(", page)
 
 
 def test_policy_names_the_hash_of_its_own_script_and_style_only():
@@ -196,9 +208,8 @@ def test_policy_names_the_hash_of_its_own_script_and_style_only():
 def test_report_is_whole_and_words_carry_their_numbers():
     explanation = make_explanation()
     tree = parse(render_page(explanation))
-    paragraphs = [read_text(p) for p in read_all(tree, "h:p") if p.get("class") == "report"]
-    assert paragraphs == [INDICATION, FINDINGS]
-    marks = [m for p in read_all(tree, "h:p") if p.get("class") == "report" for m in p.findall("h:mark", NAMESPACES)]
+    assert [read_text(part) for part in find_reports(tree)] == [INDICATION, FINDINGS]
+    marks = [mark for part in find_reports(tree) for mark in part.findall("h:mark", NAMESPACES)]
     assert [m.text for m in marks] == [word.text for word in explanation.words]
     for mark, word in zip(marks, explanation.words):
         side = "for" if word.signed > 0 else "against"
@@ -206,9 +217,10 @@ def test_report_is_whole_and_words_carry_their_numbers():
         assert (mark.get("class") == "unread") == (not word.read)
         if word.seen:
             assert mark.get("class", "").split(" ")[0] in ("", side)
-            assert mark.get("title").startswith(f"{100 * word.share:.1f} %") and f" {side} opacity" in mark.get("title")
-    darkest = max(zip(marks, explanation.words), key=lambda pair: pair[1].share)[0]
-    assert darkest.text == "opacity" and darkest.get("class") == "for l10"
+            assert f", {100 * word.share:.1f} % of the report's squared" in mark.get("title")
+            assert mark.get("title").startswith(f"{format_number(word.signed, '+')} {side} opacity, ")
+    darkest = max(zip(marks, explanation.words), key=lambda pair: abs(pair[1].signed))[0]
+    assert darkest.text == "opacity" and darkest.get("class") == "for l10 p10"
     strip = next(element for element in tree.iter() if element.get("id") == "strip")
     assert [m.text for m in strip] == [word.text for word in explanation.words]
     assert [m.get("tabindex") for m in strip] == ["0"] + ["-1"] * (len(marks) - 1)
@@ -221,15 +233,15 @@ def test_words_that_the_model_does_not_know_say_how_they_were_read():
         WordScore(10, 12, "is", "findings", 0, 0.0, 0.0, seen=False, read=False),
     ]
     page = render_page(make_explanation(text="Mass zyxw is", sections=[("findings", 0, 12)], words=words))
-    report = next(p for p in read_all(parse(page), "h:p") if p.get("class") == "report")
+    (report,) = find_reports(parse(page))
     assert [(mark.get("class"), mark.get("title")) for mark in report] == [
-        ("for l10", "100.0 % of the report's attribution, +0.5 for opacity"),
+        ("for l10 p10", "+0.5 for opacity, 100.0 % of the report's squared attribution"),
         (
-            "unseen against l6",
+            "unseen against l5 p6",
             "not in the vocabulary: read as any unknown word, "
-            "60.0 % of the report's attribution, −0.25 against opacity",
+            "−0.25 against opacity, 60.0 % of the report's squared attribution",
         ),
-        ("unread", "not read by the model: cut off, or dropped by the cleaning"),
+        ("unread", "not read by the model: dropped by the cleaning"),
     ]
 
 
@@ -241,33 +253,197 @@ def test_a_method_that_scores_no_words_says_so_and_gives_none_a_number():
     ]
     given = {"text": "Mass zyxw is", "sections": [("findings", 0, 12)], "words": words}
     tree = parse(render_page(make_explanation(**given, **KINDS["no scored words"])))
-    section = next(element for element in read_all(tree, "h:section") if element.get("class") == "text")
+    section = find_section(tree, "text")
     assert "grad-cam explains the film alone: it scores no words" in read_text(section)
-    report = next(p for p in read_all(tree, "h:p") if p.get("class") == "report")
+    (report,) = find_reports(tree)
     assert [(mark.get("class"), mark.get("title")) for mark in report] == [
         ("", "read by the model"),
         ("unseen", "not in the vocabulary: read as any unknown word"),
-        ("unread", "not read by the model: cut off, or dropped by the cleaning"),
+        ("unread", "not read by the model: dropped by the cleaning"),
     ]
     for said in ("%", "+0", "Sentences", "for the label", "Zoom"):
         assert said not in read_text(section), said
 
 
-def test_sums_of_sentences_and_sections_add_up():
-    explanation = make_explanation()
-    tree = parse(render_page(explanation))
-    table = next(t for t in read_all(tree, "h:table") if read_text(t).startswith("Sentences"))
-    lines = [[read_text(cell) for cell in row] for row in table.find("h:tbody", NAMESPACES)]
-    assert [line[0] for line in lines] == [
-        "Cough for 3 weeks",
-        "Patchy opacity in the right lower lobe",
-        "The heart is not enlarged",
+def make_additive(signed, shares=None, sentences=None, start=-8.7, film=3.5):
+    """A study whose words, film and start add up to its score exactly, as integrated gradients do."""
+    text = " ".join(f"w{place}" for place in range(len(signed)))
+    words = [
+        WordScore(text.index(f"w{place}"), text.index(f"w{place}") + 2, f"w{place}", "findings", sentence, share, value)
+        for place, (value, share, sentence) in enumerate(
+            zip(signed, shares or [1 / len(signed)] * len(signed), sentences or range(len(signed)))
+        )
     ]
-    signed = [sum(w.signed for w in explanation.words if w.sentence == number) for number in range(3)]
-    assert [line[3] for line in lines] == [format_number(value, "+") for value in signed]
-    headings = [read_text(h) for h in read_all(tree, "h:h3")]
-    share = sum(w.share for w in explanation.words if w.section == "findings")
-    assert any(h.startswith(f"Findings {format_percent(share)} of") for h in headings)
+    values = {"image": np.full((1, 1, 1), film), "rows": np.array(signed)[:, None]}
+    score = start + film + sum(signed)
+    return make_explanation(
+        attribution=Attribution(values, 1, score, np.array([-2.0, score]), start, 0.0, 0.02, 24),
+        text=text,
+        sections=[("findings", 0, len(text))],
+        words=words,
+    )
+
+
+def read_sentences(tree):
+    table = next(t for t in read_all(tree, "h:table") if t.get("class") == "sentences")
+    return [[read_text(cell) for cell in row] for row in table.find("h:tbody", NAMESPACES)]
+
+
+def read_sum(text):
+    """The number that is printed with a minus sign."""
+    return float(text.replace("−", "-"))
+
+
+def test_the_page_adds_up_in_words_and_numbers():
+    tree = parse(render_page(make_additive([-0.9, -0.6])))
+    account = next(p for p in read_all(tree, "h:p") if p.get("class") == "account")
+    assert read_text(account) == "start −8.70 + film 3.50 − report 1.50 = −6.70"
+    said = " ".join(read_text(find_section(tree, "summary")).split())
+    assert (
+        "An empty study scores −8.70; the film raises the score by 3.50; the report lowers the score by 1.50." in said
+    )
+    assert "This study scores −6.70 (logit, before calibration)." in said
+
+
+def test_what_is_not_attributed_is_a_term_of_the_sum():
+    tree = parse(render_page(make_explanation()))  # -1.25 + 8 - 6 is 0.75, the score 2.5
+    account = next(p for p in read_all(tree, "h:p") if p.get("class") == "account")
+    assert read_text(account) == "start −1.25 + film 8.00 − report 6.00 + not attributed 1.75 = 2.50"
+
+
+def test_a_side_that_is_absent_is_no_term_of_the_sum():
+    found = Attribution({"image": np.full((1, 1, 1), 2.0), "rows": np.zeros((1, 1))}, 1, 1, np.ones(2), -1.0, 0.0)
+    tree = parse(render_page(make_explanation({}, attribution=found)))
+    account = next(p for p in read_all(tree, "h:p") if p.get("class") == "account")
+    assert read_text(account) == "start −1.00 + film 2.00 = 1.00"
+
+
+def test_sums_of_sentences_and_sections_add_up():
+    """0.004 each round to 0.00, three of them to 0.01: what is printed adds up all the same."""
+    tree = parse(render_page(make_additive([0.504, -2.004, 0.004, 0.004], sentences=[0, 1, 2, 3])))
+    lines = read_sentences(tree)
+    assert sum(read_sum(line[2]) for line in lines) == pytest.approx(-1.49, abs=1e-9)
+    foot = next(t for t in read_all(tree, "h:tfoot"))
+    assert "−1.49" in read_text(foot) and "of no word" not in read_text(foot)
+    heading = next(h for h in read_all(tree, "h:h3") if read_text(h).startswith("Findings"))
+    assert read_text(heading) == "Findings −1.49, 100.0 % of the squared attribution"
+
+
+def test_shade_and_order_follow_the_signed_sum_and_the_papers_share_is_an_option():
+    """A word of large squares that cancel has a large share and a small sum."""
+    explanation = make_additive([0.1, -1.0, 0.5], shares=[0.7, 0.2, 0.1])
+    tree = parse(render_page(explanation))
+    (report,) = find_reports(tree)
+    assert [mark.get("class") for mark in report] == ["for l1 p10", "against l10 p3", "for l5 p1"]
+    lines = read_sentences(tree)
+    assert [line[0] for line in lines] == ["w1", "w2", "w0"]
+    assert [read_sum(line[2]) for line in lines] == [-1.0, 0.5, 0.1]
+    table = next(t for t in read_all(tree, "h:tbody") if t.get("id") == "sentences")
+    by_share = sorted(table, key=lambda row: -float(row.get("data-share")))
+    assert [read_text(row[0]) for row in by_share] == ["w0", "w1", "w2"]
+    assert next(e for e in tree.iter() if e.get("id") == "shade") is not None
+    assert "by-share" not in next(iter(read_all(tree, "h:body"))).get("class")
+
+
+def test_methods_whose_values_do_not_add_up_are_shaded_by_the_squared_share():
+    found = Attribution(SIDES, 1, 2.5, np.array([-2.0, 2.5]), steps=1)  # completeness is not known
+    tree = parse(render_page(dataclasses.replace(make_additive([0.1, -1.0], shares=[0.8, 0.2]), attribution=found)))
+    assert "by-share" in next(iter(read_all(tree, "h:body"))).get("class")
+    (report,) = find_reports(tree)
+    assert [mark.get("title") for mark in report] == [
+        "80.0 % of the report's squared attribution, for opacity",
+        "20.0 % of the report's squared attribution, against opacity",
+    ]
+    assert [line[0] for line in read_sentences(tree)] == ["w0", "w1"]
+
+
+def make_cut(truncate="end"):
+    """Ten words in two sections, six of which were cut off."""
+    text = "a1 b2, c3 d4. e5 f6 g7 h8 i9 j0"
+    cut = range(4, 10) if truncate == "end" else range(6)
+    words = [
+        WordScore(match.start(), match.end(), match.group(), "findings", int(place > 3), 0.0 if place in cut else 0.25,
+                  0.0 if place in cut else 0.5, place not in cut, place not in cut, place in cut)
+        for place, match in enumerate(re.finditer(r"\w\d", text))
+    ]  # fmt: skip
+    return make_explanation(text=text, sections=[("findings", 0, len(text))], words=words)
+
+
+@pytest.mark.parametrize(("truncate", "folded"), [("end", "e5 f6 g7 h8 i9 j0"), ("start", "a1 b2, c3 d4. e5 f6")])
+def test_text_that_was_cut_off_is_folded_and_the_report_stays_whole(truncate, folded):
+    tree = parse(render_page(make_cut(truncate)))
+    (details,) = [d for d in read_all(tree, "h:details") if d.get("class") == "folded"]
+    summary, *marks = details
+    assert read_text(summary) == "6 words that were not read: cut off"
+    assert read_text(details).removeprefix(read_text(summary)) == folded
+    assert {mark.get("title") for mark in marks} == {"not read by the model: cut off"}
+    (report,) = find_reports(tree)
+    assert read_text(report).replace(read_text(summary), "") == make_cut().text
+    strip = next(element for element in tree.iter() if element.get("id") == "strip")
+    assert len(strip) == 4 and strip[0].get("tabindex") == "0"
+    assert "1 sentence of which no word was read is left out." in read_text(find_section(tree, "text"))
+
+
+def test_the_decision_and_the_warnings_stand_above_both_columns_and_sentences_before_the_strip():
+    page = render_page(make_explanation())
+    places = [
+        page.index(said)
+        for said in ('id="decision"', 'aria-label="Warnings"', 'class="column"', 'class="sentences"', 'id="strip"')
+    ]
+    assert places == sorted(places)
+
+
+def test_circles_of_a_label_below_its_threshold_are_dashed():
+    def find_view(**changes):
+        tree = parse(render_page(make_explanation(**changes)))
+        return next(s for s in read_all(tree, "s:svg") if s.get("class", "").startswith("view")).get("class")
+
+    assert find_view() == "view" and find_view(thresholds={}) == "view"
+    assert find_view(probabilities={"normal": 0.02, "opacity": 0.05}) == "view below"
+    assert ".view.below .ring" in read_style() and "stroke-dasharray" in read_style()
+
+
+def read_image(element):
+    held = element.get("{http://www.w3.org/1999/xlink}href") or element.get("href")
+    return cv2.imdecode(np.frombuffer(base64.b64decode(held.partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_heat_is_the_smoothed_map_that_the_circles_come_from():
+    explanation = make_explanation(heat=np.eye(56, dtype=np.float32))
+    tree = parse(render_page(explanation))
+    group = next(g for g in read_all(tree, "s:g") if g.get("id") == "heat")
+    shown = cv2.cvtColor(read_image(group[0]), cv2.COLOR_BGRA2RGBA)
+    assert np.array_equal(shown, color_heat(smooth_heat(explanation), opacity=255))
+    assert not np.array_equal(shown, color_heat(explanation.heat, opacity=255))
+    assert next(e for e in tree.iter() if e.get("id") == "opacity").get("type") == "range"
+
+
+def test_pages_link_to_the_index_alone_and_only_where_there_is_one():
+    tree = parse(render_page(make_explanation(), index="index.html"))
+    links = {a.get("id"): (a.get("href"), a.get("hidden")) for a in read_all(tree, "h:a")}
+    assert links == {"previous": ("index.html", ""), None: ("index.html", None), "next": ("index.html", "")}
+    assert not read_all(parse(render_page(make_explanation())), "h:a")
+
+
+def test_the_enlarged_view_has_zoom_window_level_and_a_way_out():
+    tree = parse(render_page(make_explanation()))
+    (viewer,) = read_all(tree, "h:dialog")
+    inside = {element.get("id"): element.get("type") for element in viewer.iter() if element.get("id")}
+    assert inside == {
+        "viewer": None,
+        "window": "range",
+        "level-of-grays": "range",
+        "reset": "button",
+        "close": "button",
+        "stage": None,
+    }
+    assert "Not for diagnosis" in read_text(viewer) and "opacity: 0.880, yes" in read_text(viewer)
+    assert not read_all(parse(render_page(make_explanation(**KINDS["no film"]))), "h:dialog")
+
+
+def test_a_value_that_a_template_misses_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        render_template("page.html", "page.js", study="1")
 
 
 def test_a_report_of_many_sentences_is_written_in_time():
@@ -277,7 +453,7 @@ def test_a_report_of_many_sentences_is_written_in_time():
         seconds = []
         for _ in range(3):
             start = time.process_time()
-            write_text(explanation)
+            describe_report(explanation)
             seconds.append(time.process_time() - start)
         return min(seconds) / count
 
@@ -287,8 +463,7 @@ def test_a_report_of_many_sentences_is_written_in_time():
 def test_the_explained_label_its_threshold_and_the_decision_are_said_in_words():
     def read_summary(**changes):
         tree = parse(render_page(make_explanation(**changes)))
-        section = next(element for element in read_all(tree, "h:section") if element.get("class") == "summary")
-        return " ".join(read_text(section).split())
+        return " ".join(read_text(find_section(tree, "summary")).split())
 
     said = read_summary()
     assert said.startswith(
@@ -304,15 +479,14 @@ def test_the_explained_label_its_threshold_and_the_decision_are_said_in_words():
 def read_modality(**changes):
     """The lines of the table of both sides; the text where there is no table."""
     tree = parse(render_page(make_explanation(**changes)))
-    section = next(element for element in read_all(tree, "h:section") if element.get("class") == "summary")
-    tables = [t for t in section.iter(f"{{{NAMESPACES['h']}}}table") if "moved the score by" in read_text(t)]
+    tables = [t for t in read_all(tree, "h:table") if t.get("class") == "sides"]
     if not tables:
-        return read_text(section)
+        return read_text(find_section(tree, "summary"))
     return [[read_text(cell).strip() for cell in row] for row in tables[0].find("h:tbody", NAMESPACES)]
 
 
 def test_sides_that_pull_against_each_other_are_told_by_their_signs():
-    assert read_modality() == [["film", "", "63.0 %", "+8 for"], ["report", "", "37.0 %", "−6 against"]]
+    assert read_modality() == [["film", "", "63.0 %", "+8.00 for"], ["report", "", "37.0 %", "−6.00 against"]]
 
 
 def test_sides_that_are_not_known_are_told_from_sides_that_moved_nothing():
@@ -326,7 +500,7 @@ def test_weights_are_called_what_they_are():
     regions = ExplainSettings().regions
     for rule, whole in (("mass", "the smoothed map's positive sum"), ("paper", "the map's grey values")):
         settings = ExplainSettings(regions=dataclasses.replace(regions, rule=rule))
-        page = render_page(make_explanation(settings=settings))
+        page = html.unescape(render_page(make_explanation(settings=settings)))
         assert f"71.0 % of {whole}, centre" in page and "film's positive attribution" not in page
 
 
@@ -358,7 +532,9 @@ def test_every_sensitivity_holds_the_librarys_circles_and_the_own_one_is_shown()
     slider = next(element for element in tree.iter() if element.get("id") == "sensitivity")
     assert int(slider.get("value")) == [level for level, _ in expected].index(own)
     assert slider.get("aria-valuetext") == str(own) and int(slider.get("max")) == len(expected) - 1
-    assert [float(option.get("label")) for option in read_all(tree, "h:option")] == [level for level, _ in expected]
+    assert [float(option.get("label")) for option in read_all(tree, "h:datalist/h:option")] == [
+        level for level, _ in expected
+    ]
 
 
 def test_circles_keep_film_pixels_when_the_picture_is_smaller():
@@ -367,9 +543,7 @@ def test_circles_keep_film_pixels_when_the_picture_is_smaller():
     assert view.get("viewBox") == "-0.5 -0.5 2400 3000"
     film = read_all(view, "s:image")[0]
     assert [film.get(k) for k in ("x", "y", "width", "height")] == ["-0.5", "-0.5", "2400", "3000"]
-    held = film.get("{http://www.w3.org/1999/xlink}href") or film.get("href")
-    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(held.partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert pixels.shape == (1024, 819)
+    assert read_image(film).shape == (1024, 819)
     assert read_steps(tree)[0][1][0] == (134.4, 390.0, 40.5)
 
 
@@ -420,10 +594,10 @@ def test_one_hot_pixel_does_not_hide_the_rest():
     assert color_heat(heat)[50, 50].tolist() == [*FOR, 190]
 
 
-def test_escape_keeps_every_character_that_html_allows():
+def test_cleaning_keeps_every_character_that_html_allows():
     kept = "aé\t\n\u05e9🫁\u202e"
-    assert escape(kept) == kept
-    assert escape("\ufdd0\U0001ffff\x85") == "\ufffd" * 3
+    assert clean_text(kept) == kept
+    assert clean_text("\ufdd0\U0001ffff\x85") == "\ufffd" * 3
 
 
 # --- Colours
@@ -480,14 +654,29 @@ def test_for_against_and_circles_differ_to_every_eye(deficiency, pair):
     assert np.linalg.norm(labs[0] - labs[1]) > 30  # 2.3 is just noticeable
 
 
-def test_words_can_be_read_on_every_shade():
+def test_words_can_be_read_on_every_shade_in_light_and_dark():
     alphas = [float(a) for a in re.findall(r"\.l\d+ \{ --a: ([.\d]+); \}", read_style())]
     assert len(alphas) == 10 and alphas == sorted(alphas)
-    for color in (FOR, AGAINST):
-        assert measure_contrast(color, (255, 255, 255)) >= 3  # of the underline
-        for alpha in alphas:
-            shade = alpha * np.array(color) + (1 - alpha) * 255
-            assert measure_contrast(shade, (0x1A,) * 3) >= 4.5
+    assert [float(a) for a in re.findall(r"\.by-share \.p\d+ \{ --a: ([.\d]+); \}", read_style())] == alphas
+    inks, papers = (re.findall(rf"--{name}: (#\w+);", read_style()) for name in ("ink", "paper"))
+    assert len(inks) == len(papers) == 2  # light, and dark
+    for ink, paper in zip(map(read_hex, inks), map(read_hex, papers)):
+        for color in (FOR, AGAINST):
+            assert measure_contrast(color, paper) >= 3  # of the underline
+            for alpha in alphas:
+                shade = alpha * np.array(color) + (1 - alpha) * np.array(paper)
+                assert measure_contrast(shade, ink) >= 4.5
+
+
+def read_hex(color):
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    return tuple(bytes.fromhex(digits))
+
+
+def test_dark_is_for_the_screen_and_print_is_landscape():
+    style = read_style()
+    assert "@media screen and (prefers-color-scheme: dark)" in style and style.count("prefers-color-scheme") == 1
+    assert "@page { size: A4 landscape" in style
 
 
 def test_explanation_with_film_is_not_changed():

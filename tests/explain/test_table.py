@@ -2,13 +2,17 @@
 
 import csv
 import json
+import re
 from math import nan
+from pathlib import Path
 
 import pytest
 
 from kmm.data.study import Study
 from kmm.errors import InputError
+from kmm.explain.regions import Region
 from kmm.explain.table import COLUMNS, TABLES, choose_table, describe_failure, drop_unknown
+from kmm.explain.words import WordScore
 
 GOOD = {
     **dict.fromkeys(COLUMNS),
@@ -42,6 +46,20 @@ def test_parquet_is_typed(tmp_path):
     types = {"string": str, "double": float, "int64": int}
     assert {field.name: types[str(field.type)] for field in table.schema} == COLUMNS
     assert table.to_pylist() == ROWS
+
+
+def read_documented(heading):
+    """Names in the first column of the tables below a heading of `docs/explanation.md`, up to the next heading."""
+    text = (Path(__file__).parents[2] / "docs" / "explanation.md").read_text(encoding="utf-8")
+    part = text.partition(f"\n## {heading}")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_column_and_every_field_of_the_json_is_documented():
+    assert read_documented("The table of a folder") >= set(COLUMNS)
+    word = WordScore(0, 1, "a", "findings", 0, 1.0, 1.0)
+    assert read_documented("`<id>.json`") >= {*word.as_dict(), *Region(0, 0, 1, 1).as_dict()}
 
 
 def test_an_unknown_kind_is_refused():

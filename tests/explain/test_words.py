@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmm.data.study import Report
-from kmm.explain.words import ReadWord, score_words, sum_words
+from kmm.explain.words import ReadWord, score_words, sum_words, warn_of_cut, weigh_words
 from kmm.text.clean import find_words
 
 REPORT = Report(
@@ -195,4 +195,39 @@ def test_a_word_is_a_row_of_json():
         "signed": 2.0,
         "seen": True,
         "read": True,
+        "cut": False,
     }
+
+
+def test_words_beyond_the_length_that_is_read_are_cut_and_warned_of():
+    """As the tokenizer finds them, words beyond the length have no rows."""
+    text = "no acute mass seen today"
+    found = find_words(text, "standard", "keep")
+    read = [ReadWord(word.start, word.end, slice(row, min(row + 1, 3))) for row, word in enumerate(found[:3])]
+    read += [ReadWord(word.start, word.end, slice(3, 3)) for word in found[3:]]
+    words = score_words(text, [("findings", 0, len(text))], read, rows(3))
+    assert [(word.text, word.read, word.seen, word.cut) for word in words[2:]] == [
+        ("mass", True, True, False),
+        ("seen", False, False, True),
+        ("today", False, False, True),
+    ]
+    assert sum(word.share for word in words) == pytest.approx(1) and words[3].signed == 0
+    assert warn_of_cut(words) == ("2 of 5 words were not read: the report is longer than the model reads",)
+    assert warn_of_cut(words[:3]) == () == warn_of_cut([])
+
+
+def test_a_warning_tells_words_that_were_cut_from_words_that_the_cleaning_dropped():
+    read = [ReadWord(3, 7, slice(0, 1)), ReadWord(8, 12, slice(1, 1))]
+    words = score_words("no mass seen", [("findings", 0, 12)], read, rows(1))
+    assert [(word.read, word.cut) for word in words] == [(False, False), (True, False), (False, True)]
+    (said,) = warn_of_cut(words)
+    assert said.startswith("2 of 3 words were not read (1 cut off, 1 dropped by the cleaning): ")
+    dropped = score_words("no mass", [("findings", 0, 7)], read[:1], rows(1))
+    assert not dropped[0].read and warn_of_cut(dropped) == ()
+
+
+def test_weights_agree_with_the_numbers_that_stand_beside_them():
+    scores = [(0.7, 0.1), (0.2, -1.0), (0.1, 0.5)]
+    assert weigh_words(scores, by_sum=True) == pytest.approx([0.1, 1.0, 0.5])
+    assert weigh_words(scores, by_sum=False) == pytest.approx([1.0, 2 / 7, 1 / 7])
+    assert weigh_words([(0.0, 0.0)] * 2, by_sum=True) == [0, 0] and weigh_words([], by_sum=True) == []

@@ -17,6 +17,7 @@ from kmm.explain.explanation import Explanation
 from kmm.explain.ledger import lock_folder
 from kmm.explain.maps import MAPS
 from kmm.explain.outputs import Outputs
+from kmm.explain.pictures import draw_picture
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.worker import Batch, FolderWorker, Stamp
@@ -103,10 +104,10 @@ def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
         ("nan-4", "expected finite scores."),
         ("5", ""),
     ]
-    assert lines[0]["files"] == ["1.json", "1.png", "1.html"] and lines[1]["files"] == []
+    assert lines[0]["files"] == ["1.json", "1.png", "1.thumb.jpg", "1.html"] and lines[1]["files"] == []
     assert lines[0]["key"] == "key of 1" and lines[0]["rows"][0]["map_error"] is None
     names = {path.name for path in tmp_path.iterdir()} - {PARTS, MAPS}
-    assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "html")}
+    assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "thumb.jpg", "html")}
     text = (tmp_path / PARTS / "done.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line) for line in text.splitlines()] == lines and "secret" not in text
     said = json.loads((tmp_path / "1.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
@@ -159,14 +160,16 @@ def test_a_worker_that_has_lost_its_parent_writes_nothing(worker, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS}
 
 
-@pytest.mark.parametrize(("picture", "size"), [("circles", (8, 8)), ("side-by-side", (32, 8)), ("sensitivities", None)])
-def test_kinds_of_pictures(worker, tmp_path, picture, size):
+@pytest.mark.parametrize("picture", ["circles", "side-by-side", "sensitivities"])
+def test_kinds_of_pictures(worker, tmp_path, picture):
+    """Each is the picture of that kind, with its caption, which pads these tiny ones to 320 pixels."""
     from PIL import Image
 
     worker.outputs = replace(worker.outputs, picture=picture, page=False)
-    assert worker.explain_batch(make_batch("1"))[0]["files"] == ["1.json", "1.png"]
+    assert worker.explain_batch(make_batch("1"))[0]["files"] == ["1.json", "1.png", "1.thumb.jpg"]
     with Image.open(tmp_path / "1.png") as image:
-        assert image.mode == "RGB" and (size is None or image.width == size[0])
+        assert image.mode == "RGB" and image.width == 320
+        np.testing.assert_array_equal(np.asarray(image), draw_picture(make_explanation("1"), picture))
 
 
 def test_unknown_pictures_are_refused():
