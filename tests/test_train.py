@@ -186,12 +186,12 @@ def test_one_class_in_validation_or_test_is_said_by_the_name_of_the_label(tmp_pa
 
 
 def test_films_that_lie_in_other_parts_are_refused_or_said(tmp_path, films):
-    film, odd = films["48x48"], {"odd": [0, 1, 0, 1, 0, 1, 0, 1]}
+    (first, second, third), odd = films.values(), {"odd": [0, 1, 0, 1, 0, 1, 0, 1]}
     with pytest.raises(InputError, match="The training part has no study with a film"):
-        prepare(odd, "ttttvvee", tmp_path, [None] * 4 + [film] * 4, image_encoder="small-cnn")
+        prepare(odd, "ttttvvee", tmp_path, [None] * 4 + [first, second, third, None], image_encoder="small-cnn")
     again = tmp_path / "again"
     again.mkdir()
-    _, notes = prepare(odd, "ttttvvee", again, [film, None, film] + [None] * 5, image_encoder="small-cnn")
+    _, notes = prepare(odd, "ttttvvee", again, [first, None, second] + [None] * 5, image_encoder="small-cnn")
     assert "No study of validation has a film: the image part cannot choose its epochs and thresholds." in notes
     assert "No study of test has a film: the image part cannot be measured." in notes
     assert "Label 'odd': the training films are of one class (2 of 0)" in notes
