@@ -267,9 +267,9 @@ def test_the_console_has_threshold_and_decision(explained):
 
 
 def test_several_labels_have_files_of_their_own(tiny_run, tiny_folder, tmp_path):
-    film = tiny_folder / "images" / "1.png"
+    film, kinds = tiny_folder / "images" / "1.png", ("json", "png", "thumb.jpg", "html")
     result = run("explain", tiny_run[2], film, "--out", tmp_path, "--target", "all", *FAST)
     assert result.exit_code == 0, result.stderr
-    assert {path.name for path in tmp_path.glob("1*")} == {f"1.abnormal.{kind}" for kind in ("json", "png", "html")}
+    assert {path.name for path in tmp_path.glob("1*")} == {f"1.abnormal.{kind}" for kind in kinds}
     result = run("explain", tiny_run[2], film, "--out", tmp_path / "x", "--target", "abnormal", "--target", "mass")
     assert result.exit_code == 2 and "must be a label of the model: abnormal. Received: mass" in result.stderr

@@ -489,7 +489,7 @@ def test_several_labels_of_a_study_in_one_run(build_classifier, studies, tmp_pat
     assert [row["target"] for row in rows] == ["mass", "cyst"]
     explain_folder(tmp_path / "model", studies[:1], out, settings=positive, mode="overwrite")
     kinds = {path.name.removeprefix(f"{studies[0].id}.") for path in out.iterdir() if path.is_file()}
-    assert kinds - set(FOLDER_FILES) == {
+    assert kinds - {*FOLDER_FILES, MARK} == {
         f"{label}.{kind}" for label in ("mass", "cyst") for kind in ("json", "png", "thumb.jpg", "html")
     }
 

@@ -40,9 +40,9 @@ def test_a_writer_that_is_killed_leaves_what_the_next_run_removes(tmp_path, name
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     killed = subprocess.run([sys.executable, "-c", KILLED + WRITERS[name], str(tmp_path / name)], env=environment)
     assert killed.returncode == -9
-    assert len(list(tmp_path.iterdir())) == 3  # `.parts`, the mark of kmm's output, and the half of the file
+    assert len(list(tmp_path.iterdir())) == 4  # `.parts`, `maps`, the mark of kmm's output, and the half of the file
     begin(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".parts", "maps"}
+    assert {path.name for path in tmp_path.iterdir()} == {MARK, ".parts", "maps"}
 
 
 def test_a_run_that_was_killed_leaves_no_folder_of_half_made_files(tmp_path):

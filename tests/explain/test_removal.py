@@ -69,16 +69,6 @@ def test_one_pixel_that_decides():
         assert curves.insertion_area == pytest.approx(1 - deletion)
 
 
-def test_areas_leave_0_and_1_where_the_score_does_and_the_docs_say_so():
-    """Weights -2 and 3: without the first pixel the score is 3 times the image's. Areas of trapezoids: 1.75, -0.75."""
-    image = np.ones((1, 2, 1))
-    curves = deletion_insertion(linear([[-2.0, 3.0]]), image, np.arange(2), baseline=0 * image, steps=2)
-    assert (curves.deletion_area, curves.insertion_area) == (pytest.approx(1.75), pytest.approx(-0.75))
-    docs = (Path(__file__).parents[2] / "docs" / "explanation.md").read_text(encoding="utf-8")
-    (line,) = [line for line in docs.splitlines() if line.startswith("| `deletion`, `insertion`")]
-    assert "above 1 or below 0" in line
-
-
 def test_scores_are_asked_in_batches_of_one_size():
     calls = []
     deletion_insertion(

@@ -70,6 +70,7 @@ class PlainExplainer:
                     values={"image": image / 255}, target=number, completeness_gap=0.0, map_error=0.0, steps=1
                 ),
                 film=film,
+                pixel_scale=(1.0, 1.0),
                 heat=heat,
                 regions=find_regions(heat, self.settings.regions, film_size=film.shape),
                 words=[],

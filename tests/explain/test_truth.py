@@ -127,7 +127,7 @@ def test_reads_the_phantom_s_words(tmp_path):
     [
         (None, "cannot be read"),
         (b"uid,text\n1,Smith\n", "Missing: words"),
-        (b'uid,words\n1,"Smith"s\n', "not a CSV"),
+        (b'uid,words\n1,"Smith"s\n', "line 2: a quote is not closed"),
         (b"uid,words\n1,mass\n2\n", "line 3: expected 2 fields"),
         (b"uid,words\n1,\xff\n", "expected UTF-8"),
     ],

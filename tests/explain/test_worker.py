@@ -21,6 +21,7 @@ from kmm.explain.pictures import draw_picture
 from kmm.explain.regions import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.worker import Batch, FolderWorker, Stamp
+from kmm.output_mark import MARK
 
 
 def make_explanation(study):
@@ -106,7 +107,7 @@ def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
     ]
     assert lines[0]["files"] == ["1.json", "1.png", "1.thumb.jpg", "1.html"] and lines[1]["files"] == []
     assert lines[0]["key"] == "key of 1" and lines[0]["rows"][0]["map_error"] is None
-    names = {path.name for path in tmp_path.iterdir()} - {PARTS, MAPS}
+    names = {path.name for path in tmp_path.iterdir()} - {MARK, PARTS, MAPS}
     assert names == {f"{study}.{kind}" for study in "135" for kind in ("json", "png", "thumb.jpg", "html")}
     text = (tmp_path / PARTS / "done.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line) for line in text.splitlines()] == lines and "secret" not in text
@@ -140,7 +141,7 @@ def test_a_full_disk_ends_the_batch_and_nothing_is_said_to_be_done(worker, tmp_p
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         worker.explain_batch(make_batch("1", "2"))
-    assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS} and not list((tmp_path / MAPS).iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {MARK, PARTS, MAPS} and not list((tmp_path / MAPS).iterdir())
     assert {path.name for path in (tmp_path / PARTS).iterdir()} == {LOCK, GATE}
 
 
@@ -149,7 +150,7 @@ def test_a_worker_of_a_run_that_another_one_followed_writes_nothing(worker, tmp_
         take_folder(lock)
     with pytest.raises(InputError, match="another run has taken over"):
         worker.explain_batch(make_batch("1"))
-    assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS} and not list((tmp_path / MAPS).iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {MARK, PARTS, MAPS} and not list((tmp_path / MAPS).iterdir())
     assert {path.name for path in (tmp_path / PARTS).iterdir()} == {LOCK, GATE}
 
 
@@ -157,7 +158,7 @@ def test_a_worker_that_has_lost_its_parent_writes_nothing(worker, tmp_path):
     worker.claim = replace(worker.claim, parent=os.getpid())  # which is not the parent of this process
     with pytest.raises(InputError, match="has ended"):
         worker.explain_batch(make_batch("1"))
-    assert {path.name for path in tmp_path.iterdir()} == {PARTS, MAPS}
+    assert {path.name for path in tmp_path.iterdir()} == {MARK, PARTS, MAPS}
 
 
 @pytest.mark.parametrize("picture", ["circles", "side-by-side", "sensitivities"])
