@@ -18,14 +18,13 @@ MARK = ".kmm-output"
 MAX_MARK_BYTES = 1 << 28
 # What only a saved classifier and a SavedModel hold together.
 _OWN_FILES = (("classifier.json", "settings.json"), ("saved_model.pb", "variables"))
-# What explanations leave: a folder of parts, files of the folder, and files of each study. Folders that version 0
-# wrote carry no mark.
+# What explanations of version 0 left: a folder of parts, files of the folder, and files of each study.
 _PARTS = ".parts"
 OWN_HIDDEN = (MARK, _PARTS)
 _FOLDER_FILES = ("index.html", "explanations.csv", "explanations.parquet")
 _PICTURES = {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}  # of an evaluation
 _MORE_PICTURES = {"learning_curves.png"}
-_STUDY_SUFFIXES = (".json", ".png", ".thumb.jpg", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")
+_STUDY_SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ def test_results_that_are_named_as_input_are_refused_in_one_line(films, model):
         result = run(*command)
         assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.stderr
         assert "kmm wrote" in result.stderr
-    (out / MARK).unlink()
+    (out / MARK).unlink()  # now its pictures are the user's
+    (out / "a.thumb.jpg").unlink()
     (out / "a.png").rename(films / "mine.png")
     assert [study for study, _ in predict(model, films)[0]] == ["a", "b", "mine"]
 

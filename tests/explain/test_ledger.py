@@ -11,6 +11,7 @@ from kmm.errors import InputError
 from kmm.explain.claim import Claim
 from kmm.explain.ledger import Ledger, lock_folder
 from kmm.explain.worker import Stamp
+from kmm.output_mark import MARK
 
 WRITERS = {
     "1.png": "from kmm.explain.draw import write_png\nimport numpy\nwrite_png(path, numpy.zeros((4, 4), numpy.uint8))",
