@@ -157,7 +157,9 @@ def _writing(out, studies):
         stems = choose_file_names([study.id for study in studies]).values()
         names = [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")]
         if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
-            raise InputError(f"{out / foreign[0]}: kmm did not write this file. Choose another folder for --out.")
+            raise InputError(
+                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. Choose another folder for --out."
+            )
         yield
 
 
