@@ -134,6 +134,21 @@ def check_jpeg(data, name, *, max_pixels=MAX_PIXELS):
     return frame
 
 
+def check_tiff_jpeg(strips, tables, name):
+    """Refuses a TIFF film whose JPEG compression lacks bytes: libtiff only warns, as libjpeg does.
+
+    Args:
+        strips: iterable of bytes, the strips or tiles of the film, each a JPEG image without its tables.
+        tables: bytes of the tag JPEGTables, empty where the strips hold their tables themselves.
+        name: str. The file's name, for errors.
+
+    Raises:
+        ImageError: as `decode_jpeg`, whatever the size of a strip.
+    """
+    for strip in strips:
+        _decode(tables[:-2] + strip[2:] if tables else strip, name, "GRAY", min_height=1, min_width=1, min_factor=8)
+
+
 def _check_frame(data, name, max_pixels):
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name}: expected a JPEG file of at most {MAX_BYTES // 1_000_000} MB. Received: more.")
