@@ -73,7 +73,8 @@ def call(address, action, files, report, target, out, concurrency, json_file, **
         else:
             with _writing(out, studies):
                 rows, failed = _explain(client, studies, target, out)
-            result, show = {"explanations": rows}, lambda: tables.print_explanations(_tabulate(address, out, rows))
+            table = _tabulate(out or address, rows, asked=len(studies))
+            result, show = {"explanations": rows}, lambda: tables.print_explanations(table)
     problems += failed
     list_problems(problems)
     set_aside, notes = part_problems(problems)
@@ -158,7 +159,8 @@ def _writing(out, studies):
         names = [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")]
         if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
             raise InputError(
-                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. Choose another folder for --out."
+                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. "
+                "Choose another folder for --out."
             )
         yield
 
@@ -185,7 +187,7 @@ def _describe_study(study):
     }
 
 
-def _tabulate(address, out, rows):
+def _tabulate(place, rows, *, asked):
     """Explanations as `kmm.tables.print_explanations` takes them."""
     lines = []
     for row in rows:
@@ -205,4 +207,4 @@ def _tabulate(address, out, rows):
                 "error": "",
             }
         )
-    return {"out": out or address, "studies": len(rows), "failed": 0, "rows": lines}
+    return {"out": place, "studies": asked, "failed": asked - len(rows), "rows": lines}

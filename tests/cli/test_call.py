@@ -73,6 +73,11 @@ def test_explain_gives_places_in_pixels_of_the_file(address, folder):
     assert region["y"] == (expected["y"] + 0.5) / 2 - 0.5
 
 
+def test_explain_counts_the_studies_that_were_set_aside(address, folder):
+    result = call(address, "explain", folder / "film.png", folder / "wrong.png")
+    assert result.exit_code == 0 and "1 of 2 studies explained" in result.output
+
+
 def test_explain_writes_pictures_and_numbers(address, folder):
     out = folder / "explained"
     result = call(address, "explain", folder / "film.png", "--report", folder / "report.txt", "--out", out)
