@@ -3,8 +3,8 @@
 libjpeg decodes a damaged file as far as it can and only warns: the rest of the film becomes gray. Here every such
 warning is a refusal. JPEG has no checksums, so no decoder can tell all damage from a film:
 
-- altered bytes, or a few missing ones, after which the remaining bits happen to fit: mostly 10 or fewer, in grainy films
-  of high quality 20 and more, in colour up to about 100;
+- altered bytes, or a few missing ones, after which the remaining bits happen to fit: mostly 10 or fewer, in grainy
+  films of high quality 20 and more, in colour up to about 100;
 - bytes missing in the last refinement scan of a progressive file, which changes gray levels by less than 1 on average,
   in grainy films by up to 3;
 - a header whose size is off by less than a block of 8 or 16 pixels.
