@@ -18,6 +18,7 @@ import simplejpeg
 from kmm.errors import ImageError
 from kmm.image.limits import MAX_PIXELS, check_size
 
+JPEG_HEAD = b"\xff\xd8\xff"  # what a file begins with
 MAX_BYTES = 500_000_000
 MODES = {1: "GRAY", 3: "RGB"}  # by the number of components
 UNSUPPORTED = {

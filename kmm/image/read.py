@@ -29,10 +29,9 @@ from PIL.TiffImagePlugin import (
 
 from kmm.errors import ImageError
 from kmm.image.gray_levels import STEP, is_calibrated, scale_16_bits
-from kmm.image.jpeg import MAX_BYTES, check_tiff_jpeg, decode_jpeg
+from kmm.image.jpeg import JPEG_HEAD, MAX_BYTES, check_tiff_jpeg, decode_jpeg
 from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding, silent_libtiff
 
-JPEG_HEAD = b"\xff\xd8\xff"
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"II*\x00": TiffImageFile,
