@@ -24,7 +24,10 @@ from tests import conftest
 from tests.conftest import TINY, write_studies
 
 CANARY = "zyxcanary"  # stands in every report of these tests
-PROGRESS = re.compile(r".*: \d+/\d+.*|.*: .*, \d+ stud(y|ies)|Words: \d+, .*|\d+ studies: \d+ without .*")
+PROGRESS = re.compile(
+    r".*: \d+/\d+.*|.*: .*, \d+ stud(y|ies)|Words: \d+ of training.*|\d+ studies: \d+ without .*"
+    r"|Calibrated on validation studies: .*|Fewer than \d+ validation studies of a class for .*"
+)
 
 
 def run(*arguments):

@@ -7,7 +7,7 @@ import sys
 import click
 
 from kmm import tables
-from kmm.cli.command import PLACE, Command, json_option
+from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
@@ -41,9 +41,10 @@ def _connection_options(command):
 @click.option("--target", help="Label to explain; each study's most probable one when not given.")
 @click.option("--out", type=PLACE, help="Folder for explanations: <id>.json, and <id>.png with circles and a caption.")
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Of predict.")
+@views_option
 @_connection_options
 @json_option("CALL")
-def call(address, action, files, report, target, out, concurrency, json_file, **connection):
+def call(address, action, files, report, target, out, concurrency, views, json_file, **connection):
     """Ask the classifier served at ADDRESS, host:port or host:port/model, of `kmm serve` or TensorFlow Serving.
 
     FILES are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests.
@@ -66,14 +67,15 @@ def call(address, action, files, report, target, out, concurrency, json_file, **
             value = getattr(client, action)()
             write_result(json_file, value, lambda: click.echo(json.dumps(value, indent=2)))
             return
-        studies, problems = _list_studies(client, files, report)
+        studies, problems = _list_studies(client, files, report, views)
         if action == "predict":
             rows, failed = _predict(client, studies, concurrency)
             result, show = {"predictions": rows}, lambda: tables.print_predictions(rows)
         else:
             with _writing(out, studies):
                 rows, failed = _explain(client, studies, target, out)
-            result, show = {"explanations": rows}, lambda: tables.print_explanations(_tabulate(address, out, rows))
+            table = _tabulate(out or address, rows, asked=len(studies))
+            result, show = {"explanations": rows}, lambda: tables.print_explanations(table)
     problems += failed
     list_problems(problems)
     set_aside, notes = part_problems(problems)
@@ -93,14 +95,14 @@ def _connect(address, *, tls, tls_ca, tls_cert, tls_key, token_file, **settings)
     return Client(address, **settings)
 
 
-def _list_studies(client, files, report):
+def _list_studies(client, files, report, views):
     """Studies, and the problems of listing them; a report that comes alone is a study too."""
     from kmm.client.studies import list_sections
     from kmm.data.inputs import place_report, read_inputs, read_report
     from kmm.data.study import Report, Study
 
     if files:
-        collection = read_inputs(files, report=report)
+        collection = read_inputs(files, report=report, view_overrides=views)
         tell_passed_over(collection)
         studies, problems = list(collection.studies), list(collection.problems)
     else:
@@ -158,7 +160,8 @@ def _writing(out, studies):
         names = [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")]
         if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
             raise InputError(
-                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. Choose another folder for --out."
+                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. "
+                "Choose another folder for --out."
             )
         yield
 
@@ -185,7 +188,7 @@ def _describe_study(study):
     }
 
 
-def _tabulate(address, out, rows):
+def _tabulate(place, rows, *, asked):
     """Explanations as `kmm.tables.print_explanations` takes them."""
     lines = []
     for row in rows:
@@ -205,4 +208,4 @@ def _tabulate(address, out, rows):
                 "error": "",
             }
         )
-    return {"out": out or address, "studies": len(rows), "failed": 0, "rows": lines}
+    return {"out": place, "studies": asked, "failed": asked - len(rows), "rows": lines}

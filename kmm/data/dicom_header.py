@@ -1,5 +1,6 @@
 """What the header of a DICOM file says of its view, and whether the file holds a film at all."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,14 +81,21 @@ def _name_kind(class_uid, *, pictured=True):
 
 
 def _read_tags(header):
-    items = [item for item in header.get("ViewCodeSequence") or () if item.get("CodeValue") or item.get("CodeMeaning")]
+    items = [(_read_code(item), _join(item.get("CodeMeaning"))) for item in header.get("ViewCodeSequence") or ()]
+    items = [item for item in items if any(item)]
     tags = {
         "view_position": _join(header.get("ViewPosition")).upper(),
         "patient_orientation": _join(header.get("PatientOrientation")).upper(),
-        "view_code": "\\".join(_join(item.get("CodeValue")) for item in items),
-        "view_meaning": "\\".join(_join(item.get("CodeMeaning")).replace("\\", " ") for item in items),
+        "view_code": "\\".join(code for code, _ in items),
+        "view_meaning": "\\".join(meaning.replace("\\", " ") for _, meaning in items),
     }
     return {name: value for name, value in tags.items() if value.strip("\\ ")}
+
+
+def _read_code(item):
+    """The code of an item, in whichever of the three elements it stands; of a URN or URL its last part."""
+    code = _join(item.get("CodeValue")) or _join(item.get("LongCodeValue"))
+    return code or re.split("[:/]", _join(item.get("URNCodeValue")))[-1]
 
 
 def _join(value):

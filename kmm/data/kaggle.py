@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 from kmm.data.film_files import list_folders
-from kmm.data.names import find_image_id, is_safe_id, make_printable, name_view, resolve_inside, sort_key
+from kmm.data.names import find_image_id, is_safe_id, make_printable, resolve_inside, sort_key
 from kmm.data.rows import read_rows
-from kmm.data.study import FRONTAL, LATERAL, SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
+from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
 from kmm.data.table import read_terms
+from kmm.data.view_terms import name_view
 from kmm.errors import InputError
 from kmm.output_mark import read_mark
 
@@ -81,7 +82,7 @@ def _count_own(place, names):
 
 def _read_projection(row, films):
     path, projection = resolve_inside(films, row["filename"].strip()), row["projection"].strip()
-    if projection and name_view(projection) not in (FRONTAL, LATERAL):
+    if projection and name_view(projection) is None:
         raise InputError("expected the projection Frontal or Lateral")
     return ImageFile(path, tags={"projection": projection} if projection else {})
 

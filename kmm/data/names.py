@@ -1,12 +1,10 @@
-"""Names that come from outside, checked before they are trusted: ids of studies and images, views, paths in tables."""
+"""Names that come from outside, checked before they are trusted: ids of studies and images, paths in tables."""
 
 import hashlib
 import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from kmm.data.view_terms import VIEW_NAMES as VIEW_NAMES
-from kmm.data.view_terms import name_view as name_view
 from kmm.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")

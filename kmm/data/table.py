@@ -6,9 +6,10 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-from kmm.data.names import VIEW_NAMES, is_safe_id, name_view, resolve_inside, sort_key
+from kmm.data.names import is_safe_id, resolve_inside, sort_key
 from kmm.data.rows import is_null, read_rows, show_columns
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
+from kmm.data.view_terms import VIEW_NAMES, name_view
 from kmm.errors import InputError
 
 MANIFESTS = ("manifest.csv", "manifest.jsonl")

@@ -118,7 +118,8 @@ def judge_term(text):
 
 
 def judge_code(value, meaning=""):
-    """Returns the view that an item of View Code Sequence states: by its code where that is known, else by its words.
+    """Returns the view that an item of View Code Sequence states: by a known code, else by its words, else by a code
+    that is a term itself, as `PA` of a device's own scheme.
 
     Args:
         value: str. Code Value of any scheme; those of SNOMED CT and SNOMED RT are known.
@@ -133,7 +134,9 @@ def judge_code(value, meaning=""):
         >>> judge_code("V8"), judge_code("", "")
         ('other', None)
     """
-    return VIEW_CODES.get(value.strip().upper()) or judge_term(meaning) or (OTHER if value.strip() else None)
+    value = value.strip()
+    known = VIEW_CODES.get(value.upper()) or judge_term(meaning) or (name_view(value) if value.isalpha() else None)
+    return known or (OTHER if value else None)
 
 
 def judge_orientation(text):
@@ -158,7 +161,7 @@ def judge_orientation(text):
 
 @functools.lru_cache(maxsize=4096)
 def _split_words(text):
-    text = text.upper().replace("'", "").replace("\N{RIGHT SINGLE QUOTATION MARK}", "")
+    text = re.sub("['\N{RIGHT SINGLE QUOTATION MARK}]", "", text.upper()).replace("_", " ")
     for pattern, word in _WHOLE_WORDS:
         text = re.sub(pattern, word, text)
     words = re.findall(r"[^\W_]+", text)

@@ -9,6 +9,7 @@ from kmm.explain.heat import color_heat
 from kmm.explain.markup import encode_png, is_known, render_template
 from kmm.explain.page_text import describe_report, name_side
 from kmm.explain.pictures import shrink_film, smooth_heat
+from kmm.explain.regions import move_regions
 
 LONGEST_SIDE = 1024  # pixels of the film that a page holds
 
@@ -97,6 +98,7 @@ def _describe_film(explanation, sweep):
         "width": width,
         "height": height,
         "letter": letter,
+        "square": explanation.pixel_scale[0] == explanation.pixel_scale[1],
         "picture": encode_png(picture),
         "heat": None if heat is None else encode_png(color_heat(heat, opacity=255)),
         "chosen": chosen,
@@ -105,16 +107,22 @@ def _describe_film(explanation, sweep):
             {
                 "level": level,
                 "shown": level == chosen,
-                "circles": [_describe_circle(region, letter, width) for region in regions],
+                "circles": [
+                    _describe_circle(region, said, letter, width)
+                    for region, said in zip(regions, move_regions(regions, explanation.pixel_scale), strict=True)
+                ],
             }
             for level, regions in steps
         ],
     }
 
 
-def _describe_circle(region, letter, width):
-    """A circle, and where its rank stands: at its upper right, inside the film."""
+def _describe_circle(region, said, letter, width):
+    """A circle as it is drawn; its centre in pixels of the file, as the page says it; and where its rank stands: at its
+    upper right, inside the film."""
     return {
+        "said_x": said.x,
+        "said_y": said.y,
         "x": region.x,
         "y": region.y,
         "radius": region.radius,

@@ -12,7 +12,8 @@ from kmm.export.checks import require
 from kmm.export.decoding import DAMAGED, find_bytes, require_size, try_decode
 from kmm.export.jpeg_film import decode_jpeg
 from kmm.image.gray_levels import CALIBRATION, LEVELS, PERCENTILES, PNG_HEADER_BYTES, STEP
-from kmm.image.read import JPEG_HEAD, LUMA
+from kmm.image.jpeg import JPEG_HEAD
+from kmm.image.read import LUMA
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 PNG_END, PNG_TAIL = b"IEND", 4096  # other bytes may follow the end

@@ -6,10 +6,12 @@ graph cannot. It refuses a file
 
 - whose first scan ends before the last block: that block is exactly gray level 128, and other bytes at the end of the
   scan change it;
+- whose first scan goes on behind the last block, as where the header states a smaller size than the data hold: without
+  the end of the scan the last block is the same;
 - whose first scan has more or fewer restart markers than its size demands.
 
-It does not see altered bytes, a header that states a smaller size than the data hold (unless there are restart
-markers), a hole inside one restart interval but the last, or a hole in a later scan of a progressive file.
+It does not see altered bytes, a hole inside one restart interval but the last, or a hole in a later scan of a
+progressive file.
 """
 
 from functools import partial
@@ -23,6 +25,7 @@ from kmm.image.jpeg import ALONE, EOI, NO_FRAME, SOS, UNSUPPORTED
 DRI, LAST_HUFFMAN = 0xDD, 0xC2  # baseline, extended and progressive
 FILL = 128  # gray level of blocks that are not in the data
 OTHER = b"\x55" * 4  # bits that follow the last block: few enough for libjpeg to read them without a warning
+END, MOST_PADDING = 64, 4096  # bytes of a scan: what its last block surely is part of, and zeros that may follow
 EMPTY = -1
 
 
@@ -63,14 +66,28 @@ def decode_jpeg(data, name):
     all_in_one = huffman & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
     marks = _count_restarts(values[scan:end])
     expected = _expect_restarts(values, frame, components, (height, width), interval)
+    ends_gray = tf.reduce_all(tf.equal(pixels[-1, -1], FILL))
     full = tf.cond(
-        all_in_one & tf.reduce_all(tf.equal(pixels[-1, -1], FILL)),
+        all_in_one & ends_gray,
         lambda: tf.reduce_all(tf.equal(pixels, try_decode(decode, _insert(data, end, OTHER), *refusal))),
         lambda: True,
     )
+
+    def is_used():
+        last_row = partial(_decode_last_row, height=height, width=width)
+        whole, cut = (try_decode(last_row, file, *refusal) for file in (data, _cut(data, values, scan, end)))
+        return tf.reduce_any(tf.not_equal(whole, cut))
+
+    used = tf.cond(all_in_one & ~ends_gray, is_used, lambda: True)
     missing = (name, "expected a whole JPEG file. Bytes are missing in its middle, or its header states a wrong size.")
-    with tf.control_dependencies([require((tf.equal(marks, expected) | ~all_in_one) & full, *missing)]):
+    with tf.control_dependencies([require((tf.equal(marks, expected) | ~all_in_one) & full & used, *missing)]):
         return tf.identity(pixels)
+
+
+def _decode_last_row(data, height, width):
+    """The last row of pixels of a file, in a part of the time that all take: uint8 `(1, w, 1 or 3)`."""
+    window = tf.stack([height - 1, 0, 1, width])
+    return tf.io.decode_and_crop_jpeg(data, window, dct_method="INTEGER_ACCURATE")
 
 
 def _find_header(values):
@@ -133,3 +150,12 @@ def _count_restarts(scan):
 
 def _insert(data, at, more):
     return tf.strings.join([tf.strings.substr(data, 0, at), more, tf.strings.substr(data, at, -1)])
+
+
+def _cut(data, values, scan, end):
+    """A file without the last bytes of its scan, but for the zeros that may follow the last block."""
+    start = scan + 2 + _read_16(values, scan + 2)
+    tail = values[tf.maximum(start, end - MOST_PADDING) : end]
+    last = end - tf.argmax(tf.reverse(tail, [0]) != 0, output_type=tf.int32)
+    last -= tf.minimum(END, tf.maximum(last - start, 0) // 2)
+    return tf.strings.join([tf.strings.substr(data, 0, last), tf.strings.substr(data, end, -1)])

@@ -128,14 +128,14 @@ def _check_header(header, name, max_pixels):
     frames = take_number(header, "NumberOfFrames", name) or 1
     if frames != 1:
         raise ImageError(f"{name}: expected one frame. Received: {frames:g} frames.")
+    if (allocated := header.get("BitsAllocated")) not in (None, "", 8, 16):  # of float pixels, no more need be said
+        raise ImageError(f"{name}: expected 8 or 16 bits allocated. Received: {allocated}.")
     missing = [keyword for keyword in PIXEL_KEYWORDS if header.get(keyword) in (None, "")]
     if missing:
         raise ImageError(f"{name}: expected a complete header. Missing: {', '.join(missing)}.")
     kind = header.PhotometricInterpretation
     if kind not in ("MONOCHROME1", "MONOCHROME2") or (header.get("SamplesPerPixel") or 1) != 1:
         raise ImageError(f"{name}: expected a gray film (MONOCHROME1 or MONOCHROME2). Received: colour ({kind}).")
-    if header.BitsAllocated not in (8, 16):
-        raise ImageError(f"{name}: expected 8 or 16 bits allocated. Received: {header.BitsAllocated}.")
     if not 1 <= header.BitsStored <= header.BitsAllocated:
         raise ImageError(f"{name}: expected 1 to {header.BitsAllocated} bits stored. Received: {header.BitsStored}.")
     if header.HighBit != header.BitsStored - 1:

@@ -3,8 +3,10 @@
 libjpeg decodes a damaged file as far as it can and only warns: the rest of the film becomes gray. Here every such
 warning is a refusal. JPEG has no checksums, so no decoder can tell all damage from a film:
 
-- altered bytes, or a few missing ones (about 10 or fewer), after which the remaining bits happen to fit;
-- bytes missing in the last refinement scan of a progressive file, which changes gray levels by less than 1 on average;
+- altered bytes, or a few missing ones, after which the remaining bits happen to fit: mostly 10 or fewer, in grainy
+  films of high quality 20 and more, in colour up to about 100;
+- bytes missing in the last refinement scan of a progressive file, which changes gray levels by less than 1 on average,
+  in grainy films by up to 3;
 - a header whose size is off by less than a block of 8 or 16 pixels.
 """
 
@@ -16,6 +18,7 @@ import simplejpeg
 from kmm.errors import ImageError
 from kmm.image.limits import MAX_PIXELS, check_size
 
+JPEG_HEAD = b"\xff\xd8\xff"  # what a file begins with
 MAX_BYTES = 500_000_000
 MODES = {1: "GRAY", 3: "RGB"}  # by the number of components
 UNSUPPORTED = {
@@ -132,6 +135,21 @@ def check_jpeg(data, name, *, max_pixels=MAX_PIXELS):
     frame = _check_frame(data, name, max_pixels)
     _decode(data, name, "GRAY", min_height=1, min_width=1, min_factor=8)
     return frame
+
+
+def check_tiff_jpeg(strips, tables, name):
+    """Refuses a TIFF film whose JPEG compression lacks bytes: libtiff only warns, as libjpeg does.
+
+    Args:
+        strips: iterable of bytes, the strips or tiles of the film, each a JPEG image without its tables.
+        tables: bytes of the tag JPEGTables, empty where the strips hold their tables themselves.
+        name: str. The file's name, for errors.
+
+    Raises:
+        ImageError: as `decode_jpeg`, whatever the size of a strip.
+    """
+    for strip in strips:
+        _decode(tables[:-2] + strip[2:] if tables else strip, name, "GRAY", min_height=1, min_width=1, min_factor=8)
 
 
 def _check_frame(data, name, max_pixels):

@@ -12,18 +12,26 @@ One definition of gray, so that an exported graph can repeat it (`tf.io.decode_p
 
 import contextlib
 import io
+import itertools
 
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import (
+    JPEGTABLES,
+    PHOTOMETRIC_INTERPRETATION,
+    STRIPBYTECOUNTS,
+    STRIPOFFSETS,
+    TILEBYTECOUNTS,
+    TILEOFFSETS,
+    TiffImageFile,
+)
 
 from kmm.errors import ImageError
 from kmm.image.gray_levels import STEP, is_calibrated, scale_16_bits
-from kmm.image.jpeg import MAX_BYTES, decode_jpeg
+from kmm.image.jpeg import JPEG_HEAD, MAX_BYTES, check_tiff_jpeg, decode_jpeg
 from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding, silent_libtiff
 
-JPEG_HEAD = b"\xff\xd8\xff"
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"II*\x00": TiffImageFile,
@@ -33,6 +41,7 @@ FORMATS = {
     b"BM": BmpImageFile,
 }
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
+STRIP_TAGS = ((STRIPOFFSETS, TILEOFFSETS), (STRIPBYTECOUNTS, TILEBYTECOUNTS))
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
@@ -167,9 +176,11 @@ def _decode(file, name, max_pixels):
         raise ImageError(f"{name}: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.")
     try:
         # The class is called itself: `PIL.Image.open` warns of large images, which `check_size` refuses.
-        with quiet_decoding, image_class(file) as image:
+        with quiet_decoding, _open(image_class, file, name) as image:
             check_size(name, *image.size, max_pixels=max_pixels)
             _check_kind(image, name)
+            if image.info.get("compression") == "jpeg":
+                _check_strips(image, file, name)
             with silent_libtiff() if image.tile[0].codec_name == "libtiff" else contextlib.nullcontext():
                 image.load()
             return _to_gray(image, calibrated=is_calibrated(head))
@@ -178,6 +189,19 @@ def _decode(file, name, max_pixels):
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
         raise ImageError(
             f"{name}: expected a complete {image_class.format} image. The file is truncated or damaged."
+        ) from error
+
+
+def _open(image_class, file, name):
+    """A Pillow image whose header has been read; a whole TIFF of a kind that Pillow does not know is refused as one."""
+    try:
+        return image_class(file)
+    except SyntaxError as error:
+        if str(error) != "unknown pixel mode":
+            raise
+        raise ImageError(
+            f"{name}: expected gray or RGB of 8 to 16 bits. Received: a kind of {image_class.format} that is "
+            "not read; convert it to PNG."
         ) from error
 
 
@@ -190,6 +214,19 @@ def _check_kind(image, name):
         raise ImageError(f'{name}: expected gray or RGB of 8 to 16 bits. Received: pixels of kind "{image.mode}".')
     if ";16" in str(image.tile) and not image.mode.startswith("I;16"):
         raise ImageError(f"{name}: expected 16 bits in gray images only. Received: 16-bit colour or alpha.")
+
+
+def _check_strips(image, file, name):
+    """Refuses a TIFF film that is compressed as JPEG and lacks bytes in a strip or tile."""
+    tags = image.tag_v2
+    places = [tags.get(strips, tags.get(tiles)) for strips, tiles in STRIP_TAGS]
+    tables = tags.get(JPEGTABLES, b"")
+
+    def read(start, count):
+        file.seek(start)
+        return file.read(count)
+
+    check_tiff_jpeg(itertools.starmap(read, zip(*places, strict=True)), tables, name)
 
 
 def _to_gray(image, *, calibrated):

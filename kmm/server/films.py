@@ -4,11 +4,10 @@ from google.protobuf.message import DecodeError
 
 from kmm import signature as names
 from kmm.errors import ImageError
-from kmm.image.jpeg import check_jpeg
+from kmm.image.jpeg import JPEG_HEAD, check_jpeg
 from kmm.server.status import refuse
 from kmm.stubs import load_stubs
 
-JPEG_HEAD = b"\xff\xd8\xff"
 EXAMPLES = (names.EXAMPLES, names.CLASSIFY_INPUT)  # inputs that hold serialized tf.Examples
 
 

@@ -51,6 +51,16 @@ def test_predict(address, folder):
     assert set(row["probabilities"]) == {"mass", "effusion"} and len(said["set_aside"]) == 1
 
 
+def test_a_list_of_views_decides_which_film_is_sent(address, folder):
+    (folder / "studies.csv").write_text("id,image,report\n1,film.png,No mass.\n", encoding="utf-8")
+    for view, image in (("frontal", str(folder / "film.png")), ("lateral", None)):
+        (folder / "views.csv").write_text(f"file,view\nfilm.png,{view}\n", encoding="utf-8")
+        given = ("predict", folder / "studies.csv", "--views", folder / "views.csv", "--json", folder / "out.json")
+        assert call(address, *given).exit_code == 0
+        (row,) = json.loads((folder / "out.json").read_text())["predictions"]
+        assert row["image"] == image
+
+
 def test_predict_with_a_report_and_of_a_report_alone(stub, address, folder):
     for files in ([folder / "film.png"], []):
         result = call(address, "predict", *files, "--report", folder / "report.txt", "--json", "-")
@@ -71,6 +81,11 @@ def test_explain_gives_places_in_pixels_of_the_file(address, folder):
     (expected,), (region,) = square["regions"], oblong["regions"]
     assert region["x"] == expected["x"] and region["radius"] == expected["radius"]
     assert region["y"] == (expected["y"] + 0.5) / 2 - 0.5
+
+
+def test_explain_counts_the_studies_that_were_set_aside(address, folder):
+    result = call(address, "explain", folder / "film.png", folder / "wrong.png")
+    assert result.exit_code == 0 and "1 of 2 studies explained" in result.output
 
 
 def test_explain_writes_pictures_and_numbers(address, folder):

@@ -19,6 +19,15 @@ def test_tags_of_a_header(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("element", "value"), [("LongCodeValue", "399067008"), ("URNCodeValue", "http://snomed.info/id/399067008")]
+)
+def test_a_view_code_in_another_element(tmp_path, element, value):
+    codes = make_codes((None, None))
+    setattr(codes[0], element, value)
+    assert read_header(write_dicom(tmp_path / "a.dcm", ViewCodeSequence=codes)).tags == {"view_code": "399067008"}
+
+
 def test_an_odd_header_is_read_without_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@ import pytest
 from kmm.data.kaggle import read_kaggle
 from kmm.data.openi import read_openi
 from kmm.data.study import SECTIONS, Report
+from kmm.data.views import assign_views
 from kmm.errors import InputError
 
 REPORTS = """uid,MeSH,Problems,image,indication,comparison,findings,impression
@@ -47,7 +48,7 @@ def test_bad_rows_are_set_aside(tmp_path):
         "2,../secret.png,Frontal",
         "2,/etc/hostname,Frontal",
         "2,out.png,Frontal",
-        "2,a.png,Oblique",
+        "2,a.png,upside down",
         "3,b.png,",
         "2",
     ]
@@ -102,3 +103,11 @@ def test_both_layouts_of_open_i_agree(openi_folder):
             damaged += ours != theirs
             assert ours == theirs or (ours == "" and theirs.startswith("+")), (study.id, name)
     assert damaged <= 2
+
+
+def test_a_projection_that_is_neither_frontal_nor_lateral_keeps_the_film_as_such(tmp_path):
+    write(tmp_path, projections="uid,filename,projection\n2,2_a.png,Swimmers\n2,2_b.png,Decubitus\n")
+    study = read_kaggle(tmp_path).studies[0]
+    assert [(image.view, image.evidence) for image in assign_views(study).images] == [
+        ("other", "projections table")
+    ] * 2

@@ -9,11 +9,11 @@ from kmm.data.names import (
     find_image_id,
     is_safe_id,
     make_printable,
-    name_view,
     resolve_inside,
     sort_key,
     strip_suffixes,
 )
+from kmm.data.view_terms import name_view
 from kmm.errors import InputError
 
 

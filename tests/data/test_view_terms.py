@@ -82,6 +82,19 @@ def test_a_code_of_an_unknown_scheme_is_read_by_its_meaning():
     assert judge_code("V8", "") == "other" and judge_code("V8", "erect") == "other"
 
 
+def test_a_code_that_is_a_term_is_read_as_one():
+    assert [judge_code(value) for value in ("PA", "Lateral", "RAO", "L-3", "ERECT")] == [
+        "frontal", "lateral", "other", "other", "other",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "view"), [("POSTERO_ANTERIOR", "frontal"), ("AP_AXIAL", "frontal"), ("P_A", "frontal")]
+)
+def test_underscores_separate_words(text, view):
+    assert judge_term(text) == view
+
+
 @pytest.mark.parametrize(
     ("text", "view"),
     [

@@ -684,3 +684,13 @@ def test_explanation_with_film_is_not_changed():
     before = dataclasses.replace(explanation, film=explanation.film.copy(), heat=explanation.heat.copy())
     render_page(explanation, make_sweep())
     assert np.array_equal(before.film, explanation.film) and np.array_equal(before.heat, explanation.heat)
+
+
+def test_centres_are_said_in_pixels_of_the_file_and_drawn_on_square_ones():
+    regions = [Region(134.4, 390.0, 40.5, 0.71)]
+    page = render_page(make_explanation(regions=regions, pixel_scale=(1.0, 2.0)), [])
+    (ring,) = re.findall(r'<circle class="ring" cx="([\d.]+)" cy="([\d.]+)"', page)
+    assert ring == ("134.40", "390.00")  # the picture has square pixels
+    assert "centre 134.4, 194.8, radius 40.5" in page and "<td>390.0</td>" not in page
+    assert re.findall(r'<td class="number">([\d.]+)</td>', page)[:4] == ["1", "134.4", "194.8", "40.5"]
+    assert "which are not square" in page and "which are not square" not in render_page(make_explanation(), [])

@@ -103,6 +103,10 @@ DAMAGED_JPEGS = {
     "header says taller": jpegs.state_size(jpegs.WHOLE["gray"], taller=64),
     "header says wider": jpegs.state_size(jpegs.WHOLE["gray"], wider=64),
     "header says taller, progressive": jpegs.state_size(jpegs.WHOLE["progressive"], taller=64),
+    "header says shorter": jpegs.state_size(jpegs.WHOLE["gray"], taller=-64),
+    "header says narrower": jpegs.state_size(jpegs.WHOLE["gray"], wider=-16),
+    "header says shorter, in colour": jpegs.state_size(jpegs.WHOLE["colour 4:2:0"], taller=-64),
+    "header says narrower, progressive": jpegs.state_size(jpegs.WHOLE["progressive"], wider=-64),
     "header says shorter, with restart markers": jpegs.state_size(jpegs.WHOLE["restart markers"], taller=-64),
 }
 

@@ -40,6 +40,9 @@ WHOLE = {
     "gray tail in colour": write_jpeg(np.stack([GRAY_TAIL] * 3, axis=-1)),
     "progressive gray tail": write_jpeg(GRAY_TAIL, progressive=True),
     "restart markers and gray tail": write_jpeg(GRAY_TAIL, restart_marker_rows=2),
+    "zeros before the end": write_jpeg(GRAY)[:-2] + bytes(200) + b"\xff\xd9",
+    "black tail": write_jpeg(np.where(np.arange(200)[:, None] < 100, GRAY, 0).astype(np.uint8), quality=50),
+    "16 pixels": write_jpeg(GRAY[:16, :16], quality=10),
     "bytes behind the end": write_jpeg(GRAY) + b"\xff\xd8\xff behind",
     "thumbnail": write_jpeg(GRAY, exif=b"Exif\0\0" + write_jpeg(GRAY[:32, :32])),
 }

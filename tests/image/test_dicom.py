@@ -68,6 +68,14 @@ def make_dataset(stored, **tags):
     return dataset
 
 
+def make_float_film(stored):
+    """A film of Float Pixel Data, which has no bits stored."""
+    dataset = make_dataset(stored, BitsAllocated=32, FloatPixelData=stored.astype("<f4").tobytes())
+    for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, keyword)
+    return dataset
+
+
 def encode(dataset):
     file = io.BytesIO()
     pydicom.dcmwrite(file, dataset, enforce_file_format=True)
@@ -464,6 +472,7 @@ def make_refused():
         "palette": (encode(make_dataset(film, PhotometricInterpretation="PALETTE COLOR")), r"colour \(PALETTE COLOR\)"),
         "bomb": (encode(make_dataset(film, Rows=20_000, Columns=20_000)), "at most 50000000 pixels"),
         "dot": (encode(make_dataset(film, Rows=1, Columns=1)), "at least 16x16"),
+        "float pixels": (encode(make_float_film(film)), "8 or 16 bits allocated. Received: 32"),
         "bits": (encode(make_dataset(film, BitsAllocated=32, BitsStored=32)), "8 or 16 bits allocated. Received: 32"),
         "high bit": (encode(make_dataset(film << 4, HighBit=15)), "HighBit to be BitsStored - 1. Received: 15"),
         "deflated": (encode(deflated), "not deflated"),

@@ -88,6 +88,13 @@ def test_tiff_whose_white_is_zero_is_inverted(dtype):
     np.testing.assert_allclose(white_is_zero, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [None, 3])
+def test_tiff_of_jpeg_strips_is_read(channels):
+    film = make_film(60, 50, channels=channels)
+    data = encode(film, "TIFF", compression="jpeg", quality=95)
+    assert decode_image(data, "film.tif").shape == film.shape[:2]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_colour_becomes_luma(kind):
     colour = make_film(channels=3)
@@ -144,6 +151,23 @@ def damage(data):
     return data[:400] + b"\xff" * 40 + data[440:]
 
 
+def cut_strip(data):
+    """A TIFF file whose only strip, a JPEG image, lacks a third in its middle; its end mark is in place."""
+    tags = PIL.Image.open(io.BytesIO(data)).tag_v2
+    (start,), (size,) = tags[273], tags[279]
+    strip = data[start : start + size]
+    strip = strip[: size // 3] + strip[2 * size // 3 :]
+    return data[:start] + strip.ljust(size, b"\0") + data[start + size :]
+
+
+def state_white_is_zero(film):
+    """A big-endian TIFF file of 16 bits in which 0 is white, a kind that Pillow does not know."""
+    data = bytearray(encode(PIL.Image.frombytes("I;16B", film.shape[::-1], film.astype(">u2").tobytes()), "TIFF"))
+    at = data.index(struct.pack(">HHI", 262, 3, 1)) + 8
+    data[at : at + 2] = struct.pack(">H", 0)
+    return bytes(data)
+
+
 REFUSED = {
     "empty.png": (b"", "empty"),
     "text.png": (b"no picture, only words", "none of these"),
@@ -174,6 +198,11 @@ REFUSED = {
     "damaged.tif": (damage(encode(make_film(), "TIFF", compression="tiff_adobe_deflate")), "truncated or damaged"),
     "damaged.png": (damage(encode(make_film())), "truncated or damaged"),
     "cut.bmp": (encode(make_film(100, 100), "BMP")[:3000], "truncated or damaged"),
+    "holed-strip.tif": (cut_strip(encode(make_film(100, 100), "TIFF", compression="jpeg")), "truncated or damaged"),
+    "big-endian-white-is-zero.tif": (
+        state_white_is_zero(make_film(dtype=np.uint16)),
+        "a kind of TIFF that is not read",
+    ),
     "cut-header.png": (encode(make_film())[:20], "truncated or damaged"),
     "cut-header.jpg": (encode(make_film(), "JPEG")[:20], "truncated or damaged"),
 }
