@@ -85,7 +85,8 @@ def digest_description(folder):
 
 def not_as_expected(folder, error):
     """The error of a folder whose description lacks what `kmm fit` writes."""
-    return ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. Not as expected: {error}")
+    said = " ".join(str(error).split())[:300]  # Keras quotes whole descriptions of networks
+    return ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. Not as expected: {said}")
 
 
 def sign_description(description):

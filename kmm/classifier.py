@@ -12,6 +12,7 @@ import kmm.models.loss  # and the loss, which saved models name
 from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
+from kmm.errors import KmmError
 from kmm.patterns import as_mapping, as_table, choose_rows
 from kmm.seen_studies import PARTS as SEEN_PARTS
 from kmm.seen_studies import SeenStudies, load_seen
@@ -223,7 +224,9 @@ class Classifier:
         folder = Path(folder)
         try:
             return cls._read(folder, read_description(folder), main_only)
-        except (KeyError, TypeError, AttributeError) as error:
+        except KmmError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:  # of what a file holds, Keras's and NumPy's
             raise not_as_expected(folder, error) from None
 
     @classmethod

@@ -74,9 +74,10 @@ def marking_output(folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    before, mark = _list_visible(folder), read_mark(folder)
+    mark = read_mark(folder)
+    before = frozenset() if mark.whole else _list_visible(folder)  # a folder of many results need not be listed
     found = frozenset(name for name in before if not mark.owns(name))
-    if mark.whole or not found:
+    if not found:
         _write_mark(folder, {"whole": True})
         yield OutputMark(whole=True)
         return
@@ -145,6 +146,23 @@ def refuse_output(path):
         raise InputError(f"{path}: kmm wrote this folder; it holds no studies. Name the folder of the films.{hint}")
     if path.is_file() and read_mark(path.parent).owns(path.name):
         raise InputError(f"{path}: kmm wrote this file. Name the film itself, or copy the file elsewhere to use it.")
+
+
+def refuse_foreign(folder, mark, names):
+    """Refuses to write over files that kmm did not write.
+
+    Args:
+        folder: Path of a folder that is there.
+        mark: `OutputMark` of the folder before anything is written.
+        names: iterable of str: names of the files that are to be written.
+
+    Raises:
+        InputError: if one of them is there and is not kmm's.
+    """
+    foreign = sorted(name for name in names if not mark.owns(name) and (folder / name).exists())
+    if foreign:
+        place = folder / foreign[0]
+        raise InputError(f"{place}: expected a free name. Found a file that is not kmm's. Choose another folder.")
 
 
 def _read_parts(folder):

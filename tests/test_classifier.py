@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmm.artefact import digest_file
+from kmm.artefact import digest_file, sign_description
 from kmm.classifier import Classifier, describe_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
@@ -106,6 +106,19 @@ def test_an_altered_file_is_refused(tiny_run, tmp_path):
     (folder / "vocabulary.txt").unlink()
     with pytest.raises(ArtefactError, match=r"vocabulary\.txt.*missing"):
         Classifier.load(folder)
+
+
+@pytest.mark.parametrize("name", ["joint.keras", "mean_image.npy"])
+def test_a_file_that_its_library_cannot_read_is_one_line_that_names_the_folder(tiny_run, tmp_path, name):
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_run[2], folder)
+    (folder / name).write_bytes(b"nothing")
+    description = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+    description["files"][name] = digest_file(folder / name)
+    (folder / "classifier.json").write_text(json.dumps(sign_description(description)), encoding="utf-8")
+    with pytest.raises(ArtefactError) as caught:
+        Classifier.load(folder)
+    assert str(caught.value).startswith(f"{folder}: expected a classifier") and "\n" not in str(caught.value)
 
 
 BROKEN = ["", "[]", "{}", '{"format": 99}', '{"format": 1}', '{"format": 1, "files": {"../x": "0"}}']

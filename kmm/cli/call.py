@@ -11,7 +11,7 @@ from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
-from kmm.output_mark import marking_output
+from kmm.output_mark import marking_output, refuse_foreign
 
 
 def _connection_options(command):
@@ -157,12 +157,7 @@ def _writing(out, studies):
         return
     with naming(out), marking_output(out) as mark:
         stems = choose_file_names([study.id for study in studies]).values()
-        names = [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")]
-        if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
-            raise InputError(
-                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. "
-                "Choose another folder for --out."
-            )
+        refuse_foreign(out, mark, [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")])
         yield
 
 

@@ -71,7 +71,7 @@ def split(folder, out, folds, repeats, **values):
               kmm data split openi --out split.csv --folds 5 --repeats 2
     """
     from kmm.data.collection import read_collection
-    from kmm.data.labels import label_studies
+    from kmm.data.labels import label_studies, name_unread_columns
     from kmm.data.split import PARTS, k_folds, split_studies, write_digest
     from kmm.identity import identify_films
     from kmm.presets import gather_settings
@@ -90,6 +90,8 @@ def split(folder, out, folds, repeats, **values):
         not_findings=settings.not_findings,
         note=make_progress().note,
     )
+    if unread := name_unread_columns(collection.studies, settings.labels):
+        make_progress().note(unread)
     known = {study.id: study for study in labelled}
     studies = [known.get(study.id, study) for study in collection.studies]
     studies, problems = identify_films(studies, progress=make_progress())

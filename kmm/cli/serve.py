@@ -67,6 +67,7 @@ def serve(models, models_file, versions, labels, rest, rest_port, token_file, lo
     \b
     Example: kmm serve saved_models/openi --port 8500 --rest-port 8501
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # TensorFlow imports Keras, whose own choice may not load
     with hushed():
         import tensorflow  # noqa: F401  it speaks while it is imported
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kmm.data.dicom_header import Header, read_header
@@ -107,10 +107,12 @@ class Loaded:
     Attributes:
         collection: `Collection`, header tags read.
         places: mapping of the path of each image to its path from the folder, by which a list of views names it.
+        lost: mapping of a study's id to the images that it cannot use, each with the reason.
     """
 
     collection: Collection
     places: Mapping[Path, Path]
+    lost: Mapping[str, list[tuple[ImageFile, str]]] = field(default_factory=dict)
 
 
 def load_collection(path):
@@ -135,9 +137,10 @@ def load_collection(path):
         reason = f" The first of {count} set aside: {collection.problems[0]}" if count else ""
         raise InputError(f"{path}: no studies in it, read as {collection.layout}.{reason}")
     problems = list(collection.problems)
-    collection = replace(collection, studies=_add_tags(collection.studies, problems), problems=tuple(problems))
-    paths = (image.path for study in collection.studies for image in study.images)
-    return Loaded(collection, {file: _place(file, collection.folder) for file in paths})
+    studies, lost = _add_tags(collection.studies, problems)
+    collection = replace(collection, studies=studies, problems=tuple(problems))
+    paths = (image.path for study in studies for image in study.images)
+    return Loaded(collection, {file: _place(file, collection.folder) for file in paths}, lost)
 
 
 def load_images(paths):
@@ -188,15 +191,17 @@ def decide_views(loaded, view_overrides):
             f"The list of views names none of the {count} images.{first} Expected paths from the folder of studies, or "
             "file names."
         )
-    return [_decide(one.collection, override) for one, override in zip(loaded, overrides)]
+    return [_decide(one, override) for one, override in zip(loaded, overrides)]
 
 
-def _decide(collection, override):
+def _decide(loaded, override):
+    collection = loaded.collection
     problems, studies = list(collection.problems), []
     for study in collection.studies:
         study = assign_views(study, override)
         problems += [lose_image(study, image, DISPUTED) for image in study.images if is_disputed(image)]
         studies.append(_leave_out_missing(study, problems) if collection.layout != BARE else study)
+        problems += [lose_image(studies[-1], image, reason) for image, reason in loaded.lost.get(study.id, ())]
     return replace(collection, studies=tuple(studies), problems=tuple(problems))
 
 
@@ -240,33 +245,44 @@ def lose_image(study, image, reason):
 
 
 def _add_tags(studies, problems):
-    """Studies of a table, their images with what headers and other rows say of the view, without kmm's own pictures."""
+    """Studies of a table, their images with what headers and other rows say of the view; and dict of study id to the
+    images that were left out, each with the reason: what holds no film, and pictures that kmm wrote."""
     listed, marks = defaultdict(list), {}
     for study in studies:
         for image in study.images:
             listed[image.path].append(image)
-    tags = {}
+    tags, refused = {}, {}
     for path, images in listed.items():
         folder = path.parent
         if folder not in marks:
             marks[folder] = read_mark(folder)
         if marks[folder].owns(path.name):
+            refused[path] = WRITTEN_IMAGE
             continue
         (merged,) = merge_images(images)  # also of several studies
         tags[path] = merged.tags
         if is_dicom(path) or (path.suffix.lower() in DICOM_SUFFIXES and path.is_file()):
             try:
-                tags[path] = {**read_header(path).tags, **merged.tags}
+                header = read_header(path)
             except InputError:
                 problems.append(Problem(make_printable(path.name), "the DICOM header cannot be read"))
+                continue
+            tags[path] = {**header.tags, **merged.tags}
+            if header.kind:
+                refused[path] = _describe_kind(header)
 
-    def complete(study):
-        kept = (image for image in study.images if image.path in tags)
-        left = replace(study, images=tuple(replace(image, tags=tags[image.path]) for image in kept))
-        problems.extend(lose_image(left, image, WRITTEN_IMAGE) for image in study.images if image.path not in tags)
-        return left
+    kept, lost = [], defaultdict(list)
+    for study in studies:
+        images = tuple(replace(image, tags=tags[image.path]) for image in study.images if image.path not in refused)
+        kept.append(replace(study, images=images))
+        for image in study.images:
+            if image.path in refused:
+                lost[study.id].append((image, refused[image.path]))
+    return tuple(kept), lost
 
-    return tuple(complete(study) for study in studies)
+
+def _describe_kind(header):
+    return f"a {header.kind}, which holds no film"
 
 
 def _list_images(path, problems, passed_over):
@@ -274,7 +290,7 @@ def _list_images(path, problems, passed_over):
     if path.is_file():
         header = try_header(path) if is_dicom(path) else Header()
         if header.kind:
-            problems.append(Problem(make_printable(path.name), f"a {header.kind}, which holds no film"))
+            problems.append(Problem(make_printable(path.name), _describe_kind(header)))
             return []
         return [(path, header.tags)]
     if not path.is_dir():

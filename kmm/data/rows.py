@@ -74,6 +74,28 @@ def read_rows(path, required=()):
     return columns, [(line, {name: _blank_null(name, row[name]) for name in columns}) for line, row in rows], problems
 
 
+def read_cells(path, max_bytes=MAX_TABLE_BYTES):
+    """Reads a CSV, written as `read_rows` says, whose header is no list of names.
+
+    Args:
+        path: of the file.
+        max_bytes: int. A larger file is refused.
+
+    Returns:
+        list of `(line number, list of str)`, the header first, without blank rows.
+
+    Raises:
+        InputError: if the file cannot be read, is not text, or a row cannot be read.
+    """
+    path = Path(path)
+    table = _CsvText.open(path, read_text(path, max_bytes), ())
+    rows = list(table.split_rows())
+    for line, fields in rows:
+        if isinstance(fields, str):
+            raise InputError(f"{path}: line {line}: {fields}")
+    return [(line, fields) for line, fields in rows if any(field.strip() for field in fields)]
+
+
 def is_null(text):
     """Says whether a whole cell stands for a missing value.
 
@@ -136,7 +158,7 @@ class _CsvText:
 
     def read_header(self):
         """The names in the header, stripped; empty where it cannot be read."""
-        fields = next(self._split_rows(self.start), (0, []))[1]
+        fields = next(self.split_rows(), (0, []))[1]
         return [name.strip() for name in fields] if isinstance(fields, list) else []
 
     def read(self):
@@ -148,7 +170,7 @@ class _CsvText:
         if twice:
             raise InputError(f"{self.path}: a column stands twice in the header: {show_columns(twice[:1])}")
         places = {name: place for place, name in enumerate(header) if name}
-        found = self._split_rows(self.start)
+        found = self.split_rows()
         next(found, None)
         for last, fields in found:
             reason = fields if isinstance(fields, str) else self._check_row(fields, len(header))
@@ -165,10 +187,10 @@ class _CsvText:
             return f"expected {expected} fields; found {len(fields)}, separated by {separated}"
         return "the row holds a NUL character" if any("\0" in field for field in fields) else ""
 
-    def _split_rows(self, start):
-        """Yields the line number that each row ends on, from 1, and its fields. For a row that cannot be read it yields
-        the line number that it begins on and the reason; reading goes on with the next line."""
-        begin = start
+    def split_rows(self):
+        """Yields the line number that each row ends on, from 1, and its fields, the header first. For a row that cannot
+        be read it yields the line number that it begins on and the reason; reading goes on with the next line."""
+        begin = self.start
 
         def feed(first):
             for number in range(first, len(self.lines)):

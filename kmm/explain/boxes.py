@@ -1,13 +1,11 @@
 """Where radiologists, or the phantom set, say that a finding is: boxes on films, read from a table."""
 
-import csv
-import io
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.data.rows import show_columns
+from kmm.data.rows import read_cells, show_columns
 from kmm.errors import InputError
 
 COLUMNS = ("image index", "finding label", "x", "y", "w", "h")
@@ -41,7 +39,8 @@ def read_boxes(path):
     Source: https://arxiv.org/abs/1705.02315 (ChestX-ray8 and its boxes).
 
     Args:
-        path: str or Path. A CSV in UTF-8 of at most 100 MB.
+        path: str or Path. A CSV of at most 100 MB, in the encodings and with the separators of
+            `kmm.data.rows.read_rows`; numbers may have a decimal comma.
 
     Returns:
         dict of image file name to its list of `Box`, in the order of the table; empty when the table has no rows.
@@ -57,17 +56,12 @@ def read_boxes(path):
         ...     read_boxes(path)
         {'1.png': [Box(finding='Mass', x=5.0, y=6.0, width=20.5, height=30.0)]}
     """
-    path = Path(path)
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    boxes = {}
-    try:
-        _check_header(path, next(reader, []))
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                name, box = _read_row(fields, f"{path} line {reader.line_num}")
-                boxes.setdefault(name, []).append(box)
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV, near line {reader.line_num}: {error}") from None
+    path, boxes = Path(path), {}
+    rows = read_cells(path, MAX_BYTES)
+    _check_header(path, rows[0][1] if rows else [])
+    for line, fields in rows[1:]:
+        name, box = _read_row(fields, f"{path} line {line}")
+        boxes.setdefault(name, []).append(box)
     return boxes
 
 
@@ -119,17 +113,6 @@ def place_boxes(boxes, film_size, pixel_scale, film):
     return [Box(box.finding, box.x * across, box.y * down, box.width * across, box.height * down) for box in boxes]
 
 
-def _read_text(path):
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: expected a table of boxes of at most {MAX_BYTES:,} bytes")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8 text. Byte {error.start} is not: {error.reason}") from None
-
-
 def _check_header(path, header):
     """Takes the brackets off `Bbox [x,y,w,h]`, whether it came as one cell or as four."""
     columns = re.sub(r"bbox\s*\[|\]", "", ",".join(header).lower()).split(",")
@@ -141,6 +124,11 @@ def _check_header(path, header):
         )
 
 
+def _read_number(text):
+    """A number, perhaps with a decimal comma; `1,234` may be a thousand, and is refused."""
+    return float(text if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text.replace(",", "."))
+
+
 def _read_row(fields, place):
     if len(fields) < len(COLUMNS) or any(field.strip() for field in fields[len(COLUMNS) :]):
         raise InputError(f"{place}: expected {len(COLUMNS)} fields. Received: {len(fields)}")
@@ -148,7 +136,7 @@ def _read_row(fields, place):
     if not name or not finding:
         raise InputError(f"{place}: expected the name of an image file and of a finding. One is empty")
     try:
-        x, y, width, height = map(float, edges)
+        x, y, width, height = map(_read_number, edges)
     except ValueError:
         raise InputError(f"{place}: expected numbers as x, y, w and h. Received: something else") from None
     if not all(map(math.isfinite, (x, y, width, height))) or min(x, y) < 0 or min(width, height) <= 0:

@@ -11,6 +11,7 @@ from kmm.explain.attribution import Attribution, sum_modalities
 from kmm.explain.regions import Region, move_regions
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
+from kmm.output_mark import marking_output, refuse_foreign
 
 SCHEMA = "kmm-explanation-1"
 
@@ -118,7 +119,8 @@ class Explanation:
 
         They are `<study>.json`, `<study>.png`, `<study>.thumb.jpg` and `<study>.html`.
 
-        An id that could not name files on every system is made safe, by `kmm.data.names.choose_file_names`.
+        An id that could not name files on every system is made safe, by `kmm.data.names.choose_file_names`. The folder
+        is marked, so that no command reads the files as studies: see `kmm.output_mark`.
 
         Args:
             folder: path.
@@ -126,14 +128,18 @@ class Explanation:
 
         Returns:
             list of Path: the files.
+
+        Raises:
+            InputError: if a file of one of these names is there that kmm did not write.
         """
         from kmm.data.names import choose_file_names
-        from kmm.explain.outputs import RESERVED, Outputs, write_outputs
+        from kmm.explain.outputs import RESERVED, SUFFIXES, Outputs, write_outputs
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         name = choose_file_names([self.study], RESERVED)[self.study]
-        names, _ = write_outputs(self, folder, outputs or Outputs(), name=name, index=None)
+        with marking_output(folder) as mark:
+            refuse_foreign(folder, mark, [f"{name}{suffix}" for suffix in SUFFIXES])
+            names, _ = write_outputs(self, folder, outputs or Outputs(), name=name, index=None)
         return [folder / name for name in names]
 
     def _repr_html_(self):

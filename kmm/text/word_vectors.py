@@ -30,6 +30,7 @@ OTHER_FILES = (
     (b"\x28\xb5\x2f\xfd", "a file compressed by zstd. Unpack it first (unzstd)"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it first"),
     *((bytes([0x80, protocol]), PICKLED) for protocol in range(2, 6)),
+    *((start, PICKLED) for start in (b"(dp0\n", b"(lp0\n", b"ccopy_reg", b"ccopyreg", b"}q\x00", b"]q\x00")),  # 0 and 1
     (b"\x93NUMPY", "a NumPy array, which holds no words. Save words and vectors as word2vec text or binary"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file. Save words and vectors as word2vec text or binary"),
     (b"\xba\x16\x4f\x2f", "a fastText model. Use the .vec file that fastText writes beside it"),

@@ -72,6 +72,18 @@ def test_a_film_that_cannot_be_read_is_split_all_the_same_and_listed(studies):
     assert len(read_parts(studies / "out" / "s.csv")) == 40
 
 
+def test_label_columns_that_are_not_stratified_by_are_said(studies):
+    told = "Label columns that the scheme 'normal-abnormal' does not read: label:mass. --labels columns reads them"
+    with open(studies / "manifest.csv", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    with open(studies / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        mesh = ("normal", "Opacity")
+        csv.writer(file).writerows([[*header, "mesh"], *([*row, mesh[n % 2]] for n, row in enumerate(rows))])
+    for options, said in (((), True), (("--labels", "columns"), False)):
+        result = run("data", "split", studies, "--out", studies / "out" / "s.csv", *options)
+        assert result.exit_code == 0 and (told in result.stderr) == said, result.stderr
+
+
 def test_a_split_that_was_altered_is_refused_when_it_is_used_again(studies):
     make_splits(studies)
     place, digest = studies / "out" / "split.csv", studies / "out" / "split.csv.sha256"

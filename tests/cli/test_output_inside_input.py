@@ -7,6 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from kmm.data.collection import bare_images
+from kmm.errors import InputError
+from kmm.explain import explain
+from kmm.explain.settings import ExplainSettings
 from kmm.output_mark import MARK
 from tests.conftest import run
 
@@ -95,3 +99,16 @@ def test_a_film_is_never_overwritten(films, model):
     result = run("explain", model, films, "--out", films, *FAST)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1 and "c.png" in result.stderr
     assert (films / "c.png").read_bytes() == data
+
+
+def test_explanations_saved_from_python_are_never_studies_and_replace_no_film(films, loaded):
+    study = bare_images([films / "a.jpg"])[0]
+    explanation = explain(loaded, study, ExplainSettings(rule="midpoint", steps=4))
+    for folder in (films, films / "explained", films / "explained"):
+        explanation.save(folder)
+    assert [study.images[0].path.name for study in bare_images([films])] == ["a.jpg", "b.jpg"]
+    film = (films / "a.png").replace(films.parent / "a.png")
+    data = film.read_bytes()
+    with pytest.raises(InputError, match=r"a\.png: expected a free name"):
+        explanation.save(films.parent)
+    assert film.read_bytes() == data and not (films.parent / "a.json").exists()

@@ -17,12 +17,14 @@ from tests.server.tiny_model import Stubs, make_predict, make_spec, save_tiny, s
 
 
 def test_serves_until_it_is_told_to_stop(tmp_path):
+    """Whatever backend Keras has: TensorFlow imports Keras, and would fail with it."""
     save_tiny(tmp_path / "tiny" / "1", 1)
     (tmp_path / "token").write_text("word")
     command = [sys.executable, "-m", "kmm", "serve", f"best={tmp_path / 'tiny'}", "--port", "0", "--rest-port", "0"]
     command += ["--label", "stable=1", "--token-file", tmp_path / "token", "--log-requests"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "KERAS_BACKEND": "theano"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         line = process.stdout.readline()
         found = re.fullmatch(r"serving best \(1\): gRPC 127\.0\.0\.1:(\d+), REST (http://127\.0\.0\.1:\d+)\n", line)

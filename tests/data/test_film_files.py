@@ -6,6 +6,7 @@ import pytest
 from kmm.data.collection import bare_images, read_collection
 from kmm.data.film_files import describe_passed_over
 from kmm.data.inputs import read_inputs
+from kmm.data.study import part_problems
 from kmm.data.verify import verify_collection
 from kmm.errors import InputError
 from kmm.image.read import read_image
@@ -62,6 +63,19 @@ def test_an_object_without_a_film_that_is_named_itself_is_set_aside(tmp_path):
     (tmp_path / "IM1").unlink()
     with pytest.raises(InputError, match="Found none, but 1 presentation state"):
         read_inputs([tmp_path])
+
+
+def test_an_object_without_a_film_in_a_table_is_no_film_of_its_study(tmp_path):
+    write_dicom(tmp_path / "IM1", Rows=16)
+    write_dicom(tmp_path / "A1", class_uid=STORAGE + "11.1")
+    rows = "id,image,report\n1,A1;IM1,\n2,A1,Clear.\n3,A1,\n"
+    (tmp_path / "manifest.csv").write_text(rows, encoding="utf-8")
+    collection = read_collection(tmp_path)
+    assert [study.frontal and study.frontal.path.name for study in collection.studies] == ["IM1", None, None]
+    set_aside, notes = part_problems(collection.problems)
+    said = "A1: a presentation state, which holds no film"
+    assert set_aside == [said]
+    assert notes == [f"{said}, study kept on its other film", f"{said}, study kept on its report"]
 
 
 def test_a_damaged_header_does_not_hide_a_film(tmp_path):

@@ -24,8 +24,12 @@ def write(folder, text):
         "a.png,Effusion,0,0,1,1\r\n\r\n",
         'image index,Finding Label,"Bbox [x, y, w, h]",,,\na.png,Mass,1.5,2,3,4\nb.png,Nodule,5,6,7,8\n'
         "a.png , Effusion,0,0,1,1\n",
+        "sep=;\r\nImage Index;Finding Label;x;y;w;h\r\na.png;Mass;1,5;2;3;4\r\nb.png;Nodule;5;6;7;8\r\n"
+        ";;;;;\r\na.png;Effusion;0;0;1;1,0\r\n",
+        "Image Index\tFinding Label\tx\ty\tw\th\na.png\tMass\t1.5\t2\t3\t4\nb.png\tNodule\t5\t6\t7\t8\n"
+        "a.png\tEffusion\t0\t0\t1\t1\n".encode("utf-16"),
     ],
-    ids=["chestx-ray14", "phantom", "quoted"],
+    ids=["chestx-ray14", "phantom", "quoted", "semicolons", "utf-16"],
 )
 def test_reads_each_header(tmp_path, text):
     assert read_boxes(write(tmp_path, text)) == {
@@ -61,11 +65,12 @@ def test_reads_the_phantom(tmp_path):
         (HEADER + "a.png,Mass,1,2,3,4\n,Mass,1,2,3,4\n", "line 3: expected the name"),
         (HEADER + "a.png,,1,2,3,4\n", "line 2: expected the name"),
         (HEADER + "a.png,Mass,1,2,3,Smith\n", "line 2: expected numbers"),
+        (HEADER + 'a.png,Mass,"1,234",2,3,4\n', "line 2: expected numbers"),
         (HEADER + "a.png,Mass,1,2,3,nan\n", "line 2: expected x and y of 0 or more"),
         (HEADER + "a.png,Mass,1,2,inf,3\n", "line 2: expected x and y of 0 or more"),
         (HEADER + "a.png,Mass,-1,2,3,4\n", "Received: -1, 2, 3, 4"),
         (HEADER + "a.png,Mass,1,2,0,4\n", "w and h above 0"),
-        (HEADER + 'a.png,"Mass"s,1,2,3,4\n', "not a CSV"),
+        (HEADER + 'a.png,"Mass"s,1,2,3,4\n', "line 2: a quote is not closed"),
         (HEADER.encode() + b"\xff\n", "expected UTF-8"),
     ],
 )

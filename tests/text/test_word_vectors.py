@@ -287,7 +287,7 @@ def make_others():
         "UTF-16": text.decode().encode("utf-16"),
         "fastText": struct.pack("<i", 793712314) + bytes(20),
         "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(20),
-        **{f"pickle.*protocol{protocol}": pickle.dumps({"mass": [1.0]}, protocol) for protocol in range(2, 6)},
+        **{f"pickle.*protocol{protocol}": pickle.dumps({"mass": [1.0]}, protocol) for protocol in range(6)},
     }
 
 
