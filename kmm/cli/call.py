@@ -158,7 +158,8 @@ def _writing(out, studies):
         names = [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")]
         if foreign := sorted(name for name in names if not mark.owns(name) and (out / name).exists()):
             raise InputError(
-                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. Choose another folder for --out."
+                f"{out / foreign[0]} is already there, and nothing says that kmm wrote it. Choose another "
+                "folder for --out."
             )
         yield
 

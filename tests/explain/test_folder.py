@@ -299,7 +299,10 @@ def test_the_index_links_the_pages_that_are_there_and_no_others(tiny, tmp_path):
     for page in (True, False):  # whatever the last run writes of its own studies
         explain_folder(model, [two], tmp_path, settings=SETTINGS, outputs=Outputs(page=page))
         index = (tmp_path / "index.html").read_text(encoding="utf-8")
-        assert set(re.findall(r'href="\./([^"]+)"', index)) == {f"{one.id}.png", f"{two.id}.{'html' if page else 'png'}"}
+        assert set(re.findall(r'href="\./([^"]+)"', index)) == {
+            f"{one.id}.png",
+            f"{two.id}.{'html' if page else 'png'}",
+        }
     explain_folder(model, [one], tmp_path, settings=SETTINGS)
     explain_folder(model, [two], tmp_path, settings=SETTINGS, outputs=Outputs(page=False))
     assert f'href="./{one.id}.html"' in (tmp_path / "index.html").read_text(encoding="utf-8")
