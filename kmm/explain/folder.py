@@ -1,6 +1,7 @@
 """A folder of studies explained: what is missing is done, in batches, by any runner; then index and table."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def explain_folder(
                 lost = work.do("Explaining", make_worker(ModelSource(model, settings)), explain, len(studies))
             ledger.finish()
             rows = ledger.rows(lost)
-        _write_folder_files(out, rows, table, outputs.page)
+        _write_folder_files(out, rows, table)
         return [
             row for study in studies for row in ([lost[study.id]] if study.id in lost else ledger.rows_of(study.id))
         ]
@@ -202,10 +203,10 @@ def _read_labels(model):
         raise not_as_expected(model, error) from None
 
 
-def _write_folder_files(out, rows, table, pages):
+def _write_folder_files(out, rows, table):
     """Index and table; a table of another kind that an earlier run wrote goes."""
     with replace_file(out / INDEX) as place:
-        place.write_text(render_index(rows, pages=pages), encoding="utf-8")
+        place.write_text(render_index(rows, files=set(os.listdir(out))), encoding="utf-8")
     table.write(out / table.name, rows)
     for name in set(FOLDER_FILES) - {INDEX, table.name}:
         (out / name).unlink(missing_ok=True)

@@ -33,7 +33,7 @@ function start(said) {
       for (const cell of [...row.cells].slice(2, -1)) cell.dataset.title = titles[cell.cellIndex]; // on narrow screens
     }
     table.tBodies[0].replaceChildren(...laidOut);
-    byId("found").textContent = `${found.length} of ${rows.length} studies`;
+    byId("found").textContent = `${found.length} of ${rows.length} rows`;
     byId("more").hidden = found.length <= shown;
   }
 

@@ -5,8 +5,11 @@ import re
 TITLES = {"dr", "drs", "mr", "mrs", "ms", "prof", "st", "messrs"}
 # Never the last word of a sentence.
 ABBREVIATIONS = TITLES | {"vs", "e.g", "i.e", "eg", "ie", "cf", "viz", "approx", "incl", "resp", "al"}
-# Abbreviations before a number, words elsewhere: "No. 3" and "Effusion? No."
-BEFORE_NUMBERS = {"no", "nos", "fig", "figs", "p", "pp", "vol", "ca", "c", "im", "ser"}
+# Abbreviations before a number or "of", words elsewhere: "No. 3", "No. of views" and "Effusion? No."
+BEFORE_NUMBERS = {
+    *("no", "nos", "fig", "figs", "p", "pp", "vol", "ca", "c", "im", "ser"),
+    *("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"),
+}
 # The last word of a sentence only where a capital or the next number of a list follows: "at 5 p.m. No change".
 BEFORE_CAPITALS = {
     *(
@@ -56,7 +59,7 @@ BEFORE_VALUES = {
 
 _CHUNK = re.compile(r"\S+")
 _STOP = re.compile(r"[.!?]+[)\]\"'”’»]*$")
-_MARK = re.compile(r"[(\[]?(\d{1,2}|(?:i{1,3}|i?v|vi{1,3}|i?x)|[a-z])(?:[.:]|[.:]?[)\]])", re.IGNORECASE)
+_MARK = re.compile(r"[(\[#]?(\d{1,2}|(?:i{1,3}|i?v|vi{1,3}|i?x)|[a-z])(?:[.:]|[.:]?[)\]])", re.IGNORECASE)
 _INITIALS = re.compile(r"(?:[A-Z]\.)*[A-Z]")
 _UNITS = re.compile(r"(?:mm|cm|m|x|inch|inches|ml|kg|mg)\b", re.IGNORECASE)
 
@@ -87,6 +90,10 @@ def find_sentence_ends(text):
         before = words[place - 1] if place else ""
         after = words[place + 1] if place + 1 < len(words) else ""
         mark = _MARK.fullmatch(word)
+        if begins and not mark and _MARK.fullmatch(word + after):  # a number apart from its stop: "1 . No mass"
+            continue
+        if begins and not mark and (apart := _MARK.fullmatch(before + word)):
+            mark = apart
         if mark and (begins or before.endswith(":")):
             number = int(mark[1]) if mark[1].isdecimal() else None
         elif mark and _continues_list(mark[1], number, before, after):
@@ -116,19 +123,19 @@ def _ends_sentence(words, place, begins):
     low, opening = core.lower(), after.lstrip("([\"'“‘«#")[:1]
     if not after or "!" in stop or "?" in stop:
         return True
-    if low in ABBREVIATIONS or (low in BEFORE_NUMBERS and opening.isdecimal()):
+    if low in ABBREVIATIONS or (low in BEFORE_NUMBERS and (opening.isdecimal() or after.lower() == "of")):
         return False
     if low in BEFORE_CAPITALS or stop.startswith(".."):
         return bool(_MARK.fullmatch(after)) or not (opening.islower() or opening.isdecimal())
     if _INITIALS.fullmatch(core):
-        return not (opening.islower() or _precedes_initial(before, begins))
+        return not (begins or opening.islower() or _precedes_initial(before))
     if core[-1:].isdecimal() and after.isdecimal():
         return not _UNITS.match(words[place + 2] if place + 2 < len(words) else "")
     return True
 
 
-def _precedes_initial(before, begins):
-    """Whether a single capital letter behind a word is a name's."""
+def _precedes_initial(before):
+    """Whether a single capital letter behind a word of its sentence is a name's."""
     core = before.rstrip(".,")
     names = core.lower() in TITLES | {"by", "with", "per"} or (before.endswith(".") and bool(_INITIALS.fullmatch(core)))
-    return names or (not begins and core[:1].isupper() and not core.isupper() and core.lower() not in KINDS)
+    return names or (core[:1].isupper() and not core.isupper() and core.lower() not in KINDS)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -290,6 +291,21 @@ def test_index_and_table_hold_every_study_of_the_folder(tiny, again):
     page = (out / "index.html").read_text(encoding="utf-8")
     assert all(f"<bdi>{row['study']}</bdi>" in page for row in rows)
     assert read_files(out).keys() == before.keys()
+
+
+def test_the_index_links_the_pages_that_are_there_and_no_others(tiny, tmp_path):
+    model, (one, two, *_), _, _ = tiny
+    explain_folder(model, [one], tmp_path, settings=SETTINGS, outputs=Outputs(page=False))
+    for page in (True, False):  # whatever the last run writes of its own studies
+        explain_folder(model, [two], tmp_path, settings=SETTINGS, outputs=Outputs(page=page))
+        index = (tmp_path / "index.html").read_text(encoding="utf-8")
+        assert set(re.findall(r'href="\./([^"]+)"', index)) == {
+            f"{one.id}.png",
+            f"{two.id}.{'html' if page else 'png'}",
+        }
+    explain_folder(model, [one], tmp_path, settings=SETTINGS)
+    explain_folder(model, [two], tmp_path, settings=SETTINGS, outputs=Outputs(page=False))
+    assert f'href="./{one.id}.html"' in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_film_that_is_gone_for_a_while_loses_nothing(again, tmp_path):

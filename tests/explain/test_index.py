@@ -96,10 +96,28 @@ def test_a_study_without_film_has_no_picture():
     assert not find_links(cells[0]) and find_links(cells[1])
 
 
-def test_without_pages_nothing_links_to_one():
-    (_, film), (_, text) = parse_rows(render_index([GOOD, {**GOOD, "image": None}], pages=False))
-    assert find_links(film[0]) == find_links(film[1]) == ["./s1.png"]
-    assert not find_links(text[0]) + find_links(text[1]) and read_text(text[1]) == "s1"
+def test_only_what_is_there_is_linked():
+    rows = [{**GOOD, "study": "page"}, {**GOOD, "study": "picture"}, {**GOOD, "study": "text", "image": None}]
+    files = {"page.html", "page.png", "page.thumb.jpg", "picture.png", "picture.thumb.jpg", "text.json"}
+    page = render_index(rows, files=files)
+    whole, film, text = (cells for _, cells in parse_rows(page))
+    assert find_links(whole[0]) == find_links(whole[1]) == ["./page.html"]
+    assert find_links(film[0]) == find_links(film[1]) == ["./picture.png"]
+    assert not find_links(text[0]) + find_links(text[1]) and read_text(text[1]) == "text"
+    assert read_pages(page) == ["page.html"] and page.count("<img") == 2
+
+
+def test_the_heading_counts_studies_and_not_rows():
+    failed = {"study": "s3", "error": "s3.png: no image"}
+
+    def read_heading(*rows):
+        tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=True).parse(render_index(rows))
+        return read_text(tree.find(".//h:h1", NAMESPACES)), read_text(tree.find(".//h:title", NAMESPACES))
+
+    several = [{**GOOD, "target": label} for label in ("mass", "cyst")]
+    assert read_heading(GOOD) == ("1 explained study",) * 2
+    assert read_heading(GOOD, {**GOOD, "study": "s2"}, failed) == ("2 explained studies, 1 with an error",) * 2
+    assert read_heading(*several, {**GOOD, "study": "s2"}) == ("2 explained studies, 3 explanations",) * 2
 
 
 def read_pages(page):
@@ -113,7 +131,6 @@ def test_pages_find_their_neighbours_here_in_the_order_of_the_table():
     rows = [{**GOOD, "study": name} for name in ("b", "</script><b>", "a")]
     page = render_index([rows[0], {"study": "broken", "error": "no film"}, *rows[1:]])
     assert read_pages(page) == ["b.html", "</script><b>.html", "a.html"]
-    assert read_pages(render_index(rows, pages=False)) == []
     assert page.index('id="pages"') < page.index("location.replace") < page.index("<table")  # before the table is read
 
 
