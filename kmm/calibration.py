@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmm.evaluate.calibration import LEAST_OF_A_CLASS, choose_thresholds, fit_calibration
+from kmm.evaluate.calibration import LEAST_OF_A_CLASS, choose_thresholds, fit_calibration, has_few
 from kmm.evaluate.report import find_measured, score_rows
 from kmm.patterns import PATTERN_TITLES, PATTERNS, as_table, hide_sides
 
@@ -27,6 +27,7 @@ def calibrate(run, classifier, answers):
         classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
         if part == "joint":
             tell_calibration(run, found, samples)
+            tell_prevalence(run)
     if classifier.tfidf is not None:
         scores, chosen = score_rows(classifier, validation)["tfidf"], find_measured("tfidf", validation.present)
         cuts = choose_thresholds(validation.labels[chosen], scores[chosen], policy=policy)
@@ -74,4 +75,22 @@ def tell_calibration(run, found, samples):
             run.progress.note(
                 f"Fewer than {LEAST_OF_A_CLASS} validation studies of a class for {PATTERN_TITLES[name]}: "
                 f"the numbers of all validation studies hold for {', '.join(kept['pooled'])}"
+            )
+
+
+def tell_prevalence(run):
+    """Notes for which patterns and labels the prevalence comes from all training studies, because too few hold them.
+
+    Args:
+        run: `kmm.run.Run`; each pattern of `facts["calibration"]` gets `prevalence_pooled`, the names of these labels.
+    """
+    train, names = run.rows("train"), np.array(run.maker.label_names)
+    labels, present = run.prepared.labels[train], run.prepared.present[train]
+    for pattern, kept in run.facts["calibration"].items():
+        few = names[has_few(labels[hide_sides(present, pattern)[1]])].tolist()
+        kept["prevalence_pooled"] = few
+        if few:
+            run.progress.note(
+                f"Fewer than {LEAST_OF_A_CLASS} training studies of a class for {PATTERN_TITLES[pattern]}: "
+                f"the prevalence among all training studies holds for {', '.join(few)}"
             )

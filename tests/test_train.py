@@ -283,6 +283,16 @@ def test_few_validation_studies_get_the_pooled_numbers_and_it_is_said(tiny_run, 
     ]
 
 
+def test_a_prevalence_of_few_training_studies_is_that_of_all_and_it_is_said(tiny_run):
+    classifier, run, folder = tiny_run
+    labels, present = run.prepared.labels[run.rows("train"), 0], run.prepared.present[run.rows("train")]
+    few = min((labels[present.all(axis=1)] == value).sum() for value in (0, 1)) < 20
+    assert few and classifier.prevalence[0] == pytest.approx(labels.mean())
+    assert run.facts["calibration"]["both"]["prevalence_pooled"] == ["abnormal"]
+    card = (folder / "model_card.md").read_text(encoding="utf-8")
+    assert "; the prevalence among all training studies holds for abnormal" in card
+
+
 def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):
     _, before, folder = tiny_run
     collection = read_collection(tiny_folder)

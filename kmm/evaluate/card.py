@@ -36,9 +36,9 @@ def write_card(facts):
             whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
             `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
             `temperatures` and `thresholds` (each a dict of row name to a dict of `kmm.patterns.PATTERNS` to one number
-            per label), `policy` and, for a joint classifier, `chosen_on` (dict of pattern to `studies` and `pooled`,
-            the labels with too few of a class); `results`: dict of `test` and `validation`, each as
-            `kmm.evaluate.report.evaluate_predictions` returns.
+            per label), `policy` and, for a joint classifier, `chosen_on` (dict of pattern to `studies`, and to `pooled`
+            and `prevalence_pooled`, the labels with too few of a class); `results`: dict of `test` and `validation`,
+            each as `kmm.evaluate.report.evaluate_predictions` returns.
 
     Returns:
         str of Markdown, ending in a newline.
@@ -201,6 +201,8 @@ def _tell_patterns(chosen_on):
     lines = []
     for pattern, found in (chosen_on or {}).items():
         few = f"; the numbers of all validation studies hold for {_say(found['pooled'])}" if found["pooled"] else ""
+        if found.get("prevalence_pooled"):
+            few += f"; the prevalence among all training studies holds for {_say(found['prevalence_pooled'])}"
         lines.append(f"- {PATTERN_TITLES[pattern]}: {found['studies']} validation studies{few}")
     return ["\n".join(lines), _PATTERNS_NOTE] if lines else []
 
