@@ -10,10 +10,11 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from kmm.errors import InputError
-from kmm.server import grpc_face, rest_face
+from kmm.server import grpc_services
 from kmm.server.access import check_address
-from kmm.server.catalogue import Catalogue
-from kmm.server.inference import Inference
+from kmm.server.models.catalogue import Catalogue
+from kmm.server.requests.inference import Inference
+from kmm.server.rest import app
 from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError
 
@@ -46,7 +47,7 @@ class Server:
         self._settings, self._serving = settings, False
         self._catalogue = Catalogue()
         self._inference = Inference(self._catalogue, settings)
-        self._grpc, self._probes, self.port = grpc_face.make_server(self._inference)
+        self._grpc, self._probes, self.port = grpc_services.make_server(self._inference)
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
@@ -78,7 +79,7 @@ class Server:
         if self._settings.poll_seconds:
             self._catalogue.start_polling(self._settings.poll_seconds)
         self._serving = True
-        grpc_face.set_health(self._probes, serving=True)
+        grpc_services.set_health(self._probes, serving=True)
 
     def stop(self, grace=None):
         """Takes no more requests, and lets those that run end.
@@ -137,7 +138,7 @@ class _RestServer:
         self.port = self._socket.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                rest_face.make_app(inference, is_serving, threads=threads),
+                app.make_app(inference, is_serving, threads=threads),
                 log_config=None,
                 access_log=False,
                 lifespan="off",

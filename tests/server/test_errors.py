@@ -6,9 +6,9 @@ import grpc
 import numpy as np
 import pytest
 
-from kmm.server import grpc_face
-from kmm.server.catalogue import Catalogue
-from kmm.server.inference import Inference
+from kmm.server import grpc_services
+from kmm.server.models.catalogue import Catalogue
+from kmm.server.requests.inference import Inference
 from kmm.server.settings import ServeSettings
 from tests.server.tiny_model import (
     IMAGE,
@@ -257,7 +257,7 @@ def test_a_label_needs_a_version_that_is_served(tiny, versions):
 
 
 def test_labels_before_the_first_list():
-    server, _, port = grpc_face.make_server(Inference(Catalogue(), ServeSettings(port=0)))
+    server, _, port = grpc_services.make_server(Inference(Catalogue(), ServeSettings(port=0)))
     server.start()
     with grpc.insecure_channel(f"localhost:{port}") as channel:
         assert fail(Stubs(channel), *predict(label="beta")) == ("UNAVAILABLE", "Model labels does not init yet.beta")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kmm.server.gate import Call, Gate
+from kmm.server.requests.gate import Call, Gate
 from kmm.server.status import ServingError
 
 

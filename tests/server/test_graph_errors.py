@@ -2,7 +2,7 @@
 
 import pytest
 
-from kmm.server.graph_errors import clean_text, translate, translate_load
+from kmm.server.models.graph_errors import clean_text, translate, translate_load
 
 
 def catch(function, *arguments):

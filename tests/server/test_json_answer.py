@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kmm.server.json_answer import BLOCK, write_outputs
+from kmm.server.rest.json_answer import BLOCK, write_outputs
 
 
 def write(outputs, *, rows):

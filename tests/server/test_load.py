@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-import kmm.server.inference as inference
+import kmm.server.requests.inference as inference
 import kmm.server.server as server_module
-from kmm.server import rest_face
-from kmm.server.catalogue import Catalogue
-from kmm.server.gate import Call
+from kmm.server.models.catalogue import Catalogue
+from kmm.server.requests.gate import Call
+from kmm.server.rest import app
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
 from kmm.wire import encode_tensor
 from tests.server.conftest import running
-from tests.server.test_rest_face import ROW
+from tests.server.test_rest import ROW
 from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, make_tensor, stubs
 
 DOUBLE = {"values": np.array([1], np.float32)}
@@ -266,7 +266,7 @@ def test_what_nobody_thought_of_is_internal_and_says_no_more(tiny, monkeypatch, 
         grpc.StatusCode.INTERNAL,
         "The server failed with KeyError.",
     )
-    assert "KeyError at kmm/server/inference.py:" in caplog.text and "Cough" not in caplog.text
+    assert "KeyError at kmm/server/requests/inference.py:" in caplog.text and "Cough" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["MemoryError", "InternalError"])
@@ -283,7 +283,7 @@ def test_a_run_that_fails_within_is_logged_once_with_its_place(tiny, monkeypatch
         tiny[1].predict.Predict(request, timeout=20)
     assert caught.value.code() == grpc.StatusCode.INTERNAL
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert said.startswith(f"Predict: {kind} at kmm/server/servable.py:") and "Cough" not in said
+    assert said.startswith(f"Predict: {kind} at kmm/server/models/servable.py:") and "Cough" not in said
 
 
 def test_many_threads_get_their_own_answers(tiny):
@@ -345,7 +345,7 @@ def test_examples_are_made_within_the_gate(versions, door, monkeypatch):
 
 
 def test_bodies_are_parsed_only_so_many_at_once(versions, monkeypatch):
-    running_now, most, read = [], [], rest_face.json_document.read_document
+    running_now, most, read = [], [], app.json_document.read_document
 
     def read_slowly(body):
         running_now.append(1)
@@ -354,7 +354,7 @@ def test_bodies_are_parsed_only_so_many_at_once(versions, monkeypatch):
         running_now.pop()
         return read(body)
 
-    monkeypatch.setattr(rest_face.json_document, "read_document", read_slowly)
+    monkeypatch.setattr(app.json_document, "read_document", read_slowly)
     with running(ModelSettings("tiny", versions), threads=2, rest_port=0) as (server, _):
         url, body = f"http://localhost:{server.rest_port}/v1/models/tiny:predict", {"instances": [ROW]}
         with ThreadPoolExecutor(8) as pool:

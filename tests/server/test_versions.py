@@ -14,8 +14,8 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.server import policy
-from kmm.server.catalogue import Catalogue
-from kmm.server.model import Model
+from kmm.server.models.catalogue import Catalogue
+from kmm.server.models.model import Model
 from kmm.server.policy import VersionPolicy, list_versions, parse_policy
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings, parse_model, read_models_file
@@ -148,7 +148,7 @@ def test_a_bad_version_is_tried_again_when_its_files_change(versions, folder):
 
 def test_each_version_is_tried_once_a_call(versions, folder, monkeypatch):
     """A broken version whose files change all the time, as one that is still being copied."""
-    import kmm.server.model as module
+    import kmm.server.models.model as module
 
     for version in (2, 3):
         add(versions, folder, version, source=2)
@@ -173,7 +173,7 @@ def test_a_version_that_fails_for_a_while_is_tried_again(versions, folder, monke
     """As where memory is short; the failure is said once, and a version that never loads is not tried for ever."""
     import tensorflow as tf
 
-    import kmm.server.model as module
+    import kmm.server.models.model as module
 
     load, tried, times = module.load_servable, [], []
     add(versions, folder, 2)
@@ -211,7 +211,7 @@ def test_a_label_keeps_its_version_beside_the_latest(versions, folder):
 
 
 def test_a_fault_nobody_thought_of_does_not_end_the_watch(versions, folder, monkeypatch, caplog):
-    import kmm.server.model as module
+    import kmm.server.models.model as module
 
     faults = [KeyError("Cough"), KeyError("Cough")]
 
@@ -226,7 +226,7 @@ def test_a_fault_nobody_thought_of_does_not_end_the_watch(versions, folder, monk
         wait_for(lambda: server.models == {"tiny": [2]})
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(said) == 1 and "Cough" not in said[0]
-    assert said[0].startswith("model tiny: looking for new versions failed: KeyError at kmm/server/model.py:")
+    assert said[0].startswith("model tiny: looking for new versions failed: KeyError at kmm/server/models/model.py:")
 
 
 def test_what_a_warm_up_request_holds_is_never_told(folder, caplog):
@@ -259,7 +259,7 @@ def test_a_refused_list_changes_nothing(versions, tmp_path):
 @pytest.mark.parametrize("fault", ["another model", "a label"])
 def test_a_list_that_is_refused_is_not_served_meanwhile(versions, tmp_path, monkeypatch, fault):
     """Version 2 is loaded for the new list; what comes after it in the list fails."""
-    import kmm.server.catalogue as module
+    import kmm.server.models.catalogue as module
 
     catalogue, seen = Catalogue(), []
     catalogue.replace([ModelSettings("tiny", versions, VersionPolicy("specific", versions=(1,)))])
@@ -379,7 +379,7 @@ def test_of_two_names_for_a_version_the_shortest_counts(tmp_path):
 
 
 def test_warm_up_requests_run_before_a_version_serves(versions, folder, monkeypatch):
-    import kmm.server.warmup as warmup
+    import kmm.server.models.warmup as warmup
 
     runs = []
     monkeypatch.setattr(warmup, "run_signature", lambda servable, key, arrays, wanted: runs.append((key, wanted)))

@@ -8,14 +8,15 @@ import httpx
 import pytest
 import yaml
 
-import kmm.server.inference as inference
-from kmm.server import metrics, rest_face
+import kmm.server.requests.inference as inference
+from kmm.server import metrics
 from kmm.server.policy import VersionPolicy
+from kmm.server.rest import app
 from kmm.server.settings import ModelSettings
 from kmm.server.status import HTTP_STATUS, ServingError
 from kmm.signature import DEFAULTS, list_signatures
 from tests.server.conftest import running
-from tests.server.test_rest_face import PNG64, ROW
+from tests.server.test_rest import PNG64, ROW
 from tests.server.tiny_model import save_tiny
 
 SERVING = Path(__file__).parents[2] / "serving"
@@ -95,9 +96,9 @@ def test_it_is_whole(api):
 
 def test_its_paths_are_those_that_are_answered(api, client):
     versions = ("", "/versions/{version}", "/labels/{label}")
-    ends = [("get", ""), ("get", "/metadata"), *(("post", f":{method}") for method in rest_face._APIS)]
+    ends = [("get", ""), ("get", "/metadata"), *(("post", f":{method}") for method in app._APIS)]
     expected = {(f"/v1/models/{{model}}{version}{end}", name) for version, (name, end) in product(versions, ends)}
-    expected |= {(rest_face.HEALTH_PATH, "get"), (metrics.PATH, "get")}
+    expected |= {(app.HEALTH_PATH, "get"), (metrics.PATH, "get")}
     assert set(list_actions(api)) == expected
     for path, name in expected:
         assert send(client, path, name) == 200

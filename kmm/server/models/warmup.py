@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
-from kmm.server.graph_errors import translate_load
-from kmm.server.servable import run_signature
+from kmm.server.models.graph_errors import translate_load
+from kmm.server.models.servable import run_signature
+from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.status import ServingError, refuse
 from kmm.stubs import load_stubs
 

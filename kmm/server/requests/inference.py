@@ -5,13 +5,13 @@ import threading
 import time
 from dataclasses import dataclass
 
-from kmm.server import examples
-from kmm.server.checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
-from kmm.server.dtypes import STRING
-from kmm.server.films import check_films
-from kmm.server.gate import Gate, check_client
 from kmm.server.metrics import Metrics
-from kmm.server.servable import run_signature
+from kmm.server.models.dtypes import STRING
+from kmm.server.models.servable import run_signature
+from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
+from kmm.server.requests import examples
+from kmm.server.requests.films import check_films
+from kmm.server.requests.gate import Gate, check_client
 from kmm.server.status import NUMBERS, ServingError
 from kmm.stubs import load_stubs
 

@@ -17,7 +17,7 @@ def check_films(servable, arrays):
     Only models that kmm exported are looked at: what the inputs of others mean is not known.
 
     Args:
-        servable: `kmm.server.servable.Servable`.
+        servable: `kmm.server.models.servable.Servable`.
         arrays: dict of input name to array `(n,)`; of bytes where films or examples are.
 
     Raises:

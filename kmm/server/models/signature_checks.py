@@ -1,7 +1,7 @@
 """The checks of a request before it runs, with TensorFlow Serving's texts."""
 
 from kmm.errors import InputError
-from kmm.server.dtypes import CPP_NAMES
+from kmm.server.models.dtypes import CPP_NAMES
 from kmm.server.status import ServingError
 from kmm.signature import DEFAULT_SIGNATURE
 from kmm.wire import decode_tensor

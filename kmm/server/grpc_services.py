@@ -1,4 +1,4 @@
-"""The face that speaks gRPC: TensorFlow Serving's services on its own stubs."""
+"""gRPC: TensorFlow Serving's services on its own stubs."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from kmm.errors import InputError
 from kmm.server.access import TokenInterceptor, make_credentials
-from kmm.server.inference import SIGNATURE_DEF, make_states
+from kmm.server.requests.inference import SIGNATURE_DEF, make_states
 from kmm.server.settings import read_model_list
 from kmm.server.status import ServingError, refuse, truncate
 from kmm.stubs import load_stubs

@@ -1,4 +1,4 @@
-"""The face that speaks HTTP and JSON, as TensorFlow Serving's REST interface does."""
+"""HTTP and JSON, as TensorFlow Serving's REST interface speaks them."""
 
 import json
 import re
@@ -13,11 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kmm.server import json_answer, json_document, json_tensors, metrics
+from kmm.server import metrics
 from kmm.server.access import check_token
-from kmm.server.checks import name_signature
-from kmm.server.gate import Call, Gate
-from kmm.server.inference import SIGNATURE_DEF, make_states
+from kmm.server.models.signature_checks import name_signature
+from kmm.server.requests.gate import Call, Gate
+from kmm.server.requests.inference import SIGNATURE_DEF, make_states
+from kmm.server.rest import json_answer, json_document, json_tensors
 from kmm.server.status import HTTP_STATUS, ServingError, truncate
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor

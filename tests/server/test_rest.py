@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from kmm.server.json_document import read_document
-from kmm.server.json_tensors import read_inputs
+from kmm.server.rest.json_document import read_document
+from kmm.server.rest.json_tensors import read_inputs
 from kmm.server.settings import ModelSettings
 from kmm.server.status import ServingError
 from tests.server.conftest import running

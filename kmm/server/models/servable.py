@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.server import graph_errors
-from kmm.server.dtypes import STRING, as_object
+from kmm.server.models import graph_errors
+from kmm.server.models.dtypes import STRING, as_object
 from kmm.server.status import ServingError
 
 

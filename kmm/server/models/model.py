@@ -6,11 +6,11 @@ import threading
 import time
 from dataclasses import dataclass
 
-from kmm.server.graph_errors import translate_load
+from kmm.server.models.graph_errors import translate_load
+from kmm.server.models.servable import load_servable
+from kmm.server.models.warmup import warm_up
 from kmm.server.policy import list_versions
-from kmm.server.servable import load_servable
 from kmm.server.status import ServingError
-from kmm.server.warmup import warm_up
 
 START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UNLOADING", "END"
 RETRIES = 5  # of a version that could not be loaded, as TensorFlow Serving

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from kmm.server.dtypes import CPP_NAMES, NUMPY, STRING
-from kmm.server.json_document import is_base64, name_type, quote, read_base64
+from kmm.server.models.dtypes import CPP_NAMES, NUMPY, STRING
+from kmm.server.rest.json_document import is_base64, name_type, quote, read_base64
 from kmm.server.status import ServingError, refuse
 from kmm.wire import MAX_DIMENSIONS
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmm.server.checks import name_signature
+from kmm.server.models.signature_checks import name_signature
 from kmm.server.status import ServingError, refuse
 from kmm.signature import CLASSES, CLASSIFY_INPUT, SCORES
 from kmm.stubs import load_stubs

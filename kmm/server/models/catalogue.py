@@ -5,7 +5,7 @@ import logging
 import threading
 
 from kmm.faults import tell_fault
-from kmm.server.model import Model
+from kmm.server.models.model import Model
 from kmm.server.policy import list_versions
 from kmm.server.status import ServingError, refuse
 from kmm.stubs import DEFAULT_MODEL

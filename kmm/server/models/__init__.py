@@ -1,0 +1,1 @@
+"""The models that a server holds: their versions, loading, warm-up and running."""
