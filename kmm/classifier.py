@@ -1,7 +1,7 @@
 """A classifier: everything that a prediction needs, in one object and in one folder."""
 
+import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,10 +9,12 @@ import numpy as np
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
 import kmm.models.loss  # and the loss, which saved models name
+from kmm.archive import check_members, open_artefact
 from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem
 from kmm.errors import KmmError
+from kmm.known_answers import compute_answers
 from kmm.patterns import as_mapping, as_table, choose_rows
 from kmm.seen_studies import PARTS as SEEN_PARTS
 from kmm.seen_studies import SeenStudies, load_seen
@@ -208,6 +210,7 @@ class Classifier:
             **{name: {part: as_mapping(table) for part, table in rows.items()} for name, rows in numbers.items()},
             "prevalence": as_mapping(self.prevalence),
             "provenance": self.provenance,
+            "known_answers": compute_answers(self),
         }
 
     @classmethod
@@ -215,19 +218,19 @@ class Classifier:
         """Reads a classifier; its description and every file are checked against their digests first.
 
         Args:
-            folder: path that `save` wrote.
+            folder: path that `save` wrote, or of an archive that `kmm model pack` wrote.
             main_only: bool. Leave out the parts that only comparisons need.
 
         Raises:
             ArtefactError: if a file is missing, altered or of another format.
         """
-        folder = Path(folder)
-        try:
-            return cls._read(folder, read_description(folder), main_only)
-        except KmmError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError) as error:  # of what a file holds, Keras's and NumPy's
-            raise not_as_expected(folder, error) from None
+        with open_artefact(folder) as place:
+            try:
+                return cls._read(place, read_description(place), main_only)
+            except KmmError:
+                raise
+            except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:  # of what files hold
+                raise not_as_expected(place, error) from None
 
     @classmethod
     def _read(cls, folder, description, main_only):
@@ -244,7 +247,7 @@ class Classifier:
         provenance = dict(description["provenance"])
         by_part = provenance.pop("studies_by_part", None)  # format 1
         return cls(
-            models={part: keras.models.load_model(folder / f"{part}.keras", compile=False) for part in parts},
+            models={part: _load_model(folder / f"{part}.keras") for part in parts},
             batches=batches,
             settings=FitSettings.from_dict(read_json(folder / "settings.json")),
             temperatures=description["temperatures"],
@@ -258,6 +261,13 @@ class Classifier:
             if by_part is None
             else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},
         )
+
+
+def _load_model(path):
+    """A part as a `keras.Model`. Its file is an archive too, and may come from elsewhere."""
+    with zipfile.ZipFile(path) as archive:
+        check_members(path, archive)
+    return keras.models.load_model(path, compile=False)
 
 
 def run_model(model, inputs):

@@ -31,6 +31,8 @@ def print_results(results):
         columns = [SHORT_TITLES.get(title, title) for title in columns]
         rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # 160 columns hold it
         _print_table(columns, rows, title=f"{part}: {result['n']} studies")
+        if "caution" in result:
+            print(result["caution"])
         if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
             print(MEASURED_ON)
         for line in compare_rows(result):
@@ -38,6 +40,21 @@ def print_results(results):
                 print(line)
         if labels := label_rows(result):
             _print_table(*labels[:1], labels[1:], title=f"{part}: ROC AUC of each label [95 % interval]")
+
+
+def print_packed(packed):
+    """What `kmm.pack.pack_classifier` wrote, and what it left out."""
+    print(f"{packed['archive']}: {packed['bytes'] / 1e6:.1f} MB, digest {packed['digest'][:16]}")
+    for name in packed["files"]:
+        print(f"  {name}")
+    print(f"words of the vocabulary, which come from the training reports: {packed['words']}")
+    print(f"left out: {', '.join(packed['left_out']) or 'nothing'}")
+
+
+def print_model_checks(checks):
+    """A line for each check of `kmm.verification.verify_classifier`."""
+    for check in checks:
+        print(f"{check.result}: {check.name}: {check.detail}")
 
 
 def print_predictions(rows):

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "kmm.cli.evaluate",
     "explain": "kmm.cli.explain",
     "fidelity": "kmm.cli.fidelity",
+    "model": "kmm.cli.model",
     "export": "kmm.cli.export",
     "serve": "kmm.cli.serve",
     "call": "kmm.cli.call",

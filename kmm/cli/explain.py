@@ -147,11 +147,11 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
 
 def _choose_targets(model, names):
     """The settings `target` and `targets` from the option: one label by its name, or several."""
-    from kmm.artefact import DESCRIPTION, read_json
+    from kmm.archive import peek_description
 
     names = tuple(dict.fromkeys(names))
     if len(names) == 1 and names[0] in (POSITIVE, ALL):  # unless a label is named so
-        several = names[0] not in read_json(model / DESCRIPTION)["preparation"]["label_names"]
+        several = names[0] not in peek_description(model)["preparation"]["label_names"]
     else:
         several = len(names) > 1
     return {"targets": names} if several else {"target": names[0] if names else None, "targets": ()}
@@ -174,7 +174,7 @@ def _read_sensitivity(model):
     path = model / SENSITIVITY_FILE
     try:
         value = json.loads(path.read_text(encoding="utf-8"))["sensitivity"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{path}: expected a chosen sensitivity. Run `kmm fidelity {model} FOLDER --save` first."
         ) from None
@@ -187,10 +187,10 @@ def _read_sensitivity(model):
 
 def _place_report(model, study):
     """The report of `--report` in a section that the model reads."""
-    from kmm.artefact import DESCRIPTION, read_json
+    from kmm.archive import peek_description
     from kmm.data.inputs import place_report
 
-    text = read_json(model / DESCRIPTION)["preparation"]["text"]
+    text = peek_description(model)["preparation"]["text"]
     return place_report(study, tuple(text["sections"]) if text else ())
 
 

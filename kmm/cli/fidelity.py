@@ -55,6 +55,8 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
     sweep = values["sensitivity"] == AUTO
     if not sweep and (curve or save):
         raise InputError("--curve and --save need --sensitivity auto: a number leaves nothing to choose.")
+    if save and Path(model).is_file():
+        raise InputError(f"{model}: --save needs the folder of a classifier; nothing is written into an archive.")
     with hushed():
         from kmm.classifier import Classifier
         from kmm.data.collection import read_collection

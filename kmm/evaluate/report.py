@@ -22,6 +22,10 @@ from kmm.output_mark import marking_output
 from kmm.patterns import as_mapping, choose_rows
 from kmm.progress import Progress
 
+UNRECOGNISED = (
+    "Training studies cannot be recognised: this classifier holds nothing of them, so every labelled study counts as "
+    "test. If it was trained on some of them, the results are too good."
+)
 SIDES = {"image": 0, "text": 1, "tfidf": 1}  # the column of `present` that a row of the results needs
 
 
@@ -126,6 +130,8 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     parts = part_studies(classifier, known, progress=progress)
     trained = len(parts.pop("train"))
+    if not classifier.seen:
+        progress.note(UNRECOGNISED)
     progress.note(
         f"{len(studies)} studies: {len(studies) - len(known)} without a known label and {trained} that the classifier "
         f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
@@ -150,6 +156,8 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
         problems += predictions.problems
         if predictions.studies:
             results[part] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
+            if not classifier.seen:
+                results[part]["caution"] = UNRECOGNISED
             if pictures:
                 draw_pictures(classifier, predictions, Path(pictures) / part)
     if not results:
@@ -191,10 +199,19 @@ def write_report(classifier, predictions, history, folder, *, path):
     draw_pictures(classifier, predictions, folder / "pictures")
     if learned := {stage: curve for stage, curve in history.items() if curve}:
         plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
-    (folder / "model_card.md").write_text(write_card(_card_facts(classifier, path)), encoding="utf-8")
+    (folder / "model_card.md").write_text(write_card(describe_for_card(classifier, path)), encoding="utf-8")
 
 
-def _card_facts(classifier, path):
+def describe_for_card(classifier, path):
+    """The facts of a classifier that `kmm.evaluate.card.write_card` takes.
+
+    Args:
+        classifier: `Classifier` with metrics.
+        path: where the classifier will lie, for the commands of the card.
+
+    Returns:
+        dict.
+    """
     facts, s = classifier.provenance, classifier.settings
     return {
         "name": facts.get("name", "classifier"),

@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 from keras import ops
 
-from kmm.artefact import digest_description
+from kmm.archive import digest_classifier
 from kmm.classifier import Classifier
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
@@ -91,7 +91,7 @@ class Explainer:
             ArtefactError: if the classifier is incomplete or was altered.
         """
         classifier = Classifier.load(folder, main_only=True)
-        return cls(classifier, settings, digest=digest_description(folder), freeze=freeze)
+        return cls(classifier, settings, digest=digest_classifier(folder), freeze=freeze)
 
     def with_settings(self, settings):
         """The same explainer, traced already, for settings that differ in `target`, `targets` and `regions` alone."""

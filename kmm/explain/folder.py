@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import kmm
-from kmm.artefact import DESCRIPTION, digest_description, not_as_expected, read_json
+from kmm.archive import digest_classifier, peek_description
+from kmm.artefact import not_as_expected
 from kmm.data.names import choose_file_names
 from kmm.errors import InputError
 from kmm.explain.claim import Claim
@@ -80,7 +81,7 @@ def explain_folder(
     if mode not in MODES:
         raise InputError(f"`mode` must be one of {', '.join(MODES)}. Received: {mode!r}.")
     table = choose_table(table)
-    run = describe_attribution(digest_description(model), settings.as_dict())
+    run = describe_attribution(digest_classifier(model), settings.as_dict())
     drawing = digest_record(describe_drawing(settings, outputs))
     stamp = Stamp(run=digest_record(run), drawing=drawing, kmm=kmm.__version__)
     labels = choose_file_names(_read_labels(model), dots=False) if settings.targets else None
@@ -198,7 +199,7 @@ def _check_studies(studies):
 def _read_labels(model):
     """The labels of a saved classifier, without loading it."""
     try:
-        return read_json(Path(model) / DESCRIPTION)["preparation"]["label_names"]
+        return peek_description(model)["preparation"]["label_names"]
     except (KeyError, TypeError) as error:
         raise not_as_expected(model, error) from None
 

@@ -62,6 +62,8 @@ def export_format(folder, kind, out=None):
     classifier = Classifier.load(folder, main_only=True)
     model, inputs = classifier.models[classifier.main], _make_inputs(classifier)
     model(inputs, training=False)  # Keras exports what was called
+    if out is None and folder.is_file():
+        raise InputError(f"{folder}: expected `out`, the file to write: an archive takes no export.")
     place = Path(out) if out else folder / f"{folder.resolve().name}{entry.suffix}"
     with replace_file(place) as temporary:
         try:

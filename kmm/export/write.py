@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kmm import signature as names
+from kmm.archive import open_artefact
 from kmm.artefact import digest_description
 from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
@@ -48,6 +49,8 @@ def export_classifier(
         InputError: if the version is there, an option does not fit the classifier, or Keras does not run on TensorFlow.
         ArtefactError: if the classifier is incomplete, or the export does not say what the classifier says.
     """
+    if out is None and Path(folder).is_file():
+        raise InputError(f"{folder}: expected `out`, the folder of the versions: an archive takes no export.")
     base = Path(out) if out else Path(folder)
     place = choose_version(base, version)
     export_to(
@@ -71,9 +74,9 @@ def export_to(folder, place, *, name, default="tensors", explanation=DEFAULT_EXP
         name: str, the model's name in its description and its warm-up requests.
     """
     check_backend()
-    classifier = Classifier.load(folder, main_only=True)
-    with new_folder(place) as temporary:
-        _write(temporary, Path(folder), classifier, default, explanation, batching, warmup, name=name)
+    with open_artefact(folder) as source, new_folder(place) as temporary:
+        classifier = Classifier.load(source, main_only=True)
+        _write(temporary, source, classifier, default, explanation, batching, warmup, name=name)
         check_export(temporary, classifier)
 
 
