@@ -243,6 +243,7 @@ def _text_facts(facts, s):
         "text_encoder": s.text_encoder,
         **({"word_pieces": text["word_pieces"]} if text.get("word_pieces") else {}),
         "word_vectors": text.get("word_vectors"),
+        "least_patients_of_a_word": text.get("word_patients", {}).get("min_word_patients"),
         "sections": s.sections,
         "length": s.length,
         **{name: None if text.get(key) is None else f"{text[key]:.4f}" for name, key in shares.items()},
