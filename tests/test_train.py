@@ -429,7 +429,7 @@ def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a
     for line in ("image encoder", "image weights", "pixels", "fusion"):
         assert f"- {line}:" not in card
     assert "Frontal chest films only" not in card
-    assert f"kmm predict {tmp_path / 'saved'} --report REPORT.txt\n" in card
+    assert "kmm predict saved --report REPORT.txt\n" in card and str(tmp_path) not in card
 
 
 @pytest.mark.parametrize("missing", ["image", "text"])

@@ -198,7 +198,7 @@ def _card_facts(classifier, path):
     facts, s = classifier.provenance, classifier.settings
     return {
         "name": facts.get("name", "classifier"),
-        "path": str(path),
+        "path": _show_place(path),
         "reads": [side for side in ("image", "text") if getattr(s, f"{side}_encoder")],
         "model": {
             "preset": s.preset,
@@ -220,6 +220,12 @@ def _card_facts(classifier, path):
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},
         "digests": {name: facts.get(name) for name in ("data_digest", "code_digest")},
     }
+
+
+def _show_place(path):
+    """A path below the current folder as it was given, else its last part, because a card is given to others."""
+    path = Path(path)
+    return path.name if path.is_absolute() or ".." in path.parts else str(path)
 
 
 def _image_facts(facts, s):
