@@ -24,6 +24,7 @@ from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
 PARTS = ("joint", "image", "text")
+BEFORE = {"min_word_patients": 1}  # of classifiers that were saved before there was such a setting
 
 
 def probabilities(logits, temperatures):
@@ -249,7 +250,7 @@ class Classifier:
         return cls(
             models={part: _load_model(folder / f"{part}.keras") for part in parts},
             batches=batches,
-            settings=FitSettings.from_dict(read_json(folder / "settings.json")),
+            settings=FitSettings.from_dict({**BEFORE, **read_json(folder / "settings.json")}),
             temperatures=description["temperatures"],
             thresholds=description["thresholds"],
             prevalence=description["prevalence"],

@@ -13,6 +13,7 @@ from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.identity import digest_film, sketch_film
 from kmm.progress import Progress
+from kmm.text.vocabulary import UNKNOWN
 
 
 class PixelFile:
@@ -88,6 +89,18 @@ class PreparedStudies:
         self.labels = np.array([maker.labels(study) for study in self.studies], np.float32)
         self.token_ids = np.array([maker.token_ids(study) for study in self.studies], np.int32)
         self.present[:, 1] = self.token_ids.any(axis=1)
+
+    def hide_words(self, rows, vocabulary, words):
+        """Makes words unknown in some studies, so that training cannot learn from them.
+
+        Args:
+            rows: int array of the studies.
+            vocabulary: `kmm.text.vocabulary.Vocabulary` that the token ids are of.
+            words: set of str: its words or pieces to hide; what it does not hold is unknown already.
+        """
+        hidden = [number for number, word in enumerate(vocabulary.words) if word in words and number > UNKNOWN]
+        kept = self.token_ids[rows]
+        self.token_ids[rows] = np.where(np.isin(kept, hidden), UNKNOWN, kept)
 
     def rows(self, ids):
         """int64 row numbers of the study ids asked for, in the order of the studies."""

@@ -37,6 +37,7 @@ class Run:
         self.tuned = not settings.image_weights  # the image encoder no longer has the weights that it was given
         self.history, self.facts, self.models, self.predictions = {}, {}, {}, {}
         self.maker = self.prepared = self.split = self.vectors = self.image_vectors = None
+        self.rare = frozenset()  # words or pieces of too few training patients
 
     def close(self):
         """Closes the file of prepared films."""

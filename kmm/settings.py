@@ -14,7 +14,7 @@ from kmm.files import replace_file
 MAX_SETTINGS_BYTES = 1_000_000
 _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "batch_size", "patience", "text_filters"),
-    *("label_min_count", "min_word_count", "max_words"),
+    *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
 )
 SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
@@ -54,6 +54,7 @@ class FitSettings:
     length: int = 140  # words, or word pieces, a report is cut or padded to
     truncate: str = "end"  # where a longer report is cut: end or start
     min_word_count: int = 1  # rarer words are unknown
+    min_word_patients: int = 2  # training reads words and pieces of fewer patients as unknown; 1 reads them all
     max_words: int = 15000  # at most so many words of training get an id, and as many others of a file of vectors
     word_pieces: str | None = None  # vocab.txt of an uncased BERT: its pieces get the ids, whatever the two above say
     word_vectors: str | None = None  # file of word vectors; none trains them on the training reports

@@ -38,7 +38,7 @@ from kmm.seen_studies import PARTS as SEEN_PARTS
 from kmm.settings import write_json
 from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
-from kmm.text.vocabulary import Vocabulary, text_report
+from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_report
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors, measure_coverage, train_word_vectors
 
@@ -88,6 +88,8 @@ def _fit_run(run, collection, split):
     if settings.text_encoder:
         _prepare_text(run)
     run.prepared.add_text(run.maker)
+    if run.rare:
+        run.prepared.hide_words(run.rows("train"), run.maker.vocabulary, run.rare)
     if settings.image_encoder:
         _build_image(run)  # before the first training: weights for another network are said at once
     if settings.text_encoder:
@@ -282,18 +284,22 @@ def _count_classes(run, name, rows):
 
 
 def _prepare_text(run):
-    """Vocabulary and word vectors from the training reports alone."""
+    """Vocabulary and word vectors from the training reports alone, without the words of too few patients."""
     s, text = run.settings, run.maker.text
-    documents = [text.words(run.prepared.studies[row]) for row in run.rows("train")]
-    documents = [words for words in documents if words]
-    if not documents:
+    studies = [run.prepared.studies[row] for row in run.rows("train")]
+    documents, patients = [text.words(study) for study in studies], [study.patient for study in studies]
+    if not any(documents):
         raise InputError(f"Expected training reports with words in the sections {', '.join(s.sections)}. Found none.")
     if s.word_pieces:
-        vocabulary = WordPieces.read(s.word_pieces)
-    else:
-        vocabulary = Vocabulary.fit(documents, min_count=s.min_word_count, max_words=s.max_words)
-    documents, trained = [vocabulary.pieces(words) for words in documents], vocabulary
-    vectors, vocabulary = _make_vectors(s, text, documents, vocabulary)
+        trained = WordPieces.read(s.word_pieces)
+        documents = [trained.pieces(words) for words in documents]
+    word_patients = count_patients(documents, patients)
+    run.rare = find_rare(word_patients, s.min_word_patients)
+    documents = [words for words in documents if words]
+    common = [[word for word in words if word not in run.rare] for words in documents]
+    if not s.word_pieces:
+        trained = Vocabulary.fit(common, min_count=s.min_word_count, max_words=s.max_words)
+    vectors, vocabulary = _make_vectors(s, text, common, trained)
     run.maker.vocabulary = vocabulary
     counts = Counter(word for words in documents for word in words)
     run.vectors, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
@@ -304,6 +310,7 @@ def _prepare_text(run):
         "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
         "words": len(vocabulary),
         "words_of_the_vectors_alone": len(vocabulary) - len(trained),
+        "word_patients": _sum_patients(word_patients, vocabulary, run.rare, s.min_word_patients),
         "words_passed_over": vectors.passed_over,
         "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
         "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",
@@ -311,6 +318,18 @@ def _prepare_text(run):
         "coverage_of_running_words": coverage.tokens,
     }
     run.progress.note(_describe_text(run.facts["text"], s.length))
+
+
+def _sum_patients(counts, vocabulary, rare, least):
+    """How many patients use the words that training reads: numbers alone, for an export to tell of them."""
+    used = [counts[word] for word in vocabulary.words[2:] if word in counts and word not in rare]
+    return {
+        "min_word_patients": least,
+        "words": len(used),
+        "of_one_patient": sum(count == 1 for count in used),
+        "of_fewer_than_5": sum(count < 5 for count in used),
+        "left_out": len(rare),
+    }
 
 
 def _make_vectors(s, text, documents, vocabulary):
@@ -334,6 +353,9 @@ def _describe_text(facts, length):
     more = f" and {facts['words_of_the_vectors_alone']} of the vectors alone" if facts["words"] > trained else ""
     over = facts["words_passed_over"]
     over = f"; {over} words of the file, with white space or not UTF-8, are passed over" if over else ""
+    of = facts["word_patients"]
+    if of["left_out"]:
+        over += f"; {of['left_out']} {words} of fewer than {of['min_word_patients']} patients are read as unknown"
     return (
         f"{words.capitalize()}: {trained} of training{more}; {facts['coverage_of_words']:.1%} of those of training "
         f"({facts['coverage_of_running_words']:.1%} of the running ones) have a vector; {facts['truncated_share']:.1%} "
@@ -415,7 +437,8 @@ def _finish(run):
     tfidf = None
     if s.text_encoder:
         texts = [run.maker.text.text(prepared.studies[row]) for row in train]
-        tfidf = TfidfBaseline.fit(texts, known, seed=s.seed)
+        patients = [prepared.studies[row].patient for row in train]
+        tfidf = TfidfBaseline.fit(texts, known, seed=s.seed, patients=patients, min_patients=s.min_word_patients)
     classifier = Classifier(
         models={part: run.models[part] for part in ("joint", "image", "text") if part in run.models},
         batches=run.maker,

@@ -63,6 +63,11 @@ def mesh(row):
     return ("Nodule/lung",) if row["label"] else ("normal",)
 
 
+def test_the_words_of_one_patient_were_kept_then(classifier):
+    assert classifier.settings.min_word_patients == 1
+    assert "word_patients" not in classifier.provenance.get("text", {})
+
+
 def test_it_predicts_what_it_did(classifier, studies, expected):
     predictions = classifier.predict(studies, parts=classifier.models)
     assert predictions.present.tolist() == expected["present"]

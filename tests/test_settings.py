@@ -40,6 +40,7 @@ def test_sections_are_the_fields_of_a_report():
         ({"pixels": float("inf")}, "`pixels` must be a whole number"),
         ({"pixels": float("nan")}, "`pixels` must be a whole number"),
         ({"shares": [float("nan"), 0.5, 0.5]}, "three numbers"),
+        ({"min_word_patients": 0}, "`min_word_patients` must be at least 1"),
         ({"max_words": 0}, "`max_words` must be at least 1"),
         ({"fusion_units": 1}, "`fusion_units` must be at least 2"),
         ({"strict": "perhaps"}, "`strict` must be true or false"),

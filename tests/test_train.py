@@ -1,6 +1,8 @@
 """Whole runs on tiny studies."""
 
 import json
+import re
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,10 +20,11 @@ from kmm.evaluate.calibration import Calibration
 from kmm.identity import identify_films
 from kmm.image.read import decode_image
 from kmm.models.parts import embed_of
-from kmm.prepared import prepare_studies
+from kmm.prepared import PreparedStudies, prepare_studies
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.study_dataset import StudyDataset
+from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors
 from kmm.train import _note_labels, fit_classifier, save_run
 from tests.conftest import TINY
@@ -53,10 +56,75 @@ def test_parts_are_disjoint_and_complete(tiny_run):
     np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(len(run.prepared.studies)))
 
 
-def test_the_vocabulary_knows_training_words_only(tiny_run):
+def count_users(run):
+    """dict of each word of the training reports to the set of patients that use it."""
+    users = {}
+    for row in run.rows("train"):
+        study = run.prepared.studies[row]
+        for word in run.maker.text.words(study):
+            users.setdefault(word, set()).add(study.patient)
+    return users
+
+
+def test_the_vocabulary_knows_words_of_two_training_patients_only(tiny_run):
     classifier, run, _ = tiny_run
-    train = {word for row in run.rows("train") for word in run.maker.text.words(run.prepared.studies[row])}
-    assert set(classifier.batches.vocabulary.words[2:]) == train
+    users = count_users(run)
+    common = {word for word, patients in users.items() if len(patients) > 1}
+    assert set(classifier.batches.vocabulary.words[2:]) == common < set(users)
+    said = classifier.provenance["text"]["word_patients"]
+    assert said == {
+        "min_word_patients": 2,
+        "words": len(common),
+        "of_one_patient": 0,
+        "of_fewer_than_5": sum(len(users[word]) < 5 for word in common),
+        "left_out": len(users) - len(common),
+    }
+
+
+def read_files(folder):
+    """The bytes of all files of a folder by their names, archives unpacked."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield from ((f"{path.name}/{name}", archive.read(name)) for name in archive.namelist())
+        else:
+            yield path.name, path.read_bytes()
+
+
+def test_no_file_of_a_saved_classifier_holds_a_word_of_one_patient(tiny_run):
+    _, run, folder = tiny_run
+    rare = [word for word, patients in count_users(run).items() if len(patients) == 1 and len(word) == 6]
+    assert len(rare) > 20  # numbers, one in each report
+    found = re.compile(rf"(?<![\w.])({'|'.join(rare)})(?!\w)".encode())
+    assert [name for name, data in read_files(folder) if found.search(data)] == []
+    terms = dict(read_files(folder))["tfidf.npz/terms.npy"].decode("latin-1")
+    assert "there is" in terms and "mass in" in terms
+
+
+def test_training_reads_words_of_one_patient_as_unknown_where_a_file_brings_them(tiny_folder, tmp_path):
+    """A row that training changed would tell that the word was used; one left out of the file's would tell it too."""
+    studies = read_collection(tiny_folder).studies
+    numbers = [study.report.findings.rstrip(".").split()[-1] for study in studies if study.report]
+    lines = ["mass 0 1 0", "cyst 0 1 1", *(f"{number} 1 0 {row}" for row, number in enumerate(numbers))]
+    (tmp_path / "v.txt").write_text("\n".join(lines), encoding="utf-8")
+    settings = {"word_vectors": str(tmp_path / "v.txt"), "image_encoder": None}
+    classifier, run = fit(tiny_folder, tmp_path / "work", **settings)
+    vocabulary = classifier.batches.vocabulary
+    assert vocabulary.words[-len(numbers) - 1 :] == ("cyst", *numbers)
+    start, _ = embedding_matrix(load_word_vectors(tmp_path / "v.txt"), vocabulary, seed=run.settings.seed)
+    rows = keras.ops.convert_to_numpy(embed_of(classifier.models["text"]).get_layer("embedding").embeddings)
+    changed = dict(zip(vocabulary.words, (rows != start).any(axis=1), strict=True))
+    assert changed["mass"] and not any(changed[word] for word in ("cyst", *numbers))
+    used = run.prepared.token_ids[run.rows("validation")]
+    assert (used > vocabulary.words.index("cyst")).any(axis=1).all()  # elsewhere they are read as any word of the file
+
+
+def test_pieces_of_too_few_patients_are_hidden_from_training_alone():
+    vocabulary = WordPieces(("[PAD]", "[UNK]", "no", "qui", "##xley"))
+    ids = np.int32([[2, 3, 4], [2, 1, 0], [3, 4, 2]])
+    prepared = PreparedStudies([None] * 3, None, [""] * 3, [0] * 3, np.zeros((3, 2)), [], token_ids=ids.copy())
+    prepared.hide_words(np.array([0, 1]), vocabulary, {"##xley", "qui", "[UNK]", "absent"})
+    assert prepared.token_ids.tolist() == [[2, 1, 1], [2, 1, 0], [3, 4, 2]]
 
 
 def test_a_run_over_word_pieces(tiny_folder, tmp_path):
@@ -112,6 +180,14 @@ def test_a_work_folder_of_other_settings_is_refused(tiny_folder, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"settings": {}, "studies": 1, "layout": "?"}))
     with pytest.raises(InputError, match=r"Changed: .*seed"):
         fit(tiny_folder, tmp_path)
+
+
+def test_a_run_is_not_resumed_with_another_number_of_patients_a_word(tiny_folder, tmp_path):
+    collection = read_collection(tiny_folder)
+    said = {"settings": make_settings("small", FAST).as_dict(), "studies": 60, "layout": collection.layout}
+    (tmp_path / "run.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match=r"Changed: min_word_patients$"):
+        fit(tiny_folder, tmp_path, min_word_patients=1)
 
 
 class Prepared(Exception):
@@ -353,7 +429,7 @@ def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a
     for line in ("image encoder", "image weights", "pixels", "fusion"):
         assert f"- {line}:" not in card
     assert "Frontal chest films only" not in card
-    assert f"kmm predict {tmp_path / 'saved'} --report REPORT.txt\n" in card
+    assert "kmm predict saved --report REPORT.txt\n" in card and str(tmp_path) not in card
 
 
 @pytest.mark.parametrize("missing", ["image", "text"])

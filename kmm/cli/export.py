@@ -12,7 +12,7 @@ from kmm.signature import DEFAULTS
 
 PARTS = ("explain",)
 LAST_VERSION = 10**18 - 1
-OF_A_FILE = {"model", "kind", "out", "json_file", "config"}  # what --format onnx and litert read
+OF_A_FILE = {"model", "kind", "out", "strict_privacy", "json_file", "config"}  # what --format onnx and litert read
 OF_BATCHING = {"max_batch", "batch_timeout_ms", "batch_threads"}
 OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
 
@@ -50,27 +50,46 @@ OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
 @click.option("--batch-timeout-ms", type=float, default=2.0, show_default=True, help="How long a row waits for others.")
 @click.option("--batch-threads", type=click.IntRange(1), default=2, show_default=True, help="Batches at once.")
 @click.option("--warmup", type=LIST, default="1,8", show_default=True, help="Rows of the warm-up requests.")
+@click.option(
+    "--strict-privacy", is_flag=True, help="Refuse an export that holds words of one patient, ids or paths of yours."
+)
 @json_option("EXPORT")
 @click.pass_context
 def export(context, model, kind, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching,
-           max_batch, batch_timeout_ms, batch_threads, warmup, json_file):  # fmt: skip
+           max_batch, batch_timeout_ms, batch_threads, warmup, strict_privacy, json_file):  # fmt: skip
     """Write the classifier MODEL as a SavedModel that TensorFlow Serving serves, to MODEL/<version>.
 
     Decoding, cleaning, calibration and explanations are in the graph. The export is loaded, tried and compared with the
     classifier before it appears. A classifier that was trained on JAX or torch is exported by TensorFlow too.
+    What leaves the house with it is told on standard error: files, words, ids and paths.
 
     \b
-    Example: kmm export saved_models/openi --batching
+    Examples: kmm export saved_models/openi --batching
+              kmm export saved_models/openi --strict-privacy --json export.json
     """
     check_place(json_file)
     _refuse_idle(context, kind, without, batching)
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    with hushed():
+        from kmm.export.privacy import describe_privacy, report_privacy, require_privacy
+    report = {}
+
+    def inspect(written, description=None):
+        report.update(report_privacy(written, model, description))
+        if strict_privacy:
+            require_privacy(report)
+
+    def tell(place, result):
+        for line in describe_privacy(report):
+            click.echo(f"privacy: {line}", err=True)
+        write_result(json_file, {**result, "privacy": report}, lambda: click.echo(str(place)))
+
     if kind != "savedmodel":
         with hushed():
             from kmm.export.formats import export_format
 
-        file = export_format(model, kind, out)
-        write_result(json_file, {"file": str(file)}, lambda: click.echo(str(file)))
+        file = export_format(model, kind, out, inspect=inspect)
+        tell(file, {"file": str(file)})
         return
     with hushed():
         from kmm.export.batching import Batching
@@ -90,8 +109,9 @@ def export(context, model, kind, version, out, default, without, steps, baseline
         explanation=explanation,
         batching=Batching(max_batch, batch_timeout_ms, batch_threads) if batching else None,
         warmup=_read_sizes(warmup),
+        inspect=inspect,
     )
-    write_result(json_file, {"version": int(place.name), "folder": str(place)}, lambda: click.echo(str(place)))
+    tell(place, {"version": int(place.name), "folder": str(place)})
 
 
 def _refuse_idle(context, kind, without, batching):

@@ -34,6 +34,11 @@ def _setting_options(command):
         click.option("--text-encoder", help="Name of the text encoder, or none."),
         click.option("--word-pieces", type=click.Path(), help="File of word pieces: vocab.txt of an uncased BERT."),
         click.option("--word-vectors", type=click.Path(), help="File of word vectors: word2vec or GloVe."),
+        click.option(
+            "--min-word-patients",
+            type=int,
+            help="Training patients who must use a word for it to be kept; 1 keeps the words of one patient.",
+        ),
         click.option("--image-encoder", help="Name of the image encoder, or none."),
         click.option("--image-weights", type=click.Path(), help="imagenet, or a file of weights."),
         click.option("--pixels", type=int, help="Side of the square that the encoder reads."),

@@ -215,7 +215,7 @@ def describe_for_card(classifier, path):
     facts, s = classifier.provenance, classifier.settings
     return {
         "name": facts.get("name", "classifier"),
-        "path": str(path),
+        "path": _show_place(path),
         "reads": [side for side in ("image", "text") if getattr(s, f"{side}_encoder")],
         "model": {
             "preset": s.preset,
@@ -239,6 +239,12 @@ def describe_for_card(classifier, path):
     }
 
 
+def _show_place(path):
+    """A path below the current folder as it was given, else its last part, because a card is given to others."""
+    path = Path(path)
+    return path.name if path.is_absolute() or ".." in path.parts else str(path)
+
+
 def _image_facts(facts, s):
     weights = facts.get("image_weights")
     return {
@@ -260,6 +266,7 @@ def _text_facts(facts, s):
         "text_encoder": s.text_encoder,
         **({"word_pieces": text["word_pieces"]} if text.get("word_pieces") else {}),
         "word_vectors": text.get("word_vectors"),
+        "least_patients_of_a_word": text.get("word_patients", {}).get("min_word_patients"),
         "sections": s.sections,
         "length": s.length,
         **{name: None if text.get(key) is None else f"{text[key]:.4f}" for name, key in shares.items()},

@@ -36,13 +36,15 @@ class Format:
     run: Callable
 
 
-def export_format(folder, kind, out=None):
+def export_format(folder, kind, out=None, *, inspect=None):
     """Writes the model of a saved classifier for another runtime, runs it there and compares.
 
     Args:
         folder: path of a saved classifier.
         kind: key of `FORMATS`.
         out: path of the file to write, or None: `<name>.<suffix>` in `folder`.
+        inspect: callable, or None. It is given the path of the finished file before that is in its place; what it
+            raises ends the export.
 
     Returns:
         Path of the file.
@@ -69,6 +71,8 @@ def export_format(folder, kind, out=None):
         try:
             model.export(str(temporary), format=kind, verbose=False)
             check_format(temporary, entry, inputs, run_model(model, inputs))
+            if inspect:
+                inspect(temporary)
         except (KmmError, OSError):
             raise
         except Exception as error:  # converters and runtimes raise nearly anything

@@ -13,6 +13,13 @@ from kmm.text.word_pieces import WordPieces
 SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
 
 
+class _Lines(tf.lookup.TextFileInitializer):
+    """The lines of a file and their numbers. TensorFlow would name the table by the path of the file, which tells a
+    stranger about the machine; without a name it draws one."""
+
+    _shared_name = ""
+
+
 class ReportReader(tf.Module):
     """Reads reports with a vocabulary that becomes an asset of the export.
 
@@ -25,7 +32,7 @@ class ReportReader(tf.Module):
         super().__init__()
         self.text = text
         line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
-        lines = tf.lookup.TextFileInitializer(str(vocabulary), tf.string, line, tf.int64, number)
+        lines = _Lines(str(vocabulary), tf.string, line, tf.int64, number)
         self.table = tf.lookup.StaticHashTable(lines, UNKNOWN)
         self.longest = WordPieces.load(vocabulary).longest if text.pieces else None
 

@@ -4,18 +4,31 @@ import cv2
 import numpy as np
 
 from kmm import signature as names
+from kmm.data.phantom_report import write_report
 
 SIDE = 256
 WORDS = 24
 
 
-def make_samples(classifier, count):
+def make_reports(count):
+    """Writes reports of the phantom set, the same ones always: text that comes from no patient.
+
+    Example:
+        >>> len(make_reports(2)), make_reports(1)[0] == make_reports(2)[0]
+        (2, True)
+    """
+    return [write_report([], np.random.default_rng(row), abnormal=False)[0].text() for row in range(count)]
+
+
+def make_samples(classifier, count, *, reports=None):
     """Makes studies, as each signature takes them.
 
     Args:
         classifier: `Classifier`.
         count: int >= 1. The first study has all that the model reads; of a model of films and reports the second has a
             film alone, the third a report alone, and so on.
+        reports: list of `count` str, or None: words drawn from the vocabulary, which try all of it. These must not be
+            saved: they may be words of patients.
 
     Returns:
         dict of the names of inputs to arrays of `count` rows: `image`, `token_ids`, `image_bytes`, `report`, `target`,
@@ -30,10 +43,9 @@ def make_samples(classifier, count):
         found[names.IMAGE_BYTES], found[names.IMAGE] = np.array(files, object), np.stack(squares)
     if batches.text:
         words = np.array(batches.vocabulary.words[2:] or ["unknown"])
-        reports = [list(random.choice(words, WORDS)) for _ in range(count)]
-        joined = [" ".join(report) for report in reports]
-        found[names.REPORT] = np.array([text.encode() for text in joined], object)
-        found[names.TOKEN_IDS] = np.stack([_encode(text, batches) for text in joined])
+        reports = reports or [" ".join(random.choice(words, WORDS)) for _ in range(count)]
+        found[names.REPORT] = np.array([text.encode() for text in reports], object)
+        found[names.TOKEN_IDS] = np.stack([_encode(text, batches) for text in reports])
     if batches.image and batches.text:
         found[names.REPORT][1::3], found[names.TOKEN_IDS][1::3] = b"", 0
         found[names.IMAGE_BYTES][2::3], found[names.IMAGE][2::3] = b"", 0

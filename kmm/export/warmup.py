@@ -2,15 +2,40 @@
 
 import tensorflow as tf
 
-from kmm.export.samples import make_samples
+from kmm import signature as names
+from kmm.export.samples import make_reports, make_samples
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 PLACE = "assets.extra/tf_serving_warmup_requests"
 
 
+def read_warmup_reports(folder):
+    """Reads the reports in the warm-up requests of an export, to see that they are made up.
+
+    Args:
+        folder: Path of the version.
+
+    Returns:
+        int, the number of requests, and set of str, the reports in them that are not empty.
+    """
+    stubs, count, reports = load_stubs(), 0, set()
+    place = folder / PLACE
+    for record in tf.data.TFRecordDataset(str(place)) if place.is_file() else ():
+        inputs = stubs.prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request.inputs
+        count += 1
+        reports.update(inputs[names.REPORT].string_val if names.REPORT in inputs else ())
+        for name in {names.EXAMPLES, names.CLASSIFY_INPUT} & set(inputs):
+            for data in inputs[name].string_val:
+                example = stubs.example_pb2.Example.FromString(data)
+                reports.update(example.features.feature[names.REPORT].bytes_list.value)
+    return count, {report.decode() for report in reports if report}
+
+
 def write_warmup(folder, classifier, served, *, name, sizes=(1, 8)):
     """Writes one request for each signature and batch size; explanations are slow: one study is enough.
+
+    Films are drawn at random and reports are those of the phantom set: nothing in them comes from a patient.
 
     Args:
         folder: Path of the version.
@@ -19,7 +44,8 @@ def write_warmup(folder, classifier, served, *, name, sizes=(1, 8)):
         name: str, the model's name.
         sizes: tuple of int, the usual numbers of rows.
     """
-    stubs, samples = load_stubs(), make_samples(classifier, max(sizes))
+    stubs, count = load_stubs(), max(sizes)
+    samples = make_samples(classifier, count, reports=make_reports(count))
     place = folder / PLACE
     place.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(place)) as writer:

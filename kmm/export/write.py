@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from kmm.errors import ArtefactError, InputError
 from kmm.export.explanation import ServedExplanation
 from kmm.export.samples import make_samples
 from kmm.export.served import ServedClassifier
+from kmm.export.traces import strip_paths
 from kmm.export.warmup import write_warmup
 
 TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
@@ -29,7 +31,15 @@ DEFAULT_EXPLANATION = ServedExplanation()
 
 
 def export_classifier(
-    folder, *, version=None, out=None, default="tensors", explanation=DEFAULT_EXPLANATION, batching=None, warmup=(1, 8)
+    folder,
+    *,
+    version=None,
+    out=None,
+    default="tensors",
+    explanation=DEFAULT_EXPLANATION,
+    batching=None,
+    warmup=(1, 8),
+    inspect=None,
 ):
     """Exports a saved classifier as a SavedModel.
 
@@ -41,6 +51,8 @@ def export_classifier(
         explanation: `ServedExplanation`, or None: no explanations.
         batching: `kmm.export.batching.Batching`, or None: each call runs alone.
         warmup: tuple of int, the numbers of rows of the warm-up requests; empty: none.
+        inspect: callable, or None. It is given the folder of the finished export before that is published, and the dict
+            that `describe` answers with; what it raises ends the export, and nothing is published.
 
     Returns:
         Path of the version.
@@ -61,23 +73,36 @@ def export_classifier(
         explanation=explanation,
         batching=batching,
         warmup=warmup,
+        inspect=inspect,
     )
     return place
 
 
-def export_to(folder, place, *, name, default="tensors", explanation=DEFAULT_EXPLANATION, batching=None, warmup=(1, 8)):
+def export_to(
+    folder,
+    place,
+    *,
+    name,
+    default="tensors",
+    explanation=DEFAULT_EXPLANATION,
+    batching=None,
+    warmup=(1, 8),
+    inspect=None,
+):
     """Exports a saved classifier to a folder of any name; for the rest as `export_classifier`.
 
     Args:
-        folder, default, explanation, batching, warmup: as there.
+        folder, default, explanation, batching, warmup, inspect: as there.
         place: Path of the export; nothing may be there.
         name: str, the model's name in its description and its warm-up requests.
     """
     check_backend()
     with open_artefact(folder) as source, new_folder(place) as temporary:
         classifier = Classifier.load(source, main_only=True)
-        _write(temporary, source, classifier, default, explanation, batching, warmup, name=name)
+        description = _write(temporary, source, classifier, default, explanation, batching, warmup, name=name)
         check_export(temporary, classifier)
+        if inspect:
+            inspect(temporary, description)
 
 
 def check_backend():
@@ -106,6 +131,7 @@ def new_folder(place):
         ...     [path.name for path in Path(base).iterdir()]
         ['1']
     """
+    made = [parent for parent in place.parents if not parent.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
     try:
@@ -114,6 +140,9 @@ def new_folder(place):
         _publish(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # one that is not empty stays, and so do those above it
+            for parent in made:
+                parent.rmdir()
 
 
 def choose_version(base, version=None):
@@ -159,7 +188,9 @@ def _write(place, folder, classifier, default, explanation, batching, warmup, *,
         raise OSError(*_read_cause(error), str(place.parent)) from None
     if (folder / CARD).is_file():
         (place / "assets.extra").mkdir(exist_ok=True)
-        shutil.copyfile(folder / CARD, place / "assets.extra" / CARD)
+        card = strip_paths((folder / CARD).read_text(encoding="utf-8"))
+        (place / "assets.extra" / CARD).write_text(card, encoding="utf-8")
+    return json.loads(served.description)
 
 
 def _read_cause(error):

@@ -42,19 +42,21 @@ class TfidfBaseline:
     intercept: np.ndarray
 
     @classmethod
-    def fit(cls, texts, labels, *, seed=0):
+    def fit(cls, texts, labels, *, seed=0, patients=None, min_patients=1):
         """Fits vocabulary, weights and one regression a label, as strongly regularised as suits the label.
 
         Args:
             texts: list of n str, the sections that the compared model reads. An empty one is allowed.
             labels: array `(n, n_labels)` of 0, 1 and NaN. A row with NaN is left out for that label.
             seed: int, of the folds of the training texts that choose the regularisation.
+            patients: sequence of n str: whose text each one is; None takes each text for another patient's.
+            min_patients: int. A word or pair that fewer patients use is left out.
 
         Returns:
             `TfidfBaseline`. A label with one class gives that class the probability 1; one without a known row 0.5.
 
         Raises:
-            InputError: if the texts hold no word or do not match the labels.
+            InputError: if the texts hold no word (of enough patients) or do not match the labels.
         """
         labels = np.asarray(labels, float)
         if labels.ndim != 2 or len(labels) != len(texts):
@@ -64,6 +66,14 @@ class TfidfBaseline:
             raise InputError("The TF-IDF baseline needs a training text with a word in it. Received: none")
         vectorizer = _make_vectorizer()
         features = vectorizer.fit_transform(documents)
+        if min_patients > 1:
+            common = _count_patients(features, patients) >= min_patients
+            if not common.any():
+                raise InputError(
+                    f"The TF-IDF baseline needs a word of at least {min_patients} patients. Received: none"
+                )
+            vectorizer = _make_vectorizer(vectorizer.get_feature_names_out()[common])
+            features = vectorizer.fit_transform(documents)
         coef, intercept = np.zeros((labels.shape[1], features.shape[1])), np.zeros(labels.shape[1])
         for column, values in enumerate(labels.T):
             known = np.isfinite(values)
@@ -139,6 +149,16 @@ def _fit_regression(features, classes, seed):
             losses = [-cross_val_score(m, features, classes, cv=folds, scoring="neg_log_loss").mean() for m in models]
             best = models[int(np.argmin(losses))]
         return best.fit(features, classes)
+
+
+def _count_patients(features, patients):
+    """int `(n_terms,)`: how many patients use each term of a sparse matrix `(n, n_terms)`."""
+    from scipy import sparse
+
+    texts = np.arange(features.shape[0])
+    owner = texts if patients is None else np.unique(np.asarray(patients, str), return_inverse=True)[1]
+    belongs = sparse.csr_matrix((np.ones(len(owner)), (owner, texts)))
+    return np.asarray(((belongs @ (features > 0)) > 0).sum(axis=0)).ravel()
 
 
 def _join_words(texts):

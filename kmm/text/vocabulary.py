@@ -1,6 +1,6 @@
 """Words to ids and back, and what is lost on the way."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +164,55 @@ def check_lines(lines):
     repeated = len(lines) - len(set(lines))
     if repeated:
         raise InputError(f"A vocabulary must have no word twice. Received: {repeated} repeated")
+
+
+def count_patients(documents, patients):
+    """Counts the patients whose documents hold each word.
+
+    Args:
+        documents: list of n lists of str.
+        patients: sequence of n str: whose document each one is.
+
+    Returns:
+        `Counter` of word to number of patients, each patient counted once however often they use the word.
+
+    Example:
+        >>> sorted(count_patients([["mass", "mass"], ["no", "mass"], ["no"]], ["ann", "ann", "ben"]).items())
+        [('mass', 1), ('no', 2)]
+    """
+    by_patient = defaultdict(list)
+    for words, patient in zip(documents, patients, strict=True):
+        by_patient[patient].append(words)
+    counts = Counter()
+    for owned in by_patient.values():
+        counts.update({word for words in owned for word in words})
+    return counts
+
+
+def find_rare(counts, least):
+    """Finds the words that too few patients use to be kept in anything that is saved.
+
+    Args:
+        counts: mapping of word to number of patients, as `count_patients` returns.
+        least: int >= 1. Patients that must use a word.
+
+    Returns:
+        set of str; empty for `least` 1.
+
+    Raises:
+        InputError: if every word is rare.
+
+    Example:
+        >>> find_rare({"no": 2, "smith": 1}, least=2)
+        {'smith'}
+    """
+    rare = {word for word, count in counts.items() if count < least}
+    if rare and len(rare) == len(counts):
+        raise InputError(
+            f"Expected words that at least {least} patients use. Found none among {len(counts)} words. Use more "
+            "reports, or keep the words of one patient with min_word_patients 1."
+        )
+    return rare
 
 
 def text_report(documents, vocabulary, length=140):

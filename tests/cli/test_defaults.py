@@ -22,7 +22,7 @@ from kmm.export.batching import Batching
 from kmm.export.explanation import ServedExplanation
 from kmm.export.write import export_classifier
 from kmm.server.settings import ServeSettings
-from kmm.settings import SECTIONS
+from kmm.settings import SECTIONS, FitSettings
 from kmm.text.word_vectors import train_word_vectors
 from tests.cli.test_errors import find_command, walk
 
@@ -47,7 +47,8 @@ SERVE = defaults(ServeSettings)
 EXPECTED = {
     "data phantom": {name: PHANTOM[name] for name in ("studies", "seed", "pixels")},
     "data split": {"repeats": defaults(k_folds)["repeats"]},
-    "embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")} | {"cbow": not VECTORS["skip_gram"]},
+    "embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")}
+    | {"cbow": not VECTORS["skip_gram"], "min_word_patients": FitSettings().min_word_patients},
     "fit": {"out": "saved_models"},
     "explain": EXPLANATION
     | {"method": EXPLAIN["method"]}

@@ -63,3 +63,13 @@ def test_the_layout_and_what_is_left_unread_are_said(studies):
     (studies / "ecgen-radiology" / "1.xml").write_text(xml)
     result = run("embed", studies, "--out", studies / "v.txt", "--dimensions", 2, "--epochs", 1)
     assert "(ecgen-radiology, no films); left unread: manifest.csv, 1 study\n" in result.stderr
+
+
+def test_words_of_one_patient_are_left_out_of_the_file(studies):
+    table = studies / "manifest.csv"
+    table.write_text(table.read_text() + '12,"A mass of Quixley, Quixley."\n')
+    assert "quixley" not in embed(studies).words and {"mass", "apex"} <= set(embed(studies).words)
+    assert "quixley" in embed(studies, "--min-word-patients", 1).words
+    result = run("embed", studies, "--out", studies / "v.txt", "--min-word-patients", 99)
+    assert result.exit_code == 2 and "words that at least 99 patients use. Found none" in result.stderr
+    assert not (studies / "v.txt").exists()

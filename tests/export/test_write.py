@@ -81,18 +81,23 @@ def test_only_operations_that_every_server_has(exported):
 
 def test_files_of_a_version(exported, saved):
     kept = {path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()}
-    assert {"saved_model.pb", "assets/vocabulary.txt", "assets.extra/tf_serving_warmup_requests"} <= kept
+    weights = {"variables/variables.data-00000-of-00001", "variables/variables.index"}
+    graph = {"saved_model.pb", "fingerprint.pb", "assets/vocabulary.txt"}
+    assert kept == weights | graph | {"assets.extra/tf_serving_warmup_requests"}  # no split, no hashes of studies
     assert exported.name == "1" and exported.stat().st_mode & 0o777 == 0o755
     assert not [path for path in saved.iterdir() if path.name.startswith(".tmp")]
 
 
 def test_the_card_lies_beside_the_model(saved_reader, tmp_path):
-    (saved_reader / "model_card.md").write_text("# Card", encoding="utf-8")
+    text = f'# Card\n\n    kmm predict {saved_reader} FILM.png\n    kmm.Classifier.load("/home/a b/reader")\n'
+    (saved_reader / "model_card.md").write_text(text, encoding="utf-8")
     try:
         place = export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     finally:
         (saved_reader / "model_card.md").unlink()
-    assert (place / "assets.extra" / "model_card.md").read_text(encoding="utf-8") == "# Card"
+    assert (place / "assets.extra" / "model_card.md").read_text(encoding="utf-8") == (
+        '# Card\n\n    kmm predict reader FILM.png\n    kmm.Classifier.load("reader")\n'
+    )
 
 
 def test_warmup_has_a_request_for_each_signature_and_size(exported, signatures):
@@ -305,7 +310,12 @@ def test_the_command(saved_reader, tmp_path):
     result = run(
         "export", saved_reader, "--out", tmp_path, "--without", "explain", "--warmup", "2", "--json", "-", "--batching"
     )
-    assert result.exit_code == 0 and json.loads(result.stdout) == {"version": 1, "folder": str(tmp_path / "1")}
+    told = json.loads(result.stdout)
+    assert result.exit_code == 0 and (told["version"], told["folder"]) == (1, str(tmp_path / "1"))
+    assert {one["file"] for one in told["privacy"]["files"]} == {
+        path.relative_to(tmp_path / "1").as_posix() for path in (tmp_path / "1").rglob("*") if path.is_file()
+    }
+    assert "privacy: words: 14; how many patients use each is not known" in result.stderr
     result = run("export", saved_reader, "--out", tmp_path, "--version", 1)
     assert result.exit_code == 2 and "expected a version that is free" in result.stderr
     assert run("export", saved_reader, "--warmup", "many").exit_code == 2

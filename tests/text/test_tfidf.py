@@ -51,6 +51,21 @@ def test_the_same_probabilities_after_save_and_load(tmp_path):
     assert repr(loaded) == f"TfidfBaseline({len(baseline.terms)} terms, 2 labels)"
 
 
+def test_words_and_pairs_of_one_patient_are_left_out():
+    texts = ["No mass of john.", "No mass. John here.", "A smith saw a mass.", "No john.", "A mass, no mass.", "Here."]
+    labels, patients = np.array([[0.0], [0], [1], [0], [1], [0]]), ["a", "a", "b", "c", "d", "a"]
+    baseline = TfidfBaseline.fit(texts, labels, patients=patients, min_patients=2)
+    assert baseline.terms == ("a", "a mass", "john", "mass", "no", "no mass")  # "no john" is of one, "here" of one
+    vectorizer = TfidfVectorizer(
+        token_pattern=r"[^\W_]+", ngram_range=(1, 2), sublinear_tf=True, vocabulary=baseline.terms
+    ).fit(texts)
+    np.testing.assert_allclose(baseline.idf, vectorizer.idf_)
+    whole = TfidfBaseline.fit(texts, labels, patients=patients, min_patients=1)
+    assert whole.terms == TfidfBaseline.fit(texts, labels).terms and {"smith", "john here"} <= set(whole.terms)
+    with pytest.raises(InputError, match="a word of at least 5 patients"):
+        TfidfBaseline.fit(texts, labels, patients=patients, min_patients=5)
+
+
 def test_the_seed_decides_alone():
     texts, labels = make_reports()
     first, second = (TfidfBaseline.fit(texts, labels, seed=3) for _ in range(2))

@@ -1,10 +1,20 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.text.vocabulary import MAX_FILE_BYTES, PADDING, UNKNOWN, Vocabulary, text_report
+from kmm.text.vocabulary import (
+    MAX_FILE_BYTES,
+    PADDING,
+    UNKNOWN,
+    Vocabulary,
+    count_patients,
+    find_rare,
+    text_report,
+)
 
 WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=5)
 DOCUMENTS = st.lists(st.lists(WORDS, max_size=8), max_size=8)
@@ -21,6 +31,23 @@ def test_rare_words_and_words_over_the_limit_are_left_out():
     assert Vocabulary.fit(documents, min_count=2).words[2:] == ("a", "b")
     assert Vocabulary.fit(documents, max_words=1).words[2:] == ("a",)
     assert len(Vocabulary.fit([])) == 2
+
+
+def test_studies_of_one_patient_are_one_user_of_a_word():
+    documents = [["mass", "rare"], ["mass", "rare", "rare"], ["mass"], []]
+    assert count_patients(documents, ["a", "a", "b", "c"]) == {"mass": 2, "rare": 1}
+    assert find_rare(count_patients(documents, ["a", "a", "b", "c"]), 2) == {"rare"}
+    assert find_rare(count_patients(documents, ["a", "b", "b", "c"]), 2) == set()
+    assert find_rare({"rare": 1}, 1) == find_rare({}, 2) == set()
+    with pytest.raises(InputError, match="words that at least 3 patients use"):
+        find_rare({"mass": 2, "rare": 1}, 3)
+
+
+@given(documents=DOCUMENTS, owners=st.lists(st.sampled_from("abc"), min_size=8, max_size=8))
+def test_patients_are_counted_as_sets_count_them(documents, owners):
+    pairs = {(word, owner) for words, owner in zip(documents, owners) for word in words}
+    counts = count_patients(documents, owners[: len(documents)])
+    assert counts == Counter(word for word, _ in pairs)
 
 
 def test_encode_pads_and_cuts_at_either_end():
