@@ -80,14 +80,18 @@ class Swarm:
             with contextlib.suppress(OSError):  # the server closed it, or reads no more: tell() counts
                 client.send(data)
 
-    def answer(self, seconds=1.0):
-        """Waits until something came over every connection, for so many seconds in all; takes it."""
-        end = time.monotonic() + seconds
-        for client in self.sockets:
-            client.settimeout(max(0.001, end - time.monotonic()))
-            with contextlib.suppress(OSError):  # no answer in time
-                client.recv(2**16)
-            client.setblocking(False)
+    def add(self, other, first, said):
+        """Takes over the connections of another swarm, which ask `first`, read the answer, and then say `said`."""
+        if first:
+            other.send(first)
+            for client in other.sockets:
+                client.settimeout(0.05)
+                with contextlib.suppress(OSError):  # no answer in time
+                    client.recv(2**16)
+                client.setblocking(False)
+        other.send(said)
+        self.sockets += other.sockets
+        self.count += other.count
 
     def drip(self, data, seconds):
         """Sends bytes of `data` one at a time, in turns, for so many seconds."""
@@ -121,14 +125,16 @@ class Swarm:
 # Connections and streams that say nothing, or little at a time
 
 
-def stay_silent(victim, opened, *, count, protocol, said=b"", drip=b"", first=b"", buffer=None):
+def stay_silent(victim, opened, *, count, protocol, said=b"", drip=b"", first=b""):
     """Opens connections that say `first`, read the answer, say `said`, and then a byte now and then, or nothing."""
-    swarm = Swarm(victim.port if protocol == "grpc" else victim.rest_port, count, opened, buffer=buffer)
-    if first:
-        swarm.send(first)
-        swarm.answer()
-    if said:
+    port = victim.port if protocol == "grpc" else victim.rest_port
+    if protocol == "grpc" or not said:
+        swarm = Swarm(port, count, opened)
         swarm.send(said)
+    else:  # one after the other, so that the last ones come when the first ones are at their place
+        swarm = Swarm(port, 0, opened)
+        for _ in range(count):
+            swarm.add(Swarm(port, 1, opened), first, said)
     swarm.drip(drip, victim.hold)
     return swarm.tell()
 
