@@ -18,6 +18,7 @@ anew where an attack has stopped it.
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -41,9 +42,14 @@ def main():
     print("| attack | outcome | gRPC s | REST s | control s | lines | memory MB | answers |", flush=True)
     print("|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        save_tiny(Path(folder, "tiny", "1"), 1)
-        place = Path(folder, "servers")
-        with Victims(Path(folder, "tiny"), place, checkout=options.checkout.resolve(), hold=options.hold) as victims:
+        models = {"tiny": Path(folder, "tiny"), "film": Path(folder, "film")}
+        save_tiny(models["tiny"] / "1", 1)
+        checkout = {**os.environ, "PYTHONPATH": str(options.checkout.resolve())}
+        script = ROOT / "tests" / "server" / "film_model.py"
+        subprocess.run([sys.executable, script, models["film"]], env=checkout, check=True)
+        with Victims(
+            models, Path(folder, "servers"), checkout=options.checkout.resolve(), hold=options.hold
+        ) as victims:
             for name, attack in ATTACKS.items():
                 if any(word in name for word in options.only):
                     try:

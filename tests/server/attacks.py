@@ -39,10 +39,12 @@ class Attack:
     Attributes:
         run: function, see above.
         kind: str, a key of `victim.KINDS`.
+        expected: str. The pattern of what the attacker must see.
     """
 
     run: object
     kind: str = "open"
+    expected: str = ""
 
 
 class Swarm:
@@ -433,22 +435,33 @@ def make_jpeg():
 
 
 def make_films(make, count=1):
-    """A request of the signature `raw` with films."""
-    films = np.array([make()] * count, object)
-    request = stubs.predict_pb2.PredictRequest(model_spec=make_spec(signature="raw"))
-    request.inputs["image_bytes"].CopyFrom(make_tensor(films))
-    request.inputs["report"].CopyFrom(make_tensor(np.array([b""] * count, object)))
+    """A request of the classifier of films."""
+    request = stubs.predict_pb2.PredictRequest(model_spec=make_spec("film", signature="serving_bytes"))
+    request.inputs["image_bytes"].CopyFrom(make_tensor(np.array([make()] * count, object)))
     return request.SerializeToString()
 
 
 def make_film_examples(make, count):
     """A request of classification with films in tf.Examples."""
-    request = stubs.classification_pb2.ClassificationRequest(model_spec=make_spec(signature="classify"))
+    request = stubs.classification_pb2.ClassificationRequest(model_spec=make_spec("film", signature="classify"))
     film = make()
     for _ in range(count):
         feature = request.input.example_list.examples.add().features.feature
         feature["image_bytes"].bytes_list.value.append(film)
     return request.SerializeToString()
+
+
+def ask_and_leave(victim, opened, *, make, count):
+    """Asks over connections that are closed as soon as the request is sent, and then asks once and waits."""
+    request = make()
+    for _ in range(count):
+        connection = http2.Connection(victim.port, timeout=3)
+        connection.read(0.1)
+        connection.open(PREDICT, token=victim.token, message=request)
+        connection.close()
+    start = time.monotonic()
+    code = send_grpc(victim, PREDICT, make_films(partial(make_png, 64)))
+    return f"a small film afterwards: {code} after {time.monotonic() - start:.1f} s"
 
 
 def make_shared_context():
@@ -523,13 +536,18 @@ def _wrap(values):
 HEALTH_REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SLOW_BODY = f"POST {REST_PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{{".encode()
 GZIP = ["Content-Encoding: gzip"]
+ALL_ENDED = r"^(\d+) calls, \1 ended"
+ONLY_REFUSED = r"^\d+ x (4\d\d|closed|INVALID_ARGUMENT|RESOURCE_EXHAUSTED)$"
+NEVER_FAILED = r"^(?!.* x (5\d\d|200|no answer))"
 SLOW_MESSAGE = struct.pack(">?I", False, 1000) + b"\n"
 
 ATTACKS = {
-    "27 silent streams, no token": Attack(partial(open_streams, count=27), "token"),
-    "170 silent streams, no token": Attack(partial(open_streams, count=170), "token"),
+    "27 silent streams, no token": Attack(partial(open_streams, count=27), "token", ALL_ENDED),
+    "170 silent streams, no token": Attack(partial(open_streams, count=170), "token", ALL_ENDED),
     "170 silent streams, with the token": Attack(partial(open_streams, count=170, with_token=True), "token"),
-    "170 connections of a silent stream, no token": Attack(partial(open_streams, count=170, each=True), "token"),
+    "170 connections of a silent stream, no token": Attack(
+        partial(open_streams, count=170, each=True), "token", ALL_ENDED
+    ),
     "27 silent streams": Attack(partial(open_streams, count=27), "small"),
     "170 silent streams": Attack(partial(open_streams, count=170)),
     "170 connections of a silent stream": Attack(partial(open_streams, count=170, each=True)),
@@ -560,32 +578,54 @@ ATTACKS = {
     "a field of 10 MB": Attack(partial(flood_headers, count=1, size=10**7)),
     "20,000 requests in a pipeline": Attack(pipeline),
     "chunks without end": Attack(send_chunks),
-    "lengths that contradict": Attack(mix_lengths),
-    "paths as names": Attack(try_paths),
-    "unknown methods": Attack(flood_methods),
-    "gzip: 1 MB for 1 GB, REST": Attack(partial(post, make=partial(make_gzip_bomb, BOMB_BYTES), fields=GZIP)),
-    "gzip: 10 MB for 10 GB, REST": Attack(partial(post, make=partial(make_gzip_bomb, 10 * BOMB_BYTES), fields=GZIP)),
+    "lengths that contradict": Attack(mix_lengths, expected=r"^(?!.* x (5\d\d|200))"),
+    "paths as names": Attack(try_paths, expected=NEVER_FAILED),
+    "unknown methods": Attack(flood_methods, expected=r"1000 of 1000 ended; HTTP: (?!.* x 200)"),
+    "gzip: 1 MB for 1 GB, REST": Attack(
+        partial(post, make=partial(make_gzip_bomb, BOMB_BYTES), fields=GZIP), expected=ONLY_REFUSED
+    ),
+    "gzip: 10 MB for 10 GB, REST": Attack(
+        partial(post, make=partial(make_gzip_bomb, 10 * BOMB_BYTES), fields=GZIP), expected=ONLY_REFUSED
+    ),
     "gzip: 1 MB for 1 GB, gRPC": Attack(send_zipped_message),
-    "JSON: 100,000 lists deep": Attack(partial(post, make=lambda: _wrap(b"[" * 100_000 + b"]" * 100_000))),
-    "JSON: 60 MB of numbers": Attack(partial(post, make=lambda: _wrap(b"0.123456," * 6_600_000 + b"1"))),
-    "JSON: numbers of 100,000 digits": Attack(partial(post, make=lambda: _wrap(b",".join([b"9" * 100_000] * 300)))),
-    "JSON: 10 million strings": Attack(partial(post, make=lambda: _wrap(b'"",' * 10_000_000 + b'""'))),
+    "JSON: 100,000 lists deep": Attack(
+        partial(post, make=lambda: _wrap(b"[" * 100_000 + b"]" * 100_000)), expected=ONLY_REFUSED
+    ),
+    "JSON: 60 MB of numbers": Attack(
+        partial(post, make=lambda: _wrap(b"0.123456," * 6_600_000 + b"1")), expected=ONLY_REFUSED
+    ),
+    "JSON: numbers of 100,000 digits": Attack(
+        partial(post, make=lambda: _wrap(b",".join([b"9" * 100_000] * 300))), expected=ONLY_REFUSED
+    ),
+    "JSON: 10 million strings": Attack(
+        partial(post, make=lambda: _wrap(b'"",' * 10_000_000 + b'""')), expected=ONLY_REFUSED
+    ),
     "JSON: 4 million keys": Attack(
-        partial(post, make=lambda: _wrap(b"{" + b",".join(b'"%d":0' % key for key in range(4_000_000)) + b"}"))
+        partial(post, make=lambda: _wrap(b"{" + b",".join(b'"%d":0' % key for key in range(4_000_000)) + b"}")),
+        expected=ONLY_REFUSED,
     ),
-    "PNG of 7071 x 7071": Attack(partial(call_model, make=partial(make_films, partial(make_png, 7071)))),
-    "60 PNGs of 7071 x 7071": Attack(partial(call_model, make=partial(make_films, partial(make_png, 7071), 60))),
+    "PNG of 7071 x 7071": Attack(partial(call_model, make=partial(make_films, partial(make_png, 7071))), "films"),
+    "60 PNGs of 7071 x 7071": Attack(
+        partial(call_model, make=partial(make_films, partial(make_png, 7071), 60)), "films", ONLY_REFUSED
+    ),
     "60 PNGs of 7071 x 7071 in tf.Examples": Attack(
-        partial(
-            call_model,
-            make=partial(make_film_examples, partial(make_png, 7071), 60),
-            path=CLASSIFY,
-        )
+        partial(call_model, make=partial(make_film_examples, partial(make_png, 7071), 60), path=CLASSIFY),
+        "films",
+        ONLY_REFUSED,
     ),
-    "JPEG of 65500 x 65500": Attack(partial(call_model, make=partial(make_films, make_jpeg))),
-    "a string for 4 million": Attack(partial(call_model, make=partial(make_repeated_string, 2**22, 64))),
-    "a string of 1 MB for 100,000": Attack(partial(call_model, make=partial(make_repeated_string, 100_000, 10**6))),
-    "tensors of 2^31 elements": Attack(declare_shapes),
+    "4 clients of 20 PNGs of 2000 x 2000 that leave": Attack(
+        partial(ask_and_leave, make=partial(make_films, partial(make_png, 2000), 20), count=4),
+        "films",
+        r": OK after [0-4]\.",
+    ),
+    "JPEG of 65500 x 65500": Attack(partial(call_model, make=partial(make_films, make_jpeg)), "films", ONLY_REFUSED),
+    "a string for 4 million": Attack(
+        partial(call_model, make=partial(make_repeated_string, 2**22, 64)), expected=ONLY_REFUSED
+    ),
+    "a string of 1 MB for 100,000": Attack(
+        partial(call_model, make=partial(make_repeated_string, 100_000, 10**6)), expected=ONLY_REFUSED
+    ),
+    "tensors of 2^31 elements": Attack(declare_shapes, expected=ONLY_REFUSED),
     "a context of 1 MB for 100,000 examples": Attack(partial(call_model, make=make_shared_context, path=CLASSIFY)),
     "an example of 300,000 features": Attack(partial(call_model, make=make_many_features, path=CLASSIFY)),
     "1,000 pings": Attack(partial(flood_frames, make=make_ping)),

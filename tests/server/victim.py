@@ -28,9 +28,11 @@ KINDS = {  # of servers: options of `kmm serve`
     "small": ["--threads", "2", "--max-queue", "4"],
     "token": ["--threads", "2", "--max-queue", "4", "--token-file", "token"],
     "files": ["--threads", "2", "--max-queue", "4"],
+    "films": ["--threads", "2", "--max-queue", "4"],
     "tls": ["--threads", "2", "--max-queue", "4", "--tls-cert", "cert.pem", "--tls-key", "key.pem"],
 }
 FILES = {"files": 64}  # open files that a kind of server may have
+FILMS = {"films"}  # kinds that serve the classifier of films too
 
 
 @dataclass
@@ -59,18 +61,24 @@ class Outcome:
 
 
 class Victim:
-    """A running `kmm serve` of the tiny model.
+    """A running `kmm serve`.
+
+    Args:
+        kind: str, a key of `KINDS`.
+        models: dict with the folders of the models `tiny` and `film`.
+        folder: Path for the server's files: `log`, and what its options name. It is made.
+        checkout: Path of the kmm that serves.
+        hold: float. Seconds for which an attack goes on.
 
     Attributes:
         port, rest_port: int.
-        hold: float. Seconds for which an attack goes on.
+        hold: float, as above.
         token: str, or None.
-        folder: Path with the server's files: `log`, and what its options name.
-        models: Path of the model's folder.
+        process: `subprocess.Popen`.
     """
 
     def __init__(self, kind, models, folder, *, checkout=ROOT, hold=1.5):
-        self.kind, self.models, self.folder, self.hold = kind, models, folder, hold
+        self.folder, self.hold = folder, hold
         self.token = TOKEN if kind == "token" else None
         self.tls = kind == "tls"
         folder.mkdir(parents=True)
@@ -78,7 +86,9 @@ class Victim:
         if self.tls:
             make_certificate(folder)
         options = [str(folder / word) if word in ("token", "cert.pem", "key.pem") else word for word in KINDS[kind]]
-        command = [sys.executable, "-m", "kmm", "serve", f"tiny={models}", "--port", "0", "--rest-port", "0", *options]
+        command = [sys.executable, "-m", "kmm", "serve", f"tiny={models['tiny']}"]
+        command += [f"film={models['film']}"] if kind in FILMS else []
+        command += ["--port", "0", "--rest-port", "0", *options]
         if kind in FILES:
             command = ["/bin/sh", "-c", f'ulimit -n {FILES[kind]}; exec "$@"', "sh", *command]
         with open(folder / "log", "wb") as log:
@@ -164,7 +174,7 @@ class Victims:
     """Servers by kind, started when they are first attacked, and anew where an attack has stopped one.
 
     Args:
-        models: Path of the tiny model's folder.
+        models: as of `Victim`.
         folder: Path of an empty folder for their files.
         options: of `Victim`.
     """
