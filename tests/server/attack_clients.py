@@ -4,6 +4,7 @@ import contextlib
 import selectors
 import socket
 import ssl
+import struct
 import time
 from collections import Counter
 
@@ -141,3 +142,27 @@ def stop_handshake(victim, opened, *, protocol):
     with contextlib.suppress(ssl.SSLWantReadError):  # it waits for the server's answer
         client.do_handshake()
     return stay_silent(victim, opened, count=200, protocol=protocol, said=sent.read())
+
+
+def hold_messages(victim, opened, *, count, size, protocol):
+    """Sends large messages but for their last byte, each over a connection of its own, for at most six seconds."""
+    end, sent, block = time.monotonic() + 6, 0, bytes(2**16)
+    for _ in range(count):
+        if time.monotonic() > end:
+            break
+        if protocol == "grpc":
+            connection = http2.Connection(victim.port, timeout=2)
+            opened.callback(connection.close)
+            connection.read(0.1)
+            stream = connection.open(PREDICT, token=victim.token)
+            sent += connection.send_data(stream, struct.pack(">?I", False, size) + bytes(size - 1))
+        else:
+            client = opened.enter_context(socket.create_connection(("127.0.0.1", victim.rest_port), timeout=2))
+            with contextlib.suppress(OSError):  # refused, or read no more
+                client.sendall(
+                    f"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+                )
+                for _ in range((size - 1) // len(block)):
+                    client.sendall(block)
+                sent += 1
+    return f"{sent} of {count} taken but for the last byte"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.server import http2
-from tests.server.attack_clients import open_streams, stay_silent, stay_silent_everywhere, stop_handshake
+from tests.server.attack_clients import hold_messages, open_streams, stay_silent, stay_silent_everywhere, stop_handshake
 from tests.server.attack_grpc import (
     ask_and_leave,
     call_model,
@@ -105,6 +105,12 @@ ATTACKS = {
     ),
     "215 bodies never finished": Attack(
         partial(stay_silent, count=215, protocol="rest", said=SLOW_BODY + b"[" * 10_000)
+    ),
+    "30 messages of 60 MB, all but a byte, gRPC": Attack(
+        partial(hold_messages, count=30, size=60_000_000, protocol="grpc")
+    ),
+    "30 bodies of 60 MB, all but a byte, REST": Attack(
+        partial(hold_messages, count=30, size=60_000_000, protocol="rest")
     ),
     "answers never read": Attack(leave_answers),
     "100,000 fields of a head": Attack(partial(flood_headers, count=100_000, size=1)),
