@@ -18,6 +18,7 @@ help:           ## this list
 
 .venv/tested: .venv/installed
 	$(PIP) --editable '.[test]'
+	$(PIP) --no-deps --upgrade --target .venv/foreign min-tfs-client
 	touch $@
 
 .venv/checked: .venv/installed

@@ -1,0 +1,73 @@
+"""What attacks do to `kmm serve`: a table of what each saw, and of how long health was silent meanwhile.
+
+    python benchmarks/attack.py                        this checkout
+    python benchmarks/attack.py --checkout FOLDER      the kmm of another one
+    python benchmarks/attack.py --only gzip PNG        attacks whose names hold one of these words
+
+The attacks are those of tests/server/attacks.py, on this host alone. The server is a process of its own; it is started
+anew where an attack has stopped it.
+
+    attack       what is tried
+    outcome      what the attacker saw
+    gRPC, REST   the longest time without an answer of health over a fresh connection, in seconds
+    control      the same of a trivial responder: what the machine itself lacked
+    lines        of the server's log
+    memory       MB that the server holds more afterwards, and at most meanwhile
+    answers      whether a request of a model is answered rightly afterwards
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkout", type=Path, default=ROOT, help="folder with the kmm that serves")
+    parser.add_argument("--hold", type=float, default=3, help="seconds for which an attack goes on")
+    parser.add_argument("--only", nargs="+", default=[""], help="words of the names of attacks")
+    options = parser.parse_args()
+    from tests.server.attacks import ATTACKS
+    from tests.server.tiny_model import save_tiny
+    from tests.server.victim import Victims, measure
+
+    print("| attack | outcome | gRPC s | REST s | control s | lines | memory MB | answers |", flush=True)
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        models = {"tiny": Path(folder, "tiny"), "film": Path(folder, "film")}
+        save_tiny(models["tiny"] / "1", 1)
+        checkout = {**os.environ, "PYTHONPATH": str(options.checkout.resolve())}
+        script = ROOT / "tests" / "server" / "film_model.py"
+        subprocess.run([sys.executable, script, models["film"]], env=checkout, check=True)
+        with Victims(
+            models, Path(folder, "servers"), checkout=options.checkout.resolve(), hold=options.hold
+        ) as victims:
+            for name, attack in ATTACKS.items():
+                if any(word in name for word in options.only):
+                    try:
+                        victim = victims.find(attack.kind)
+                    except RuntimeError as error:
+                        print(f"| {name} | {error} |", flush=True)
+                        continue
+                    print(f"| {name} | {write_row(measure(victim, attack.run))} |", flush=True)
+
+
+def write_row(outcome):
+    """The cells of an outcome."""
+    answers = " and ".join(name for name, right in outcome.answered.items() if right) or "no"
+    said = outcome.said + ("; " + outcome.faults[0].replace("|", "/")[:80] if outcome.faults else "")
+    silences = [outcome.grpc_silence, outcome.rest_silence, outcome.control]
+    cells = [said, *(f"{seconds:.2f}" for seconds in silences), outcome.lines]
+    return " | ".join(map(str, [*cells, f"{outcome.growth:+.0f}, {outcome.peak:+.0f}", answers]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Attacks on a server in a process of its own: health is answered all the time, and requests are afterwards."""
+
+import re
+
+import pytest
+
+from tests.server.attacks import ATTACKS
+from tests.server.film_model import save_film_model
+from tests.server.victim import Victims, measure
+
+SILENCE_SECONDS = 1.0  # or three times that of a trivial responder, where the machine is busy
+MOST_LINES, MOST_GROWTH_MB = 99, 200
+MOST_PEAK_MB = 1300  # while the attack goes on: sixteen bodies of the largest size, and what one of them becomes
+
+
+@pytest.fixture(scope="module")
+def victims(versions, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("attacks")
+    save_film_model(folder / "film")
+    with Victims({"tiny": versions, "film": folder / "film"}, folder / "servers", hold=1.5) as victims:
+        yield victims
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS, key=lambda name: ATTACKS[name].kind))
+def test_a_server_that_is_attacked_goes_on(victims, name):
+    attack = ATTACKS[name]
+    outcome = measure(victims.find(attack.kind), attack.run)
+    limit = max(SILENCE_SECONDS, 3 * outcome.control)
+    assert outcome.grpc_silence < limit and outcome.rest_silence < limit, outcome
+    assert outcome.answered == {"grpc": True, "rest": True}, outcome
+    assert outcome.lines <= MOST_LINES and not outcome.faults, outcome
+    assert outcome.growth < MOST_GROWTH_MB and outcome.peak < MOST_PEAK_MB, outcome
+    assert re.search(attack.expected, outcome.said), outcome
