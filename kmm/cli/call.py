@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import logging
+import os
 import sys
 
 import click
@@ -11,6 +13,7 @@ from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
+from kmm.faults import is_debugging
 from kmm.output_mark import marking_output, refuse_foreign
 
 
@@ -26,6 +29,10 @@ def _connection_options(command):
         click.option("--tls-ca", type=PLACE, help="Encrypt; PEM file of the certificates to trust."),
         click.option("--tls-cert", type=PLACE, help="PEM file of the client's own certificate."),
         click.option("--tls-key", type=PLACE, help="PEM file of the client's own key."),
+        click.option("--tls-server-name", help="The name in the server's certificate, where it is not the host's."),
+        click.option(
+            "--allow-plaintext", is_flag=True, help="Ask another host without TLS, where something else encrypts."
+        ),
         click.option("--token-file", type=PLACE, help="File of a token; only sent encrypted or to this machine."),
     ]
     for option in reversed(options):
@@ -45,8 +52,9 @@ def _connection_options(command):
 @_connection_options
 @json_option("CALL")
 def call(address, action, files, report, target, out, concurrency, views, json_file, **connection):
-    """Ask the classifier served at ADDRESS, host:port or host:port/model, of `kmm serve` or TensorFlow Serving.
+    """Ask the classifier served at ADDRESS, by gRPC, of `kmm serve` or TensorFlow Serving.
 
+    ADDRESS is host:port, host:port/model, unix:/path or unix:/path:model. An IPv6 address stands in brackets.
     FILES are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests.
     Exit code 2: no study was answered.
 
@@ -84,12 +92,15 @@ def call(address, action, files, report, target, out, concurrency, views, json_f
     sys.exit(0 if rows else 2)
 
 
-def _connect(address, *, tls, tls_ca, tls_cert, tls_key, token_file, **settings):
+def _connect(address, *, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file, **settings):
+    if not is_debugging():  # gRPC's own lines on standard error: the command says what went wrong
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        logging.getLogger("grpc").setLevel(logging.CRITICAL)
     from kmm.client import Client, Tls
-    from kmm.server.access import read_token
+    from kmm.client.channel import read_token
 
-    if tls or tls_ca or tls_cert or tls_key:
-        settings["tls"] = Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
+    if tls or tls_ca or tls_cert or tls_key or tls_server_name:
+        settings["tls"] = Tls(tls_ca, tls_cert, tls_key, tls_server_name)
     if token_file:
         settings["token"] = read_token(token_file)
     return Client(address, **settings)
@@ -126,6 +137,7 @@ def _explain(client, studies, target, out):
     from kmm.explain.table import drop_unknown
     from kmm.image.pixel_aspect import find_pixel_scale
 
+    client.metadata()  # a server that cannot be asked is one error, not one for each study
     rows, problems, names = [], [], choose_file_names([study.id for study in studies])
     for study in studies:
         try:

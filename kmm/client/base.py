@@ -1,54 +1,94 @@
 """What both clients are made of."""
 
-import math
+import re
+import time
 
-from kmm.client.channel import (
-    Tls,
-    explain_error,
-    list_options,
-    make_credentials,
-    make_metadata,
-    may_be_outdated,
-    parse_address,
-)
+from kmm.client.address import parse_address
+from kmm.client.arguments import take_name, take_seconds
+from kmm.client.channel import check_privacy, explain_error, list_options, make_metadata, may_be_outdated
 from kmm.client.flows import Flows
-from kmm.errors import InputError
+from kmm.client.tls import Tls, find_fault, read_files
+from kmm.errors import InputError, ServerError
 from kmm.stubs import DEFAULT_MODEL, load_stubs
+
+HANDSHAKE_SECONDS = 2.0  # that finding out why there is no connection may take
+_NO_CONNECTION = re.compile("connect|socket|handshak|reset|closed|broken pipe|preface|http|tls|ssl", re.IGNORECASE)
 
 
 class BaseClient:
     """The connection and the settings of a client; arguments as `kmm.client.sync.Client`."""
 
-    def __init__(self, address, model=None, *, version=None, label=None, timeout=30.0, tls=None, token=None, retries=3):
-        self._address = parse_address(address)
+    def __init__(
+        self,
+        address,
+        model=None,
+        *,
+        version=None,
+        label=None,
+        timeout=30.0,
+        tls=None,
+        token=None,
+        retries=3,
+        allow_plaintext=False,
+    ):
+        self._address, model = parse_address(address), take_name("model", model)
         if model and self._address.model and model != self._address.model:
             raise InputError(f"The address names the model {self._address.model!r}. `model` says: {model!r}.")
-        model = model or self._address.model or DEFAULT_MODEL
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-            raise InputError(f"`timeout` must be a number of seconds above 0. Received: {timeout!r}.")
-        tls = Tls() if tls is True else tls or None
+        self._timeout = take_seconds("timeout", timeout)
+        tls = Tls() if tls is True else None if tls is False else tls
         if tls is not None and not isinstance(tls, Tls):
             raise InputError(f"`tls` must be a Tls, True or None. Received: {type(tls).__name__}.")
-        self._flows = Flows(model, version, label)
-        self._timeout = timeout
+        self._flows = Flows(model or self._address.model or DEFAULT_MODEL, version, label)
         self._metadata = make_metadata(self._address, token=token, tls=tls)
+        check_privacy(self._address, tls=tls, allow_plaintext=allow_plaintext)
         options = list_options(self._address, retries=retries, tls=tls)
-        self._channel = self._open_channel(str(self._address), tls and make_credentials(tls), options)
+        self._tls, self._closed, self._is_tried = tls, False, tls is None
+        credentials, self._context = read_files(tls) if tls else (None, None)
+        self._channel = self._open_channel(self._address.target, credentials, options)
         stubs = load_stubs()
         prediction = stubs.prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._methods = {name: getattr(prediction, name) for name in ("Predict", "Classify", "GetModelMetadata")}
         models = stubs.model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._methods["GetModelStatus"] = models.GetModelStatus
 
-    def _explain_error(self, error):
-        """gRPC's error as kmm's; what was learned of the model is dropped where that may be the cause."""
+    def _check_open(self):
+        if self._closed:
+            raise InputError("The client is closed. Make a new one.")
+
+    def _try_handshake(self):
+        """Before the first request over TLS: fails at once with the cause, where gRPC would try again and tell less."""
+        self._is_tried = True
+        self._raise_fault(self._timeout / 2)
+
+    def _explain_error(self, error, deadline):
+        """gRPC's error as kmm's; what was learned of the model is dropped where that may be the cause.
+
+        Args:
+            error: `grpc.RpcError`.
+            deadline: float. The `time.monotonic()` until which more may be found out.
+        """
+        if self._closed:
+            return self._say_closed()
         failed = explain_error(error, self._address)
         if may_be_outdated(failed):
             self._flows.forget()
+        if failed.code == "UNAVAILABLE" and _NO_CONNECTION.search(failed.details):
+            try:
+                self._raise_fault(deadline - time.monotonic())
+            except ServerError as found:
+                return found
         return failed
 
+    def _raise_fault(self, seconds):
+        fault = find_fault(self._address, self._tls, self._context, min(HANDSHAKE_SECONDS, seconds))
+        if fault:
+            raise ServerError(f"{self._address}: UNAVAILABLE: {fault}", "UNAVAILABLE")
+
+    def _say_closed(self):
+        return ServerError(f"{self._address}: CANCELLED: the client was closed.", "CANCELLED")
+
     def __repr__(self):
-        return f"{type(self).__name__}('{self._address}/{self._flows.model}')"
+        return f"{type(self).__name__}('{self._address}{':' if self._address.socket else '/'}{self._flows.model}')"
 
 
 def advance_flow(flow, reply=None):

@@ -1,91 +1,17 @@
-"""Where a server is and how it is reached: address, encryption, token, retries, and what its errors say."""
+"""How a server is reached: options of the channel, privacy, token, retries, and what its errors say."""
 
 import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
-import grpc
-
+from kmm.client.arguments import take_whole
 from kmm.errors import InputError, ServerError
-from kmm.hosts import is_loopback
 
-DEFAULT_PORT = 8500
 MAX_RETRIES = 4  # gRPC makes at most five attempts
 RETRY_BUFFER_BYTES = 256 * 2**20  # a larger request is not sent again; gRPC's own limit is less than a film
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/(?P<model>[^/\s]+))?")
+MAX_TOKEN = 4096  # characters
 _NODES = re.compile(r"\s*\[\[\{\{.*|\{\{function_node [^}]*\}\}\s*", re.DOTALL)  # where in its graph TensorFlow failed
 _ASSERTION = re.compile(r".*assertion failed: \[(.*)\]\s*", re.DOTALL)  # a graph of kmm refuses by these
 _QUOTED_INPUT = re.compile(r"value: '.*", re.DOTALL)  # TensorFlow repeats a tf.Example that it cannot read
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens.
-
-    Attributes:
-        host: str. A name, an IPv4 address, or an IPv6 address in brackets.
-        port: int.
-        model: str or None. The model that is served there.
-    """
-
-    host: str
-    port: int = DEFAULT_PORT
-    model: str | None = None
-
-    def __str__(self):
-        return f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self):
-        """Whether it is this machine, so that nothing travels over a network."""
-        return is_loopback(self.host)
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files for an encrypted connection, all PEM.
-
-    Attributes:
-        ca: path of the certificates to trust; None: those that gRPC brings.
-        cert, key: paths of the client's own certificate and key, where the server asks for them (mutual TLS).
-        server_name: str. The name in the server's certificate, where it is not the host's.
-    """
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
-
-    def __post_init__(self):
-        if (self.cert is None) != (self.key is None):
-            raise InputError("`Tls` takes `cert` and `key` together. Received: one of them.")
-
-
-def parse_address(text):
-    """Reads `host`, `host:port` or `host:port/model`.
-
-    Args:
-        text: str.
-
-    Returns:
-        `Address`; port 8500 and no model where there is none.
-
-    Raises:
-        InputError: if it is something else.
-
-    Example:
-        >>> parse_address("localhost/openi")
-        Address(host='localhost', port=8500, model='openi')
-        >>> parse_address("http://localhost:8501")
-        Traceback (most recent call last):
-        kmm.errors.InputError: An address is host:port or host:port/model, of gRPC. Received: 'http://localhost:8501'.
-    """
-    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
-    port = int(match["port"] or DEFAULT_PORT) if match else 0
-    if not 0 < port < 65536:
-        raise InputError(f"An address is host:port or host:port/model, of gRPC. Received: {text!r}.")
-    return Address(match["host"], port, match["model"])
 
 
 def list_options(address, *, retries, tls):
@@ -102,8 +28,7 @@ def list_options(address, *, retries, tls):
     Raises:
         InputError: if `retries` is out of range.
     """
-    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
-        raise InputError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}. Received: {retries!r}.")
+    retries = take_whole("retries", retries, 0, MAX_RETRIES)
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     if retries:
         options += [
@@ -120,14 +45,31 @@ def list_options(address, *, retries, tls):
     return options
 
 
-def make_credentials(tls):
-    """Reads the files of `Tls` into credentials of a channel.
+def check_privacy(address, *, tls, allow_plaintext):
+    """Refuses to send films and reports to another host in plain text, unless that is asked for.
+
+    Args:
+        address: `Address`.
+        tls: `Tls` or None.
+        allow_plaintext: bool.
 
     Raises:
-        InputError: if a file cannot be read.
+        InputError: if they would travel a network unencrypted, or `allow_plaintext` is no bool.
+
+    Example:
+        >>> from kmm.client.address import parse_address
+        >>> check_privacy(parse_address("192.0.2.1"), tls=None, allow_plaintext=False)
+        Traceback (most recent call last):
+        kmm.errors.InputError: 192.0.2.1:8500 is another host, and films and reports would go there in plain text. \
+Use TLS (`tls`, --tls-ca), or permit it with `allow_plaintext` (--allow-plaintext).
     """
-    read = [_read_file(path) for path in (tls.ca, tls.key, tls.cert)]
-    return grpc.ssl_channel_credentials(*read)
+    if not isinstance(allow_plaintext, bool):
+        raise InputError(f"`allow_plaintext` must be True or False. Received: {type(allow_plaintext).__name__}.")
+    if tls is None and not address.is_loopback and not allow_plaintext:
+        raise InputError(
+            f"{address} is another host, and films and reports would go there in plain text. Use TLS (`tls`, "
+            "--tls-ca), or permit it with `allow_plaintext` (--allow-plaintext)."
+        )
 
 
 def make_metadata(address, *, token, tls):
@@ -145,16 +87,35 @@ def make_metadata(address, *, token, tls):
         InputError: if a token would travel a network unencrypted, or is no token. It is not quoted.
 
     Example:
+        >>> from kmm.client.address import parse_address
         >>> make_metadata(parse_address("localhost:8500"), token="secret", tls=None)
         (('authorization', 'Bearer secret'),)
     """
     if token is None:
         return ()
-    if not isinstance(token, str) or not token or not all("!" <= letter <= "~" for letter in token):
+    if (
+        not isinstance(token, str)
+        or not 0 < len(token) <= MAX_TOKEN
+        or not all("!" <= letter <= "~" for letter in token)
+    ):
         raise InputError("A token must be printable ASCII without spaces. Received: something else, not shown here.")
     if tls is None and not address.is_loopback:
         raise InputError(f"A token is sent over TLS, or to this machine. {address} is neither: give `tls` too.")
     return (("authorization", f"Bearer {token}"),)
+
+
+def read_token(path):
+    """The token of a file, without the white space around it.
+
+    Raises:
+        InputError: if the file holds none, or more than a header can.
+        OSError: if it cannot be read.
+    """
+    with open(path, "rb") as file:
+        token = file.read(MAX_TOKEN + 100).strip()
+    if not 0 < len(token) <= MAX_TOKEN or not all(33 <= letter < 127 for letter in token):
+        raise InputError(f"{path} holds no token: one word of ASCII characters.")
+    return token.decode("ascii")
 
 
 def explain_error(error, address):
@@ -199,10 +160,3 @@ def _describe_retries(retries):
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     return {"methodConfig": [{"name": [{"service": name} for name in services], "retryPolicy": policy}]}
-
-
-def _read_file(path):
-    try:
-        return None if path is None else Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable PEM file. Received: {error.strerror}.") from None

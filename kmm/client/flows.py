@@ -4,16 +4,20 @@ So everything but the calling itself is the same for both clients, and is tested
 """
 
 import json
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kmm import signature as names
+from kmm.client.arguments import take_name, take_whole
 from kmm.client.films import encode_film, encode_report
 from kmm.client.replies import (
+    check_spec,
     read_classes,
     read_explanations,
+    read_features,
     read_metadata,
     read_outputs,
     read_predictions,
@@ -25,6 +29,7 @@ from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 MAX_DESCRIPTION_BYTES = 10_000_000
+MAX_VERSION = 2**63 - 1
 
 
 class Call(NamedTuple):
@@ -58,9 +63,8 @@ class Flows:
     def __init__(self, model, version=None, label=None):
         if version is not None and label is not None:
             raise InputError("Give `version` or `label`. Received: both.")
-        if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 0):
-            raise InputError(f"`version` must be a whole number of at least 0. Received: {version!r}.")
-        self.model, self.version, self.label = model, version, label
+        self.version = None if version is None else take_whole("version", version, 0, MAX_VERSION)
+        self.model, self.label = take_name("model", model), take_name("label", label)
         self.forget()
 
     def forget(self):
@@ -72,7 +76,7 @@ class Flows:
         studies = Studies(image, report)
         if not studies.rows:
             return []
-        reply = yield from self._ask(studies, partial(self._call_predict, "serving_bytes"))
+        reply, _ = yield from self._ask(studies, partial(self._call_predict, "serving_bytes"))
         return studies.unpack(read_predictions(reply.model_spec, reply.outputs, len(studies.rows)))
 
     def explain(self, image, report, target):
@@ -81,9 +85,9 @@ class Flows:
         if not studies.rows:
             return []
         targets = list_targets(target, len(studies.rows))
-        reply = yield from self._ask(studies, partial(self._call_predict, "explain_bytes"), targets)
+        reply, taken = yield from self._ask(studies, partial(self._call_predict, "explain_bytes"), targets)
         films = [image is not None for image, _ in studies.rows]
-        found = read_explanations(reply.model_spec, reply.outputs, films)
+        found = read_explanations(reply.model_spec, reply.outputs, films, taken)
         for name, explanation in zip(targets, found):
             if name not in (None, explanation.target):
                 self.forget()
@@ -95,8 +99,8 @@ class Flows:
         studies = Studies(image, report)
         if not studies.rows:
             return np.zeros((0, 0), np.float32)
-        reply = yield from self._ask(studies, partial(self._call_predict, "embed_bytes"))
-        features = read_outputs(reply.outputs, {names.FEATURES: ("float32", 2)}, len(studies.rows))[names.FEATURES]
+        reply, _ = yield from self._ask(studies, partial(self._call_predict, "embed_bytes"))
+        features = read_features(reply.outputs, len(studies.rows))
         return features if studies.many else features[0]
 
     def classify(self, image, report):
@@ -104,14 +108,14 @@ class Flows:
         studies = Studies(image, report)
         if not studies.rows:
             return []
-        reply = yield from self._ask(studies, self._call_classify)
+        reply, _ = yield from self._ask(studies, self._call_classify)
         return studies.unpack(read_classes(reply, len(studies.rows)))
 
     def status(self):
         """Returns list of dict: `version`, `state`, `error_code` and `error_message` of each version."""
         stubs = load_stubs()
         reply = yield Call("GetModelStatus", stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec()))
-        return read_status(reply)
+        return read_status(reply, self.version)
 
     def metadata(self):
         """Returns dict: `model`, `version`, and `signatures`: their inputs and outputs by name."""
@@ -119,8 +123,8 @@ class Flows:
             model_spec=self._spec(), metadata_field=["signature_def"]
         )
         reply = yield Call("GetModelMetadata", request)
+        self._check_spec(reply.model_spec)
         found = read_metadata(reply)
-        self._check_version(reply.model_spec)
         self._known_version, self._inputs = found["version"], _list_taken(found)
         return found
 
@@ -143,12 +147,9 @@ class Flows:
 
     def _describe(self):
         reply = yield self._call_predict("describe", {names.QUERY: np.array([b""], object)})
-        self._check_version(reply.model_spec)
+        self._check_spec(reply.model_spec)
         text = read_outputs(reply.outputs, {names.DESCRIPTION: ("string", 1)}, 1)[names.DESCRIPTION][0]
-        try:
-            found = json.loads(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
-        except (ValueError, RecursionError):
-            found = None
+        found = _read_json(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
         if not isinstance(found, dict):
             raise ServerError("Expected a description as JSON. Received: something else.", "INTERNAL")
         described = Described(reply.model_spec.version.value, found)
@@ -156,7 +157,7 @@ class Flows:
         return described
 
     def _ask(self, studies, make_call, targets=()):
-        """Sends studies; returns the reply.
+        """Sends studies; returns the reply, and the set of inputs that the model takes.
 
         Numbers of labels and sections of reports hold for the version that named them. Where another one answers,
         everything is asked once more.
@@ -175,9 +176,9 @@ class Flows:
             if targets:
                 inputs[names.TARGET] = self._number_targets(targets, described)
             reply = yield make_call(inputs)
-            self._check_version(reply.model_spec)
+            self._check_spec(reply.model_spec)
             if described is None or described.version == reply.model_spec.version.value:
-                return reply
+                return reply, taken
             self.forget()
         raise ServerError("Expected one version to answer. They changed while it was asked, twice.", "ABORTED")
 
@@ -233,8 +234,9 @@ class Flows:
             spec.version_label = self.label
         return spec
 
-    def _check_version(self, spec):
-        """What was asked of another version than now answers is not known of this one."""
+    def _check_spec(self, spec):
+        """Checks who has answered. What was asked of another version than now answers is not known of this one."""
+        check_spec(spec, model=self.model, version=self.version)
         if self._known_version not in (None, spec.version.value):
             self.forget()
 
@@ -242,3 +244,18 @@ class Flows:
 def _list_taken(metadata):
     inputs = metadata["signatures"].get("serving_bytes", {}).get("inputs", ())
     return {names.IMAGE_BYTES, names.REPORT}.intersection(inputs)
+
+
+def _read_json(text):
+    """What JSON in bytes holds; None where it is none, as with NaN and infinity, which Python would read."""
+
+    def refuse(text):
+        raise ValueError(text)
+
+    def read_number(text):
+        return float(text) if math.isfinite(float(text)) else refuse(text)
+
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=read_number)
+    except (ValueError, RecursionError):
+        return None

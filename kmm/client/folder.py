@@ -1,8 +1,10 @@
 """Many studies, one after the other: what both clients share of streaming."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kmm.client.arguments import take_whole
 from kmm.client.results import Prediction
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
@@ -30,15 +32,29 @@ def list_rows(sources):
         sources: a path or an iterable of paths and of `Study`: images, folders of them, manifests, folders in a layout
             that `kmm fit` reads.
 
-    Yields:
-        `Study`, or `Problem` where a path holds none.
+    Returns:
+        iterator of `Study`, and of `Problem` where a path holds none. It raises `InputError` where an item is neither a
+        path nor a `Study`.
+
+    Raises:
+        InputError: if `sources` is none of these.
     """
+    if isinstance(sources, str | Path | Study):
+        sources = [sources]
+    if isinstance(sources, bytes | bytearray) or not isinstance(sources, Iterable):
+        raise InputError(f"`sources` must be paths or studies. Received: {type(sources).__name__}.")
+    return _walk(sources)
+
+
+def _walk(sources):
     from kmm.data.inputs import read_inputs
 
-    for source in [sources] if isinstance(sources, str | Path | Study) else sources:
+    for source in sources:
         if isinstance(source, Study):
             yield source
             continue
+        if not isinstance(source, str | Path):
+            raise InputError(f"`sources` must be paths or studies. Received one of type {type(source).__name__}.")
         try:
             collection = read_inputs([source])
         except (InputError, OSError) as error:
@@ -49,9 +65,8 @@ def list_rows(sources):
 
 
 def check_concurrency(concurrency):
-    """Raises `InputError` where a number of requests at the same time is out of range."""
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 1000:
-        raise InputError(f"`concurrency` must be a whole number from 1 to 1000. Received: {concurrency!r}.")
+    """A number of requests at the same time as int; raises `InputError` where it is not in [1, 1000]."""
+    return take_whole("concurrency", concurrency, 1, 1000)
 
 
 def fail_row(study, error):

@@ -1,11 +1,14 @@
 """Replies of a server to results: checked, because a client may be pointed at any server."""
 
+import math
+
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from kmm import signature as names
 from kmm.client.results import Prediction, ServedExplanation, ServedWord
 from kmm.errors import InputError, ServerError
-from kmm.stubs import load_stubs
+from kmm.stubs import DEFAULT_MODEL, load_stubs
 from kmm.text.word_pieces import CONTINUED
 from kmm.wire import KINDS, decode_tensor
 
@@ -32,6 +35,26 @@ WORDS = {
 }
 
 
+def check_spec(spec, *, model, version=None):
+    """Checks that the model and version that were asked for have answered.
+
+    Args:
+        spec: `ModelSpec` of the reply. TensorFlow Serving and `kmm serve` always fill it.
+        model: str. The name that was asked for. `default` may be answered by any name: it is another name of a model
+            that is served alone.
+        version: int or None for any.
+
+    Raises:
+        ServerError: if another one has answered, or the reply does not say which one has.
+    """
+    if not spec.name or (spec.name != model and model != DEFAULT_MODEL):
+        raise ServerError(f'Expected an answer of the model "{model}". Received: of {_quote(spec.name)}.')
+    if spec.WhichOneof("version_choice") != "version":
+        raise ServerError("Expected an answer that names its version. Received: none.")
+    if version not in (None, spec.version.value):
+        raise ServerError(f"Expected an answer of version {version}. Received: of {spec.version.value}.")
+
+
 def read_outputs(outputs, wanted, count):
     """Decodes named outputs of a reply.
 
@@ -44,7 +67,7 @@ def read_outputs(outputs, wanted, count):
         dict of name to numpy array.
 
     Raises:
-        ServerError: if one is missing, malformed, too large, or of another type or shape.
+        ServerError: if one is missing, malformed, incomplete, too large, not finite, or of another type or shape.
     """
     found = {}
     for name, (kind, dimensions) in wanted.items():
@@ -61,6 +84,11 @@ def read_outputs(outputs, wanted, count):
             found[name] = decode_tensor(proto, max_bytes=MAX_BYTES)
         except InputError as error:
             raise ServerError(f'Expected a reply with "{name}" as a tensor. {error}') from None
+        values = len(getattr(proto, KINDS[kind].values))
+        if not proto.tensor_content and values != found[name].size:  # TensorFlow reads a short list, but writes none
+            raise ServerError(f'Expected {found[name].size} values of "{name}". Received: {values}.')
+        if found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():
+            raise ServerError(f'Expected finite numbers in "{name}". Received: NaN or infinity.')
     return found
 
 
@@ -69,6 +97,9 @@ def read_predictions(spec, outputs, count):
     found = read_outputs(outputs, PREDICTED, count)
     if len({array.shape for array in found.values()}) != 1:
         raise ServerError("Expected a reply with as many probabilities as labels. Received: other numbers of them.")
+    for name in (names.PROBABILITIES, names.THRESHOLDS):
+        _check_range(name, found[name], 0, 1)
+    labels = read_labels(found[names.LABEL_NAMES].tolist())
     return [
         Prediction(
             **{
@@ -78,23 +109,34 @@ def read_predictions(spec, outputs, count):
             model=spec.name,
             version=spec.version.value,
         )
-        for row, labels in enumerate(_list_labels(found))
+        for row in range(count)
     ]
 
 
-def read_explanations(spec, outputs, films):
+def read_features(outputs, count):
+    """Outputs of `embed_bytes` to float32 `(count, features)`."""
+    features = read_outputs(outputs, {names.FEATURES: ("float32", 2)}, count)[names.FEATURES]
+    if not features.shape[1]:
+        raise ServerError("Expected a reply with features. Received: none.")
+    return features
+
+
+def read_explanations(spec, outputs, films, taken):
     """Outputs of `explain_bytes` to a list of `ServedExplanation`.
 
     Args:
         spec: `ModelSpec` of the reply.
         outputs: mapping of name to `TensorProto`.
         films: list of bool. Which studies came with a film.
+        taken: set of str: the inputs that the model takes. A map belongs to films, words belong to reports.
     """
     count = len(films)
     predictions = read_predictions(spec, outputs, count)
     found = read_outputs(outputs, EXPLAINED, count)
-    places = read_outputs(outputs, PLACES, count) if names.IMAGE_ATTRIBUTION in outputs else None
-    words = read_outputs(outputs, WORDS, count) if names.TOKEN_ATTRIBUTION in outputs else None
+    places = read_outputs(outputs, PLACES, count) if names.IMAGE_BYTES in taken else None
+    words = read_outputs(outputs, WORDS, count) if names.REPORT in taken else None
+    for name in (names.GAP, names.MAP_ERROR):
+        _check_range(name, found[name], 0, math.inf)
     explanations = []
     for row, prediction in enumerate(predictions):
         labels, target = list(prediction.probabilities), int(found[names.TARGET][row])
@@ -121,12 +163,55 @@ def read_classes(reply, count):
     rows = reply.result.classifications
     if len(rows) != count:
         raise ServerError(f"Expected a reply with {count} classifications. Received: {len(rows)}.")
-    return [{found.label: found.score for found in row.classes} for row in rows]
+    labels = read_labels([[found.label for found in row.classes] for row in rows])
+    scores = np.array([[found.score for found in row.classes] for row in rows])
+    if not np.isfinite(scores).all():
+        raise ServerError("Expected finite scores in a reply. Received: NaN or infinity.")
+    _check_range(names.SCORES, scores, 0, 1)
+    return [dict(zip(labels, row)) for row in scores.tolist()]
 
 
-def read_status(reply):
-    """The reply of the GetModelStatus call to a list of dict."""
+def read_labels(rows):
+    """The names of labels of a reply, checked.
+
+    Args:
+        rows: list of list of str, or of bytes in UTF-8: those of each study, which are the same.
+
+    Returns:
+        list of str.
+
+    Raises:
+        ServerError: if there is none, one is empty, doubled or no text, or the studies have different ones.
+
+    Example:
+        >>> read_labels([[b"mass", b"effusion"]])
+        ['mass', 'effusion']
+    """
+    first = rows[0]
+    if not first or any(row != first for row in rows):
+        raise ServerError("Expected the same names of labels for each study in a reply. Received: none, or others.")
+    try:
+        labels = [label.decode("utf-8") if isinstance(label, bytes) else label for label in first]
+    except UnicodeDecodeError:
+        raise ServerError("Expected names of labels in UTF-8 in a reply. Received: other bytes.") from None
+    for label in labels:
+        if not label.strip() or any(letter < " " or "\x7f" <= letter < "\xa0" for letter in label):
+            raise ServerError(f"Expected names of labels in a reply. Received: {_quote(label)}.")
+    if len(set(labels)) != len(labels):
+        raise ServerError("Expected different names of labels in a reply. Received: one of them twice.")
+    return labels
+
+
+def read_status(reply, version=None):
+    """The reply of the GetModelStatus call to a list of dict.
+
+    Args:
+        reply: `GetModelStatusResponse`.
+        version: int. The one that was asked for; None for any.
+    """
     stubs = load_stubs()
+    if version is not None and [found.version for found in reply.model_version_status] != [version]:
+        raise ServerError(f"Expected the state of version {version} in a reply. Received: of others, or none.")
     states = stubs.get_model_status_pb2.ModelVersionStatus.State
     return [
         {
@@ -143,7 +228,11 @@ def read_metadata(reply):
     """The reply of the GetModelMetadata call to a dict: model, version, signatures."""
     stubs = load_stubs()
     signatures = stubs.get_model_metadata_pb2.SignatureDefMap()
-    if not reply.metadata["signature_def"].Unpack(signatures):
+    try:
+        is_there = reply.metadata["signature_def"].Unpack(signatures)
+    except DecodeError:
+        is_there = False
+    if not is_there:
         raise ServerError('Expected a reply with "signature_def". Received: none.')
     return {
         "model": reply.model_spec.name,
@@ -159,8 +248,10 @@ def read_metadata(reply):
     }
 
 
-def _list_labels(found):
-    return [[label.decode("utf-8", "replace") for label in row] for row in found[names.LABEL_NAMES].tolist()]
+def _check_range(name, numbers, least, most):
+    wrong = numbers[(numbers < least) | (numbers > most)]
+    if wrong.size:
+        raise ServerError(f'Expected numbers from {least} to {most} in "{name}". Received: {wrong[0]:g}.')
 
 
 def _crop_map(places, row):
@@ -169,6 +260,8 @@ def _crop_map(places, row):
     if len(box) != 4 or min(box[:2]) < 0 or min(box[2:]) < 1:
         raise ServerError(f"Expected the place of a film in a reply. Received: {box}.")
     top, left, height, width = box
+    if square.shape[0] != square.shape[1]:
+        raise ServerError(f"Expected a square map in a reply. Received: {square.shape}.")
     if top + height > square.shape[0] or left + width > square.shape[1]:
         raise ServerError(f"Expected the place of a film inside a map of {square.shape}. Received: {box}.")
     return square[top : top + height, left : left + width].copy()
@@ -180,6 +273,7 @@ def _read_words(words, row):
     signed, energy = words[names.TOKEN_ATTRIBUTION][row], words[names.TOKEN_ENERGY][row].astype(np.float64)
     if not len(read) == len(signed) == len(energy):
         raise ServerError("Expected a reply with as many words as attributions of them. Received: other numbers.")
+    _check_range(names.TOKEN_ENERGY, energy, 0, math.inf)
     kept = [place for place, text in enumerate(read) if text]
     total = energy[kept].sum()
     shares = energy / total if total > 0 else np.zeros(len(read))
@@ -212,3 +306,8 @@ def _read_info(info):
 def _name_number(table, number):
     """The name of an enumeration's number, or the number where it is newer than this table."""
     return table.Name(number) if number in table.values() else str(number)
+
+
+def _quote(text):
+    """What a server calls something, in one line of bounded length."""
+    return repr(text if len(text) <= 100 else f"{text[:100]}...")

@@ -58,7 +58,7 @@ def list_targets(target, count):
         count: int. Studies.
 
     Raises:
-        InputError: if there is another number of them.
+        InputError: if there is another number of them, or one is no str.
 
     Example:
         >>> list_targets("mass", 2)
@@ -67,6 +67,9 @@ def list_targets(target, count):
     targets = list(target) if isinstance(target, list | tuple) else [target] * count
     if len(targets) != count:
         raise InputError(f"Expected {count} targets. Received: {len(targets)}.")
+    for name in targets:
+        if not isinstance(name, str | None):
+            raise InputError(f"`target` must be the name of a label. Received: {type(name).__name__}.")
     return targets
 
 

@@ -1,7 +1,9 @@
 """The client for plain programs."""
 
+import threading
+import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 
 import grpc
 
@@ -15,21 +17,26 @@ class Client(BaseClient):
     """A connection to one served model. Threads may share it.
 
     Args:
-        address: str: `"host:port/model"`, or `"host:port"` with `model`.
+        address: str: `"host:port/model"`, or `"host:port"` with `model`; of a Unix socket `"unix:/path:model"`, or
+            `"unix:/path"` with `model`.
         model: str. The name of the model; `default` where neither gives one, which is TensorFlow Serving's own default
             and `kmm serve`'s name of a model that is served alone.
         version: int. A version of it; None: the one that the server prefers.
         label: str. A label of a version, instead of its number.
-        timeout: float > 0. Seconds that each request may take, its retries included.
+        timeout: float in (0, 1,000,000]. Seconds that each request may take, its retries included.
         tls: `Tls` for an encrypted connection; True for one with the certificates that gRPC brings; None for none.
         token: str, sent with each request as `authorization: Bearer`; only over TLS or to this machine.
         retries: int in [0, 4]. Further attempts where the server is not available. Requests only read, so a second one
             does no harm.
+        allow_plaintext: bool. Whether films and reports may go to another host without TLS: only where something else
+            encrypts. This machine (`localhost`, 127.x.x.x, ::1, a Unix socket) needs neither.
 
     Raises:
-        InputError: if an argument is out of range.
+        InputError: if an argument is out of range, a file of `tls` is not what it should be, or another host would be
+            asked in plain text.
 
-    Every method raises `InputError` for arguments that cannot be sent and `ServerError` where the server refuses.
+    Every method raises `InputError` for arguments that cannot be sent and after `close`, and `ServerError` where the
+    server refuses, cannot be reached, or gives an answer that cannot be right.
 
     Example:
         >>> with Client("localhost:8500/openi", timeout=5) as client:
@@ -93,50 +100,72 @@ class Client(BaseClient):
 
         Yields:
             `Row` for each study, in order. What could not be read or was refused has a problem instead of a prediction.
+            Leaving the loop early, or closing what was returned, cancels the requests under way.
 
         Raises:
-            ServerError: before the first row, if the server cannot be asked what it takes.
+            InputError: at once, if an argument is of another kind or the client is closed.
+            ServerError: before the first row, if the server cannot be asked what it takes; later, if the client is
+                closed meanwhile.
         """
-        check_concurrency(concurrency)
-        self._run(self._flows.learn())
-        waiting = deque()
-        with ThreadPoolExecutor(concurrency) as pool:
-            try:
-                for item in list_rows(sources):
-                    waiting.append(pool.submit(self._predict_row, item))
-                    if len(waiting) >= concurrency:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        self._check_open()
+        return self._stream(list_rows(sources), check_concurrency(concurrency))
 
     def close(self):
         """Ends the connection; requests under way are cancelled."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self):
+        self._check_open()
         return self
 
     def __exit__(self, *_):
         self.close()
 
-    def _predict_row(self, item):
+    def _stream(self, items, concurrency):
+        self._run(self._flows.learn())
+        waiting, calls = deque(), _Calls()
+        try:
+            for item in items:
+                waiting.append(_start(self._predict_row, item, calls))
+                if len(waiting) >= concurrency:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            calls.cancel()
+
+    def _predict_row(self, item, calls):
         if isinstance(item, Problem):
             return Row(None, problem=item)
         try:
-            return Row(item, self.predict(item))
+            return Row(item, self._run(self._flows.predict(item, None), calls.send))
         except KmmError as error:
+            if self._closed:
+                raise
             return fail_row(item, error)
 
-    def _run(self, flow):
+    def _run(self, flow, send=None):
+        """Makes the calls of a flow; returns its result.
+
+        Args:
+            flow: generator of `kmm.client.flows`.
+            send: function that makes a call, given the method, the request and options; None: the method itself.
+        """
+        self._check_open()
         call, result = advance_flow(flow)
         while call:
+            method, deadline = self._methods[call.method], time.monotonic() + self._timeout
+            if not self._is_tried:
+                self._try_handshake()
+            options = {"timeout": deadline - time.monotonic(), "metadata": self._metadata}
             try:
-                reply = self._methods[call.method](call.request, timeout=self._timeout, metadata=self._metadata)
+                reply = send(method, call.request, **options) if send else method(call.request, **options)
             except grpc.RpcError as error:
-                raise self._explain_error(error) from None
+                raise self._explain_error(error, deadline) from None
+            except ValueError:  # of a channel that another thread has closed
+                self._check_open()
+                raise
             call, result = advance_flow(flow, reply)
         return result
 
@@ -144,3 +173,49 @@ class Client(BaseClient):
         if credentials is None:
             return grpc.insecure_channel(target, options)
         return grpc.secure_channel(target, credentials, options)
+
+
+class _Calls:
+    """The calls of one run over many studies, to cancel them together."""
+
+    def __init__(self):
+        self._lock, self._running, self._is_cancelled = threading.Lock(), set(), False
+
+    def send(self, method, request, **options):
+        """Makes a call and waits for its reply.
+
+        Raises:
+            grpc.RpcError: as the method.
+            grpc.FutureCancelledError: if it is cancelled, or was before it began.
+        """
+        with self._lock:
+            if self._is_cancelled:
+                raise grpc.FutureCancelledError()
+            call = method.future(request, **options)
+            self._running.add(call)
+        try:
+            return call.result()
+        finally:
+            with self._lock:
+                self._running.discard(call)
+
+    def cancel(self):
+        """Cancels the calls under way, and those that are still to come."""
+        with self._lock:
+            self._is_cancelled, running = True, list(self._running)
+        for call in running:
+            call.cancel()
+
+
+def _start(work, *arguments):
+    """Runs a function in a thread of its own, for which the end of the program does not wait; returns its `Future`."""
+    future = Future()
+
+    def run():
+        try:
+            future.set_result(work(*arguments))
+        except BaseException as error:  # noqa: BLE001  it is raised where the result is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -75,7 +75,7 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
             features = example.features.feature
             row = reply.result.classifications.add()
             for label, name in zip(self.labels, ("image_bytes", "report")):
-                row.classes.add(label=label, score=len(features[name].bytes_list.value[0]) / 100)
+                row.classes.add(label=label, score=len(features[name].bytes_list.value[0]) % 100 / 100)
         return reply
 
     def GetModelMetadata(self, request, context):
@@ -112,7 +112,8 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
 
     def _spec(self, request):
         spec = STUBS.model_pb2.ModelSpec(name=request.model_spec.name)
-        spec.version.value = self.version
+        asked = request.model_spec
+        spec.version.value = asked.version.value if asked.HasField("version") else self.version
         return spec
 
     def _describe(self, signature, inputs):

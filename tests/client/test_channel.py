@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from kmm.client import Client, Tls
-from kmm.client.channel import Address, list_options, make_metadata, parse_address
+from kmm.client.address import Address, parse_address
+from kmm.client.channel import list_options, make_metadata
 from kmm.errors import InputError, ServerError
 from tests.client.stub_server import serve
 
