@@ -79,7 +79,8 @@ def encode_tensor(array, *, as_content=True):
 def decode_tensor(proto, *, max_bytes=MAX_BYTES):
     """Reads a tensor message, in whichever way it holds its elements.
 
-    Where a list is shorter than the tensor, its last element stands for the rest, or zeros where it is empty.
+    Lists are read as TensorFlow reads them. If a list is shorter than the tensor, its last element fills the rest, or
+    zeros where it is empty; if it is longer, the elements beyond the tensor are ignored.
 
     Args:
         proto: `TensorProto`.
@@ -118,7 +119,7 @@ def decode_tensor(proto, *, max_bytes=MAX_BYTES):
 def _measure_strings(proto, count):
     """The bytes that `count` strings take in memory, where the last one of a short list repeats."""
     values = proto.string_val
-    repeated = (count - len(values)) * len(values[-1]) if values else 0
+    repeated = max(0, count - len(values)) * len(values[-1]) if values else 0
     return STRING_BYTES * count + len(proto.tensor_content) + sum(map(len, values)) + repeated
 
 
@@ -134,17 +135,17 @@ def _encode_text(element):
 
 
 def _read_list(values, count, kind):
-    """Elements of a list, the last one repeated up to `count`."""
-    if len(values) > count:
-        raise InputError(f"Expected at most {count} elements in a tensor. Received: {len(values)}.")
+    """The first `count` elements of a list; the last one repeats where the list is shorter."""
     flat = np.zeros(count, kind.dtype) if kind.dtype != object else np.full(count, b"", object)
-    flat[: len(values)] = values
+    flat[: len(values)] = values[:count]
     if len(values):
         flat[len(values) :] = values[-1]
     return flat
 
 
 def _read_block(content, count, kind):
+    if not count:  # TensorFlow does not look at the content of an empty tensor
+        content = b""
     if len(content) != count * kind.dtype.itemsize:
         raise InputError(f"Expected {count * kind.dtype.itemsize} bytes in a tensor. Received: {len(content)}.")
     if kind.dtype == bool:

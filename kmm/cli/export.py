@@ -11,7 +11,7 @@ from kmm.errors import InputError
 from kmm.signature import DEFAULTS
 
 PARTS = ("explain",)
-LAST_VERSION = 10**18 - 1
+LAST_VERSION = 2**63 - 1
 OF_A_FILE = {"model", "kind", "out", "strict_privacy", "json_file", "config"}  # what --format onnx and litert read
 OF_BATCHING = {"max_batch", "batch_timeout_ms", "batch_threads"}
 OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}

@@ -36,6 +36,9 @@ from kmm.explain.processes import hushed  # Keras is not needed here
     help="Seconds that a request over HTTP may take to arrive, and then wait.",
 )
 @click.option(
+    "--cors-origin", "cors_origins", multiple=True, help="Origin of web pages that may read answers; * is any."
+)
+@click.option(
     "--grace",
     "grace_seconds",
     type=click.FloatRange(0),
@@ -96,7 +99,7 @@ def serve(models, models_file, versions, labels, rest, rest_port, token_file, lo
 
 def _list_models(folders, models_file, versions, labels):
     """The models of the command line and of a file, with labels."""
-    from kmm.server.policy import parse_policy
+    from kmm.server.policy import parse_policy, parse_version
     from kmm.server.settings import parse_model, read_models_file
 
     policy = parse_policy(versions)
@@ -108,12 +111,13 @@ def _list_models(folders, models_file, versions, labels):
     if len(set(names)) < len(names):
         raise InputError("Expected each model once; name=folder gives another name. Received: a name twice.")
     for label in labels:
-        found = re.fullmatch(r"(?:(?P<model>[^:=]+):)?(?P<label>[^:=/\s]+)=(?P<version>[0-9]{1,18})", label)
+        found = re.fullmatch(r"(?:(?P<model>[^:=]+):)?(?P<label>[^:=/\s]+)=(?P<version>[0-9]+)", label)
         named = found and (found["model"] or (names[0] if len(names) == 1 else None))
-        if named not in names:
+        version = parse_version(found["version"]) if found else None
+        if named not in names or version is None:
             raise InputError(f"Expected a label as MODEL:LABEL=VERSION, of a served model. Received: {label!r}.")
         place = names.index(named)
-        kept = {**models[place].labels, found["label"]: int(found["version"])}
+        kept = {**models[place].labels, found["label"]: version}
         models[place] = replace(models[place], labels=kept)
     return models
 

@@ -25,7 +25,7 @@ from kmm.export.traces import strip_paths
 from kmm.export.warmup import write_warmup
 
 TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
-LAST_VERSION = 10**18 - 1  # servers read no longer number
+LAST_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
 CARD = "model_card.md"
 DEFAULT_EXPLANATION = ServedExplanation()
 
@@ -45,7 +45,7 @@ def export_classifier(
 
     Args:
         folder: path of a saved classifier, trained on any backend.
-        version: int from 1 to 999,999,999,999,999,999, or None: the next free one.
+        version: int from 1 to 2**63 - 1, or None: the next free one.
         out: path of the folder of versions, or None: `folder` itself.
         default: key of `kmm.signature.DEFAULTS`: what `serving_default` takes.
         explanation: `ServedExplanation`, or None: no explanations.
@@ -150,7 +150,7 @@ def choose_version(base, version=None):
 
     Args:
         base: Path of the folder of versions.
-        version: int from 1 to 999,999,999,999,999,999, or None: one more than the highest there is.
+        version: int from 1 to 2**63 - 1, or None: one more than the highest there is.
 
     Raises:
         InputError: if it is taken or out of range.
@@ -160,7 +160,8 @@ def choose_version(base, version=None):
         '1'
     """
     found = base.iterdir() if base.is_dir() else ()
-    taken = {int(path.name) for path in found if re.fullmatch("[0-9]{1,18}", path.name)}
+    numbers = (int(path.name) for path in found if re.fullmatch("[0-9]+", path.name))
+    taken = {number for number in numbers if number <= LAST_VERSION}  # servers ignore folders with larger numbers
     if version is None:
         version = max(taken, default=0) + 1
     if not 1 <= version <= LAST_VERSION:

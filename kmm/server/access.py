@@ -105,6 +105,26 @@ def make_credentials(settings):
     )
 
 
+def make_ssl_context(settings):
+    """Python's TLS of the server, for HTTP; None without TLS.
+
+    Args:
+        settings: `ServeSettings`, checked by `check_address`.
+
+    Returns:
+        `ssl.SSLContext`.
+    """
+    if not settings.certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(settings.certificate, settings.key)
+    context.set_alpn_protocols(["http/1.1"])
+    if settings.client_authority:
+        context.load_verify_locations(settings.client_authority)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 class TokenInterceptor(grpc.ServerInterceptor):
     """Lets only requests with the token through, and probes of health.
 

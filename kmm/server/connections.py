@@ -83,17 +83,26 @@ class Connections:
         if share is not None and self._addresses[address] >= share:
             self._report()
             return None
-        if len(self._open) >= self._most:
-            self._report()
-            silent = next((connection for connection in self._open if not connection.working), None)
-            if silent is None:
-                return None
-            silent.remove()
-            silent.close()
+        if len(self._open) >= self._most and not self.close_silent():
+            return None
         connection = Connection(self, address, close)
         self._open[connection] = None
         self._addresses[address] += 1
         return connection
+
+    def close_silent(self):
+        """Closes the connection that was silent longest, to make room.
+
+        Returns:
+            bool. False if all are at work.
+        """
+        self._report()
+        silent = next((connection for connection in self._open if not connection.working), None)
+        if silent is None:
+            return False
+        silent.remove()
+        silent.close()
+        return True
 
     def _touch(self, connection):
         if connection in self._open:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kmm.errors import InputError
 
 LATEST, ALL, SPECIFIC = "latest", "all", "specific"
-_VERSION = re.compile(r"[0-9]{1,18}")
+MOST_VERSION = 2**63 - 1  # TensorFlow Serving's versions are of type int64
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,29 @@ def parse_policy(text):
         return VersionPolicy(LATEST, count=int(count or 1))
     if text == ALL:
         return VersionPolicy(ALL)
-    numbers = [number.strip() for number in text.split(",")]
-    if all(_VERSION.fullmatch(number) for number in numbers):
-        return VersionPolicy(SPECIFIC, versions=tuple(int(number) for number in numbers))
+    versions = tuple(parse_version(number.strip()) for number in text.split(","))
+    if None not in versions:
+        return VersionPolicy(SPECIFIC, versions=versions)
     raise InputError(f"Expected versions as latest, latest:2, all or 3,5. Received: {text!r}.")
+
+
+def parse_version(text):
+    """Reads the number of a version as TensorFlow Serving does; zeros may lead it.
+
+    Args:
+        text: str.
+
+    Returns:
+        int in [0, 2**63 - 1], or None if the text is no such number.
+
+    Example:
+        >>> parse_version("007"), parse_version("9223372036854775807"), parse_version("9223372036854775808")
+        (7, 9223372036854775807, None)
+    """
+    if not re.fullmatch(r"0*[0-9]{1,19}", text, re.ASCII):
+        return None
+    version = int(text.lstrip("0") or "0")
+    return version if version <= MOST_VERSION else None
 
 
 def list_versions(folder):
@@ -84,6 +103,7 @@ def list_versions(folder):
     """
     found = {}
     for path in sorted(Path(folder).iterdir(), key=lambda path: (-len(path.name), path.name)):
-        if _VERSION.fullmatch(path.name) and path.is_dir():
-            found[int(path.name)] = path
+        version = parse_version(path.name)
+        if version is not None and path.is_dir():
+            found[version] = path
     return dict(sorted(found.items()))

@@ -11,6 +11,7 @@ from kmm.server.policy import ALL, LATEST, SPECIFIC, VersionPolicy
 from kmm.stubs import load_stubs
 
 _NAME = re.compile(r"[^/:\s]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?|\*")  # as browsers write it
 _SECONDS = threading.TIMEOUT_MAX
 _RANGES = {  # least and most of each setting that is a number
     "port": (0, 65535),
@@ -55,6 +56,8 @@ class ServeSettings:
         max_message_mb: int. The largest request.
         grace_seconds: float. How long running requests may take when the server stops.
         rest_timeout_seconds: float. How long a request over HTTP may take to arrive, and then wait for its turn.
+        cors_origins: tuple of str. Origins of web pages that may read answers over HTTP, such as
+            `"https://viewer.example"`; `"*"` is any.
         poll_seconds: float. How often folders are looked at for new versions; 0 is never.
         tensor_content: bool. Numbers are answered as blocks of bytes, not as lists.
         allow_reload: bool. Clients may change the list of models; for other hosts only with one of the last two.
@@ -80,6 +83,7 @@ class ServeSettings:
     max_message_mb: int = 64
     grace_seconds: float = 30.0
     rest_timeout_seconds: float = 30.0
+    cors_origins: tuple = ()
     poll_seconds: float = 1.0
     tensor_content: bool = False
     allow_reload: bool = False
@@ -94,6 +98,9 @@ class ServeSettings:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise InputError(f"`{name}` must be in [{least:g}, {most:g}]. Received: {value}.")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise InputError(f"`cors_origins`: {origin!r} is no origin. Write scheme://host, or * for any origin.")
         if self.token == "":
             raise InputError("`token` must be a word, or None. Received: an empty one.")
 

@@ -16,7 +16,7 @@ import kmm.server.requests.inference as inference
 import kmm.server.server as server_module
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.requests.gate import Call
-from kmm.server.rest import app
+from kmm.server.rest import app, http_server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
 from kmm.wire import encode_tensor
@@ -445,7 +445,7 @@ def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
 
 
 def test_a_silent_connection_is_closed(versions, monkeypatch):
-    monkeypatch.setattr(server_module, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.2)
     with running(ModelSettings("tiny", versions), rest_port=0) as (server, _):
         for sent in (b"", b"GET /healthz HT"):
             with socket.create_connection(("localhost", server.rest_port), timeout=5) as client:

@@ -1,157 +1,128 @@
-"""HTTP and JSON, as TensorFlow Serving's REST interface speaks them."""
+"""What is answered over HTTP, without a connection: TensorFlow Serving's paths, JSON and codes."""
 
-import json
 import re
-from collections import deque
+from urllib.parse import unquote
 
-import anyio
 import numpy as np
 from google.protobuf import json_format
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from kmm.server import metrics
-from kmm.server.access import check_token
 from kmm.server.models.signature_checks import name_signature
-from kmm.server.requests.gate import Call, Gate
+from kmm.server.policy import parse_version
+from kmm.server.requests.gate import Gate
 from kmm.server.requests.inference import SIGNATURE_DEF, make_states
-from kmm.server.rest import json_answer, json_document, json_tensors
-from kmm.server.status import HTTP_STATUS, ServingError, truncate
+from kmm.server.rest import json_answer, json_document, json_limits, json_tensors
+from kmm.server.rest.answer import Answer, tell, tell_error, tell_text, write_json
+from kmm.server.rest.cors import Cors
+from kmm.server.status import ServingError, refuse
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 HEALTH_PATH = "/healthz"
 PARSED_AT_ONCE = 2  # bodies; more would only take room, since Python parses one at a time
 CHUNK_BYTES = 2**16  # of an answer, sent as the client takes them
-_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
-_INFER = re.compile(_MODEL + ":(?P<method>classify|regress|predict)")
-_LOOK = re.compile(_MODEL + "(?P<metadata>/metadata)?")
+_API = re.compile("/v1/.*", re.IGNORECASE | re.DOTALL)
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+_INFER = re.compile(_MODEL + ":(?P<method>classify|regress|predict)", re.IGNORECASE)
+_LOOK = re.compile(_MODEL + "(?P<metadata>/metadata)?", re.IGNORECASE)
+_ORIGIN = re.compile("https?://[^/]*", re.IGNORECASE)
 _APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 
-def make_app(inference, is_serving, *, threads):
-    """The application for a server of HTTP.
+class App:
+    """The paths that are answered.
 
     Args:
         inference: `Inference`.
         is_serving: function without arguments: whether the server takes requests.
-        threads: int. Requests that are read, run or wait at once.
-
-    Returns:
-        `Starlette`.
+        check_token: function of the header `Authorization`, "" where there was none, that raises ServingError
+            UNAUTHENTICATED if the request may not be answered.
     """
-    face = _Face(inference, is_serving, threads)
-    return Starlette(
-        routes=[
-            Route(HEALTH_PATH, face.tell_health),
-            Route(metrics.PATH, face.tell_metrics),
-            Route("/v1/{rest:path}", face.answer, methods=["GET", "POST"]),
-        ]
-    )
 
-
-class _Face:
-    def __init__(self, inference, is_serving, threads):
+    def __init__(self, inference, is_serving, check_token):
         self._inference, self._settings = inference, inference.settings
-        self._is_serving = is_serving
-        self._limiter, self._threads = None, threads  # made in the loop that uses it
+        self._is_serving, self._check_token = is_serving, check_token
+        self._cors = Cors(self._settings.cors_origins)
         # JSON takes many times the room of the arrays it becomes: only so many bodies are parsed at once.
         self._parsing = Gate(running=PARSED_AT_ONCE, waiting=self._settings.threads + self._settings.max_queue)
 
-    async def tell_health(self, request):
+    def open(self, method, target, headers):
+        """Decides what becomes of a request, before its body is read.
+
+        Args:
+            method: str, such as `"GET"`.
+            target: str, as the request writes it: a path, perhaps with a query, or an address.
+            headers: mapping of str to str whose keys may be in any case.
+
+        Returns:
+            `Answer`; or a function of a body and a call that returns one, for a thread that may wait. The body is the
+            only element of a list, and taken out of it when it is parsed, so that it does not stay in memory.
+
+        Raises:
+            ServingError: if the request is refused.
+        """
+        path = _ORIGIN.sub("", target, count=1).partition("?")[0]
+        if path == HEALTH_PATH:
+            return _check_method(method, ("GET", "HEAD")) or self._tell_health()
+        if path == metrics.PATH:
+            return _check_method(method, ("GET", "HEAD")) or self._tell_metrics(headers)
+        if not _API.fullmatch(path):
+            return tell_text(404, f"Malformed request: {method} {path}")
+        if method == "OPTIONS":
+            preflight = self._cors.answer_preflight(headers.get("Origin", ""))
+            if preflight is not None:
+                return preflight
+        return _check_method(method, ("GET", "HEAD", "POST")) or self._open_model(method, path, headers)
+
+    def list_headers(self, target, headers):
+        """The headers of every answer to a request, errors too: those that let a page of another origin read it.
+
+        Health and metrics have none: they are for monitors, not for pages.
+        """
+        path = _ORIGIN.sub("", target, count=1)
+        return self._cors.list_headers(headers.get("Origin", "")) if _API.match(path) else {}
+
+    def _tell_health(self):
         serving = self._is_serving()
-        return JSONResponse({"status": "SERVING" if serving else "NOT_SERVING"}, 200 if serving else 503)
+        return tell({"status": "SERVING" if serving else "NOT_SERVING"}, 200 if serving else 503)
 
-    async def tell_metrics(self, request):
-        try:
-            self._check_token(request)
-        except ServingError as error:
-            return _tell_error(error)
-        text = generate_latest(self._inference.metrics.registry)
-        return Response(text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+    def _tell_metrics(self, headers):
+        self._authenticate(headers)
+        return Answer(200, [generate_latest(self._inference.metrics.registry)], media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    async def answer(self, request):
-        try:
-            self._check_token(request)
-            path = request.scope["path"]
-            found = (_INFER if request.method == "POST" else _LOOK).fullmatch(path)
-            if found is None:
-                raise ServingError("INVALID_ARGUMENT", f"Malformed request: {request.method} {path}")
-            spec = _make_spec(found)
-            if request.method != "POST":  # GET, or HEAD, whose body the server drops
-                return self._look(spec, metadata=bool(found["metadata"]))
-            with anyio.fail_after(self._settings.rest_timeout_seconds):
-                bodies = [await self._read_body(request)]  # taken out when it is parsed, so that it does not stay
-        except TimeoutError:
-            late = ServingError("DEADLINE_EXCEEDED", "The body of the request did not come in time.")
-            return _tell_error(late, headers={"Connection": "close"})
-        except ClientDisconnect:
-            return _tell_error(ServingError("CANCELLED", "The client is gone."))
-        except ServingError as error:
-            return _tell_error(error)
-        if bodies == [None]:
-            most = self._settings.max_message_mb
-            return JSONResponse({"error": f"A request may have at most {most} MiB."}, 413)
-        call = Call(self._settings.rest_timeout_seconds)
-        return await self._run(request, call, lambda: self._infer(found["method"], spec, bodies, call))
+    def _open_model(self, method, path, headers):
+        self._authenticate(headers)
+        found = (_INFER if method == "POST" else _LOOK).fullmatch(path)
+        if found is None:
+            raise refuse(f"Malformed request: {method} {path}")
+        spec = _make_spec(found)
+        if method != "POST":
+            return self._look(spec, metadata=bool(found["metadata"]))
+        name = found["method"].lower()
+        return lambda bodies, call: self._infer(name, spec, bodies, call)
 
-    def _check_token(self, request):
+    def _authenticate(self, headers):
         try:
-            check_token(request.headers.get("authorization", ""), self._settings.token)
+            self._check_token(headers.get("Authorization", ""))
         except ServingError:
             self._inference.count_refusal()
             raise
-
-    async def _read_body(self, request):
-        """The body, or None if it is larger than it may be."""
-        most, chunks, size = self._settings.max_message_mb << 20, [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most:
-                return None
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    async def _run(self, request, call, work):
-        """Works in a thread; a client that goes meanwhile loses its place in the line."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._threads)
-
-        async def watch():
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            call.cancel()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch)
-            response = await anyio.to_thread.run_sync(work, limiter=self._limiter)
-            group.cancel_scope.cancel()
-        return response
 
     def _infer(self, method, spec, bodies, call):
         try:
             with self._inference.record(spec, _APIS[method], "REST"):
                 read, run = {
-                    "predict": (self._read_inputs, self._predict),
+                    "predict": (_read_inputs, self._predict),
                     "classify": (_read_examples, self._classify),
                     "regress": (_read_examples, self._regress),
                 }[method]
+                _, signatures = self._inference.find_signatures(spec)
                 with self._parsing.enter(call):
-                    held = _read(spec, bodies, read)
-                return _Answer(run(spec, held, call), call)
+                    held = _read(spec, signatures, bodies, read)
+                return Answer(200, run(spec, held, call))
         except ServingError as error:
-            return _Answer([_write_error(error)], call, HTTP_STATUS[error.code])
-
-    def _read_inputs(self, spec, document):
-        _, signatures = self._inference.find_signatures(spec)
-        key = name_signature(spec)
-        if key not in signatures:
-            raise ServingError("INVALID_ARGUMENT", f'Serving signature name: "{key}" not found in signature def')
-        arrays, rows = json_tensors.read_inputs(document, signatures[key].inputs)
-        return {name: encode_tensor(array) for name, array in arrays.items()}, rows
+            return tell_error(error)
 
     def _predict(self, spec, held, call):
         inputs, rows = held
@@ -164,56 +135,59 @@ class _Face:
     def _classify(self, spec, stored, call):
         _, result = self._inference.classify(spec, stored, call)
         rows = result.classifications
-        return [_write({"results": [[[found.label, _shorten(found.score)] for found in row.classes] for row in rows]})]
+        found = [[[one.label, _shorten(one.score)] for one in row.classes] for row in rows]
+        return [write_json({"results": found})]
 
     def _regress(self, spec, stored, call):
         _, result = self._inference.regress(spec, stored, call)
-        return [_write({"results": [_shorten(found.value) for found in result.regressions]})]
+        return [write_json({"results": [_shorten(found.value) for found in result.regressions]})]
 
     def _look(self, spec, *, metadata):
         with self._inference.record(spec, "GetModelMetadata" if metadata else "GetModelStatus", "REST"):
             if not metadata:
-                return _tell(_to_dict(make_states(self._inference.list_states(spec))))
+                return tell(_to_dict(make_states(self._inference.list_states(spec))))
             spec, signatures = self._inference.find_signatures(spec)
             stored = load_stubs().get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
-            return _tell({"model_spec": _to_dict(spec), "metadata": {SIGNATURE_DEF: _to_dict(stored)}})
+            return tell({"model_spec": _to_dict(spec), "metadata": {SIGNATURE_DEF: _to_dict(stored)}})
 
 
-class _Answer(Response):
-    """An answer that is sent a chunk at a time; its call ends once the last one is handed over."""
-
-    def __init__(self, chunks, call, status_code=200):
-        size = {"Content-Length": str(sum(map(len, chunks)))}
-        super().__init__(status_code=status_code, headers=size, media_type="application/json")
-        self._chunks, self._call = deque(chunks), call
-
-    async def __call__(self, scope, receive, send):
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while self._chunks:
-                chunk = self._chunks.popleft()
-                await send({"type": "http.response.body", "body": chunk, "more_body": bool(self._chunks)})
-        finally:
-            self._call.cancel()
+def _check_method(method, known):
+    """The answer to a method that a path does not know; None where it knows it."""
+    if method in known:
+        return None
+    return tell_text(405, f"Expected the method {' or '.join(known)}.", Allow=", ".join(known))
 
 
 def _make_spec(found):
-    spec = load_stubs().model_pb2.ModelSpec(name=found["name"])
+    """The model, version and label of a path, where a name may be percent-encoded."""
+    spec = load_stubs().model_pb2.ModelSpec(name=unquote(found["name"]))
     if found["version"]:
-        spec.version.value = int(found["version"])
+        version = parse_version(found["version"])
+        if version is None:
+            raise refuse(f"Failed to convert version: {found['version']} to numeric.")
+        spec.version.value = version
     if found["label"]:
-        spec.version_label = found["label"]
+        spec.version_label = unquote(found["label"])
     return spec
 
 
-def _read(spec, bodies, read):
+def _read(spec, signatures, bodies, read):
     """What a body holds, in the form in which it runs; neither it nor its JSON outlives this call."""
+    json_limits.check_size(bodies[0], spec, signatures if read is _read_inputs else None)
     document = json_document.read_document(bodies.pop())
     spec.signature_name = document.get("signature_name", "")
-    return read(spec, document)
+    return read(spec, signatures, document)
 
 
-def _read_examples(spec, document):
+def _read_inputs(spec, signatures, document):
+    key = name_signature(spec)
+    if key not in signatures:
+        raise refuse(f'Serving signature name: "{key}" not found in signature def')
+    arrays, rows = json_tensors.read_inputs(document, signatures[key].inputs)
+    return {name: encode_tensor(array) for name, array in arrays.items()}, rows
+
+
+def _read_examples(spec, signatures, document):
     return json_document.read_examples(document)
 
 
@@ -237,19 +211,3 @@ def _gather(pieces):
             chunks.append(bytes(chunk))
             chunk.clear()
     return [*chunks, bytes(chunk)]
-
-
-def _write(value):
-    return json.dumps(value).encode("ascii")
-
-
-def _write_error(error):
-    return _write({"error": truncate(str(error))})
-
-
-def _tell(value):
-    return Response(_write(value), media_type="application/json")
-
-
-def _tell_error(error, *, headers=None):
-    return Response(_write_error(error), HTTP_STATUS[error.code], headers, "application/json")

@@ -1,0 +1,217 @@
+"""Tornado's server of HTTP in a thread of its own, whose every wait for a client ends in time."""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, SSLIOStream
+from tornado.netutil import ssl_wrap_socket
+
+from kmm.errors import InputError
+from kmm.faults import tell_fault
+from kmm.server.access import make_ssl_context
+from kmm.server.connections import Connections, count_free_files
+from kmm.server.rest.app import App
+from kmm.server.rest.body import ROOM, Room
+from kmm.server.rest.exchange import Exchange
+
+HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence before it, of every request alike
+HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
+MOST_CONNECTIONS = 1024
+SHARE = 3  # of the descriptors that connections may have, the part of HTTP is one in so many
+BACKLOG = 128
+PAUSE_SECONDS = 0.1  # before the next connection is taken, where the system lacks the means for one
+_NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+logger = logging.getLogger("kmm.server.rest")
+
+
+class RestServer:
+    """HTTP on an address that is bound at once and answers from `start` on.
+
+    Args:
+        inference: `Inference`.
+        is_serving, check_token: as of `App`.
+
+    Attributes:
+        port: int, the port that was bound.
+        settings, app, room: for exchanges: `ServeSettings`, `App`, `Room`.
+
+    Raises:
+        InputError: if the address is taken.
+    """
+
+    def __init__(self, inference, is_serving, check_token):
+        settings = self.settings = inference.settings
+        self.app = App(inference, is_serving, check_token)
+        self.room = Room(ROOM * settings.max_message_mb << 20)
+        self._ssl = make_ssl_context(settings)
+        most = min(MOST_CONNECTIONS, max(2, count_free_files() // SHARE))
+        self._connections = Connections(most)
+        threads = settings.threads + settings.explain_threads + 2 * settings.max_queue
+        self._places = min(threads, max(1, most // 2))  # so that there are always connections that can make room
+        self._workers = ThreadPoolExecutor(self._places, thread_name_prefix="kmm-rest-worker")
+        self._exchanges, self._works = set(), 0
+        self._socket = _bind(settings.host.strip("[]"), settings.rest_port)
+        self.port = self._socket.getsockname()[1]
+        self._loop, self._stopping, self._ready, self._stopped = None, None, threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="kmm-rest", daemon=True)
+        for name in ("tornado.access", "tornado.general", "tornado.application"):
+            logging.getLogger(name).addFilter(_tell_quietly)
+
+    def start(self):
+        """Answers from now on.
+
+        Raises:
+            InputError: if the address was taken meanwhile, or the thread ended at once.
+        """
+        try:
+            self._socket.listen(BACKLOG)
+        except OSError as error:
+            raise _refuse_address(self.settings.host, self.port, error) from None
+        self._thread.start()
+        while not self._ready.wait(0.05):
+            if not self._thread.is_alive():
+                raise InputError(
+                    f"{self.settings.host}:{self.port}: the server of HTTP ended at its start. See the log."
+                )
+
+    def begin_stop(self, seconds):
+        """Takes no more connections; answers under way have so many seconds. A second time does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._ready.is_set():
+            self._loop.call_soon_threadsafe(self._stopping.set_result, seconds)
+        else:
+            self._socket.close()
+
+    def end_stop(self):
+        """Waits for the end that `begin_stop` began."""
+        if self._thread.is_alive():
+            self._thread.join()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def has_place(self):
+        """Whether one more request can be read and run."""
+        return self._works < self._places
+
+    async def work(self, function):
+        """Runs a function in a thread; see `has_place`."""
+        self._works += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, function)
+        finally:
+            self._works -= 1
+
+    def keep(self, sending):
+        """Runs a coroutine that answers; the server waits for it when it stops."""
+        task = asyncio.ensure_future(sending)
+        self._exchanges.add(task)
+        task.add_done_callback(self._exchanges.discard)
+
+    def _run(self):
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001  the end of a thread
+            logger.error("HTTP: %s", tell_fault(error))
+
+    async def _serve(self):
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_tell_exception)
+        self._stopping = self._loop.create_future()
+        listener = _Listener(
+            self,
+            self._connections,
+            max_header_size=HEAD_BYTES,
+            idle_connection_timeout=HEAD_SECONDS,
+            max_body_size=2**63,  # `Body` refuses earlier, with an answer
+        )
+        accepting = asyncio.ensure_future(self._accept(listener))
+        self._ready.set()
+        seconds = await self._stopping
+        accepting.cancel()
+        self._socket.close()
+        if self._exchanges:
+            await asyncio.wait(self._exchanges, timeout=seconds)
+        await listener.close_all_connections()
+
+    async def _accept(self, listener):
+        while True:
+            try:
+                connection, address = await self._loop.sock_accept(self._socket)
+            except OSError as error:
+                if error.errno in _NO_MEANS:
+                    self._connections.close_silent()
+                    await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            try:
+                listener.handle_stream(self._make_stream(connection), address)
+            except (OSError, ValueError):  # the client is gone, or TLS cannot begin
+                connection.close()
+
+    def _make_stream(self, connection):
+        connection.setblocking(False)
+        if self._ssl is None:
+            return IOStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+        connection = ssl_wrap_socket(connection, self._ssl, server_side=True, do_handshake_on_connect=False)
+        return SSLIOStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+
+
+class _Listener(HTTPServer):
+    """Counts connections and hands each request to an `Exchange`."""
+
+    def initialize(self, server, connections, **options):
+        super().initialize(lambda request: None, **options)
+        self._server, self._counted, self._open = server, connections, {}
+
+    def handle_stream(self, stream, address):
+        connection = self._counted.add(str(address[0]), stream.close)
+        if connection is None:
+            stream.close()
+            return
+        self._open[stream] = connection
+        super().handle_stream(stream, address)
+
+    def start_request(self, server_conn, request_conn):
+        stream = server_conn.stream
+        return Exchange(self._server, request_conn, stream, self._open[stream])
+
+    def on_close(self, server_conn):
+        self._open.pop(server_conn.stream).remove()
+        super().on_close(server_conn)
+
+
+def _bind(host, port):
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise _refuse_address(host, port, error) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _refuse_address(host, port, error):
+    return InputError(f"{host}:{port}: expected an address that is free. {error.strerror}.")
+
+
+def _tell_quietly(record):
+    """Keeps Tornado's lines out of the log, since they quote requests; of a fault the place is told."""
+    if record.exc_info and record.exc_info[1] is not None and record.levelno >= logging.ERROR:
+        logger.error("HTTP: %s", tell_fault(record.exc_info[1]))
+    return False
+
+
+def _tell_exception(loop, context):
+    error = context.get("exception")
+    if error is not None and not isinstance(error, (OSError, ssl.SSLError)):
+        logger.error("HTTP: %s", tell_fault(error))

@@ -1,0 +1,92 @@
+"""Refuses a JSON body that cannot fit a signature before it is parsed: parsing takes most of the time and the memory.
+
+Counting commas and brackets is enough. However it is written, a tensor of shape `(rows, 64, 64, 1)` has `64 * 64`
+numbers and `1 + 64 + 64 * 64` lists per row.
+"""
+
+import math
+import re
+
+from kmm.server.models.signature_checks import name_signature
+from kmm.server.status import refuse
+from kmm.signature import MOST_EXPLAINED, MOST_ROWS
+
+MOST_VALUES = 2**22  # of one body: Python's own values take many times the room of their text
+FREE_MARKS = 2**17  # commas and brackets of a body that costs too little to be looked at
+SLACK = 256  # marks besides the tensors: other keys of the body
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # one that never ends too: linear in time
+_NAMED = re.compile(rb'"signature_name"\s*+:\s*+"([^"\\]*+)"')
+
+
+def check_size(body, spec, signatures):
+    """Refuses a body with more values than one may have, or with marks that fit no number of rows of its signature.
+
+    Args:
+        body: bytes, not parsed yet.
+        spec: `ModelSpec`; its signature counts where the body names none.
+        signatures: mapping of name to `SignatureDef`, those of the model; None for examples, whose features are not
+            known before the graph runs.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    if max(sum(map(body.count, (b",", b"[", b"{"))), body.count(b'"') // 2) > MOST_VALUES:
+        raise refuse(f"Expected at most {MOST_VALUES} values as JSON. More go over gRPC, and films as files in base64.")
+    if signatures is None or body.count(b",") + body.count(b"[") <= FREE_MARKS:
+        return
+    bare = _STRING.sub(b"", body)
+    commas, lists = bare.count(b","), bare.count(b"[")
+    if commas + lists <= FREE_MARKS:
+        return
+    keys = _list_names(body, spec, signatures)
+    if not any(_fits(key, signatures, commas, lists) for key in keys):
+        raise refuse(
+            f"The values and lists of the body fit no number of rows of signature {keys[0]!r}: "
+            f"{_tell_shapes(signatures[keys[0]].inputs)}."
+        )
+
+
+def _list_names(body, spec, signatures):
+    """Names of the signatures that the body may mean: more than one only if it writes the name in an unusual way."""
+    if rb"\u" in body or any("signature_name" in signature.inputs for signature in signatures.values()):
+        return sorted(signatures)
+    names = [name.decode("utf-8", "replace") for name in _NAMED.findall(body)] or [name_signature(spec)]
+    known = [name for name in names if name in signatures]
+    if not known:
+        raise refuse(f'Serving signature name: "{names[0]}" not found in signature def')
+    return known
+
+
+def _fits(key, signatures, commas, lists):
+    """Whether so many commas and lists can be those of a number of rows."""
+    sizes = [_measure_row(info) for info in signatures[key].inputs.values()]
+    if None in sizes:
+        return True
+    values, inner = (sum(column) for column in zip(*sizes)) if sizes else (0, 0)
+    most = _count_rows(key, signatures)
+    if inner:
+        most = min(most, lists / inner)
+    if commas > values * most + SLACK:  # each value but the first has one before it, of rows as of columns
+        return False
+    return lists <= inner * ((commas + 1) / values if values else 0) + SLACK
+
+
+def _measure_row(info):
+    """Values and lists of one row of an input; None where its shape does not tell."""
+    shape = info.tensor_shape
+    sizes = [dimension.size for dimension in shape.dim[1:]]
+    if shape.unknown_rank or not shape.dim or any(size < 0 for size in sizes):
+        return None
+    return math.prod(sizes), sum(math.prod(sizes[:depth]) for depth in range(len(sizes)))
+
+
+def _count_rows(key, signatures):
+    """The most rows of a call: kmm's own exports refuse more, of other models it is not known."""
+    if "describe" not in signatures:
+        return math.inf
+    return MOST_EXPLAINED if key.startswith("explain") else MOST_ROWS
+
+
+def _tell_shapes(inputs):
+    shapes = {name: [dimension.size for dimension in info.tensor_shape.dim[1:]] for name, info in inputs.items()}
+    return ", ".join(f"{name} [{','.join(['?', *map(str, sizes)])}]" for name, sizes in sorted(shapes.items()))
