@@ -19,11 +19,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from kmm.errors import InputError
 from kmm.faults import tell_fault
-from kmm.server import grpc_services, listeners
+from kmm.server import grpc_services, listeners, relay
 from kmm.server.access import make_credentials
 from kmm.server.connections import Connections, logger
 from kmm.server.probes import Probes
-from kmm.server.relay import Relay
 from kmm.server.requests.gate import Call
 from kmm.server.status import ServingError, refuse, truncate
 
@@ -101,7 +100,7 @@ class GrpcServer:
         self._end = self._loop.create_future()
         with tempfile.TemporaryDirectory(prefix="kmm-") as folder:
             server = grpc.aio.server(handlers=[self._methods], options=_list_options(self._settings))
-            relay = self._methods.relay = Relay(folder if os.name == "posix" else None, self._connections)
+            carrier = self._methods.relay = relay.Relay(folder if os.name == "posix" else None, self._connections)
             try:
                 private = _bind_private(server, folder, self._credentials)
                 plain = _bind_private(server, folder, None) if self._local and self._credentials else private
@@ -112,15 +111,15 @@ class GrpcServer:
                 self._started.set_exception(error)
                 return
             for listener in self._public:
-                relay.start(listener, private)
+                carrier.start(listener, private)
             for listener in self._local:
-                relay.start(listener, plain)
+                carrier.start(listener, plain)
             self._started.set_result(None)
             seconds = await self._end
             self._methods.begin_stop()
-            await relay.stop_accepting()
+            await carrier.stop_accepting()
             await server.stop(seconds)
-            await relay.close(seconds)
+            await carrier.close(seconds)
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -261,7 +260,7 @@ def _list_options(settings):
         ("grpc.max_receive_message_length", settings.max_message_mb << 20),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", max(100, count_places(settings) + SPARE_THREADS)),  # of one connection
-        ("grpc.server_handshake_timeout_ms", MINUTE // 6),
+        ("grpc.server_handshake_timeout_ms", int(relay.HANDSHAKE_SECONDS * 1000)),
         ("grpc.max_connection_idle_ms", 5 * MINUTE),
         ("grpc.max_connection_age_ms", 60 * MINUTE),
         ("grpc.max_connection_age_grace_ms", 60 * MINUTE),  # for running requests

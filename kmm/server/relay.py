@@ -11,7 +11,7 @@ import os
 import socket
 
 FILES_EACH = 3  # descriptors of a relayed connection: towards the client, and both ends of the private one
-FIRST_BYTES_SECONDS = 10  # for a new connection to send something
+HANDSHAKE_SECONDS = 10  # for a new connection to send something, and then to say that it speaks HTTP/2
 WAITING_BYTES = 2**18  # sent by one side and not taken by the other, before the first side is no longer read
 RETRY_SECONDS = 0.05  # after the system had no descriptor left
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -167,7 +167,7 @@ class _Front(_End):
         if self.connection is None:
             transport.abort()
             return
-        self._deadline = asyncio.get_running_loop().call_later(FIRST_BYTES_SECONDS, transport.abort)
+        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, transport.abort)
 
     def data_received(self, data):
         if self.other is not None:
