@@ -28,6 +28,23 @@ from kmm.explain.processes import hushed  # Keras is not needed here
 @click.option("--max-queue", type=click.IntRange(0), default=64, show_default=True, help="Requests that may wait.")
 @click.option("--max-message-mb", type=click.IntRange(1, 2047), default=64, show_default=True, help="Largest request.")
 @click.option(
+    "--message-timeout",
+    "message_seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=30,
+    show_default=True,
+    help="Seconds that a request over gRPC may take to arrive.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Open connections, of gRPC and of HTTP each.",
+)
+@click.option("--max-connections-per-address", type=click.IntRange(1), help="Open connections of one client address.")
+@click.option("--socket", type=PLACE, help="Unix socket on which gRPC listens too, in plain text.")
+@click.option(
     "--rest-timeout",
     "rest_timeout_seconds",
     type=click.FloatRange(0, min_open=True),
@@ -126,6 +143,8 @@ def _announce(server, settings):
     """The line that says where the server listens."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     places = [f"gRPC {host}:{server.port}"]
+    if settings.socket:
+        places.append(f"gRPC unix:{settings.socket}")
     if server.rest_port is not None:
         places.append(f"REST {'https' if settings.certificate else 'http'}://{host}:{server.rest_port}")
     held = [f"{name} ({', '.join(map(str, versions))})" for name, versions in server.models.items()]

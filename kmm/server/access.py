@@ -93,15 +93,21 @@ def check_token(header, token):
         raise ServingError(*_REFUSED)
 
 
-def make_credentials(settings):
-    """gRPC's credentials of the server, or None without TLS."""
+def make_credentials(settings, fetch=lambda: None):
+    """Makes gRPC's credentials of the server.
+
+    Args:
+        settings: `ServeSettings`.
+        fetch: function without arguments that returns what `read_certificate` does, or None where nothing changed.
+            gRPC calls it for each new connection.
+
+    Returns:
+        `grpc.ServerCredentials`, or None without TLS.
+    """
     if not settings.certificate:
         return None
-    authority = settings.client_authority
-    return grpc.ssl_server_credentials(
-        [(Path(settings.key).read_bytes(), Path(settings.certificate).read_bytes())],
-        root_certificates=Path(authority).read_bytes() if authority else None,
-        require_client_auth=authority is not None,
+    return grpc.dynamic_ssl_server_credentials(
+        read_certificate(settings), fetch, require_client_authentication=settings.client_authority is not None
     )
 
 
@@ -125,26 +131,10 @@ def make_ssl_context(settings):
     return context
 
 
-class TokenInterceptor(grpc.ServerInterceptor):
-    """Lets only requests with the token through, and probes of health.
-
-    Args:
-        token: str.
-        count_refusal: function without arguments, called for each request that is refused.
-    """
-
-    def __init__(self, token, count_refusal):
-        self._token, self._count_refusal = token, count_refusal
-        self._refusal = grpc.unary_unary_rpc_method_handler(
-            lambda request, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED[1])
-        )
-
-    def intercept_service(self, continuation, details):
-        if details.method not in OPEN_METHODS:
-            headers = [value for key, value in details.invocation_metadata if key == "authorization"]
-            try:
-                check_token(headers[0] if len(headers) == 1 else "", self._token)
-            except ServingError:
-                self._count_refusal()
-                return self._refusal
-        return continuation(details)
+def read_certificate(settings):
+    """Reads the files of TLS into a `grpc.ServerCertificateConfiguration`."""
+    authority = settings.client_authority
+    return grpc.ssl_server_certificate_configuration(
+        [(Path(settings.key).read_bytes(), Path(settings.certificate).read_bytes())],
+        root_certificates=Path(authority).read_bytes() if authority else None,
+    )

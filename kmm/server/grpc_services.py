@@ -1,27 +1,54 @@
-"""gRPC: TensorFlow Serving's services on its own stubs."""
+"""gRPC: the methods of TensorFlow Serving's services, from the bytes of a request to those of its answer."""
 
-from concurrent.futures import ThreadPoolExecutor
-
-import grpc
+from google.protobuf import message_factory
 from google.protobuf.any_pb2 import Any
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from google.protobuf.message import DecodeError
 
 from kmm.errors import InputError
-from kmm.server.access import TokenInterceptor, make_credentials
 from kmm.server.requests.inference import SIGNATURE_DEF, make_states
 from kmm.server.settings import read_model_list
-from kmm.server.status import ServingError, refuse, truncate
+from kmm.server.status import ServingError, refuse
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
 
 stubs = load_stubs()
-HEALTH_NAMES = ("", "PredictionService", "ModelService")
-SPARE_THREADS = 16  # for status, health, metadata and refusals while all others wait
-BACKLOG = 1024  # requests without a thread yet, so that in a flood the gate refuses, with its code
+SERVICES = (
+    stubs.prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"],
+    stubs.model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
+)
 
 
-class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServicer):
+def list_methods(inference):
+    """The methods of all services.
+
+    Args:
+        inference: `Inference`.
+
+    Returns:
+        dict of path, as `"/tensorflow.serving.PredictionService/Predict"`, to a function that takes a list that holds
+        the bytes of a request, which it takes out, and a `Call`; it returns the bytes of the answer, or raises
+        `ServingError`.
+    """
+    methods = {}
+    for service, faces in zip(SERVICES, (PredictionService(inference), ModelService(inference))):
+        for method in service.methods:
+            message = message_factory.GetMessageClass(method.input_type)
+            methods[f"/{service.full_name}/{method.name}"] = _wrap(message, getattr(faces, method.name))
+    return methods
+
+
+def _wrap(message, method):
+    def run(held, call):
+        try:
+            request = message.FromString(held.pop())
+        except DecodeError:
+            raise ServingError("INTERNAL", f"The request is not a {message.DESCRIPTOR.full_name}.") from None
+        return method(request, call)
+
+    return run
+
+
+class PredictionService:
     """`tensorflow.serving.PredictionService`.
 
     Args:
@@ -32,7 +59,7 @@ class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServi
         self._inference = inference
         self._as_content = inference.settings.tensor_content
 
-    def Predict(self, request, context):
+    def Predict(self, request, call):
         def encode(answer):
             return stubs.predict_pb2.PredictResponse(
                 model_spec=answer.spec,
@@ -42,36 +69,36 @@ class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServi
             )
 
         def work(spec):
-            return self._inference.predict(spec, request.inputs, request.output_filter, context, encode=encode)
+            return self._inference.predict(spec, request.inputs, request.output_filter, call, encode=encode)
 
-        return _answer(self._inference, "Predict", request, context, work)
+        return _answer(self._inference, "Predict", request, work)
 
-    def Classify(self, request, context):
+    def Classify(self, request, call):
         def work(spec):
-            spec, result = self._inference.classify(spec, request.input, context)
+            spec, result = self._inference.classify(spec, request.input, call)
             return stubs.classification_pb2.ClassificationResponse(model_spec=spec, result=result)
 
-        return _answer(self._inference, "Classify", request, context, work)
+        return _answer(self._inference, "Classify", request, work)
 
-    def Regress(self, request, context):
+    def Regress(self, request, call):
         def work(spec):
-            spec, result = self._inference.regress(spec, request.input, context)
+            spec, result = self._inference.regress(spec, request.input, call)
             return stubs.regression_pb2.RegressionResponse(model_spec=spec, result=result)
 
-        return _answer(self._inference, "Regress", request, context, work)
+        return _answer(self._inference, "Regress", request, work)
 
-    def MultiInference(self, request, context):
+    def MultiInference(self, request, call):
         def work(spec):
             response = stubs.inference_pb2.MultiInferenceResponse()
-            for spec, result in self._inference.run_several(request.tasks, request.input, context):
+            for spec, result in self._inference.run_several(request.tasks, request.input, call):
                 name = "regression_result" if "Regression" in type(result).__name__ else "classification_result"
                 response.results.add(model_spec=spec, **{name: result})
             return response
 
         spec = request.tasks[0].model_spec if request.tasks else stubs.model_pb2.ModelSpec()
-        return _run(self._inference, "MultiInference", spec, context, work)
+        return _run(self._inference, "MultiInference", spec, work)
 
-    def GetModelMetadata(self, request, context):
+    def GetModelMetadata(self, request, call):
         def work(spec):
             if not request.metadata_field:
                 raise refuse("GetModelMetadataRequest must specify at least one metadata_field")
@@ -85,10 +112,10 @@ class PredictionService(stubs.prediction_service_pb2_grpc.PredictionServiceServi
                 model_spec=spec, metadata={SIGNATURE_DEF: packed}
             )
 
-        return _answer(self._inference, "GetModelMetadata", request, context, work)
+        return _answer(self._inference, "GetModelMetadata", request, work)
 
 
-class ModelService(stubs.model_service_pb2_grpc.ModelServiceServicer):
+class ModelService:
     """`tensorflow.serving.ModelService`.
 
     Args:
@@ -98,13 +125,13 @@ class ModelService(stubs.model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, inference):
         self._inference = inference
 
-    def GetModelStatus(self, request, context):
+    def GetModelStatus(self, request, call):
         def work(spec):
             return make_states(self._inference.list_states(spec))
 
-        return _answer(self._inference, "GetModelStatus", request, context, work)
+        return _answer(self._inference, "GetModelStatus", request, work)
 
-    def HandleReloadConfigRequest(self, request, context):
+    def HandleReloadConfigRequest(self, request, call):
         def work(spec):
             if request.config.WhichOneof("config") != "model_config_list":
                 raise refuse(
@@ -119,81 +146,19 @@ class ModelService(stubs.model_service_pb2_grpc.ModelServiceServicer):
             return stubs.model_management_pb2.ReloadConfigResponse()
 
         spec = stubs.model_pb2.ModelSpec()
-        return _run(self._inference, "HandleReloadConfigRequest", spec, context, work)
+        return _run(self._inference, "HandleReloadConfigRequest", spec, work)
 
 
-def make_server(inference):
-    """A gRPC server with all services, not started.
-
-    As many requests as it lets run and wait have a thread each, and some more, in which the gate refuses the next ones.
-
-    Args:
-        inference: `Inference`.
-
-    Returns:
-        (`grpc.Server`, `HealthServicer`, int: its port).
-
-    Raises:
-        InputError: if the address is taken or cannot be used.
-    """
-    settings = inference.settings
-    threads = settings.threads + settings.explain_threads + 2 * settings.max_queue + SPARE_THREADS
-    server = grpc.server(
-        ThreadPoolExecutor(threads, thread_name_prefix="kmm-grpc"),
-        maximum_concurrent_rpcs=threads + BACKLOG,
-        interceptors=[TokenInterceptor(settings.token, inference.count_refusal)] if settings.token else [],
-        options=[
-            ("grpc.max_receive_message_length", settings.max_message_mb << 20),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ],
-    )
-    stubs.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(inference), server)
-    stubs.model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(inference), server)
-    probes = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(probes, server)
-    set_health(probes, serving=False)
-    names = [
-        stubs.prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
-        stubs.model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-        health.SERVICE_NAME,
-        reflection.SERVICE_NAME,
-    ]
-    reflection.enable_server_reflection(names, server)
-    return server, probes, _bind(server, settings)
-
-
-def set_health(probes, *, serving):
-    """What probes of health are told, by each name."""
-    states = health_pb2.HealthCheckResponse
-    for name in HEALTH_NAMES:
-        probes.set(name, states.SERVING if serving else states.NOT_SERVING)
-
-
-def _bind(server, settings):
-    host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
-    address, credentials = f"{host}:{settings.port}", make_credentials(settings)
-    try:
-        if credentials is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
-    except RuntimeError:
-        raise InputError(f"{address}: expected an address that is free. It is taken, or not of this host.") from None
-
-
-def _answer(inference, api, request, context, work):
+def _answer(inference, api, request, work):
     def check(spec):
         if not request.HasField("model_spec"):
             raise refuse("Missing ModelSpec")
         return work(spec)
 
-    return _run(inference, api, request.model_spec, context, check)
+    return _run(inference, api, request.model_spec, check)
 
 
-def _run(inference, api, spec, context, work):
-    """Does the work of a request; its error becomes the answer."""
-    try:
-        with inference.record(spec, api, "GRPC"):
-            return work(spec)
-    except ServingError as error:
-        context.abort(grpc.StatusCode[error.code], truncate(str(error)))
+def _run(inference, api, spec, work):
+    """Does the work of a request, counts it, and returns the bytes of its answer."""
+    with inference.record(spec, api, "GRPC"):
+        return work(spec).SerializeToString()

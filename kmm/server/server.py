@@ -1,10 +1,13 @@
 """A server of models: started, announced and stopped."""
 
+import functools
 import logging
 
 from kmm.errors import InputError
-from kmm.server import grpc_services
+from kmm.server import relay
 from kmm.server.access import check_address, check_token
+from kmm.server.connections import Connections, count_connections, count_free_files
+from kmm.server.grpc_server import GrpcServer
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.requests.inference import Inference
 from kmm.server.rest.http_server import RestServer
@@ -38,13 +41,17 @@ class Server:
         self._settings, self._serving = settings, False
         self._catalogue = Catalogue()
         self._inference = Inference(self._catalogue, settings)
-        self._grpc, self._probes, self.port = grpc_services.make_server(self._inference)
+        files_each = [relay.FILES_EACH] if settings.rest_port is None else [relay.FILES_EACH, 1]
+        most = count_connections(settings.max_connections, files_each, count_free_files())
+        check_header = functools.partial(check_token, token=settings.token)
+        share = settings.max_connections_per_address
+        self._grpc = GrpcServer(self._inference, Connections(most, share, noun="gRPC connections"), check_header)
+        self.port = self._grpc.port
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
-                self._rest = RestServer(
-                    self._inference, lambda: self._serving, lambda header: check_token(header, settings.token)
-                )
+                connections = Connections(most, share, noun="HTTP connections")
+                self._rest = RestServer(self._inference, lambda: self._serving, check_header, connections)
                 self.rest_port = self._rest.port
             self._catalogue.replace(models)
         except ServingError as error:
@@ -63,19 +70,19 @@ class Server:
         """Takes requests from now on, and looks for new versions.
 
         Raises:
-            InputError: if the address of HTTP was taken meanwhile.
+            InputError: if another process took an address meanwhile, or HTTP cannot be spoken.
         """
-        self._grpc.start()
-        if self._rest is not None:
-            try:
+        try:
+            self._grpc.start()
+            if self._rest is not None:
                 self._rest.start()
-            except BaseException:
-                self.stop(0)
-                raise
+        except BaseException:
+            self.stop(0)
+            raise
         if self._settings.poll_seconds:
             self._catalogue.start_polling(self._settings.poll_seconds)
         self._serving = True
-        grpc_services.set_health(self._probes, serving=True)
+        self._grpc.set_serving(True)
 
     def stop(self, grace=None):
         """Takes no more requests, and lets those that run end.
@@ -87,11 +94,11 @@ class Server:
             bool. Whether all ended in time.
         """
         self._serving = False
-        self._probes.enter_graceful_shutdown()
+        self._grpc.set_serving(False)
         ended = self._inference.drain(self._settings.grace_seconds if grace is None else grace)
         if self._rest is not None:
             self._rest.begin_stop(SENDING_SECONDS)
-        self._grpc.stop(SENDING_SECONDS if ended else 0).wait()
+        self._grpc.stop(SENDING_SECONDS if ended else 0)
         if self._rest is not None:
             self._rest.end_stop()
         self._catalogue.close()

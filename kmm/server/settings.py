@@ -20,6 +20,9 @@ _RANGES = {  # least and most of each setting that is a number
     "explain_threads": (1, math.inf),
     "max_queue": (0, math.inf),
     "max_message_mb": (1, 2047),
+    "message_seconds": (1e-3, _SECONDS),
+    "max_connections": (1, math.inf),
+    "max_connections_per_address": (1, math.inf),
     "grace_seconds": (0, _SECONDS),
     "rest_timeout_seconds": (1e-3, _SECONDS),
     "poll_seconds": (0, _SECONDS),
@@ -54,6 +57,11 @@ class ServeSettings:
         explain_threads: int. Of signatures whose names begin with `explain`, besides those.
         max_queue: int. Requests that wait, of each of the two kinds; the next one is refused.
         max_message_mb: int. The largest request.
+        message_seconds: float. How long a request over gRPC may take to arrive.
+        max_connections: int. Open connections, of each of gRPC and HTTP; fewer where the limit of open files is low.
+            The one that was silent longest is closed for a new one.
+        max_connections_per_address: int, or None for no limit. Open connections of one client address.
+        socket: Path of a Unix socket on which gRPC listens too, in plain text, or None.
         grace_seconds: float. How long running requests may take when the server stops.
         rest_timeout_seconds: float. How long a request over HTTP may take to arrive, and then wait for its turn.
         cors_origins: tuple of str. Origins of web pages that may read answers over HTTP, such as
@@ -81,6 +89,10 @@ class ServeSettings:
     explain_threads: int = 1
     max_queue: int = 64
     max_message_mb: int = 64
+    message_seconds: float = 30.0
+    max_connections: int = 1000
+    max_connections_per_address: int | None = None
+    socket: Path | None = None
     grace_seconds: float = 30.0
     rest_timeout_seconds: float = 30.0
     cors_origins: tuple = ()

@@ -6,7 +6,8 @@ import grpc
 import numpy as np
 import pytest
 
-from kmm.server import grpc_services
+from kmm.server.connections import Connections
+from kmm.server.grpc_server import GrpcServer
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.requests.inference import Inference
 from kmm.server.settings import ServeSettings
@@ -257,11 +258,12 @@ def test_a_label_needs_a_version_that_is_served(tiny, versions):
 
 
 def test_labels_before_the_first_list():
-    server, _, port = grpc_services.make_server(Inference(Catalogue(), ServeSettings(port=0)))
+    inference = Inference(Catalogue(), ServeSettings(port=0))
+    server = GrpcServer(inference, Connections(9), lambda header: None)
     server.start()
-    with grpc.insecure_channel(f"localhost:{port}") as channel:
+    with grpc.insecure_channel(f"localhost:{server.port}") as channel:
         assert fail(Stubs(channel), *predict(label="beta")) == ("UNAVAILABLE", "Model labels does not init yet.beta")
-    server.stop(0).wait()
+    server.stop(0)
 
 
 def test_long_texts_are_cut(tiny):

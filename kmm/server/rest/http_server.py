@@ -15,15 +15,12 @@ from tornado.netutil import ssl_wrap_socket
 from kmm.errors import InputError
 from kmm.faults import tell_fault
 from kmm.server.access import make_ssl_context
-from kmm.server.connections import Connections, count_free_files
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
 
 HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence before it, of every request alike
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
-MOST_CONNECTIONS = 1024
-SHARE = 3  # of the descriptors that connections may have, the part of HTTP is one in so many
 BACKLOG = 128
 PAUSE_SECONDS = 0.1  # before the next connection is taken, where the system lacks the means for one
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -36,6 +33,7 @@ class RestServer:
     Args:
         inference: `Inference`.
         is_serving, check_token: as of `App`.
+        connections: `Connections` of this server alone.
 
     Attributes:
         port: int, the port that was bound.
@@ -45,15 +43,14 @@ class RestServer:
         InputError: if the address is taken.
     """
 
-    def __init__(self, inference, is_serving, check_token):
+    def __init__(self, inference, is_serving, check_token, connections):
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
         self.room = Room(ROOM * settings.max_message_mb << 20)
         self._ssl = make_ssl_context(settings)
-        most = min(MOST_CONNECTIONS, max(2, count_free_files() // SHARE))
-        self._connections = Connections(most)
+        self._connections = connections
         threads = settings.threads + settings.explain_threads + 2 * settings.max_queue
-        self._places = min(threads, max(1, most // 2))  # so that there are always connections that can make room
+        self._places = min(threads, max(1, connections.most // 2))  # some connections can always make room
         self._workers = ThreadPoolExecutor(self._places, thread_name_prefix="kmm-rest-worker")
         self._exchanges, self._works = set(), 0
         self._socket = _bind(settings.host.strip("[]"), settings.rest_port)
@@ -146,7 +143,7 @@ class RestServer:
                 connection, address = await self._loop.sock_accept(self._socket)
             except OSError as error:
                 if error.errno in _NO_MEANS:
-                    self._connections.close_silent()
+                    self._connections.make_room()
                     await asyncio.sleep(PAUSE_SECONDS)
                 continue
             try:

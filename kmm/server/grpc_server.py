@@ -1,0 +1,309 @@
+"""Speak gRPC: an event loop carries messages, and threads compute.
+
+    client -> Relay -> C-core (HTTP/2, TLS) -> _Methods, in the loop: token, message -> threads: `Inference`
+
+Every method is registered as one that takes a stream, so that it starts at the headers of a request. A request without
+the token is refused before its message is sent, and no thread ever waits for a client.
+"""
+
+import asyncio
+import os
+import tempfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from kmm.errors import InputError
+from kmm.faults import tell_fault
+from kmm.server import grpc_services, listeners, relay
+from kmm.server.access import make_credentials
+from kmm.server.connections import Connections, logger
+from kmm.server.probes import Probes
+from kmm.server.requests.gate import Call
+from kmm.server.status import ServingError, refuse, truncate
+
+OPEN_METHODS = {f"/{health.SERVICE_NAME}/Check"}
+RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+QUICK = ("/tensorflow.serving.ModelService/GetModelStatus", "/tensorflow.serving.PredictionService/GetModelMetadata")
+SPARE_THREADS = 16  # in which the gate refuses requests while all other threads wait
+BACKLOG = 128  # requests without a thread yet
+ARRIVING = 1000  # messages on their way; for one more, the one that takes longest is given up
+STREAMS = 64  # of `Watch` and of reflection; likewise
+MINUTE = 60_000  # milliseconds
+_BUSY = ("UNAVAILABLE", "The server is busy: too many messages are on their way.")
+_STOPPING = ("UNAVAILABLE", "The server is stopping.")
+
+
+class GrpcServer:
+    """All services over gRPC, in an event loop of its own thread.
+
+    Args:
+        inference: `Inference`.
+        connections: `Connections`.
+        check_header: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
+            where it does not let a request through.
+
+    Attributes:
+        port: int. The port that was bound; clients are refused until `start`.
+
+    Raises:
+        InputError: if an address is taken or cannot be used.
+    """
+
+    def __init__(self, inference, connections, check_header):
+        self._settings, self._connections = inference.settings, connections
+        self._methods = _Methods(inference, check_header)
+        self._credentials = make_credentials(self._settings)
+        self._public = listeners.bind_tcp(self._settings.host, self._settings.port)
+        self.port = self._public[0].getsockname()[1]
+        try:
+            self._local = [listeners.bind_unix(self._settings.socket)] if self._settings.socket else []
+        except InputError:
+            listeners.close_all(self._public)
+            raise
+        self._loop, self._end, self._started = None, None, Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="kmm-grpc", daemon=True)
+
+    def start(self):
+        """Takes requests from now on.
+
+        Raises:
+            InputError: if another process took an address meanwhile.
+        """
+        self._thread.start()
+        self._started.result()
+
+    def set_serving(self, serving):
+        """Sets what probes of health are told."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(lambda: self._methods.probes.set(serving=serving))
+
+    def stop(self, seconds):
+        """Ends the server. A second time does nothing.
+
+        Args:
+            seconds: float. For answers that are on their way.
+        """
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(lambda: self._end.done() or self._end.set_result(seconds))
+            self._thread.join()
+        self._methods.close()
+        listeners.close_all(self._public + self._local)
+
+    async def _run(self):
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_report)
+        self._end = self._loop.create_future()
+        with tempfile.TemporaryDirectory(prefix="kmm-") as folder:
+            server = grpc.aio.server(handlers=[self._methods], options=_list_options(self._settings))
+            carrier = self._methods.relay = relay.Relay(folder if os.name == "posix" else None, self._connections)
+            try:
+                private = _bind_private(server, folder, self._credentials)
+                plain = _bind_private(server, folder, None) if self._local and self._credentials else private
+                await server.start()
+                listeners.listen(self._public + self._local)
+            except BaseException as error:  # noqa: BLE001  `start` raises it
+                await server.stop(0)
+                self._started.set_exception(error)
+                return
+            for listener in self._public:
+                carrier.start(listener, private)
+            for listener in self._local:
+                carrier.start(listener, plain)
+            self._started.set_result(None)
+            seconds = await self._end
+            self._methods.begin_stop()
+            await carrier.stop_accepting()
+            await server.stop(seconds)
+            await carrier.close(seconds)
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """What each request meets, once its headers are there."""
+
+    def __init__(self, inference, check_header):
+        settings = inference.settings
+        self._count, self._count_refusal = inference.metrics.count, inference.count_refusal
+        self._check_header, self._message_seconds = check_header, settings.message_seconds
+        self._stopping = False
+        self._arriving = Connections(ARRIVING, noun="messages on their way")
+        self._streams = Connections(STREAMS, noun="streams of probes and reflection")
+        busy = f"The server is busy: {settings.max_queue} requests are waiting."
+        self._work = _Threads("kmm-work", count_places(settings) + SPARE_THREADS, busy)
+        self._quick = _Threads("kmm-quick", 2, busy)
+        self._reload = _Threads("kmm-reload", 1, busy)
+        self.probes, self.relay = Probes(), None
+        self._behaviours = self._list_behaviours(inference)
+
+    def service(self, details):
+        if details.method not in OPEN_METHODS:
+            headers = [value for key, value in details.invocation_metadata if key == "authorization"]
+            try:
+                self._check_header(headers[0] if len(headers) == 1 else "")
+            except ServingError as error:
+                self._count_refusal()
+                return grpc.stream_stream_rpc_method_handler(_guard(_fail_with(error)))
+        return self._behaviours.get(details.method)
+
+    def begin_stop(self):
+        """Gives up messages that are on their way, and ends all streams."""
+        self._stopping = True
+        self._arriving.close_all()
+        self._streams.close_all()
+
+    def close(self):
+        for threads in (self._work, self._quick, self._reload):
+            threads.close()
+
+    def _list_behaviours(self, inference):
+        own = {QUICK[0]: self._quick, QUICK[1]: self._quick, RELOAD: self._reload}
+        unary = {
+            path: self._compute(method, own.get(path, self._work))
+            for path, method in grpc_services.list_methods(inference).items()
+        }
+        unary[f"/{health.SERVICE_NAME}/Check"] = self._check_health
+        streams = {
+            f"/{health.SERVICE_NAME}/Watch": self._watch_health,
+            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": self._reflect,
+        }
+        return {path: grpc.stream_unary_rpc_method_handler(_guard(method)) for path, method in unary.items()} | {
+            path: grpc.stream_stream_rpc_method_handler(_guard(method)) for path, method in streams.items()
+        }
+
+    def _compute(self, method, threads):
+        async def compute(context):
+            held = [await self._receive(context)]  # taken out when it is parsed, so that it does not stay
+            call = Call(context.time_remaining())
+            context.add_done_callback(lambda _: call.cancel())  # the client has its answer, or is gone
+            with self.relay.hold(context.peer()):
+                return await threads.run(method, held, call)
+
+        return compute
+
+    async def _check_health(self, context):
+        return self.probes.check(await self._receive(context))
+
+    async def _watch_health(self, context):
+        data = await self._receive(context)
+        await self._limit(self._streams, None, self.probes.watch(data, context.write))
+
+    async def _reflect(self, context):
+        async def list_requests():
+            while (data := await context.read()) is not grpc.aio.EOF:
+                try:
+                    yield reflection_pb2.ServerReflectionRequest.FromString(data)
+                except DecodeError:
+                    raise refuse("The request is not a ServerReflectionRequest.") from None
+
+        async def answer():
+            names = [service.full_name for service in grpc_services.SERVICES]
+            servicer = reflection.aio.ReflectionServicer([*names, health.SERVICE_NAME, reflection.SERVICE_NAME])
+            async for response in servicer.ServerReflectionInfo(list_requests(), context):
+                await context.write(response.SerializeToString())
+
+        await self._limit(self._streams, self._message_seconds, answer())
+
+    async def _receive(self, context):
+        """The message of a request, as bytes."""
+        data = await self._limit(self._arriving, self._message_seconds, context.read())
+        if data is grpc.aio.EOF:
+            raise ServingError("UNIMPLEMENTED", "The method takes one message. Received: none.")
+        return data
+
+    async def _limit(self, among, seconds, work):
+        """Awaits work for so many seconds, as long as it has its place among others of its kind."""
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                if self._stopping:
+                    limit.reschedule(0)
+                place = among.add("", lambda: limit.expired() or limit.reschedule(0))
+                try:
+                    return await work
+                finally:
+                    place.remove()
+        except TimeoutError:
+            late = ("DEADLINE_EXCEEDED", f"The message did not come within {self._message_seconds:g} seconds.")
+            code, text = late if limit.when() else _STOPPING if self._stopping else _BUSY
+            self._count("", code)
+            raise ServingError(code, text) from None
+
+
+class _Threads:
+    """Threads that compute, and a number of requests that may wait for them; the next one is refused."""
+
+    def __init__(self, name, count, busy):
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._places, self._busy = threading.Semaphore(count + BACKLOG), busy
+
+    async def run(self, function, *arguments):
+        if not self._places.acquire(blocking=False):
+            raise ServingError("UNAVAILABLE", self._busy)
+        future = self._executor.submit(function, *arguments)
+        future.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(future)
+
+    def close(self):
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def count_places(settings):
+    """How many requests the gates let run and wait."""
+    return settings.threads + settings.explain_threads + 2 * settings.max_queue
+
+
+def _list_options(settings):
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_mb << 20),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", max(100, count_places(settings) + SPARE_THREADS)),  # of one connection
+        ("grpc.server_handshake_timeout_ms", int(relay.HANDSHAKE_SECONDS * 1000)),
+        ("grpc.max_connection_idle_ms", 5 * MINUTE),
+        ("grpc.max_connection_age_ms", 60 * MINUTE),
+        ("grpc.max_connection_age_grace_ms", 60 * MINUTE),  # for running requests
+        ("grpc.keepalive_time_ms", MINUTE),  # finds clients that are gone without a word
+        ("grpc.keepalive_timeout_ms", MINUTE // 3),
+    ]
+
+
+def _bind_private(server, folder, credentials):
+    """Lets C-core listen on a private address, and returns it as the relay takes it."""
+    path = os.path.join(folder, "tls" if credentials else "plain")
+    address = f"unix:{path}" if os.name == "posix" else "127.0.0.1:0"  # asyncio has no Unix sockets on Windows
+    try:
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError:
+        raise InputError(
+            f"{folder}: cannot hold a Unix socket. Set TMPDIR to another folder, of a short name."
+        ) from None
+    return path if os.name == "posix" else ("127.0.0.1", port)
+
+
+def _guard(behaviour):
+    """A handler of gRPC; an error of the behaviour becomes the answer."""
+
+    async def handle(_, context):
+        try:
+            return await behaviour(context)
+        except ServingError as error:
+            await context.abort(grpc.StatusCode[error.code], truncate(str(error)))
+
+    return handle
+
+
+def _fail_with(error):
+    async def fail(context):
+        raise error
+
+    return fail
+
+
+def _report(loop, context):
+    """Logs what went wrong in the loop, by kind and place."""
+    error = context.get("exception")
+    if isinstance(error, BlockingIOError):
+        return  # gRPC's one wake-up socket woke several loops of this process: https://github.com/grpc/grpc/issues/25364
+    logger.error("gRPC: %s", tell_fault(error) if error else context["message"])

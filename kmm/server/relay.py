@@ -1,0 +1,202 @@
+"""Accept connections and carry their bytes to a private address, where the server of gRPC listens.
+
+C-core, which speaks HTTP/2 and TLS, can refuse new connections at a limit, but not close an idle one in favour of a new
+one. The relay can, and it costs a request about 0.1 ms.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+
+FILES_EACH = 3  # descriptors of a relayed connection: towards the client, and both ends of the private one
+HANDSHAKE_SECONDS = 10  # for a new connection to send something, and then to say that it speaks HTTP/2
+WAITING_BYTES = 2**18  # sent by one side and not taken by the other, before the first side is no longer read
+RETRY_SECONDS = 0.05  # after the system had no descriptor left
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Relay:
+    """Carries connections of public listeners to private addresses. All its methods run in the event loop.
+
+    Args:
+        folder: str. A private folder for Unix sockets, or None where the private addresses are ports of this host.
+        connections: `Connections`.
+    """
+
+    def __init__(self, folder, connections):
+        self._folder, self._connections = folder, connections
+        self._accepting, self._ends, self._by_peer, self._count = [], set(), {}, 0
+
+    def start(self, listener, address):
+        """Accepts connections of a listener.
+
+        Args:
+            listener: `socket.socket` that listens and does not block.
+            address: the private address: path of a Unix socket, or `(host, port)`.
+        """
+        self._accepting.append(asyncio.get_running_loop().create_task(self._accept(listener, address)))
+
+    async def stop_accepting(self):
+        """Accepts no more; open connections go on."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+
+    async def close(self, seconds):
+        """Waits until the last answers were sent, once the server of gRPC has ended, and closes all connections."""
+        sending = [end.lost for end in self._ends if end.other is not None]
+        if sending:
+            await asyncio.wait(sending, timeout=seconds)
+        self._connections.close_all()
+        while self._ends:
+            await asyncio.sleep(0)
+
+    @contextlib.contextmanager
+    def hold(self, peer):
+        """Keeps a connection from being closed in favour of a new one during the block.
+
+        Args:
+            peer: str. What gRPC calls the client of a request.
+        """
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            connection.working += 1
+        try:
+            yield
+        finally:
+            if connection is not None:
+                connection.working -= 1
+
+    async def _accept(self, listener, address):
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, name = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._connections.make_room()
+                    await asyncio.sleep(RETRY_SECONDS)
+                continue  # or that client was gone already
+            host = name[0] if isinstance(name, tuple) else ""
+            front = _Front(self, host, address)
+            try:
+                if host:
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await loop.connect_accepted_socket(lambda front=front: front, client)
+            except OSError:
+                client.close()
+
+    async def _connect(self, front, address):
+        """Opens the private connection of a client that has sent its first bytes."""
+        loop, back = asyncio.get_running_loop(), _End(front.connection)
+        try:
+            private, peer = await self._open_private(loop, address)
+            await loop.create_connection(lambda: back, sock=private)
+        except OSError:
+            front.transport.abort()
+            return
+        if front.lost.done():
+            back.transport.abort()
+            return
+        self._by_peer[peer] = front.connection
+        front.lost.add_done_callback(lambda _: self._by_peer.pop(peer))
+        front.join(back)
+
+    async def _open_private(self, loop, address):
+        """A socket that is connected, and the name by which gRPC will know it."""
+        private = socket.socket(socket.AF_INET if self._folder is None else socket.AF_UNIX)
+        private.setblocking(False)
+        try:
+            if self._folder is None:
+                await loop.sock_connect(private, address)
+                return private, "ipv4:{}:{}".format(*private.getsockname())
+            self._count += 1
+            path = os.path.join(self._folder, str(self._count))
+            private.bind(path)
+            os.unlink(path)  # the name stays with the socket
+            await loop.sock_connect(private, address)
+            return private, f"unix:{path}"
+        except BaseException:
+            private.close()
+            raise
+
+
+class _End(asyncio.Protocol):
+    """One of the two connections of a client: what it receives is sent on the other one."""
+
+    def __init__(self, connection=None):
+        self.connection, self.transport, self.other = connection, None, None
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.set_write_buffer_limits(WAITING_BYTES)
+
+    def data_received(self, data):
+        self.connection.touch()
+        self.other.transport.write(data)
+
+    def pause_writing(self):
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self):
+        if self.other is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error):
+        self.lost.set_result(None)
+        if self.other is not None:
+            self.other.transport.close()  # after what is on its way
+
+
+class _Front(_End):
+    """The connection towards the client. The private one is opened with the first bytes: silence costs little."""
+
+    def __init__(self, relay, host, address):
+        super().__init__()
+        self._relay, self._host, self._address = relay, host, address
+        self._first, self._connecting, self._deadline = b"", None, None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self._relay._ends.add(self)
+        self.connection = self._relay._connections.add(self._host, self._abort)
+        if self.connection is None:
+            transport.abort()
+            return
+        self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, transport.abort)
+
+    def data_received(self, data):
+        if self.other is not None:
+            super().data_received(data)
+        elif self.connection is not None:
+            self._deadline.cancel()
+            self.connection.touch()
+            self.transport.pause_reading()
+            self._first = data
+            self._connecting = asyncio.get_running_loop().create_task(self._relay._connect(self, self._address))
+
+    def join(self, back):
+        """Begins to carry bytes in both directions."""
+        self.other, back.other = back, self
+        back.transport.write(self._first)
+        self._first = b""
+        self.transport.resume_reading()
+
+    def connection_lost(self, error):
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self.connection is not None:
+            self.connection.remove()
+        self._relay._ends.discard(self)
+        self.lost.set_result(None)
+        if self.other is not None:
+            self.other.transport.abort()
+
+    def _abort(self):
+        self.transport.abort()
+        if self.other is not None:
+            self.other.transport.abort()
