@@ -8,7 +8,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from kmm.errors import InputError
-from kmm.server.access import TokenInterceptor, make_credentials
+from kmm.server.access import TokenInterceptor
 from kmm.server.requests.inference import SIGNATURE_DEF, make_states
 from kmm.server.settings import read_model_list
 from kmm.server.status import ServingError, refuse, truncate
@@ -122,13 +122,15 @@ class ModelService(stubs.model_service_pb2_grpc.ModelServiceServicer):
         return _run(self._inference, "HandleReloadConfigRequest", spec, context, work)
 
 
-def make_server(inference):
+def make_server(inference, *, check_token=lambda header: None, credentials=None):
     """A gRPC server with all services, not started.
 
     As many requests as it lets run and wait have a thread each, and some more, in which the gate refuses the next ones.
 
     Args:
         inference: `Inference`.
+        check_token: function that takes the header `authorization` and raises ServingError, see `Tokens.check`.
+        credentials: gRPC's credentials of the server; None is plain text.
 
     Returns:
         (`grpc.Server`, `HealthServicer`, int: its port).
@@ -141,7 +143,7 @@ def make_server(inference):
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="kmm-grpc"),
         maximum_concurrent_rpcs=threads + BACKLOG,
-        interceptors=[TokenInterceptor(settings.token, inference.count_refusal)] if settings.token else [],
+        interceptors=[TokenInterceptor(check_token, inference.count_refusal)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_mb << 20),
             ("grpc.max_send_message_length", -1),
@@ -160,7 +162,7 @@ def make_server(inference):
         reflection.SERVICE_NAME,
     ]
     reflection.enable_server_reflection(names, server)
-    return server, probes, _bind(server, settings)
+    return server, probes, _bind(server, settings, credentials)
 
 
 def set_health(probes, *, serving):
@@ -170,9 +172,9 @@ def set_health(probes, *, serving):
         probes.set(name, states.SERVING if serving else states.NOT_SERVING)
 
 
-def _bind(server, settings):
+def _bind(server, settings, credentials):
     host = f"[{settings.host}]" if ":" in settings.host and "[" not in settings.host else settings.host
-    address, credentials = f"{host}:{settings.port}", make_credentials(settings)
+    address = f"{host}:{settings.port}"
     try:
         if credentials is None:
             return server.add_insecure_port(address)
@@ -193,7 +195,9 @@ def _answer(inference, api, request, context, work):
 def _run(inference, api, spec, context, work):
     """Does the work of a request; its error becomes the answer."""
     try:
-        with inference.record(spec, api, "GRPC"):
-            return work(spec)
+        with inference.record(spec, api, "GRPC") as entry:
+            answer = work(spec)
+            entry.answer_bytes = answer.ByteSize()
+            return answer
     except ServingError as error:
         context.abort(grpc.StatusCode[error.code], truncate(str(error)))

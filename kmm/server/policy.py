@@ -7,7 +7,7 @@ from pathlib import Path
 from kmm.errors import InputError
 
 LATEST, ALL, SPECIFIC = "latest", "all", "specific"
-_VERSION = re.compile(r"[0-9]{1,18}")
+MOST_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,26 @@ def parse_policy(text):
         return VersionPolicy(LATEST, count=int(count or 1))
     if text == ALL:
         return VersionPolicy(ALL)
-    numbers = [number.strip() for number in text.split(",")]
-    if all(_VERSION.fullmatch(number) for number in numbers):
-        return VersionPolicy(SPECIFIC, versions=tuple(int(number) for number in numbers))
+    versions = tuple(parse_version(number.strip()) for number in text.split(","))
+    if None not in versions:
+        return VersionPolicy(SPECIFIC, versions=versions)
     raise InputError(f"Expected versions as latest, latest:2, all or 3,5. Received: {text!r}.")
+
+
+def parse_version(text):
+    """Reads the number of a version: digits, of a number of 64 bits at most, as TensorFlow Serving takes them.
+
+    Returns:
+        int, or None if it is none.
+
+    Example:
+        >>> parse_version("0042"), parse_version("9223372036854775807") == MOST_VERSION
+        (42, True)
+        >>> parse_version("9223372036854775808"), parse_version("-1"), parse_version("1.0")
+        (None, None, None)
+    """
+    version = int(text) if re.fullmatch("[0-9]{1,100}", text) else None
+    return version if version is not None and version <= MOST_VERSION else None
 
 
 def list_versions(folder):
@@ -84,6 +100,7 @@ def list_versions(folder):
     """
     found = {}
     for path in sorted(Path(folder).iterdir(), key=lambda path: (-len(path.name), path.name)):
-        if _VERSION.fullmatch(path.name) and path.is_dir():
-            found[int(path.name)] = path
+        version = parse_version(path.name)
+        if version is not None and path.is_dir():
+            found[version] = path
     return dict(sorted(found.items()))

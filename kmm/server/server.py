@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import ssl
 import threading
 import time
 
@@ -11,12 +10,15 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from kmm.errors import InputError
 from kmm.server import grpc_services
-from kmm.server.access import check_address
+from kmm.server.access import Certificates, Tokens, check_address
+from kmm.server.model_list import ModelList
 from kmm.server.models.catalogue import Catalogue
+from kmm.server.models.list_reloader import ListReloader
 from kmm.server.requests.inference import Inference
 from kmm.server.rest import app
 from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError
+from kmm.server.watching import Watcher
 
 NOTICE = (
     "kmm serve is compatible with TensorFlow Serving's protocol and meant for development and small sites; in "
@@ -32,8 +34,8 @@ class Server:
     """Serves models over gRPC, and over HTTP where a port is given.
 
     Args:
-        models: list of `ModelSettings`.
-        settings: `ServeSettings`.
+        models: list of `ModelSettings`, or a `ModelList`, whose file is followed while the server runs.
+        settings: `ServeSettings`. Its files of tokens and of TLS are followed too.
 
     Attributes:
         port, rest_port: int. The ports that were bound; `rest_port` None without HTTP.
@@ -43,20 +45,27 @@ class Server:
     """
 
     def __init__(self, models, settings=ServeSettings()):  # noqa: B008  frozen
-        check_address(settings)
+        models = models if isinstance(models, ModelList) else ModelList(models)
+        tokens, certificates = Tokens(settings.token_file), Certificates(settings)
+        check_address(settings, certificates)
         self._settings, self._serving = settings, False
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(settings)
         self._inference = Inference(self._catalogue, settings)
-        self._grpc, self._probes, self.port = grpc_services.make_server(self._inference)
+        self._watchers = _make_watchers(tokens, certificates, ListReloader(self._catalogue, models, settings), settings)
+        self._grpc, self._probes, self.port = grpc_services.make_server(
+            self._inference, check_token=tokens.check, credentials=certificates.make_grpc_credentials()
+        )
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
-                self._rest = _RestServer(self._inference, lambda: self._serving)
+                self._rest = _RestServer(
+                    self._inference, lambda: self._serving, tokens.check, certificates.make_ssl_context()
+                )
                 self.rest_port = self._rest.port
-            self._catalogue.replace(models)
+            self._catalogue.replace(models.models)
         except ServingError as error:
             self.stop(0)
-            raise InputError(_tell_missing(models, error)) from None
+            raise InputError(_tell_missing(models.models, error)) from None
         except BaseException:
             self.stop(0)
             raise
@@ -76,10 +85,26 @@ class Server:
         if self._rest is not None and not self._rest.start():
             self.stop(0)
             raise InputError(f"{self._settings.host}:{self.rest_port}: the server of HTTP ended at its start.")
-        if self._settings.poll_seconds:
-            self._catalogue.start_polling(self._settings.poll_seconds)
+        self._catalogue.start_polling(self._settings.poll_seconds)
+        for watcher in self._watchers:
+            watcher.start()
         self._serving = True
         grpc_services.set_health(self._probes, serving=True)
+
+    def reload(self):
+        """Looks at all files now: tokens, TLS, the list of models, versions. Returns at once; a handler may call it."""
+        for watcher in self._watchers:
+            watcher.wake()
+        self._catalogue.look_again()
+
+    def list_faults(self):
+        """Versions that should be served and could not be loaded: list of str, one line each."""
+        return [
+            f"{name} version {version}: {state.code}: {' '.join(state.text.split())}"
+            for name, model in self._catalogue.list_models().items()
+            for version, state in model.list_states().items()
+            if state.text
+        ]
 
     def stop(self, grace=None):
         """Takes no more requests, and lets those that run end.
@@ -98,6 +123,8 @@ class Server:
         self._grpc.stop(SENDING_SECONDS if ended else 0).wait()
         if self._rest is not None:
             self._rest.end_stop()
+        for watcher in self._watchers:
+            watcher.close()
         self._catalogue.close()
         return ended
 
@@ -124,7 +151,7 @@ class _Http(AutoHTTPProtocol):
 class _RestServer:
     """uvicorn in a thread of its own, on a socket that is bound at once."""
 
-    def __init__(self, inference, is_serving):
+    def __init__(self, inference, is_serving, check_token, ssl_context):
         settings = inference.settings
         threads = settings.threads + settings.explain_threads + 2 * settings.max_queue
         host = settings.host.strip("[]")
@@ -138,7 +165,7 @@ class _RestServer:
         self.port = self._socket.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app.make_app(inference, is_serving, threads=threads),
+                app.make_app(inference, is_serving, check_token, threads=threads),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -147,10 +174,7 @@ class _RestServer:
                 limit_concurrency=threads + KEEP_ALIVE,
                 server_header=False,
                 timeout_graceful_shutdown=SENDING_SECONDS,
-                ssl_certfile=settings.certificate,
-                ssl_keyfile=settings.key,
-                ssl_ca_certs=settings.client_authority and str(settings.client_authority),
-                ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_authority else ssl.CERT_NONE,
+                ssl_context_factory=ssl_context and (lambda *arguments: ssl_context),
             )
         )
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="kmm-rest", daemon=True)
@@ -169,6 +193,19 @@ class _RestServer:
         if self._thread.is_alive():
             self._thread.join(2 * SENDING_SECONDS)
         self._socket.close()
+
+
+def _make_watchers(tokens, certificates, reloader, settings):
+    """What looks at the files that may change; a model that takes long to load delays no change of tokens or TLS."""
+
+    def look(*, at_once):
+        tokens.reload(at_once=at_once)
+        certificates.reload(at_once=at_once)
+
+    return [
+        Watcher("kmm-access", settings.poll_seconds, look),
+        Watcher("kmm-models", settings.models_poll_seconds, reloader.look),
+    ]
 
 
 def _tell_missing(models, error):

@@ -1,6 +1,7 @@
 """`kmm serve`, as it is run: in a process of its own, ended by a signal."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -40,7 +41,17 @@ def test_serves_until_it_is_told_to_stop(tmp_path):
         output, said = process.communicate(timeout=30)
     assert (process.returncode, output) == (0, "")
     assert "in production serve the same folders with TensorFlow Serving. Not for diagnosis." in said
-    assert "GRPC Predict best OK" in said and "word" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("{")]
+    entry = json.loads(line)
+    assert {name: entry[name] for name in ("protocol", "method", "model", "version", "signature", "code")} == {
+        "protocol": "GRPC",
+        "method": "Predict",
+        "model": "best",
+        "version": 1,
+        "signature": "serving_default",
+        "code": "OK",
+    }
+    assert "word" not in said
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kmm.server import metrics
-from kmm.server.access import check_token
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.requests.gate import Call, Gate
 from kmm.server.requests.inference import SIGNATURE_DEF, make_states
@@ -32,18 +31,19 @@ _LOOK = re.compile(_MODEL + "(?P<metadata>/metadata)?")
 _APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 
-def make_app(inference, is_serving, *, threads):
+def make_app(inference, is_serving, check_token, *, threads):
     """The application for a server of HTTP.
 
     Args:
         inference: `Inference`.
         is_serving: function without arguments: whether the server takes requests.
+        check_token: function that takes the header `authorization` and raises ServingError, see `Tokens.check`.
         threads: int. Requests that are read, run or wait at once.
 
     Returns:
         `Starlette`.
     """
-    face = _Face(inference, is_serving, threads)
+    face = _Face(inference, is_serving, check_token, threads)
     return Starlette(
         routes=[
             Route(HEALTH_PATH, face.tell_health),
@@ -54,9 +54,9 @@ def make_app(inference, is_serving, *, threads):
 
 
 class _Face:
-    def __init__(self, inference, is_serving, threads):
+    def __init__(self, inference, is_serving, check_token, threads):
         self._inference, self._settings = inference, inference.settings
-        self._is_serving = is_serving
+        self._is_serving, self._check_header = is_serving, check_token
         self._limiter, self._threads = None, threads  # made in the loop that uses it
         # JSON takes many times the room of the arrays it becomes: only so many bodies are parsed at once.
         self._parsing = Gate(running=PARSED_AT_ONCE, waiting=self._settings.threads + self._settings.max_queue)
@@ -100,7 +100,7 @@ class _Face:
 
     def _check_token(self, request):
         try:
-            check_token(request.headers.get("authorization", ""), self._settings.token)
+            self._check_header(request.headers.get("authorization", ""))
         except ServingError:
             self._inference.count_refusal()
             raise
@@ -133,7 +133,8 @@ class _Face:
 
     def _infer(self, method, spec, bodies, call):
         try:
-            with self._inference.record(spec, _APIS[method], "REST"):
+            with self._inference.record(spec, _APIS[method], "REST") as entry:
+                entry.request_bytes = len(bodies[0])
                 read, run = {
                     "predict": (self._read_inputs, self._predict),
                     "classify": (_read_examples, self._classify),
@@ -141,7 +142,9 @@ class _Face:
                 }[method]
                 with self._parsing.enter(call):
                     held = _read(spec, bodies, read)
-                return _Answer(run(spec, held, call), call)
+                chunks = run(spec, held, call)
+                entry.answer_bytes = sum(map(len, chunks))
+                return _Answer(chunks, call)
         except ServingError as error:
             return _Answer([_write_error(error)], call, HTTP_STATUS[error.code])
 
