@@ -219,6 +219,7 @@ def _make_material(names, certificate, key, authority=None):
         certificate, key, authority: bytes, PEM; the last may be None.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
     _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, names[0])
     try:
         with _as_file(certificate) as chain, _as_file(key) as private:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kmm.errors import InputError
 
 LATEST, ALL, SPECIFIC = "latest", "all", "specific"
-MOST_VERSION = 2**63 - 1
+MOST_VERSION = 2**63 - 1  # TensorFlow Serving's versions are of type int64
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,22 @@ def parse_policy(text):
 
 
 def parse_version(text):
-    """Reads the number of a version: digits, of a number of 64 bits at most, as TensorFlow Serving takes them.
+    """Reads the number of a version as TensorFlow Serving does; zeros may lead it.
+
+    Args:
+        text: str.
 
     Returns:
-        int, or None if it is none.
+        int in [0, 2**63 - 1], or None if the text is no such number.
 
     Example:
-        >>> parse_version("0042"), parse_version("9223372036854775807") == MOST_VERSION
-        (42, True)
-        >>> parse_version("9223372036854775808"), parse_version("-1"), parse_version("1.0")
-        (None, None, None)
+        >>> parse_version("007"), parse_version("9223372036854775807"), parse_version("9223372036854775808")
+        (7, 9223372036854775807, None)
     """
-    version = int(text) if re.fullmatch("[0-9]{1,100}", text) else None
-    return version if version is not None and version <= MOST_VERSION else None
+    if not re.fullmatch(r"0*[0-9]{1,19}", text, re.ASCII):
+        return None
+    version = int(text.lstrip("0") or "0")
+    return version if version <= MOST_VERSION else None
 
 
 def list_versions(folder):

@@ -26,13 +26,18 @@ def folder(versions, tmp_path):
     return tmp_path / "tiny"
 
 
-@contextlib.contextmanager
-def running(*models, options=(), credentials=None, **settings):
+def running(*models, **settings):
     """A server of models, and the stock stubs on a channel to it."""
+    return running_list(list(models), **settings)
+
+
+@contextlib.contextmanager
+def running_list(models, *, options=(), credentials=None, **settings):
+    """As `running`, of a list of models or a `ModelList`."""
     from kmm.server.server import Server
 
     settings = {"port": 0, "rest_port": None, "poll_seconds": 0, "grace_seconds": 5, **settings}
-    with Server(list(models), ServeSettings(**settings)) as server:
+    with Server(models, ServeSettings(**settings)) as server:
         address = f"localhost:{server.port}"
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), *options]
         if credentials is None:
