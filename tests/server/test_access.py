@@ -107,10 +107,9 @@ def test_certificates_of_clients(versions, certificates):
         assert httpx.get(url, verify=trusted).status_code == 200
 
 
-def test_tokens(versions, tmp_path, caplog):
+def test_tokens(versions, caplog):
     caplog.set_level("DEBUG")
-    token_file = write(tmp_path / "tokens", TOKEN)
-    with running(ModelSettings("tiny", versions), rest_port=0, token_file=token_file) as (server, face):
+    with running(ModelSettings("tiny", versions), rest_port=0, token=TOKEN) as (server, face):
         good = (("authorization", f"Bearer {TOKEN}"),)
         assert face.predict.Predict(make_predict(), metadata=good, timeout=20).outputs
         for bad in ((), (("authorization", "Bearer other"),), (("authorization", TOKEN),), good + good):
@@ -433,9 +432,8 @@ def test_other_hosts_in_plain_text_only_when_told_so(versions):
         assert face.predict.Predict(make_predict(), timeout=20).outputs
 
 
-def test_other_hosts_may_reload_with_a_token(versions, tmp_path):
-    token_file = write(tmp_path / "tokens", TOKEN)
-    settings = {"host": "0.0.0.0", "allow_plaintext": True, "allow_reload": True, "token_file": token_file}
+def test_other_hosts_may_reload_with_a_token(versions):
+    settings = {"host": "0.0.0.0", "allow_plaintext": True, "allow_reload": True, "token": TOKEN}
     with running(ModelSettings("tiny", versions), **settings) as (server, _):
         assert server.models == {"tiny": [2]}
 
