@@ -64,6 +64,7 @@ class WatchedFiles:
         Returns:
             bool. Whether the value was replaced.
         """
+        contents = None
         try:
             contents = self._read()
             if contents == self._contents:
@@ -71,9 +72,9 @@ class WatchedFiles:
                 return False
             if contents == self._refused or not self._is_complete(contents, at_once):
                 return False
-            self._refused = contents
             value = self._parse(*contents)
         except InputError as error:
+            self._refused = contents
             if str(error) != self._fault:
                 logger.error("%s: the last good ones stay in use: %s", self._name, error)
             self._fault = str(error)

@@ -88,6 +88,22 @@ def test_a_link_that_is_pointed_elsewhere_is_a_change(files):
     assert (watched.reload(), watched.value) == (True, [2])
 
 
+def test_an_error_that_passes_is_tried_again(files):
+    """Such as a lack of descriptors: it says nothing about the files."""
+    faults = [OSError("Too many open files")]
+
+    def parse(content):
+        if content == b"2\n" and faults:
+            raise faults.pop()
+        return int(content)
+
+    watched = watch(files, "a", parse=parse)
+    (files / "a").write_text("2\n")
+    with pytest.raises(OSError, match="Too many"):
+        watched.reload()
+    assert (watched.value, watched.reload(), watched.value) == (1, True, 2)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
 def test_a_pipe_is_read_once(files):
     os.mkfifo(files / "pipe")

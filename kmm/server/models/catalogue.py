@@ -176,10 +176,8 @@ def _load_all(served, models):
     """Loads what is wanted of each model: dict of name to the versions, none of them empty."""
     wanted = {}
     for settings in models:
-        try:
+        with contextlib.suppress(OSError):  # of its folder: told below
             wanted[settings.name] = served[settings.name].load(settings)
-        except OSError as error:
-            logger.error("model %s: its folder cannot be read: %s", settings.name, error.strerror)
     missing = [settings for settings in models if not wanted.get(settings.name)]
     if missing:
         names = ", ".join(settings.name for settings in missing)
