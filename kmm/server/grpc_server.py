@@ -20,7 +20,6 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from kmm.errors import InputError
 from kmm.faults import tell_fault
 from kmm.server import grpc_services, listeners, relay
-from kmm.server.access import make_credentials
 from kmm.server.connections import Connections, logger
 from kmm.server.probes import Probes
 from kmm.server.requests.gate import Call
@@ -46,6 +45,7 @@ class GrpcServer:
         connections: `Connections`.
         check_header: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
             where it does not let a request through.
+        credentials: gRPC's credentials of a server; None is plain text.
 
     Attributes:
         port: int. The port that was bound; clients are refused until `start`.
@@ -54,10 +54,10 @@ class GrpcServer:
         InputError: if an address is taken or cannot be used.
     """
 
-    def __init__(self, inference, connections, check_header):
+    def __init__(self, inference, connections, check_header, credentials=None):
         self._settings, self._connections = inference.settings, connections
         self._methods = _Methods(inference, check_header)
-        self._credentials = make_credentials(self._settings)
+        self._credentials = credentials
         self._public = listeners.bind_tcp(self._settings.host, self._settings.port)
         self.port = self._public[0].getsockname()[1]
         try:

@@ -160,5 +160,7 @@ def _answer(inference, api, request, work):
 
 def _run(inference, api, spec, work):
     """Does the work of a request, counts it, and returns the bytes of its answer."""
-    with inference.record(spec, api, "GRPC"):
-        return work(spec).SerializeToString()
+    with inference.record(spec, api, "GRPC") as entry:
+        answer = work(spec).SerializeToString()
+        entry.answer_bytes = len(answer)
+        return answer

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollec
 from prometheus_client.core import UnknownMetricFamily
 
 from kmm.faults import tell_fault
+from kmm.server.access_log import log_request
 from kmm.server.status import ServingError
 
 PATH = "/monitoring/prometheus/metrics"
@@ -58,36 +59,40 @@ class Metrics:
 
     @contextlib.contextmanager
     def record(self, model, api, entrypoint):
-        """Counts a request by how the block ends, times it, and writes a line of the log: never what it held.
+        """Counts a request by how the block ends, times it, and writes its line of the access log.
 
-        Of one that ends as INTERNAL the log tells the place too.
+        An error that ends it as INTERNAL is logged too, with its place in the code.
 
         Args:
             model: str, a served model; "" for any other, so that clients cannot fill the table of names.
             api: str, for example `"Predict"`.
             entrypoint: `"GRPC"` or `"REST"`.
 
+        Yields:
+            `Entry` of the access log, to which the block may add the sizes of the messages.
+
         Raises:
             ServingError: INTERNAL for an error that nobody thought of; its text, which may quote a request, is dropped.
         """
-        start, code = time.perf_counter(), "INTERNAL"
-        try:
-            yield
-            code = "OK"
-        except ServingError as error:
-            code = error.code
-            if code == "INTERNAL":
-                logger.error("%s: %s", api, tell_fault(error.__cause__ or error))
-            raise
-        except Exception as error:
-            logger.error("%s: %s", api, tell_fault(error))
-            raise ServingError("INTERNAL", f"The server failed with {type(error).__name__}.") from error
-        finally:
-            seconds = time.perf_counter() - start
-            self.count(model, code)
-            if code == "OK":
-                self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
-            logger.info("%s %s %s %s %.1f ms", entrypoint, api, model or "-", code, seconds * 1e3)
+        start = time.perf_counter()
+        with log_request(entrypoint, api, model) as entry:
+            try:
+                yield entry
+                entry.code = "OK"
+            except ServingError as error:
+                entry.code = error.code
+                if error.code == "INTERNAL":
+                    logger.error("%s: %s", api, tell_fault(error.__cause__ or error))
+                raise
+            except Exception as error:
+                logger.error("%s: %s", api, tell_fault(error))
+                raise ServingError("INTERNAL", f"The server failed with {type(error).__name__}.") from error
+            finally:
+                seconds = time.perf_counter() - start
+                entry.milliseconds = round(seconds * 1e3, 1)
+                self.count(model, entry.code)
+                if entry.code == "OK":
+                    self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
 
     def count(self, model, code):
         """Counts a request that ended with a code, of a model as in `record`."""

@@ -1,18 +1,20 @@
 """A server of models: started, announced and stopped."""
 
-import functools
 import logging
 
 from kmm.errors import InputError
 from kmm.server import relay
-from kmm.server.access import check_address, check_token
+from kmm.server.access import Certificates, Tokens, check_address
 from kmm.server.connections import Connections, count_connections, count_free_files
 from kmm.server.grpc_server import GrpcServer
+from kmm.server.model_list import ModelList
 from kmm.server.models.catalogue import Catalogue
+from kmm.server.models.list_reloader import ListReloader
 from kmm.server.requests.inference import Inference
 from kmm.server.rest.http_server import RestServer
 from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError
+from kmm.server.watching import Watcher
 
 NOTICE = (
     "kmm serve is compatible with TensorFlow Serving's protocol and meant for development and small sites; in "
@@ -26,8 +28,8 @@ class Server:
     """Serves models over gRPC, and over HTTP where a port is given.
 
     Args:
-        models: list of `ModelSettings`.
-        settings: `ServeSettings`.
+        models: list of `ModelSettings`, or a `ModelList`, whose file is followed while the server runs.
+        settings: `ServeSettings`. Its files of tokens and of TLS are followed too.
 
     Attributes:
         port, rest_port: int. The ports that were bound; `rest_port` None without HTTP.
@@ -37,26 +39,38 @@ class Server:
     """
 
     def __init__(self, models, settings=ServeSettings()):  # noqa: B008  frozen
-        check_address(settings)
+        models = models if isinstance(models, ModelList) else ModelList(models)
+        tokens, certificates = Tokens(settings.token_file), Certificates(settings)
+        check_address(settings, certificates)
         self._settings, self._serving = settings, False
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(settings)
         self._inference = Inference(self._catalogue, settings)
+        self._watchers = _make_watchers(tokens, certificates, ListReloader(self._catalogue, models, settings), settings)
         files_each = [relay.FILES_EACH] if settings.rest_port is None else [relay.FILES_EACH, 1]
         most = count_connections(settings.max_connections, files_each, count_free_files())
-        check_header = functools.partial(check_token, token=settings.token)
         share = settings.max_connections_per_address
-        self._grpc = GrpcServer(self._inference, Connections(most, share, noun="gRPC connections"), check_header)
+        self._grpc = GrpcServer(
+            self._inference,
+            Connections(most, share, noun="gRPC connections"),
+            tokens.check,
+            certificates.make_grpc_credentials(),
+        )
         self.port = self._grpc.port
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
-                connections = Connections(most, share, noun="HTTP connections")
-                self._rest = RestServer(self._inference, lambda: self._serving, check_header, connections)
+                self._rest = RestServer(
+                    self._inference,
+                    lambda: self._serving,
+                    tokens.check,
+                    Connections(most, share, noun="HTTP connections"),
+                    certificates.make_ssl_context(),
+                )
                 self.rest_port = self._rest.port
-            self._catalogue.replace(models)
+            self._catalogue.replace(models.models)
         except ServingError as error:
             self.stop(0)
-            raise InputError(_tell_missing(models, error)) from None
+            raise InputError(_tell_missing(models.models, error)) from None
         except BaseException:
             self.stop(0)
             raise
@@ -79,10 +93,26 @@ class Server:
         except BaseException:
             self.stop(0)
             raise
-        if self._settings.poll_seconds:
-            self._catalogue.start_polling(self._settings.poll_seconds)
+        self._catalogue.start_polling(self._settings.poll_seconds)
+        for watcher in self._watchers:
+            watcher.start()
         self._serving = True
         self._grpc.set_serving(True)
+
+    def reload(self):
+        """Looks at all files now: tokens, TLS, the list of models, versions. Returns at once; a handler may call it."""
+        for watcher in self._watchers:
+            watcher.wake()
+        self._catalogue.look_again()
+
+    def list_faults(self):
+        """Versions that should be served and could not be loaded: list of str, one line each."""
+        return [
+            f"{name} version {version}: {state.code}: {' '.join(state.text.split())}"
+            for name, model in self._catalogue.list_models().items()
+            for version, state in model.list_states().items()
+            if state.text
+        ]
 
     def stop(self, grace=None):
         """Takes no more requests, and lets those that run end.
@@ -101,6 +131,8 @@ class Server:
         self._grpc.stop(SENDING_SECONDS if ended else 0)
         if self._rest is not None:
             self._rest.end_stop()
+        for watcher in self._watchers:
+            watcher.close()
         self._catalogue.close()
         return ended
 
@@ -110,6 +142,19 @@ class Server:
 
     def __exit__(self, *error):
         self.stop()
+
+
+def _make_watchers(tokens, certificates, reloader, settings):
+    """What looks at the files that may change; a model that takes long to load delays no change of tokens or TLS."""
+
+    def look(*, at_once):
+        tokens.reload(at_once=at_once)
+        certificates.reload(at_once=at_once)
+
+    return [
+        Watcher("kmm-access", settings.poll_seconds, look),
+        Watcher("kmm-models", settings.models_poll_seconds, reloader.look),
+    ]
 
 
 def _tell_missing(models, error):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kmm.errors import InputError
 from kmm.server.policy import ALL, LATEST, SPECIFIC, VersionPolicy
+from kmm.server.text_configs import parse_text
 from kmm.stubs import load_stubs
 
 _NAME = re.compile(r"[^/:\s]+")
@@ -26,6 +27,9 @@ _RANGES = {  # least and most of each setting that is a number
     "grace_seconds": (0, _SECONDS),
     "rest_timeout_seconds": (1e-3, _SECONDS),
     "poll_seconds": (0, _SECONDS),
+    "models_poll_seconds": (0, _SECONDS),
+    "max_load_retries": (0, math.inf),
+    "load_retry_seconds": (0, _SECONDS),
 }
 
 
@@ -66,15 +70,21 @@ class ServeSettings:
         rest_timeout_seconds: float. How long a request over HTTP may take to arrive, and then wait for its turn.
         cors_origins: tuple of str. Origins of web pages that may read answers over HTTP, such as
             `"https://viewer.example"`; `"*"` is any.
-        poll_seconds: float. How often folders are looked at for new versions; 0 is never.
+        poll_seconds: float. How often folders of models, and the files of tokens and TLS, are looked at; 0 is never.
+        models_poll_seconds: float. How often the file of a `ModelList` is looked at; 0 is never.
+        max_load_retries: int. How often a version that could not be loaded is tried again.
+        load_retry_seconds: float. How long until the first of these; twice as long before each other.
+        warmup: bool. Whether the requests that lie beside a version run before it serves.
         tensor_content: bool. Numbers are answered as blocks of bytes, not as lists.
-        allow_reload: bool. Clients may change the list of models; for other hosts only with one of the last two.
+        allow_reload: bool. Clients may change the list of models; for other hosts only with tokens, or certificates of
+            clients.
         allow_plaintext: bool. Other hosts may connect without TLS.
         certificate, key, client_authority: Path of PEM files, or None; the last makes clients show a certificate of it.
-        token: str that requests must bear, or None.
+        tls_config: Path of TensorFlow Serving's SSLConfig, in place of these three, or None.
+        token_file: Path of the tokens that requests must bear, see `kmm.server.access.Tokens`, or None.
 
     Raises:
-        InputError: if a number is not in its range, or the token is empty.
+        InputError: if a number is not in its range.
 
     Example:
         >>> ServeSettings(threads=0)
@@ -97,13 +107,18 @@ class ServeSettings:
     rest_timeout_seconds: float = 30.0
     cors_origins: tuple = ()
     poll_seconds: float = 1.0
+    models_poll_seconds: float = 1.0
+    max_load_retries: int = 5
+    load_retry_seconds: float = 10.0
+    warmup: bool = True
     tensor_content: bool = False
     allow_reload: bool = False
     allow_plaintext: bool = False
     certificate: Path | None = None
     key: Path | None = None
     client_authority: Path | None = None
-    token: str | None = field(default=None, repr=False)
+    tls_config: Path | None = None
+    token_file: Path | None = None
 
     def __post_init__(self):
         for name, (least, most) in _RANGES.items():
@@ -113,8 +128,15 @@ class ServeSettings:
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise InputError(f"`cors_origins`: {origin!r} is no origin. Write scheme://host, or * for any origin.")
-        if self.token == "":
-            raise InputError("`token` must be a word, or None. Received: an empty one.")
+
+    def delay_retry(self, tries):
+        """Seconds until something that failed to load so many times is tried again.
+
+        Example:
+            >>> [ServeSettings().delay_retry(tries) for tries in (1, 2, 3)]
+            [10.0, 20.0, 40.0]
+        """
+        return min(self.load_retry_seconds * 2.0 ** min(tries - 1, 100), _SECONDS)
 
 
 def parse_model(text, policy=VersionPolicy()):  # noqa: B008  frozen
@@ -140,21 +162,20 @@ def check_model(model):
     return model
 
 
-def read_models_file(path):
+def parse_models(content, path):
     """Reads a list of models in TensorFlow Serving's own format: the text of a `ModelServerConfig`.
+
+    Args:
+        content: bytes of the file.
+        path: its path, for errors.
+
+    Returns:
+        list of `ModelSettings`.
 
     Raises:
         InputError: if it is none, or a name comes twice.
-        OSError: if it cannot be read.
     """
-    from google.protobuf import text_format
-
-    config = load_stubs().model_server_config_pb2.ModelServerConfig()
-    try:
-        text_format.Parse(Path(path).read_text(encoding="utf-8"), config)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        place = f", line {error.GetLine()}" if getattr(error, "GetLine", None) and error.GetLine() else ""
-        raise InputError(f"{path}{place}: expected the text of a ModelServerConfig.") from None
+    config = parse_text(load_stubs().model_server_config_pb2.ModelServerConfig, content, path)
     if not config.model_config_list.config:
         raise InputError(f"{path}: expected a model_config_list with a config. Received: none.")
     return read_model_list(config.model_config_list)

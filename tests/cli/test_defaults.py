@@ -59,7 +59,7 @@ EXPECTED = {
     | {"max_batch": BATCHING["max_batch"], "batch_timeout_ms": BATCHING["timeout_ms"]}
     | {"batch_threads": BATCHING["threads"], "default": defaults(export_classifier)["default"]}
     | {"warmup": ",".join(map(str, defaults(export_classifier)["warmup"])), "kind": "savedmodel"},
-    "serve": {name: value for name, value in SERVE.items() if name != "token"} | {"rest": True, "versions": "latest"},
+    "serve": SERVE | {"rest": True, "versions": "latest"},
     "call": {"timeout": CLIENT["timeout"], "retries": CLIENT["retries"]}
     | {"concurrency": defaults(Client.predict_folder)["concurrency"]},
 }

@@ -2,6 +2,8 @@
 
 import contextlib
 import shutil
+import tempfile
+from pathlib import Path
 
 import grpc
 import pytest
@@ -26,13 +28,25 @@ def folder(versions, tmp_path):
     return tmp_path / "tiny"
 
 
-@contextlib.contextmanager
-def running(*models, options=(), credentials=None, **settings):
+def running(*models, **settings):
     """A server of models, and the stock stubs on a channel to it."""
+    return running_list(list(models), **settings)
+
+
+@contextlib.contextmanager
+def running_list(models, *, options=(), credentials=None, token=None, **settings):
+    """As `running`, of a list of models or a `ModelList`; a token is written to a file of its own."""
     from kmm.server.server import Server
 
+    if token is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "tokens")
+            path.write_text(f"{token}\n")
+            with running_list(models, options=options, credentials=credentials, token_file=path, **settings) as found:
+                yield found
+        return
     settings = {"port": 0, "rest_port": None, "poll_seconds": 0, "grace_seconds": 5, **settings}
-    with Server(list(models), ServeSettings(**settings)) as server:
+    with Server(models, ServeSettings(**settings)) as server:
         address = f"localhost:{server.port}"
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), *options]
         if credentials is None:

@@ -21,7 +21,9 @@ from kmm.server.settings import ServeSettings
         {"grace_seconds": -1},
         {"rest_timeout_seconds": 0},
         {"poll_seconds": math.nan},
-        {"token": ""},
+        {"models_poll_seconds": -1},
+        {"max_load_retries": -1},
+        {"load_retry_seconds": math.inf},
     ],
 )
 def test_what_no_server_can_do_is_refused(settings):

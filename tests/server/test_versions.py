@@ -14,11 +14,12 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.server import policy
+from kmm.server.model_list import ModelList
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.models.model import Model
 from kmm.server.policy import VersionPolicy, list_versions, parse_policy
 from kmm.server.server import Server
-from kmm.server.settings import ModelSettings, ServeSettings, parse_model, read_models_file
+from kmm.server.settings import ModelSettings, ServeSettings, parse_model
 from kmm.server.status import ServingError
 from tests.server.conftest import running
 from tests.server.tiny_model import make_predict, make_spec, stubs
@@ -461,7 +462,7 @@ def test_several_models_from_a_file(versions, tmp_path):
           config {{ name: "second" base_path: "{versions}" }}
         }}"""
     )
-    models = read_models_file(file)
+    models = ModelList(file=file).models
     assert models[0].policy == VersionPolicy("specific", versions=(1,)) and models[1].policy == VersionPolicy()
     with running(*models) as (server, face):
         assert server.models == {"first": [1], "second": [2]}
@@ -484,7 +485,7 @@ def test_several_models_from_a_file(versions, tmp_path):
 def test_bad_lists_of_models(tmp_path, text, complaint):
     (tmp_path / "models.config").write_text(text)
     with pytest.raises(InputError, match=complaint):
-        read_models_file(tmp_path / "models.config")
+        ModelList(file=tmp_path / "models.config")
 
 
 def test_names_of_models(tmp_path):

@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 
 from kmm.cli import call
 from kmm.cli import serve as serve_command
+from kmm.cli.serving_flags import FLAGS, FOLDER, NAME, REFUSED
 from kmm.stubs import load_stubs
 from kmm.wire import decode_tensor
 from tests.client.stub_server import StubServer, serve
@@ -128,6 +129,22 @@ def test_the_readme_names_the_files_and_options_that_there_are():
     )
     known = list_options(serve_command.serve) - {"--rest"}  # the default
     assert set(re.findall(r"--[\w-]+", told)) == known
+
+
+def test_the_readme_names_every_flag_of_tensorflow_serving():
+    """Each that is translated beside its option; the others in the text."""
+    text = (SERVING / "README.md").read_text(encoding="utf-8").partition("## kmm serve")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `--")]
+    for flag in {*FLAGS, *REFUSED, NAME, FOLDER}:
+        assert re.search(rf"`--{flag}\b", text), flag
+        option = getattr(FLAGS.get(flag), "option", None)
+        assert option is None or any(f"`{option}`" in row[0] and f"`--{flag}`" in row[1] for row in rows), flag
+    context = click.Context(serve_command.serve)
+    defaults = {option.opts[0]: option.get_default(context) for option in serve_command.serve.params}
+    for row in rows:
+        if re.fullmatch(r"\d+(\.\d+)?", row[2]):
+            option = row[0].split("`")[1]
+            assert defaults[option] == float(row[2]), option
 
 
 def list_options(command):

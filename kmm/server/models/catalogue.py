@@ -7,7 +7,9 @@ import threading
 from kmm.faults import tell_fault
 from kmm.server.models.model import Model
 from kmm.server.policy import list_versions
+from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError, refuse
+from kmm.server.watching import Watcher
 from kmm.stubs import DEFAULT_MODEL
 
 logger = logging.getLogger("kmm.server")
@@ -16,6 +18,9 @@ logger = logging.getLogger("kmm.server")
 class Catalogue:
     """Models by name; a single one is found by TensorFlow Serving's default name too.
 
+    Args:
+        settings: `ServeSettings`, for how versions are loaded.
+
     Example:
         >>> catalogue = Catalogue()
         >>> catalogue.replace([])
@@ -23,14 +28,14 @@ class Catalogue:
         {}
     """
 
-    def __init__(self):
+    def __init__(self, settings=ServeSettings()):  # noqa: B008  frozen
+        self._settings = settings
         # Models by name, and the labels of each with their versions, None until the first list. Both are replaced in
         # one step and never changed: who reads them once sees what belongs together.
         self._state = ({}, None)
         self._dropped = []  # models that no list names and requests may still hold
         self._replacing = threading.Lock()
-        self._stopped = threading.Event()
-        self._poller = None
+        self._watcher = None
         self._unreadable = set()
 
     def replace(self, models):
@@ -48,7 +53,7 @@ class Catalogue:
             for settings in models:
                 model = former.get(settings.name)
                 same = model is not None and model.settings.folder == settings.folder
-                served[settings.name] = model if same else Model(settings)
+                served[settings.name] = model if same else Model(settings, self._settings)
             try:
                 wanted = _load_all(served, models)
                 _check_labels(models, wanted, served)
@@ -112,30 +117,32 @@ class Catalogue:
         return self._state[0]
 
     def start_polling(self, seconds):
-        """Looks for new versions every so many seconds, in a thread of its own."""
-        self._poller = threading.Thread(target=self._poll, args=(seconds,), name="kmm-versions", daemon=True)
-        self._poller.start()
+        """Looks for new versions every so many seconds, in a thread of its own; 0 is only when `look_again` says so."""
+        self._watcher = Watcher("kmm-versions", seconds, self._look)
+        self._watcher.start()
+
+    def look_again(self):
+        """Looks for new versions now, in that thread."""
+        self._watcher.wake()
 
     def close(self):
         """Stops looking and unloads all."""
-        self._stopped.set()
-        if self._poller is not None:
-            self._poller.join(1)
+        if self._watcher is not None:
+            self._watcher.close()
         for model in self.list_models().values():
             model.close()
 
-    def _poll(self, seconds):
-        while not self._stopped.wait(seconds):
-            with self._replacing:
-                for name, model in self.list_models().items():
-                    try:
-                        model.refresh()
-                        self._unreadable.discard(name)
-                    except Exception as error:  # noqa: BLE001  the thread must live on
-                        if name not in self._unreadable:
-                            logger.error("model %s: %s", name, _tell_poll(error))
-                        self._unreadable.add(name)
-                self._dropped = [model for model in self._dropped if not model.collect()]
+    def _look(self, *, at_once):
+        with self._replacing:
+            for name, model in self.list_models().items():
+                try:
+                    model.refresh()
+                    self._unreadable.discard(name)
+                except Exception as error:  # noqa: BLE001  the other models are looked at too
+                    if name not in self._unreadable:
+                        logger.error("model %s: %s", name, _tell_poll(error))
+                    self._unreadable.add(name)
+            self._dropped = [model for model in self._dropped if not model.collect()]
 
 
 def _find(spec, models, labels):
@@ -169,10 +176,8 @@ def _load_all(served, models):
     """Loads what is wanted of each model: dict of name to the versions, none of them empty."""
     wanted = {}
     for settings in models:
-        try:
+        with contextlib.suppress(OSError):  # of its folder: told below
             wanted[settings.name] = served[settings.name].load(settings)
-        except OSError as error:
-            logger.error("model %s: its folder cannot be read: %s", settings.name, error.strerror)
     missing = [settings for settings in models if not wanted.get(settings.name)]
     if missing:
         names = ", ".join(settings.name for settings in missing)

@@ -10,11 +10,10 @@ from kmm.server.models.graph_errors import translate_load
 from kmm.server.models.servable import load_servable
 from kmm.server.models.warmup import warm_up
 from kmm.server.policy import list_versions
+from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError
 
 START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UNLOADING", "END"
-RETRIES = 5  # of a version that could not be loaded, as TensorFlow Serving
-RETRY_SECONDS = 10  # before the first, twice as long before each other: five minutes in all
 logger = logging.getLogger("kmm.server")
 
 
@@ -51,10 +50,11 @@ class Model:
 
     Args:
         settings: `ModelSettings`.
+        serving: `ServeSettings`, for warm-up and retries.
     """
 
-    def __init__(self, settings):
-        self.settings = settings
+    def __init__(self, settings, serving=ServeSettings()):  # noqa: B008  frozen
+        self.settings, self._serving = settings, serving
         self._lock = threading.Lock()  # of the mappings below
         self._refreshing = threading.Lock()
         self._available = {}  # version: Servable
@@ -171,7 +171,8 @@ class Model:
         self._set_state(version, VersionState(LOADING))
         try:
             servable = load_servable(name, version, folder)
-            warm_up(servable, folder)
+            if self._serving.warmup:
+                warm_up(servable, folder)
         except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
             self._set_aside(version, files, error if isinstance(error, ServingError) else translate_load(error))
             return False
@@ -183,7 +184,7 @@ class Model:
         """Notes why a version cannot be loaded, and says it, unless it was said."""
         former, state = self._bad.get(version), VersionState(END, error.code, str(error))
         tries = former.tries + 1 if former and former.files == files else 1
-        self._bad[version] = _Failure(files, state, tries, time.monotonic() + RETRY_SECONDS * 2 ** (tries - 1))
+        self._bad[version] = _Failure(files, state, tries, time.monotonic() + self._serving.delay_retry(tries))
         self._set_state(version, state)
         if tries == 1 or former.state != state:
             logger.error("model %s version %d cannot be served: %s: %s", self.settings.name, version, error.code, error)
@@ -193,7 +194,7 @@ class Model:
         failure = self._bad.get(version)
         return (
             failure is not None
-            and (failure.tries > RETRIES or time.monotonic() < failure.again)
+            and (failure.tries > self._serving.max_load_retries or time.monotonic() < failure.again)
             and failure.files == _list_files(found[version])
         )
 

@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from kmm.server.access_log import note_version
 from kmm.server.metrics import Metrics
 from kmm.server.models.dtypes import STRING
 from kmm.server.models.servable import run_signature
@@ -67,7 +68,7 @@ class Inference:
         Raises:
             ServingError: with TensorFlow Serving's codes and texts.
         """
-        with self.catalogue.lease(spec) as servable:
+        with self._lease(spec) as servable:
             key = name_signature(spec)
             if key not in servable.functions:
                 raise ServingError("FAILED_PRECONDITION", f'Serving signature key "{key}" not found.')
@@ -126,7 +127,7 @@ class Inference:
         Returns:
             (`ModelSpec` with name and version, dict of name to `SignatureDef`).
         """
-        with self.catalogue.lease(spec) as servable:
+        with self._lease(spec) as servable:
             return _make_spec(servable), servable.signatures
 
     def list_states(self, spec):
@@ -188,7 +189,7 @@ class Inference:
         self.metrics.count("", "UNAUTHENTICATED")
 
     def _run_examples(self, kind, spec, stored, call):
-        with self.catalogue.lease(spec) as servable:
+        with self._lease(spec) as servable:
             key = name_signature(spec)
             if key not in servable.functions:
                 raise ServingError("INVALID_ARGUMENT", f"No signature was found with the name: {key}")
@@ -202,6 +203,14 @@ class Inference:
                     outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
                 check_client(call)
                 return _make_spec(servable, key), kind.make_result(outputs, len(serialized))
+
+    @contextlib.contextmanager
+    def _lease(self, spec):
+        """Holds the version that a request names, and notes for the access log which one that is."""
+        with self.catalogue.lease(spec) as servable:
+            key = name_signature(spec)
+            note_version(servable.version, key if key in servable.functions else None)
+            yield servable
 
     @contextlib.contextmanager
     def _enter(self, key, call):

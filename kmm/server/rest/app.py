@@ -111,7 +111,8 @@ class App:
 
     def _infer(self, method, spec, bodies, call):
         try:
-            with self._inference.record(spec, _APIS[method], "REST"):
+            with self._inference.record(spec, _APIS[method], "REST") as entry:
+                entry.request_bytes = len(bodies[0])
                 read, run = {
                     "predict": (_read_inputs, self._predict),
                     "classify": (_read_examples, self._classify),
@@ -120,7 +121,9 @@ class App:
                 _, signatures = self._inference.find_signatures(spec)
                 with self._parsing.enter(call):
                     held = _read(spec, signatures, bodies, read)
-                return Answer(200, run(spec, held, call))
+                answer = Answer(200, run(spec, held, call))
+                entry.answer_bytes = answer.size
+                return answer
         except ServingError as error:
             return tell_error(error)
 

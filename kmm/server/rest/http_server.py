@@ -14,7 +14,6 @@ from tornado.netutil import ssl_wrap_socket
 
 from kmm.errors import InputError
 from kmm.faults import tell_fault
-from kmm.server.access import make_ssl_context
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
@@ -34,6 +33,7 @@ class RestServer:
         inference: `Inference`.
         is_serving, check_token: as of `App`.
         connections: `Connections` of this server alone.
+        ssl_context: `ssl.SSLContext`; None is plain text.
 
     Attributes:
         port: int, the port that was bound.
@@ -43,11 +43,11 @@ class RestServer:
         InputError: if the address is taken.
     """
 
-    def __init__(self, inference, is_serving, check_token, connections):
+    def __init__(self, inference, is_serving, check_token, connections, ssl_context=None):
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
         self.room = Room(ROOM * settings.max_message_mb << 20)
-        self._ssl = make_ssl_context(settings)
+        self._ssl = ssl_context
         self._connections = connections
         threads = settings.threads + settings.explain_threads + 2 * settings.max_queue
         self._places = min(threads, max(1, connections.most // 2))  # some connections can always make room

@@ -1,0 +1,60 @@
+"""TensorFlow Serving's configuration files: messages in the text form of protocol buffers."""
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from kmm.errors import InputError
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_TYPES = {str: _FIELD.TYPE_STRING, bool: _FIELD.TYPE_BOOL, int: _FIELD.TYPE_INT64}
+
+# Messages that tensorflow-serving-api does not bring: the fields of each with their types; another message by its name.
+# Source: https://github.com/tensorflow/serving/tree/master/tensorflow_serving/config
+_MESSAGES = {
+    "SSLConfig": {"server_key": str, "server_cert": str, "custom_ca": str, "client_verify": bool},
+    "PrometheusConfig": {"enable": bool, "path": str},
+    "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
+}
+
+
+def parse_text(kind, content, path):
+    """Reads a message from its text form.
+
+    Args:
+        kind: the class of the message, or its name in `_MESSAGES`.
+        content: bytes.
+        path: where they come from, for the error.
+
+    Returns:
+        the message.
+
+    Raises:
+        InputError: if the text is none of such a message. It is not quoted: it may hold a key.
+
+    Example:
+        >>> parse_text("MonitoringConfig", b"prometheus_config { enable: true }", "monitoring.config")
+        prometheus_config {
+          enable: true
+        }
+        <BLANKLINE>
+    """
+    message = (_make_class(kind) if isinstance(kind, str) else kind)()
+    try:
+        return text_format.Parse(content.decode("utf-8"), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        place = f", line {error.GetLine()}" if getattr(error, "GetLine", None) and error.GetLine() else ""
+        raise InputError(f"{path}{place}: expected the text of a {message.DESCRIPTOR.name}.") from None
+
+
+def _make_class(name):
+    file = descriptor_pb2.FileDescriptorProto(name="kmm/text_configs.proto", package="kmm", syntax="proto3")
+    for message_name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=message_name)
+        for number, (field, kind) in enumerate(fields.items(), 1):
+            described = message.field.add(name=field, number=number, label=_FIELD.LABEL_OPTIONAL)
+            if isinstance(kind, str):
+                described.type, described.type_name = _FIELD.TYPE_MESSAGE, f".kmm.{kind}"
+            else:
+                described.type = _TYPES[kind]
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"kmm.{name}"))
