@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from kmm.export.films import decode_film, read_films
+from kmm.export.films import decode_film, mix_channels, read_films
 from kmm.image.gray_levels import add_calibration
 from kmm.image.prepare import ImagePreparation, resize_image
 from kmm.image.read import compute_luma, decode_image
@@ -19,7 +19,7 @@ from tests.image import jpegs
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
 def decode(data):
-    return decode_film(data, "film: ")
+    return decode_film(data, "film: ", mix_channels)
 
 
 def make_pixels(channels, dtype=np.uint8):
