@@ -25,6 +25,13 @@ from kmm.explain.processes import hushed  # Keras is not needed here
 @click.option("--rest/--no-rest", default=True, show_default=True, help="Whether HTTP is spoken too.")
 @click.option("--threads", type=click.IntRange(1), default=16, show_default=True, help="Requests at once.")
 @click.option("--explain-threads", type=click.IntRange(1), default=1, show_default=True, help="Explanations besides.")
+@click.option(
+    "--max-megapixels",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Millions of pixels in all films of a request.",
+)
 @click.option("--max-queue", type=click.IntRange(0), default=64, show_default=True, help="Requests that may wait.")
 @click.option("--max-message-mb", type=click.IntRange(1, 2047), default=64, show_default=True, help="Largest request.")
 @click.option(

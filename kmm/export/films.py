@@ -56,8 +56,8 @@ def decode_film(data, name, use):
     Args:
         data: string tensor `()`, bytes of a PNG or JPEG file.
         name: string tensor `()` or str. What refusals begin with.
-        use: function of the pixels: uint8 `(h, w, 1 or 3)`, gray or RGB, or float32 `(h, w, 1)`, gray levels 0..255 of a
-            16-bit film. `mix_channels` makes gray levels of either.
+        use: function of the pixels: uint8 `(h, w, 1 or 3)`, gray or RGB, or float32 `(h, w, 1)`, gray levels 0..255
+            of a 16-bit film. `mix_channels` makes gray levels of either.
 
     Returns:
         what `use` returns.
@@ -239,7 +239,7 @@ def _prepare(pixels, preparation):
         longest = tf.reduce_max(size)
         height, width = tf.unstack(tf.maximum(tf.constant(1, tf.int64), (2 * size * side + longest) // (2 * longest)))
     top, left = (side - height) // 2, (side - width) // 2
-    # Resizing is linear: the channels are mixed afterwards, when there are few pixels. The operation reads uint8 itself.
+    # Resizing is linear: channels are mixed afterwards, when there are few pixels. The operation reads uint8 itself.
     film = tf.image.resize(pixels, tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
     film = tf.clip_by_value(mix_channels(film), 0, 255)[..., None]
     square = tf.pad(film, [[top, side - height - top], [left, side - width - left], [0, 0]])

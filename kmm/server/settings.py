@@ -17,6 +17,7 @@ _RANGES = {  # least and most of each setting that is a number
     "rest_port": (0, 65535),
     "threads": (1, math.inf),
     "explain_threads": (1, math.inf),
+    "max_megapixels": (1, math.inf),
     "max_queue": (0, math.inf),
     "max_message_mb": (1, 2047),
     "grace_seconds": (0, _SECONDS),
@@ -51,6 +52,7 @@ class ServeSettings:
         port, rest_port: int. 0 is any free port; `rest_port` None is no HTTP.
         threads: int. Requests that run at once.
         explain_threads: int. Of signatures whose names begin with `explain`, besides those.
+        max_megapixels: int. Millions of pixels that the films of one request may have in all.
         max_queue: int. Requests that wait, of each of the two kinds; the next one is refused.
         max_message_mb: int. The largest request.
         grace_seconds: float. How long running requests may take when the server stops.
@@ -76,6 +78,7 @@ class ServeSettings:
     rest_port: int | None = 8501
     threads: int = 16
     explain_threads: int = 1
+    max_megapixels: int = 500
     max_queue: int = 64
     max_message_mb: int = 64
     grace_seconds: float = 30.0
