@@ -17,14 +17,16 @@ def save_films(folder):
     """Saves a version; the score of a film is the mean of its prepared square, that of a study without one is -1."""
     import tensorflow as tf
 
-    from kmm.export.checks import check_batch, require_rows
+    from kmm.export.checks import check_batch, check_shape, require_rows
     from kmm.export.films import read_films
 
     strings = tf.TensorSpec([None], tf.string)
 
     class Films(tf.Module):
         def _score(self, files, reports, most):
-            return self.score(**check_batch({"image_bytes": files, "report": reports}, most))
+            given = {"image_bytes": files, "report": reports}
+            given = {name: check_shape(value, name, (None,)) for name, value in given.items()}
+            return self.score(**check_batch(given, most))
 
         @tf.function(autograph=False, input_signature=[strings, strings])
         def score(self, image_bytes, report):

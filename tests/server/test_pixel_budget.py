@@ -20,6 +20,7 @@ from kmm.server.requests.png_chunks import check_png
 from kmm.server.requests.slices import SLICE_PIXELS, SLICE_ROWS, cut_rows, run_slices
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
+from kmm.wire import decode_tensor
 from tests.export.test_films import IMAGES
 from tests.image import jpegs
 from tests.server.conftest import running
@@ -142,23 +143,30 @@ def test_a_header_that_stands_later_is_refused(served):
 
 def test_a_slice_ends_by_rows_and_by_pixels(servable):
     arrays = {name: np.array([b""] * 70, object) for name in ("image_bytes", "report")}
-    cut = cut_rows(servable, arrays, [400] * 70, explained=False)
+    cut = cut_rows(servable, "serving_bytes", arrays, [400] * 70)
     assert [(rows.start, rows.stop) for rows in cut] == [(0, SLICE_ROWS), (SLICE_ROWS, 2 * SLICE_ROWS), (64, 70)]
-    cut = cut_rows(servable, arrays, [SLICE_PIXELS + 1, SLICE_PIXELS, 0, 1] + [0] * 66, explained=False)
+    cut = cut_rows(servable, "serving_bytes", arrays, [SLICE_PIXELS + 1, SLICE_PIXELS, 0, 1] + [0] * 66)
     assert [(rows.start, rows.stop) for rows in cut] == [(0, 1), (1, 3), (3, 35), (35, 67), (67, 70)]
     few = {name: array[:3] for name, array in arrays.items()}
-    assert [(rows.start, rows.stop) for rows in cut_rows(servable, few, [], explained=True)] == [(0, 1), (1, 2), (2, 3)]
+    assert [(rows.start, rows.stop) for rows in cut_rows(servable, "explain_bytes", few, [])] == [
+        (0, 1),
+        (1, 2),
+        (2, 3),
+    ]
 
 
 def test_what_the_graph_refuses_as_a_whole_stays_whole(served, sizes):
     film = make_film()
     assert "expected 1 to 1024 rows. Received: 1025" in refusal(served, make_request([film] * 1025))
     assert "expected as many rows" in refusal(served, make_request([film] * 41, [b"x"] * 40))
+    column = make_request([film] * 40)
+    column.inputs["report"].tensor_shape.dim.add(size=1)
+    assert "report: expected the shape [batch]. Received: [40,1]" in refusal(served, column)
     assert "expected 1 to 64 rows. Received: 65" in refusal(
         served, make_request([film] * 65, signature="explain_bytes")
     )
     assert "expected 1 to 1024 rows. Received: 0" in refusal(served, make_request([]))
-    assert sizes == [1025, 41, 65, 0]
+    assert sizes == [1025, 41, 40, 65, 0]
 
 
 @pytest.mark.parametrize("signature, expected", [("serving_bytes", [32, 8]), ("explain_bytes", [1] * 40)])
@@ -167,7 +175,7 @@ def test_slices_give_what_the_whole_gives(served, servable, sizes, signature, ex
     request = make_request(films, [b"Row %d" % number for number in range(40)], signature=signature)
     answer = ask(served, request).outputs
     assert sizes == expected
-    arrays = {"image_bytes": np.array(films, object), "report": np.array([b"Row %d" % n for n in range(40)], object)}
+    arrays = {name: decode_tensor(tensor) for name, tensor in request.inputs.items()}
     whole = run_signature(servable, signature, arrays, ["scores", "boxes", "words"])
     assert list(answer["scores"].float_val) == whole["scores"].tolist() and whole["scores"][0] == -1
     assert len(set(whole["scores"].tolist())) == 35

@@ -13,11 +13,10 @@ from kmm.server.requests import examples
 from kmm.server.requests.films import check_films, count_pixels, list_films
 from kmm.server.requests.gate import Gate, check_client, check_running
 from kmm.server.requests.pixel_budget import PixelBudget
-from kmm.server.requests.slices import cut_rows, run_slices
+from kmm.server.requests.slices import EXPLAIN, cut_rows, run_slices
 from kmm.server.status import NUMBERS, ServingError
 from kmm.stubs import load_stubs
 
-EXPLAIN = "explain"
 SIGNATURE_DEF = "signature_def"  # the one kind of metadata
 
 
@@ -225,7 +224,7 @@ class Inference:
             return self._run_slice(servable, key, part, wanted)
 
         with self.metrics.time_run(servable.name, api):
-            outputs = run_slices(run, arrays, cut_rows(servable, arrays, pixels, explained=key.startswith(EXPLAIN)))
+            outputs = run_slices(run, arrays, cut_rows(servable, key, arrays, pixels))
         check_client(call)
         return outputs
 

@@ -7,32 +7,34 @@ import numpy as np
 from kmm.server.status import ServingError
 from kmm.signature import MOST_EXPLAINED, MOST_ROWS
 
+EXPLAIN = "explain"  # what the names of signatures that explain begin with
 SLICE_ROWS, SLICE_EXPLAINED = 32, 1  # an explanation takes seconds
 SLICE_PIXELS = 2**24
 _NUMBERED = re.compile(r"\A((?:assertion failed: \[)?\w+ )(\d+)(?=: )")
 
 
-def cut_rows(servable, arrays, pixels, *, explained):
+def cut_rows(servable, key, arrays, pixels):
     """Cuts a request into slices of rows.
 
     A request stays whole if its model is not known to take rows one by one, and if the graph refuses it as a whole:
-    if its inputs have different numbers of rows, or too many.
+    if an input has another shape than its signature, or they have different numbers of rows, or too many.
 
     Args:
         servable: `kmm.server.models.servable.Servable`.
+        key: str, a name in `servable.signatures`.
         arrays: dict of input name to array.
         pixels: list of int, the pixels of the film of each row; empty where no input holds films.
-        explained: bool. Whether the signature explains.
 
     Returns:
         list of `slice`, in order.
     """
-    counts = {len(array) if array.ndim else None for array in arrays.values()}
-    rows = counts.pop() if len(counts) == 1 else None
+    inputs, explained = servable.signatures[key].inputs, key.startswith(EXPLAIN)
+    fit = all(_fits(array, inputs[name].tensor_shape) for name, array in arrays.items())
+    counts = {len(array) for array in arrays.values()} if fit else ()
     most = MOST_EXPLAINED if explained else MOST_ROWS
-    if "describe" not in servable.signatures or rows is None or not 0 < rows <= most:
+    if "describe" not in servable.signatures or len(counts) != 1 or not 0 < max(counts) <= most:
         return [slice(0, None)]
-    return list(_walk_slices(pixels or [0] * rows, SLICE_EXPLAINED if explained else SLICE_ROWS))
+    return list(_walk_slices(pixels or [0] * max(counts), SLICE_EXPLAINED if explained else SLICE_ROWS))
 
 
 def run_slices(run, arrays, slices):
@@ -73,6 +75,12 @@ def shift_row(text, first):
         'assertion failed: [image 33: expected a film.]'
     """
     return _NUMBERED.sub(lambda found: f"{found[1]}{int(found[2]) + first}", text)
+
+
+def _fits(array, shape):
+    """Whether an array has the shape that a signature states, whose first axis is the batch."""
+    sides = [side.size for side in shape.dim]
+    return array.ndim > 0 and not shape.unknown_rank and sides == [-1, *array.shape[1:]]
 
 
 def _walk_slices(pixels, most_rows):
