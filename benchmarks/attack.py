@@ -45,7 +45,7 @@ def main():
         models = {"tiny": Path(folder, "tiny"), "film": Path(folder, "film")}
         save_tiny(models["tiny"] / "1", 1)
         checkout = {**os.environ, "PYTHONPATH": str(options.checkout.resolve())}
-        script = ROOT / "tests" / "server" / "film_model.py"
+        script = ROOT / "tests" / "server" / "film_classifier.py"
         subprocess.run([sys.executable, script, models["film"]], env=checkout, check=True)
         with Victims(
             models, Path(folder, "servers"), checkout=options.checkout.resolve(), hold=options.hold

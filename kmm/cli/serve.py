@@ -73,6 +73,7 @@ _ACCESS = _group(
 _LIMITS = _group(
     _count("--threads", "threads", 16, 1, "Requests at once."),
     _count("--explain-threads", "explain_threads", 1, 1, "Explanations besides."),
+    _count("--max-megapixels", "max_megapixels", 500, 1, "Pixels of the films of a request, in millions."),
     _count("--max-queue", "max_queue", 64, 0, "Requests that may wait."),
     _count("--max-message-mb", "max_message_mb", 64, 1, "Largest request.", 2047),
     _number(

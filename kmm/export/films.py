@@ -16,8 +16,9 @@ from kmm.image.jpeg import JPEG_HEAD
 from kmm.image.read import LUMA
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-PNG_END, PNG_TAIL = b"IEND", 4096  # other bytes may follow the end
-GRAY_TYPE = 0  # PNG's number for gray without alpha
+PNG_FIRST, PNG_END, PNG_TAIL = b"IHDR", b"IEND", 4096  # other bytes may follow the end
+GRAY_TYPE, COLOUR_TYPES = 0, (2, 3, 6)  # PNG's numbers for gray without alpha; for RGB, a palette, RGB with alpha
+STRIP_PIXELS = 2**20
 
 
 def read_films(files, preparation):
@@ -33,13 +34,12 @@ def read_films(files, preparation):
     """
     side = preparation.pixels
     empty = (tf.zeros((side, side, 1)), tf.zeros(4, tf.int32))
+    prepare = partial(_prepare, preparation=preparation)
 
     def read(given):
         data, row = given
         name = tf.strings.join(["image ", tf.strings.as_string(row), ": "])
-        return tf.cond(
-            tf.equal(tf.strings.length(data), 0), lambda: empty, lambda: _prepare(decode_film(data, name), preparation)
-        )
+        return tf.cond(tf.equal(tf.strings.length(data), 0), lambda: empty, lambda: decode_film(data, name, prepare))
 
     return tf.map_fn(
         read,
@@ -49,15 +49,18 @@ def read_films(files, preparation):
     )
 
 
-def decode_film(data, name):
-    """Decodes one file.
+def decode_film(data, name, use):
+    """Decodes one file and hands its pixels on as they are stored: a whole film in float32 would take four times the
+    memory.
 
     Args:
         data: string tensor `()`, bytes of a PNG or JPEG file.
         name: string tensor `()` or str. What refusals begin with.
+        use: function of the pixels: uint8 `(h, w, 1 or 3)`, gray or RGB, or float32 `(h, w, 1)`, gray levels 0..255
+            of a 16-bit film. `mix_channels` makes gray levels of either.
 
     Returns:
-        float32 `(h, w)`, gray levels 0..255.
+        what `use` returns.
     """
     is_png, is_jpeg = (
         tf.equal(tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), len(head))), head)
@@ -66,37 +69,87 @@ def decode_film(data, name):
     known = require(is_png | is_jpeg, name, "expected a PNG or JPEG file. The content is neither.")
     with tf.control_dependencies([known]):
         data = tf.identity(data)
-    film = tf.cond(is_png, lambda: _decode_png(data, name), lambda: _to_gray(decode_jpeg(data, name)))
-    low, high = tf.reduce_min(film), tf.reduce_max(film)
-    with tf.control_dependencies([require(high - low >= 1, name, "expected a film. Every pixel is the same gray.")]):
-        return tf.identity(film)
+
+    def use_film(pixels):
+        low, high = _find_range(pixels)
+        with tf.control_dependencies(
+            [require(high - low >= 1, name, "expected a film. Every pixel is the same gray.")]
+        ):
+            return use(tf.identity(pixels))
+
+    return tf.cond(is_png, lambda: _use_png(data, name, use_film), lambda: _use_jpeg(data, name, use_film))
 
 
-def _decode_png(data, name):
+def mix_channels(pixels):
+    """Gray levels of pixels.
+
+    Args:
+        pixels: uint8 or float32 `(h, w, 1 or 3)`, gray or RGB.
+
+    Returns:
+        float32 `(h, w)`.
+    """
+    pixels = tf.cast(pixels, tf.float32)
+    if pixels.shape[-1] == 1:
+        return pixels[..., 0]
+    return pixels[..., 0] * LUMA[0] + pixels[..., 1] * LUMA[1] + pixels[..., 2] * LUMA[2]
+
+
+def _use_jpeg(data, name, use):
+    pixels = decode_jpeg(data, name)
+    return _use_either(tf.equal(tf.shape(pixels)[-1], 3), lambda channels: pixels, use)
+
+
+def _use_either(colour, decode, use):
+    """Hands on RGB or gray pixels with a number of channels that the graph knows.
+
+    Args:
+        colour: bool tensor `()`.
+        decode: function of a number of channels, 3 or 1, that returns pixels `(h, w, channels)`.
+        use: function of pixels.
+    """
+
+    def use_channels(channels):
+        return use(tf.ensure_shape(decode(channels), (None, None, channels)))
+
+    return tf.cond(colour, lambda: use_channels(3), lambda: use_channels(1))
+
+
+def _use_png(data, name, use):
     long = tf.greater_equal(tf.strings.length(data), PNG_HEADER_BYTES)
     tail = tf.strings.substr(data, -tf.minimum(tf.strings.length(data), PNG_TAIL), PNG_TAIL)
     # The end stands nearly always in the tail. To look through a whole file takes half as long as to decode it.
     ended = tf.cond(_holds(tail, PNG_END), lambda: True, lambda: _holds(data, PNG_END))
     with tf.control_dependencies([require(long & ended, name, "expected a complete PNG file.")]):
         data = tf.identity(data)
+    # libpng reads the size from the first chunk named IHDR, wherever it stands.
+    first = tf.equal(tf.strings.substr(data, 12, 4), PNG_FIRST)
     width, height = tf.unstack(tf.cast(_read(data, 16, tf.int32, 2), tf.int64), num=2)
     depth, kind = tf.unstack(tf.cast(_read(data, 24, tf.uint8, 2), tf.int32), num=2)
     deep = tf.equal(depth, 16)
     with tf.control_dependencies(
         [
+            require(first, name, "expected a PNG file whose header comes first."),
             *require_size(height, width, name),
             require(~deep | tf.equal(kind, GRAY_TYPE), name, "expected 16 bits in gray images only."),
         ]
     ):
         data = tf.identity(data)
     refusal = (name, f"expected a whole PNG file. {DAMAGED}")
+    colour = tf.reduce_any(tf.equal(kind, COLOUR_TYPES))
+
+    def decode(channels):  # without the alpha channel, which takes memory and is ignored
+        return try_decode(partial(tf.io.decode_png, channels=channels), data, *refusal)
+
     return tf.cond(
         deep,
-        lambda: _scale_16_bits(
-            try_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal),
-            tf.equal(tf.strings.substr(data, PNG_HEADER_BYTES, len(CALIBRATION)), CALIBRATION),
+        lambda: use(
+            _scale_16_bits(
+                try_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal),
+                tf.equal(tf.strings.substr(data, PNG_HEADER_BYTES, len(CALIBRATION)), CALIBRATION),
+            )
         ),
-        lambda: _to_gray(try_decode(tf.io.decode_png, data, *refusal)),
+        lambda: _use_either(colour, decode, use),
     )
 
 
@@ -110,29 +163,56 @@ def _holds(data, wanted):
     return tf.reduce_any(find_bytes(tf.io.decode_raw(data, tf.uint8), wanted))
 
 
-def _to_gray(pixels):
-    """uint8 `(h, w, 1..4)` -> float32 `(h, w)`; alpha is ignored."""
-    pixels = tf.cast(pixels, tf.float32)
+def _fold_rows(function, start, pixels):
+    """Folds a function over a film a strip of rows at a time: what it makes of a strip takes little memory.
 
-    def mix():
-        return pixels[..., 0] * LUMA[0] + pixels[..., 1] * LUMA[1] + pixels[..., 2] * LUMA[2]
+    Args:
+        function: takes the state so far, a tuple of tensors, and a strip `(rows, w, c)`; returns the next state.
+        start: tuple of tensors.
+        pixels: tensor `(h, w, c)`.
 
-    return tf.cond(tf.shape(pixels)[-1] >= 3, mix, lambda: pixels[..., 0])
+    Returns:
+        tuple of tensors.
+    """
+    height, width = tf.unstack(tf.shape(pixels)[:2], num=2)
+    rows = tf.maximum(STRIP_PIXELS // width, 1)
+
+    def walk(at, state):
+        return at + rows, function(state, pixels[at : at + rows])
+
+    return tf.while_loop(lambda at, _: at < height, walk, (tf.constant(0), start), parallel_iterations=1)[1]
+
+
+def _find_range(pixels):
+    """The lowest and the highest gray level of a film."""
+
+    def widen(found, strip):
+        gray = mix_channels(strip)
+        return tf.minimum(found[0], tf.reduce_min(gray)), tf.maximum(found[1], tf.reduce_max(gray))
+
+    return _fold_rows(widen, (tf.constant(255.0), tf.constant(0.0)), pixels)
 
 
 def _scale_16_bits(pixels, calibrated):
-    """uint16 `(h, w, 1)` -> float32 `(h, w)`: as `kmm.image.gray_levels.scale_16_bits`."""
-    counts = tf.math.bincount(tf.cast(tf.reshape(pixels, [-1]), tf.int32), minlength=LEVELS, maxlength=LEVELS)
+    """uint16 `(h, w, 1)` -> float32 `(h, w, 1)`: as `kmm.image.gray_levels.scale_16_bits`."""
+
+    def count(found, strip):
+        values = tf.cast(tf.reshape(strip, [-1]), tf.int32)
+        return (found[0] + tf.math.bincount(values, minlength=LEVELS, maxlength=LEVELS),)
+
+    (counts,) = _fold_rows(count, (tf.zeros(LEVELS, tf.int32),), pixels)
     holds_8_bits = tf.equal(tf.reduce_sum(counts[::STEP]), tf.size(pixels))
-    values = tf.cast(pixels[..., 0], tf.float32)
-
-    def stretch():
-        low, high = _find_percentiles(counts)
-        scale = tf.cast(255 / tf.where(high > low, high - low, 1), tf.float32)
-        gray = tf.clip_by_value((values - tf.cast(low, tf.float32)) * scale, 0, 255)
-        return tf.where(high > low, gray, tf.where(values > tf.cast(low, tf.float32), 255.0, 0.0))
-
-    return tf.cond(calibrated | holds_8_bits, lambda: values / STEP, stretch)
+    low, high = _find_percentiles(counts)
+    floor = tf.cast(low, tf.float32)
+    scale = tf.cast(255 / tf.where(high > low, high - low, 1), tf.float32)
+    # Each branch works in one array of the film's size.
+    return tf.case(
+        [
+            (calibrated | holds_8_bits, lambda: tf.cast(pixels, tf.float32) / STEP),
+            (high > low, lambda: tf.clip_by_value((tf.cast(pixels, tf.float32) - floor) * scale, 0, 255)),
+        ],
+        default=lambda: 255 * tf.cast(tf.cast(pixels, tf.float32) > floor, tf.float32),
+    )
 
 
 def _find_percentiles(counts):
@@ -149,17 +229,18 @@ def _find_percentiles(counts):
     return found
 
 
-def _prepare(film, preparation):
-    """Gray levels `(h, w)` -> the square `(pixels, pixels, 1)` and the film's box in it."""
+def _prepare(pixels, preparation):
+    """Pixels as of `decode_film` -> the square `(pixels, pixels, 1)` and the film's box in it."""
     side = preparation.pixels
-    size = tf.cast(tf.shape(film), tf.int64)
+    size = tf.cast(tf.shape(pixels)[:2], tf.int64)
     if preparation.fit == "stretch":
         height = width = tf.constant(side, tf.int64)
     else:  # as `ImagePreparation.find_box`
         longest = tf.reduce_max(size)
         height, width = tf.unstack(tf.maximum(tf.constant(1, tf.int64), (2 * size * side + longest) // (2 * longest)))
     top, left = (side - height) // 2, (side - width) // 2
-    film = tf.image.resize(film[..., None], tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
-    film = tf.clip_by_value(film, 0, 255)
+    # Resizing is linear: channels are mixed afterwards, when there are few pixels. The operation reads uint8 itself.
+    film = tf.image.resize(pixels, tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
+    film = tf.clip_by_value(mix_channels(film), 0, 255)[..., None]
     square = tf.pad(film, [[top, side - height - top], [left, side - width - left], [0, 0]])
     return tf.ensure_shape(square, (side, side, 1)), tf.cast(tf.stack([top, left, height, width]), tf.int32)

@@ -20,6 +20,7 @@ from kmm.image.limits import MAX_PIXELS, check_size
 
 JPEG_HEAD = b"\xff\xd8\xff"  # what a file begins with
 MAX_BYTES = 500_000_000
+MAX_SCANS = 32  # a decoder goes through the whole film for each scan, which may have 20 bytes; encoders write up to 12
 MODES = {1: "GRAY", 3: "RGB"}  # by the number of components
 UNSUPPORTED = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
@@ -28,6 +29,7 @@ UNSUPPORTED = {
 NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that start none: DHT, JPG, DAC
 EOI, SOS, APP0, APP14 = 0xD9, 0xDA, 0xE0, 0xEE
 ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length: TEM, RST0 to RST7, SOI
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # those in compressed data stand for a byte, or a restart
 SURPLUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 
 
@@ -83,6 +85,19 @@ def _walk_segments(data):
         if marker not in (0x00, 0xFF, *ALONE):
             yield marker, at + 1
             at += 1 + int.from_bytes(data[at + 1 : at + 3])
+
+
+def _has_more_scans(data):
+    """Whether a file has more than `MAX_SCANS` scans; further images behind the end of the first do not count."""
+    scans, at = 0, 2
+    while found := _MARKER.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        scans += marker == SOS
+        if marker == EOI or scans > MAX_SCANS:
+            break
+        if marker not in ALONE:
+            at += int.from_bytes(data[at : at + 2])
+    return scans > MAX_SCANS
 
 
 def decode_jpeg(data, name, *, max_pixels=MAX_PIXELS):
@@ -173,6 +188,8 @@ def _check_frame(data, name, max_pixels):
         kind = "CMYK" if frame.components == 4 else f"{frame.components} components"
         raise ImageError(f'{name}: expected gray or RGB of 8 to 16 bits. Received: pixels of kind "{kind}".')
     check_size(name, frame.width, frame.height, max_pixels=max_pixels)
+    if _has_more_scans(data):
+        raise ImageError(f"{name}: expected a JPEG of at most {MAX_SCANS} scans. Received: more; save it again.")
     return frame
 
 

@@ -19,6 +19,7 @@ _RANGES = {  # least and most of each setting that is a number
     "rest_port": (0, 65535),
     "threads": (1, math.inf),
     "explain_threads": (1, math.inf),
+    "max_megapixels": (1, math.inf),
     "max_queue": (0, math.inf),
     "max_message_mb": (1, 2047),
     "message_seconds": (1e-3, _SECONDS),
@@ -59,6 +60,7 @@ class ServeSettings:
         port, rest_port: int. 0 is any free port; `rest_port` None is no HTTP.
         threads: int. Requests that run at once.
         explain_threads: int. Of signatures whose names begin with `explain`, besides those.
+        max_megapixels: int. Millions of pixels that the films of one request may have in all.
         max_queue: int. Requests that wait, of each of the two kinds; the next one is refused.
         max_message_mb: int. The largest request.
         message_seconds: float. How long a request over gRPC may take to arrive.
@@ -97,6 +99,7 @@ class ServeSettings:
     rest_port: int | None = 8501
     threads: int = 16
     explain_threads: int = 1
+    max_megapixels: int = 500
     max_queue: int = 64
     max_message_mb: int = 64
     message_seconds: float = 30.0

@@ -2,7 +2,10 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from kmm.export.films import decode_film, read_films
+from kmm.export.films import decode_film, mix_channels, read_films
 from kmm.image.gray_levels import add_calibration
 from kmm.image.prepare import ImagePreparation, resize_image
 from kmm.image.read import compute_luma, decode_image
@@ -19,7 +22,7 @@ from tests.image import jpegs
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
 def decode(data):
-    return decode_film(data, "film: ")
+    return decode_film(data, "film: ", mix_channels)
 
 
 def make_pixels(channels, dtype=np.uint8):
@@ -140,7 +143,10 @@ def write_gray_png(pixels, depth):
     bits = np.unpackbits(pixels[..., None], axis=-1)[..., 8 - depth :].reshape(height, -1)
     rows = np.pad(np.packbits(bits, axis=1), ((0, 0), (1, 0)))
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    return write_chunks([(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")])
+
+
+def write_chunks(chunks):
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
@@ -167,6 +173,60 @@ def test_prepared_films_and_their_boxes_are_those_of_kmm(fit):
         np.testing.assert_allclose(squares[row], preparation.apply(film.astype(np.float32)), atol=0.001)
         assert boxes[row].numpy().tolist() == list(preparation.find_box(film.shape))
     assert not squares[-1].numpy().any() and not boxes[-1].numpy().any()
+
+
+@pytest.mark.parametrize("name", ["rgb", "rgba", "palette-transparency", "gray-alpha", "16-bit", "jpeg-420"])
+def test_prepared_films_of_every_kind_are_those_of_kmm(name, read_small):
+    image, kind, options = IMAGES[name]
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    square = read_small(tf.constant([file.getvalue()]))[0][0]
+    film = decode_image(file.getvalue(), name)
+    np.testing.assert_allclose(square, ImagePreparation(32).apply(film), atol=0.001)
+    assert film.std() > 30
+
+
+def test_gray_with_a_transparent_level_equals_the_graph():
+    data = write(FILM)
+    transparent = data[:33] + struct.pack(">I4sHI", 2, b"tRNS", 90, zlib.crc32(b"tRNS\0\x5a")) + data[33:]
+    assert (decode(transparent).numpy() == FILM).all() and (FILM == 90).any()
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+from kmm.export.films import read_films
+from kmm.image.prepare import ImagePreparation
+
+read = tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
+
+def look(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+
+for path in sys.argv[1:]:
+    open("/proc/self/clear_refs", "w").write("5")
+    before = look("VmRSS")
+    read(tf.constant([Path(path).read_bytes()]))
+    print(look("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
+def test_a_film_takes_little_more_memory_than_its_own_pixels(tmp_path):
+    paths = []
+    for side, kind, channels in ((64, 0, 1), (3000, 0, 1), (3000, 6, 4)):  # the first one warms up
+        paths.append(tmp_path / f"{len(paths)}.png")
+        row = b"\0" + b"\xff" * channels + bytes((side - 1) * channels)
+        paths[-1].write_bytes(write_png_rows(side, side, [row] * side, kind))
+    found = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True).stdout
+    _, gray, rgba = (int(size) / 3000**2 for size in found.split())
+    assert gray < 3 and rgba < gray + 4  # bytes a pixel; 5 and 29 where the film becomes float32 channel by channel
+
+
+def write_png_rows(width, height, rows, kind):
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    return write_chunks([(b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b"")])
 
 
 def write(film, kind=".png"):
@@ -197,6 +257,10 @@ REFUSED = {
     "one byte": (b"\x89", "expected a PNG or JPEG file"),
     "tiff": (write(FILM, ".tiff"), "expected a PNG or JPEG file"),
     "head alone": (write(FILM)[:8], "expected a complete PNG file"),
+    "header later": (
+        write(FILM)[:8] + struct.pack(">I4sII", 0, b"prIv", zlib.crc32(b"prIv"), 0)[:12] + write(FILM)[8:],
+        "expected a PNG file whose header comes first",
+    ),
     "half a png": (write(FILM)[: len(write(FILM)) // 2], "expected a complete PNG file"),
     "half a jpeg": (write(FILM, ".jpg")[: len(write(FILM, ".jpg")) // 2], "expected a complete JPEG file"),
     "bomb": (BOMB, "expected at most 50000000 pixels. Received: 20000x20000"),

@@ -106,3 +106,15 @@ def test_a_frame_is_read_behind_fill_bytes_and_thumbnails():
     assert read_frame(WHOLE["thumbnail"]) == read_frame(WHOLE["gray"])
     assert read_frame(WHOLE["gray"][:2] + b"\xff" * 5 + WHOLE["gray"][2:]) == read_frame(WHOLE["gray"])
     assert read_frame(b"") is None and read_frame(WHOLE["gray"][:2] + b"\xff\xd9" + bytes(20)) is None
+
+
+def test_many_scans_are_refused_unread_and_images_behind_the_first_do_not_count():
+    whole = WHOLE["progressive"]
+    last = whole.rfind(b"\xff\xda")
+    assert 2 < whole.count(b"\xff\xda") <= 12
+    check_jpeg(whole + b"\xff\xda" * 100, "film.jpg")
+    hidden = b"\xff\xfe\0\x06\xff\xd9\xff\xd9"  # a comment with the marks of an end
+    for data in (whole[:-2] + whole[last:-2] * 32, whole[:last] + hidden + whole[last:-2] * 33):
+        for read in (check_jpeg, decode):
+            with pytest.raises(ImageError, match="at most 32 scans"):
+                read(data + b"\xff\xd9", "film.jpg")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.server.attacks import ATTACKS
-from tests.server.film_model import save_film_model
+from tests.server.film_classifier import save_film_classifier
 from tests.server.victim import Victims, measure
 
 SILENCE_SECONDS = 1.0  # or three times that of a trivial responder, where the machine is busy
@@ -16,7 +16,7 @@ MOST_PEAK_MB = 1300  # while the attack goes on: sixteen bodies of the largest s
 @pytest.fixture(scope="module")
 def victims(versions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("attacks")
-    save_film_model(folder / "film")
+    save_film_classifier(folder / "film")
     with Victims({"tiny": versions, "film": folder / "film"}, folder / "servers", hold=1.5) as victims:
         yield victims
 

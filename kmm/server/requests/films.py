@@ -1,42 +1,92 @@
-"""JPEG films of a request, decoded strictly: the graph cannot tell every one that lacks bytes."""
+"""The films of a request, as files: their sizes by their headers, and what the graph cannot tell of damage."""
 
 from google.protobuf.message import DecodeError
 
 from kmm import signature as names
 from kmm.errors import ImageError
-from kmm.image.jpeg import JPEG_HEAD, check_jpeg
+from kmm.image.jpeg import JPEG_HEAD, check_jpeg, read_frame
+from kmm.image.limits import check_size
+from kmm.server.requests.gate import check_running
+from kmm.server.requests.png_chunks import PNG_HEAD, check_png, read_png_size
 from kmm.server.status import refuse
 from kmm.stubs import load_stubs
 
 EXAMPLES = (names.EXAMPLES, names.CLASSIFY_INPUT)  # inputs that hold serialized tf.Examples
 
 
-def check_films(servable, arrays):
-    """Refuses a request with a JPEG film that is damaged.
+def list_films(servable, arrays):
+    """Lists the films of a request.
 
     Only models that kmm exported are looked at: what the inputs of others mean is not known.
 
     Args:
         servable: `kmm.server.models.servable.Servable`.
-        arrays: dict of input name to array `(n,)`; of bytes where films or examples are.
+        arrays: dict of input name to array; of bytes where films or examples are.
 
-    Raises:
-        ServingError: INVALID_ARGUMENT, with the number of the film, as the graph would say it.
+    Returns:
+        list of bytes, a file for each row, empty where a row has none; an empty list where no input holds films.
     """
     if "describe" not in servable.signatures:
-        return
-    for name, values in arrays.items():
-        if name == names.IMAGE_BYTES or name in EXAMPLES:
-            for row, value in enumerate(values.ravel()):
-                _check_film(value if name == names.IMAGE_BYTES else _read_example(value), row)
+        return []
+    if names.IMAGE_BYTES in arrays:
+        return arrays[names.IMAGE_BYTES].ravel().tolist()
+    return [_read_example(value) for name in EXAMPLES if name in arrays for value in arrays[name].ravel()]
 
 
-def _check_film(data, row):
-    if data.startswith(JPEG_HEAD):
+def count_pixels(films):
+    """Counts the pixels of films by their headers alone.
+
+    Args:
+        films: list of bytes, as of `list_films`.
+
+    Returns:
+        list of int: the pixels of each; 0 for what is no PNG or JPEG file, which the graph refuses unread.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with the number of the film, if it is too small or too large, or a PNG file that
+            does not begin with its header.
+
+    Example:
+        >>> count_pixels([b"", b"text"])
+        [0, 0]
+    """
+    try:
+        return [_count(film, f"image {row}") for row, film in enumerate(films)]
+    except ImageError as error:
+        raise refuse(str(error)) from None
+
+
+def check_films(films, call):
+    """Refuses a film that is damaged in a way that the graph does not see, or that would keep it at work for long.
+
+    Args:
+        films: list of bytes, a slice of a request's.
+        call: as of `kmm.server.requests.gate.check_running`, by which the checks end.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, with the number of the film in the slice, as the graph would say it; as
+            `check_running`.
+    """
+    for row, film in enumerate(films):
+        check_running(call)
         try:
-            check_jpeg(data, f"image {row}")
+            if film.startswith(JPEG_HEAD):
+                check_jpeg(film, f"image {row}")
+            elif film.startswith(PNG_HEAD):
+                check_png(film, f"image {row}")
         except ImageError as error:
             raise refuse(str(error)) from None
+
+
+def _count(film, name):
+    if film.startswith(PNG_HEAD):
+        width, height = read_png_size(film, name)
+    elif film.startswith(JPEG_HEAD) and (frame := read_frame(film)) is not None:
+        width, height = frame.width, frame.height
+    else:
+        return 0
+    check_size(name, width, height)
+    return width * height
 
 
 def _read_example(serialized):

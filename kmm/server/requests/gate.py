@@ -100,10 +100,13 @@ class Call:
 
     Args:
         seconds: float or None. How long from now.
+        limits_run: bool. Whether that is the time until the answer, as a deadline of gRPC is; else it is the time until
+            the request's turn.
     """
 
-    def __init__(self, seconds=None):
+    def __init__(self, seconds=None, *, limits_run=False):
         self._end = None if seconds is None else time.monotonic() + seconds
+        self.limits_run = limits_run
         self._gone, self._callbacks, self._lock = False, [], threading.Lock()
 
     def time_remaining(self):
@@ -128,6 +131,7 @@ class Call:
 
 
 _LATE = ("DEADLINE_EXCEEDED", "The deadline passed while the request was waiting.")
+_TOO_LONG = ("DEADLINE_EXCEEDED", "The deadline passed while the request was running.")
 _GONE = ("CANCELLED", "The client is gone.")
 
 
@@ -147,8 +151,32 @@ def check_client(call):
         raise ServingError(*_GONE)
 
 
+def check_running(call):
+    """Checks, between the parts of a request's work, that its client still waits and its deadline has not passed.
+
+    Args:
+        call: as of `Gate.enter`. Of a `Call` the time counts only if it limits the run.
+
+    Raises:
+        ServingError: CANCELLED or DEADLINE_EXCEEDED.
+
+    Example:
+        >>> check_running(Call(0))
+        >>> check_running(Call(0, limits_run=True))
+        Traceback (most recent call last):
+        kmm.server.status.ServingError: The deadline passed while the request was running.
+    """
+    check_client(call)
+    if (not isinstance(call, Call) or call.limits_run) and _is_late(call):
+        raise ServingError(*_TOO_LONG)
+
+
 def _check(call):
     check_client(call)
-    remaining = call.time_remaining()
-    if remaining is not None and remaining <= 0:
+    if _is_late(call):
         raise ServingError(*_LATE)
+
+
+def _is_late(call):
+    remaining = call.time_remaining()
+    return remaining is not None and remaining <= 0

@@ -11,12 +11,13 @@ from kmm.server.models.dtypes import STRING
 from kmm.server.models.servable import run_signature
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
-from kmm.server.requests.films import check_films
-from kmm.server.requests.gate import Gate, check_client
+from kmm.server.requests.films import check_films, count_pixels, list_films
+from kmm.server.requests.gate import Gate, check_client, check_running
+from kmm.server.requests.pixel_budget import PixelBudget
+from kmm.server.requests.slices import EXPLAIN, cut_rows, run_slices
 from kmm.server.status import NUMBERS, ServingError
 from kmm.stubs import load_stubs
 
-EXPLAIN = "explain"
 SIGNATURE_DEF = "signature_def"  # the one kind of metadata
 
 
@@ -78,10 +79,7 @@ class Inference:
             check_types(signature, inputs)
             with self._enter(key, call):
                 arrays = decode_inputs(inputs, max_bytes=self._max_bytes)
-                check_films(servable, arrays)
-                with self.metrics.time_run(servable.name, "Predict"):
-                    outputs = run_signature(servable, key, arrays, wanted)
-                check_client(call)
+                outputs = self._run(servable, key, arrays, wanted, call, api="Predict", budget=self._make_budget())
                 return encode(Answer(_make_spec(servable, key), outputs))
 
     def classify(self, spec, stored, call):
@@ -98,11 +96,11 @@ class Inference:
         Raises:
             ServingError: as `predict`.
         """
-        return self._run_examples(examples.CLASSIFY, spec, stored, call)
+        return self._run_examples(examples.CLASSIFY, spec, stored, call, self._make_budget())
 
     def regress(self, spec, stored, call):
         """As `classify`, with a signature of regression and a `RegressionResult`."""
-        return self._run_examples(examples.REGRESS, spec, stored, call)
+        return self._run_examples(examples.REGRESS, spec, stored, call, self._make_budget())
 
     def run_several(self, tasks, stored, call):
         """Runs several signatures of one model on the same examples.
@@ -118,8 +116,8 @@ class Inference:
         Raises:
             ServingError: as `predict`.
         """
-        kinds = examples.check_tasks(tasks)
-        return [self._run_examples(kind, task.model_spec, stored, call) for task, kind in zip(tasks, kinds)]
+        kinds, budget = examples.check_tasks(tasks), self._make_budget()
+        return [self._run_examples(kind, task.model_spec, stored, call, budget) for task, kind in zip(tasks, kinds)]
 
     def find_signatures(self, spec):
         """The signatures of a version.
@@ -188,7 +186,7 @@ class Inference:
         """Counts a request without the token."""
         self.metrics.count("", "UNAUTHENTICATED")
 
-    def _run_examples(self, kind, spec, stored, call):
+    def _run_examples(self, kind, spec, stored, call, budget):
         with self._lease(spec) as servable:
             key = name_signature(spec)
             if key not in servable.functions:
@@ -198,11 +196,41 @@ class Inference:
             check_types(signature, {examples.INPUTS: load_stubs().tensor_pb2.TensorProto(dtype=STRING)})
             with self._enter(key, call):
                 serialized = examples.serialize(stored, max_bytes=self._max_bytes)
-                check_films(servable, {examples.INPUTS: serialized})
-                with self.metrics.time_run(servable.name, kind.api):
-                    outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
-                check_client(call)
+                arrays = {examples.INPUTS: serialized}
+                outputs = self._run(servable, key, arrays, wanted, call, api=kind.api, budget=budget)
                 return _make_spec(servable, key), kind.make_result(outputs, len(serialized))
+
+    def _make_budget(self):
+        return PixelBudget(self.settings.max_megapixels * 1_000_000)
+
+    def _run(self, servable, key, arrays, wanted, call, *, api, budget):
+        """Runs a signature, slice by slice, until the client is gone or its deadline has passed.
+
+        Args:
+            servable, key, arrays, wanted: as of `run_signature`.
+            call: as of `predict`.
+            api: str, for the metrics.
+            budget: `PixelBudget` of the request.
+
+        Returns:
+            dict of output name to array.
+        """
+        films = list_films(servable, arrays)
+        pixels = count_pixels(films)
+        budget.spend(pixels)
+
+        def run(rows, part):
+            check_films(films[rows], call)
+            check_running(call)
+            return self._run_slice(servable, key, part, wanted)
+
+        with self.metrics.time_run(servable.name, api):
+            outputs = run_slices(run, arrays, cut_rows(servable, key, arrays, pixels))
+        check_client(call)
+        return outputs
+
+    def _run_slice(self, servable, key, arrays, wanted):
+        return run_signature(servable, key, arrays, wanted)
 
     @contextlib.contextmanager
     def _lease(self, spec):

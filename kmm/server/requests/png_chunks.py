@@ -1,0 +1,116 @@
+"""PNG files without their pixels: the size that a header states, and data that would inflate to more than the film.
+
+libpng inflates whatever a file holds, also what no pixel is made of: 1 MB that becomes 1 GB, behind the last row of a
+film or in a comment, keeps it at work for seconds, and 64 MB for minutes.
+"""
+
+import struct
+import zlib
+
+from kmm.errors import ImageError
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+MOST_CHUNKS = 2**17
+MOST_TEXT = 2**16  # bytes of compressed comments
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's number of the kind of pixels
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7
+_PIECE = 2**16  # bytes that are inflated at once; they become 67 MB at most, of which a part is made at a time
+_INFLATED = 2**20
+
+
+def read_png_size(data, name):
+    """Reads the size that the header of a PNG file states.
+
+    Args:
+        data: bytes of the file.
+        name: str. What errors begin with.
+
+    Returns:
+        `(width, height)`, int.
+
+    Raises:
+        ImageError: if the file does not begin with its header: libpng takes the size from one that stands later.
+
+    Example:
+        >>> read_png_size(PNG_HEAD + struct.pack(">I4sII", 13, b"IHDR", 30, 20), "film.png")
+        (30, 20)
+    """
+    if data[12:16] != b"IHDR" or len(data) < 24:
+        raise ImageError(f"{name}: expected a complete PNG file whose header comes first.")
+    return struct.unpack(">II", data[16:24])
+
+
+def check_png(data, name):
+    """Refuses a PNG file that holds far more than its film. What else is wrong with it, a decoder tells.
+
+    Args:
+        data: bytes of the file.
+        name: str. What errors begin with.
+
+    Raises:
+        ImageError: if the compressed data do not end with the last row of pixels, if compressed comments take more than
+            65,536 bytes, or if there are more than 131,072 chunks.
+    """
+    pieces, text, view = [], 0, memoryview(data)
+    for count, (kind, start, end) in enumerate(_walk_chunks(data)):
+        if count == MOST_CHUNKS:
+            raise ImageError(f"{name}: expected a PNG file of at most {MOST_CHUNKS} chunks. Save it again.")
+        if kind == b"IDAT":
+            pieces.append(view[start:end])
+        elif kind == b"zTXt" or kind == b"iTXt":
+            text += end - start if kind == b"zTXt" or _is_compressed(data[start:end]) else 0
+    if text > MOST_TEXT:
+        raise ImageError(
+            f"{name}: expected at most {MOST_TEXT} bytes of compressed comments in a PNG file. Save it without them."
+        )
+    size = _count_bytes(data)
+    if size is not None and _inflates_beyond(pieces, size):
+        raise ImageError(f"{name}: expected a PNG file whose data end with its last row. They go on. Save it again.")
+
+
+def _walk_chunks(data):
+    """Yields the kind of each chunk up to the end of the file, and where its body starts and ends."""
+    at = len(PNG_HEAD)
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, at + 8, at + 8 + size
+        at += 12 + size
+        if kind == b"IEND":
+            return
+
+
+def _is_compressed(body):
+    return body[body.find(b"\0") + 1 :][:1] == b"\1"
+
+
+def _count_bytes(data):
+    """The bytes that the rows of a film take before they are compressed; None where the header makes no sense."""
+    if len(data) < 29:
+        return None
+    width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    if kind not in CHANNELS or depth not in (1, 2, 4, 8, 16):
+        return None
+    bits, total = depth * CHANNELS[kind], 0
+    for left, top, across, down in PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = max(0, -(-(width - left) // across)), max(0, -(-(height - top) // down))
+        total += rows * (1 + -(-columns * bits // 8)) if columns else 0
+    return total
+
+
+def _inflates_beyond(pieces, size):
+    """Whether the compressed data become more than `size` bytes; without making many more."""
+    inflate, made = zlib.decompressobj(), 0
+    try:
+        for piece in pieces:
+            for start in range(0, len(piece), _PIECE):
+                rest = piece[start : start + _PIECE]
+                while len(rest) and not inflate.eof:
+                    made += len(inflate.decompress(rest, _INFLATED))
+                    rest = inflate.unconsumed_tail
+                    if made > size:
+                        return True
+                if inflate.eof:
+                    return False
+    except zlib.error:
+        return False  # the decoder refuses it
+    return False
