@@ -1,5 +1,6 @@
 """The client for plain programs."""
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -176,10 +177,11 @@ class Client(BaseClient):
 
 
 class _Calls:
-    """The calls of one run over many studies, to cancel them together."""
+    """The calls of one run over many studies, to cancel them together, at the latest when the program ends."""
 
     def __init__(self):
         self._lock, self._running, self._is_cancelled = threading.Lock(), set(), False
+        atexit.register(self.cancel)
 
     def send(self, method, request, **options):
         """Makes a call and waits for its reply.
@@ -201,6 +203,9 @@ class _Calls:
 
     def cancel(self):
         """Cancels the calls under way, and those that are still to come."""
+        if self._is_cancelled:  # behind the end of the program, a thread that is gone may hold the lock
+            return
+        atexit.unregister(self.cancel)
         with self._lock:
             self._is_cancelled, running = True, list(self._running)
         for call in running:

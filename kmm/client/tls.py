@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 10_000_000
 ALERT_SECONDS = 0.5  # that a server may take to refuse the client's certificate
 ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # in which gRPC looks for a proxy
-_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:.]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:]+")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _NO_MATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
@@ -71,7 +71,7 @@ def read_files(tls):
     context.verify_flags |= ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_ciphers("ALL:@SECLEVEL=0")  # what is too weak, gRPC refuses itself
     context.set_alpn_protocols(["h2"])
-    _trust(context, tls.ca, _read_roots() if ca is None else ca)
+    _trust(context, tls.ca or os.environ.get(ROOTS_VARIABLE), _read_roots() if ca is None else ca)
     if cert is not None:
         _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls.cert, cert)
         try:
@@ -186,7 +186,7 @@ def _tell_client(tls):
 def _trust(context, path, data):
     try:
         context.load_verify_locations(cadata=data.decode("ascii", "ignore"))
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):  # ValueError: it is empty
         raise InputError(f"{path} holds no certificate in PEM.") from None
 
 

@@ -28,6 +28,7 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
     Attributes:
         requests: list of what arrived, in order.
         metadata: list of dict: the headers of each request.
+        contexts: list of `grpc.ServicerContext`, of each request.
         failures: list of `(code, text)`: the next requests fail with these.
         change: function of the outputs of a Predict reply, which may alter them.
         version: int. The version that answers.
@@ -35,11 +36,14 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         pixels, length: of the signatures; None: the model reads no films, no reports.
         as_content: bool. How numbers are written.
         hold: function of a Predict request, called before it is answered, or None.
+        spec: function of the `ModelSpec` of a reply, which may alter it, or None.
+        classes: function of the reply to a Classify request, which may alter it, or None.
     """
 
     def __init__(self, *, pixels=PIXELS, length=LENGTH):
-        self.requests, self.metadata, self.failures = [], [], []
+        self.requests, self.metadata, self.contexts, self.failures = [], [], [], []
         self.change, self.version, self.as_content, self.hold = None, 3, False, None
+        self.spec = self.classes = None
         self.labels, self.sections = LABELS, ["impression", "findings"]
         self.pixels, self.length = pixels, length
         self.running = self.most_running = 0
@@ -76,6 +80,8 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
             row = reply.result.classifications.add()
             for label, name in zip(self.labels, ("image_bytes", "report")):
                 row.classes.add(label=label, score=len(features[name].bytes_list.value[0]) % 100 / 100)
+        if self.classes:
+            self.classes(reply)
         return reply
 
     def GetModelMetadata(self, request, context):
@@ -105,6 +111,7 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
     def _arrive(self, request, context):
         with self._lock:
             self.requests.append(request)
+            self.contexts.append(context)
             self.metadata.append(dict(context.invocation_metadata()))
             failure = self.failures.pop(0) if self.failures else None
         if failure:
@@ -114,6 +121,8 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         spec = STUBS.model_pb2.ModelSpec(name=request.model_spec.name)
         asked = request.model_spec
         spec.version.value = asked.version.value if asked.HasField("version") else self.version
+        if self.spec:
+            self.spec(spec)
         return spec
 
     def _describe(self, signature, inputs):
@@ -157,13 +166,21 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
         }
 
 
+def serve(servicer, *, credentials=None, place="127.0.0.1:0"):
+    """Runs a server of the stub on this machine, at an address as gRPC takes it; yields its port."""
+
+    def add(server):
+        STUBS.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
+        STUBS.model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
+
+    return run_server(add, credentials=credentials, place=place)
+
+
 @contextmanager
-def serve(servicer, *, credentials=None, port=0):
-    """Runs a server on this machine; yields its port."""
+def run_server(add, *, credentials=None, place="127.0.0.1:0"):
+    """Runs a server, to which a function adds its services; yields its port."""
     server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
-    STUBS.prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
-    STUBS.model_service_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
-    place = f"127.0.0.1:{port}"
+    add(server)
     port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
     server.start()
     try:

@@ -1,17 +1,16 @@
-"""Addresses, retries, tokens, encryption."""
+"""Addresses, retries, tokens, arguments, and what may travel in plain text."""
 
 import json
-import shutil
-import subprocess
 
-import grpc
+import numpy as np
 import pytest
 
-from kmm.client import Client, Tls
+from kmm.client import AsyncClient, Client, Tls
 from kmm.client.address import Address, parse_address
 from kmm.client.channel import list_options, make_metadata
 from kmm.errors import InputError, ServerError
 from tests.client.stub_server import serve
+from tests.client.test_aio import ask
 
 
 @pytest.mark.parametrize(
@@ -21,16 +20,82 @@ from tests.client.stub_server import serve
         ("host.example:1/openi", Address("host.example", 1, "openi")),
         ("[::1]:8501/m", Address("[::1]", 8501, "m")),
         ("10.0.0.1:65535", Address("10.0.0.1", 65535)),
+        ("[::1]", Address("[::1]", 8500)),
+        ("[::ffff:127.0.0.1]:1", Address("[::ffff:127.0.0.1]", 1)),
+        ("unix:/run/kmm.sock", Address("", 0, None, "/run/kmm.sock")),
+        ("unix:///run/kmm.sock", Address("", 0, None, "/run/kmm.sock")),
+        ("unix:/run/kmm.sock:openi", Address("", 0, "openi", "/run/kmm.sock")),
     ],
 )
 def test_addresses(text, expected):
     assert parse_address(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "host:0", "host:65536", "http://host", "host:x", "host/a/b", "a b", "::1", None])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "host:0", "host:65536", "http://host", "host:x", "host/a/b", "a b", "::1", None),
+        *(
+            b"host",
+            8500,
+            "[::1",
+            "[1.2.3.4]:1",
+            "[::g]:1",
+            "[]:1",
+            "[::1\n]:1",
+            "host:\u0661",
+            "h\u00f6st:1",
+            "host:1\n",
+            "x" * 9999 + " ",
+        ),
+        *(
+            "unix:",
+            "unix:8500",
+            "unix:kmm.sock",
+            "unix://run/kmm.sock",
+            "unix:/a:b:c",
+            "unix:/a:",
+            "unix:/" + "a" * 107,
+        ),
+        *("unix:/a\0", "unix:/\ud800", "unix-abstract:a", "vsock:1:2"),
+    ],
+)
 def test_what_is_no_address(text):
-    with pytest.raises(InputError, match="An address is"):
+    with pytest.raises(InputError, match="An address is") as error:
         parse_address(text)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_a_zone_of_a_link_is_refused():
+    with pytest.raises(InputError, match="without a zone"):
+        Client("[fe80::1%eth0]:8500/openi", allow_plaintext=True)
+
+
+@pytest.mark.parametrize("name", ["kmm.sock", "a b%20.sock"])
+def test_unix_sockets(stub, film, tmp_path, name):
+    place = tmp_path / name
+    with serve(stub, place=Address("", 0, None, str(place)).target):
+        with Client(f"unix:{place}:openi") as client:
+            assert client.predict(film).version == 3
+            assert repr(client) == f"Client('unix:{place}:openi')"
+        with Client(f"unix://{place}", model="openi", token="secret") as client:
+            assert client.status()
+        assert ask(f"unix:{place}:openi", lambda client: client.status())
+    with Client(f"unix:{place}", retries=0) as client, pytest.raises(ServerError, match="UNAVAILABLE") as error:
+        client.status()
+    assert str(error.value).startswith(f"unix:{place}: ")
+
+
+@pytest.mark.parametrize(("place", "host"), [("[::1]:0", "[::1]"), ("127.0.0.1:0", "[::ffff:127.0.0.1]")])
+def test_ipv6(stub, place, host):
+    try:
+        running = serve(stub, place=place)
+        port = running.__enter__()
+    except RuntimeError:
+        pytest.skip("this machine has no IPv6")
+    with Client(f"{host}:{port}/openi", timeout=5, retries=0) as client:
+        assert client.predict(None, "abc").probabilities["effusion"] == pytest.approx(0.03)
+    running.__exit__(None, None, None)
 
 
 def test_this_machine():
@@ -38,6 +103,22 @@ def test_this_machine():
         assert Address(host).is_loopback
     for host in ("host", "10.0.0.1", "[2001:db8::1]", "localhost.example"):
         assert not Address(host).is_loopback
+    assert Address("", 0, None, "/run/kmm.sock").is_loopback
+
+
+OTHERS = ["10.0.0.1", "films.example", "localhost.evil.example", "127.0.0.1.nip.io", "2130706433", "127.1", "0.0.0.0"]
+OTHERS += ["[2001:db8::1]", "[::]", "[::ffff:10.0.0.1]", "[fe80::1]"]
+
+
+@pytest.mark.parametrize("host", OTHERS)
+def test_nothing_goes_to_another_host_in_plain_text_unless_it_is_allowed(host):
+    for make in (Client, AsyncClient):
+        with pytest.raises(InputError, match=f"^{host}:8500 is another host, .*allow_plaintext".replace("[", r"\[")):
+            make(f"{host}:8500/openi")
+    with Client(f"{host}:8500/openi", allow_plaintext=True), Client(f"{host}:8500/openi", tls=Tls()):
+        pass
+    with pytest.raises(InputError, match="A token is sent over TLS"):
+        Client(f"{host}:8500/openi", allow_plaintext=True, token="secret")
 
 
 def test_retries_stand_in_the_service_config():
@@ -66,12 +147,108 @@ def test_retries_stand_in_the_service_config():
         {"token": "line\nbreak"},
         {"token": ""},
         {"tls": Tls(ca="gone.pem")},
+        {"timeout": 1e300},
+        {"timeout": float("inf")},
+        {"timeout": 10**400},
+        {"timeout": "30"},
+        {"timeout": True},
+        {"timeout": np.float32("nan")},
+        {"timeout": np.array([1.0])},
+        {"retries": 1.0},
+        {"retries": -1},
+        {"version": 2**63},
+        {"version": "1"},
+        {"version": True},
+        {"version": 1.0},
+        {"label": ""},
+        {"label": 3},
+        {"label": "line\nbreak"},
+        {"label": "\ud800"},
+        {"model": b"openi"},
+        {"model": ""},
+        {"token": b"secret"},
+        {"token": "a" * 5000},
+        {"tls": ""},
+        {"allow_plaintext": 1},
+        {"allow_plaintext": None},
     ],
 )
 def test_arguments_out_of_range(options):
-    with pytest.raises(InputError) as error:
-        Client("localhost:1/openi", **options)
-    assert "break" not in str(error.value) and "words" not in str(error.value)
+    for make in (Client, AsyncClient):
+        with pytest.raises(InputError) as error:
+            make("localhost:1/openi", **options)
+        assert "break" not in str(error.value) and "words" not in str(error.value)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_numbers_of_numpy_are_taken(stub, address):
+    numbers = {"version": np.int64(3), "timeout": np.float32(5), "retries": np.int8(1)}
+    with Client(address, **numbers) as client:
+        assert client.predict(None, "abc").version == 3
+        (row,) = client.predict_folder(list_studies(1), concurrency=np.int32(2))
+        assert row.prediction
+
+
+def list_studies(count):
+    from kmm.data.study import Report, Study
+
+    return [Study(str(number), "", report=Report(findings="a" * (1 + number % 90))) for number in range(count)]
+
+
+def test_a_closed_client_says_so(stub, address, film):
+    def refused():
+        return pytest.raises(InputError, match=r"^The client is closed\. Make a new one\.$")
+
+    client = Client(address)
+    client.close()
+    client.close()
+    for method in ("predict", "explain", "embed", "classify"):
+        for arguments in ((film, "ab"), ([],)):
+            with refused():
+                getattr(client, method)(*arguments)
+    for method in ("status", "metadata", "describe", "__enter__"):
+        with refused():
+            getattr(client, method)()
+    with refused():
+        client.predict_folder([film])
+
+    async def work(client):
+        await client.close()
+        for method, arguments in [("predict", (film,)), ("predict", ([],)), ("status", ()), ("describe", ())]:
+            with refused():
+                await getattr(client, method)(*arguments)
+        with refused():
+            client.predict_folder([film])
+
+    ask(address, work)
+
+
+def test_an_async_client_belongs_to_its_loop(address):
+    import asyncio
+
+    with pytest.raises(InputError, match="inside a running event loop"):
+        AsyncClient(address)
+
+    async def make():
+        return AsyncClient(address)
+
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(make())
+    with pytest.raises(InputError, match="the event loop in which it was made"):
+        asyncio.run(client.status())
+    loop.run_until_complete(client.close())
+    loop.close()
+
+
+def test_targets_and_sources_of_other_types(stub, client, film):
+    for target in (3, b"mass", np.array(["mass"]), ["mass", 1][1:]):
+        with pytest.raises(InputError, match="`target` must be the name of a label"):
+            client.explain(film, target=target)
+    for sources in (None, 5, b"folder", 1.5):
+        with pytest.raises(InputError, match="`sources` must be paths or studies"):
+            client.predict_folder(sources)
+    with pytest.raises(InputError, match="Received one of type int"):
+        list(client.predict_folder([film, 5]))
 
 
 def test_a_certificate_needs_its_key():
@@ -91,57 +268,3 @@ def test_the_token_goes_with_each_request(stub, address, film):
     with Client(address, token="secret") as client:
         client.predict(film)
     assert [headers["authorization"] for headers in stub.metadata] == ["Bearer secret"] * 2
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """Files of an authority, a server and a client, made by openssl."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def make(name, *more):
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *more],
-            cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
-
-    make("authority")
-    for name in ("server.test", "client"):
-        make(name, "-CA", "authority.pem", "-CAkey", "authority.key", "-addext", f"subjectAltName=DNS:{name}",
-             "-addext", "basicConstraints=CA:FALSE")  # fmt: skip
-    return folder
-
-
-def make_server_credentials(folder, *, mutual):
-    pair = [(folder / "server.test.key").read_bytes(), (folder / "server.test.pem").read_bytes()]
-    authority = (folder / "authority.pem").read_bytes()
-    return grpc.ssl_server_credentials([pair], authority if mutual else None, mutual)
-
-
-def test_tls(certificates, stub, film):
-    tls = Tls(ca=certificates / "authority.pem", server_name="server.test")
-    with serve(stub, credentials=make_server_credentials(certificates, mutual=False)) as port:
-        with Client(f"127.0.0.1:{port}/openi", tls=tls, token="secret") as client:
-            assert client.predict(film).version == 3
-        assert stub.metadata[-1]["authorization"] == "Bearer secret"
-        with (
-            Client(f"127.0.0.1:{port}/openi", tls=True, retries=0) as client,
-            pytest.raises(ServerError, match="UNAVAILABLE"),
-        ):
-            client.status()
-
-
-def test_mutual_tls(certificates, stub):
-    ca = certificates / "authority.pem"
-    own = {"cert": certificates / "client.pem", "key": certificates / "client.key"}
-    with serve(stub, credentials=make_server_credentials(certificates, mutual=True)) as port:
-        with Client(f"127.0.0.1:{port}/openi", tls=Tls(ca=ca, server_name="server.test", **own)) as client:
-            assert client.status()
-        nameless = Tls(ca=ca, server_name="server.test")
-        with (
-            Client(f"127.0.0.1:{port}/openi", tls=nameless, retries=0) as client,
-            pytest.raises(ServerError, match="UNAVAILABLE"),
-        ):
-            client.status()
