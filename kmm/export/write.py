@@ -95,7 +95,7 @@ def export_to(
     """
     check_backend()
     classifier = Classifier.load(folder, main_only=True)
-    with new_folder(place) as temporary:
+    with _without_empty_folders(place), new_folder(place) as temporary:
         description = _write(temporary, Path(folder), classifier, default, explanation, batching, warmup, name=name)
         check_export(temporary, classifier)
         if inspect:
@@ -128,7 +128,6 @@ def new_folder(place):
         ...     [path.name for path in Path(base).iterdir()]
         ['1']
     """
-    made = [parent for parent in place.parents if not parent.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
     try:
@@ -137,7 +136,16 @@ def new_folder(place):
         _publish(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # one that is not empty stays, and so do those above it
+
+
+@contextlib.contextmanager
+def _without_empty_folders(place):
+    """Removes the folders above `place` that were made in the block and are empty at its end."""
+    made = [parent for parent in place.parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a folder that is not empty stays, and so do those above it
             for parent in made:
                 parent.rmdir()
 
