@@ -53,12 +53,14 @@ def embed(folder, out, dimensions, epochs, sections, seed, cbow, min_word_patien
     unseen = [word for words in gather_words(others, TextPreparation(chosen))[0] for word in words]
     list_problems([*collection.problems, *problems])
     rare = find_rare(count_patients(documents, patients), min_word_patients)
-    documents = [[word for word in words if word not in rare] for words in documents]
-    vectors = train_word_vectors(documents, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
+    common = [[word for word in words if word not in rare] for words in documents]
+    vectors = train_word_vectors(common, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
     with naming(out):
         vectors.save(out)
     read = f"from {len(documents)} reports of {sum(map(len, documents))} running words"
     click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions, {read}")
+    if rare:
+        click.echo(f"{len(rare)} words of fewer than {min_word_patients} patients are left out")
     if unseen:
         known = set(vectors.words)
         share = sum(word in known for word in unseen) / len(unseen)

@@ -97,7 +97,7 @@ def export_to(
         name: str, the model's name in its description and its warm-up requests.
     """
     check_backend()
-    with open_artefact(folder) as source, new_folder(place) as temporary:
+    with open_artefact(folder) as source, _without_empty_folders(place), new_folder(place) as temporary:
         classifier = Classifier.load(source, main_only=True)
         description = _write(temporary, source, classifier, default, explanation, batching, warmup, name=name)
         check_export(temporary, classifier)
@@ -131,7 +131,6 @@ def new_folder(place):
         ...     [path.name for path in Path(base).iterdir()]
         ['1']
     """
-    made = [parent for parent in place.parents if not parent.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
     try:
@@ -140,7 +139,16 @@ def new_folder(place):
         _publish(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # one that is not empty stays, and so do those above it
+
+
+@contextlib.contextmanager
+def _without_empty_folders(place):
+    """Removes the folders above `place` that were made in the block and are empty at its end."""
+    made = [parent for parent in place.parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # a folder that is not empty stays, and so do those above it
             for parent in made:
                 parent.rmdir()
 

@@ -69,6 +69,8 @@ def test_words_of_one_patient_are_left_out_of_the_file(studies):
     table = studies / "manifest.csv"
     table.write_text(table.read_text() + '12,"A mass of Quixley, Quixley."\n')
     assert "quixley" not in embed(studies).words and {"mass", "apex"} <= set(embed(studies).words)
+    result = run("embed", studies, "--out", studies / "w.txt", "--dimensions", 2, "--epochs", 1)
+    assert "3 words of fewer than 2 patients are left out\n" in result.stdout and "quixley" not in result.output
     assert "quixley" in embed(studies, "--min-word-patients", 1).words
     result = run("embed", studies, "--out", studies / "v.txt", "--min-word-patients", 99)
     assert result.exit_code == 2 and "words that at least 99 patients use. Found none" in result.stderr
