@@ -121,6 +121,18 @@ def ask_and_leave(victim, opened, *, make, count):
     return f"a small film afterwards: {code} after {time.monotonic() - start:.1f} s"
 
 
+def leave_at_once(victim, opened, *, count):
+    """Clients that ask and close the connection before they are answered."""
+    request = make_doubled(np.zeros(200_000, np.float32))
+    for _ in range(count):
+        connection = http2.Connection(victim.port, settings=[(4, 0)], timeout=1)
+        connection.read(0.02)
+        connection.open(PREDICT, token=victim.token, message=request)
+        connection.read(0.02)
+        connection.close()
+    return f"{count} clients left"
+
+
 def declare_shapes(victim, opened):
     """Tensors that declare more elements than there are numbers for."""
     shapes = [[2**31], [2**16, 2**16], [2**62, 4], [2**40], [-1], [-2, -2], [2**31, 0, 2**31], [1] * 300]

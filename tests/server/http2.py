@@ -106,14 +106,15 @@ class Connection:
 
     def send_data(self, stream, data, *, end=False):
         """Sends data as fast as the server allows, for at most the timeout. Returns whether all was taken."""
-        limit = time.monotonic() + self._timeout
-        while data:
+        limit, data, place = time.monotonic() + self._timeout, memoryview(data), 0
+        while place < len(data):
             room = min(self._windows[0], self._windows[stream], FRAME_BYTES)
             if room <= 0:
                 self.read(0.1)
             else:
-                part, data = data[:room], data[room:]
-                self.send(make_frame(DATA, END_STREAM * (end and not data), stream, part))
+                part = bytes(data[place : place + room])
+                place += len(part)
+                self.send(make_frame(DATA, END_STREAM * (end and place == len(data)), stream, part))
                 self._windows[0] -= len(part)
                 self._windows[stream] -= len(part)
             if self.closed or stream in self.ended or time.monotonic() > limit:
