@@ -1,7 +1,7 @@
 """Accept connections and carry their bytes to a private address, where the server of gRPC listens.
 
 C-core, which speaks HTTP/2 and TLS, can refuse new connections at a limit, but not close an idle one in favour of a new
-one. The relay can, and it costs a request about 0.1 ms.
+one. The relay can. On an idle machine it costs a request of 16 KB about 0.1 ms, one of 600 KB 0.1 to 0.4 ms.
 """
 
 import asyncio
@@ -106,7 +106,7 @@ class Relay:
 
     async def _connect(self, front, address):
         """Opens the private connection of a client that has sent its first bytes."""
-        back = _End(front.connection)
+        back = _End(front.connection, front)
         try:
             private, peer = await self._open_private(address)
             await self._loop.create_connection(lambda: back, sock=private)
@@ -142,8 +142,8 @@ class Relay:
 class _End(asyncio.Protocol):
     """One of the two connections of a client: what it receives is sent on the other one."""
 
-    def __init__(self, connection=None):
-        self.connection, self.transport, self.other = connection, None, None
+    def __init__(self, connection=None, other=None):
+        self.connection, self.transport, self.other = connection, None, other
         self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
@@ -199,7 +199,7 @@ class _Front(_End):
 
     def join(self, back):
         """Begins to carry bytes in both directions."""
-        self.other, back.other = back, self
+        self.other = back
         back.transport.write(self._first)
         self._first = b""
         self.transport.resume_reading()
