@@ -108,15 +108,15 @@ class Connections:
         if share is not None and address and self._addresses[address] >= share:
             self._report()
             return None
-        if self.is_full and not self.make_room():
+        if self.is_full and not self.close_silent():
             return None
         connection = Connection(self, address, close)
         self._open[connection] = None
         self._addresses[address] += 1
         return connection
 
-    def make_room(self):
-        """Closes the connection that was silent longest, among those without a request at work.
+    def close_silent(self):
+        """Closes the connection that was silent longest, among those without a request at work, to make room.
 
         Returns:
             bool. Whether there was one.

@@ -20,7 +20,6 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from kmm.errors import InputError
 from kmm.faults import tell_fault
 from kmm.server import grpc_services, listeners, relay
-from kmm.server.access import make_credentials
 from kmm.server.connections import Connections, logger
 from kmm.server.probes import Probes
 from kmm.server.requests.gate import Call
@@ -44,8 +43,9 @@ class GrpcServer:
     Args:
         inference: `Inference`.
         connections: `Connections`.
-        check_header: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
+        check_token: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
             where it does not let a request through.
+        credentials: gRPC's credentials of the server; None is plain text.
 
     Attributes:
         port: int. The port that was bound; clients are refused until `start`.
@@ -54,10 +54,9 @@ class GrpcServer:
         InputError: if an address is taken or cannot be used.
     """
 
-    def __init__(self, inference, connections, check_header):
-        self._settings, self._connections = inference.settings, connections
-        self._methods = _Methods(inference, check_header)
-        self._credentials = make_credentials(self._settings)
+    def __init__(self, inference, connections, *, check_token, credentials=None):
+        self._settings, self._connections, self._credentials = inference.settings, connections, credentials
+        self._methods = _Methods(inference, check_token)
         self._public = listeners.bind_tcp(self._settings.host, self._settings.port)
         self.port = self._public[0].getsockname()[1]
         try:
@@ -132,10 +131,10 @@ class GrpcServer:
 class _Methods(grpc.GenericRpcHandler):
     """What each request meets, once its headers are there."""
 
-    def __init__(self, inference, check_header):
+    def __init__(self, inference, check_token):
         settings = inference.settings
         self._count, self._count_refusal = inference.metrics.count, inference.count_refusal
-        self._check_header, self._message_seconds = check_header, settings.message_seconds
+        self._check_token, self._message_seconds = check_token, settings.message_seconds
         self._stopping = False
         threads = count_places(settings) + SPARE_THREADS
         self._arriving = Connections(threads + BACKLOG, noun="messages on their way")  # each takes its size of memory
@@ -151,7 +150,7 @@ class _Methods(grpc.GenericRpcHandler):
         if details.method not in OPEN_METHODS:
             headers = [value for key, value in details.invocation_metadata if key == "authorization"]
             try:
-                self._check_header(headers[0] if len(headers) == 1 else "")
+                self._check_token(headers[0] if len(headers) == 1 else "")
             except ServingError as error:
                 self._count_refusal()
                 return grpc.stream_stream_rpc_method_handler(_guard(_fail_with(error)))

@@ -77,7 +77,7 @@ class Relay:
             client, _ = listener.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._connections.make_room()
+                self._connections.close_silent()
                 self._pause(listener, address, RETRY_SECONDS)
             return  # else it was gone already
         client.setblocking(False)

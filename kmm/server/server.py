@@ -12,7 +12,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from kmm.errors import InputError
 from kmm.server import relay
-from kmm.server.access import check_address, check_token
+from kmm.server.access import check_address, check_token, make_credentials
 from kmm.server.connections import Connections, count_connections, count_free_files
 from kmm.server.grpc_server import GrpcServer
 from kmm.server.models.catalogue import Catalogue
@@ -52,9 +52,13 @@ class Server:
         self._inference = Inference(self._catalogue, settings)
         files_each = [relay.FILES_EACH] if settings.rest_port is None else [relay.FILES_EACH, 1]
         most = count_connections(settings.max_connections, files_each, count_free_files())
-        check_header = functools.partial(check_token, token=settings.token)
         connections = Connections(most, settings.max_connections_per_address, noun="gRPC connections")
-        self._grpc = GrpcServer(self._inference, connections, check_header)
+        self._grpc = GrpcServer(
+            self._inference,
+            connections,
+            check_token=functools.partial(check_token, token=settings.token),
+            credentials=make_credentials(settings),
+        )
         self.port = self._grpc.port
         self._rest, self.rest_port = None, None
         try:
