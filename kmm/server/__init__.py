@@ -1,8 +1,10 @@
 """A small server that speaks TensorFlow Serving's protocol: for development and small sites.
 
     server, settings     starts and stops all of it;  what an operator can set;  policy: which versions are served
-    access, connections  addresses, TLS and tokens;  how many connections may be open, and which one has to go
-    grpc_services        the protocol over gRPC
+    access               addresses, TLS and tokens
+    listeners, connections, relay   bound addresses;  how many connections may be open, and which one has to go;  bytes
+                         between clients and the server of gRPC
+    grpc_server          gRPC's event loop: headers, messages, limits;  probes: health;  grpc_services: what methods do
     rest                 the protocol over HTTP and JSON
     requests             a request from its arrival to its answer, whichever protocol brought it
     models               the models: versions, loading, warm-up, running

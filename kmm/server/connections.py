@@ -53,7 +53,7 @@ def count_connections(most, files_each, free_files):
         int, at least 1 and at most `most`; the same for each listener.
 
     Example:
-        >>> count_connections(1000, [3, 1], free_files=24), count_connections(1000, [3, 1], free_files=2**20)
+        >>> count_connections(1000, [4, 1], free_files=30), count_connections(1000, [4, 1], free_files=2**20)
         (6, 1000)
     """
     return max(1, min(most, free_files // sum(files_each)))
@@ -88,6 +88,11 @@ class Connections:
     def __len__(self):
         return len(self._open)
 
+    @property
+    def is_full(self):
+        """Whether the next connection takes another one's place."""
+        return len(self._open) >= self.most
+
     def add(self, address, close):
         """Counts a new connection.
 
@@ -103,15 +108,15 @@ class Connections:
         if share is not None and address and self._addresses[address] >= share:
             self._report()
             return None
-        if len(self._open) >= self.most and not self.make_room():
+        if self.is_full and not self.close_silent():
             return None
         connection = Connection(self, address, close)
         self._open[connection] = None
         self._addresses[address] += 1
         return connection
 
-    def make_room(self):
-        """Closes the connection that was silent longest, among those without a request at work.
+    def close_silent(self):
+        """Closes the connection that was silent longest, among those without a request at work, to make room.
 
         Returns:
             bool. Whether there was one.

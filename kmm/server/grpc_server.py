@@ -29,9 +29,9 @@ OPEN_METHODS = {f"/{health.SERVICE_NAME}/Check"}
 RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 QUICK = ("/tensorflow.serving.ModelService/GetModelStatus", "/tensorflow.serving.PredictionService/GetModelMetadata")
 SPARE_THREADS = 16  # in which the gate refuses requests while all other threads wait
-BACKLOG = 128  # requests without a thread yet
-ARRIVING = 1000  # messages on their way; for one more, the one that takes longest is given up
-STREAMS = 64  # of `Watch` and of reflection; likewise
+BACKLOG = 64  # requests without a thread yet
+STREAMS = 64  # of `Watch` and of reflection; for one more, the oldest is ended
+UNIX = os.name == "posix"  # asyncio has no Unix sockets on Windows
 MINUTE = 60_000  # milliseconds
 _BUSY = ("UNAVAILABLE", "The server is busy: too many messages are on their way.")
 _STOPPING = ("UNAVAILABLE", "The server is stopping.")
@@ -43,9 +43,9 @@ class GrpcServer:
     Args:
         inference: `Inference`.
         connections: `Connections`.
-        check_header: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
+        check_token: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
             where it does not let a request through.
-        credentials: gRPC's credentials of a server; None is plain text.
+        credentials: gRPC's credentials of the server; None is plain text.
 
     Attributes:
         port: int. The port that was bound; clients are refused until `start`.
@@ -54,10 +54,9 @@ class GrpcServer:
         InputError: if an address is taken or cannot be used.
     """
 
-    def __init__(self, inference, connections, check_header, credentials=None):
-        self._settings, self._connections = inference.settings, connections
-        self._methods = _Methods(inference, check_header)
-        self._credentials = credentials
+    def __init__(self, inference, connections, *, check_token, credentials=None):
+        self._settings, self._connections, self._credentials = inference.settings, connections, credentials
+        self._methods = _Methods(inference, check_token)
         self._public = listeners.bind_tcp(self._settings.host, self._settings.port)
         self.port = self._public[0].getsockname()[1]
         try:
@@ -66,7 +65,7 @@ class GrpcServer:
             listeners.close_all(self._public)
             raise
         self._loop, self._end, self._started = None, None, Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="kmm-grpc", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="kmm-grpc", daemon=True)
 
     def start(self):
         """Takes requests from now on.
@@ -93,6 +92,13 @@ class GrpcServer:
             self._thread.join()
         self._methods.close()
         listeners.close_all(self._public + self._local)
+        if self._local:
+            listeners.remove(self._settings.socket)
+            self._local = []
+
+    def _run_loop(self):
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # Windows' own has no `add_reader`
+            runner.run(self._run())
 
     async def _run(self):
         self._loop = asyncio.get_running_loop()
@@ -100,7 +106,7 @@ class GrpcServer:
         self._end = self._loop.create_future()
         with tempfile.TemporaryDirectory(prefix="kmm-") as folder:
             server = grpc.aio.server(handlers=[self._methods], options=_list_options(self._settings))
-            carrier = self._methods.relay = relay.Relay(folder if os.name == "posix" else None, self._connections)
+            carrier = self._methods.relay = relay.Relay(folder if UNIX else None, self._connections)
             try:
                 private = _bind_private(server, folder, self._credentials)
                 plain = _bind_private(server, folder, None) if self._local and self._credentials else private
@@ -117,7 +123,7 @@ class GrpcServer:
             self._started.set_result(None)
             seconds = await self._end
             self._methods.begin_stop()
-            await carrier.stop_accepting()
+            carrier.stop_accepting()
             await server.stop(seconds)
             await carrier.close(seconds)
 
@@ -125,15 +131,16 @@ class GrpcServer:
 class _Methods(grpc.GenericRpcHandler):
     """What each request meets, once its headers are there."""
 
-    def __init__(self, inference, check_header):
+    def __init__(self, inference, check_token):
         settings = inference.settings
         self._count, self._count_refusal = inference.metrics.count, inference.count_refusal
-        self._check_header, self._message_seconds = check_header, settings.message_seconds
+        self._check_token, self._message_seconds = check_token, settings.message_seconds
         self._stopping = False
-        self._arriving = Connections(ARRIVING, noun="messages on their way")
+        threads = count_places(settings) + SPARE_THREADS
+        self._arriving = Connections(threads + BACKLOG, noun="messages on their way")  # each takes its size of memory
         self._streams = Connections(STREAMS, noun="streams of probes and reflection")
         busy = f"The server is busy: {settings.max_queue} requests are waiting."
-        self._work = _Threads("kmm-work", count_places(settings) + SPARE_THREADS, busy)
+        self._work = _Threads("kmm-work", threads, busy)
         self._quick = _Threads("kmm-quick", 2, busy)
         self._reload = _Threads("kmm-reload", 1, busy)
         self.probes, self.relay = Probes(), None
@@ -143,7 +150,7 @@ class _Methods(grpc.GenericRpcHandler):
         if details.method not in OPEN_METHODS:
             headers = [value for key, value in details.invocation_metadata if key == "authorization"]
             try:
-                self._check_header(headers[0] if len(headers) == 1 else "")
+                self._check_token(headers[0] if len(headers) == 1 else "")
             except ServingError as error:
                 self._count_refusal()
                 return grpc.stream_stream_rpc_method_handler(_guard(_fail_with(error)))
@@ -272,14 +279,14 @@ def _list_options(settings):
 def _bind_private(server, folder, credentials):
     """Lets C-core listen on a private address, and returns it as the relay takes it."""
     path = os.path.join(folder, "tls" if credentials else "plain")
-    address = f"unix:{path}" if os.name == "posix" else "127.0.0.1:0"  # asyncio has no Unix sockets on Windows
+    address = f"unix:{path}" if UNIX else "127.0.0.1:0"
     try:
         port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
         raise InputError(
             f"{folder}: cannot hold a Unix socket. Set TMPDIR to another folder, of a short name."
         ) from None
-    return path if os.name == "posix" else ("127.0.0.1", port)
+    return path if UNIX else ("127.0.0.1", port)
 
 
 def _guard(behaviour):
@@ -304,6 +311,5 @@ def _fail_with(error):
 def _report(loop, context):
     """Logs what went wrong in the loop, by kind and place."""
     error = context.get("exception")
-    if isinstance(error, BlockingIOError):
-        return  # gRPC's one wake-up socket woke several loops of this process: https://github.com/grpc/grpc/issues/25364
-    logger.error("gRPC: %s", tell_fault(error) if error else context["message"])
+    if not isinstance(error, BlockingIOError):  # gRPC woke several loops: https://github.com/grpc/grpc/issues/25364
+        logger.error("gRPC: %s", tell_fault(error) if error else context["message"])

@@ -93,13 +93,15 @@ def listen(listeners):
 
 
 def close_all(listeners):
-    """Closes listeners, and removes the path of a Unix socket."""
+    """Closes listeners. The path of a Unix socket stays: see `remove`."""
     for listener in listeners:
-        name = listener.getsockname() if listener.fileno() >= 0 else None
         listener.close()
-        if name and isinstance(name, str):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+
+
+def remove(path):
+    """Removes the path of a Unix socket that this process bound, where it still exists."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _tell(listener):

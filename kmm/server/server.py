@@ -52,8 +52,8 @@ class Server:
         self._grpc = GrpcServer(
             self._inference,
             Connections(most, share, noun="gRPC connections"),
-            tokens.check,
-            certificates.make_grpc_credentials(),
+            check_token=tokens.check,
+            credentials=certificates.make_grpc_credentials(),
         )
         self.port = self._grpc.port
         self._rest, self.rest_port = None, None

@@ -1,5 +1,6 @@
 """TLS, certificates of clients, tokens, addresses; and their files, which change while the server runs."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kmm.errors import InputError
+from kmm.server import relay
 from kmm.server.access import Certificates, Tokens, read_token
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
@@ -88,6 +90,19 @@ def test_tls(versions, certificates):
         assert httpx.get(url, verify=trusted).status_code == 200
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
+
+
+def test_a_handshake_that_stops_is_closed(versions, certificates, monkeypatch):
+    monkeypatch.setattr(relay, "HANDSHAKE_SECONDS", 0.5)
+    with serving(versions, certificates) as (server, face), contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5)) for _ in range(30)
+        ]
+        for client in clients:
+            client.sendall(b"\x16\x03\x01\x02")  # the begin of a ClientHello
+        assert face.predict.Predict(make_predict(), timeout=5).outputs
+        assert [client.recv(100) for client in clients] == [b""] * 30
+        assert face.predict.Predict(make_predict(), timeout=5).outputs
 
 
 def test_certificates_of_clients(versions, certificates):

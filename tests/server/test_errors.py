@@ -259,7 +259,7 @@ def test_a_label_needs_a_version_that_is_served(tiny, versions):
 
 def test_labels_before_the_first_list():
     inference = Inference(Catalogue(), ServeSettings(port=0))
-    server = GrpcServer(inference, Connections(9), lambda header: None)
+    server = GrpcServer(inference, Connections(9), check_token=lambda header: None)
     server.start()
     with grpc.insecure_channel(f"localhost:{server.port}") as channel:
         assert fail(Stubs(channel), *predict(label="beta")) == ("UNAVAILABLE", "Model labels does not init yet.beta")

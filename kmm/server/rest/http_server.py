@@ -143,7 +143,7 @@ class RestServer:
                 connection, address = await self._loop.sock_accept(self._socket)
             except OSError as error:
                 if error.errno in _NO_MEANS:
-                    self._connections.make_room()
+                    self._connections.close_silent()
                     await asyncio.sleep(PAUSE_SECONDS)
                 continue
             try:
