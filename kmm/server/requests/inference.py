@@ -125,7 +125,8 @@ class Inference:
         Returns:
             (`ModelSpec` with name and version, dict of name to `SignatureDef`).
         """
-        with self._lease(spec) as servable:
+        with self.catalogue.lease(spec) as servable:
+            note_version(servable.version, None)
             return _make_spec(servable), servable.signatures
 
     def list_states(self, spec):
