@@ -1,6 +1,9 @@
 """`kmm call` against a server of the stock stubs."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -155,9 +158,18 @@ def test_wrong_usage(address, folder):
         (("status", "--token-file", folder / "gone"), "gone"),
         (("status", "--version", 1, "--label", "a"), "Give `version` or `label`"),
         (("predict", film, "--json", folder / "no" / "out.json"), "folder that exists"),
+        (("status", "--timeout", "1e300"), "`timeout` must be"),
+        (("status", "--timeout", "nan"), "`timeout` must be"),
+        (("status", "--timeout", "-1"), "`timeout` must be"),
+        (("status", "--version", 2**63), "`version` must be"),
+        (("status", "--label", ""), "`label` must be"),
+        (("status", "--tls-server-name", "a b"), "`server_name` of `Tls`"),
     ]:
         result = call(address, *arguments)
         assert result.exit_code == 2 and said in result.stderr and result.stderr.count("\n") == 1
+    for place in ("unix:kmm.sock", "[fe80::1%eth0]:1", "http://localhost", "::1"):
+        result = call(place, "status")
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1 and place in result.stderr
     assert call(address, "train").exit_code == 2
 
 
@@ -180,3 +192,109 @@ def test_explanations_never_replace_a_film_and_are_never_studies(address, folder
         result = call(address, "predict", folder, "--json", folder / "out.json")
         assert [row["study"] for row in json.loads((folder / "out.json").read_text())["predictions"]] == ["film"]
     assert "passed over: 2 other files, 2 results of kmm" in result.stderr
+
+
+def put_nan(outputs):
+    outputs["probabilities"] = np.array([[np.nan, 0.5]], np.float32)
+
+
+def refuse_constant(text):
+    pytest.fail(f"{text} is no JSON")
+
+
+@pytest.mark.parametrize("action", ["predict", "explain"])
+def test_an_answer_that_cannot_be_right_is_an_error_and_no_row(stub, address, folder, action):
+    stub.change = lambda outputs: put_nan(outputs) if "probabilities" in outputs else None
+    more = ["--out", folder / "explained"] if action == "explain" else []
+    result = call(address, action, folder / "film.png", "--json", folder / "out.json", *more)
+    assert result.exit_code == 2 and 'Expected finite numbers in "probabilities"' in result.stderr
+    assert result.stderr.count("\n") == 1
+    said = json.loads((folder / "out.json").read_text(), parse_constant=refuse_constant)
+    assert said[{"predict": "predictions", "explain": "explanations"}[action]] == [] and len(said["set_aside"]) == 1
+    assert not list(folder.glob("explained/*.json"))
+
+
+def test_one_wrong_answer_of_two_costs_one_row(stub, address, folder):
+    answers = []
+
+    def change(outputs):
+        answers.append(outputs)
+        if len(answers) == 1:
+            put_nan(outputs)
+
+    stub.change = change
+    (folder / "wrong.png").write_bytes((folder / "film.png").read_bytes())
+    result = call(address, "predict", folder / "film.png", folder / "wrong.png", "--json", "-", "--concurrency", 1)
+    said = json.loads(result.stdout, parse_constant=refuse_constant)
+    assert result.exit_code == 0 and len(said["predictions"]) == len(said["set_aside"]) == 1
+
+
+def test_a_description_with_nan_is_an_error(stub, address, folder):
+    stub.change = lambda outputs: outputs.update(description=np.array([b'{"labels": [], "cut": NaN}'], object))
+    for more in ([], ["--json", folder / "out.json"]):
+        result = call(address, "describe", *more)
+        assert result.exit_code == 2 and "description as JSON" in result.stderr and result.stdout == ""
+    assert not (folder / "out.json").exists()
+
+
+def test_another_model_or_version_is_an_error(stub, address, folder):
+    stub.spec = lambda spec: setattr(spec, "name", "other")
+    for arguments in (("predict", folder / "film.png"), ("explain", folder / "film.png"), ("metadata",)):
+        result = call(address, *arguments, "--json", folder / "out.json")
+        assert result.exit_code == 2 and "the model \"openi\". Received: of 'other'" in result.stderr
+        assert result.stderr.count("\n") == 1 and not (folder / "out.json").exists()
+
+
+def test_a_result_is_written_whole_or_not_at_all(address, folder, monkeypatch):
+    (folder / "out.json").write_text("what was there")
+    full = OSError(28, "No space left on device")
+
+    def fill(self, text, **options):
+        self.write_bytes(text.encode()[: len(text) // 2])
+        raise full
+
+    monkeypatch.setattr("pathlib.Path.write_text", fill)
+    result = call(address, "predict", folder / "film.png", "--json", folder / "out.json")
+    assert result.exit_code == 2 and result.stderr == f"kmm: {folder / 'out.json'}: No space left on device\n"
+    assert (folder / "out.json").read_text() == "what was there" and len(list(folder.glob("*out.json*"))) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("where", ["/dev/full", "-"])
+def test_a_full_disk_is_one_line(address, folder, where):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "kmm", "call", address, "status", "--json", where]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1 and "No space left on device" in run.stderr
+
+
+def test_another_host_is_asked_in_plain_text_only_where_allowed(folder, monkeypatch):
+    monkeypatch.setattr("kmm.client.sync.grpc.insecure_channel", lambda *given: pytest.fail("a connection is made"))
+    for host in ("192.0.2.1", "films.example", "127.0.0.1.nip.io"):
+        result = call(f"{host}:8500/openi", "predict", folder / "film.png")
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1
+        assert f"{host}:8500 is another host" in result.stderr and "--allow-plaintext" in result.stderr
+
+
+def test_the_option_allows_it(monkeypatch):
+    given = {}
+    monkeypatch.setattr("kmm.client.Client", lambda address, **options: given.update(options) or pytest.skip("made"))
+    with pytest.raises(pytest.skip.Exception):
+        run("call", "films.example", "status", "--allow-plaintext", catch_exceptions=False)
+    assert given["allow_plaintext"] is True
+
+
+def test_a_unix_socket(stub, folder):
+    with serve(stub, place=f"unix:{folder}/kmm.sock"):
+        for place in ([f"unix:{folder}/kmm.sock", "--model", "openi"], [f"unix:{folder}/kmm.sock:openi"]):
+            result = call(place[0], "predict", folder / "film.png", *place[1:], "--json", "-")
+            assert result.exit_code == 0 and json.loads(result.stdout)["predictions"][0]["model"] == "openi"
+
+
+def test_a_server_that_cannot_be_asked_is_one_error_for_all_studies(stub, address, folder):
+    (folder / "wrong.png").write_bytes((folder / "film.png").read_bytes())
+    for action in ("predict", "explain"):
+        stub.failures = [(grpc.StatusCode.UNAVAILABLE, "The server is busy")] * 4
+        result = call(address, action, folder)
+        assert result.exit_code == 2 and result.stderr.count("busy") == 1 and result.stdout == ""
