@@ -13,13 +13,12 @@ import numpy as np
 from kmm import signature as names
 from kmm.client.arguments import take_name, take_whole
 from kmm.client.films import encode_film, encode_report
+from kmm.client.outputs import check_spec, read_outputs
 from kmm.client.replies import (
-    check_spec,
     read_classes,
     read_explanations,
     read_features,
     read_metadata,
-    read_outputs,
     read_predictions,
     read_status,
 )

@@ -6,13 +6,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from kmm import signature as names
+from kmm.client.outputs import check_range, name_number, read_labels, read_outputs
 from kmm.client.results import Prediction, ServedExplanation, ServedWord
-from kmm.errors import InputError, ServerError
-from kmm.stubs import DEFAULT_MODEL, load_stubs
+from kmm.errors import ServerError
+from kmm.stubs import load_stubs
 from kmm.text.word_pieces import CONTINUED
-from kmm.wire import KINDS, decode_tensor
+from kmm.wire import KINDS
 
-MAX_BYTES = 256 * 2**20  # of one output: maps of 256 films of 512 pixels
 PREDICTED = {
     names.PROBABILITIES: ("float32", 2),
     names.LOGITS: ("float32", 2),
@@ -35,70 +35,13 @@ WORDS = {
 }
 
 
-def check_spec(spec, *, model, version=None):
-    """Checks that the model and version that were asked for have answered.
-
-    Args:
-        spec: `ModelSpec` of the reply. TensorFlow Serving and `kmm serve` always fill it.
-        model: str. The name that was asked for. `default` may be answered by any name: it is another name of a model
-            that is served alone.
-        version: int or None for any.
-
-    Raises:
-        ServerError: if another one has answered, or the reply does not say which one has.
-    """
-    if not spec.name or (spec.name != model and model != DEFAULT_MODEL):
-        raise ServerError(f'Expected an answer of the model "{model}". Received: of {_quote(spec.name)}.')
-    if spec.WhichOneof("version_choice") != "version":
-        raise ServerError("Expected an answer that names its version. Received: none.")
-    if version not in (None, spec.version.value):
-        raise ServerError(f"Expected an answer of version {version}. Received: of {spec.version.value}.")
-
-
-def read_outputs(outputs, wanted, count):
-    """Decodes named outputs of a reply.
-
-    Args:
-        outputs: mapping of name to `TensorProto`.
-        wanted: dict of name to `(type, dimensions)`.
-        count: int. Rows that each must have.
-
-    Returns:
-        dict of name to numpy array.
-
-    Raises:
-        ServerError: if one is missing, malformed, incomplete, too large, not finite, or of another type or shape.
-    """
-    found = {}
-    for name, (kind, dimensions) in wanted.items():
-        if name not in outputs:
-            raise ServerError(f'Expected a reply with "{name}". Received: {", ".join(sorted(outputs)) or "nothing"}.')
-        proto = outputs[name]
-        shape = [dimension.size for dimension in proto.tensor_shape.dim]
-        if proto.dtype != KINDS[kind].number or len(shape) != dimensions or shape[0] != count:
-            came = _name_number(load_stubs().types_pb2.DataType, proto.dtype)
-            raise ServerError(
-                f'Expected "{name}" of {kind} with {count} rows in {dimensions} dimensions. Received: {came} {shape}.'
-            )
-        try:
-            found[name] = decode_tensor(proto, max_bytes=MAX_BYTES)
-        except InputError as error:
-            raise ServerError(f'Expected a reply with "{name}" as a tensor. {error}') from None
-        values = len(getattr(proto, KINDS[kind].values))
-        if not proto.tensor_content and values != found[name].size:  # TensorFlow reads a short list, but writes none
-            raise ServerError(f'Expected {found[name].size} values of "{name}". Received: {values}.')
-        if found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():
-            raise ServerError(f'Expected finite numbers in "{name}". Received: NaN or infinity.')
-    return found
-
-
 def read_predictions(spec, outputs, count):
     """Outputs of `serving_bytes` and the like to a list of `Prediction`."""
     found = read_outputs(outputs, PREDICTED, count)
     if len({array.shape for array in found.values()}) != 1:
         raise ServerError("Expected a reply with as many probabilities as labels. Received: other numbers of them.")
     for name in (names.PROBABILITIES, names.THRESHOLDS):
-        _check_range(name, found[name], 0, 1)
+        check_range(name, found[name], 0, 1)
     labels = read_labels(found[names.LABEL_NAMES].tolist())
     return [
         Prediction(
@@ -136,7 +79,7 @@ def read_explanations(spec, outputs, films, taken):
     places = read_outputs(outputs, PLACES, count) if names.IMAGE_BYTES in taken else None
     words = read_outputs(outputs, WORDS, count) if names.REPORT in taken else None
     for name in (names.GAP, names.MAP_ERROR):
-        _check_range(name, found[name], 0, math.inf)
+        check_range(name, found[name], 0, math.inf)
     explanations = []
     for row, prediction in enumerate(predictions):
         labels, target = list(prediction.probabilities), int(found[names.TARGET][row])
@@ -167,39 +110,8 @@ def read_classes(reply, count):
     scores = np.array([[found.score for found in row.classes] for row in rows])
     if not np.isfinite(scores).all():
         raise ServerError("Expected finite scores in a reply. Received: NaN or infinity.")
-    _check_range(names.SCORES, scores, 0, 1)
+    check_range(names.SCORES, scores, 0, 1)
     return [dict(zip(labels, row)) for row in scores.tolist()]
-
-
-def read_labels(rows):
-    """The names of labels of a reply, checked.
-
-    Args:
-        rows: list of list of str, or of bytes in UTF-8: those of each study, which are the same.
-
-    Returns:
-        list of str.
-
-    Raises:
-        ServerError: if there is none, one is empty, doubled or no text, or the studies have different ones.
-
-    Example:
-        >>> read_labels([[b"mass", b"effusion"]])
-        ['mass', 'effusion']
-    """
-    first = rows[0]
-    if not first or any(row != first for row in rows):
-        raise ServerError("Expected the same names of labels for each study in a reply. Received: none, or others.")
-    try:
-        labels = [label.decode("utf-8") if isinstance(label, bytes) else label for label in first]
-    except UnicodeDecodeError:
-        raise ServerError("Expected names of labels in UTF-8 in a reply. Received: other bytes.") from None
-    for label in labels:
-        if not label.strip() or any(letter < " " or "\x7f" <= letter < "\xa0" for letter in label):
-            raise ServerError(f"Expected names of labels in a reply. Received: {_quote(label)}.")
-    if len(set(labels)) != len(labels):
-        raise ServerError("Expected different names of labels in a reply. Received: one of them twice.")
-    return labels
 
 
 def read_status(reply, version=None):
@@ -216,8 +128,8 @@ def read_status(reply, version=None):
     return [
         {
             "version": found.version,
-            "state": _name_number(states, found.state),
-            "error_code": _name_number(stubs.error_codes_pb2.Code, found.status.error_code),
+            "state": name_number(states, found.state),
+            "error_code": name_number(stubs.error_codes_pb2.Code, found.status.error_code),
             "error_message": found.status.error_message,
         }
         for found in reply.model_version_status
@@ -248,12 +160,6 @@ def read_metadata(reply):
     }
 
 
-def _check_range(name, numbers, least, most):
-    wrong = numbers[(numbers < least) | (numbers > most)]
-    if wrong.size:
-        raise ServerError(f'Expected numbers from {least} to {most} in "{name}". Received: {wrong[0]:g}.')
-
-
 def _crop_map(places, row):
     """The part of the map that lies on the film."""
     square, box = places[names.IMAGE_ATTRIBUTION][row], places[names.IMAGE_BOX][row].tolist()
@@ -273,7 +179,7 @@ def _read_words(words, row):
     signed, energy = words[names.TOKEN_ATTRIBUTION][row], words[names.TOKEN_ENERGY][row].astype(np.float64)
     if not len(read) == len(signed) == len(energy):
         raise ServerError("Expected a reply with as many words as attributions of them. Received: other numbers.")
-    _check_range(names.TOKEN_ENERGY, energy, 0, math.inf)
+    check_range(names.TOKEN_ENERGY, energy, 0, math.inf)
     kept = [place for place, text in enumerate(read) if text]
     total = energy[kept].sum()
     shares = energy / total if total > 0 else np.zeros(len(read))
@@ -300,14 +206,4 @@ def _read_info(info):
     shape = None
     if not info.tensor_shape.unknown_rank:
         shape = [None if dimension.size < 0 else dimension.size for dimension in info.tensor_shape.dim]
-    return {"dtype": kind or _name_number(load_stubs().types_pb2.DataType, number), "shape": shape}
-
-
-def _name_number(table, number):
-    """The name of an enumeration's number, or the number where it is newer than this table."""
-    return table.Name(number) if number in table.values() else str(number)
-
-
-def _quote(text):
-    """What a server calls something, in one line of bounded length."""
-    return repr(text if len(text) <= 100 else f"{text[:100]}...")
+    return {"dtype": kind or name_number(load_stubs().types_pb2.DataType, number), "shape": shape}

@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from kmm.client import Client, replies
+from kmm.client import Client, outputs, replies
 from kmm.errors import ServerError
 from kmm.stubs import load_stubs
 from kmm.wire import encode_tensor
@@ -223,7 +223,7 @@ def claim(kind, *shape, values=1):
 def test_no_memory_is_taken_for_what_a_server_claims(monkeypatch, proto):
     monkeypatch.setattr("kmm.wire._read_list", lambda *_: pytest.fail("memory is taken"))
     with pytest.raises(ServerError, match='"probabilities"'):
-        replies.read_outputs({"probabilities": proto}, {"probabilities": ("float32", 2)}, 1)
+        outputs.read_outputs({"probabilities": proto}, {"probabilities": ("float32", 2)}, 1)
 
 
 @pytest.mark.parametrize(
