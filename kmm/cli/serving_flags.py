@@ -88,7 +88,7 @@ FLAGS = {
     "enable_serialization_as_tensor_content": _Switch("--tensor-content"),
     "ssl_config_file": _Same("--tls-config"),
     "grpc_socket_path": _Same("--socket"),
-    "enable_cors_support": _Switch("--cors-origin=*"),
+    "rest_api_enable_cors_support": _Switch("--cors-origin=*"),
     "monitoring_config_file": _Monitoring(),
     "enable_grpc_healthcheck_service": _Always("true", "kmm serve always answers probes of health."),
     "allow_version_labels_for_unavailable_models": _Always("false", "a label needs a version that is served."),
