@@ -26,6 +26,16 @@ from kmm.explain.processes import hushed  # Keras is not needed here
 @click.option("--threads", type=click.IntRange(1), default=16, show_default=True, help="Requests at once.")
 @click.option("--explain-threads", type=click.IntRange(1), default=1, show_default=True, help="Explanations besides.")
 @click.option("--max-queue", type=click.IntRange(0), default=64, show_default=True, help="Requests that may wait.")
+@click.option("--batching/--no-batching", default=True, show_default=True, help="Run waiting requests together.")
+@click.option("--max-batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Rows of a batch.")
+@click.option(
+    "--batch-wait-ms",
+    type=click.FloatRange(0, 1000),
+    default=2,
+    show_default=True,
+    help="Milliseconds that a batch waits for more requests after another one ran.",
+)
+@click.option("--explain-at-start", is_flag=True, help="Make explanations ready at the start, not on first use.")
 @click.option("--max-message-mb", type=click.IntRange(1, 2047), default=64, show_default=True, help="Largest request.")
 @click.option(
     "--rest-timeout",

@@ -45,7 +45,7 @@ class Server:
     def __init__(self, models, settings=ServeSettings()):  # noqa: B008  frozen
         check_address(settings)
         self._settings, self._serving = settings, False
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(explain_at_start=settings.explain_at_start)
         self._inference = Inference(self._catalogue, settings)
         self._grpc, self._probes, self.port = grpc_services.make_server(self._inference)
         self._rest, self.rest_port = None, None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kmm.errors import InputError
 from kmm.server.policy import ALL, LATEST, SPECIFIC, VersionPolicy
+from kmm.signature import MOST_ROWS
 from kmm.stubs import load_stubs
 
 _NAME = re.compile(r"[^/:\s]+")
@@ -18,6 +19,8 @@ _RANGES = {  # least and most of each setting that is a number
     "threads": (1, math.inf),
     "explain_threads": (1, math.inf),
     "max_queue": (0, math.inf),
+    "max_batch": (1, MOST_ROWS),
+    "batch_wait_ms": (0, 1000),
     "max_message_mb": (1, 2047),
     "grace_seconds": (0, _SECONDS),
     "rest_timeout_seconds": (1e-3, _SECONDS),
@@ -52,6 +55,10 @@ class ServeSettings:
         threads: int. Requests that run at once.
         explain_threads: int. Of signatures whose names begin with `explain`, besides those.
         max_queue: int. Requests that wait, of each of the two kinds; the next one is refused.
+        batching: bool. Requests that arrive while a model is busy run together; only of kmm's exports.
+        max_batch: int. Rows of such a batch at most.
+        batch_wait_ms: float. How long a batch that is not full waits for more requests after one that ran.
+        explain_at_start: bool. Explanations are made ready when a version is loaded, not by their first request.
         max_message_mb: int. The largest request.
         grace_seconds: float. How long running requests may take when the server stops.
         rest_timeout_seconds: float. How long a request over HTTP may take to arrive, and then wait for its turn.
@@ -77,6 +84,10 @@ class ServeSettings:
     threads: int = 16
     explain_threads: int = 1
     max_queue: int = 64
+    batching: bool = True
+    max_batch: int = 32
+    batch_wait_ms: float = 2.0
+    explain_at_start: bool = False
     max_message_mb: int = 64
     grace_seconds: float = 30.0
     rest_timeout_seconds: float = 30.0

@@ -16,6 +16,9 @@ logger = logging.getLogger("kmm.server")
 class Catalogue:
     """Models by name; a single one is found by TensorFlow Serving's default name too.
 
+    Args:
+        explain_at_start: bool. Whether explanations of kmm's exports are made ready when a version is loaded.
+
     Example:
         >>> catalogue = Catalogue()
         >>> catalogue.replace([])
@@ -23,7 +26,8 @@ class Catalogue:
         {}
     """
 
-    def __init__(self):
+    def __init__(self, *, explain_at_start=False):
+        self._explain_at_start = explain_at_start
         # Models by name, and the labels of each with their versions, None until the first list. Both are replaced in
         # one step and never changed: who reads them once sees what belongs together.
         self._state = ({}, None)
@@ -48,7 +52,7 @@ class Catalogue:
             for settings in models:
                 model = former.get(settings.name)
                 same = model is not None and model.settings.folder == settings.folder
-                served[settings.name] = model if same else Model(settings)
+                served[settings.name] = model if same else Model(settings, explain_at_start=self._explain_at_start)
             try:
                 wanted = _load_all(served, models)
                 _check_labels(models, wanted, served)

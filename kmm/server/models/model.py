@@ -51,10 +51,11 @@ class Model:
 
     Args:
         settings: `ModelSettings`.
+        explain_at_start: bool. Whether the explanations of kmm's exports are warmed up too.
     """
 
-    def __init__(self, settings):
-        self.settings = settings
+    def __init__(self, settings, *, explain_at_start=False):
+        self.settings, self._explain_at_start = settings, explain_at_start
         self._lock = threading.Lock()  # of the mappings below
         self._refreshing = threading.Lock()
         self._available = {}  # version: Servable
@@ -171,7 +172,7 @@ class Model:
         self._set_state(version, VersionState(LOADING))
         try:
             servable = load_servable(name, version, folder)
-            warm_up(servable, folder)
+            warm_up(servable, folder, explain=self._explain_at_start)
         except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
             self._set_aside(version, files, error if isinstance(error, ServingError) else translate_load(error))
             return False

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from kmm.server.metrics import Metrics
 from kmm.server.models.dtypes import STRING
-from kmm.server.models.servable import run_signature
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
+from kmm.server.requests.batching import Batcher
 from kmm.server.requests.films import check_films
 from kmm.server.requests.gate import Gate, check_client
 from kmm.server.status import NUMBERS, ServingError
@@ -47,6 +47,9 @@ class Inference:
             "predict": Gate(running=settings.threads, waiting=settings.max_queue),
             EXPLAIN: Gate(running=settings.explain_threads, waiting=settings.max_queue),
         }
+        self._batcher = Batcher(
+            settings.max_batch if settings.batching else 1, wait_seconds=settings.batch_wait_ms / 1000
+        )
         self.metrics = Metrics(self._gates)
         self._unanswered, self._lock = 0, threading.Lock()  # requests that ran and whose answers are not handed over
 
@@ -79,7 +82,7 @@ class Inference:
                 arrays = decode_inputs(inputs, max_bytes=self._max_bytes)
                 check_films(servable, arrays)
                 with self.metrics.time_run(servable.name, "Predict"):
-                    outputs = run_signature(servable, key, arrays, wanted)
+                    outputs = self._batcher.run(servable, key, arrays, wanted, call)
                 check_client(call)
                 return encode(Answer(_make_spec(servable, key), outputs))
 
@@ -199,7 +202,7 @@ class Inference:
                 serialized = examples.serialize(stored, max_bytes=self._max_bytes)
                 check_films(servable, {examples.INPUTS: serialized})
                 with self.metrics.time_run(servable.name, kind.api):
-                    outputs = run_signature(servable, key, {examples.INPUTS: serialized}, wanted)
+                    outputs = self._batcher.run(servable, key, {examples.INPUTS: serialized}, wanted, call)
                 check_client(call)
                 return _make_spec(servable, key), kind.make_result(outputs, len(serialized))
 
