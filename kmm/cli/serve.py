@@ -50,6 +50,7 @@ _MODELS = _group(
     _count("--max-load-retries", "max_load_retries", 5, 0, "Times that a version that does not load is tried again."),
     _number("--load-retry-seconds", "load_retry_seconds", 10, 0, "Seconds to the first of them; then twice as many."),
     click.option("--warmup/--no-warmup", default=True, show_default=True, help="Run a version's warm-up requests."),
+    click.option("--explain-at-start", is_flag=True, help="Make explanations ready at the start, not on first use."),
     click.option("--allow-reload", is_flag=True, help="Let clients load any folder as a model."),
 )
 _ADDRESS = _group(
@@ -75,6 +76,9 @@ _LIMITS = _group(
     _count("--explain-threads", "explain_threads", 1, 1, "Explanations besides."),
     _count("--max-megapixels", "max_megapixels", 500, 1, "Pixels of the films of a request, in millions."),
     _count("--max-queue", "max_queue", 64, 0, "Requests that may wait."),
+    click.option("--batching/--no-batching", default=True, show_default=True, help="Run waiting requests together."),
+    _count("--max-batch", "max_batch", 32, 1, "Rows of such a batch.", 1024),
+    _number("--batch-wait-ms", "batch_wait_ms", 2, 0, "Milliseconds that a batch waits for more requests.", most=1000),
     _count("--max-message-mb", "max_message_mb", 64, 1, "Largest request.", 2047),
     _number(
         "--message-timeout",

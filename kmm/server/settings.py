@@ -9,6 +9,7 @@ from pathlib import Path
 from kmm.errors import InputError
 from kmm.server.policy import ALL, LATEST, SPECIFIC, VersionPolicy
 from kmm.server.text_configs import parse_text
+from kmm.signature import MOST_ROWS
 from kmm.stubs import load_stubs
 
 _NAME = re.compile(r"[^/:\s]+")
@@ -21,6 +22,8 @@ _RANGES = {  # least and most of each setting that is a number
     "explain_threads": (1, math.inf),
     "max_megapixels": (1, math.inf),
     "max_queue": (0, math.inf),
+    "max_batch": (1, MOST_ROWS),
+    "batch_wait_ms": (0, 1000),
     "max_message_mb": (1, 2047),
     "message_seconds": (1e-3, _SECONDS),
     "max_connections": (1, math.inf),
@@ -62,6 +65,10 @@ class ServeSettings:
         explain_threads: int. Of signatures whose names begin with `explain`, besides those.
         max_megapixels: int. Millions of pixels that the films of one request may have in all.
         max_queue: int. Requests that wait, of each of the two kinds; the next one is refused.
+        batching: bool. Requests that arrive while a model is busy run together; only of kmm's exports.
+        max_batch: int. Rows of such a batch at most.
+        batch_wait_ms: float. How long a batch that is not full waits for more requests after one that ran.
+        explain_at_start: bool. Explanations are made ready when a version is loaded, not by their first request.
         max_message_mb: int. The largest request.
         message_seconds: float. How long a request over gRPC may take to arrive.
         max_connections: int. Open connections, of each of gRPC and HTTP; fewer where the limit of open files is low.
@@ -101,6 +108,10 @@ class ServeSettings:
     explain_threads: int = 1
     max_megapixels: int = 500
     max_queue: int = 64
+    batching: bool = True
+    max_batch: int = 32
+    batch_wait_ms: float = 2.0
+    explain_at_start: bool = False
     max_message_mb: int = 64
     message_seconds: float = 30.0
     max_connections: int = 1000

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import kmm.server.requests.batching as batching
 import kmm.server.requests.inference as inference
 import kmm.server.server as server_module
 from kmm.server.models.catalogue import Catalogue
@@ -48,8 +49,8 @@ class Door:
 
 @pytest.fixture
 def door(monkeypatch):
-    door = Door(inference.run_signature)
-    monkeypatch.setattr(inference, "run_signature", door.run)
+    door = Door(batching.run_signature)
+    monkeypatch.setattr(batching, "run_signature", door.run)
     yield door
     door.open()
 
@@ -260,7 +261,7 @@ def test_what_nobody_thought_of_is_internal_and_says_no_more(tiny, monkeypatch, 
     def fail(*arguments):
         raise KeyError("Cough since Monday")
 
-    monkeypatch.setattr(inference, "run_signature", fail)
+    monkeypatch.setattr(batching, "run_signature", fail)
     with pytest.raises(grpc.RpcError) as caught:
         tiny[1].predict.Predict(make_predict({"image": IMAGE, "tokens": TOKENS}), timeout=20)
     assert (caught.value.code(), caught.value.details()) == (
@@ -430,14 +431,14 @@ def test_a_request_runs_until_its_answer_is_handed_over(versions):
 
 
 def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
-    catalogue, call, run = Catalogue(), Call(), inference.run_signature
+    catalogue, call, run = Catalogue(), Call(), batching.run_signature
     catalogue.replace([ModelSettings("tiny", versions)])
 
     def run_and_lose(*arguments):
         call.cancel()
         return run(*arguments)
 
-    monkeypatch.setattr(inference, "run_signature", run_and_lose)
+    monkeypatch.setattr(batching, "run_signature", run_and_lose)
     request, asked = make_predict(DOUBLE, signature="double"), inference.Inference(catalogue, ServeSettings())
     with pytest.raises(ServingError, match="The client is gone") as caught:
         asked.predict(request.model_spec, request.inputs, (), call, encode=lambda answer: pytest.fail("it is written"))

@@ -8,6 +8,7 @@ import httpx
 import pytest
 import yaml
 
+import kmm.server.requests.batching as batching
 import kmm.server.requests.inference as inference
 from kmm.server import metrics
 from kmm.server.policy import VersionPolicy
@@ -126,7 +127,7 @@ def test_its_codes_are_those_that_are_answered(api, client, monkeypatch):
                     raise ServingError(code, "as a graph does")
 
                 with monkeypatch.context() as context:
-                    context.setattr(inference, "run_signature", fail)
+                    context.setattr(batching, "run_signature", fail)
                     codes.add(send(client, path, name))
         assert {int(code) for code in action["responses"]} == codes - NEVER, path
 

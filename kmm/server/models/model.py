@@ -172,7 +172,7 @@ class Model:
         try:
             servable = load_servable(name, version, folder)
             if self._serving.warmup:
-                warm_up(servable, folder)
+                warm_up(servable, folder, explain=self._serving.explain_at_start)
         except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
             self._set_aside(version, files, error if isinstance(error, ServingError) else translate_load(error))
             return False

@@ -18,6 +18,7 @@ class Servable:
         signatures: dict of name to `SignatureDef`, as they are stored.
         functions: dict of name to a function that takes and returns tensors by name.
         root: what TensorFlow loaded; it must live as long as the functions.
+        batches_itself: bool. Whether its graph puts calls together (`kmm export --batch`).
     """
 
     name: str
@@ -25,6 +26,7 @@ class Servable:
     signatures: dict
     functions: dict
     root: object
+    batches_itself: bool = False
 
 
 def load_servable(name, version, folder):
@@ -41,21 +43,20 @@ def load_servable(name, version, folder):
     Raises:
         ServingError: if it cannot be loaded, with TensorFlow's code where it has one.
     """
-    import tensorflow as tf
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
     try:
-        signatures = _read_signatures(folder)
-        root = tf.saved_model.load(str(folder))
-        functions = {key: _relax(tf, function) for key, function in root.signatures.items()}
+        graph = _read_graph(folder)
+        signatures = {key: SignatureDef.FromString(one.SerializeToString()) for key, one in graph.signature_def.items()}
+        batches = any(node.op == "BatchFunction" for one in graph.graph_def.library.function for node in one.node_def)
+        root, functions, uses_variables = _load_functions(graph, Path(folder))
     except ServingError:
         raise
     except Exception as error:
         raise graph_errors.translate_load(error) from error
-    if not Path(folder, "variables", "variables.index").is_file() and any(
-        function.variables for function in root.signatures.values()
-    ):
+    if uses_variables and not Path(folder, "variables", "variables.index").is_file():
         raise ServingError("NOT_FOUND", "The version has no file variables/variables.index.")
-    return Servable(name, version, signatures, functions, root)
+    return Servable(name, version, signatures, functions, root, batches)
 
 
 def run_signature(servable, key, arrays, wanted):
@@ -92,8 +93,8 @@ def run_signature(servable, key, arrays, wanted):
     }
 
 
-def _read_signatures(folder):
-    """The signatures as they are stored, with the names under which a C++ server feeds them."""
+def _read_graph(folder):
+    """The `MetaGraphDef` that a C++ server loads."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = Path(folder, "saved_model.pb")
@@ -103,7 +104,22 @@ def _read_signatures(folder):
     served = [graph for graph in graphs if "serve" in graph.meta_info_def.tags]
     if not served:
         raise ServingError("NOT_FOUND", "The version's file saved_model.pb has no graph with the tag serve.")
-    return dict(served[0].signature_def)
+    return served[0]
+
+
+def _load_functions(graph, folder):
+    """The signatures of a graph as functions, what holds them, and whether they read variables."""
+    import tensorflow as tf
+
+    from kmm.server.models.stored_graph import StoredGraph, UnsupportedGraph
+
+    try:
+        root = StoredGraph(graph, folder)
+        return root, root.functions, root.uses_variables
+    except UnsupportedGraph:  # TensorFlow's own loader knows every form, and takes more room
+        root = tf.saved_model.load(str(folder))
+        functions = {key: _relax(tf, function) for key, function in root.signatures.items()}
+        return root, functions, any(function.variables for function in root.signatures.values())
 
 
 def _relax(tf, function):

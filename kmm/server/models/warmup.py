@@ -9,19 +9,22 @@ from kmm.server.status import ServingError, refuse
 from kmm.stubs import load_stubs
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
+EXPLAIN, DESCRIBE = "explain", "describe"  # the second one is in exports of kmm alone
 MOST_RECORDS = 1000
 MOST_BYTES = 2**30
 
 
-def warm_up(servable, folder):
+def warm_up(servable, folder, *, explain=False):
     """Runs the stored requests of a version.
 
     Args:
         servable: `Servable`.
         folder: path of the version.
+        explain: bool. Whether those of the explanations of kmm's exports run too; else they are checked only, and
+            the first request of a client makes the explanations ready.
 
     Returns:
-        int, the number of requests that ran; 0 where there is no file.
+        int, the number of stored requests; 0 where there is no file.
 
     Raises:
         ServingError: if the file is damaged, holds more than 1000 requests, or a request fails.
@@ -39,7 +42,7 @@ def warm_up(servable, folder):
             if count > MOST_RECORDS:
                 raise refuse(f"Expected at most {MOST_RECORDS} warm-up requests.")
             try:
-                _run(servable, log.FromString(record))
+                _run(servable, log.FromString(record), explain)
             except Exception as error:  # its text may quote a request, which may be a real one
                 error = error if isinstance(error, ServingError) else translate_load(error)
                 raise ServingError(error.code, f"The warm-up request {count} failed.") from error
@@ -48,7 +51,7 @@ def warm_up(servable, folder):
     return count
 
 
-def _run(servable, record):
+def _run(servable, record, explain):
     if record.WhichOneof("log_type") != "predict_log":
         raise ServingError("UNIMPLEMENTED", "Expected warm-up requests of Predict.")
     request = record.predict_log.request
@@ -59,4 +62,6 @@ def _run(servable, record):
     check_inputs(signature, request.inputs)
     wanted = choose_outputs(signature, request.output_filter)
     check_types(signature, request.inputs)
-    run_signature(servable, key, decode_inputs(request.inputs, max_bytes=MOST_BYTES), wanted)
+    arrays = decode_inputs(request.inputs, max_bytes=MOST_BYTES)
+    if explain or not (key.startswith(EXPLAIN) and DESCRIBE in servable.signatures):
+        run_signature(servable, key, arrays, wanted)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from kmm.server.access_log import note_version
 from kmm.server.metrics import Metrics
 from kmm.server.models.dtypes import STRING
-from kmm.server.models.servable import run_signature
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
+from kmm.server.requests.batching import Batcher
 from kmm.server.requests.films import check_films, count_pixels, list_films
 from kmm.server.requests.gate import Gate, check_client, check_running
 from kmm.server.requests.pixel_budget import PixelBudget
@@ -49,6 +49,9 @@ class Inference:
             "predict": Gate(running=settings.threads, waiting=settings.max_queue),
             EXPLAIN: Gate(running=settings.explain_threads, waiting=settings.max_queue),
         }
+        self._batcher = Batcher(
+            settings.max_batch if settings.batching else 1, wait_seconds=settings.batch_wait_ms / 1000
+        )
         self.metrics = Metrics(self._gates)
         self._unanswered, self._lock = 0, threading.Lock()  # requests that ran and whose answers are not handed over
 
@@ -223,15 +226,12 @@ class Inference:
         def run(rows, part):
             check_films(films[rows], call)
             check_running(call)
-            return self._run_slice(servable, key, part, wanted)
+            return self._batcher.run(servable, key, part, wanted, call)
 
         with self.metrics.time_run(servable.name, api):
             outputs = run_slices(run, arrays, cut_rows(servable, key, arrays, pixels))
         check_client(call)
         return outputs
-
-    def _run_slice(self, servable, key, arrays, wanted):
-        return run_signature(servable, key, arrays, wanted)
 
     @contextlib.contextmanager
     def _lease(self, spec):

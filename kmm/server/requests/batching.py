@@ -1,0 +1,204 @@
+"""Requests that arrive while the model is busy, put together and run as one call: queue-and-batch.
+
+An idle server runs a request at once. While a batch runs, requests queue up; when it ends, those of the same model
+version, signature, outputs and shapes run together. Nothing waits for company longer than `wait_seconds`.
+"""
+
+import threading
+import time
+from collections import deque
+
+import numpy as np
+
+from kmm.server.models.servable import run_signature
+from kmm.server.requests.gate import Call, check_client
+from kmm.server.status import ServingError
+
+DESCRIBE, EXPLAIN = "describe", "explain"
+
+
+class Batcher:
+    """Runs requests, together where they can be.
+
+    Only signatures of kmm's exports whose inputs and outputs all have the batch as their first axis are batched; other
+    requests, explanations and exports that batch in their own graph run alone, at once.
+
+    Args:
+        max_batch: int. Rows of a batch at most; 1 turns batching off.
+        wait_seconds: float. How long a batch that is not full waits for more requests, once it could run.
+        running: int. Batches that run at once.
+
+    Example:
+        >>> Batcher(max_batch=8).waiting
+        0
+    """
+
+    def __init__(self, max_batch=32, *, wait_seconds=0.0, running=1):
+        self.max_batch, self.wait_seconds = max_batch, wait_seconds
+        self._free = running
+        self._queue = deque()  # of _Item, first come first
+        self._changed = threading.Condition()  # guards both; told of each arrival
+
+    @property
+    def waiting(self):
+        return len(self._queue)
+
+    def run(self, servable, key, arrays, wanted, call=None):
+        """Runs a signature, as `run_signature`, maybe together with other requests.
+
+        Args:
+            servable: `Servable`.
+            key: str, a name in `servable.functions`.
+            arrays: dict of name to numpy array, of the types of the signature.
+            wanted: names of outputs.
+            call: the client that waits, as of `Gate.enter`; None waits for ever.
+
+        Returns:
+            dict of name to numpy array; those of this request's rows only.
+
+        Raises:
+            ServingError: as `run_signature`, for this request alone: a bad row of another request does not show.
+                DEADLINE_EXCEEDED or CANCELLED if the client's time is over, or it is gone, before its batch runs.
+        """
+        rows = count_rows(servable, key, arrays)
+        if self.max_batch == 1 or rows is None:
+            return run_signature(servable, key, arrays, wanted)
+        item = _Item(servable, key, arrays, wanted, rows, call or Call())
+        with self._changed:
+            if self._free:
+                self._free -= 1
+                item.leads = True
+            else:
+                self._queue.append(item)
+                self._changed.notify_all()
+        if not item.leads:
+            self._wait(item)
+        if item.leads:
+            try:
+                self._run_batch([item, *self._gather(item)])
+            finally:
+                self._hand_over()
+        if item.error is not None:
+            raise item.error
+        return item.outputs
+
+    def _wait(self, item):
+        """Waits until another thread has run the item, or the item leads a batch of its own."""
+        if item.call.add_callback(item.turn.set):
+            remaining = item.call.time_remaining()
+            item.turn.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX))
+        with self._changed:
+            left = item in self._queue
+            if left:  # woken by the clock, or by the end of the client
+                self._queue.remove(item)
+        if left:
+            check_client(item.call)
+            raise ServingError("DEADLINE_EXCEEDED", "The deadline passed while the request was waiting.")
+        elif not item.leads:
+            item.done.wait()
+
+    def _gather(self, first):
+        """Takes requests out of the queue that can run with the first one; the caller holds a place to run."""
+        found, rows, end = [], first.rows, time.monotonic() + self.wait_seconds
+        with self._changed:
+            while True:
+                for item in list(self._queue):
+                    if item.group == first.group and rows + item.rows <= self.max_batch:
+                        self._queue.remove(item)
+                        item.turn.set()
+                        found.append(item)
+                        rows += item.rows
+                remaining = end - time.monotonic()
+                if first.at_once or rows >= self.max_batch or remaining <= 0:
+                    return found
+                self._changed.wait(remaining)
+
+    def _run_batch(self, items):
+        try:
+            if len(items) > 1:
+                try:
+                    _run_together(items)
+                    return
+                except Exception:  # noqa: BLE001  whose fault it is shows when each runs alone
+                    pass
+            for item in items:
+                item.run_alone()
+        finally:
+            for item in items[1:]:
+                item.done.set()
+
+    def _hand_over(self):
+        """Gives the place to run to the request that waits longest."""
+        with self._changed:
+            if self._queue:
+                item = self._queue.popleft()
+                item.leads, item.at_once = True, False
+                item.turn.set()
+            else:
+                self._free += 1
+
+
+class _Item:
+    """A request in the batcher.
+
+    Attributes:
+        group: what requests must have in common to run together.
+        leads: bool. Whether its thread runs the batch.
+        at_once: bool. Whether the machine was idle when it came: then it waits for no other.
+        turn, done: events: it left the queue; it was run.
+    """
+
+    def __init__(self, servable, key, arrays, wanted, rows, call):
+        self.servable, self.key, self.arrays, self.wanted = servable, key, arrays, wanted
+        self.rows, self.call = rows, call
+        shapes = ((name, array.dtype.str, array.shape[1:]) for name, array in arrays.items())
+        self.group = (id(servable), key, tuple(wanted), tuple(sorted(shapes)))
+        self.leads, self.at_once = False, True
+        self.turn, self.done = threading.Event(), threading.Event()
+        self.outputs = self.error = None
+
+    def run_alone(self):
+        try:
+            self.outputs = run_signature(self.servable, self.key, self.arrays, self.wanted)
+        except Exception as error:  # noqa: BLE001  raised in the thread of its request
+            self.error = error
+
+
+def count_rows(servable, key, arrays):
+    """The rows of a request that may be batched; None if it must run alone.
+
+    Args:
+        servable: `Servable`.
+        key: str, name of the signature.
+        arrays: dict of name to numpy array.
+    """
+    if DESCRIBE not in servable.signatures or servable.batches_itself or key == DESCRIBE or key.startswith(EXPLAIN):
+        return None
+    signature = servable.signatures[key]
+    infos = [*signature.inputs.values(), *signature.outputs.values()]
+    if not all(_is_batch_major(info.tensor_shape) for info in infos):
+        return None
+    counts = set()
+    for name, array in arrays.items():
+        dims = signature.inputs[name].tensor_shape.dim
+        if array.ndim != len(dims) or any(dim.size not in (-1, size) for dim, size in zip(dims, array.shape)):
+            return None  # the graph refuses it
+        counts.add(len(array))
+    return counts.pop() if len(counts) == 1 and counts != {0} else None
+
+
+def _is_batch_major(shape):
+    return not shape.unknown_rank and len(shape.dim) > 0 and shape.dim[0].size == -1
+
+
+def _run_together(items):
+    first = items[0]
+    arrays = {name: np.concatenate([item.arrays[name] for item in items]) for name in first.arrays}
+    outputs = run_signature(first.servable, first.key, arrays, first.wanted)
+    rows = sum(item.rows for item in items)
+    if any(len(array) != rows for array in outputs.values()):
+        raise ValueError(f"Expected {rows} rows of each output of the signature {first.key}.")
+    start = 0
+    for item in items:
+        item.outputs = {name: array[start : start + item.rows] for name, array in outputs.items()}
+        start += item.rows
