@@ -12,7 +12,7 @@ The server is a process of its own; times are taken in turns. DenseNet121 at 224
     throughput_ratio   studies a second of 16 clients, the export batching in its graph, to calls in process on full
                        batches; at least 0.8
     explain_ratio      the time of a request of `explain`, to `kmm explain` on the same film and points; at most 1.15
-    loaded_mb          MB (10^6 bytes) that the server holds after its start, beyond a process with TensorFlow; at most 500
+    loaded_mb          MB (10^6 bytes) of the server after its start, beyond a process with TensorFlow; at most 500
     start_cpu_seconds  CPU seconds that the server had taken by then, TensorFlow's own 5 included
     explained_mb       as loaded_mb, after the explanations
     clients_16_single, clients_64_single
@@ -136,7 +136,6 @@ def connect(port):
 def measure_speed(folder, model, rounds):
     """Requests, throughput and explanations of one model."""
     import tensorflow as tf
-
     from serve_load import read_memory
 
     from kmm.classifier import Classifier
