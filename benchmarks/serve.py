@@ -12,6 +12,14 @@ The server is a process of its own; times are taken in turns. DenseNet121 at 224
     throughput_ratio   studies a second of 16 clients, the export batching in its graph, to calls in process on full
                        batches; at least 0.8
     explain_ratio      the time of a request of `explain`, to `kmm explain` on the same film and points; at most 1.15
+    loaded_mb          MB (10^6 bytes) of the server after its start, beyond a process with TensorFlow; at most 500
+    start_cpu_seconds  CPU seconds that the server had taken by then, TensorFlow's own 5 included
+    explained_mb       as loaded_mb, after the explanations
+    clients_16_single, clients_64_single
+                       requests a second of so many clients, no batching in the export's graph, to calls of one study
+                       in process, one after the other
+    clients_16_full, clients_64_full
+                       the same, to studies a second of calls in process on full batches
     requests           requests of 16 clients at the small model, one in ten of them malformed in one of ten ways
     wrong_answers      good requests among them that were not answered as the SavedModel answers in process; 0
     wrong_codes        bad ones that were not refused with the code that they deserve; 0
@@ -34,6 +42,7 @@ from pathlib import Path
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 CLIENTS, BATCH, STEPS = 16, 16, 25
+MANY = (16, 64)  # clients of an export without batching in its graph
 MODELS = {"": ("densenet121", "paper"), "_small": ("small-cnn", "small")}
 
 
@@ -127,6 +136,7 @@ def connect(port):
 def measure_speed(folder, model, rounds):
     """Requests, throughput and explanations of one model."""
     import tensorflow as tf
+    from serve_load import read_memory
 
     from kmm.classifier import Classifier
     from kmm.export.samples import make_samples
@@ -136,12 +146,65 @@ def measure_speed(folder, model, rounds):
     samples = make_samples(Classifier.load(saved, main_only=True), BATCH)
     loaded = tf.saved_model.load(str(single))
     found = {}
-    with serve(single) as (_, port):
+    empty = measure_empty()
+    with serve(single) as (process, port):
+        found["loaded_mb"], found["start_cpu_seconds"] = read_memory(process.pid) * 1e3 - empty, read_cpu(process.pid)
         found["request_ratio"] = compare_requests(loaded, port, samples, rounds)
         found["explain_ratio"] = compare_explanations(saved, port, samples, max(3, rounds // 8))
+        found["explained_mb"] = read_memory(process.pid) * 1e3 - empty
+        for clients in MANY:
+            speeds = compare_clients(loaded, port, samples, clients, max(2, rounds // 5))
+            found[f"clients_{clients}_single"], found[f"clients_{clients}_full"] = speeds
     with serve(batched) as (_, port):
         found["throughput_ratio"] = compare_throughput(loaded, port, samples, max(2, rounds // 5))
     return found
+
+
+def measure_empty():
+    """MB that a process holds which has imported what the server needs, and no model."""
+    program = """
+import re, kmm.server.server, tensorflow as tf
+tf.constant(1) + 1
+print(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[-1]) * 1024 / 1e6
+
+
+def read_cpu(pid):
+    """CPU seconds that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def compare_clients(loaded, port, samples, clients, rounds):
+    """Requests a second of many clients, to studies a second in process: one at a time, and in full batches."""
+    import tensorflow as tf
+
+    service, make = connect(port)
+    sides = ("image", "token_ids")
+    requests = [make("serving_default", {name: samples[name][row : row + 1] for name in sides}) for row in range(BATCH)]
+    function = loaded.signatures["serving_default"]
+    count, ratios = 2 * max(MANY), []
+
+    def serve_all(pool):
+        list(pool.map(lambda number: service.Predict(requests[number % BATCH]), range(count)))
+
+    def call_all(size):
+        given = {name: tf.constant(samples[name][:size]) for name in sides}
+        for _ in range(count // size):
+            function(**given)["probabilities"].numpy()
+
+    with ThreadPoolExecutor(clients) as pool:
+        for number in range(rounds + 1):
+            seconds = []
+            for work, argument in ((serve_all, pool), (call_all, 1), (call_all, BATCH)):
+                start = time.perf_counter()
+                work(argument)
+                seconds.append(time.perf_counter() - start)
+            if number:
+                ratios.append((seconds[1] / seconds[0], seconds[2] / seconds[0]))
+    return tuple(statistics.median(column) for column in zip(*ratios, strict=True))
 
 
 def compare_requests(loaded, port, samples, rounds):

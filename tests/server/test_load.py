@@ -268,7 +268,7 @@ def test_what_nobody_thought_of_is_internal_and_says_no_more(tiny, monkeypatch, 
         grpc.StatusCode.INTERNAL,
         "The server failed with KeyError.",
     )
-    assert "KeyError at kmm/server/requests/inference.py:" in caplog.text and "Cough" not in caplog.text
+    assert "KeyError at kmm/server/requests/batching.py:" in caplog.text and "Cough" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["MemoryError", "InternalError"])
