@@ -43,9 +43,10 @@ demo: install  ## train, evaluate, export, serve and call a classifier on the bu
 	$(BIN)/python cli.py predict saved_models/demo $(FILM) --report saved_models/.report.txt
 	$(BIN)/python cli.py export saved_models/demo --json saved_models/.export.json
 	@echo '$(BIN)/python cli.py serve saved_models/demo --port $(PORT)'; \
+	rm -f saved_models/.serve.log; \
 	$(BIN)/python cli.py serve saved_models/demo --port $(PORT) --no-rest > saved_models/.serve.log & server=$$!; \
 	trap 'kill $$server; wait $$server' EXIT; \
-	for second in $$(seq 120); do grep -q '^serving' saved_models/.serve.log && break; sleep 1; done; set -ex; \
+	for second in $$(seq 120); do grep -qs '^serving' saved_models/.serve.log && break; sleep 1; done; set -ex; \
 	$(BIN)/python cli.py call localhost:$(PORT)/demo predict $(FILM) --report saved_models/.report.txt; \
 	$(BIN)/python cli.py call localhost:$(PORT)/demo explain $(FILM) --report saved_models/.report.txt --out saved_models/.called
 	@echo 'The model card: saved_models/demo/model_card.md. Circles: saved_models/.called'

@@ -184,7 +184,7 @@ class _Methods(grpc.GenericRpcHandler):
     def _compute(self, method, threads):
         async def compute(context):
             held = [await self._receive(context)]  # taken out when it is parsed, so that it does not stay
-            call = Call(context.time_remaining())
+            call = Call(context.time_remaining(), limits_run=True)
             context.add_done_callback(lambda _: call.cancel())  # the client has its answer, or is gone
             with self.relay.hold(context.peer()):
                 return await threads.run(method, held, call)

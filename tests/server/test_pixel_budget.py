@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import kmm.server.requests.inference as inference
+import kmm.server.requests.batching as batching
 from kmm.errors import ImageError
 from kmm.export.films import PNG_HEAD
 from kmm.server.models.servable import run_signature
@@ -58,7 +58,7 @@ def sizes(monkeypatch):
         seen.append(max(map(len, arrays.values())))
         return run_signature(servable, key, arrays, wanted)
 
-    monkeypatch.setattr(inference, "run_signature", run)
+    monkeypatch.setattr(batching, "run_signature", run)
     return seen
 
 
@@ -227,7 +227,7 @@ def test_no_slice_runs_for_a_client_that_does_not_wait(served, monkeypatch, gone
             time.sleep(1)
         return run_signature(*arguments)
 
-    monkeypatch.setattr(inference, "run_signature", run)
+    monkeypatch.setattr(batching, "run_signature", run)
     asked, request = Inference(catalogue, ServeSettings()), make_request([make_film()] * 100)
     with pytest.raises(ServingError) as caught:
         asked.predict(request.model_spec, request.inputs, (), call, encode=lambda answer: answer)
