@@ -22,7 +22,7 @@ MOST_PEAK_MB = 1300  # while the attack goes on: sixteen bodies of the largest s
 def victims(versions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("attacks")
     save_film_model(folder / "film")
-    with Victims({"tiny": versions, "film": folder / "film"}, folder / "servers", hold=1.1) as victims:
+    with Victims({"tiny": versions, "film": folder / "film"}, folder / "servers", hold=1.3) as victims:
         yield victims
 
 
