@@ -280,7 +280,7 @@ def ask(kind, site, port, rest_port, tally, stopped):
             tally.seconds.append(seconds)
             tally.wrong += list(scores) != expected
             tally.versions.add(version)
-            tally.certificates.add(client.certificate)
+            tally.certificates |= {client.certificate} - {None}
         number += 1
     if client is not None:
         client.close()

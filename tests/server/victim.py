@@ -21,7 +21,7 @@ from tests.server.tiny_model import make_predict, stubs
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "word-of-the-tests"
-START_SECONDS, ANSWER_SECONDS = 90, 10
+START_SECONDS, ANSWER_SECONDS = 180, 10
 MOST_BYTES = 4 * 2**30  # a server that takes more is killed, for the sake of the machine
 KINDS = {  # of servers: options of `kmm serve`
     "open": [],
