@@ -1,6 +1,7 @@
-"""The open connections of a listener: at most so many, so that silent ones never keep a new client out."""
+"""Limit open connections, so that silent ones never keep a new client out."""
 
 import logging
+import os
 import time
 from collections import Counter, OrderedDict
 
@@ -9,18 +10,18 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None
 
-RESERVED_FILES = 40  # descriptors for models, logs, listeners and event loops
-SECONDS_PER_LINE = 60  # of log, however many connections are closed
+RESERVED_FILES = 32  # descriptors that models, logs, listeners and event loops open after the start
+SECONDS_PER_LINE = 60  # between two lines of log, however many connections are closed
 logger = logging.getLogger("kmm.server")
 
 
 def count_free_files():
-    """How many descriptors this process may spend on connections: its limit, less those that it needs itself.
+    """Counts the descriptors that this process may spend on connections.
 
     The soft limit of the process is raised to the hard one first.
 
     Returns:
-        int, at least 4.
+        int, at least 4: the limit, less the descriptors that are open or reserved.
 
     Example:
         >>> count_free_files() >= 4
@@ -37,7 +38,25 @@ def count_free_files():
             logger.warning("the limit of open files stays at %d: %s", soft, error)
     if soft == resource.RLIM_INFINITY:
         return 2**20
-    return max(4, soft - RESERVED_FILES)
+    return max(4, soft - len(os.listdir("/dev/fd")) - RESERVED_FILES)
+
+
+def count_connections(most, files_each, free_files):
+    """Counts the connections that each of several listeners may hold open.
+
+    Args:
+        most: int. Connections that an operator allows each listener.
+        files_each: list of int. Descriptors that one connection of each listener takes.
+        free_files: int. Descriptors for all of them.
+
+    Returns:
+        int, at least 1 and at most `most`; the same for each listener.
+
+    Example:
+        >>> count_connections(1000, [4, 1], free_files=30), count_connections(1000, [4, 1], free_files=2**20)
+        (6, 1000)
+    """
+    return max(1, min(most, free_files // sum(files_each)))
 
 
 class Connections:
@@ -48,6 +67,7 @@ class Connections:
     Args:
         most: int, at least 1. Connections that may be open at once.
         most_per_address: int, or None for no limit. Connections of one address. Clients behind a proxy share one.
+        noun: str. What the log calls them.
 
     Example:
         >>> closed, connections = [], Connections(2)
@@ -59,8 +79,8 @@ class Connections:
         (['second'], 2)
     """
 
-    def __init__(self, most, most_per_address=None):
-        self._most, self._most_per_address = most, most_per_address
+    def __init__(self, most, most_per_address=None, *, noun="connections"):
+        self._most, self._most_per_address, self._noun = most, most_per_address, noun
         self._open = OrderedDict()  # Connection: None; the one that was silent longest first
         self._addresses = Counter()
         self._unsaid, self._next_line = 0, 0.0
@@ -68,11 +88,16 @@ class Connections:
     def __len__(self):
         return len(self._open)
 
+    @property
+    def is_full(self):
+        """Whether the next connection takes another one's place."""
+        return len(self._open) >= self._most
+
     def add(self, address, close):
         """Counts a new connection.
 
         Args:
-            address: str. The host that connects.
+            address: str, the host that connects; "" where it has none, as over a Unix socket.
             close: function without arguments that closes the connection at once.
 
         Returns:
@@ -80,29 +105,34 @@ class Connections:
             closes it.
         """
         share = self._most_per_address
-        if share is not None and self._addresses[address] >= share:
+        if share is not None and address and self._addresses[address] >= share:
             self._report()
             return None
-        if len(self._open) >= self._most and not self.close_silent():
+        if self.is_full and not self.make_room():
             return None
         connection = Connection(self, address, close)
         self._open[connection] = None
         self._addresses[address] += 1
         return connection
 
-    def close_silent(self):
-        """Closes the connection that was silent longest, to make room.
+    def make_room(self):
+        """Closes the connection that was silent longest, among those without a request at work.
 
         Returns:
-            bool. False if all are at work.
+            bool. Whether there was one.
         """
         self._report()
         silent = next((connection for connection in self._open if not connection.working), None)
-        if silent is None:
-            return False
-        silent.remove()
-        silent.close()
-        return True
+        if silent is not None:
+            silent.remove()
+            silent.close()
+        return silent is not None
+
+    def close_all(self):
+        """Closes every connection."""
+        for connection in list(self._open):
+            connection.remove()
+            connection.close()
 
     def _touch(self, connection):
         if connection in self._open:
@@ -118,7 +148,7 @@ class Connections:
     def _report(self):
         self._unsaid += 1
         if time.monotonic() >= self._next_line:
-            logger.warning("connections: %d open; %d closed to make room or refused", len(self._open), self._unsaid)
+            logger.warning("%s: %d open; %d closed to make room or refused", self._noun, len(self._open), self._unsaid)
             self._unsaid, self._next_line = 0, time.monotonic() + SECONDS_PER_LINE
 
 
@@ -128,11 +158,11 @@ class Connection:
     Attributes:
         address: str. The host that connected.
         close: function without arguments that closes it.
-        working: bool. Whether a request of it is being answered; it is not closed for another one meanwhile.
+        working: int. Requests of it that are being answered; it is not closed for another one meanwhile.
     """
 
     def __init__(self, connections, address, close):
-        self._connections, self.address, self.close, self.working = connections, address, close, False
+        self._connections, self.address, self.close, self.working = connections, address, close, 0
 
     def touch(self):
         """Says that the client sent something, or took something."""

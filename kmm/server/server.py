@@ -5,6 +5,7 @@ import logging
 from kmm.errors import InputError
 from kmm.server import grpc_services
 from kmm.server.access import check_address, check_token
+from kmm.server.connections import Connections, count_connections, count_free_files
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.requests.inference import Inference
 from kmm.server.rest.http_server import RestServer
@@ -15,6 +16,7 @@ NOTICE = (
     "kmm serve is compatible with TensorFlow Serving's protocol and meant for development and small sites; in "
     "production serve the same folders with TensorFlow Serving. Not for diagnosis."
 )
+MOST_CONNECTIONS, FILES_EACH = 1000, (2, 1)  # of gRPC and of HTTP; descriptors that one of each takes
 SENDING_SECONDS = 1  # for refusals and the last bytes of answers that are on their way when the server stops
 logger = logging.getLogger("kmm.server")
 
@@ -42,8 +44,12 @@ class Server:
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
+                most = count_connections(MOST_CONNECTIONS, FILES_EACH, count_free_files())
                 self._rest = RestServer(
-                    self._inference, lambda: self._serving, lambda header: check_token(header, settings.token)
+                    self._inference,
+                    Connections(most, noun="HTTP connections"),
+                    lambda: self._serving,
+                    lambda header: check_token(header, settings.token),
                 )
                 self.rest_port = self._rest.port
             self._catalogue.replace(models)

@@ -83,7 +83,7 @@ def test_defaults_of_options_are_those_of_the_code(path):
     assert set(expected) <= set(options)
     for name, (_, default) in options.items():
         of_code = expected.get(name)
-        assert default == (None if of_code is False else of_code), name
+        assert default == (None if of_code in (False, ()) else of_code), name
 
 
 @pytest.mark.parametrize("path", list(walk(main)), ids=" ".join)

@@ -15,15 +15,12 @@ from tornado.netutil import ssl_wrap_socket
 from kmm.errors import InputError
 from kmm.faults import tell_fault
 from kmm.server.access import make_ssl_context
-from kmm.server.connections import Connections, count_free_files
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
 
 HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence before it, of every request alike
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
-MOST_CONNECTIONS = 1024
-SHARE = 3  # of the descriptors that connections may have, the part of HTTP is one in so many
 BACKLOG = 128
 PAUSE_SECONDS = 0.1  # before the next connection is taken, where the system lacks the means for one
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -35,6 +32,7 @@ class RestServer:
 
     Args:
         inference: `Inference`.
+        connections: `kmm.server.connections.Connections`, empty and for this server alone.
         is_serving, check_token: as of `App`.
 
     Attributes:
@@ -45,15 +43,13 @@ class RestServer:
         InputError: if the address is taken.
     """
 
-    def __init__(self, inference, is_serving, check_token):
+    def __init__(self, inference, connections, is_serving, check_token):
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
         self.room = Room(ROOM * settings.max_message_mb << 20)
         self._ssl = make_ssl_context(settings)
-        most = min(MOST_CONNECTIONS, max(2, count_free_files() // SHARE))
-        self._connections = Connections(most)
-        threads = settings.threads + settings.explain_threads + 2 * settings.max_queue
-        self._places = min(threads, max(1, most // 2))  # so that there are always connections that can make room
+        self._connections = connections
+        self._places = settings.threads + settings.explain_threads + 2 * settings.max_queue
         self._workers = ThreadPoolExecutor(self._places, thread_name_prefix="kmm-rest-worker")
         self._exchanges, self._works = set(), 0
         self._socket = _bind(settings.host.strip("[]"), settings.rest_port)
@@ -97,7 +93,9 @@ class RestServer:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def has_place(self):
-        """Whether one more request can be read and run."""
+        """Whether one more request can be read and run; half of the connections must be such as can make room."""
+        if self._connections.is_full and 2 * self._works >= len(self._connections):
+            return False
         return self._works < self._places
 
     async def work(self, function):
@@ -109,10 +107,11 @@ class RestServer:
             self._works -= 1
 
     def keep(self, sending):
-        """Runs a coroutine that answers; the server waits for it when it stops."""
+        """Runs a coroutine that answers, as a task; the server waits for it when it stops."""
         task = asyncio.ensure_future(sending)
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
+        return task
 
     def _run(self):
         try:
@@ -146,7 +145,7 @@ class RestServer:
                 connection, address = await self._loop.sock_accept(self._socket)
             except OSError as error:
                 if error.errno in _NO_MEANS:
-                    self._connections.close_silent()
+                    self._connections.make_room()
                     await asyncio.sleep(PAUSE_SECONDS)
                 continue
             try:
