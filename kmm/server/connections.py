@@ -80,7 +80,7 @@ class Connections:
     """
 
     def __init__(self, most, most_per_address=None, *, noun="connections"):
-        self.most, self._most_per_address, self._noun = most, most_per_address, noun
+        self._most, self._most_per_address, self._noun = most, most_per_address, noun
         self._open = OrderedDict()  # Connection: None; the one that was silent longest first
         self._addresses = Counter()
         self._unsaid, self._next_line = 0, 0.0
@@ -91,7 +91,7 @@ class Connections:
     @property
     def is_full(self):
         """Whether the next connection takes another one's place."""
-        return len(self._open) >= self.most
+        return len(self._open) >= self._most
 
     def add(self, address, close):
         """Counts a new connection.

@@ -20,6 +20,7 @@ NOTICE = (
     "kmm serve is compatible with TensorFlow Serving's protocol and meant for development and small sites; in "
     "production serve the same folders with TensorFlow Serving. Not for diagnosis."
 )
+MOST_CONNECTIONS, FILES_EACH = 1000, (2, 1)  # of gRPC and of HTTP; descriptors that one of each takes
 SENDING_SECONDS = 1  # for refusals and the last bytes of answers that are on their way when the server stops
 logger = logging.getLogger("kmm.server")
 
@@ -59,12 +60,13 @@ class Server:
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
+                most = count_connections(MOST_CONNECTIONS, FILES_EACH, count_free_files())
                 self._rest = RestServer(
                     self._inference,
-                    lambda: self._serving,
-                    tokens.check,
                     Connections(most, share, noun="HTTP connections"),
-                    certificates.make_ssl_context(),
+                    lambda: self._serving,
+                    check_token=tokens.check,
+                    ssl_context=certificates.make_ssl_context(),
                 )
                 self.rest_port = self._rest.port
             self._catalogue.replace(models.models)

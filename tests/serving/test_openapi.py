@@ -121,6 +121,7 @@ def test_its_codes_are_those_that_are_answered(api, client, monkeypatch):
                 codes.add(send(client, path, name))
         else:
             codes.add(send(client, path, name, content=b" " * 2**21))
+            codes.add(client.post(path.format(**VALUES), content=b"{}", headers={"Content-Encoding": "br"}).status_code)
             for code in HTTP_STATUS:
 
                 def fail(*arguments, code=code):

@@ -43,9 +43,12 @@ class Exchange(HTTPMessageDelegate):
         self._line = start_line
         self._connection.touch()
         answer = self._open(headers)
-        if answer is not None:
-            expects = headers.get("Expect", "").lower() == "100-continue"  # such a client waits before it sends a body
-            self._answer(answer, linger=0 if expects else LINGER_SECONDS)
+        if answer is None:
+            return None
+        if "Expect" in headers:  # such a client sends its body only once it is told to
+            return self._answer(answer, linger=0)  # Tornado waits for it, so that it does not tell the client to
+        self._answer(answer)
+        return None
 
     def data_received(self, chunk):
         self._connection.touch()
@@ -110,12 +113,16 @@ class Exchange(HTTPMessageDelegate):
             self._answer(tell_error(late), linger=0)
 
     def _answer(self, answer, *, linger=LINGER_SECONDS):
-        """Sends an answer to which no work leads; what is left of the body is read for a while, and dropped."""
+        """Sends an answer to which no work leads; what is left of the body is read for a while, and dropped.
+
+        Returns:
+            task that ends when the answer is sent.
+        """
         self._answered = True
         self._drop()
         if not (linger or self._arrived.is_set()):
             answer.headers["Connection"] = "close"
-        self._server.keep(self._send(answer, linger=linger))
+        return self._server.keep(self._send(answer, linger=linger))
 
     def _drop(self):
         if self._late is not None:

@@ -31,8 +31,8 @@ class RestServer:
 
     Args:
         inference: `Inference`.
+        connections: `kmm.server.connections.Connections`, empty and for this server alone.
         is_serving, check_token: as of `App`.
-        connections: `Connections` of this server alone.
         ssl_context: `ssl.SSLContext`; None is plain text.
 
     Attributes:
@@ -43,14 +43,13 @@ class RestServer:
         InputError: if the address is taken.
     """
 
-    def __init__(self, inference, is_serving, check_token, connections, ssl_context=None):
+    def __init__(self, inference, connections, is_serving, *, check_token, ssl_context=None):
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
         self.room = Room(ROOM * settings.max_message_mb << 20)
         self._ssl = ssl_context
         self._connections = connections
-        threads = settings.threads + settings.explain_threads + 2 * settings.max_queue
-        self._places = min(threads, max(1, connections.most // 2))  # some connections can always make room
+        self._places = settings.threads + settings.explain_threads + 2 * settings.max_queue
         self._workers = ThreadPoolExecutor(self._places, thread_name_prefix="kmm-rest-worker")
         self._exchanges, self._works = set(), 0
         self._socket = _bind(settings.host.strip("[]"), settings.rest_port)
@@ -94,7 +93,9 @@ class RestServer:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def has_place(self):
-        """Whether one more request can be read and run."""
+        """Whether one more request can be read and run; half of the connections must be such as can make room."""
+        if self._connections.is_full and 2 * self._works >= len(self._connections):
+            return False
         return self._works < self._places
 
     async def work(self, function):
@@ -106,10 +107,11 @@ class RestServer:
             self._works -= 1
 
     def keep(self, sending):
-        """Runs a coroutine that answers; the server waits for it when it stops."""
+        """Runs a coroutine that answers, as a task; the server waits for it when it stops."""
         task = asyncio.ensure_future(sending)
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
+        return task
 
     def _run(self):
         try:
