@@ -20,7 +20,6 @@ NOTICE = (
     "kmm serve is compatible with TensorFlow Serving's protocol and meant for development and small sites; in "
     "production serve the same folders with TensorFlow Serving. Not for diagnosis."
 )
-MOST_CONNECTIONS, FILES_EACH = 1000, (2, 1)  # of gRPC and of HTTP; descriptors that one of each takes
 SENDING_SECONDS = 1  # for refusals and the last bytes of answers that are on their way when the server stops
 logger = logging.getLogger("kmm.server")
 
@@ -60,7 +59,6 @@ class Server:
         self._rest, self.rest_port = None, None
         try:
             if settings.rest_port is not None:
-                most = count_connections(MOST_CONNECTIONS, FILES_EACH, count_free_files())
                 self._rest = RestServer(
                     self._inference,
                     Connections(most, share, noun="HTTP connections"),
