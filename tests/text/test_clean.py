@@ -83,6 +83,7 @@ def test_spans_are_in_order_and_hold_the_word(mode, text):
 @given(text=LETTERS_AND_MARKS)
 def test_composed_and_decomposed_text_have_the_same_words(mode, text):
     text = text.translate({code: None for code in range(0x1100, 0x1200)})  # alone, these are no letters of any text
+    text = "".join(letter for letter in text if UNICODE.category(letter) != "Cn")  # of younger ones it knows no order
     forms = [UNICODE.normalize(form, compose(text)) for form in ("NFC", "NFD")]
     assert read_words(forms[0], mode) == read_words(forms[1], mode)
 
