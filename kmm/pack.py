@@ -10,6 +10,7 @@ from kmm.classifier import Classifier
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.report import describe_for_card
+from kmm.export.traces import IdSearch, read_ids
 
 CARD = "model_card.md"
 FILES = ("source", "image_weights", "word_vectors", "word_pieces")  # facts and settings that may be a path
@@ -29,11 +30,11 @@ def pack_classifier(model, path):
 
     Returns:
         dict: `archive` (str), `digest` of the packed classifier, `bytes`, `files` (list of str), `words` (int) of the
-        vocabulary, and `left_out` (list of str).
+        vocabulary, `words_of_one_patient` (int, or None where it is not known) and `left_out` (list of str).
 
     Raises:
         ArtefactError: if the classifier is incomplete or was altered.
-        InputError: if `path` is a folder or does not end in `.zip`.
+        InputError: if `path` is a folder or does not end in `.zip`, or an id of a study or patient stands in a file.
     """
     path = Path(path)
     if path.suffix != ".zip" or path.is_dir():
@@ -59,6 +60,7 @@ def pack_classifier(model, path):
     with tempfile.TemporaryDirectory(prefix="kmm-") as temporary:
         folder = Path(temporary, "classifier")
         classifier.save(folder, extra=add_card)
+        _refuse_ids(folder, read_ids(Path(model) / "split.csv"))
         write_archive(folder, path)
         names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     return {
@@ -67,8 +69,20 @@ def pack_classifier(model, path):
         "bytes": path.stat().st_size,
         "files": names,
         "words": len(classifier.batches.vocabulary.words) if classifier.batches.vocabulary else 0,
+        "words_of_one_patient": classifier.provenance.get("text", {}).get("word_patients", {}).get("of_one_patient"),
         "left_out": left_out,
     }
+
+
+def _refuse_ids(folder, ids):
+    """Weights hold any few bytes by chance, so only the files that hold text are searched."""
+    search = IdSearch(ids)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in (".keras", ".npy") and path.is_file() and search.count_in(path):
+            raise InputError(
+                f"{path.name}: an id of a study or patient stands in this file of the archive. Take it out of the "
+                "names of the model and its labels, or train again with a higher --min-word-patients."
+            )
 
 
 def _without_folders(values, names=FILES):

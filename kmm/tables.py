@@ -47,7 +47,9 @@ def print_packed(packed):
     print(f"{packed['archive']}: {packed['bytes'] / 1e6:.1f} MB, digest {packed['digest'][:16]}")
     for name in packed["files"]:
         print(f"  {name}")
-    print(f"words of the vocabulary, which come from the training reports: {packed['words']}")
+    of_one = packed["words_of_one_patient"]
+    known = "how many of one patient is not known" if of_one is None else f"{of_one} of one patient"
+    print(f"words of the vocabulary, which come from the training reports: {packed['words']}, {known}")
     print(f"left out: {', '.join(packed['left_out']) or 'nothing'}")
 
 

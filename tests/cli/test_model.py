@@ -12,6 +12,7 @@ import pytest
 from kmm.archive import write_archive
 from kmm.artefact import DESCRIPTION, digest_file, sign_description
 from kmm.classifier import Classifier
+from kmm.errors import InputError
 from kmm.evaluate.report import UNRECOGNISED, evaluate_studies
 from kmm.known_answers import TOLERANCE, compare_answers, compute_answers
 from tests.conftest import run
@@ -52,6 +53,7 @@ def test_an_archive_holds_no_id_no_hash_and_no_text_of_a_study(tiny_run, packed,
     assert {"joint.keras", "image.keras", "text.keras", "model_card.md", "vocabulary.txt"} <= set(members)
     assert not {"split.csv", "tfidf.npz", "history.json"} & set(members)
     assert not [name for name in members if name.startswith(("seen_", "pictures"))]
+    assert said["words_of_one_patient"] == 0
     assert said["left_out"] == ["split.csv", "hashes of training studies", "TF-IDF baseline"]
     with open(tiny_folder / "indiana_reports.csv", newline="", encoding="utf-8") as file:
         reports = [row["findings"] for row in csv.DictReader(file)]
@@ -85,6 +87,22 @@ def test_evaluate_on_a_packed_classifier_says_that_training_studies_cannot_be_re
     assert UNRECOGNISED in " ".join(run("evaluate", packed[0], tiny_folder).stdout.split())
     known, _ = evaluate_studies(loaded, tiny_run[1].prepared.studies)
     assert "caution" not in known["test"]
+
+
+def test_an_archive_that_would_hold_an_id_is_not_written(tiny_run, loaded, tmp_path, monkeypatch):
+    import dataclasses
+
+    from kmm.pack import pack_classifier
+
+    folder = tmp_path / "of-ward"
+    folder.mkdir()
+    (folder / "split.csv").write_text("study,patient,part\nward7-0042,p,train\n", encoding="utf-8")
+    named = dataclasses.replace(loaded, provenance={**loaded.provenance, "name": "film of ward7-0042"})
+    monkeypatch.setattr("kmm.pack.Classifier.load", lambda folder: named)
+    monkeypatch.setattr("kmm.pack.digest_classifier", lambda place: "0" * 64)
+    with pytest.raises(InputError, match="an id of a study or patient stands in this file"):
+        pack_classifier(folder, tmp_path / "a.zip")
+    assert not (tmp_path / "a.zip").exists()
 
 
 def test_pack_takes_the_name_of_an_archive_alone(tiny_run, tmp_path):
