@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, SSLIOStream
 from tornado.netutil import ssl_wrap_socket
 
@@ -20,6 +21,8 @@ from kmm.server.rest.exchange import Exchange
 
 HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence before it, of every request alike
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
+MOST_CHUNKS = 2**16  # of one body: the least chunk costs as much work as one of some kilobytes
+CHUNKS_AT_ONCE = 32  # before other connections have their turn
 BACKLOG = 128
 PAUSE_SECONDS = 0.1  # before the next connection is taken, where the system lacks the means for one
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -156,9 +159,35 @@ class RestServer:
     def _make_stream(self, connection):
         connection.setblocking(False)
         if self._ssl is None:
-            return IOStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+            return _PlainStream(connection, max_buffer_size=READ_AHEAD_BYTES)
         connection = ssl_wrap_socket(connection, self._ssl, server_side=True, do_handshake_on_connect=False)
-        return SSLIOStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+        return _TlsStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+
+
+class _Chunks:
+    """Limits the chunks of a body, on a stream of Tornado, which reads the size of each with `read_until`."""
+
+    chunks = 0
+
+    def read_until(self, delimiter, max_bytes=None):
+        self.chunks += 1
+        if self.chunks > MOST_CHUNKS:
+            raise HTTPInputError("too many chunks")
+        if self.chunks % CHUNKS_AT_ONCE:
+            return super().read_until(delimiter, max_bytes)
+        return asyncio.ensure_future(self._read_later(delimiter, max_bytes))
+
+    async def _read_later(self, delimiter, max_bytes):
+        await asyncio.sleep(0)
+        return await super().read_until(delimiter, max_bytes)
+
+
+class _PlainStream(_Chunks, IOStream):
+    pass
+
+
+class _TlsStream(_Chunks, SSLIOStream):
+    pass
 
 
 class _Listener(HTTPServer):
@@ -178,6 +207,7 @@ class _Listener(HTTPServer):
 
     def start_request(self, server_conn, request_conn):
         stream = server_conn.stream
+        stream.chunks = 0
         return Exchange(self._server, request_conn, stream, self._open[stream])
 
     def on_close(self, server_conn):

@@ -1,7 +1,7 @@
 """Refuses a JSON body that cannot fit a signature before it is parsed: parsing takes most of the time and the memory.
 
-Counting commas, brackets and colons is enough. However it is written, a tensor of shape `(rows, 64, 64, 1)` has `64 * 64`
-numbers and `1 + 64 + 64 * 64` lists per row.
+Counting commas, brackets and colons is enough. However it is written, a tensor of shape `(rows, 64, 64, 1)` has
+`64 * 64` numbers and `1 + 64 + 64 * 64` lists per row.
 """
 
 import math
