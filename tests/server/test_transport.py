@@ -505,3 +505,18 @@ def test_servers_and_clients_with_loops_of_their_own_in_one_process(tiny, versio
             assert face.predict.Predict(make_predict(), timeout=5).outputs
     assert not [record for record in caplog.records if record.name.startswith(("asyncio", "grpc", "kmm.server.server"))]
     assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_leaves_before_its_answer_is_no_fault(versions, door, caplog):  # noqa: F811
+    message = make_predict({"values": np.float32([1])}, signature="double").SerializeToString()
+    whole = frame(0, 1, 1, struct.pack(">?I", False, len(message)) + message)
+    no_window = struct.pack(">HI", 4, 0)
+    with running(ModelSettings("tiny", versions)) as (server, face):
+        for _ in range(5):
+            with connections(server, 1, open_stream(settings=no_window) + whole):
+                door.entered.acquire()
+        with connections(server, 20, open_stream(settings=no_window) + whole):
+            door.open()
+            time.sleep(0.3)  # answers wait for a window
+        assert_healthy(server)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
