@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import logging
 import socket
 import ssl
@@ -15,6 +16,8 @@ from tornado.netutil import ssl_wrap_socket
 
 from kmm.errors import InputError
 from kmm.faults import tell_fault
+from kmm.server import listeners
+from kmm.server.memory import MemoryReturn
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
@@ -23,7 +26,6 @@ HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence b
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
 MOST_CHUNKS = 2**16  # of one body: the least chunk costs as much work as one of some kilobytes
 CHUNKS_AT_ONCE = 32  # before other connections have their turn
-BACKLOG = 128
 PAUSE_SECONDS = 0.1  # before the next connection is taken, where the system lacks the means for one
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 logger = logging.getLogger("kmm.server.rest")
@@ -49,7 +51,8 @@ class RestServer:
     def __init__(self, inference, connections, is_serving, *, check_token, ssl_context=None):
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
-        self.room = Room(ROOM * settings.max_message_mb << 20)
+        self._memory = None  # of the loop
+        self.room = Room(ROOM * settings.max_message_mb << 20, lambda size: self._memory.note(size))
         self._ssl = ssl_context
         self._connections = connections
         self._places = settings.threads + settings.explain_threads + 2 * settings.max_queue
@@ -69,7 +72,7 @@ class RestServer:
             InputError: if the address was taken meanwhile, or the thread ended at once.
         """
         try:
-            self._socket.listen(BACKLOG)
+            self._socket.listen(listeners.BACKLOG)
         except OSError as error:
             raise _refuse_address(self.settings.host, self.port, error) from None
         self._thread.start()
@@ -124,6 +127,7 @@ class RestServer:
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
+        self._memory = MemoryReturn(self._loop)
         self._loop.set_exception_handler(_tell_exception)
         self._stopping = self._loop.create_future()
         listener = _Listener(
@@ -143,7 +147,9 @@ class RestServer:
         await listener.close_all_connections()
 
     async def _accept(self, listener):
-        while True:
+        for number in itertools.count():
+            if not number % self._connections.at_once:
+                await asyncio.sleep(0)  # `sock_accept` gives no turn to others while there are connections
             try:
                 connection, address = await self._loop.sock_accept(self._socket)
             except OSError as error:
