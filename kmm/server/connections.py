@@ -11,6 +11,7 @@ except ImportError:  # Windows has no such limit
     resource = None
 
 RESERVED_FILES = 32  # descriptors that models, logs, listeners and event loops open after the start
+ACCEPTED_AT_ONCE = 64  # connections, before others have their turn
 SECONDS_PER_LINE = 60  # between two lines of log, however many connections are closed
 logger = logging.getLogger("kmm.server")
 
@@ -89,6 +90,11 @@ class Connections:
         return len(self._open)
 
     @property
+    def at_once(self):
+        """How many may be accepted before they are counted."""
+        return max(1, min(ACCEPTED_AT_ONCE, self._most // 8))
+
+    @property
     def is_full(self):
         """Whether the next connection takes another one's place."""
         return len(self._open) >= self._most
@@ -121,12 +127,18 @@ class Connections:
         Returns:
             bool. Whether there was one.
         """
-        self._report()
         silent = next((connection for connection in self._open if not connection.working), None)
-        if silent is not None:
-            silent.remove()
-            silent.close()
+        if silent is None:
+            self._report()
+        else:
+            self.close(silent)
         return silent is not None
+
+    def close(self, connection):
+        """Closes one connection to make room, for others or for their messages."""
+        self._report()
+        connection.remove()
+        connection.close()
 
     def close_all(self):
         """Closes every connection."""
@@ -165,7 +177,8 @@ class Connection:
         self._connections, self.address, self.close, self.working = connections, address, close, 0
 
     def touch(self):
-        """Says that the client sent something, or took something."""
+        """Says that the client sent a whole request, or took a part of an answer: a byte now and then is no more than
+        silence."""
         self._connections._touch(self)
 
     def remove(self):

@@ -7,6 +7,8 @@ the token is refused before its message is sent, and no thread ever waits for a 
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import tempfile
 import threading
@@ -30,6 +32,8 @@ RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 QUICK = ("/tensorflow.serving.ModelService/GetModelStatus", "/tensorflow.serving.PredictionService/GetModelMetadata")
 SPARE_THREADS = 16  # in which the gate refuses requests while all other threads wait
 BACKLOG = 64  # requests without a thread yet
+UNFINISHED = 8  # largest messages that may be in memory without having arrived in whole
+HELD = 16  # largest messages that may be in memory until they are answered
 STREAMS = 64  # of `Watch` and of reflection; for one more, the oldest is ended
 UNIX = os.name == "posix"  # asyncio has no Unix sockets on Windows
 MINUTE = 60_000  # milliseconds
@@ -65,6 +69,7 @@ class GrpcServer:
             listeners.close_all(self._public)
             raise
         self._loop, self._end, self._started = None, None, Future()
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
         self._thread = threading.Thread(target=self._run_loop, name="kmm-grpc", daemon=True)
 
     def start(self):
@@ -106,7 +111,9 @@ class GrpcServer:
         self._end = self._loop.create_future()
         with tempfile.TemporaryDirectory(prefix="kmm-") as folder:
             server = grpc.aio.server(handlers=[self._methods], options=_list_options(self._settings))
-            carrier = self._methods.relay = relay.Relay(folder if UNIX else None, self._connections)
+            carrier = self._methods.relay = relay.Relay(
+                folder if UNIX else None, self._connections, UNFINISHED * self._settings.max_message_mb << 20
+            )
             try:
                 private = _bind_private(server, folder, self._credentials)
                 plain = _bind_private(server, folder, None) if self._local and self._credentials else private
@@ -136,6 +143,7 @@ class _Methods(grpc.GenericRpcHandler):
         self._count, self._count_refusal = inference.metrics.count, inference.count_refusal
         self._check_token, self._message_seconds = check_token, settings.message_seconds
         self._stopping = False
+        self._held, self._most_held = 0, HELD * settings.max_message_mb << 20
         threads = count_places(settings) + SPARE_THREADS
         self._arriving = Connections(threads + BACKLOG, noun="messages on their way")  # each takes its size of memory
         self._streams = Connections(STREAMS, noun="streams of probes and reflection")
@@ -186,10 +194,22 @@ class _Methods(grpc.GenericRpcHandler):
             held = [await self._receive(context)]  # taken out when it is parsed, so that it does not stay
             call = Call(context.time_remaining(), limits_run=True)
             context.add_done_callback(lambda _: call.cancel())  # the client has its answer, or is gone
-            with self.relay.hold(context.peer()):
+            with self._take_room(len(held[0])), self.relay.hold(context.peer()):
                 return await threads.run(method, held, call)
 
         return compute
+
+    @contextlib.contextmanager
+    def _take_room(self, size):
+        """Counts the bytes of a message that is worked on, or refuses it where others fill the memory."""
+        if self._held + size > self._most_held:
+            raise ServingError(*_BUSY)
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+            self.relay.memory.note(size)
 
     async def _check_health(self, context):
         return self.probes.check(await self._receive(context))
@@ -216,7 +236,8 @@ class _Methods(grpc.GenericRpcHandler):
 
     async def _receive(self, context):
         """The message of a request, as bytes."""
-        data = await self._limit(self._arriving, self._message_seconds, context.read())
+        message = self.relay.receive(context.peer(), context.read())
+        data = await self._limit(self._arriving, self._message_seconds, message)
         if data is grpc.aio.EOF:
             raise ServingError("UNIMPLEMENTED", "The method takes one message. Received: none.")
         return data
@@ -306,6 +327,11 @@ def _fail_with(error):
         raise error
 
     return fail
+
+
+def _is_fault(record):
+    """Whether a line of gRPC's log tells more than that a client left before its answer, at any time of a request."""
+    return not (record.exc_info and record.exc_info[0] and record.exc_info[0].__name__ == "ExecuteBatchError")
 
 
 def _report(loop, context):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kmm.errors import InputError
 
-BACKLOG = 128  # connections that the system keeps until they are accepted
+BACKLOG = 1024  # connections that the system keeps until they are accepted: a burst of them; more are lost for a second
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # for example ::1 of localhost, on a machine without IPv6
 
 

@@ -10,10 +10,13 @@ import errno
 import os
 import socket
 
+from kmm.server.memory import MemoryReturn
+
 FILES_EACH = 4  # descriptors of a connection: towards the client, both ends of the private one, one not yet released
 RETRY_SECONDS = 0.05  # after the system had no descriptor left
 MOMENT_SECONDS = 0.001  # for an evicted connection to release its descriptors
 HANDSHAKE_SECONDS = 10  # for a new connection to send something, and then to say that it speaks HTTP/2
+HEAD_BYTES = 1000  # of a request, beside its message: about as many
 WAITING_BYTES = 2**18  # sent by one side and not taken by the other, before the first side is no longer read
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -24,15 +27,21 @@ class Relay:
     Args:
         folder: str. A private folder for Unix sockets, or None where the private addresses are ports of this host.
         connections: `Connections`.
+        most_bytes: int. Bytes of messages that have not arrived in whole, of all connections together. Beyond it, the
+            connection that sent most of them is closed.
+
+    Attributes:
+        memory: `MemoryReturn`, to be told of large messages that are dropped.
     """
 
-    def __init__(self, folder, connections):
-        self._folder, self._connections = folder, connections
+    def __init__(self, folder, connections, most_bytes):
+        self._folder, self._connections, self._most_bytes = folder, connections, most_bytes
         self._loop = asyncio.get_running_loop()
+        self.memory, self._unfinished = MemoryReturn(self._loop), 0
         self._listeners, self._tasks, self._ends, self._by_peer, self._count = [], set(), set(), {}, 0
 
     def start(self, listener, address):
-        """Accepts connections of a listener, one in each turn of the loop, so that none is open before it is counted.
+        """Accepts connections of a listener, few in each turn of the loop, since they are counted in the next one.
 
         Args:
             listener: `socket.socket` that listens and does not block.
@@ -63,26 +72,65 @@ class Relay:
         Args:
             peer: str. What gRPC calls the client of a request.
         """
-        connection = self._by_peer.get(peer)
-        if connection is not None:
-            connection.working += 1
+        front = self._by_peer.get(peer)
+        if front is not None:
+            front.connection.working += 1
         try:
             yield
         finally:
-            if connection is not None:
-                connection.working -= 1
+            if front is not None:
+                front.connection.working -= 1
+
+    async def receive(self, peer, work):
+        """Awaits a message, which then does not count as unfinished any more.
+
+        Args:
+            peer: as of `hold`.
+            work: awaitable of bytes.
+        """
+        front = self._by_peer.get(peer)
+        if front is None:
+            return await work
+        front.messages += 1
+        size = 0
+        try:
+            data = await work
+            if isinstance(data, bytes):
+                size = len(data) + len(data) // 1000 + HEAD_BYTES  # with its frames
+                front.connection.touch()
+            return data
+        finally:
+            front.messages -= 1
+            self._finish(front, size if front.messages else front.unfinished)
+
+    def _note_bytes(self, front, size):
+        """Counts bytes of messages, of which nobody knows yet where they end."""
+        front.unfinished += size
+        self._unfinished += size
+        if self._unfinished > self._most_bytes:
+            self._connections.close(max(self._ends, key=lambda end: end.unfinished).connection)
+
+    def _finish(self, front, size):
+        size = min(size, front.unfinished)
+        front.unfinished -= size
+        self._unfinished -= size
+        self.memory.note(size)
 
     def _accept(self, listener, address):
-        try:
-            client, _ = listener.accept()
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._connections.close_silent()
-                self._pause(listener, address, RETRY_SECONDS)
-            return  # else it was gone already
-        client.setblocking(False)
-        self._begin(self._open_front(client, address))
-        if self._connections.is_full:  # the connection that has to go needs a moment
+        for _ in range(self._connections.at_once):
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._connections.close_silent()
+                    self._pause(listener, address, RETRY_SECONDS)
+                    return
+                continue  # it was gone already
+            client.setblocking(False)
+            self._begin(self._open_front(client, address))
+        if self._connections.is_full:  # the connections that have to go need a moment
             self._pause(listener, address, MOMENT_SECONDS)
 
     def _pause(self, listener, address, seconds):
@@ -116,7 +164,7 @@ class Relay:
         if front.lost.done():
             back.transport.abort()
             return
-        self._by_peer[peer] = front.connection
+        self._by_peer[peer] = front
         front.lost.add_done_callback(lambda _: self._by_peer.pop(peer))
         front.join(back)
 
@@ -151,7 +199,6 @@ class _End(asyncio.Protocol):
         transport.set_write_buffer_limits(WAITING_BYTES)
 
     def data_received(self, data):
-        self.connection.touch()
         self.other.transport.write(data)
 
     def pause_writing(self):
@@ -175,6 +222,7 @@ class _Front(_End):
         super().__init__()
         self._relay, self._address = relay, address
         self._first, self._deadline = b"", None
+        self.messages, self.unfinished = 0, 0  # on their way, and the bytes of them that have come
 
     def connection_made(self, transport):
         super().connection_made(transport)
@@ -190,9 +238,9 @@ class _Front(_End):
     def data_received(self, data):
         if self.other is not None:
             super().data_received(data)
+            self._relay._note_bytes(self, len(data))
         elif self.connection is not None:
             self._deadline.cancel()
-            self.connection.touch()
             self.transport.pause_reading()
             self._first = data
             self._relay._begin(self._relay._connect(self, self._address))
@@ -210,11 +258,13 @@ class _Front(_End):
         if self.connection is not None:
             self.connection.remove()
         self._relay._ends.discard(self)
+        self._relay._finish(self, self.unfinished)
         self.lost.set_result(None)
         if self.other is not None:
             self.other.transport.abort()
 
     def _abort(self):
+        self._relay._finish(self, self.unfinished)
         self.transport.abort()
         if self.other is not None:
             self.other.transport.abort()

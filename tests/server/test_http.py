@@ -489,3 +489,16 @@ def test_an_origin_that_is_none(origin):
 def test_no_page_may_ask_unless_it_is_listed(tiny):
     answer = ask(tiny[0], Origin="https://viewer.example")
     assert answer.status_code == 200 and not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_a_body_of_very_many_chunks_is_refused(tiny, monkeypatch):
+    monkeypatch.setattr(http_server, "MOST_CHUNKS", 100)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    content = json.dumps(DOUBLE).encode()
+    whole = head + b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"0\r\n\r\n"
+    with connect(tiny[0]) as client:
+        for _ in range(3):  # each request has its own chunks
+            client.sendall(whole)
+            assert read_until(client, b"[3.0]}").startswith(b"HTTP/1.1 200 ")
+        client.sendall(head + b"1\r\n \r\n" * 200)
+        assert read_all(client).startswith(b"HTTP/1.1 400 ")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 import tracemalloc
 
 import httpx
@@ -257,3 +258,46 @@ def test_a_long_string_gives_no_room_to_all_others():
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2**22
+
+
+@pytest.mark.parametrize(
+    "method, held",
+    [
+        ("predict", b'{"signature_name": "double", "instances": [{%s}]}'),
+        ("predict", b'{"signature_name": "double", "instances": [{}%.0s' + b",{}" * 2**17 + b"]}"),
+        ("classify", b'{"signature_name": "classify", "examples": [{%s}]}'),
+    ],
+)
+def test_a_body_of_too_many_keys_is_refused_before_it_is_parsed(rest, method, held):
+    response = rest.post(f"/v1/models/tiny:{method}", content=held % b",".join(b'"%d":0' % n for n in range(2**17 + 1)))
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("Expected at most 131072 keys as JSON.")
+
+
+def test_marks_within_strings_are_not_counted(rest):
+    report = rb":,[{\"\\" * 2**17
+    body = b'{"signature_name": "raw", "instances": [{"image_bytes": %s, "report": "%s"}]}'
+    response = rest.post("/v1/models/tiny:predict", content=body % (json.dumps(PNG64).encode(), report))
+    assert response.json()["predictions"][0]["words"] == ':,[{"\\' * 2**17
+
+
+def test_other_threads_run_while_a_large_body_is_parsed():
+    body = b'{"instances": [' + b"0.25,7," * 500_000 + rb'"\ud83d\ude00"]}'
+    ended = threading.Event()
+
+    def parse():
+        assert len(read_document(body)["instances"]) == 1_000_001
+        ended.set()
+
+    threading.Thread(target=parse).start()
+    turns = 0
+    while not ended.wait(0.001):
+        turns += 1
+    assert turns > 20  # and not one or two, as when the parser lets no other thread run
+
+
+def test_a_lone_surrogate_is_found_wherever_it_is():
+    for document in (rb'{"a": ["\ud83d"]}', rb'{"a": {"\ud83d": 1}}', rb'{"a": [{"b": ["\ud83d\ud83d"]}]}'):
+        with pytest.raises(ServingError, match="The surrogate pair in string is invalid"):
+            read_document(document)
+    assert read_document(rb'{"a": ["\ud83d\ude00", [1]]}') == {"a": ["\U0001f600", [1]]}

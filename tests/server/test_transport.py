@@ -24,12 +24,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kmm.client import AsyncClient
 from kmm.errors import InputError
-from kmm.server import grpc_server, listeners, relay
+from kmm.server import grpc_server, listeners, memory, relay
 from kmm.server.connections import Connections, count_connections
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.relay import Relay
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
+from tests.server import http2
 from tests.server.conftest import running
 from tests.server.test_load import Door, door, send  # noqa: F401  fixture
 from tests.server.tiny_model import Stubs, make_predict, make_spec, stubs
@@ -349,7 +350,7 @@ def test_a_unix_socket(versions, tmp_path):
                 face.predict.Predict(make_predict(), timeout=5)
         assert_healthy(server)
         with pytest.raises(InputError, match=r"kmm\.sock: expected a path that is free\. Address already in use\."):
-            Server([], ServeSettings(port=0, rest_port=None, socket=path))
+            Server([ModelSettings("tiny", versions)], ServeSettings(port=0, rest_port=None, socket=path))
     assert not path.exists()
     path.write_text("notes")
     with pytest.raises(InputError, match=r"kmm\.sock: expected a path that is free"):
@@ -384,7 +385,7 @@ def test_the_relay_does_not_read_faster_than_the_other_side_takes():
         done, server = asyncio.Event(), await asyncio.start_server(read_slowly, "127.0.0.1", 0, limit=2**12)
         connections, (listener,) = Connections(2), listeners.bind_tcp("127.0.0.1", 0)
         listeners.listen([listener])
-        carried = Relay(None, connections)
+        carried = Relay(None, connections, 2**26)
         carried.start(listener, server.sockets[0].getsockname())
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(sent)
@@ -505,3 +506,96 @@ def test_servers_and_clients_with_loops_of_their_own_in_one_process(tiny, versio
             assert face.predict.Predict(make_predict(), timeout=5).outputs
     assert not [record for record in caplog.records if record.name.startswith(("asyncio", "grpc", "kmm.server.server"))]
     assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_leaves_before_its_answer_is_no_fault(versions, door, caplog):  # noqa: F811
+    message = make_predict({"values": np.float32([1])}, signature="double").SerializeToString()
+    whole = frame(0, 1, 1, struct.pack(">?I", False, len(message)) + message)
+    no_window = struct.pack(">HI", 4, 0)
+    with running(ModelSettings("tiny", versions)) as (server, _):
+        for _ in range(5):
+            with connections(server, 1, open_stream(settings=no_window) + whole):
+                door.entered.acquire()
+        with connections(server, 20, open_stream(settings=no_window) + whole):
+            door.open()
+            time.sleep(0.3)  # answers wait for a window
+        assert_healthy(server)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_unfinished_messages_have_a_limit_in_all(versions):
+    with running(ModelSettings("tiny", versions), max_message_mb=1) as (server, face), contextlib.ExitStack() as stack:
+        opened = [http2.Connection(server.port, timeout=5) for _ in range(12)]
+        for connection in opened:
+            stack.callback(connection.close)
+            connection.read(0.1)
+            connection.send_data(connection.open(PREDICT), struct.pack(">?I", False, 2**20 - 9) + bytes(2**20 - 10))
+            assert face.predict.Predict(make_predict(), timeout=5).outputs  # small ones go on beside them
+        for connection in opened:
+            connection.read(0.1)
+        assert 4 <= sum(connection.closed for connection in opened) <= 6  # eight megabytes may stay
+
+
+def test_messages_that_arrived_do_not_count_as_unfinished(versions):
+    values = np.arange(200_000, dtype=np.float32)
+    request = make_predict({"values": values}, signature="double")
+    with running(ModelSettings("tiny", versions), max_message_mb=1) as (server, face), ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda _: face.predict.Predict(request, timeout=20), range(32))  # 25 MB over one connection
+        assert all(len(answer.outputs["doubled"].float_val) == values.size for answer in answers)
+        (front,) = server._grpc._methods.relay._ends
+        assert front.messages == 0 and front.unfinished < 2**16
+
+
+def test_a_burst_of_connections_keeps_nobody_out(versions):
+    with running(ModelSettings("tiny", versions), rest_port=0, max_connections=50) as (server, _):
+        for port in (server.port, server.rest_port):
+            with contextlib.ExitStack() as stack:
+                for _ in range(700):
+                    client = stack.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", port))
+                assert_healthy(server)
+
+
+def test_a_connection_that_drips_is_not_more_alive_than_an_idle_one(versions):
+    with running(ModelSettings("tiny", versions), max_connections=3) as (server, _), contextlib.ExitStack() as stack:
+        (dripping,) = stack.enter_context(connections(server, 1, HALF_A_MESSAGE))
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            assert Stubs(channel).predict.Predict(make_predict(), timeout=5).outputs
+            for _ in range(5):
+                dripping.sendall(frame(0, 0, 1, b"0"))
+                time.sleep(0.02)
+            stack.enter_context(connections(server, 2))
+            assert is_closed(dripping)
+            assert Stubs(channel).predict.Predict(make_predict(), timeout=5).outputs
+
+
+def test_messages_that_wait_have_a_limit_in_all(versions, door, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(grpc_server, "HELD", 4)
+    large = make_predict({"values": np.zeros(240_000, np.float32)}, signature="double")
+    with running(ModelSettings("tiny", versions), max_message_mb=1) as (_, face):
+        calls = [face.predict.Predict.future(large, timeout=20) for _ in range(7)]
+        end = time.monotonic() + 10
+        while sum(call.done() for call in calls) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert [call.code() for call in calls if call.done()] == [grpc.StatusCode.UNAVAILABLE] * 3
+        assert face.predict.Predict(make_predict(), timeout=5).outputs  # a small one has room
+        door.open()
+        assert list_codes(calls) == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK}
+        assert face.predict.Predict(large, timeout=20).outputs
+
+
+def test_memory_is_given_back_after_large_messages(versions, monkeypatch):
+    trimmed = threading.Semaphore(0)
+    monkeypatch.setattr(memory, "trim", trimmed.release)
+    large = make_predict({"values": np.zeros(5 * 2**20, np.float32)}, signature="double")
+    with running(ModelSettings("tiny", versions), tensor_content=True, rest_port=0) as (server, face):
+        assert face.predict.Predict(make_predict(), timeout=20).outputs
+        assert not trimmed.acquire(timeout=0.3)
+        assert face.predict.Predict(large, timeout=20).outputs
+        assert trimmed.acquire(timeout=5)
+        with socket.create_connection(("localhost", server.rest_port), timeout=5) as client:
+            client.sendall(b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n")
+            client.sendall(bytes(20_000_000))
+            time.sleep(0.2)
+        assert trimmed.acquire(timeout=5)

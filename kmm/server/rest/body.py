@@ -29,6 +29,7 @@ class Room:
 
     Args:
         size: int, bytes.
+        note_freed: function of the bytes that are given back.
 
     Example:
         >>> room = Room(10)
@@ -38,8 +39,8 @@ class Room:
         True
     """
 
-    def __init__(self, size):
-        self._free = size
+    def __init__(self, size, note_freed=lambda size: None):
+        self._free, self._note_freed = size, note_freed
 
     def take(self, size):
         """Takes memory if there is enough; returns whether."""
@@ -55,6 +56,7 @@ class Room:
     def give(self, size):
         """Gives memory back."""
         self._free += size
+        self._note_freed(size)
 
 
 class Body:

@@ -41,7 +41,6 @@ class Exchange(HTTPMessageDelegate):
 
     def headers_received(self, start_line, headers):
         self._line = start_line
-        self._connection.touch()
         answer = self._open(headers)
         if answer is None:
             return None
@@ -51,7 +50,6 @@ class Exchange(HTTPMessageDelegate):
         return None
 
     def data_received(self, chunk):
-        self._connection.touch()
         if self._answered:
             return None
         try:
@@ -62,6 +60,7 @@ class Exchange(HTTPMessageDelegate):
         return None if unpacking is None else self._wait(unpacking)
 
     def finish(self):
+        self._connection.touch()
         self._arrived.set()
         if self._answered:
             return

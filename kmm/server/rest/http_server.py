@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import logging
 import socket
 import ssl
@@ -9,18 +10,22 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, SSLIOStream
 from tornado.netutil import ssl_wrap_socket
 
 from kmm.errors import InputError
 from kmm.faults import tell_fault
+from kmm.server import listeners
+from kmm.server.memory import MemoryReturn
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
 
 HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence before it, of every request alike
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
-BACKLOG = 128
+MOST_CHUNKS = 2**16  # of one body: the least chunk costs as much work as one of some kilobytes
+CHUNKS_AT_ONCE = 32  # before other connections have their turn
 PAUSE_SECONDS = 0.1  # before the next connection is taken, where the system lacks the means for one
 _NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 logger = logging.getLogger("kmm.server.rest")
@@ -46,7 +51,8 @@ class RestServer:
     def __init__(self, inference, connections, is_serving, *, check_token, ssl_context=None):
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
-        self.room = Room(ROOM * settings.max_message_mb << 20)
+        self._memory = None  # of the loop
+        self.room = Room(ROOM * settings.max_message_mb << 20, lambda size: self._memory.note(size))
         self._ssl = ssl_context
         self._connections = connections
         self._places = settings.threads + settings.explain_threads + 2 * settings.max_queue
@@ -66,7 +72,7 @@ class RestServer:
             InputError: if the address was taken meanwhile, or the thread ended at once.
         """
         try:
-            self._socket.listen(BACKLOG)
+            self._socket.listen(listeners.BACKLOG)
         except OSError as error:
             raise _refuse_address(self.settings.host, self.port, error) from None
         self._thread.start()
@@ -121,6 +127,7 @@ class RestServer:
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
+        self._memory = MemoryReturn(self._loop)
         self._loop.set_exception_handler(_tell_exception)
         self._stopping = self._loop.create_future()
         listener = _Listener(
@@ -140,7 +147,9 @@ class RestServer:
         await listener.close_all_connections()
 
     async def _accept(self, listener):
-        while True:
+        for number in itertools.count():
+            if not number % self._connections.at_once:
+                await asyncio.sleep(0)  # `sock_accept` gives no turn to others while there are connections
             try:
                 connection, address = await self._loop.sock_accept(self._socket)
             except OSError as error:
@@ -156,9 +165,35 @@ class RestServer:
     def _make_stream(self, connection):
         connection.setblocking(False)
         if self._ssl is None:
-            return IOStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+            return _PlainStream(connection, max_buffer_size=READ_AHEAD_BYTES)
         connection = ssl_wrap_socket(connection, self._ssl, server_side=True, do_handshake_on_connect=False)
-        return SSLIOStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+        return _TlsStream(connection, max_buffer_size=READ_AHEAD_BYTES)
+
+
+class _Chunks:
+    """Limits the chunks of a body, on a stream of Tornado, which reads the size of each with `read_until`."""
+
+    chunks = 0
+
+    def read_until(self, delimiter, max_bytes=None):
+        self.chunks += 1
+        if self.chunks > MOST_CHUNKS:
+            raise HTTPInputError("too many chunks")
+        if self.chunks % CHUNKS_AT_ONCE:
+            return super().read_until(delimiter, max_bytes)
+        return asyncio.ensure_future(self._read_later(delimiter, max_bytes))
+
+    async def _read_later(self, delimiter, max_bytes):
+        await asyncio.sleep(0)
+        return await super().read_until(delimiter, max_bytes)
+
+
+class _PlainStream(_Chunks, IOStream):
+    pass
+
+
+class _TlsStream(_Chunks, SSLIOStream):
+    pass
 
 
 class _Listener(HTTPServer):
@@ -178,6 +213,7 @@ class _Listener(HTTPServer):
 
     def start_request(self, server_conn, request_conn):
         stream = server_conn.stream
+        stream.chunks = 0
         return Exchange(self._server, request_conn, stream, self._open[stream])
 
     def on_close(self, server_conn):

@@ -19,6 +19,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 _WHITE_SPACE = string.whitespace.encode("ascii")
 _INF = re.compile(r"Inf(?=[],}\s])")
 _NOT_JSON = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-NaN|Inf(?:inity)?', re.DOTALL)
+LARGE_BYTES = 2**22  # Python's parser lets no other thread run, unless it calls functions written in Python
 _HUGE = (re.compile(r"e\+?[0-9]{3}"), re.compile(r"E\+?[0-9]{3}"))  # apart: each is searched for by its letter, fast
 
 
@@ -39,10 +40,11 @@ def read_document(body):
         raise refuse("JSON Parse error: The document is empty")
     try:
         text = body.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
-        huge = any(pattern.search(text) for pattern in _HUGE)
-        document = json.loads(_rewrite_numbers(text), parse_float=_read_float if huge else None)
+        large = len(body) > LARGE_BYTES
+        read_float = _read_float if large or _has_huge(text) else None
+        document = json.loads(_rewrite_numbers(text), parse_float=read_float, parse_int=_read_int if large else None)
         if rb"\ud" in body or rb"\uD" in body:
-            json.dumps(document, ensure_ascii=False).encode("utf-8")
+            _check_strings(document)
     except UnicodeEncodeError:
         raise refuse("JSON Parse error: The surrogate pair in string is invalid.") from None
     except json.JSONDecodeError as error:
@@ -64,6 +66,29 @@ def _rewrite_numbers(text):
         return text
     written = {"-NaN": "NaN", "Inf": "Infinity"}
     return _NOT_JSON.sub(lambda found: written.get(found[0], found[0]), text)
+
+
+def _has_huge(text):
+    """Whether a number may be too large for 64 bits."""
+    return any(pattern.search(text) for pattern in _HUGE)
+
+
+def _check_strings(document):
+    """Raises UnicodeEncodeError if a string, or a key, holds a lone surrogate."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            value.encode("utf-8")
+        elif isinstance(value, dict):
+            waiting += value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += [one for one in value if isinstance(one, str | dict | list)]
+
+
+def _read_int(text):
+    return int(text)
 
 
 def _read_float(text):

@@ -9,6 +9,7 @@ from kmm.server.rest.json_document import is_base64, name_type, quote, read_base
 from kmm.server.status import ServingError, refuse
 from kmm.wire import MAX_DIMENSIONS
 
+PIECE = 2**16  # elements that are converted before other threads have their turn
 ROWS, COLUMNS = "instances", "inputs"
 _TYPES = {"f": {int, float}, "i": {int}, "b": {bool}}  # what JSON may hold for a kind of numpy's dtypes
 
@@ -118,13 +119,18 @@ def _to_array(value, number):
 def _convert(value, dtype):
     """Numbers as an array, the fast way; None where one of them may not fit, which `_walk` tells."""
     array = np.array(value, object)  # a type of its own would give each string the room of the longest, and hide bools
-    types = set(map(type, array.ravel().tolist()))
+    flat, types = array.ravel(), set()
+    pieces = [slice(place, place + PIECE) for place in range(0, flat.size, PIECE)]
+    for piece in pieces:
+        types.update(map(type, flat[piece].tolist()))
     if not types <= _TYPES[dtype.kind]:
         return None
     if types <= {bool}:
         return array.astype(dtype)
+    array = np.empty(array.shape, np.float64 if float in types else np.int64)
     try:
-        array = array.astype(np.float64 if float in types else np.int64)
+        for piece in pieces:
+            array.reshape(-1)[piece] = flat[piece]
     except OverflowError:
         return None
     finite, (least, most) = array[np.isfinite(array)], _limits(dtype, whole=int in types)
