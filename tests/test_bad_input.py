@@ -239,7 +239,7 @@ def test_a_bad_row_among_good_ones_is_set_aside(model, good, tmp_path, name):
 
 
 def test_a_long_report_is_set_aside_by_embed(tmp_path):
-    rows = [["id", "report"], ["a", "No mass at all."], ["b", f"{CANARY} " * 100_000]]
+    rows = [["id", "report"], *([name, "No mass at all."] for name in "ac"), ["b", f"{CANARY} " * 100_000]]
     result = run("embed", write_table(tmp_path / "list.csv", rows), "--out", tmp_path / "v.txt", "--dimensions", 4)
     (line,) = set_aside(result)
     assert "study b: expected a report of at most 20000 words. Received: 100000." in line

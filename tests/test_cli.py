@@ -37,6 +37,8 @@ COMMANDS = [
     ("predict",),
     ("explain",),
     ("fidelity",),
+    ("model", "pack"),
+    ("model", "verify"),
     ("export",),
     ("serve",),
     ("call",),
@@ -90,7 +92,8 @@ def test_help_has_an_example_that_can_be_typed(path):
 
 def test_all_commands_are_tested_here():
     assert {path[0] for path in COMMANDS} == set(main.commands)
-    assert {path[1] for path in COMMANDS if path[0] == "data"} == set(main.commands["data"].commands)
+    for group in ("data", "model"):
+        assert {path[1] for path in COMMANDS if path[0] == group} == set(main.commands[group].commands)
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy():
