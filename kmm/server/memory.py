@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-LARGE_BYTES = 2**24  # freed in all, before it is worth looking for memory to give back
+LARGE_BYTES = 2**26  # freed in all, before it is worth looking for memory to give back: that takes time too
 DELAY_SECONDS = 0.2  # so that much that is freed at once is given back at once
 
 

@@ -42,10 +42,6 @@ def make_ping(number):
     return http2.make_frame(http2.PING, 0, 0, struct.pack(">Q", number))
 
 
-def make_settings(number):
-    return http2.make_frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 65535 + number))
-
-
 def make_reset(number):
     """A call that is taken back at once."""
     stream = 2 * number + 1

@@ -502,3 +502,20 @@ def test_a_body_of_very_many_chunks_is_refused(tiny, monkeypatch):
             assert read_until(client, b"[3.0]}").startswith(b"HTTP/1.1 200 ")
         client.sendall(head + b"1\r\n \r\n" * 200)
         assert read_all(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_drips_keeps_its_connection_no_longer_than_silence(versions, monkeypatch):
+    monkeypatch.setattr(server_module, "count_connections", lambda *counts: 3)
+    with running(ModelSettings("tiny", versions), rest_port=0) as (server, _), ExitStack() as opened:
+        dripping, idle = (opened.enter_context(connect(server)) for _ in range(2))
+        dripping.sendall(write_request(b"[" * 99)[:-50])
+        idle.sendall(write_request(method="GET", path="/healthz"))
+        read_until(idle, b"SERVING")
+        for _ in range(5):
+            dripping.sendall(b"[")
+            time.sleep(0.02)
+        for _ in range(2):
+            opened.enter_context(connect(server))
+        assert read_all(dripping) == b""
+        idle.sendall(write_request(method="GET", path="/healthz"))
+        read_until(idle, b"SERVING")

@@ -588,6 +588,7 @@ def test_messages_that_wait_have_a_limit_in_all(versions, door, monkeypatch):  #
 def test_memory_is_given_back_after_large_messages(versions, monkeypatch):
     trimmed = threading.Semaphore(0)
     monkeypatch.setattr(memory, "trim", trimmed.release)
+    monkeypatch.setattr(memory, "LARGE_BYTES", 2**24)
     large = make_predict({"values": np.zeros(5 * 2**20, np.float32)}, signature="double")
     with running(ModelSettings("tiny", versions), tensor_content=True, rest_port=0) as (server, face):
         assert face.predict.Predict(make_predict(), timeout=20).outputs
