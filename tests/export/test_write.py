@@ -186,16 +186,16 @@ def test_versions(tmp_path):
     assert choose_version(tmp_path).name == "8" and choose_version(tmp_path, 3).name == "3"
     with pytest.raises(InputError, match="expected a version that is free"):
         choose_version(tmp_path, 7)
-    for number in (0, 10**18):
-        with pytest.raises(InputError, match="a number from 1 to 999999999999999999"):
+    for number in (0, 2**63):
+        with pytest.raises(InputError, match="a number from 1 to 9223372036854775807"):
             choose_version(tmp_path, number)
 
 
 def test_folders_that_no_server_takes_for_a_version(tmp_path):
-    for name in ("2", "²", "٣", "1" * 19):
+    for name in ("2", "²", "٣", "9" * 19, "1" * 20):
         (tmp_path / name).mkdir()
     assert choose_version(tmp_path).name == "3"
-    (tmp_path / ("9" * 18)).mkdir()
+    (tmp_path / str(2**63 - 1)).mkdir()
     with pytest.raises(InputError, match="a number from 1 to"):
         choose_version(tmp_path)
 
@@ -332,7 +332,7 @@ def test_the_command(saved_reader, tmp_path):
         (("--batch-threads", 2), "`--batch-threads` belongs to `--batching`"),
         (("--without", "explain", "--steps", 9), "`--steps` belongs to explanations"),
         (("--batching", "--batch-timeout-ms", "nan"), "`timeout_ms` must be a number from 0"),
-        (("--version", 10**18), "--version"),
+        (("--version", 2**63), "--version"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(saved, tmp_path, options, said):
