@@ -14,7 +14,7 @@ The server is a process of its own; times are taken in turns. DenseNet121 at 224
     explain_ratio      the time of a request of `explain`, to `kmm explain` on the same film and points; at most 1.15
     loaded_mb          MB (10^6 bytes) of the server after its start, beyond a process with TensorFlow; at most 500
     start_cpu_seconds  CPU seconds that the server had taken by then, TensorFlow's own 5 included
-    explained_mb       as loaded_mb, after the explanations
+    explained_mb       as loaded_mb, two seconds after the explanations; at most 500
     clients_16_single, clients_64_single
                        requests a second of so many clients, no batching in the export's graph, to calls of one study
                        in process, one after the other
@@ -151,6 +151,7 @@ def measure_speed(folder, model, rounds):
         found["loaded_mb"], found["start_cpu_seconds"] = read_memory(process.pid) * 1e3 - empty, read_cpu(process.pid)
         found["request_ratio"] = compare_requests(loaded, port, samples, rounds)
         found["explain_ratio"] = compare_explanations(saved, port, samples, max(3, rounds // 8))
+        time.sleep(2)  # the server gives memory back a moment after an explanation
         found["explained_mb"] = read_memory(process.pid) * 1e3 - empty
         for clients in MANY:
             speeds = compare_clients(loaded, port, samples, clients, max(2, rounds // 5))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kmm.server.models import graph_errors
 from kmm.server.models.dtypes import STRING, as_object
+from kmm.server.models.memory import use_system_allocator
 from kmm.server.status import ServingError
 
 
@@ -45,6 +46,7 @@ def load_servable(name, version, folder):
     """
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+    use_system_allocator()
     try:
         graph = _read_graph(folder)
         signatures = {key: SignatureDef.FromString(one.SerializeToString()) for key, one in graph.signature_def.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kmm.server.access_log import note_version
 from kmm.server.metrics import Metrics
 from kmm.server.models.dtypes import STRING
+from kmm.server.models.memory import Workspace
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
 from kmm.server.requests.batching import Batcher
@@ -52,6 +53,7 @@ class Inference:
         self._batcher = Batcher(
             settings.max_batch if settings.batching else 1, wait_seconds=settings.batch_wait_ms / 1000
         )
+        self._workspace = Workspace()
         self.metrics = Metrics(self._gates)
         self._unanswered, self._lock = 0, threading.Lock()  # requests that ran and whose answers are not handed over
 
@@ -244,7 +246,9 @@ class Inference:
     @contextlib.contextmanager
     def _enter(self, key, call):
         """Waits for the turn of a request; it counts as running until its call ends."""
-        with self._gates[EXPLAIN if key.startswith(EXPLAIN) else "predict"].enter(call):
+        explains = key.startswith(EXPLAIN)
+        workspace = self._workspace.use() if explains else contextlib.nullcontext()
+        with self._gates[EXPLAIN if explains else "predict"].enter(call), workspace:
             with self._lock:
                 self._unanswered += 1
             if not call.add_callback(self._end_answer):
