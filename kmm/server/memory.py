@@ -1,10 +1,47 @@
-"""Give memory back to the system after large requests."""
+"""Memory that goes back to the system after large requests and explanations.
 
+TensorFlow's allocator for oneDNN keeps every block that it ever took, and glibc keeps most of what is freed: an
+explanation of a DenseNet, which needs a gigabyte while it runs, would hold it for good.
+"""
+
+import contextlib
 import ctypes
+import os
 import sys
+import threading
 
 LARGE_BYTES = 2**26  # freed in all, before it is worth looking for memory to give back: that takes time too
 DELAY_SECONDS = 0.2  # so that much that is freed at once is given back at once
+MOMENT_SECONDS = 1.0  # between the end of the last use and the return: another use may begin at once
+
+
+def use_system_allocator():
+    """Has TensorFlow take memory from the system, unless the environment says otherwise.
+
+    It has an effect only before TensorFlow makes its first tensor in this process.
+
+    Example:
+        >>> use_system_allocator()
+    """
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+
+
+def trim():
+    """Gives free memory of the C library back to the system, where it is glibc.
+
+    Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+
+    Returns:
+        bool. Whether there was some.
+
+    Example:
+        >>> trim() in (True, False)
+        True
+    """
+    if sys.platform != "linux":
+        return False
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    return release is not None and bool(release(0))
 
 
 class MemoryReturn:
@@ -29,19 +66,35 @@ class MemoryReturn:
         self._loop.run_in_executor(None, trim)
 
 
-def trim():
-    """Gives free memory of the C library back to the system, where it is glibc.
+class Workspace:
+    """Returns memory a moment after the last of those that need much of it has ended.
 
-    Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html
-
-    Returns:
-        bool. Whether there was some.
+    Args:
+        seconds: float. Length of the moment.
 
     Example:
-        >>> trim() in (True, False)
-        True
+        >>> workspace = Workspace()
+        >>> with workspace.use():
+        ...     pass
     """
-    if sys.platform != "linux":
-        return False
-    release = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-    return release is not None and bool(release(0))
+
+    def __init__(self, seconds=MOMENT_SECONDS):
+        self._seconds, self._users, self._timer = seconds, 0, None
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def use(self):
+        """Marks the block as work that needs much memory."""
+        with self._lock:
+            self._users += 1
+            if self._timer is not None:
+                self._timer.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._timer = threading.Timer(self._seconds, trim)
+                    self._timer.daemon = True
+                    self._timer.start()

@@ -7,8 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from kmm.server.models import memory, model
-from kmm.server.models.memory import Workspace
+from kmm.server import memory
+from kmm.server.memory import Workspace
+from kmm.server.models import model
 from kmm.server.settings import ModelSettings
 from tests.server.conftest import running
 from tests.server.tiny_model import make_predict
@@ -17,7 +18,7 @@ VALUES = np.ones(1, np.float32)
 PROGRAM = """
 import re, sys
 from pathlib import Path
-from kmm.server.models.memory import return_memory
+from kmm.server.memory import trim
 from kmm.server.models.servable import load_servable
 import tensorflow as tf
 load_servable("tiny", 1, Path(sys.argv[1]))
@@ -27,7 +28,7 @@ before = read_megabytes()
 tensors = [tf.fill([2**20], 1.0) for _ in range(300)]
 full = read_megabytes()
 del tensors
-return_memory()
+trim()
 print(full - before, read_megabytes() - before)
 """
 
@@ -36,8 +37,8 @@ print(full - before, read_megabytes() - before)
 def returns(monkeypatch):
     """Counts the returns of memory."""
     found = threading.Semaphore(0)
-    monkeypatch.setattr(memory, "return_memory", found.release)
-    monkeypatch.setattr(model, "return_memory", lambda: None)  # what loading does is another matter
+    monkeypatch.setattr(memory, "trim", found.release)
+    monkeypatch.setattr(model, "trim", lambda: None)  # what loading does is another matter
     return found
 
 

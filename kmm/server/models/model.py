@@ -6,8 +6,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+from kmm.server.memory import trim
 from kmm.server.models.graph_errors import translate_load
-from kmm.server.models.memory import return_memory
 from kmm.server.models.servable import load_servable
 from kmm.server.models.warmup import warm_up
 from kmm.server.policy import list_versions
@@ -174,7 +174,7 @@ class Model:
             servable = load_servable(name, version, folder)
             if self._serving.warmup:
                 warm_up(servable, folder, explain=self._serving.explain_at_start)
-            return_memory()
+            trim()
         except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
             self._set_aside(version, files, error if isinstance(error, ServingError) else translate_load(error))
             return False

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kmm.server.memory import use_system_allocator
 from kmm.server.models import graph_errors
 from kmm.server.models.dtypes import STRING, as_object
-from kmm.server.models.memory import use_system_allocator
 from kmm.server.status import ServingError
 
 

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from kmm.server.access_log import note_version
+from kmm.server.memory import Workspace
 from kmm.server.metrics import Metrics
 from kmm.server.models.dtypes import STRING
-from kmm.server.models.memory import Workspace
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
 from kmm.server.requests.batching import Batcher
