@@ -17,7 +17,7 @@ from kmm.wire import decode_tensor
 from tests.client.stub_server import serve
 from tests.client.test_aio import make_studies
 
-SECONDS = 5  # within which all must have ended; a request would take 20
+SECONDS = 10  # within which all must have ended; a request would take 20
 
 
 @pytest.fixture

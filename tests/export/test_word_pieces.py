@@ -183,7 +183,7 @@ def test_explanations_of_the_graph_are_per_piece_and_a_client_sums_them(classifi
     reports = [classifier.batches.text.text(study) for study in STUDIES]
     found = signatures["explain_bytes"](report=tf.constant(reports), target=tf.constant([-1, -1, -1]))
     outputs = {name: encode_tensor(value.numpy()) for name, value in found.items()}
-    served = read_explanations(load_stubs().model_pb2.ModelSpec(), outputs, [False] * len(STUDIES))
+    served = read_explanations(load_stubs().model_pb2.ModelSpec(), outputs, [False] * len(STUDIES), {"report"})
     for row, study in enumerate(STUDIES):
         one = explained[study.id]
         value = one.attribution.values["rows"].sum(axis=-1)
