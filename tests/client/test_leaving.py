@@ -169,7 +169,9 @@ def test_leaving_an_async_loop(stub, slow, timed, way):
     asyncio.run(work())
 
 
-SCRIPT = """
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # in the background too
+SCRIPT = f"""
+{INTERRUPTIBLE}
 import sys
 from kmm.client import Client
 from tests.client.test_aio import make_studies
@@ -200,7 +202,8 @@ def test_a_program_ends_at_once(stub, slow, way):
 def test_interrupting_the_command(slow, stub, tmp_path):
     lines = "".join(f"{number},Clear.\n" for number in range(20))
     (tmp_path / "studies.csv").write_text(f"id,report\n{lines}", encoding="utf-8")
-    command = [sys.executable, "-m", "kmm", "call", slow, "predict", str(tmp_path / "studies.csv"), "--json",
+    start = f"{INTERRUPTIBLE}; from kmm.cli import main; main(prog_name='kmm')"
+    command = [sys.executable, "-c", start, "call", slow, "predict", str(tmp_path / "studies.csv"), "--json",
                str(tmp_path / "out.json")]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 30
