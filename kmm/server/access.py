@@ -6,6 +6,7 @@ import hmac
 import os
 import ssl
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +131,7 @@ class Certificates:
         files = _list_files(settings)
         parse, names = _read_ssl_config if settings.tls_config else _make_material, [path for path, _ in files]
         self.in_use, self.ask_clients = bool(files), None
+        self._given, self._giving = None, threading.Lock()
 
         def parse_alike(*contents):
             material = parse(names, *contents)
@@ -149,8 +151,9 @@ class Certificates:
         """gRPC's credentials of the server, which follow the files; None without TLS."""
         if not self.in_use:
             return None
+        self._given = self._watched.value
         return grpc.dynamic_ssl_server_credentials(
-            self._watched.value.configuration, self._fetch_configuration, self.ask_clients
+            self._given.configuration, self._fetch_configuration, self.ask_clients
         )
 
     def make_ssl_context(self):
@@ -158,7 +161,11 @@ class Certificates:
         return _FollowingContext(lambda: self._watched.value.context) if self.in_use else None
 
     def _fetch_configuration(self):
-        return self._watched.value.configuration
+        """What gRPC asks for each new connection. It owns what it is given, and frees it: each set is given once."""
+        with self._giving:
+            current, given = self._watched.value, self._given
+            self._given = current
+        return None if current is given else current.configuration
 
 
 class _FollowingContext(ssl.SSLContext):
