@@ -355,6 +355,18 @@ def test_certificates_change_while_the_server_runs(versions, certificates, mount
     assert len(said) == len(set(said)) and all(line.startswith("certificates: the last good ones") for line in said)
 
 
+def test_grpc_is_given_each_set_of_certificates_once(certificates, mounted):
+    """It owns a set and frees it: whoever gives the same one again lets it free memory twice."""
+    held = Certificates(ServeSettings(certificate=mounted / "server.pem", key=mounted / "server.key"))
+    held.make_grpc_credentials()
+    assert held._fetch_configuration() is None
+    put(mounted, "server.key", (certificates / "next.key").read_bytes())
+    put(mounted, "server.pem", (certificates / "next.pem").read_bytes())
+    held.reload(at_once=True)
+    assert held._fetch_configuration() is not None
+    assert held._fetch_configuration() is None
+
+
 def test_an_authority_of_clients_that_is_replaced_is_trusted_no_more(versions, certificates, mounted):
     settings = {"certificate": mounted / "server.pem", "key": mounted / "server.key", "rest_port": 0}
     files = ("authority.pem", "client.key", "client.pem")
