@@ -225,7 +225,7 @@ def test_a_film_takes_little_more_memory_than_its_own_pixels(tmp_path):
         environment = {
             **os.environ,
             "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "0",
-        }  # tests of the server set it in this process
+        }  # the server sets it
         found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
         _, gray, rgba = (int(size) / 3000**2 for size in found.split())
         if gray < 3 and rgba < gray + 4:
