@@ -144,7 +144,7 @@ class _Methods(grpc.GenericRpcHandler):
         self._check_token, self._message_seconds = check_token, settings.message_seconds
         self._stopping = False
         self._held, self._most_held = 0, HELD * settings.max_message_mb << 20
-        threads = count_places(settings) + SPARE_THREADS
+        threads = settings.places + SPARE_THREADS
         self._arriving = Connections(threads + BACKLOG, noun="messages on their way")  # each takes its size of memory
         self._streams = Connections(STREAMS, noun="streams of probes and reflection")
         busy = f"The server is busy: {settings.max_queue} requests are waiting."
@@ -278,16 +278,11 @@ class _Threads:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def count_places(settings):
-    """How many requests the gates let run and wait."""
-    return settings.threads + settings.explain_threads + 2 * settings.max_queue
-
-
 def _list_options(settings):
     return [
         ("grpc.max_receive_message_length", settings.max_message_mb << 20),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", max(100, count_places(settings) + SPARE_THREADS)),  # of one connection
+        ("grpc.max_concurrent_streams", max(100, settings.places + SPARE_THREADS)),  # of one connection
         ("grpc.server_handshake_timeout_ms", int(relay.HANDSHAKE_SECONDS * 1000)),
         ("grpc.max_connection_idle_ms", 5 * MINUTE),
         ("grpc.max_connection_age_ms", 60 * MINUTE),

@@ -143,6 +143,11 @@ class ServeSettings:
             if not _ORIGIN.fullmatch(origin):
                 raise InputError(f"`cors_origins`: {origin!r} is no origin. Write scheme://host, or * for any origin.")
 
+    @property
+    def places(self):
+        """int: the requests that may run and wait, of both kinds together."""
+        return self.threads + self.explain_threads + 2 * self.max_queue
+
     def delay_retry(self, tries):
         """Seconds until something that failed to load so many times is tried again.
 

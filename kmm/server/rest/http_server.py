@@ -4,7 +4,6 @@ import asyncio
 import errno
 import itertools
 import logging
-import socket
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -55,11 +54,11 @@ class RestServer:
         self.room = Room(ROOM * settings.max_message_mb << 20, lambda size: self._memory.note(size))
         self._ssl = ssl_context
         self._connections = connections
-        self._places = settings.threads + settings.explain_threads + 2 * settings.max_queue
+        self._places = settings.places
         self._workers = ThreadPoolExecutor(self._places, thread_name_prefix="kmm-rest-worker")
         self._exchanges, self._works = set(), 0
-        self._socket = _bind(settings.host.strip("[]"), settings.rest_port)
-        self.port = self._socket.getsockname()[1]
+        self._sockets = listeners.bind_tcp(settings.host, settings.rest_port)
+        self.port = self._sockets[0].getsockname()[1]
         self._loop, self._stopping, self._ready, self._stopped = None, None, threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="kmm-rest", daemon=True)
         for name in ("tornado.access", "tornado.general", "tornado.application"):
@@ -71,10 +70,7 @@ class RestServer:
         Raises:
             InputError: if the address was taken meanwhile, or the thread ended at once.
         """
-        try:
-            self._socket.listen(listeners.BACKLOG)
-        except OSError as error:
-            raise _refuse_address(self.settings.host, self.port, error) from None
+        listeners.listen(self._sockets)
         self._thread.start()
         while not self._ready.wait(0.05):
             if not self._thread.is_alive():
@@ -90,7 +86,7 @@ class RestServer:
         if self._ready.is_set():
             self._loop.call_soon_threadsafe(self._stopping.set_result, seconds)
         else:
-            self._socket.close()
+            listeners.close_all(self._sockets)
 
     def end_stop(self):
         """Waits for the end that `begin_stop` began."""
@@ -137,21 +133,22 @@ class RestServer:
             idle_connection_timeout=HEAD_SECONDS,
             max_body_size=2**63,  # `Body` refuses earlier, with an answer
         )
-        accepting = asyncio.ensure_future(self._accept(listener))
+        accepting = [asyncio.ensure_future(self._accept(bound, listener)) for bound in self._sockets]
         self._ready.set()
         seconds = await self._stopping
-        accepting.cancel()
-        self._socket.close()
+        for task in accepting:
+            task.cancel()
+        listeners.close_all(self._sockets)
         if self._exchanges:
             await asyncio.wait(self._exchanges, timeout=seconds)
         await listener.close_all_connections()
 
-    async def _accept(self, listener):
+    async def _accept(self, bound, listener):
         for number in itertools.count():
             if not number % self._connections.at_once:
                 await asyncio.sleep(0)  # `sock_accept` gives no turn to others while there are connections
             try:
-                connection, address = await self._loop.sock_accept(self._socket)
+                connection, address = await self._loop.sock_accept(bound)
             except OSError as error:
                 if error.errno in _NO_MEANS:
                     self._connections.close_silent()
@@ -219,24 +216,6 @@ class _Listener(HTTPServer):
     def on_close(self, server_conn):
         self._open.pop(server_conn.stream).remove()
         super().on_close(server_conn)
-
-
-def _bind(host, port):
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if bound.family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise _refuse_address(host, port, error) from None
-    bound.setblocking(False)
-    return bound
-
-
-def _refuse_address(host, port, error):
-    return InputError(f"{host}:{port}: expected an address that is free. {error.strerror}.")
 
 
 def _tell_quietly(record):
