@@ -9,7 +9,7 @@ import sys
 import click
 
 from kmm import tables
-from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
 from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
@@ -31,13 +31,11 @@ def _connection_options(command):
         click.option("--tls-key", type=PLACE, help="PEM file of the client's own key."),
         click.option("--tls-server-name", help="The name in the server's certificate, where it is not the host's."),
         click.option(
-            "--allow-plaintext", is_flag=True, help="Ask another host without TLS, where something else encrypts."
+            "--allow-plaintext", is_flag=True, help="Ask another host without TLS, through a tunnel for example."
         ),
         click.option("--token-file", type=PLACE, help="File of a token; only sent encrypted or to this machine."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return group_options(*options)(command)
 
 
 @click.command(cls=Command)

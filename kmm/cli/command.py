@@ -116,6 +116,21 @@ def _put_back(before):
         os.environ["KMM_DEBUG"] = before
 
 
+def group_options(*options):
+    """Makes one decorator of many options; `--help` lists them in this order.
+
+    Args:
+        options: decorators, as `click.option` makes them.
+    """
+
+    def add(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def json_option(command):
     """The option `--json`, by its variable too: KMM_FIT_JSON of `fit`."""
     return click.option(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kmm import tables
-from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, tell_passed_over, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import ALL, OUTPUTS, POSITIVE, SENSITIVITY_FILE, ExplainSettings, RegionSettings
@@ -51,9 +51,7 @@ def setting_options(command):
         click.option("--circle", default=r.circle, show_default=True, help="centroid, smallest or quantile."),
         click.option("--radius-quantile", type=float, default=r.radius_quantile, show_default=True),
     ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return group_options(*options)(command)
 
 
 def sensitivity_option(default, auto):

@@ -6,7 +6,7 @@ import click
 
 from kmm import tables
 from kmm.backend import check_backend
-from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
 from kmm.cli.output import (
     check_place,
     check_problems,
@@ -47,9 +47,7 @@ def _setting_options(command):
         click.option("--epochs", type=int, help="Upper bound on the epochs of every stage."),
         click.option("--strict", is_flag=True, default=None, help="The first unusable study ends the run."),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return group_options(*options)(command)
 
 
 @click.command(cls=Command, settings=SETTING_NAMES)

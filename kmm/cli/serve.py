@@ -7,7 +7,7 @@ import threading
 
 import click
 
-from kmm.cli.command import PLACE, Command
+from kmm.cli.command import PLACE, Command, group_options
 from kmm.cli.serving_flags import translate_flags
 from kmm.explain.processes import hushed  # Keras is not needed here
 
@@ -19,17 +19,6 @@ class _Serve(Command):
         return super().parse_args(ctx, translate_flags(args))
 
 
-def _group(*options):
-    """A decorator that adds options in the order in which they stand."""
-
-    def add(command):
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
 def _number(name, parameter, default, least, text, *, most=None, whole=False, above=False):
     kind = click.IntRange(least, most) if whole else click.FloatRange(least, most, min_open=above)
     return click.option(name, parameter, type=kind, default=default, show_default=True, help=text)
@@ -39,7 +28,7 @@ def _count(name, parameter, default, least, text, most=None):
     return _number(name, parameter, default, least, text, most=most, whole=True)
 
 
-_MODELS = _group(
+_MODELS = group_options(
     click.option("--models", "models_file", type=PLACE, help="List of models in TensorFlow Serving's format."),
     click.option(
         "--versions", default="latest", show_default=True, help="latest, latest:2, all, or 3,5; of every MODEL."
@@ -53,7 +42,7 @@ _MODELS = _group(
     click.option("--explain-at-start", is_flag=True, help="Make explanations ready at the start, not on first use."),
     click.option("--allow-reload", is_flag=True, help="Let clients load any folder as a model."),
 )
-_ADDRESS = _group(
+_ADDRESS = group_options(
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
     _count("--port", "port", 8500, 0, "gRPC; 0 is any.", 65535),
     _count("--rest-port", "rest_port", 8501, 0, "HTTP; 0 is any.", 65535),
@@ -63,7 +52,7 @@ _ADDRESS = _group(
         "--cors-origin", "cors_origins", multiple=True, help="Origin of web pages that may read answers; * is any."
     ),
 )
-_ACCESS = _group(
+_ACCESS = group_options(
     click.option("--tls-cert", "certificate", type=PLACE, help="PEM file of the certificate (chain)."),
     click.option("--tls-key", "key", type=PLACE, help="PEM file of its key."),
     click.option("--tls-client-ca", "client_authority", type=PLACE, help="PEM file of the authorities of clients."),
@@ -71,7 +60,7 @@ _ACCESS = _group(
     click.option("--token-file", type=PLACE, help="File of tokens, a line each; requests must bear one of them."),
     click.option("--allow-plaintext", is_flag=True, help="Let other hosts connect without TLS."),
 )
-_LIMITS = _group(
+_LIMITS = group_options(
     _count("--threads", "threads", 16, 1, "Requests at once."),
     _count("--explain-threads", "explain_threads", 1, 1, "Explanations besides."),
     _count("--max-megapixels", "max_megapixels", 500, 1, "Pixels of the films of a request, in millions."),
@@ -102,7 +91,7 @@ _LIMITS = _group(
     ),
     _number("--grace", "grace_seconds", 30, 0, "Seconds that running requests may take at the end."),
 )
-_ANSWERS = _group(
+_ANSWERS = group_options(
     click.option(
         "--tensor-content", is_flag=True, help="Answer numbers as blocks of bytes: faster; not for every client."
     ),
