@@ -11,6 +11,7 @@ from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.report import describe_for_card
 from kmm.export.traces import IdSearch, read_ids
+from kmm.text.vocabulary import SPECIAL_WORDS
 
 CARD = "model_card.md"
 FILES = ("source", "image_weights", "word_vectors", "word_pieces")  # facts and settings that may be a path
@@ -68,7 +69,7 @@ def pack_classifier(model, path):
         "digest": digest_classifier(path),
         "bytes": path.stat().st_size,
         "files": names,
-        "words": len(classifier.batches.vocabulary.words) if classifier.batches.vocabulary else 0,
+        "words": len(classifier.batches.vocabulary.words[len(SPECIAL_WORDS) :]) if classifier.batches.vocabulary else 0,
         "words_of_one_patient": classifier.provenance.get("text", {}).get("word_patients", {}).get("of_one_patient"),
         "left_out": left_out,
     }
