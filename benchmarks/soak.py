@@ -78,12 +78,11 @@ def soak(folder, minutes, clients):
     """
     from serve_load import read_memory
 
-    site = Site(folder, minutes)
+    site, tally, stopped, asking = Site(folder, minutes), Tally(), threading.Event(), []
     with site.serve() as process:
         try:
             port, rest_port = read_ports(process, site.log)
-            tally, stopped = Tally(), threading.Event()
-            asking = [
+            asking += [
                 threading.Thread(target=ask, args=(Grpc if number % 2 else Rest, site, port, rest_port, tally, stopped))
                 for number in range(clients)
             ]
@@ -95,12 +94,16 @@ def soak(folder, minutes, clients):
                 end = time.monotonic() + 60
                 site.change(minute)
                 time.sleep(max(0, end - time.monotonic()))
+                if process.poll() is not None:
+                    raise SystemExit(
+                        f"The server ended with code {process.returncode}:\n{site.log.read_text()[-2000:]}"
+                    )
                 memory.append(read_memory(process.pid))
                 print(f"minute {minute + 1}: {tally.tell()}, {memory[-1]:.3f} GB", file=sys.stderr, flush=True)
-            stopped.set()
-            for thread in asking:
-                thread.join(30)
         finally:
+            stopped.set()
+            for thread in (thread for thread in asking if thread.ident):
+                thread.join(30)
             process.terminate()
             process.wait(60)
     for text, number in tally.faults.most_common(10):
