@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("openssl") is None, reason="needs /proc of Linux, and openssl"
 )
 SILENCE_SECONDS = 1.0  # or three times that of a trivial responder, where the machine is busy
+TRIES = 3
 MOST_LINES, MOST_GROWTH_MB = 99, 200
 MOST_PEAK_MB = 1300  # while the attack goes on: sixteen bodies of the largest size, and what one of them becomes
 
@@ -35,9 +36,10 @@ def is_heard(outcome):
 @pytest.mark.parametrize("name", sorted(ATTACKS, key=lambda name: ATTACKS[name].kind))
 def test_a_server_that_is_attacked_goes_on(victims, name):
     attack = ATTACKS[name]
-    outcome = measure(victims.find(attack.kind), attack.run)
-    if not is_heard(outcome):  # once more, since other programs may have taken the processor meanwhile
+    for _ in range(TRIES):  # other programs may take the processor meanwhile; an attack that works does so each time
         outcome = measure(victims.find(attack.kind), attack.run)
+        if is_heard(outcome):
+            break
     assert is_heard(outcome), outcome
     assert outcome.answered == {"grpc": True, "rest": True}, outcome
     assert outcome.lines <= MOST_LINES and not outcome.faults, outcome
