@@ -49,13 +49,11 @@ class Batching:
         Returns:
             a function of the same kind.
         """
-        sizes = [2**power for power in range(self.max_batch.bit_length()) if 2**power < self.max_batch]
-
         @tf.nondifferentiable_batch_function(
             num_batch_threads=self.threads,
             max_batch_size=max(MOST_ROWS, self.max_batch),  # of a call; it is split into batches of allowed sizes
             batch_timeout_micros=int(1000 * self.timeout_ms),
-            allowed_batch_sizes=[*sizes, self.max_batch],
+            allowed_batch_sizes=list_sizes(self.max_batch),
             max_enqueued_batches=self.max_enqueued,
             enable_large_batch_splitting=True,
         )
@@ -67,3 +65,21 @@ class Batching:
         return lambda *values: tuple(
             tf.ensure_shape(value, shape) for value, shape in zip(batched(*values), shapes, strict=True)
         )
+
+
+def list_sizes(most):
+    """The sizes to which a batch is filled up: each up to 16, then steps of an eighth at most.
+
+    Rows that only fill a batch up cost as much as others; few sizes keep what a GPU tries out for each of them short.
+
+    Args:
+        most: int. The largest of them.
+
+    Example:
+        >>> list_sizes(20)
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20]
+    """
+    sizes = [1]
+    while sizes[-1] < most:
+        sizes.append(min(most, sizes[-1] + max(1, sizes[-1] // 8)))
+    return sizes

@@ -84,18 +84,25 @@ class Batcher:
 
     def _wait(self, item):
         """Waits until another thread has run the item, or the item leads a batch of its own."""
-        if item.call.add_callback(item.turn.set):
-            remaining = item.call.time_remaining()
-            item.turn.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX))
-        with self._changed:
-            left = item in self._queue
-            if left:  # woken by the clock, or by the end of the client
-                self._queue.remove(item)
-        if left:
+        remaining = item.call.time_remaining()
+        here = item.call.add_callback(lambda: self._take_out(item) and item.turn.set())
+        if here and item.turn.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX)):
+            waited = item.leads or item.was_run
+        else:
+            waited = not self._take_out(item)
+            if waited:
+                item.turn.wait()
+        if not waited:
             check_client(item.call)
             raise ServingError("DEADLINE_EXCEEDED", "The deadline passed while the request was waiting.")
-        elif not item.leads:
-            item.done.wait()
+
+    def _take_out(self, item):
+        """Takes a request out of the queue, and returns whether it was there."""
+        with self._changed:
+            if item in self._queue:
+                self._queue.remove(item)
+                return True
+            return False
 
     def _gather(self, first):
         """Takes requests out of the queue that can run with the first one; the caller holds a place to run."""
@@ -105,7 +112,6 @@ class Batcher:
                 for item in list(self._queue):
                     if item.group == first.group and rows + item.rows <= self.max_batch:
                         self._queue.remove(item)
-                        item.turn.set()
                         found.append(item)
                         rows += item.rows
                 remaining = end - time.monotonic()
@@ -125,7 +131,8 @@ class Batcher:
                 item.run_alone()
         finally:
             for item in items[1:]:
-                item.done.set()
+                item.was_run = True
+                item.turn.set()
 
     def _hand_over(self):
         """Gives the place to run to the request that waits longest."""
@@ -145,7 +152,8 @@ class _Item:
         group: what requests must have in common to run together.
         leads: bool. Whether its thread runs the batch.
         at_once: bool. Whether the machine was idle when it came: then it waits for no other.
-        turn, done: events: it left the queue; it was run.
+        was_run: bool. Whether another thread ran it.
+        turn: event: it leads, was run, or was taken out of the queue because its client is gone.
     """
 
     def __init__(self, servable, key, arrays, wanted, rows, call):
@@ -153,8 +161,8 @@ class _Item:
         self.rows, self.call = rows, call
         shapes = ((name, array.dtype.str, array.shape[1:]) for name, array in arrays.items())
         self.group = (id(servable), key, tuple(wanted), tuple(sorted(shapes)))
-        self.leads, self.at_once = False, True
-        self.turn, self.done = threading.Event(), threading.Event()
+        self.leads, self.at_once, self.was_run = False, True, False
+        self.turn = threading.Event()
         self.outputs = self.error = None
 
     def run_alone(self):
