@@ -49,6 +49,7 @@ class Batching:
         Returns:
             a function of the same kind.
         """
+
         @tf.nondifferentiable_batch_function(
             num_batch_threads=self.threads,
             max_batch_size=max(MOST_ROWS, self.max_batch),  # of a call; it is split into batches of allowed sizes
