@@ -61,7 +61,7 @@ test: .venv/tested  ## the tests, on TensorFlow, in two processes of one thread 
 	KERAS_BACKEND=tensorflow TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
-	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/test_stage.py tests/test_study_dataset.py tests/test_backends.py tests/explain/test_gradients.py tests/explain/test_integrated_gradients.py tests/explain/test_methods.py tests/explain/test_backends.py || exit 1; done
+	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/training/test_fit_stage.py tests/training/test_dataset.py tests/test_backends.py tests/explain/attribution/test_gradients.py tests/explain/attribution/test_integrated_gradients.py tests/explain/attribution/test_methods.py tests/explain/test_backends.py || exit 1; done
 
 bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/read.py

@@ -72,7 +72,7 @@ def measure_clusters(options, folder):
     """50,000 points, crowded and scattered: the slower one counts."""
     import numpy as np
 
-    from kmm.explain.clusters import cluster_points
+    from kmm.explain.regions.clusters import cluster_points
 
     random = np.random.default_rng(0)
     seconds = []
@@ -87,8 +87,8 @@ def measure_overlays(options, folder):
     """From a map to the film with circles and the one with heat."""
     import numpy as np
 
-    from kmm.explain.draw import draw_circles, draw_heat
-    from kmm.explain.regions import find_regions
+    from kmm.explain.output.draw import draw_circles, draw_heat
+    from kmm.explain.regions.find import find_regions
     from kmm.explain.settings import RegionSettings
 
     random = np.random.default_rng(0)

@@ -87,7 +87,7 @@ def overhead(model, data, count, out, steps):
     """Explains a folder, then does its gradient work again without the rest."""
     from explain_models import keep_cases, read_whole
 
-    from kmm.explain.folder import explain_folder
+    from kmm.explain.folder.explain_folder import explain_folder
     from kmm.explain.settings import ExplainSettings
 
     kept, began = [], []
@@ -116,8 +116,8 @@ def folder(model, data, count, out, steps, workers):
     """Wall seconds of a folder from when the first worker has loaded the model."""
     from explain_models import read_whole
 
-    from kmm.explain.folder import explain_folder
-    from kmm.explain.runners import run_workers
+    from kmm.explain.folder.explain_folder import explain_folder
+    from kmm.explain.folder.runners import run_workers
     from kmm.explain.settings import ExplainSettings
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(workers)])  # a thread for each core

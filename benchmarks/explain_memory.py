@@ -24,7 +24,7 @@ def measure_memory(many, image_encoder="densenet121"):
     """
     from explain_models import save_untrained
 
-    from kmm.data.phantom import make_phantom
+    from kmm.data.phantom.dataset import make_phantom
     from kmm.explain.settings import ExplainSettings
 
     with tempfile.TemporaryDirectory() as folder:

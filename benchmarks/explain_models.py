@@ -18,9 +18,9 @@ def train_phantom(folder, *, studies=PHANTOM_STUDIES):
         Paths of the model and of the data.
     """
     from kmm.data.collection import read_collection
-    from kmm.data.phantom import make_phantom
+    from kmm.data.phantom.dataset import make_phantom
     from kmm.presets import gather_settings
-    from kmm.train import fit_classifier
+    from kmm.training.fit import fit_classifier
 
     folder = Path(folder)
     make_phantom(folder / "data", studies=studies)

@@ -123,8 +123,8 @@ def _serve_captum(weights):
 def _serve_kmm(weights, *, freeze=False):
     import numpy as np
 
-    from kmm.explain.integrated_gradients import PathIntegrator, integrated_gradients
-    from kmm.explain.model_cut import choose_chunk
+    from kmm.explain.attribution.integrated_gradients import PathIntegrator, integrated_gradients
+    from kmm.explain.attribution.split_model import choose_chunk
     from kmm.explain.settings import ExplainSettings
     from kmm.models.path_view import view_path
 

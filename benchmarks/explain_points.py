@@ -25,7 +25,7 @@ def measure_points(model, data, count):
     import numpy as np
     from explain_models import read_whole
 
-    from kmm.explain.path_mean import measure_error
+    from kmm.explain.attribution.path_integral import measure_error
 
     studies = read_whole(data, count)
     explain = _make_explain(model, studies)

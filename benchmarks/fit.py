@@ -55,7 +55,7 @@ def make_columns(pixels, studies, folder, vocabulary_size=2000, length=140):
     """Random studies as the columns that kmm trains from, and the same as arrays in memory."""
     import numpy as np
 
-    from kmm.prepared import PixelFile
+    from kmm.training.prepared_studies import PixelFile
 
     generator = np.random.default_rng(0)
     films = generator.uniform(0, 255, (studies, pixels, pixels, 1)).astype("float32")
@@ -84,7 +84,7 @@ def build(preset, **overrides):
 
 
 def plan_stage():
-    from kmm.keeper import StagePlan
+    from kmm.training.checkpoint import StagePlan
 
     return StagePlan("epoch", epochs=2, learning_rate=1e-4, patience=9)
 
@@ -115,12 +115,12 @@ def time_epochs(model, *data, epochs=2, callbacks=(), **how):
 
 
 def time_stage(model, dataset, validation, folder):
-    """Seconds of an epoch as a stage of kmm runs it: ordered by the keeper, its weights and state saved at the end."""
-    from kmm.keeper import Keeper
+    """Seconds of an epoch as a stage of kmm runs it: in a reproducible order, its state saved at the end."""
+    from kmm.training.checkpoint import Checkpoint
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
-        keeper = Keeper(plan_stage(), state, dataset)
-        return time_epochs(model, dataset.as_input(), validation_data=validation.as_input(), callbacks=[keeper])
+        checkpoint = Checkpoint(plan_stage(), state, dataset)
+        return time_epochs(model, dataset.as_input(), validation_data=validation.as_input(), callbacks=[checkpoint])
 
 
 def measure_epochs(preset, studies, rounds):
@@ -128,8 +128,8 @@ def measure_epochs(preset, studies, rounds):
     import tensorflow as tf
 
     from kmm.image.augment import Augmentation
-    from kmm.stage import compile_stage
-    from kmm.study_dataset import StudyDataset
+    from kmm.training.dataset import StudyDataset
+    from kmm.training.fit_stage import compile_stage
 
     model, spec, s = build(preset)
     plain_model = compile_plainly(build(preset)[0])
@@ -178,8 +178,8 @@ def measure_cache(studies, rounds):
 
     from kmm.models.feature_view import view_features
     from kmm.models.parts import set_trainable
-    from kmm.stage import compile_stage
-    from kmm.study_dataset import StudyDataset
+    from kmm.training.dataset import StudyDataset
+    from kmm.training.fit_stage import compile_stage
 
     model, spec, s = build("paper", image_weights=None)
     set_trainable(model, spec, image=False, text=False)
@@ -213,9 +213,9 @@ def measure_memory(studies):
 def fit_whole(studies):
     """A whole fit of one epoch a stage on the phantom set; returns the peak memory of this process in GB."""
     from kmm.data.collection import read_collection
-    from kmm.data.phantom import make_phantom
+    from kmm.data.phantom.dataset import make_phantom
     from kmm.presets import gather_settings
-    from kmm.train import fit_classifier
+    from kmm.training.fit import fit_classifier
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         folder = Path(folder)

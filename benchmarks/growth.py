@@ -21,7 +21,7 @@ from PIL import Image
 from kmm.data.collection import bare_images, read_collection
 from kmm.data.split import split_studies
 from kmm.data.verify import verify_collection
-from kmm.data.views import load_view_overrides
+from kmm.data.views.ranking import load_view_overrides
 from kmm.image.read import read_image
 
 TIMES = (1, 4, 16)

@@ -82,14 +82,14 @@ def save_and_export(folder, model, *, batching, explain=True):
     """
     from explain_models import save_untrained
 
-    from kmm.export.batching import Batching
-    from kmm.export.explanation import ServedExplanation
+    from kmm.export.explanation import ExplainSignature
+    from kmm.export.graph.batching import Batching
     from kmm.export.write import export_classifier
 
     if not folder.exists():
         save_untrained(folder, *model)
     wanted = Batching(max_batch=BATCH, timeout_ms=20) if batching else None
-    explanation = ServedExplanation(steps=STEPS) if explain else None
+    explanation = ExplainSignature(steps=STEPS) if explain else None
     return folder, export_classifier(folder, explanation=explanation, batching=wanted, warmup=(1,))
 
 
@@ -114,8 +114,8 @@ def connect(port):
     """A stub of TensorFlow Serving's own, and a function that makes a request of a signature and its inputs."""
     import grpc
 
-    from kmm.stubs import load_stubs
-    from kmm.wire import encode_tensor
+    from kmm.protocol.messages import load_stubs
+    from kmm.protocol.tensors import encode_tensor
 
     stubs = load_stubs()
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -212,7 +212,7 @@ def compare_requests(loaded, port, samples, rounds):
     """One study: over gRPC, encoding and decoding included, to a call in process of the same arrays."""
     import tensorflow as tf
 
-    from kmm.wire import decode_tensor
+    from kmm.protocol.tensors import decode_tensor
 
     service, make = connect(port)
     inputs = {name: samples[name][:1] for name in ("image", "token_ids")}
@@ -248,7 +248,7 @@ def make_case(explainer, samples):
     """The first sample as `kmm.explain` takes it, prepared already, as the request is."""
     import numpy as np
 
-    from kmm.explain.methods import Case
+    from kmm.explain.attribution.methods import Case
 
     rows = np.asarray(explainer.embed(np.stack([samples["token_ids"][0], 0 * samples["token_ids"][0]])))
     return Case(

@@ -77,7 +77,7 @@ class _Run:
         import grpc
         import numpy as np
 
-        from kmm.wire import decode_tensor
+        from kmm.protocol.tensors import decode_tensor
 
         row, request = random.Random(number).choice(self.good)
         try:

@@ -9,21 +9,21 @@ import numpy as np
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
 import kmm.models.loss  # and the loss, which saved models name
-from kmm.archive import check_members, open_artefact
-from kmm.artefact import not_as_expected, read_description, read_json, write_artefact
 from kmm.batches import BatchMaker
+from kmm.data.modalities import as_mapping, as_table, choose_rows
 from kmm.data.study import Problem
 from kmm.errors import KmmError
-from kmm.known_answers import compute_answers
-from kmm.patterns import as_mapping, as_table, choose_rows
-from kmm.seen_studies import PARTS as SEEN_PARTS
-from kmm.seen_studies import SeenStudies, load_seen
-from kmm.settings import FitSettings, write_json
+from kmm.settings import FitSettings
+from kmm.storage.archive import check_members, open_classifier
+from kmm.storage.classifier_folder import not_as_expected, read_description, read_json, write_classifier_folder
+from kmm.storage.files import write_json
+from kmm.storage.known_answers import compute_answers
+from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies, load_seen
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
-PARTS = ("joint", "image", "text")
+MAIN_ORDER = ("joint", "image", "text")
 BEFORE = {"min_word_patients": 1}  # of classifiers that were saved before there was such a setting
 
 
@@ -76,13 +76,13 @@ class Classifier:
         batches: `BatchMaker`: the preparation of image and text.
         settings: `FitSettings` of the fit.
         temperatures, thresholds: dict of part to float64 `(3, n_labels)`, chosen on validation: a row for each of
-            `kmm.patterns.PATTERNS`. An array `(n_labels,)` holds for every pattern.
+            `kmm.data.modalities.PATTERNS`. An array `(n_labels,)` holds for every pattern.
         prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: share of positives in training.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films, or None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
         provenance: dict of what the classifier comes from: versions, digests, layout, counts.
         metrics: dict of results on validation and test.
-        seen: dict of `"train"` and `"validation"` to `kmm.seen_studies.SeenStudies`.
+        seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
     """
 
     models: dict
@@ -105,7 +105,7 @@ class Classifier:
     @property
     def main(self):
         """The name of the part that answers: `"joint"`, or the only one there is."""
-        return next(part for part in PARTS if part in self.models)
+        return next(part for part in MAIN_ORDER if part in self.models)
 
     @property
     def label_names(self):
@@ -186,7 +186,7 @@ class Classifier:
             if extra:
                 extra(place)
 
-        write_artefact(folder, write, self._describe(), overwrite=overwrite)
+        write_classifier_folder(folder, write, self._describe(), overwrite=overwrite)
 
     def _write(self, folder):
         for part, model in self.models.items():
@@ -225,7 +225,7 @@ class Classifier:
         Raises:
             ArtefactError: if a file is missing, altered or of another format.
         """
-        with open_artefact(folder) as place:
+        with open_classifier(folder) as place:
             try:
                 return cls._read(place, read_description(place), main_only)
             except KmmError:
@@ -235,7 +235,7 @@ class Classifier:
 
     @classmethod
     def _read(cls, folder, description, main_only):
-        parts = [part for part in PARTS if part in description["parts"]]
+        parts = [part for part in MAIN_ORDER if part in description["parts"]]
         parts = parts[:1] if main_only else parts
         batches = BatchMaker.from_dict(description["preparation"], None)
         if "vocabulary.txt" in description["files"]:

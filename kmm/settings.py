@@ -1,7 +1,6 @@
 """The settings of a fit: one frozen record, each default beside its meaning, to and from JSON and YAML."""
 
 import dataclasses
-import json
 import math
 import types
 import typing
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmm.errors import InputError
-from kmm.files import replace_file
 
 MAX_SETTINGS_BYTES = 1_000_000
 _AT_LEAST_ONE = (
@@ -253,10 +251,3 @@ def read_settings(path):
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected `name: value` lines. Received: {type(values).__name__}")
     return {str(name).replace("-", "_"): value for name, value in values.items()}
-
-
-def write_json(path, value):
-    """Writes a JSON file, whole or not at all."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    with replace_file(path) as place:
-        place.write_text(text, encoding="utf-8")

@@ -22,17 +22,17 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kmm.artefact import DESCRIPTION
 from kmm.data.collection import read_collection
 from kmm.data.names import is_safe_id
 from kmm.data.split import Split, split_studies
 from kmm.data.study import SECTIONS, Problem
 from kmm.errors import InputError
-from kmm.export.films import JPEG_HEAD, PNG_HEAD
-from kmm.export.write import check_backend, export_to, new_folder
-from kmm.identity import identify_films
+from kmm.export.graph.films import JPEG_HEAD, PNG_HEAD
+from kmm.export.write import export_to, new_folder, require_tensorflow
+from kmm.film_identity import identify_films
 from kmm.presets import gather_settings
-from kmm.train import fit_classifier, save_run
+from kmm.storage.classifier_folder import DESCRIPTION
+from kmm.training.fit import fit_classifier, save_run
 
 SAVED = "classifier"  # the folder beside the export
 LABEL = "label:"
@@ -58,7 +58,7 @@ def run_fn(fn_args):
         InputError: for a record, file or setting that cannot be used; it never holds text of a report.
         LeakError: if a patient or a report body is in both `train_files` and `eval_files`.
     """
-    check_backend()
+    require_tensorflow()
     place = _make_local(fn_args.serving_model_dir)
     saved = place.with_name(SAVED)
     logs = getattr(fn_args, "model_run_dir", None)

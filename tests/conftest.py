@@ -94,7 +94,7 @@ def tiny_run(tiny_folder, tmp_path_factory):
     """A classifier trained on the tiny studies and saved: (classifier, run, folder)."""
     from kmm.data.collection import read_collection
     from kmm.presets import make_settings
-    from kmm.train import fit_classifier, save_run
+    from kmm.training.fit import fit_classifier, save_run
 
     out = tmp_path_factory.mktemp("saved_models")
     settings = make_settings("small", TINY)
@@ -208,7 +208,7 @@ def model(tiny_run, loaded, monkeypatch):
 @pytest.fixture
 def fits(tiny_run, monkeypatch):
     """Calls of `fit_classifier`, which here trains nothing and answers with the tiny classifier."""
-    import kmm.train
+    import kmm.training.fit
 
     calls = []
 
@@ -221,6 +221,6 @@ def fits(tiny_run, monkeypatch):
         shutil.copytree(tiny_run[2], folder, dirs_exist_ok=overwrite)
         shutil.rmtree(calls[-1]["work"])
 
-    monkeypatch.setattr(kmm.train, "fit_classifier", fit_classifier)
-    monkeypatch.setattr(kmm.train, "save_run", save_run)
+    monkeypatch.setattr(kmm.training.fit, "fit_classifier", fit_classifier)
+    monkeypatch.setattr(kmm.training.fit, "save_run", save_run)
     return calls

@@ -572,10 +572,12 @@ def test_too_little_room_for_films_is_said_before_they_are_read(tiny_folder, tmp
 @pytest.fixture
 def trained(tiny_run, monkeypatch):
     """A fit that trains nothing and goes straight to saving."""
-    import kmm.train
+    import kmm.training.fit
 
-    monkeypatch.setattr(kmm.train, "fit_classifier", lambda *_, **__: tiny_run[:2])
-    monkeypatch.setattr(kmm.train, "save_run", lambda classifier, run, folder, overwrite: classifier.save(folder))
+    monkeypatch.setattr(kmm.training.fit, "fit_classifier", lambda *_, **__: tiny_run[:2])
+    monkeypatch.setattr(
+        kmm.training.fit, "save_run", lambda classifier, run, folder, overwrite: classifier.save(folder)
+    )
 
 
 def test_a_full_disk_while_a_classifier_is_saved(tiny_folder, tmp_path, trained):

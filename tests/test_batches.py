@@ -6,8 +6,8 @@ from kmm.batches import BatchMaker, TextPreparation
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError
 from kmm.image.prepare import ImagePreparation
-from kmm.prepared import PixelFile, prepare_studies
 from kmm.text.vocabulary import Vocabulary
+from kmm.training.prepared_studies import PixelFile, prepare_studies
 from tests.image import jpegs
 
 

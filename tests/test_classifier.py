@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmm.artefact import digest_file, sign_description
 from kmm.classifier import Classifier, describe_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ArtefactError, InputError
 from kmm.evaluate.report import evaluate_studies
 from kmm.evaluate.seen import gather_seen, part_studies
-from kmm.identity import identify_films, sketch_film
+from kmm.film_identity import identify_films, sketch_film
 from kmm.image.read import read_image
 from kmm.progress import Progress
-from kmm.seen_studies import SeenStudies
+from kmm.storage.classifier_folder import digest_file, sign_description
+from kmm.storage.seen_studies import SeenStudies
 
 
 @pytest.fixture(scope="module")

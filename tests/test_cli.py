@@ -21,7 +21,7 @@ from PIL import Image
 
 import kmm
 from kmm.cli import main
-from kmm.data.phantom import make_phantom
+from kmm.data.phantom.dataset import make_phantom
 from kmm.errors import LeakError
 from kmm.presets import make_settings
 from tests.conftest import run
@@ -256,11 +256,11 @@ def test_other_options_of_fit_arrive(tiny_folder, tmp_path, fits):
 
 
 def test_a_bare_fit_uses_the_phantom_set(tmp_path, monkeypatch, fits):
-    import kmm.data.phantom
+    import kmm.data.phantom.dataset
 
     made = []
     monkeypatch.setattr(
-        kmm.data.phantom, "make_phantom", lambda out, **_: made.append(make_phantom(out, studies=9, pixels=32))
+        kmm.data.phantom.dataset, "make_phantom", lambda out, **_: made.append(make_phantom(out, studies=9, pixels=32))
     )
     monkeypatch.chdir(tmp_path)
     for name in ("small", "small-2"):
@@ -400,8 +400,8 @@ def test_two_runs_of_one_name_do_not_meet(tiny_folder, tmp_path, fits):
 
 
 def test_bad_news_is_1_and_an_interrupt_130(tiny_folder, tmp_path, monkeypatch, fits):
-    import kmm.data.phantom
-    import kmm.train
+    import kmm.data.phantom.dataset
+    import kmm.training.fit
 
     def stop(error):
         def stop(*_, **__):
@@ -409,13 +409,13 @@ def test_bad_news_is_1_and_an_interrupt_130(tiny_folder, tmp_path, monkeypatch, 
 
         return stop
 
-    monkeypatch.setattr(kmm.train, "fit_classifier", stop(LeakError("Patient 7 is in train and test.")))
+    monkeypatch.setattr(kmm.training.fit, "fit_classifier", stop(LeakError("Patient 7 is in train and test.")))
     result = run("fit", tiny_folder, "--out", tmp_path)
     assert result.exit_code == 1 and result.stderr.splitlines()[-1] == "kmm: Patient 7 is in train and test."
-    monkeypatch.setattr(kmm.train, "fit_classifier", stop(KeyboardInterrupt()))
+    monkeypatch.setattr(kmm.training.fit, "fit_classifier", stop(KeyboardInterrupt()))
     result = run("fit", tiny_folder, "--out", tmp_path)
     assert result.exit_code == 130 and "--resume" in result.stderr.splitlines()[-1]
-    monkeypatch.setattr(kmm.data.phantom, "make_phantom", stop(KeyboardInterrupt()))
+    monkeypatch.setattr(kmm.data.phantom.dataset, "make_phantom", stop(KeyboardInterrupt()))
     result = run("data", "phantom", tmp_path / "x")
     assert result.exit_code == 130 and result.stderr == "kmm: interrupted.\n"
 

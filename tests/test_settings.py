@@ -6,7 +6,8 @@ import pytest
 from kmm.data.study import Report
 from kmm.errors import InputError
 from kmm.presets import PRESETS, gather_settings, make_settings
-from kmm.settings import SECTIONS, FitSettings, read_settings, write_json
+from kmm.settings import SECTIONS, FitSettings, read_settings
+from kmm.storage.files import write_json
 
 
 def test_settings_survive_json():

@@ -8,13 +8,13 @@ import sys
 
 import click
 
-from kmm import tables
+from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
 from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
-from kmm.faults import is_debugging
-from kmm.output_mark import marking_output, refuse_foreign
+from kmm.storage.output_mark import marking_output, refuse_foreign
+from kmm.tracebacks import is_debugging
 
 
 def _connection_options(command):
@@ -76,12 +76,12 @@ def call(address, action, files, report, target, out, concurrency, views, json_f
         studies, problems = _list_studies(client, files, report, views)
         if action == "predict":
             rows, failed = _predict(client, studies, concurrency)
-            result, show = {"predictions": rows}, lambda: tables.print_predictions(rows)
+            result, show = {"predictions": rows}, lambda: result_tables.print_predictions(rows)
         else:
             with _writing(out, studies):
                 rows, failed = _explain(client, studies, target, out)
             table = _tabulate(out or address, rows, asked=len(studies))
-            result, show = {"explanations": rows}, lambda: tables.print_explanations(table)
+            result, show = {"explanations": rows}, lambda: result_tables.print_explanations(table)
     problems += failed
     list_problems(problems)
     set_aside, notes = part_problems(problems)
@@ -130,9 +130,9 @@ def _predict(client, studies, concurrency):
 
 def _explain(client, studies, target, out):
     """What the server explained, as JSON holds it, and problems."""
-    from kmm.client.films import decode_film
+    from kmm.client.films import read_drawable
     from kmm.data.names import choose_file_names
-    from kmm.explain.table import drop_unknown
+    from kmm.explain.output.table import drop_unknown
     from kmm.image.pixel_aspect import find_pixel_scale
 
     client.metadata()  # a server that cannot be asked is one error, not one for each study
@@ -146,7 +146,7 @@ def _explain(client, studies, target, out):
         film, picture, scale = None, None, (1.0, 1.0)
         if found.heat is not None:
             try:
-                film, scale = decode_film(study.frontal.path), find_pixel_scale(study.frontal.path)
+                film, scale = read_drawable(study.frontal.path), find_pixel_scale(study.frontal.path)
                 picture = found.draw(film, caption=True) if out else None
             except KmmError as error:  # the answer is there all the same
                 problems.append(f"study {study.id}: places are in pixels of the map, and no picture is drawn: {error}")
@@ -172,8 +172,8 @@ def _writing(out, studies):
 
 
 def _write_explanation(out, name, row, picture):
-    from kmm.explain.draw import write_png
-    from kmm.settings import write_json
+    from kmm.explain.output.draw import write_png
+    from kmm.storage.files import write_json
 
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _write_explanation(out, name, row, picture):
 
 
 def _describe_study(study):
-    from kmm.explain.table import make_writable
+    from kmm.explain.output.table import make_writable
 
     return {
         "study": study.id,
@@ -194,7 +194,7 @@ def _describe_study(study):
 
 
 def _tabulate(place, rows, *, asked):
-    """Explanations as `kmm.tables.print_explanations` takes them."""
+    """Explanations as `kmm.cli.result_tables.print_explanations` takes them."""
     lines = []
     for row in rows:
         top = row["regions"][0] if row["regions"] else {"x": None, "y": None}

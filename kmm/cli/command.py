@@ -7,7 +7,7 @@ import click
 
 from kmm.cli.output import complain
 from kmm.errors import InputError, KmmError, LeakError
-from kmm.faults import is_debugging, show_traceback, tell_fault
+from kmm.tracebacks import describe_error, is_debugging, show_traceback
 
 
 class _List(click.ParamType):
@@ -79,7 +79,7 @@ class Group(click.Group):
             ctx.exit(2)
         except Exception as error:  # noqa: BLE001  its text may quote a report, so only its place is said
             hint = "" if is_debugging() else " --debug shows its traceback, which may quote the data."
-            complain(f"unexpected {tell_fault(error)}.{hint}")
+            complain(f"unexpected {describe_error(error)}.{hint}")
             ctx.exit(2)
         except KeyboardInterrupt:
             hints = {
@@ -145,7 +145,7 @@ def views_option(command):
     """The option `--views`: the command gets a mapping of image names to views, or None."""
 
     def read(ctx, option, path):
-        from kmm.data.views import load_view_overrides
+        from kmm.data.views.ranking import load_view_overrides
 
         return load_view_overrides(path) if path else None
 

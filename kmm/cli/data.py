@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from kmm import tables
+from kmm.cli import result_tables
 from kmm.cli.command import LIST, PLACE, SEED, Group, json_option, views_option
 from kmm.cli.output import check_place, list_problems, make_progress, naming, tell_layout, write_result
 from kmm.errors import InputError
@@ -25,7 +25,7 @@ def phantom(out, studies, seed, pixels):
 
     Example: kmm data phantom phantom --studies 600 --seed 1
     """
-    from kmm.data.phantom import make_phantom
+    from kmm.data.phantom.dataset import make_phantom
 
     with naming(out):
         summary = make_phantom(out, studies=studies, seed=seed, pixels=pixels)
@@ -46,7 +46,7 @@ def verify(folder, views, json_file):
 
     check_place(json_file)
     report = verify_collection(folder, read_image, view_overrides=views, progress=make_progress())
-    write_result(json_file, report.as_dict(), lambda: tables.print_checks(report))
+    write_result(json_file, report.as_dict(), lambda: result_tables.print_checks(report))
     sys.exit(0 if report.ok else 1)
 
 
@@ -73,7 +73,7 @@ def split(folder, out, folds, repeats, **values):
     from kmm.data.collection import read_collection
     from kmm.data.labels import label_studies, name_unread_columns
     from kmm.data.split import PARTS, k_folds, split_studies, write_digest
-    from kmm.identity import identify_films
+    from kmm.film_identity import identify_films
     from kmm.presets import gather_settings
 
     check_place(out)

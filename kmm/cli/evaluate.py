@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from kmm import tables
+from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, json_option, strict_option, views_option
 from kmm.cli.output import (
     check_place,
@@ -54,7 +54,7 @@ def evaluate(model, folder, pictures, views, json_file, strict):
             classifier, collection.studies, strict=strict, progress=progress, pictures=pictures
         )
     list_problems([*collection.problems, *problems])
-    write_result(json_file, results, lambda: tables.print_results(results))
+    write_result(json_file, results, lambda: result_tables.print_results(results))
 
 
 @click.command(cls=Command)
@@ -91,7 +91,7 @@ def predict(model, files, report, views, json_file, strict):
     rows = describe_predictions(classifier, predictions)
     set_aside, notes = part_problems(problems)
     result = {"model": str(model), "predictions": rows, "set_aside": set_aside, "notes": notes}
-    write_result(json_file, result, lambda: tables.print_predictions(rows))
+    write_result(json_file, result, lambda: result_tables.print_predictions(rows))
     sys.exit(0 if rows else 2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kmm import tables
+from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, tell_passed_over, write_result
 from kmm.errors import InputError
@@ -110,9 +110,9 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
     tell_passed_over(collection)
     engine = engine or ("workers" if workers > 1 else "process")
     with hushed():
-        from kmm.explain.folder import OVERWRITE, REDRAW, RESUME, explain_folder
-        from kmm.explain.outputs import Outputs
-        from kmm.explain.runners import choose_runner
+        from kmm.explain.folder.explain_folder import OVERWRITE, REDRAW, RESUME, explain_folder
+        from kmm.explain.folder.runners import choose_runner
+        from kmm.explain.output.files import Outputs
 
     studies = list(collection.studies)
     if report:
@@ -139,13 +139,13 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
         chosen = [study for study in studies if study.id in explained]
         found, sound = _check(model, chosen, replace(settings, targets=()), progress)
         result.update(found)
-    write_result(json_file, result, lambda: tables.print_explanations(result))
+    write_result(json_file, result, lambda: result_tables.print_explanations(result))
     sys.exit(2 if len(failed) == len(studies) else 0 if sound else 1)
 
 
 def _choose_targets(model, names):
     """The settings `target` and `targets` from the option: one label by its name, or several."""
-    from kmm.archive import peek_description
+    from kmm.storage.archive import peek_description
 
     names = tuple(dict.fromkeys(names))
     if len(names) == 1 and names[0] in (POSITIVE, ALL):  # unless a label is named so
@@ -185,8 +185,8 @@ def _read_sensitivity(model):
 
 def _place_report(model, study):
     """The report of `--report` in a section that the model reads."""
-    from kmm.archive import peek_description
     from kmm.data.inputs import place_report
+    from kmm.storage.archive import peek_description
 
     text = peek_description(model)["preparation"]["text"]
     return place_report(study, tuple(text["sections"]) if text else ())
@@ -200,8 +200,8 @@ def _check(model, studies, settings, progress):
         well.
     """
     from kmm.classifier import Classifier
-    from kmm.explain.fidelity import is_sound, judge, measure_fidelity
-    from kmm.explain.trials import RANDOM_ORDER, RANDOMISED, try_methods
+    from kmm.explain.fidelity.evaluation import RANDOM_ORDER, RANDOMISED, try_methods
+    from kmm.explain.fidelity.measures import is_sound, judge, measure_fidelity
 
     classifier, problems = Classifier.load(model, main_only=True), []
     tell = {"set_aside": problems.append, "progress": progress}

@@ -8,7 +8,7 @@ from click.core import ParameterSource
 from kmm.cli.command import LIST, PLACE, Command, json_option
 from kmm.cli.output import check_place, hushed, write_result
 from kmm.errors import InputError
-from kmm.signature import DEFAULTS
+from kmm.protocol.signatures import DEFAULTS
 
 PARTS = ("explain",)
 LAST_VERSION = 2**63 - 1
@@ -92,15 +92,13 @@ def export(context, model, kind, version, out, default, without, steps, baseline
         tell(file, {"file": str(file)})
         return
     with hushed():
-        from kmm.export.batching import Batching
-        from kmm.export.explanation import ServedExplanation
+        from kmm.export.explanation import ExplainSignature
+        from kmm.export.graph.batching import Batching
         from kmm.export.write import export_classifier
 
     explanation = None
     if "explain" not in without:
-        explanation = ServedExplanation(
-            steps=steps, baseline=baseline, text_baseline=text_baseline, memory_gb=memory_gb
-        )
+        explanation = ExplainSignature(steps=steps, baseline=baseline, text_baseline=text_baseline, memory_gb=memory_gb)
     place = export_classifier(
         model,
         version=version,

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from kmm import tables
+from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
 from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, sensitivity_option, setting_options
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import SENSITIVITY_FILE
-from kmm.output_mark import marking_file
+from kmm.storage.output_mark import marking_file
 
 TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "grad-cam", "layer-cam")
 
@@ -60,9 +60,9 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
     with hushed():
         from kmm.classifier import Classifier
         from kmm.data.collection import read_collection
-        from kmm.explain.fidelity import measure_fidelity
-        from kmm.explain.methods import choose_method
-        from kmm.explain.trials import sweep_studies, try_methods
+        from kmm.explain.attribution.methods import choose_method
+        from kmm.explain.fidelity.evaluation import sweep_studies, try_methods
+        from kmm.explain.fidelity.measures import measure_fidelity
 
     for name in methods:
         choose_method(name)
@@ -85,7 +85,7 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
         settings = replace(settings, regions=replace(settings.regions, sensitivity=best))
     result["methods"] = measure_fidelity(try_methods(classifier, test, methods, settings=settings, **tell))
     list_problems(problems)
-    write_result(json_file, result, lambda: tables.print_fidelity(result))
+    write_result(json_file, result, lambda: result_tables.print_fidelity(result))
 
 
 def _check_sides(classifier, *, boxes, words, curve, save):
@@ -101,7 +101,7 @@ def _check_sides(classifier, *, boxes, words, curve, save):
 
 def _choose_methods(classifier, names, progress):
     """The methods to try: those asked for, else several; of a model of reports alone those that explain words."""
-    from kmm.explain.methods import METHODS, CamMethod
+    from kmm.explain.attribution.methods import METHODS, CamMethod
 
     chosen = names or TRIED
     alone = [name for name in chosen if isinstance(METHODS[name], CamMethod)]
@@ -114,8 +114,8 @@ def _choose_methods(classifier, names, progress):
 
 
 def _read_truth(classifier, boxes, words, target):
-    from kmm.explain.boxes import read_boxes
-    from kmm.explain.truth import make_truth, read_naming_words
+    from kmm.explain.fidelity.boxes import read_boxes
+    from kmm.explain.fidelity.ground_truth import make_truth, read_naming_words
 
     return make_truth(
         classifier.label_names,
@@ -158,8 +158,8 @@ def _choose_studies(classifier, collection, truth, *, sweep, most):
 
 def _keep_sweep(rows, rule, best, *, curve, kept):
     """Writes what the sweep found where it was asked for: a picture, and the sensitivity beside the model."""
-    from kmm.explain.sensitivity import plot_sensitivity
-    from kmm.settings import write_json
+    from kmm.explain.fidelity.sensitivity import plot_sensitivity
+    from kmm.storage.files import write_json
 
     if curve:
         with marking_file(curve):

@@ -4,9 +4,9 @@ import contextlib
 
 import click
 
-from kmm import tables
-from kmm.backend import check_backend
+from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
+from kmm.cli.keras_backend import check_backend
 from kmm.cli.output import (
     check_place,
     check_problems,
@@ -83,7 +83,7 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
     check_problems(collection, settings.strict)
     with hushed():
-        from kmm.train import fit_classifier, save_run
+        from kmm.training.fit import fit_classifier, save_run
 
     workshop = _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite)
     with naming(out), telling(collection.problems), workshop as work:
@@ -98,7 +98,7 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
         )
         save_run(classifier, run, out / name, overwrite=overwrite)
     list_problems([*collection.problems, *run.prepared.problems])
-    write_result(json_file, classifier.metrics, lambda: tables.print_results(classifier.metrics))
+    write_result(json_file, classifier.metrics, lambda: result_tables.print_results(classifier.metrics))
     progress.note(f"Saved: {out / name}")
 
 
@@ -131,7 +131,7 @@ def _workshop(work, *, resume, overwrite):
 
 def _make_phantom(out, progress):
     """The phantom set that a bare `fit` trains on, made once."""
-    from kmm.data.phantom import make_phantom
+    from kmm.data.phantom.dataset import make_phantom
 
     folder = out / ".phantom"
     if not folder.exists():

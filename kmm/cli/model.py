@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from kmm import tables
+from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Group, json_option
 from kmm.cli.output import check_place, hushed, naming, write_result
 
@@ -31,10 +31,10 @@ def pack(model, out, json_file):
     check_place(json_file)
     check_place(out)
     with hushed():
-        from kmm.pack import pack_classifier
+        from kmm.export.pack import pack_classifier
     with naming(out):
         packed = pack_classifier(model, out)
-    write_result(json_file, packed, lambda: tables.print_packed(packed))
+    write_result(json_file, packed, lambda: result_tables.print_packed(packed))
 
 
 @model.command()
@@ -53,9 +53,9 @@ def verify(model, json_file):
     if model.is_dir() and any(path.name.isdigit() for path in model.iterdir()):
         os.environ["KERAS_BACKEND"] = "tensorflow"  # exports are loaded by TensorFlow
     with hushed():
-        from kmm.verification import FAILED, verify_classifier
+        from kmm.export.verification import FAILED, verify_classifier
     checks = verify_classifier(model)
     sound = all(check.result != FAILED for check in checks)
     result = {"model": str(model), "ok": sound, "checks": [check.as_dict() for check in checks]}
-    write_result(json_file, result, lambda: tables.print_model_checks(checks))
+    write_result(json_file, result, lambda: result_tables.print_model_checks(checks))
     sys.exit(0 if sound else 1)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from kmm.backend import check_backend
+from kmm.cli.keras_backend import check_backend
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
-from kmm.explain import processes
+from kmm.explain.folder import processes
 
 
 def complain(text):
@@ -22,7 +22,7 @@ def complain(text):
 def hushed():
     """Imports what needs Keras: quietly, and with one line where its backend or its settings do not let it load."""
     name = check_backend()
-    with processes.hushed():
+    with processes.silence_libraries():
         try:
             yield
         except KmmError:
@@ -91,7 +91,7 @@ def check_place(path):
 
 def write_result(json_file, value, show):
     """The result: as JSON where it was asked for, else for people, by the function `show`."""
-    from kmm.settings import write_json
+    from kmm.storage.files import write_json
 
     if json_file == "-":
         click.echo(json.dumps(value, indent=2, allow_nan=False))

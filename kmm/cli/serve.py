@@ -9,7 +9,7 @@ import click
 
 from kmm.cli.command import PLACE, Command, group_options
 from kmm.cli.serving_flags import translate_flags
-from kmm.explain.processes import hushed  # Keras is not needed here
+from kmm.explain.folder.processes import silence_libraries  # Keras is not needed here
 
 
 class _Serve(Command):
@@ -118,7 +118,7 @@ def serve(models, models_file, versions, labels, rest, rest_port, log_requests, 
     Example: kmm serve saved_models/openi --port 8500 --rest-port 8501
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"  # TensorFlow imports Keras, whose own choice may not load
-    with hushed():
+    with silence_libraries():
         import tensorflow  # noqa: F401  it speaks while it is imported
 
         from kmm.server.model_list import ModelList

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from kmm.errors import InputError
-from kmm.hosts import is_loopback
+from kmm.protocol.addresses import is_loopback
 
 DEFAULT_PORT = 8500
 MAX_SOCKET_BYTES = 107  # of a path, in the kernel's address of a Unix socket

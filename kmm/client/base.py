@@ -9,7 +9,7 @@ from kmm.client.channel import check_privacy, explain_error, list_options, make_
 from kmm.client.flows import Flows
 from kmm.client.tls import Tls, find_fault, read_files
 from kmm.errors import InputError, ServerError
-from kmm.stubs import DEFAULT_MODEL, load_stubs
+from kmm.protocol.messages import DEFAULT_MODEL, load_stubs
 
 HANDSHAKE_SECONDS = 2.0  # that finding out why there is no connection may take
 _NO_CONNECTION = re.compile("connect|socket|handshak|reset|closed|broken pipe|preface|http|tls|ssl", re.IGNORECASE)

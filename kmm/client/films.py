@@ -48,7 +48,7 @@ def encode_film(film):
     raise ImageError(f"An image must be a path, bytes or a numpy array. Received: {type(film).__name__}.")
 
 
-def decode_film(film):
+def read_drawable(film):
     """A film as it is drawn on: gray levels, or colour where an array of it was given.
 
     Args:

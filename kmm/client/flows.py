@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kmm import signature as names
 from kmm.client.arguments import take_name, take_whole
 from kmm.client.films import encode_film, encode_report
 from kmm.client.outputs import check_spec, read_outputs
@@ -24,8 +23,9 @@ from kmm.client.replies import (
 )
 from kmm.client.studies import Studies, list_sections, list_targets
 from kmm.errors import InputError, ServerError
-from kmm.stubs import load_stubs
-from kmm.wire import encode_tensor
+from kmm.protocol import signatures as names
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import encode_tensor
 
 MAX_DESCRIPTION_BYTES = 10_000_000
 MAX_VERSION = 2**63 - 1

@@ -3,8 +3,8 @@
 import numpy as np
 
 from kmm.errors import InputError, ServerError
-from kmm.stubs import DEFAULT_MODEL, load_stubs
-from kmm.wire import KINDS, decode_tensor
+from kmm.protocol.messages import DEFAULT_MODEL, load_stubs
+from kmm.protocol.tensors import TENSOR_TYPES, decode_tensor
 
 MAX_BYTES = 256 * 2**20  # of one output: maps of 256 films of 512 pixels
 
@@ -49,7 +49,7 @@ def read_outputs(outputs, wanted, count):
             raise ServerError(f'Expected a reply with "{name}". Received: {", ".join(sorted(outputs)) or "nothing"}.')
         proto = outputs[name]
         shape = [dimension.size for dimension in proto.tensor_shape.dim]
-        if proto.dtype != KINDS[kind].number or len(shape) != dimensions or shape[0] != count:
+        if proto.dtype != TENSOR_TYPES[kind].number or len(shape) != dimensions or shape[0] != count:
             came = name_number(load_stubs().types_pb2.DataType, proto.dtype)
             raise ServerError(
                 f'Expected "{name}" of {kind} with {count} rows in {dimensions} dimensions. Received: {came} {shape}.'
@@ -58,7 +58,7 @@ def read_outputs(outputs, wanted, count):
             found[name] = decode_tensor(proto, max_bytes=MAX_BYTES)
         except InputError as error:
             raise ServerError(f'Expected a reply with "{name}" as a tensor. {error}') from None
-        values = len(getattr(proto, KINDS[kind].values))
+        values = len(getattr(proto, TENSOR_TYPES[kind].values))
         if not proto.tensor_content and values != found[name].size:  # TensorFlow reads a short list, but writes none
             raise ServerError(f'Expected {found[name].size} values of "{name}". Received: {values}.')
         if found[name].dtype.kind == "f" and not np.isfinite(found[name]).all():

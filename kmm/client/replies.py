@@ -5,13 +5,13 @@ import math
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from kmm import signature as names
 from kmm.client.outputs import check_range, name_number, read_labels, read_outputs
 from kmm.client.results import Prediction, ServedExplanation, ServedWord
 from kmm.errors import ServerError
-from kmm.stubs import load_stubs
+from kmm.protocol import signatures as names
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import TENSOR_TYPES
 from kmm.text.word_pieces import CONTINUED
-from kmm.wire import KINDS
 
 PREDICTED = {
     names.PROBABILITIES: ("float32", 2),
@@ -202,7 +202,7 @@ def _share_modalities(**attributions):
 
 def _read_info(info):
     number = info.dtype
-    kind = next((name for name, known in KINDS.items() if known.number == number), None)
+    kind = next((name for name, known in TENSOR_TYPES.items() if known.number == number), None)
     shape = None
     if not info.tensor_shape.unknown_rank:
         shape = [None if dimension.size < 0 else dimension.size for dimension in info.tensor_shape.dim]

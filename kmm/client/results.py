@@ -81,9 +81,9 @@ class ServedExplanation:
             settings: `kmm.explain.settings.RegionSettings`; None: the defaults.
 
         Returns:
-            list of `kmm.explain.regions.Region` in pixels of the film, heaviest first; empty without a film.
+            list of `kmm.explain.regions.find.Region` in pixels of the film, heaviest first; empty without a film.
         """
-        from kmm.explain.regions import find_regions
+        from kmm.explain.regions.find import find_regions
         from kmm.explain.settings import RegionSettings
 
         if self.heat is None:
@@ -106,13 +106,13 @@ class ServedExplanation:
             ImageError: if the film cannot be read.
             InputError: if no film was explained.
         """
-        from kmm.client.films import decode_film
-        from kmm.explain.draw import add_caption, draw_circles
-        from kmm.explain.pictures import caption_picture
+        from kmm.client.films import read_drawable
+        from kmm.explain.output.draw import add_caption, draw_circles
+        from kmm.explain.output.pictures import caption_picture
 
         if self.heat is None:
             raise InputError("Expected an explanation of a film. None was sent, or the model reads none.")
-        film, said = decode_film(film), self.prediction
+        film, said = read_drawable(film), self.prediction
         dashed = not said.decisions[self.target]
         picture = draw_circles(film, self.regions(film.shape[:2], settings), dashed=dashed)
         if not caption:
@@ -131,7 +131,7 @@ class ServedExplanation:
         Returns:
             dict.
         """
-        from kmm.explain.regions import move_regions
+        from kmm.explain.regions.find import move_regions
 
         return {
             **self.prediction.as_dict(),

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kmm.data.dicom_header import Header, read_header
 from kmm.data.film_files import describe_passed_over, find_films, try_header, walk_files
-from kmm.data.kaggle import KAGGLE_REPORTS, read_kaggle
+from kmm.data.layouts.kaggle import KAGGLE_REPORTS, read_kaggle
+from kmm.data.layouts.manifest import find_manifest, read_table
+from kmm.data.layouts.openi import find_reports, read_openi
 from kmm.data.names import IMAGE_SUFFIXES, UniqueNames, make_printable, sort_key, strip_suffixes
-from kmm.data.openi import find_reports, read_openi
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Study, merge_images
-from kmm.data.table import find_manifest, read_table
-from kmm.data.views import assign_views, is_disputed, match_overrides
+from kmm.data.views.dicom_header import Header, read_view_header
+from kmm.data.views.ranking import assign_views, is_disputed, match_overrides
 from kmm.errors import InputError
-from kmm.files import is_dicom
-from kmm.output_mark import read_mark, refuse_output
+from kmm.storage.files import is_dicom
+from kmm.storage.output_mark import read_mark, refuse_output
 
 MISSING_IMAGE = "film missing"
 WRITTEN_IMAGE = "kmm wrote this picture; name the film itself"
@@ -58,7 +58,7 @@ def read_collection(path, *, view_overrides=None):
 
     Args:
         path: a folder in a layout of `LAYOUTS`, or a .csv or .jsonl manifest under any name.
-        view_overrides: mapping of image names to views, from `kmm.data.views.load_view_overrides`, or None.
+        view_overrides: mapping of image names to views, from `kmm.data.views.ranking.load_view_overrides`, or None.
 
     Returns:
         `Collection` with at least one study, ids unique, sorted with numbers as numbers, views decided. Images whose
@@ -263,7 +263,7 @@ def _add_tags(studies, problems):
         tags[path] = merged.tags
         if is_dicom(path) or (path.suffix.lower() in DICOM_SUFFIXES and path.is_file()):
             try:
-                header = read_header(path)
+                header = read_view_header(path)
             except InputError:
                 problems.append(Problem(make_printable(path.name), "the DICOM header cannot be read"))
                 continue

@@ -5,11 +5,11 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from kmm.data.dicom_header import Header, read_header
 from kmm.data.names import IMAGE_SUFFIXES
+from kmm.data.views.dicom_header import Header, read_view_header
 from kmm.errors import InputError
-from kmm.files import is_dicom
-from kmm.output_mark import OWN_HIDDEN, read_mark
+from kmm.storage.files import is_dicom
+from kmm.storage.output_mark import OWN_HIDDEN, read_mark
 
 HIDDEN, WRITTEN, OTHER_FILE = "hidden file", "result of kmm", "other file"
 
@@ -86,7 +86,7 @@ def find_films(files, passed_over=None):
 def try_header(path):
     """Reads the header of a DICOM file as `read_header` does; an empty one where it cannot be read."""
     try:
-        return read_header(path)
+        return read_view_header(path)
     except InputError:
         return Header()
 

@@ -12,7 +12,8 @@ def group_studies(studies):
     """Groups studies that must stay together, directly or through others: by patient, report body and frontal film.
 
     Args:
-        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.identity.identify_films`) joins nothing.
+        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.film_identity.identify_films`)
+            joins nothing.
 
     Returns:
         list of lists of `Study`, in order of id.

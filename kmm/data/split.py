@@ -14,7 +14,7 @@ import numpy as np
 from kmm.data.groups import deal_groups, find_keys, group_studies, name_some
 from kmm.data.rows import read_rows, show_columns
 from kmm.errors import InputError, LeakError
-from kmm.files import replace_file
+from kmm.storage.files import replace_file
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ("study", "patient", "part")
@@ -75,7 +75,7 @@ def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
     The groups are dealt out largest first (and those with the rarest label first), each to the part that then misses
     its shares of studies and of every label the least: iterative stratification, for groups. An unknown label (NaN)
     counts for nothing. An empty body joins nothing, nor does a film that was not identified: see
-    `kmm.identity.identify_films`.
+    `kmm.film_identity.identify_films`.
 
     Source: https://doi.org/10.1007/978-3-642-23808-6_10 (Sechidis et al. 2011; there for single studies)
 

@@ -20,9 +20,9 @@ class ImageFile:
         evidence: str. Why `view` is believed, for example `"projections table"`.
         conflicts: tuple of str. Evidence that says otherwise; empty when all agree.
         tags: mapping of header or table values that the view rules read: `view` and `projection` of a table, where `;`
-            separates several, and those of `kmm.data.dicom_header.Header`.
-        pixel_digest: str or None. Identity of the decoded film, see `kmm.identity.digest_film`; None where the film was
-            not read or shows nothing. Studies whose frontal films share it never cross a split.
+            separates several, and those of `kmm.data.views.dicom_header.Header`.
+        pixel_digest: str or None. Identity of the decoded film, see `kmm.film_identity.digest_film`; None where the
+            film was not read or shows nothing. Studies whose frontal films share it never cross a split.
     """
 
     path: Path

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
+from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, known_columns
-from kmm.patterns import PATTERNS, hide_sides
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 LEAST_OF_A_CLASS = 20
@@ -153,7 +153,7 @@ class Calibration:
     """The numbers that turn the logits of a model into probabilities and decisions, by what a study holds.
 
     Attributes:
-        temperatures, thresholds: float64 `(3, n_labels)`, a row for each of `kmm.patterns.PATTERNS`.
+        temperatures, thresholds: float64 `(3, n_labels)`, a row for each of `kmm.data.modalities.PATTERNS`.
         pooled: bool `(3, n_labels)`: whether the pattern had too few studies of a class, so that the numbers of all
             studies as they are hold.
     """

@@ -3,9 +3,9 @@
 import json
 import shlex
 
+from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
-from kmm.patterns import PATTERN_TITLES, PATTERNS
 
 ROW_TITLES = {
     "majority": "Majority (training prevalence)",
@@ -35,10 +35,10 @@ def write_card(facts):
             `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
             whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
             `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
-            `temperatures` and `thresholds` (each a dict of row name to a dict of `kmm.patterns.PATTERNS` to one number
-            per label), `policy` and, for a joint classifier, `chosen_on` (dict of pattern to `studies`, and to `pooled`
-            and `prevalence_pooled`, the labels with too few of a class); `results`: dict of `test` and `validation`,
-            each as `kmm.evaluate.report.evaluate_predictions` returns.
+            `temperatures` and `thresholds` (each a dict of row name to a dict of `kmm.data.modalities.PATTERNS` to one
+            number per label), `policy` and, for a joint classifier, `chosen_on` (dict of pattern to `studies`, and to
+            `pooled` and `prevalence_pooled`, the labels with too few of a class); `results`: dict of `test` and
+            `validation`, each as `kmm.evaluate.report.evaluate_predictions` returns.
 
     Returns:
         str of Markdown, ending in a newline.

@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, as_cuts, known_columns
 from kmm.evaluate.calibration import calibration_bins, expected_calibration_error
-from kmm.files import replace_file
+from kmm.storage.files import replace_file
 
 MAX_PANELS = 6
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -5,22 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kmm.classifier import PARTS
+from kmm.classifier import MAIN_ORDER
 from kmm.data.labels import count_classes, describe_classes, label_studies
+from kmm.data.modalities import as_mapping, choose_rows
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.compare import ROWS, compare_models
-from kmm.evaluate.plots import (
-    plot_calibration,
-    plot_confusion,
-    plot_learning_curves,
-    plot_precision_recall,
-    plot_roc,
-)
+from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 from kmm.evaluate.seen import part_studies
-from kmm.output_mark import marking_output
-from kmm.patterns import as_mapping, choose_rows
 from kmm.progress import Progress
+from kmm.storage.output_mark import marking_output
 
 UNRECOGNISED = (
     "Training studies cannot be recognised: this classifier holds nothing of them, so every labelled study counts as "
@@ -41,7 +35,7 @@ def score_rows(classifier, predictions):
     """
     rows = {
         part: classifier.probabilities(predictions.logits[part], predictions.present, part)
-        for part in PARTS
+        for part in MAIN_ORDER
         if part in predictions.logits
     }
     if classifier.tfidf is not None:
@@ -186,7 +180,7 @@ def draw_pictures(classifier, predictions, folder):
         plot_confusion(curves, folder / "confusion.png", thresholds=cuts, label_names=names)
 
 
-def write_report(classifier, predictions, history, folder, *, path):
+def write_results(classifier, predictions, history, folder, *, path):
     """Writes the model card and the pictures of a run into a folder.
 
     Args:

@@ -5,12 +5,12 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from kmm.artefact import digest_file
 from kmm.errors import ImageError
-from kmm.identity import digest_film, sketch_film
+from kmm.film_identity import digest_film, sketch_film
 from kmm.image.read import read_image
 from kmm.progress import Progress
-from kmm.seen_studies import PARTS, SeenStudies
+from kmm.storage.classifier_folder import digest_file
+from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies
 
 AT_ONCE = 64
 
@@ -20,7 +20,7 @@ def film_prints(*, file_digest="", pixel_digest=None):
 
     Args:
         file_digest: str, SHA-256 of the bytes of its file, or nothing. It holds whatever decodes the file.
-        pixel_digest: str from `kmm.identity.digest_film`, or None. It holds whatever the format of the file.
+        pixel_digest: str from `kmm.film_identity.digest_film`, or None. It holds whatever the format of the file.
 
     Returns:
         set of int below 2**64.
@@ -63,7 +63,7 @@ def gather_seen(studies, digests, sketches, text=None):
     Args:
         studies: sequence of `Study`, with their `pixel_digest`.
         digests: sequence of str: SHA-256 of each film's file; empty where there is none.
-        sketches: sequence of int: `kmm.identity.sketch_film` of each film; not read where there is none.
+        sketches: sequence of int: `kmm.film_identity.sketch_film` of each film; not read where there is none.
         text: `kmm.batches.TextPreparation`, or None for a classifier of films alone.
 
     Returns:
@@ -133,7 +133,7 @@ def find_part(classifier, study):
 
 def _look_up(seen, prints, record, sketch=None):
     """The first part that holds one of the prints, or the record with a film like that of the sketch."""
-    for part in PARTS:
+    for part in SEEN_PARTS:
         known = seen.get(part)
         if known and (known.holds(prints) or (record is not None and known.holds_record(record, sketch=sketch))):
             return part

@@ -8,24 +8,24 @@ from itertools import accumulate
 import numpy as np
 from keras import ops
 
-from kmm.archive import digest_classifier
 from kmm.classifier import Classifier
+from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
-from kmm.explain.attribution import share_modalities
-from kmm.explain.baselines import check_baselines
+from kmm.explain.attribution.baselines import check_baselines
+from kmm.explain.attribution.integrated_gradients import PathIntegrator
+from kmm.explain.attribution.methods import CamMethod, Case, choose_method, clear_bars
+from kmm.explain.attribution.quadrature import choose_nodes
+from kmm.explain.attribution.result import share_modalities
+from kmm.explain.attribution.split_model import call_view, choose_chunk, cut_model
 from kmm.explain.explanation import Explanation, show_film
-from kmm.explain.integrated_gradients import PathIntegrator
-from kmm.explain.methods import CamMethod, Case, choose_method, clear_bars
-from kmm.explain.model_cut import call_view, choose_chunk, cut_model
-from kmm.explain.quadrature import choose_nodes
-from kmm.explain.regions import check_settings, find_regions
+from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words, warn_of_cut
 from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.models.parts import embed_of
 from kmm.models.path_view import name_feature_map
-from kmm.patterns import choose_rows
+from kmm.storage.archive import digest_classifier
 from kmm.text.vocabulary import UNKNOWN
 
 DEFAULTS = ExplainSettings()
@@ -53,7 +53,7 @@ class Explainer:
         classifier: `kmm.classifier.Classifier`; its main part is explained.
         settings: `ExplainSettings`.
         digest: str. Digest of the classifier, said in every explanation.
-        freeze: bool. See `kmm.explain.gradients.compile_function`. The limit of memory does not hold then.
+        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`. The limit of memory does not hold then.
 
     Raises:
         InputError: if a name in the settings is unknown, the classifier does not have the label, or it reads no films
@@ -160,7 +160,7 @@ class Explainer:
                 refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
 
     def case(self, study):
-        """What a method is given of a study, as `kmm.explain.methods.Case`: of the first label that is explained."""
+        """What a method is given of a study: its `Case`, for the first label that is explained."""
         return self._prepare(study)[0].case
 
     def _prepare(self, study, target=None):

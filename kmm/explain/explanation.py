@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kmm.explain.attribution import Attribution, sum_modalities
-from kmm.explain.regions import Region, move_regions
+from kmm.explain.attribution.result import Attribution, sum_modalities
+from kmm.explain.regions.find import Region, move_regions
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
-from kmm.output_mark import marking_output, refuse_foreign
+from kmm.storage.output_mark import marking_output, refuse_foreign
 
 SCHEMA = "kmm-explanation-1"
 
@@ -74,7 +74,7 @@ class Explanation:
 
     @property
     def regions_in_file(self):
-        """The regions in pixels of the film's file: see `kmm.explain.regions.move_regions`."""
+        """The regions in pixels of the film's file: see `kmm.explain.regions.find.move_regions`."""
         return move_regions(self.regions, self.pixel_scale)
 
     @property
@@ -84,7 +84,7 @@ class Explanation:
 
     @property
     def modality_sum(self):
-        """See `kmm.explain.attribution.sum_modalities`."""
+        """See `kmm.explain.attribution.result.sum_modalities`."""
         return sum_modalities(self.attribution)
 
     def as_dict(self):
@@ -120,11 +120,11 @@ class Explanation:
         They are `<study>.json`, `<study>.png`, `<study>.thumb.jpg` and `<study>.html`.
 
         An id that could not name files on every system is made safe, by `kmm.data.names.choose_file_names`. The folder
-        is marked, so that no command reads the files as studies: see `kmm.output_mark`.
+        is marked, so that no command reads the files as studies: see `kmm.storage.output_mark`.
 
         Args:
             folder: path.
-            outputs: `kmm.explain.outputs.Outputs`, or None for the defaults.
+            outputs: `kmm.explain.output.files.Outputs`, or None for the defaults.
 
         Returns:
             list of Path: the files.
@@ -133,7 +133,7 @@ class Explanation:
             InputError: if a file of one of these names is there that kmm did not write.
         """
         from kmm.data.names import choose_file_names
-        from kmm.explain.outputs import RESERVED, SUFFIXES, Outputs, write_outputs
+        from kmm.explain.output.files import RESERVED, SUFFIXES, Outputs, write_outputs
 
         folder = Path(folder)
         name = choose_file_names([self.study], RESERVED)[self.study]
@@ -144,8 +144,8 @@ class Explanation:
 
     def _repr_html_(self):
         """The page of the study, as notebooks show it."""
-        from kmm.explain.outputs import sweep_regions
-        from kmm.explain.page import render_page
+        from kmm.explain.output.files import sweep_regions
+        from kmm.explain.output.page import render_page
 
         page = html.escape(render_page(self, sweep_regions(self)))
         return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900" style="border:0"></iframe>'

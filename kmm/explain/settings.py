@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from kmm.errors import InputError
 
+FIRST_STEPS = 5  # of a path by the midpoint rule, before it is refined
 OUTPUTS = ("logit", "probability")
 POSITIVE, ALL = "positive", "all"  # in `targets`: labels at or above their thresholds, and all labels
-FIRST_STEPS = 5  # of a path by the midpoint rule, before it is refined
 SENSITIVITY_FILE = "sight_sensitivity.json"  # beside a classifier: what was chosen for it on validation
 
 
@@ -18,14 +18,14 @@ class RegionSettings:
 
     Attributes:
         sensitivity: float in [0, 1]. Sight sensitivity: the higher, the fewer and stronger the points that stay.
-        rule: name in `kmm.explain.regions.RULES`: how the threshold follows from the sensitivity.
+        rule: name in `kmm.explain.regions.find.RULES`: how the threshold follows from the sensitivity.
         smoothing: float >= 0. Standard deviation of the Gaussian that smooths the map first, as a share of the map's
             diagonal.
-        cluster: name in `kmm.explain.clusters.CLUSTERINGS`.
+        cluster: name in `kmm.explain.regions.clusters.CLUSTERINGS`.
         distance: float > 0 or None. Points nearer than this many pixels of the map are of one cluster; None: 1.5 % of
             the map's diagonal, and 1.5 pixels at least.
         min_points: int >= 1. Smaller clusters are dropped.
-        circle: name in `kmm.explain.regions.CIRCLES`.
+        circle: name in `kmm.explain.regions.find.CIRCLES`.
         radius_quantile: float in (0, 1]. For the circle `"quantile"`: the share of the members that it holds.
     """
 
@@ -44,14 +44,14 @@ class ExplainSettings:
     """How studies are explained. Every field is a plain value, for JSON.
 
     Attributes:
-        method: name in `kmm.explain.methods.METHODS`.
+        method: name in `kmm.explain.attribution.methods.METHODS`.
         target: str or None. Label to explain; None: each study's most probable one.
         targets: tuple of str. Several labels to explain of each study, instead of `target`: names of labels, `"all"`,
             or `"positive"`: those at or above their thresholds. A label that is named so goes first. Empty: one label.
         output: `"logit"` or `"probability"` (calibrated): the score that is explained.
-        baselines: tuple of names in `kmm.explain.baselines.IMAGE_BASELINES`; several are averaged.
-        text_baseline: name in `kmm.explain.baselines.TEXT_BASELINES`.
-        rule: name in `kmm.explain.quadrature.RULES`.
+        baselines: tuple of names in `kmm.explain.attribution.baselines.IMAGE_BASELINES`; several are averaged.
+        text_baseline: name in `kmm.explain.attribution.baselines.TEXT_BASELINES`.
+        rule: name in `kmm.explain.attribution.quadrature.RULES`.
         steps: int or None. Points of the path; None: as many as the tolerances need, with the midpoint rule.
         map_tolerance, gap_tolerance: float > 0. Relative errors at which a study is done.
         max_steps: int >= 5. No refinement takes more on the path from a baseline; what misses a tolerance there carries

@@ -6,24 +6,24 @@ import numpy as np
 import tensorflow as tf
 
 from kmm.errors import InputError
-from kmm.explain.baselines import check_baselines, image_baseline
-from kmm.explain.integrated_gradients import PathIntegrator
-from kmm.explain.model_cut import call_view, choose_chunk, cut_model
-from kmm.explain.path_mean import GAP_FLOOR, SIDE_FLOOR
-from kmm.explain.quadrature import choose_nodes
-from kmm.export.letterbox import cover_boxes
+from kmm.explain.attribution.baselines import check_baselines, image_baseline
+from kmm.explain.attribution.integrated_gradients import PathIntegrator
+from kmm.explain.attribution.path_integral import GAP_FLOOR, SIDE_FLOOR
+from kmm.explain.attribution.quadrature import choose_nodes
+from kmm.explain.attribution.split_model import call_view, choose_chunk, cut_model
+from kmm.export.graph.letterbox import cover_boxes
 
 FIXED_BASELINES = ("black", "mean", "grey")  # of the others the graph would need the film's own blur
 
 
 @dataclass(frozen=True)
-class ServedExplanation:
+class ExplainSignature:
     """How explanations are made in the graph: the number of points is fixed when it is exported.
 
     Attributes:
         steps: int >= 2. Points of the path, by the midpoint rule.
         baseline: name in `FIXED_BASELINES`.
-        text_baseline: name in `kmm.explain.baselines.TEXT_BASELINES`.
+        text_baseline: name in `kmm.explain.attribution.baselines.TEXT_BASELINES`.
         memory_gb: float > 0. What the process may use, in units of 10^9 bytes.
     """
 
@@ -46,7 +46,7 @@ class PathExplainer:
 
     Args:
         classifier: `Classifier`, whose main part is explained.
-        settings: `ServedExplanation`.
+        settings: `ExplainSignature`.
     """
 
     def __init__(self, classifier, settings):
@@ -126,7 +126,7 @@ class PathExplainer:
         return self._finish(start, end, gradients, tf.gather(scores, target, axis=1))
 
     def _finish(self, start, end, gradients, scores):
-        """Attributions and their errors, as `kmm.explain.integrated_gradients.attribute` makes them."""
+        """Attributions and their errors, as `kmm.explain.attribution.integrated_gradients.attribute` makes them."""
         counts = tf.reduce_sum(self.weights, axis=(0, 2))
         values, halves = {}, {}
         for name, (even, odd) in ((name, tf.unstack(value)) for name, value in gradients.items()):

@@ -14,7 +14,7 @@ import numpy as np
 from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError, KmmError, require
 from kmm.export.samples import make_samples
-from kmm.files import replace_file
+from kmm.storage.files import replace_file
 
 TOLERANCE = 1e-4  # largest difference of a logit, relative to the largest logit or to 1
 

@@ -1,12 +1,12 @@
 """What an export tells of the patients and the machine that its classifier comes from."""
 
-from kmm.archive import peek_description
-from kmm.artefact import digest_file
 from kmm.errors import InputError
 from kmm.export.samples import make_reports
 from kmm.export.traces import SHORTEST_ID, SHORTEST_IN_NUMBERS, IdSearch, PathSearch, read_ids
 from kmm.export.warmup import PLACE as WARMUP
 from kmm.export.warmup import read_warmup_reports
+from kmm.storage.archive import peek_description
+from kmm.storage.classifier_folder import digest_file
 from kmm.text.vocabulary import SPECIAL_WORDS
 
 VOCABULARY, CARD = "assets/vocabulary.txt", "assets.extra/model_card.md"

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from kmm import signature as names
-from kmm.data.phantom_report import write_report
+from kmm.data.phantom.report import compose_report
+from kmm.protocol import signatures as names
 
 SIDE = 256
 WORDS = 24
@@ -17,7 +17,7 @@ def make_reports(count):
         >>> len(make_reports(2)), make_reports(1)[0] == make_reports(2)[0]
         (2, True)
     """
-    return [write_report([], np.random.default_rng(row), abnormal=False)[0].text() for row in range(count)]
+    return [compose_report([], np.random.default_rng(row), abnormal=False)[0].text() for row in range(count)]
 
 
 def make_samples(classifier, count, *, reports=None):
@@ -70,7 +70,7 @@ def _encode(text, batches):
 
 
 def _write_example(row):
-    from kmm.stubs import load_stubs
+    from kmm.protocol.messages import load_stubs
 
     stubs = load_stubs()
     example = stubs.example_pb2.Example()

@@ -6,16 +6,16 @@ from dataclasses import asdict
 import tensorflow as tf
 
 import kmm
-from kmm import signature as names
-from kmm.export.checks import check_batch, check_shape, require_rows
+from kmm.data.modalities import PATTERNS, find_patterns, list_patterns
 from kmm.export.explanation import PathExplainer
-from kmm.export.films import read_films
-from kmm.export.letterbox import find_boxes
-from kmm.export.reports import ReportReader
-from kmm.export.slices import wrap_slices
+from kmm.export.graph.checks import check_batch, check_shape, require_rows
+from kmm.export.graph.films import read_films
+from kmm.export.graph.letterbox import find_boxes
+from kmm.export.graph.reports import ReportReader
+from kmm.export.graph.slices import wrap_slices
 from kmm.models.feature_view import view_joint
 from kmm.models.parts import embed_of, fusion_of
-from kmm.patterns import PATTERNS, find_patterns, list_patterns
+from kmm.protocol import signatures as names
 
 NOTHING = {
     (True, True): "expected a film or a report with words. Found neither.",
@@ -32,12 +32,12 @@ class ServedClassifier:
         vocabulary: path of its vocabulary's file, or None for a model of films alone.
         explanation: `ServedExplanation`, or None: explanations are left out.
         batching: `Batching`, or None: each call runs alone.
-        default: key of `kmm.signature.DEFAULTS`.
+        default: key of `kmm.protocol.signatures.DEFAULTS`.
         source: dict, what `describe` says besides.
 
     Attributes:
         held: `tf.Module` of the variables and of the vocabulary: what `tf.saved_model.save` keeps.
-        signatures: dict of name to `kmm.signature.Signature`.
+        signatures: dict of name to `kmm.protocol.signatures.Signature`.
     """
 
     def __init__(self, classifier, vocabulary, *, explanation=None, batching=None, default="tensors", source=None):
@@ -188,7 +188,7 @@ class ServedClassifier:
         }
 
     def _choose(self, table, present):
-        """As `kmm.patterns.choose_rows`: float64 `(n, n_labels)`."""
+        """As `kmm.data.modalities.choose_rows`: float64 `(n, n_labels)`."""
         return tf.gather(tf.constant(table, tf.float64), tf.cast(find_patterns(present), tf.int32))
 
     def _classify(self, given):

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from kmm import signature as names
 from kmm.export.samples import make_reports, make_samples
-from kmm.stubs import load_stubs
-from kmm.wire import encode_tensor
+from kmm.protocol import signatures as names
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import encode_tensor
 
 PLACE = "assets.extra/tf_serving_warmup_requests"
 

@@ -13,21 +13,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kmm import signature as names
-from kmm.archive import open_artefact
-from kmm.artefact import digest_description
 from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
-from kmm.export.explanation import ServedExplanation
+from kmm.export.explanation import ExplainSignature
 from kmm.export.samples import make_samples
 from kmm.export.served import ServedClassifier
 from kmm.export.traces import strip_paths
 from kmm.export.warmup import write_warmup
+from kmm.protocol import signatures as names
+from kmm.storage.archive import open_classifier
+from kmm.storage.classifier_folder import digest_description
 
 TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
 LAST_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
 CARD = "model_card.md"
-DEFAULT_EXPLANATION = ServedExplanation()
+DEFAULT_EXPLANATION = ExplainSignature()
 
 
 def export_classifier(
@@ -47,9 +47,9 @@ def export_classifier(
         folder: path of a saved classifier, trained on any backend.
         version: int from 1 to 2**63 - 1, or None: the next free one.
         out: path of the folder of versions, or None: `folder` itself.
-        default: key of `kmm.signature.DEFAULTS`: what `serving_default` takes.
+        default: key of `kmm.protocol.signatures.DEFAULTS`: what `serving_default` takes.
         explanation: `ServedExplanation`, or None: no explanations.
-        batching: `kmm.export.batching.Batching`, or None: each call runs alone.
+        batching: `kmm.export.graph.batching.Batching`, or None: each call runs alone.
         warmup: tuple of int, the numbers of rows of the warm-up requests; empty: none.
         inspect: callable, or None. It is given the folder of the finished export before that is published, and the dict
             that `describe` answers with; what it raises ends the export, and nothing is published.
@@ -96,8 +96,8 @@ def export_to(
         place: Path of the export; nothing may be there.
         name: str, the model's name in its description and its warm-up requests.
     """
-    check_backend()
-    with open_artefact(folder) as source, _without_empty_folders(place), new_folder(place) as temporary:
+    require_tensorflow()
+    with open_classifier(folder) as source, _without_empty_folders(place), new_folder(place) as temporary:
         classifier = Classifier.load(source, main_only=True)
         description = _write(temporary, source, classifier, default, explanation, batching, warmup, name=name)
         check_export(temporary, classifier)
@@ -105,7 +105,7 @@ def export_to(
             inspect(temporary, description)
 
 
-def check_backend():
+def require_tensorflow():
     """Raises `InputError` if Keras does not run on TensorFlow, which an export needs."""
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"An export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")

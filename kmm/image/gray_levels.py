@@ -1,6 +1,6 @@
 """Gray levels 0..255 from pixels of more than 8 bits: the one rule for 16-bit files and DICOM films without a window.
 
-`kmm.export.films` repeats it in the graph.
+`kmm.export.graph.films` repeats it in the graph.
 """
 
 import struct

@@ -20,7 +20,7 @@ from scipy.special import expit
 from kmm.errors import ImageError
 from kmm.image.gray_levels import PERCENTILES, stretch
 from kmm.image.header_numbers import LARGEST, take_number
-from kmm.image.lookup_table import LookupTable, read_table
+from kmm.image.lookup_table import LookupTable, read_lookup_table
 
 LARGEST_IN_STEPS = 2**22  # rescaled values, in steps of the slope, that float32 still tells apart
 LEAST_IN_WINDOW = 0.05  # share of the pixels that must lie inside a window for it to be believed
@@ -102,7 +102,7 @@ def read_modality(header, name):
         (Rescale(slope=1.0, intercept=-1024.0), (-1024.0, 3071.0))
     """
     possible = _stored_range(header)
-    table = read_table(header, "ModalityLUTSequence", values_range=possible, name=name)
+    table = read_lookup_table(header, "ModalityLUTSequence", values_range=possible, name=name)
     if table is not None:
         return table, (int(table.entries.min()), int(table.entries.max()))
     slope, intercept = (take_number(header, keyword, name) for keyword in ("RescaleSlope", "RescaleIntercept"))
@@ -136,7 +136,7 @@ def read_voi(header, values_range, name):
         >>> read_voi({"WindowCenter": [2048, 40], "WindowWidth": [4096, 400]}, (0, 4095), "film.dcm")
         Window(center=2048.0, width=4096.0, function='LINEAR')
     """
-    table = read_table(header, "VOILUTSequence", values_range=values_range, name=name)
+    table = read_lookup_table(header, "VOILUTSequence", values_range=values_range, name=name)
     if table is not None:
         return table
     center, width = (take_number(header, keyword, name) for keyword in ("WindowCenter", "WindowWidth"))

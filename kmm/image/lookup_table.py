@@ -59,7 +59,7 @@ class LookupTable:
         return levels[positions.astype(np.int64)]
 
 
-def read_table(header, keyword, *, values_range, name):
+def read_lookup_table(header, keyword, *, values_range, name):
     """Reads the first table of a sequence.
 
     Args:

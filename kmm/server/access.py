@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 
 from kmm.errors import InputError
-from kmm.hosts import is_loopback
+from kmm.protocol.addresses import is_loopback
 from kmm.server.status import ServingError
 from kmm.server.text_configs import parse_text
 from kmm.server.watching import WatchedFiles

@@ -9,9 +9,9 @@ from collections import Counter
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import UnknownMetricFamily
 
-from kmm.faults import tell_fault
 from kmm.server.access_log import log_request
 from kmm.server.status import ServingError
+from kmm.tracebacks import describe_error
 
 PATH = "/monitoring/prometheus/metrics"
 _BUCKETS = [10 * 1.8**power for power in range(33)]  # microseconds, as TensorFlow Serving's
@@ -82,10 +82,10 @@ class Metrics:
             except ServingError as error:
                 entry.code = error.code
                 if error.code == "INTERNAL":
-                    logger.error("%s: %s", api, tell_fault(error.__cause__ or error))
+                    logger.error("%s: %s", api, describe_error(error.__cause__ or error))
                 raise
             except Exception as error:
-                logger.error("%s: %s", api, tell_fault(error))
+                logger.error("%s: %s", api, describe_error(error))
                 raise ServingError("INTERNAL", f"The server failed with {type(error).__name__}.") from error
             finally:
                 seconds = time.perf_counter() - start

@@ -3,10 +3,10 @@
 import logging
 
 from kmm.errors import InputError
-from kmm.server import relay
 from kmm.server.access import Certificates, Tokens, check_address
 from kmm.server.connections import Connections, count_connections, count_free_files
-from kmm.server.grpc_server import GrpcServer
+from kmm.server.grpc import relay
+from kmm.server.grpc.server import GrpcServer
 from kmm.server.model_list import ModelList
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.models.list_reloader import ListReloader

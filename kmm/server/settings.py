@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kmm.errors import InputError
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.signatures import MOST_ROWS
 from kmm.server.policy import ALL, LATEST, SPECIFIC, VersionPolicy
 from kmm.server.text_configs import parse_text
-from kmm.signature import MOST_ROWS
-from kmm.stubs import load_stubs
 
 _NAME = re.compile(r"[^/:\s]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?|\*")  # as browsers write it

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from kmm.errors import InputError
-from kmm.faults import tell_fault
+from kmm.tracebacks import describe_error
 
 MOST_BYTES = 2**20  # of a file
 SETTLE_SECONDS = 0.05  # between two reads that must agree before a change counts
@@ -141,7 +141,7 @@ class Watcher:
                 self._look(at_once=woken)
                 self._fault = None
             except Exception as error:  # noqa: BLE001  the thread must live on
-                fault = tell_fault(error)
+                fault = describe_error(error)
                 if fault != self._fault:
                     logger.error("%s: %s", self._thread.name, fault)
                 self._fault = fault

@@ -5,7 +5,7 @@ TensorFlow graph of core operations, in any version of Python. So letters and di
 is composed by its rules: `unicodedata.ucd_3_2_0` keeps both unchanged. All else separates words: signs, emoji,
 combining marks that no letter took up, and the few letters that are younger (capital sharp s, U+1E9E).
 `WORD_CHARACTERS` is the inside of a character class that Python's `re` and TensorFlow's RE2 both read. The standard
-mode as a graph, exact for all of Unicode once the text is composed (`kmm.export.composition`):
+mode as a graph, exact for all of Unicode once the text is composed (`kmm.export.graph.composition`):
 
     spaced = tf.strings.regex_replace(text, f"[^{WORD_CHARACTERS}]+", " ")
     dotted = tf.strings.regex_replace(tf.strings.regex_replace(spaced, "I", "i"), "İ", "i\\u0307")

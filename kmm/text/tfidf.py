@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import ArtefactError, InputError
-from kmm.files import replace_file
+from kmm.storage.files import replace_file
 from kmm.text.clean import find_words
 
 MAX_FILE_BYTES = 2_000_000_000

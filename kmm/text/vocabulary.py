@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import InputError
-from kmm.files import replace_file
+from kmm.storage.files import replace_file
 
 PADDING, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("[PAD]", "[UNK]")

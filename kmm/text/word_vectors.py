@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.errors import InputError
-from kmm.files import replace_file
+from kmm.storage.files import replace_file
 from kmm.text.clean import compose
 from kmm.text.vocabulary import PADDING, SPECIAL_WORDS, UNKNOWN
 

@@ -11,15 +11,15 @@ from kmm.cli import main
 from kmm.cli.explain import AUTO
 from kmm.cli.fidelity import TRIED
 from kmm.client import Client
-from kmm.data.phantom import make_phantom
+from kmm.data.phantom.dataset import make_phantom
 from kmm.data.split import k_folds
-from kmm.explain.folder import explain_folder
-from kmm.explain.outputs import Outputs
-from kmm.explain.regions import DISTANCE
-from kmm.explain.runners import choose_runner
+from kmm.explain.folder.explain_folder import explain_folder
+from kmm.explain.folder.runners import choose_runner
+from kmm.explain.output.files import Outputs
+from kmm.explain.regions.find import DISTANCE
 from kmm.explain.settings import ExplainSettings, RegionSettings
-from kmm.export.batching import Batching
-from kmm.export.explanation import ServedExplanation
+from kmm.export.explanation import ExplainSignature
+from kmm.export.graph.batching import Batching
 from kmm.export.write import export_classifier
 from kmm.server.settings import ServeSettings
 from kmm.settings import SECTIONS, FitSettings
@@ -39,7 +39,7 @@ REGIONS["region_rule"] = REGIONS.pop("rule")
 APART = ("regions", "baselines", "method", "target", "targets")  # that are no option, or said in words
 EXPLANATION = {name: value for name, value in (EXPLAIN | REGIONS).items() if name not in APART}
 VECTORS, SERVED, BATCHING, PHANTOM, CLIENT = map(
-    defaults, (train_word_vectors, ServedExplanation, Batching, make_phantom, Client.__init__)
+    defaults, (train_word_vectors, ExplainSignature, Batching, make_phantom, Client.__init__)
 )
 SERVE = defaults(ServeSettings)
 

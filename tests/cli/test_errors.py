@@ -8,12 +8,12 @@ import sys
 import click
 import pytest
 
-from kmm.backend import check_backend
 from kmm.cli import main
+from kmm.cli.keras_backend import check_backend
 from kmm.cli.output import hushed
 from kmm.errors import InputError
-from kmm.explain.processes import make_portable
-from kmm.faults import is_debugging, tell_fault
+from kmm.explain.folder.processes import make_portable
+from kmm.tracebacks import describe_error, is_debugging
 from tests.conftest import run
 
 SECRET = "opacity of Mr Smith"
@@ -79,7 +79,7 @@ def test_errors_that_were_thought_of_have_a_traceback_too(monkeypatch, tmp_path,
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("kmm.data.phantom.make_phantom", fail)
+    monkeypatch.setattr("kmm.data.phantom.dataset.make_phantom", fail)
     plain, debugged = run("data", "phantom", tmp_path), run("data", "phantom", tmp_path, "--debug")
     assert plain.exit_code == debugged.exit_code == 2 and plain.stderr.count("\n") == 1
     assert "Traceback" in debugged.stderr and debugged.stderr.endswith(plain.stderr)
@@ -99,7 +99,7 @@ def test_wrong_usage_and_interrupts_have_no_traceback(monkeypatch, tmp_path):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kmm.data.phantom.make_phantom", stop)
+    monkeypatch.setattr("kmm.data.phantom.dataset.make_phantom", stop)
     result = run("data", "phantom", tmp_path, "--debug")
     assert result.exit_code == 130 and result.stderr == "kmm: interrupted.\n"
 
@@ -116,10 +116,10 @@ def test_an_error_of_a_worker_process_keeps_its_traceback(capsys, monkeypatch):
     try:
         fail()
     except ValueError as error:
-        tell_fault(error)
+        describe_error(error)
         assert capsys.readouterr().err == ""
         monkeypatch.setenv("KMM_DEBUG", "yes")
-        tell_fault(error)
+        describe_error(error)
     assert f"KeyError: '{SECRET}'" in capsys.readouterr().err
 
 
@@ -148,7 +148,7 @@ def test_the_backend_is_that_of_the_variable_then_the_file_then_tensorflow(keras
 @pytest.mark.parametrize("name", ("jax", "torch"))
 def test_a_backend_that_is_not_installed_is_one_line_with_the_remedy(monkeypatch, tmp_path, name):
     monkeypatch.setenv("KERAS_BACKEND", name)
-    monkeypatch.setattr("kmm.backend.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("kmm.cli.keras_backend.importlib.util.find_spec", lambda _: None)
     (tmp_path / "film.png").write_bytes(b"")
     for words in (["predict", tmp_path, tmp_path / "film.png"], ["fit", "--out", tmp_path / "out"]):
         result = run(*words)

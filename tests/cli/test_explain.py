@@ -183,10 +183,10 @@ def test_check_tells_whether_maps_hang_on_the_model(tiny_run, tiny_folder, tmp_p
 def test_check_is_bad_news_when_something_failed_or_nothing_was_measured(
     explained, tiny_run, tiny_folder, monkeypatch, row, code
 ):
-    import kmm.explain.trials
+    import kmm.explain.fidelity.evaluation
 
     rows = [{"method": "integrated-gradients", "study": "1", **row}]
-    monkeypatch.setattr(kmm.explain.trials, "try_methods", lambda *arguments, **options: rows)
+    monkeypatch.setattr(kmm.explain.fidelity.evaluation, "try_methods", lambda *arguments, **options: rows)
     result = run("explain", tiny_run[2], tiny_folder, "--out", explained[1], "--check", *FAST)
     assert result.exit_code == code, result.stderr
 
@@ -234,7 +234,7 @@ def test_another_sensitivity_is_drawn_without_the_model_from_anywhere(explained,
 def test_redraw_lists_what_has_no_map_and_computes_nothing(explained, tiny_run, tiny_folder, tmp_path, monkeypatch):
     out = shutil.copytree(explained[1], tmp_path / "out")
     (out / "maps" / "7.npz").unlink()
-    monkeypatch.setattr("kmm.explain.sources.ModelSource.load", lambda self: pytest.fail("the model is loaded"))
+    monkeypatch.setattr("kmm.explain.folder.sources.ModelSource.load", lambda self: pytest.fail("the model is loaded"))
     redraw = ("explain", tiny_run[2], tiny_folder, "--out", out, "--steps", 8, "--redraw")
     result = run(*redraw, "--json", tmp_path / "rows.json")
     assert result.exit_code == 0 and result.stderr.count("set aside") == 1 and "study 7: no map" in result.stderr

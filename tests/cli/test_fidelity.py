@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from kmm.cli.result_tables import MEASURES
 from kmm.data.collection import read_collection
 from kmm.evaluate.report import part_studies
 from kmm.explain.settings import SENSITIVITY_FILE
-from kmm.output_mark import read_mark
-from kmm.tables import MEASURES
+from kmm.storage.output_mark import read_mark
 from tests.conftest import run
 
 QUICK = ("--steps", 8)
@@ -146,14 +146,14 @@ def test_bad_options_are_said_before_any_work(model, tiny_folder, options, says)
 
 
 def test_a_study_that_cannot_be_explained_is_listed(model, tiny_folder, monkeypatch):
-    import kmm.explain.trials
+    import kmm.explain.fidelity.evaluation
     from kmm.data.study import Problem
 
     def try_methods(classifier, studies, methods, *, set_aside, **options):
         set_aside(Problem("study 7", "expected a film."))
         return []
 
-    monkeypatch.setattr(kmm.explain.trials, "try_methods", try_methods)
+    monkeypatch.setattr(kmm.explain.fidelity.evaluation, "try_methods", try_methods)
     result = run("fidelity", model, tiny_folder, "--sensitivity", 0.5)
     assert result.exit_code == 0 and "set aside: study 7: expected a film." in result.stderr
 

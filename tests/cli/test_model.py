@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from kmm.archive import write_archive
-from kmm.artefact import DESCRIPTION, digest_file, sign_description
 from kmm.classifier import Classifier
 from kmm.errors import InputError
 from kmm.evaluate.report import UNRECOGNISED, evaluate_studies
-from kmm.known_answers import TOLERANCE, compare_answers, compute_answers
+from kmm.storage.archive import write_archive
+from kmm.storage.classifier_folder import DESCRIPTION, digest_file, sign_description
+from kmm.storage.known_answers import TOLERANCE, compare_answers, compute_answers
 from tests.conftest import run
 
 
@@ -92,14 +92,14 @@ def test_evaluate_on_a_packed_classifier_says_that_training_studies_cannot_be_re
 def test_an_archive_that_would_hold_an_id_is_not_written(tiny_run, loaded, tmp_path, monkeypatch):
     import dataclasses
 
-    from kmm.pack import pack_classifier
+    from kmm.export.pack import pack_classifier
 
     folder = tmp_path / "of-ward"
     folder.mkdir()
     (folder / "split.csv").write_text("study,patient,part\nward7-0042,p,train\n", encoding="utf-8")
     named = dataclasses.replace(loaded, provenance={**loaded.provenance, "name": "film of ward7-0042"})
-    monkeypatch.setattr("kmm.pack.Classifier.load", lambda folder: named)
-    monkeypatch.setattr("kmm.pack.digest_classifier", lambda place: "0" * 64)
+    monkeypatch.setattr("kmm.export.pack.Classifier.load", lambda folder: named)
+    monkeypatch.setattr("kmm.export.pack.digest_classifier", lambda place: "0" * 64)
     with pytest.raises(InputError, match="an id of a study or patient stands in this file"):
         pack_classifier(folder, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
@@ -114,15 +114,15 @@ def test_pack_takes_the_name_of_an_archive_alone(tiny_run, tmp_path):
 def test_settings_and_facts_of_an_archive_name_files_without_their_folders(loaded, tmp_path, monkeypatch):
     import dataclasses
 
-    from kmm.pack import pack_classifier
+    from kmm.export.pack import pack_classifier
 
     of_ward = dataclasses.replace(
         loaded,
         settings=dataclasses.replace(loaded.settings, image_weights="/home/ann/ward7/w.h5"),
         provenance={**loaded.provenance, "image_weights": {"source": "C:\\ward7\\w.h5", "sha256": "0" * 64}},
     )
-    monkeypatch.setattr("kmm.pack.Classifier.load", lambda folder: of_ward)
-    monkeypatch.setattr("kmm.pack.digest_classifier", lambda place: "0" * 64)
+    monkeypatch.setattr("kmm.export.pack.Classifier.load", lambda folder: of_ward)
+    monkeypatch.setattr("kmm.export.pack.digest_classifier", lambda place: "0" * 64)
     pack_classifier(tmp_path / "any", tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         texts = [archive.read(name) for name in archive.namelist() if not name.endswith((".keras", ".npy"))]

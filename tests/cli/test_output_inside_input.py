@@ -11,7 +11,7 @@ from kmm.data.collection import bare_images
 from kmm.errors import InputError
 from kmm.explain import explain
 from kmm.explain.settings import ExplainSettings
-from kmm.output_mark import MARK
+from kmm.storage.output_mark import MARK
 from tests.conftest import run
 
 FAST = ("--steps", 4, "--sensitivity", 0.5, "--no-pages")

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 
-from kmm.signature import list_signatures
-from kmm.stubs import load_stubs
-from kmm.wire import KINDS, decode_tensor, encode_tensor
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.signatures import list_signatures
+from kmm.protocol.tensors import TENSOR_TYPES, decode_tensor, encode_tensor
 
 LABELS = ["mass", "effusion"]
 PIXELS, LENGTH = 8, 3
@@ -92,7 +92,7 @@ class StubServer(STUBS.prediction_service_pb2_grpc.PredictionServiceServicer,
             for side in ("inputs", "outputs"):
                 for field in getattr(signature, side):
                     info = getattr(found.signature_def[name], side)[field.name]
-                    info.dtype = KINDS[field.dtype].number
+                    info.dtype = TENSOR_TYPES[field.dtype].number
                     for size in field.shape:
                         info.tensor_shape.dim.add(size=-1 if size is None else size)
         found.signature_def["__saved_model_init_op"].outputs["x"].tensor_shape.unknown_rank = True

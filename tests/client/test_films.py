@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from kmm.client.films import decode_film, encode_film, encode_report
+from kmm.client.films import encode_film, encode_report, read_drawable
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, ReportError
 from kmm.image.read import decode_image, read_image
@@ -82,7 +82,7 @@ def test_dicom(tmp_path):
     dataset.PixelData = stored.tobytes()
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     assert np.abs(read_back(tmp_path / "a.dcm") - read_image(tmp_path / "a.dcm")).max() <= 1 / 514 + 1e-4
-    assert decode_film(tmp_path / "a.dcm").dtype == np.uint8
+    assert read_drawable(tmp_path / "a.dcm").dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_films_to_draw_on(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for film in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), pixels, pixels.astype(np.float32)):
-        assert np.array_equal(decode_film(film), pixels)
+        assert np.array_equal(read_drawable(film), pixels)
     rgb = np.stack([pixels] * 3, axis=2)
-    assert decode_film(rgb) is rgb
+    assert read_drawable(rgb) is rgb
 
 
 def test_a_folder_and_a_huge_file_are_no_films(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from kmm.data.study import Report, Study
 from kmm.errors import InputError, ServerError
-from kmm.wire import decode_tensor
+from kmm.protocol.tensors import decode_tensor
 
 
 def make_study(number):

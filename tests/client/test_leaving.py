@@ -13,7 +13,7 @@ import pytest
 
 from kmm.client import AsyncClient, Client
 from kmm.errors import InputError, ServerError
-from kmm.wire import decode_tensor
+from kmm.protocol.tensors import decode_tensor
 from tests.client.stub_server import serve
 from tests.client.test_aio import make_studies
 

@@ -6,8 +6,8 @@ import pytest
 
 from kmm.client import Client, outputs, replies
 from kmm.errors import ServerError
-from kmm.stubs import load_stubs
-from kmm.wire import encode_tensor
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import encode_tensor
 from tests.client.stub_server import StubServer, run_server, serve
 
 F = np.float32
@@ -221,7 +221,7 @@ def claim(kind, *shape, values=1):
     "proto", [claim(1, 1, 2**26 + 1), claim(1, 2**26), claim(1, 2, 8), claim(2, 1, 8), claim(1), TENSOR()]
 )
 def test_no_memory_is_taken_for_what_a_server_claims(monkeypatch, proto):
-    monkeypatch.setattr("kmm.wire._read_list", lambda *_: pytest.fail("memory is taken"))
+    monkeypatch.setattr("kmm.protocol.tensors._read_list", lambda *_: pytest.fail("memory is taken"))
     with pytest.raises(ServerError, match='"probabilities"'):
         outputs.read_outputs({"probabilities": proto}, {"probabilities": ("float32", 2)}, 1)
 

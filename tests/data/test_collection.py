@@ -5,9 +5,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
 from kmm.data.collection import LAYOUTS, MISSING_IMAGE, bare_images, read_collection
-from kmm.data.kaggle import read_kaggle
+from kmm.data.layouts.kaggle import read_kaggle
 from kmm.data.names import is_safe_id
-from kmm.data.views import load_view_overrides
+from kmm.data.views.ranking import load_view_overrides
 from kmm.errors import InputError
 
 XML = b'<eCitation><uId id="CXR4"/><parentImage id="CXR4_IM-1-1001"/><parentImage id="CXR4_IM-1-2001"/></eCitation>'
@@ -136,7 +136,7 @@ def test_a_film_that_may_not_be_read_does_not_end_the_listing(tmp_path, monkeypa
 
     for name in ("a.png", "secret.png", "secret", "secret.1.2"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr("kmm.files.open", refuse, raising=False)
+    monkeypatch.setattr("kmm.storage.files.open", refuse, raising=False)
     assert [study.id for study in bare_images([tmp_path])] == ["a", "secret", "secret.1.2", "secret-2"]
 
 

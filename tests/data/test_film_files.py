@@ -10,7 +10,7 @@ from kmm.data.study import part_problems
 from kmm.data.verify import verify_collection
 from kmm.errors import InputError
 from kmm.image.read import read_image
-from kmm.output_mark import marking_output
+from kmm.storage.output_mark import marking_output
 from tests.data.dicom_files import make_codes, write_dicom
 from tests.data.test_verify import draw_film
 

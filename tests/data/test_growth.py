@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kmm.data.names import UniqueNames
-from kmm.data.views import match_overrides
+from kmm.data.views.ranking import match_overrides
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "growth.py"
 

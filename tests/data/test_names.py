@@ -13,7 +13,7 @@ from kmm.data.names import (
     sort_key,
     strip_suffixes,
 )
-from kmm.data.view_terms import name_view
+from kmm.data.views.terms import name_view
 from kmm.errors import InputError
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmm.data.kaggle import read_kaggle
+from kmm.data.layouts.kaggle import read_kaggle
+from kmm.data.layouts.manifest import read_table
 from kmm.data.rows import NULLS, REPORT_COLUMNS, read_rows
 from kmm.data.split import read_parts
-from kmm.data.table import read_table
 from kmm.errors import InputError
 
 HEADER = ("id", "patient", "image", "view", "report", "mesh", "label:mass")

@@ -1,9 +1,9 @@
 import numpy as np
 
+from kmm.data.modalities import as_mapping
 from kmm.evaluate.card import evaluate_rows, label_rows, write_card
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.metrics import METRICS
-from kmm.patterns import as_mapping
 
 
 def make_result(strength=4.0):
@@ -132,7 +132,7 @@ def test_each_label_has_a_line_with_its_intervals():
 
 
 def test_the_console_shows_each_label_in_160_columns(capsys):
-    from kmm.tables import print_results
+    from kmm.cli.result_tables import print_results
 
     print_results({"test": make_labels_result()})
     lines = capsys.readouterr().out.splitlines()

@@ -6,13 +6,7 @@ import pytest
 from PIL import Image
 
 from kmm.errors import InputError
-from kmm.evaluate.plots import (
-    plot_calibration,
-    plot_confusion,
-    plot_learning_curves,
-    plot_precision_recall,
-    plot_roc,
-)
+from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 
 HISTORY = {
     "text": {"loss": [0.7, 0.5, 0.4], "val_loss": [0.7, 0.6, 0.65], "auc": [0.5, 0.7, 0.8], "learning_rate": [1, 1, 1]},

@@ -8,10 +8,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from kmm.classifier import Predictions
+from kmm.cli.result_tables import print_results
 from kmm.data.collection import read_collection
 from kmm.evaluate.card import evaluate_rows
 from kmm.evaluate.report import draw_pictures, evaluate_predictions, find_measured
-from kmm.tables import print_results
 
 
 @pytest.fixture(scope="module")

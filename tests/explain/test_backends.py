@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from kmm.classifier import Classifier
 from kmm.data.study import ImageFile, Report, Study
-from kmm.explain import model_cut
+from kmm.explain.attribution import split_model
 from kmm.explain.explainer import Explainer
-from kmm.explain.methods import choose_method
+from kmm.explain.attribution.methods import choose_method
 from kmm.explain.settings import ExplainSettings
 
 folder, film, out = sys.argv[1:]
 classifier = Classifier.load(folder)
 film, report = (ImageFile(Path(film), "frontal"),), Report(findings="No mass. A small effusion.")
 studies = [Study("both", "p", film, report), Study("image", "p", film), Study("text", "p", (), report)]
-model_cut.MAX_CHUNK = 1  # point at a time
+split_model.MAX_CHUNK = 1  # point at a time
 least = {{"steps": 3}}
 arrays, explainer = {{}}, Explainer(classifier, ExplainSettings(**least))
 for method in {METHODS}:  # on one integrator: what takes time is to compile it

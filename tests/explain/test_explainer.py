@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmm.artefact import digest_file
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain import explainer as explainer_module
-from kmm.explain import model_cut
-from kmm.explain.attribution import Attribution
+from kmm.explain.attribution import split_model as model_cut
+from kmm.explain.attribution.methods import METHODS, Method
+from kmm.explain.attribution.result import Attribution
+from kmm.explain.attribution.split_model import choose_chunk
 from kmm.explain.explainer import Explainer
-from kmm.explain.index import render_index
-from kmm.explain.methods import METHODS, Method
-from kmm.explain.model_cut import choose_chunk
-from kmm.explain.page import render_page
-from kmm.explain.pictures import caption_picture
+from kmm.explain.output.index import render_index
+from kmm.explain.output.page import render_page
+from kmm.explain.output.pictures import caption_picture
+from kmm.explain.output.table import describe_explanation
 from kmm.explain.settings import ExplainSettings, RegionSettings
-from kmm.explain.table import describe_explanation
 from kmm.explain.words import sum_words, warn_of_cut
+from kmm.storage.classifier_folder import digest_file
 from tests.image.test_dicom import encode, make_dataset
 
 FEW = ExplainSettings(steps=4)

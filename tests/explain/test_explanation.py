@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from kmm.explain.attribution import Attribution
+from kmm.explain.attribution.result import Attribution
 from kmm.explain.explanation import Explanation
-from kmm.explain.regions import Region
+from kmm.explain.output.table import COLUMNS, describe_explanation, drop_unknown
+from kmm.explain.regions.find import Region
 from kmm.explain.settings import ExplainSettings
-from kmm.explain.table import COLUMNS, describe_explanation, drop_unknown
 
 IMAGE, ROWS = np.float32([[[4.0], [6.0]]]), np.float32([[-4.0, -6.0], [0.0, 1.0]])
 

@@ -22,10 +22,10 @@ def saved_reader(build_classifier, tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(saved):
     """The folder of its first version, explanations of 15 points included."""
-    from kmm.export.explanation import ServedExplanation
+    from kmm.export.explanation import ExplainSignature
     from kmm.export.write import export_classifier
 
-    return export_classifier(saved, explanation=ServedExplanation(steps=15, baseline="mean"))
+    return export_classifier(saved, explanation=ExplainSignature(steps=15, baseline="mean"))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from kmm.export.films import decode_film, mix_channels, read_films
+from kmm.export.graph.films import mix_channels, read_films, use_pixels
 from kmm.image.gray_levels import add_calibration
 from kmm.image.prepare import ImagePreparation, resize_image
 from kmm.image.read import compute_luma, decode_image
@@ -23,7 +23,7 @@ from tests.image import jpegs
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
 def decode(data):
-    return decode_film(data, "film: ", mix_channels)
+    return use_pixels(data, "film: ", mix_channels)
 
 
 def make_pixels(channels, dtype=np.uint8):
@@ -197,7 +197,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import tensorflow as tf
-from kmm.export.films import read_films
+from kmm.export.graph.films import read_films
 from kmm.image.prepare import ImagePreparation
 
 read = tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])

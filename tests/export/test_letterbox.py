@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kmm.export.letterbox import cover_boxes, find_boxes
+from kmm.export.graph.letterbox import cover_boxes, find_boxes
 from kmm.image.prepare import ImagePreparation
 
 SIZES = [(40, 90), (100, 50), (48, 48), (32, 31), (31, 32), (17, 400), (400, 16), (33, 35)]

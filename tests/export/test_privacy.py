@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from kmm.data.phantom_report import write_report
+from kmm.data.phantom.report import compose_report
 from kmm.errors import InputError
 from kmm.export.privacy import describe_privacy, report_privacy, require_privacy
 from kmm.export.samples import make_reports
@@ -43,7 +43,7 @@ def test_warmup_requests_hold_words_of_the_phantom_set_alone(exported, hand_made
 def test_reports_are_those_that_the_phantom_set_is_made_of():
     import numpy as np
 
-    assert make_reports(2)[1] == write_report([], np.random.default_rng(1), abnormal=False)[0].text()
+    assert make_reports(2)[1] == compose_report([], np.random.default_rng(1), abnormal=False)[0].text()
 
 
 def test_an_export_of_counted_words_without_ids_is_let_through(exported, tmp_path):

@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kmm import signature as names
-from kmm.artefact import digest_file
 from kmm.classifier import run_model
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
-from kmm.export.explanation import ServedExplanation
+from kmm.export.explanation import ExplainSignature
 from kmm.export.samples import make_samples
 from kmm.export.served import ServedClassifier
 from kmm.export.write import export_classifier
 from kmm.models.feature_view import view_joint
+from kmm.protocol import signatures as names
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import decode_tensor
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
-from kmm.stubs import load_stubs
-from kmm.wire import decode_tensor
+from kmm.storage.classifier_folder import digest_file
 from tests.export.cpp_loader import CppError, CppModel, open_library
 from tests.image import jpegs
 
@@ -73,7 +73,7 @@ def answer_in_keras(classifier, samples, found, description):
 
 def describe(classifier, exported):
     """The JSON that the classifier itself gives."""
-    explanation = ServedExplanation(steps=15, baseline="mean")
+    explanation = ExplainSignature(steps=15, baseline="mean")
     source = {"name": "tiny", "digest": digest_file(exported.parent / "classifier.json")}
     served = ServedClassifier(classifier, exported.parent / "vocabulary.txt", explanation=explanation, source=source)
     return served.description.encode()

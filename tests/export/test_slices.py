@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kmm.export import slices
-from kmm.export.slices import count_rows, wrap_slices
+from kmm.export.graph import slices
+from kmm.export.graph.slices import count_rows, wrap_slices
 from kmm.export.write import export_classifier
 from kmm.models.feature_view import view_joint
 from tests.export.test_write import WITHOUT, call

@@ -12,15 +12,15 @@ from kmm.client.replies import read_explanations
 from kmm.data.study import Report, Study
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
-from kmm.export.explanation import ServedExplanation
-from kmm.export.reports import ReportReader
+from kmm.export.explanation import ExplainSignature
+from kmm.export.graph.reports import ReportReader
+from kmm.export.graph.word_pieces import split_pieces
 from kmm.export.samples import make_samples
-from kmm.export.word_pieces import split_pieces
 from kmm.export.write import export_classifier
-from kmm.stubs import load_stubs
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import encode_tensor
 from kmm.text.vocabulary import SPECIAL_WORDS, UNKNOWN
 from kmm.text.word_pieces import CONTINUED, WordPieces
-from kmm.wire import encode_tensor
 from tests.export.cpp_loader import CppModel, open_library
 
 LETTERS = "abßé漢𐐨"
@@ -101,7 +101,7 @@ def classifier(saved):
 
 @pytest.fixture(scope="module")
 def exported(saved):
-    return export_classifier(saved, explanation=ServedExplanation(steps=15, baseline="black"), warmup=())
+    return export_classifier(saved, explanation=ExplainSignature(steps=15, baseline="black"), warmup=())
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kmm import signature as names
 from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
 from kmm.export import write
-from kmm.export.batching import Batching
-from kmm.export.explanation import ServedExplanation
+from kmm.export.explanation import ExplainSignature
+from kmm.export.graph.batching import Batching
 from kmm.export.samples import make_samples
 from kmm.export.write import check_export, choose_version, export_classifier
-from kmm.wire import decode_tensor
+from kmm.protocol import signatures as names
+from kmm.protocol.tensors import decode_tensor
 from tests.conftest import run
 
 WITHOUT = {"explanation": None, "warmup": ()}
@@ -149,7 +149,7 @@ def test_another_default(saved_reader, tmp_path):
 def test_a_model_of_one_side(build_classifier, tmp_path, image, text):
     classifier = build_classifier(image, text, labels=("mass",))
     classifier.save(tmp_path / "one")
-    place = export_classifier(tmp_path / "one", explanation=ServedExplanation(steps=5), warmup=(1,))
+    place = export_classifier(tmp_path / "one", explanation=ExplainSignature(steps=5), warmup=(1,))
     found = tf.saved_model.load(str(place)).signatures
     assert len(found["serving_bytes"].structured_input_signature[1]) == 1
     explained = call(found, "explain_bytes", make_samples(classifier, 2))
@@ -216,12 +216,12 @@ def test_batching_counts_in_whole_numbers(name, value):
 @pytest.mark.parametrize("steps", [1, 1001, 2.5, True])
 def test_steps_are_whole_and_bounded(steps):
     with pytest.raises(InputError, match="steps"):
-        ServedExplanation(steps=steps)
+        ExplainSignature(steps=steps)
 
 
 def test_a_baseline_that_the_graph_cannot_make():
     with pytest.raises(InputError, match="must be one of black, mean, grey"):
-        ServedExplanation(baseline="blur")
+        ExplainSignature(baseline="blur")
 
 
 def test_an_export_that_says_something_else_never_appears(saved_reader, tmp_path, monkeypatch):

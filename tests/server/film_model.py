@@ -17,8 +17,8 @@ def save_films(folder):
     """Saves a version; the score of a film is the mean of its prepared square, that of a study without one is -1."""
     import tensorflow as tf
 
-    from kmm.export.checks import check_batch, check_shape, require_rows
-    from kmm.export.films import read_films
+    from kmm.export.graph.checks import check_batch, check_shape, require_rows
+    from kmm.export.graph.films import read_films
 
     strings = tf.TensorSpec([None], tf.string)
 

@@ -16,8 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kmm.errors import InputError
-from kmm.server import relay
 from kmm.server.access import Certificates, Tokens, read_token
+from kmm.server.grpc import relay
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kmm.server.requests import batching
-from kmm.server.requests.batching import Batcher, count_rows
-from kmm.server.requests.gate import Call
+from kmm.server.requests.admission import Caller
+from kmm.server.requests.batching import Batcher, count_batchable
 from kmm.server.status import ServingError
 
 
@@ -130,7 +130,7 @@ def test_a_bad_row_fails_its_own_request_alone(machine):
 
 @pytest.mark.parametrize("lost, code", [("deadline", "DEADLINE_EXCEEDED"), ("client", "CANCELLED")])
 def test_who_waits_no_more_leaves_the_queue(machine, lost, code):
-    batcher, call = Batcher(max_batch=8), Call(0.1 if lost == "deadline" else None)
+    batcher, call = Batcher(max_batch=8), Caller(0.1 if lost == "deadline" else None)
     with ThreadPoolExecutor(8) as pool:
         first = send(pool, batcher, 0)
         assert machine.started.acquire(timeout=10)
@@ -175,7 +175,7 @@ def test_what_differs_does_not_run_together(machine):
     ],
 )
 def test_what_may_be_batched(servable, key, arrays, rows):
-    assert count_rows(servable, key, arrays) == rows
+    assert count_batchable(servable, key, arrays) == rows
 
 
 @pytest.mark.parametrize("running", [1, 2])

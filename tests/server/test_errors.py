@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kmm.server.connections import Connections
-from kmm.server.grpc_server import GrpcServer
+from kmm.server.grpc.server import GrpcServer
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.requests.inference import Inference
 from kmm.server.settings import ServeSettings

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kmm.server.rest.json_answer import BLOCK, write_outputs
+from kmm.server.rest.json_answer import BLOCK, format_outputs
 
 
 def write(outputs, *, rows):
-    return json.loads("".join(write_outputs(outputs, rows=rows)))
+    return json.loads("".join(format_outputs(outputs, rows=rows)))
 
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
@@ -29,7 +29,7 @@ def test_no_number_is_changed(short, long):
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_a_number_of_32_bits_has_no_more_digits_than_it_needs(value):
-    text = "".join(write_outputs({"x": np.array([value], np.float32)}, rows=True))
+    text = "".join(format_outputs({"x": np.array([value], np.float32)}, rows=True))
     assert json.loads(text) == {"predictions": [float(str(np.float32(value)))]}
 
 
@@ -70,7 +70,7 @@ def test_a_large_answer_is_written_in_little_room():
     maps = np.random.default_rng(0).normal(size=(4, 300, 300)).astype(np.float32)
     outputs = {"map": maps, "score": maps[:, 0, 0]}
     tracemalloc.start()
-    for _ in write_outputs(outputs, rows=True):
+    for _ in format_outputs(outputs, rows=True):
         pass
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()

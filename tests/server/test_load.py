@@ -15,12 +15,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import kmm.server.requests.batching as batching
 import kmm.server.requests.inference as inference
 import kmm.server.server as server_module
+from kmm.protocol.tensors import encode_tensor
 from kmm.server.models.catalogue import Catalogue
-from kmm.server.requests.gate import Call
+from kmm.server.requests.admission import Caller
 from kmm.server.rest import app, http_server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
-from kmm.wire import encode_tensor
 from tests.server.conftest import running
 from tests.server.test_rest import ROW
 from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, make_tensor, stubs
@@ -413,7 +413,7 @@ def test_an_answer_that_is_taken_slowly_is_sent_whole_before_the_server_ends(ver
 
 
 def test_a_request_runs_until_its_answer_is_handed_over(versions):
-    catalogue, call, seen = Catalogue(), Call(), []
+    catalogue, call, seen = Catalogue(), Caller(), []
     catalogue.replace([ModelSettings("tiny", versions)])
     asked = inference.Inference(catalogue, ServeSettings(threads=1))
 
@@ -431,7 +431,7 @@ def test_a_request_runs_until_its_answer_is_handed_over(versions):
 
 
 def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
-    catalogue, call, run = Catalogue(), Call(), batching.run_signature
+    catalogue, call, run = Catalogue(), Caller(), batching.run_signature
     catalogue.replace([ModelSettings("tiny", versions)])
 
     def run_and_lose(*arguments):

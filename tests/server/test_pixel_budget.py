@@ -11,16 +11,16 @@ import pytest
 
 import kmm.server.requests.batching as batching
 from kmm.errors import ImageError
-from kmm.export.films import PNG_HEAD
+from kmm.export.graph.films import PNG_HEAD
+from kmm.protocol.tensors import decode_tensor
 from kmm.server.models.servable import run_signature
+from kmm.server.requests.admission import Caller, check_running
 from kmm.server.requests.films import count_pixels
-from kmm.server.requests.gate import Call, check_running
 from kmm.server.requests.inference import Inference
 from kmm.server.requests.png_chunks import check_png
 from kmm.server.requests.slices import SLICE_PIXELS, SLICE_ROWS, cut_rows, run_slices
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
-from kmm.wire import decode_tensor
 from tests.export.test_films import IMAGES
 from tests.image import jpegs
 from tests.server.conftest import running
@@ -107,7 +107,7 @@ def test_64_clinical_films_are_within_the_budget_and_the_option_sets_it(served):
     catalogue = served[0]._inference.catalogue
     asked, request = Inference(catalogue, ServeSettings(max_megapixels=7)), make_request([film])
     with pytest.raises(ServingError, match="7,500,000 pixels in all; at most 7,000,000"):
-        asked.predict(request.model_spec, request.inputs, (), Call(), encode=lambda answer: answer)
+        asked.predict(request.model_spec, request.inputs, (), Caller(), encode=lambda answer: answer)
 
 
 def write_image(name):
@@ -217,7 +217,7 @@ def test_the_rows_of_an_error_keep_its_code():
 @pytest.mark.parametrize("gone, code", [(True, "CANCELLED"), (False, "DEADLINE_EXCEEDED")])
 def test_no_slice_runs_for_a_client_that_does_not_wait(served, monkeypatch, gone, code):
     catalogue, seen = served[0]._inference.catalogue, []
-    call = Call() if gone else Call(1, limits_run=True)
+    call = Caller() if gone else Caller(1, limits_run=True)
 
     def run(*arguments):
         seen.append(1)
@@ -235,9 +235,9 @@ def test_no_slice_runs_for_a_client_that_does_not_wait(served, monkeypatch, gone
 
 
 def test_time_to_wait_is_not_time_to_run():
-    check_running(Call(0))
+    check_running(Caller(0))
     with pytest.raises(ServingError, match="while the request was running"):
-        check_running(Call(0, limits_run=True))
+        check_running(Caller(0, limits_run=True))
 
 
 COLOUR = make_large_png(5000, 5000, channels=4)

@@ -6,8 +6,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from kmm.protocol.tensors import decode_tensor
 from kmm.server.settings import ModelSettings
-from kmm.wire import decode_tensor
 from tests.server.conftest import running
 from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, stubs
 

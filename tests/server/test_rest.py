@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kmm.server.rest.json_document import read_document
-from kmm.server.rest.json_tensors import read_inputs
+from kmm.server.rest.json_tensors import parse_inputs
 from kmm.server.settings import ModelSettings
 from kmm.server.status import ServingError
 from tests.server.conftest import running
@@ -213,10 +213,10 @@ def test_nested_lists_become_arrays(number):
     info = {"x": stubs.meta_graph_pb2.TensorInfo(dtype=number)}
     values = np.array([[1, 0, 1], [0, 1, 1]]).astype(DTYPES[number])
     for document, rows in (({"instances": values.tolist()}, True), ({"inputs": {"x": values.tolist()}}, False)):
-        arrays, found = read_inputs(read_document(json.dumps(document).encode()), info)
+        arrays, found = parse_inputs(read_document(json.dumps(document).encode()), info)
         assert found is rows and arrays["x"].dtype == DTYPES[number]
         np.testing.assert_array_equal(arrays["x"], values)
-    assert read_inputs({"inputs": []}, info)[0]["x"].shape == (0,)
+    assert parse_inputs({"inputs": []}, info)[0]["x"].shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_nested_lists_become_arrays(number):
 def test_elements_that_do_not_fit_are_refused(number, value, text):
     info = {"x": stubs.meta_graph_pb2.TensorInfo(dtype=number)}
     with pytest.raises(ServingError) as caught:
-        read_inputs({"inputs": {"x": value if isinstance(value, list) else [value]}}, info)
+        parse_inputs({"inputs": {"x": value if isinstance(value, list) else [value]}}, info)
     assert text in str(caught.value)
 
 
@@ -254,7 +254,7 @@ def test_a_long_string_gives_no_room_to_all_others():
     info, values = {"x": stubs.meta_graph_pb2.TensorInfo(dtype=1)}, ["x" * 2**16] + [""] * 1000
     tracemalloc.start()
     with pytest.raises(ServingError, match="is not of expected type: float"):
-        read_inputs({"inputs": values}, info)
+        parse_inputs({"inputs": values}, info)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 2**22

@@ -24,10 +24,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kmm.client import AsyncClient
 from kmm.errors import InputError
-from kmm.server import grpc_server, listeners, memory, relay
+from kmm.server import listeners, memory
 from kmm.server.connections import Connections, count_connections
+from kmm.server.grpc import relay
+from kmm.server.grpc import server as grpc_server
+from kmm.server.grpc.relay import Relay
 from kmm.server.models.catalogue import Catalogue
-from kmm.server.relay import Relay
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
 from tests.server import http2

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from kmm.stubs import load_stubs
+from kmm.protocol.messages import load_stubs
 
 stubs = load_stubs()
 IMAGE = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1)

@@ -21,7 +21,7 @@ from tests.server.tiny_model import make_predict, stubs
 ROOT = Path(__file__).parents[2]
 TOKEN = "word-of-the-tests"
 START_SECONDS, ANSWER_SECONDS = 180, 10
-RETURN_SECONDS = 1  # for a server to give memory back to the system after an attack
+RETURN_SECONDS = 4  # for a server to give memory back to the system after an attack
 MOST_BYTES = 4 * 2**30  # a server that takes more is killed, for the sake of the machine
 KINDS = {  # of servers: options of `kmm serve`
     "open": [],
@@ -43,7 +43,7 @@ class Outcome:
         grpc_silence, rest_silence: float. Longest seconds without an answer of health.
         control: float. The same of a trivial responder: what the machine itself lacked.
         lines: int. New lines in the server's log.
-        growth, peak: float. MB (10^6 bytes) of memory a second after the attack, and the most during it, above that
+        growth, peak: float. MB (10^6 bytes) of memory four seconds after the attack, and the most during it, above that
             before it.
         answered: dict of protocol to bool. Whether a request of a model is answered rightly afterwards.
         faults: list of lines of the log that tell of an error that nobody thought of.

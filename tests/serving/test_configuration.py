@@ -11,7 +11,7 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from kmm.stubs import load_stubs
+from kmm.protocol.messages import load_stubs
 
 SERVING = Path(__file__).parents[2] / "serving"
 Field = descriptor_pb2.FieldDescriptorProto

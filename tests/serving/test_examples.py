@@ -17,8 +17,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 from kmm.cli import call
 from kmm.cli import serve as serve_command
 from kmm.cli.serving_flags import FLAGS, FOLDER, NAME, REFUSED
-from kmm.stubs import load_stubs
-from kmm.wire import decode_tensor
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import decode_tensor
 from tests.client.stub_server import StubServer, serve
 
 SERVING = Path(__file__).parents[2] / "serving"

@@ -10,12 +10,12 @@ import yaml
 
 import kmm.server.requests.batching as batching
 import kmm.server.requests.inference as inference
+from kmm.protocol.signatures import DEFAULTS, list_signatures
 from kmm.server import metrics
 from kmm.server.policy import VersionPolicy
 from kmm.server.rest import app
 from kmm.server.settings import ModelSettings
 from kmm.server.status import HTTP_STATUS, ServingError
-from kmm.signature import DEFAULTS, list_signatures
 from tests.server.conftest import running
 from tests.server.test_rest import PNG64, ROW
 from tests.server.tiny_model import save_tiny

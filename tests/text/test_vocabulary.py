@@ -6,15 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.text.vocabulary import (
-    MAX_FILE_BYTES,
-    PADDING,
-    UNKNOWN,
-    Vocabulary,
-    count_patients,
-    find_rare,
-    text_report,
-)
+from kmm.text.vocabulary import MAX_FILE_BYTES, PADDING, UNKNOWN, Vocabulary, count_patients, find_rare, text_report
 
 WORDS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=5)
 DOCUMENTS = st.lists(st.lists(WORDS, max_size=8), max_size=8)

@@ -4,13 +4,13 @@ import contextlib
 import logging
 import threading
 
-from kmm.faults import tell_fault
+from kmm.protocol.messages import DEFAULT_MODEL
 from kmm.server.models.model import Model
 from kmm.server.policy import list_versions
 from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError, refuse
 from kmm.server.watching import Watcher
-from kmm.stubs import DEFAULT_MODEL
+from kmm.tracebacks import describe_error
 
 logger = logging.getLogger("kmm.server")
 
@@ -169,7 +169,7 @@ def _tell_poll(error):
     """Why looking for new versions failed."""
     if isinstance(error, OSError):
         return f"its folder cannot be read: {error.strerror}"
-    return f"looking for new versions failed: {tell_fault(error)}"
+    return f"looking for new versions failed: {describe_error(error)}"
 
 
 def _load_all(served, models):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmm.wire import KINDS
+from kmm.protocol.tensors import TENSOR_TYPES
 
 CPP_NAMES = {
     1: "float",
@@ -24,8 +24,8 @@ CPP_NAMES = {
     22: "uint32",
     23: "uint64",
 }
-NUMPY = {kind.number: kind.dtype for kind in KINDS.values()}
-STRING = KINDS["string"].number
+NUMPY = {kind.number: kind.dtype for kind in TENSOR_TYPES.values()}
+STRING = TENSOR_TYPES["string"].number
 
 
 def as_object(value):

@@ -1,10 +1,10 @@
 """The checks of a request before it runs, with TensorFlow Serving's texts."""
 
 from kmm.errors import InputError
+from kmm.protocol.signatures import DEFAULT_SIGNATURE
+from kmm.protocol.tensors import decode_tensor
 from kmm.server.models.dtypes import CPP_NAMES
 from kmm.server.status import ServingError
-from kmm.signature import DEFAULT_SIGNATURE
-from kmm.wire import decode_tensor
 
 
 def name_signature(spec):

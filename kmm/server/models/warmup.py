@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from kmm.protocol.messages import load_stubs
 from kmm.server.models.graph_errors import translate_load
 from kmm.server.models.servable import run_signature
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.status import ServingError, refuse
-from kmm.stubs import load_stubs
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 EXPLAIN, DESCRIBE = "explain", "describe"  # the second one is in exports of kmm alone

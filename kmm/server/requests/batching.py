@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 
 from kmm.server.models.servable import run_signature
-from kmm.server.requests.gate import Call, check_client
+from kmm.server.requests.admission import Caller, check_client
 from kmm.server.status import ServingError
 
 DESCRIBE, EXPLAIN = "describe", "explain"
@@ -60,10 +60,10 @@ class Batcher:
             ServingError: as `run_signature`, for this request alone: a bad row of another request does not show.
                 DEADLINE_EXCEEDED or CANCELLED if the client's time is over, or it is gone, before its batch runs.
         """
-        rows = count_rows(servable, key, arrays)
+        rows = count_batchable(servable, key, arrays)
         if self.max_batch == 1 or rows is None:
             return run_signature(servable, key, arrays, wanted)
-        item = _Item(servable, key, arrays, wanted, rows, call or Call())
+        item = _Item(servable, key, arrays, wanted, rows, call or Caller())
         with self._changed:
             if self._free:
                 self._free -= 1
@@ -172,7 +172,7 @@ class _Item:
             self.error = error
 
 
-def count_rows(servable, key, arrays):
+def count_batchable(servable, key, arrays):
     """The rows of a request that may be batched; None if it must run alone.
 
     Args:

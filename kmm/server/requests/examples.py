@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.signatures import CLASSES, CLASSIFY_INPUT, SCORES
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.status import ServingError, refuse
-from kmm.signature import CLASSES, CLASSIFY_INPUT, SCORES
-from kmm.stubs import load_stubs
 
 INPUTS, OUTPUTS = CLASSIFY_INPUT, "outputs"
 
 
 @dataclass(frozen=True)
-class Kind:
+class ExampleMethod:
     """A way to run examples.
 
     Attributes:
@@ -156,6 +156,6 @@ def _shape(array):
     return "[" + ",".join(str(size) for size in array.shape) + "]"
 
 
-CLASSIFY = Kind("Classify", "tensorflow/serving/classify", _check_classes, _make_classes)
-REGRESS = Kind("Regress", "tensorflow/serving/regress", _check_values, _make_values)
+CLASSIFY = ExampleMethod("Classify", "tensorflow/serving/classify", _check_classes, _make_classes)
+REGRESS = ExampleMethod("Regress", "tensorflow/serving/regress", _check_values, _make_values)
 _BY_METHOD = {kind.method: kind for kind in (CLASSIFY, REGRESS)}

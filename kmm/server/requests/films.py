@@ -2,14 +2,14 @@
 
 from google.protobuf.message import DecodeError
 
-from kmm import signature as names
 from kmm.errors import ImageError
 from kmm.image.jpeg import JPEG_HEAD, check_jpeg, read_frame
 from kmm.image.limits import check_size
-from kmm.server.requests.gate import check_running
+from kmm.protocol import signatures as names
+from kmm.protocol.messages import load_stubs
+from kmm.server.requests.admission import check_running
 from kmm.server.requests.png_chunks import PNG_HEAD, check_png, read_png_size
 from kmm.server.status import refuse
-from kmm.stubs import load_stubs
 
 EXAMPLES = (names.EXAMPLES, names.CLASSIFY_INPUT)  # inputs that hold serialized tf.Examples
 
@@ -61,7 +61,7 @@ def check_films(films, call):
 
     Args:
         films: list of bytes, a slice of a request's.
-        call: as of `kmm.server.requests.gate.check_running`, by which the checks end.
+        call: as of `kmm.server.requests.admission.check_running`, by which the checks end.
 
     Raises:
         ServingError: INVALID_ARGUMENT, with the number of the film in the slice, as the graph would say it; as

@@ -5,19 +5,19 @@ import threading
 import time
 from dataclasses import dataclass
 
+from kmm.protocol.messages import load_stubs
 from kmm.server.access_log import note_version
 from kmm.server.memory import Workspace
 from kmm.server.metrics import Metrics
 from kmm.server.models.dtypes import STRING
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
+from kmm.server.requests.admission import AdmissionGate, check_client, check_running
 from kmm.server.requests.batching import Batcher
 from kmm.server.requests.films import check_films, count_pixels, list_films
-from kmm.server.requests.gate import Gate, check_client, check_running
 from kmm.server.requests.pixel_budget import PixelBudget
 from kmm.server.requests.slices import EXPLAIN, cut_rows, run_slices
 from kmm.server.status import NUMBERS, ServingError
-from kmm.stubs import load_stubs
 
 SIGNATURE_DEF = "signature_def"  # the one kind of metadata
 
@@ -47,8 +47,8 @@ class Inference:
         self.catalogue, self.settings = catalogue, settings
         self._max_bytes = settings.max_message_mb << 20
         self._gates = {
-            "predict": Gate(running=settings.threads, waiting=settings.max_queue),
-            EXPLAIN: Gate(running=settings.explain_threads, waiting=settings.max_queue),
+            "predict": AdmissionGate(running=settings.threads, waiting=settings.max_queue),
+            EXPLAIN: AdmissionGate(running=settings.explain_threads, waiting=settings.max_queue),
         }
         self._batcher = Batcher(
             settings.max_batch if settings.batching else 1, wait_seconds=settings.batch_wait_ms / 1000

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from kmm.protocol.signatures import MOST_EXPLAINED, MOST_ROWS
 from kmm.server.status import ServingError
-from kmm.signature import MOST_EXPLAINED, MOST_ROWS
 
 EXPLAIN = "explain"  # what the names of signatures that explain begin with
 SLICE_ROWS, SLICE_EXPLAINED = 32, 1  # an explanation takes seconds

@@ -30,14 +30,14 @@ class Answer:
         return sum(map(len, self.chunks))
 
 
-def write_json(value):
+def write_json_answer(value):
     """A value as JSON in ASCII, as bytes."""
     return json.dumps(value).encode("ascii")
 
 
 def tell(value, status=200):
     """An answer with a value as JSON."""
-    return Answer(status, [write_json(value)])
+    return Answer(status, [write_json_answer(value)])
 
 
 def tell_text(status, text, **headers):
@@ -55,7 +55,7 @@ def tell_text(status, text, **headers):
     """
     return Answer(
         status,
-        [write_json({"error": truncate(text)})],
+        [write_json_answer({"error": truncate(text)})],
         {name.replace("_", "-"): value for name, value in headers.items()},
     )
 

@@ -7,17 +7,17 @@ import numpy as np
 from google.protobuf import json_format
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from kmm.protocol.messages import load_stubs
+from kmm.protocol.tensors import encode_tensor
 from kmm.server import metrics
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.policy import parse_version
-from kmm.server.requests.gate import Gate
+from kmm.server.requests.admission import AdmissionGate
 from kmm.server.requests.inference import SIGNATURE_DEF, make_states
 from kmm.server.rest import json_answer, json_document, json_limits, json_tensors
-from kmm.server.rest.answer import Answer, tell, tell_error, tell_text, write_json
+from kmm.server.rest.answer import Answer, tell, tell_error, tell_text, write_json_answer
 from kmm.server.rest.cors import Cors
 from kmm.server.status import ServingError, refuse
-from kmm.stubs import load_stubs
-from kmm.wire import encode_tensor
 
 HEALTH_PATH = "/healthz"
 PARSED_AT_ONCE = 2  # bodies; more would only take room, since Python parses one at a time
@@ -45,7 +45,7 @@ class App:
         self._is_serving, self._check_token = is_serving, check_token
         self._cors = Cors(self._settings.cors_origins)
         # JSON takes many times the room of the arrays it becomes: only so many bodies are parsed at once.
-        self._parsing = Gate(running=PARSED_AT_ONCE, waiting=self._settings.threads + self._settings.max_queue)
+        self._parsing = AdmissionGate(running=PARSED_AT_ONCE, waiting=self._settings.threads + self._settings.max_queue)
 
     def open(self, method, target, headers):
         """Decides what becomes of a request, before its body is read.
@@ -131,7 +131,7 @@ class App:
         inputs, rows = held
 
         def encode(answer):
-            return _gather(json_answer.write_outputs(answer.outputs, rows=rows))
+            return _gather(json_answer.format_outputs(answer.outputs, rows=rows))
 
         return self._inference.predict(spec, inputs, (), call, encode=encode)
 
@@ -139,11 +139,11 @@ class App:
         _, result = self._inference.classify(spec, stored, call)
         rows = result.classifications
         found = [[[one.label, _shorten(one.score)] for one in row.classes] for row in rows]
-        return [write_json({"results": found})]
+        return [write_json_answer({"results": found})]
 
     def _regress(self, spec, stored, call):
         _, result = self._inference.regress(spec, stored, call)
-        return [write_json({"results": [_shorten(found.value) for found in result.regressions]})]
+        return [write_json_answer({"results": [_shorten(found.value) for found in result.regressions]})]
 
     def _look(self, spec, *, metadata):
         with self._inference.record(spec, "GetModelMetadata" if metadata else "GetModelStatus", "REST"):
@@ -186,7 +186,7 @@ def _read_inputs(spec, signatures, document):
     key = name_signature(spec)
     if key not in signatures:
         raise refuse(f'Serving signature name: "{key}" not found in signature def')
-    arrays, rows = json_tensors.read_inputs(document, signatures[key].inputs)
+    arrays, rows = json_tensors.parse_inputs(document, signatures[key].inputs)
     return {name: encode_tensor(array) for name, array in arrays.items()}, rows
 
 

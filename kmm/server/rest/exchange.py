@@ -10,11 +10,11 @@ from http.client import responses
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
-from kmm.faults import tell_fault
-from kmm.server.requests.gate import Call
+from kmm.server.requests.admission import Caller
 from kmm.server.rest.answer import tell_error, tell_text
 from kmm.server.rest.body import Body, Refused
 from kmm.server.status import ServingError
+from kmm.tracebacks import describe_error
 
 LINGER_SECONDS = 2  # for which the body of a refused request is read on, so that its client gets to read the refusal
 LEAST_RATE = 2**16  # bytes a second that a client must take of an answer, after the time that each request has
@@ -131,7 +131,7 @@ class Exchange(HTTPMessageDelegate):
 
     async def _run(self, body):
         """Works in a thread; a client that goes meanwhile loses its place in the line."""
-        call, bodies = Call(self._seconds), [body]
+        call, bodies = Caller(self._seconds), [body]
         del body
         self._wire.set_close_callback(call.cancel)
         self._connection.working = True
@@ -163,7 +163,7 @@ class Exchange(HTTPMessageDelegate):
         except (StreamClosedError, TimeoutError):
             self._stream.close()
         except Exception as error:  # noqa: BLE001  its text may quote the request
-            logger.error("HTTP: %s", tell_fault(error))
+            logger.error("HTTP: %s", describe_error(error))
             self._stream.close()
         finally:
             self._server.room.give(size)
@@ -185,5 +185,5 @@ class Exchange(HTTPMessageDelegate):
 
 
 def _tell_failure(error):
-    logger.error("HTTP: %s", tell_fault(error))
+    logger.error("HTTP: %s", describe_error(error))
     return tell_text(500, f"The server failed with {type(error).__name__}.")

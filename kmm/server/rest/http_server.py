@@ -14,12 +14,12 @@ from tornado.iostream import IOStream, SSLIOStream
 from tornado.netutil import ssl_wrap_socket
 
 from kmm.errors import InputError
-from kmm.faults import tell_fault
 from kmm.server import listeners
 from kmm.server.memory import MemoryReturn
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
+from kmm.tracebacks import describe_error
 
 HEAD_SECONDS = 10  # for TLS and the head of a request, and so for the silence before it, of every request alike
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of a head; of what a client sends while it is answered
@@ -119,7 +119,7 @@ class RestServer:
         try:
             asyncio.run(self._serve())
         except Exception as error:  # noqa: BLE001  the end of a thread
-            logger.error("HTTP: %s", tell_fault(error))
+            logger.error("HTTP: %s", describe_error(error))
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
@@ -221,11 +221,11 @@ class _Listener(HTTPServer):
 def _tell_quietly(record):
     """Keeps Tornado's lines out of the log, since they quote requests; of a fault the place is told."""
     if record.exc_info and record.exc_info[1] is not None and record.levelno >= logging.ERROR:
-        logger.error("HTTP: %s", tell_fault(record.exc_info[1]))
+        logger.error("HTTP: %s", describe_error(record.exc_info[1]))
     return False
 
 
 def _tell_exception(loop, context):
     error = context.get("exception")
     if error is not None and not isinstance(error, (OSError, ssl.SSLError)):
-        logger.error("HTTP: %s", tell_fault(error))
+        logger.error("HTTP: %s", describe_error(error))

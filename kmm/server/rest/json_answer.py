@@ -12,7 +12,7 @@ BLOCK = 4096  # elements that are written at once
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def write_outputs(outputs, *, rows):
+def format_outputs(outputs, *, rows):
     """The answer to a `:predict`: rows or columns; an only output stands without its name.
 
     Args:
@@ -26,7 +26,7 @@ def write_outputs(outputs, *, rows):
         ServingError: INVALID_ARGUMENT if there is none, or rows are wanted of outputs of different lengths.
 
     Example:
-        >>> "".join(write_outputs({"score": np.array([0.2, 1], np.float32)}, rows=True))
+        >>> "".join(format_outputs({"score": np.array([0.2, 1], np.float32)}, rows=True))
         '{"predictions": [0.2, 1.0]}'
     """
     if not outputs:

@@ -12,8 +12,8 @@ import string
 
 import numpy as np
 
+from kmm.protocol.messages import load_stubs
 from kmm.server.status import refuse
-from kmm.stubs import load_stubs
 
 _BYTE_ORDER_MARK = "\ufeff"
 _WHITE_SPACE = string.whitespace.encode("ascii")

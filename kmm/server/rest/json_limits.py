@@ -9,9 +9,9 @@ import re
 
 import numpy as np
 
+from kmm.protocol.signatures import MOST_EXPLAINED, MOST_ROWS
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.status import refuse
-from kmm.signature import MOST_EXPLAINED, MOST_ROWS
 
 MOST_VALUES = 2**22  # of one body: Python's own values take many times the room of their text
 MOST_KEYS = 2**17  # of one body, for 1024 rows of 128 names: a key takes ten times the room and the time of a number

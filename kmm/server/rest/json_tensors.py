@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 
+from kmm.protocol.tensors import MAX_DIMENSIONS
 from kmm.server.models.dtypes import CPP_NAMES, NUMPY, STRING
 from kmm.server.rest.json_document import is_base64, name_type, quote, read_base64
 from kmm.server.status import ServingError, refuse
-from kmm.wire import MAX_DIMENSIONS
 
 PIECE = 2**16  # elements that are converted before other threads have their turn
 ROWS, COLUMNS = "instances", "inputs"
 _TYPES = {"f": {int, float}, "i": {int}, "b": {bool}}  # what JSON may hold for a kind of numpy's dtypes
 
 
-def read_inputs(document, inputs):
+def parse_inputs(document, inputs):
     """The inputs of a `:predict`.
 
     Args:

@@ -1,0 +1,1 @@
+"""The phantom set: synthetic films and reports with lesions at known places."""

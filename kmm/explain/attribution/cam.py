@@ -1,0 +1,193 @@
+"""Class activation maps: the last feature map of the image encoder, its channels weighed by their part in the score.
+
+They are made on kmm's own gradients, for studies together and on every backend. tf-keras-vis gives the same maps of one
+study at a time on TensorFlow; it enlarges them by drawing the corner cells to the film's corners, where here each cell
+covers its own share of the film.
+"""
+
+from itertools import islice
+
+import numpy as np
+from keras import ops
+
+from kmm.explain.attribution.gradients import compile_function, differentiate
+from kmm.explain.attribution.result import Attribution
+
+NO_FILM = "this method explains films alone, and the study has none: nothing was explained"
+BATCH = 8  # studies at once: their films are held at their own size meanwhile
+SPACE = (1, 2)
+
+
+class GradientCam:
+    """Maps that need the gradient of the score with respect to the feature map. Traced once for any number of studies.
+
+    Args:
+        score: function `(inner, fixed) -> (m, n_labels)`, where `inner` is what `stem` returns.
+        stem: function `(inputs, fixed) -> dict of tensors`, among them the feature map.
+        name: str. Which of them it is: `(m, rows, columns, channels)`.
+        weigh: `weigh_grad_cam`, `weigh_grad_cam_plus` or `weigh_layer_cam`.
+        chunk: int. Studies that fit in memory at once.
+        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
+    """
+
+    def __init__(self, score, stem, *, name, weigh, chunk, freeze=False):
+        self.batch = min(chunk, BATCH)
+
+        def make(inputs, fixed, target):
+            inner = stem(inputs, fixed)
+
+            def chosen(maps):
+                return ops.take_along_axis(score({**inner, **maps}, fixed), target[:, None], axis=1)[:, 0]
+
+            _, gradients = differentiate(chosen)({name: inner[name]})
+            cam = weigh(inner[name], gradients[name])
+            return enlarge(cam, inputs["image"].shape[1:3]), score(inner, fixed)
+
+        self._make = compile_function(make, freeze=freeze)
+
+    def attribute(self, cases):
+        """Makes the maps of many studies, some at a time.
+
+        Args:
+            cases: iterable of `kmm.explain.attribution.methods.Case`, each with a target.
+
+        Yields:
+            the number of a case, from 0, and its `Attribution`.
+        """
+        waiting = enumerate(cases)
+        while batch := list(islice(waiting, self.batch)):
+            filled = [case for _, case in batch] + [batch[0][1]] * (self.batch - len(batch))
+            made = self._make(
+                _stack([case.inputs for case in filled]),
+                _stack([case.fixed for case in filled]),
+                np.array([case.target for case in filled], np.int32),
+            )
+            for (number, case), cam, scores in zip(batch, *map(ops.convert_to_numpy, made)):
+                yield number, _settle(case, cam, scores, steps=1)
+
+
+class ScoreCam:
+    """Score-CAM: a channel weighs what the score rises by, over black, when the film is seen through it alone.
+
+    Source: https://arxiv.org/abs/1910.01279
+
+    Args:
+        score, stem, name, freeze: as in `GradientCam`.
+        chunk: int. Films that fit in memory at once.
+        channels: int or None: only so many channels, those that vary most over the film, as in Faster Score-CAM.
+    """
+
+    def __init__(self, score, stem, *, name, chunk, channels=None, freeze=False):
+        self.chunk, self.channels = chunk, channels
+
+        def look(inputs, fixed):
+            inner = stem(inputs, fixed)
+            return inner[name], score(inner, fixed)
+
+        def look_through(inputs, fixed, maps):
+            masks = enlarge(ops.transpose(maps, (2, 0, 1)), inputs["image"].shape[1:3])
+            low, high = (ops.expand_dims(edge(masks, axis=SPACE), SPACE) for edge in (ops.min, ops.max))
+            masks = (masks - low) / ops.where(high > low, high - low, 1.0)
+            many, fixed = (
+                {key: ops.repeat(value, chunk, axis=0) for key, value in values.items()} for values in (inputs, fixed)
+            )
+            many["image"] = many["image"] * masks
+            return score(stem(many, fixed), fixed)
+
+        self._look = compile_function(look)
+        self._look_through = compile_function(look_through, freeze=freeze)
+
+    def attribute(self, cases):
+        """Makes the maps of many studies, one after the other: as `GradientCam.attribute`."""
+        for number, case in enumerate(cases):
+            black = {**case.inputs, "image": np.zeros_like(case.inputs["image"])}
+            found = self._look(_stack([case.inputs, black]), _stack([case.fixed, case.fixed]))
+            maps, scores = map(ops.convert_to_numpy, found)
+            maps = self._choose(maps[0])
+            weights = np.array([seen[case.target] for seen in self._see(case, maps)]) - scores[1, case.target]
+            cam = np.maximum(maps @ weights.astype(np.float32), 0)[None]
+            cam = ops.convert_to_numpy(enlarge(ops.convert_to_tensor(cam), case.inputs["image"].shape[:2]))
+            yield number, _settle(case, cam[0], scores[0], steps=maps.shape[-1])
+
+    def _choose(self, maps):
+        """The channels that vary most, `(rows, columns, channels)`."""
+        return maps[..., np.argsort(-maps.std(axis=(0, 1)), kind="stable")[: self.channels]]
+
+    def _see(self, case, maps):
+        """The scores of a film seen through each of its maps, one row a map."""
+        inputs, fixed = _stack([case.inputs]), _stack([case.fixed])
+        for first in range(0, maps.shape[-1], self.chunk):
+            some = maps[..., first : first + self.chunk]
+            missing = self.chunk - some.shape[-1]
+            scores = self._look_through(inputs, fixed, np.pad(some, ((0, 0), (0, 0), (0, missing))))
+            yield from ops.convert_to_numpy(scores)[: some.shape[-1]]
+
+
+def weigh_grad_cam(maps, gradients):
+    """Grad-CAM: a channel weighs the mean of its gradients.
+
+    Args:
+        maps: float tensor `(n, rows, columns, channels)`, the feature map.
+        gradients: tensor of that shape, d score / d map.
+
+    Returns:
+        float tensor `(n, rows, columns)`, not below 0.
+
+    Source: https://arxiv.org/abs/1610.02391
+    """
+    return _sum_channels(maps * ops.mean(gradients, axis=SPACE, keepdims=True))
+
+
+def weigh_grad_cam_plus(maps, gradients):
+    """Grad-CAM++: a channel weighs the mean of its positive gradients, weighed by higher derivatives of exp(score).
+
+    The factor exp(score) of the whole map is left out: it changes nothing within a map, and overflows.
+
+    Args and returns: as `weigh_grad_cam`.
+
+    Source: https://arxiv.org/abs/1710.11063
+    """
+    below = 2 + gradients * ops.sum(maps, axis=SPACE, keepdims=True)
+    alphas = ops.where((gradients == 0) | (below == 0), 0.0, 1 / ops.where(below == 0, 1.0, below))
+    total = ops.sum(alphas, axis=SPACE, keepdims=True)
+    alphas = alphas / ops.where(total == 0, 1.0, total)
+    return _sum_channels(maps * ops.sum(alphas * ops.relu(gradients), axis=SPACE, keepdims=True))
+
+
+def weigh_layer_cam(maps, gradients):
+    """LayerCAM: every cell of a channel weighs its own positive gradient.
+
+    Args and returns: as `weigh_grad_cam`.
+
+    Source: https://ieeexplore.ieee.org/document/9462463
+    """
+    return _sum_channels(maps * ops.relu(gradients))
+
+
+def _sum_channels(weighed):
+    return ops.relu(ops.sum(weighed, axis=-1))
+
+
+def enlarge(cams, size):
+    """Enlarges maps `(n, rows, columns)` to films `(n, *size, 1)`, bilinear: each cell covers its share of the film.
+
+    Example:
+        >>> ops.convert_to_numpy(enlarge(ops.array([[[0.0, 4.0]]]), (1, 4)))[0, 0, :, 0].tolist()
+        [0.0, 1.0, 3.0, 4.0]
+    """
+    return ops.image.resize(cams[..., None], size, interpolation="bilinear", data_format="channels_last")
+
+
+def _settle(case, cam, scores, *, steps):
+    return Attribution(
+        values={"image": cam.astype(np.float32)},
+        target=case.target,
+        score=float(scores[case.target]),
+        scores=scores.astype(np.float64),
+        steps=steps,
+        warnings=(NO_FILM,) if "image" in case.absent else (),
+    )
+
+
+def _stack(dicts):
+    return {name: np.stack([values[name] for values in dicts]) for name in dicts[0]}

@@ -1,0 +1,312 @@
+"""Integrated gradients of any score of any number of inputs, with a known error, in bounded memory.
+
+Paths are cut into chunks of a fixed number of points, filled from as many studies as have work left. Each study ends by
+itself: when its error is within tolerance, others take its place in the chunk.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import nan
+
+import keras
+import numpy as np
+from keras import ops
+
+from kmm.errors import InputError
+from kmm.explain.attribution.gradients import compile_function, differentiate
+from kmm.explain.attribution.path_integral import TOLERANCE, Path, PathMean, attribute, choose_factor
+from kmm.explain.attribution.quadrature import Nodes, choose_nodes, refine_midpoints
+
+FOUND = 4  # paths whose ends are remembered: as many as there are baselines
+
+
+@dataclass
+class _Walk:
+    """A path that is being walked: its ends behind the stem, the nodes ahead, the sums so far."""
+
+    study: int
+    place: int
+    path: Path
+    start: dict
+    delta: dict
+    target: int
+    scores: np.ndarray
+    ahead: deque
+    steps: int
+    sums: dict | None = None
+    weights: np.ndarray = field(default_factory=lambda: np.zeros(2))
+
+    def refine(self, factor):
+        """Puts the nodes ahead that make `factor` times as many steps."""
+        nodes, flipped = refine_midpoints(self.steps, factor)
+        self.ahead.extend(_list(nodes))
+        self.steps *= factor
+        if flipped:
+            self.weights = self.weights[::-1].copy()
+            self.sums = {name: ops.flip(value, axis=0) for name, value in self.sums.items()}
+
+
+def integrated_gradients(
+    score, inputs, baselines, *, fixed=None, target=None, rule="midpoint", steps=None, tolerance=TOLERANCE, chunk=16
+):
+    """Integrates the gradients of a score along the straight line from a baseline to an input.
+
+    Args:
+        score: function `(inputs, fixed) -> (m,)` or `(m, n_labels)` of dicts of tensors of the backend in use, or a
+            `PathIntegrator`, which is compiled already.
+        inputs: dict of name to float array `(n, ...)`: what is explained.
+        baselines: dict of the same names to arrays that broadcast to those shapes.
+        fixed: dict of name to array `(n, ...)`: what the score needs besides.
+        target: int, or int array `(n,)`; None: the label of each study's highest score.
+        rule: name in `kmm.explain.attribution.quadrature.RULES`.
+        steps: int or None: with the midpoint rule 5, then an odd multiple of it, until `tolerance` is met.
+        tolerance: `Tolerance`.
+        chunk: int. Points computed at once.
+
+    Returns:
+        list of `n` `Attribution`. Where a score or a gradient is not finite its values are NaN and a warning says so;
+        the others are not touched by it.
+
+    Raises:
+        InputError: if shapes do not fit, an input or a baseline is not finite, or the target is out of range.
+
+    Example:
+        >>> found = integrated_gradients(
+        ...     lambda inputs, fixed: inputs["x"] * inputs["y"],
+        ...     {"x": np.float32([3]), "y": np.float32([2])}, {"x": 0, "y": 0})[0]
+        >>> round(float(found.values["x"]), 4), round(float(found.values["y"]), 4), found.score
+        (3.0, 3.0, 6.0)
+
+    Source: https://arxiv.org/abs/1703.01365
+    """
+    integrator = score if isinstance(score, PathIntegrator) else PathIntegrator(score, chunk=chunk)
+    count = len(next(iter(inputs.values())))
+    ends = {name: np.asarray(value, np.float32) for name, value in inputs.items()}
+    starts = {name: np.broadcast_to(np.asarray(baselines[name], np.float32), ends[name].shape) for name in ends}
+    targets = np.broadcast_to(np.array(target, object), count)
+    studies = (
+        [
+            Path(
+                start={name: value[row] for name, value in starts.items()},
+                end={name: value[row] for name, value in ends.items()},
+                fixed={name: np.asarray(value)[row] for name, value in (fixed or {}).items()},
+                target=targets[row],
+            )
+        ]
+        for row in range(count)
+    )
+    means = dict(integrator.walk(studies, rule=rule, steps=steps, tolerance=tolerance))
+    return [attribute(means[row], tolerance) for row in range(count)]
+
+
+class PathIntegrator:
+    """Means of gradients along many paths, computed in chunks of one size. Traced once, however many studies follow.
+
+    Args:
+        score: function `(inner, fixed) -> (m,)` or `(m, n_labels)`, where `inner` is what `stem` returns.
+        stem: function `(inputs, fixed) -> dict of tensors`, affine in the inputs, or None: the inputs themselves. It is
+            computed at both ends of a path and not in between.
+        chunk: int >= 1. Points computed at once: memory grows with it, not with the number of studies or steps.
+        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
+
+    Attributes:
+        ends: function `(inputs, fixed) -> (inner, scores)` of `n` studies as they are.
+        points: function `(start, delta, fixed, target, slot, alpha, weights) -> dict`: sums of gradients behind the
+            stem, `(k, ...)`, of `m` points `start[slot] + alpha * delta[slot]`, weighed by `weights` `(k, m)`.
+        back: function `(inputs, fixed, inner) -> dict`: two such sums, back through the stem.
+    """
+
+    def __init__(self, score, *, stem=None, chunk=16, freeze=False):
+        self.chunk = chunk
+        stem = stem or (lambda inputs, fixed: inputs)
+
+        def ends(inputs, fixed):
+            inner = stem(inputs, fixed)
+            return inner, _columns(score(inner, fixed))
+
+        def walk(start, delta, fixed, target, slot, alpha, weights):
+            def along(inner, fixed, chosen):
+                return ops.sum(_columns(score(inner, fixed)) * chosen, axis=1)
+
+            here = {name: ops.take(start[name], slot, axis=0) for name in start}
+            here = {
+                name: value + _like(alpha, value) * ops.take(delta[name], slot, axis=0) for name, value in here.items()
+            }
+            there = {name: ops.take(value, slot, axis=0) for name, value in fixed.items()}
+            _, gradients = differentiate(along)(here, there, ops.take(target, slot, axis=0))
+            return {name: _weigh(weights, value) for name, value in gradients.items()}
+
+        def back(inputs, fixed, inner):
+            def dot(inputs, fixed):
+                outputs = stem(inputs, fixed)
+                products = [ops.reshape(outputs[name] * inner[name], (2, -1)) for name in outputs]
+                return sum(ops.sum(product, axis=1) for product in products)
+
+            return differentiate(dot)(inputs, fixed)[1]
+
+        self.found = deque(maxlen=FOUND)
+        self.ends = compile_function(ends)
+        self.points = compile_function(walk, freeze=freeze)
+        self.back = compile_function(back)
+
+    def score(self, inputs, fixed):
+        """Scores `(n, n_labels)` of `n` studies as they are. Traced once for each `n`; for 2 it is traced anyway."""
+        return ops.convert_to_numpy(self.ends(inputs, fixed)[1])
+
+    def walk(self, studies, *, rule="midpoint", steps=None, tolerance=TOLERANCE, nodes=None):
+        """Integrates along the paths of studies, one after the other or several at once.
+
+        Args:
+            studies: iterable of lists of `Path`: those of a study, of one target. Drawn from as there is room.
+            rule, steps, tolerance: as in `integrated_gradients`. The steps are those of each path; all paths of a study
+                are refined together, until their average is within the tolerance.
+            nodes: `Nodes` of every path, instead of a rule.
+
+        Yields:
+            the number of a study, from 0, and the `PathMean` of each of its paths, in the order in which they are done.
+        """
+        first = nodes or choose_nodes(rule, steps)
+        refined = nodes is None and rule == "midpoint" and steps is None
+        slots = min(self.chunk, -(-self.chunk // len(first.alphas)) + 1)
+        self.found.clear()  # weights may have changed since
+        done = {}  # number of a study -> for each of its paths the walk and its mean, or None
+
+        def begin():
+            for number, paths in enumerate(studies):
+                done[number] = [None] * len(paths)
+                for place, path in enumerate(paths):
+                    yield self._start(number, place, path, first)
+
+        waiting, walks = begin(), deque()
+        while True:
+            while sum(len(walk.ahead) for walk in walks) < self.chunk and len(walks) < slots:
+                walk = next(waiting, None)
+                if walk is None:
+                    break
+                walks.append(walk)
+            if not walks:
+                return
+            self._step(walks, slots)
+            for walk in [walk for walk in walks if not walk.ahead]:
+                walks.remove(walk)
+                own = done[walk.study]
+                own[walk.place] = (walk, self._finish(walk))
+                if None in own:
+                    continue
+                ended, means = zip(*done.pop(walk.study), strict=True)
+                if refined and (factor := choose_factor(means, tolerance)):
+                    done[walk.study] = [None] * len(ended)
+                    for one in reversed(ended):
+                        one.refine(factor)
+                        walks.appendleft(one)
+                else:
+                    yield walk.study, list(means)
+
+    def _start(self, study, place, path, first):
+        _check_path(path)
+        inputs = {name: np.stack([path.start[name], path.end[name]]).astype(np.float32) for name in path.end}
+        inner, scores = self._find_ends(path, inputs)
+        target = int(scores[1].argmax()) if path.target is None else int(path.target)
+        if not 0 <= target < scores.shape[1]:
+            raise InputError(f"`target` must be a label from 0 to {scores.shape[1] - 1}. Received: {target}.")
+        start = {name: value[0] for name, value in inner.items()}
+        delta = {name: value[1] - value[0] for name, value in inner.items()}
+        return _Walk(study, place, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
+
+    def _find_ends(self, path, inputs):
+        """Both ends of a path behind the stem, and their scores; those of a study's other labels are the same."""
+        for known, inner, scores in self.found:
+            if known.end is path.end and known.fixed is path.fixed and _are_equal(known.start, path.start):
+                return inner, scores
+        inner, scores = self.ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
+        scores = ops.convert_to_numpy(scores).astype(np.float64)
+        self.found.append((path, inner, scores))
+        return inner, scores
+
+    def _step(self, walks, slots):
+        """Computes one chunk of the nodes ahead, of the paths that began first first."""
+        slot, alpha = np.zeros(self.chunk, np.int32), np.zeros(self.chunk, np.float32)
+        weights, point, used = np.zeros((2 * slots, self.chunk), np.float32), 0, []
+        for row, walk in enumerate(list(walks)[:slots]):
+            used.append(walk)
+            while walk.ahead and point < self.chunk:
+                at, weight, odd = walk.ahead.popleft()
+                slot[point], alpha[point], weights[2 * row + odd, point] = row, at, weight
+                walk.weights[odd] += weight
+                point += 1
+        filled = used + used[:1] * (slots - len(used))
+        chosen = np.zeros((slots, filled[0].scores.shape[1]), np.float32)
+        chosen[np.arange(slots), [walk.target for walk in filled]] = 1
+        sums = self.points(
+            _stack([walk.start for walk in filled]),
+            _stack([walk.delta for walk in filled]),
+            {name: np.stack([walk.path.fixed[name] for walk in filled]) for name in filled[0].path.fixed},
+            chosen,
+            slot,
+            alpha,
+            weights,
+        )
+        for row, walk in enumerate(used):
+            own = {name: value[2 * row : 2 * row + 2] for name, value in sums.items()}
+            walk.sums = own if walk.sums is None else {name: walk.sums[name] + own[name] for name in own}
+
+    def _finish(self, walk):
+        """The mean over the nodes so far, back through the stem."""
+        inputs = {name: np.stack([value, value]).astype(np.float32) for name, value in walk.path.end.items()}
+        fixed = {name: np.stack([value, value]) for name, value in walk.path.fixed.items()}
+        sums = {
+            name: ops.convert_to_numpy(value).astype(np.float64)
+            for name, value in self.back(inputs, fixed, walk.sums).items()
+        }
+        even, odd = walk.weights
+        return PathMean(
+            path=walk.path,
+            target=walk.target,
+            scores=walk.scores,
+            gradients={name: (value[0] + value[1]) / (even + odd) for name, value in sums.items()},
+            halves={
+                name: value[0] / even - value[1] / odd if even and odd else np.full_like(value[0], np.nan)
+                for name, value in sums.items()
+            },
+            steps=walk.steps,
+        )
+
+
+def _check_path(path):
+    for name, value in path.end.items():
+        if np.shape(path.start[name]) != np.shape(value):
+            raise InputError(
+                f"Expected a baseline of `{name}` of shape {np.shape(value)}. Received: {np.shape(path.start[name])}."
+            )
+        if not (np.isfinite(value).all() and np.isfinite(path.start[name]).all()):
+            raise InputError(f"Expected finite numbers in `{name}` and in its baseline. Received NaN or infinity.")
+
+
+def _are_equal(ones, others):
+    return all(np.array_equal(ones[name], others[name]) for name in others)
+
+
+def _list(nodes: Nodes):
+    return zip(nodes.alphas.tolist(), nodes.weights.tolist(), nodes.odd.astype(int).tolist())
+
+
+def _columns(scores):
+    """Scores `(m,)` or `(m, n_labels)` as `(m, n_labels)`."""
+    return scores if len(scores.shape) == 2 else ops.expand_dims(scores, -1)
+
+
+def _like(alpha, value):
+    return ops.reshape(alpha, (-1,) + (1,) * (len(value.shape) - 1))
+
+
+def _weigh(weights, value):
+    """Sums of rows `(m, ...)` by weights `(k, m)` >= 0. A row that is not finite makes NaN of the sums it counts in."""
+    flat = ops.reshape(value, (value.shape[0], -1))
+    broken = ops.logical_not(ops.isfinite(ops.sum(flat, axis=1, keepdims=True)))
+    sums = ops.matmul(weights, ops.where(broken, 0.0, flat))  # 0 * NaN would be NaN in the sums of others
+    spoilt = ops.matmul(weights, ops.cast(broken, weights.dtype)) > 0
+    return ops.reshape(ops.where(spoilt, nan, sums), (weights.shape[0], *value.shape[1:]))
+
+
+def _stack(dicts):
+    return keras.tree.map_structure(lambda *values: ops.stack(values), *dicts)

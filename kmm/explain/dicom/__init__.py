@@ -1,0 +1,1 @@
+"""Explanations as DICOM objects: structured report, presentation state, secondary capture."""

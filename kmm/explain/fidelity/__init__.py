@@ -1,0 +1,1 @@
+"""Measuring whether explanations are right: localisation, deletion, randomised weights."""

@@ -1,0 +1,225 @@
+"""Methods tried on studies of which the answer is known: do maps point at the lesion, and hang on the model?"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kmm.errors import InputError
+from kmm.explain.explainer import Explainer
+from kmm.explain.fidelity import deletion, localisation, measures, sensitivity
+from kmm.explain.fidelity.ground_truth import NOTHING_KNOWN
+from kmm.explain.regions.find import find_regions
+from kmm.progress import Progress
+
+RANDOM_POINT, IMAGE_CENTRE, RANDOM_ORDER = "random point", "image centre", "random order"
+RANDOMISED = 20  # studies on which the maps of a model with new weights are compared
+
+
+def try_methods(
+    classifier,
+    studies,
+    methods,
+    *,
+    settings,
+    truth=NOTHING_KNOWN,
+    randomised=RANDOMISED,
+    set_aside=None,
+    progress=None,
+):
+    """Explains studies by several methods and measures each explanation.
+
+    Explained is the label of the settings; without one, the label of which `truth` knows something, and where it knows
+    nothing the study's most probable one.
+
+    Args:
+        classifier: `Classifier`.
+        studies: sequence of `Study`.
+        methods: sequence of names in `kmm.explain.attribution.methods.METHODS`.
+        settings: `ExplainSettings`; its method is replaced by each of them.
+        truth: `Truth` of the classifier's labels.
+        randomised: int. Of so many studies film and words are compared with those of the model with new weights.
+        set_aside: callable taking a `Problem`. It is told once of each study that cannot be explained, which is then
+            left out. Without it the error is raised.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        list of dict for `kmm.explain.fidelity.measures.measure_fidelity`: one row per method and study, and those of
+        the baselines that have not looked: a random point, the centre of the film, pixels in random order.
+        `docs/explanation.md` says what each measure is.
+
+    Raises:
+        InputError: if a method is unknown or does not suit the classifier, or a box ends beyond its film.
+    """
+    progress = progress or Progress()
+    rows, by_id = [], {study.id: study for study in studies}
+    tell = _tell_once(set_aside)
+    targets = {study.id: truth.target_of(study) for study in studies}
+    for number, method in enumerate(methods):
+        explainer = Explainer(classifier, replace(settings, method=method))
+        before = {}
+        with progress.step(f"Trying {method}", len(studies)) as advance:
+            for explanation in _explain(explainer, studies, targets, tell, advance):
+                film = None
+                if explanation.heat is not None:
+                    film = deletion.ScoredFilm(explainer, by_id[explanation.study], explanation)
+                rows.append({"method": method, **_measure(film, explanation, truth)})
+                if number == 0:
+                    rows += _try_nothing(film, explanation, truth)
+                if len(before) < randomised:
+                    before[explanation.study] = _Before(explanation.target, explanation.heat, _sign_words(explanation))
+        rows += _compare_randomised(classifier, studies, before, explainer.settings, tell)
+    return rows
+
+
+def _tell_once(set_aside):
+    """A function that hands on each problem once, though every method meets it again; None: none is handed on."""
+    if set_aside is None:
+        return None
+    told = set()
+
+    def tell(problem):
+        if problem not in told:
+            told.add(problem)
+            set_aside(problem)
+
+    return tell
+
+
+def _explain(explainer, studies, targets, set_aside, advance=lambda: None):
+    """Yields explanations of studies, each of its own label, and counts them and the others that are set aside."""
+
+    def refuse(problem):
+        set_aside(problem)
+        advance()
+
+    for explanation in explainer.explain(studies, set_aside and refuse, targets):
+        yield explanation
+        advance()
+
+
+def _measure(film, explanation, truth):
+    """The measures of one explanation; `film` is a `ScoredFilm`, or None where there is none."""
+    found = explanation.attribution
+    row = {
+        "study": explanation.study,
+        "completeness_gap": found.completeness_gap,
+        "map_error": found.map_error,
+        "steps": found.steps,
+    }
+    boxes = truth.of_film(explanation)
+    if boxes and film:
+        strongest = (explanation.regions[0].x, explanation.regions[0].y) if explanation.regions else None
+        row["hit"] = localisation.pointing_hit(strongest, boxes)
+        peak = localisation.peak_of(explanation.heat, explanation.film.shape)
+        row["hit_peak"] = localisation.pointing_hit(peak, boxes)
+        row["iou"] = localisation.iou_of_circles(explanation.regions, boxes, explanation.film.shape)
+        if len(boxes) == 1:
+            row["hit_one"] = row["hit"]
+    if film:
+        row["speaks"] = film.speaks
+        row.update(film.remove(deletion.order_pixels(explanation.heat)))
+    naming = truth.of_report(explanation)
+    if naming and "rows" in found.values:
+        row["named"] = measures.named_in_top(explanation.words, naming)
+    return row
+
+
+def _try_nothing(film, explanation, truth):
+    """The baselines: what those get who have not looked at the film."""
+    rows = []
+    boxes = truth.of_film(explanation)
+    if boxes:
+        chance = localisation.point_by_chance(boxes, explanation.film.shape)
+        for method, hit in ((RANDOM_POINT, chance["random_expected"]), (IMAGE_CENTRE, chance["centre"])):
+            row = {"method": method, "study": explanation.study, "hit": hit}
+            rows.append({**row, "hit_one": hit} if len(boxes) == 1 else row)
+    if film:
+        seed = [0, int.from_bytes(explanation.study.encode()[-6:], "big")]
+        order = np.random.default_rng(seed).permutation(explanation.heat.size)
+        rows.append({"method": RANDOM_ORDER, "study": explanation.study, **film.remove(order)})
+    return rows
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What the trained model says of a study: the label that was explained, its map, what each word adds."""
+
+    target: str
+    heat: np.ndarray | None
+    words: np.ndarray | None
+
+
+def _sign_words(explanation):
+    """What each word that was read adds to the score, `(words,)`; None where the method says nothing of them."""
+    if "rows" not in explanation.attribution.values:
+        return None
+    return np.array([word.signed for word in explanation.words if word.read])
+
+
+def _compare_randomised(classifier, studies, before, settings, set_aside):
+    """How alike the maps of film and words are of the trained model and of one with new weights."""
+    if not before:
+        return []
+    model = measures.randomise_weights(classifier.models[classifier.main], seed=0)
+    stranger = Explainer(replace(classifier, models={classifier.main: model}), settings)
+    chosen = [study for study in studies if study.id in before]
+    rows, targets = [], {study: found.target for study, found in before.items()}
+    for explanation in _explain(stranger, chosen, targets, set_aside):
+        own, row = before[explanation.study], {"method": settings.method, "study": explanation.study}
+        if own.heat is not None:
+            row["similarity"] = measures.map_similarity(own.heat, explanation.heat)
+        if own.words is not None:
+            row["alike_words"] = measures.map_similarity(own.words, _sign_words(explanation))
+        rows.append(row)
+    return rows
+
+
+def sweep_studies(classifier, studies, *, settings, truth=NOTHING_KNOWN, set_aside=None, progress=None):
+    """What each sight sensitivity gives on studies, and the best of them.
+
+    Args:
+        classifier: `Classifier`.
+        studies: sequence of `Study`, of the validation part: never those on which the result is told.
+        settings: `ExplainSettings`.
+        truth: `Truth` of the classifier's labels. With boxes the rule is `iou`, over the films that have some;
+            without, `gain`.
+        set_aside: as in `try_methods`.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        list of `kmm.explain.fidelity.sensitivity.SweepRow`, the name of the rule, and the sensitivity that it chooses.
+
+    Raises:
+        InputError: if no study has a film, with boxes none has a box of the explained label, or without them no film
+            speaks for its label.
+    """
+    explainer = Explainer(classifier, settings)
+    rule = "iou" if truth.boxes else "gain"
+    targets = {study.id: truth.target_of(study) for study in studies}
+    kept, by_id = [], {study.id: study for study in studies}
+    with (progress or Progress()).step("Choosing the sensitivity", len(studies)) as advance:
+        for explanation in _explain(explainer, studies, targets, set_aside, advance):
+            if explanation.heat is not None and (rule == "gain" or truth.of_film(explanation)):
+                kept.append(explanation)
+    if not kept:
+        raise InputError(
+            f"Expected validation studies with a film{' and a box' * (rule == 'iou')} to choose the sensitivity on."
+        )
+
+    def lose(index, masks):
+        return deletion.ScoredFilm(explainer, by_id[kept[index].study], kept[index]).lose(masks)
+
+    rows = sensitivity.sweep_sensitivity(
+        [explanation.heat for explanation in kept],
+        [explanation.film.shape for explanation in kept],
+        settings=settings.regions,
+        boxes=[truth.of_film(explanation) for explanation in kept] if rule == "iou" else None,
+        lost=None if rule == "iou" else lose,
+        find=find_regions,
+    )
+    if rule == "gain" and not rows[0].speaking:
+        raise InputError(
+            f"Expected a film that adds {deletion.SPEAKS[settings.output]:g} to the score at least, to choose the "
+            f"sensitivity on. Of {len(kept)} validation films none does: give a sensitivity."
+        )
+    return rows, rule, sensitivity.choose_sensitivity(rows, rule)

@@ -1,0 +1,205 @@
+"""Which sight sensitivity to use: every one is tried on validation films, and a named rule chooses."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kmm.errors import InputError
+from kmm.explain.fidelity.localisation import cover_boxes, cover_circles, overlap, pointing_hit
+from kmm.explain.regions.find import find_regions
+from kmm.storage.files import replace_file
+
+SENSITIVITIES = tuple(round(0.05 * step, 2) for step in range(1, 20))
+CHOICES = {"iou": "mean IoU of circles and boxes", "gain": "share of the score lost less share of the film covered"}
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """What one sensitivity gives, averaged over films; NaN where no film has the boxes or scores that it takes.
+
+    Attributes:
+        sensitivity: float in [0, 1].
+        films: int. Films that were tried.
+        circles: float >= 0. Circles a film.
+        covered: float in [0, 1]. Share of the film that they cover.
+        iou: float in [0, 1]. Intersection over union of circles and boxes, of films with boxes.
+        hit: float in [0, 1]. Share of films with boxes where the centre of the strongest circle lies in one.
+        lost: float. Share of the score that is lost when the circled pixels are replaced by the baseline; a film's is
+            cut to [-1, 1], so that one whose score is near its baseline's cannot outvote the others.
+        gain: float. `lost - covered`: circles of no meaning have about 0.
+        speaking: int. Films of which `lost` and `gain` are: those that have a score to lose.
+    """
+
+    sensitivity: float
+    films: int
+    circles: float
+    covered: float
+    iou: float
+    hit: float
+    lost: float
+    gain: float
+    speaking: int = 0
+
+    def as_dict(self):
+        """The row as JSON holds it: None where a number is not known."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
+
+def sweep_sensitivity(
+    heats, film_sizes, *, settings, sensitivities=SENSITIVITIES, boxes=None, lost=None, find=find_regions
+):
+    """Tries every sensitivity on the maps of some films, one film at a time.
+
+    Args:
+        heats: iterable of float arrays `(h', w')`: the map on each film's area.
+        film_sizes: iterable of (height, width) in pixels, one a film.
+        settings: `RegionSettings`, of which the sensitivity is replaced.
+        sensitivities: sequence of float in [0, 1].
+        boxes: iterable of lists of `Box`, one a film, empty where there are none; None: no film has any.
+        lost: callable, (index of the film, bool masks `(len(sensitivities), h', w')`) -> array
+            `(len(sensitivities),)`: the share of the score that is lost without the masked pixels of the map
+            (`kmm.explain.fidelity.deletion.score_lost`); None: not measured.
+        find: callable (heat, settings, film_size=) -> list of `Region`, heaviest first.
+
+    Returns:
+        list of `SweepRow`, in the order of `sensitivities`.
+
+    Raises:
+        InputError: if there is no film.
+        ValueError: if there are not as many sizes or lists of boxes as maps.
+
+    Example:
+        >>> from kmm.explain.fidelity.boxes import Box
+        >>> from kmm.explain.regions.find import Region
+        >>> from kmm.explain.settings import RegionSettings
+        >>> shrinking = lambda heat, settings, film_size: [Region(2, 2, 2 * (1 - settings.sensitivity), 1.0)]
+        >>> rows = sweep_sensitivity([np.ones((5, 5))], [(5, 5)], settings=RegionSettings(), sensitivities=[0.1, 0.9],
+        ...                          boxes=[[Box("Mass", 2, 2, 1, 1)]], find=shrinking)
+        >>> [(row.covered, row.iou, row.hit) for row in rows]
+        [(0.36, 0.1111111111111111, 1.0), (0.04, 1.0, 1.0)]
+    """
+    heats, film_sizes = list(heats), list(film_sizes)
+    films = [
+        _try_film(
+            [find(heat, replace(settings, sensitivity=value), film_size=film_size) for value in sensitivities],
+            np.shape(heat),
+            film_size,
+            film_boxes,
+            lost and (lambda masks, index=index: lost(index, masks)),
+        )
+        for index, (heat, film_size, film_boxes) in enumerate(
+            zip(heats, film_sizes, [()] * len(heats) if boxes is None else boxes, strict=True)
+        )
+    ]
+    if not films:
+        raise InputError("A sweep of the sensitivity needs at least one film. Received: none.")
+    return [
+        SweepRow(
+            float(value),
+            len(films),
+            *map(_mean_of_known, numbers.T),
+            speaking=int(np.count_nonzero(~np.isnan(numbers[:, 4]))),
+        )
+        for value, numbers in zip(sensitivities, np.stack(films, axis=1))
+    ]
+
+
+def _try_film(found, shape, film_size, boxes, lost):
+    """Array `(sensitivities, 6)` of what one film gives: the fields of `SweepRow` from `circles` to `gain`."""
+    numbers = np.full((len(found), 6), np.nan)
+    truth = cover_boxes(boxes, film_size)
+    for row, regions in zip(numbers, found):
+        circles = cover_circles(regions, film_size)
+        row[:2] = len(regions), circles.mean()
+        if boxes:
+            row[2] = overlap(circles, truth)
+            row[3] = pointing_hit((regions[0].x, regions[0].y) if regions else None, boxes)
+    if lost:
+        masks = np.stack([cover_circles(regions, film_size, shape=shape) for regions in found])
+        numbers[:, 4] = np.clip(lost(masks), -1, 1)
+        numbers[:, 5] = numbers[:, 4] - masks.mean(axis=(1, 2))
+    return numbers
+
+
+def _mean_of_known(values):
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def choose_sensitivity(rows, rule):
+    """Chooses the sensitivity with the best mean by a named rule; of equals the highest, which draws the least.
+
+    Args:
+        rows: sequence of `SweepRow`.
+        rule: `"iou"`: the highest IoU, needs boxes; `"gain"`: the highest gain, needs scores only.
+
+    Returns:
+        float in [0, 1].
+
+    Raises:
+        InputError: if the rule is unknown, or no row holds its number.
+
+    Example:
+        >>> rows = [SweepRow(s, 9, 1, 0.1, iou, 1, 0.5, 0.4) for s, iou in [(0.3, 0.2), (0.5, 0.6), (0.7, 0.6)]]
+        >>> choose_sensitivity(rows, "iou")
+        0.7
+    """
+    if rule not in CHOICES:
+        raise InputError(f"Unknown rule {rule!r} to choose the sensitivity. Known: {', '.join(CHOICES)}.")
+    known = [row for row in rows if not np.isnan(getattr(row, rule))]
+    if not known:
+        raise InputError(f'The rule "{rule}" needs the {CHOICES[rule]}, which the sweep does not hold.')
+    return max(known, key=lambda row: (getattr(row, rule), row.sensitivity)).sensitivity
+
+
+# Colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), a line style each, for grey printing.
+_CURVES = {
+    "iou": ("IoU with the boxes", "#0072B2", "-"),
+    "hit": ("strongest circle hits", "#D55E00", "--"),
+    "lost": ("share of the score lost", "#009E73", "-."),
+    "covered": ("share of the film covered", "#CC79A7", ":"),
+    "gain": ("lost - covered", "#E69F00", (0, (5, 1, 1, 1, 1, 1))),
+}
+
+
+def plot_sensitivity(rows, path, *, chosen=None):
+    """Draws what each sensitivity gives: the shares above, circles a film below. The same rows give the same bytes.
+
+    Args:
+        rows: sequence of `SweepRow`; what no row holds is left out.
+        path: str or Path of the PNG to write; replaced whole or not at all.
+        chosen: float or None. A sensitivity to mark.
+
+    Returns:
+        Path of the picture.
+
+    Raises:
+        InputError: if there is no row.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not rows:
+        raise InputError("A picture of the sensitivity needs at least one row. Received: none.")
+    figure = Figure(figsize=(5.6, 5.0), dpi=120, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure.suptitle(f"Sight sensitivity ({rows[0].films} films)")
+    x = [row.sensitivity for row in rows]
+    for name, (label, colour, style) in _CURVES.items():
+        y = np.array([getattr(row, name) for row in rows])
+        if not np.isnan(y).all():
+            upper.plot(x, y, label=label, color=colour, linestyle=style, linewidth=1.6)
+    lower.plot(x, [row.circles for row in rows], color="#56B4E9", linewidth=1.6)
+    upper.set_ylabel("Mean over films")
+    lower.set(xlabel="Sensitivity", ylabel="Circles a film", xlim=(-0.02, 1.02), ylim=(0, None))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#DDDDDD", linewidth=0.5)
+        axes.set_axisbelow(True)
+        if chosen is not None:
+            axes.axvline(chosen, color="#666666", linewidth=0.8, linestyle=":", label=f"chosen: {chosen:g}")
+    upper.legend(fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+    with replace_file(path) as place, open(place, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    return Path(path)

@@ -1,0 +1,1 @@
+"""Explaining folders of studies: batches, worker processes, resuming."""

@@ -1,0 +1,141 @@
+"""One explained study as one self-contained HTML page.
+
+Here stands what a page is told; how it is said and shown stands in `page.html`, `page.css` and `page.js`. The page can
+be read without script. The circles of every sensitivity stand in it as the library computed them.
+"""
+
+from kmm.explain.output.balance import choose_decimals, format_signed, round_to_sum
+from kmm.explain.output.heat import color_heat
+from kmm.explain.output.markup import encode_png, is_known, render_template
+from kmm.explain.output.page_text import describe_report, name_side
+from kmm.explain.output.pictures import shrink_film, smooth_heat
+from kmm.explain.regions.find import move_regions
+
+LONGEST_SIDE = 1024  # pixels of the film that a page holds
+
+
+def render_page(explanation, sweep=(), *, index=None):
+    """Writes one study as one HTML page that needs nothing else.
+
+    Args:
+        explanation: `Explanation`. Its film may be None and its text empty.
+        sweep: list of `(sensitivity, list of Region)` for the slider, in any order. The explanation's own sensitivity
+            and regions are added, and are what the page shows first.
+        index: str or None. Name of the folder's index beside the page, which knows the studies before and after this
+            one; None: the page has no links to other studies.
+
+    Returns:
+        str. HTML, to be written as UTF-8. It holds the study's film and report: keep it where those may be kept.
+    """
+    account, asked = _add_up(explanation), explanation.settings.as_dict()
+    target, probabilities = explanation.target, explanation.probabilities
+    return render_template(
+        "page.html",
+        "page.js",
+        index=index,
+        study=explanation.study,
+        target=target,
+        probability=probabilities[target],
+        threshold=explanation.thresholds.get(target),
+        decision=explanation.decision,
+        chosen=len(probabilities) > 1 and not (asked["target"] or asked.get("targets")),
+        warnings=explanation.warnings,
+        account=account,
+        scores=[
+            {"label": label, "probability": value, "threshold": explanation.thresholds.get(label)}
+            for label, value in sorted(probabilities.items(), key=lambda item: -item[1])
+        ],
+        film=None if explanation.film is None else _describe_film(explanation, sweep),
+        report=describe_report(explanation, account and account["decimals"]),
+        attribution=explanation.attribution,
+        image=explanation.image and explanation.image.replace("\\", "/").rpartition("/")[2],
+        model=explanation.model,
+        settings=explanation.settings,
+        all_settings=list(_flatten(asked)),
+        signed=format_signed,
+        side=name_side,
+    )
+
+
+def _add_up(explanation):
+    """The score as a sum of the baseline's, the film's and the report's part, rounded so that it adds up as printed.
+
+    Returns:
+        dict of `decimals`, `start`, `sides` (list of `name`, `value`, `share`), `rest` (what is not attributed), and
+        `score`; None for methods of which the values promise no sum.
+    """
+    found, sums = explanation.attribution, explanation.modality_sum
+    if None in sums.values() or not is_known(found.baseline_score):
+        return None
+    present = {"image": explanation.film is not None, "text": bool(explanation.text.strip())}
+    names = [name for name in ("image", "text") if present[name] or sums[name]]
+    values = [found.baseline_score, *(sums[name] for name in names)]
+    decimals = choose_decimals([*values, found.score])
+    (start, *parts), score, rest = round_to_sum(values, found.score, decimals)
+    return {
+        "decimals": decimals,
+        "start": start,
+        "sides": [
+            {
+                "name": {"image": "film", "text": "report"}[name],
+                "value": value,
+                "share": explanation.modality_share.get(name, 0.0),
+            }
+            for name, value in zip(names, parts, strict=True)
+        ],
+        "rest": rest,
+        "score": score,
+    }
+
+
+def _describe_film(explanation, sweep):
+    picture = shrink_film(explanation.film, LONGEST_SIDE)
+    height, width = explanation.film.shape
+    chosen = round(explanation.settings.regions.sensitivity, 4)
+    steps = sorted({**{round(level, 4): regions for level, regions in sweep}, chosen: explanation.regions}.items())
+    heat, letter = smooth_heat(explanation), max(height, width) / 28
+    return {
+        "width": width,
+        "height": height,
+        "letter": letter,
+        "square": explanation.pixel_scale[0] == explanation.pixel_scale[1],
+        "picture": encode_png(picture),
+        "heat": None if heat is None else encode_png(color_heat(heat, opacity=255)),
+        "chosen": chosen,
+        "position": [level for level, _ in steps].index(chosen),
+        "steps": [
+            {
+                "level": level,
+                "shown": level == chosen,
+                "circles": [
+                    _describe_circle(region, said, letter, width)
+                    for region, said in zip(regions, move_regions(regions, explanation.pixel_scale), strict=True)
+                ],
+            }
+            for level, regions in steps
+        ],
+    }
+
+
+def _describe_circle(region, said, letter, width):
+    """A circle as it is drawn; its centre in pixels of the file, as the page says it; and where its rank stands: at its
+    upper right, inside the film."""
+    return {
+        "said_x": said.x,
+        "said_y": said.y,
+        "x": region.x,
+        "y": region.y,
+        "radius": region.radius,
+        "drawn_radius": max(region.radius, 0.5),
+        "weight": region.weight,
+        "text_x": min(region.x + 0.75 * region.radius, width - letter),
+        "text_y": max(region.y - 0.75 * region.radius, letter),
+    }
+
+
+def _flatten(settings, prefix=""):
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", ", ".join(value) if isinstance(value, list) else "–" if value is None else value

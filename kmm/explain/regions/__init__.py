@@ -1,0 +1,1 @@
+"""Attribution maps to circles on the film."""

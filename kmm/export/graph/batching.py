@@ -1,0 +1,86 @@
+"""Several calls as one batch, inside the graph: TensorFlow's own batching, round the numeric core alone.
+
+Decoding, cleaning and all checks stay with each call: a bad image fails its own call and no other.
+"""
+
+from dataclasses import dataclass
+from numbers import Real
+
+import tensorflow as tf
+
+from kmm.errors import InputError
+from kmm.protocol.signatures import MOST_ROWS
+
+LONGEST_WAIT = 60_000  # milliseconds
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How calls are put together.
+
+    Attributes:
+        max_batch: int. Rows of a batch at most; a larger call is split.
+        timeout_ms: float from 0 to 60,000. How long the first row waits for others.
+        threads: int. Batches that run at once.
+        max_enqueued: int. Batches that wait at most; above that a call is refused with UNAVAILABLE.
+    """
+
+    max_batch: int = 16
+    timeout_ms: float = 2.0
+    threads: int = 2
+    max_enqueued: int = 100
+
+    def __post_init__(self):
+        for name in ("max_batch", "threads", "max_enqueued"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise InputError(f"`{name}` must be a whole number of at least 1. Received: {value!r}.")
+        wait = self.timeout_ms
+        if isinstance(wait, bool) or not isinstance(wait, Real) or not 0 <= wait <= LONGEST_WAIT:
+            raise InputError(f"`timeout_ms` must be a number from 0 to {LONGEST_WAIT}. Received: {wait!r}.")
+
+    def wrap(self, function, model):
+        """Batches a function of tensors with a batch axis.
+
+        Args:
+            function: takes tensors and returns a tuple of tensors.
+            model: `keras.Model` whose inputs and outputs have the shapes of both.
+
+        Returns:
+            a function of the same kind.
+        """
+
+        @tf.nondifferentiable_batch_function(
+            num_batch_threads=self.threads,
+            max_batch_size=max(MOST_ROWS, self.max_batch),  # of a call; it is split into batches of allowed sizes
+            batch_timeout_micros=int(1000 * self.timeout_ms),
+            allowed_batch_sizes=list_sizes(self.max_batch),
+            max_enqueued_batches=self.max_enqueued,
+            enable_large_batch_splitting=True,
+        )
+        def batched(*values):
+            specs = [tensor.shape for tensor in model.inputs]
+            return function(*(tf.ensure_shape(value, shape) for value, shape in zip(values, specs, strict=True)))
+
+        shapes = [model.output[name].shape for name in ("logits", "features")]
+        return lambda *values: tuple(
+            tf.ensure_shape(value, shape) for value, shape in zip(batched(*values), shapes, strict=True)
+        )
+
+
+def list_sizes(most):
+    """The sizes to which a batch is filled up: each up to 16, then steps of an eighth at most.
+
+    Rows that only fill a batch up cost as much as others; few sizes keep what a GPU tries out for each of them short.
+
+    Args:
+        most: int. The largest of them.
+
+    Example:
+        >>> list_sizes(20)
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20]
+    """
+    sizes = [1]
+    while sizes[-1] < most:
+        sizes.append(min(most, sizes[-1] + max(1, sizes[-1] // 8)))
+    return sizes

@@ -1,0 +1,246 @@
+"""Bytes of PNG and JPEG files to prepared films, in the graph: the numbers of `kmm.image`.
+
+One definition of gray and of resizing on both sides: see `kmm.image.read` and `kmm.image.prepare`. All that a file's
+frame tells is checked before it is decoded.
+"""
+
+from functools import partial
+
+import tensorflow as tf
+
+from kmm.export.graph.checks import refuse_unless
+from kmm.export.graph.decoding import DAMAGED, find_bytes, require_size, try_decode
+from kmm.export.graph.jpeg_film import decode_jpeg
+from kmm.image.gray_levels import CALIBRATION, LEVELS, PERCENTILES, PNG_HEADER_BYTES, STEP
+from kmm.image.jpeg import JPEG_HEAD
+from kmm.image.read import LUMA
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+PNG_FIRST, PNG_END, PNG_TAIL = b"IHDR", b"IEND", 4096  # other bytes may follow the end
+GRAY_TYPE, COLOUR_TYPES = 0, (2, 3, 6)  # PNG's numbers for gray without alpha; for RGB, a palette, RGB with alpha
+STRIP_PIXELS = 2**20
+
+
+def read_films(files, preparation):
+    """Decodes and prepares films.
+
+    Args:
+        files: string tensor `(n,)`, bytes of PNG or JPEG files; empty: no film.
+        preparation: `ImagePreparation`.
+
+    Returns:
+        float32 `(n, pixels, pixels, 1)`, zeros where there is no film; int32 `(n, 4)`: top, left, height and width of
+        the film in the square, zeros where there is none.
+    """
+    side = preparation.pixels
+    empty = (tf.zeros((side, side, 1)), tf.zeros(4, tf.int32))
+    prepare = partial(_prepare, preparation=preparation)
+
+    def read(given):
+        data, row = given
+        name = tf.strings.join(["image ", tf.strings.as_string(row), ": "])
+        return tf.cond(tf.equal(tf.strings.length(data), 0), lambda: empty, lambda: use_pixels(data, name, prepare))
+
+    return tf.map_fn(
+        read,
+        (files, tf.range(tf.size(files))),
+        fn_output_signature=(tf.TensorSpec((side, side, 1), tf.float32), tf.TensorSpec(4, tf.int32)),
+        parallel_iterations=1,  # a film may have 50 million pixels
+    )
+
+
+def use_pixels(data, name, use):
+    """Decodes one file and hands its pixels on as they are stored: a whole film in float32 would take four times the
+    memory.
+
+    Args:
+        data: string tensor `()`, bytes of a PNG or JPEG file.
+        name: string tensor `()` or str. What refusals begin with.
+        use: function of the pixels: uint8 `(h, w, 1 or 3)`, gray or RGB, or float32 `(h, w, 1)`, gray levels 0..255
+            of a 16-bit film. `mix_channels` makes gray levels of either.
+
+    Returns:
+        what `use` returns.
+    """
+    is_png, is_jpeg = (
+        tf.equal(tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), len(head))), head)
+        for head in (PNG_HEAD, JPEG_HEAD)
+    )
+    known = refuse_unless(is_png | is_jpeg, name, "expected a PNG or JPEG file. The content is neither.")
+    with tf.control_dependencies([known]):
+        data = tf.identity(data)
+
+    def use_film(pixels):
+        low, high = _find_range(pixels)
+        with tf.control_dependencies(
+            [refuse_unless(high - low >= 1, name, "expected a film. Every pixel is the same gray.")]
+        ):
+            return use(tf.identity(pixels))
+
+    return tf.cond(is_png, lambda: _use_png(data, name, use_film), lambda: _use_jpeg(data, name, use_film))
+
+
+def mix_channels(pixels):
+    """Gray levels of pixels.
+
+    Args:
+        pixels: uint8 or float32 `(h, w, 1 or 3)`, gray or RGB.
+
+    Returns:
+        float32 `(h, w)`.
+    """
+    pixels = tf.cast(pixels, tf.float32)
+    if pixels.shape[-1] == 1:
+        return pixels[..., 0]
+    return pixels[..., 0] * LUMA[0] + pixels[..., 1] * LUMA[1] + pixels[..., 2] * LUMA[2]
+
+
+def _use_jpeg(data, name, use):
+    pixels = decode_jpeg(data, name)
+    return _use_either(tf.equal(tf.shape(pixels)[-1], 3), lambda channels: pixels, use)
+
+
+def _use_either(colour, decode, use):
+    """Hands on RGB or gray pixels with a number of channels that the graph knows.
+
+    Args:
+        colour: bool tensor `()`.
+        decode: function of a number of channels, 3 or 1, that returns pixels `(h, w, channels)`.
+        use: function of pixels.
+    """
+
+    def use_channels(channels):
+        return use(tf.ensure_shape(decode(channels), (None, None, channels)))
+
+    return tf.cond(colour, lambda: use_channels(3), lambda: use_channels(1))
+
+
+def _use_png(data, name, use):
+    long = tf.greater_equal(tf.strings.length(data), PNG_HEADER_BYTES)
+    tail = tf.strings.substr(data, -tf.minimum(tf.strings.length(data), PNG_TAIL), PNG_TAIL)
+    # The end stands nearly always in the tail. To look through a whole file takes half as long as to decode it.
+    ended = tf.cond(_holds(tail, PNG_END), lambda: True, lambda: _holds(data, PNG_END))
+    with tf.control_dependencies([refuse_unless(long & ended, name, "expected a complete PNG file.")]):
+        data = tf.identity(data)
+    # libpng reads the size from the first chunk named IHDR, wherever it stands.
+    first = tf.equal(tf.strings.substr(data, 12, 4), PNG_FIRST)
+    width, height = tf.unstack(tf.cast(_read(data, 16, tf.int32, 2), tf.int64), num=2)
+    depth, kind = tf.unstack(tf.cast(_read(data, 24, tf.uint8, 2), tf.int32), num=2)
+    deep = tf.equal(depth, 16)
+    with tf.control_dependencies(
+        [
+            refuse_unless(first, name, "expected a PNG file whose header comes first."),
+            *require_size(height, width, name),
+            refuse_unless(~deep | tf.equal(kind, GRAY_TYPE), name, "expected 16 bits in gray images only."),
+        ]
+    ):
+        data = tf.identity(data)
+    refusal = (name, f"expected a whole PNG file. {DAMAGED}")
+    colour = tf.reduce_any(tf.equal(kind, COLOUR_TYPES))
+
+    def decode(channels):  # without the alpha channel, which takes memory and is ignored
+        return try_decode(partial(tf.io.decode_png, channels=channels), data, *refusal)
+
+    return tf.cond(
+        deep,
+        lambda: use(
+            _scale_16_bits(
+                try_decode(partial(tf.io.decode_png, channels=1, dtype=tf.uint16), data, *refusal),
+                tf.equal(tf.strings.substr(data, PNG_HEADER_BYTES, len(CALIBRATION)), CALIBRATION),
+            )
+        ),
+        lambda: _use_either(colour, decode, use),
+    )
+
+
+def _read(data, start, dtype, count):
+    """Numbers of a file's header, the most significant byte first."""
+    return tf.io.decode_raw(tf.strings.substr(data, start, count * dtype.size), dtype, little_endian=False)
+
+
+def _holds(data, wanted):
+    """Whether a string `()` holds a short sequence of bytes."""
+    return tf.reduce_any(find_bytes(tf.io.decode_raw(data, tf.uint8), wanted))
+
+
+def _fold_rows(function, start, pixels):
+    """Folds a function over a film a strip of rows at a time: what it makes of a strip takes little memory.
+
+    Args:
+        function: takes the state so far, a tuple of tensors, and a strip `(rows, w, c)`; returns the next state.
+        start: tuple of tensors.
+        pixels: tensor `(h, w, c)`.
+
+    Returns:
+        tuple of tensors.
+    """
+    height, width = tf.unstack(tf.shape(pixels)[:2], num=2)
+    rows = tf.maximum(STRIP_PIXELS // width, 1)
+
+    def walk(at, state):
+        return at + rows, function(state, pixels[at : at + rows])
+
+    return tf.while_loop(lambda at, _: at < height, walk, (tf.constant(0), start), parallel_iterations=1)[1]
+
+
+def _find_range(pixels):
+    """The lowest and the highest gray level of a film."""
+
+    def widen(found, strip):
+        gray = mix_channels(strip)
+        return tf.minimum(found[0], tf.reduce_min(gray)), tf.maximum(found[1], tf.reduce_max(gray))
+
+    return _fold_rows(widen, (tf.constant(255.0), tf.constant(0.0)), pixels)
+
+
+def _scale_16_bits(pixels, calibrated):
+    """uint16 `(h, w, 1)` -> float32 `(h, w, 1)`: as `kmm.image.gray_levels.scale_16_bits`."""
+
+    def count(found, strip):
+        values = tf.cast(tf.reshape(strip, [-1]), tf.int32)
+        return (found[0] + tf.math.bincount(values, minlength=LEVELS, maxlength=LEVELS),)
+
+    (counts,) = _fold_rows(count, (tf.zeros(LEVELS, tf.int32),), pixels)
+    holds_8_bits = tf.equal(tf.reduce_sum(counts[::STEP]), tf.size(pixels))
+    low, high = _find_percentiles(counts)
+    floor = tf.cast(low, tf.float32)
+    scale = tf.cast(255 / tf.where(high > low, high - low, 1), tf.float32)
+    # Each branch works in one array of the film's size.
+    return tf.case(
+        [
+            (calibrated | holds_8_bits, lambda: tf.cast(pixels, tf.float32) / STEP),
+            (high > low, lambda: tf.clip_by_value((tf.cast(pixels, tf.float32) - floor) * scale, 0, 255)),
+        ],
+        default=lambda: 255 * tf.cast(tf.cast(pixels, tf.float32) > floor, tf.float32),
+    )
+
+
+def _find_percentiles(counts):
+    """int32 `(65536,)` -> two float64 `()`: as `kmm.image.gray_levels.find_percentiles`."""
+    below = tf.cumsum(counts)
+    last, found = below[-1] - 1, []
+    for percent in PERCENTILES:
+        place = tf.cast(last, tf.float64) * (percent / 100)
+        rank = tf.cast(place, tf.int32)
+        ranks = tf.stack([rank, tf.minimum(rank + 1, last)])
+        first, second = tf.unstack(tf.cast(tf.searchsorted(below, ranks, side="right"), tf.float64))
+        gap, part = second - first, place - tf.cast(rank, tf.float64)
+        found.append(tf.where(part < 0.5, first + gap * part, second - gap * (1 - part)))
+    return found
+
+
+def _prepare(pixels, preparation):
+    """Pixels as of `use_pixels` -> the square `(pixels, pixels, 1)` and the film's box in it."""
+    side = preparation.pixels
+    size = tf.cast(tf.shape(pixels)[:2], tf.int64)
+    if preparation.fit == "stretch":
+        height = width = tf.constant(side, tf.int64)
+    else:  # as `ImagePreparation.find_box`
+        longest = tf.reduce_max(size)
+        height, width = tf.unstack(tf.maximum(tf.constant(1, tf.int64), (2 * size * side + longest) // (2 * longest)))
+    top, left = (side - height) // 2, (side - width) // 2
+    # Resizing is linear: channels are mixed afterwards, when there are few pixels. The operation reads uint8 itself.
+    film = tf.image.resize(pixels, tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
+    film = tf.clip_by_value(mix_channels(film), 0, 255)[..., None]
+    square = tf.pad(film, [[top, side - height - top], [left, side - width - left], [0, 0]])
+    return tf.ensure_shape(square, (side, side, 1)), tf.cast(tf.stack([top, left, height, width]), tf.int32)

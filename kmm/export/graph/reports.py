@@ -1,0 +1,105 @@
+"""Reports to ids, in the graph: the words of `kmm.text.clean`, with TensorFlow's core operations alone."""
+
+import tensorflow as tf
+
+from kmm.data.inputs import MAX_REPORT_WORDS
+from kmm.export.graph.checks import require_rows
+from kmm.export.graph.composition import compose_texts
+from kmm.export.graph.word_pieces import split_pieces
+from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, STOP_WORDS, WORD_CHARACTERS
+from kmm.text.vocabulary import PADDING, UNKNOWN
+from kmm.text.word_pieces import WordPieces
+
+SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
+
+
+class _Lines(tf.lookup.TextFileInitializer):
+    """The lines of a file and their numbers. TensorFlow would name the table by the path of the file, which tells a
+    stranger about the machine; without a name it draws one."""
+
+    _shared_name = ""
+
+
+class ReportReader(tf.Module):
+    """Reads reports with a vocabulary that becomes an asset of the export.
+
+    Args:
+        text: `TextPreparation`.
+        vocabulary: path of the vocabulary's file, one word or piece a line.
+    """
+
+    def __init__(self, text, vocabulary):
+        super().__init__()
+        self.text = text
+        line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        lines = _Lines(str(vocabulary), tf.string, line, tf.int64, number)
+        self.table = tf.lookup.StaticHashTable(lines, UNKNOWN)
+        self.longest = WordPieces.load(vocabulary).longest if text.pieces else None
+
+    def read(self, reports):
+        """Words of reports.
+
+        Args:
+            reports: string tensor `(n,)`, UTF-8.
+
+        Returns:
+            int32 `(n, length)`, the ids, and string `(n, length)`, the words as they were read, or their pieces (an
+            unknown word stays whole); empty behind the end.
+        """
+        text, row = self.text, tf.TensorSpec((self.text.length,), tf.string)
+        with tf.control_dependencies(_check_text(reports)):
+            reports = tf.identity(reports)
+        # One at a time: all of a call at once may be millions of words of one letter.
+        words, counts = tf.map_fn(
+            self._split, reports, fn_output_signature=(row, tf.TensorSpec((), tf.int64)), parallel_iterations=1
+        )
+        few, expected = counts <= MAX_REPORT_WORDS, f"expected a report of at most {MAX_REPORT_WORDS} words."
+        with tf.control_dependencies(require_rows(few, "report", expected)):
+            kept = tf.RaggedTensor.from_tensor(words, padding="")
+        if text.pieces:  # of words already cut: each has a piece at least
+            kept = self._cut(split_pieces(kept, self.table, self.longest))
+        ids = self.table.lookup(kept).to_tensor(PADDING, shape=(None, text.length))
+        return tf.cast(ids, tf.int32), kept.to_tensor("", shape=(None, text.length))
+
+    def _split(self, report):
+        """The words of one report `(length,)`, empty behind the end, and how many it has in all."""
+        words = CLEANING_MODES[self.text.cleaning](report[None])
+        if self.text.deidentified == "drop":
+            words = _keep(words, ~tf.strings.regex_full_match(words.flat_values, DEIDENTIFIED.pattern))
+        return self._cut(words).to_tensor("", shape=(1, self.text.length))[0], words.row_lengths()[0]
+
+    def _cut(self, words):
+        length = self.text.length
+        return words[:, -length:] if self.text.truncate == "start" else words[:, :length]
+
+
+def _check_text(reports):
+    """Refuses what is no UTF-8 text, or far longer than any report."""
+    clean = tf.strings.unicode_transcode(reports, "UTF-8", "UTF-8", errors="replace", replacement_char=0xFFFD)
+    checks = require_rows(tf.equal(clean, reports), "report", "expected text in UTF-8. Received: other bytes.")
+    short = tf.strings.length(clean, unit="UTF8_CHAR") <= MAX_CHARACTERS
+    return checks + require_rows(short, "report", f"expected a report of at most {MAX_CHARACTERS} characters.")
+
+
+def _lower(texts):
+    """Lower case that is the same under Turkish settings of the machine."""
+    dotted = tf.strings.regex_replace(tf.strings.regex_replace(texts, "I", "i"), "İ", "i\u0307")
+    return tf.strings.lower(dotted, encoding="utf-8")
+
+
+def _split_standard(reports):
+    reports = compose_texts(reports)
+    return _lower(tf.strings.split(tf.strings.regex_replace(reports, f"[^{WORD_CHARACTERS}]+", " ")))
+
+
+def _split_paper(reports):
+    spaced = tf.strings.regex_replace(compose_texts(reports), f"[{SPACES}]+", " ")
+    words = _lower(tf.strings.split(tf.strings.regex_replace(spaced, f"[^ {LETTERS}]+", "")))
+    return _keep(words, ~tf.strings.regex_full_match(words.flat_values, "|".join(sorted(STOP_WORDS))))
+
+
+def _keep(words, kept):
+    return tf.ragged.boolean_mask(words, words.with_flat_values(kept))
+
+
+CLEANING_MODES = {"standard": _split_standard, "paper": _split_paper}

@@ -1,0 +1,1 @@
+"""The serving protocol that an export, a server and a client agree on: signatures, messages, tensors, addresses."""

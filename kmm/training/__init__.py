@@ -1,0 +1,1 @@
+"""Training a classifier from studies, in stages that can be stopped and resumed."""

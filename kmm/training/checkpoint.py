@@ -1,0 +1,183 @@
+"""What a stage of training keeps on disk, so that it can stop and go on at any epoch, and end with its best weights."""
+
+import errno
+import json
+import math
+import os
+import shutil
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from kmm.errors import InputError
+from kmm.storage.files import replace_file, write_json
+
+MONITORED = "crossentropy"  # the metric that epochs are chosen by
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """How one stage is trained: its name, epochs, rate and rules."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    schedule: str = "plateau"
+    patience: int = 5
+    clip_norm: float = 1.0
+    tensorboard: str | None = None
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the best weights, the last weights and the state of a stage in a folder, and stops it when it is done.
+
+    A kill at any moment leaves either the old weights and state or the new ones: weights lie in a file an epoch, the
+    state names the epochs that count, and what it no longer names is removed after it is written.
+    """
+
+    def __init__(self, plan, folder, dataset):
+        super().__init__()
+        self.plan, self.folder, self.dataset = plan, Path(folder), dataset
+        self.advance = lambda count, text="": None
+        self.step = 0  # steps of this epoch that were told
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = {"epoch": 0, "best": None, "best_epoch": 0, "waited": 0, "rate": plan.learning_rate, "done": False}
+        self.state = {**fresh, "history": {}}
+        if (self.folder / "state.json").exists():
+            self.state = self._read_state(names=set(self.state))
+
+    def restore(self, best=False):
+        """Loads the weights (and the optimizer's state) of the last epoch, or of the best one."""
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        if best or self.state["epoch"]:
+            self._load(self._file(self.state["best_epoch" if best else "epoch"]))
+
+    def measure_start(self, validation):
+        """Takes the weights that the stage starts from as its best ones so far: it never ends worse than it began."""
+        value = self.model.evaluate(validation, verbose=0, return_dict=True)[MONITORED]
+        if self.state["best"] is None and math.isfinite(value):
+            self.state["best"] = float(value)
+            self._save(0)
+            self._write_state()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.step = 0
+        self.dataset.start_epoch(epoch)
+        seed_layers(self.model, [self.dataset.seed, epoch])
+        if self.plan.schedule == "cosine":
+            self.state["rate"] = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
+        self.model.optimizer.learning_rate.assign(self.state["rate"])
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = min(batch + 1, len(self.dataset))  # several steps may have been taken since
+        self.advance(step - self.step)
+        self.step = step
+
+    def on_epoch_end(self, epoch, logs=None):
+        state, loss, value = self.state, logs[MONITORED], logs[f"val_{MONITORED}"]
+        if not math.isfinite(value) or not math.isfinite(logs["loss"]):  # the weights are lost: keep the best ones
+            self.advance(0, text=f"loss {logs['loss']}: training ends here")
+            self.model.stop_training = True
+            return
+        for name, number in {"loss": loss, "val_loss": value, "learning_rate": state["rate"]}.items():
+            state["history"].setdefault(name, []).append(float(number))
+        if state["best"] is None or value < state["best"] - 1e-4:
+            state.update(best=float(value), best_epoch=epoch + 1, waited=0)
+        else:
+            state["waited"] += 1
+            if self.plan.schedule == "plateau" and state["waited"] == max(1, self.plan.patience // 2):
+                state["rate"] *= 0.3
+        if state["waited"] >= self.plan.patience:
+            state["done"] = self.model.stop_training = True
+        state["epoch"] = epoch + 1
+        self._save(epoch + 1)
+        self._write_state()
+        self.advance(0, text=f"loss {loss:.4f} validation {value:.4f}")
+
+    def finish(self):
+        """Marks the stage as done and leaves the model with its best weights."""
+        self.restore(best=True)
+        self.state["done"] = True
+        self._write_state()
+
+    def describe_best(self):
+        """The best validation loss and its epoch, for a reader."""
+        best, of = self.state["best_epoch"], self.state["epoch"]
+        when = f"epoch {best} of {of}" if best else f"at the start, which none of {of} epochs improved"
+        return f"best validation loss {self.state['best']:.4f}, {when}"
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _file(self, epoch):
+        return self.folder / f"epoch-{epoch}.npz"
+
+    def _save(self, epoch):
+        """Writes all variables, one behind the other: many times faster than a Keras weights file."""
+        arrays = [ops.convert_to_numpy(variable) for variable in self._variables()]
+        path, kinds = self._file(epoch), {}
+        if shutil.disk_usage(self.folder).free < 2**20 + sum(array.nbytes for array in arrays):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        for array in arrays:
+            kinds.setdefault(array.dtype.name, []).append(array.ravel())
+        with replace_file(path) as place:
+            np.savez(place, **{kind: np.concatenate(values) for kind, values in kinds.items()})
+
+    def _load(self, path):
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+                kinds = {kind: stored[kind] for kind in stored.files}
+            variables = self._variables()
+            for variable, like in zip(variables, map(ops.convert_to_numpy, variables), strict=True):
+                kind = like.dtype.name
+                value, kinds[kind] = kinds[kind][: like.size], kinds[kind][like.size :]
+                variable.assign(value.reshape(like.shape))
+            if any(map(len, kinds.values())):
+                raise ValueError("more numbers than variables")
+        except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error):
+            raise self._damaged(path.name) from None
+
+    def _write_state(self):
+        """Writes the state, then removes the weights that it does not name."""
+        write_json(self.folder / "state.json", self.state)
+        kept = {self._file(self.state["best_epoch"])}
+        if not self.state["done"]:
+            kept.add(self._file(self.state["epoch"]))
+        for path in set(self.folder.glob("epoch-*.npz")) - kept:
+            path.unlink()
+
+    def _read_state(self, names):
+        try:
+            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        except ValueError:  # a UnicodeDecodeError is one too
+            state = None
+        if not isinstance(state, dict) or set(state) != names:
+            raise self._damaged("state.json")
+        return state
+
+    def _damaged(self, name):
+        return InputError(
+            f"{self.folder / name}: expected what a stopped run had kept. The file is missing or damaged: remove the "
+            f"folder {self.folder} and resume, which trains this stage anew."
+        )
+
+
+def seed_layers(model, seed):
+    """Sets the random state of dropout and its like, which saved weights do not hold.
+
+    Args:
+        model: `keras.Model`, changed in place.
+        seed: int or list of int.
+    """
+    generator = np.random.default_rng(seed)
+    for variable in model.variables:
+        if variable.path.endswith("seed_generator_state"):
+            variable.assign(generator.integers(2**31, size=variable.shape))
+    if keras.backend.backend() == "torch":  # its dropout draws from a global generator
+        keras.utils.set_random_seed(int(generator.integers(2**31)))

@@ -1,0 +1,122 @@
+"""Whole runs whose image encoder starts from a file of weights: frozen, or tuned."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import kmm.training.run_context
+from kmm.classifier import Classifier
+from kmm.data.collection import read_collection
+from kmm.models import parts
+from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.presets import make_settings
+from kmm.training.checkpoint import Checkpoint
+from kmm.training.feature_cache import FeatureCache
+from kmm.training.fit import fit_classifier
+from tests.conftest import TINY
+
+FAST = {**TINY, "text_epochs": 1, "image_epochs": 2, "joint_epochs": 2, "tune_epochs": 1, "bootstrap_repeats": 2}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small CNN of 32 px with weights of its own, and the file that holds them."""
+    keras.utils.set_random_seed(7)
+    encoder = build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=TINY["pixels"])
+    path = tmp_path_factory.mktemp("weights") / "film.weights.h5"
+    encoder.save_weights(path)
+    return encoder, path
+
+
+def fit(folder, weights, work, tune, cache=None):
+    settings = make_settings("small", {**FAST, "image_weights": str(weights[1]), "tune_image": tune})
+    return fit_classifier(read_collection(folder), settings, work=work, cache=cache or work / "cache")
+
+
+@pytest.fixture(scope="module")
+def frozen(tiny_folder, weights, tmp_path_factory):
+    """A fit on frozen features: (classifier, run, work folder)."""
+    work = tmp_path_factory.mktemp("frozen")
+    return *fit(tiny_folder, weights, work, "none"), work
+
+
+def is_as_given(model, weights):
+    encoders = (parts.image_encoder_of(model), weights[0])
+    return all(np.array_equal(a, b) for a, b in zip(*(encoder.get_weights() for encoder in encoders), strict=True))
+
+
+def test_a_frozen_encoder_stays_as_it_was_given_and_its_features_predict_what_its_films_do(frozen, weights, tmp_path):
+    classifier, run, _ = frozen
+    assert {"image head", "joint head", "joint tuning"} <= set(run.history) and "image tuning" not in run.history
+    assert is_as_given(run.models["image"], weights) and is_as_given(run.models["joint"], weights)
+    test = run.predictions["test"]
+    classifier.save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved")
+    assert loaded.provenance["image_weights"]["source"] == "film.weights.h5"
+    for model in (classifier, loaded):
+        again = model.predict(test.studies, parts=model.models)
+        for part in ("joint", "image", "text"):
+            np.testing.assert_allclose(again.logits[part], test.logits[part], atol=1e-4)  # float32 in other batches
+
+
+def test_a_second_fit_takes_all_features_from_the_cache(frozen, tiny_folder, weights, tmp_path, monkeypatch):
+    def store(*arguments):
+        raise AssertionError("a film was encoded again")
+
+    monkeypatch.setattr(FeatureCache, "store", store)
+    again, _ = fit(tiny_folder, weights, tmp_path, "none", cache=frozen[2] / "cache")
+    assert json.dumps(again.metrics) == json.dumps(frozen[0].metrics)
+
+
+def stop_after(monkeypatch, stage, epoch):
+    """Lets a run be stopped as soon as a stage has kept an epoch."""
+    on_epoch_end = Checkpoint.on_epoch_end
+
+    def stop(self, number, logs=None):
+        on_epoch_end(self, number, logs)
+        if (self.plan.name, number + 1) == (stage, epoch):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", stop)
+
+
+def test_a_frozen_fit_that_was_stopped_goes_on_to_the_same_numbers(frozen, tiny_folder, weights, tmp_path, monkeypatch):
+    stop_after(monkeypatch, "joint head", 1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_folder, weights, tmp_path, "none")
+    monkeypatch.undo()
+    resumed, run = fit(tiny_folder, weights, tmp_path, "none")
+    assert json.dumps(resumed.metrics) == json.dumps(frozen[0].metrics) and run.history == frozen[1].history
+
+
+def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_folder, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(FAST, "tune_epochs", 2)
+    encoded = []
+    compute_features = kmm.training.run_context.compute_features
+
+    def count(encode, prepared, cache=None, **options):
+        encoded.append(cache is not None)
+        return compute_features(encode, prepared, cache, **options)
+
+    monkeypatch.setattr(kmm.training.run_context, "compute_features", count)
+    whole, run = fit(tiny_folder, weights, tmp_path / "whole", "top")
+    assert encoded == [True, False]  # the head's features are the file's; the joint ones are of this run alone
+    assert {"image head", "image tuning", "joint head", "joint tuning"} <= set(run.history)
+    assert not is_as_given(run.models["image"], weights)
+    layers = parts.image_encoder_of(run.models["image"]).layers
+    kept = [layer for layer in layers if layer.weights and not layer.trainable]
+    assert kept
+    for layer in kept:
+        given = weights[0].get_layer(layer.name).get_weights()
+        assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), given, strict=True)), layer.name
+    test = run.predictions["test"]
+    np.testing.assert_allclose(whole.predict(test.studies).logits["joint"], test.logits["joint"], atol=1e-4)
+
+    with monkeypatch.context() as stopped:
+        stop_after(stopped, "image tuning", 1)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny_folder, weights, tmp_path / "parts", "top")
+    resumed, _ = fit(tiny_folder, weights, tmp_path / "parts", "top")
+    assert json.dumps(resumed.metrics) == json.dumps(whole.metrics)
