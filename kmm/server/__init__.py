@@ -2,9 +2,8 @@
 
     server, settings     starts and stops all of it;  what an operator can set;  policy: which versions are served
     access               addresses, TLS and tokens
-    listeners, connections, relay   bound addresses;  how many connections may be open, and which one has to go;  bytes
-                         between clients and the server of gRPC
-    grpc_server          gRPC's event loop: headers, messages, limits;  probes: health;  grpc_services: what methods do
+    listeners, connections   bound addresses;  how many connections may be open, and which one has to go
+    grpc                 gRPC's event loop (server), its methods (services), health (probes), bytes of clients (relay)
     rest                 the protocol over HTTP and JSON
     requests             a request from its arrival to its answer, whichever protocol brought it
     models               the models: versions, loading, warm-up, running
