@@ -240,7 +240,9 @@ def test_a_bad_row_among_good_ones_is_set_aside(model, good, tmp_path, name):
 
 def test_a_long_report_is_set_aside_by_embed(tmp_path):
     rows = [["id", "report"], *([name, "No mass at all."] for name in "ac"), ["b", f"{CANARY} " * 100_000]]
-    result = run("embed", write_table(tmp_path / "list.csv", rows), "--out", tmp_path / "v.txt", "--dimensions", 4)
+    result = run(
+        "weights", "embed", write_table(tmp_path / "list.csv", rows), "--out", tmp_path / "v.txt", "--dimensions", 4
+    )
     (line,) = set_aside(result)
     assert "study b: expected a report of at most 20000 words. Received: 100000." in line
     assert CANARY not in (tmp_path / "v.txt").read_text()
@@ -280,7 +282,7 @@ def give_folder(command, model, folder, out):
         "predict": ["predict", model, folder],
         "evaluate": ["evaluate", model, folder],
         "fit": ["fit", folder, "--out", out / "out"],
-        "embed": ["embed", folder, "--out", out / "v.txt"],
+        "embed": ["weights", "embed", folder, "--out", out / "v.txt"],
         "verify": ["data", "verify", folder],
     }[command]
 
@@ -543,7 +545,7 @@ def test_a_full_disk_while_a_set_is_drawn(tmp_path):
 
 
 def test_a_full_disk_while_word_vectors_are_written(tiny_folder, tmp_path):
-    arguments = ["embed", tiny_folder, "--out", tmp_path / "v.txt", "--dimensions", 9, "--epochs", 1]
+    arguments = ["weights", "embed", tiny_folder, "--out", tmp_path / "v.txt", "--dimensions", 9, "--epochs", 1]
     (tmp_path / "v.txt").write_text("old")
     with full_disk(500):
         refuse(*arguments, says=(str(tmp_path / "v.txt"), FULL))
@@ -593,7 +595,16 @@ def test_a_disk_that_is_full_at_the_last_moment(tiny_folder, tmp_path, trained, 
     (tmp_path / "answers.json").write_text("old")
     monkeypatch.setattr(os, "replace", fail)
     refuse("fit", tiny_folder, "--out", tmp_path, says=(str(tmp_path), "No space left on device"))
-    refuse("embed", tiny_folder, "--out", tmp_path / "v.txt", "--epochs", 1, says=("v.txt", "No space left on device"))
+    refuse(
+        "weights",
+        "embed",
+        tiny_folder,
+        "--out",
+        tmp_path / "v.txt",
+        "--epochs",
+        1,
+        says=("v.txt", "No space left on device"),
+    )
     refuse("data", "phantom", tmp_path / "set", "--studies", 3, says=("set", "No space left on device"))
     arguments = ["predict", model, good, "--json", tmp_path / "answers.json"]
     refuse(*arguments, says=("answers.json", "No space left on device"))

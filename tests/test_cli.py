@@ -31,7 +31,14 @@ COMMANDS = [
     ("data", "phantom"),
     ("data", "verify"),
     ("data", "split"),
-    ("embed",),
+    ("data", "summary"),
+    ("weights", "list"),
+    ("weights", "check"),
+    ("weights", "convert"),
+    ("weights", "embed"),
+    ("cache", "list"),
+    ("cache", "clear"),
+    ("model", "card"),
     ("fit",),
     ("evaluate",),
     ("predict",),
@@ -91,8 +98,8 @@ def test_help_has_an_example_that_can_be_typed(path):
 
 
 def test_all_commands_are_tested_here():
-    assert {path[0] for path in COMMANDS} == set(main.commands)
-    for group in ("data", "model"):
+    assert {path[0] for path in COMMANDS} == {name for name, command in main.commands.items() if not command.hidden}
+    for group in ("data", "model", "weights", "cache"):
         assert {path[1] for path in COMMANDS if path[0] == group} == set(main.commands[group].commands)
 
 
@@ -192,7 +199,7 @@ def test_embed_writes_vectors_that_load_and_repeat(tiny_folder, tmp_path, suffix
 
     for name in ("a", "b"):
         place = tmp_path / f"{name}{suffix}"
-        result = run("embed", tiny_folder, "--out", place, "--dimensions", 6, "--epochs", 2, "--seed", 4)
+        result = run("weights", "embed", tiny_folder, "--out", place, "--dimensions", 6, "--epochs", 2, "--seed", 4)
         assert result.exit_code == 0 and "6 dimensions" in result.stdout and str(place) in result.stdout
     vectors = load_word_vectors(tmp_path / f"a{suffix}")
     assert vectors.dimensions == 6 and {"mass", "cough", "no"} <= set(vectors.words)
@@ -202,7 +209,9 @@ def test_embed_writes_vectors_that_load_and_repeat(tiny_folder, tmp_path, suffix
 def test_embed_reads_the_sections_asked_for(tiny_folder, tmp_path):
     from kmm.text.word_vectors import load_word_vectors
 
-    result = run("embed", tiny_folder, "--out", tmp_path / "v.txt", "--sections", "pre-read", "--dimensions", 3)
+    result = run(
+        "weights", "embed", tiny_folder, "--out", tmp_path / "v.txt", "--sections", "pre-read", "--dimensions", 3
+    )
     assert result.exit_code == 0, result.stderr
     assert set(load_word_vectors(tmp_path / "v.txt").words) == {"cough", "none"}
 
@@ -333,7 +342,7 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(tiny_folder, tmp
         "evaluate": ["evaluate", model, tiny_folder, "--json", place],
         "predict": ["predict", model, tiny_folder, "--json", place],
         "verify": ["data", "verify", tiny_folder, "--json", place],
-        "embed": ["embed", tiny_folder, "--out", place],
+        "embed": ["weights", "embed", tiny_folder, "--out", place],
     }[command]
     result = run(*arguments)
     assert result.exit_code == 2 and not fits

@@ -1,8 +1,9 @@
-"""The commands of kmm: each parses, calls one function of kmm, and prints the result.
+"""The command line: each command parses its options, calls one function of kmm, and prints the result.
 
-A family of commands is one file here and one line in `COMMANDS`. Every room is imported inside its command, so that
-`--help` answers at once. Results go to standard output, progress and errors to standard error. Exit codes: 0 done,
-1 the answer is bad news, 2 wrong usage or input, or an unexpected error, 130 interrupted.
+A family of commands is one file in this folder and one line in `COMMANDS`, under the section of `kmm --help` that lists
+it. Commands import the rest of kmm when they run, so that `--help` answers at once. Results go to standard output,
+progress and errors to standard error. Exit codes: 0 success; 1 a check failed or a split leaks; 2 wrong usage or input,
+or an unexpected error; 130 interrupted.
 """
 
 import contextlib
@@ -14,49 +15,46 @@ import sys
 import click
 
 import kmm
-from kmm.cli.command import Group
+from kmm.cli.command import Group, rename_command
 
 COMMANDS = {
-    "data": "kmm.cli.data",
-    "embed": "kmm.cli.embed",
-    "fit": "kmm.cli.fit",
-    "evaluate": "kmm.cli.evaluate",
-    "predict": "kmm.cli.evaluate",
-    "explain": "kmm.cli.explain",
-    "fidelity": "kmm.cli.fidelity",
-    "model": "kmm.cli.model",
-    "export": "kmm.cli.export",
-    "serve": "kmm.cli.serve",
-    "call": "kmm.cli.call",
+    "train": {"fit": "kmm.cli.fit"},
+    "use": {
+        "predict": "kmm.cli.evaluate",
+        "evaluate": "kmm.cli.evaluate",
+        "explain": "kmm.cli.explain",
+        "fidelity": "kmm.cli.fidelity",
+    },
+    "serve": {"export": "kmm.cli.export", "serve": "kmm.cli.serve", "call": "kmm.cli.call"},
+    "things": {
+        "data": "kmm.cli.data",
+        "model": "kmm.cli.model",
+        "weights": "kmm.cli.weights",
+        "cache": "kmm.cli.cache",
+    },
+    "shell": {"completion": "kmm.cli.completion"},
 }
+OLD_NAMES = {"embed": ("kmm.cli.weights", "weights embed")}  # hidden; removed after version 0.2
 
 
-@click.group(cls=Group, context_settings={"auto_envvar_prefix": "KMM", "help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group, sections=COMMANDS, context_settings={"auto_envvar_prefix": "KMM", "help_option_names": ["-h", "--help"]}
+)
 @click.version_option(kmm.__version__, prog_name="kmm")
 def main():
-    """Classifiers on chest films and their reports. Not for diagnosis.
-
-    Every option can also be given as a variable, KMM_FIT_SEED=3 is `kmm fit --seed 3`, or in a YAML file (--config).
-    The command line wins over variables, variables over the file.
+    """\b
+    Classifiers of chest films and their reports. Not for diagnosis.
+    Options are also read from variables (KMM_FIT_SEED=3) and YAML (--config).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-@main.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell):
-    """Print the completion script of a shell.
-
-    Example: kmm completion bash >> ~/.bashrc
-    """
-    from click.shell_completion import get_completion_class
-
-    click.echo(get_completion_class(shell)(main, {}, "kmm", "_KMM_COMPLETE").source())
-
-
-for _name, _module in COMMANDS.items():
-    main.add_command(getattr(importlib.import_module(_module), _name))
+for _section in COMMANDS.values():
+    for _name, _module in _section.items():
+        main.add_command(getattr(importlib.import_module(_module), _name))
+for _name, (_module, _new_name) in OLD_NAMES.items():
+    main.add_command(rename_command(getattr(importlib.import_module(_module), _name), _name, _new_name))
 
 with contextlib.suppress(AttributeError, ValueError):
     sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`kmm call`: ask a served classifier."""
+"""`kmm call`: send requests to a served classifier."""
 
 import contextlib
 import json
@@ -18,22 +18,30 @@ from kmm.tracebacks import is_debugging
 
 
 def _connection_options(command):
-    """The options that say how the server is reached."""
+    """Adds the options of the connection."""
     options = [
-        click.option("--model", help="Name of the model, where ADDRESS does not end in /NAME."),
-        click.option("--version", type=click.IntRange(0), help="The server's choice when not given."),
-        click.option("--label", help="Label of a version, instead of its number."),
-        click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds that a request may take."),
-        click.option("--retries", type=click.IntRange(0, 4), default=3, show_default=True, help="When unavailable."),
-        click.option("--tls", is_flag=True, help="Encrypt; the certificates that gRPC brings are trusted."),
-        click.option("--tls-ca", type=PLACE, help="Encrypt; PEM file of the certificates to trust."),
-        click.option("--tls-cert", type=PLACE, help="PEM file of the client's own certificate."),
-        click.option("--tls-key", type=PLACE, help="PEM file of the client's own key."),
-        click.option("--tls-server-name", help="The name in the server's certificate, where it is not the host's."),
+        click.option("--model", help="Model name, unless ADDRESS ends in /NAME."),
+        click.option("--version", type=click.IntRange(0), help="Version number; the server's choice when not given."),
+        click.option("--label", help="Version label, instead of --version."),
         click.option(
-            "--allow-plaintext", is_flag=True, help="Ask another host without TLS, through a tunnel for example."
+            "--timeout", type=float, default=30.0, show_default=True, help="Time limit of a request, in seconds."
         ),
-        click.option("--token-file", type=PLACE, help="File of a token; only sent encrypted or to this machine."),
+        click.option(
+            "--retries",
+            type=click.IntRange(0, 4),
+            default=3,
+            show_default=True,
+            help="Retries while the server is unavailable.",
+        ),
+        click.option("--tls", is_flag=True, help="Use TLS with the certificate authorities of gRPC."),
+        click.option("--tls-ca", type=PLACE, help="PEM file of the certificate authorities to trust; turns TLS on."),
+        click.option("--tls-cert", type=PLACE, help="PEM file of the client certificate."),
+        click.option("--tls-key", type=PLACE, help="PEM file of the client key."),
+        click.option("--tls-server-name", help="Name in the server's certificate, if it is not the host name."),
+        click.option(
+            "--allow-plaintext", is_flag=True, help="Call another host without TLS, for example through a tunnel."
+        ),
+        click.option("--token-file", type=PLACE, help="Token file; sent over TLS or to this machine only."),
     ]
     return group_options(*options)(command)
 
@@ -42,18 +50,21 @@ def _connection_options(command):
 @click.argument("address")
 @click.argument("action", type=click.Choice(["predict", "explain", "status", "metadata", "describe"]))
 @click.argument("files", nargs=-1, type=PLACE)
-@click.option("--report", type=PLACE, help="Text file with the report of the one image; it can also come alone.")
-@click.option("--target", help="Label to explain; each study's most probable one when not given.")
-@click.option("--out", type=PLACE, help="Folder for explanations: <id>.json, and <id>.png with circles and a caption.")
-@click.option("--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Of predict.")
+@click.option("--report", type=PLACE, help="Text file with the report of the one image, or without an image.")
+@click.option("--target", help="Label to explain; each study's most probable label when not given.")
+@click.option("--out", type=PLACE, help="Folder for explanations: <id>.json and <id>.png.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True, help="Parallel requests of predict."
+)
 @views_option
 @_connection_options
 @json_option("CALL")
 def call(address, action, files, report, target, out, concurrency, views, json_file, **connection):
-    """Ask the classifier served at ADDRESS, by gRPC, of `kmm serve` or TensorFlow Serving.
+    """Send studies to a served classifier.
 
-    ADDRESS is host:port, host:port/model, unix:/path or unix:/path:model. An IPv6 address stands in brackets.
-    FILES are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests.
+    Speaks gRPC with kmm serve or TensorFlow Serving. ADDRESS is host:port, host:port/model, unix:/path or
+    unix:/path:model; an IPv6 address needs brackets. FILES are images, DICOM files, folders of images, folders in any
+    layout that `kmm fit` reads, or manifests.
     Exit code 2: no study was answered.
 
     \b

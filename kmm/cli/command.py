@@ -1,4 +1,4 @@
-"""How a command is declared: its errors are one line each, its options may stand in a YAML file, some are shared."""
+"""Base classes of commands: one-line errors, options from a YAML file, options that several commands share."""
 
 import os
 from pathlib import Path
@@ -42,7 +42,7 @@ class Command(click.Command):
             is_eager=True,
             expose_value=bool(settings),
             callback=_read_config,
-            help=f"YAML file of {what}, by their long names; the command line and variables win.",
+            help=f"YAML file of {what} by their long names; the command line and variables win.",
         )
         self.params += [config, _debug_option()]
 
@@ -53,13 +53,32 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose errors are one line each, with a traceback before it where `--debug` asks for one."""
+    """A group that reports each error in one line, after a traceback with `--debug`.
+
+    Args:
+        sections: mapping of section titles to collections of command names, for the help; a plain list without it.
+    """
 
     command_class = Command
 
-    def __init__(self, *args, **options):
+    def __init__(self, *args, sections=None, **options):
         super().__init__(*args, **options)
+        self.sections = sections or {}
         self.params.append(_debug_option())
+
+    def format_commands(self, ctx, formatter):
+        """Lists the commands by section: the section's title, the command and its first sentence on one line."""
+        if not self.sections:
+            super().format_commands(ctx, formatter)
+            return
+        width = max(map(len, self.sections))
+        rows = []
+        for title, names in self.sections.items():
+            for number, name in enumerate(names):
+                label = f"{'' if number else title:<{width}}  {name}"
+                rows.append((label, self.commands[name].get_short_help_str(formatter.width)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def invoke(self, ctx):
         try:
@@ -78,13 +97,13 @@ class Group(click.Group):
             complain(f"{place}{error.strerror or error}")
             ctx.exit(2)
         except Exception as error:  # noqa: BLE001  its text may quote a report, so only its place is said
-            hint = "" if is_debugging() else " --debug shows its traceback, which may quote the data."
+            hint = "" if is_debugging() else " Run with --debug to see the traceback, which may quote data."
             complain(f"unexpected {describe_error(error)}.{hint}")
             ctx.exit(2)
         except KeyboardInterrupt:
             hints = {
-                "fit": " `kmm fit ... --resume` goes on from the last finished epoch.",
-                "explain": " The same command goes on.",
+                "fit": " Run the command again with --resume to continue from the last finished epoch.",
+                "explain": " Run the same command again to continue.",
             }
             complain("interrupted." + hints.get(ctx.invoked_subcommand, ""))
             ctx.exit(130)
@@ -97,7 +116,7 @@ def _debug_option():
         if value:
             _start_debugging(ctx)
 
-    told = "Show tracebacks of errors; they may quote the data."
+    told = "Show tracebacks of errors, which may quote data."
     return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=read, help=told)
 
 
@@ -114,6 +133,36 @@ def _put_back(before):
         os.environ.pop("KMM_DEBUG", None)
     else:
         os.environ["KMM_DEBUG"] = before
+
+
+class _OldName(Command):
+    """A command under its old name: hidden from the help, it says the new name and then runs as before."""
+
+    def __init__(self, command, name, new_name):
+        click.Command.__init__(self, name, callback=command.callback, params=command.params, help=command.help)
+        self.settings, self.new_name, self.hidden = command.settings, new_name, True
+
+    def invoke(self, ctx):
+        click.echo(f"note: `kmm {self.name}` is now `kmm {self.new_name}`; the old name works until 0.3", err=True)
+        return super().invoke(ctx)
+
+
+def rename_command(command, name, new_name):
+    """Keeps the old name of a command that was renamed, and its variables.
+
+    Args:
+        command: `Command` under its new name. Its options read the variables of both names from now on, for example
+            `KMM_WEIGHTS_EMBED_SEED` and `KMM_EMBED_SEED`; the new name wins.
+        name, new_name: str. The words after `kmm` on the command line, for example `"embed"` and `"weights embed"`.
+
+    Returns:
+        hidden `Command` to add to the main group.
+    """
+    prefixes = [words.upper().replace(" ", "_") for words in (new_name, name)]
+    for option in command.params:
+        if isinstance(option, click.Option):
+            option.envvar = [f"KMM_{prefix}_{option.name.upper()}" for prefix in prefixes]
+    return _OldName(command, name, new_name)
 
 
 def group_options(*options):
@@ -137,7 +186,7 @@ def json_option(command):
         "--json",
         "json_file",
         envvar=f"KMM_{command}_JSON",
-        help="Write the result as JSON to a file; - is standard output.",
+        help="JSON file to write the result to; - is standard output.",
     )
 
 
@@ -150,15 +199,15 @@ def views_option(command):
         return load_view_overrides(path) if path else None
 
     told = (
-        "A csv with the columns file and view (frontal, lateral or other); it wins over tables and header tags. A file "
-        "is its path from the folder; its name alone does where no other image has it."
+        "CSV with the columns file and view (frontal, lateral or other); overrides tables and DICOM tags. A file is a "
+        "path relative to the folder, or a name that no other image has."
     )
     return click.option("--views", type=PLACE, callback=read, help=told)(command)
 
 
 def strict_option(command):
     """The option `--strict` of a command that takes studies as they are."""
-    return click.option("--strict", is_flag=True, help="The first unusable study ends the run.")(command)
+    return click.option("--strict", is_flag=True, help="Stop at the first unusable study.")(command)
 
 
 def _read_config(ctx, option, path):

@@ -1,4 +1,4 @@
-"""`kmm data`: look at a folder of studies, split it, or make the built-in one."""
+"""`kmm data`: check, split or summarize a folder of studies, or make the phantom set."""
 
 import sys
 
@@ -12,17 +12,18 @@ from kmm.errors import InputError
 
 @click.group(cls=Group)
 def data():
-    """Look at a folder of studies, split it, or make the built-in one."""
+    """Check, split or summarize studies; make the phantom set."""
 
 
 @data.command()
 @click.argument("out", type=PLACE)
-@click.option("--studies", default=600, show_default=True, help="How many.")
-@click.option("--seed", default=0, show_default=True, help="The same seed gives the same files.")
-@click.option("--pixels", default=256, show_default=True, help="Side of the films.")
+@click.option("--studies", default=600, show_default=True, help="Number of studies.")
+@click.option("--seed", default=0, show_default=True, help="Seed; equal seeds give equal files.")
+@click.option("--pixels", default=256, show_default=True, help="Height and width of a film, in pixels.")
 def phantom(out, studies, seed, pixels):
-    """Make the built-in synthetic set in the new folder OUT.
+    """Make the phantom set of synthetic studies in a new folder OUT.
 
+    \b
     Example: kmm data phantom phantom --studies 600 --seed 1
     """
     from kmm.data.phantom.dataset import make_phantom
@@ -37,9 +38,12 @@ def phantom(out, studies, seed, pixels):
 @views_option
 @json_option("DATA_VERIFY")
 def verify(folder, views, json_file):
-    """Check the studies of FOLDER: missing, unreadable, empty, duplicate, orphaned and inverted images.
+    """Check the images of FOLDER.
 
-    Exit code 1 when something is wrong. Example: kmm data verify openi --json checks.json
+    Finds missing, unreadable, empty, duplicate, orphaned and inverted images. Exit code 1: something is wrong.
+
+    \b
+    Example: kmm data verify openi --json checks.json
     """
     from kmm.data.verify import verify_collection
     from kmm.image.read import read_image
@@ -52,19 +56,53 @@ def verify(folder, views, json_file):
 
 @data.command()
 @click.argument("folder", type=PLACE)
-@click.option("--out", required=True, type=PLACE, help="File to write; with --folds its name gets -1, -2, ...")
-@click.option("--labels", help="Label scheme to stratify by, as in fit.")
-@click.option("--label-min-count", type=int, help="Scheme findings: a finding needs this many studies.")
-@click.option("--shares", type=LIST, help="Of train, validation and test, as 0.65,0.15,0.2; --folds reads the second.")
-@click.option("--folds", type=click.IntRange(2), help="So many splits: each study is test in one of them.")
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="All folds so often, anew.")
-@click.option("--seed", type=SEED, help="The same seed gives the same files.")
-def split(folder, out, folds, repeats, **values):
-    """Split the studies of FOLDER for `kmm fit --split`: no patient, identical report body or identical film crosses.
+@click.option("--labels", help="Label scheme whose prevalences to count, as in kmm fit; none when not given.")
+@click.option("--label-min-count", type=click.IntRange(1), help="Fewest studies per finding, for --labels findings.")
+@views_option
+@json_option("DATA_SUMMARY")
+def summary(folder, labels, label_min_count, views, json_file):
+    """Count studies, films, report words and labels.
 
-    Every frontal film is read, since copies of a film are found by their pixels, whatever the file or its format.
-    Every study gets a part, with or without a known label. What is not given is as in `kmm fit`. The digest beside OUT,
-    OUT.sha256, is compared when the split is read again: one that was altered is refused.
+    Prints numbers only: no report text and no names of patients or files. No film is read.
+
+    \b
+    Example: kmm data summary openi --labels findings --label-min-count 50
+    """
+    from kmm.data.collection import read_collection
+    from kmm.data.summary import summarize_collection
+
+    check_place(json_file)
+    if label_min_count and not labels:
+        raise InputError("--label-min-count needs --labels findings.")
+    collection = read_collection(folder, view_overrides=views)
+    found = summarize_collection(collection, labels=labels, min_count=label_min_count, note=make_progress().note)
+    write_result(json_file, found, lambda: result_tables.print_summary(found))
+
+
+@data.command()
+@click.argument("folder", type=PLACE)
+@click.option("--out", required=True, type=PLACE, help="CSV file to write; --folds adds -1, -2, ... to its name.")
+@click.option("--labels", help="Label scheme to stratify by, as in kmm fit.")
+@click.option("--label-min-count", type=int, help="Fewest studies per finding, for --labels findings.")
+@click.option(
+    "--shares", type=LIST, help="Fractions for train, validation and test, e.g. 0.65,0.15,0.2; --folds uses the second."
+)
+@click.option("--folds", type=click.IntRange(2), help="Number of folds; each study is in the test part exactly once.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Repeat the k-fold split this many times, shuffled anew.",
+)
+@click.option("--seed", type=SEED, help="Seed; equal seeds give equal files.")
+def split(folder, out, folds, repeats, **values):
+    """Split the studies of FOLDER for kmm fit --split.
+
+    Studies of one patient, or with identical report bodies or frontal films, stay in one part. Every frontal film is
+    read, because copies are found by their pixels in any file format. Every study gets a part, with or without a known
+    label. Options that are not given default to those of `kmm fit`. The digest in OUT.sha256 is checked when the split
+    is read again; an altered split is refused.
 
     \b
     Examples: kmm data split openi --out split.csv --seed 3
@@ -78,7 +116,7 @@ def split(folder, out, folds, repeats, **values):
 
     check_place(out)
     if repeats > 1 and not folds:
-        raise InputError("`--repeats` repeats folds. Give --folds too.")
+        raise InputError("`--repeats` needs `--folds`. Give --folds too.")
     settings = gather_settings(values)
     collection = read_collection(folder)
     tell_layout(collection)

@@ -1,4 +1,4 @@
-"""`kmm evaluate` and `kmm predict`: use a saved classifier."""
+"""`kmm evaluate` and `kmm predict`: measure a saved classifier, or apply it."""
 
 import sys
 
@@ -24,15 +24,17 @@ from kmm.data.study import part_problems
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("folder", type=PLACE)
-@click.option("--pictures", type=PLACE, help="Folder to draw ROC, precision-recall, calibration and confusion into.")
+@click.option(
+    "--pictures", type=PLACE, help="Folder to write plots to: ROC, precision-recall, calibration, confusion matrix."
+)
 @views_option
 @json_option("EVALUATE")
 @strict_option
 def evaluate(model, folder, pictures, views, json_file, strict):
-    """Measure the classifier MODEL on the studies of FOLDER, beside the baselines.
+    """Measure a classifier and its baselines on a folder.
 
-    Studies that MODEL was trained on are left out; those it was calibrated on are reported apart, as validation. Both
-    are counted. In brackets: 95 % intervals over patients.
+    Skips the studies of FOLDER that MODEL was trained on and reports those it was calibrated on separately, as
+    validation; both are counted. Brackets hold 95 % confidence intervals over patients.
 
     \b
     Example: kmm evaluate saved_models/openi other-hospital --json results.json --pictures pictures
@@ -60,16 +62,16 @@ def evaluate(model, folder, pictures, views, json_file, strict):
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("files", nargs=-1, type=PLACE)
-@click.option("--report", type=PLACE, help="Text file with the report of the one image; it can also come alone.")
+@click.option("--report", type=PLACE, help="Text file with the report of the one image, or without an image.")
 @views_option
 @json_option("PREDICT")
 @strict_option
 def predict(model, files, report, views, json_file, strict):
-    """Predict images, DICOM files, manifests or folders with the classifier MODEL.
+    """Predict films and reports with a classifier.
 
-    The text of --report is taken as one section, whatever headings stand in it: as FINDINGS where MODEL reads them,
-    else as the first section that it reads. A classifier of --sections pre-read reads INDICATION first: give it the
-    indication alone, not the whole report.
+    FILES are images, DICOM files, manifests or folders. The text of --report counts as one section, whatever headings
+    it has: as FINDINGS if MODEL reads them, else as the first section that MODEL reads. A classifier trained with
+    --sections pre-read reads INDICATION first, so pass the indication alone, not the whole report.
 
     \b
     Examples: kmm predict saved_models/openi film.dcm --report report.txt
@@ -96,7 +98,7 @@ def predict(model, files, report, views, json_file, strict):
 
 
 def _read_studies(files, report, views, strict):
-    """Studies, and what was set aside; a report that comes alone is a study too."""
+    """Returns studies and problems; a report without an image is a study too."""
     from kmm.data.inputs import read_inputs, read_report
     from kmm.data.study import Report, Study
 
@@ -112,7 +114,7 @@ def _read_studies(files, report, views, strict):
 
 
 def _place_report(classifier, study, progress):
-    """The study with its report in a section that the classifier reads; where that is not FINDINGS, it is said."""
+    """Moves the report to a section that the classifier reads, and notes which one if it is not FINDINGS."""
     from kmm.data.inputs import place_report
 
     text = classifier.batches.text

@@ -1,4 +1,4 @@
-"""`kmm explain`: where in the picture, and which words; and the settings that `kmm fidelity` shares with it."""
+"""`kmm explain`, and the options of explanations that `kmm fidelity` shares with it."""
 
 import json
 import sys
@@ -27,74 +27,122 @@ class _Sensitivity(click.ParamType):
 
 
 def setting_options(command):
-    """The options that are settings of an explanation, but for the labels."""
+    """Adds the options that are settings of an explanation, except the labels."""
     d, r = DEFAULTS, REGION_DEFAULTS
     options = [
-        click.option("--output", type=click.Choice(OUTPUTS), default=d.output, show_default=True, help="The score."),
-        click.option("--baseline", "baselines", multiple=True, help="black (default), mean, blur or grey; repeatable."),
-        click.option("--text-baseline", default=d.text_baseline, show_default=True, help="padding or zero."),
-        click.option("--rule", default=d.rule, show_default=True, help="Quadrature: midpoint, left, paper, ..."),
-        click.option("--steps", type=click.IntRange(1), help="Points of the path; as many as needed when not given."),
-        click.option("--map-tolerance", type=float, default=d.map_tolerance, show_default=True,
-                     help="Relative error of the map down to which paths are refined."),
-        click.option("--gap-tolerance", type=float, default=d.gap_tolerance, show_default=True,
-                     help="The same of the sum of the attributions."),
-        click.option("--max-steps", type=click.IntRange(1), default=d.max_steps, show_default=True,
-                     help="Points beyond which no path is refined."),
-        click.option("--layer", help="Layer of the Grad-CAM family; the last feature map when not given."),
-        click.option("--memory-gb", type=float, default=d.memory_gb, show_default=True, help="Peak memory."),
-        click.option("--region-rule", default=r.rule, show_default=True, help="mass, quantile or paper."),
-        click.option("--smoothing", type=float, default=r.smoothing, show_default=True, help="Share of the diagonal."),
-        click.option("--cluster", default=r.cluster, show_default=True, help="single-linkage, dbscan or hdbscan."),
-        click.option("--distance", type=float, help="Pixels of the map; 1.5 % of its diagonal when not given."),
-        click.option("--min-points", type=click.IntRange(1), default=r.min_points, show_default=True),
-        click.option("--circle", default=r.circle, show_default=True, help="centroid, smallest or quantile."),
-        click.option("--radius-quantile", type=float, default=r.radius_quantile, show_default=True),
-    ]  # fmt: skip
+        click.option(
+            "--output", type=click.Choice(OUTPUTS), default=d.output, show_default=True, help="Model output to explain."
+        ),
+        click.option(
+            "--baseline",
+            "baselines",
+            multiple=True,
+            help="Baseline film: black (default), mean, blur or grey; repeatable.",
+        ),
+        click.option(
+            "--text-baseline", default=d.text_baseline, show_default=True, help="Baseline text: padding or zero."
+        ),
+        click.option("--rule", default=d.rule, show_default=True, help="Quadrature rule: midpoint, left, paper, ..."),
+        click.option("--steps", type=click.IntRange(1), help="Path points; as many as needed when not given."),
+        click.option(
+            "--map-tolerance",
+            type=float,
+            default=d.map_tolerance,
+            show_default=True,
+            help="Relative error of the map at which refinement stops.",
+        ),
+        click.option(
+            "--gap-tolerance",
+            type=float,
+            default=d.gap_tolerance,
+            show_default=True,
+            help="Relative error of the sum of attributions at which refinement stops.",
+        ),
+        click.option(
+            "--max-steps", type=click.IntRange(1), default=d.max_steps, show_default=True, help="Most path points."
+        ),
+        click.option("--layer", help="Layer for the Grad-CAM methods; the last feature map when not given."),
+        click.option("--memory-gb", type=float, default=d.memory_gb, show_default=True, help="Peak memory, in GB."),
+        click.option(
+            "--region-rule", default=r.rule, show_default=True, help="Pixels of a region: mass, quantile or paper."
+        ),
+        click.option(
+            "--smoothing",
+            type=float,
+            default=r.smoothing,
+            show_default=True,
+            help="Width of smoothing, as a fraction of the map's diagonal.",
+        ),
+        click.option(
+            "--cluster", default=r.cluster, show_default=True, help="Clustering: single-linkage, dbscan or hdbscan."
+        ),
+        click.option(
+            "--distance",
+            type=float,
+            help="Largest gap in a cluster, in map pixels; 1.5 % of its diagonal when not given.",
+        ),
+        click.option(
+            "--min-points",
+            type=click.IntRange(1),
+            default=r.min_points,
+            show_default=True,
+            help="Fewest pixels of a cluster.",
+        ),
+        click.option("--circle", default=r.circle, show_default=True, help="Circle: centroid, smallest or quantile."),
+        click.option(
+            "--radius-quantile",
+            type=float,
+            default=r.radius_quantile,
+            show_default=True,
+            help="Fraction of a cluster's pixels inside its circle, for --circle quantile.",
+        ),
+    ]
     return group_options(*options)(command)
 
 
 def sensitivity_option(default, auto):
-    """The option `--sensitivity`: its default, and what `auto` means for the command."""
-    told = f"Sight sensitivity from 0 to 1: the higher, the fewer circles; or auto: {auto}."
+    """Makes the option `--sensitivity`; `auto` is what the value auto means for the command."""
+    told = f"Region sensitivity, 0 to 1: higher values give fewer circles; auto: {auto}."
     return click.option("--sensitivity", type=_Sensitivity(), default=default, show_default=True, help=told)
 
 
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("inputs", nargs=-1, required=True, type=PLACE)
-@click.option("--out", required=True, type=PLACE, help="Folder to write into; what it holds already is not done again.")
+@click.option("--out", required=True, type=PLACE, help="Folder to write to; explanations in it are not computed again.")
 @click.option("--report", type=PLACE, help="Text file with the report of the one image.")
 @views_option
-@click.option("--method", default=DEFAULTS.method, show_default=True, help="A method of attribution; see the README.")
+@click.option("--method", default=DEFAULTS.method, show_default=True, help="Attribution method; see the README.")
 @click.option(
     "--target",
     "targets",
     multiple=True,
-    help="Label to explain; repeatable; positive: those at or above their thresholds; all. Each study's most "
-    "probable one when not given.",
+    help="Label to explain, repeatable; positive: labels at or above their thresholds; all: every label. Each study's "
+    "most probable label when not given.",
 )
 @setting_options
 @sensitivity_option(REGION_DEFAULTS.sensitivity, "what `kmm fidelity --save` chose")
-@click.option("--picture", default="circles", show_default=True, help="circles, side-by-side or sensitivities.")
-@click.option("--pages/--no-pages", default=True, show_default=True, help="A page <id>.html for each study.")
-@click.option("--dicom", is_flag=True, help="DICOM films get a structured report and a presentation state.")
-@click.option("--table", default="csv", show_default=True, help="csv or parquet.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--engine", help="process, workers or ray; by the number of workers when not given.")
+@click.option(
+    "--picture", default="circles", show_default=True, help="Picture: circles, side-by-side or sensitivities."
+)
+@click.option("--pages/--no-pages", default=True, show_default=True, help="HTML page <id>.html per study.")
+@click.option("--dicom", is_flag=True, help="Structured report and presentation state per DICOM film.")
+@click.option("--table", default="csv", show_default=True, help="Table format: csv or parquet.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of processes.")
+@click.option("--engine", help="process, workers or ray; chosen by --workers when not given.")
 @click.option("--ray-address", help="Address of a Ray cluster.")
-@click.option("--redraw", is_flag=True, help="Draw from the maps that OUT keeps, and compute nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace explanations in OUT that have another model or method.")
-@click.option("--check", is_flag=True, help="Also measure whether the explanations hang on film and model.")
+@click.option("--redraw", is_flag=True, help="Draw again from the maps in OUT, without the model.")
+@click.option("--overwrite", is_flag=True, help="Replace explanations in OUT made with another model or method.")
+@click.option("--check", is_flag=True, help="Also test whether explanations depend on film and model.")
 @json_option("EXPLAIN")
 def explain(model, inputs, out, report, views, picture, pages, dicom, table, workers, engine, ray_address, redraw,
             overwrite, check, json_file, **values):  # fmt: skip
-    """Explain studies with the classifier MODEL: circles on films, words in reports, a page a study.
+    """Explain predictions: circles on films, words in reports.
 
-    INPUTS are images, DICOM files, folders of images, folders in any layout that `fit` reads, or manifests. After a
-    stop or a kill the same command goes on. With another sensitivity, other regions or other files what is there is
-    drawn again without the model. Exit code 1: --check found something wrong, or nothing that it could measure; 2: no
-    study was explained.
+    Writes a picture, a page and a table row per study. INPUTS are images, DICOM files, folders of images, folders in
+    any layout that `kmm fit` reads, or manifests. After an interruption, the same command continues. With another
+    sensitivity, other regions or other outputs, existing maps are drawn again without the model. Exit code 1: --check
+    failed or could not measure anything; 2: no study was explained.
 
     \b
     Examples: kmm explain saved_models/openi openi --out explained --workers 2
@@ -177,9 +225,9 @@ def _read_sensitivity(model):
             f"{path}: expected a chosen sensitivity. Run `kmm fidelity {model} FOLDER --save` first."
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: expected what `kmm fidelity --save` wrote. Received: something else.") from None
+        raise InputError(f"{path} is not a file of `kmm fidelity --save`. Run that command again.") from None
     if not isinstance(value, float | int) or not 0 <= value <= 1:
-        raise InputError(f"{path}: expected a sensitivity from 0 to 1. Received: something else.")
+        raise InputError(f"{path} holds no sensitivity from 0 to 1. Run `kmm fidelity --save` again.")
     return float(value)
 
 

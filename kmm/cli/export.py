@@ -25,43 +25,43 @@ OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
     type=click.Choice(("savedmodel", "onnx", "litert")),
     default="savedmodel",
     show_default=True,
-    help="onnx and litert: the model alone, MODEL/<name>.onnx or .tflite, or --out FILE.",
+    help="Format; onnx and litert write the model alone, to MODEL/<name>.onnx or .tflite or to --out.",
 )
 @click.option(
-    "--version", type=click.IntRange(1, LAST_VERSION), help="Number of the version; the next free one when not given."
+    "--version", type=click.IntRange(1, LAST_VERSION), help="Version number; the next free one when not given."
 )
-@click.option("--out", type=PLACE, help="Folder of the versions; MODEL itself when not given.")
+@click.option("--out", type=PLACE, help="Folder of versions; MODEL itself when not given.")
 @click.option(
     "--default",
     type=click.Choice(list(DEFAULTS)),
     default="tensors",
     show_default=True,
-    help="What the signature serving_default takes.",
+    help="Input of the signature serving_default.",
 )
-@click.option("--without", multiple=True, type=click.Choice(PARTS), help="Leave explanations out.")
+@click.option("--without", multiple=True, type=click.Choice(PARTS), help="Part to leave out; explain: explanations.")
 @click.option(
-    "--steps", type=click.IntRange(2, 1000), default=25, show_default=True, help="Points of the path of an explanation."
+    "--steps", type=click.IntRange(2, 1000), default=25, show_default=True, help="Path points of an explanation."
 )
-@click.option("--baseline", default="black", show_default=True, help="black, mean or grey.")
-@click.option("--text-baseline", default="padding", show_default=True, help="padding or zero.")
-@click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Memory that an explanation may take.")
-@click.option("--batching", is_flag=True, help="Put calls of several clients together, in the graph.")
-@click.option("--max-batch", type=click.IntRange(1), default=16, show_default=True, help="Rows of a batch at most.")
-@click.option("--batch-timeout-ms", type=float, default=2.0, show_default=True, help="How long a row waits for others.")
-@click.option("--batch-threads", type=click.IntRange(1), default=2, show_default=True, help="Batches at once.")
-@click.option("--warmup", type=LIST, default="1,8", show_default=True, help="Rows of the warm-up requests.")
+@click.option("--baseline", default="black", show_default=True, help="Baseline film: black, mean or grey.")
+@click.option("--text-baseline", default="padding", show_default=True, help="Baseline text: padding or zero.")
+@click.option("--memory-gb", type=float, default=3.0, show_default=True, help="Peak memory of an explanation, in GB.")
+@click.option("--batching", is_flag=True, help="Batch the calls of several clients in the graph.")
+@click.option("--max-batch", type=click.IntRange(1), default=16, show_default=True, help="Most rows per batch.")
 @click.option(
-    "--strict-privacy", is_flag=True, help="Refuse an export that holds words of one patient, ids or paths of yours."
+    "--batch-timeout-ms", type=float, default=2.0, show_default=True, help="Longest wait for a full batch, in ms."
 )
+@click.option("--batch-threads", type=click.IntRange(1), default=2, show_default=True, help="Batches run in parallel.")
+@click.option("--warmup", type=LIST, default="1,8", show_default=True, help="Rows of each warm-up request.")
+@click.option("--strict-privacy", is_flag=True, help="Refuse to export words of a single patient, ids or local paths.")
 @json_option("EXPORT")
 @click.pass_context
 def export(context, model, kind, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching,
            max_batch, batch_timeout_ms, batch_threads, warmup, strict_privacy, json_file):  # fmt: skip
-    """Write the classifier MODEL as a SavedModel that TensorFlow Serving serves, to MODEL/<version>.
+    """Write a classifier for TensorFlow Serving.
 
-    Decoding, cleaning, calibration and explanations are in the graph. The export is loaded, tried and compared with the
-    classifier before it appears. A classifier that was trained on JAX or torch is exported by TensorFlow too.
-    What leaves the house with it is told on standard error: files, words, ids and paths.
+    Writes a SavedModel to MODEL/<version>; its graph decodes films, cleans text, calibrates scores and explains. The
+    export is loaded and compared with the classifier before it appears. Classifiers trained on JAX or torch are
+    exported with TensorFlow too. Standard error lists what the export discloses: files, words, ids and paths.
 
     \b
     Examples: kmm export saved_models/openi --batching

@@ -1,4 +1,4 @@
-"""`kmm fidelity`: are the circles and words of explanations right?"""
+"""`kmm fidelity`: measure whether the circles and words of explanations are right."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,33 +19,33 @@ TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("folder", type=PLACE)
-@click.option("--boxes", type=PLACE, help="csv of boxes: ChestX-ray14's BBox columns.")
+@click.option("--boxes", type=PLACE, help="CSV of boxes, with ChestX-ray14's BBox columns.")
 @click.option(
     "--words",
     type=PLACE,
-    help="csv with the columns uid and words: which words of a report name the finding; finding: which.",
+    help="CSV with the columns uid, words (those that name the finding) and, optionally, finding.",
 )
-@click.option("--method", "methods", multiple=True, help="A method to try; repeatable. Several when not given.")
-@click.option("--target", help="Label to explain; each study's most probable one when not given.")
+@click.option("--method", "methods", multiple=True, help="Method to measure; repeatable. Several when not given.")
+@click.option("--target", help="Label to explain; each study's most probable label when not given.")
 @setting_options
-@sensitivity_option(AUTO, "chosen here")
+@sensitivity_option(AUTO, "chosen by this command")
 @click.option(
     "--studies",
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="At most so many of each part; with --boxes or --words of those that these tables know.",
+    help="Most studies of each part; with --boxes or --words, of the studies in these tables.",
 )
-@click.option("--curve", type=PLACE, help="PNG of what each sensitivity gives.")
-@click.option("--save", is_flag=True, help="Keep the sensitivity with MODEL, for --sensitivity auto.")
+@click.option("--curve", type=PLACE, help="PNG file for the plot of sensitivities.")
+@click.option("--save", is_flag=True, help="Store the chosen sensitivity in MODEL for --sensitivity auto.")
 @views_option
 @json_option("FIDELITY")
 def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, json_file, **values):  # fmt: skip
-    """Measure whether explanations of the classifier MODEL are right, on the studies of FOLDER.
+    """Measure whether explanations are right.
 
-    The sight sensitivity is chosen on studies of MODEL's validation part (--sensitivity auto), the
-    measures are of studies that it has not seen. Without boxes the pointing game is left out. A MODEL of several
-    labels is asked, without --target, for the label of which a film has a box.
+    With --sensitivity auto, the region sensitivity is chosen on studies of FOLDER in MODEL's validation part. Methods
+    are measured on studies that MODEL has not seen. Without --boxes, the pointing game is left out. Without --target, a
+    MODEL of several labels explains the label of each film's box.
 
     \b
     Example: kmm fidelity saved_models/small saved_models/.phantom --boxes saved_models/.phantom/boxes.csv

@@ -1,6 +1,4 @@
-"""`kmm fit`: train a classifier, in a folder of its own, one run at a time."""
-
-import contextlib
+"""`kmm fit`: train and save a classifier."""
 
 import click
 
@@ -18,34 +16,36 @@ from kmm.cli.output import (
     write_result,
 )
 from kmm.data.labels import LABEL_SCHEMES
-from kmm.errors import InputError, KmmError
+from kmm.errors import InputError
 from kmm.presets import PRESETS, SETTING_NAMES, gather_settings
 
 
 def _setting_options(command):
-    """The options of `fit` that are settings: none of them has a default, the preset has."""
+    """Options of `fit` that are settings; their defaults come from the preset."""
     options = [
         click.option("--preset", help=" ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())),
-        click.option("--seed", type=int, help="Of everything drawn at random."),
+        click.option("--seed", type=int, help="Seed of the random numbers."),
         click.option(
             "--labels", help="; ".join(f"{name}: {scheme.description}" for name, scheme in LABEL_SCHEMES.items()) + "."
         ),
         click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
         click.option("--text-encoder", help="Name of the text encoder, or none."),
-        click.option("--word-pieces", type=click.Path(), help="File of word pieces: vocab.txt of an uncased BERT."),
-        click.option("--word-vectors", type=click.Path(), help="File of word vectors: word2vec or GloVe."),
+        click.option("--word-pieces", type=click.Path(), help="Word-piece file: vocab.txt of an uncased BERT."),
+        click.option("--word-vectors", type=click.Path(), help="Word-vector file: word2vec or GloVe."),
         click.option(
             "--min-word-patients",
             type=int,
-            help="Training patients who must use a word for it to be kept; 1 keeps the words of one patient.",
+            help="Fewest training patients who use a word that is kept; 1 keeps the words of a single patient.",
         ),
         click.option("--image-encoder", help="Name of the image encoder, or none."),
-        click.option("--image-weights", type=click.Path(), help="imagenet, or a file of weights."),
-        click.option("--pixels", type=int, help="Side of the square that the encoder reads."),
-        click.option("--batch-size", type=int),
-        click.option("--learning-rate", type=float, help="Of the heads and of encoders that start at random."),
-        click.option("--epochs", type=int, help="Upper bound on the epochs of every stage."),
-        click.option("--strict", is_flag=True, default=None, help="The first unusable study ends the run."),
+        click.option("--image-weights", type=click.Path(), help="imagenet, or a weights file; see kmm weights list."),
+        click.option("--pixels", type=int, help="Height and width of the encoder's input, in pixels."),
+        click.option("--batch-size", type=int, help="Studies per training step."),
+        click.option(
+            "--learning-rate", type=float, help="Learning rate of heads and of randomly initialised encoders."
+        ),
+        click.option("--epochs", type=int, help="Most epochs per stage."),
+        click.option("--strict", is_flag=True, default=None, help="Stop at the first unusable study."),
     ]
     return group_options(*options)(command)
 
@@ -53,19 +53,21 @@ def _setting_options(command):
 @click.command(cls=Command, settings=SETTING_NAMES)
 @click.argument("folder", type=PLACE, required=False)
 @click.option("--name", help="Name of the classifier; the preset's name when not given.")
-@click.option("--out", default="saved_models", show_default=True, type=PLACE, help="Where classifiers lie.")
+@click.option("--out", default="saved_models", show_default=True, type=PLACE, help="Folder of classifiers.")
 @_setting_options
 @click.option(
     "--set", "more", multiple=True, metavar="NAME=VALUE", envvar="KMM_FIT_SET", help="Any other setting; repeatable."
 )
-@click.option("--split", type=PLACE, help="A split.csv to re-use.")
+@click.option("--split", type=PLACE, help="split.csv to use instead of a new split.")
 @views_option
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
 @click.option("--overwrite", is_flag=True, help="Replace a classifier of the same name.")
 @click.option("--tensorboard", type=PLACE, help="Folder for TensorBoard logs.")
 @json_option("FIT")
 def fit(folder, name, out, more, config, split, views, resume, overwrite, tensorboard, json_file, **values):
-    """Train a classifier on the studies of FOLDER; without FOLDER, on the built-in phantom set.
+    """Train a classifier on a folder of studies.
+
+    Without FOLDER, trains on the built-in phantom set.
 
     \b
     Examples: kmm fit
@@ -73,6 +75,7 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
               kmm fit openi --sections pre-read --set fusion_units=256 --json results.json
     """
     from kmm.data.collection import read_collection
+    from kmm.training.run_folders import CACHE, WORK, open_work_folder
 
     settings = gather_settings(values, more=more, config=config)
     check_backend()
@@ -85,13 +88,13 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     with hushed():
         from kmm.training.fit import fit_classifier, save_run
 
-    workshop = _workshop(out / f".work-{name}", resume=resume, overwrite=overwrite)
-    with naming(out), telling(collection.problems), workshop as work:
+    opened = open_work_folder(out / f"{WORK}{name}", resume=resume, overwrite=overwrite)
+    with naming(out), telling(collection.problems), opened as work:
         classifier, run = fit_classifier(
             collection,
             settings,
             work=work,
-            cache=out / ".cache",
+            cache=out / CACHE,
             split=split,
             progress=progress,
             tensorboard=tensorboard,
@@ -102,38 +105,12 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
     progress.note(f"Saved: {out / name}")
 
 
-@contextlib.contextmanager
-def _workshop(work, *, resume, overwrite):
-    """The folder of a run's state, for one run at a time: kept for `--resume` once there is something to go on from."""
-    import fcntl
-    import shutil
-
-    work.parent.mkdir(parents=True, exist_ok=True)
-    mark = work.with_name(work.name.replace(".work-", ".lock-", 1))
-    with open(mark, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{work}: another run of this name is at work. Choose another --name.") from None
-        if work.exists() and not resume:
-            if (work / "stages").exists() and not overwrite:
-                raise InputError(f"{work}: a run of this name was stopped. --resume goes on, --overwrite starts over.")
-            shutil.rmtree(work)
-        try:
-            yield work
-        except (KmmError, OSError):
-            if not (work / "stages").exists():
-                shutil.rmtree(work, ignore_errors=True)
-            raise
-        finally:
-            mark.unlink(missing_ok=True)
-
-
 def _make_phantom(out, progress):
-    """The phantom set that a bare `fit` trains on, made once."""
+    """Returns the folder of the phantom set that `fit` without FOLDER trains on; makes it the first time."""
     from kmm.data.phantom.dataset import make_phantom
+    from kmm.training.run_folders import PHANTOM
 
-    folder = out / ".phantom"
+    folder = out / PHANTOM
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         progress.note(f"No folder given: making the built-in phantom set in {folder}")
@@ -143,11 +120,13 @@ def _make_phantom(out, progress):
 
 
 def _choose_name(out, name, preset, *, resume, overwrite):
-    """The name asked for; else that of the run that was stopped, or the preset's name with the first free number."""
+    """Returns the name asked for, else that of the stopped run, else the preset's name with the first free number."""
     import re
 
+    from kmm.training.run_folders import WORK
+
     if name is None and resume:
-        stopped = sorted(path.name.removeprefix(".work-") for path in out.glob(".work-*"))
+        stopped = sorted(path.name.removeprefix(WORK) for path in out.glob(f"{WORK}*"))
         if len(stopped) > 1:
             raise InputError(f"{out}: expected a --name of the run to resume. Stopped: {', '.join(stopped)}")
         name = stopped[0] if stopped else None

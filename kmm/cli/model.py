@@ -1,4 +1,4 @@
-"""`kmm model`: pack a saved classifier for a colleague, or check that it is what it was."""
+"""`kmm model`: show the card of a saved classifier, verify it, or pack it into one file."""
 
 import os
 import sys
@@ -12,18 +12,44 @@ from kmm.cli.output import check_place, hushed, naming, write_result
 
 @click.group(cls=Group)
 def model():
-    """Pack a saved classifier for a colleague, or check that it is what it was."""
+    """Show, verify or pack a saved classifier."""
 
 
 @model.command()
 @click.argument("model", type=PLACE)
-@click.option("--out", required=True, type=PLACE, help="Archive to write, a name that ends in .zip.")
+@click.option("--out", type=PLACE, help="Markdown file to write; standard output when not given.")
+def card(model, out):
+    """Print the model card of MODEL.
+
+    The card states purpose, training data, results and limits.
+
+    \b
+    Example: kmm model card saved_models/openi --out openi.md
+    """
+    from kmm.storage.archive import read_text
+    from kmm.storage.classifier_folder import CARD
+    from kmm.storage.files import replace_file
+
+    check_place(out)
+    text = read_text(model, CARD)
+    if not out:
+        printable = (letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+        click.echo("".join(printable), nl=False)  # the card of an archive may come from anybody
+        return
+    with naming(out), replace_file(out) as place:
+        place.write_text(text, encoding="utf-8")
+    click.echo(str(out))
+
+
+@model.command()
+@click.argument("model", type=PLACE)
+@click.option("--out", required=True, type=PLACE, help="Archive to write, ending in .zip.")
 @json_option("MODEL_PACK")
 def pack(model, out, json_file):
-    """Write the classifier MODEL as one archive, without ids, patients or text.
+    """Write MODEL as one archive, without ids, patients or report text.
 
-    Every command takes the archive in place of MODEL. Left out are the split, the hashes of training studies and the
-    TF-IDF baseline: `kmm evaluate` cannot recognise training studies then, and says so.
+    Every command takes the archive in place of the folder. The archive lacks the split, the hashes of training studies
+    and the TF-IDF baseline, so `kmm evaluate` cannot recognise training studies in it, and says so.
 
     \b
     Example: kmm model pack saved_models/openi --out openi.zip
@@ -41,10 +67,10 @@ def pack(model, out, json_file):
 @click.argument("model", type=PLACE)
 @json_option("MODEL_VERIFY")
 def verify(model, json_file):
-    """Check the classifier MODEL: its digests, its answers, and its exports.
+    """Check the files, known answers and exports of MODEL.
 
-    The answers to made-up studies are compared with those of when it was saved, and every export beside it with the
-    classifier. Exit code 1: a check failed.
+    Compares file digests and the predictions for made-up studies with those stored when MODEL was saved, and every
+    export in its folder with MODEL. Exit code 1: a check failed.
 
     \b
     Example: kmm model verify saved_models/openi

@@ -18,6 +18,30 @@ def print_checks(report):
     _print_table(["check", "found", "expected", "", "examples"], rows, title=f"{report.folder}: {report.layout}")
 
 
+def print_summary(summary):
+    """The counts of `kmm.data.summary.summarize_collection`."""
+    print(f"layout: {summary['layout']}")
+    print(f"studies: {summary['studies']}, of {summary['patients']} patients")
+    print(f"  at most {summary['most_studies_of_a_patient']} of one patient; {summary['set_aside']} set aside")
+    sides = {"film_and_report": "film and report", "film": "film alone", "report": "report alone", "neither": "neither"}
+    having = summary["studies_with"]
+    print(f"  {', '.join(f'{title}: {having[name]}' for name, title in sides.items())}")
+    films = summary["films"]
+    print(f"films: {sum(films.values())}, {', '.join(f'{view}: {count}' for view, count in films.items())}")
+    sections = [
+        [name, found["reports"], found["words"], f"{found['median_words']:g}", found["most_words"]]
+        for name, found in summary["sections"].items()
+    ]
+    _print_table(["section", "reports", "words", "median words", "most words"], sections)
+    if "labels" in summary:
+        labels = [
+            [name, found["positive"], found["negative"], found["unknown"], _number(found["prevalence"])]
+            for name, found in summary["labels"]["counts"].items()
+        ]
+        title = f"labels {summary['labels']['scheme']}: {summary['labels']['studies']} studies"
+        _print_table(["label", "positive", "negative", "unknown", "prevalence"], labels, title=title)
+
+
 def print_results(results):
     """A table for each part (validation, test) of what `kmm.evaluate.compare.compare_models` returned.
 
@@ -57,6 +81,60 @@ def print_model_checks(checks):
     """A line for each check of `kmm.export.verification.verify_classifier`."""
     for check in checks:
         print(f"{check.result}: {check.name}: {check.detail}")
+
+
+def print_encoders(rows):
+    """The encoders that `kmm.models.encoder_weights.list_encoders` listed."""
+    cells = [
+        [
+            row["name"],
+            row["reads"],
+            row["pixels"] or "",
+            "" if row["parameters"] is None else f"{row['parameters']:,}",
+            ", ".join(row["weights"]) or "trained by kmm fit",
+            row["source"],
+        ]
+        for row in rows
+    ]
+    _print_table(["encoder", "reads", "pixels", "parameters", "weights", "source"], cells)
+
+
+def print_weights(result):
+    """What `kmm.models.encoder_weights.check_weights` or `convert_weights` found."""
+    if not result["fits"]:
+        print(f"does not fit {result['encoder']}: {result['reason']}")
+        return
+    print(f"{result['source']}: fits {result['encoder']}")
+    print(f"  layers matched: {len(result['layers'])} of {len(result['layers'])}")
+    print(f"  arrays: {result['tensors']}, parameters: {result['parameters']:,}")
+    extra = result["extra"]
+    more = f", {len(extra) - 5} more" if len(extra) > 5 else ""
+    print(f"  layers of the file left out: {len(extra)}" + (f" ({', '.join(extra[:5])}{more})" if extra else ""))
+    print(f"  sha256 of the file: {result['sha256']}")
+    print(f"  sha256 of the weights: {result['weights_sha256']}")
+    if "out" in result:
+        print(f"written: {result['out']}")
+
+
+def print_kept(result):
+    """The folders that `kmm.training.run_folders.list_kept` listed."""
+    rows = [
+        [
+            one["name"],
+            f"{one['bytes'] / 1e6:.1f}",
+            one["belongs_to"],
+            ": ".join(filter(None, (one["state"], one["reason"]))),
+        ]
+        for one in result["kept"]
+    ]
+    if rows:
+        _print_table(["folder", "MB", "belongs to", "state"], rows)
+    print(f"{result['out']}: {len(rows)} folders, {result['bytes'] / 1e6:.1f} MB")
+
+
+def print_cleared(result):
+    """The folders that `kmm.training.run_folders.clear_kept` removed."""
+    print(f"{result['out']}: {len(result['removed'])} folders removed, {result['bytes'] / 1e6:.1f} MB")
 
 
 def print_predictions(rows):

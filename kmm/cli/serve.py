@@ -1,4 +1,4 @@
-"""The command `serve`."""
+"""`kmm serve`: serve exported classifiers."""
 
 import logging
 import os
@@ -29,74 +29,108 @@ def _count(name, parameter, default, least, text, most=None):
 
 
 _MODELS = group_options(
-    click.option("--models", "models_file", type=PLACE, help="List of models in TensorFlow Serving's format."),
+    click.option("--models", "models_file", type=PLACE, help="Model list in TensorFlow Serving's format."),
     click.option(
-        "--versions", default="latest", show_default=True, help="latest, latest:2, all, or 3,5; of every MODEL."
+        "--versions",
+        default="latest",
+        show_default=True,
+        help="Versions of each of MODELS: latest, latest:2, all, or 3,5.",
     ),
-    click.option("--label", "labels", multiple=True, help="MODEL:LABEL=VERSION, or LABEL=VERSION of the one MODEL."),
-    _number("--poll-seconds", "poll_seconds", 1, 0, "How often to look for new versions, tokens and keys; 0 is never."),
-    _number("--models-poll-seconds", "models_poll_seconds", 1, 0, "How often to look at --models; 0 is never."),
-    _count("--max-load-retries", "max_load_retries", 5, 0, "Times that a version that does not load is tried again."),
-    _number("--load-retry-seconds", "load_retry_seconds", 10, 0, "Seconds to the first of them; then twice as many."),
-    click.option("--warmup/--no-warmup", default=True, show_default=True, help="Run a version's warm-up requests."),
-    click.option("--explain-at-start", is_flag=True, help="Make explanations ready at the start, not on first use."),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        help="Version label, MODEL:LABEL=VERSION, or LABEL=VERSION for a single model; repeatable.",
+    ),
+    _number(
+        "--poll-seconds",
+        "poll_seconds",
+        1,
+        0,
+        "Interval of checks for new versions, tokens and keys, in seconds; 0 is never.",
+    ),
+    _number(
+        "--models-poll-seconds", "models_poll_seconds", 1, 0, "Interval of checks of --models, in seconds; 0 is never."
+    ),
+    _count("--max-load-retries", "max_load_retries", 5, 0, "Retries of a version that fails to load."),
+    _number(
+        "--load-retry-seconds", "load_retry_seconds", 10, 0, "Wait before the first retry, in seconds; it then doubles."
+    ),
+    click.option(
+        "--warmup/--no-warmup", default=True, show_default=True, help="Run the warm-up requests of each version."
+    ),
+    click.option("--explain-at-start", is_flag=True, help="Load explanations at start instead of on first use."),
     click.option("--allow-reload", is_flag=True, help="Let clients load any folder as a model."),
 )
 _ADDRESS = group_options(
     click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
-    _count("--port", "port", 8500, 0, "gRPC; 0 is any.", 65535),
-    _count("--rest-port", "rest_port", 8501, 0, "HTTP; 0 is any.", 65535),
-    click.option("--rest/--no-rest", default=True, show_default=True, help="Whether HTTP is spoken too."),
-    click.option("--socket", type=PLACE, help="Unix socket on which gRPC listens too, in plain text."),
+    _count("--port", "port", 8500, 0, "Port of gRPC; 0 is any free port.", 65535),
+    _count("--rest-port", "rest_port", 8501, 0, "Port of HTTP; 0 is any free port.", 65535),
+    click.option("--rest/--no-rest", default=True, show_default=True, help="Serve HTTP too."),
+    click.option("--socket", type=PLACE, help="Unix socket for gRPC, without TLS, besides --port."),
     click.option(
-        "--cors-origin", "cors_origins", multiple=True, help="Origin of web pages that may read answers; * is any."
+        "--cors-origin",
+        "cors_origins",
+        multiple=True,
+        help="Origin of web pages that may read responses; * is any; repeatable.",
     ),
 )
 _ACCESS = group_options(
-    click.option("--tls-cert", "certificate", type=PLACE, help="PEM file of the certificate (chain)."),
-    click.option("--tls-key", "key", type=PLACE, help="PEM file of its key."),
-    click.option("--tls-client-ca", "client_authority", type=PLACE, help="PEM file of the authorities of clients."),
-    click.option("--tls-config", "tls_config", type=PLACE, help="TensorFlow Serving's SSLConfig instead of these."),
-    click.option("--token-file", type=PLACE, help="File of tokens, a line each; requests must bear one of them."),
-    click.option("--allow-plaintext", is_flag=True, help="Let other hosts connect without TLS."),
+    click.option("--tls-cert", "certificate", type=PLACE, help="PEM file of the certificate or its chain."),
+    click.option("--tls-key", "key", type=PLACE, help="PEM file of the key of --tls-cert."),
+    click.option(
+        "--tls-client-ca", "client_authority", type=PLACE, help="PEM file of the certificate authorities of clients."
+    ),
+    click.option(
+        "--tls-config",
+        "tls_config",
+        type=PLACE,
+        help="TensorFlow Serving's SSLConfig file, instead of the options above.",
+    ),
+    click.option(
+        "--token-file", type=PLACE, help="File of bearer tokens, one per line; each request needs one of them."
+    ),
+    click.option("--allow-plaintext", is_flag=True, help="Allow other hosts to connect without TLS."),
 )
 _LIMITS = group_options(
-    _count("--threads", "threads", 16, 1, "Requests at once."),
-    _count("--explain-threads", "explain_threads", 1, 1, "Explanations besides."),
-    _count("--max-megapixels", "max_megapixels", 500, 1, "Pixels of the films of a request, in millions."),
-    _count("--max-queue", "max_queue", 64, 0, "Requests that may wait."),
-    click.option("--batching/--no-batching", default=True, show_default=True, help="Run waiting requests together."),
-    _count("--max-batch", "max_batch", 32, 1, "Rows of such a batch.", 1024),
-    _number("--batch-wait-ms", "batch_wait_ms", 2, 0, "Milliseconds that a batch waits for more requests.", most=1000),
-    _count("--max-message-mb", "max_message_mb", 64, 1, "Largest request.", 2047),
+    _count("--threads", "threads", 16, 1, "Requests run in parallel."),
+    _count("--explain-threads", "explain_threads", 1, 1, "Explanations run in parallel, in addition."),
+    _count("--max-megapixels", "max_megapixels", 500, 1, "Most pixels of all films of a request, in millions."),
+    _count("--max-queue", "max_queue", 64, 0, "Most waiting requests."),
+    click.option("--batching/--no-batching", default=True, show_default=True, help="Batch waiting requests."),
+    _count("--max-batch", "max_batch", 32, 1, "Most rows per batch.", 1024),
+    _number("--batch-wait-ms", "batch_wait_ms", 2, 0, "Longest wait for a full batch, in ms.", most=1000),
+    _count("--max-message-mb", "max_message_mb", 64, 1, "Largest request, in MB.", 2047),
     _number(
         "--message-timeout",
         "message_seconds",
         30,
         0,
-        "Seconds that a request over gRPC may take to arrive.",
+        "Time limit for a gRPC request to arrive, in seconds.",
         above=True,
     ),
-    _count("--max-connections", "max_connections", 1000, 1, "Open connections, of gRPC and of HTTP each."),
+    _count("--max-connections", "max_connections", 1000, 1, "Most open connections, for gRPC and HTTP each."),
     click.option(
-        "--max-connections-per-address", type=click.IntRange(1), help="Open connections of one client address."
+        "--max-connections-per-address", type=click.IntRange(1), help="Most open connections per client address."
     ),
     _number(
         "--rest-timeout",
         "rest_timeout_seconds",
         30,
         0,
-        "Seconds that a request over HTTP may take to arrive, and then wait.",
+        "Time limit for an HTTP request to arrive, and then to wait, in seconds.",
         above=True,
     ),
-    _number("--grace", "grace_seconds", 30, 0, "Seconds that running requests may take at the end."),
+    _number("--grace", "grace_seconds", 30, 0, "Time limit for running requests at shutdown, in seconds."),
 )
 _ANSWERS = group_options(
     click.option(
-        "--tensor-content", is_flag=True, help="Answer numbers as blocks of bytes: faster; not for every client."
+        "--tensor-content", is_flag=True, help="Send numbers as raw bytes: faster, but not every client reads them."
     ),
-    click.option("--log-requests", is_flag=True, help="A line of JSON for each request; never what it held."),
-    click.option("--validate", is_flag=True, help="Try the configuration, load the models, and end: 0 good, 2 not."),
+    click.option("--log-requests", is_flag=True, help="Log one JSON line per request, without its content."),
+    click.option(
+        "--validate", is_flag=True, help="Check the configuration, load the models and exit: 0 valid, 2 invalid."
+    ),
 )
 
 
@@ -108,11 +142,12 @@ _ANSWERS = group_options(
 @_LIMITS
 @_ANSWERS
 def serve(models, models_file, versions, labels, rest, rest_port, log_requests, validate, **values):
-    """Serve exported MODELS over TensorFlow Serving's protocol: for development and small sites.
+    """Serve exported classifiers over gRPC and HTTP.
 
-    Each of MODELS is a folder that `kmm export` wrote, or NAME=FOLDER. New versions, and changes of the files of
-    models, tokens and TLS, are taken up while the server runs; SIGHUP looks at once. SIGTERM and Ctrl-C let running
-    requests end; a second one does not wait. Flags of TensorFlow Serving that mean the same are understood too.
+    Speaks TensorFlow Serving's protocol; meant for development and small sites. Each of MODELS is a folder that
+    `kmm export` wrote, or NAME=FOLDER. The running server picks up new versions and changed files of models, tokens and
+    TLS; SIGHUP checks at once. SIGTERM and Ctrl-C wait for running requests; a second one does not. Equivalent flags of
+    TensorFlow Serving work too.
 
     \b
     Example: kmm serve saved_models/openi --port 8500 --rest-port 8501

@@ -11,9 +11,9 @@ from kmm.evaluate.card import write_card
 from kmm.evaluate.report import describe_for_card
 from kmm.export.traces import IdSearch, read_ids
 from kmm.storage.archive import digest_classifier, write_archive
+from kmm.storage.classifier_folder import CARD
 from kmm.text.vocabulary import SPECIAL_WORDS
 
-CARD = "model_card.md"
 FILES = ("source", "image_weights", "word_vectors", "word_pieces")  # facts and settings that may be a path
 _ABSOLUTE = re.compile(r"(?<!\S)(?:~|[A-Za-z]:)?[/\\]\S*[/\\]")
 

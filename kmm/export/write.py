@@ -22,11 +22,10 @@ from kmm.export.traces import strip_paths
 from kmm.export.warmup import write_warmup
 from kmm.protocol import signatures as names
 from kmm.storage.archive import open_classifier
-from kmm.storage.classifier_folder import digest_description
+from kmm.storage.classifier_folder import CARD, digest_description
 
 TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
 LAST_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
-CARD = "model_card.md"
 DEFAULT_EXPLANATION = ExplainSignature()
 
 

@@ -15,7 +15,9 @@ from kmm.errors import WeightsError, require
 from kmm.models.torch_names import TORCH_LAYERS
 
 MAX_BYTES = 4 * 2**30
-FORMATS = ".h5, .weights.h5, .keras, .pth, .pt, .pth.tar or .safetensors"
+KERAS_FORMATS, TORCH_FORMATS = (".h5", ".weights.h5", ".keras"), (".pth", ".pt", ".pth.tar")
+FORMATS = f"{', '.join(KERAS_FORMATS + TORCH_FORMATS)} or .safetensors"
+KERAS_LAYERS = {"layout": "keras-layers-1"}  # metadata of a safetensors file whose tensors are named layer/index
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
@@ -60,7 +62,8 @@ def _open(path, encoder_name):
         with h5py.File(weights, "r") as file:
             yield _hdf5_layers(file, path)
     elif path.suffix == ".safetensors":
-        yield _translate(_read_safetensors(path), encoder_name, path)
+        state, metadata = _read_safetensors(path)
+        yield _split_layers(state, path) if metadata == KERAS_LAYERS else _translate(state, encoder_name, path)
     elif path.suffix in (".pth", ".pt", ".tar"):
         yield _translate(_read_torch(path), encoder_name, path)
     else:
@@ -133,11 +136,39 @@ def _read_safetensors(path):
     safe_open = require("safetensors", "safetensors").safe_open
     try:
         with safe_open(path, framework="numpy") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            return state, file.metadata()
     except (TypeError, require("safetensors", "safetensors").SafetensorError) as error:
         raise WeightsError(
             f"{path.name} is damaged or of a number type that NumPy lacks. Expected {FORMATS}."
         ) from error
+
+
+def join_layers(layers):
+    """Names the arrays of layers for a safetensors file that `open_layers` reads without a translation.
+
+    Args:
+        layers: dict from layer name to its arrays, in the order of `keras.layers.Layer.weights`.
+
+    Returns:
+        dict from `"layer/index"` to array, and the metadata of the file.
+
+    Example:
+        >>> tensors, metadata = join_layers({"logits": ["kernel", "bias"]})
+        >>> tensors, metadata
+        ({'logits/0': 'kernel', 'logits/1': 'bias'}, {'layout': 'keras-layers-1'})
+    """
+    return {f"{name}/{at}": array for name, held in layers.items() for at, array in enumerate(held)}, KERAS_LAYERS
+
+
+def _split_layers(state, path):
+    layers = {}
+    for key in state:
+        layer, _, index = key.rpartition("/")
+        if not layer or not index.isascii() or not index.isdigit():
+            raise WeightsError(f"{path.name} is damaged: a tensor is not named layer/index. Convert the weights again.")
+        layers.setdefault(layer, []).append((int(index), state[key]))
+    return {name: [array for _, array in sorted(held, key=lambda pair: pair[0])] for name, held in layers.items()}
 
 
 def _read_torch(path):

@@ -160,6 +160,45 @@ def peek_description(place):
         return _read_description(place, archive, check_members(place, archive))
 
 
+def read_text(place, name):
+    """Reads a text file of a saved classifier, of a folder or an archive, and compares it with its digest.
+
+    Args:
+        place: path of the folder or archive.
+        name: str. Name of the file in it, as the description lists it.
+
+    Returns:
+        str.
+
+    Raises:
+        ArtefactError: if the file is missing, altered, too large or not UTF-8.
+    """
+    description = peek_description(place)
+    files = description.get("files") if isinstance(description, dict) else None
+    digest = files.get(name) if isinstance(files, dict) else None
+    if digest is None:
+        raise ArtefactError(f"{place} has no {name}. Train or pack the classifier again.")
+    if Path(place).is_file():
+        with _telling(place), zipfile.ZipFile(place) as archive:
+            data = _read_member(place, archive, check_members(place, archive), name)
+    else:
+        data = _read_file(Path(place, name))
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ArtefactError(f"{place}: {name} was altered since it was saved: its digest differs.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ArtefactError(f"{place}: {name} is not UTF-8 text.") from None
+
+
+def _read_file(path):
+    if not path.is_file():
+        raise ArtefactError(f"{path} is missing. Train the classifier again.")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ArtefactError(f"{path} has more than {MAX_JSON_BYTES} bytes.")
+    return path.read_bytes()
+
+
 def _list_files(path, archive, members):
     listed = _read_description(path, archive, members).get("files")
     if not isinstance(listed, dict):

@@ -13,6 +13,7 @@ from kmm.storage.files import write_json
 FORMAT = 2
 READABLE = (1, 2)  # 1 had one calibration for every study, and what was trained on in the description itself
 DESCRIPTION = "classifier.json"
+CARD = "model_card.md"
 MAX_JSON_BYTES = 100_000_000
 
 

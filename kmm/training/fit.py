@@ -40,7 +40,8 @@ from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors, measure_coverage, train_word_vectors
 from kmm.training.calibration import calibrate
 from kmm.training.prepared_studies import prepare_studies
-from kmm.training.run_context import FEATURE_BATCH, Run, digest_code
+from kmm.training.run_context import FEATURE_BATCH, Run
+from kmm.training.run_folders import digest_code
 
 TUNED = {"none": False, "top": "top", "all": True}
 

@@ -1,21 +1,19 @@
 """One fit: its studies, its state on disk, and what every stage of it needs alike."""
 
-import hashlib
 from pathlib import Path
 
 import keras
 import numpy as np
 
-import kmm
 from kmm.classifier import run_model
 from kmm.image.augment import Augmentation
 from kmm.models import build, checkpoints
 from kmm.progress import Progress
-from kmm.storage.classifier_folder import digest_file
 from kmm.training.checkpoint import StagePlan
 from kmm.training.dataset import StudyDataset
 from kmm.training.feature_cache import FeatureCache, compute_features
 from kmm.training.fit_stage import balance_classes, fit_stage
+from kmm.training.run_folders import digest_code
 
 FEATURE_BATCH = 32
 
@@ -155,20 +153,3 @@ class Run:
             full = np.resize(chunk, FEATURE_BATCH)
             made.append(run_model(model, {name: column[full] for name, column in columns.items()})[: len(chunk)])
         return np.concatenate(made)
-
-
-def digest_code(*places):
-    """sha256 of source files of kmm: the version of the code, whether it was committed or not.
-
-    Args:
-        places: files and folders in kmm; all of it when none is named.
-
-    Returns:
-        str of 64 hexadecimal digits.
-    """
-    root, total = Path(kmm.__file__).parent, hashlib.sha256()
-    chosen = [root / place for place in places] or [root]
-    files = [file for place in chosen for file in ([place] if place.is_file() else place.rglob("*.py"))]
-    for path in sorted(files):
-        total.update(f"{path.relative_to(root).as_posix()} {digest_file(path)}\n".encode())
-    return total.hexdigest()

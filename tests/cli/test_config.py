@@ -34,13 +34,13 @@ def test_the_command_line_wins_over_variables_and_variables_over_the_file(tiny_f
     config = write(tmp_path, f"out: {tmp_path / 'v.txt'}\ndimensions: 3\nepochs: 1\ncbow: true\n")
     for options, variables, dimensions in (
         ([], {}, 3),
-        ([], {"KMM_EMBED_DIMENSIONS": "4"}, 4),
-        (["--dimensions", 5], {"KMM_EMBED_DIMENSIONS": "4"}, 5),
+        ([], {"KMM_WEIGHTS_EMBED_DIMENSIONS": "4"}, 4),
+        (["--dimensions", 5], {"KMM_WEIGHTS_EMBED_DIMENSIONS": "4"}, 5),
         (["--dimensions", 5], {}, 5),
     ):
         for named in (["--config", config], []):
-            environment = variables if named else {**variables, "KMM_EMBED_CONFIG": str(config)}
-            result = run("embed", tiny_folder, *options, *named, env=environment)
+            environment = variables if named else {**variables, "KMM_WEIGHTS_EMBED_CONFIG": str(config)}
+            result = run("weights", "embed", tiny_folder, *options, *named, env=environment)
             assert result.exit_code == 0, result.stderr
             assert load_word_vectors(tmp_path / "v.txt").dimensions == dimensions
 
@@ -49,7 +49,7 @@ def test_names_may_have_dashes_and_lists_and_flags_mean_what_they_say(tiny_folde
     config = write(tmp_path, "sections: [indication, comparison]\nepochs: 1\ndimensions: 3\ncbow: no\n")
     vectors = []
     for options in (["--config", config], ["--sections", "pre-read", "--epochs", 1, "--dimensions", 3]):
-        result = run("embed", tiny_folder, "--out", tmp_path / "v.txt", *options)
+        result = run("weights", "embed", tiny_folder, "--out", tmp_path / "v.txt", *options)
         assert result.exit_code == 0, result.stderr
         vectors.append((tmp_path / "v.txt").read_bytes())
     assert vectors[0] == vectors[1]
@@ -112,7 +112,7 @@ REFUSED = {
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_wrong_file_is_one_line_that_names_it(tiny_folder, tmp_path, text):
     config = write(tmp_path, text)
-    result = run("embed", tiny_folder, "--out", tmp_path / "v.txt", "--config", config)
+    result = run("weights", "embed", tiny_folder, "--out", tmp_path / "v.txt", "--config", config)
     assert result.exit_code == 2 and result.stdout == "" and not (tmp_path / "v.txt").exists()
     assert result.stderr.startswith(f"kmm: {config}: ") and result.stderr.count("\n") == 1
     assert REFUSED[text] in result.stderr
@@ -139,7 +139,7 @@ def test_a_wrong_file_of_a_fit_is_one_line_too(tiny_folder, tmp_path, fits, text
 
 
 def test_a_file_that_is_missing(tiny_folder):
-    for command in (["data", "verify"], ["embed"], ["fit"]):
+    for command in (["data", "verify"], ["weights", "embed"], ["fit"]):
         result = run(*command, tiny_folder, "--config", "nowhere.yaml")
         assert result.exit_code == 2
         assert result.stderr.startswith(f"kmm: {Path('nowhere.yaml')}: expected a readable settings file")

@@ -88,7 +88,19 @@ def test_a_split_that_was_altered_is_refused_when_it_is_used_again(studies):
     make_splits(studies)
     place, digest = studies / "out" / "split.csv", studies / "out" / "split.csv.sha256"
     assert digest.read_text() == f"{hashlib.sha256(place.read_bytes()).hexdigest()}  split.csv\n"
-    again = ("embed", studies, "--out", studies / "v.txt", "--dimensions", 2, "--epochs", 1, "--split", place)
+    again = (
+        "weights",
+        "embed",
+        studies,
+        "--out",
+        studies / "v.txt",
+        "--dimensions",
+        2,
+        "--epochs",
+        1,
+        "--split",
+        place,
+    )
     assert run(*again).exit_code == 0
     place.write_text(place.read_text().replace("test", "train", 1))
     result = run(*again)

@@ -47,9 +47,11 @@ SERVE = defaults(ServeSettings)
 EXPECTED = {
     "data phantom": {name: PHANTOM[name] for name in ("studies", "seed", "pixels")},
     "data split": {"repeats": defaults(k_folds)["repeats"]},
-    "embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")}
+    "weights embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")}
     | {"cbow": not VECTORS["skip_gram"], "min_word_patients": FitSettings().min_word_patients},
     "fit": {"out": "saved_models"},
+    "cache list": {"out": "saved_models"},
+    "cache clear": {"out": "saved_models"},
     "explain": EXPLANATION
     | {"method": EXPLAIN["method"]}
     | {"picture": defaults(Outputs)["picture"], "pages": defaults(Outputs)["page"], "dicom": defaults(Outputs)["dicom"]}
@@ -102,4 +104,7 @@ def test_what_help_says_in_words_of_defaults_is_so():
     assert f"{EXPLAIN['baselines'][0]} (default)" in words["baselines"] and len(EXPLAIN["baselines"]) == 1
     assert REGIONS["distance"] is None and f"{DISTANCE:.1%} of its diagonal".replace("%", " %") in words["distance"]
     assert len(TRIED) > 1 and "Several when not given" in find_options(("fidelity",))["methods"][0].help
-    assert len(SECTIONS) == 4 and "all four sections when not given" in find_options(("embed",))["sections"][0].help
+    assert (
+        len(SECTIONS) == 4
+        and "all four sections when not given" in find_options(("weights", "embed"))["sections"][0].help
+    )

@@ -24,7 +24,7 @@ def studies(tmp_path):
 
 def embed(studies, *options):
     out = studies / "vectors.txt"
-    result = run("embed", studies, "--out", out, "--dimensions", 8, "--epochs", 3, *options)
+    result = run("weights", "embed", studies, "--out", out, "--dimensions", 8, "--epochs", 3, *options)
     assert result.exit_code == 0, result.stderr
     return load_word_vectors(out)
 
@@ -48,12 +48,12 @@ def test_cbow_learns_other_vectors_of_the_same_words(studies):
 
 def test_a_split_without_training_studies_leaves_nothing_to_learn(studies):
     (studies / "split.csv").write_text("study,part\n0,test\n")
-    result = run("embed", studies, "--out", studies / "v.txt", "--split", studies / "split.csv")
+    result = run("weights", "embed", studies, "--out", studies / "v.txt", "--split", studies / "split.csv")
     assert result.exit_code == 2 and result.stderr.count("kmm: ") == 1 and not (studies / "v.txt").exists()
 
 
 def test_a_suffix_that_cannot_be_written_is_refused_before_all_work(tmp_path):
-    result = run("embed", tmp_path / "gone", "--out", tmp_path / "v.kv")
+    result = run("weights", "embed", tmp_path / "gone", "--out", tmp_path / "v.kv")
     assert result.exit_code == 2 and "v.kv: expected a name that ends in" in result.stderr
 
 
@@ -61,7 +61,7 @@ def test_the_layout_and_what_is_left_unread_are_said(studies):
     (studies / "ecgen-radiology").mkdir()
     xml = '<eCitation><uId id="CXR1"/><AbstractText Label="FINDINGS">No mass seen.</AbstractText></eCitation>'
     (studies / "ecgen-radiology" / "1.xml").write_text(xml)
-    result = run("embed", studies, "--out", studies / "v.txt", "--dimensions", 2, "--epochs", 1)
+    result = run("weights", "embed", studies, "--out", studies / "v.txt", "--dimensions", 2, "--epochs", 1)
     assert "(ecgen-radiology, no films); left unread: manifest.csv, 1 study\n" in result.stderr
 
 
@@ -69,9 +69,9 @@ def test_words_of_one_patient_are_left_out_of_the_file(studies):
     table = studies / "manifest.csv"
     table.write_text(table.read_text() + '12,"A mass of Quixley, Quixley."\n')
     assert "quixley" not in embed(studies).words and {"mass", "apex"} <= set(embed(studies).words)
-    result = run("embed", studies, "--out", studies / "w.txt", "--dimensions", 2, "--epochs", 1)
+    result = run("weights", "embed", studies, "--out", studies / "w.txt", "--dimensions", 2, "--epochs", 1)
     assert "3 words of fewer than 2 patients are left out\n" in result.stdout and "quixley" not in result.output
     assert "quixley" in embed(studies, "--min-word-patients", 1).words
-    result = run("embed", studies, "--out", studies / "v.txt", "--min-word-patients", 99)
+    result = run("weights", "embed", studies, "--out", studies / "v.txt", "--min-word-patients", 99)
     assert result.exit_code == 2 and "words that at least 99 patients use. Found none" in result.stderr
     assert not (studies / "v.txt").exists()

@@ -21,6 +21,8 @@ SECRET = "opacity of Mr Smith"
 
 def walk(group, path=()):
     for name, command in group.commands.items():
+        if command.hidden:  # an old name: it says the new one, then runs the same command
+            continue
         if isinstance(command, click.Group):
             yield from walk(command, (*path, name))
         else:

@@ -183,3 +183,30 @@ def test_an_archive_is_exported_to_a_folder_that_is_named(tiny_run, tmp_path):
     write_archive(tiny_run[2], tmp_path / "tiny.zip")
     result = run("export", tmp_path / "tiny.zip")
     assert result.exit_code == 2 and "an archive takes no export" in result.stderr
+
+
+def test_the_card_of_a_folder_and_of_its_archive(tiny_run, packed, tmp_path):
+    result = run("model", "card", tiny_run[2])
+    assert result.exit_code == 0 and result.stderr == ""
+    assert result.stdout == (tiny_run[2] / "model_card.md").read_text(encoding="utf-8")
+    out = tmp_path / "card.md"
+    result = run("model", "card", packed[0], "--out", out)
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    with zipfile.ZipFile(packed[0]) as archive:
+        assert out.read_bytes() == archive.read("model_card.md")
+
+
+def test_a_card_that_was_altered_or_is_missing_is_one_line(copied, tmp_path):
+    (copied / "model_card.md").write_text("# perfect\n", encoding="utf-8")
+    result = run("model", "card", copied)
+    assert result.exit_code == 2 and "model_card.md was altered" in result.stderr and result.stdout == ""
+    (copied / "model_card.md").unlink()
+    for place in (copied, tmp_path, tmp_path / "none.zip"):
+        result = run("model", "card", place)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+def test_a_card_cannot_steer_the_terminal(copied):
+    (copied / "model_card.md").write_text("# \x1b[2Jdemo\n", encoding="utf-8")
+    sign_again(copied)
+    assert run("model", "card", copied).stdout == "# ?[2Jdemo\n"

@@ -1,0 +1,66 @@
+"""`kmm cache`: what fits keep on disk beside the saved classifiers."""
+
+import click
+
+from kmm.cli import result_tables
+from kmm.cli.command import PLACE, Group, group_options, json_option
+from kmm.cli.output import check_place, write_result
+from kmm.errors import InputError
+
+_OUT = click.option(
+    "--out", default="saved_models", show_default=True, type=PLACE, help="Folder of classifiers, as in kmm fit."
+)
+
+
+@click.group(cls=Group)
+def cache():
+    """List or clear stopped fits and cached features."""
+
+
+@cache.command("list")
+@group_options(_OUT, json_option("CACHE_LIST"))
+def list_cache(out, json_file):
+    """List folders that fits keep, with size and state.
+
+    The state says whether a run can be resumed.
+
+    \b
+    Example: kmm cache list
+    """
+    from kmm.training.run_folders import list_kept
+
+    check_place(json_file)
+    kept = list_kept(out)
+    result = {"out": str(out), "bytes": sum(one.bytes for one in kept), "kept": [one.as_dict() for one in kept]}
+    write_result(json_file, result, lambda: result_tables.print_kept(result))
+
+
+@cache.command()
+@click.argument("names", nargs=-1)
+@_OUT
+@click.option("--all", "everything", is_flag=True, help="Remove all that kmm cache list shows.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@json_option("CACHE_CLEAR")
+def clear(names, out, everything, yes, json_file):
+    """Remove folders that kmm cache list shows.
+
+    Folders of a running fit are never removed. A run whose folder is removed cannot be resumed; cached features and the
+    phantom set are made again when a fit needs them.
+
+    \b
+    Examples: kmm cache clear .work-openi
+              kmm cache clear --all --yes
+    """
+    from kmm.training.run_folders import clear_kept, list_kept
+
+    check_place(json_file)
+    if bool(names) == everything:
+        raise InputError("Name the folders to remove, or pass --all; not both.")
+    kept = {one.name: one for one in list_kept(out)}
+    chosen = list(kept) if everything else list(names)
+    if chosen and not yes:
+        size = sum(kept[name].bytes for name in dict.fromkeys(chosen) if name in kept)
+        click.confirm(f"Remove {', '.join(chosen)} in {out} ({size / 1e6:.1f} MB)?", abort=True, err=True)
+    removed = clear_kept(out, chosen)
+    result = {"out": str(out), "bytes": sum(one.bytes for one in removed), "removed": [one.name for one in removed]}
+    write_result(json_file, result, lambda: result_tables.print_cleared(result))

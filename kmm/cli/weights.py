@@ -1,0 +1,137 @@
+"""`kmm weights`: weights of encoders from other programs, and word vectors trained on reports."""
+
+import sys
+
+import click
+
+from kmm.cli import result_tables
+from kmm.cli.command import LIST, PLACE, SEED, Group, json_option
+from kmm.cli.output import check_place, hushed, list_problems, naming, tell_layout, write_result
+
+
+@click.group(cls=Group)
+def weights():
+    """Check, convert or list weights; train word vectors."""
+
+
+@weights.command("list")
+@click.option("--parameters", is_flag=True, help="Also build each image encoder to count its parameters (seconds).")
+@json_option("WEIGHTS_LIST")
+def list_weights(parameters, json_file):
+    """List encoders and the weights that each can load.
+
+    \b
+    Example: kmm weights list --parameters
+    """
+    check_place(json_file)
+    with hushed():
+        from kmm.models.encoder_weights import list_encoders
+    rows = list_encoders(count_parameters=parameters)
+    write_result(json_file, {"encoders": rows}, lambda: result_tables.print_encoders(rows))
+
+
+@weights.command()
+@click.argument("file", type=PLACE)
+@click.option("--encoder", required=True, help="Image encoder that should take the weights; see kmm weights list.")
+@json_option("WEIGHTS_CHECK")
+def check(file, encoder, json_file):
+    """Try the weights of FILE in an image encoder.
+
+    Prints how many layers, arrays and parameters matched. Exit code 1: the weights do not fit the encoder, or the file
+    is damaged.
+
+    \b
+    Example: kmm weights check chexnet.h5 --encoder densenet121
+    """
+    check_place(json_file)
+    with hushed():
+        from kmm.models.encoder_weights import check_weights
+    result = check_weights(file, encoder)
+    write_result(json_file, result, lambda: result_tables.print_weights(result))
+    sys.exit(0 if result["fits"] else 1)
+
+
+@weights.command()
+@click.argument("file", type=PLACE)
+@click.option("--encoder", required=True, help="Image encoder that the weights are for; see kmm weights list.")
+@click.option("--out", required=True, type=PLACE, help="File to write, ending in .weights.h5 or .safetensors.")
+@json_option("WEIGHTS_CONVERT")
+def convert(file, encoder, out, json_file):
+    """Write the weights of FILE in Keras's own layout.
+
+    `kmm fit --image-weights` takes the result. FILE may be Keras HDF5, .keras, PyTorch or safetensors. Layers that the
+    encoder lacks, such as an old head, are left out.
+
+    \b
+    Example: kmm weights convert chexnet.pth --encoder densenet121 --out chexnet.weights.h5
+    """
+    check_place(json_file)
+    check_place(out)
+    with hushed():
+        from kmm.models.encoder_weights import convert_weights
+    with naming(out):
+        result = convert_weights(file, encoder, out)
+    write_result(json_file, result, lambda: result_tables.print_weights(result))
+
+
+@weights.command()
+@click.argument("folder", type=PLACE)
+@click.option("--out", required=True, type=PLACE, help="File to write: .txt is word2vec text, .bin binary.")
+@click.option("--dimensions", type=click.IntRange(1), default=300, show_default=True, help="Numbers per word.")
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the reports.")
+@click.option("--sections", type=LIST, help="Report sections, comma-separated; all four sections when not given.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the random numbers.")
+@click.option("--cbow", is_flag=True, help="Train CBOW instead of skip-gram.")
+@click.option(
+    "--min-word-patients",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Fewest patients who use a word that is kept; 1 keeps the words of a single patient.",
+)
+@click.option("--split", type=PLACE, help="split.csv; only its training studies are read.")
+def embed(folder, out, dimensions, epochs, sections, seed, cbow, min_word_patients, split):
+    """Train word vectors on the reports of FOLDER.
+
+    Without --split, all reports are read. Pass the split.csv of a fit to keep its validation and test reports out of
+    its vectors; the command then also prints the share of words in the validation reports that have a vector.
+
+    \b
+    Example: kmm weights embed openi --out vectors.txt --split split.csv
+    """
+    from kmm.batches import TextPreparation, gather_words
+    from kmm.data.collection import read_collection
+    from kmm.data.split import read_parts
+    from kmm.settings import SECTIONS, expand_sections
+    from kmm.text.vocabulary import count_patients, find_rare
+    from kmm.text.word_vectors import check_suffix, train_word_vectors
+
+    check_place(out)
+    check_suffix(out)
+    chosen = expand_sections(sections) if sections else SECTIONS
+    collection = read_collection(folder)
+    tell_layout(collection)
+    parts = read_parts(split) if split else {}
+    studies = [study for study in collection.studies if not split or parts.get(study.id) == "train"]
+    documents, patients, problems = [], [], []
+    for study in studies:
+        words, refused = gather_words([study], TextPreparation(chosen))
+        documents += words
+        patients += [study.patient] * len(words)
+        problems += refused
+    others = [study for study in collection.studies if parts.get(study.id) == "validation"]
+    unseen = [word for words in gather_words(others, TextPreparation(chosen))[0] for word in words]
+    list_problems([*collection.problems, *problems])
+    rare = find_rare(count_patients(documents, patients), min_word_patients)
+    common = [[word for word in words if word not in rare] for words in documents]
+    vectors = train_word_vectors(common, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
+    with naming(out):
+        vectors.save(out)
+    read = f"from {len(documents)} reports of {sum(map(len, documents))} running words"
+    click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions, {read}")
+    if rare:
+        click.echo(f"{len(rare)} words of fewer than {min_word_patients} patients are left out")
+    if unseen:
+        known = set(vectors.words)
+        share = sum(word in known for word in unseen) / len(unseen)
+        click.echo(f"{share:.1%} of the {len(unseen)} running words of validation have a vector")

@@ -1,0 +1,109 @@
+"""Counts of a folder of studies: films by view, reports by section, words, and how frequent each label is."""
+
+import math
+from collections import Counter
+from statistics import median
+
+from kmm.data.labels import label_studies
+from kmm.data.study import FRONTAL, LATERAL, OTHER, SECTIONS, part_problems
+from kmm.settings import FitSettings
+
+UNKNOWN = "unknown"
+
+
+def summarize_collection(collection, *, labels=None, min_count=None, note=None):
+    """Counts what a collection holds. The result holds no text of a report and no name of a patient, study or file.
+
+    Args:
+        collection: `kmm.data.study.Collection`.
+        labels: str, a name in `kmm.data.labels.LABEL_SCHEMES`, or None to leave labels out.
+        min_count: int, 1 or more. Scheme `findings`: studies that a finding needs to become a label; as in a fit when
+            None.
+        note: callable or None. It gets a line of str for each label that is left out because it is too rare.
+
+    Returns:
+        dict that JSON holds: `layout` (str); counts `studies`, `patients`, `most_studies_of_a_patient`, `set_aside`;
+        `studies_with`: studies by what they have (`film_and_report`, `film`, `report`, `neither`; a film is frontal);
+        `films`: images by view (`frontal`, `lateral`, `other`, `unknown`); `sections`: for each section `reports` that
+        have it, their `words` in all, and `median_words` and `most_words` of one report (words are separated by white
+        space); and, with `labels`, `labels`: `scheme`, `studies` and `counts` of each label: `positive`, `negative`,
+        `unknown` and `prevalence`, the share of 1 among known values.
+
+    Raises:
+        InputError: if the scheme is unknown or gives no label.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from kmm.data.study import Collection, Report, Study
+        >>> studies = (Study("1", "a", report=Report(findings="No mass.")), Study("2", "a"))
+        >>> summary = summarize_collection(Collection(Path("ward"), "manifest", studies))
+        >>> summary["patients"], summary["sections"]["findings"]["words"], summary["studies_with"]["neither"]
+        (1, 2, 1)
+    """
+    studies = collection.studies
+    patients = Counter(study.patient for study in studies)
+    summary = {
+        "layout": collection.layout,
+        "studies": len(studies),
+        "patients": len(patients),
+        "most_studies_of_a_patient": max(patients.values(), default=0),
+        "set_aside": len(part_problems(collection.problems)[0]),
+        "studies_with": _count_sides(studies),
+        "films": _count_views(studies),
+        "sections": {name: _count_words(studies, name) for name in SECTIONS},
+    }
+    if labels is not None:
+        summary["labels"] = _count_labels(studies, labels, min_count, note)
+    return summary
+
+
+def _count_sides(studies):
+    names = {(True, True): "film_and_report", (True, False): "film", (False, True): "report", (False, False): "neither"}
+    found = Counter(names[study.frontal is not None, _has_report(study)] for study in studies)
+    return {name: found[name] for name in names.values()}
+
+
+def _has_report(study):
+    return study.report is not None and bool(study.report.text(SECTIONS).split())
+
+
+def _count_views(studies):
+    found = Counter(image.view or UNKNOWN for study in studies for image in study.images)
+    return {view: found[view] for view in (FRONTAL, LATERAL, OTHER, UNKNOWN)}
+
+
+def _count_words(studies, section):
+    counts = [len(getattr(study.report, section).split()) for study in studies if study.report is not None]
+    counts = [count for count in counts if count]
+    return {
+        "reports": len(counts),
+        "words": sum(counts),
+        "median_words": float(median(counts)) if counts else 0.0,
+        "most_words": max(counts, default=0),
+    }
+
+
+def _count_labels(studies, scheme, min_count, note):
+    defaults = FitSettings()
+    labelled, names = label_studies(
+        studies,
+        scheme,
+        min_count=defaults.label_min_count if min_count is None else min_count,
+        not_findings=defaults.not_findings,
+        note=note,
+    )
+    return {
+        "scheme": scheme,
+        "studies": len(labelled),
+        "counts": {name: _count_values([study.labels[name] for study in labelled]) for name in names},
+    }
+
+
+def _count_values(values):
+    positive, known = sum(value == 1 for value in values), sum(not math.isnan(value) for value in values)
+    return {
+        "positive": positive,
+        "negative": known - positive,
+        "unknown": len(values) - known,
+        "prevalence": positive / known if known else None,
+    }

@@ -1,0 +1,128 @@
+"""Weights of image encoders from elsewhere: checked, converted, and listed by encoder."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from kmm.errors import InputError, WeightsError, require
+from kmm.models.checkpoints import load_image_weights, weights_digest
+from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.encoders_text import TEXT_ENCODERS
+from kmm.models.torch_names import TORCH_LAYERS
+from kmm.models.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
+from kmm.storage.files import replace_file
+
+KERAS_SUFFIX, SAFETENSORS_SUFFIX = ".weights.h5", ".safetensors"
+
+
+def check_weights(path, encoder_name):
+    """Loads a file of weights into a fresh image encoder and reports what matched.
+
+    Args:
+        path: path of a file in one of the formats of `kmm.models.weight_files`.
+        encoder_name: str, a key of `IMAGE_ENCODERS`.
+
+    Returns:
+        dict that JSON holds. `fits` (bool), `encoder`, `pixels`; where the weights fit, `layers` (list of str, in the
+        order of the network), `weights_sha256` (digest of the loaded weights, the same for every file format) and the
+        fields of `kmm.models.checkpoints.WeightsReport`; else `reason` (str).
+
+    Raises:
+        InputError: if the encoder is unknown or the file is missing.
+        MissingPackageError: if the package that reads the file is not installed.
+    """
+    model, path = _build(path, encoder_name)
+    try:
+        return _load(model, path, encoder_name)
+    except WeightsError as error:
+        return {"fits": False, "encoder": encoder_name, "pixels": model.input.shape[1], "reason": str(error)}
+
+
+def convert_weights(path, encoder_name, out):
+    """Writes weights from elsewhere as a file that `load_image_weights` takes without a translation of names.
+
+    Args:
+        path: path of a file in one of the formats of `kmm.models.weight_files`.
+        encoder_name: str, a key of `IMAGE_ENCODERS`.
+        out: path of the file to write, ending in `.weights.h5` (Keras 3) or `.safetensors`. A file that is there is
+            replaced.
+
+    Returns:
+        dict, as `check_weights`, with `out` (str).
+
+    Raises:
+        InputError: if the encoder is unknown, the file is missing or `out` ends otherwise.
+        WeightsError: if the weights do not fit the encoder; nothing is written.
+        MissingPackageError: if the package that reads or writes the format is not installed.
+    """
+    out = Path(out)
+    if not out.name.endswith((KERAS_SUFFIX, SAFETENSORS_SUFFIX)):
+        raise InputError(
+            f"{out} has an unknown format. Choose a name that ends in {KERAS_SUFFIX} or {SAFETENSORS_SUFFIX}."
+        )
+    model, path = _build(path, encoder_name)
+    result = _load(model, path, encoder_name)
+    with replace_file(out) as place:
+        if out.name.endswith(KERAS_SUFFIX):
+            model.save_weights(place)
+        else:
+            _save_safetensors(model, place)
+    return {**result, "out": str(out)}
+
+
+def list_encoders(*, count_parameters=False):
+    """Lists the encoders of both tables.
+
+    Args:
+        count_parameters: bool. Whether to build each image encoder, which takes seconds, to count its parameters. Those
+            of a text encoder depend on the settings of a fit.
+
+    Returns:
+        list of dicts: `name`, `reads` (`"films"` or `"reports"`), `pixels` (int, side of the film, or None),
+        `parameters` (int or None), `weights` (list of str: `"imagenet"` and file suffixes) and `source`.
+
+    Example:
+        >>> [row["weights"] for row in list_encoders() if row["name"] == "small-cnn"]
+        [['.h5', '.weights.h5', '.keras', '.safetensors']]
+    """
+    rows = []
+    for name, entry in IMAGE_ENCODERS.items():
+        formats = [*KERAS_FORMATS, *(TORCH_FORMATS if name in TORCH_LAYERS else ()), SAFETENSORS_SUFFIX]
+        count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
+        known = {"pixels": entry.pixels, "parameters": count, "weights": ["imagenet"] * entry.imagenet + formats}
+        rows.append({"name": name, "reads": "films", **known, "source": entry.source})
+    for name, entry in TEXT_ENCODERS.items():
+        known = {"pixels": None, "parameters": None, "weights": []}
+        rows.append({"name": name, "reads": "reports", **known, "source": entry.source})
+    return rows
+
+
+def _build(path, encoder_name):
+    if encoder_name not in IMAGE_ENCODERS:
+        raise InputError(f"Unknown image encoder {encoder_name!r}. Known: {', '.join(IMAGE_ENCODERS)}.")
+    path = Path(path).absolute()  # a file may be called imagenet
+    if not path.is_file():
+        raise InputError(f"{path} is not a file. Name a file of weights.")
+    entry = IMAGE_ENCODERS[encoder_name]
+    return build_image_encoder(entry, pixels=entry.pixels), path
+
+
+def _load(model, path, encoder_name):
+    report = load_image_weights(model, encoder_name, path)
+    return {
+        "fits": True,
+        "encoder": encoder_name,
+        "pixels": model.input.shape[1],
+        "layers": [layer.name for layer in model.layers if layer.weights],
+        "weights_sha256": weights_digest(model),
+        **dataclasses.asdict(report),
+        "extra": list(report.extra),
+    }
+
+
+def _save_safetensors(model, path):
+    layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    tensors, metadata = join_layers(layers)
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    require("safetensors.numpy", "safetensors").save_file(arrays, path, metadata)

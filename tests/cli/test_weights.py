@@ -1,0 +1,127 @@
+"""`kmm weights list`, `check` and `convert`: what fits, what does not, and the same numbers after a conversion."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kmm.models.checkpoints import load_image_weights, weights_digest
+from kmm.models.encoder_weights import list_encoders
+from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.encoders_text import TEXT_ENCODERS
+from tests.conftest import run
+
+
+def build(seed):
+    keras.utils.set_random_seed(seed)
+    return build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=40)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return build(1)
+
+
+@pytest.fixture(scope="module")
+def file(source, tmp_path_factory):
+    """The source's weights in a whole saved model."""
+    path = tmp_path_factory.mktemp("weights") / "film.keras"
+    source.save(path)
+    return path
+
+
+def ask(*words, code=0):
+    result = run("weights", *words, "--encoder", "small-cnn", "--json", "-")
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_check_reports_all_layers_and_the_loaded_numbers(source, file):
+    found = ask("check", file)
+    names = [layer.name for layer in source.layers if layer.weights]
+    assert found["fits"] and found["layers"] == names and found["pixels"] == 128
+    assert (found["tensors"], found["parameters"]) == (25, source.count_params())
+    assert (found["source"], found["extra"]) == ("film.keras", [])
+    assert found["weights_sha256"] == weights_digest(source)
+    shown = run("weights", "check", file, "--encoder", "small-cnn")
+    assert shown.exit_code == 0 and "layers matched: 10 of 10" in shown.stdout
+    assert f"parameters: {source.count_params():,}" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["film.weights.h5", "film.safetensors"])
+def test_what_convert_writes_has_the_same_numbers_and_a_fit_takes_it(source, file, tmp_path, name):
+    if name.endswith(".safetensors"):
+        pytest.importorskip("safetensors")
+    out = tmp_path / name
+    converted, original = ask("convert", file, "--out", out), ask("check", file)
+    assert converted == {**original, "out": str(out)}
+    again = ask("check", out)
+    apart = ("source", "sha256")
+    assert {key: value for key, value in again.items() if key not in apart} == {
+        key: value for key, value in original.items() if key not in apart
+    }
+    target = build(2)
+    load_image_weights(target, "small-cnn", out)
+    assert all(np.array_equal(a, b) for a, b in zip(source.get_weights(), target.get_weights(), strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_layers_that_the_encoder_lacks_are_named_and_left_out(source, tmp_path):
+    head = keras.layers.Dense(3, name="old_head")(source.output["vector"])
+    keras.Model(source.input, head).save_weights(tmp_path / "trained.weights.h5")
+    assert ask("check", tmp_path / "trained.weights.h5")["extra"] == ["old_head"]
+    ask("convert", tmp_path / "trained.weights.h5", "--out", tmp_path / "clean.weights.h5")
+    found = ask("check", tmp_path / "clean.weights.h5")
+    assert found["extra"] == [] and found["weights_sha256"] == weights_digest(source)
+
+
+def test_weights_of_another_network_do_not_fit(tmp_path):
+    image = keras.Input((40, 40, 1))
+    keras.Model(image, keras.layers.Conv2D(2, 3, name="block1_conv")(image)).save(tmp_path / "other.keras")
+    (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
+    for name, reason in (("other.keras", "10 of 10 layers do not fit"), ("broken.h5", "is damaged")):
+        found = ask("check", tmp_path / name, code=1)
+        assert not found["fits"] and reason in found["reason"]
+        shown = run("weights", "check", tmp_path / name, "--encoder", "small-cnn")
+        assert shown.exit_code == 1 and shown.stdout.startswith("does not fit small-cnn: ") and not shown.stderr
+        out = tmp_path / "out.weights.h5"
+        result = run("weights", "convert", tmp_path / name, "--encoder", "small-cnn", "--out", out)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1 and not out.exists()
+
+
+def test_wrong_names_are_one_line(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, says in (
+        (("check", "imagenet", "--encoder", "small-cnn"), "is not a file"),
+        (("check", file, "--encoder", "vgg"), "Unknown image encoder 'vgg'. Known: densenet121, xception, small-cnn."),
+        (("convert", file, "--encoder", "small-cnn", "--out", tmp_path / "x.pth"), "Choose a name that ends in"),
+    ):
+        result = run("weights", *words)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1 and says in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_safetensors_file_with_foreign_names_under_our_layout_is_damaged(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    numpy.save_file({"loose": np.zeros(2)}, tmp_path / "x.safetensors", {"layout": "keras-layers-1"})
+    assert "not named layer/index" in ask("check", tmp_path / "x.safetensors", code=1)["reason"]
+
+
+def test_list_names_every_encoder_with_its_source_and_weights():
+    rows = json.loads(run("weights", "list", "--json", "-").stdout)["encoders"]
+    assert [row["name"] for row in rows] == [*IMAGE_ENCODERS, *TEXT_ENCODERS]
+    by_name = {row["name"]: row for row in rows}
+    for name, entry in {**IMAGE_ENCODERS, **TEXT_ENCODERS}.items():
+        assert by_name[name]["source"] == entry.source
+        assert by_name[name]["pixels"] == getattr(entry, "pixels", None)
+        assert by_name[name]["parameters"] is None
+    assert by_name["densenet121"]["weights"][0] == "imagenet" and ".pth" in by_name["densenet121"]["weights"]
+    assert "imagenet" not in by_name["small-cnn"]["weights"] and ".pth" not in by_name["small-cnn"]["weights"]
+    shown = run("weights", "list").stdout
+    assert all(name in shown for name in by_name)
+
+
+def test_parameters_are_those_of_the_built_network(source, monkeypatch):
+    monkeypatch.setattr("kmm.models.encoder_weights.IMAGE_ENCODERS", {"small-cnn": IMAGE_ENCODERS["small-cnn"]})
+    assert list_encoders(count_parameters=True)[0]["parameters"] == source.count_params()
