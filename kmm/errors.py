@@ -67,6 +67,29 @@ class MissingPackageError(KmmError):
     """An optional package is not installed."""
 
 
+def look_up(table, name, noun):
+    """Returns the entry of a table that has a name.
+
+    Args:
+        table: mapping of str to entry.
+        name: str. Chosen by a user, so it may be wrong.
+        noun: str. What the table holds, in the singular, for the message.
+
+    Raises:
+        InputError: if the table has no such name; it lists the names that exist.
+
+    Example:
+        >>> look_up({"red": 1, "green": 2}, "green", "colour")
+        2
+        >>> look_up({"red": 1, "green": 2}, "blue", "colour")
+        Traceback (most recent call last):
+        kmm.errors.InputError: Unknown colour 'blue'. Known: red, green.
+    """
+    if name not in table:
+        raise InputError(f"Unknown {noun} {name!r}. Known: {', '.join(table)}.")
+    return table[name]
+
+
 def require(package, extra):
     """Imports an optional package, or says how to install it.
 

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.settings import FitSettings
 
 SETTING_NAMES = (*(field.name for field in dataclasses.fields(FitSettings)), "epochs")
@@ -72,9 +72,8 @@ def make_settings(preset="small", values=None):
         >>> make_settings("paper", {"image_encoder": "xception"}).image_encoder
         'xception'
     """
-    if preset not in PRESETS:
-        raise InputError(f"Unknown preset {preset!r}. Known: {', '.join(PRESETS)}")
-    return FitSettings.from_dict({**PRESETS[preset].settings, **(values or {}), "preset": preset})
+    entry = look_up(PRESETS, preset, "preset")
+    return FitSettings.from_dict({**entry.settings, **(values or {}), "preset": preset})
 
 
 def gather_settings(values, *, more=(), config=None):

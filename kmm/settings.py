@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 
 MAX_SETTINGS_BYTES = 1_000_000
 _AT_LEAST_ONE = (
@@ -153,11 +153,9 @@ class FitSettings:
         Raises:
             InputError: for an unknown name or a value of the wrong kind.
         """
-        fields = typing.get_type_hints(cls)
-        unknown = sorted(set(values) - set(fields))
-        if unknown:
-            raise InputError(f"Unknown setting `{unknown[0]}`. Known: {', '.join(sorted(fields))}")
-        converted = {name: _convert(name, value, fields[name]) for name, value in values.items()}
+        fields = dict(sorted(typing.get_type_hints(cls).items()))
+        kinds = {name: look_up(fields, name, "setting") for name in sorted(values)}
+        converted = {name: _convert(name, value, kinds[name]) for name, value in values.items()}
         if "sections" in converted:
             converted["sections"] = expand_sections(converted["sections"])
         return cls(**converted)

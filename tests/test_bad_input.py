@@ -401,7 +401,7 @@ def test_a_damaged_archive(model, tmp_path):
         (["--set", "fusion=x"], "Unknown fusion 'x'. Known: concat"),
         (["--set", "cleaning=x"], "Unknown cleaning mode 'x'. Known: standard, "),
         (["--set", "threshold_policy=x"], "Unknown threshold policy 'x'. Known: "),
-        (["--set", "x=1"], "Unknown setting `x`. Known: augment, "),
+        (["--set", "x=1"], "Unknown setting 'x'. Known: augment, "),
         (["--set", "x"], "Expected NAME=VALUE. Received: 'x'"),
         (["--set", "length=many"], "`length` must be a whole number. Received: 'many'"),
         (["--set", "shares=1,2"], "`shares` must be three numbers"),

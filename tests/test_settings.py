@@ -29,7 +29,7 @@ def test_sections_are_the_fields_of_a_report():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"colour": 1}, "Unknown setting `colour`"),
+        ({"colour": 1}, "Unknown setting 'colour'"),
         ({"seed": 1.5}, "`seed` must be a whole number"),
         ({"seed": -1}, "`seed` must be in 0..4294967294"),
         ({"seed": 2**33}, "`seed` must be in 0..4294967294"),

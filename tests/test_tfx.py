@@ -167,7 +167,7 @@ def test_a_leak_from_train_to_eval(arguments, rows, same):
 def test_wrong_arguments(arguments, tmp_path):
     for name, value, match in (
         ("serving_model_dir", "gs://bucket/model", "expected a folder of this machine"),
-        ("custom_config", {"colour": 1}, "Unknown setting `colour`"),
+        ("custom_config", {"colour": 1}, "Unknown setting 'colour'"),
         ("custom_config", {"name": "../x"}, "`name` must be at most 100 letters"),
     ):
         with pytest.raises(InputError, match=match):

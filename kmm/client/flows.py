@@ -22,7 +22,7 @@ from kmm.client.replies import (
     read_status,
 )
 from kmm.client.studies import Studies, list_sections, list_targets
-from kmm.errors import InputError, ServerError
+from kmm.errors import InputError, ServerError, look_up
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.tensors import encode_tensor
@@ -205,11 +205,13 @@ class Flows:
         known = described.said.get("labels") if described else []
         if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
             raise ServerError("Expected a description with the names of labels. Received: none.")
-        for name in targets:
-            if name is not None and name not in known:
-                self.forget()  # a newer version may know it
-                raise InputError(f'Unknown label "{name}". Known: {", ".join(known)}.')
-        return np.array([names.ANY_TARGET if name is None else known.index(name) for name in targets], np.int32)
+        numbers = {name: number for number, name in enumerate(known)}
+        try:
+            found = [names.ANY_TARGET if name is None else look_up(numbers, name, "label") for name in targets]
+        except InputError:
+            self.forget()  # a newer version may know it
+            raise
+        return np.array(found, np.int32)
 
     def _call_predict(self, signature, inputs):
         request = load_stubs().predict_pb2.PredictRequest(model_spec=self._spec(signature))

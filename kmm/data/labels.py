@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kmm.data.headings import NORMAL, NOT_FINDINGS, NOT_INDEXED, POOR_QUALITY, expand_rules, level_heading
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 
 ABNORMAL = "abnormal"
 
@@ -57,8 +57,7 @@ def label_studies(
         >>> names, [study.labels for study in labelled]
         (('abnormal',), [{'abnormal': 0.0}, {'abnormal': 1.0}])
     """
-    if scheme not in LABEL_SCHEMES:
-        raise InputError(f"Unknown label scheme '{scheme}'. Known: {', '.join(LABEL_SCHEMES)}.")
+    look_up(LABEL_SCHEMES, scheme, "label scheme")
     try:
         return _apply_scheme(studies, scheme, min_count, names, not_findings, note)
     except InputError as error:

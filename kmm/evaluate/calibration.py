@@ -13,7 +13,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 from kmm.data.modalities import PATTERNS, hide_sides
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, known_columns
 
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -141,9 +141,7 @@ def choose_thresholds(labels, probabilities, *, policy="youden"):
         >>> choose_thresholds([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]).tolist()
         [0.4]
     """
-    if policy not in THRESHOLD_POLICIES:
-        raise InputError(f'Unknown threshold policy "{policy}". Known: {", ".join(THRESHOLD_POLICIES)}.')
-    choose = THRESHOLD_POLICIES[policy]
+    choose = look_up(THRESHOLD_POLICIES, policy, "threshold policy")
     columns = known_columns(*as_columns(labels, probabilities))
     return np.array([choose(y, p) if len(np.unique(y)) == 2 else 0.5 for y, p in columns])
 

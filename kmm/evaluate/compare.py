@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts
 from kmm.evaluate.metrics import average_labels, score_labels
 from kmm.evaluate.statistics import RESAMPLED, average_draws, compare_accuracy, compare_auc, interval, resample_metrics
@@ -51,8 +51,8 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
         (1.0, 0.75, 0.5, None)
     """
     scores = {name: values for name, values in scores.items() if values is not None}
-    if unknown := set(scores) - set(FITTED):
-        raise InputError(f'Unknown scores "{min(unknown)}". Known: {", ".join(FITTED)}.')
+    for name in sorted(scores):
+        look_up(dict.fromkeys(FITTED), name, "scores")
     if without := set(scores) - set(thresholds):
         raise InputError(f'No threshold was given for the scores "{min(without)}".')
     shape = np.shape(labels)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kmm.classifier import Classifier, run_model
-from kmm.errors import ArtefactError, InputError, KmmError, require
+from kmm.errors import ArtefactError, InputError, KmmError, look_up, require
 from kmm.export.samples import make_samples
 from kmm.storage.files import replace_file
 
@@ -54,11 +54,9 @@ def export_format(folder, kind, out=None, *, inspect=None):
         MissingPackageError: if a package is not installed.
         ArtefactError: if the model cannot be written in the format, or the file does not say what the classifier says.
     """
-    if kind not in FORMATS:
-        raise InputError(f"Unknown format {kind!r}. Known: {', '.join(FORMATS)}.")
+    entry, folder = look_up(FORMATS, kind, "format"), Path(folder)
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"An export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")
-    entry, folder = FORMATS[kind], Path(folder)
     for package in entry.packages:
         require(package, entry.extra)
     classifier = Classifier.load(folder, main_only=True)

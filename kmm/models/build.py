@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
 from kmm.models.fusion import FUSIONS, build_fusion
@@ -63,25 +63,19 @@ class ModelSpec:
     def __post_init__(self):
         if self.image_encoder is None and self.text_encoder is None:
             raise InputError("A model needs an image encoder, a text encoder or both. Received neither.")
-        _look_up(FUSIONS, self.fusion, "fusion")
+        look_up(FUSIONS, self.fusion, "fusion")
         if self.image_encoder is not None:
-            entry = _look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
+            entry = look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
             object.__setattr__(self, "pixels", entry.pixels if self.pixels is None else self.pixels)
             _check_least(self, pixels=32)
         if self.text_encoder is not None:
-            entry = _look_up(TEXT_ENCODERS, self.text_encoder, "text encoder")
+            entry = look_up(TEXT_ENCODERS, self.text_encoder, "text encoder")
             object.__setattr__(self, "text_filters", entry.filters if self.text_filters is None else self.text_filters)
             _check_least(self, length=2, embedding_size=1, text_filters=1)
         _check_least(self, fusion_units=1)
         for name in ("text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
-
-
-def _look_up(table, name, noun):
-    if name not in table:
-        raise InputError(f"Unknown {noun} {name!r}. Known: {', '.join(sorted(table))}.")
-    return table[name]
 
 
 def _check_least(spec, **least):

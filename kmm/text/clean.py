@@ -20,7 +20,7 @@ import unicodedata
 from itertools import groupby
 from typing import NamedTuple
 
-from kmm.errors import InputError, ReportError
+from kmm.errors import InputError, ReportError, look_up
 
 MAX_CHARACTERS = 1_000_000
 UNICODE = unicodedata.ucd_3_2_0
@@ -173,14 +173,13 @@ def find_words(text, mode="standard", deidentified="keep"):
         >>> find_words("O\N{COMBINING DIAERESIS}dem") == [Word("ödem", 0, 5)]
         True
     """
-    if mode not in CLEANING_MODES:
-        raise InputError(f"Unknown cleaning mode {mode!r}. Known: {', '.join(CLEANING_MODES)}")
+    split = look_up(CLEANING_MODES, mode, "cleaning mode")
     if deidentified not in ("keep", "drop"):
         raise InputError(f"`deidentified` must be keep or drop. Received: {deidentified!r}")
     if len(text) > MAX_CHARACTERS:
         raise ReportError(f"A report must have at most {MAX_CHARACTERS} characters. Received: {len(text)}")
     composed = compose(text)
-    words = CLEANING_MODES[mode](composed)
+    words = split(composed)
     if composed != text:
         starts, ends = _list_places(text, composed)
         words = [Word(word.text, starts[word.start], ends[word.end - 1]) for word in words]

@@ -22,7 +22,7 @@ from kmm.data.labels import (
 )
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.data.study import part_problems
-from kmm.errors import InputError, KmmError
+from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
 from kmm.evaluate.report import evaluate_predictions, write_results
 from kmm.evaluate.seen import gather_seen
@@ -106,8 +106,7 @@ def _check_settings(s):
     """What the tables and the disk can say of the settings, before the first film is read."""
     build.ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
-    if s.threshold_policy not in THRESHOLD_POLICIES:
-        raise InputError(f"Unknown threshold policy {s.threshold_policy!r}. Known: {', '.join(THRESHOLD_POLICIES)}.")
+    look_up(THRESHOLD_POLICIES, s.threshold_policy, "threshold policy")
     for name in ("word_pieces", "word_vectors", "image_weights"):
         path = getattr(s, name)
         if path and path != "imagenet" and not Path(path).is_file():

@@ -119,7 +119,7 @@ def test_targets(stub, client, film):
     assert decode_tensor(stub.requests[-1].inputs["target"]).tolist() == [-1]
     found = client.explain([film, film], target=["effusion", None])
     assert [row.target for row in found] == ["effusion", "mass"]
-    with pytest.raises(InputError, match=r'Unknown label "cough". Known: mass, effusion.'):
+    with pytest.raises(InputError, match=r"Unknown label 'cough'. Known: mass, effusion."):
         client.explain(film, target="cough")
     with pytest.raises(InputError, match="2 targets"):
         client.explain([film, film], target=["mass"])

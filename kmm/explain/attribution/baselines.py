@@ -7,7 +7,7 @@ method that compares the two attributes anything to them.
 import cv2
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 
 GREY = 127.5
 BLUR = 0.1  # standard deviation of the blur, as a share of the film's longer side
@@ -65,7 +65,7 @@ def image_baseline(name, image, mean_image=None, box=None):
         [[0.0, 127.5, 0.0], [0.0, 127.5, 0.0]]
     """
     area = film_area(image.shape, box)
-    make, mean = _look_up(IMAGE_BASELINES, name, "image"), None if mean_image is None else mean_image[area]
+    make, mean = look_up(IMAGE_BASELINES, name, "image baseline"), None if mean_image is None else mean_image[area]
     baseline = np.array(image, np.float32)
     baseline[area] = make(np.ascontiguousarray(image[area]), mean)
     return baseline
@@ -100,7 +100,7 @@ def text_baseline(name, rows, padding_row):
     Returns:
         float32 array `(t, d)`.
     """
-    return np.array(_look_up(TEXT_BASELINES, name, "text")(rows, padding_row), np.float32)
+    return np.array(look_up(TEXT_BASELINES, name, "text baseline")(rows, padding_row), np.float32)
 
 
 def check_baselines(image_names, text_name, mean_image=None):
@@ -109,9 +109,3 @@ def check_baselines(image_names, text_name, mean_image=None):
     for name in image_names:
         image_baseline(name, row[None], mean_image)
     text_baseline(text_name, row, row[0])
-
-
-def _look_up(table, name, noun):
-    if name not in table:
-        raise InputError(f"Unknown {noun} baseline {name!r}. Known: {', '.join(table)}.")
-    return table[name]

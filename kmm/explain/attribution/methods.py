@@ -8,7 +8,7 @@ from math import nan
 
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import look_up
 from kmm.explain.attribution.baselines import film_area, image_baseline, text_baseline
 from kmm.explain.attribution.cam import GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
 from kmm.explain.attribution.path_integral import Path, Tolerance, attribute
@@ -202,6 +202,4 @@ METHODS = {
 
 def choose_method(name):
     """The entry of a method; raises `InputError` for an unknown name."""
-    if name not in METHODS:
-        raise InputError(f"Unknown method {name!r}. Known: {', '.join(METHODS)}.")
-    return METHODS[name]
+    return look_up(METHODS, name, "method")

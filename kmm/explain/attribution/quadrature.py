@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.explain.settings import FIRST_STEPS
 
 
@@ -80,13 +80,12 @@ def choose_nodes(rule="midpoint", steps=None):
         >>> choose_nodes("midpoint", 4).alphas.tolist()
         [0.125, 0.375, 0.625, 0.875]
     """
-    if rule not in RULES:
-        raise InputError(f"Unknown rule {rule!r}. Known: {', '.join(RULES)}.")
+    make = look_up(RULES, rule, "rule")
     if steps is None:
         steps = FIRST_STEPS if rule == "midpoint" else STEPS.get(rule, DEFAULT_STEPS)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"`steps` must be a whole number of at least 1. Received: {steps!r}.")
-    return RULES[rule](steps)
+    return make(steps)
 
 
 def refine_midpoints(steps, factor):

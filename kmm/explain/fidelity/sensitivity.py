@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.explain.fidelity.localisation import cover_boxes, cover_circles, overlap, pointing_hit
 from kmm.explain.regions.find import find_regions
 from kmm.storage.files import replace_file
@@ -145,11 +145,10 @@ def choose_sensitivity(rows, rule):
         >>> choose_sensitivity(rows, "iou")
         0.7
     """
-    if rule not in CHOICES:
-        raise InputError(f"Unknown rule {rule!r} to choose the sensitivity. Known: {', '.join(CHOICES)}.")
+    needed = look_up(CHOICES, rule, "rule to choose the sensitivity")
     known = [row for row in rows if not np.isnan(getattr(row, rule))]
     if not known:
-        raise InputError(f'The rule "{rule}" needs the {CHOICES[rule]}, which the sweep does not hold.')
+        raise InputError(f'The rule "{rule}" needs the {needed}, which the sweep does not hold.')
     return max(known, key=lambda row: (getattr(row, rule), row.sensitivity)).sensitivity
 
 

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from functools import partial
 from multiprocessing.connection import wait
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.explain.folder.processes import TRIES, count_cores, end_with, limit_threads, make_portable, silence_libraries
 from kmm.explain.folder.ray_runner import run_ray
 
@@ -171,8 +171,7 @@ def choose_runner(name, *, count=1, address=None):
     Raises:
         InputError: if the name is unknown or there is no worker.
     """
-    if name not in RUNNERS:
-        raise InputError(f"Unknown engine {name!r}. Known: {', '.join(RUNNERS)}.")
+    make = look_up(RUNNERS, name, "engine")
     if count < 1:
         raise InputError(f"Expected at least 1 worker. Received: {count}.")
-    return RUNNERS[name](count, address)
+    return make(count, address)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kmm.errors import ImageError, InputError, require
+from kmm.errors import ImageError, look_up, require
 from kmm.explain.output import draw
 from kmm.explain.output.page import render_page
 from kmm.explain.output.pictures import PICTURES, draw_picture, draw_thumbnail
@@ -36,8 +36,7 @@ class Outputs:
     dicom: bool = False
 
     def __post_init__(self):
-        if self.picture not in PICTURES:
-            raise InputError(f"Unknown kind of picture {self.picture!r}. Known: {', '.join(PICTURES)}.")
+        look_up(PICTURES, self.picture, "kind of picture")
         if self.dicom:
             require("highdicom", "dicom")
 

@@ -4,7 +4,7 @@ import csv
 import math
 from dataclasses import dataclass
 
-from kmm.errors import InputError, require
+from kmm.errors import look_up, require
 from kmm.storage.files import replace_file
 
 # Column of the table: the type of what stands in it, where it is known. Their meaning: `docs/explanation.md`.
@@ -166,7 +166,6 @@ def choose_table(kind):
         InputError: if the kind is unknown.
         MissingPackageError: if what it needs is not installed.
     """
-    if kind not in TABLES:
-        raise InputError(f"Unknown kind of table {kind!r}. Known: {', '.join(TABLES)}.")
-    TABLES[kind].check()
-    return TABLES[kind]
+    table = look_up(TABLES, kind, "kind of table")
+    table.check()
+    return table

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 
 # Points are sorted into square cells of side distance / 1.5. The points of a cell are all near each other, its diagonal
 # being .94 of the distance; a point's neighbours lie in its cell or in the 24 around it, half of which are looked at.
@@ -35,15 +35,14 @@ def cluster_points(points, distance, *, method="single-linkage", min_points=1):
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise InputError(f"`points` must be finite and (n, 2). Received: shape {points.shape}.")
-    if method not in CLUSTERINGS:
-        raise InputError(f'Unknown clustering "{method}". Known: {", ".join(CLUSTERINGS)}.')
+    cluster = look_up(CLUSTERINGS, method, "clustering")
     if not (np.isfinite(distance) and distance > 0):
         raise InputError(f"`distance` must be a finite number above 0. Received: {distance}.")
     if min_points < 1:
         raise InputError(f"`min_points` must be at least 1. Received: {min_points}.")
     if len(points) < min_points:
         return np.full(len(points), -1)
-    return _number(CLUSTERINGS[method](points, float(distance), min_points), min_points)
+    return _number(cluster(points, float(distance), min_points), min_points)
 
 
 def _number(labels, min_points):

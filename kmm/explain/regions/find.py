@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.explain.regions.circles import CIRCLES
 from kmm.explain.regions.clusters import CLUSTERINGS, cluster_points
 
@@ -161,13 +161,12 @@ def choose_points(heat, *, sensitivity, rule="mass"):
         array([[ True,  True, False, False, False]])
     """
     heat = _check_map(heat)
-    if rule not in RULES:
-        raise InputError(f'Unknown rule "{rule}". Known: {", ".join(RULES)}.')
+    choose = look_up(RULES, rule, "rule")
     if not 0 <= sensitivity <= 1:
         raise InputError(f"`sensitivity` must be in [0, 1]. Received: {sensitivity}.")
     if heat.min() == heat.max():
         return np.zeros(heat.shape[:2], bool)
-    return RULES[rule](heat, sensitivity)
+    return choose(heat, sensitivity)
 
 
 def _choose_mass(heat, sensitivity):
@@ -230,8 +229,7 @@ def _check_map(heat):
 def check_settings(settings):
     """Raises `InputError` where a field of `RegionSettings` is out of its range."""
     for name, table in (("rule", RULES), ("cluster", CLUSTERINGS), ("circle", CIRCLES)):
-        if (value := getattr(settings, name)) not in table:
-            raise InputError(f'Unknown {name} "{value}". Known: {", ".join(table)}.')
+        look_up(table, getattr(settings, name), name)
     for name, fits, said in (
         ("sensitivity", lambda value: 0 <= value <= 1, "in [0, 1]"),
         ("smoothing", lambda value: 0 <= value <= 1, "in [0, 1]"),
