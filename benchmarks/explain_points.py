@@ -90,7 +90,7 @@ def _make_explain(model, studies):
         pass
 
     def explain(**settings):
-        found = dict(method.attribute(explainer.integrator, cases, settings=replace(explainer.settings, **settings)))
+        found = dict(method.for_model(explainer.split, replace(explainer.settings, **settings))(cases))
         return [found[number] for number in range(len(cases))]
 
     return explain

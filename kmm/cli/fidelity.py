@@ -101,10 +101,10 @@ def _check_sides(classifier, *, boxes, words, curve, save):
 
 def _choose_methods(classifier, names, progress):
     """The methods to try: those asked for, else several; of a model of reports alone those that explain words."""
-    from kmm.explain.attribution.methods import METHODS, CamMethod
+    from kmm.explain.attribution.methods import METHODS
 
     chosen = names or TRIED
-    alone = [name for name in chosen if isinstance(METHODS[name], CamMethod)]
+    alone = [name for name in chosen if "rows" not in METHODS[name].inputs]
     if classifier.batches.image or not alone:
         return chosen
     if names:

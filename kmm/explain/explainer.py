@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -13,11 +12,10 @@ from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution.baselines import check_baselines
-from kmm.explain.attribution.integrated_gradients import PathIntegrator
-from kmm.explain.attribution.methods import CamMethod, Case, choose_method, clear_bars
+from kmm.explain.attribution.methods import Case, choose_method, clear_bars
 from kmm.explain.attribution.quadrature import choose_nodes
 from kmm.explain.attribution.result import share_modalities
-from kmm.explain.attribution.split_model import call_view, choose_chunk, cut_model
+from kmm.explain.attribution.split_model import SplitModel, call_view, choose_chunk, cut_model
 from kmm.explain.explanation import Explanation, show_film
 from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
@@ -69,19 +67,13 @@ class Explainer:
         self._check_targets()
         model = classifier.models[classifier.main]
         self.embed = embed_of(model)
-        cam = isinstance(self.method, CamMethod)
-        if cam and not classifier.batches.image:
-            raise InputError(f"Method {settings.method!r} explains films. Received: a model of reports alone.")
-        layer = (settings.layer or name_feature_map(model)) if cam else None
+        self._check_inputs()
+        layer = (settings.layer or name_feature_map(model)) if self.method.at_feature_map else None
         view = cut_model(classifier, layer)
-        self.chunk = choose_chunk(view.stem if cam else view.rest, settings.memory_gb)
+        self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb)
         stem, score = call_view(view, classifier, settings.output)
-        self.integrator = PathIntegrator(score, stem=stem, chunk=self.chunk, freeze=freeze)
-        if cam:
-            options = {"name": f"image_{layer}", "chunk": self.chunk, "freeze": freeze, "settings": settings}
-            self.attribute = self.method.make(score, stem, **options).attribute
-        else:
-            self.attribute = partial(self.method.attribute, self.integrator, settings=settings)
+        self.split = SplitModel(stem, score, self.chunk, f"image_{layer}" if layer else None, freeze)
+        self.attribute = self.method.for_model(self.split, settings)
 
     @classmethod
     def load(cls, folder, settings=DEFAULTS, *, freeze=False):
@@ -100,6 +92,14 @@ class Explainer:
         check_settings(settings.regions)
         other._check_targets()
         return other
+
+    def _check_inputs(self):
+        """Checks that the model reads an input that the method can attribute to."""
+        sides = {"image": (self.classifier.batches.image, "films"), "rows": (self.classifier.batches.text, "reports")}
+        if not any(sides[name][0] for name in self.method.inputs):
+            able = " and ".join(sides[name][1] for name in self.method.inputs)
+            alone = " and ".join(noun for read, noun in sides.values() if read)
+            raise InputError(f"Method {self.settings.method!r} explains {able}. Received: a model of {alone} alone.")
 
     def _check_targets(self):
         names, settings = self.classifier.label_names, self.settings
@@ -220,7 +220,7 @@ class Explainer:
     def _score(self, case):
         """The scores of a study for all labels."""
         given = (case.inputs, case.fixed)
-        return self.integrator.score(
+        return self.split.integrator.score(
             *({name: np.stack([value, value]) for name, value in values.items()} for values in given)
         )[0]
 

@@ -128,7 +128,7 @@ def test_targets(stub, client, film):
 def test_targets_are_those_of_the_version_that_answers(stub, client, film):
     client.explain(film, target="effusion")
     stub.version, stub.labels = 4, ["nodule", "mass"]
-    with pytest.raises(InputError, match='Unknown label "nodule"'):
+    with pytest.raises(InputError, match="Unknown label 'nodule'"):
         client.explain(film, target="nodule")
     assert client.explain(film, target="nodule").target == "nodule"
     stub.version, stub.labels = 5, ["mass", "nodule"]

@@ -163,7 +163,7 @@ def test_thresholds_of_degenerate_labels_are_a_half():
 
 
 def test_an_unknown_policy_is_named_with_the_known_ones():
-    with pytest.raises(InputError, match="Unknown threshold policy 'best'.*youden"):
+    with pytest.raises(InputError, match=r"Unknown threshold policy 'best'.*youden"):
         choose_thresholds([0, 1], [0.1, 0.2], policy="best")
 
 

@@ -14,7 +14,6 @@ BACKENDS = ("tensorflow", "jax", "torch")
 METHODS = ("integrated-gradients", "gradient", "smoothgrad", "gradient-x-input")
 SCRIPT = f"""
 import sys
-from functools import partial
 from pathlib import Path
 import numpy as np
 from kmm.classifier import Classifier
@@ -32,7 +31,7 @@ split_model.MAX_CHUNK = 1  # point at a time
 least = {{"steps": 3}}
 arrays, explainer = {{}}, Explainer(classifier, ExplainSettings(**least))
 for method in {METHODS}:  # on one integrator: what takes time is to compile it
-    explainer.attribute = partial(choose_method(method).attribute, explainer.integrator, settings=explainer.settings)
+    explainer.attribute = choose_method(method).for_model(explainer.split, explainer.settings)
     for found in explainer.explain(studies):
         for name, value in found.attribution.values.items():
             arrays[f"{{method}} {{found.study}} {{name}}"] = value

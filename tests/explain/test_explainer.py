@@ -12,7 +12,7 @@ from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain import explainer as explainer_module
 from kmm.explain.attribution import split_model as model_cut
-from kmm.explain.attribution.methods import METHODS, Method
+from kmm.explain.attribution.methods import METHODS, Method, make_baseline
 from kmm.explain.attribution.result import Attribution
 from kmm.explain.attribution.split_model import choose_chunk
 from kmm.explain.explainer import Explainer
@@ -221,7 +221,7 @@ def test_an_image_alone_and_a_report_alone(found):
     assert words.film is words.heat is words.image is None and words.regions == []
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if isinstance(method, Method)])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if "rows" in method.inputs])
 def test_nothing_is_said_of_a_side_that_is_absent(hand_made, studies, method):
     explained = explain(Explainer(hand_made, ExplainSettings(method=method, steps=4)), studies[2:])
     assert not explained["100x50"].attribution.values["rows"].any() and explained["100x50"].regions
@@ -238,6 +238,71 @@ def test_no_method_says_anything_of_the_bars_beside_a_film(hand_made, studies, m
         square[top : top + height, left : left + width] = 0
         assert not square.any() and np.array_equal(on_film, explanation.heat)
         assert method.endswith("cam") or on_film.any()  # of random weights, a map of class activations may be all 0
+
+
+BLOCK = 8  # pixels
+
+
+def occlude(model, settings):
+    """Occlusion: what the score loses when a block of the film becomes the baseline.
+
+    Source: https://arxiv.org/abs/1311.2901
+    """
+
+    def attribute(cases):
+        for number, case in enumerate(cases):
+            baseline = make_baseline(case, settings.baselines[0], settings.text_baseline)["image"]
+            scores, values = model.integrator.score(*stack(case.inputs, case.fixed))[0], np.zeros_like(baseline)
+            for row, column in np.ndindex(len(values) // BLOCK, len(values) // BLOCK):
+                place = np.s_[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK]
+                hidden = case.inputs["image"].copy()
+                hidden[place] = baseline[place]
+                left = model.integrator.score(*stack({**case.inputs, "image": hidden}, case.fixed))[0]
+                values[place] = (scores[case.target] - left[case.target]) / BLOCK**2
+            yield (
+                number,
+                Attribution({"image": values}, case.target, float(scores[case.target]), scores, map_error=0.5),
+            )
+
+    return attribute
+
+
+def stack(*dicts):
+    """The values of each dict twice, as a batch of two."""
+    return [{name: np.stack([value, value]) for name, value in values.items()} for values in dicts]
+
+
+def test_an_occlusion_method_is_one_entry(hand_made, studies, monkeypatch, build_classifier):
+    monkeypatch.setitem(METHODS, "occlusion", Method(occlude, "https://arxiv.org/abs/1311.2901", inputs=("image",)))
+    settings = ExplainSettings(method="occlusion", baselines=("grey",), target="cyst")
+    found = next(Explainer(hand_made, settings).explain(studies[:1]))
+    batch = hand_made.batches
+    film, ids = batch.image.apply(batch.film(studies[0])), batch.token_ids(studies[0])
+    hidden = film.copy()
+    hidden[8:16, 24:32] = 127.5
+    logits = hand_made.models["joint"].predict_on_batch(
+        {"image": np.stack([film, hidden]), "token_ids": np.stack([ids, ids]), "present": np.ones((2, 2), np.float32)}
+    )[:, 2]
+    assert found.attribution.values["image"][8:16, 24:32].sum() == pytest.approx(logits[0] - logits[1], abs=1e-4)
+    assert abs(logits[0] - logits[1]) > 1e-3 and found.settings.method == "occlusion"
+    assert found.regions and not any(word.share for word in found.words)
+    assert np.isnan(found.attribution.map_error)  # the entry says that the method knows none
+    with pytest.raises(InputError, match=r"^Method 'occlusion' explains films. Received: a model of reports alone.$"):
+        Explainer(build_classifier(image=None), settings)
+
+
+def test_a_method_of_words_alone_needs_a_model_that_reads_words(build_classifier, monkeypatch):
+    entry = Method(lambda model, settings: None, "https://arxiv.org/abs/2004.10102", inputs=("rows",))
+    monkeypatch.setitem(METHODS, "attention", entry)
+    with pytest.raises(InputError, match=r"^Method 'attention' explains reports. Received: a model of films alone.$"):
+        Explainer(build_classifier(text=None), ExplainSettings(method="attention"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_tells_the_errors_that_its_entry_names_and_no_other(hand_made, studies, method):
+    found = next(Explainer(hand_made, ExplainSettings(method=method, steps=4)).explain(studies[:1])).attribution
+    told = {name for name in ("completeness_gap", "map_error") if np.isfinite(getattr(found, name))}
+    assert told == set(METHODS[method].errors)
 
 
 def test_an_empty_report_is_as_none(few, studies):

@@ -1,4 +1,4 @@
-"""Methods of attribution, one table entry each: what they differentiate, where, and what they make of the gradients."""
+"""Methods of attribution, one table entry each: how they attribute a score, and what they need of the model."""
 
 import zlib
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from kmm.explain.attribution.cam import GradientCam, ScoreCam, weigh_grad_cam, w
 from kmm.explain.attribution.path_integral import Path, Tolerance, attribute
 from kmm.explain.attribution.quadrature import Nodes
 
+ERRORS = ("completeness_gap", "map_error")
 AT_INPUT = Nodes(np.array([1.0]), np.array([1.0]), np.array([False]))
 SAMPLES = 25
 NOISE = 0.15  # standard deviation of SmoothGrad's noise, as a share of the range of an input
@@ -47,68 +48,101 @@ class Case:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table `METHODS` that follows gradients back to the inputs, along paths.
+    """A row of the table `METHODS`: how a method attributes, and what the rest of kmm asks about it.
 
     Attributes:
-        paths: function `(case, settings) -> list of Path`.
-        nodes: `Nodes` of every path, or None: those of a quadrature rule.
-        combine: function `(means, tolerance) -> Attribution`.
+        make: function `(model, settings)` of a `SplitModel` and `ExplainSettings` that returns a function from an
+            iterable of `Case` to pairs: the number of a case, from 0, and its `Attribution`, in any order. It is called
+            once per explainer, so it compiles what all studies share.
         source: str. Link of the publication.
-    """
-
-    paths: Callable
-    nodes: Nodes | None
-    combine: Callable
-    source: str
-
-    def attribute(self, integrator, cases, settings):
-        """Walks the paths of many studies, several at once.
-
-        Args:
-            integrator: `PathIntegrator`.
-            cases: iterable of `Case`.
-            settings: `ExplainSettings`.
-
-        Yields:
-            the number of a case, from 0, and its `Attribution`, in the order in which they are done.
-        """
-        tolerance = Tolerance(settings.map_tolerance, settings.gap_tolerance, settings.max_steps)
-        paths = (self.paths(case, settings) for case in cases)
-        how = {"rule": settings.rule, "steps": settings.steps, "tolerance": tolerance, "nodes": self.nodes}
-        for number, means in integrator.walk(paths, **how):
-            yield number, self.combine(means, tolerance)
-
-
-@dataclass(frozen=True)
-class CamMethod:
-    """A row of the table `METHODS` that weighs the channels of the last feature map. It says nothing of words.
-
-    Attributes:
-        make: function `(score, stem, name, chunk, freeze, settings)` -> object with `attribute(cases)`.
-        source: str. Link of the publication.
+        inputs: tuple of the inputs that it can attribute to: `"image"`, `"rows"`. It needs a model that reads one.
+        at_feature_map: bool. Whether the model is cut behind a feature map of the image encoder (the last one, or
+            `ExplainSettings.layer`) instead of behind its affine stem.
+        repeated: `"rest"` or `"stem"`: the half of the model that is computed for many points of a study at once, so
+            that the number of points in memory follows from its size.
+        errors: tuple of the errors of `Attribution` that it knows: `"completeness_gap"`, `"map_error"`. Others are NaN.
     """
 
     make: Callable
     source: str
+    inputs: tuple[str, ...] = ("image", "rows")
+    at_feature_map: bool = False
+    repeated: str = "rest"
+    errors: tuple[str, ...] = ()
+
+    def for_model(self, model, settings):
+        """Makes the function that attributes the scores of one model.
+
+        Args:
+            model: `kmm.explain.attribution.split_model.SplitModel`, cut as this entry asks.
+            settings: `ExplainSettings`.
+
+        Returns:
+            function from an iterable of `Case` to an iterator over the number of a case, from 0, and its
+            `Attribution`, in the order in which they are done.
+        """
+        attribute, unknown = self.make(model, settings), {name: nan for name in ERRORS if name not in self.errors}
+
+        def attribute_known(cases):
+            for number, found in attribute(cases):
+                yield number, replace(found, **unknown)
+
+        return attribute_known
 
 
-def _gradient_cam(score, stem, *, weigh, settings, **options):
-    return GradientCam(score, stem, weigh=weigh, **options)
+def _along_paths(model, settings, *, paths, combine, nodes=None):
+    """Walks the paths that `paths(case, settings)` lists, through a rule's nodes or those given; several studies at
+    once. `combine(means, tolerance)` makes the `Attribution` of each study's means."""
+    tolerance = Tolerance(settings.map_tolerance, settings.gap_tolerance, settings.max_steps)
+    how = {"rule": settings.rule, "steps": settings.steps, "tolerance": tolerance, "nodes": nodes}
+
+    def attribute_cases(cases):
+        for number, means in model.integrator.walk((paths(case, settings) for case in cases), **how):
+            yield number, combine(means, tolerance)
+
+    return attribute_cases
 
 
-def _score_cam(score, stem, *, settings, **options):
-    return ScoreCam(score, stem, channels=settings.steps, **options)
+def _gradient_cam(model, settings, *, weigh):
+    return GradientCam(
+        model.score, model.stem, name=model.feature_map, weigh=weigh, chunk=model.chunk, freeze=model.freeze
+    ).attribute
+
+
+def _score_cam(model, settings):
+    return ScoreCam(
+        model.score,
+        model.stem,
+        name=model.feature_map,
+        chunk=model.chunk,
+        channels=settings.steps,
+        freeze=model.freeze,
+    ).attribute
 
 
 def _baseline_paths(case, settings):
     return [
-        Path(start=_baseline(case, name, settings.text_baseline), end=case.inputs, fixed=case.fixed, target=case.target)
+        Path(
+            start=make_baseline(case, name, settings.text_baseline),
+            end=case.inputs,
+            fixed=case.fixed,
+            target=case.target,
+        )
         for name in settings.baselines
     ]
 
 
-def _baseline(case, image_name, text_name):
-    """The baseline of each input; an input that is absent is its own: nothing is attributed to it."""
+def make_baseline(case, image_name, text_name):
+    """Makes the baseline of each input of a case.
+
+    Args:
+        case: `Case`.
+        image_name, text_name: names in `kmm.explain.attribution.baselines`.
+
+    Returns:
+        dict of the names of the inputs to arrays of their shapes. An input that is absent is its own baseline, so that
+        nothing is attributed to it.
+    """
     made = dict(case.inputs)
     if "image" in made and "image" not in case.absent:
         made["image"] = image_baseline(image_name, made["image"], case.mean_image, case.box)
@@ -121,8 +155,17 @@ def _one_point(case, settings):
     return [Path(start=case.inputs, end=case.inputs, fixed=case.fixed, target=case.target)]
 
 
-def _noisy_points(case, settings):
-    """The input with noise, some times: each input's noise goes with the range of its values, the film's alone."""
+def draw_noisy_paths(case, settings):
+    """Draws SmoothGrad's inputs: noise is added to each input, in proportion to the range of its values; for a film,
+    to the range within its box.
+
+    Args:
+        case: `Case`. Its id is the seed.
+        settings: `ExplainSettings`. `steps` is the number of draws, 25 by default.
+
+    Returns:
+        list of `Path`, each ending at one noisy input.
+    """
     random = np.random.default_rng(zlib.crc32(case.study.encode()))
     paths = []
     for _ in range(settings.steps or SAMPLES):
@@ -175,28 +218,34 @@ def _mean_gradients(means, tolerance):
     }
     scores = means[0].scores[0]
     score = float(scores[found.target])
-    return replace(_promise_nothing(found), values=values, score=score, scores=scores, baseline_score=nan)
+    return replace(found, values=values, score=score, scores=scores, baseline_score=nan, warnings=())
 
 
 def _products(means, tolerance):
-    return _promise_nothing(attribute(means, tolerance))
+    return replace(attribute(means, tolerance), warnings=())
 
 
-def _promise_nothing(found):
-    return replace(found, completeness_gap=nan, map_error=nan, warnings=())
+def _path_method(paths, combine, source, **options):
+    nodes = options.pop("nodes", None)
+    return Method(partial(_along_paths, paths=paths, combine=combine, nodes=nodes), source, **options)
+
+
+def _cam_method(make, source):
+    """An entry for a method that weighs the channels of a feature map, so it attributes to the film alone."""
+    return Method(make, source, inputs=("image",), at_feature_map=True, repeated="stem")
 
 
 METHODS = {
-    "integrated-gradients": Method(_baseline_paths, None, attribute, "https://arxiv.org/abs/1703.01365"),
-    "gradient": Method(_one_point, AT_INPUT, _mean_gradients, "https://arxiv.org/abs/1312.6034"),
-    "gradient-x-input": Method(_baseline_paths, AT_INPUT, _products, "https://arxiv.org/abs/1605.01713"),
-    "smoothgrad": Method(_noisy_points, AT_INPUT, _mean_gradients, "https://arxiv.org/abs/1706.03825"),
-    "grad-cam": CamMethod(partial(_gradient_cam, weigh=weigh_grad_cam), "https://arxiv.org/abs/1610.02391"),
-    "grad-cam++": CamMethod(partial(_gradient_cam, weigh=weigh_grad_cam_plus), "https://arxiv.org/abs/1710.11063"),
-    "layer-cam": CamMethod(
+    "integrated-gradients": _path_method(_baseline_paths, attribute, "https://arxiv.org/abs/1703.01365", errors=ERRORS),
+    "gradient": _path_method(_one_point, _mean_gradients, "https://arxiv.org/abs/1312.6034", nodes=AT_INPUT),
+    "gradient-x-input": _path_method(_baseline_paths, _products, "https://arxiv.org/abs/1605.01713", nodes=AT_INPUT),
+    "smoothgrad": _path_method(draw_noisy_paths, _mean_gradients, "https://arxiv.org/abs/1706.03825", nodes=AT_INPUT),
+    "grad-cam": _cam_method(partial(_gradient_cam, weigh=weigh_grad_cam), "https://arxiv.org/abs/1610.02391"),
+    "grad-cam++": _cam_method(partial(_gradient_cam, weigh=weigh_grad_cam_plus), "https://arxiv.org/abs/1710.11063"),
+    "layer-cam": _cam_method(
         partial(_gradient_cam, weigh=weigh_layer_cam), "https://ieeexplore.ieee.org/document/9462463"
     ),
-    "score-cam": CamMethod(_score_cam, "https://arxiv.org/abs/1910.01279"),
+    "score-cam": _cam_method(_score_cam, "https://arxiv.org/abs/1910.01279"),
 }
 
 

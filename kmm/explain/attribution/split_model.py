@@ -1,17 +1,46 @@
 """A classifier's model as explanations need it: cut behind its affine stem, in chunks that fit in memory."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import keras
 import numpy as np
 from keras import ops
 
 from kmm.data.modalities import find_patterns
 from kmm.errors import InputError
+from kmm.explain.attribution.integrated_gradients import PathIntegrator
 from kmm.models.path_view import view_path
 
 MAX_CHUNK = 64
 HELD = 1.0  # bytes held at a point, as a multiple of the bytes of all layers' outputs: 0.4 (DenseNet) to 0.9 (plain)
 PROCESS = 9.5e8  # bytes of a process with its libraries, of which TensorFlow takes most, before a model is traced
 TRACING = 3e8  # bytes that tracing and compiling take once
+
+
+@dataclass(frozen=True)
+class SplitModel:
+    """A model as methods of attribution see it: two functions, and how many points of a study fit in memory.
+
+    Attributes:
+        stem: function `(inputs, fixed) -> dict of tensors`, the first half of the model.
+        score: function `(inner, fixed) -> (m, n_labels)`, the rest, which takes what `stem` returns.
+        chunk: int >= 1. Points computed at once.
+        feature_map: str or None. The output of `stem` that is the feature map, in a model that was cut behind one.
+        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
+        integrator: `PathIntegrator` of the two functions. It also gives the scores of a study.
+    """
+
+    stem: Callable
+    score: Callable
+    chunk: int
+    feature_map: str | None = None
+    freeze: bool = False
+    integrator: PathIntegrator = field(init=False)
+
+    def __post_init__(self):
+        made = PathIntegrator(self.score, stem=self.stem, chunk=self.chunk, freeze=self.freeze)
+        object.__setattr__(self, "integrator", made)
 
 
 def cut_model(classifier, image_layer=None):

@@ -183,7 +183,7 @@ class ScoredFilm:
 
     def __init__(self, explainer, study, explanation):
         self.case, self.target = explainer.case(study), explanation.attribution.target
-        self.integrator = explainer.integrator
+        self.integrator = explainer.split.integrator
         square = self.case.inputs["image"]
         baseline = image_baseline(explainer.settings.baselines[0], square, self.case.mean_image, self.case.box)
         self.area = film_area(square.shape, self.case.box)

@@ -18,7 +18,8 @@ from kmm.explain.attribution.cam import (
     weigh_grad_cam_plus,
     weigh_layer_cam,
 )
-from kmm.explain.attribution.methods import METHODS, CamMethod, Case
+from kmm.explain.attribution.methods import METHODS, Case
+from kmm.explain.attribution.split_model import SplitModel
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
@@ -27,7 +28,7 @@ from kmm.models.path_view import name_feature_map, view_path
 
 SIDE, CELLS = 32, 8
 HEAD = np.float32([[1.0, -0.5], [-2.0, 1.5], [0.5, 1.0]])  # channels by labels
-CAMS = [name for name, method in METHODS.items() if isinstance(method, CamMethod)]
+CAMS = [name for name, method in METHODS.items() if method.at_feature_map]
 
 
 def linear_stem(inputs, fixed):
@@ -128,20 +129,20 @@ def test_map_peaks_on_a_bright_disk(name):
     def score(inner, fixed):
         return ops.mean(inner["map"], axis=(1, 2))[:, 1:]
 
-    cam = METHODS[name].make(score, stem, name="map", chunk=4, freeze=False, settings=ExplainSettings())
+    attribute = METHODS[name].for_model(SplitModel(stem, score, 4, "map"), ExplainSettings())
     for row, column in ((9.5, 21.5), (22, 7)):
         film = 40.0 + 180 * ((x - column) ** 2 + (y - row) ** 2 < 16)
-        _, found = next(cam.attribute([make_case(film)]))
+        _, found = next(attribute([make_case(film)]))
         at = np.unravel_index(found.values["image"][..., 0].argmax(), film.shape)
         assert np.hypot(at[0] - row, at[1] - column) < 4, at
 
 
 @pytest.mark.parametrize("name", ["grad-cam", "score-cam"])
 def test_scores_that_are_not_finite_spoil_no_other_study(name):
-    cam = METHODS[name].make(linear_score, linear_stem, name="map", chunk=2, freeze=False, settings=ExplainSettings())
+    attribute = METHODS[name].for_model(SplitModel(linear_stem, linear_score, 2, "map"), ExplainSettings())
     case = make_case(np.zeros((SIDE, SIDE)))
     broken = dataclasses.replace(case, fixed={"offset": np.float32([np.nan, 0])})
-    assert [found.is_finite for _, found in cam.attribute([broken, case])] == [False, True]
+    assert [found.is_finite for _, found in attribute([broken, case])] == [False, True]
 
 
 # A model of kmm, and the same as tf-keras-vis needs it: one input, the encoder's layers on the outside.

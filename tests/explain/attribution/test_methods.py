@@ -6,11 +6,11 @@ import pytest
 from keras import ops
 
 from kmm.errors import InputError
-from kmm.explain.attribution.integrated_gradients import PathIntegrator
-from kmm.explain.attribution.methods import METHODS, NOISE, Case, Method, choose_method
+from kmm.explain.attribution.methods import METHODS, NOISE, Case, choose_method, draw_noisy_paths
+from kmm.explain.attribution.split_model import SplitModel
 from kmm.explain.settings import ExplainSettings
 
-PATHS = [name for name, method in METHODS.items() if isinstance(method, Method)]
+PATHS = [name for name, method in METHODS.items() if "rows" in method.inputs]
 RANDOM = np.random.default_rng(0)
 FILM, ROWS, MEAN = RANDOM.normal(size=(3, 4, 4, 1)).astype(np.float32) * 50 + 100
 WORDS = RANDOM.normal(size=(6, 3)).astype(np.float32)
@@ -24,7 +24,11 @@ def quadratic(inputs, fixed):
     return ops.stack([sum(parts), -sum(parts)], axis=1)
 
 
-INTEGRATOR = PathIntegrator(quadratic, chunk=16)
+def split(score, chunk=16):
+    return SplitModel(lambda inputs, fixed: inputs, score, chunk)
+
+
+MODEL = split(quadratic)
 
 
 def case(study="1", **change):
@@ -34,7 +38,7 @@ def case(study="1", **change):
 
 def attribute(method, cases=None, **settings):
     cases = cases or [case()]
-    found = dict(METHODS[method].attribute(INTEGRATOR, iter(cases), ExplainSettings(method=method, **settings)))
+    found = dict(METHODS[method].for_model(MODEL, ExplainSettings(method=method, **settings))(iter(cases)))
     assert sorted(found) == list(range(len(cases)))
     return [found[number] for number in range(len(cases))]
 
@@ -70,14 +74,14 @@ BARRED = np.pad(FILM[:, 1:3], ((0, 0), (1, 1), (0, 0)))
 @pytest.mark.parametrize("name", ["black", "mean", "grey", "blur"])
 def test_bars_get_nothing_and_the_film_gets_what_it_moved(name):
     """A score that is the sum of the square: integrated gradients are the input minus the baseline."""
-    integrator = PathIntegrator(lambda inputs, fixed: ops.sum(inputs["image"], (1, 2, 3))[:, None])
+    model = split(lambda inputs, fixed: ops.sum(inputs["image"], (1, 2, 3))[:, None])
     one = Case("1", {"image": BARRED}, frozenset(), {}, mean_image=MEAN, target=0, box=BOX)
     film = BARRED[:, 1:3]
     blurred = cv2.GaussianBlur(np.ascontiguousarray(film), (0, 0), 0.4)[..., None]
     start = {"black": 0 * film, "mean": MEAN[:, 1:3], "grey": 0 * film + 127.5, "blur": blurred}[name]
     for method in ("integrated-gradients", "gradient-x-input"):
         settings = ExplainSettings(method=method, baselines=(name,))
-        ((_, found),) = METHODS[method].attribute(integrator, iter([one]), settings)
+        ((_, found),) = METHODS[method].for_model(model, settings)(iter([one]))
         image = found.values["image"]
         assert not image[:, [0, 3]].any()
         np.testing.assert_allclose(image[:, 1:3], film - start, rtol=1e-4, atol=1e-3)
@@ -86,7 +90,7 @@ def test_bars_get_nothing_and_the_film_gets_what_it_moved(name):
 
 
 def test_smoothgrad_draws_no_noise_in_the_bars_and_takes_its_size_from_the_film():
-    seen = METHODS["smoothgrad"].paths(case(box=BOX), ExplainSettings(steps=200))
+    seen = draw_noisy_paths(case(box=BOX), ExplainSettings(steps=200))
     noise = np.stack([path.end["image"] for path in seen]) - FILM
     assert not noise[:, :, [0, 3]].any()
     assert noise[:, :, 1:3].std() == pytest.approx(NOISE * np.ptp(FILM[:, 1:3]), rel=0.1)
