@@ -132,7 +132,7 @@ def _serve_kmm(weights, *, freeze=False):
     integrator = PathIntegrator(
         lambda inner, fixed: view.rest({**inner, **fixed}, training=False),
         stem=lambda inputs, fixed: view.stem(inputs, training=False),
-        chunk=choose_chunk(view.rest, ExplainSettings().memory_gb),
+        chunk=choose_chunk(view.rest, ExplainSettings().memory_gb, view.held),
         freeze=freeze,
     )
     inputs, fixed = {"image": make_films()[:1]}, {"present": np.float32([[1, 0]])}

@@ -21,8 +21,8 @@ from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words, warn_of_cut
 from kmm.image.pixel_aspect import find_pixel_scale
+from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.parts import embed_of
-from kmm.models.path_view import name_feature_map
 from kmm.storage.archive import digest_classifier
 from kmm.text.vocabulary import UNKNOWN
 
@@ -65,12 +65,13 @@ class Explainer:
         check_settings(settings.regions)
         check_baselines(settings.baselines, settings.text_baseline, classifier.mean_image)
         self._check_targets()
-        model = classifier.models[classifier.main]
-        self.embed = embed_of(model)
+        self.embed = embed_of(classifier.models[classifier.main])
         self._check_inputs()
-        layer = (settings.layer or name_feature_map(model)) if self.method.at_feature_map else None
+        layer = None
+        if self.method.at_feature_map:
+            layer = settings.layer or IMAGE_ENCODERS[classifier.settings.image_encoder].feature_map
         view = cut_model(classifier, layer)
-        self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb)
+        self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb, view.held)
         stem, score = call_view(view, classifier, settings.output)
         self.split = SplitModel(stem, score, self.chunk, f"image_{layer}" if layer else None, freeze)
         self.attribute = self.method.for_model(self.split, settings)

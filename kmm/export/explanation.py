@@ -54,7 +54,7 @@ class PathExplainer:
         view = cut_model(classifier)
         stem, score = call_view(view, classifier)
         nodes = choose_nodes("midpoint", settings.steps)
-        chunk = choose_chunk(view.rest, settings.memory_gb)
+        chunk = choose_chunk(view.rest, settings.memory_gb, view.held)
         self.rounds = -(-settings.steps // chunk)
         self.chunk = -(-settings.steps // self.rounds)
         self.integrator = PathIntegrator(score, stem=stem, chunk=self.chunk)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from kmm.errors import InputError, look_up
 from kmm.models.encoding import Encoding, encoder_model, full_mask
+from kmm.models.torch_names import densenet_layers
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,18 @@ class ImageEncoder:
         channels: int. 3 repeats the gray film, for networks that were made for colour.
         scaling: str. Key of `SCALINGS`: how grey levels 0 to 255 are brought to the network's own range.
         pooling: `"average"` or `"max-average"` (both, joined): how the feature map becomes one vector.
-        top: str. The first layer that is trained when only the top of the network is.
         stem: str. The last layer of which the output is an affine function of the film, as long as its normalisation
             uses stored statistics.
+        blocks: tuple of str. The last layer of each block, in the order of the network; each gives a map
+            `(n, rows, columns, channels)`.
+        feature_map: str. The layer that gives the last feature map, which `network` returns.
+        top: str. The first layer that is trained when only the top of the network is.
         imagenet: bool. Whether ImageNet weights can be downloaded.
         source: str. Link of the publication, or what it is.
+        torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays, or None:
+            PyTorch's weights cannot be read. See `kmm.models.torch_names`.
+        held: float > 0. Memory at a point of a path, as a multiple of the bytes of the outputs of all layers. 1 is
+            enough for convolutions; a network that holds more than its outputs, such as attention, says so here.
     """
 
     network: Callable
@@ -34,10 +43,14 @@ class ImageEncoder:
     channels: int
     scaling: str
     pooling: str
-    top: str
     stem: str
+    blocks: tuple[str, ...]
+    feature_map: str
+    top: str
     imagenet: bool
     source: str
+    torch_layers: Callable | None = None
+    held: float = 1.0
 
 
 def build_image_encoder(entry, *, pixels, weights=None):
@@ -52,6 +65,9 @@ def build_image_encoder(entry, *, pixels, weights=None):
         `keras.Model` named `image_encoder`: image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white ->
         `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. Its layers keep the names of `keras.applications`.
 
+    Raises:
+        InputError: if the entry names a layer that its network does not have, or a feature map that is not its output.
+
     Example:
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64).output["vector"].shape
         (None, 256)
@@ -65,7 +81,17 @@ def build_image_encoder(entry, *, pixels, weights=None):
     sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
     encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
     _settle_names(encoder)
+    _check_names(encoder, entry, features)
     return encoder
+
+
+def _check_names(encoder, entry, features):
+    """Checks the layers that an entry names against its network."""
+    layers_by_name = {layer.name: layer for layer in encoder.layers}
+    for name in (entry.stem, *entry.blocks, entry.feature_map, entry.top):
+        look_up(layers_by_name, name, "layer of the image encoder")
+    if layers_by_name[entry.feature_map].output is not features:
+        raise InputError(f"The layer {entry.feature_map!r} is not the output of the image encoder's network.")
 
 
 def _settle_names(model):
@@ -122,10 +148,13 @@ IMAGE_ENCODERS = {
         channels=3,
         scaling="imagenet",
         pooling="average",
-        top="conv5_block1_0_bn",
         stem="conv1_bn",
+        blocks=("conv2_block6_concat", "conv3_block12_concat", "conv4_block24_concat", "conv5_block16_concat"),
+        feature_map="relu",
+        top="conv5_block1_0_bn",
         imagenet=True,
         source="https://arxiv.org/abs/1608.06993",
+        torch_layers=densenet_layers,
     ),
     "small-cnn": ImageEncoder(
         network=_small_cnn,
@@ -133,8 +162,10 @@ IMAGE_ENCODERS = {
         channels=1,
         scaling="unit",
         pooling="max-average",
-        top="block4_conv",
         stem="block1_bn",
+        blocks=tuple(f"block{number}_relu" for number in range(1, 6)),
+        feature_map="block5_relu",
+        top="block4_conv",
         imagenet=False,
         source="five convolutions, trained from scratch",
     ),
@@ -144,8 +175,10 @@ IMAGE_ENCODERS = {
         channels=3,
         scaling="symmetric",
         pooling="average",
-        top="block13_sepconv1",
         stem="block1_conv1_bn",
+        blocks=("block1_conv2_act", "add", *(f"add_{number}" for number in range(1, 12)), "block14_sepconv2_act"),
+        feature_map="block14_sepconv2_act",
+        top="block13_sepconv1",
         imagenet=True,
         source="https://arxiv.org/abs/1610.02357",
     ),

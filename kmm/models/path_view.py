@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
+from kmm.errors import InputError
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
@@ -21,10 +22,12 @@ class PathView:
         stem: `keras.Model` `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as the model has them
             -> dict of float tensors, each affine in image and rows.
         rest: `keras.Model` that takes those and `present` -> logits `(n, n_labels)`.
+        held: float. Memory at a point, as a multiple of the bytes of the outputs of all layers: see `ImageEncoder`.
     """
 
     stem: keras.Model
     rest: keras.Model
+    held: float = 1.0
 
 
 def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None):
@@ -33,18 +36,21 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
     Args:
         model: `keras.Model` from `build_model`.
         image_encoder, text_encoder: names in the tables of encoders, or None for a side that the model does not have.
-        image_layer: str. Name of another layer of the image encoder to cut behind, for example of `name_feature_map`:
-            the stem's output `image_<name>` is then not affine in the image.
+        image_layer: str. Name of another layer of the image encoder to cut behind, for example `feature_map` of its
+            table entry: the stem's output `image_<name>` is then not affine in the image.
 
     Returns:
         `PathView`.
+
+    Raises:
+        InputError: if the image encoder has no such layer, or it gives no map `(n, rows, columns, channels)`.
     """
     fusion = fusion_of(model)
     raw = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in core_of(model).inputs}
     sides = {}
     if image_encoder:
-        layer = image_layer or IMAGE_ENCODERS[image_encoder].stem
-        sides["image"] = (image_encoder_of(model), (layer,), ["image"])
+        entry, encoder = IMAGE_ENCODERS[image_encoder], image_encoder_of(model)
+        sides["image"] = (encoder, (_choose_layer(encoder, entry, image_layer),), ["image"])
     if text_encoder:
         sides["text"] = (text_encoder_of(model), TEXT_ENCODERS[text_encoder].stem, ["rows", "padding_mask"])
     stems, features, inner = {}, {"present": raw["present"]}, {}
@@ -62,21 +68,21 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
     )
     given = {name: tensor for name, tensor in raw.items() if name != "present"}
     rest = keras.Model({**inner, "present": raw["present"]}, logits)
-    return PathView(stem=keras.Model(given, stems), rest=rest)
+    held = IMAGE_ENCODERS[image_encoder].held if image_encoder else PathView.held
+    return PathView(stem=keras.Model(given, stems), rest=rest, held=held)
 
 
-def name_feature_map(model):
-    """Finds the layer of the image encoder whose output is the last feature map `(n, rows, columns, channels)`.
-
-    Args:
-        model: `keras.Model` from `build_model`, with an image encoder.
-
-    Returns:
-        str, the layer's name.
-    """
-    encoder = image_encoder_of(model)
-    feature_map = encoder.get_layer("places").input
-    return next(layer.name for layer in encoder.layers if layer.output is feature_map)
+def _choose_layer(encoder, entry, name):
+    """The layer to cut an image encoder behind: its stem, or another layer that gives a map."""
+    if name is None:
+        return entry.stem
+    maps = {layer.name for layer in encoder.layers if len(getattr(layer.output, "shape", ())) == 4}
+    if name not in maps:
+        raise InputError(
+            f"The image encoder has no layer {name!r} that gives a map (rows, columns, channels). "
+            f"Its blocks end with: {', '.join(entry.blocks)}."
+        )
+    return name
 
 
 def _go_on(side, encoder, layers, inner, fusion):

@@ -1,4 +1,4 @@
-"""PyTorch's names and layouts of a network, translated to those of `keras.applications`. One table entry a network."""
+"""PyTorch's names and layouts of a network, translated to those of `keras.applications`, one function per network."""
 
 import re
 
@@ -64,6 +64,3 @@ def _arrays(kinds):
     if weight is not None and weight.ndim == 4:
         return [weight.transpose(2, 3, 1, 0)]  # output, input, height, width -> height, width, input, output
     return list(kinds.values())
-
-
-TORCH_LAYERS = {"densenet121": densenet_layers}

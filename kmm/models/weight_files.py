@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import h5py
 
 from kmm.errors import WeightsError, require
-from kmm.models.torch_names import TORCH_LAYERS
+from kmm.models.encoders_image import IMAGE_ENCODERS
 
 MAX_BYTES = 4 * 2**30
 KERAS_FORMATS, TORCH_FORMATS = (".h5", ".weights.h5", ".keras"), (".pth", ".pt", ".pth.tar")
@@ -184,7 +184,8 @@ def _read_torch(path):
 
 
 def _translate(state, encoder_name, path):
-    if encoder_name not in TORCH_LAYERS:
-        known = ", ".join(sorted(TORCH_LAYERS))
+    translate = IMAGE_ENCODERS[encoder_name].torch_layers
+    if translate is None:
+        known = ", ".join(sorted(name for name, entry in IMAGE_ENCODERS.items() if entry.torch_layers))
         raise WeightsError(f"{path.name}: PyTorch weights can be read for {known}. Received: {encoder_name}.")
-    return TORCH_LAYERS[encoder_name](state)
+    return translate(state)

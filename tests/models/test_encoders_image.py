@@ -32,6 +32,13 @@ def test_table_entry_names_layers_and_scalings_that_exist(named_encoder):
     entry = IMAGE_ENCODERS[name]
     assert entry.scaling in SCALINGS
     assert entry.top in [layer.name for layer in encoder.layers]
+    assert encoder.get_layer(entry.feature_map).output is encoder.get_layer("places").input
+    maps = [encoder.get_layer(block).output.shape for block in entry.blocks]
+    assert all(len(shape) == 4 for shape in maps)
+    sides = [shape[1] for shape in maps]
+    assert sides == sorted(sides, reverse=True) and sides[-1] == encoder.get_layer(entry.feature_map).output.shape[1]
+    order = [layer.name for layer in encoder.layers]
+    assert order.index(entry.stem) < order.index(entry.blocks[0]) <= order.index(entry.blocks[-1])
 
 
 def test_second_build_in_one_process_has_equal_names(named_encoder):

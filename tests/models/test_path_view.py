@@ -9,7 +9,7 @@ from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.parts import core_of, embed_of
-from kmm.models.path_view import name_feature_map, view_path
+from kmm.models.path_view import view_path
 from tests.checks import model_inputs, to_numpy
 
 SIZES = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
@@ -100,7 +100,7 @@ def test_a_saved_and_loaded_model_is_cut_alike(tmp_path):
 
 def test_a_model_is_cut_behind_any_other_layer_of_its_image_encoder():
     model = build_model(ModelSpec(image_encoder="small-cnn", **SIZES), label_count=2)
-    inputs, last = core_inputs(model), name_feature_map(model)
+    inputs, last = core_inputs(model), IMAGE_ENCODERS["small-cnn"].feature_map
     view = view_path(model, image_encoder="small-cnn", image_layer=last)
     assert last == "block5_relu" and view.stem.output[f"image_{last}"].shape == (None, 2, 2, 128)
     np.testing.assert_allclose(run_halves(view, inputs), to_numpy(core_of(model)(inputs, training=False)), atol=1e-5)

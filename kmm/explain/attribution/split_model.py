@@ -13,7 +13,6 @@ from kmm.explain.attribution.integrated_gradients import PathIntegrator
 from kmm.models.path_view import view_path
 
 MAX_CHUNK = 64
-HELD = 1.0  # bytes held at a point, as a multiple of the bytes of all layers' outputs: 0.4 (DenseNet) to 0.9 (plain)
 PROCESS = 9.5e8  # bytes of a process with its libraries, of which TensorFlow takes most, before a model is traced
 TRACING = 3e8  # bytes that tracing and compiling take once
 
@@ -83,7 +82,7 @@ def call_view(view, classifier, output="logit"):
     return stem, score
 
 
-def choose_chunk(model, memory_gb):
+def choose_chunk(model, memory_gb, held=1.0):
     """How many points of a path fit in memory at once.
 
     It depends on the model and the limit alone: the last digits of sums hang on it, and are so the same in any process.
@@ -91,6 +90,8 @@ def choose_chunk(model, memory_gb):
     Args:
         model: `keras.Model` that is differentiated.
         memory_gb: float. What the process may use in all, in units of 10^9 bytes.
+        held: float. Memory at a point, as a multiple of the bytes of the outputs of all layers: `PathView.held`.
+            Measured: 0.4 (DenseNet) to 0.9 (convolutions in a row).
 
     Returns:
         int from 1 to 64.
@@ -98,7 +99,7 @@ def choose_chunk(model, memory_gb):
     Raises:
         InputError: if not even one point fits.
     """
-    point, rest = HELD * _output_bytes(model), PROCESS + TRACING + 4 * model.count_params()
+    point, rest = held * _output_bytes(model), PROCESS + TRACING + 4 * model.count_params()
     chunk = int((memory_gb * 1e9 - rest) / point)
     if chunk < 1:
         least = np.ceil((rest + point) / 1e8) / 10

@@ -23,8 +23,9 @@ from kmm.explain.attribution.split_model import SplitModel
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
+from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.parts import fusion_of, image_encoder_of, text_encoder_of
-from kmm.models.path_view import name_feature_map, view_path
+from kmm.models.path_view import view_path
 
 SIDE, CELLS = 32, 8
 HEAD = np.float32([[1.0, -0.5], [-2.0, 1.5], [0.5, 1.0]])  # channels by labels
@@ -195,7 +196,7 @@ def build_joint():
 
 
 def cut(model):
-    layer = name_feature_map(model)
+    layer = IMAGE_ENCODERS["small-cnn"].feature_map
     view = view_path(model, image_encoder="small-cnn", text_encoder="text-cnn", image_layer=layer)
     stem = lambda inputs, fixed: view.stem(  # noqa: E731
         {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}, training=False
@@ -222,7 +223,7 @@ def test_maps_are_those_of_tf_keras_vis(module, kind, weigh):
     expected = theirs(view_image(model, case))(
         lambda output: output[:, case.target],
         case.inputs["image"][None],
-        penultimate_layer=image_encoder_of(model).get_layer(name_feature_map(model)),
+        penultimate_layer=image_encoder_of(model).get_layer(IMAGE_ENCODERS["small-cnn"].feature_map),
         seek_penultimate_conv_layer=False,
         normalize_cam=False,
         expand_cam=False,

@@ -1,0 +1,136 @@
+"""A network of one's own as an image encoder: one entry of the table serves training, cuts, maps and weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from kmm.errors import InputError, WeightsError
+from kmm.explain.attribution.split_model import choose_chunk, cut_model
+from kmm.explain.explainer import Explainer
+from kmm.explain.settings import ExplainSettings
+from kmm.models.build import ModelSpec
+from kmm.models.checkpoints import load_image_weights
+from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder, build_image_encoder
+from kmm.models.parts import core_of, image_encoder_of, set_trainable
+from tests.checks import to_numpy
+
+
+def two_blocks(x, weights):
+    """Two convolutions: 4 maps of half the film's side, then 3 of a quarter."""
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="first_conv")(x)
+    x = layers.ReLU(name="first_relu")(x)
+    x = layers.Conv2D(3, 3, strides=2, padding="same", name="second_conv")(x)
+    return layers.ReLU(name="second_relu")(x)
+
+
+def read_torch(state):
+    return {
+        f"{name}_conv": [state[f"{name}.weight"].transpose(2, 3, 1, 0), state[f"{name}.bias"]]
+        for name in ("first", "second")
+    }
+
+
+ENTRY = ImageEncoder(
+    network=two_blocks,
+    pixels=32,
+    channels=1,
+    scaling="unit",
+    pooling="average",
+    stem="first_conv",
+    blocks=("first_relu", "second_relu"),
+    feature_map="second_relu",
+    top="second_conv",
+    imagenet=False,
+    source="made for this test",
+    torch_layers=read_torch,
+)
+
+
+@pytest.fixture
+def private(monkeypatch, build_classifier):
+    monkeypatch.setitem(IMAGE_ENCODERS, "private", ENTRY)
+    return build_classifier(image="private")
+
+
+def test_it_is_cut_behind_the_stem_that_its_entry_names(private):
+    model, view = private.models["joint"], cut_model(private)
+    random = np.random.default_rng(0)
+    given = {
+        "image": random.uniform(0, 255, (2, 32, 32, 1)).astype(np.float32),
+        "rows": random.normal(size=(2, 12, 6)).astype(np.float32),
+        "padding_mask": np.ones((2, 12), np.float32),
+        "present": np.ones((2, 2), np.float32),
+    }
+    inner = view.stem({name: value for name, value in given.items() if name != "present"}, training=False)
+    assert inner["image_first_conv"].shape == (2, 16, 16, 4)
+    logits = view.rest({**inner, "present": ops.convert_to_tensor(given["present"])}, training=False)
+    np.testing.assert_allclose(to_numpy(logits), to_numpy(core_of(model)(given, training=False)), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "grad-cam", "score-cam"])
+def test_it_is_explained(private, studies, method):
+    found = next(Explainer(private, ExplainSettings(method=method, steps=3)).explain(studies[:1]))
+    assert found.heat.shape == (32, 32)
+    assert np.isfinite(found.heat).all() and found.attribution.is_finite
+
+
+def test_maps_are_of_any_layer_that_gives_one_and_another_is_refused_with_the_blocks(private, studies):
+    settings = ExplainSettings(method="grad-cam")
+    explained = Explainer(private, dataclasses.replace(settings, layer="first_relu"))
+    assert explained.split.feature_map == "image_first_relu"
+    assert next(explained.explain(studies[:1])).attribution.is_finite
+    for layer in ("third_relu", "average_pool"):
+        with pytest.raises(
+            InputError, match=rf"^The image encoder has no layer '{layer}' .*: first_relu, second_relu.$"
+        ):
+            Explainer(private, dataclasses.replace(settings, layer=layer))
+
+
+def test_the_top_that_is_trained_is_the_one_named(private):
+    model = private.models["joint"]
+    spec = ModelSpec(image_encoder="private", text_encoder="text-cnn", pixels=32, length=12, embedding_size=6)
+    set_trainable(model, spec, image="top")
+    trained = {layer.name for layer in image_encoder_of(model).layers if layer.trainable and layer.weights}
+    assert trained == {"second_conv"}
+
+
+def test_a_network_that_holds_more_at_a_point_gets_smaller_chunks(private, monkeypatch):
+    view = cut_model(private)
+    monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ENTRY, held=400.0))
+    more = cut_model(private)
+    assert (view.held, more.held) == (1.0, 400.0)
+    few, many = (choose_chunk(cut.rest, 1.3, cut.held) for cut in (more, view))
+    assert 1 <= few < many
+    assert Explainer(private, ExplainSettings(memory_gb=1.3)).chunk == few
+
+
+def test_it_reads_weights_of_pytorch_where_its_entry_says_how(private, tmp_path, monkeypatch):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    kernel = np.arange(36, dtype=np.float32).reshape(4, 1, 3, 3)
+    state = {"first.weight": kernel, "first.bias": np.ones(4, np.float32)}
+    state |= {"second.weight": np.zeros((3, 4, 3, 3), np.float32), "second.bias": np.zeros(3, np.float32)}
+    path = tmp_path / "mine.safetensors"
+    safetensors.save_file(state, path)
+    encoder = build_image_encoder(ENTRY, pixels=32)
+    assert load_image_weights(encoder, "private", path).tensors == 4
+    np.testing.assert_array_equal(to_numpy(encoder.get_layer("first_conv").kernel)[:, :, 0, 2], kernel[2, 0])
+    monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ENTRY, torch_layers=None))
+    with pytest.raises(WeightsError, match=r"can be read for densenet121. Received: private.$"):
+        load_image_weights(encoder, "private", path)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"stem": "stem_conv"}, "Unknown layer of the image encoder 'stem_conv'. Known: film, scaling, first_conv, "),
+        ({"blocks": ("third",)}, "Unknown layer of the image encoder 'third'"),
+        ({"top": "head"}, "Unknown layer of the image encoder 'head'"),
+        ({"feature_map": "first_relu"}, "The layer 'first_relu' is not the output of the image encoder's network."),
+    ],
+)
+def test_an_entry_that_does_not_fit_its_network_is_refused_when_it_is_built(change, said):
+    with pytest.raises(InputError) as error:
+        build_image_encoder(dataclasses.replace(ENTRY, **change), pixels=32)
+    assert str(error.value).startswith(said)
