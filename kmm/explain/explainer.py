@@ -96,11 +96,11 @@ class Explainer:
 
     def _check_inputs(self):
         """Checks that the model reads an input that the method can attribute to."""
-        sides = {"image": (self.classifier.batches.image, "films"), "rows": (self.classifier.batches.text, "reports")}
-        if not any(sides[name][0] for name in self.method.inputs):
+        sides, batches = {"image": ("image", "films"), "rows": ("text", "reports")}, self.classifier.batches
+        if not any(getattr(batches, sides[name][0]) for name in self.method.inputs):
             able = " and ".join(sides[name][1] for name in self.method.inputs)
-            alone = " and ".join(noun for read, noun in sides.values() if read)
-            raise InputError(f"Method {self.settings.method!r} explains {able}. Received: a model of {alone} alone.")
+            other = " and ".join(noun for name, (_, noun) in sides.items() if name not in self.method.inputs)
+            raise InputError(f"Method {self.settings.method!r} explains {able}. Received: a model of {other} alone.")
 
     def _check_targets(self):
         names, settings = self.classifier.label_names, self.settings

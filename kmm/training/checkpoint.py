@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.storage.files import replace_file, write_json
+from kmm.training.schedule import SCHEDULES
 
 MONITORED = "crossentropy"  # the metric that epochs are chosen by
 
@@ -43,6 +44,7 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, plan, folder, dataset):
         super().__init__()
         self.plan, self.folder, self.dataset = plan, Path(folder), dataset
+        self.schedule = look_up(SCHEDULES, plan.schedule, "schedule")
         self.advance = lambda count, text="": None
         self.step = 0  # steps of this epoch that were told
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +72,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.step = 0
         self.dataset.start_epoch(epoch)
         seed_layers(self.model, [self.dataset.seed, epoch])
-        if self.plan.schedule == "cosine":
-            self.state["rate"] = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
+        self.state["rate"] = self.schedule.at_start(self.state["rate"], self.plan, epoch)
         self.model.optimizer.learning_rate.assign(self.state["rate"])
 
     def on_train_batch_end(self, batch, logs=None):
@@ -91,8 +92,7 @@ class Checkpoint(keras.callbacks.Callback):
             state.update(best=float(value), best_epoch=epoch + 1, waited=0)
         else:
             state["waited"] += 1
-            if self.plan.schedule == "plateau" and state["waited"] == max(1, self.plan.patience // 2):
-                state["rate"] *= 0.3
+            state["rate"] = self.schedule.without_gain(state["rate"], self.plan, state["waited"])
         if state["waited"] >= self.plan.patience:
             state["done"] = self.model.stop_training = True
         state["epoch"] = epoch + 1

@@ -37,11 +37,12 @@ from kmm.text.clean import find_words
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_report
 from kmm.text.word_pieces import WordPieces
-from kmm.text.word_vectors import embedding_matrix, load_word_vectors, measure_coverage, train_word_vectors
+from kmm.text.word_vectors import embedding_matrix, measure_coverage
 from kmm.training.calibration import calibrate
 from kmm.training.prepared_studies import prepare_studies
 from kmm.training.run_context import FEATURE_BATCH, Run
 from kmm.training.run_folders import digest_code
+from kmm.training.word_rows import choose_source
 
 TUNED = {"none": False, "top": "top", "all": True}
 
@@ -299,7 +300,8 @@ def _prepare_text(run):
     common = [[word for word in words if word not in run.rare] for words in documents]
     if not s.word_pieces:
         trained = Vocabulary.fit(common, min_count=s.min_word_count, max_words=s.max_words)
-    vectors, vocabulary = _make_vectors(s, text, common, trained)
+    source = choose_source(s)
+    vectors, vocabulary = source.make(s, text, common, trained)
     run.maker.vocabulary = vocabulary
     counts = Counter(word for words in documents for word in words)
     run.vectors, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
@@ -313,7 +315,7 @@ def _prepare_text(run):
         "word_patients": _sum_patients(word_patients, vocabulary, run.rare, s.min_word_patients),
         "words_passed_over": vectors.passed_over,
         "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
-        "word_vectors": Path(s.word_vectors).name if s.word_vectors else "trained on the training reports",
+        "word_vectors": source.describe(s),
         "coverage_of_words": coverage.types,
         "coverage_of_running_words": coverage.tokens,
     }
@@ -330,21 +332,6 @@ def _sum_patients(counts, vocabulary, rare, least):
         "of_fewer_than_5": sum(count < 5 for count in used),
         "left_out": len(rare),
     }
-
-
-def _make_vectors(s, text, documents, vocabulary):
-    """Word vectors, and the vocabulary with the words of their file that training does not hold and reports can hold;
-    a vocabulary of pieces stays as it is."""
-    if not s.word_vectors:
-        size, epochs = s.embedding_size, s.word_vector_epochs
-        return train_word_vectors(documents, dimensions=size, epochs=epochs, seed=s.seed), vocabulary
-    vectors = load_word_vectors(
-        s.word_vectors,
-        keep=set(vocabulary.words),
-        more=0 if s.word_pieces else s.max_words,
-        accept=lambda word: [found.text for found in text.find(word)] == [word],
-    )
-    return vectors, vocabulary if s.word_pieces else vocabulary.extend(vectors.words)
 
 
 def _describe_text(facts, length):

@@ -1,0 +1,49 @@
+"""Schedules of the learning rate, one table entry each."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _keep(rate, *_):
+    return rate
+
+
+def _cosine(rate, plan, epoch):
+    """Source: https://arxiv.org/abs/1608.03983"""
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / plan.epochs))
+
+
+def _reduce_on_plateau(rate, plan, waited):
+    return rate * 0.3 if waited == max(1, plan.patience // 2) else rate
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A row of the table `SCHEDULES`: how the rate of a stage changes. Each function returns the new rate.
+
+    Attributes:
+        at_start: function `(rate, plan, epoch)`, called before each epoch; `epoch` counts from 0.
+        without_gain: function `(rate, plan, waited)`, called after an epoch without a better validation loss; `waited`
+            is the number of such epochs in a row, at least 1.
+
+    `plan` is a `kmm.training.checkpoint.StagePlan`.
+
+    Example:
+        >>> from kmm.training.checkpoint import StagePlan
+        >>> plan = StagePlan("head", epochs=4, learning_rate=0.1, patience=5)
+        >>> [round(SCHEDULES["cosine"].at_start(0.1, plan, epoch), 3) for epoch in range(4)]
+        [0.1, 0.085, 0.05, 0.015]
+        >>> [round(SCHEDULES["plateau"].without_gain(0.1, plan, waited), 3) for waited in (1, 2, 3)]
+        [0.1, 0.03, 0.1]
+    """
+
+    at_start: Callable = _keep
+    without_gain: Callable = _keep
+
+
+SCHEDULES = {
+    "plateau": Schedule(without_gain=_reduce_on_plateau),
+    "cosine": Schedule(at_start=_cosine),
+    "constant": Schedule(),
+}
