@@ -13,7 +13,7 @@ help:           ## this list
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "kmm needs Python 3.11, 3.12 or 3.13, this is %d.%d. Try: make PYTHON=python3.11 ..." % v)'
 	$(PYTHON) -m venv .venv
-	$(PIP) --editable .
+	$(PIP) --editable '.[serve]'
 	touch $@
 
 .venv/tested: .venv/installed

@@ -3,7 +3,7 @@
     server, settings     starts and stops all of it;  what an operator can set;  policy: which versions are served
     access               addresses, TLS and tokens
     listeners, connections   bound addresses;  how many connections may be open, and which one has to go
-    grpc                 gRPC's event loop (server), its methods (services), health (probes), bytes of clients (relay)
+    grpc                 gRPC's event loop (server), its methods (services), health (probes), bytes from clients (relay)
     rest                 the protocol over HTTP and JSON
     requests             a request from its arrival to its answer, whichever protocol brought it
     models               the models: versions, loading, warm-up, running
@@ -12,3 +12,8 @@
 TensorFlow is imported where models are loaded. The codes and texts of errors are TensorFlow Serving's. The content of a
 request never stands in the log.
 """
+
+from kmm.errors import require
+
+for _package in ("grpc_health", "grpc_reflection", "prometheus_client", "tornado"):
+    require(_package, "serve")
