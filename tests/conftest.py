@@ -50,7 +50,7 @@ def write_studies(folder, count=60, *, pixels=48, seed=0):
             row, column = generator.uniform(12, pixels - 12, 2)
             film[(x - column) ** 2 + (y - row) ** 2 < 36] += 120
         finding = "There is a mass" if abnormal else "There is no mass"
-        report = f"{finding} in case {generator.integers(10**6)}."
+        report = f"{finding} in case {7 * 10**9 + generator.integers(10**6)}."
         mesh = "Mass/lung" if abnormal else "normal"
         rows.append([uid, mesh, mesh, "PA", "Cough.", "None.", "" if uid == count else report, ""])
         if uid != count - 1:
