@@ -51,10 +51,11 @@ demo: install  ## train, evaluate, export, serve and call a classifier on the bu
 	$(BIN)/python cli.py call localhost:$(PORT)/demo explain $(FILM) --report saved_models/.report.txt --out saved_models/.called
 	@echo 'The model card: saved_models/demo/model_card.md. Circles: saved_models/.called'
 
-check: .venv/checked  ## style, import contract, examples in docstrings
+check: .venv/checked  ## style, import contract, types, examples in docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules kmm -q -p no:cacheprovider
 
 test: .venv/tested  ## the tests, on TensorFlow, in two processes of one thread each

@@ -141,7 +141,7 @@ class BatchMaker:
             ImageError: if the file cannot be used; it names the file.
         """
         film, digest = self.read_film(study)
-        return None if film is None else self.image.apply(film), digest
+        return None if film is None or self.image is None else self.image.apply(film), digest
 
     def read_film(self, study: Study):
         """Reads the frontal image of a study at its own size.

@@ -6,8 +6,8 @@ progress and errors to standard error. Exit codes: 0 success; 1 a check failed o
 or an unexpected error; 130 interrupted.
 """
 
-import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -56,5 +56,5 @@ for _section in COMMANDS.values():
 for _name, (_module, _new_name) in OLD_NAMES.items():
     main.add_command(rename_command(getattr(importlib.import_module(_module), _name), _name, _new_name))
 
-with contextlib.suppress(AttributeError, ValueError):
+if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")

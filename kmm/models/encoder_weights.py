@@ -9,7 +9,6 @@ from kmm.errors import InputError, WeightsError, require
 from kmm.models.checkpoints import load_image_weights, weights_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.torch_names import TORCH_LAYERS
 from kmm.models.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
 from kmm.storage.files import replace_file
 
@@ -88,7 +87,7 @@ def list_encoders(*, count_parameters=False):
     """
     rows = []
     for name, entry in IMAGE_ENCODERS.items():
-        formats = [*KERAS_FORMATS, *(TORCH_FORMATS if name in TORCH_LAYERS else ()), SAFETENSORS_SUFFIX]
+        formats = [*KERAS_FORMATS, *(TORCH_FORMATS if entry.torch_layers else ()), SAFETENSORS_SUFFIX]
         count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
         known = {"pixels": entry.pixels, "parameters": count, "weights": ["imagenet"] * entry.imagenet + formats}
         rows.append({"name": name, "reads": "films", **known, "source": entry.source})

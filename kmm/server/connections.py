@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 try:
     import resource
 except ImportError:  # Windows has no such limit
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 RESERVED_FILES = 32  # descriptors that models, logs, listeners and event loops open after the start
 ACCEPTED_AT_ONCE = 64  # connections, before others have their turn
