@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kmm.errors import InputError, WeightsError, require
+from kmm.errors import InputError, WeightsError, look_up, require
 from kmm.models.checkpoints import load_image_weights, weights_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
@@ -98,12 +98,10 @@ def list_encoders(*, count_parameters=False):
 
 
 def _build(path, encoder_name):
-    if encoder_name not in IMAGE_ENCODERS:
-        raise InputError(f"Unknown image encoder {encoder_name!r}. Known: {', '.join(IMAGE_ENCODERS)}.")
+    entry = look_up(IMAGE_ENCODERS, encoder_name, "image encoder")
     path = Path(path).absolute()  # a file may be called imagenet
     if not path.is_file():
         raise InputError(f"{path} is not a file. Name a file of weights.")
-    entry = IMAGE_ENCODERS[encoder_name]
     return build_image_encoder(entry, pixels=entry.pixels), path
 
 

@@ -93,7 +93,7 @@ def read_files(folder):
 
 def test_no_file_of_a_saved_classifier_holds_a_word_of_one_patient(tiny_run):
     _, run, folder = tiny_run
-    rare = [word for word, patients in count_users(run).items() if len(patients) == 1 and len(word) == 6]
+    rare = [word for word, patients in count_users(run).items() if len(patients) == 1 and len(word) == 10]
     assert len(rare) > 20  # numbers, one in each report
     found = re.compile(rf"(?<![\w.])({'|'.join(rare)})(?!\w)".encode())
     assert [name for name, data in read_files(folder) if found.search(data)] == []
