@@ -120,7 +120,7 @@ def score_words(
     ]
 
 
-def sum_words(words: Iterable[WordScore], by: Literal["sentence", "section"]) -> dict[int | str, tuple[float, float]]:
+def sum_words(words: Iterable[WordScore], by: Literal["sentence", "section"]) -> dict[Any, tuple[float, float]]:
     """Sums the scores of words by sentence or by section.
 
     Args:
@@ -130,7 +130,7 @@ def sum_words(words: Iterable[WordScore], by: Literal["sentence", "section"]) ->
     Returns:
         dict of sentence number or section name to `(share, signed)`, in the order of the text.
     """
-    sums: dict[int | str, tuple[float, float]] = {}
+    sums: dict[Any, tuple[float, float]] = {}
     for word in words:
         share, signed = sums.get(getattr(word, by), (0.0, 0.0))
         sums[getattr(word, by)] = (share + word.share, signed + word.signed)
