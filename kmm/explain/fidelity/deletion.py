@@ -5,6 +5,7 @@ Only pixels of the film are replaced or counted, never the letterbox bars.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,9 +13,10 @@ from numpy.typing import ArrayLike
 from kmm.data.study import Study
 from kmm.errors import InputError
 from kmm.explain.attribution.baselines import film_area, image_baseline
-from kmm.explain.explainer import Explainer
 from kmm.explain.explanation import Explanation
 
+if TYPE_CHECKING:
+    from kmm.explain.explainer import Explainer
 SPEAKS = {
     "logit": 1.0,
     "probability": 0.1,
@@ -205,7 +207,7 @@ class ScoredFilm:
             little to lose for shares of it to mean anything.
     """
 
-    def __init__(self, explainer: Explainer, study: Study, explanation: Explanation):
+    def __init__(self, explainer: "Explainer", study: Study, explanation: Explanation):
         self.case, self.target = explainer.case(study), explanation.attribution.target
         self.integrator = explainer.split.integrator
         square = self.case.inputs["image"]

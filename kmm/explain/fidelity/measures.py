@@ -7,15 +7,17 @@ compares circles with boxes; `deletion.py` measures the score that is lost witho
 import random
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, rankdata
 
 from kmm.errors import InputError
 from kmm.explain.words import WordScore
+
+if TYPE_CHECKING:
+    import keras
 
 ALIKE = 0.5  # rank correlation with a model of new weights at and above which a map does not depend on the weights
 PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"
@@ -48,11 +50,11 @@ def _bare(word):
     return word.lower().strip(string.punctuation + string.whitespace)
 
 
-def randomise_weights(model: keras.Model, seed: int) -> keras.Model:
+def randomise_weights(model: "keras.Model", seed: int) -> "keras.Model":
     """Makes a model of the same structure with new random weights, drawn by each layer's own initializer.
 
-    An explanation that is the same for both models does not come from what the model has learned. The global random
-    state of Keras and of Python is restored. (An initializer with a seed of its own draws the same weights again.)
+    An explanation that is the same for both models does not depend on the trained weights. The global random state of
+    Keras and of Python is restored. (An initializer with a seed of its own draws the same weights again.)
 
     Source: https://arxiv.org/abs/1810.03292 (model parameter randomisation test).
 
