@@ -58,13 +58,13 @@ def try_methods(
     progress = progress or Progress()
     rows: list[dict[str, Any]] = []
     by_id = {study.id: study for study in studies}
-    tell = _tell_once(set_aside)
+    report_once = _report_once(set_aside)
     targets = {study.id: truth.target_of(study) for study in studies}
     for number, method in enumerate(methods):
         explainer = Explainer(classifier, replace(settings, method=method))
         before: dict[str, _Before] = {}
         with progress.step(f"Trying {method}", len(studies)) as advance:
-            for explanation in _explain(explainer, studies, targets, tell, advance):
+            for explanation in _explain(explainer, studies, targets, report_once, advance):
                 film = None
                 if explanation.heat is not None:
                     film = deletion.ScoredFilm(explainer, by_id[explanation.study], explanation)
@@ -73,22 +73,22 @@ def try_methods(
                     rows += _try_nothing(film, explanation, truth)
                 if len(before) < randomised:
                     before[explanation.study] = _Before(explanation.target, explanation.heat, _sign_words(explanation))
-        rows += _compare_randomised(classifier, studies, before, explainer.settings, tell)
+        rows += _compare_randomised(classifier, studies, before, explainer.settings, report_once)
     return rows
 
 
-def _tell_once(set_aside):
+def _report_once(set_aside):
     """Makes a function that passes each problem to `set_aside` only once, though every method meets it."""
     if set_aside is None:
         return None
-    told = set()
+    reported = set()
 
-    def tell(problem):
-        if problem not in told:
-            told.add(problem)
+    def report_once(problem):
+        if problem not in reported:
+            reported.add(problem)
             set_aside(problem)
 
-    return tell
+    return report_once
 
 
 def _explain(explainer, studies, targets, set_aside, advance=lambda: None):
