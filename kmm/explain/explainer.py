@@ -55,7 +55,7 @@ class Explainer:
         classifier: `kmm.classifier.Classifier`; its main part is explained.
         settings: `ExplainSettings`.
         digest: str. Digest of the classifier, written into every explanation.
-        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`. If true, `memory_gb` is not a limit.
+        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`. Memory may then exceed `memory_gb`.
 
     Raises:
         InputError: if a name in the settings is unknown, the classifier lacks the label, or the method explains only

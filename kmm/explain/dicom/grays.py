@@ -28,7 +28,7 @@ def take_grays(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
     Returns:
         `pydicom.Dataset` with the elements of a Grayscale Softcopy Presentation State: `ModalityLUTSequence` or the
         rescale elements, and `SoftcopyVOILUTSequence` with the VOI table or the first window. Elements that the film
-        lacks are left out. Of a film with tables for both, one table holds both in sequence.
+        lacks are left out. If the film has tables for both, one table holds the two in sequence.
 
     Raises:
         ImageError: one line, if a number or table of the header cannot be used.

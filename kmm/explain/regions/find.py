@@ -156,7 +156,7 @@ def choose_points(heat: ArrayLike, *, sensitivity: float, rule: str = "mass") ->
             three channels to grey with weights .114, .587 and .299, and drops points below the sensitivity.
 
     Returns:
-        bool array `(h, w)`. Points of equal value are chosen or dropped together. Of a constant map none is chosen.
+        bool array `(h, w)`. Points of equal value are chosen or dropped together. No point of a constant map is chosen.
 
     Raises:
         InputError: if the map has another shape, is empty or not finite, or `rule` or `sensitivity` is out of range.
