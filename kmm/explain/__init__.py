@@ -1,11 +1,20 @@
-"""Where in the picture and which words in the report: attributions of a classifier, with a known error."""
+"""Explanations of a classifier: attributions to pixels and words, with a known error, and the files made from them."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kmm.classifier import Classifier
+    from kmm.data.study import Study
+    from kmm.explain.explainer import Explainer
+    from kmm.explain.explanation import Explanation
+    from kmm.explain.settings import ExplainSettings
 
 
-def explain(classifier, study, settings=None):
+def explain(classifier: "Classifier", study: "Study", settings: "ExplainSettings | None" = None) -> "Explanation":
     """Explains one study.
 
-    Calls with one classifier share what is traced of its model. For a folder, use
-    `kmm.explain.folder.explain_folder`. With `settings.targets` the first of the labels is explained.
+    The model is traced at the first call; later calls with the same classifier reuse it. For a folder of studies, use
+    `kmm.explain.folder.explain_folder`. With `settings.targets`, the first of the labels is explained.
 
     Args:
         classifier: `kmm.classifier.Classifier`.
@@ -13,8 +22,8 @@ def explain(classifier, study, settings=None):
         settings: `kmm.explain.settings.ExplainSettings`, or None for the defaults.
 
     Returns:
-        `kmm.explain.explanation.Explanation`: `.regions`, `.words`, `.attribution`, `.save(folder)`. A notebook shows
-        it as a page.
+        `kmm.explain.explanation.Explanation`: `.regions`, `.words`, `.attribution`, `.save(folder)`. Notebooks show it
+        as a page.
 
     Raises:
         ImageError, ReportError: if the study cannot be used.
@@ -23,11 +32,11 @@ def explain(classifier, study, settings=None):
     return next(_find_explainer(classifier, settings).explain([study]))
 
 
-def _find_explainer(classifier, settings):
-    """An explainer of a classifier, kept with it, so that explaining in a loop traces its model once.
+def _find_explainer(classifier: "Classifier", settings: "ExplainSettings | None") -> "Explainer":
+    """Returns the explainer cached on a classifier, so that explaining in a loop traces the model once.
 
-    It is made anew when another setting than the labels and the regions changed, or the classifier did: its model, its
-    temperatures, or a weight on backends that replace a weight's array (JAX).
+    A new one is made when a setting other than the labels and the regions has changed, or the classifier has: its
+    model, its temperatures, or a weight on backends that replace a weight's array (JAX).
     """
     from dataclasses import replace
 
@@ -36,13 +45,13 @@ def _find_explainer(classifier, settings):
 
     settings, model = settings or ExplainSettings(), classifier.models[classifier.main]
     traced = replace(settings, target=None, targets=(), regions=RegionSettings())
-    made_of = [model, classifier.batches, *(weight.value for weight in model.weights)]
-    numbers = [traced, classifier.main, classifier.temperatures[classifier.main].tolist()]
-    kept = vars(classifier).get("_explainer")
-    if kept is None or kept[0] != numbers or not _are_same(kept[1], made_of):
-        kept = classifier._explainer = (numbers, made_of, Explainer(classifier, settings))
-    return kept[2].with_settings(settings)
+    objects = [model, classifier.batches, *(weight.value for weight in model.weights)]  # compared by identity
+    values = [traced, classifier.main, classifier.temperatures[classifier.main].tolist()]
+    cached = vars(classifier).get("_explainer")
+    if cached is None or cached[0] != values or not _are_same(cached[1], objects):
+        cached = vars(classifier)["_explainer"] = (values, objects, Explainer(classifier, settings))
+    return cached[2].with_settings(settings)
 
 
-def _are_same(ones, others):
-    return len(ones) == len(others) and all(one is other for one, other in zip(ones, others))
+def _are_same(first, second):
+    return len(first) == len(second) and all(one is other for one, other in zip(first, second))

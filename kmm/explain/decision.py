@@ -1,12 +1,12 @@
-"""The decision on a label in one line, as pictures and objects of DICOM carry it."""
+"""The decision on a label as one line of text, for pictures and DICOM objects."""
 
 from math import isfinite
 
 DISCLAIMER = "Not for diagnosis. A research tool's account of its own score, not of the patient."
 
 
-def format_probability(value):
-    """A probability with three decimals, never 0 or 1 by rounding; an en dash when it is not known.
+def format_probability(value: float | None) -> str:
+    """Formats a probability with three decimals, never rounded to 0 or 1; an en dash when it is unknown.
 
     Example:
         >>> format_probability(0.5), format_probability(0.0001), format_probability(None)
@@ -19,7 +19,7 @@ def format_probability(value):
     return ">0.999" if 0.9995 <= value < 1 else f"{value:.3f}"
 
 
-def state_decision(target, probability, threshold):
+def state_decision(target: str, probability: float, threshold: float | None) -> str:
     """States a label's probability, its threshold and the decision.
 
     Args:
@@ -28,7 +28,7 @@ def state_decision(target, probability, threshold):
         threshold: float or None. NaN and infinities count as unknown.
 
     Returns:
-        str, one line; threshold and decision are left out where the threshold or the probability is unknown.
+        str, one line; threshold and decision are left out when the threshold or the probability is unknown.
 
     Example:
         >>> state_decision("mass", 0.25, 0.5)
@@ -36,8 +36,8 @@ def state_decision(target, probability, threshold):
         >>> state_decision("mass", 0.25, None)
         'mass: probability 0.250'
     """
-    said = f"{target}: probability {format_probability(probability)}"
+    line = f"{target}: probability {format_probability(probability)}"
     if threshold is None or not isfinite(threshold) or not isfinite(probability):
-        return said
+        return line
     decision = "yes" if probability >= threshold else "no"
-    return f"{said}, threshold {format_probability(threshold)}, decision: {decision}"
+    return f"{line}, threshold {format_probability(threshold)}, decision: {decision}"

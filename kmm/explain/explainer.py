@@ -1,15 +1,18 @@
-"""Studies to explanations: prepares them as the classifier does, walks their paths, finds regions and words."""
+"""Explanation of studies with one classifier: prepares them, attributes the score, finds regions and words."""
 
 import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from keras import ops
 
 from kmm.classifier import Classifier
 from kmm.data.modalities import choose_rows
-from kmm.data.study import Problem
+from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution.baselines import check_baselines
 from kmm.explain.attribution.methods import Case, choose_method, clear_bars
@@ -32,16 +35,17 @@ NONE_POSITIVE = "no label is positive: every probability is below its threshold.
 
 @dataclass
 class _Job:
-    """A study on its way with one label, and its film at its own size, which is shown: uint8 `(height, width)` or None.
+    """One label of one study to explain.
 
     Attributes:
-        made: dict shared by the study's labels: label to its `Explanation`, None while it is not done.
+        film: uint8 array `(height, width)`, the film at its own size, for display; None without a film.
+        made: dict shared by the study's labels: place of a label to its `Explanation`, None until it is done.
     """
 
-    study: object
+    study: Study
     case: Case
     film: np.ndarray | None
-    made: dict = field(default_factory=dict)
+    made: dict[int, Explanation | None] = field(default_factory=dict)
 
 
 class Explainer:
@@ -50,15 +54,17 @@ class Explainer:
     Args:
         classifier: `kmm.classifier.Classifier`; its main part is explained.
         settings: `ExplainSettings`.
-        digest: str. Digest of the classifier, said in every explanation.
-        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`. The limit of memory does not hold then.
+        digest: str. Digest of the classifier, written into every explanation.
+        freeze: bool. See `kmm.explain.attribution.gradients.compile_function`. Memory may then exceed `memory_gb`.
 
     Raises:
-        InputError: if a name in the settings is unknown, the classifier does not have the label, or it reads no films
-            and the method explains nothing else.
+        InputError: if a name in the settings is unknown, the classifier lacks the label, or the method explains only
+            films and the classifier reads none.
     """
 
-    def __init__(self, classifier, settings=DEFAULTS, *, digest="", freeze=False):
+    def __init__(
+        self, classifier: Classifier, settings: ExplainSettings = DEFAULTS, *, digest: str = "", freeze: bool = False
+    ):
         self.classifier, self.settings, self.digest = classifier, settings, digest
         self.method = choose_method(settings.method)
         choose_nodes(settings.rule, settings.steps)
@@ -67,9 +73,9 @@ class Explainer:
         self._check_targets()
         self.embed = embed_of(classifier.models[classifier.main])
         self._check_inputs()
-        layer = None
-        if self.method.at_feature_map:
-            layer = settings.layer or IMAGE_ENCODERS[classifier.settings.image_encoder].feature_map
+        layer, encoder = None, classifier.settings.image_encoder
+        if self.method.at_feature_map and encoder:
+            layer = settings.layer or IMAGE_ENCODERS[encoder].feature_map
         view = cut_model(classifier, layer)
         self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb, view.held)
         stem, score = call_view(view, classifier, settings.output)
@@ -77,7 +83,7 @@ class Explainer:
         self.attribute = self.method.for_model(self.split, settings)
 
     @classmethod
-    def load(cls, folder, settings=DEFAULTS, *, freeze=False):
+    def load(cls, folder: Path | str, settings: ExplainSettings = DEFAULTS, *, freeze: bool = False) -> Self:
         """Makes an explainer of a saved classifier.
 
         Raises:
@@ -86,8 +92,8 @@ class Explainer:
         classifier = Classifier.load(folder, main_only=True)
         return cls(classifier, settings, digest=digest_classifier(folder), freeze=freeze)
 
-    def with_settings(self, settings):
-        """The same explainer, traced already, for settings that differ in `target`, `targets` and `regions` alone."""
+    def with_settings(self, settings: ExplainSettings) -> Self:
+        """Returns a copy that shares the traced model, for settings that differ only in labels and `regions`."""
         other = copy.copy(self)
         other.settings = settings
         check_settings(settings.regions)
@@ -98,9 +104,11 @@ class Explainer:
         """Checks that the model reads an input that the method can attribute to."""
         sides, batches = {"image": ("image", "films"), "rows": ("text", "reports")}, self.classifier.batches
         if not any(getattr(batches, sides[name][0]) for name in self.method.inputs):
-            able = " and ".join(sides[name][1] for name in self.method.inputs)
+            explained = " and ".join(sides[name][1] for name in self.method.inputs)
             other = " and ".join(noun for name, (_, noun) in sides.items() if name not in self.method.inputs)
-            raise InputError(f"Method {self.settings.method!r} explains {able}. Received: a model of {other} alone.")
+            raise InputError(
+                f"Method {self.settings.method!r} explains {explained}. Received: a model of {other} alone."
+            )
 
     def _check_targets(self):
         names, settings = self.classifier.label_names, self.settings
@@ -108,23 +116,33 @@ class Explainer:
             if target not in names and (target == settings.target or target not in (POSITIVE, ALL)):
                 raise InputError(f"`target` must be a label of the model: {', '.join(names)}. Received: {target}.")
 
-    def explain(self, studies, set_aside=None, targets=None):
+    def explain(
+        self,
+        studies: Iterable[Study],
+        set_aside: Callable[[Problem], None] | None = None,
+        targets: Mapping[str, str | None] | None = None,
+    ) -> Iterator[Explanation]:
         """Explains studies, several at once; memory does not grow with their number.
 
         Args:
             studies: iterable of `Study`.
-            set_aside: callable taking a `Problem`. It is told of each study that cannot be used, or of which a score or
-                a gradient is not finite; it is then left out. Without it the error is raised.
-            targets: mapping of study id to the label to explain, which need not name all of them. Of the others the
-                labels of the settings are explained, and without one the most probable.
+            set_aside: callable taking a `Problem`. Called for each study that cannot be used or whose score or gradient
+                is not finite; the study is then left out. None: the error is raised.
+            targets: mapping of study id to the label to explain. A study without an entry is explained for the labels
+                of the settings, or for its most probable label.
 
         Yields:
-            `Explanation`, in the order in which the studies are done, those of one study in the order of its labels.
+            `Explanation`, in the order in which the studies are done; those of one study in the order of its labels.
         """
         for _, explanations in self.explain_studies(studies, set_aside, targets):
             yield from explanations
 
-    def explain_studies(self, studies, set_aside=None, targets=None):
+    def explain_studies(
+        self,
+        studies: Iterable[Study],
+        set_aside: Callable[[Problem], None] | None = None,
+        targets: Mapping[str, str | None] | None = None,
+    ) -> Iterator[tuple[str, list[Explanation]]]:
         """Explains studies as `explain` does, all labels of a study together.
 
         Yields:
@@ -160,12 +178,12 @@ class Explainer:
                 job.made.clear()
                 refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
 
-    def case(self, study):
-        """What a method is given of a study: its `Case`, for the first label that is explained."""
+    def case(self, study: Study) -> Case:
+        """Prepares a study as input of a method: its `Case`, for the first label to explain."""
         return self._prepare(study)[0].case
 
     def _prepare(self, study, target=None):
-        """The jobs of a study, one per label; its film and report are read once."""
+        """Returns the jobs of a study, one per label; its film and report are read once."""
         batches = self.classifier.batches
         film = batches.film(study)
         inputs, fixed, absent, padding_row = {}, {}, set(), None
@@ -199,7 +217,7 @@ class Explainer:
         return [_Job(study, replace(case, target=target), film, made) for target in chosen]
 
     def _choose_targets(self, target, case):
-        """The places of the labels asked for, else of the only one, else of the one of the highest probability."""
+        """Returns the indices of the requested labels, else of the only label, else of the most probable one."""
         names, several = self.classifier.label_names, () if target else self.settings.targets
         target = target or self.settings.target
         asked = {name for name in several if name in names}
@@ -219,20 +237,20 @@ class Explainer:
         return [int(np.argmax(scores / choose_rows(self.classifier.temperatures[main], present)[0]))]
 
     def _score(self, case):
-        """The scores of a study for all labels."""
+        """Returns the scores of a study for all labels."""
         given = (case.inputs, case.fixed)
         return self.split.integrator.score(
             *({name: np.stack([value, value]) for name, value in values.items()} for values in given)
         )[0]
 
     def _probabilities(self, scores, case):
-        """The calibrated probabilities of scores `(n_labels,)`."""
+        """Converts scores `(n_labels,)` to calibrated probabilities."""
         if self.settings.output == "probability":
             return scores
         return self.classifier.probabilities(scores[None], case.fixed["present"][None])[0]
 
     def _thresholds(self, case):
-        """The thresholds `(n_labels,)` of a study."""
+        """Returns the thresholds `(n_labels,)` that apply to a study."""
         return self.classifier.thresholds_for(case.fixed["present"][None])[0]
 
     def _finish(self, job, found):
@@ -264,14 +282,14 @@ class Explainer:
         )
 
     def _crop(self, found, film):
-        """The part of the map that lies on the film."""
+        """Returns the part of the attribution map that lies on the film, summed over channels; None without a film."""
         if film is None or "image" not in found.values:
             return None
         top, left, height, width = self.classifier.batches.image.find_box(film.shape)
         return found.values["image"].sum(axis=-1)[top : top + height, left : left + width]
 
     def _read(self, study):
-        """The report, its sections, and its words, each with the rows of its pieces: none for one that was cut off."""
+        """Returns the report, its sections and its words, each with its rows of the model; a word cut off has none."""
         batches = self.classifier.batches
         if batches.text is None or study.report is None:
             return "", [], []
@@ -291,5 +309,5 @@ class Explainer:
 
 
 def _has_words(case):
-    """Whether a study has words that the model read."""
+    """Returns whether a study has words that the model read."""
     return "rows" in case.inputs and "rows" not in case.absent

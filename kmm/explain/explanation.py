@@ -1,9 +1,10 @@
-"""One study explained: what the picture, the page, the JSON and the DICOM are made of."""
+"""The explanation of one study, from which picture, page, JSON and DICOM objects are made."""
 
 import html
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +14,20 @@ from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
 from kmm.storage.output_mark import marking_output, refuse_foreign
 
+if TYPE_CHECKING:
+    from kmm.explain.output.files import Outputs
+
 SCHEMA = "kmm-explanation-1"
 
 
-def show_film(film):
-    """A film as it is shown: float array `(h, w)` of gray levels 0 to 255 to uint8."""
+def show_film(film: np.ndarray) -> np.ndarray:
+    """Converts a film for display: float array `(h, w)` of gray levels 0 to 255 to uint8."""
     return np.clip(np.rint(film), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One study explained.
+    """The explanation of one label of one study.
 
     Attributes:
         study: str. Id of the study.
@@ -32,19 +36,19 @@ class Explanation:
         attribution: `Attribution` of the model's score to its inputs.
         probabilities: dict of label name to calibrated probability.
         thresholds: dict of label name to the threshold of a positive decision.
-        film: uint8 array `(h, w)`, the film at its own size, with square pixels, 0 = black; None when there is none.
+        film: uint8 array `(h, w)`, the film at its own size, with square pixels, 0 = black; None without a film.
         heat: float32 array `(h', w')`: the part of the attribution map that lies on the film, signed, at the encoder's
-            resolution; None when there is no film. Pixel (0, 0) of it is the film's top left corner.
+            resolution; None without a film. Its pixel (0, 0) is the film's top left corner.
         regions: list of `Region` in pixels of the film, heaviest first.
-        text: str. The report as the model was given it: its sections in order, joined by one space.
-        sections: list of `(name, start, end)`: where each section lies in `text`.
+        text: str. The report as the model received it: its sections in order, joined by one space.
+        sections: list of `(name, start, end)`: the place of each section in `text`.
         words: list of `WordScore` in the order of the text.
         modality_share: dict of `"image"` and `"text"` to the share of the decision that each carried, summing to 1.
         settings: `ExplainSettings`.
         model: str. Digest of the classifier.
         warnings: tuple of str.
-        pixel_scale: `(across, down)`: how many pixels of `film` one pixel of its file became. (1, 1) unless the file's
-            pixels are not square: see `kmm.image.pixel_aspect`.
+        pixel_scale: `(across, down)`: pixels of `film` per pixel of its file. (1, 1) unless the file's pixels are not
+            square: see `kmm.image.pixel_aspect`.
     """
 
     study: str
@@ -66,29 +70,30 @@ class Explanation:
     pixel_scale: tuple[float, float] = (1.0, 1.0)
 
     @property
-    def decision(self):
-        """Whether the target's probability reaches its threshold; None where either is not known."""
+    def decision(self) -> bool | None:
+        """Whether the target's probability reaches its threshold; None if either is unknown."""
         probability, threshold = self.probabilities[self.target], self.thresholds.get(self.target)
-        known = threshold is not None and isfinite(threshold) and isfinite(probability)
-        return bool(probability >= threshold) if known else None
+        if threshold is None or not isfinite(threshold) or not isfinite(probability):
+            return None
+        return bool(probability >= threshold)
 
     @property
-    def regions_in_file(self):
+    def regions_in_file(self) -> list[Region]:
         """The regions in pixels of the film's file: see `kmm.explain.regions.find.move_regions`."""
         return move_regions(self.regions, self.pixel_scale)
 
     @property
-    def words_scored(self):
-        """Whether the method says anything of words: those of the Grad-CAM family do not, nor a model of films."""
+    def words_scored(self) -> bool:
+        """Whether words have scores: not with methods of the Grad-CAM family, nor with a model that reads no report."""
         return "rows" in self.attribution.sums
 
     @property
-    def modality_sum(self):
-        """See `kmm.explain.attribution.result.sum_modalities`."""
+    def modality_sum(self) -> dict[str, float | None]:
+        """The sum of the film's and of the report's attributions: see `sum_modalities`."""
         return sum_modalities(self.attribution)
 
-    def as_dict(self):
-        """The explanation as JSON holds it, by the schema in `docs/explanation.md`: numbers, no pixels."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the explanation as written to JSON, in the schema of `docs/explanation.md`: numbers, no pixels."""
         found = self.attribution
         return {
             "schema": SCHEMA,
@@ -114,13 +119,12 @@ class Explanation:
             "model": self.model,
         }
 
-    def save(self, folder, outputs=None):
-        """Writes the files of the study into a folder, which is made where it is missing.
+    def save(self, folder: Path | str, outputs: "Outputs | None" = None) -> list[Path]:
+        """Writes the files of the study into a folder, which is created if missing.
 
-        They are `<study>.json`, `<study>.png`, `<study>.thumb.jpg` and `<study>.html`.
-
-        An id that could not name files on every system is made safe, by `kmm.data.names.choose_file_names`. The folder
-        is marked, so that no command reads the files as studies: see `kmm.storage.output_mark`.
+        The files are `<study>.json`, `<study>.png`, `<study>.thumb.jpg` and `<study>.html`. An id that is not a safe
+        file name on every system is replaced by one that is, by `kmm.data.names.choose_file_names`. The folder is
+        marked, so that no command reads the files as studies: see `kmm.storage.output_mark`.
 
         Args:
             folder: path.
@@ -130,7 +134,7 @@ class Explanation:
             list of Path: the files.
 
         Raises:
-            InputError: if a file of one of these names is there that kmm did not write.
+            InputError: if the folder already has a file of one of these names that kmm did not write.
         """
         from kmm.data.names import choose_file_names
         from kmm.explain.output.files import RESERVED, SUFFIXES, Outputs, write_outputs
@@ -143,7 +147,7 @@ class Explanation:
         return [folder / name for name in names]
 
     def _repr_html_(self):
-        """The page of the study, as notebooks show it."""
+        """Returns the study's page for display in a notebook."""
         from kmm.explain.output.files import sweep_regions
         from kmm.explain.output.page import render_page
 

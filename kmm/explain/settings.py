@@ -2,31 +2,33 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from kmm.errors import InputError
 
-FIRST_STEPS = 5  # of a path by the midpoint rule, before it is refined
+FIRST_STEPS = 5  # points of a path under the midpoint rule, before any refinement
 OUTPUTS = ("logit", "probability")
 POSITIVE, ALL = "positive", "all"  # in `targets`: labels at or above their thresholds, and all labels
-SENSITIVITY_FILE = "sight_sensitivity.json"  # beside a classifier: what was chosen for it on validation
+SENSITIVITY_FILE = "sight_sensitivity.json"  # in a classifier's folder: the sensitivity chosen on validation films
 
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """How a map becomes circles.
+    """Settings that turn an attribution map into circles.
 
     Attributes:
-        sensitivity: float in [0, 1]. Sight sensitivity: the higher, the fewer and stronger the points that stay.
-        rule: name in `kmm.explain.regions.find.RULES`: how the threshold follows from the sensitivity.
+        sensitivity: float in [0, 1]. Sight sensitivity: the higher, the fewer points remain, the strongest ones.
+        rule: name in `kmm.explain.regions.find.RULES`: derives the threshold from the sensitivity.
         smoothing: float >= 0. Standard deviation of the Gaussian that smooths the map first, as a share of the map's
             diagonal.
         cluster: name in `kmm.explain.regions.clusters.CLUSTERINGS`.
-        distance: float > 0 or None. Points nearer than this many pixels of the map are of one cluster; None: 1.5 % of
-            the map's diagonal, and 1.5 pixels at least.
+        distance: float > 0 or None. Points closer than this many pixels of the map belong to one cluster; None: 1.5 %
+            of the map's diagonal, but at least 1.5 pixels.
         min_points: int >= 1. Smaller clusters are dropped.
-        circle: name in `kmm.explain.regions.find.CIRCLES`.
-        radius_quantile: float in (0, 1]. For the circle `"quantile"`: the share of the members that it holds.
+        circle: name in `kmm.explain.regions.circles.CIRCLES`.
+        radius_quantile: float in (0, 1]. For the circle `"quantile"`: the share of a cluster's points inside it.
     """
 
     sensitivity: float = 0.8
@@ -41,22 +43,24 @@ class RegionSettings:
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """How studies are explained. Every field is a plain value, for JSON.
+    """Settings of an explanation. Every field is a plain value that JSON can hold.
 
     Attributes:
         method: name in `kmm.explain.attribution.methods.METHODS`.
         target: str or None. Label to explain; None: each study's most probable one.
-        targets: tuple of str. Several labels to explain of each study, instead of `target`: names of labels, `"all"`,
-            or `"positive"`: those at or above their thresholds. A label that is named so goes first. Empty: one label.
+        targets: tuple of str. Several labels to explain for each study, instead of `target`: names of labels, `"all"`,
+            or `"positive"` (those at or above their thresholds). If the model has a label named `all` or `positive`,
+            that label is meant. Empty: one label.
         output: `"logit"` or `"probability"` (calibrated): the score that is explained.
         baselines: tuple of names in `kmm.explain.attribution.baselines.IMAGE_BASELINES`; several are averaged.
         text_baseline: name in `kmm.explain.attribution.baselines.TEXT_BASELINES`.
         rule: name in `kmm.explain.attribution.quadrature.RULES`.
-        steps: int or None. Points of the path; None: as many as the tolerances need, with the midpoint rule.
-        map_tolerance, gap_tolerance: float > 0. Relative errors at which a study is done.
-        max_steps: int >= 5. No refinement takes more on the path from a baseline; what misses a tolerance there carries
+        steps: int or None. Points of the path; None: with the midpoint rule, as many as the tolerances need. For
+            SmoothGrad: noisy samples, 25 by default. For Score-CAM: channels, all by default.
+        map_tolerance, gap_tolerance: float > 0. Relative errors below which a study needs no more points.
+        max_steps: int >= 5. Most points on the path from one baseline; a study that still misses a tolerance carries
             a warning.
-        layer: str or None. For methods of the Grad-CAM family: the layer of the image encoder whose maps are weighed;
+        layer: str or None. For methods of the Grad-CAM family: the layer of the image encoder whose maps are weighted;
             None: the last feature map.
         memory_gb: float > 0. Peak memory of the process, in units of 10^9 bytes.
         regions: `RegionSettings`.
@@ -77,7 +81,7 @@ class ExplainSettings:
     memory_gb: float = 3.0
     regions: RegionSettings = RegionSettings()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise InputError(f"`output` must be one of {', '.join(OUTPUTS)}. Received: {self.output!r}.")
         if not self.baselines:
@@ -88,20 +92,20 @@ class ExplainSettings:
         if self.max_steps < FIRST_STEPS:
             raise InputError(f"`max_steps` must be at least {FIRST_STEPS}. Received: {self.max_steps!r}.")
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Returns the settings as a dict that JSON can hold."""
         return {**dataclasses.asdict(self), "targets": list(self.targets), "baselines": list(self.baselines)}
 
     @classmethod
-    def from_dict(cls, values, regions=None):
-        """The inverse of `as_dict`.
+    def from_dict(cls, values: Mapping[str, Any], regions: RegionSettings | None = None) -> Self:
+        """Makes settings from the dict that `as_dict` returned.
 
         Args:
-            values: dict. A setting that it lacks has its default.
-            regions: `RegionSettings`, instead of those in `values`.
+            values: mapping. A missing setting gets its default.
+            regions: `RegionSettings` that replace those in `values`; None: those in `values`.
 
         Raises:
-            InputError: if a setting is not known or out of its range.
+            InputError: if a setting is unknown or out of range.
         """
         try:
             made = dict(values)
@@ -110,4 +114,4 @@ class ExplainSettings:
                 made[name] = tuple(made.get(name, getattr(cls, name)))
             return cls(**made)
         except TypeError as error:
-            raise InputError(f"Not settings of an explanation: {error}.") from None
+            raise InputError(f"The settings of an explanation cannot be read: {error}.") from None

@@ -1,14 +1,16 @@
-"""Attributions of rows to scores of words, on the characters of the original report."""
+"""Scores of the words of a report, summed from attributions of embedding rows and placed in the original text."""
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from kmm.text.sentences import find_sentence_ends
 
-_LETTER = r"[^\W_][\u0300-\u036f]*"  # with the marks that are composed with it
+_LETTER = r"[^\W_][\u0300-\u036f]*"  # with its combining marks
 _WRITTEN = re.compile(rf"(?:{_LETTER})+(?:['’-](?:{_LETTER})+)*")
 
 
@@ -17,19 +19,19 @@ class WordScore:
     """One word of a report, at one place.
 
     Attributes:
-        start, end: int. Its characters in the report text that was given: `text[start:end]`.
+        start, end: int. Its characters in the report: `text[start:end]`.
         text: str. Those characters.
-        section: str. The section it stands in.
+        section: str. Name of the section that contains it.
         sentence: int. Number of its sentence in the text, from 0.
         share: float in [0, 1]. Its part of the squared attribution of all words, as in the paper; 0 for a word that was
-            not read, and for all words where the method scores none.
-        signed: float. Sum of its rows' attribution: above 0 it speaks for the label. In units of the score where
-            attributions are products with the input (integrated gradients, gradient times input); of plain gradients
+            not read, and for all words if the method does not score words.
+        signed: float. Sum of its rows' attribution: above 0 it counts for the label. In units of the score where
+            attributions are products with the input (integrated gradients, gradient times input); for plain gradients
             (gradient, SmoothGrad) in units of the score per unit of the embedding.
-        seen: bool. False when the model does not know the word: it is not in the vocabulary, or was not read at all.
-        read: bool. False when nothing of it was read: it was dropped by the cleaning, or cut off. A word that was read
-            and is not `seen` was read as one of all unknown words.
-        cut: bool. True when it was not read because the report is longer than what the model reads.
+        seen: bool. False if the model does not know the word: it is not in the vocabulary, or was not read at all.
+        read: bool. False if no part of it was read: it was dropped by the cleaning, or cut off. A word with `read` but
+            not `seen` was read as UNKNOWN.
+        cut: bool. True if it was not read because the report is longer than the model reads.
     """
 
     start: int
@@ -43,8 +45,8 @@ class WordScore:
     read: bool = True
     cut: bool = False
 
-    def as_dict(self):
-        """The word as JSON holds it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the word as written to JSON."""
         return asdict(self)
 
 
@@ -54,9 +56,9 @@ class ReadWord:
 
     Attributes:
         start, end: int. Its characters in the report.
-        rows: slice of the rows of the model that stand for it: one, or one per word piece. Empty for a word beyond the
-            length that the model reads: it was cut off.
-        known: bool. Whether the vocabulary has it.
+        rows: slice of its rows in the model's input: one, or one per word piece. Empty for a word that was cut off
+            because the report is longer than the model reads.
+        known: bool. Whether it is in the vocabulary.
     """
 
     start: int
@@ -65,19 +67,21 @@ class ReadWord:
     known: bool = True
 
 
-def score_words(text, sections, read, values):
-    """Scores every word that is written in a report.
+def score_words(
+    text: str, sections: Sequence[tuple[str, int, int]], read: Sequence[ReadWord], values: np.ndarray | None
+) -> list[WordScore]:
+    """Scores every word of a report, including those that the model did not read.
 
     Args:
         text: str, the report.
         sections: list of `(name, start, end)` in `text`.
         read: list of `ReadWord` in the order of the text.
-        values: float array `(t, d)`, the attribution of the rows; None when there is none: all scores are 0.
+        values: float array `(t, d)`, the attribution of the rows; None: all scores are 0.
 
     Returns:
-        list of `WordScore` in the order of the text: those read, and between them the words that were not. Shares are
-        squares of a row's attribution summed over its components, as a part of those of all words; they sum to 1, or
-        are all 0 where every attribution is.
+        list of `WordScore` in the order of the text, words that were read and words that were not. A share is the sum
+        of squares of a word's attributions, divided by that of all words; shares sum to 1, or are all 0 if every
+        attribution is 0.
 
     Source: https://arxiv.org/abs/1902.08888
 
@@ -116,7 +120,7 @@ def score_words(text, sections, read, values):
     ]
 
 
-def sum_words(words, by):
+def sum_words(words: Iterable[WordScore], by: Literal["sentence", "section"]) -> dict[Any, tuple[float, float]]:
     """Sums the scores of words by sentence or by section.
 
     Args:
@@ -126,15 +130,15 @@ def sum_words(words, by):
     Returns:
         dict of sentence number or section name to `(share, signed)`, in the order of the text.
     """
-    sums = {}
+    sums: dict[Any, tuple[float, float]] = {}
     for word in words:
         share, signed = sums.get(getattr(word, by), (0.0, 0.0))
         sums[getattr(word, by)] = (share + word.share, signed + word.signed)
     return sums
 
 
-def weigh_words(scores, *, by_sum):
-    """Weighs words, or sums of words, for shading and sorting them.
+def weigh_words(scores: Iterable[tuple[float, float]], *, by_sum: bool) -> list[float]:
+    """Weighs words, or sums of words, for shading and sorting.
 
     Args:
         scores: list of `(share, signed)`, one per word, sentence or section.
@@ -142,7 +146,7 @@ def weigh_words(scores, *, by_sum):
             paper's share of the squared attribution, for attributions that do not.
 
     Returns:
-        list of float in [0, 1]: 1 for the strongest; all 0 where nothing is attributed.
+        list of float in [0, 1]: 1 for the strongest; all 0 if nothing is attributed.
 
     Example:
         >>> weigh_words([(0.8, 0.5), (0.2, -1.0)], by_sum=True)
@@ -155,14 +159,14 @@ def weigh_words(scores, *, by_sum):
     return [size / highest if highest else 0.0 for size in sizes]
 
 
-def warn_of_cut(words):
-    """Says how much of a report was not read, where its end or its beginning was cut off.
+def warn_of_cut(words: Sequence[WordScore]) -> tuple[str, ...]:
+    """Warns if the end or the beginning of a report was cut off, and states how many words were not read.
 
     Args:
         words: list of `WordScore`.
 
     Returns:
-        tuple of str: one warning, or none where nothing was cut off.
+        tuple of str: one warning, or none if nothing was cut off.
 
     Example:
         >>> words = score_words("no mass", [], [ReadWord(0, 2, slice(0, 1)), ReadWord(3, 7, slice(1, 1))], None)
@@ -177,7 +181,7 @@ def warn_of_cut(words):
 
 
 def _find_unread(text, read):
-    """Spans of what is written and is in no word that the tokenizer found: what the cleaning dropped."""
+    """Returns the spans of words that the tokenizer did not find, because the cleaning dropped them."""
     letters = list(text)
     for word in read:
         letters[word.start : word.end] = " " * (word.end - word.start)
@@ -185,7 +189,7 @@ def _find_unread(text, read):
 
 
 def _list_stops(text, sections):
-    """Where sentences end, in order: as `find_sentence_ends` has it, and with their section."""
+    """Returns the ends of sentences in order: those of `find_sentence_ends`, and the end of each section."""
     spans = [(start, end) for _, start, end in sections] or [(0, len(text))]
     inside = {start + place for start, end in spans for place in find_sentence_ends(text[start:end])}
     return sorted(inside | {end for _, end in spans})

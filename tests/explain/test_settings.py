@@ -29,7 +29,7 @@ def test_json_holds_every_setting(settings):
     values = json.loads(json.dumps(settings.as_dict()))
     assert ExplainSettings.from_dict(values) == settings
     assert ExplainSettings.from_dict({**values, "regions": {}}).regions == RegionSettings()
-    with pytest.raises(InputError, match="Not settings of an explanation"):
+    with pytest.raises(InputError, match="The settings of an explanation cannot be read"):
         ExplainSettings.from_dict({**values, "colour": "red"})
 
 

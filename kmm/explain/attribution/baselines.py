@@ -1,8 +1,10 @@
-"""What an input is compared with: the film and the words of no finding at all. One table entry each.
+"""Baselines that an input is compared with, stand-ins for a film and words without any finding. One table entry each.
 
-A baseline covers the film alone. The bars of the letterbox are not part of it: there a baseline equals its input, so no
-method that compares the two attributes anything to them.
+A baseline replaces only the film. The letterbox bars are not part of the film: there a baseline equals its input, so
+methods that compare the two attribute nothing to them.
 """
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -23,7 +25,10 @@ def _grey(image, mean_image):
 
 def _mean(image, mean_image):
     if mean_image is None:
-        raise InputError("The baseline `mean` needs the mean of the training films. This classifier was saved without.")
+        raise InputError(
+            "The baseline `mean` needs the mean of the training films, which this classifier does not hold. Choose "
+            "another baseline."
+        )
     return np.asarray(mean_image, np.float32)
 
 
@@ -45,20 +50,25 @@ def _zero(rows, padding_row):
 TEXT_BASELINES = {"padding": _padding, "zero": _zero}
 
 
-def image_baseline(name, image, mean_image=None, box=None):
-    """The film that a film is compared with.
+def image_baseline(
+    name: str,
+    image: np.ndarray,
+    mean_image: np.ndarray | None = None,
+    box: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+    """Makes the baseline of a film.
 
     Args:
         name: key of `IMAGE_BASELINES`: black; mean of the training films; the film itself, blurred; uniform grey.
         image: float32 array `(h, w, 1)`, 0..255.
         mean_image: float32 array of the same shape, or None.
-        box: `(top, left, height, width)` of the film in `image`; None when it fills it.
+        box: `(top, left, height, width)` of the film in `image`; None if it fills `image`.
 
     Returns:
         float32 array `(h, w, 1)`, equal to `image` outside the box.
 
     Raises:
-        InputError: for an unknown name, or when the classifier has no mean of its training films.
+        InputError: if the name is unknown, or the baseline is `mean` and the classifier has no mean training film.
 
     Example:
         >>> image_baseline("grey", np.zeros((2, 3, 1), np.float32), box=(0, 1, 2, 1))[..., 0].tolist()
@@ -71,11 +81,11 @@ def image_baseline(name, image, mean_image=None, box=None):
     return baseline
 
 
-def film_area(shape, box=None):
-    """The rows and columns of a film within a prepared square.
+def film_area(shape: Sequence[int], box: tuple[int, int, int, int] | None = None) -> tuple[slice, slice]:
+    """Returns the rows and columns of a film within a prepared square.
 
     Args:
-        shape: of the square, height and width first.
+        shape: shape of the square, height and width first.
         box: `(top, left, height, width)` of the film; None: the whole square.
 
     Returns:
@@ -89,11 +99,11 @@ def film_area(shape, box=None):
     return slice(top, top + height), slice(left, left + width)
 
 
-def text_baseline(name, rows, padding_row):
-    """The rows that the rows of words are compared with.
+def text_baseline(name: str, rows: np.ndarray, padding_row: np.ndarray | None) -> np.ndarray:
+    """Makes the baseline of the embedding rows of a report.
 
     Args:
-        name: key of `TEXT_BASELINES`: the row of padding everywhere, or zeros.
+        name: key of `TEXT_BASELINES`: the padding row everywhere, or zeros.
         rows: float32 array `(t, d)`.
         padding_row: float32 array `(d,)`.
 
@@ -103,8 +113,8 @@ def text_baseline(name, rows, padding_row):
     return np.array(look_up(TEXT_BASELINES, name, "text baseline")(rows, padding_row), np.float32)
 
 
-def check_baselines(image_names, text_name, mean_image=None):
-    """Raises `InputError` where a baseline is unknown or cannot be made."""
+def check_baselines(image_names: Sequence[str], text_name: str, mean_image: np.ndarray | None = None) -> None:
+    """Raises `InputError` if a baseline is unknown or cannot be made."""
     row = np.zeros((1, 1), np.float32)
     for name in image_names:
         image_baseline(name, row[None], mean_image)

@@ -1,36 +1,50 @@
-"""Class activation maps: the last feature map of the image encoder, its channels weighed by their part in the score.
+"""Class activation maps: a feature map of the image encoder, its channels weighted by their part in the score.
 
-They are made on kmm's own gradients, for studies together and on every backend. tf-keras-vis gives the same maps of one
-study at a time on TensorFlow; it enlarges them by drawing the corner cells to the film's corners, where here each cell
-covers its own share of the film.
+The maps are made from kmm's own gradients, for several studies at once and on every backend. tf-keras-vis gives the
+same maps for one study at a time on TensorFlow. It enlarges them so that the corner cells reach the film's corners;
+here each cell covers its own share of the film.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 
-from kmm.explain.attribution.gradients import compile_function, differentiate
+from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
 from kmm.explain.attribution.result import Attribution
 
-NO_FILM = "this method explains films alone, and the study has none: nothing was explained"
-BATCH = 8  # studies at once: their films are held at their own size meanwhile
+if TYPE_CHECKING:
+    from kmm.explain.attribution.methods import Case
+
+NO_FILM = "this method explains only films, and the study has none: nothing was explained"
+BATCH = 8  # studies at once; their films stay in memory at their own size meanwhile
 SPACE = (1, 2)
 
 
 class GradientCam:
-    """Maps that need the gradient of the score with respect to the feature map. Traced once for any number of studies.
+    """Maps from the gradient of the score with respect to the feature map. Traced once for any number of studies.
 
     Args:
-        score: function `(inner, fixed) -> (m, n_labels)`, where `inner` is what `stem` returns.
+        score: function `(inner, fixed) -> (m, n_labels)`, where `inner` is the output of `stem`.
         stem: function `(inputs, fixed) -> dict of tensors`, among them the feature map.
-        name: str. Which of them it is: `(m, rows, columns, channels)`.
+        name: str. Name of the feature map in that dict: `(m, rows, columns, channels)`.
         weigh: `weigh_grad_cam`, `weigh_grad_cam_plus` or `weigh_layer_cam`.
         chunk: int. Studies that fit in memory at once.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
     """
 
-    def __init__(self, score, stem, *, name, weigh, chunk, freeze=False):
+    def __init__(
+        self,
+        score: Score,
+        stem: Stem,
+        *,
+        name: str,
+        weigh: Callable[[Any, Any], Any],
+        chunk: int,
+        freeze: bool = False,
+    ):
         self.batch = min(chunk, BATCH)
 
         def make(inputs, fixed, target):
@@ -45,8 +59,8 @@ class GradientCam:
 
         self._make = compile_function(make, freeze=freeze)
 
-    def attribute(self, cases):
-        """Makes the maps of many studies, some at a time.
+    def attribute(self, cases: "Iterable[Case]") -> Iterator[tuple[int, Attribution]]:
+        """Makes the maps of many studies, in batches.
 
         Args:
             cases: iterable of `kmm.explain.attribution.methods.Case`, each with a target.
@@ -67,17 +81,27 @@ class GradientCam:
 
 
 class ScoreCam:
-    """Score-CAM: a channel weighs what the score rises by, over black, when the film is seen through it alone.
+    """Score-CAM: weights each channel by the score of the film masked with that channel, above the score of black.
 
     Source: https://arxiv.org/abs/1910.01279
 
     Args:
         score, stem, name, freeze: as in `GradientCam`.
         chunk: int. Films that fit in memory at once.
-        channels: int or None: only so many channels, those that vary most over the film, as in Faster Score-CAM.
+        channels: int or None. Number of channels, those that vary most over the film, as in Faster Score-CAM; None:
+            all.
     """
 
-    def __init__(self, score, stem, *, name, chunk, channels=None, freeze=False):
+    def __init__(
+        self,
+        score: Score,
+        stem: Stem,
+        *,
+        name: str,
+        chunk: int,
+        channels: int | None = None,
+        freeze: bool = False,
+    ):
         self.chunk, self.channels = chunk, channels
 
         def look(inputs, fixed):
@@ -97,8 +121,8 @@ class ScoreCam:
         self._look = compile_function(look)
         self._look_through = compile_function(look_through, freeze=freeze)
 
-    def attribute(self, cases):
-        """Makes the maps of many studies, one after the other: as `GradientCam.attribute`."""
+    def attribute(self, cases: "Iterable[Case]") -> Iterator[tuple[int, Attribution]]:
+        """Makes the maps of many studies, one after the other; arguments as for `GradientCam.attribute`."""
         for number, case in enumerate(cases):
             black = {**case.inputs, "image": np.zeros_like(case.inputs["image"])}
             found = self._look(_stack([case.inputs, black]), _stack([case.fixed, case.fixed]))
@@ -110,11 +134,11 @@ class ScoreCam:
             yield number, _settle(case, cam[0], scores[0], steps=maps.shape[-1])
 
     def _choose(self, maps):
-        """The channels that vary most, `(rows, columns, channels)`."""
+        """Returns the channels that vary most, `(rows, columns, channels)`."""
         return maps[..., np.argsort(-maps.std(axis=(0, 1)), kind="stable")[: self.channels]]
 
     def _see(self, case, maps):
-        """The scores of a film seen through each of its maps, one row a map."""
+        """Yields the scores `(n_labels,)` of a film masked with each of its maps."""
         inputs, fixed = _stack([case.inputs]), _stack([case.fixed])
         for first in range(0, maps.shape[-1], self.chunk):
             some = maps[..., first : first + self.chunk]
@@ -123,25 +147,25 @@ class ScoreCam:
             yield from ops.convert_to_numpy(scores)[: some.shape[-1]]
 
 
-def weigh_grad_cam(maps, gradients):
-    """Grad-CAM: a channel weighs the mean of its gradients.
+def weigh_grad_cam(maps: Any, gradients: Any) -> Any:
+    """Computes Grad-CAM: weights each channel by the mean of its gradients.
 
     Args:
         maps: float tensor `(n, rows, columns, channels)`, the feature map.
         gradients: tensor of that shape, d score / d map.
 
     Returns:
-        float tensor `(n, rows, columns)`, not below 0.
+        float tensor `(n, rows, columns)`, never negative.
 
     Source: https://arxiv.org/abs/1610.02391
     """
     return _sum_channels(maps * ops.mean(gradients, axis=SPACE, keepdims=True))
 
 
-def weigh_grad_cam_plus(maps, gradients):
-    """Grad-CAM++: a channel weighs the mean of its positive gradients, weighed by higher derivatives of exp(score).
+def weigh_grad_cam_plus(maps: Any, gradients: Any) -> Any:
+    """Computes Grad-CAM++: weights each channel by its positive gradients, averaged with weights from exp(score).
 
-    The factor exp(score) of the whole map is left out: it changes nothing within a map, and overflows.
+    The common factor exp(score) is left out: it scales the whole map, and may overflow.
 
     Args and returns: as `weigh_grad_cam`.
 
@@ -154,8 +178,8 @@ def weigh_grad_cam_plus(maps, gradients):
     return _sum_channels(maps * ops.sum(alphas * ops.relu(gradients), axis=SPACE, keepdims=True))
 
 
-def weigh_layer_cam(maps, gradients):
-    """LayerCAM: every cell of a channel weighs its own positive gradient.
+def weigh_layer_cam(maps: Any, gradients: Any) -> Any:
+    """Computes LayerCAM: weights each cell of a channel by its own positive gradient.
 
     Args and returns: as `weigh_grad_cam`.
 
@@ -168,8 +192,8 @@ def _sum_channels(weighed):
     return ops.relu(ops.sum(weighed, axis=-1))
 
 
-def enlarge(cams, size):
-    """Enlarges maps `(n, rows, columns)` to films `(n, *size, 1)`, bilinear: each cell covers its share of the film.
+def enlarge(cams: Any, size: tuple[int, int]) -> Any:
+    """Enlarges maps `(n, rows, columns)` to `(n, *size, 1)`, bilinearly; each cell covers its share of the film.
 
     Example:
         >>> ops.convert_to_numpy(enlarge(ops.array([[[0.0, 4.0]]]), (1, 4)))[0, 0, :, 0].tolist()

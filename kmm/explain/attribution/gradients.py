@@ -1,22 +1,29 @@
-"""d score / d input on each backend: the only file that asks which backend runs.
+"""Gradients d score / d input on each backend: the only file that asks which backend runs.
 
-Everything else of `kmm.explain` is written with `keras.ops` and works on any of them.
+Everything else in `kmm.explain` is written with `keras.ops` and works on every backend.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 from keras import ops
 
 from kmm.errors import require
 
+Tensors = Mapping[str, Any]  # name to tensor of the backend in use
+Stem = Callable[[Tensors, Tensors], Tensors]  # first half of a model: (inputs, fixed) -> inner
+Score = Callable[[Tensors, Tensors], Any]  # second half: (inner, fixed) -> scores (m,) or (m, n_labels)
 
-def compile_function(function, *, freeze=False):
-    """Compiles a function of tensors: traced once for each set of shapes.
+
+def compile_function(function: Callable, *, freeze: bool = False) -> Callable:
+    """Compiles a function of tensors. It is traced once for each set of shapes.
 
     Args:
         function: takes and returns (nested dicts, lists and tuples of) tensors.
-        freeze: bool. On TensorFlow, make constants of all variables: the graph is then simplified with their values. It
-            may cost a few percent less, after seconds and up to gigabytes of conversion. Weights that change later are
-            not seen.
+        freeze: bool. On TensorFlow, turn all variables into constants, so that the graph can be simplified with their
+            values. It may run a few percent faster, but the conversion takes seconds and up to gigabytes. Later changes
+            of weights have no effect.
 
     Returns:
         a function of arrays or tensors that returns tensors.
@@ -29,16 +36,16 @@ def compile_function(function, *, freeze=False):
     return _BACKENDS[keras.backend.backend()].compile(function, freeze)
 
 
-def differentiate(function):
-    """Makes the function that returns a sum of scores and its gradients.
+def differentiate(function: Callable[..., Any]) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """Makes the function that returns scores and their gradients.
 
     Args:
         function: takes a dict of tensors first, any other arguments after it, and returns scores `(m,)`. Row i of the
-            scores depends on row i of the inputs alone, so that the gradient of the sum holds the gradient of each.
+            scores must depend only on row i of the inputs; then the gradient of the sum holds each row's gradient.
 
     Returns:
         function of the same arguments, to be called inside `compile_function`, that returns the scores `(m,)` and a
-        dict of gradients, each of the shape of its input. No gradient with respect to any weight is computed.
+        dict of gradients, each of the shape of its input. Gradients with respect to weights are not computed.
 
     Example:
         >>> square = compile_function(differentiate(lambda values: values["x"] ** 2))
@@ -70,7 +77,7 @@ class _TensorFlow:
 
 
 class _Frozen:
-    """A traced TensorFlow function whose variables became constants at the first call."""
+    """A TensorFlow function whose variables become constants when it is first called with a set of shapes."""
 
     def __init__(self, tf, function):
         self.tf, self.function, self.made = tf, function, {}
@@ -140,4 +147,8 @@ class _Torch:
         return with_gradients
 
 
-_BACKENDS = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}
+_BACKENDS: dict[str, type[_TensorFlow] | type[_Jax] | type[_Torch]] = {
+    "tensorflow": _TensorFlow,
+    "jax": _Jax,
+    "torch": _Torch,
+}

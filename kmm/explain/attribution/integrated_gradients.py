@@ -1,43 +1,46 @@
 """Integrated gradients of any score of any number of inputs, with a known error, in bounded memory.
 
-Paths are cut into chunks of a fixed number of points, filled from as many studies as have work left. Each study ends by
-itself: when its error is within tolerance, others take its place in the chunk.
+Points of paths are computed in chunks of a fixed size, filled from several studies at a time. When the error of a study
+is within its tolerance, another study takes its place in the chunk.
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kmm.errors import InputError
-from kmm.explain.attribution.gradients import compile_function, differentiate
-from kmm.explain.attribution.path_integral import TOLERANCE, Path, PathMean, attribute, choose_factor
+from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
+from kmm.explain.attribution.path_integral import TOLERANCE, Path, PathMean, Tolerance, attribute, choose_factor
 from kmm.explain.attribution.quadrature import Nodes, choose_nodes, refine_midpoints
+from kmm.explain.attribution.result import Attribution
 
-FOUND = 4  # paths whose ends are remembered: as many as there are baselines
+FOUND = 4  # paths whose ends are cached: one for each baseline in the table
 
 
 @dataclass
 class _Walk:
-    """A path that is being walked: its ends behind the stem, the nodes ahead, the sums so far."""
+    """A path in progress: its ends behind the stem, the nodes still to compute, the sums so far."""
 
     study: int
     place: int
     path: Path
-    start: dict
-    delta: dict
+    start: dict[str, Any]
+    delta: dict[str, Any]
     target: int
     scores: np.ndarray
-    ahead: deque
+    ahead: deque[tuple[float, float, int]]
     steps: int
-    sums: dict | None = None
+    sums: dict[str, Any] | None = None
     weights: np.ndarray = field(default_factory=lambda: np.zeros(2))
 
     def refine(self, factor):
-        """Puts the nodes ahead that make `factor` times as many steps."""
+        """Adds the nodes that multiply the number of steps by `factor`."""
         nodes, flipped = refine_midpoints(self.steps, factor)
         self.ahead.extend(_list(nodes))
         self.steps *= factor
@@ -47,25 +50,34 @@ class _Walk:
 
 
 def integrated_gradients(
-    score, inputs, baselines, *, fixed=None, target=None, rule="midpoint", steps=None, tolerance=TOLERANCE, chunk=16
-):
+    score: "Score | PathIntegrator",
+    inputs: Mapping[str, np.ndarray],
+    baselines: Mapping[str, np.ndarray | float],
+    *,
+    fixed: Mapping[str, np.ndarray] | None = None,
+    target: int | Sequence[int] | np.ndarray | None = None,
+    rule: str = "midpoint",
+    steps: int | None = None,
+    tolerance: Tolerance = TOLERANCE,
+    chunk: int = 16,
+) -> list[Attribution]:
     """Integrates the gradients of a score along the straight line from a baseline to an input.
 
     Args:
         score: function `(inputs, fixed) -> (m,)` or `(m, n_labels)` of dicts of tensors of the backend in use, or a
-            `PathIntegrator`, which is compiled already.
-        inputs: dict of name to float array `(n, ...)`: what is explained.
+            `PathIntegrator`, which is already compiled.
+        inputs: dict of name to float array `(n, ...)`: the inputs to attribute the score to.
         baselines: dict of the same names to arrays that broadcast to those shapes.
-        fixed: dict of name to array `(n, ...)`: what the score needs besides.
+        fixed: dict of name to array `(n, ...)`: other inputs of the score.
         target: int, or int array `(n,)`; None: the label of each study's highest score.
         rule: name in `kmm.explain.attribution.quadrature.RULES`.
-        steps: int or None: with the midpoint rule 5, then an odd multiple of it, until `tolerance` is met.
+        steps: int or None. None with the midpoint rule: 5, then an odd multiple of 5 until `tolerance` is met.
         tolerance: `Tolerance`.
         chunk: int. Points computed at once.
 
     Returns:
-        list of `n` `Attribution`. Where a score or a gradient is not finite its values are NaN and a warning says so;
-        the others are not touched by it.
+        list of `n` `Attribution`. If a score or a gradient of a study is not finite, its values are NaN and it carries
+        a warning; other studies are not affected.
 
     Raises:
         InputError: if shapes do not fit, an input or a baseline is not finite, or the target is out of range.
@@ -103,25 +115,25 @@ class PathIntegrator:
     """Means of gradients along many paths, computed in chunks of one size. Traced once, however many studies follow.
 
     Args:
-        score: function `(inner, fixed) -> (m,)` or `(m, n_labels)`, where `inner` is what `stem` returns.
-        stem: function `(inputs, fixed) -> dict of tensors`, affine in the inputs, or None: the inputs themselves. It is
-            computed at both ends of a path and not in between.
+        score: function `(inner, fixed) -> (m,)` or `(m, n_labels)`, where `inner` is the output of `stem`.
+        stem: function `(inputs, fixed) -> dict of tensors`, affine in the inputs; None: the inputs themselves. It is
+            computed only at both ends of a path, not in between.
         chunk: int >= 1. Points computed at once: memory grows with it, not with the number of studies or steps.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
 
     Attributes:
-        ends: function `(inputs, fixed) -> (inner, scores)` of `n` studies as they are.
+        ends: function `(inputs, fixed) -> (inner, scores)` of `n` studies.
         points: function `(start, delta, fixed, target, slot, alpha, weights) -> dict`: sums of gradients behind the
-            stem, `(k, ...)`, of `m` points `start[slot] + alpha * delta[slot]`, weighed by `weights` `(k, m)`.
-        back: function `(inputs, fixed, inner) -> dict`: two such sums, back through the stem.
+            stem, `(k, ...)`, over `m` points `start[slot] + alpha * delta[slot]`, weighted by `weights` `(k, m)`.
+        back: function `(inputs, fixed, inner) -> dict`: two such sums, propagated back through the stem.
     """
 
-    def __init__(self, score, *, stem=None, chunk=16, freeze=False):
+    def __init__(self, score: Score, *, stem: Stem | None = None, chunk: int = 16, freeze: bool = False):
         self.chunk = chunk
-        stem = stem or (lambda inputs, fixed: inputs)
+        first_half = stem or (lambda inputs, fixed: inputs)
 
         def ends(inputs, fixed):
-            inner = stem(inputs, fixed)
+            inner = first_half(inputs, fixed)
             return inner, _columns(score(inner, fixed))
 
         def walk(start, delta, fixed, target, slot, alpha, weights):
@@ -138,38 +150,48 @@ class PathIntegrator:
 
         def back(inputs, fixed, inner):
             def dot(inputs, fixed):
-                outputs = stem(inputs, fixed)
+                outputs = first_half(inputs, fixed)
                 products = [ops.reshape(outputs[name] * inner[name], (2, -1)) for name in outputs]
                 return sum(ops.sum(product, axis=1) for product in products)
 
             return differentiate(dot)(inputs, fixed)[1]
 
-        self.found = deque(maxlen=FOUND)
+        self.found: deque[tuple[Path, dict[str, Any], np.ndarray]] = deque(maxlen=FOUND)
         self.ends = compile_function(ends)
         self.points = compile_function(walk, freeze=freeze)
         self.back = compile_function(back)
 
-    def score(self, inputs, fixed):
-        """Scores `(n, n_labels)` of `n` studies as they are. Traced once for each `n`; for 2 it is traced anyway."""
+    def score(self, inputs: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Computes the scores `(n, n_labels)` of `n` studies. Traced once for each `n`; `walk` traces it for 2."""
         return ops.convert_to_numpy(self.ends(inputs, fixed)[1])
 
-    def walk(self, studies, *, rule="midpoint", steps=None, tolerance=TOLERANCE, nodes=None):
-        """Integrates along the paths of studies, one after the other or several at once.
+    def walk(
+        self,
+        studies: Iterable[Sequence[Path]],
+        *,
+        rule: str = "midpoint",
+        steps: int | None = None,
+        tolerance: Tolerance = TOLERANCE,
+        nodes: Nodes | None = None,
+    ) -> Iterator[tuple[int, list[PathMean]]]:
+        """Integrates along the paths of studies, several at once.
 
         Args:
-            studies: iterable of lists of `Path`: those of a study, of one target. Drawn from as there is room.
+            studies: iterable of lists of `Path`, each list the paths of one study and one target. Read only as fast as
+                chunks have room.
             rule, steps, tolerance: as in `integrated_gradients`. The steps are those of each path; all paths of a study
                 are refined together, until their average is within the tolerance.
             nodes: `Nodes` of every path, instead of a rule.
 
         Yields:
-            the number of a study, from 0, and the `PathMean` of each of its paths, in the order in which they are done.
+            the number of a study, from 0, and the `PathMean` of each of its paths; in the order in which studies are
+            done.
         """
         first = nodes or choose_nodes(rule, steps)
         refined = nodes is None and rule == "midpoint" and steps is None
         slots = min(self.chunk, -(-self.chunk // len(first.alphas)) + 1)
         self.found.clear()  # weights may have changed since
-        done = {}  # number of a study -> for each of its paths the walk and its mean, or None
+        done: dict[int, list] = {}  # number of a study -> for each of its paths the walk and its mean, or None
 
         def begin():
             for number, paths in enumerate(studies):
@@ -177,7 +199,7 @@ class PathIntegrator:
                 for place, path in enumerate(paths):
                     yield self._start(number, place, path, first)
 
-        waiting, walks = begin(), deque()
+        waiting, walks = begin(), deque[_Walk]()
         while True:
             while sum(len(walk.ahead) for walk in walks) < self.chunk and len(walks) < slots:
                 walk = next(waiting, None)
@@ -214,7 +236,7 @@ class PathIntegrator:
         return _Walk(study, place, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
 
     def _find_ends(self, path, inputs):
-        """Both ends of a path behind the stem, and their scores; those of a study's other labels are the same."""
+        """Returns both ends of a path behind the stem, and their scores; cached, as a study's labels share them."""
         for known, inner, scores in self.found:
             if known.end is path.end and known.fixed is path.fixed and _are_equal(known.start, path.start):
                 return inner, scores
@@ -224,7 +246,7 @@ class PathIntegrator:
         return inner, scores
 
     def _step(self, walks, slots):
-        """Computes one chunk of the nodes ahead, of the paths that began first first."""
+        """Computes one chunk of the nodes ahead, those of the earliest paths first."""
         slot, alpha = np.zeros(self.chunk, np.int32), np.zeros(self.chunk, np.float32)
         weights, point, used = np.zeros((2 * slots, self.chunk), np.float32), 0, []
         for row, walk in enumerate(list(walks)[:slots]):
@@ -251,7 +273,7 @@ class PathIntegrator:
             walk.sums = own if walk.sums is None else {name: walk.sums[name] + own[name] for name in own}
 
     def _finish(self, walk):
-        """The mean over the nodes so far, back through the stem."""
+        """Returns the mean over the nodes so far, propagated back through the stem."""
         inputs = {name: np.stack([value, value]).astype(np.float32) for name, value in walk.path.end.items()}
         fixed = {name: np.stack([value, value]) for name, value in walk.path.fixed.items()}
         sums = {
@@ -282,8 +304,8 @@ def _check_path(path):
             raise InputError(f"Expected finite numbers in `{name}` and in its baseline. Received NaN or infinity.")
 
 
-def _are_equal(ones, others):
-    return all(np.array_equal(ones[name], others[name]) for name in others)
+def _are_equal(first, second):
+    return all(np.array_equal(first[name], second[name]) for name in second)
 
 
 def _list(nodes: Nodes):
@@ -291,7 +313,7 @@ def _list(nodes: Nodes):
 
 
 def _columns(scores):
-    """Scores `(m,)` or `(m, n_labels)` as `(m, n_labels)`."""
+    """Reshapes scores `(m,)` or `(m, n_labels)` to `(m, n_labels)`."""
     return scores if len(scores.shape) == 2 else ops.expand_dims(scores, -1)
 
 
@@ -300,7 +322,7 @@ def _like(alpha, value):
 
 
 def _weigh(weights, value):
-    """Sums of rows `(m, ...)` by weights `(k, m)` >= 0. A row that is not finite makes NaN of the sums it counts in."""
+    """Sums rows `(m, ...)` by weights `(k, m)` >= 0. A row that is not finite makes only the sums with it NaN."""
     flat = ops.reshape(value, (value.shape[0], -1))
     broken = ops.logical_not(ops.isfinite(ops.sum(flat, axis=1, keepdims=True)))
     sums = ops.matmul(weights, ops.where(broken, 0.0, flat))  # 0 * NaN would be NaN in the sums of others

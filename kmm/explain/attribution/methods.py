@@ -1,7 +1,7 @@
-"""Methods of attribution, one table entry each: how they attribute a score, and what they need of the model."""
+"""Table of attribution methods: the function of each method, and its requirements on the model."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
@@ -13,68 +13,76 @@ from kmm.explain.attribution.baselines import film_area, image_baseline, text_ba
 from kmm.explain.attribution.cam import GradientCam, ScoreCam, weigh_grad_cam, weigh_grad_cam_plus, weigh_layer_cam
 from kmm.explain.attribution.path_integral import Path, Tolerance, attribute
 from kmm.explain.attribution.quadrature import Nodes
+from kmm.explain.attribution.result import Attribution
+from kmm.explain.attribution.split_model import SplitModel
+from kmm.explain.settings import ExplainSettings
 
 ERRORS = ("completeness_gap", "map_error")
 AT_INPUT = Nodes(np.array([1.0]), np.array([1.0]), np.array([False]))
-SAMPLES = 25
+SAMPLES = 25  # noisy inputs of SmoothGrad, unless the settings say otherwise
 NOISE = 0.15  # standard deviation of SmoothGrad's noise, as a share of the range of an input
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a method is given of one study.
+    """One study, prepared as input of a method.
 
     Attributes:
-        study: str. Its id; random numbers are drawn by it, so that a study has one map whatever is explained beside it.
-        inputs: dict of `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, as the model has them.
-        absent: collection of the names of inputs that the study does not have.
-        fixed: dict of what the score needs besides.
+        study: str. Its id, which also seeds random numbers, so a study's map does not depend on the other studies.
+        inputs: dict of `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, those that the model reads.
+        absent: names of the inputs that the study does not have.
+        fixed: dict of name to array: other inputs of the score.
         mean_image: float32 `(h, w, 1)`, the mean of the training films, or None.
         padding_row: float32 `(d,)`, or None for a model without text.
-        target: int or None.
-        box: `(top, left, height, width)` of the film in its square, or None where it fills it. What lies outside are
-            the bars of the letterbox: nothing is attributed to them.
+        target: int or None. Index of the label to explain; None: the label of the highest score.
+        box: `(top, left, height, width)` of the film in its square, or None if it fills the square. Outside are the
+            letterbox bars: nothing is attributed to them.
     """
 
     study: str
-    inputs: dict
-    absent: frozenset
-    fixed: dict
+    inputs: Mapping[str, np.ndarray]
+    absent: frozenset[str]
+    fixed: Mapping[str, np.ndarray]
     mean_image: np.ndarray | None = None
     padding_row: np.ndarray | None = None
     target: int | None = None
     box: tuple[int, int, int, int] | None = None
 
 
+# From cases to pairs: the number of a case, from 0, and its attribution, in the order in which they are done.
+AttributeCases = Callable[[Iterable[Case]], Iterable[tuple[int, Attribution]]]
+
+
 @dataclass(frozen=True)
 class Method:
-    """A row of the table `METHODS`: how a method attributes, and what the rest of kmm asks about it.
+    """A row of the table `METHODS`.
 
     Attributes:
         make: function `(model, settings)` of a `SplitModel` and `ExplainSettings` that returns a function from an
             iterable of `Case` to pairs: the number of a case, from 0, and its `Attribution`, in any order. It is called
-            once per explainer, so it compiles what all studies share.
+            once per explainer, and compiles what all studies share.
         source: str. Link of the publication.
         inputs: tuple of the inputs that it can attribute to: `"image"`, `"rows"`. It needs a model that reads one.
         at_feature_map: bool. Whether the model is cut behind a feature map of the image encoder (the last one, or
             `ExplainSettings.layer`) instead of behind its affine stem.
-        repeated: `"rest"` or `"stem"`: the half of the model that is computed for many points of a study at once, so
-            that the number of points in memory follows from its size.
-        errors: tuple of the errors of `Attribution` that it knows: `"completeness_gap"`, `"map_error"`. Others are NaN.
+        repeated: `"rest"` or `"stem"`: the half of the model that is computed for many points of a study at once. Its
+            size determines how many points fit in memory.
+        errors: tuple of the errors of `Attribution` that it estimates: `"completeness_gap"`, `"map_error"`. Others are
+            set to NaN.
     """
 
-    make: Callable
+    make: Callable[[SplitModel, ExplainSettings], AttributeCases]
     source: str
     inputs: tuple[str, ...] = ("image", "rows")
     at_feature_map: bool = False
     repeated: str = "rest"
     errors: tuple[str, ...] = ()
 
-    def for_model(self, model, settings):
+    def for_model(self, model: SplitModel, settings: ExplainSettings) -> AttributeCases:
         """Makes the function that attributes the scores of one model.
 
         Args:
-            model: `kmm.explain.attribution.split_model.SplitModel`, cut as this entry asks.
+            model: `kmm.explain.attribution.split_model.SplitModel`, cut as `at_feature_map` says.
             settings: `ExplainSettings`.
 
         Returns:
@@ -91,8 +99,8 @@ class Method:
 
 
 def _along_paths(model, settings, *, paths, combine, nodes=None):
-    """Walks the paths that `paths(case, settings)` lists, through a rule's nodes or those given; several studies at
-    once. `combine(means, tolerance)` makes the `Attribution` of each study's means."""
+    """Makes a function that integrates along paths: `paths(case, settings)` lists those of a study, `nodes` replaces
+    the rule's nodes, and `combine(means, tolerance)` makes an `Attribution` of a study's means."""
     tolerance = Tolerance(settings.map_tolerance, settings.gap_tolerance, settings.max_steps)
     how = {"rule": settings.rule, "steps": settings.steps, "tolerance": tolerance, "nodes": nodes}
 
@@ -132,7 +140,7 @@ def _baseline_paths(case, settings):
     ]
 
 
-def make_baseline(case, image_name, text_name):
+def make_baseline(case: Case, image_name: str, text_name: str) -> dict[str, np.ndarray]:
     """Makes the baseline of each input of a case.
 
     Args:
@@ -140,8 +148,8 @@ def make_baseline(case, image_name, text_name):
         image_name, text_name: names in `kmm.explain.attribution.baselines`.
 
     Returns:
-        dict of the names of the inputs to arrays of their shapes. An input that is absent is its own baseline, so that
-        nothing is attributed to it.
+        dict of input name to array of that input's shape. An absent input is its own baseline, so that nothing is
+        attributed to it.
     """
     made = dict(case.inputs)
     if "image" in made and "image" not in case.absent:
@@ -155,9 +163,10 @@ def _one_point(case, settings):
     return [Path(start=case.inputs, end=case.inputs, fixed=case.fixed, target=case.target)]
 
 
-def draw_noisy_paths(case, settings):
-    """Draws SmoothGrad's inputs: noise is added to each input, in proportion to the range of its values; for a film,
-    to the range within its box.
+def draw_noisy_paths(case: Case, settings: ExplainSettings) -> list[Path]:
+    """Draws SmoothGrad's inputs: adds noise to each input, in proportion to the range of its values.
+
+    For a film the range is that within its box.
 
     Args:
         case: `Case`. Its id is the seed.
@@ -184,14 +193,14 @@ def _add_noise(case, name, random):
     return noisy
 
 
-def clear_bars(found, box):
-    """Takes what a map holds outside the film to 0.
+def clear_bars(found: Attribution, box: tuple[int, int, int, int] | None) -> Attribution:
+    """Sets the map to 0 on the letterbox bars.
 
-    Integrated gradients hold nothing there; gradients and class activation maps do, of pixels that no film has.
+    Integrated gradients are 0 there already; gradients and class activation maps are not.
 
     Args:
         found: `Attribution`.
-        box: `(top, left, height, width)` of the film in its square, or None where it fills it.
+        box: `(top, left, height, width)` of the film in its square, or None if it fills the square.
 
     Returns:
         `Attribution`.
@@ -211,7 +220,7 @@ def clear_bars(found, box):
 
 
 def _mean_gradients(means, tolerance):
-    """The gradients themselves, averaged; the scores are those of the input without noise, where every path starts."""
+    """Averages the gradients. The scores are those of the input without noise, at which every path starts."""
     found = attribute(means, tolerance)
     values = {
         name: np.mean([mean.gradients[name] for mean in means], axis=0).astype(np.float32) for name in found.values
@@ -231,7 +240,7 @@ def _path_method(paths, combine, source, **options):
 
 
 def _cam_method(make, source):
-    """An entry for a method that weighs the channels of a feature map, so it attributes to the film alone."""
+    """Makes an entry for a method that weights the channels of a feature map, and so attributes only to the film."""
     return Method(make, source, inputs=("image",), at_feature_map=True, repeated="stem")
 
 
@@ -249,6 +258,6 @@ METHODS = {
 }
 
 
-def choose_method(name):
-    """The entry of a method; raises `InputError` for an unknown name."""
+def choose_method(name: str) -> Method:
+    """Returns the entry of a method; raises `InputError` for an unknown name."""
     return look_up(METHODS, name, "method")

@@ -1,5 +1,6 @@
-"""What the nodes of paths gave, and what follows from it: attributions, their errors, and the steps that they need."""
+"""Integrated gradients from the gradients at the nodes of paths, with their errors and the number of steps needed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
 
@@ -7,9 +8,9 @@ import numpy as np
 
 from kmm.explain.attribution.result import Attribution
 
-GAP_FLOOR = 0.05  # share of the sum of absolute values under which a difference of scores counts as this much
-MARGIN = 1.1  # steps taken beyond those that the error says are needed
-SIDE_FLOOR = 0.01  # share of all absolute values under which an input's error is measured against this much
+GAP_FLOOR = 0.05  # a difference of scores below this share of the sum of absolute values counts as this share
+MARGIN = 1.1  # factor on the steps that the estimated error asks for
+SIDE_FLOOR = 0.01  # an input below this share of all absolute values has its error measured against this share
 
 
 @dataclass(frozen=True)
@@ -18,23 +19,23 @@ class Path:
 
     Attributes:
         start, end: dict of input name to float array, without a batch axis. Baseline and input.
-        fixed: dict of name to array: what the score needs besides, the same along the path.
+        fixed: dict of name to array: other inputs of the score, constant along the path.
         target: int, or None: the label of the highest score at `end`.
     """
 
-    start: dict
-    end: dict
-    fixed: dict
+    start: Mapping[str, np.ndarray]
+    end: Mapping[str, np.ndarray]
+    fixed: Mapping[str, np.ndarray]
     target: int | None = None
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When a path is done.
+    """Errors at which a path needs no more nodes.
 
     Attributes:
         map_error, gap: float > 0. Relative errors.
-        max_steps: int. No refinement makes more nodes than these.
+        max_steps: int. Most nodes of a path, also after refinement.
     """
 
     map_error: float = 0.05
@@ -47,31 +48,31 @@ TOLERANCE = Tolerance()
 
 @dataclass(frozen=True)
 class PathMean:
-    """What the nodes of a path gave.
+    """Mean gradients over the nodes of a path.
 
     Attributes:
         path: `Path`.
-        target: int. The label that was differentiated.
+        target: int. The label whose score was differentiated.
         scores: float64 array `(2, n_labels)`, of the baseline and of the input.
         gradients: dict of input name to float64 array: the weighted mean over the nodes.
-        halves: dict of the same names: the mean over even nodes minus that over odd nodes; NaN where there are none.
-        steps: int. Nodes.
+        halves: dict of the same names: the mean over even nodes minus that over odd nodes; NaN if either has no node.
+        steps: int. Number of nodes.
     """
 
     path: Path
     target: int
     scores: np.ndarray
-    gradients: dict
-    halves: dict
+    gradients: Mapping[str, np.ndarray]
+    halves: Mapping[str, np.ndarray]
     steps: int
 
 
-def attribute(means, tolerance=TOLERANCE):
-    """Integrated gradients of one study from its paths: one a baseline, averaged.
+def attribute(means: Sequence[PathMean], tolerance: Tolerance = TOLERANCE) -> Attribution:
+    """Computes integrated gradients of one study, averaged over its paths (one per baseline).
 
     Args:
         means: list of `PathMean` of one study and one target.
-        tolerance: `Tolerance`. What is missed of it becomes a warning.
+        tolerance: `Tolerance`. An error above it becomes a warning.
 
     Returns:
         `Attribution`.
@@ -103,7 +104,7 @@ def attribute(means, tolerance=TOLERANCE):
 
 
 def _list_misses(found, tolerance):
-    """What is to be said of an attribution: a line for each tolerance that is missed or not known to be met."""
+    """Yields a warning for each tolerance that an attribution misses or is not known to meet."""
     if not found.is_finite:
         yield f"a score or a gradient is not finite, found after {found.steps} steps"
         return
@@ -117,15 +118,15 @@ def _list_misses(found, tolerance):
             yield f"{name} {value:.3g} is above its tolerance {limit:.3g} after {found.steps} steps"
 
 
-def measure_gap(values, difference):
-    """How far a sum of attributions is from the difference of scores that it should be.
+def measure_gap(values: Mapping[str, np.ndarray], difference: float) -> float:
+    """Measures how far the sum of attributions is from the difference of scores that it should equal.
 
     Args:
         values: dict of name to float array.
         difference: float. Score minus baseline score.
 
     Returns:
-        float >= 0, relative to the larger of `|difference|` and 5 % of the sum of absolute values; 0 when all is 0.
+        float >= 0, relative to the larger of `|difference|` and 5 % of the sum of absolute values; 0 if all are 0.
     """
     total = sum(float(value.sum()) for value in values.values())
     floor = GAP_FLOOR * sum(float(np.abs(value).sum()) for value in values.values())
@@ -133,8 +134,8 @@ def measure_gap(values, difference):
     return abs(total - difference) / scale if scale else 0.0
 
 
-def measure_error(values, halves):
-    """The estimated relative error of a map: half the disagreement of two estimates from every other node.
+def measure_error(values: Mapping[str, np.ndarray], halves: Mapping[str, np.ndarray]) -> float:
+    """Estimates the relative error of a map as half the difference of two estimates, from even and from odd nodes.
 
     Args:
         values: dict of name to float array.
@@ -142,7 +143,7 @@ def measure_error(values, halves):
 
     Returns:
         float >= 0: the largest of the inputs' errors, each relative to that input's sum of absolute values (or to 1 %
-        of all inputs', where that is more).
+        of the sum over all inputs, if that is larger).
     """
     sizes = {name: float(np.abs(value).sum()) for name, value in values.items()}
     floor = SIDE_FLOOR * sum(sizes.values())
@@ -151,18 +152,18 @@ def measure_error(values, halves):
     return float(np.max(errors))
 
 
-def choose_factor(means, tolerance):
-    """How many times as many steps the paths of a study need.
+def choose_factor(means: Sequence[PathMean], tolerance: Tolerance) -> int | None:
+    """Chooses the factor by which to multiply the steps of a study's paths.
 
-    The gradient of a network of ReLUs jumps along the path, so the error falls as 1 / steps: one refinement by the odd
-    factor that this says, and a little more, mostly is enough.
+    The gradient of a ReLU network jumps along the path, so the error falls as 1 / steps. One refinement by the odd
+    factor that follows, plus a margin, is usually enough.
 
     Args:
-        means: list of `PathMean` of one study and one target, of equal steps.
+        means: list of `PathMean` of one study and one target, all with the same number of steps.
         tolerance: `Tolerance`.
 
     Returns:
-        odd int >= 3, or None when the study is done.
+        odd int >= 3, or None if the study is done.
     """
     found, factor, most = attribute(means, tolerance), 3, tolerance.max_steps // means[0].steps
     done = found.map_error <= tolerance.map_error and found.completeness_gap <= tolerance.gap

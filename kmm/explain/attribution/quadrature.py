@@ -1,5 +1,6 @@
-"""Where on the path from baseline to input gradients are taken, and how much each counts."""
+"""Quadrature rules: the points of the path from baseline to input at which gradients are taken, and their weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,8 @@ class Nodes:
 
     Attributes:
         alphas: float64 array `(n,)`.
-        weights: float64 array `(n,)`; any scale, the mean is taken.
-        odd: bool array `(n,)`: whether a node has an odd number when all nodes so far are sorted.
+        weights: float64 array `(n,)`, on any scale: gradients are averaged by them.
+        odd: bool array `(n,)`: whether a node has an odd index when all nodes so far are sorted.
     """
 
     alphas: np.ndarray
@@ -51,7 +52,7 @@ def _gauss_legendre(steps):
     return _number((alphas + 1) / 2, weights)
 
 
-RULES = {
+RULES: dict[str, Callable[[int], Nodes]] = {
     "midpoint": _midpoint,
     "left": _left,
     "right": _right,
@@ -63,12 +64,12 @@ STEPS = {"paper": 50}
 DEFAULT_STEPS = 64
 
 
-def choose_nodes(rule="midpoint", steps=None):
-    """The first nodes of a path.
+def choose_nodes(rule: str = "midpoint", steps: int | None = None) -> Nodes:
+    """Chooses the first nodes of a path.
 
     Args:
         rule: name in `RULES`. `"paper"` is the left rule with the 50 steps of the published system.
-        steps: int >= 1, or None: 5 for the midpoint rule, to be refined; 50 for `"paper"`, 64 for the others.
+        steps: int >= 1, or None: 5 for the midpoint rule, which is then refined; 50 for `"paper"`; 64 for the others.
 
     Returns:
         `Nodes`.
@@ -88,20 +89,20 @@ def choose_nodes(rule="midpoint", steps=None):
     return make(steps)
 
 
-def refine_midpoints(steps, factor):
-    """The nodes that make a midpoint rule of `steps` one of `factor` times as many.
+def refine_midpoints(steps: int, factor: int) -> tuple[Nodes, bool]:
+    """Returns the nodes that turn a midpoint rule of `steps` nodes into one of `factor * steps` nodes.
 
-    The middle of every `factor` new cells is there already: old node i becomes node `factor * i + factor // 2`.
+    The middle one of every `factor` new nodes exists already: old node i becomes node `factor * i + factor // 2`.
 
     Args:
         steps: int >= 1.
         factor: odd int >= 3.
 
     Returns:
-        `Nodes`, the new ones only, and whether even nodes have become odd and odd ones even.
+        `Nodes`, only the new ones, and bool: whether the old nodes with even indices now have odd ones and vice versa.
 
     Raises:
-        InputError: if `factor` is not odd or below 3.
+        InputError: if `factor` is even or below 3.
 
     Example:
         >>> nodes, flipped = refine_midpoints(1, 3)

@@ -1,7 +1,7 @@
-"""A classifier's model as explanations need it: cut behind its affine stem, in chunks that fit in memory."""
+"""A classifier's model cut in two behind its affine stem, with the number of path points that fit in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -9,11 +9,15 @@ from keras import ops
 
 from kmm.data.modalities import find_patterns
 from kmm.errors import InputError
+from kmm.explain.attribution.gradients import Score, Stem
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
-from kmm.models.path_view import view_path
+from kmm.models.path_view import PathView, view_path
+
+if TYPE_CHECKING:
+    from kmm.classifier import Classifier
 
 MAX_CHUNK = 64
-PROCESS = 9.5e8  # bytes of a process with its libraries, of which TensorFlow takes most, before a model is traced
+PROCESS = 9.5e8  # bytes of a process with its libraries, mostly TensorFlow, before a model is traced
 TRACING = 3e8  # bytes that tracing and compiling take once
 
 
@@ -23,27 +27,38 @@ class SplitModel:
 
     Attributes:
         stem: function `(inputs, fixed) -> dict of tensors`, the first half of the model.
-        score: function `(inner, fixed) -> (m, n_labels)`, the rest, which takes what `stem` returns.
+        score: function `(inner, fixed) -> (m, n_labels)`, the second half, which takes the outputs of `stem`.
         chunk: int >= 1. Points computed at once.
-        feature_map: str or None. The output of `stem` that is the feature map, in a model that was cut behind one.
+        feature_map: str or None. The output of `stem` that is the feature map, if the model was cut behind one.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
-        integrator: `PathIntegrator` of the two functions. It also gives the scores of a study.
+        integrator: `PathIntegrator` of the two functions. It also computes the scores of a study.
     """
 
-    stem: Callable
-    score: Callable
+    stem: Stem
+    score: Score
     chunk: int
     feature_map: str | None = None
     freeze: bool = False
     integrator: PathIntegrator = field(init=False)
 
-    def __post_init__(self):
-        made = PathIntegrator(self.score, stem=self.stem, chunk=self.chunk, freeze=self.freeze)
-        object.__setattr__(self, "integrator", made)
+    def __post_init__(self) -> None:
+        integrator = PathIntegrator(self.score, stem=self.stem, chunk=self.chunk, freeze=self.freeze)
+        object.__setattr__(self, "integrator", integrator)
 
 
-def cut_model(classifier, image_layer=None):
-    """The `kmm.models.path_view.PathView` of a classifier's main part."""
+def cut_model(classifier: "Classifier", image_layer: str | None = None) -> PathView:
+    """Cuts the model of a classifier's main part in two.
+
+    Args:
+        classifier: `kmm.classifier.Classifier`.
+        image_layer: str or None. Layer of the image encoder to cut behind; None: its affine stem.
+
+    Returns:
+        `kmm.models.path_view.PathView`.
+
+    Raises:
+        InputError: if the image encoder has no such layer, or the layer's output is not a feature map.
+    """
     model, fit = classifier.models[classifier.main], classifier.settings
     return view_path(
         model,
@@ -53,8 +68,8 @@ def cut_model(classifier, image_layer=None):
     )
 
 
-def call_view(view, classifier, output="logit"):
-    """The two halves of a model as functions for `PathIntegrator`.
+def call_view(view: PathView, classifier: "Classifier", output: str = "logit") -> tuple[Stem, Score]:
+    """Makes functions for `PathIntegrator` of the two halves of a model.
 
     Args:
         view: `PathView`.
@@ -82,16 +97,17 @@ def call_view(view, classifier, output="logit"):
     return stem, score
 
 
-def choose_chunk(model, memory_gb, held=1.0):
-    """How many points of a path fit in memory at once.
+def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int:
+    """Chooses how many points of a path are computed at once, so that they fit in memory.
 
-    It depends on the model and the limit alone: the last digits of sums hang on it, and are so the same in any process.
+    The result depends only on the model and the limit. The last digits of sums depend on it, so they are the same in
+    every process.
 
     Args:
-        model: `keras.Model` that is differentiated.
-        memory_gb: float. What the process may use in all, in units of 10^9 bytes.
-        held: float. Memory at a point, as a multiple of the bytes of the outputs of all layers: `PathView.held`.
-            Measured: 0.4 (DenseNet) to 0.9 (convolutions in a row).
+        model: `keras.Model` to differentiate.
+        memory_gb: float. Memory that the process may use in total, in units of 10^9 bytes.
+        held: float. Memory per point, as a multiple of the bytes of the outputs of all layers: `PathView.held`.
+            Measured: 0.4 (DenseNet) to 0.9 (plain convolutions).
 
     Returns:
         int from 1 to 64.
@@ -108,7 +124,7 @@ def choose_chunk(model, memory_gb, held=1.0):
 
 
 def _output_bytes(model):
-    """Bytes of the float32 outputs of all layers for one study."""
+    """Returns the bytes of the float32 outputs of all layers for one study."""
     total = 0
     for layer in model.layers:
         if isinstance(layer, keras.Model):

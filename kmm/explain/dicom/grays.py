@@ -1,8 +1,8 @@
-"""The modality and VOI transformation of a film, as a presentation state may hold it.
+"""The modality and VOI transformation of a film, rewritten for a presentation state.
 
-A presentation state allows tables of 8 or 16 bits only, which must use their depth. Films hold others: of 10 or 12
-bits, or declared as 16 bits with entries of 12. Tables are therefore rewritten with entries stretched to 16 bits, and a
-window that follows a modality table is stretched with it. What a viewer shows stays the same.
+A presentation state allows only tables of 8 or 16 bits, which must use their full depth. Films have other ones: of 10
+or 12 bits, or declared as 16 bits with entries of 12. Tables are therefore rewritten with entries stretched to 16 bits,
+and a window that follows a modality table is stretched with it. A viewer shows the same picture as before.
 
 Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.html
 """
@@ -18,17 +18,17 @@ BITS = 16
 TOP = 2**BITS - 1
 
 
-def take_grays(header, name):
-    """Takes what maps the stored values of a film to gray levels.
+def take_grays(header: pydicom.Dataset, name: str) -> pydicom.Dataset:
+    """Takes from a film's header the elements that map stored values to gray levels.
 
     Args:
-        header: `pydicom.Dataset` of the film, as it was read from a file.
+        header: `pydicom.Dataset` of the film, read from a file.
         name: str. The file's name, for errors.
 
     Returns:
         `pydicom.Dataset` with the elements of a Grayscale Softcopy Presentation State: `ModalityLUTSequence` or the
-        rescale elements, and `SoftcopyVOILUTSequence` with the VOI table or the first window. What the film does not
-        have is left out. A film with tables for both has one: the two in sequence.
+        rescale elements, and `SoftcopyVOILUTSequence` with the VOI table or the first window. Elements that the film
+        lacks are left out. If the film has tables for both, one table holds the two in sequence.
 
     Raises:
         ImageError: one line, if a number or table of the header cannot be used.
@@ -60,7 +60,7 @@ def take_grays(header, name):
 
 
 def _write_window(window, factor):
-    """A window on values that a modality table multiplies by `factor`, as `pydicom.Dataset`."""
+    """Makes a `pydicom.Dataset` of a window on values that a modality table multiplies by `factor`."""
     item = pydicom.Dataset()
     if window.function == "LINEAR":  # from center - 0.5 - (width - 1) / 2 to center - 0.5 + (width - 1) / 2
         center, width = (window.center - 0.5) * factor + 0.5, (window.width - 1) * factor + 1
@@ -72,7 +72,7 @@ def _write_window(window, factor):
 
 
 def _write_table(entries, first):
-    """A table of 16 bits as `pydicom.Dataset`."""
+    """Makes a `pydicom.Dataset` of a table of 16 bits."""
     table = pydicom.Dataset()
     table.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(entries) % 2**16, first, BITS])
     table.add_new("LUTData", "OW", np.rint(entries).clip(0, TOP).astype("<u2").tobytes())

@@ -1,8 +1,10 @@
-"""The header of a DICOM film, made valid: what objects that refer to the film need of it, and nothing else.
+"""The header of a DICOM film, reduced to the elements that other objects need to refer to it, and made valid.
 
-Films that were stripped of their patient often lack what the standard asks for, or say it wrongly. UIDs are taken if
-they are valid; names, dates and ids that are not are left empty, as the standard lets them be.
+De-identified films often lack elements that the standard requires, or have invalid ones. UIDs are copied only if they
+are valid; invalid names, dates and ids are left empty, as the standard allows.
 """
+
+from pathlib import Path
 
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
@@ -33,8 +35,8 @@ VOI = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
 READ = [*UIDS, *NAMES, *PATIENT, *STUDY, *PIXELS, *MODALITY, *VOI, "LossyImageCompression"]
 
 
-def read_reference(source):
-    """Reads what other objects need of a film's header; its pixels are not read.
+def read_reference(source: Path | str) -> tuple[pydicom.Dataset, pydicom.Dataset]:
+    """Reads the elements of a film's header that other objects need; its pixels are not read.
 
     Args:
         source: path of a DICOM film.
@@ -44,7 +46,7 @@ def read_reference(source):
         absent or invalid), size and kind of the pixels. `grays`: see `kmm.explain.dicom.grays.take_grays`.
 
     Raises:
-        ImageError: one line, if it is no DICOM file, damaged, without pixels, of several frames, or in colour.
+        ImageError: one line, if it is not a DICOM file, or is damaged, without pixels, of several frames, or in colour.
     """
     try:
         with open(source, "rb") as file, quiet_decoding:
@@ -60,18 +62,18 @@ def read_reference(source):
     except OSError as error:
         raise ImageError(f"{source}: expected a readable file. Received: {error.strerror}.") from error
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
-        raise ImageError(f"{source}: expected a DICOM film. It is no DICOM file, or its header is damaged.") from error
+        raise ImageError(f"{source}: expected a DICOM film. It is not DICOM, or its header is damaged.") from error
 
 
-def require_reference(film, source):
-    """Refuses a film that no other object can refer to.
+def require_reference(film: pydicom.Dataset, source: Path | str) -> None:
+    """Rejects a film that no other object can refer to.
 
     Args:
-        film: what `read_reference` returned.
+        film: dataset from `read_reference`.
         source: path of the film, for the error.
 
     Raises:
-        ImageError: one line, if a UID is missing or invalid, or the SOP class is not of the standard.
+        ImageError: one line, if a UID is missing or invalid, or the SOP class is not in the standard.
 
     Example:
         >>> require_reference(pydicom.Dataset(), "film.dcm")
@@ -105,7 +107,7 @@ def _take_film(header):
         setattr(film, keyword, _take_text(header, keyword))
     if film.PatientSex not in ("M", "F", "O"):
         film.PatientSex = ""
-    for keyword in NAMES:  # to DICOM the same name, to highdicom the sign that it is one
+    for keyword in NAMES:  # DICOM ignores the trailing ^; highdicom needs it to accept a name
         if film[keyword].value and "^" not in film[keyword].value:
             setattr(film, keyword, f"{film[keyword].value}^")
     for keyword in UIDS:
@@ -115,15 +117,15 @@ def _take_film(header):
 
 
 def _take_text(header, keyword):
-    """The text of an element; empty when it is absent or not as the standard wants it."""
-    element, vr = header.get_item(keyword), dictionary_VR(keyword)  # raw: pydicom writes invalid values to its log
+    """Returns the text of an element; empty if it is absent or invalid."""
+    element, vr = header.get_item(keyword), dictionary_VR(keyword)  # raw: pydicom would log invalid values
     if element is None or not element.value:
         return ""
     encodings = convert_encodings(header.get("SpecificCharacterSet"))
     text = decode_bytes(element.value, encodings, PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS).strip("\0 ")
     try:
         validate_value(vr, text, pydicom.config.RAISE)
-        {"DA": DA, "TM": TM}.get(vr, str)(text)  # a range of dates is a valid value, but no date
+        {"DA": DA, "TM": TM}.get(vr, str)(text)  # a range of dates is a valid value, but not a date
     except ValueError:
         return ""
     return text

@@ -1,12 +1,12 @@
-"""An explanation as DICOM objects of the film's study: a structured report, a presentation state, a picture.
+"""Explanations as DICOM objects in the film's study: a structured report, a presentation state, a picture.
 
-kmm's coordinates are 0 at the centre of the film's top left pixel. DICOM's columns and rows are 0 at the outer corner
-of that pixel, its centre being 0.5\\0.5, in the report (SCOORD) and in the presentation state (units PIXEL) alike: 0.5
-is added. A circle is its centre and a point on it, both of which must lie on the film. Where the film's pixels are not
-square, kmm draws its circles on square ones, so that in pixels of the film they are ellipses.
+In kmm's coordinates the centre of the film's top left pixel is 0, 0. In DICOM it is 0.5\\0.5, because columns and rows
+start at the pixel's outer corner, in the report (SCOORD) and in the presentation state (units PIXEL). So 0.5 is added.
+DICOM stores a circle as its centre and a point on it, and both must lie on the film. kmm's circles are drawn on square
+pixels; if the film's pixels are not square, the circles are ellipses in pixels of the film.
 
-No text of the report is written, and of the film's header only what names its patient, its study and itself. UIDs
-follow from the content: the same explanation of the same film has the same ones, and differs in its dates only.
+No text of the report is written, and from the film's header only the elements that identify its patient, its study and
+itself. UIDs are derived from the content: explaining the same film again gives the same UIDs, and only dates differ.
 
 Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.18.6.html (report),
 https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.5.html (presentation state)
@@ -15,6 +15,7 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.5.htm
 import hashlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -24,17 +25,19 @@ from kmm.errors import ImageError, InputError, require
 from kmm.explain.decision import DISCLAIMER
 from kmm.explain.dicom.header import NAMES, UIDS, read_reference, require_reference
 from kmm.explain.dicom.report import SCHEME, build_report, name_circle, say_decision
+from kmm.explain.explained_study import ExplainedStudy
+from kmm.explain.regions.find import Region
 from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.storage.files import replace_file
 
 DESCRIPTION = "kmm explanation, not for diagnosis"
 YELLOW = (89.1, -13.3, 75.5)  # `kmm.explain.output.draw.CIRCLE` as CIELab
-CORNERS = 64  # of the polygon that stands for an ellipse that crosses the edge of the film
-SERIES = {"SR": 9001, "PR": 9002, "OT": 9003}  # modality of what is written: number of its series in the study
+CORNERS = 64  # of the polygon that approximates an ellipse cut by the edge of the film
+SERIES = {"SR": 9001, "PR": 9002, "OT": 9003}  # modality of an object to the number of its series in the study
 
 
-def locate_circle(region, rows, columns):
-    """A region as DICOM draws a circle.
+def locate_circle(region: Region, rows: int, columns: int) -> np.ndarray:
+    """Converts a region to the two points by which DICOM stores a circle.
 
     Args:
         region: `Region` whose centre lies on the film.
@@ -42,8 +45,8 @@ def locate_circle(region, rows, columns):
 
     Returns:
         float array `(2, 2)`: the centre and a point on the circle, each as column and row, within 0..columns and
-        0..rows. The point lies beside the centre, else above or below it, else towards the corner that is farthest;
-        it is that corner for a circle around the whole film.
+        0..rows. The point lies left or right of the centre if that is on the film, else above or below it, else
+        towards the farthest corner; for a circle around the whole film it is that corner.
 
     Example:
         >>> from kmm.explain.regions.find import Region
@@ -61,18 +64,20 @@ def locate_circle(region, rows, columns):
     return np.array([center, center + way * min(1, region.radius / length)])
 
 
-def outline_region(region, rows, columns, scale=(1.0, 1.0)):
-    """A region as DICOM draws it: as a circle, or on pixels that are not square as an ellipse.
+def outline_region(
+    region: Region, rows: int, columns: int, scale: tuple[float, float] = (1.0, 1.0)
+) -> tuple[str, np.ndarray]:
+    """Converts a region to the outline that DICOM stores: a circle or, on pixels that are not square, an ellipse.
 
     Args:
         region: `Region` in square pixels, whose centre lies on the film.
         rows, columns: int. Size of the film in its own pixels.
-        scale: `(across, down)`, square pixels per pixel of the film, as `kmm.image.pixel_aspect.find_pixel_scale`.
+        scale: `(across, down)`, square pixels per pixel of the film, from `kmm.image.pixel_aspect.find_pixel_scale`.
 
     Returns:
-        `(graphic type, float array (n, 2))`, columns and rows within 0..columns and 0..rows: `"CIRCLE"` as
+        `(graphic type, float array (n, 2))`, columns and rows within 0..columns and 0..rows: `"CIRCLE"`, the points of
         `locate_circle`; `"ELLIPSE"`, the ends of its major and of its minor axis; or, for an ellipse that crosses the
-        edge of the film, the closed `"POLYLINE"` of its part on the film.
+        edge of the film, `"POLYLINE"`, the closed outline of its part on the film.
 
     Example:
         >>> from kmm.explain.regions.find import Region
@@ -94,22 +99,22 @@ def outline_region(region, rows, columns, scale=(1.0, 1.0)):
     return "POLYLINE", np.clip(points, 0, size)
 
 
-def write_structured_report(explanation, source, path):
+def write_structured_report(explanation: ExplainedStudy, source: Path | str, path: Path | str) -> None:
     """Writes the regions and the label's probability as a Comprehensive SR (TID 1500), partial and unverified.
 
     It holds a measurement group for the film with the label's probability, its threshold and the decision, and one for
-    each region: its outline on the film (`outline_region`), and its weight as the measurement "Saliency". An outline is
-    called attribution, and a label below its threshold is said to be so; each group says that it is not for diagnosis,
-    and names the algorithm: kmm, its version, the classifier's digest and the settings.
+    each region with its outline on the film (`outline_region`) and its weight as the measurement "Saliency". An outline
+    is named attribution, and a label below its threshold is marked as such. Each group states that it is not for
+    diagnosis, and names the algorithm: kmm, its version, the classifier's digest and the settings.
 
     Args:
-        explanation: `Explanation` of a film. One without regions has the group of the film only.
+        explanation: `Explanation` of a film. Without regions only the group of the film is written.
         source: path of the DICOM film that was explained.
         path: str or Path of the file to write, whole or not at all.
 
     Raises:
-        ImageError: one line, if the source is no single gray DICOM film, or not the one that was explained, or has no
-            valid UIDs to refer to.
+        ImageError: one line, if the source is not a single gray DICOM film, is not the explained one, or lacks the
+            valid UIDs that a reference needs.
         MissingPackageError: if highdicom is not installed.
 
     Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part16/chapter_A.html#sect_TID_1500
@@ -134,12 +139,12 @@ def write_structured_report(explanation, source, path):
     _save(report, path)
 
 
-def write_presentation_state(explanation, source, path):
+def write_presentation_state(explanation: ExplainedStudy, source: Path | str, path: Path | str) -> None:
     """Writes the circles as a Grayscale Softcopy Presentation State, for a viewer to draw on the film itself.
 
-    The film is shown as its own header says: modality and VOI tables or the first window, inverted if MONOCHROME1.
-    A line at its top says that it is not for diagnosis, the label's probability, its threshold and the decision.
-    Where this raises `ImageError`, `write_secondary_capture` may still do.
+    The film is shown as its header says: modality and VOI tables or the first window, inverted if MONOCHROME1. A line
+    at the top states that it is not for diagnosis, the label's probability, its threshold and the decision. If this
+    raises `ImageError`, `write_secondary_capture` may still work.
 
     Args:
         explanation, source, path: as for `write_structured_report`. Without regions only the line is drawn.
@@ -180,19 +185,21 @@ def write_presentation_state(explanation, source, path):
     _save(state, path)
 
 
-def write_secondary_capture(picture, source, path, *, said=DISCLAIMER):
-    """Writes a drawn picture as a Secondary Capture of the film's study.
+def write_secondary_capture(
+    picture: np.ndarray, source: Path | str, path: Path | str, *, said: str = DISCLAIMER
+) -> None:
+    """Writes a drawn picture as a Secondary Capture in the film's study.
 
     Args:
         picture: uint8 array `(h, w, 3)`, RGB.
-        source: path of the DICOM film that was drawn on. One without valid UIDs will do: the picture then stands in a
-            study of its own, under the same patient.
+        source: path of the DICOM film that was drawn on. It may lack valid UIDs: the picture then becomes a study of
+            its own, of the same patient.
         path: str or Path of the file to write, whole or not at all.
-        said: str. What its comment says of the picture.
+        said: str. The comment of the picture.
 
     Raises:
-        InputError: if `picture` is no such array.
-        ImageError: one line, if the source is no single gray DICOM film.
+        InputError: if `picture` is not such an array.
+        ImageError: one line, if the source is not a single gray DICOM film.
         MissingPackageError: if highdicom is not installed.
     """
     picture = np.asarray(picture)
@@ -214,19 +221,19 @@ def write_secondary_capture(picture, source, path, *, said=DISCLAIMER):
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_describe("OT", film, digest),
     )
-    capture.Laterality = None  # as of the presentation state
-    capture.PatientOrientation = None  # not known: the picture may show more than the film
+    capture.Laterality = None  # type 2C, as in the presentation state
+    capture.PatientOrientation = None  # unknown: the picture may show more than the film
     capture.BurnedInAnnotation = "YES"
     capture.ImageComments = said
     if referable:
         capture.SourceImageSequence = highdicom.ReferencedImageSequence([film])
-    if film.LossyImageCompression == "01":  # which no later object may deny
+    if film.LossyImageCompression == "01":  # the standard requires derived images to keep this mark
         capture.LossyImageCompression = "01"
     _save(capture, path)
 
 
 def _list_outlines(film, explanation, scale):
-    """`(UID, name, graphic type, points)` of each region, the same in the report and in the presentation state."""
+    """Lists `(UID, name, graphic type, points)` of each region, equal in the report and in the presentation state."""
     summary = _summarise(explanation)
     return [
         (
@@ -239,7 +246,7 @@ def _list_outlines(film, explanation, scale):
 
 
 def _summarise(explanation):
-    """All that is written of an explanation, as text: what its UIDs follow from."""
+    """Returns the content of an explanation's objects as text, from which their UIDs are derived."""
     regions = [[region.x, region.y, region.radius, region.weight] for region in explanation.regions]
     target, settings = explanation.target, explanation.settings.as_dict()
     limits = [explanation.probabilities[target], explanation.thresholds.get(target)]
@@ -247,7 +254,7 @@ def _summarise(explanation):
 
 
 def _describe(modality, film, content, model=""):
-    """The arguments of highdicom's classes that name the object, its series and its maker."""
+    """Returns the arguments of highdicom's classes that identify the object, its series and its manufacturer."""
     return {
         "series_instance_uid": _make_uid("series", modality, film.StudyInstanceUID, model),
         "series_number": SERIES[modality],
@@ -266,7 +273,7 @@ def _make_uid(*parts):
 
 
 def _check_size(film, explanation, source):
-    """The pixel scale of the film; refuses one of another size than that which was explained."""
+    """Returns the pixel scale of the film; raises `ImageError` if its size differs from the explained film's."""
     scale = find_pixel_scale(source)
     columns, rows = round(film.Columns * scale[0]), round(film.Rows * scale[1])
     if explanation.film is not None and explanation.film.shape != (rows, columns):
@@ -279,6 +286,6 @@ def _check_size(film, explanation, source):
 
 def _save(dataset, path):
     for keyword in NAMES:
-        setattr(dataset, keyword, str(dataset.get(keyword) or "").rstrip("^"))  # as the film has it
+        setattr(dataset, keyword, str(dataset.get(keyword) or "").rstrip("^"))  # as in the film
     with replace_file(path) as place:
         dataset.save_as(place, enforce_file_format=True)

@@ -1,24 +1,29 @@
-"""What objects of DICOM say of an explanation in words, and the content of its structured report.
+"""The wording of DICOM objects, and the content of the structured report.
 
-A circle shows attribution, not a finding: it is named so, and a label whose probability is below its threshold is never
-named without saying so.
+A circle shows attribution, not a finding, and its name says so. A label below its threshold is always marked as such.
 """
 
 import json
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
+import numpy as np
+import pydicom
 from pydicom.sr.codedict import codes
 
 from kmm import __version__
 from kmm.explain.decision import DISCLAIMER, state_decision
+from kmm.explain.explained_study import ExplainedStudy
 
-SCHEME = "99KMM"  # coding scheme of what no public scheme has: the labels of the classifier, and the two below
+SCHEME = "99KMM"  # coding scheme for what no public scheme has: the labels of the classifier, and the two codes below
 THRESHOLD, DECISION = ("threshold", "Decision threshold"), ("decision", "Probability at or above threshold")
 PROBABILITY, SALIENCY = codes.DCM.Probability, codes.DCM.Saliency
 LIMIT = 64  # characters of a code and of a description
 
 
-def shorten(text, limit=LIMIT):
-    r"""Text as a code or a description may be: one line of so many characters, without backslashes.
+def shorten(text: str, limit: int = LIMIT) -> str:
+    r"""Shortens text to a valid code or description: one line of at most `limit` characters, without backslashes.
 
     Example:
         >>> shorten("Opacity\\lung\n base", 12)
@@ -27,45 +32,53 @@ def shorten(text, limit=LIMIT):
     return " ".join(text.replace("\\", "/").split())[:limit].strip()
 
 
-def name_label(explanation, before=""):
-    """The label with what its decision lets it be called: one line of 64 characters at most.
+def name_label(explanation: ExplainedStudy, before: str = "") -> str:
+    """Names the label, marked if it is below its threshold: one line of at most 64 characters.
 
     Args:
         explanation: `Explanation`.
-        before: str. What stands before the label.
+        before: str. Text before the label.
 
     Returns:
-        str. Only the label itself is ever cut.
+        str. If it is too long, only the label itself is shortened.
     """
     after = {True: "", False: " (below threshold)", None: " (no threshold)"}[explanation.decision]
     return f"{before}{shorten(explanation.target, LIMIT - len(before) - len(after))}{after}"
 
 
-def name_circle(explanation):
-    """What a circle shows, as `name_label`."""
+def name_circle(explanation: ExplainedStudy) -> str:
+    """Names what a circle shows; see `name_label`."""
     return name_label(explanation, "Attribution for ")
 
 
-def say_decision(explanation):
-    """The disclaimer, the label's probability, its threshold and the decision: one line."""
+def say_decision(explanation: ExplainedStudy) -> str:
+    """Returns the disclaimer, the label's probability, its threshold and the decision as one line."""
     target = explanation.target
-    said = state_decision(shorten(target), explanation.probabilities[target], explanation.thresholds.get(target))
-    return f"{DISCLAIMER} {said}."
+    line = state_decision(shorten(target), explanation.probabilities[target], explanation.thresholds.get(target))
+    return f"{DISCLAIMER} {line}."
 
 
-def build_report(sr, film, explanation, *, device_uid, label_uid, outlines):
-    """The content of the structured report.
+def build_report(
+    sr: ModuleType,
+    film: pydicom.Dataset,
+    explanation: ExplainedStudy,
+    *,
+    device_uid: str,
+    label_uid: str,
+    outlines: Sequence[tuple[str, str, str, np.ndarray]],
+) -> Any:
+    """Builds the content of the structured report.
 
     Args:
         sr: the module `highdicom.sr`.
-        film: dataset of the film, as `kmm.explain.dicom.header.read_reference` gives it.
+        film: dataset of the film, from `kmm.explain.dicom.header.read_reference`.
         explanation: `Explanation`.
-        device_uid, label_uid: str. UIDs of the classifier, and of the group of the film.
-        outlines: list of `(UID, name, graphic type, points)`, one for each region.
+        device_uid, label_uid: str. UIDs of the classifier, and of the film's measurement group.
+        outlines: list of `(UID, name, graphic type, points)`, one per region.
 
     Returns:
-        `highdicom.sr.MeasurementReport`: a group of the film with probability, threshold and decision, and one of each
-        outline with its weight. Each holds the disclaimer and the decision as a comment.
+        `highdicom.sr.MeasurementReport`: a group for the film with probability, threshold and decision, and one for
+        each outline with its weight. Each has the disclaimer and the decision as a comment.
     """
     settings = json.dumps(explanation.settings.as_dict())
     algorithm = sr.AlgorithmIdentification("kmm", __version__, [f"model {explanation.model}", f"settings {settings}"])

@@ -1,1 +1,1 @@
-"""Measuring whether explanations are right: localisation, deletion, randomised weights."""
+"""Fidelity of explanations: localisation, deletion and insertion, randomised weights, choice of the sensitivity."""

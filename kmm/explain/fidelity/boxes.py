@@ -1,7 +1,8 @@
-"""Where radiologists, or the phantom set, say that a finding is: boxes on films, read from a table."""
+"""Boxes around findings on films, drawn by radiologists or known of the phantom set, read from a table."""
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,8 @@ class Box:
     """A box on a film, in pixels of the film.
 
     Attributes:
-        finding: str. What lies in it.
-        x, y: float >= 0. Its left and upper edge, from the film's: 0 is where the first pixel begins.
+        finding: str. Name of the finding in it.
+        x, y: float >= 0. Its left and upper edge, measured from the film's left and upper edge.
         width, height: float > 0.
     """
 
@@ -30,11 +31,11 @@ class Box:
     height: float
 
 
-def read_boxes(path):
+def read_boxes(path: Path | str) -> dict[str, list[Box]]:
     """Reads a table of boxes: ChestX-ray14's `BBox_List_2017.csv`, or the `boxes.csv` of the phantom set.
 
     The columns are `Image Index`, `Finding Label`, x, y, w and h, in this order; ChestX-ray14 writes the header of the
-    last four as `Bbox [x,y,w,h]` and has empty columns behind them.
+    last four as `Bbox [x,y,w,h]`, followed by empty columns.
 
     Source: https://arxiv.org/abs/1705.02315 (ChestX-ray8 and its boxes).
 
@@ -46,7 +47,7 @@ def read_boxes(path):
         dict of image file name to its list of `Box`, in the order of the table; empty when the table has no rows.
 
     Raises:
-        InputError: if the file cannot be read, lacks a column or holds a row that is no box; it names the line.
+        InputError: if the file cannot be read, lacks a column or has a row that is not a box; it names the line.
 
     Example:
         >>> import tempfile
@@ -56,7 +57,8 @@ def read_boxes(path):
         ...     read_boxes(path)
         {'1.png': [Box(finding='Mass', x=5.0, y=6.0, width=20.5, height=30.0)]}
     """
-    path, boxes = Path(path), {}
+    path = Path(path)
+    boxes: dict[str, list[Box]] = {}
     rows = read_cells(path, MAX_BYTES)
     _check_header(path, rows[0][1] if rows else [])
     for line, fields in rows[1:]:
@@ -65,13 +67,13 @@ def read_boxes(path):
     return boxes
 
 
-def check_inside(boxes, film_size, film):
-    """Checks that boxes are of this film and not of a larger copy of it.
+def check_inside(boxes: Iterable[Box], film_size: Sequence[float], film: Path | str) -> None:
+    """Checks that boxes were drawn on this film, and not on a larger copy of it.
 
     Args:
         boxes: list of `Box`.
         film_size: (height, width) of the film in pixels.
-        film: str or Path: its name, for the error.
+        film: str or Path: name of the film, for the error.
 
     Raises:
         InputError: if a box ends more than a pixel beyond the film.
@@ -85,24 +87,26 @@ def check_inside(boxes, film_size, film):
         if right > width + ROUNDING or bottom > height + ROUNDING:
             raise InputError(
                 f"{film}: expected boxes within the film of {width:g} x {height:g} pixels. Received one that ends at "
-                f"{right:g} x {bottom:g}: is the film a smaller copy of that on which the boxes were drawn?"
+                f"{right:g} x {bottom:g}. Boxes must be in pixels of this film, not of a larger copy."
             )
 
 
-def place_boxes(boxes, film_size, pixel_scale, film):
-    """Moves boxes from pixels of the film's file to those of the film as it was read, which are square.
+def place_boxes(
+    boxes: Sequence[Box], film_size: Sequence[int], pixel_scale: tuple[float, float], film: Path | str
+) -> list[Box]:
+    """Converts boxes from pixels of the film's file to the square pixels of the film after reading.
 
     Args:
         boxes: list of `Box`, in pixels of the file.
-        film_size: (height, width) of the film as it was read.
-        pixel_scale: `(across, down)`, as `kmm.image.pixel_aspect.find_pixel_scale` finds it.
-        film: str or Path: its name, for the error.
+        film_size: (height, width) of the film after reading.
+        pixel_scale: `(across, down)`, from `kmm.image.pixel_aspect.find_pixel_scale`.
+        film: str or Path: name of the film, for the error.
 
     Returns:
         list of `Box`.
 
     Raises:
-        InputError: if a box ends more than a pixel of the file beyond the film.
+        InputError: if a box ends more than one pixel of the file beyond the film.
 
     Example:
         >>> place_boxes([Box("Mass", 10, 40, 5, 20)], (200, 100), (1.0, 2.0), "1.dcm")
@@ -114,7 +118,7 @@ def place_boxes(boxes, film_size, pixel_scale, film):
 
 
 def _check_header(path, header):
-    """Takes the brackets off `Bbox [x,y,w,h]`, whether it came as one cell or as four."""
+    """Checks the columns of the header, with `Bbox [x,y,w,h]` in one cell or in four."""
     columns = re.sub(r"bbox\s*\[|\]", "", ",".join(header).lower()).split(",")
     columns = tuple(name.strip() for name in columns)
     if columns[: len(COLUMNS)] != COLUMNS or any(columns[len(COLUMNS) :]):
@@ -125,7 +129,7 @@ def _check_header(path, header):
 
 
 def _read_number(text):
-    """A number, perhaps with a decimal comma; `1,234` may be a thousand, and is refused."""
+    """Reads a number, perhaps with a decimal comma. `1,234` is rejected, as it may mean 1234."""
     return float(text if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text.replace(",", "."))
 
 
@@ -134,13 +138,13 @@ def _read_row(fields, place):
         raise InputError(f"{place}: expected {len(COLUMNS)} fields. Received: {len(fields)}")
     name, finding, *edges = (field.strip() for field in fields[: len(COLUMNS)])
     if not name or not finding:
-        raise InputError(f"{place}: expected the name of an image file and of a finding. One is empty")
+        raise InputError(f"{place}: expected the names of an image file and of a finding. One of them is empty.")
     try:
         x, y, width, height = map(_read_number, edges)
     except ValueError:
-        raise InputError(f"{place}: expected numbers as x, y, w and h. Received: something else") from None
+        raise InputError(f"{place}: x, y, w and h must be numbers. At least one is not.") from None
     if not all(map(math.isfinite, (x, y, width, height))) or min(x, y) < 0 or min(width, height) <= 0:
         raise InputError(
-            f"{place}: expected x and y of 0 or more, w and h above 0. Received: {x:g}, {y:g}, {width:g}, {height:g}"
+            f"{place}: x and y must be 0 or more, w and h above 0. Received: {x:g}, {y:g}, {width:g}, {height:g}."
         )
     return name, Box(finding, x, y, width, height)

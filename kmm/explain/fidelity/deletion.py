@@ -1,28 +1,38 @@
-"""What the score loses when pixels are taken away: strongest first, at random, or those in the circles.
+"""Loss of the score when pixels are replaced by the baseline: strongest first, in random order, or those in circles.
 
-Only pixels of the film are taken away or counted, never the bars of the letterbox.
+Only pixels of the film are replaced or counted, never the letterbox bars.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from kmm.data.study import Study
 from kmm.errors import InputError
 from kmm.explain.attribution.baselines import film_area, image_baseline
+from kmm.explain.explanation import Explanation
 
-SPEAKS = {"logit": 1.0, "probability": 0.1}  # what a film must add to the score for its loss to be measured
+if TYPE_CHECKING:
+    from kmm.explain.explainer import Explainer
+SPEAKS = {
+    "logit": 1.0,
+    "probability": 0.1,
+}  # a film must raise its baseline's score by this for its loss to be measured
 
 
 @dataclass(frozen=True)
 class RemovalCurves:
-    """How the score falls as pixels are removed, and rises as they are put into the baseline.
+    """Curves of the score as pixels are removed from the image, and as they are inserted into the baseline.
 
     Attributes:
-        shares: float array `(steps + 1,)`, from 0 to 1: the share of the pixels that were changed.
-        deletion: float array `(steps + 1,)`, from 1 to 0: the score of the image without them.
-        insertion: float array `(steps + 1,)`, from 0 to 1: the score of the baseline with them. Both are scaled so that
-            0 is the score of the baseline and 1 that of the image; they may leave [0, 1] on the way. NaN when these two
-            scores are equal.
+        shares: float array `(steps + 1,)`, from 0 to 1: the share of pixels that were removed or inserted.
+        deletion: float array `(steps + 1,)`, from 1 to 0: the score of the image without these pixels.
+        insertion: float array `(steps + 1,)`, from 0 to 1: the score of the baseline with these pixels. Both are scaled
+            so that 0 is the score of the baseline and 1 that of the image; in between they may leave [0, 1]. NaN if
+            these two scores are equal.
     """
 
     shares: np.ndarray
@@ -30,24 +40,24 @@ class RemovalCurves:
     insertion: np.ndarray
 
     @property
-    def deletion_area(self):
-        """Area under the deletion curve: the lower, the better. 0.5 on a straight line; not held to [0, 1]."""
+    def deletion_area(self) -> float:
+        """Area under the deletion curve: the lower, the better. 0.5 for a straight line; may be outside [0, 1]."""
         return float(np.trapezoid(self.deletion, self.shares))
 
     @property
-    def insertion_area(self):
-        """Area under the insertion curve: the higher, the better. 0.5 on a straight line; not held to [0, 1]."""
+    def insertion_area(self) -> float:
+        """Area under the insertion curve: the higher, the better. 0.5 for a straight line; may be outside [0, 1]."""
         return float(np.trapezoid(self.insertion, self.shares))
 
 
-def order_pixels(heat):
-    """The pixels of a map, those that speak most for the label first; equal ones in reading order.
+def order_pixels(heat: ArrayLike) -> np.ndarray:
+    """Orders the pixels of a map by their attribution, highest first; equal ones in reading order.
 
     Args:
         heat: float array `(h, w)` or `(h, w, 1)`, signed, of the film as the model reads it.
 
     Returns:
-        int array `(h * w,)` of places in the flattened image. For the order that knows nothing, to compare with, take
+        int array `(h * w,)` of indices into the flattened image. For comparison with a random order, use
         `numpy.random.default_rng(seed).permutation(h * w)`.
 
     Example:
@@ -57,8 +67,16 @@ def order_pixels(heat):
     return np.argsort(-np.asarray(heat, float).ravel(), kind="stable")
 
 
-def deletion_insertion(score, image, order, *, baseline, steps=32, batch_size=16):
-    """Removes an image's pixels in a given order, and puts them into a baseline in the same order.
+def deletion_insertion(
+    score: Callable[[np.ndarray], np.ndarray],
+    image: ArrayLike,
+    order: ArrayLike,
+    *,
+    baseline: ArrayLike,
+    steps: int = 32,
+    batch_size: int = 16,
+) -> RemovalCurves:
+    """Scores an image while its pixels are removed in a given order, and a baseline while they are inserted.
 
     Source: https://arxiv.org/abs/1806.07421 (RISE), here scaled between the scores of baseline and image.
 
@@ -66,9 +84,9 @@ def deletion_insertion(score, image, order, *, baseline, steps=32, batch_size=16
         score: callable, float32 array `(batch_size, h, w, 1)` -> array `(batch_size,)` of scores.
         image: float array `(h, w, 1)` as the model reads it, whose score should be above the baseline's.
         order: int array `(h * w,)`, for example `order_pixels(heat)`.
-        baseline: float array `(h, w, 1)`, what a removed pixel becomes.
+        baseline: float array `(h, w, 1)`, whose pixels replace removed ones.
         steps: int, at least 1. The curves have `steps + 1` points; `2 * steps` images are scored.
-        batch_size: int, at least 1. Every call of `score` is given this many images.
+        batch_size: int, at least 1. Number of images in each call of `score`.
 
     Returns:
         `RemovalCurves`.
@@ -90,13 +108,14 @@ def deletion_insertion(score, image, order, *, baseline, steps=32, batch_size=16
     n = image.shape[0] * image.shape[1]
     if steps < 1 or order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
         raise InputError(
-            f"Expected each of {n} pixels once and at least 1 step. Received: {order.shape}, {steps} steps."
+            f"`order` must hold each of {n} pixels once, and `steps` must be at least 1. Received: an order of shape "
+            f"{order.shape}, {steps} steps."
         )
     rank = np.empty(n, int)
     rank[order] = np.arange(n)
     rank = rank.reshape(image.shape[:2])
     counts = np.rint(np.linspace(0, n, steps + 1)).astype(int)
-    # kept at each point: first the image losing its strongest, then the baseline gaining them
+    # pixels of the image that are kept at each point: of deletion, then of insertion
     kept = [lambda count=count: rank >= count for count in counts]
     kept += [lambda count=count: rank < count for count in counts[1:-1]]
     scores = _score_kept(score, image, baseline, kept, batch_size)
@@ -106,8 +125,15 @@ def deletion_insertion(score, image, order, *, baseline, steps=32, batch_size=16
     return RemovalCurves(counts / n, deletion, np.concatenate([deletion[-1:], middle, deletion[:1]]))
 
 
-def score_lost(score, image, masks, *, baseline, batch_size=16):
-    """The share of the score that goes when the pixels of a mask are replaced by the baseline.
+def score_lost(
+    score: Callable[[np.ndarray], np.ndarray],
+    image: ArrayLike,
+    masks: ArrayLike,
+    *,
+    baseline: ArrayLike,
+    batch_size: int = 16,
+) -> np.ndarray:
+    """Computes the share of the score that is lost when the pixels of a mask are replaced by the baseline.
 
     Args:
         score: as in `deletion_insertion`.
@@ -117,8 +143,8 @@ def score_lost(score, image, masks, *, baseline, batch_size=16):
         batch_size: int, at least 1.
 
     Returns:
-        float array `(m,)`: 0 = nothing is lost, 1 = all that the image has above the baseline; below 0 where the score
-        rises, above 1 where it falls below the baseline's; NaN when the image has nothing above the baseline.
+        float array `(m,)`: 0 = no loss, 1 = the score falls to the baseline's; below 0 if the score rises, above 1 if
+        it falls below the baseline's; NaN if image and baseline have the same score.
 
     Raises:
         InputError: if shapes do not fit.
@@ -138,17 +164,17 @@ def score_lost(score, image, masks, *, baseline, batch_size=16):
     return 1 - _scale(np.array(scores), top, bottom)
 
 
-def _check_images(image, baseline):
-    image, baseline = np.asarray(image, np.float32), np.asarray(baseline, np.float32)
-    if image.ndim != 3 or image.shape != baseline.shape:
+def _check_images(image: ArrayLike, baseline: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(image, np.float32), np.asarray(baseline, np.float32)
+    if first.ndim != 3 or first.shape != second.shape:
         raise InputError(
-            f"Image and baseline must both be (h, w, channels). Received: {image.shape} and {baseline.shape}."
+            f"Image and baseline must both be (h, w, channels). Received: {first.shape} and {second.shape}."
         )
-    return image, baseline
+    return first, second
 
 
 def _score_kept(score, image, baseline, kept, batch_size):
-    """Scores the image where a mask keeps it, the baseline elsewhere. Masks are made a batch at a time."""
+    """Scores the image where a mask keeps it and the baseline elsewhere. Masks are made one batch at a time."""
     scores = []
     for start in range(0, len(kept), batch_size):
         masks = [np.broadcast_to(make(), image.shape[:2])[..., None] for make in kept[start : start + batch_size]]
@@ -157,7 +183,7 @@ def _score_kept(score, image, baseline, kept, batch_size):
         found = np.asarray(score(np.concatenate([images, padding])), float)
         if found.shape != (batch_size,):
             raise InputError(
-                f"`score` must give {batch_size} scores for as many images. Received: shape {found.shape}."
+                f"`score` must return {batch_size} scores for as many images. Received: shape {found.shape}."
             )
         scores.extend(found[: len(images)])
     return np.array(scores)
@@ -168,7 +194,7 @@ def _scale(scores, top, bottom):
 
 
 class ScoredFilm:
-    """One study's film, scored with pixels replaced and the report as it is. The bars of the letterbox stay.
+    """One study's film, to be scored with some pixels replaced. The report and the letterbox bars are not changed.
 
     Args:
         explainer: `Explainer` that explained the study.
@@ -176,12 +202,12 @@ class ScoredFilm:
         explanation: `Explanation` of it, with a map of the film.
 
     Attributes:
-        image, baseline: float32 `(h', w', 1)`: the film as the model reads it, and what replaces its pixels.
-        speaks: bool. Whether the score falls by `SPEAKS` at least when the film becomes its baseline: else there is
-            next to nothing to lose, and shares of it mean nothing.
+        image, baseline: float32 `(h', w', 1)`: the film as the model reads it, and the pixels that replace its own.
+        speaks: bool. Whether the film's score is above its baseline's by at least `SPEAKS`. Otherwise there is too
+            little to lose for shares of it to mean anything.
     """
 
-    def __init__(self, explainer, study, explanation):
+    def __init__(self, explainer: "Explainer", study: Study, explanation: Explanation):
         self.case, self.target = explainer.case(study), explanation.attribution.target
         self.integrator = explainer.split.integrator
         square = self.case.inputs["image"]
@@ -191,8 +217,8 @@ class ScoredFilm:
         bottom, top = self.score(np.stack([self.baseline, self.image]))
         self.speaks = bool(top - bottom >= SPEAKS[explainer.settings.output])
 
-    def score(self, films):
-        """Scores `(n,)` of films `(n, h', w', 1)`, each put between the bars of its square."""
+    def score(self, films: np.ndarray) -> np.ndarray:
+        """Computes the scores `(n,)` of films `(n, h', w', 1)`, each placed between the bars of its square."""
         inputs, fixed = (
             {name: np.repeat(value[None], len(films), axis=0) for name, value in values.items()}
             for values in (self.case.inputs, self.case.fixed)
@@ -200,21 +226,21 @@ class ScoredFilm:
         inputs["image"][:, *self.area] = films
         return self.integrator.score(inputs, fixed)[:, self.target]
 
-    def remove(self, order):
-        """Areas under deletion and insertion of the film's pixels in an order; nothing for one that does not speak."""
+    def remove(self, order: np.ndarray) -> dict[str, float]:
+        """Computes the areas under deletion and insertion of pixels in an order; empty unless `speaks` is true."""
         if not self.speaks:
             return {}
         curves = deletion_insertion(self.score, self.image, order, baseline=self.baseline)
         return {"deletion": curves.deletion_area, "insertion": curves.insertion_area}
 
-    def lose(self, masks):
-        """The share of the score that goes with pixels of the film.
+    def lose(self, masks: np.ndarray) -> np.ndarray:
+        """Computes the share of the score that is lost without some pixels of the film.
 
         Args:
             masks: bool array `(m, h', w')`: pixels of the film.
 
         Returns:
-            float array `(m,)`; NaN for a film that does not speak for the label.
+            float array `(m,)`; NaN unless `speaks` is true.
         """
         if not self.speaks:
             return np.full(len(masks), np.nan)

@@ -1,64 +1,70 @@
-"""Methods tried on studies of which the answer is known: do maps point at the lesion, and hang on the model?"""
+"""Evaluation of methods on studies with known findings, and choice of the sight sensitivity on validation studies."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from kmm.classifier import Classifier
+from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.explain.explainer import Explainer
 from kmm.explain.fidelity import deletion, localisation, measures, sensitivity
-from kmm.explain.fidelity.ground_truth import NOTHING_KNOWN
+from kmm.explain.fidelity.ground_truth import NOTHING_KNOWN, Truth
 from kmm.explain.regions.find import find_regions
+from kmm.explain.settings import ExplainSettings
 from kmm.progress import Progress
 
 RANDOM_POINT, IMAGE_CENTRE, RANDOM_ORDER = "random point", "image centre", "random order"
-RANDOMISED = 20  # studies on which the maps of a model with new weights are compared
+RANDOMISED = 20  # studies whose maps are compared with those of a model with new weights
 
 
 def try_methods(
-    classifier,
-    studies,
-    methods,
+    classifier: Classifier,
+    studies: Sequence[Study],
+    methods: Sequence[str],
     *,
-    settings,
-    truth=NOTHING_KNOWN,
-    randomised=RANDOMISED,
-    set_aside=None,
-    progress=None,
-):
+    settings: ExplainSettings,
+    truth: Truth = NOTHING_KNOWN,
+    randomised: int = RANDOMISED,
+    set_aside: Callable[[Problem], None] | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
     """Explains studies by several methods and measures each explanation.
 
-    Explained is the label of the settings; without one, the label of which `truth` knows something, and where it knows
-    nothing the study's most probable one.
+    The explained label is that of the settings; without one, a label for which `truth` has a box or words of the study;
+    without those, the study's most probable label.
 
     Args:
         classifier: `Classifier`.
         studies: sequence of `Study`.
         methods: sequence of names in `kmm.explain.attribution.methods.METHODS`.
-        settings: `ExplainSettings`; its method is replaced by each of them.
+        settings: `ExplainSettings`; its method is replaced by each of `methods`.
         truth: `Truth` of the classifier's labels.
-        randomised: int. Of so many studies film and words are compared with those of the model with new weights.
-        set_aside: callable taking a `Problem`. It is told once of each study that cannot be explained, which is then
-            left out. Without it the error is raised.
+        randomised: int. Number of studies whose maps are compared with those of the model with new weights.
+        set_aside: callable taking a `Problem`. Called once for each study that cannot be explained, which is then left
+            out. None: the error is raised.
         progress: `kmm.progress.Progress`.
 
     Returns:
-        list of dict for `kmm.explain.fidelity.measures.measure_fidelity`: one row per method and study, and those of
-        the baselines that have not looked: a random point, the centre of the film, pixels in random order.
-        `docs/explanation.md` says what each measure is.
+        list of dict for `kmm.explain.fidelity.measures.measure_fidelity`: one row per method and study, and rows of the
+        baselines that ignore the film: a random point, the centre of the film, pixels in random order.
+        `docs/explanation.md` explains the measures.
 
     Raises:
         InputError: if a method is unknown or does not suit the classifier, or a box ends beyond its film.
     """
     progress = progress or Progress()
-    rows, by_id = [], {study.id: study for study in studies}
-    tell = _tell_once(set_aside)
+    rows: list[dict[str, Any]] = []
+    by_id = {study.id: study for study in studies}
+    report_once = _report_once(set_aside)
     targets = {study.id: truth.target_of(study) for study in studies}
     for number, method in enumerate(methods):
         explainer = Explainer(classifier, replace(settings, method=method))
-        before = {}
+        before: dict[str, _Before] = {}
         with progress.step(f"Trying {method}", len(studies)) as advance:
-            for explanation in _explain(explainer, studies, targets, tell, advance):
+            for explanation in _explain(explainer, studies, targets, report_once, advance):
                 film = None
                 if explanation.heat is not None:
                     film = deletion.ScoredFilm(explainer, by_id[explanation.study], explanation)
@@ -67,26 +73,26 @@ def try_methods(
                     rows += _try_nothing(film, explanation, truth)
                 if len(before) < randomised:
                     before[explanation.study] = _Before(explanation.target, explanation.heat, _sign_words(explanation))
-        rows += _compare_randomised(classifier, studies, before, explainer.settings, tell)
+        rows += _compare_randomised(classifier, studies, before, explainer.settings, report_once)
     return rows
 
 
-def _tell_once(set_aside):
-    """A function that hands on each problem once, though every method meets it again; None: none is handed on."""
+def _report_once(set_aside):
+    """Makes a function that passes each problem to `set_aside` only once, though every method meets it."""
     if set_aside is None:
         return None
-    told = set()
+    reported = set()
 
-    def tell(problem):
-        if problem not in told:
-            told.add(problem)
+    def report_once(problem):
+        if problem not in reported:
+            reported.add(problem)
             set_aside(problem)
 
-    return tell
+    return report_once
 
 
 def _explain(explainer, studies, targets, set_aside, advance=lambda: None):
-    """Yields explanations of studies, each of its own label, and counts them and the others that are set aside."""
+    """Yields explanations of studies, each for its own label; counts explained studies and those set aside."""
 
     def refuse(problem):
         set_aside(problem)
@@ -98,7 +104,7 @@ def _explain(explainer, studies, targets, set_aside, advance=lambda: None):
 
 
 def _measure(film, explanation, truth):
-    """The measures of one explanation; `film` is a `ScoredFilm`, or None where there is none."""
+    """Returns the measures of one explanation; `film` is a `ScoredFilm`, or None for a study without a film."""
     found = explanation.attribution
     row = {
         "study": explanation.study,
@@ -125,7 +131,7 @@ def _measure(film, explanation, truth):
 
 
 def _try_nothing(film, explanation, truth):
-    """The baselines: what those get who have not looked at the film."""
+    """Returns the measures of the baselines that ignore the film."""
     rows = []
     boxes = truth.of_film(explanation)
     if boxes:
@@ -142,7 +148,7 @@ def _try_nothing(film, explanation, truth):
 
 @dataclass(frozen=True)
 class _Before:
-    """What the trained model says of a study: the label that was explained, its map, what each word adds."""
+    """Explanation by the trained model: the explained label, the map, and the contribution of each word."""
 
     target: str
     heat: np.ndarray | None
@@ -150,21 +156,21 @@ class _Before:
 
 
 def _sign_words(explanation):
-    """What each word that was read adds to the score, `(words,)`; None where the method says nothing of them."""
+    """Returns the contribution of each word that was read, `(words,)`; None if the method does not score words."""
     if "rows" not in explanation.attribution.values:
         return None
     return np.array([word.signed for word in explanation.words if word.read])
 
 
 def _compare_randomised(classifier, studies, before, settings, set_aside):
-    """How alike the maps of film and words are of the trained model and of one with new weights."""
+    """Measures how similar the maps of film and words are between the trained model and one with new weights."""
     if not before:
         return []
     model = measures.randomise_weights(classifier.models[classifier.main], seed=0)
-    stranger = Explainer(replace(classifier, models={classifier.main: model}), settings)
+    untrained = Explainer(replace(classifier, models={classifier.main: model}), settings)
     chosen = [study for study in studies if study.id in before]
     rows, targets = [], {study: found.target for study, found in before.items()}
-    for explanation in _explain(stranger, chosen, targets, set_aside):
+    for explanation in _explain(untrained, chosen, targets, set_aside):
         own, row = before[explanation.study], {"method": settings.method, "study": explanation.study}
         if own.heat is not None:
             row["similarity"] = measures.map_similarity(own.heat, explanation.heat)
@@ -174,12 +180,20 @@ def _compare_randomised(classifier, studies, before, settings, set_aside):
     return rows
 
 
-def sweep_studies(classifier, studies, *, settings, truth=NOTHING_KNOWN, set_aside=None, progress=None):
-    """What each sight sensitivity gives on studies, and the best of them.
+def sweep_studies(
+    classifier: Classifier,
+    studies: Sequence[Study],
+    *,
+    settings: ExplainSettings,
+    truth: Truth = NOTHING_KNOWN,
+    set_aside: Callable[[Problem], None] | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[sensitivity.SweepRow], str, float]:
+    """Measures every sight sensitivity on studies, and chooses the best one.
 
     Args:
         classifier: `Classifier`.
-        studies: sequence of `Study`, of the validation part: never those on which the result is told.
+        studies: sequence of `Study` of the validation part, never those on which results are reported.
         settings: `ExplainSettings`.
         truth: `Truth` of the classifier's labels. With boxes the rule is `iou`, over the films that have some;
             without, `gain`.
@@ -187,11 +201,11 @@ def sweep_studies(classifier, studies, *, settings, truth=NOTHING_KNOWN, set_asi
         progress: `kmm.progress.Progress`.
 
     Returns:
-        list of `kmm.explain.fidelity.sensitivity.SweepRow`, the name of the rule, and the sensitivity that it chooses.
+        list of `kmm.explain.fidelity.sensitivity.SweepRow`, the name of the rule, and the chosen sensitivity.
 
     Raises:
-        InputError: if no study has a film, with boxes none has a box of the explained label, or without them no film
-            speaks for its label.
+        InputError: if no study has a film; with boxes, if none has a box of the explained label; without boxes, if no
+            film raises the score of its label enough.
     """
     explainer = Explainer(classifier, settings)
     rule = "iou" if truth.boxes else "gain"
@@ -203,7 +217,8 @@ def sweep_studies(classifier, studies, *, settings, truth=NOTHING_KNOWN, set_asi
                 kept.append(explanation)
     if not kept:
         raise InputError(
-            f"Expected validation studies with a film{' and a box' * (rule == 'iou')} to choose the sensitivity on."
+            f"The sensitivity is chosen on validation studies with a film{' and a box' * (rule == 'iou')}, and there "
+            "are none. Give a sensitivity."
         )
 
     def lose(index, masks):
@@ -219,7 +234,7 @@ def sweep_studies(classifier, studies, *, settings, truth=NOTHING_KNOWN, set_asi
     )
     if rule == "gain" and not rows[0].speaking:
         raise InputError(
-            f"Expected a film that adds {deletion.SPEAKS[settings.output]:g} to the score at least, to choose the "
-            f"sensitivity on. Of {len(kept)} validation films none does: give a sensitivity."
+            f"The sensitivity is chosen on validation films that raise the score by at least "
+            f"{deletion.SPEAKS[settings.output]:g}, and none of {len(kept)} does. Give a sensitivity."
         )
     return rows, rule, sensitivity.choose_sensitivity(rows, rule)

@@ -1,14 +1,19 @@
-"""What is known of studies: where a finding lies and which words name it, sorted by the labels of a model."""
+"""Known findings of studies: boxes on films and words in reports, sorted by the labels of a model."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kmm.data.rows import read_rows, show_columns
-from kmm.errors import ImageError, InputError
-from kmm.explain.fidelity.boxes import place_boxes
+import numpy as np
 
-# One finding by two names, levelled: ChestX-ray14's table of boxes says Infiltrate, its table of labels Infiltration;
-# MeSH says where effusion and atelectasis are.
+from kmm.data.rows import read_rows, show_columns
+from kmm.data.study import Study
+from kmm.errors import ImageError, InputError
+from kmm.explain.explanation import Explanation
+from kmm.explain.fidelity.boxes import Box, place_boxes
+
+# Normalised names of one finding: ChestX-ray14's table of boxes has Infiltrate, its table of labels Infiltration; MeSH
+# names the place of effusion and atelectasis.
 ALIASES = {
     "infiltrate": "infiltration",
     "pleural effusion": "effusion",
@@ -18,10 +23,10 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Naming:
-    """The words of a report that name what it finds.
+    """The words of a report that name its finding.
 
     Attributes:
-        findings: tuple of str: what they name; empty where the table does not say.
+        findings: tuple of str: the findings that the words name; empty if the table does not say.
         words: frozenset of str.
     """
 
@@ -31,55 +36,60 @@ class Naming:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the studies, of the labels of one model. `make_truth` makes it from tables.
+    """Known boxes and words of studies, for the labels of one model. `make_truth` makes it from tables.
 
     Attributes:
-        boxes: dict of image file name to dict of label to list of `Box`; empty when none are known.
+        boxes: dict of image file name to dict of label to list of `Box`; empty if none are known.
         words: dict of study id to dict of label to set of str: the words of its report that name the label.
     """
 
-    boxes: dict = field(default_factory=dict)
-    words: dict = field(default_factory=dict)
+    boxes: Mapping[str, Mapping[str, list[Box]]] = field(default_factory=dict)
+    words: Mapping[str, Mapping[str, set[str]]] = field(default_factory=dict)
 
-    def has_box(self, study):
-        """Whether a box lies on the film of a study."""
+    def has_box(self, study: Study) -> bool:
+        """Returns whether a box lies on the film of a study."""
         return bool(self._on_film(study))
 
-    def knows(self, study):
-        """Whether a box lies on the film of a study, or words of its report are known to name a label."""
+    def knows(self, study: Study) -> bool:
+        """Returns whether a box lies on the film of a study, or words of its report are known to name a label."""
         return self.has_box(study) or study.id in self.words
 
-    def target_of(self, study):
-        """The label to explain: the first that a box on the film has, else that which words name, else None."""
+    def target_of(self, study: Study) -> str | None:
+        """Returns the label to explain: that of the first box on the film, else that named by words, else None."""
         return next(iter({**self._on_film(study), **self.words.get(study.id, {})}), None)
 
-    def of_film(self, explanation):
-        """The boxes of the explained label on the film of an explanation: list of `Box`, empty when there is none.
+    def of_film(self, explanation: Explanation) -> list[Box]:
+        """Returns the boxes of the explained label on the film of an explanation, empty if there are none.
 
-        Tables give boxes in pixels of the film's file. Where those are not square, the boxes are moved to the square
+        Tables give boxes in pixels of the film's file. If those are not square, the boxes are converted to the square
         pixels of `explanation.film`, in which its regions are.
 
         Raises:
-            InputError: if one of them ends beyond the film.
+            InputError: if a box ends beyond the film.
         """
-        if explanation.film is None:
+        if explanation.film is None or explanation.image is None:
             return []
         boxes = self.boxes.get(Path(explanation.image).name, {}).get(explanation.target, [])
         return place_boxes(boxes, explanation.film.shape, explanation.pixel_scale, explanation.image)
 
-    def of_report(self, explanation):
-        """The words that name the explained label in the report of an explanation: set of str, empty when unknown."""
+    def of_report(self, explanation: Explanation) -> set[str]:
+        """Returns the words that name the explained label in the report of an explanation, empty if unknown."""
         return self.words.get(explanation.study, {}).get(explanation.target, set())
 
-    def check_films(self, studies, read_film, find_scale=None):
-        """Checks the boxes on the films of studies, before anything is explained.
+    def check_films(
+        self,
+        studies: Iterable[Study],
+        read_film: Callable[[Study], np.ndarray | None],
+        find_scale: Callable[[Study], tuple[float, float]] | None = None,
+    ) -> None:
+        """Checks that boxes lie on their films, before anything is explained.
 
         Args:
             studies: sequence of `Study`.
-            read_film: function of a `Study` that returns its film, as `BatchMaker.film`. A film that cannot be read is
-                passed over: explaining it tells why.
+            read_film: function of a `Study` that returns its film, for example `BatchMaker.film`. A film that cannot be
+                read is skipped here; explaining it reports the error.
             find_scale: function of a `Study` that returns the pixel scale of its film, as
-                `kmm.image.pixel_aspect.find_pixel_scale`; None: pixels are square.
+                `kmm.image.pixel_aspect.find_pixel_scale` does; None: pixels are square.
 
         Raises:
             InputError: if a box ends beyond its film.
@@ -91,7 +101,7 @@ class Truth:
                 scale = find_scale(study) if find_scale and film is not None else (1.0, 1.0)
             except ImageError:
                 continue
-            if film is not None:
+            if film is not None and study.frontal:
                 place_boxes(boxes, film.shape, scale, study.frontal.path)
 
     def _on_film(self, study):
@@ -101,25 +111,31 @@ class Truth:
 NOTHING_KNOWN = Truth()
 
 
-def make_truth(labels, *, boxes=None, words=None, target=None):
-    """Sorts what tables say of films and reports by the labels of a model; what is of no label is left out.
+def make_truth(
+    labels: Sequence[str],
+    *,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    words: Mapping[str, Naming] | None = None,
+    target: str | None = None,
+) -> Truth:
+    """Sorts boxes and naming words from tables by the labels of a model; findings without a label are left out.
 
-    A finding belongs to the label of its name; case, underscores and `ALIASES` do not count. Where a model has one
-    label and the table does not name it, as with normal and abnormal, every finding belongs to that label.
+    A finding belongs to the label of the same name, ignoring case, underscores and `ALIASES`. If a model has a single
+    label that the table does not name, as with normal and abnormal, every finding belongs to that label.
 
     Args:
         labels: tuple of str, the labels of the model.
-        boxes: dict of image file name to list of `Box`, of `read_boxes`, or None.
-        words: dict of study id to `Naming`, of `read_naming_words`, or None. Words that name findings of several labels
-            are left out.
-        target: str or None. The one label that is explained; None: all of them count.
+        boxes: dict of image file name to list of `Box`, from `read_boxes`, or None.
+        words: dict of study id to `Naming`, from `read_naming_words`, or None. Words that name findings of several
+            labels are left out.
+        target: str or None. The only label to explain; None: all labels.
 
     Returns:
         `Truth`.
 
     Raises:
-        InputError: if the target is no label, a table holds nothing of the labels, or the model has several labels
-            and the table of words does not say what they name.
+        InputError: if the target is not a label, a table has no finding of the labels, or the model has several labels
+            and the table of words does not say which finding they name.
 
     Example:
         >>> from kmm.explain.fidelity.boxes import Box
@@ -133,11 +149,11 @@ def make_truth(labels, *, boxes=None, words=None, target=None):
     return Truth(_sort_boxes(boxes or {}, labels, wanted), _sort_words(words or {}, labels, wanted))
 
 
-def match_findings(findings, labels):
-    """Which label of a model a finding belongs to, as `make_truth` says.
+def match_findings(findings: Iterable[str], labels: Sequence[str]) -> dict[str, str]:
+    """Matches findings to the labels of a model, by the rules of `make_truth`.
 
     Args:
-        findings: iterable of str: all that a table names.
+        findings: iterable of str: all findings in a table.
         labels: tuple of str.
 
     Returns:
@@ -147,14 +163,14 @@ def match_findings(findings, labels):
         >>> match_findings(["Infiltrate", "Mass"], ("Infiltration", "Edema")), match_findings(["Mass"], ("abnormal",))
         ({'Infiltrate': 'Infiltration'}, {'Mass': 'abnormal'})
     """
-    findings, own = list(findings), {_level(label): label for label in labels}
-    found = {finding: own[_level(finding)] for finding in findings if _level(finding) in own}
+    findings, own = list(findings), {_normalise(label): label for label in labels}
+    found = {finding: own[_normalise(finding)] for finding in findings if _normalise(finding) in own}
     return dict.fromkeys(findings, labels[0]) if len(labels) == 1 and not found else found
 
 
-def _level(finding):
-    levelled = " ".join(finding.replace("_", " ").lower().split())
-    return ALIASES.get(levelled, levelled)
+def _normalise(finding):
+    name = " ".join(finding.replace("_", " ").lower().split())
+    return ALIASES.get(name, name)
 
 
 def _sort_boxes(boxes, labels, wanted):
@@ -173,8 +189,8 @@ def _sort_words(words, labels, wanted):
     findings = dict.fromkeys(finding for naming in words.values() for finding in naming.findings)
     if words and not findings and len(labels) > 1:
         raise InputError(
-            f"A model of {len(labels)} labels needs the column finding in the table of words: what they name. It is "
-            "missing or empty."
+            f"A model of {len(labels)} labels needs the column finding in the table of words, which is missing or "
+            "empty. It says which finding the words name."
         )
     labels_of, sorted_words = match_findings(findings, labels), {}
     for study, naming in words.items():
@@ -188,20 +204,20 @@ def _sort_words(words, labels, wanted):
     return sorted_words
 
 
-def read_naming_words(path):
-    """Reads which words name the finding of a report.
+def read_naming_words(path: Path | str) -> dict[str, Naming]:
+    """Reads the words that name the finding of each report from a table.
 
     Args:
-        path: of a csv with the columns `uid` (id of the study), `words` (separated by white space) and, for a model of
-            several labels, `finding` (what they name; several separated by `|`), as the phantom set's
-            `phantom_truth.csv`.
+        path: path of a CSV with the columns `uid` (id of the study), `words` (separated by white space) and, for a
+            model of several labels, `finding` (the finding that they name; several separated by `|`), like the phantom
+            set's `phantom_truth.csv`.
 
     Returns:
-        dict of study id to `Naming`, studies without words left out.
+        dict of study id to `Naming`, without studies that have no words.
 
     Raises:
-        InputError: if the file cannot be read, is no csv, lacks a column or has a row that is not whole. No cell is
-            quoted.
+        InputError: if the file cannot be read, is not a CSV, lacks a column or has an incomplete row. The error quotes
+            no cell.
 
     Example:
         >>> import tempfile

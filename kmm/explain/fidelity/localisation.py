@@ -1,18 +1,23 @@
-"""Do the circles lie where the lesion is? Circles and points against boxes, and against looking nowhere at all."""
+"""Localisation: compares circles and points with boxes around findings, and with points chosen by chance."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from kmm.explain.fidelity.boxes import Box
+from kmm.explain.regions.find import Region
 
 
-def pointing_hit(point, boxes):
-    """The pointing game: does a point lie in any of the boxes?
+def pointing_hit(point: tuple[float, float] | None, boxes: Iterable[Box]) -> bool:
+    """Plays the pointing game: returns whether a point lies in any of the boxes.
 
-    Source: https://arxiv.org/abs/1608.00507, here without its margin of 15 pixels round a box.
+    Source: https://arxiv.org/abs/1608.00507, here without its margin of 15 pixels around a box.
 
     Args:
         point: (x, y) in pixels of the film, pixel centres at integers, for example the centre of the strongest circle
-            or `peak_of(heat, film_size)`; None (nothing was found) is a miss.
+            or `peak_of(heat, film_size)`; None (no circle was found) is a miss.
         boxes: list of `Box`; an empty list is a miss.
 
     Returns:
@@ -31,15 +36,15 @@ def pointing_hit(point, boxes):
     )
 
 
-def peak_of(heat, film_size):
-    """The strongest pixel of a map, as the pointing game was first played.
+def peak_of(heat: ArrayLike, film_size: Sequence[int]) -> tuple[float, float]:
+    """Returns the strongest pixel of a map, the point of the original pointing game.
 
     Args:
         heat: float array `(h', w')`, the map on the film's area.
         film_size: (height, width) of the film in pixels.
 
     Returns:
-        (x, y) in pixels of the film; the first of several strongest.
+        (x, y) in pixels of the film; the first one of equals.
 
     Example:
         >>> peak_of([[0.0, 0.0], [0.0, 1.0]], (20, 40))
@@ -47,22 +52,23 @@ def peak_of(heat, film_size):
     """
     heat = np.asarray(heat)
     row, column = np.unravel_index(np.argmax(heat), heat.shape)
-    return tuple(
+    x, y = (
         float((at + 0.5) * size / count - 0.5)
         for at, size, count in zip((column, row), film_size[::-1], heat.shape[::-1])
     )
+    return x, y
 
 
-def point_by_chance(boxes, film_size):
-    """What the pointing game gives to those who have not looked: a random point, and the centre of the film.
+def point_by_chance(boxes: Sequence[Box], film_size: Sequence[int]) -> dict[str, float | bool]:
+    """Returns the pointing game's results of two baselines that ignore the film: a random point, and its centre.
 
     Args:
         boxes: list of `Box`.
         film_size: (height, width) of the film in pixels.
 
     Returns:
-        dict: `random_expected`, float in [0, 1]: how often a point drawn at random hits, which is the share of the film
-        that the boxes cover, exactly; `centre`, bool: whether the centre hits.
+        dict: `random_expected`, float in [0, 1]: the probability that a random point hits, which is exactly the share
+        of the film that the boxes cover; `centre`, bool: whether the centre hits.
 
     Example:
         >>> from kmm.explain.fidelity.boxes import Box
@@ -77,7 +83,7 @@ def point_by_chance(boxes, film_size):
 
 
 def _share_of_boxes(boxes, film_size):
-    """Area of the union: all edges cut the film into cells, each wholly in or wholly out."""
+    """Returns the share of the film in the union of boxes: their edges cut it into cells, each all in or all out."""
     height, width = film_size
     left, top, right, bottom = np.array(
         [(0, 0, 0, 0), *((box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes)], float
@@ -92,8 +98,10 @@ def _share_of_boxes(boxes, film_size):
     return float((np.outer(np.diff(ys), np.diff(xs)) * inside).sum() / (height * width))
 
 
-def cover_circles(regions, film_size, *, shape=None):
-    """Which pixels lie in any of the circles; the smallest circle covers the pixel that it lies on.
+def cover_circles(
+    regions: Iterable[Region], film_size: Sequence[int], *, shape: Sequence[int] | None = None
+) -> np.ndarray:
+    """Marks the pixels in any of the circles; even the smallest circle covers the pixel at its centre.
 
     Args:
         regions: list of `Region`, in pixels of the film.
@@ -119,8 +127,8 @@ def cover_circles(regions, film_size, *, shape=None):
     return covered
 
 
-def cover_boxes(boxes, film_size, *, shape=None):
-    """Which pixels lie in any of the boxes.
+def cover_boxes(boxes: Iterable[Box], film_size: Sequence[int], *, shape: Sequence[int] | None = None) -> np.ndarray:
+    """Marks the pixels in any of the boxes.
 
     Args: as `cover_circles`, with a list of `Box`.
 
@@ -141,7 +149,7 @@ def cover_boxes(boxes, film_size, *, shape=None):
 
 
 def _pixel_centres(film_size, shape):
-    """Rows and columns of a grid in pixels of the film, and half the diagonal of one of its pixels."""
+    """Returns rows and columns of a grid in pixels of the film, and half the diagonal of one pixel of the grid."""
     steps = [size / count for size, count in zip(film_size, film_size if shape is None else shape)]
     ys, xs = ((np.arange(round(size / step)) + 0.5) * step - 0.5 for size, step in zip(film_size, steps))
     return ys, xs, math.hypot(*steps) / 2
@@ -151,16 +159,16 @@ def _between(places, low, high):
     return slice(*np.searchsorted(places, [low, high]))
 
 
-def iou_of_circles(regions, boxes, film_size):
-    """Intersection over union of all circles with all boxes, in pixels of the film.
+def iou_of_circles(regions: Sequence[Region], boxes: Sequence[Box], film_size: Sequence[int]) -> float:
+    """Computes the intersection over union of all circles with all boxes, in pixels of the film.
 
     Args:
-        regions: list of `Region`; `regions[:1]` asks for the strongest circle alone.
+        regions: list of `Region`; pass `regions[:1]` for the strongest circle only.
         boxes: list of `Box`.
         film_size: (height, width) of the film in pixels.
 
     Returns:
-        float in [0, 1]; 0 when there are boxes and no circle, NaN when there is neither.
+        float in [0, 1]; 0 if there are boxes but no circle, NaN if there is neither.
 
     Example:
         >>> from kmm.explain.fidelity.boxes import Box
@@ -173,11 +181,11 @@ def iou_of_circles(regions, boxes, film_size):
     return overlap(cover_circles(regions, film_size), cover_boxes(boxes, film_size))
 
 
-def overlap(first, second):
-    """Intersection over union of two bool arrays of one shape: float in [0, 1], 0 when both cover nothing.
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """Computes the intersection over union of two bool arrays of one shape: float in [0, 1], 0 if both are empty.
 
     Example:
         >>> overlap(np.array([True, True, False]), np.array([True, False, False]))
         0.5
     """
-    return float(np.count_nonzero(first & second) / max(np.count_nonzero(first | second), 1))
+    return int(np.count_nonzero(first & second)) / max(int(np.count_nonzero(first | second)), 1)

@@ -1,31 +1,38 @@
-"""Is an explanation right? Does it name the finding, hang on what the model has learned, and how sure are the numbers?
+"""Measures of explanations and their means with confidence intervals: named words, randomised weights, verdicts.
 
-Every measure is a function of arrays and plain objects, so it asks not how a map was made. Where the circles lie is
-measured in `localisation.py`, what the score loses in `removal.py`.
+Every measure is a function of arrays and plain objects, and does not depend on how a map was made. `localisation.py`
+compares circles with boxes; `deletion.py` measures the score that is lost without pixels.
 """
 
 import random
 import string
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest, rankdata
 
 from kmm.errors import InputError
+from kmm.explain.words import WordScore
 
-ALIKE = 0.5  # rank correlation with the map of a model with new weights from which on a map does not hang on the model
+if TYPE_CHECKING:
+    import keras
+
+ALIKE = 0.5  # rank correlation with a model of new weights at and above which a map does not depend on the weights
 PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"
 
 
-def named_in_top(words, naming, *, top=3):
-    """Whether a word that names the finding is among the strongest words of the report.
+def named_in_top(words: Iterable[WordScore], naming: Collection[str], *, top: int = 3) -> bool:
+    """Returns whether a word that names the finding is among the strongest words of the report.
 
     Args:
         words: list of `WordScore`.
-        naming: collection of str: words that name it. Case, and punctuation at the ends, do not count.
-        top: int, at least 1. Words with the largest share that are looked at; those without any share are not.
+        naming: collection of str: words that name the finding. Case and punctuation at the ends are ignored.
+        top: int, at least 1. Number of words with the largest share to search; words with share 0 are never searched.
 
     Returns:
-        bool; False when no word carries anything or `naming` is empty.
+        bool; False if all shares are 0 or `naming` is empty.
 
     Example:
         >>> from kmm.explain.words import WordScore
@@ -43,21 +50,20 @@ def _bare(word):
     return word.lower().strip(string.punctuation + string.whitespace)
 
 
-def randomise_weights(model, seed):
-    """Gives a model of the same structure whose every weight is newly drawn, by the rule its layer began with.
+def randomise_weights(model: "keras.Model", seed: int) -> "keras.Model":
+    """Makes a model of the same structure with new random weights, drawn by each layer's own initializer.
 
-    An explanation that stays the same on it does not come from what the model has learned. The global state of
-    Keras's and Python's random numbers is left as it was. (A layer whose initializer has a seed of its own keeps it.)
+    An explanation that is the same for both models does not depend on the trained weights. The global random state of
+    Keras and of Python is restored. (An initializer with a seed of its own draws the same weights again.)
 
     Source: https://arxiv.org/abs/1810.03292 (model parameter randomisation test).
 
     Args:
         model: `keras.Model`, functional or sequential, of any backend; it is not changed.
-        seed: int. One seed gives the same weights always, on the same backend.
+        seed: int. The same seed gives the same weights on the same backend.
 
     Returns:
-        `keras.Model` with the names, inputs and outputs of `model`. Normalisation layers start afresh: mean 0,
-        variance 1.
+        `keras.Model` with the names, inputs and outputs of `model`. Normalisation layers have mean 0 and variance 1.
 
     Example:
         >>> import keras
@@ -67,24 +73,24 @@ def randomise_weights(model, seed):
         (9, False)
     """
     state = random.getstate()
-    random.seed(f"randomised weights {seed}")  # where initializers without a seed take theirs; never a training's
+    random.seed(f"randomised weights {seed}")  # initializers without a seed draw theirs here; training never does
     try:
         return model.__class__.from_config(model.get_config())
     finally:
         random.setstate(state)
 
 
-def map_similarity(first, second):
-    """Spearman's rank correlation of two maps: near 0 when they have nothing in common, 1 when they rank pixels alike.
+def map_similarity(first: ArrayLike, second: ArrayLike) -> float:
+    """Computes Spearman's rank correlation of two maps: about 0 if they are unrelated, 1 if they rank pixels alike.
 
-    Source: https://arxiv.org/abs/1810.03292 (it compares maps before and after randomisation by this number).
+    Source: https://arxiv.org/abs/1810.03292 (which compares maps before and after randomisation by this number).
 
     Args:
         first: float array, signed, for example the map of the trained model.
-        second: float array of the same shape, for example of the model with `randomise_weights`.
+        second: float array of the same shape, for example the map of the model from `randomise_weights`.
 
     Returns:
-        float in [-1, 1]; NaN when a map is constant or not finite, since it ranks nothing.
+        float in [-1, 1]; NaN if a map is constant or not finite, so that it has no ranks.
 
     Raises:
         InputError: if the shapes differ.
@@ -95,7 +101,7 @@ def map_similarity(first, second):
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape != second.shape:
-        raise InputError(f"Two maps of one shape are needed. Received: {first.shape} and {second.shape}.")
+        raise InputError(f"The two maps must have one shape. Received: {first.shape} and {second.shape}.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
     ranks = [rankdata(each.ravel()) - (each.size + 1) / 2 for each in (first, second)]
@@ -103,27 +109,30 @@ def map_similarity(first, second):
     return float(np.clip(ranks[0] @ ranks[1] / scale, -1, 1)) if scale else float("nan")
 
 
-def measure_fidelity(rows, *, repeats=1000, level=0.95, seed=0):
-    """Puts the measures of single studies together: for every method the mean of each, and how sure it is.
+def measure_fidelity(
+    rows: Sequence[Mapping[str, Any]], *, repeats: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Averages the measures of single studies: for each method, the mean of each measure and its interval.
 
-    Shares of hits (bool) have Wilson's interval, the others that of `repeats` draws of studies with replacement.
+    Shares of hits (bool) have Wilson's interval; the others have the bootstrap interval over `repeats` draws of
+    studies with replacement.
 
     Source: https://doi.org/10.1080/01621459.1927.10502953 (Wilson), https://doi.org/10.1214/ss/1177013815 (bootstrap).
 
     Args:
-        rows: sequence of dict, one a method and study: `method` str, `study` str, and any measures by name, for example
-            `hit` bool, `iou`, `deletion`, `insertion`, `completeness_gap`, `similarity` float. None and NaN are left
-            out.
+        rows: sequence of dict, one per method and study: `method` str, `study` str, and any measures by name, for
+            example `hit` bool, `iou`, `deletion`, `insertion`, `completeness_gap`, `similarity` float. None and NaN are
+            left out.
         repeats: int, at least 1.
         level: float in (0, 1).
-        seed: int. The draws depend on it and on the number of studies alone.
+        seed: int. The draws depend only on it and on the number of studies.
 
     Returns:
         dict of method to dict of measure to `{"n": int, "mean": float or None, "interval": [low, high] or None}`, in
-        the order in which they came.
+        the order of `rows`.
 
     Raises:
-        InputError: if a row names no method, or `repeats` or `level` is out of its range.
+        InputError: if a row names no method, or `repeats` or `level` is out of range.
 
     Example:
         >>> rows = [{"method": "saliency", "study": str(i), "hit": i > 0} for i in range(4)]
@@ -134,8 +143,8 @@ def measure_fidelity(rows, *, repeats=1000, level=0.95, seed=0):
     if repeats < 1 or not 0 < level < 1:
         raise InputError(f"`repeats` must be 1 or more, `level` in (0, 1). Received: {repeats} and {level}.")
     if any("method" not in row for row in rows):
-        raise InputError("Every row of a measurement must name its method. One has none.")
-    methods = {}
+        raise InputError("Each row of measures must name its method. At least one has no `method`.")
+    methods: dict[str, dict[str, list]] = {}
     for row in rows:
         measures = methods.setdefault(row["method"], {})
         for name, value in row.items():
@@ -161,8 +170,10 @@ def _summarise(values, repeats, level, seed):
     return {"n": n, "mean": float(np.mean(values)), "interval": [float(end) for end in interval]}
 
 
-def judge(measured, random_order, gap_tolerance):
-    """Whether what was measured is as it must be.
+def judge(
+    measured: Mapping[str, Mapping[str, Any]], random_order: Mapping[str, Mapping[str, Any]], gap_tolerance: float
+) -> dict[str, str]:
+    """Checks the measures of a method against the criteria of a sound explanation.
 
     Args:
         measured, random_order: dict of measure to `{"n", "mean", "interval"}`: of the method, and of random order.
@@ -170,8 +181,8 @@ def judge(measured, random_order, gap_tolerance):
 
     Returns:
         dict of criterion to `"passed"`, `"failed"` or `"not measured"`: `completeness` (attributions add up to the
-        score), `weights_film` and `weights_words` (other weights give another map), `pixels` (those that the map names
-        first carry more of the score than pixels in random order).
+        score), `weights_film` and `weights_words` (new weights give a different map), `pixels` (the pixels ranked first
+        by the map carry more of the score than pixels in random order).
 
     Example:
         >>> judge({"completeness_gap": {"n": 9, "mean": 0.002, "interval": [0.001, 0.003]}}, {}, 0.01)["completeness"]
@@ -190,11 +201,11 @@ def judge(measured, random_order, gap_tolerance):
     return {name: NOT_MEASURED if fine is None else PASSED if fine else FAILED for name, fine in passes.items()}
 
 
-def is_sound(verdict):
-    """Whether something was measured and nothing of it failed.
+def is_sound(verdict: Mapping[str, str]) -> bool:
+    """Returns whether at least one criterion passed and none failed.
 
     Args:
-        verdict: dict that `judge` returned.
+        verdict: dict from `judge`.
 
     Returns:
         bool.

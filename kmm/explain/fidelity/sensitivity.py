@@ -1,13 +1,18 @@
-"""Which sight sensitivity to use: every one is tried on validation films, and a named rule chooses."""
+"""Choice of the sight sensitivity: each value is tried on validation films, and a rule chooses the best."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kmm.errors import InputError, look_up
+from kmm.explain.fidelity.boxes import Box
 from kmm.explain.fidelity.localisation import cover_boxes, cover_circles, overlap, pointing_hit
-from kmm.explain.regions.find import find_regions
+from kmm.explain.regions.find import Region, find_regions
+from kmm.explain.settings import RegionSettings
 from kmm.storage.files import replace_file
 
 SENSITIVITIES = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -16,19 +21,19 @@ CHOICES = {"iou": "mean IoU of circles and boxes", "gain": "share of the score l
 
 @dataclass(frozen=True)
 class SweepRow:
-    """What one sensitivity gives, averaged over films; NaN where no film has the boxes or scores that it takes.
+    """Results of one sensitivity, averaged over films; NaN if no film has the boxes or scores that a result needs.
 
     Attributes:
         sensitivity: float in [0, 1].
-        films: int. Films that were tried.
-        circles: float >= 0. Circles a film.
+        films: int. Number of films.
+        circles: float >= 0. Circles per film.
         covered: float in [0, 1]. Share of the film that they cover.
-        iou: float in [0, 1]. Intersection over union of circles and boxes, of films with boxes.
+        iou: float in [0, 1]. Intersection over union of circles and boxes, over films with boxes.
         hit: float in [0, 1]. Share of films with boxes where the centre of the strongest circle lies in one.
-        lost: float. Share of the score that is lost when the circled pixels are replaced by the baseline; a film's is
-            cut to [-1, 1], so that one whose score is near its baseline's cannot outvote the others.
-        gain: float. `lost - covered`: circles of no meaning have about 0.
-        speaking: int. Films of which `lost` and `gain` are: those that have a score to lose.
+        lost: float. Share of the score that is lost when the circled pixels are replaced by the baseline. Each film's
+            share is clipped to [-1, 1], so that one whose score is near its baseline's does not dominate.
+        gain: float. `lost - covered`; about 0 for random circles.
+        speaking: int. Number of films in `lost` and `gain`: those that raise the score enough to lose some of it.
     """
 
     sensitivity: float
@@ -41,22 +46,32 @@ class SweepRow:
     gain: float
     speaking: int = 0
 
-    def as_dict(self):
-        """The row as JSON holds it: None where a number is not known."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the row as written to JSON: None where a number is unknown."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
+_RESULTS = ("circles", "covered", "iou", "hit", "lost", "gain")  # fields of `SweepRow` that are means over films
+
+
 def sweep_sensitivity(
-    heats, film_sizes, *, settings, sensitivities=SENSITIVITIES, boxes=None, lost=None, find=find_regions
-):
+    heats: Iterable[np.ndarray],
+    film_sizes: Iterable[Sequence[int]],
+    *,
+    settings: RegionSettings,
+    sensitivities: Sequence[float] = SENSITIVITIES,
+    boxes: Iterable[Sequence[Box]] | None = None,
+    lost: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    find: Callable[..., list[Region]] = find_regions,
+) -> list[SweepRow]:
     """Tries every sensitivity on the maps of some films, one film at a time.
 
     Args:
         heats: iterable of float arrays `(h', w')`: the map on each film's area.
-        film_sizes: iterable of (height, width) in pixels, one a film.
-        settings: `RegionSettings`, of which the sensitivity is replaced.
+        film_sizes: iterable of (height, width) in pixels, one per film.
+        settings: `RegionSettings`; its sensitivity is replaced.
         sensitivities: sequence of float in [0, 1].
-        boxes: iterable of lists of `Box`, one a film, empty where there are none; None: no film has any.
+        boxes: iterable of lists of `Box`, one list per film, empty for a film without boxes; None: no film has any.
         lost: callable, (index of the film, bool masks `(len(sensitivities), h', w')`) -> array
             `(len(sensitivities),)`: the share of the score that is lost without the masked pixels of the map
             (`kmm.explain.fidelity.deletion.score_lost`); None: not measured.
@@ -67,7 +82,7 @@ def sweep_sensitivity(
 
     Raises:
         InputError: if there is no film.
-        ValueError: if there are not as many sizes or lists of boxes as maps.
+        ValueError: if the numbers of sizes or of lists of boxes differ from the number of maps.
 
     Example:
         >>> from kmm.explain.fidelity.boxes import Box
@@ -86,7 +101,7 @@ def sweep_sensitivity(
             np.shape(heat),
             film_size,
             film_boxes,
-            lost and (lambda masks, index=index: lost(index, masks)),
+            partial(lost, index) if lost else None,
         )
         for index, (heat, film_size, film_boxes) in enumerate(
             zip(heats, film_sizes, [()] * len(heats) if boxes is None else boxes, strict=True)
@@ -94,19 +109,16 @@ def sweep_sensitivity(
     ]
     if not films:
         raise InputError("A sweep of the sensitivity needs at least one film. Received: none.")
-    return [
-        SweepRow(
-            float(value),
-            len(films),
-            *map(_mean_of_known, numbers.T),
-            speaking=int(np.count_nonzero(~np.isnan(numbers[:, 4]))),
-        )
-        for value, numbers in zip(sensitivities, np.stack(films, axis=1))
-    ]
+    rows = []
+    for value, numbers in zip(sensitivities, np.stack(films, axis=1)):
+        speaking = int(np.count_nonzero(~np.isnan(numbers[:, _RESULTS.index("lost")])))
+        means = dict(zip(_RESULTS, map(_mean_of_known, numbers.T), strict=True))
+        rows.append(SweepRow(sensitivity=float(value), films=len(films), speaking=speaking, **means))
+    return rows
 
 
 def _try_film(found, shape, film_size, boxes, lost):
-    """Array `(sensitivities, 6)` of what one film gives: the fields of `SweepRow` from `circles` to `gain`."""
+    """Returns one film's results, `(sensitivities, 6)`: the fields of `_RESULTS`."""
     numbers = np.full((len(found), 6), np.nan)
     truth = cover_boxes(boxes, film_size)
     for row, regions in zip(numbers, found):
@@ -127,18 +139,18 @@ def _mean_of_known(values):
     return float(known.mean()) if known.size else float("nan")
 
 
-def choose_sensitivity(rows, rule):
-    """Chooses the sensitivity with the best mean by a named rule; of equals the highest, which draws the least.
+def choose_sensitivity(rows: Sequence[SweepRow], rule: str) -> float:
+    """Chooses the sensitivity with the best mean by a named rule; of equals the highest, which draws fewest circles.
 
     Args:
         rows: sequence of `SweepRow`.
-        rule: `"iou"`: the highest IoU, needs boxes; `"gain"`: the highest gain, needs scores only.
+        rule: `"iou"`: the highest IoU, which needs boxes; `"gain"`: the highest gain, which needs only scores.
 
     Returns:
         float in [0, 1].
 
     Raises:
-        InputError: if the rule is unknown, or no row holds its number.
+        InputError: if the rule is unknown, or every row lacks its number.
 
     Example:
         >>> rows = [SweepRow(s, 9, 1, 0.1, iou, 1, 0.5, 0.4) for s, iou in [(0.3, 0.2), (0.5, 0.6), (0.7, 0.6)]]
@@ -148,11 +160,11 @@ def choose_sensitivity(rows, rule):
     needed = look_up(CHOICES, rule, "rule to choose the sensitivity")
     known = [row for row in rows if not np.isnan(getattr(row, rule))]
     if not known:
-        raise InputError(f'The rule "{rule}" needs the {needed}, which the sweep does not hold.')
+        raise InputError(f'The rule "{rule}" needs the {needed}, which the sweep did not measure.')
     return max(known, key=lambda row: (getattr(row, rule), row.sensitivity)).sensitivity
 
 
-# Colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), a line style each, for grey printing.
+# Colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), each with a line style of its own for grey printing.
 _CURVES = {
     "iou": ("IoU with the boxes", "#0072B2", "-"),
     "hit": ("strongest circle hits", "#D55E00", "--"),
@@ -162,11 +174,11 @@ _CURVES = {
 }
 
 
-def plot_sensitivity(rows, path, *, chosen=None):
-    """Draws what each sensitivity gives: the shares above, circles a film below. The same rows give the same bytes.
+def plot_sensitivity(rows: Sequence[SweepRow], path: Path | str, *, chosen: float | None = None) -> Path:
+    """Plots the results over the sensitivity: shares above, circles per film below. Equal rows give equal bytes.
 
     Args:
-        rows: sequence of `SweepRow`; what no row holds is left out.
+        rows: sequence of `SweepRow`; a curve that is NaN in every row is left out.
         path: str or Path of the PNG to write; replaced whole or not at all.
         chosen: float or None. A sensitivity to mark.
 
@@ -191,7 +203,7 @@ def plot_sensitivity(rows, path, *, chosen=None):
             upper.plot(x, y, label=label, color=colour, linestyle=style, linewidth=1.6)
     lower.plot(x, [row.circles for row in rows], color="#56B4E9", linewidth=1.6)
     upper.set_ylabel("Mean over films")
-    lower.set(xlabel="Sensitivity", ylabel="Circles a film", xlim=(-0.02, 1.02), ylim=(0, None))
+    lower.set(xlabel="Sensitivity", ylabel="Circles per film", xlim=(-0.02, 1.02), ylim=(0, None))
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#DDDDDD", linewidth=0.5)

@@ -1,22 +1,24 @@
-"""A folder of studies explained: what is missing is done, in batches, by any runner; then index and table."""
+"""Explanation of studies into a folder: explains those that are missing, in batches, then writes index and table."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import kmm
 from kmm.data.names import choose_file_names
+from kmm.data.study import Study
 from kmm.errors import InputError
 from kmm.explain.folder.fingerprints import describe_attribution, describe_drawing, digest_record
 from kmm.explain.folder.journal import FOLDER_FILES, INDEX, Journal, lock_folder
 from kmm.explain.folder.lock import FolderLock
 from kmm.explain.folder.runners import run_here
 from kmm.explain.folder.sources import MapSource, ModelSource
-from kmm.explain.folder.worker import FolderWorker, Job, Stamp
+from kmm.explain.folder.worker import FolderWorker, Job, Runner, Stamp
 from kmm.explain.output.files import Outputs
 from kmm.explain.output.index import render_index
 from kmm.explain.output.table import choose_table, describe_failure
@@ -27,49 +29,49 @@ from kmm.storage.archive import digest_classifier, peek_description
 from kmm.storage.classifier_folder import not_as_expected
 from kmm.storage.files import replace_file
 
-BATCH = 16  # studies at most: enough to fill the chunks of paths, and little to lose
-TURNS = 4  # batches a worker at least, where there are several workers, so that they end at about the same time
+BATCH = 16  # most studies of a batch: enough to fill the chunks of paths, and few to lose when a process is killed
+TURNS = 4  # least batches per worker, if there are several workers, so that they finish at about the same time
 RESUME, REDRAW, OVERWRITE = MODES = ("resume", "redraw", "overwrite")
 NO_MAP = "no map of this film and report is kept. Run the command without --redraw to compute it"
 
 
 def explain_folder(
-    model,
-    studies,
-    out,
+    model: Path | str,
+    studies: Sequence[Study],
+    out: Path | str,
     *,
-    settings=None,
-    outputs=None,
-    table="csv",
-    runner=run_here,
-    progress=None,
-    mode=RESUME,
-):
-    """Explains studies into a folder. What is done already is not done again.
+    settings: ExplainSettings | None = None,
+    outputs: Outputs | None = None,
+    table: str = "csv",
+    runner: Runner = run_here,
+    progress: Progress | None = None,
+    mode: str = RESUME,
+) -> list[dict[str, Any]]:
+    """Explains studies into a folder. Studies that are already explained are skipped.
 
-    A study's attribution depends on the model, the settings but for `regions`, the bytes of its film and its report.
-    Its map is kept, so that other `regions` or outputs draw it again without the model. A run that was killed loses one
-    batch a worker at most. Files that a run replaces stay until their successors are written, and files that are not
-    kmm's are never touched. Index and table hold every study of the folder.
+    A study's attribution depends on the model, the settings except `regions`, the bytes of its film and its report. Its
+    map is stored, so that it can be drawn with other `regions` or outputs without the model. A killed run loses at most
+    one batch per worker. Old files stay until new ones replace them, and files not written by kmm are never touched.
+    Index and table list every study of the folder.
 
     Args:
         model: path of a saved classifier.
-        studies: sequence of `Study`, each with an id of its own.
-        out: path of the folder, made where it is missing.
+        studies: sequence of `Study` with distinct ids.
+        out: path of the folder, created if missing.
         settings: `ExplainSettings`; None: the defaults.
-        outputs: `Outputs`: which files a study gets; None: the defaults.
+        outputs: `Outputs`, the files to write for each study; None: the defaults.
         table: kind of table, a name in `kmm.explain.output.table.TABLES`.
-        runner: of `kmm.explain.folder.runners.choose_runner`.
+        runner: runner from `kmm.explain.folder.runners.choose_runner`.
         progress: `kmm.progress.Progress`.
-        mode: `"resume"`; `"redraw"`: nothing is computed, and a study without a map has an `error`, while the files
-            that it has stay; or `"overwrite"`: explanations of another model or method are replaced.
+        mode: `"resume"`; `"redraw"`: only draw from stored maps, and a study without a map gets an `error` and keeps
+            its files; or `"overwrite"`: replace explanations of another model or method.
 
     Returns:
-        list of dict, the rows of the table of these studies in their order. `docs/explanation.md` names their columns.
-        A study that cannot be explained has an `error`.
+        list of dict, the table's rows of these studies in their order. `docs/explanation.md` names their columns. A
+        study that cannot be explained has an `error`.
 
     Raises:
-        InputError: if there is no study, an id comes twice, the folder cannot be used or is in use, it holds
+        InputError: if there are no studies, an id occurs twice, the folder cannot be used or is in use, it holds
             explanations of another model or method, or a setting is out of range.
         ArtefactError: if the classifier is incomplete or was altered.
         OSError: if the disk is full.
@@ -80,7 +82,7 @@ def explain_folder(
     check_settings(settings.regions)
     if mode not in MODES:
         raise InputError(f"`mode` must be one of {', '.join(MODES)}. Received: {mode!r}.")
-    table = choose_table(table)
+    table_file = choose_table(table)
     run = describe_attribution(digest_classifier(model), settings.as_dict())
     drawing = digest_record(describe_drawing(settings, outputs))
     stamp = Stamp(run=digest_record(run), drawing=drawing, kmm=kmm.__version__)
@@ -96,13 +98,13 @@ def explain_folder(
             rows = journal.rows()
             lost.update((study.id, describe_failure(study, NO_MAP)) for study in studies if study.id in explain)
         else:
-            explain.update((study, redraw[study]) for study in lost)  # what could not be drawn is computed again
+            explain.update((study, redraw[study]) for study in lost)  # computes again what could not be drawn
             lost = {}
             if explain or not redraw:
                 lost = work.do("Explaining", make_worker(ModelSource(model, settings)), explain, len(studies))
             journal.finish()
             rows = journal.rows(lost)
-        _write_folder_files(out, rows, table)
+        _write_folder_files(out, rows, table_file)
         return [
             row for study in studies for row in ([lost[study.id]] if study.id in lost else journal.rows_of(study.id))
         ]
@@ -110,25 +112,25 @@ def explain_folder(
 
 @dataclass(frozen=True)
 class _Work:
-    """How the studies of a run are done."""
+    """The studies of a run, and the means to process them."""
 
-    studies: list
+    studies: list[Study]
     journal: Journal
-    runner: Callable
-    begin: Callable
+    runner: Runner
+    begin: Callable[[], None]
     progress: Progress
 
     def do(self, title, worker, identities, total=None):
-        """Lets the runner do some studies; what is done is in the journal then.
+        """Runs a worker over some studies and adds the finished ones to the journal.
 
         Args:
-            title: str. What is done, for the progress.
+            title: str. Name of the step, for the progress.
             worker: `FolderWorker`.
-            identities: dict of the id of each study to do to its identity, or None where it is not known.
-            total: int. Studies in all, with those that were done before; None: those that are done now.
+            identities: dict of the id of each study to process to its identity, or None if it is not known yet.
+            total: int. Number of studies, with those that were done before; None: only those in `identities`.
 
         Returns:
-            dict of study id to row, of those that failed.
+            dict of study id to row, of studies that failed.
         """
         chosen, failed = [study for study in self.studies if study.id in identities], {}
         total = total or len(chosen)
@@ -145,17 +147,22 @@ class _Work:
         return failed
 
 
-def cut_batches(studies, names, identities, workers):
-    """Cuts studies into batches for some workers.
+def cut_batches(
+    studies: Sequence[Study],
+    names: Mapping[str, str],
+    identities: Mapping[str, dict[str, Any] | None],
+    workers: int,
+) -> list[Job]:
+    """Splits studies into batches for a number of workers.
 
     Args:
         studies: list of `Study`.
-        names: dict of study id to what its files are called.
-        identities: dict of study id to identity, or None where it is not known.
+        names: dict of study id to the name of its files, without suffixes.
+        identities: dict of study id to identity, or None if it is not known yet.
         workers: int >= 1.
 
     Returns:
-        list of `Batch` of at most `BATCH` studies, the last one perhaps smaller; empty without studies.
+        list of `Job` of at most `BATCH` studies each, the last one perhaps smaller; empty without studies.
 
     Example:
         >>> from kmm.data.study import Study
@@ -175,29 +182,29 @@ def cut_batches(studies, names, identities, workers):
 
 
 def _count_up(advance):
-    """A function `(batch, count)` that counts studies once, though a batch whose process was killed is done again."""
-    told = Counter()
+    """Makes a function `(batch, count)` that counts each study once, even if a killed batch is repeated."""
+    counted = Counter()
 
     def tell(batch, count):
-        if count > told[batch.name]:
-            advance(count - told[batch.name])
-            told[batch.name] = count
+        if count > counted[batch.name]:
+            advance(count - counted[batch.name])
+            counted[batch.name] = count
 
     return tell
 
 
 def _check_studies(studies):
     if not studies:
-        raise InputError("Expected studies to explain. Received: none.")
+        raise InputError("There are no studies to explain.")
     seen = set()
     for study in studies:
         if study.id in seen:
-            raise InputError(f"Expected every study once. Received twice: {study.id}.")
+            raise InputError(f"The id {study.id} occurs twice. Every study needs an id of its own.")
         seen.add(study.id)
 
 
 def _read_labels(model):
-    """The labels of a saved classifier, without loading it."""
+    """Reads the labels of a saved classifier, without loading it."""
     try:
         return peek_description(model)["preparation"]["label_names"]
     except (KeyError, TypeError) as error:
@@ -205,7 +212,7 @@ def _read_labels(model):
 
 
 def _write_folder_files(out, rows, table):
-    """Index and table; a table of another kind that an earlier run wrote goes."""
+    """Writes index and table; removes a table of another kind that an earlier run wrote."""
     with replace_file(out / INDEX) as place:
         place.write_text(render_index(rows, files=set(os.listdir(out))), encoding="utf-8")
     table.write(out / table.name, rows)

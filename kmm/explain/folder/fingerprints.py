@@ -1,28 +1,32 @@
-"""What an explanation depends on: the film's bytes and the report of a study, and the settings of a run."""
+"""Fingerprints of everything that an explanation depends on: film and report of a study, and settings of a run."""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
+from kmm.data.study import Study
+from kmm.explain.output.files import Outputs
 from kmm.explain.settings import ExplainSettings
 from kmm.storage.classifier_folder import digest_file
 
-NUMBERS = 1  # raised by a version of kmm that computes other numbers from the same model, settings and studies
-DRAWING = 1  # raised by a version of kmm that draws the same numbers otherwise
-FREE = ("regions", "memory_gb")  # settings that no attribution depends on, but for the last digits of its sums
+NUMBERS = 1  # increased when kmm computes different numbers from the same model, settings and studies
+DRAWING = 1  # increased when kmm draws the same numbers differently
+FREE = ("regions", "memory_gb")  # settings that attributions do not depend on, except for the last digits of sums
 
 
-def identify_study(study, known=None):
-    """The identity of what is explained of a study. A film is its bytes, whatever its path or time of change.
+def identify_study(study: Study, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Computes the identity of a study. A film is identified by its bytes, not by its path or modification time.
 
     Args:
         study: `Study`. Its film may be missing.
-        known: dict or None: the `film` of an earlier identity. A file of the same path, size and time of change is not
-            read again.
+        known: dict or None: the `film` of an earlier identity. A file with the same path, size and modification time is
+            not read again.
 
     Returns:
-        dict of `key`, 64 hexadecimal digits that tell id, film and report; and `film`: None, or a dict of `path`,
-        `size`, `mtime_ns` and `digest`, the last three None where the file cannot be read.
+        dict of `key`, 64 hexadecimal digits of the digest of id, film and report; and `film`: None, or a dict of
+        `path`, `size`, `mtime_ns` and `digest`, the last three None if the file cannot be read.
 
     Example:
         >>> from kmm.data.study import Study
@@ -31,8 +35,8 @@ def identify_study(study, known=None):
     """
     film = None if study.frontal is None else _identify_film(study.frontal.path, known or {})
     report = None if study.report is None else list(vars(study.report).values())
-    said = json.dumps([study.id, film and [film["digest"]], report])
-    return {"key": hashlib.sha256(said.encode("ascii")).hexdigest(), "film": film}
+    content = json.dumps([study.id, film and [film["digest"]], report])
+    return {"key": hashlib.sha256(content.encode("ascii")).hexdigest(), "film": film}
 
 
 def _identify_film(path, known):
@@ -43,16 +47,16 @@ def _identify_film(path, known):
         if {**known, "digest": None} == film:
             return known
         return {**film, "digest": digest_file(path)}
-    except OSError:  # why it cannot be read is said when it is explained
+    except OSError:  # explaining the study reports the error
         return {**film, "size": None, "mtime_ns": None}
 
 
-def describe_attribution(model, settings):
-    """What all attributions of a run depend on besides their study.
+def describe_attribution(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes everything, apart from the study, that the attributions of a run depend on.
 
     Args:
         model: str. Digest of the classifier.
-        settings: dict of `ExplainSettings.as_dict`, perhaps of an earlier version, which lacks some.
+        settings: dict from `ExplainSettings.as_dict`. An earlier version may have written it without some settings.
 
     Returns:
         dict that JSON can hold.
@@ -65,8 +69,8 @@ def describe_attribution(model, settings):
     }
 
 
-def describe_drawing(settings, outputs):
-    """What the files of a run depend on besides the attributions: dict that JSON can hold.
+def describe_drawing(settings: ExplainSettings, outputs: Outputs) -> dict[str, Any]:
+    """Describes everything, apart from attributions, that the files of a run depend on, as a dict that JSON can hold.
 
     Args:
         settings: `ExplainSettings`.
@@ -75,8 +79,8 @@ def describe_drawing(settings, outputs):
     return {"drawing": DRAWING, "regions": settings.as_dict()["regions"], "outputs": outputs.as_dict()}
 
 
-def digest_record(record):
-    """The digest of a dict that JSON can hold, whatever the order of its names: 32 hexadecimal digits.
+def digest_record(record: Mapping[str, Any]) -> str:
+    """Computes the digest of a JSON-like dict, independent of the order of its keys: 32 hexadecimal digits.
 
     Example:
         >>> digest_record({"a": 1, "b": 2}) == digest_record({"b": 2, "a": 1})

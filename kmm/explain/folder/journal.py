@@ -1,9 +1,9 @@
-"""What is done of a folder of studies, kept in its folder `.parts`, so that a second run does only what is missing.
+"""Journal of an output folder, kept in its subfolder `.parts`: records finished studies, so that a run can be resumed.
 
-`run.json` holds what the attributions of the folder depend on, and what the files of each study are called. Each
-finished batch adds a file with a line a study, and the next run gathers them into `done.jsonl`. A study is done when
-its line says that attribution and drawing are those of this run, and its files are there; it can be drawn again when
-its map is that of this run. Nothing is removed before what takes its place is written.
+`run.json` holds everything that the attributions of the folder depend on, and the names of each study's files. Each
+finished batch adds a file with one line per study, and the next run gathers these into `done.jsonl`. A study is done if
+its line has the attribution and drawing digests of this run and its files exist; it can be drawn again if its map is of
+this run. Old files are removed only after their replacements are written.
 """
 
 import contextlib
@@ -11,8 +11,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kmm.data.names import choose_file_names, sort_key
+from kmm.data.study import Study
 from kmm.errors import InputError
 from kmm.explain.folder.fingerprints import describe_attribution, digest_record, identify_study
 from kmm.explain.folder.lock import GATE, LOCK, WORK_FOLDER, take_folder
@@ -22,18 +26,21 @@ from kmm.explain.output.table import TABLES
 from kmm.storage.files import replace_file, write_json
 from kmm.storage.output_mark import marking_output
 
+if TYPE_CHECKING:
+    from kmm.explain.folder.worker import Stamp
+
 INDEX = "index.html"
 FOLDER_FILES = (INDEX, *(table.name for table in TABLES.values()))
 DONE, RUN = "done.jsonl", "run.json"
-WORK = "work-"  # begins the names of the folders in which a study's files are made
+WORK = "work-"  # prefix of the folders in which a study's files are made
 
 
 @contextlib.contextmanager
-def lock_folder(out):
-    """Makes a folder and holds it for one run. What workers of an earlier run still do is kept out of it.
+def lock_folder(out: Path) -> Iterator[str]:
+    """Creates a folder and locks it for one run. Workers of an earlier run can no longer write into it.
 
     Args:
-        out: Path. Its parents are made too.
+        out: Path. Its parents are created too.
 
     Yields:
         str: the token of the run, for `kmm.explain.folder.lock.FolderLock`.
@@ -58,28 +65,36 @@ def lock_folder(out):
 
 
 class Journal:
-    """What is done of a folder that `lock_folder` holds.
+    """Journal of a folder that `lock_folder` holds.
 
     Args:
         out: Path of the folder.
         stamp: `kmm.explain.folder.worker.Stamp` of this run.
-        run: dict of `kmm.explain.folder.fingerprints.describe_attribution`: what the attributions of this run
-            depend on.
+        run: dict from `kmm.explain.folder.fingerprints.describe_attribution`.
         studies: list of `Study`.
-        labels: dict of label to what its files are called after the study's name; None: studies have one label each,
-            and files of the study's name alone.
+        labels: dict of label to the part of a file's name that follows the study's name; None: studies have one label
+            each, and files are named by the study only.
         overwrite: bool. Whether explanations of another model or method may be replaced.
 
     Attributes:
-        names: dict of study id to what its files are called.
-        lines: dict of study id to what is known of it, of all studies of the folder.
+        names: dict of study id to the name of its files, without suffixes.
+        lines: dict of study id to its line, for all studies of the folder.
 
     Raises:
-        InputError: if a file that is to be written is there and was not written by kmm, or the folder holds
-            explanations of another model or method.
+        InputError: if a file to be written exists and is not kmm's, or the folder holds explanations of another model
+            or method.
     """
 
-    def __init__(self, out, stamp, run, studies, *, labels=None, overwrite=False):
+    def __init__(
+        self,
+        out: Path,
+        stamp: "Stamp",
+        run: Mapping[str, Any],
+        studies: Sequence[Study],
+        *,
+        labels: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+    ):
         self.out, self.parts, self.stamp, self.run = out, out / WORK_FOLDER, stamp, json.loads(json.dumps(run))
         self.studies = {study.id: study for study in studies}
         self.before = _read_run(self.parts / RUN)
@@ -96,19 +111,22 @@ class Journal:
             self._refuse_other()
         self.begun = False
 
-    def divide(self, studies):
-        """Says what is to be done.
+    def divide(
+        self, studies: Iterable[Study]
+    ) -> tuple[dict[str, dict[str, Any] | None], dict[str, dict[str, Any] | None]]:
+        """Finds the studies that are not done.
 
         Args:
             studies: list of `Study`.
 
         Returns:
-            two dicts of study id to identity, or None where it is not known yet: studies that are drawn again from
-            their maps, and studies that are explained.
+            two dicts of study id to identity, or None if it is not known yet: studies to draw again from their maps,
+            and studies to explain.
         """
-        redraw, explain = {}, {}
+        redraw: dict[str, dict[str, Any] | None] = {}
+        explain: dict[str, dict[str, Any] | None] = {}
         for study in studies:
-            line, mark = self.lines.get(study.id), None
+            line = self.lines.get(study.id)
             if line is None and not place_of(self.out, self.names[study.id]).exists():
                 explain[study.id] = None
                 continue
@@ -120,8 +138,8 @@ class Journal:
             (redraw if right else explain)[study.id] = identity
         return redraw, explain
 
-    def begin(self, todo):
-        """Takes note of the studies whose files are about to change, and removes what a killed run left half done."""
+    def begin(self, todo: Iterable[str]) -> None:
+        """Marks the studies whose files are about to change, and removes incomplete files of a killed run."""
         if self.begun:
             return
         self.begun = True
@@ -130,25 +148,25 @@ class Journal:
                 self.lines[study] = {**self.lines[study], "drawing": None}
         mine = {name + suffix for name in self.names.values() for suffix in SUFFIXES}.union(FOLDER_FILES)
         for name in self.present:
-            half = re.fullmatch(r"\.\d+-(.+)", name)  # what a run that was killed left of `replace_file`
-            if half and half[1] in mine:
+            incomplete = re.fullmatch(r"\.\d+-(.+)", name)  # temporary file that `replace_file` left in a killed run
+            if incomplete and incomplete[1] in mine:
                 (self.out / name).unlink(missing_ok=True)
         (self.out / MAPS).mkdir(exist_ok=True)
         self._write()
 
-    def add(self, lines):
-        """Takes note of a finished batch, which is on disk already."""
+    def add(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Adds the lines of a finished batch, which are on disk already."""
         for line in lines:
             self.lines[line["study"]] = _follow(self.lines.get(line["study"]), line)
 
-    def finish(self):
-        """Removes files that have successors: of kinds that are no longer asked for, or of another model or method."""
+    def finish(self) -> None:
+        """Removes outdated files: of kinds that are no longer requested, or of another model or method."""
         if not self.begun:
             return
         if all(self._is_of_run(self.lines.get(study)) for study in self.studies):
             stale = [study for study, line in self.lines.items() if not self._is_of_run(line)]
-            gone = {name for study in stale for name in self.lines.pop(study)["files"]}
-            for name in gone - self._list_files():
+            outdated = {name for study in stale for name in self.lines.pop(study)["files"]}
+            for name in outdated - self._list_files():
                 (self.out / name).unlink(missing_ok=True)
             for study in stale:
                 place_of(self.out, self.names.pop(study)).unlink(missing_ok=True)
@@ -159,20 +177,21 @@ class Journal:
                 (self.out / name).unlink()
         self._write()
 
-    def rows(self, lost=None):
-        """The rows of the table of the whole folder: first the studies of this run in their order, then the others.
+    def rows(self, lost: Mapping[str, dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """Returns the table's rows of the whole folder: first the studies of this run in their order, then the others.
 
         Args:
             lost: dict of study id to row, of studies that this run could not finish.
         """
-        lost, rows = lost or {}, []
+        lost = lost or {}
+        rows: list[dict[str, Any]] = []
         others = sorted(self.lines.keys() - self.studies.keys(), key=sort_key)
         for study in (*self.studies, *others):
             rows += [lost[study]] if study in lost else self.rows_of(study)
         return rows
 
-    def rows_of(self, study):
-        """The rows of the table of one study, one per label; empty where nothing is known of it."""
+    def rows_of(self, study: str) -> list[dict[str, Any]]:
+        """Returns the table's rows of one study, one per label; empty if the study has no line."""
         return self.lines[study]["rows"] if study in self.lines else []
 
     def _list_files(self):
@@ -182,41 +201,41 @@ class Journal:
         return line is not None and line["run"] in self.same
 
     def _is_settled(self, study):
-        """Whether a study has the files of this run, and no others are its own."""
+        """Returns whether a study has the files of this run, so that any other files of it are outdated."""
         line = self.lines.get(study)
         return self._is_of_run(line) and line["drawing"] == self.stamp.drawing and not _has_failed(line)
 
     def _is_done(self, line, key):
         if not self._is_of_run(line) or line["key"] != key:
             return False
-        if _has_failed(line):  # another version of kmm may know better
+        if _has_failed(line):  # another version of kmm may succeed
             return line["kmm"] == self.stamp.kmm
         return line["drawing"] == self.stamp.drawing and self.present.issuperset(line["files"])
 
     def _refuse_foreign(self, known, new):
-        """Refuses to write over what kmm did not write."""
+        """Raises `InputError` if a file to be written exists and is not kmm's."""
         names, mine = set(new.values()), set(known.values())
         foreign = [name for name in self.present if self._study_of(name, names) and not self._study_of(name, mine)]
         if self.before["run"] is None:
             foreign += self.present.intersection([*FOLDER_FILES, MAPS])
         if foreign:
             place = self.out / min(foreign)
-            raise InputError(f"{place}: expected a free name. Found a file that is not kmm's. Choose another folder.")
+            raise InputError(f"{place} already exists, and kmm did not write it. Choose another folder.")
 
     def _refuse_other(self):
-        """Refuses to replace explanations of another model or method."""
+        """Raises `InputError` if the folder holds explanations of another model or method."""
         if self.before["run"] in self.same:
             return
         for line in self.lines.values():
             if not self._is_of_run(line) and not _has_failed(line):
-                said = _compare(_complete(self.before["runs"].get(line["run"], {})), self.run)
+                difference = _compare(_complete(self.before["runs"].get(line["run"], {})), self.run)
                 raise InputError(
-                    f"{self.out} holds explanations that this run would replace: {said}. Choose another folder or pass "
-                    "--overwrite."
+                    f"{self.out} holds explanations that this run would replace: {difference}. Choose another folder "
+                    "or pass --overwrite."
                 )
 
     def _study_of(self, name, names):
-        """What the files of a study are called, of which the file `name` would be one: of `names`, or None."""
+        """Returns the study name, one of `names`, whose file `name` would be; None if there is none."""
         for suffix in SUFFIXES:
             stem = name.removesuffix(suffix)
             if stem == name:
@@ -230,19 +249,19 @@ class Journal:
 
     def _read_lines(self):
         lines = {}
-        parts = sorted(self.parts.glob("*.jsonl"), key=lambda path: path.name != DONE)  # what was gathered is older
+        parts = sorted(self.parts.glob("*.jsonl"), key=lambda path: path.name != DONE)  # `done.jsonl` is oldest
         for path in parts:
             for line in _read_part(path, self.before["run"]):
                 lines[line["study"]] = _follow(lines.get(line["study"]), line)
         return lines
 
     def _write(self):
-        """Puts all that is done into one file, and removes the others."""
+        """Gathers all lines into one file, and removes the files of single batches."""
         runs = {line["run"] for line in self.lines.values()}
         described = {digest: known for digest, known in self.before["runs"].items() if digest in runs}
         described[self.stamp.run] = self.run
-        said = {"format": 2, "run": self.stamp.run, "runs": described, "names": self.names, "labels": self.labels}
-        write_json(self.parts / RUN, said)
+        values = {"format": 2, "run": self.stamp.run, "runs": described, "names": self.names, "labels": self.labels}
+        write_json(self.parts / RUN, values)
         write_lines(self.parts / DONE, self.lines.values())
         for path in self.parts.iterdir():
             if path.name.startswith(WORK):
@@ -251,14 +270,14 @@ class Journal:
                 path.unlink()
 
 
-def write_lines(path, lines):
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Writes a file of JSON lines, whole or not at all."""
     with replace_file(path) as place:
         place.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines), encoding="utf-8")
 
 
 def _follow(old, new):
-    """The line of a study after `new`: a study that can no longer be explained keeps the files that it has."""
+    """Merges the old and the new line of a study: one that can no longer be explained keeps the files that it has."""
     if old and _has_failed(new):
         return {**new, "files": sorted({*old["files"], *new["files"]})}
     return new
@@ -269,24 +288,24 @@ def _has_failed(line):
 
 
 def _complete(run):
-    """The description of a run as this version of kmm would write it."""
+    """Completes the description of a run to the form that this version of kmm writes."""
     if not isinstance(run.get("settings"), dict):
         return run
     return {**run, "settings": describe_attribution("", run["settings"])["settings"]}
 
 
 def _compare(old, new):
-    """How two descriptions of runs differ, in words."""
+    """Describes in words how two runs differ."""
     if old.get("model") != new["model"]:
         return "they are of another model"
     settings = old.get("settings", {})
     changed = [name for name, value in new["settings"].items() if settings.get(name) != value]
     if changed:
-        said = ", ".join(
+        changes = ", ".join(
             f"{name} {_say(settings.get(name))} instead of {_say(new['settings'][name])}" for name in changed
         )
-        return f"they have {said}"
-    return "they are of a version of kmm that computes other numbers"
+        return f"they have {changes}"
+    return "they were made by a version of kmm that computes different numbers"
 
 
 def _say(value):
@@ -294,7 +313,7 @@ def _say(value):
 
 
 def _read_part(path, run):
-    """Lines of a finished batch; none where the file is damaged."""
+    """Reads the lines of a finished batch; none if the file is damaged."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [_upgrade(line, run) for line in lines]
@@ -303,7 +322,7 @@ def _read_part(path, run):
 
 
 def _upgrade(line, run):
-    """A line as it is written now; the first versions kept no maps, and knew a film by its path and time."""
+    """Converts a line to the present form; the first versions stored no maps, and identified films by path and time."""
     if "row" in line:
         line = {"study": line["study"], "run": run, "files": line["files"], "rows": [line["row"]]}
         line = {**line, "key": None, "drawing": None, "film": None, "kmm": None}
@@ -311,7 +330,7 @@ def _upgrade(line, run):
 
 
 def _read_run(path):
-    """What an earlier run wrote: dict of `run`, `runs`, `names` and `labels`, empty where there was none."""
+    """Reads the file of an earlier run: dict of `run`, `runs`, `names` and `labels`, empty if there is none."""
     empty = {"run": None, "runs": {}, "names": {}, "labels": []}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -1,15 +1,17 @@
-"""The right of one run to write into a folder: a process whose run is over writes nothing more.
+"""Lock of an output folder: only processes of the run that holds the folder can write into it.
 
-The run that holds a folder keeps a token of its own in `.parts/lock`. Whoever writes for it looks the token up first,
-while it holds `.parts/gate` together with the other writers. A later run takes the gate for itself before it changes
-the token: what an earlier one had begun to put in place is then in place, and nothing else follows.
+The run that holds a folder keeps its token in `.parts/lock`. A process that writes for it takes a shared lock on
+`.parts/gate` and then checks the token. A later run takes the exclusive lock on the gate before it changes the token.
+So writes that an earlier run has begun are complete by then, and it can begin no others.
 """
 
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from kmm.errors import InputError
 
@@ -19,12 +21,12 @@ LOCK, GATE = "lock", "gate"
 
 @dataclass(frozen=True)
 class FolderLock:
-    """What a process needs to write into a folder for the run that holds it.
+    """Permission of a process to write into a folder for the run that holds it.
 
     Attributes:
         out: Path of the folder.
-        token: str. That of the run, as `lock_folder` yields it.
-        parent: int or None. The process that must still be this one's parent; None: no matter which.
+        token: str. Token of the run, from `lock_folder`.
+        parent: int or None. Id of the process that must still be this one's parent; None: not checked.
     """
 
     out: Path
@@ -32,28 +34,28 @@ class FolderLock:
     parent: int | None = None
 
     @contextlib.contextmanager
-    def publishing(self):
-        """Holds the folder open while files are put in place, which should be a matter of renames.
+    def publishing(self) -> Iterator[None]:
+        """Holds the shared lock while files are put in place; renames only, as a later run waits for it.
 
         Raises:
-            InputError: if another run has taken the folder over, or the run of this process is over.
+            InputError: if another run has taken over the folder, or the run of this process has ended.
         """
         import fcntl
 
         with open(self.out / WORK_FOLDER / GATE, "a", encoding="ascii") as gate:
             fcntl.flock(gate, fcntl.LOCK_SH)
             if self.parent is not None and os.getppid() != self.parent:
-                raise InputError(f"{self.out}: the run that this process worked for has ended. Nothing was written.")
+                raise InputError(f"{self.out}: the run of this process has ended. Nothing was written.")
             if (self.out / WORK_FOLDER / LOCK).read_text(encoding="ascii") != self.token:
                 raise InputError(f"{self.out}: another run has taken over this folder. Nothing was written.")
             yield
 
 
-def take_folder(lock):
-    """Makes a folder, of which the lock file is held, that of this run.
+def take_folder(lock: TextIO) -> str:
+    """Gives a folder to this run by writing a new token into its lock file.
 
     Args:
-        lock: text file `.parts/lock`, open to append and locked by this process.
+        lock: text file `.parts/lock`, open for appending and locked by this process.
 
     Returns:
         str: the token of the run.

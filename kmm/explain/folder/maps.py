@@ -1,15 +1,17 @@
-"""The kept map of a study: one file from which its pictures and pages are drawn again without the model.
+"""Stored maps: one file per study, from which pictures and pages can be drawn again without the model.
 
 `maps/<name>.npz` is an archive of NumPy arrays, without pickle: `mark` and `record` are JSON in UTF-8 as bytes, and
 `heat_0`, `heat_1`, ... are the float32 maps of the labels, on the area of the film, at the model's resolution.
-`docs/explanation.md` says what the record holds.
+`docs/explanation.md` describes the record.
 """
 
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,28 +21,28 @@ from kmm.explain.attribution.result import Attribution
 from kmm.explain.explanation import Explanation, show_film
 from kmm.explain.output.table import drop_unknown, make_writable
 from kmm.explain.regions.find import find_regions
-from kmm.explain.settings import ExplainSettings
+from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.words import WordScore
 
-MAPS = "maps"  # the folder of maps, beside the files of the studies
+MAPS = "maps"  # name of the folder of maps, beside the files of the studies
 SCHEMA = "kmm-map-1"
-MOST_BYTES = 1_000_000_000  # of all arrays of a file, before they are decoded
-# Fields of an `Explanation` that are not kept as they are: drawn again, read again, or written in a form of their own.
+MOST_BYTES = 1_000_000_000  # size limit of all arrays of a file, checked before they are decoded
+# Fields of an `Explanation` that are recomputed, read again, or stored in another form.
 _OWN_FORM = {"film", "heat", "regions", "settings", "attribution", "words", "image"}
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile, InputError)
 
 
-def place_of(out, name):
-    """The path of a study's map: of the folder `out`, for files that are called `name`."""
+def place_of(out: Path, name: str) -> Path:
+    """Returns the path of a study's map in the folder `out`, where `name` is the name of the study's files."""
     return out / MAPS / f"{name}.npz"
 
 
-def write_map(path, mark, explanations):
+def write_map(path: Path, mark: Mapping[str, str], explanations: Sequence[Explanation]) -> None:
     """Writes the map of a study.
 
     Args:
-        path: of the file, in a folder that is there.
-        mark: dict of str: what tells whether the map is still right.
+        path: path of the file, in an existing folder.
+        mark: dict of str: digests of run and study, by which a later run sees whether the map is still valid.
         explanations: list of `Explanation` of one study, one per label.
 
     Raises:
@@ -51,13 +53,15 @@ def write_map(path, mark, explanations):
         "film_size": next((list(one.film.shape) for one in explanations if one.film is not None), None),
         "explanations": [_describe(one) for one in explanations],
     }
-    heats = {f"heat_{place}": np.float32(one.heat) for place, one in enumerate(explanations) if one.heat is not None}
+    heats: dict[str, Any] = {
+        f"heat_{place}": np.float32(one.heat) for place, one in enumerate(explanations) if one.heat is not None
+    }
     with open(path, "wb") as file:
         np.savez_compressed(file, mark=_encode(mark), record=_encode(record), **heats)
 
 
-def read_map_mark(path):
-    """The mark of a map: dict, or None where there is no map or it is damaged."""
+def read_map_mark(path: Path) -> dict[str, Any] | None:
+    """Reads the mark of a map; None if there is no map or it is damaged."""
     try:
         with _open(path) as arrays:
             mark = _decode(arrays["mark"])
@@ -66,20 +70,20 @@ def read_map_mark(path):
         return None
 
 
-def read_map(path, regions, image):
-    """Reads a map back, with circles of the present settings, over the film, which is read again.
+def read_map(path: Path, regions: RegionSettings, image: str | None) -> list[Explanation]:
+    """Reads a map and the study's film, and finds the circles for the given settings.
 
     Args:
-        path: of the file.
+        path: path of the map.
         regions: `RegionSettings`.
-        image: str or None. The path of the study's film.
+        image: str or None. Path of the study's film.
 
     Returns:
         list of `Explanation`, one per label. Their attributions have sums, but no values.
 
     Raises:
         ImageError: if the film cannot be read.
-        InputError: if the map is missing, damaged, or of a film of another size, or a setting is out of range.
+        InputError: if the map is missing or damaged, belongs to a film of another size, or a setting is out of range.
     """
     try:
         with _open(path) as arrays:
@@ -87,18 +91,20 @@ def read_map(path, regions, image):
             heats = [arrays.get(f"heat_{place}") for place in range(len(record["explanations"]))]
         film = None
         if record["film_size"] is not None:
+            if image is None:
+                raise InputError("it has a film, and the study has none")
             film = show_film(read_film(Path(image)))
             if list(film.shape) != record["film_size"]:
-                raise InputError("it is of a film of another size")
-        if record["schema"] != SCHEMA or any(map(_is_no_map, heats)):
-            raise InputError("it is not as this version of kmm writes it")
+                raise InputError("it belongs to a film of another size")
+        if record["schema"] != SCHEMA or any(map(_is_invalid, heats)):
+            raise InputError("this version of kmm does not know its format")
         read = list(zip(record["explanations"], heats, strict=True))
         return [_restore(values, heat, regions, film, image) for values, heat in read]
     except ImageError:
         raise
     except _DAMAGED as error:
-        said = error if isinstance(error, InputError) else f"{type(error).__name__} while it was read"
-        raise InputError(f"{path}: the map cannot be drawn: {said}.") from None
+        reason = error if isinstance(error, InputError) else f"{type(error).__name__} while reading it"
+        raise InputError(f"{path}: the map cannot be drawn: {reason}.") from None
 
 
 def _describe(explanation):
@@ -149,10 +155,10 @@ def _restore(values, heat, regions, film, image):
 
 
 def _open(path):
-    """The arrays of a file, whose sizes are looked at before anything is decoded."""
+    """Opens the arrays of a file, after checking their sizes."""
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-            raise InputError(f"more than {MOST_BYTES // 1_000_000} MB")
+            raise InputError(f"it holds more than {MOST_BYTES // 1_000_000} MB")
     return np.load(path, allow_pickle=False)
 
 
@@ -164,5 +170,5 @@ def _decode(array):
     return json.loads(array.tobytes())
 
 
-def _is_no_map(heat):
+def _is_invalid(heat):
     return heat is not None and (heat.dtype != np.float32 or heat.ndim != 2 or not np.isfinite(heat).all())

@@ -1,4 +1,4 @@
-"""What a process needs that works for another one: its share of the cores, silence, errors that can travel."""
+"""Helpers for worker processes: their share of the cores, silenced libraries, errors that can be sent back."""
 
 import contextlib
 import ctypes
@@ -6,21 +6,22 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 
 from kmm.errors import KmmError
 from kmm.tracebacks import is_debugging
 
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
-TRIES = 3  # how often a batch whose process was killed is done in all
+TRIES = 3  # attempts in total at a batch whose process is killed
 
 
-def count_cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def count_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def limit_threads(threads):
-    """The environment of a process that shares its machine with others: it is read when TensorFlow is loaded.
+def limit_threads(threads: int) -> dict[str, str]:
+    """Returns the environment variables of a process that shares its machine; TensorFlow reads them when it is loaded.
 
     Args:
         threads: int >= 1.
@@ -37,24 +38,24 @@ def limit_threads(threads):
     }
 
 
-def end_with(parent):
-    """Makes this process end when its parent does. Linux sees to it; elsewhere a parent that is gone is seen now only.
+def end_with(parent: int) -> None:
+    """Makes this process end when its parent does. On systems other than Linux, it ends only if that is so by now.
 
     Args:
-        parent: int. The process that started this one.
+        parent: int. Id of the process that started this one.
 
     Source: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before
+    if os.getppid() != parent:  # the parent has ended already
         os._exit(1)
 
 
-def make_portable(error):
-    """Makes an error that another process can raise: kmm's own and those of the disk as they are, others as text.
+def make_portable(error: Exception) -> Exception:
+    """Converts an error to one that another process can raise: kmm's own and OSError unchanged, others as text.
 
-    A note holds the traceback, which does not travel otherwise: of others always, of kmm's own with KMM_DEBUG.
+    A note holds the traceback, which pickling would lose: always for other errors, for kmm's own only with KMM_DEBUG.
 
     Example:
         >>> from kmm.errors import InputError
@@ -62,15 +63,15 @@ def make_portable(error):
         (InputError('expected a film.'), RuntimeError('ZeroDivisionError: division by zero'))
     """
     own = isinstance(error, KmmError | OSError)
-    portable = error if own else RuntimeError(f"{type(error).__name__}: {error}")
+    portable: Exception = error if own else RuntimeError(f"{type(error).__name__}: {error}")
     if not own or is_debugging():
         portable.add_note("".join(traceback.format_tb(error.__traceback__)))
     return portable
 
 
 @contextlib.contextmanager
-def silence_libraries():
-    """Drops what C++ libraries write to standard error while they are loaded: it is no news to a user."""
+def silence_libraries() -> Iterator[None]:
+    """Discards what C++ libraries print to standard error while they are loaded."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,28 +1,38 @@
-"""Batches done by actors of a Ray cluster."""
+"""Runner that explains batches in actors of a Ray cluster."""
 
 import contextlib
 import logging
 import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from kmm.errors import require
 from kmm.explain.folder.lock import WORK_FOLDER
 from kmm.explain.folder.processes import TRIES, count_cores, limit_threads, make_portable, silence_libraries
 
+if TYPE_CHECKING:
+    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Tell
 
-def run_ray(worker, cut, begin, tell, *, count, address=None):
-    """Does the batches in actors of Ray Data, on any of the machines of a cluster.
 
-    Every machine must have kmm, and see model, studies and folder under the same paths.
+def run_ray(
+    worker: "FolderWorker", cut: "Cut", begin: "Begin", tell: "Tell", *, count: int, address: str | None = None
+) -> "Iterator[tuple[Job, Reply]]":
+    """Explains the batches in actors of Ray Data, on any machine of a cluster.
+
+    Every machine must have kmm, and reach model, studies and folder under the same paths.
 
     Args:
         worker, cut, begin: as for every runner.
-        tell: not called: actors answer with whole batches.
-        count: int >= 1. Actors, which share the cores of the cluster.
-        address: str or None. Of a cluster; None: the one that this process is connected to or that `RAY_ADDRESS`
-            names, else one made here for the time of the run.
+        tell: never called, as actors return whole batches.
+        count: int >= 1. Number of actors, which share the cores of the cluster.
+        address: str or None. Address of a cluster; None: the one that this process is connected to or that
+            `RAY_ADDRESS` names, else a local one for the duration of the run.
+
+    Yields:
+        each batch and its reply, as every runner.
 
     Raises:
-        KmmError, OSError: of an actor.
+        KmmError, OSError: the error of an actor.
         MissingPackageError: if Ray is not installed.
     """
     batches = cut(count)
@@ -44,22 +54,22 @@ def run_ray(worker, cut, begin, tell, *, count, address=None):
 
 
 class RayWorker:
-    """A worker as Ray Data calls it. Ray does a batch again as often as its actor is killed: here it is counted."""
+    """Adapter of a worker to Ray Data. Ray repeats a batch without limit if its actor is killed; this one counts."""
 
-    def __init__(self, worker, folder, environment):
+    def __init__(self, worker: "FolderWorker", folder: str, environment: Mapping[str, str]):
         os.environ.update(environment)
         os.chdir(folder)
         self.worker, self.loaded = worker, False
 
-    def __call__(self, table):
-        """Does batches: dict with the column `batch` to one with the column `reply` too, each as runners yield it."""
+    def __call__(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Explains the batches in column `batch` of a table and adds their replies, or errors, as column `reply`."""
         import numpy as np
 
         replies = np.empty(len(table["batch"]), object)
         for place, batch in enumerate(table["batch"]):
             try:
                 replies[place] = self._try(batch)
-            except Exception as error:  # noqa: BLE001 - an error is an answer too: it is raised by who asked
+            except Exception as error:  # noqa: BLE001 - `run_ray` raises it
                 replies[place] = make_portable(error)
         return {"batch": table["batch"], "reply": replies}
 
@@ -80,8 +90,8 @@ class RayWorker:
 
 @contextlib.contextmanager
 def _connect_ray(count, address):
-    """Ray, quiet, with a cluster: one that is there, or one of this machine, which ends with the run."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody of this run
+    """Yields the module `ray`, silenced and connected to a given cluster, or to a local one that ends with the run."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics are sent
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray = require("ray", "ray")
     require("ray.data", "ray")
@@ -103,7 +113,7 @@ def _connect_ray(count, address):
 
 
 def _share_cluster(ray, count):
-    """The cores that each of some actors can have, and how many actors there can be."""
+    """Returns the cores per actor, and the number of actors, at most `count`, that the cluster can run."""
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     fitting = [cores for cores in range(1, max(nodes) + 1) if sum(node // cores for node in nodes) >= count]
     return max(fitting, default=1), max(1, min(count, sum(nodes)))

@@ -1,10 +1,14 @@
-"""Who does the batches of a folder: this process, processes beside it, or actors of a Ray cluster.
+"""Runners, which explain the batches of a folder in this process, in worker processes, or in actors of a Ray cluster.
 
-A runner is a function of a worker (with `load(parent)` and `explain_batch`), of `cut`, which gives the batches for a
-number of workers, of `begin`, which is called once before the first batch, where it can be when a worker has loaded the
-model, and of `tell`, which is told on the way of a batch, where it can be, how many of its studies are done. It yields
-each batch with its lines, in the order in which they are done; or with a str, why it was given up. Errors of a worker
-end the run. A process of a runner ends with the run.
+A runner is a function of four arguments:
+
+    worker    `kmm.explain.folder.worker.FolderWorker`, with `load(parent)` and `explain_batch(batch, tell)`
+    cut       function that returns the batches for a number of workers
+    begin     function that is called once before the first batch, if possible after a worker has loaded the model
+    tell      function of a batch and the number of its studies done so far, called during a batch if possible
+
+It yields each batch with its reply, in the order in which batches are done: the lines of the batch, or the reason (str)
+why it was given up. An error of a worker ends the run. The processes of a runner end with the run.
 """
 
 import contextlib
@@ -12,95 +16,108 @@ import multiprocessing
 import os
 import signal
 from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
 
 from kmm.errors import InputError, look_up
 from kmm.explain.folder.processes import TRIES, count_cores, end_with, limit_threads, make_portable, silence_libraries
 from kmm.explain.folder.ray_runner import run_ray
 
+if TYPE_CHECKING:
+    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Runner, Tell
 
-def run_here(worker, cut, begin, tell):
-    """Does the batches in this process, one after the other."""
+
+def run_here(worker: "FolderWorker", cut: "Cut", begin: "Begin", tell: "Tell") -> "Iterator[tuple[Job, Reply]]":
+    """Explains the batches in this process, one after the other; arguments as for every runner."""
     worker.load()
     begin()
     for batch in cut(1):
         yield batch, worker.explain_batch(batch, partial(tell, batch))
 
 
-def run_workers(worker, cut, begin, tell, *, count):
-    """Does the batches in processes of this machine, which share its cores.
+def run_workers(
+    worker: "FolderWorker", cut: "Cut", begin: "Begin", tell: "Tell", *, count: int
+) -> "Iterator[tuple[Job, Reply]]":
+    """Explains the batches in processes of this machine, which share its cores.
 
-    A batch whose process is killed is done by another.
+    A batch whose process is killed is repeated by another process.
 
     Args:
         worker, cut, begin, tell: as for every runner.
-        count: int >= 1. Processes.
+        count: int >= 1. Number of processes.
+
+    Yields:
+        each batch and its reply, as every runner.
 
     Raises:
-        KmmError, OSError: of a worker.
-        InputError: if processes are killed again and again before they have loaded the model.
+        KmmError, OSError: the error of a worker.
+        InputError: if processes are repeatedly killed before they have loaded the model.
     """
-    waiting, tries, begun = deque(cut(count)), Counter(), False
+    waiting, begun = deque(cut(count)), False
+    tries: Counter = Counter()
     threads = max(1, count_cores() // count)
-    crew = {}
+    processes: dict[Any, _WorkerProcess] = {}  # by the connection to each
 
-    def enlist():
-        member = _Member(worker, threads)
-        crew[member.connection] = member
+    def start():
+        process = _WorkerProcess(worker, threads)
+        processes[process.connection] = process
 
     try:
         for _ in range(min(count, len(waiting))):
-            enlist()
-        while crew:
-            for connection in wait(list(crew)):
-                member = crew[connection]
+            start()
+        while processes:
+            for connection in wait(list(processes)):
+                process = processes[connection]
                 try:
-                    reply = member.receive()
+                    reply = process.receive()
                 except (EOFError, ConnectionError):
-                    del crew[connection]
-                    said = _name_exit(member.stop())
-                    if _give_up(member.batch, waiting, tries, said):
-                        yield member.batch, f"the process that explained it was killed {TRIES} times ({said})."
+                    del processes[connection]
+                    cause = _name_exit(process.stop())
+                    if _give_up(process.batch, waiting, tries, cause):
+                        yield process.batch, f"the process that explained it was killed {TRIES} times ({cause})."
                     if waiting:
-                        enlist()
+                        start()
                     continue
                 if not begun:
                     begin()
                     begun = True
                 if isinstance(reply, int):
-                    tell(member.batch, reply)
+                    tell(process.batch, reply)
                     continue
-                if member.batch is not None:
-                    yield member.batch, reply
+                if process.batch is not None:
+                    yield process.batch, reply
                 if waiting:
-                    member.send(waiting.popleft())
+                    process.send(waiting.popleft())
                 else:
-                    crew.pop(connection).stop()
+                    processes.pop(connection).stop()
     finally:
-        for member in crew.values():
-            member.stop()
+        for process in processes.values():
+            process.stop()
 
 
-def _give_up(batch, waiting, tries, said):
-    """After a process was killed: whether its batch is given up; else it waits again, before all others."""
+def _give_up(batch, waiting, tries, cause):
+    """Returns whether the batch of a killed process is given up; if not, puts it first in the queue again."""
     name = batch and batch.name
     tries[name] += 1
     if tries[name] < TRIES:
         waiting.extendleft([batch] if batch else [])
         return False
     if batch is None:
-        raise InputError(f"Workers were killed while they loaded the model ({said}).")
+        raise InputError(
+            f"Workers were killed while they loaded the model ({cause}). Free memory or use fewer workers."
+        )
     return True
 
 
-class _Member:
-    """A process with a worker of its own."""
+class _WorkerProcess:
+    """A process with a worker of its own, and the connection to it."""
 
-    def __init__(self, worker, threads):
+    def __init__(self, worker: "FolderWorker", threads: int):
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.batch = None
+        self.batch: Any = None
         given = (other, worker, limit_threads(threads), os.getpid())
         self.process = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
@@ -108,7 +125,7 @@ class _Member:
 
     def send(self, batch):
         self.batch = batch
-        with contextlib.suppress(ConnectionError):  # one that was killed: `receive` will say so
+        with contextlib.suppress(ConnectionError):  # if the process was killed, `receive` will raise
             self.connection.send(batch)
 
     def receive(self):
@@ -118,7 +135,7 @@ class _Member:
         return reply
 
     def stop(self):
-        """Ends the process, whatever it does, and returns its exit code."""
+        """Terminates the process and returns its exit code."""
         self.connection.close()
         self.process.terminate()
         self.process.join()
@@ -126,13 +143,13 @@ class _Member:
 
 
 def _serve(connection, worker, environment, parent):
-    """What a process of `run_workers` does: loads the model, then a batch for each that it is sent.
+    """Runs in each process of `run_workers`: loads the model, then explains each batch that it receives.
 
-    It answers with None when it is ready, with ints on the way through a batch, and with the batch's lines. It ends
+    It sends None when it is ready, ints (studies done so far) during a batch, and the batch's lines at the end. It ends
     with its parent.
     """
     end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ.update(environment)
     try:
         with silence_libraries():
@@ -141,7 +158,7 @@ def _serve(connection, worker, environment, parent):
         while True:
             connection.send(worker.explain_batch(connection.recv(), connection.send))
     except EOFError:
-        return  # who waited is gone
+        return  # the parent has closed the connection
     except Exception as error:
         with contextlib.suppress(ConnectionError):
             connection.send(make_portable(error))
@@ -152,26 +169,26 @@ def _name_exit(code):
     return f"signal {-code}" if code and code < 0 else f"exit code {code}"
 
 
-# Name of a runner to its function of `count` and `address`, which makes it.
-RUNNERS = {
+# Name of a runner to a function of `count` and `address` that makes it.
+RUNNERS: "dict[str, Callable[[int, str | None], Runner]]" = {
     "process": lambda count, address: run_here,
     "workers": lambda count, address: partial(run_workers, count=count),
     "ray": lambda count, address: partial(run_ray, count=count, address=address),
 }
 
 
-def choose_runner(name, *, count=1, address=None):
-    """Makes the runner of a name.
+def choose_runner(name: str, *, count: int = 1, address: str | None = None) -> "Runner":
+    """Makes a runner by name.
 
     Args:
         name: str in `RUNNERS`.
-        count: int >= 1. Processes or actors.
-        address: str or None. Of a Ray cluster.
+        count: int >= 1. Number of processes or actors.
+        address: str or None. Address of a Ray cluster.
 
     Raises:
-        InputError: if the name is unknown or there is no worker.
+        InputError: if the name is unknown or `count` is below 1.
     """
     make = look_up(RUNNERS, name, "engine")
     if count < 1:
-        raise InputError(f"Expected at least 1 worker. Received: {count}.")
+        raise InputError(f"There must be at least 1 worker. Received: {count}.")
     return make(count, address)

@@ -1,34 +1,39 @@
-"""Who explains batches of studies: a process that writes files while it computes the next, for the run that holds them.
+"""Worker of a run: explains batches of studies, and writes the files of one study while it computes the next.
 
-The files of a study are made in a folder of their own and put in place together, when all of them are whole.
+The files of a study are written into a folder of their own, and moved into place together when all are complete.
 """
 
 import os
 import shutil
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
+from kmm.data.study import Study
 from kmm.errors import KmmError
 from kmm.explain.folder.fingerprints import identify_study
 from kmm.explain.folder.journal import WORK, write_lines
-from kmm.explain.folder.lock import WORK_FOLDER
+from kmm.explain.folder.lock import WORK_FOLDER, FolderLock
 from kmm.explain.folder.maps import place_of, write_map
-from kmm.explain.output.files import write_outputs
+from kmm.explain.folder.sources import MapSource, ModelSource
+from kmm.explain.output.files import Outputs, write_outputs
 from kmm.explain.output.table import describe_explanation, describe_failure
 from kmm.tracebacks import describe_error
 
 WRITERS = 2  # threads that draw and write
-IN_FLIGHT = 4  # studies that wait for them at most
+IN_FLIGHT = 4  # most studies that wait to be written
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the files of a run were made with, noted with each study.
+    """Digests of a run's settings and the version of kmm, recorded with each study.
 
     Attributes:
-        run: str. Digest of what its attributions depend on.
-        drawing: str. Digest of what its files depend on besides.
+        run: str. Digest of the model and of the settings that attributions depend on.
+        drawing: str. Digest of the other settings that files depend on.
         kmm: str. Version of kmm.
     """
 
@@ -39,49 +44,56 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Job:
-    """Some studies, the unit of work: done as a whole or not at all.
+    """A batch of studies, the unit of work: done as a whole or not at all.
 
     Attributes:
-        name: str. Digest of the studies: the name of the file that says that it is done.
+        name: str. Digest of the names of its studies: the name of the file that records that it is done.
         studies: tuple of `Study`.
-        names: tuple of str, one a study: what its files are called.
-        identities: tuple, one a study: dict of `kmm.explain.folder.fingerprints.identify_study`, or None where it
-            is not known.
+        names: tuple of str, one per study: the name of its files, without suffixes.
+        identities: tuple, one per study: dict from `kmm.explain.folder.fingerprints.identify_study`, or None if it is
+            not known yet.
     """
 
     name: str
-    studies: tuple
+    studies: tuple[Study, ...]
     names: tuple[str, ...]
-    identities: tuple
+    identities: tuple[dict[str, Any] | None, ...]
 
 
 class FolderWorker:
-    """Does batches for a run. Until `load` is called it is a description that can be sent elsewhere.
+    """Explains batches for a run. Before `load` is called it can be pickled and sent to another process.
 
-    What a batch gives depends on its studies alone, and not on the batches before it or on who does it.
+    The result of a batch depends only on its studies, not on earlier batches or on the process that runs it.
 
     Args:
         source: `kmm.explain.folder.sources.ModelSource` or `MapSource`.
         claim: `kmm.explain.folder.lock.FolderLock` of the run.
         outputs: `Outputs`.
         stamp: `Stamp` of the run.
-        labels: dict of label to what its files are called after the study's name; None: studies have one label each,
-            and files of the study's name alone.
+        labels: dict of label to the part of a file's name that follows the study's name; None: studies have one label
+            each, and files are named by the study only.
     """
 
-    def __init__(self, source, claim, outputs, stamp, labels=None):
+    def __init__(
+        self,
+        source: ModelSource | MapSource,
+        claim: FolderLock,
+        outputs: Outputs,
+        stamp: Stamp,
+        labels: Mapping[str, str] | None = None,
+    ):
         self.source, self.claim, self.outputs, self.stamp, self.labels = source, claim, outputs, stamp, labels
 
     @property
-    def out(self):
-        """Path of the folder that is written."""
+    def out(self) -> Path:
+        """Path of the output folder."""
         return self.claim.out
 
-    def load(self, parent=None):
-        """Makes ready, which may take the loading of a model; returns the worker itself.
+    def load(self, parent: int | None = None) -> Self:
+        """Loads the source, possibly a model; returns the worker itself.
 
         Args:
-            parent: int or None. A process of which this one must be a child whenever it writes.
+            parent: int or None. Id of the process that must still be this one's parent whenever it writes.
 
         Raises:
             InputError: as `Explainer.load`.
@@ -90,23 +102,25 @@ class FolderWorker:
         self.source.load()
         return self
 
-    def explain_batch(self, batch, tell=lambda count: None):
-        """Explains the studies of a batch and writes their files, and at last the one that says so.
+    def explain_batch(self, batch: Job, tell: Callable[[int], None] = lambda count: None) -> list[dict[str, Any]]:
+        """Explains the studies of a batch and writes their files, then the file that records that they are done.
 
         Args:
             batch: `Job`.
-            tell: callable. It is told on the way how many studies of the batch are explained or set aside.
+            tell: callable taking the number of studies of the batch that are explained or set aside so far.
 
         Returns:
-            list of dict, one a study: `study`, the `run`, `drawing` and `kmm` of the stamp, the `key` and `film` of its
-            identity, the names of its `files`, and its `rows` of the table, one per label. A study that cannot be
+            list of dict, one per study: `study`, the `run`, `drawing` and `kmm` of the stamp, the `key` and `film` of
+            its identity, the names of its `files`, and its `rows` of the table, one per label. A study that cannot be
             explained has a row with an `error`, and no files.
 
         Raises:
             OSError: if a file cannot be written.
-            InputError: if the run is over.
+            InputError: if the run has ended.
         """
-        failed, written, pending = {}, {}, deque()
+        failed: dict[str, Any] = {}
+        written: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
+        pending: deque[tuple[str, Future]] = deque()
         known = zip(batch.studies, batch.identities, strict=True)
         identities = {study.id: identity or identify_study(study) for study, identity in known}
         names = dict(zip(identities, batch.names, strict=True))
@@ -130,7 +144,7 @@ class FolderWorker:
         return lines
 
     def _explain(self, studies, failed):
-        """Yields studies and explanations. One that fails on the way is found by explaining the rest one by one."""
+        """Yields study ids and explanations. After an unexpected error, explains the rest one by one to isolate it."""
         left = {study.id: study for study in studies}
 
         def set_aside(problem):
@@ -144,7 +158,7 @@ class FolderWorker:
                 yield study, explanations
         except OSError:
             raise
-        except Exception as error:  # noqa: BLE001  what nobody thought of costs a study, not the folder
+        except Exception as error:  # noqa: BLE001  an unexpected error costs one study, not the whole folder
             if len(studies) == 1:
                 failed[studies[0].id] = error if isinstance(error, KmmError) else _name(error)
                 return
@@ -152,7 +166,7 @@ class FolderWorker:
                 yield from self._explain([study], failed)
 
     def _write(self, name, mark, explanations):
-        """Makes the files of a study and puts them in place; returns their names and the rows of the table."""
+        """Writes the files of a study and moves them into place; returns their names and the rows of the table."""
         out, made = self.out, self.out / WORK_FOLDER / f"{WORK}{self.claim.token}-{os.getpid()}-{name}"
         files, rows = [], []
         made.mkdir()
@@ -178,11 +192,19 @@ class FolderWorker:
         return files, rows
 
 
+# Arguments of a runner, and the runner itself: see `kmm.explain.folder.runners`.
+Cut = Callable[[int], Sequence[Job]]
+Begin = Callable[[], None]
+Tell = Callable[[Job, int], None]
+Reply = list[dict[str, Any]] | str
+Runner = Callable[[FolderWorker, Cut, Begin, Tell], Iterator[tuple[Job, Reply]]]
+
+
 def _collect(study, future, written, failed):
-    """Takes what was written of a study, or why it could not be drawn."""
+    """Stores the files and rows of a study, or the reason why it could not be drawn."""
     try:
         written[study] = future.result()
-    except (KmmError, OSError):  # a package, the disk or the run: so it would be with the next one
+    except (KmmError, OSError):  # a missing package, the disk or the end of the run would affect every study
         raise
     except Exception as error:  # noqa: BLE001  as above
         failed[study] = _name(error)

@@ -1,10 +1,11 @@
-"""A sum as it is printed: numbers rounded so that what a reader adds up is what stands there."""
+"""Rounding of the terms of a sum, so that the printed numbers add up to the printed total."""
 
+from collections.abc import Iterable, Sequence
 from math import floor, log10
 
 
-def choose_decimals(values):
-    """Decimals that show the largest of some numbers with three digits; at least 2 and at most 6.
+def choose_decimals(values: Iterable[float]) -> int:
+    """Chooses the decimals that show the largest of some numbers with three digits; at least 2 and at most 6.
 
     Example:
         >>> choose_decimals([-8.7, 3.5]), choose_decimals([0.042]), choose_decimals([])
@@ -14,7 +15,7 @@ def choose_decimals(values):
     return min(max(2 - floor(log10(largest)), 2), 6) if largest else 2
 
 
-def round_to_sum(values, total, decimals):
+def round_to_sum(values: Sequence[float], total: float, decimals: int) -> tuple[list[float], float, float]:
     """Rounds numbers and their total so that the rounded numbers add up.
 
     Args:
@@ -23,9 +24,9 @@ def round_to_sum(values, total, decimals):
         decimals: int >= 0.
 
     Returns:
-        `(list of float, float, float)`: the rounded values, the rounded total, and what is left between them: 0 where
-        the sum is within a unit of the last decimal of the total; each value is then off by less than a unit. Else the
-        values are plainly rounded, and the rest is what they miss.
+        `(list of float, float, float)`: the rounded values, the rounded total, and the rest, the total minus the sum of
+        the rounded values. The rest is 0 if the sum of `values` is within one unit of the last decimal of `total`; each
+        value is then off by less than a unit. Otherwise each value is simply rounded.
 
     Example:
         >>> round_to_sum([1.04, 1.04, 1.04], 3.12, 1)
@@ -50,8 +51,8 @@ def round_to_sum(values, total, decimals):
     )
 
 
-def format_signed(value, decimals):
-    """A number with its sign and fixed decimals, with a minus sign of print; 0 has no sign.
+def format_signed(value: float, decimals: int) -> str:
+    """Formats a number with its sign and fixed decimals, with a typographic minus sign; 0 has no sign.
 
     Example:
         >>> format_signed(3.5, 1), format_signed(-1.5, 2), format_signed(0, 1)

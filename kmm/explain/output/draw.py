@@ -1,35 +1,41 @@
-"""Films with what was found on them: circles, heat, pictures side by side. Pictures are uint8 RGB `(h, w, 3)`."""
+"""Drawing on films: circles, heat, pictures side by side, captions. Pictures are uint8 RGB `(h, w, 3)`."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import InputError
 from kmm.explain.output.heat import COLOURS, FOR, STRENGTHS, scale_heat
-from kmm.explain.regions.find import check_settings, choose_points, find_regions, smooth_map
+from kmm.explain.regions.find import Region, check_settings, choose_points, find_regions, smooth_map
+from kmm.explain.settings import RegionSettings
 from kmm.storage.files import replace_file
 
 CIRCLE = (240, 228, 66)  # yellow of the palette of `kmm.explain.output.heat`: neither for nor against
-LEAST_LABEL = 0.01  # weight from which on a circle is labelled
+LEAST_LABEL = 0.01  # least weight of a circle that is labelled
 SENSITIVITIES = {"low": 0.5, "moderate": 0.7, "high": 0.9}
-LEAST_WIDTH = 320  # pixels of a picture with a caption
+LEAST_WIDTH = 320  # pixels; a narrower picture is padded before its caption is added
 _SHIFT = 4  # circles are drawn to a sixteenth of a pixel
 _GAP = 4  # pixels between pictures side by side
 _FONT = 0  # OpenCV's FONT_HERSHEY_SIMPLEX
 
 
-def draw_circles(film, regions, *, labels=True, dashed=False):
+def draw_circles(
+    film: np.ndarray, regions: Sequence[Region], *, labels: bool = True, dashed: bool = False
+) -> np.ndarray:
     """Draws regions on a film, at its own size and contrast.
 
-    Circles are yellow with a dark edge, so that they are seen on white and on black; the line of the heaviest is twice
-    as thick. Lines and letters grow with the film. The label is the rank, 1 for the heaviest, of regions with a weight
-    of 1 % at least, where it covers no heavier one's.
+    Circles are yellow with a dark edge, so that they are visible on white and on black; the line of the heaviest is
+    twice as thick. Lines and letters grow with the film. A circle's label is its rank, 1 for the heaviest. It is left
+    out if the weight is below 1 %, or if it would cover the label of a heavier circle.
 
     Args:
         film: uint8 array `(h, w)`, or RGB `(h, w, 3)`, which is not changed.
         regions: list of `Region` in pixels of the film, heaviest first; the heaviest is drawn on top.
-        labels: bool. Whether ranks are written.
-        dashed: bool. Whether lines are dashed: for a label below its threshold.
+        labels: bool. Whether to write ranks.
+        dashed: bool. Whether to dash lines, as for a label below its threshold.
 
     Returns:
         uint8 array `(h, w, 3)`, RGB.
@@ -52,8 +58,8 @@ def draw_circles(film, regions, *, labels=True, dashed=False):
         radius = round(max(region.radius, 2 * line) * 2**_SHIFT)
         arcs = _list_dashes(radius / 2**_SHIFT, width + line) if dashed else [(0, 360)]
         for colour, thickness in ((0, 0, 0), width + line), (CIRCLE, width):
-            for arc in arcs:
-                cv2.ellipse(picture, centre, (radius, radius), 0, *arc, colour, thickness, cv2.LINE_AA, _SHIFT)
+            for start, end in arcs:
+                cv2.ellipse(picture, centre, (radius, radius), 0, start, end, colour, thickness, cv2.LINE_AA, _SHIFT)
     if labels:
         written = np.zeros(picture.shape[:2], bool)
         for rank, region in enumerate(regions, 1):
@@ -62,13 +68,14 @@ def draw_circles(film, regions, *, labels=True, dashed=False):
     return picture
 
 
-def draw_heat(film, heat, *, alpha=0.6):
-    """Lays a map over a film: vermilion speaks for the label, blue against it, and what is weak stays clear.
+def draw_heat(film: np.ndarray, heat: ArrayLike, *, alpha: float = 0.6) -> np.ndarray:
+    """Lays a map over a film: vermilion counts for the label, blue against it, weak values are transparent.
 
     Args:
         film: uint8 array `(h, w)` or RGB `(h, w, 3)`.
-        heat: float array `(h', w')`, signed, on the area of the film. Colours are full from its 99 % quantile on.
-        alpha: float in [0, 1]. How much of the film the strongest colour covers.
+        heat: float array `(h', w')`, signed, on the area of the film. Colours are strongest above the 99 % quantile of
+            its non-zero magnitudes.
+        alpha: float in [0, 1]. Opacity of the strongest colour.
 
     Returns:
         uint8 array `(h, w, 3)`, RGB.
@@ -95,18 +102,18 @@ def draw_heat(film, heat, *, alpha=0.6):
     return cv2.add(under, cv2.LUT(cv2.merge([levels] * 3), np.rint(colours).astype(np.uint8)[None]))
 
 
-def side_by_side(pictures, *, captions=()):
+def side_by_side(pictures: Sequence[np.ndarray], *, captions: Sequence[str] = ()) -> np.ndarray:
     """Puts pictures of one size into a row.
 
     Args:
         pictures: list of uint8 arrays `(h, w)` or RGB `(h, w, 3)`, at least one.
-        captions: list of str, one a picture, in ASCII; written above. Empty: none.
+        captions: list of str in ASCII, one per picture, written above it. Empty: no captions.
 
     Returns:
-        uint8 array, RGB: as high as the pictures, and a line of captions.
+        uint8 array, RGB: as high as the pictures, plus a line of captions.
 
     Raises:
-        InputError: if the sizes differ or the captions are not as many as the pictures.
+        InputError: if the sizes differ, or there is not one caption per picture.
 
     Example:
         >>> side_by_side([np.zeros((10, 20), np.uint8)] * 3).shape
@@ -134,22 +141,30 @@ def side_by_side(pictures, *, captions=()):
     return row
 
 
-def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512, dashed=False):
-    """Draws what each sight sensitivity leaves: its points shaded, its circles around them, side by side.
+def draw_sensitivities(
+    film: np.ndarray,
+    heat: np.ndarray,
+    settings: RegionSettings,
+    *,
+    levels: Mapping[str, float] = SENSITIVITIES,
+    pixels: int = 512,
+    dashed: bool = False,
+) -> np.ndarray:
+    """Draws the result of several sight sensitivities side by side: the chosen points shaded, with their circles.
 
     Args:
         film: uint8 array `(h, w)`.
-        heat: float array `(h', w')` or `(h', w', 3)`, as `find_regions` takes it.
+        heat: float array `(h', w')` or `(h', w', 3)`, as for `find_regions`.
         settings: `RegionSettings`; its sensitivity is replaced.
         levels: dict of name to sensitivity, at least one.
-        pixels: int. A film with a longer side is shrunk to it.
+        pixels: int. A film whose longest side exceeds this is shrunk.
         dashed: bool. As in `draw_circles`.
 
     Returns:
-        uint8 array, RGB: one picture for each level, captioned.
+        uint8 array, RGB: one captioned picture per level.
 
     Raises:
-        InputError: if film, map or settings are not as expected.
+        InputError: if film or map has another shape or type, or a setting is out of range.
 
     Example:
         >>> from kmm.explain.settings import RegionSettings
@@ -177,13 +192,13 @@ def draw_sensitivities(film, heat, settings, *, levels=SENSITIVITIES, pixels=512
     return side_by_side(panels, captions=[f"sight sensitivity {level:g} ({name})" for name, level in levels.items()])
 
 
-def add_caption(picture, lines):
-    """Writes lines of text on a black band below a picture, so that its pixels keep their places.
+def add_caption(picture: np.ndarray, lines: Iterable[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+    """Adds lines of text on a black band below a picture; the picture's pixels keep their coordinates.
 
     Args:
-        picture: uint8 array `(h, w)` or RGB `(h, w, 3)`. One narrower than 320 pixels is padded on its right.
+        picture: uint8 array `(h, w)` or RGB `(h, w, 3)`. If narrower than 320 pixels, it is padded on its right.
         lines: sequence of `(text, colour)`, colour as RGB. A line that is too long is wrapped. Letters that the font
-            (DejaVu Sans) does not have are written as escapes.
+            (DejaVu Sans) lacks are written as escapes.
 
     Returns:
         uint8 array `(h', w', 3)`, RGB, with the picture at its top left.
@@ -198,10 +213,10 @@ def add_caption(picture, lines):
     height, width = picture.shape[0], max(picture.shape[1], LEAST_WIDTH)
     size = max(12, round(width / 50))
     font = _load_font(size)
-    said = [(part, colour) for text, colour in lines for part in _wrap_text(font, text, width - size)]
-    band = Image.new("RGB", (width, round(1.3 * size * len(said)) + size), (0, 0, 0))
+    wrapped = [(part, colour) for text, colour in lines for part in _wrap_text(font, text, width - size)]
+    band = Image.new("RGB", (width, round(1.3 * size * len(wrapped)) + size), (0, 0, 0))
     pen = ImageDraw.Draw(band)
-    for number, (text, colour) in enumerate(said):
+    for number, (text, colour) in enumerate(wrapped):
         pen.text((size / 2, size / 2 + 1.3 * size * number), text, fill=colour, font=font)
     padded = np.zeros((height, width, 3), np.uint8)
     padded[:, : picture.shape[1]] = picture
@@ -209,7 +224,7 @@ def add_caption(picture, lines):
 
 
 def _load_font(size):
-    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more."""
+    """Loads DejaVu Sans, which comes with matplotlib and has Latin, Greek, Cyrillic and more."""
     from importlib.util import find_spec
     from pathlib import Path
 
@@ -220,7 +235,7 @@ def _load_font(size):
 
 
 def _wrap_text(font, text, width):
-    """The lines of a text that is at most `width` pixels wide, cut at spaces, else anywhere."""
+    """Wraps a text into lines of at most `width` pixels, at spaces where possible."""
     missing = bytes(font.getmask("\U0010fffe"))
     words = "".join(
         letter if bytes(font.getmask(letter)) != missing else letter.encode("ascii", "backslashreplace").decode("ascii")
@@ -243,11 +258,11 @@ def _wrap_text(font, text, width):
     return lines
 
 
-def write_png(path, picture):
+def write_png(path: Path | str, picture: np.ndarray) -> None:
     """Writes a picture as PNG, whole or not at all: to a temporary file beside it, then renamed.
 
     Args:
-        path: of the file.
+        path: path of the file.
         picture: uint8 array `(h, w)`, or RGB `(h, w, 3)`.
 
     Raises:
@@ -257,8 +272,8 @@ def write_png(path, picture):
     _write_picture(path, picture, ".png")
 
 
-def write_jpeg(path, picture, *, quality=80):
-    """Writes a picture as JPEG, as `write_png`; `quality` is 1 to 100."""
+def write_jpeg(path: Path | str, picture: np.ndarray, *, quality: int = 80) -> None:
+    """Writes a picture as JPEG, otherwise like `write_png`; `quality` is 1 to 100."""
     import cv2
 
     _write_picture(path, picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
@@ -272,8 +287,8 @@ def _write_picture(path, picture, kind, *options):
         place.write_bytes(data)
 
 
-def _as_rgb(picture):
-    """A picture as RGB `(h, w, 3)`: itself, where it is that already."""
+def _as_rgb(picture: np.ndarray) -> np.ndarray:
+    """Converts a picture to RGB `(h, w, 3)`; returns it unchanged if it is RGB already."""
     import cv2
 
     picture = np.asarray(picture)
@@ -290,30 +305,30 @@ def _as_rgb(picture):
 
 
 def _choose_line(picture):
-    """Width of lines on a picture, in pixels."""
+    """Chooses the width of lines on a picture, in pixels."""
     return max(1, round(max(picture.shape) / 400))
 
 
 def _choose_text(picture):
-    """Scale of letters on a picture, for OpenCV."""
+    """Chooses OpenCV's scale of letters on a picture."""
     return max(0.4, max(picture.shape) / 1400)
 
 
 def _measure_text(text, scale):
-    """`(width, height)` of a line of text in pixels."""
+    """Returns `(width, height)` of a line of text in pixels."""
     import cv2
 
     return cv2.getTextSize(text, _FONT, scale, 1)[0]
 
 
 def _list_dashes(radius, width):
-    """The dashes of a circle as `(start, end)` in degrees: four or more, each as long as the gaps, with round ends."""
+    """Lists the dashes of a circle as `(start, end)` in degrees: at least four, each as long as the gaps."""
     count = max(4, round(2 * np.pi * radius / (4 * width)))
     return [(start, start + 180 / count) for start in np.arange(count) * (360 / count)]
 
 
 def _write_label(picture, written, region, text):
-    """Writes a region's rank above its circle, on a dark field, within the picture, where nothing is written yet."""
+    """Writes a region's rank above its circle, on a dark field inside the picture, unless another rank is there."""
     import cv2
 
     scale = _choose_text(picture)

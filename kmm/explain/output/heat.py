@@ -1,21 +1,21 @@
-"""A signed map as colours: what speaks for the label and what against it."""
+"""Colours of a signed map: vermilion for evidence in favour of the label, blue for evidence against it."""
 
 import numpy as np
 
 # Colours that colour-blind readers tell apart. Source: https://jfly.uni-koeln.de/color/
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # vermilion, blue
-# Of the levels of a map, 1 (most against) to 255 (most for), 128 being nothing: the colour, and how much of it, 0 to 1.
+# For each level of a map, 1 (most against) to 255 (most for), with 128 = zero: the colour and its opacity, 0 to 1.
 COLOURS = np.where(np.arange(256)[:, None] > 128, FOR, AGAINST)
 STRENGTHS = np.abs(np.arange(256) - 128).clip(max=127) / 127
-FULL = 0.99  # quantile of a map's non-zero magnitudes, from where on its colour is full
+FULL = 0.99  # quantile of a map's non-zero magnitudes, above which its colour is strongest
 
 
-def color_heat(heat, *, opacity=190):
-    """A signed map as transparent colours: vermilion for the label, blue against it, clear where it says nothing.
+def color_heat(heat: np.ndarray, *, opacity: int = 190) -> np.ndarray:
+    """Colours a signed map: vermilion for the label, blue against it, transparent at zero.
 
     Args:
         heat: float array `(h, w)`, signed. NaN and infinities count as 0.
-        opacity: int in [0, 255]. That of the 99 % quantile of the non-zero magnitudes, as in `draw_heat`.
+        opacity: int in [0, 255]. Opacity at and above the 99 % quantile of the non-zero magnitudes.
 
     Returns:
         uint8 array `(h, w, 4)`, RGBA.
@@ -28,8 +28,8 @@ def color_heat(heat, *, opacity=190):
     return np.dstack([COLOURS[levels], np.rint(opacity * STRENGTHS[levels])]).astype(np.uint8)
 
 
-def scale_heat(heat):
-    """The levels of a finite map, as uint8 of its shape: indices of `COLOURS` and `STRENGTHS`.
+def scale_heat(heat: np.ndarray) -> np.ndarray:
+    """Converts a finite map to uint8 levels of the same shape: indices of `COLOURS` and `STRENGTHS`.
 
     Example:
         >>> scale_heat(np.array([[1.0, 0.0, -1.0]])).tolist()

@@ -3,20 +3,20 @@
 const byId = (id) => document.getElementById(id);
 const most = 200; // rows that are shown at once: laying out thousands takes seconds
 
-// A page asks for the study before or after it as `index.html#next=PAGE`; this goes on to it before the table is read.
-// Where there is none, the index says so.
-function goOn() {
+// A page links to its previous or next study as `index.html#next=PAGE`; this redirects to it before the table is read.
+// Returns a message if there is no such study.
+function redirect() {
   const [, side, page] = /^#(next|previous)=(.+)$/.exec(location.hash) ?? [];
   if (!side) return "";
   const pages = JSON.parse(byId("pages").textContent);
   const place = pages.findIndex((name) => name === page || encodeURIComponent(name) === page || encodeURI(name) === page);
   const found = place < 0 ? undefined : pages[place + (side === "next" ? 1 : -1)];
   if (found) location.replace("./" + encodeURIComponent(found));
-  if (place < 0) return "This index does not know the page that you came from.";
+  if (place < 0) return "This index does not list the page that you came from.";
   return side === "next" ? "That was the last study." : "That was the first study.";
 }
 
-function start(said) {
+function start(message) {
   const table = byId("studies");
   const titles = [...table.tHead.rows[0].cells].map((head) => head.textContent);
   const rows = [...table.querySelectorAll("tbody tr")].map((row) => ({ row, text: row.textContent.toLowerCase() }));
@@ -42,7 +42,7 @@ function start(said) {
     showRows();
   }
 
-  // Numbers by value, text by the reader's alphabet; unknown values stay last in both directions.
+  // Sorts numbers by value, text by the reader's locale; unknown values stay last in both directions.
   function sortRows(column, sign) {
     const order = new Intl.Collator(undefined, { numeric: true }).compare;
     for (const entry of rows) {
@@ -65,7 +65,7 @@ function start(said) {
     sortRows(head.cellIndex, head.getAttribute("aria-sort") === "ascending" ? -1 : 1);
   });
   for (const column of titles.keys()) {
-    if (!column) continue; // the film
+    if (!column) continue; // the column of films cannot be sorted
     for (const [sign, arrow] of [[1, "▲"], [-1, "▼"]]) {
       byId("sort").append(new Option(`${titles[column]} ${arrow}`, `${sign * column}`));
     }
@@ -87,11 +87,11 @@ function start(said) {
   addEventListener("afterprint", startOver);
   byId("controls").hidden = false;
   byId("scroll").classList.add("titled");
-  byId("end").textContent = said;
-  byId("end").hidden = !said;
+  byId("end").textContent = message;
+  byId("end").hidden = !message;
   showRows();
   byId("rest").remove();
 }
 
-const said = goOn();
-addEventListener("DOMContentLoaded", () => start(said));
+const message = redirect();
+addEventListener("DOMContentLoaded", () => start(message));

@@ -1,26 +1,27 @@
-"""The index of a folder of explained studies as one HTML page; what it shows and says stands in `index.html`."""
+"""The index of a folder of explained studies as one HTML page; wording and layout are in `index.html`."""
 
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from kmm.explain.output.markup import render_template
 
-SHOWN = 200  # studies that are laid out at first, as in index.js
+SHOWN = 200  # rows that are laid out at first, as in index.js
 
 
-def render_index(rows, *, files=None):
-    """Writes the index of a folder: a table of studies that can be sorted and filtered.
+def render_index(rows: Sequence[Mapping[str, Any]], *, files: Collection[str] | None = None) -> str:
+    """Renders the index of a folder: a table of studies that can be sorted and filtered.
 
-    Pages find the studies before and after them here: `index.html#next=PAGE` goes on to the next page.
+    Pages find their previous and next study through it: `index.html#next=PAGE` redirects to the page after PAGE.
 
     Args:
-        rows: list of dict with the columns in `docs/explanation.md`, one per study and label; what is missing, None or
-            NaN is unknown. `file` is the name of the row's files without suffix; the study's id where it is missing.
-        files: collection of the names of the files in the folder. A row links to its page `<file>.html`, without one to
-            its picture. None: every row has a page and every film a picture.
+        rows: list of dict with the columns in `docs/explanation.md`, one per study and label; a value that is missing,
+            None or NaN is unknown. `file` is the name of the row's files without suffix; if missing, the study's id.
+        files: collection of the names of the files in the folder. A row links to its page `<file>.html` if there is
+            one, else to its picture. None: every row has a page and every film a picture.
 
     Returns:
-        str. HTML, to be written as `index.html` beside the files of the studies. It holds no
-        report text.
+        str. HTML, to be written as `index.html` beside the files of the studies. It contains no report text.
 
     Example:
         >>> page = render_index([{"study": "s 1", "score": 0.5}, {"study": "s2", "error": "no such file"}])
@@ -38,14 +39,14 @@ def render_index(rows, *, files=None):
 
 
 def _count_rows(rows):
-    """What the folder holds: studies and, where they are more, explanations; and the studies with an error."""
+    """Counts the explained studies, the explanations if there are more, and the studies with an error, in words."""
     studies, failed = {row["study"] for row in rows}, {row["study"] for row in rows if row.get("error")}
     explained = sum(not row.get("error") for row in rows)
     explained_studies = len(studies - failed)
-    said = f"{explained_studies} explained {'study' if explained_studies == 1 else 'studies'}"
+    title = f"{explained_studies} explained {'study' if explained_studies == 1 else 'studies'}"
     if explained > explained_studies:
-        said += f", {explained} explanations"
-    return f"{said}, {len(failed)} with an error" if failed else said
+        title += f", {explained} explanations"
+    return f"{title}, {len(failed)} with an error" if failed else title
 
 
 def _describe_row(row, files):
@@ -63,7 +64,7 @@ def _describe_row(row, files):
 
 
 def _list_suffixes(row, files):
-    """The suffixes of a row's page, picture and thumbnail, as far as these are there."""
+    """Returns the suffixes of a row's page, picture and thumbnail, those that exist."""
     if row.get("error"):
         return set()
     if files is None:

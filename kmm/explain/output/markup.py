@@ -1,8 +1,8 @@
-"""HTML pages from templates: the Jinja environment, its filters, pictures as data, and the security policy.
+"""Rendering of HTML pages: the Jinja environment, its filters, pictures as data URLs, and the security policy.
 
-A page is one file that asks for nothing outside itself. Every value is escaped by the engine. Its
-Content-Security-Policy forbids everything but its own style and script, named by their SHA-256, and its own pictures,
-so even text that escaped its quoting could not run.
+A page is one file that loads nothing from outside. Every value is escaped by Jinja. The Content-Security-Policy allows
+only the page's own style and script, identified by their SHA-256, and its own pictures. So even text that was not
+escaped could not run.
 """
 
 import base64
@@ -11,21 +11,23 @@ import math
 import re
 from functools import cache
 from importlib.resources import files
+from typing import Any, TypeGuard
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from kmm.explain.decision import format_probability
 
-FORBIDDEN = re.compile(  # characters that HTML may not hold, and halves of UTF-16 pairs, which UTF-8 may not
+FORBIDDEN = re.compile(  # characters that HTML forbids, and lone UTF-16 surrogates, which UTF-8 forbids
     "[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
     + "]"
 )
 
 
-def clean_text(value):
-    r"""Any value as text that HTML may hold: characters that it forbids become U+FFFD. Markup stays.
+def clean_text(value: Any) -> str:
+    r"""Converts a value to text that is valid in HTML: forbidden characters become U+FFFD. Markup is unchanged.
 
     Example:
         >>> clean_text("\x00") == "\ufffd", clean_text(3)
@@ -34,13 +36,13 @@ def clean_text(value):
     return value if isinstance(value, Markup) else FORBIDDEN.sub("\ufffd", str(value))
 
 
-def is_known(value):
-    """False for None, NaN and infinities."""
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Returns whether a number is known: false for None, NaN and infinities."""
     return value is not None and math.isfinite(value)
 
 
-def format_number(value, sign=""):
-    """A number to three digits with `sign` as in a format specification; an en dash when it is not known.
+def format_number(value: float | None, sign: str = "") -> str:
+    """Formats a number to three digits, with `sign` as in a format specification; an en dash when it is unknown.
 
     Example:
         >>> format_number(0.123456), format_number(2.0, "+"), format_number(float("nan"))
@@ -49,8 +51,8 @@ def format_number(value, sign=""):
     return format(value, f"{sign}.3g").replace("-", "−") if is_known(value) else "–"
 
 
-def format_percent(value):
-    """A share as percent with one decimal; an en dash when it is not known.
+def format_percent(value: float | None) -> str:
+    """Formats a share as percent with one decimal; an en dash when it is unknown.
 
     Example:
         >>> format_percent(0.1234), format_percent(None)
@@ -59,8 +61,8 @@ def format_percent(value):
     return f"{100 * value:.1f} %" if is_known(value) else "–"
 
 
-def encode_png(pixels):
-    """Pixels as a `data:` address.
+def encode_png(pixels: np.ndarray) -> str:
+    """Encodes pixels as a PNG in a `data:` URL.
 
     Args:
         pixels: uint8 array `(h, w)`, grey, or `(h, w, 4)`, RGBA.
@@ -74,17 +76,17 @@ def encode_png(pixels):
 
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA)
-    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1]).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode("ascii")
 
 
-def render_template(name, script, **values):
-    """Fills a template of this folder; it is given the style `page.css` and one script besides.
+def render_template(name: str, script: str, **values: Any) -> str:
+    """Renders a template of this folder, with the style `page.css` and one script.
 
     Args:
         name: str. The template, `"page.html"` or `"index.html"`.
         script: str. The script, `"page.js"` or `"index.js"`.
-        **values: what the template shows. Text is escaped; a name that the template does not know is ignored, one that
-            it misses is an error.
+        **values: values for the template. Text is escaped. A value that the template does not use is ignored; one that
+            it lacks is an error.
 
     Returns:
         str. The page.

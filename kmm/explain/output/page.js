@@ -3,7 +3,7 @@
 const find = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byId = (id) => document.getElementById(id);
 
-// --- The film: circles of each sensitivity, which stand in the page as the library computed them, and the heat
+// --- The film: circles of each sensitivity, as the library wrote them into the page, and the heat
 
 function showSensitivity(position) {
   find(".step").forEach((part) => part.classList.toggle("off", Number(part.dataset.step) !== position));
@@ -30,7 +30,7 @@ function linkToggle(box, layer) {
   box.addEventListener("change", () => layer.classList.toggle("off", !box.checked));
 }
 
-// --- The enlarged film: the same drawing, moved into a dialog. What is seen of it is its viewBox, in pixels of the film.
+// --- The enlarged film: the same drawing, moved into a dialog. Its viewBox is the visible part, in pixels of the film.
 
 const view = document.querySelector(".view");
 const viewer = byId("viewer");
@@ -42,7 +42,7 @@ function readBox() {
   return { x, y, width, height };
 }
 
-// The film fills the view or its edge stays at the edge of the view, so that it cannot be lost.
+// The film always fills the view, so that it cannot be moved out of sight.
 function setBox(x, y, width) {
   const [whole, high] = [Number(view.getAttribute("width")), Number(view.getAttribute("height"))];
   width = Math.min(whole, Math.max(whole / MOST_ZOOM, width));
@@ -50,7 +50,7 @@ function setBox(x, y, width) {
   x = Math.min(whole - width - 0.5, Math.max(-0.5, x));
   y = Math.min(high - height - 0.5, Math.max(-0.5, y));
   view.setAttribute("viewBox", [x, y, width, height].join(" "));
-  byId("circles").setAttribute("font-size", (letter * width) / whole); // ranks stay as large as they are
+  byId("circles").setAttribute("font-size", (letter * width) / whole); // ranks keep their size on the screen
 }
 
 function zoomAt(factor, clientX, clientY) {
@@ -70,7 +70,7 @@ function pan(right, down) {
   setBox(x - right / scale, y - down / scale, width);
 }
 
-// Gray levels within the window are spread over black to white, as a viewer of films does.
+// Gray levels within the window are spread from black to white, as in a DICOM viewer.
 function setGrays(width, level) {
   byId("window").value = width;
   byId("level-of-grays").value = level;
@@ -186,7 +186,7 @@ function orderSentences(by) {
   byId("sentences").replaceChildren(...lines);
 }
 
-// --- Keys. The circles, the report and the strip are one tab stop each; the arrow keys, Home and End move inside them.
+// --- Keys. Circles, report and strip are one tab stop each; the arrow keys, Home and End move inside them.
 
 function moveInside(event) {
   const parts = find("[data-part]", event.currentTarget).filter((part) => part.checkVisibility());
@@ -201,7 +201,7 @@ function moveInside(event) {
   next.focus();
 }
 
-// Elsewhere the arrow keys go to the studies before and after this one, or move the enlarged film.
+// Elsewhere the arrow keys go to the previous and the next study, or pan the enlarged film.
 function pressKey(event) {
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
   if (event.key === "Escape") readOut(null);
@@ -217,7 +217,7 @@ function pressKey(event) {
   }
 }
 
-// The index knows the order of the studies: it is asked for the one before or after this page, and goes on to it.
+// Only the index knows the order of the studies: the links lead to it, and it redirects to the previous or next page.
 function linkNeighbours() {
   const name = location.pathname.split("/").pop();
   for (const side of ["previous", "next"]) {

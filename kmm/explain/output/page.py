@@ -1,31 +1,36 @@
 """One explained study as one self-contained HTML page.
 
-Here stands what a page is told; how it is said and shown stands in `page.html`, `page.css` and `page.js`. The page can
-be read without script. The circles of every sensitivity stand in it as the library computed them.
+This module prepares the values of a page; wording and layout are in `page.html`, `page.css` and `page.js`. A page can
+be read without JavaScript. It contains the circles of every sensitivity, as the library computed them.
 """
 
+from collections.abc import Iterable, Sequence
+
+from kmm.explain.explained_study import ExplainedStudy
 from kmm.explain.output.balance import choose_decimals, format_signed, round_to_sum
 from kmm.explain.output.heat import color_heat
 from kmm.explain.output.markup import encode_png, is_known, render_template
 from kmm.explain.output.page_text import describe_report, name_side
 from kmm.explain.output.pictures import shrink_film, smooth_heat
-from kmm.explain.regions.find import move_regions
+from kmm.explain.regions.find import Region, move_regions
 
-LONGEST_SIDE = 1024  # pixels of the film that a page holds
+LONGEST_SIDE = 1024  # pixels of the film in a page
 
 
-def render_page(explanation, sweep=(), *, index=None):
-    """Writes one study as one HTML page that needs nothing else.
+def render_page(
+    explanation: ExplainedStudy, sweep: Iterable[tuple[float, Sequence[Region]]] = (), *, index: str | None = None
+) -> str:
+    """Renders one study as one HTML page that needs no other file.
 
     Args:
         explanation: `Explanation`. Its film may be None and its text empty.
         sweep: list of `(sensitivity, list of Region)` for the slider, in any order. The explanation's own sensitivity
-            and regions are added, and are what the page shows first.
-        index: str or None. Name of the folder's index beside the page, which knows the studies before and after this
-            one; None: the page has no links to other studies.
+            and regions are added; the page shows them first.
+        index: str or None. Name of the folder's index beside the page, which knows the previous and the next study;
+            None: the page has no links to other studies.
 
     Returns:
-        str. HTML, to be written as UTF-8. It holds the study's film and report: keep it where those may be kept.
+        str. HTML, to be written as UTF-8. It contains the study's film and report: keep it where those may be kept.
     """
     account, asked = _add_up(explanation), explanation.settings.as_dict()
     target, probabilities = explanation.target, explanation.probabilities
@@ -58,11 +63,11 @@ def render_page(explanation, sweep=(), *, index=None):
 
 
 def _add_up(explanation):
-    """The score as a sum of the baseline's, the film's and the report's part, rounded so that it adds up as printed.
+    """Splits the score into the parts of baseline, film and report, rounded so that the printed numbers add up.
 
     Returns:
-        dict of `decimals`, `start`, `sides` (list of `name`, `value`, `share`), `rest` (what is not attributed), and
-        `score`; None for methods of which the values promise no sum.
+        dict of `decimals`, `start`, `sides` (list of `name`, `value`, `share`), `rest` (the part that is not
+        attributed), and `score`; None for methods whose values do not promise a sum.
     """
     found, sums = explanation.attribution, explanation.modality_sum
     if None in sums.values() or not is_known(found.baseline_score):
@@ -108,8 +113,8 @@ def _describe_film(explanation, sweep):
                 "level": level,
                 "shown": level == chosen,
                 "circles": [
-                    _describe_circle(region, said, letter, width)
-                    for region, said in zip(regions, move_regions(regions, explanation.pixel_scale), strict=True)
+                    _describe_circle(region, in_file, letter, width)
+                    for region, in_file in zip(regions, move_regions(regions, explanation.pixel_scale), strict=True)
                 ],
             }
             for level, regions in steps
@@ -117,12 +122,11 @@ def _describe_film(explanation, sweep):
     }
 
 
-def _describe_circle(region, said, letter, width):
-    """A circle as it is drawn; its centre in pixels of the file, as the page says it; and where its rank stands: at its
-    upper right, inside the film."""
+def _describe_circle(region, in_file, letter, width):
+    """Describes a circle for drawing, with its centre in pixels of the file and the place of its rank, upper right."""
     return {
-        "said_x": said.x,
-        "said_y": said.y,
+        "file_x": in_file.x,
+        "file_y": in_file.y,
         "x": region.x,
         "y": region.y,
         "radius": region.radius,

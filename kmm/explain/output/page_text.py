@@ -1,28 +1,31 @@
 """The report on a study's page: its words with their weights, and the sums of sections and sentences."""
 
+from typing import Any
+
+from kmm.explain.explained_study import ExplainedStudy
 from kmm.explain.output.balance import choose_decimals, round_to_sum
 from kmm.explain.words import sum_words, weigh_words
 
 LEVELS = 10  # shades of a word, `.l1` to `.l10` in page.css
-LEAST_FOLDED = 4  # words that were cut off in a row, from which on they are folded
+LEAST_FOLDED = 4  # fewest consecutive words cut off that are folded
 
 
-def describe_report(explanation, decimals=None):
+def describe_report(explanation: ExplainedStudy, decimals: int | None = None) -> dict[str, Any] | None:
     """Describes the report of an `Explanation` for the template of its page.
 
-    Words are shaded and sentences sorted by the size of their signed sums where the method's attributions add up to the
+    Words are shaded and sentences sorted by the size of their signed sums if the method's attributions add up to the
     score, else by their share of the squared attribution.
 
     Args:
         explanation: `Explanation`.
-        decimals: int, of the sums of sentences and sections; None: as many as the sums need.
+        decimals: int. Decimals of the sums of sentences and sections; None: as many as the sums need.
 
     Returns:
         dict, or None without a report: `scored` and `by_sum` (bool), `sections` (list of `name`, `parts`, `signed`,
         `share`), `words` (those not cut off, in the order of the text), `sentences` (those read, strongest first),
-        `unread` (number of sentences of which nothing was read), `darkest` (`share` and `signed` of the strongest
-        word), `signed` and `rest`: the report's sum, and what no sentence holds of it. A part is
-        `{"text": ...}`, `{"word": ...}`, or `{"folded": [...], "count": ...}` for words that were cut off.
+        `unread` (number of sentences without a word that was read), `darkest` (the strongest word), `signed` (the
+        report's sum) and `rest` (the part of that sum in no sentence). A part is `{"text": ...}`, `{"word": ...}`, or
+        `{"folded": [...], "count": ...}` for words that were cut off.
     """
     text, words = explanation.text, explanation.words
     if not text.strip():
@@ -62,8 +65,8 @@ def describe_report(explanation, decimals=None):
     }
 
 
-def name_side(signed):
-    """What a signed sum speaks: `"for"` the label, `"against"` it, or `""`.
+def name_side(signed: float) -> str:
+    """Names the side that a signed sum is on: `"for"` the label, `"against"` it, or `""`.
 
     Example:
         >>> name_side(0.5), name_side(-0.5), name_side(0)
@@ -113,7 +116,7 @@ def _describe_sentences(text, words, sums, signed, by_sum):
 
 
 def _cut_parts(text, words, described, start, end):
-    """The characters `start` to `end` as parts; words that were cut off in a row are folded into one."""
+    """Splits the characters from `start` to `end` into parts; consecutive words that were cut off become one part."""
     folded, here = [], start
     for word, item in zip(words, described, strict=True):
         if not here <= word.start or not word.end <= end:

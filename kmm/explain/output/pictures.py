@@ -1,28 +1,30 @@
-"""The pictures of an explained study: circles, panels side by side, sensitivities, and the index's thumbnail.
+"""Pictures of an explained study: circles, panels side by side, several sensitivities, and the index's thumbnail.
 
-A picture may be looked at alone, away from its page. Each says below the film which label it is about, the label's
-probability and decision, that it is not for diagnosis, and every warning. Circles carry ranks, and are dashed where the
-label is below its threshold.
+A picture may be viewed alone, without its page. So each states below the film the label, its probability and decision,
+that it is not for diagnosis, and every warning. Circles carry ranks, and are dashed if the label is below its
+threshold.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from kmm.errors import InputError
 from kmm.explain.decision import state_decision
+from kmm.explain.explained_study import ExplainedStudy
 from kmm.explain.output import draw
 from kmm.explain.regions.find import smooth_map
 
 WHITE, SOFT, AMBER = (255, 255, 255), (190, 190, 190), (255, 176, 84)
 NOTE = (
     "Not for diagnosis. Circles show attribution, not the outline of a finding. Their numbers are ranks; they are "
-    "dashed where the label is below its threshold."
+    "dashed if the label is below its threshold."
 )
 THUMBNAIL = 144  # pixels of the longest side
 
 
-def draw_picture(explanation, kind):
+def draw_picture(explanation: ExplainedStudy, kind: str) -> np.ndarray:
     """Draws a picture of a study, with its caption.
 
     Args:
@@ -30,8 +32,11 @@ def draw_picture(explanation, kind):
         kind: name in `PICTURES`.
 
     Returns:
-        uint8 array `(h, w, 3)`, RGB. Of kind `"circles"` the film is at the top left at its own size, so that places
-        in pixels of the film are places in the picture.
+        uint8 array `(h, w, 3)`, RGB. With kind `"circles"`, the film is at the top left at its own size, so that
+        coordinates in pixels of the film are also coordinates in the picture.
+
+    Raises:
+        InputError: if the study has no film.
     """
     target = explanation.target
     lines = caption_picture(
@@ -43,8 +48,10 @@ def draw_picture(explanation, kind):
     return draw.add_caption(PICTURES[kind](explanation), lines)
 
 
-def caption_picture(target, probability, threshold, *, warnings=()):
-    """Writes what a picture says of itself.
+def caption_picture(
+    target: str, probability: float, threshold: float | None, *, warnings: Iterable[str] = ()
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """Composes the caption of a picture: decision, disclaimer and warnings.
 
     Args:
         target: str. Label that was explained.
@@ -66,10 +73,11 @@ def caption_picture(target, probability, threshold, *, warnings=()):
     ]
 
 
-def draw_thumbnail(explanation):
-    """The film with its circles, 144 pixels long at most, as uint8 RGB; without ranks and caption."""
-    film = shrink_film(explanation.film, THUMBNAIL)
-    factor = max(film.shape) / max(explanation.film.shape)
+def draw_thumbnail(explanation: ExplainedStudy) -> np.ndarray:
+    """Draws the film with its circles, at most 144 pixels on its longest side, uint8 RGB, without ranks or caption."""
+    whole = _require_film(explanation)
+    film = shrink_film(whole, THUMBNAIL)
+    factor = max(film.shape) / max(whole.shape)
     regions = [
         replace(
             region,
@@ -82,8 +90,8 @@ def draw_thumbnail(explanation):
     return draw.draw_circles(film, regions, labels=False, dashed=_is_below(explanation))
 
 
-def shrink_film(film, longest):
-    """A film `(h, w)` averaged down so that its longest side is at most `longest` pixels; smaller ones stay.
+def shrink_film(film: np.ndarray, longest: int) -> np.ndarray:
+    """Shrinks a film `(h, w)` by averaging until its longest side is at most `longest` pixels; never enlarges.
 
     Raises:
         InputError: if it is not a uint8 array `(height, width)`.
@@ -103,8 +111,8 @@ def shrink_film(film, longest):
     return cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def smooth_heat(explanation):
-    """The smoothed map that the circles come from, float64 `(h', w')`; None where the study has no map."""
+def smooth_heat(explanation: ExplainedStudy) -> np.ndarray | None:
+    """Returns the smoothed map from which the circles are found, float64 `(h', w')`; None without a map."""
     if explanation.heat is None:
         return None
     return smooth_map(explanation.heat, explanation.settings.regions.smoothing).sum(axis=2)
@@ -114,19 +122,30 @@ def _is_below(explanation):
     return explanation.decision is False
 
 
+def _require_film(explanation: ExplainedStudy) -> np.ndarray:
+    if explanation.film is None:
+        raise InputError(f"Study {explanation.study} has no film. Pictures can be drawn only on a film.")
+    return explanation.film
+
+
 def _draw_circles(explanation):
-    return draw.draw_circles(explanation.film, explanation.regions, dashed=_is_below(explanation))
+    return draw.draw_circles(_require_film(explanation), explanation.regions, dashed=_is_below(explanation))
 
 
 def _draw_beside(explanation):
-    film, heat = explanation.film, draw.draw_heat(explanation.film, smooth_heat(explanation))
-    return draw.side_by_side([film, _draw_circles(explanation), heat], captions=["film", "regions", "heat"])
+    film = _require_film(explanation)
+    panels = [film, _draw_circles(explanation), draw.draw_heat(film, smooth_heat(explanation))]
+    return draw.side_by_side(panels, captions=["film", "regions", "heat"])
 
 
 def _draw_sensitivities(explanation):
-    settings = explanation.settings.regions
-    return draw.draw_sensitivities(explanation.film, explanation.heat, settings, dashed=_is_below(explanation))
+    film, settings = _require_film(explanation), explanation.settings.regions
+    return draw.draw_sensitivities(film, explanation.heat, settings, dashed=_is_below(explanation))
 
 
-# Kind of picture to its function of an `Explanation` with a film: uint8 RGB `(h, w, 3)`, without caption.
-PICTURES = {"circles": _draw_circles, "side-by-side": _draw_beside, "sensitivities": _draw_sensitivities}
+# Kind of picture to its function of an `Explanation` with a film, which returns uint8 RGB `(h, w, 3)` without caption.
+PICTURES: dict[str, Callable[[ExplainedStudy], np.ndarray]] = {
+    "circles": _draw_circles,
+    "side-by-side": _draw_beside,
+    "sensitivities": _draw_sensitivities,
+}

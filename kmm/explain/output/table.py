@@ -1,14 +1,19 @@
-"""The table of a folder of explained studies: one row per study and label, numbers alone, no text of a report."""
+"""The table of a folder of explained studies: one row per study and label, without any report text."""
 
 import csv
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from kmm.data.study import Study
 from kmm.errors import look_up, require
+from kmm.explain.explained_study import ExplainedStudy
 from kmm.storage.files import replace_file
 
-# Column of the table: the type of what stands in it, where it is known. Their meaning: `docs/explanation.md`.
-COLUMNS = {
+# Name of a column to the type of its known values. `docs/explanation.md` explains the columns.
+COLUMNS: dict[str, type] = {
     "study": str,
     "file": str,
     "image": str,
@@ -35,16 +40,18 @@ COLUMNS = {
 }
 
 
-def describe_explanation(explanation, notes=(), *, name=None):
-    """One explained study as a row of the table.
+def describe_explanation(
+    explanation: ExplainedStudy, notes: Iterable[str] = (), *, name: str | None = None
+) -> dict[str, Any]:
+    """Makes the row of one explained study and label.
 
     Args:
         explanation: `Explanation`.
         notes: sequence of str: warnings besides those of the explanation.
-        name: str. What its files are called, without their suffixes; None: the id of the study.
+        name: str. Name of its files, without suffixes; None: the id of the study.
 
     Returns:
-        dict with the keys of `COLUMNS`; None where a number is not known.
+        dict with the keys of `COLUMNS`; None where a number is unknown.
     """
     found, top = explanation.attribution, next(iter(explanation.regions_in_file), None)
     shares = explanation.modality_share if None not in explanation.modality_sum.values() else {}
@@ -77,15 +84,15 @@ def describe_explanation(explanation, notes=(), *, name=None):
     )
 
 
-def describe_failure(study, error):
-    """The row of a study that could not be explained.
+def describe_failure(study: Study, error: str | Exception) -> dict[str, Any]:
+    """Makes the row of a study that could not be explained.
 
     Args:
         study: `Study`.
-        error: str or exception: why. Its text becomes one line.
+        error: str or exception: the reason. Its text becomes one line.
 
     Returns:
-        dict with the keys of `COLUMNS`: None but for the study, its film, and the error.
+        dict with the keys of `COLUMNS`: None except for the study, its film, and the error.
 
     Example:
         >>> from kmm.data.study import Study
@@ -94,12 +101,12 @@ def describe_failure(study, error):
         ('7', None, 'expected a film.')
     """
     image = make_writable(str(study.frontal.path)) if study.frontal else None
-    said = make_writable(" ".join(str(error).split()))
-    return {**dict.fromkeys(COLUMNS), "study": study.id, "image": image, "warnings": "", "error": said}
+    reason = make_writable(" ".join(str(error).split()))
+    return {**dict.fromkeys(COLUMNS), "study": study.id, "image": image, "warnings": "", "error": reason}
 
 
-def drop_unknown(value):
-    """A copy of what JSON can hold, in which NaN and infinities are None.
+def drop_unknown(value: Any) -> Any:
+    """Copies a JSON-like value, with NaN and infinities replaced by None.
 
     Example:
         >>> drop_unknown({"a": [1, float("nan")], "b": "text"})
@@ -112,8 +119,8 @@ def drop_unknown(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def make_writable(text):
-    r"""Text that UTF-8 can hold: bytes of a file name that are no text are written as escapes.
+def make_writable(text: str) -> str:
+    r"""Makes a text valid UTF-8: bytes of a file name that could not be decoded become escapes.
 
     Example:
         >>> make_writable("1\udcff.png")
@@ -140,17 +147,17 @@ def _write_parquet(path, rows):
 
 @dataclass(frozen=True)
 class Table:
-    """A row of `TABLES`.
+    """A row of `TABLES`: one file format.
 
     Attributes:
-        name: str. Its file.
+        name: str. Name of the file.
         write: function `(path, rows)`.
-        check: function that raises `MissingPackageError` where it cannot be written.
+        check: function that raises `MissingPackageError` if the format needs a package that is not installed.
     """
 
     name: str
-    write: object
-    check: object = lambda: None
+    write: Callable[[Path, Iterable[Mapping[str, Any]]], None]
+    check: Callable[[], Any] = lambda: None
 
 
 TABLES = {
@@ -159,12 +166,12 @@ TABLES = {
 }
 
 
-def choose_table(kind):
-    """The entry of a kind of table.
+def choose_table(kind: str) -> Table:
+    """Returns the entry of a kind of table.
 
     Raises:
         InputError: if the kind is unknown.
-        MissingPackageError: if what it needs is not installed.
+        MissingPackageError: if a package that it needs is not installed.
     """
     table = look_up(TABLES, kind, "kind of table")
     table.check()

@@ -1,1 +1,1 @@
-"""Attribution maps to circles on the film."""
+"""Regions: circles on the film that enclose the strongest points of an attribution map."""

@@ -1,29 +1,31 @@
-"""Points of a cluster to the circle that stands for it."""
+"""Circles around the points of a cluster."""
 
 from itertools import combinations
 
 import numpy as np
 
-_TOLERANCE = 1e-9  # relative to the radius: a point this little outside is on the circle
+Circle = tuple[float, float, float]  # x, y, radius
+
+_TOLERANCE = 1e-9  # relative to the radius: a point outside by less than this counts as on the circle
 
 
-def enclose_centroid(points, quantile):
-    """The circle around the mean of `points` `(n, 2)`, n >= 1, to the furthest of them: `(x, y, radius)`."""
+def enclose_centroid(points: np.ndarray, quantile: float) -> Circle:
+    """Returns the circle around the mean of `points` `(n, 2)`, n >= 1, that reaches the furthest: `(x, y, radius)`."""
     centre = points.mean(axis=0)
     return *centre, _measure(points, centre).max()
 
 
-def enclose_quantile(points, quantile):
-    """The circle around the mean of `points` `(n, 2)`, n >= 1, that holds at least the share `quantile` of them."""
+def enclose_quantile(points: np.ndarray, quantile: float) -> Circle:
+    """Returns the circle around the mean of `points` `(n, 2)`, n >= 1, with at least the share `quantile` inside."""
     centre = points.mean(axis=0)
     return *centre, np.quantile(_measure(points, centre), quantile, method="inverted_cdf")
 
 
-def enclose_smallest(points, quantile):
-    """The smallest circle that holds all of `points` `(n, 2)`, n >= 1: `(x, y, radius)`.
+def enclose_smallest(points: np.ndarray, quantile: float) -> Circle:
+    """Returns the smallest circle that encloses all of `points` `(n, 2)`, n >= 1: `(x, y, radius)`.
 
-    A circle rests on two or three points. The furthest point outside is added to them until none is outside; each
-    circle is larger than the one before, so this ends.
+    The smallest circle is determined by two or three points. The furthest point outside is added to them until no
+    point is outside. Each circle is larger than the one before, so the search ends.
 
     Source: https://doi.org/10.1287/trsc.6.4.379
     """
@@ -36,14 +38,14 @@ def enclose_smallest(points, quantile):
         if distances[furthest] <= radius * (1 + _TOLERANCE):
             break
         larger = _enclose_few(np.vstack([carriers, points[furthest]]))
-        if larger is None or larger[1] <= radius:  # no better one in this arithmetic
+        if larger is None or larger[1] <= radius:  # no larger circle within rounding errors
             break
         centre, radius, carriers = larger
     return *(centre + origin), distances[furthest]
 
 
 def _enclose_few(points):
-    """The smallest circle around two to four points: `(centre, radius, the two or three points it rests on)`."""
+    """Returns the smallest circle around two to four points: `(centre, radius, the points that determine it)`."""
     best = None
     for count in (2, 3):
         for carriers in map(np.array, combinations(points, count)):
@@ -55,7 +57,7 @@ def _enclose_few(points):
 
 
 def _circumscribe(points):
-    """Centre of the circle through two points, as its diameter, or three; of three on a line, the first."""
+    """Returns the centre of the circle through two (opposite) or three points; the first of three collinear points."""
     if len(points) == 2:
         return points.mean(axis=0)
     (bx, by), (cx, cy) = points[1] - points[0], points[2] - points[0]
@@ -70,6 +72,6 @@ def _measure(points, centre):
     return np.hypot(*(points - centre).T)
 
 
-# Name of a circle to its function of points (n, 2) and the quantile of the settings, which gives (x, y, radius).
-# `centroid` is the paper's without the 5 pixels that its code adds.
+# Name of a circle to its function of points (n, 2) and the quantile of the settings, which returns (x, y, radius).
+# `centroid` is the paper's, without the 5 pixels that its code adds.
 CIRCLES = {"centroid": enclose_centroid, "smallest": enclose_smallest, "quantile": enclose_quantile}

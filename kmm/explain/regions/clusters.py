@@ -1,29 +1,32 @@
-"""Points of a picture to clusters: which of the strongest pixels belong together."""
+"""Clusters of points in a picture: groups the strongest pixels that lie near each other."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import InputError, look_up
 
-# Points are sorted into square cells of side distance / 1.5. The points of a cell are all near each other, its diagonal
-# being .94 of the distance; a point's neighbours lie in its cell or in the 24 around it, half of which are looked at.
+# Points are sorted into square cells of side distance / 1.5. All points of a cell are near each other, as its diagonal
+# is .94 of the distance. A point's neighbours lie in its cell or in the 24 around it; by symmetry 12 are searched.
 _CELLS = 1.5
 _DIRECTIONS = np.array([(0, 1), (0, 2), *((x, y) for x in (1, 2) for y in range(-2, 3))])
 _PAIRS = 1_000_000  # pairs of points that are measured at once
 
 
-def cluster_points(points, distance, *, method="single-linkage", min_points=1):
+def cluster_points(
+    points: ArrayLike, distance: float, *, method: str = "single-linkage", min_points: int = 1
+) -> np.ndarray:
     """Groups points that lie near each other.
 
     Args:
         points: float or int array `(n, 2)`, finite.
-        distance: float > 0, in the unit of the points. Single linkage: points at most this far apart are of one
-            cluster. DBSCAN: its `eps`. HDBSCAN: clusters nearer than this are not split further.
+        distance: float > 0, in the unit of the points. Single linkage: points at most this far apart belong to one
+            cluster. DBSCAN: its `eps`. HDBSCAN: clusters closer than this are not split further.
         method: name in `CLUSTERINGS`.
-        min_points: int >= 1. Smaller clusters are dropped. DBSCAN: its `min_samples`, with the point itself.
+        min_points: int >= 1. Smaller clusters are dropped. DBSCAN: its `min_samples`, which counts the point itself.
 
     Returns:
-        int array `(n,)`: the number of each point's cluster, from 0 in the order in which they first come; -1 for
-        points of no cluster. No point gives an empty array.
+        int array `(n,)`: the number of each point's cluster, from 0 in the order of their first points; -1 for points
+        outside every cluster. Empty if there are no points.
 
     Raises:
         InputError: if `points` is not `(n, 2)` or not finite, or another value is out of range.
@@ -55,10 +58,11 @@ def _number(labels, min_points):
 
 
 def _link_single(points, distance, min_points):
-    """Connected components of the graph "at most `distance` apart": single linkage, cut there.
+    """Labels the connected components of the graph "at most `distance` apart": single linkage, cut at `distance`.
 
-    Cells are joined instead of points: first by their furthest points, which is enough nearly everywhere; then, where
-    near cells are still of different components, by every pair of points that can reach. Linear in memory.
+    Cells are joined instead of points: first by their outermost points, which is nearly always enough; then, where
+    near cells are still in different components, by every pair of points that may be close enough. Memory is linear in
+    the number of points.
 
     Source: https://doi.org/10.1093/comjnl/16.1.30
     """
@@ -87,7 +91,7 @@ def _link_single(points, distance, min_points):
 
 
 def _place(values, distance):
-    """Numbers the cells along one axis from 0. Gaps above twice the distance, which no link crosses, are shortened."""
+    """Numbers the cells along one axis from 0. Gaps above twice the distance are shortened, as no link crosses them."""
     order = np.argsort(values)
     gaps = np.minimum(np.diff(values[order], prepend=values[order[0]]), 2 * distance) / distance
     cells = np.empty(len(values), np.int64)
@@ -96,7 +100,7 @@ def _place(values, distance):
 
 
 def _find_near(cells, step, boxes, distance):
-    """Pairs of cells `step` keys apart whose boxes are at most `distance` apart: int array `(m, 2)`."""
+    """Returns pairs of cells `step` keys apart whose boxes are at most `distance` apart: int array `(m, 2)`."""
     second = np.searchsorted(cells, cells + step).clip(max=len(cells) - 1)
     first = np.flatnonzero(cells[second] == cells + step)
     second = second[first]
@@ -106,7 +110,7 @@ def _find_near(cells, step, boxes, distance):
 
 
 def _touch(points, starts, sizes, pairs, direction):
-    """How far the first cell's last point in the direction is from the second cell's first one: float `(m,)`."""
+    """Measures from each first cell's last point in the direction to the second cell's first point: float `(m,)`."""
     along = points @ direction
     cell = np.repeat(np.arange(len(starts)), sizes)
 
@@ -121,7 +125,7 @@ def _touch(points, starts, sizes, pairs, direction):
 
 
 def _reach(points, starts, sizes, boxes, pairs, distance):
-    """The pairs of cells of which any two points are at most `distance` apart: int array `(k, 2)`."""
+    """Returns the pairs of cells with two points, one in each, at most `distance` apart: int array `(k, 2)`."""
     pair, point = _expand(starts[pairs[:, 0]], sizes[pairs[:, 0]])
     low, high = (box[pairs[pair, 1]] for box in boxes)
     gaps = np.maximum(low - points[point], points[point] - high).clip(min=0)
@@ -138,13 +142,13 @@ def _reach(points, starts, sizes, boxes, pairs, distance):
 
 
 def _expand(starts, sizes):
-    """Lists ranges one after the other: of each entry the number of its range, and its value; two int arrays."""
+    """Concatenates ranges: returns the number of each entry's range and the entry's value, two int arrays."""
     owners = np.repeat(np.arange(len(starts)), sizes)
     return owners, np.arange(len(owners)) + (starts - np.cumsum(sizes) + sizes)[owners]
 
 
 def _connect(links, count):
-    """Connected components of `count` cells under links `(m, 2)`: int array `(count,)`."""
+    """Labels the connected components of `count` cells under links `(m, 2)`: int array `(count,)`."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -153,12 +157,12 @@ def _connect(links, count):
 
 
 def _measure(vectors):
-    """Lengths of vectors `(n, 2)`, rounded as SciPy's are, so that ties at the distance fall on the same side."""
+    """Returns lengths of vectors `(n, 2)`, rounded as SciPy does, so that ties at the distance are decided alike."""
     return np.sqrt(vectors[:, 0] * vectors[:, 0] + vectors[:, 1] * vectors[:, 1])
 
 
 def _scan_density(points, distance, min_points):
-    """DBSCAN. Its memory grows with the points within the distance of each point.
+    """Clusters by DBSCAN. Memory grows with the number of points within the distance of each point.
 
     Source: https://cdn.aaai.org/KDD/1996/KDD96-037.pdf
     """
@@ -168,7 +172,7 @@ def _scan_density(points, distance, min_points):
 
 
 def _scan_hierarchy(points, distance, min_points):
-    """HDBSCAN, one cluster allowed; slow above some ten thousand points.
+    """Clusters by HDBSCAN, which may return a single cluster; slow above some ten thousand points.
 
     Source: https://doi.org/10.1007/978-3-642-37456-2_14
     """
@@ -186,7 +190,7 @@ def _scan_hierarchy(points, distance, min_points):
     return search.fit_predict(points)
 
 
-# Name of a clustering to its function of points (n, 2), distance and min_points, which gives labels (n,), -1 for none.
+# Name of a clustering to its function of points (n, 2), distance and min_points, which returns labels (n,), -1: none.
 CLUSTERINGS = {
     "single-linkage": _link_single,
     "dbscan": _scan_density,

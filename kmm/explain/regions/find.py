@@ -1,16 +1,20 @@
-"""Attribution maps to circles on the film."""
+"""Regions of an attribution map: smooths it, chooses its strongest points, clusters them, and encloses each cluster."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import InputError, look_up
 from kmm.explain.regions.circles import CIRCLES
 from kmm.explain.regions.clusters import CLUSTERINGS, cluster_points
+from kmm.explain.settings import RegionSettings
 
-ROBUST = 0.999  # values beyond this quantile count no more than the value at it
-# How near the points of a cluster are, where the settings do not say: a share of the map's diagonal, and at least so
-# many pixels of the map, so that pixels that touch belong together on small maps too.
+ROBUST = 0.999  # values beyond this quantile count as the value at it
+# Default distance between the points of a cluster: a share of the map's diagonal, but at least this many pixels of the
+# map, so that pixels that touch belong together on small maps too.
 DISTANCE = 0.015
 LEAST_DISTANCE = 1.5
 
@@ -22,9 +26,9 @@ class Region:
     Attributes:
         x, y: float. Centre in pixels of the film, from the centre of its top left pixel.
         radius: float >= 0, in pixels of the film.
-        weight: float in [0, 1]. What its points hold of the smoothed map, as a share of the whole: of the sum of its
-            positive values, or, with rule `"paper"`, of the sum of its grey values, which are 0 to 1 from the least
-            value of the map to the greatest. It is no share of the attribution itself, whose outliers smoothing cuts.
+        weight: float in [0, 1]. The share of the smoothed map that its points hold: of the sum of its positive values
+            or, with rule `"paper"`, of the sum of its grey values, which run from 0 at the map's minimum to 1 at its
+            maximum. It is not a share of the attribution itself, because smoothing clips outliers.
     """
 
     x: float
@@ -32,21 +36,21 @@ class Region:
     radius: float
     weight: float
 
-    def as_dict(self):
-        """The region as JSON holds it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the region as written to JSON."""
         return asdict(self)
 
 
-def move_regions(regions, pixel_scale):
-    """Moves regions from the film as it was read, with square pixels, to pixels of its file.
+def move_regions(regions: Sequence[Region], pixel_scale: tuple[float, float]) -> list[Region]:
+    """Converts regions from square pixels, in which films are shown, to pixels of the film's file.
 
     Args:
         regions: list of `Region`.
-        pixel_scale: `(across, down)`, floats >= 1, as `kmm.image.pixel_aspect.find_pixel_scale` finds it.
+        pixel_scale: `(across, down)`, floats >= 1, from `kmm.image.pixel_aspect.find_pixel_scale`.
 
     Returns:
-        list of `Region`, the same where the file's pixels are square. Elsewhere the centre is moved. A circle on square
-        pixels is an ellipse on others: the radius stays that along the finer pixels, its longer one.
+        list of `Region`, unchanged if the file's pixels are square. Otherwise the centres move. A circle on square
+        pixels is an ellipse on others; `radius` remains its longer radius, along the finer pixels.
 
     Example:
         >>> move_regions([Region(x=10, y=29.5, radius=6, weight=1)], (1.0, 2.0))
@@ -58,22 +62,22 @@ def move_regions(regions, pixel_scale):
     return [replace(region, x=(region.x + 0.5) / across - 0.5, y=(region.y + 0.5) / down - 0.5) for region in regions]
 
 
-def find_regions(heat, settings, *, film_size=None):
+def find_regions(heat: ArrayLike, settings: RegionSettings, *, film_size: Sequence[int] | None = None) -> list[Region]:
     """Turns an attribution map into circles on the film.
 
-    The map is smoothed, its strongest points are chosen by the rule and the sensitivity, near points become clusters,
-    and each cluster a circle around the centres of its pixels. Weights refer to the smoothed map. Rule `"paper"` takes
-    the signed map as grey values, so that it draws circles on a map without positive values too.
+    The map is smoothed, its strongest points are chosen by the rule and the sensitivity, near points are grouped into
+    clusters, and each cluster becomes a circle around the centres of its pixels. Weights refer to the smoothed map.
+    Rule `"paper"` reads the signed map as grey values, so it draws circles even on a map without positive values.
 
     Args:
-        heat: float array `(h', w')`, signed: the map on the area of the film; or `(h', w', 3)`, of which rule `"paper"`
-            takes the grey value and the others the sum.
+        heat: float array `(h', w')`, signed: the map on the area of the film; or `(h', w', 3)`, whose channels rule
+            `"paper"` mixes to grey and the other rules sum.
         settings: `RegionSettings`.
         film_size: `(height, width)` of the film in pixels; None: the map's.
 
     Returns:
-        list of `Region` in pixels of the film, heaviest first; empty when the map is constant, nothing in it is
-        positive (but for rule `"paper"`), or no cluster is large enough.
+        list of `Region` in pixels of the film, heaviest first; empty if the map is constant, has no positive value
+        (except with rule `"paper"`), or no cluster is large enough.
 
     Raises:
         InputError: if the map has another shape, is empty or not finite, or a setting is out of range.
@@ -95,8 +99,8 @@ def find_regions(heat, settings, *, film_size=None):
     distance = settings.distance or max(DISTANCE * float(np.hypot(height, width)), LEAST_DISTANCE)
     labels = cluster_points(points, distance, method=settings.cluster, min_points=settings.min_points)
     points = (points + 0.5) * (film_size[1] / width, film_size[0] / height) - 0.5
-    weighed = _stretch(heat) if settings.rule == "paper" else heat.sum(axis=2).clip(min=0)
-    masses, total = weighed[rows, columns], weighed.sum()
+    positive = _stretch(heat) if settings.rule == "paper" else heat.sum(axis=2).clip(min=0)
+    masses, total = positive[rows, columns], positive.sum()
     regions = []
     for members in _list_members(labels):
         x, y, radius = CIRCLES[settings.circle](points[members], settings.radius_quantile)
@@ -105,10 +109,11 @@ def find_regions(heat, settings, *, film_size=None):
     return sorted(regions, key=lambda region: (-region.weight, region.y, region.x))
 
 
-def smooth_map(heat, smoothing):
+def smooth_map(heat: ArrayLike, smoothing: float) -> np.ndarray:
     """Smooths a map with a Gaussian that keeps its sum.
 
-    Values beyond the 99.9 % quantile of the non-zero magnitudes are cut to it first: one outlier pixel is no spot.
+    Values beyond the 99.9 % quantile of the non-zero magnitudes are first clipped to it, so that one outlier pixel does
+    not become a spot.
 
     Args:
         heat: float array `(h, w)` or `(h, w, 3)`, finite.
@@ -136,22 +141,22 @@ def smooth_map(heat, smoothing):
     return cv2.GaussianBlur(heat.clip(-cap, cap), (0, 0), sigma, borderType=cv2.BORDER_REFLECT).reshape(heat.shape)
 
 
-def choose_points(heat, *, sensitivity, rule="mass"):
-    """Chooses the points of a map that are worth a look.
+def choose_points(heat: ArrayLike, *, sensitivity: float, rule: str = "mass") -> np.ndarray:
+    """Chooses the strongest points of a map.
 
     Args:
         heat: float array `(h, w)` or `(h, w, 3)`, signed, finite.
         sensitivity: float in [0, 1]. The higher, the fewer: raising it never adds a point.
         rule: name in `RULES`.
-            `"mass"`: of the positive points, the weakest that together hold at most this share of the positive sum are
-            left out: 0 keeps them all, 1 only the strongest. In that sum values count no more than the 99.9 % quantile
-            of the positive ones, so that one outlier pixel cannot take all.
-            `"quantile"`: of the positive points, those below this quantile of the positive values are left out.
-            `"paper"`: the signed map is stretched to 0..1 between its least and its greatest value over all channels,
-            three channels become grey with weights .114, .587 and .299, and points below the sensitivity are left out.
+            `"mass"`: drops the weakest positive points, which together hold at most this share of the positive sum: 0
+            keeps all of them, 1 only the strongest. In that sum, values are clipped to the 99.9 % quantile of the
+            positive ones, so that one outlier pixel cannot dominate.
+            `"quantile"`: drops the positive points below this quantile of the positive values.
+            `"paper"`: stretches the signed map to 0..1 between its minimum and its maximum over all channels, mixes
+            three channels to grey with weights .114, .587 and .299, and drops points below the sensitivity.
 
     Returns:
-        bool array `(h, w)`. Points of equal value stay or go together. Nothing is chosen of a constant map.
+        bool array `(h, w)`. Points of equal value are chosen or dropped together. No point of a constant map is chosen.
 
     Raises:
         InputError: if the map has another shape, is empty or not finite, or `rule` or `sensitivity` is out of range.
@@ -195,7 +200,7 @@ def _choose_paper(heat, sensitivity):
 
 
 def _stretch(heat):
-    """The paper's grey values of a map `(h, w, 1 or 3)`: float64 `(h, w)` in [0, 1], all 0 where it is constant."""
+    """Returns the paper's grey values of a map `(h, w, 1 or 3)`: float64 `(h, w)` in [0, 1], all 0 if constant."""
     import cv2
 
     width = heat.max() - heat.min()
@@ -203,34 +208,35 @@ def _stretch(heat):
     return (stretched[..., 0] if heat.shape[2] == 1 else cv2.cvtColor(stretched, cv2.COLOR_BGR2GRAY)).astype(np.float64)
 
 
-# Name of a rule to its function of a map (h, w, channels) that is not constant, and a sensitivity: bool array (h, w).
+# Name of a rule to its function of a map (h, w, channels), not constant, and a sensitivity; it returns bool (h, w).
 RULES = {"mass": _choose_mass, "quantile": _choose_quantile, "paper": _choose_paper}
 
 
 def _list_members(labels):
-    """The indices of each cluster's points, cluster 0 first."""
+    """Lists the indices of each cluster's points, cluster 0 first."""
     order = np.argsort(labels, kind="stable")
     order = order[np.count_nonzero(labels < 0) :]
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
 
 
-def _check_map(heat):
-    """A map as float64 `(h, w, 1 or 3)`."""
-    heat = np.asarray(heat, np.float64)
-    shape = heat.shape
-    heat = heat[..., None] if heat.ndim == 2 else heat
-    if heat.ndim != 3 or heat.shape[2] not in (1, 3) or not heat.size:
-        raise InputError(f"An attribution map must be (height, width) or (height, width, 3). Received: shape {shape}.")
-    if not np.isfinite(heat).all():
+def _check_map(heat: ArrayLike) -> np.ndarray:
+    """Converts a map to float64 `(h, w, 1 or 3)`."""
+    given = np.asarray(heat, np.float64)
+    checked = given[..., None] if given.ndim == 2 else given
+    if checked.ndim != 3 or checked.shape[2] not in (1, 3) or not checked.size:
+        raise InputError(
+            f"An attribution map must be (height, width) or (height, width, 3). Received: shape {given.shape}."
+        )
+    if not np.isfinite(checked).all():
         raise InputError("An attribution map must be finite. Received: NaN or infinity.")
-    return heat
+    return checked
 
 
-def check_settings(settings):
-    """Raises `InputError` where a field of `RegionSettings` is out of its range."""
+def check_settings(settings: RegionSettings) -> None:
+    """Raises `InputError` if a field of `RegionSettings` is out of range."""
     for name, table in (("rule", RULES), ("cluster", CLUSTERINGS), ("circle", CIRCLES)):
         look_up(table, getattr(settings, name), name)
-    for name, fits, said in (
+    for name, fits, range_text in (
         ("sensitivity", lambda value: 0 <= value <= 1, "in [0, 1]"),
         ("smoothing", lambda value: 0 <= value <= 1, "in [0, 1]"),
         ("distance", lambda value: value is None or 0 < value < np.inf, "above 0"),
@@ -238,4 +244,4 @@ def check_settings(settings):
         ("radius_quantile", lambda value: 0 < value <= 1, "in (0, 1]"),
     ):
         if not fits(value := getattr(settings, name)):
-            raise InputError(f"`{name}` must be {said}. Received: {value}.")
+            raise InputError(f"`{name}` must be {range_text}. Received: {value}.")

@@ -350,7 +350,7 @@ def test_files_that_are_not_of_kmm_are_not_replaced(tiny, tmp_path):
         out = tmp_path / f"beside {name}"
         out.mkdir()
         (out / name).write_text("mine", encoding="utf-8")
-        with pytest.raises(InputError, match=f"{name}: expected a free name"):
+        with pytest.raises(InputError, match=f"{name} already exists"):
             explain_folder(model, studies, out, runner=Recorder())
         assert read_files(out) == {name: b"mine"}
 
@@ -373,8 +373,8 @@ def test_a_folder_that_cannot_be_used_is_one_line(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        ([], "Received: none"),
-        (["1", "2", "1"], "Received twice: 1"),
+        ([], "There are no studies to explain"),
+        (["1", "2", "1"], "The id 1 occurs twice"),
     ],
 )
 def test_ids_must_differ(tmp_path, ids, said):

@@ -108,7 +108,7 @@ def test_damaged_maps_and_films_are_refused(tmp_path, film, monkeypatch):
             read_map(path, RegionSettings(), film)
     record = np.frombuffer(json.dumps({"schema": "other", "film_size": None, "explanations": []}).encode(), np.uint8)
     np.savez(path, mark=record, record=record)
-    with pytest.raises(InputError, match="as this version"):
+    with pytest.raises(InputError, match="does not know its format"):
         read_map(path, RegionSettings(), film)
     np.savez(path, mark=np.array([{}], object), record=np.array([{}], object))
     with pytest.raises(InputError, match="cannot be drawn"):

@@ -238,7 +238,7 @@ def test_words_that_the_model_does_not_know_say_how_they_were_read():
         ("for l10 p10", "+0.5 for opacity, 100.0 % of the report's squared attribution"),
         (
             "unseen against l5 p6",
-            "not in the vocabulary: read as any unknown word, "
+            "not in the vocabulary: read as an unknown word, "
             "−0.25 against opacity, 60.0 % of the report's squared attribution",
         ),
         ("unread", "not read by the model: dropped by the cleaning"),
@@ -254,11 +254,11 @@ def test_a_method_that_scores_no_words_says_so_and_gives_none_a_number():
     given = {"text": "Mass zyxw is", "sections": [("findings", 0, 12)], "words": words}
     tree = parse(render_page(make_explanation(**given, **KINDS["no scored words"])))
     section = find_section(tree, "text")
-    assert "grad-cam explains the film alone: it scores no words" in read_text(section)
+    assert "grad-cam explains only the film and gives words no scores" in read_text(section)
     (report,) = find_reports(tree)
     assert [(mark.get("class"), mark.get("title")) for mark in report] == [
         ("", "read by the model"),
-        ("unseen", "not in the vocabulary: read as any unknown word"),
+        ("unseen", "not in the vocabulary: read as an unknown word"),
         ("unread", "not read by the model: dropped by the cleaning"),
     ]
     for said in ("%", "+0", "Sentences", "for the label", "Zoom"):
@@ -324,7 +324,7 @@ def test_sums_of_sentences_and_sections_add_up():
     lines = read_sentences(tree)
     assert sum(read_sum(line[2]) for line in lines) == pytest.approx(-1.49, abs=1e-9)
     foot = next(t for t in read_all(tree, "h:tfoot"))
-    assert "−1.49" in read_text(foot) and "of no word" not in read_text(foot)
+    assert "−1.49" in read_text(foot) and "no word" not in read_text(foot)
     heading = next(h for h in read_all(tree, "h:h3") if read_text(h).startswith("Findings"))
     assert read_text(heading) == "Findings −1.49, 100.0 % of the squared attribution"
 
@@ -374,14 +374,14 @@ def test_text_that_was_cut_off_is_folded_and_the_report_stays_whole(truncate, fo
     tree = parse(render_page(make_cut(truncate)))
     (details,) = [d for d in read_all(tree, "h:details") if d.get("class") == "folded"]
     summary, *marks = details
-    assert read_text(summary) == "6 words that were not read: cut off"
+    assert read_text(summary) == "6 words were cut off and not read"
     assert read_text(details).removeprefix(read_text(summary)) == folded
     assert {mark.get("title") for mark in marks} == {"not read by the model: cut off"}
     (report,) = find_reports(tree)
     assert read_text(report).replace(read_text(summary), "") == make_cut().text
     strip = next(element for element in tree.iter() if element.get("id") == "strip")
     assert len(strip) == 4 and strip[0].get("tabindex") == "0"
-    assert "1 sentence of which no word was read is left out." in read_text(find_section(tree, "text"))
+    assert "1 sentence is left out because none of its words was read." in read_text(find_section(tree, "text"))
 
 
 def test_the_decision_and_the_warnings_stand_above_both_columns_and_sentences_before_the_strip():
@@ -472,8 +472,8 @@ def test_the_explained_label_its_threshold_and_the_decision_are_said_in_words():
     assert "most probable one" in said and "What was decided" not in said
     low = read_summary(probabilities={"normal": 0.02, "opacity": 0.05}, settings=ExplainSettings(target="opacity"))
     assert "Probability 0.050, below its threshold of 0.610. Decision: no." in low and "most probable" not in low
-    assert "not that it is there" in low
-    assert "its threshold is not known" in read_summary(thresholds={})
+    assert "not that it is present" in low
+    assert "its threshold is unknown" in read_summary(thresholds={})
 
 
 def read_modality(**changes):
@@ -490,10 +490,10 @@ def test_sides_that_pull_against_each_other_are_told_by_their_signs():
 
 
 def test_sides_that_are_not_known_are_told_from_sides_that_moved_nothing():
-    assert "not known by this method" in read_modality(**KINDS["no scored words"])
+    assert "This method does not tell how much" in read_modality(**KINDS["no scored words"])
     still = Attribution({"image": np.zeros((2, 2, 1)), "rows": np.zeros((3, 2))}, 1, 0.0, np.zeros(2), 0.0, 0.0, 0.0, 5)
     said = read_modality(attribution=still, modality_share={"image": 0.0, "text": 0.0})
-    assert "both sums are 0" in said and "not known by this method" not in said
+    assert "both sums are 0" in said and "This method does not tell how much" not in said
 
 
 def test_weights_are_called_what_they_are():
