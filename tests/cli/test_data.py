@@ -104,7 +104,7 @@ def test_a_split_that_was_altered_is_refused_when_it_is_used_again(studies):
     assert run(*again).exit_code == 0
     place.write_text(place.read_text().replace("test", "train", 1))
     result = run(*again)
-    assert result.exit_code == 2 and "split.csv.sha256 was written for. It was altered since" in result.stderr
+    assert result.exit_code == 2 and "was altered since split.csv.sha256 was written" in result.stderr
     digest.unlink()
     assert run(*again).exit_code == 0
     make_splits(studies)

@@ -92,7 +92,7 @@ def test_a_missing_column_says_how_the_header_was_cut(tmp_path):
 def test_zero_bytes_cost_their_row(tmp_path):
     collection = read_table(write(tmp_path / "m.csv", "id,report\n1,a\0b\n2,c\n"))
     assert [study.id for study in collection.studies] == ["2"]
-    assert [str(problem) for problem in collection.problems] == ["m.csv line 2: the row holds a NUL character"]
+    assert [str(problem) for problem in collection.problems] == ["m.csv line 2: the row has a NUL character"]
 
 
 @pytest.mark.parametrize(

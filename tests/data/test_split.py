@@ -246,9 +246,9 @@ def test_a_file_and_the_data_must_name_the_same_studies(tmp_path):
         (b"id,part\n1,train\n", "columns study and part. Received: id, part"),
         (b"study,part\n0,training\n", "row 2: the part must be one of train, validation, test"),
         (b"study,part\n0\n", "split.csv line 2: expected 2 fields; found 1"),
-        (b"study,part\nnan,train\n", "row 2: expected a study"),
-        (b"study,part\n0,train\n0,test\n", "row 3: every study may have one row. Study 0 has two"),
-        (b"study,part\n\xff\xfe,train\n", "expected UTF-8 text. Byte 11 is not, on line 2"),
+        (b"study,part\nnan,train\n", "row 2: the study is empty"),
+        (b"study,part\n0,train\n0,test\n", "row 3: study 0 already has a row"),
+        (b"study,part\n\xff\xfe,train\n", "not valid UTF-8 (line 2, byte 11)"),
     ],
 )
 def test_a_bad_split_file_is_refused_in_one_line(tmp_path, content, message):
