@@ -41,7 +41,8 @@ def read_inputs(
     loaded: list[Loaded] = []
     names = UniqueNames()
     for known, group in groupby(map(Path, paths), _has_layout):
-        loaded += map(load_collection, group) if known else [load_images(list(group))]
+        members = list(group)
+        loaded += map(load_collection, members) if known else [load_images(members)]
     collections = decide_views(loaded, view_overrides)
     studies = [replace(study, id=names.take(study.id)) for one in collections for study in one.studies]
     problems = [problem for one in collections for problem in one.problems]

@@ -158,14 +158,14 @@ def describe_audit(rows: Sequence[Mapping[str, Any]]) -> str:
         ...     {"rule": "bare organs", "heading": "Lung", "studies": 391, "label": True},
         ...     {"rule": "bare organs", "heading": "Heart", "studies": 7, "label": False},
         ...     {"rule": "Cyst", "heading": None, "studies": 0, "label": False}])
-        "Headings left out because they are not findings: by 'bare organs' 2 (as labels: Lung 391); by 'Cyst' none"
+        "Headings left out as non-findings: by 'bare organs' 2 (as labels: Lung 391); by 'Cyst' none"
     """
     parts = []
     for rule in dict.fromkeys(row["rule"] for row in rows):
         met = [row for row in rows if row["rule"] == rule and row["heading"]]
         labels = ", ".join(f"{row['heading']} {row['studies']}" for row in met if row["label"])
         parts.append(f"by {rule!r} {len(met) or 'none'}" + (f" (as labels: {labels})" if labels else ""))
-    return f"Headings left out because they are not findings: {'; '.join(parts) or 'none, as no rule is set'}"
+    return f"Headings left out as non-findings: {'; '.join(parts) or 'none, as no rule is set'}"
 
 
 def _has_term(study: Study, term: str) -> bool:
