@@ -93,9 +93,7 @@ def read_header(file: BinaryIO, name: str, keywords: Sequence[str] | None = None
     deflated = DEFLATED in file.read(2048)
     file.seek(0)
     if deflated:
-        raise ImageError(
-            f"{name}: the whole file is deflated, so its size cannot be checked. Save it inflated."
-        )
+        raise ImageError(f"{name}: the whole file is deflated, so its size cannot be checked. Save it inflated.")
     with _naming_damage(name):
         return pydicom.dcmread(
             file, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords)
