@@ -111,5 +111,5 @@ def read_report(path: Path | str) -> str:
         ) from None
     count = len(text.split())
     if not 0 < count <= MAX_REPORT_WORDS:
-        raise ReportError(f"{path}: the report must have 1 to {MAX_REPORT_WORDS:,} words. Received: {count:,}.")
+        raise ReportError(f"{path}: the report must have 1 to {MAX_REPORT_WORDS} words. Received: {count}.")
     return text

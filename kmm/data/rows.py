@@ -235,7 +235,7 @@ def _read_jsonl(path: Path, text: str) -> tuple[tuple[str, ...], list[tuple[int,
         if not line.strip():
             continue
         try:
-            row = {str(key): _level(value) for key, value in _read_object(line).items()}
+            row = {str(key): _to_cell(value) for key, value in _read_object(line).items()}
         except InputError as error:
             problems.append(Problem(f"{path.name} line {number}", str(error)))
             continue
@@ -272,10 +272,10 @@ def _read_object(line: str) -> dict[str, object]:
     return row
 
 
-def _level(value: object) -> str:
+def _to_cell(value: object) -> str:
     """Returns a JSON value as the text of a CSV cell."""
     if isinstance(value, list) and not any(isinstance(part, list) for part in value):
-        return ";".join("" if is_null(text) else text for text in map(_level, value))
+        return ";".join("" if is_null(text) else text for text in map(_to_cell, value))
     if isinstance(value, dict | list):
         raise InputError("values must be text, numbers or lists of these, not objects or lists of lists")
     text = "" if value is None else str(int(value) if isinstance(value, bool) else value)

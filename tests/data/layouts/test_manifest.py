@@ -118,7 +118,7 @@ def test_a_bad_line_is_set_aside(tmp_path, line):
         ("7,The heart is large and the lungs are clear.\n", r"Found: 7 and 1 other"),
         ("id,picture\n1,a\n", "expected a column `image`, `report`"),
         ("id,report,findings\n", "not both"),
-        ("id,id,report\n", "a column stands twice"),
+        ("id,id,report\n", "the header names a column twice"),
         ("id,report,label:\n", "expected a name after"),
         ('id,"report\n1,never closed\n', "line 1: the header cannot be read: a quote is not closed"),
     ],

@@ -140,7 +140,7 @@ def test_a_list_with_folders_says_one_view_of_each(tmp_path):
     ("text", "message"),
     [
         ("name,view\na,PA\n", "expected the columns file,view. Found: name, view"),
-        ("file,view\na.png,up\n", "line 2: expected a view"),
+        ("file,view\na.png,up\n", "line 2: the view must be one of"),
         ("file,view\nb/a.png,PA\nb\\a.dcm,L\n", "line 3: the image has another view on an earlier line"),
         ("file,view\na.png\n", "line 2: expected 2 fields"),
     ],
