@@ -271,7 +271,7 @@ def _number_groups(groups, n):
     """Numbers groups from 0; returns the number of each study's group, int `(n,)`, and the number of groups."""
     groups = np.arange(n) if groups is None else np.asarray(groups)
     if groups.shape != (n,):
-        raise InputError(f"Expected one group for each of {n} studies. Received: shape {groups.shape}.")
+        raise InputError(f"`groups` must have one entry for each of {n} studies. Received: shape {groups.shape}.")
     names, group = np.unique(groups, return_inverse=True)
     return group, len(names)
 

@@ -137,7 +137,7 @@ def _check_header(header, name, max_pixels):
     frames = take_number(header, "NumberOfFrames", name) or 1
     if frames != 1:
         raise ImageError(f"{name}: expected one frame. Received: {frames:g} frames.")
-    if (allocated := header.get("BitsAllocated")) not in (None, "", 8, 16):  # float pixels end here
+    if (allocated := header.get("BitsAllocated")) not in (None, "", 8, 16):  # also rejects float pixels
         raise ImageError(f"{name}: expected 8 or 16 bits allocated. Received: {allocated}.")
     missing = [keyword for keyword in PIXEL_KEYWORDS if header.get(keyword) in (None, "")]
     if missing:

@@ -131,7 +131,7 @@ class TfidfBaseline:
         except OSError as error:
             raise ArtefactError(f"{path}: the TF-IDF baseline cannot be read ({error.strerror})") from None
         except (ValueError, TypeError, LookupError, EOFError, MemoryError, RuntimeError, *DAMAGED):
-            raise ArtefactError(f"{path} is damaged or not a TF-IDF baseline (.npz)") from None
+            raise ArtefactError(f"{path}: the file is damaged or not a TF-IDF baseline (.npz)") from None
 
 
 def _read_arrays(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:

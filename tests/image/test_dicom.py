@@ -497,7 +497,7 @@ def make_refused():
             "expected a JPEG frame of 50x32 pixels, as in the DICOM header. Received: 50x40",
         ),
         "rle with a hole": (compress(film, RLELossless, rle[:300] + rle[310:]), "RLE segments do not hold 2000 pixels"),
-        "not rle": (whole.replace(little, run_lengths), r"for compressed pixels \(RLE Lossless\), and .* uncompressed"),
+        "not rle": (whole.replace(little, run_lengths), r"for compressed pixels \(RLE Lossless\), but .* uncompressed"),
         "rle": (
             encode(run_length).replace(run_lengths, little),
             r"for uncompressed pixels .*, but the pixels are compressed",

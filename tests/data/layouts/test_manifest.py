@@ -152,7 +152,7 @@ def test_a_cell_or_a_table_without_end_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"m\.jsonl line 1: expected at most"):
         read_table(path)
     monkeypatch.setattr("kmm.data.rows.MAX_TABLE_BYTES", 10)
-    with pytest.raises(InputError, match="at most 10 bytes"):
+    with pytest.raises(InputError, match="larger than 10 bytes"):
         read_table(path)
 
 
