@@ -76,6 +76,6 @@ def _describe_error(data, encoding, error):
         return f"not valid {encoding.upper()}, the encoding of its first bytes (byte {error.start}: {error.reason})"
     line = data.count(b"\n", 0, error.start) + 1
     return (
-        f"not valid UTF-8 (line {line}, byte {error.start}). The file may be Windows-1252 or Latin-1: save it as UTF-8 "
-        "(Excel: 'CSV UTF-8')"
+        f"expected UTF-8 text. Line {line} is not valid (byte {error.start}): the file may be Windows-1252 or Latin-1. "
+        "Save it as UTF-8 (Excel: 'CSV UTF-8')"
     )

@@ -98,7 +98,10 @@ def test_zero_bytes_cost_their_row(tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("id,report\n1,a\n2,Größe\n".encode("latin-1"), r"line 3, byte 18\)\. The file may be Windows-1252 or Latin-1"),
+        (
+            "id,report\n1,a\n2,Größe\n".encode("latin-1"),
+            r"Line 3 is not valid \(byte 18\): the file may be Windows-1252 or Latin-1",
+        ),
         (b"PK\x03\x04rest", "Excel workbook"),
         (b"\xd0\xcf\x11\xe0rest", "old Excel workbook"),
         (b"\x1f\x8b\x08rest", "compressed by gzip"),

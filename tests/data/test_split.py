@@ -248,7 +248,7 @@ def test_a_file_and_the_data_must_name_the_same_studies(tmp_path):
         (b"study,part\n0\n", "split.csv line 2: expected 2 fields; found 1"),
         (b"study,part\nnan,train\n", "row 2: the study is empty"),
         (b"study,part\n0,train\n0,test\n", "row 3: study 0 already has a row"),
-        (b"study,part\n\xff\xfe,train\n", r"not valid UTF-8 \(line 2, byte 11\)"),
+        (b"study,part\n\xff\xfe,train\n", r"expected UTF-8 text\. Line 2 is not valid \(byte 11\)"),
     ],
 )
 def test_a_bad_split_file_is_refused_in_one_line(tmp_path, content, message):

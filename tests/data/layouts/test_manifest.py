@@ -132,7 +132,7 @@ def test_a_table_that_cannot_be_read(tmp_path, text, message):
 def test_text_that_is_not_utf8_is_refused_with_its_place(tmp_path):
     path = tmp_path / "m.csv"
     path.write_bytes("id,report\n1,Löwe\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"m\.csv: not valid UTF-8 \(line 2, byte 13\)\. .* Latin-1"):
+    with pytest.raises(InputError, match=r"m\.csv: expected UTF-8 text\. Line 2 is not valid \(byte 13\): .* Latin-1"):
         read_table(path)
 
 
