@@ -403,9 +403,9 @@ def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_l
         evaluate_studies(loaded, gone)
     assert len(caught.value.problems) == len(films) and "gone.png" in str(caught.value.problems[0])
     monkeypatch.undo()
-    with pytest.raises(InputError, match=rf"not trained on\. Received: {len(parts['train'])} labelled ones, all of tr"):
+    with pytest.raises(InputError, match=rf"not trained on\. Received: {len(parts['train'])} labelled studies, all us"):
         evaluate_studies(loaded, parts["train"])
-    with pytest.raises(InputError, match="Received: no labelled ones"):
+    with pytest.raises(InputError, match="Received: no labelled studies"):
         evaluate_studies(loaded, [])
 
 

@@ -1,1 +1,1 @@
-"""Files to studies: the readers, label schemes, views, splits, checks and the built-in phantom set."""
+"""Read studies from files: readers, label schemes, views, splits, checks and the built-in phantom set."""

@@ -1,8 +1,8 @@
-"""Any folder of studies -> `Collection`: the layout is recognised by what the folder holds."""
+"""Read any folder of studies; the layout is recognised by the files in the folder."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,36 +16,36 @@ from kmm.data.views.dicom_header import Header, read_view_header
 from kmm.data.views.ranking import assign_views, is_disputed, match_overrides
 from kmm.errors import InputError
 from kmm.storage.files import is_dicom
-from kmm.storage.output_mark import read_mark, refuse_output
+from kmm.storage.output_mark import OutputMark, read_mark, refuse_output
 
 MISSING_IMAGE = "film missing"
-WRITTEN_IMAGE = "kmm wrote this picture; name the film itself"
-DISPUTED = "listed under different views, so it is not used; say which in a file for --views"
+WRITTEN_IMAGE = "kmm wrote this picture; name the original film instead"
+DISPUTED = "listed under different views, so it is not used; give its view in a file for --views"
 BARE = "images"
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to lay out studies in a folder.
+    """A layout of studies in a folder.
 
     Attributes:
-        find: folder -> Path of what tells the layout, or None.
+        find: folder -> Path of the file or folder by which the layout is recognised, or None.
         read: folder -> `Collection`.
-        description: str, for the error when nothing is recognised.
+        description: str, for the error when no layout is recognised.
     """
 
-    find: Callable
-    read: Callable
+    find: Callable[[Path], Path | None]
+    read: Callable[[Path], Collection]
     description: str
 
 
-def _find_kaggle(folder):
+def _find_kaggle(folder: Path) -> Path | None:
     path = Path(folder, KAGGLE_REPORTS)
     return path if path.exists() else None
 
 
-# The first that is found is read.
+# If a folder matches several layouts, the first is read.
 LAYOUTS = (
     Layout(_find_kaggle, read_kaggle, f"{KAGGLE_REPORTS} with indiana_projections.csv (Kaggle)"),
     Layout(find_reports, read_openi, "NLMCXR_reports.tgz or ecgen-radiology/ (Open-i original)"),
@@ -53,7 +53,7 @@ LAYOUTS = (
 )
 
 
-def read_collection(path, *, view_overrides=None):
+def read_collection(path: Path | str, *, view_overrides: Mapping[str, str] | None = None) -> Collection:
     """Reads the studies of a folder or of a manifest file.
 
     Args:
@@ -62,32 +62,33 @@ def read_collection(path, *, view_overrides=None):
 
     Returns:
         `Collection` with at least one study, ids unique, sorted with numbers as numbers, views decided. Images whose
-        file is missing or was written by kmm are left out and listed as `Problem`s; views are decided before, so that a
-        lateral does not pass for frontal because its frontal is missing. `layout` also names what else is there,
-        unread.
+        file is missing or was written by kmm are left out and listed as `Problem`s. Views are decided before that, so
+        that a lateral is not taken for frontal because the frontal film is missing. `layout` also names other layouts
+        that were found in the folder and not read.
 
     Raises:
-        InputError: if there is no such file or folder, no known layout, no study, a table is not what it should be, the
+        InputError: if the file or folder does not exist, has no known layout or no study, a table is not valid, the
             list of views names none of the images, or kmm wrote the folder.
     """
     return decide_views([load_collection(path)], view_overrides)[0]
 
 
-def bare_images(paths, *, view_overrides=None):
-    """Makes studies of images that come without a table: one study an image.
+def bare_images(paths: Sequence[Path | str], *, view_overrides: Mapping[str, str] | None = None) -> list[Study]:
+    """Makes studies of images that come without a table: one study per image.
 
     Args:
-        paths: image files (any suffix) and folders, in which films are found to any depth: by the suffix of an image,
-            and DICOM by content. What is hidden, holds no film or was written by kmm is passed over.
+        paths: image files (any suffix) and folders, which are searched at any depth for films: files with the suffix
+            of an image, and DICOM files by content. Hidden files, files without a film and files that kmm wrote are
+            skipped.
         view_overrides: as in `read_collection`.
 
     Returns:
-        list of `Study` in the order given, a folder's sorted by name. The id is the file's name without suffix, what is
-        not safe in it replaced by `_`; a second one of that name gets `-2`. Laterals are known only from a DICOM
-        header or from the overrides.
+        list of `Study` in the order given; those of a folder are sorted by name. The id is the file's name without
+        suffix, unsafe characters replaced by `_`; a second file with the same name gets `-2`. Laterals are recognised
+        only by a DICOM header or by the overrides.
 
     Raises:
-        InputError: if a path does not exist, nothing is found, the list of views names none of the images, or kmm wrote
+        InputError: if a path does not exist, no film is found, the list of views names none of the images, or kmm wrote
             a path.
 
     Example:
@@ -105,8 +106,8 @@ class Loaded:
     """Studies whose views are not yet decided.
 
     Attributes:
-        collection: `Collection`, header tags read.
-        places: mapping of the path of each image to its path from the folder, by which a list of views names it.
+        collection: `Collection`, with the tags of DICOM headers read.
+        places: mapping of the path of each image to its path relative to the folder, as a list of views names it.
         lost: mapping of a study's id to the images that it cannot use, each with the reason.
     """
 
@@ -115,8 +116,8 @@ class Loaded:
     lost: Mapping[str, list[tuple[ImageFile, str]]] = field(default_factory=dict)
 
 
-def load_collection(path):
-    """Reads what `read_collection` reads, and leaves the views to `decide_views`.
+def load_collection(path: Path | str) -> Loaded:
+    """Reads a folder or manifest as `read_collection` does, but leaves the views to `decide_views`.
 
     Returns:
         `Loaded`.
@@ -143,35 +144,37 @@ def load_collection(path):
     return Loaded(collection, {file: _place(file, collection.folder) for file in paths}, lost)
 
 
-def load_images(paths):
-    """Reads what `bare_images` reads, and leaves the views to `decide_views`.
+def load_images(paths: Sequence[Path | str]) -> Loaded:
+    """Reads images as `bare_images` does, but leaves the views to `decide_views`.
 
     Returns:
-        `Loaded`. A DICOM file that was named itself and holds no film is a `Problem`.
+        `Loaded`. A DICOM file that is named in `paths` and holds no film is a `Problem`.
 
     Raises:
         InputError: as `bare_images`, except for the list of views.
     """
-    studies, places, problems, passed_over, names = [], {}, [], Counter(), UniqueNames()
-    paths = [Path(path) for path in paths]
-    for path in paths:
+    studies: list[Study] = []
+    places: dict[Path, Path] = {}
+    problems: list[Problem] = []
+    passed_over: Counter[str] = Counter()
+    names = UniqueNames()
+    for path in map(Path, paths):
         refuse_output(path)
         for file, tags in _list_images(path, problems, passed_over):
             study_id = names.take(_make_id(file.name))
             studies.append(Study(study_id, study_id, (ImageFile(file, tags=tags),)))
             places[file] = _place(file, path)
     if not studies:
-        said = [*map(str, problems[:1]), describe_passed_over(passed_over)]
-        said = "; ".join(filter(None, said))
-        more = f", but {said}" if said else ""
+        found = "; ".join(filter(None, [*map(str, problems[:1]), describe_passed_over(passed_over)]))
+        more = f", but {found}" if found else ""
         raise InputError(
             f"Expected image files ({', '.join(IMAGE_SUFFIXES)}), DICOM or folders of them. Found none{more}"
         )
-    return Loaded(Collection(paths[0], BARE, tuple(studies), tuple(problems), passed_over), places)
+    return Loaded(Collection(Path(paths[0]), BARE, tuple(studies), tuple(problems), passed_over), places)
 
 
-def decide_views(loaded, view_overrides):
-    """Decides the views of what was loaded together, and leaves out images whose file is missing.
+def decide_views(loaded: Sequence[Loaded], view_overrides: Mapping[str, str] | None) -> list[Collection]:
+    """Decides the views of studies that were loaded together, and leaves out images whose file is missing.
 
     Args:
         loaded: sequence of `Loaded`.
@@ -181,22 +184,23 @@ def decide_views(loaded, view_overrides):
         list of `Collection`.
 
     Raises:
-        InputError: if there is a list of views and it names none of the images, or names one ambiguously.
+        InputError: if there is a list of views and it names none of the images, or a name in it is ambiguous.
     """
     overrides = [match_overrides(view_overrides, one.places) for one in loaded]
     if view_overrides is not None and not any(overrides):
         count = sum(len(one.places) for one in loaded)
         first = f" Its first name is {make_printable(next(iter(view_overrides)))!r}." if view_overrides else ""
         raise InputError(
-            f"The list of views names none of the {count} images.{first} Expected paths from the folder of studies, or "
-            "file names."
+            f"The list of views names none of the {count} images.{first} Expected paths relative to the folder of "
+            "studies, or file names."
         )
     return [_decide(one, override) for one, override in zip(loaded, overrides)]
 
 
-def _decide(loaded, override):
+def _decide(loaded: Loaded, override: Mapping[Path, str]) -> Collection:
     collection = loaded.collection
-    problems, studies = list(collection.problems), []
+    problems: list[Problem] = list(collection.problems)
+    studies: list[Study] = []
     for study in collection.studies:
         study = assign_views(study, override)
         problems += [lose_image(study, image, DISPUTED) for image in study.images if is_disputed(image)]
@@ -205,15 +209,15 @@ def _decide(loaded, override):
     return replace(collection, studies=tuple(studies), problems=tuple(problems))
 
 
-def _read_file(path):
+def _read_file(path: Path) -> Collection:
     if path.name == KAGGLE_REPORTS:
         return read_kaggle(path.parent)
     if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise InputError(f"{path}: expected a folder of studies, or a manifest that ends in .csv or .jsonl")
+        raise InputError(f"{path}: expected a folder of studies, or a manifest with the suffix .csv or .jsonl")
     return read_table(path)
 
 
-def _read_folder(folder):
+def _read_folder(folder: Path) -> Collection:
     found = [(layout, mark) for layout in LAYOUTS if (mark := layout.find(folder))]
     if not found:
         known = "; ".join(layout.description for layout in LAYOUTS)
@@ -223,15 +227,15 @@ def _read_folder(folder):
     return replace(collection, layout=f"{collection.layout}; left unread: {unread}") if unread else collection
 
 
-def _leave_out_missing(study, problems):
+def _leave_out_missing(study: Study, problems: list[Problem]) -> Study:
     missing = [image for image in study.images if not image.path.is_file()]
     left = replace(study, images=tuple(image for image in study.images if image not in missing))
     problems += [lose_image(left, image, MISSING_IMAGE) for image in missing]
     return left
 
 
-def lose_image(study, image, reason):
-    """The `Problem` of an image that a study cannot use: it tells what the study, without it, is kept on.
+def lose_image(study: Study, image: ImageFile, reason: str) -> Problem:
+    """Returns the `Problem` of an image that a study cannot use, with the input that the study still has.
 
     Example:
         >>> from kmm.data.study import Report
@@ -244,14 +248,22 @@ def lose_image(study, image, reason):
     return Problem(make_printable(image.path.name), reason, study=study.id if kept_on else "", kept_on=kept_on)
 
 
-def _add_tags(studies, problems):
-    """Studies of a table, their images with what headers and other rows say of the view; and dict of study id to the
-    images that were left out, each with the reason: what holds no film, and pictures that kmm wrote."""
-    listed, marks = defaultdict(list), {}
+def _add_tags(
+    studies: Iterable[Study], problems: list[Problem]
+) -> tuple[tuple[Study, ...], dict[str, list[tuple[ImageFile, str]]]]:
+    """Adds to each image the tags of its DICOM header and of all rows that name the file.
+
+    Returns:
+        the studies; and a dict of study id to the images that were left out, each with the reason: files without a
+        film, and pictures that kmm wrote.
+    """
+    listed: dict[Path, list[ImageFile]] = defaultdict(list)
+    marks: dict[Path, OutputMark] = {}
     for study in studies:
         for image in study.images:
             listed[image.path].append(image)
-    tags, refused = {}, {}
+    tags: dict[Path, Mapping[str, str]] = {}
+    refused: dict[Path, str] = {}
     for path, images in listed.items():
         folder = path.parent
         if folder not in marks:
@@ -259,7 +271,7 @@ def _add_tags(studies, problems):
         if marks[folder].owns(path.name):
             refused[path] = WRITTEN_IMAGE
             continue
-        (merged,) = merge_images(images)  # also of several studies
+        (merged,) = merge_images(images)  # several studies may name one file
         tags[path] = merged.tags
         if is_dicom(path) or (path.suffix.lower() in DICOM_SUFFIXES and path.is_file()):
             try:
@@ -271,22 +283,25 @@ def _add_tags(studies, problems):
             if header.kind:
                 refused[path] = _describe_kind(header)
 
-    kept, lost = [], defaultdict(list)
+    kept: list[Study] = []
+    lost: dict[str, list[tuple[ImageFile, str]]] = defaultdict(list)
     for study in studies:
-        images = tuple(replace(image, tags=tags[image.path]) for image in study.images if image.path not in refused)
-        kept.append(replace(study, images=images))
+        left = tuple(replace(image, tags=tags[image.path]) for image in study.images if image.path not in refused)
+        kept.append(replace(study, images=left))
         for image in study.images:
             if image.path in refused:
                 lost[study.id].append((image, refused[image.path]))
     return tuple(kept), lost
 
 
-def _describe_kind(header):
+def _describe_kind(header: Header) -> str:
     return f"a {header.kind}, which holds no film"
 
 
-def _list_images(path, problems, passed_over):
-    """Films and their tags: a file that is named itself, or those of a folder, by name."""
+def _list_images(
+    path: Path, problems: list[Problem], passed_over: Counter[str]
+) -> Iterable[tuple[Path, Mapping[str, str]]]:
+    """Lists films with their tags: the file at `path`, or all films in that folder, sorted by name."""
     if path.is_file():
         header = try_header(path) if is_dicom(path) else Header()
         if header.kind:
@@ -298,10 +313,10 @@ def _list_images(path, problems, passed_over):
     return find_films(sorted(walk_files(path, passed_over), key=lambda file: sort_key(str(file))), passed_over)
 
 
-def _place(file, folder):
-    """A file's path from the folder; of a file that is named itself, its name."""
+def _place(file: Path, folder: Path) -> Path:
+    """Returns the path of a file relative to the folder, or its name if the path named the file itself."""
     return file.relative_to(folder) if file != folder and file.is_relative_to(folder) else Path(file.name)
 
 
-def _make_id(name):
+def _make_id(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", strip_suffixes(name)).lstrip("._-")[:90] or "image"

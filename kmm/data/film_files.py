@@ -1,8 +1,9 @@
-"""Films in a folder of any files: by what the files hold, and without what is hidden or was written by kmm."""
+"""Find the films among the files of a folder, skipping hidden files and files that kmm wrote."""
 
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kmm.data.names import IMAGE_SUFFIXES
@@ -14,19 +15,19 @@ from kmm.storage.output_mark import OWN_HIDDEN, read_mark
 HIDDEN, WRITTEN, OTHER_FILE = "hidden file", "result of kmm", "other file"
 
 
-def walk_files(folder, passed_over=None, *, deep=True):
-    """Lists the files in a folder and the folders inside it, without what is hidden or was written by kmm.
+def walk_files(folder: Path, passed_over: Counter[str] | None = None, *, deep: bool = True) -> Iterator[Path]:
+    """Lists the files in a folder and its subfolders, except hidden files and files that kmm wrote.
 
-    Hidden is what begins with a dot, as the `._film.png` that a Mac writes beside `film.png`. Links to folders are not
-    followed.
+    A file is hidden if its name begins with a dot, as the `._film.png` that a Mac writes beside `film.png`. Links to
+    folders are not followed.
 
     Args:
         folder: Path.
-        passed_over: `Counter`, to which the files and folders that were passed over are added by reason, or None.
-        deep: bool. Whether the folders inside are walked too.
+        passed_over: `Counter` of skipped files and folders by reason, which is updated, or None.
+        deep: bool. Whether subfolders are walked too.
 
     Yields:
-        Path of a file: those of a folder by name, then those of the folders inside it.
+        Path of a file: the files of a folder sorted by name, then those of its subfolders.
     """
     passed_over = Counter() if passed_over is None else passed_over
     for place, folders, names in os.walk(folder):
@@ -49,24 +50,26 @@ def walk_files(folder, passed_over=None, *, deep=True):
             return
 
 
-def list_folders(folder):
-    """Returns the folders in a folder, sorted by name, without those that are hidden or hold what kmm wrote."""
+def list_folders(folder: Path) -> list[Path]:
+    """Returns the subfolders of a folder, sorted by name, except hidden folders and those that kmm wrote."""
     names = os.listdir(folder)
     mark = read_mark(folder, names)
     kept = [Path(folder, name) for name in sorted(names) if not name.startswith(".") and not mark.owns(name)]
     return [place for place in kept if place.is_dir() and not read_mark(place).whole]
 
 
-def find_films(files, passed_over=None):
-    """Chooses the films among files: by the suffix of an image, and DICOM by content, whatever the suffix.
+def find_films(
+    files: Iterable[Path], passed_over: Counter[str] | None = None
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """Selects the films among files: images by suffix, and DICOM files by content under any suffix.
 
     Args:
         files: iterable of Path.
-        passed_over: as in `walk_files`. DICOM files without a film, as presentation states, are counted by their kind.
+        passed_over: as in `walk_files`. DICOM files without a film, such as presentation states, are counted by kind.
 
     Yields:
-        `(Path, tags)`, the tags being those of `Header`; empty for a file that is no DICOM or has a damaged header:
-        whoever reads its pixels says what is wrong with it.
+        `(Path, tags)`, with the tags of `Header`; the tags are empty for a file that is not DICOM or has a damaged
+        header, which is reported when its pixels are read.
     """
     passed_over = Counter() if passed_over is None else passed_over
     for file in files:
@@ -83,16 +86,16 @@ def find_films(files, passed_over=None):
             passed_over[OTHER_FILE] += 1
 
 
-def try_header(path):
-    """Reads the header of a DICOM file as `read_header` does; an empty one where it cannot be read."""
+def try_header(path: Path) -> Header:
+    """Reads the header of a DICOM file as `read_view_header` does; returns an empty `Header` if it cannot be read."""
     try:
         return read_view_header(path)
     except InputError:
         return Header()
 
 
-def describe_passed_over(passed_over):
-    """Returns what was passed over as words, the most frequent first; an empty str for nothing.
+def describe_passed_over(passed_over: Mapping[str, int]) -> str:
+    """Describes the files that were passed over, the most frequent kind first; empty if there are none.
 
     Args:
         passed_over: mapping of reason to count, as `walk_files` and `find_films` fill it.
@@ -105,5 +108,5 @@ def describe_passed_over(passed_over):
     return ", ".join(f"{count} {_make_plural(reason) if count > 1 else reason}" for reason, count in ordered if count)
 
 
-def _make_plural(reason):
+def _make_plural(reason: str) -> str:
     return re.sub(r"^.*?(?= of | without |$)", lambda noun: f"{noun[0]}s", reason, count=1)

@@ -1,25 +1,27 @@
-"""Groups of studies that must stay together, and how they are dealt out to the parts of a split."""
+"""Group studies that must stay together, and assign the groups to the parts of a split."""
 
 import itertools
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kmm.data.study import Study
 from kmm.errors import InputError
 
 
-def group_studies(studies):
-    """Groups studies that must stay together, directly or through others: by patient, report body and frontal film.
+def group_studies(studies: Iterable[Study]) -> list[list[Study]]:
+    """Groups studies that share a patient, a report body or a frontal film, directly or through other studies.
 
     Args:
-        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.film_identity.identify_films`)
-            joins nothing.
+        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.film_identity.identify_films`) does not
+            join studies.
 
     Returns:
         list of lists of `Study`, in order of id.
 
     Raises:
-        InputError: if two studies have one id.
+        InputError: if two studies have the same id.
 
     Example:
         >>> from kmm.data.study import Report, Study
@@ -31,26 +33,28 @@ def group_studies(studies):
     studies = sorted(studies, key=lambda study: study.id)
     twice = [one.id for one, other in itertools.pairwise(studies) if one.id == other.id]
     if twice:
-        raise InputError(f"Every study needs an id of its own. {name_some(twice)} occur twice.")
+        raise InputError(f"Study ids must be unique. {name_some(twice)} occur twice.")
     parent = list(range(len(studies)))
 
-    def find_root(index):
+    def find_root(index: int) -> int:
         while parent[index] != index:
             parent[index] = index = parent[parent[index]]
         return index
 
-    first = {}
+    first: dict[tuple[str, str], int] = {}
     for index, study in enumerate(studies):
         for key in find_keys(study):
             parent[find_root(index)] = find_root(first.setdefault(key, index))
-    groups = defaultdict(list)
+    groups: dict[int, list[Study]] = defaultdict(list)
     for index, study in enumerate(studies):
         groups[find_root(index)].append(study)
     return list(groups.values())
 
 
-def find_keys(study):
-    """What no two parts may share: pairs of `patient`, `body` or `film` and which one it is.
+def find_keys(study: Study) -> list[tuple[str, str]]:
+    """Returns the keys that no two parts of a split may share: pairs of a kind and an identity.
+
+    The kinds are `patient`, `body` (of the report) and `film` (the digest of the frontal film).
 
     Example:
         >>> from kmm.data.study import Study
@@ -65,17 +69,23 @@ def find_keys(study):
     return keys
 
 
-def deal_groups(groups, shares, rng, *, label_names=None):
-    """Deals groups out to parts: each, largest first, to the part that then misses its shares the least.
+def deal_groups(
+    groups: Sequence[Sequence[Study]],
+    shares: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    label_names: Sequence[str] | None = None,
+) -> list[list[Sequence[Study]]]:
+    """Assigns groups to parts, largest first, each to the part that brings all parts closest to their shares.
 
     Args:
         groups: list of lists of `Study`.
-        shares: floats with sum 1, one a part; a part with share 0 gets nothing.
-        rng: `numpy.random.Generator`; decides between equals.
-        label_names: names of the labels to stratify by; None takes all. Unknown labels (NaN) count for nothing.
+        shares: floats with sum 1, one per part; a part with share 0 gets no group.
+        rng: `numpy.random.Generator`; breaks ties.
+        label_names: names of the labels to stratify by; None takes all. Unknown labels (NaN) are not counted.
 
     Returns:
-        list of lists of groups, one a share; none with a share above 0 is empty.
+        list of lists of groups, one per share; a part with a share above 0 is never empty.
 
     Raises:
         InputError: if there are fewer groups than parts to fill.
@@ -84,7 +94,7 @@ def deal_groups(groups, shares, rng, *, label_names=None):
     if len(groups) < wanted:
         raise InputError(
             f"A split into {wanted} parts needs as many groups of studies. Received: {len(groups)}. "
-            "Studies that share a patient, a report body or a film are one group."
+            "Studies that share a patient, a report body or a film form one group."
         )
     counts = _count_labels(groups, label_names)
     total = counts.sum(0)
@@ -92,7 +102,8 @@ def deal_groups(groups, shares, rng, *, label_names=None):
     weight = np.divide(1.0, target, out=np.zeros_like(target), where=target > 0)
     rarest = np.where(counts[:, 1:] > 0, total[1:], np.inf).min(1, initial=np.inf)
     chance = rng.permutation(len(groups))
-    dealt, missing = [[] for _ in shares], -2 * target
+    dealt: list[list[Sequence[Study]]] = [[] for _ in shares]
+    missing = -2 * target
     unused = np.where(np.asarray(shares) > 0, 0.0, np.inf)
     for index in np.lexsort((chance, rarest, -counts[:, 0])):
         # The rise of sum((dealt - target) ** 2 / target) if this group goes to each part.
@@ -107,8 +118,11 @@ def deal_groups(groups, shares, rng, *, label_names=None):
     return dealt
 
 
-def _count_labels(groups, label_names):
-    """float array `(n_groups, 1 + 2 * n_labels)`: studies, then of each label those with it and those without."""
+def _count_labels(groups: Sequence[Sequence[Study]], label_names: Sequence[str] | None) -> np.ndarray:
+    """Returns a float array `(n_groups, 1 + 2 * n_labels)`: counts of studies, then of each label's 1s and 0s.
+
+    All columns of 1s precede those of 0s.
+    """
     if label_names is None:
         label_names = sorted({name for group in groups for study in group for name in study.labels})
     studies = [study for group in groups for study in group]
@@ -121,7 +135,7 @@ def _count_labels(groups, label_names):
     return counts
 
 
-def name_some(ids):
-    """How many, and the first few."""
+def name_some(ids: Sequence[str]) -> str:
+    """Returns the number of studies and the first few ids, for an error."""
     some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
     return f"{len(ids)} studies ({some})"

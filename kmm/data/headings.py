@@ -1,17 +1,20 @@
-"""MeSH headings of reports: which of them mean a normal film, and which name no finding of a patient.
+"""MeSH headings of reports: headings that mean a normal film, and headings that are not findings.
 
-Open-i's heads are headings of MeSH and of RadLex. Besides diseases and signs they name organs, with the finding in the
-qualifier only (`Aorta/tortuous`, `Lung/hypoinflation`), and remarks on the exposure. A label "Aorta" would be no
-finding, so the label scheme `findings` leaves such heads out. The setting `not_findings` holds the rules: names of
-groups below, or single headings, as in `--set "not_findings=technical quality;bare organs;Catheters, Indwelling"`.
-A semicolon separates, since headings hold commas. `--set not_findings=none` makes every head a candidate.
+A head is the part of a MeSH term before its qualifiers. Open-i's heads are headings of MeSH and of RadLex. Besides
+diseases and signs, some name organs, with the finding in the qualifier only (`Aorta/tortuous`, `Lung/hypoinflation`),
+and some are remarks on the exposure. A label "Aorta" would not be a finding, so the label scheme `findings` leaves such
+heads out. The setting `not_findings` holds the rules: names of groups below, or single headings, as in
+`--set "not_findings=technical quality;bare organs;Catheters, Indwelling"`. Rules are separated by semicolons, because
+headings contain commas. `--set not_findings=none` makes every head a candidate.
 """
+
+from collections.abc import Sequence
 
 NORMAL, NOT_INDEXED = "normal", "No Indexing"
 POOR_QUALITY = "Technical Quality of Image Unsatisfactory"
 
-# Name of a rule -> the headings that it leaves out, compared without regard to case and spacing.
-NOT_FINDINGS = {
+# Name of a rule -> the headings that it leaves out. Case and spacing do not matter.
+NOT_FINDINGS: dict[str, tuple[str, ...]] = {
     "technical quality": (POOR_QUALITY,),
     "bare organs": (
         *("Abdomen", "Adipose Tissue", "Aorta", "Aorta, Thoracic", "Arteries", "Axilla", "Blood Vessels"),
@@ -25,8 +28,8 @@ NOT_FINDINGS = {
 }
 
 
-def level_heading(text):
-    """Returns the form of a term or heading in which two spellings of it are equal: case and spacing do not count.
+def level_heading(text: str) -> str:
+    """Normalizes the case and spacing of a term or heading, so that all spellings of it are equal.
 
     Example:
         >>> level_heading("Subcutaneous  Emphysema") == level_heading("subcutaneous emphysema ")
@@ -35,21 +38,21 @@ def level_heading(text):
     return " ".join(text.split()).casefold()
 
 
-def expand_rules(rules):
-    """Finds which rule leaves out which heading.
+def expand_rules(rules: Sequence[str]) -> dict[str, str]:
+    """Expands rules into the headings that they leave out.
 
     Args:
         rules: sequence of str: names of groups in `NOT_FINDINGS`, or headings.
 
     Returns:
-        dict of heading, as `level_heading` has it, to the rule that leaves it out; the first rule counts.
+        dict of heading, normalized by `level_heading`, to the first rule that leaves it out.
 
     Example:
         >>> rules = expand_rules(["technical quality", "Cysts"])
         >>> rules["cysts"], rules["technical quality of image unsatisfactory"], len(rules)
         ('Cysts', 'technical quality', 2)
     """
-    found = {}
+    found: dict[str, str] = {}
     for rule in rules:
         for heading in NOT_FINDINGS.get(level_heading(rule), (rule,)):
             found.setdefault(level_heading(heading), rule)

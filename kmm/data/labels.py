@@ -1,14 +1,18 @@
-"""Label schemes: from MeSH terms or manifest columns to labels of 0, 1 or NaN (unknown)."""
+"""Label schemes: turn MeSH terms or manifest columns into labels of 0, 1 or NaN (unknown)."""
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kmm.data.headings import NORMAL, NOT_FINDINGS, NOT_INDEXED, POOR_QUALITY, expand_rules, level_heading
+from kmm.data.study import Study
 from kmm.errors import InputError, look_up
 
 ABNORMAL = "abnormal"
+Names = Sequence[str]
+Labeller = Callable[[Study], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True)
@@ -17,38 +21,45 @@ class LabelScheme:
 
     Attributes:
         function: (studies, min_count, names, not_findings) -> label names (tuple of str) and `label(study)`, which
-            returns a dict of label name to 0.0, 1.0 or NaN, or None to drop the study. `names` are those of an existing
-            classifier.
+            returns a dict of label name to 0.0, 1.0 or NaN, or None to drop the study. `names` are the labels of an
+            existing classifier, or None.
         description: str, one line.
-        least: int. A label needs as many studies of 0 and of 1, or it is left out where other labels have them.
+        least: int. Minimum number of studies of 0 and of 1 for each label. Labels with fewer are left out, unless no
+            label has enough.
     """
 
-    function: Callable
+    function: Callable[[Sequence[Study], int, Names | None, Names], tuple[tuple[str, ...], Labeller]]
     description: str
     least: int = 1
 
 
 def label_studies(
-    studies, scheme="normal-abnormal", *, min_count=50, names=None, not_findings=tuple(NOT_FINDINGS), note=None
-):
+    studies: Sequence[Study],
+    scheme: str = "normal-abnormal",
+    *,
+    min_count: int = 50,
+    names: Sequence[str] | None = None,
+    not_findings: Sequence[str] = tuple(NOT_FINDINGS),
+    note: Callable[[str], None] | None = None,
+) -> tuple[list[Study], tuple[str, ...]]:
     """Labels studies by a scheme of `LABEL_SCHEMES`.
 
     Args:
         studies: sequence of `Study`.
         scheme: str, a name in `LABEL_SCHEMES`.
-        min_count: int, 1 or more. Scheme `findings`: how many studies must have a finding for it to become a label.
-        names: tuple of str or None. The labels of an existing classifier, to be used as they are: nothing is chosen or
-            checked, and a label that no study knows of is unknown in each.
-        not_findings: sequence of str. Scheme `findings`: rules or headings that become no label, as in
-            `kmm.data.headings`; `audit_headings` says what each of them left out.
-        note: callable or None. It is told, in a line of str, of each label that is left out because it is too rare.
+        min_count: int, 1 or more. Scheme `findings`: minimum number of studies for a finding to become a label.
+        names: tuple of str or None. The labels of an existing classifier. They are used without choosing or checking
+            labels, and a label that no study has is unknown in every study.
+        not_findings: sequence of str. Scheme `findings`: rules or headings that do not become labels, as in
+            `kmm.data.headings`; `audit_headings` counts what each of them left out.
+        note: callable or None. Called with one line of text for each label that is left out because it is too rare.
 
     Returns:
         studies (list of `Study` with `labels` replaced, in their order, without those that the scheme drops) and the
         label names (tuple of str).
 
     Raises:
-        InputError: if the scheme is not known, no label comes out, or all known values of every label are equal.
+        InputError: if the scheme is not known, it gives no label, or all known values of every label are equal.
 
     Example:
         >>> from kmm.data.study import Study
@@ -65,8 +76,8 @@ def label_studies(
         raise InputError(f"{error} {unread}." if unread else str(error)) from None
 
 
-def name_unread_columns(studies, scheme):
-    """Says which label columns of a manifest a scheme leaves unread; empty where there are none.
+def name_unread_columns(studies: Iterable[Study], scheme: str) -> str:
+    """Names the label columns of a manifest that a scheme does not read; empty if there are none.
 
     Example:
         >>> from kmm.data.study import Study
@@ -80,7 +91,14 @@ def name_unread_columns(studies, scheme):
     return f"Label columns that the scheme '{scheme}' does not read: {some}. --labels columns reads them"
 
 
-def _apply_scheme(studies, scheme, min_count, names, not_findings, note):
+def _apply_scheme(
+    studies: Sequence[Study],
+    scheme: str,
+    min_count: int,
+    names: Names | None,
+    not_findings: Names,
+    note: Callable[[str], None] | None,
+) -> tuple[list[Study], tuple[str, ...]]:
     found, label = LABEL_SCHEMES[scheme].function(studies, min_count, names, not_findings)
     labels = [(study, values) for study in studies if (values := label(study)) is not None]
     chosen = tuple(names) if names is not None else _choose_trainable(labels, found, scheme, note)
@@ -90,8 +108,8 @@ def _apply_scheme(studies, scheme, min_count, names, not_findings, note):
     return labelled, chosen
 
 
-def find_heads(study):
-    """Returns the set of MeSH heads of a study, without `normal` and `No Indexing`, whatever their case.
+def find_heads(study: Study) -> set[str]:
+    """Returns the set of MeSH heads of a study, without `normal` and `No Indexing` in any letter case.
 
     Example:
         >>> from kmm.data.study import Study
@@ -102,16 +120,18 @@ def find_heads(study):
     return {head for head in heads if level_heading(head) not in _NO_HEADS}
 
 
-def audit_headings(studies, *, min_count=50, not_findings=tuple(NOT_FINDINGS)):
-    """Counts what the rules of the scheme `findings` leave out.
+def audit_headings(
+    studies: Sequence[Study], *, min_count: int = 50, not_findings: Sequence[str] = tuple(NOT_FINDINGS)
+) -> list[dict[str, Any]]:
+    """Counts the headings that the rules of the scheme `findings` leave out.
 
     Args:
         studies, min_count, not_findings: as in `label_studies`.
 
     Returns:
-        list of dicts, most studies first: `rule`, `heading` (in its most frequent spelling), `studies` (int, how many
-        indexed ones have it), `label` (bool, whether it would have become a label). A rule that met no heading has one
-        row with the heading None.
+        list of dicts, most studies first: `rule`, `heading` (in its most frequent spelling), `studies` (int, number of
+        indexed studies that have it), `label` (bool, whether it would have become a label). A rule that matched no
+        heading has one row with the heading None.
 
     Example:
         >>> from kmm.data.study import Study
@@ -119,7 +139,7 @@ def audit_headings(studies, *, min_count=50, not_findings=tuple(NOT_FINDINGS)):
         {'rule': 'bare organs', 'heading': 'Lung', 'studies': 1, 'label': True}
     """
     rules = expand_rules(not_findings)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"rule": rules[level_heading(head)], "heading": head, "studies": count, "label": count >= min_count}
         for head, count in _count_heads(studies)
         if level_heading(head) in rules
@@ -130,29 +150,29 @@ def audit_headings(studies, *, min_count=50, not_findings=tuple(NOT_FINDINGS)):
     ]
 
 
-def describe_audit(rows):
-    """Returns what `audit_headings` found as one line.
+def describe_audit(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Describes the result of `audit_headings` in one line.
 
     Example:
         >>> describe_audit([
         ...     {"rule": "bare organs", "heading": "Lung", "studies": 391, "label": True},
         ...     {"rule": "bare organs", "heading": "Heart", "studies": 7, "label": False},
         ...     {"rule": "Cyst", "heading": None, "studies": 0, "label": False}])
-        "Headings left out as no finding: by 'bare organs' 2 (as labels: Lung 391); by 'Cyst' none"
+        "Headings left out as non-findings: by 'bare organs' 2 (as labels: Lung 391); by 'Cyst' none"
     """
     parts = []
     for rule in dict.fromkeys(row["rule"] for row in rows):
         met = [row for row in rows if row["rule"] == rule and row["heading"]]
         labels = ", ".join(f"{row['heading']} {row['studies']}" for row in met if row["label"])
         parts.append(f"by {rule!r} {len(met) or 'none'}" + (f" (as labels: {labels})" if labels else ""))
-    return f"Headings left out as no finding: {'; '.join(parts) or 'none, by no rule'}"
+    return f"Headings left out as non-findings: {'; '.join(parts) or 'none, as no rule is set'}"
 
 
-def _has_term(study, term):
+def _has_term(study: Study, term: str) -> bool:
     return level_heading(term) in map(level_heading, study.mesh_major)
 
 
-def _label_abnormal(study):
+def _label_abnormal(study: Study) -> dict[str, float]:
     if not study.mesh_major and not study.mesh_automatic:
         return {ABNORMAL: math.nan}
     return {ABNORMAL: float({level_heading(term) for term in study.mesh_major} != {NORMAL})}
@@ -166,8 +186,8 @@ def _drop_unindexed(studies, min_count, names, not_findings):
     return (ABNORMAL,), lambda study: None if _has_term(study, NOT_INDEXED) else _label_abnormal(study)
 
 
-def _hide(term):
-    """Makes a scheme in which the studies with one MeSH term are unknown."""
+def _hide(term: str):
+    """Makes a scheme in which the label of studies with one MeSH term is unknown."""
 
     def function(studies, min_count, names, not_findings):
         return (ABNORMAL,), lambda study: {ABNORMAL: math.nan} if _has_term(study, term) else _label_abnormal(study)
@@ -176,7 +196,7 @@ def _hide(term):
 
 
 def _label_findings(studies, min_count, names, not_findings):
-    """Studies without MeSH, or with No Indexing, are unknown and do not count."""
+    """Labels studies by finding. Studies without MeSH, or with No Indexing, are unknown and not counted."""
     chosen = _choose_findings(studies, min_count, not_findings) if names is None else tuple(names)
 
     def label(study):
@@ -188,14 +208,17 @@ def _label_findings(studies, min_count, names, not_findings):
     return chosen, label
 
 
-def _is_indexed(study):
+def _is_indexed(study: Study) -> bool:
     return bool(study.mesh_major) and not _has_term(study, NOT_INDEXED)
 
 
-def _count_heads(studies):
-    """Lists `(head, studies with it)` of indexed studies, most first. Spellings of one head count together, under the
-    most frequent of them."""
-    spellings, counts = {}, Counter()
+def _count_heads(studies: Iterable[Study]) -> list[tuple[str, int]]:
+    """Lists `(head, number of studies)` for indexed studies, most frequent first.
+
+    Different spellings of a head are counted together, under the most frequent spelling.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    counts: Counter[str] = Counter()
     for study in studies:
         if _is_indexed(study):
             heads = {level_heading(head): head for head in sorted(find_heads(study))}
@@ -208,7 +231,7 @@ def _count_heads(studies):
     return sorted(named, key=lambda pair: (-pair[1], pair[0]))
 
 
-def _choose_findings(studies, min_count, not_findings):
+def _choose_findings(studies: Iterable[Study], min_count: int, not_findings: Names) -> tuple[str, ...]:
     rules = expand_rules(not_findings)
     counts = [(head, count) for head, count in _count_heads(studies) if level_heading(head) not in rules]
     names = tuple(head for head, count in counts if count >= min_count)
@@ -238,14 +261,19 @@ LABEL_SCHEMES = {
         "one label per MeSH head with a minimum count, organs and technical remarks left out; `normal` is 0 in all, "
         "`No Indexing` unknown",
     ),
-    "columns": LabelScheme(  # one study of each class for each part of a split
-        _take_columns, "the label:<name> columns of the manifest; one too rare to train is left out", least=3
+    "columns": LabelScheme(  # `least` allows one study of each class in each part of a split
+        _take_columns, "the label:<name> columns of the manifest; labels too rare to train are left out", least=3
     ),
 }
 
 
-def _choose_trainable(labels, names, scheme, note):
-    """The labels with enough studies of both classes; of those that are left out `note` is told."""
+def _choose_trainable(
+    labels: Sequence[tuple[Study, Mapping[str, float]]],
+    names: Names,
+    scheme: str,
+    note: Callable[[str], None] | None,
+) -> tuple[str, ...]:
+    """Returns the labels with enough studies of both classes, and passes a line on each other label to `note`."""
     counts = {name: count_classes(values.get(name, math.nan) for _, values in labels) for name in names}
     least = LABEL_SCHEMES[scheme].least
     if not any(min(count) >= least for count in counts.values()):
@@ -266,8 +294,8 @@ def _choose_trainable(labels, names, scheme, note):
     return chosen
 
 
-def count_classes(values):
-    """Counts the known values of a label: the number of 0 and the number of 1.
+def count_classes(values: Iterable[float]) -> tuple[int, int]:
+    """Counts the known values of a label: the number of 0s and the number of 1s.
 
     Example:
         >>> count_classes([0.0, 1.0, math.nan, 0.0])
@@ -277,8 +305,8 @@ def count_classes(values):
     return counts[0.0], counts[1.0]
 
 
-def describe_classes(counts):
-    """Says how many studies a label has of each class.
+def describe_classes(counts: Sequence[int]) -> str:
+    """Describes how many studies of each class a label has.
 
     Example:
         >>> describe_classes((2, 0)), describe_classes((2, 1)), describe_classes((0, 0))

@@ -1,24 +1,28 @@
-"""What a study holds: film and report, a film alone, or a report alone. Each pattern has its own calibration."""
+"""Modality patterns of studies: film and report, film alone, or report alone. Each pattern has its own calibration."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import InputError
 
 PATTERNS = ("both", "image", "text")
 PATTERN_TITLES = {"both": "film and report", "image": "film alone", "text": "report alone"}
-KEPT = {"both": (1, 1), "image": (1, 0), "text": (0, 1)}  # which columns of `present` a pattern keeps
+KEPT = {"both": (1, 1), "image": (1, 0), "text": (0, 1)}  # the columns of `present` that a pattern keeps
 
 
-def find_patterns(present):
-    """Finds which pattern each study has.
+def find_patterns(present: Any) -> Any:
+    """Finds the pattern of each study.
 
-    Only sums and products are used, so that arrays of NumPy, TensorFlow, JAX and torch are answered alike.
+    Only sums and products are used, so that this works on arrays of NumPy, TensorFlow, JAX and torch.
 
     Args:
-        present: float array or tensor `(n, 2)` of 0 and 1: whether the film and the report are there.
+        present: float array or tensor `(n, 2)` of 0 and 1: whether the study has a film, and a report.
 
     Returns:
-        float array or tensor `(n,)`: the place of the pattern in `PATTERNS`. A study that holds nothing gets the last.
+        float array or tensor `(n,)`: the index of the pattern in `PATTERNS`. A study with neither gets the last.
 
     Example:
         >>> find_patterns(np.array([[1, 1], [1, 0], [0, 1]])).tolist()
@@ -28,11 +32,11 @@ def find_patterns(present):
     return 2 * (1 - image) + image * (1 - text)
 
 
-def choose_rows(table, present):
-    """Gives each study the numbers of its pattern.
+def choose_rows(table: ArrayLike, present: ArrayLike) -> np.ndarray:
+    """Returns for each study the row of its pattern.
 
     Args:
-        table: array `(3, n_labels)`, a row for each of `PATTERNS`.
+        table: array `(3, n_labels)`, one row for each of `PATTERNS`.
         present: array `(n, 2)` of 0 and 1.
 
     Returns:
@@ -45,14 +49,14 @@ def choose_rows(table, present):
     return np.asarray(table)[np.asarray(find_patterns(np.asarray(present))).astype(np.int64)]
 
 
-def list_patterns(*, image, text):
-    """Lists the patterns that a model can meet, the fullest first.
+def list_patterns(*, image: bool, text: bool) -> tuple[str, ...]:
+    """Lists the patterns of studies that a model can read, the fullest first.
 
     Args:
-        image, text: bool. Whether it reads films, and reports; one of them at least.
+        image, text: bool. Whether the model reads films, and reports; at least one is True.
 
     Returns:
-        tuple of `PATTERNS`.
+        tuple of names in `PATTERNS`.
 
     Example:
         >>> list_patterns(image=True, text=True), list_patterns(image=False, text=True)
@@ -61,15 +65,15 @@ def list_patterns(*, image, text):
     return PATTERNS if image and text else ("image",) if image else ("text",)
 
 
-def hide_sides(present, pattern):
-    """Hides the side that a pattern lacks.
+def hide_sides(present: ArrayLike, pattern: str) -> tuple[np.ndarray, np.ndarray]:
+    """Hides the modality that a pattern lacks.
 
     Args:
         present: array `(n, 2)` of 0 and 1.
         pattern: str, one of `PATTERNS`.
 
     Returns:
-        array `(n, 2)` with the hidden column 0, and bool `(n,)`: the studies that hold all that the pattern keeps.
+        array `(n, 2)` with the hidden column 0, and bool `(n,)`: the studies that have every modality of the pattern.
 
     Example:
         >>> hidden, rows = hide_sides(np.array([[1, 1], [0, 1]]), "image")
@@ -80,13 +84,13 @@ def hide_sides(present, pattern):
     return hidden, (hidden == KEPT[pattern]).all(axis=1)
 
 
-def as_table(values, name="numbers"):
-    """Gives one row of numbers for each pattern.
+def as_table(values: ArrayLike | Mapping[str, ArrayLike], name: str = "numbers") -> np.ndarray:
+    """Returns numbers as a table with one row per pattern.
 
     Args:
-        values: array `(n_labels,)`, which holds for every pattern; array `(3, n_labels)`; or a mapping of each of
-            `PATTERNS` to `n_labels` numbers, as JSON holds them.
-        name: str. What the numbers are, for the error.
+        values: array `(n_labels,)`, which is used for every pattern; array `(3, n_labels)`; or a dict of each of
+            `PATTERNS` to `n_labels` numbers, as read from JSON.
+        name: str. Name of the numbers, for the error.
 
     Returns:
         float64 array `(3, n_labels)`.
@@ -110,6 +114,6 @@ def as_table(values, name="numbers"):
     return table
 
 
-def as_mapping(table):
-    """The inverse of `as_table`, as JSON holds it: dict of pattern to list of float."""
+def as_mapping(table: Iterable[Iterable[float]]) -> dict[str, list[float]]:
+    """Returns a table as a dict of pattern to list of float, for JSON. The inverse of `as_table`."""
     return {pattern: list(map(float, row)) for pattern, row in zip(PATTERNS, table, strict=True)}

@@ -1,8 +1,9 @@
-"""Names that come from outside, checked before they are trusted: ids of studies and images, paths in tables."""
+"""Check names that come from outside before they are trusted: ids of studies and images, paths in tables."""
 
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 
 from kmm.errors import InputError
@@ -16,8 +17,10 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", "CLOCK$"} | {
 }
 
 
-def is_safe_id(text):
-    """True if `text` can be a file name anywhere: letters, digits, `.`, `_`, `-`, at most 100, no leading mark.
+def is_safe_id(text: str) -> bool:
+    """Returns True if `text` is a valid file name on every system.
+
+    A safe id has 1 to 100 of the ASCII letters, digits, `.`, `_` and `-`, and begins with a letter or digit.
 
     Example:
         >>> is_safe_id("patient-7.2"), is_safe_id("../secret"), is_safe_id("")
@@ -26,7 +29,7 @@ def is_safe_id(text):
     return _SAFE_ID.fullmatch(text) is not None
 
 
-def sort_key(text):
+def sort_key(text: str) -> list[int | str]:
     """Returns the key by which ids are sorted: numbers as numbers.
 
     Example:
@@ -36,8 +39,8 @@ def sort_key(text):
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
-def strip_suffixes(name):
-    """Returns a file name without the suffixes of image files, of which it may have two.
+def strip_suffixes(name: str) -> str:
+    """Returns a file name without the suffixes of image files; a name may have several.
 
     Example:
         >>> strip_suffixes("1_IM-0001-4001.dcm.png")
@@ -48,14 +51,14 @@ def strip_suffixes(name):
     return name
 
 
-def find_image_id(name):
-    """Returns what identifies an image whatever its layout: Open-i's `CXR`, its `_1` and the suffixes are dropped.
+def find_image_id(name: str) -> str:
+    """Returns the id of an image, the same in every layout: Open-i's `CXR`, its `_1` and the suffixes are dropped.
 
     Args:
         name: str. A file name or the id of an image in an Open-i XML.
 
     Returns:
-        str. For a name that is not of Open-i, the name without suffixes.
+        str. For a name that is not Open-i's, the name without suffixes.
 
     Example:
         >>> find_image_id("CXR1_1_IM-0001-3001"), find_image_id("1_IM-0001-3001.dcm.jpg"), find_image_id("film.png")
@@ -66,8 +69,8 @@ def find_image_id(name):
     return f"{match[1]}_{match[2]}" if match else stem
 
 
-def is_openi_id(image_id):
-    """True for the id of an image of Open-i, which no other image has, whatever its folder.
+def is_openi_id(image_id: str) -> bool:
+    """Returns True for the id of an Open-i image. Such ids are unique across folders.
 
     Example:
         >>> is_openi_id("1_IM-0001-3001"), is_openi_id("film")
@@ -76,12 +79,12 @@ def is_openi_id(image_id):
     return _OPENI_NAME.fullmatch(image_id) is not None
 
 
-def resolve_inside(folder, name):
+def resolve_inside(folder: Path | str, name: str) -> Path:
     """Returns the path of a file that a table names, if it lies inside the folder.
 
     Args:
         folder: Path. May itself be a symbolic link.
-        name: str. A relative path; both `/` and `\\` separate.
+        name: str. A relative path; both `/` and `\\` are separators.
 
     Returns:
         Path `folder / name`; the file need not exist.
@@ -95,7 +98,7 @@ def resolve_inside(folder, name):
     """
     pure = PureWindowsPath(name)
     if not pure.parts or "\0" in name or any(len(os.fsencode(part)) > _LONGEST_NAME for part in pure.parts):
-        raise InputError("the file name is empty or impossible")
+        raise InputError("the file name is empty or not valid")
     if pure.drive or pure.root or ".." in pure.parts:
         raise InputError("the file name leads out of the folder; expected a relative path inside it")
     path = Path(folder, *pure.parts)
@@ -104,13 +107,13 @@ def resolve_inside(folder, name):
     return path
 
 
-def is_inside(folder, path):
-    """True if `path`, its links followed, lies inside `folder`."""
+def is_inside(folder: Path | str, path: Path | str) -> bool:
+    """Returns True if `path`, with links resolved, lies inside `folder`."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def make_printable(name):
-    """Returns a file name that fits on one line of any terminal: what cannot be printed becomes `?`.
+def make_printable(name: str) -> str:
+    """Returns a file name that fits on one line of any terminal: characters that cannot be printed become `?`.
 
     Example:
         >>> make_printable("1\\n.xml")
@@ -120,7 +123,7 @@ def make_printable(name):
 
 
 class UniqueNames:
-    """Hands out names, none twice: a name that is taken gets the first number that makes it free.
+    """Makes names unique: a name that is already taken gets the first number that makes it free.
 
     Example:
         >>> names = UniqueNames()
@@ -128,11 +131,12 @@ class UniqueNames:
         ['film', 'film-2', 'film-3', 'film-4']
     """
 
-    def __init__(self):
-        self._taken, self._last = set(), {}
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
 
-    def take(self, name):
-        """Returns `name`, or `name-2`, `name-3`, ...; the next number is remembered, so that many cost no search."""
+    def take(self, name: str) -> str:
+        """Returns `name`, or `name-2`, `name-3`, ... The last number is remembered, so repeated names stay cheap."""
         count, free = self._last.get(name, 1), name
         while free in self._taken:
             count += 1
@@ -142,17 +146,17 @@ class UniqueNames:
         return free
 
 
-def choose_file_names(texts, taken=(), *, dots=True):
-    """Chooses a file name for each text, such that no file system confuses two of them or refuses one.
+def choose_file_names(texts: Iterable[str], taken: Iterable[str] = (), *, dots: bool = True) -> dict[str, str]:
+    """Chooses a file name for each text that is valid and unique on every file system.
 
-    A text that is safe keeps its name. Others lose the characters that are not portable, and get eight digits of their
-    SHA-256 where the rest is empty, a device of Windows (`CON`, also `con.1`), or a name that differs from another one
-    in letter case alone. Windows drops a dot or a space at the end of a name.
+    A text that is a safe name keeps it. Other texts lose the characters that are not portable, and get eight digits of
+    their SHA-256 if the rest is empty, a Windows device name (`CON`, also `con.1`), or differs from another name in
+    letter case only. Windows drops a dot or a space at the end of a name.
 
     Args:
         texts: iterable of distinct str: ids of studies, or names of labels.
-        taken: iterable of str. File names that are not free, in any letter case.
-        dots: bool. Whether the names may hold dots.
+        taken: iterable of str. File names that are already in use, in any letter case.
+        dots: bool. Whether the names may contain dots.
 
     Returns:
         dict of each text to its name: 1 to 109 ASCII letters, digits, `_`, `-` and perhaps `.`.
@@ -165,21 +169,21 @@ def choose_file_names(texts, taken=(), *, dots=True):
         >>> choose_file_names(["Pleural Effusion"], dots=False)
         {'Pleural Effusion': 'Pleural-Effusion'}
     """
-    names, taken = {}, {name.casefold() for name in taken}
-    texts = list(texts)
+    names: dict[str, str] = {}
+    in_use = {name.casefold() for name in taken}
     simple = {text: _simplify(text, dots) for text in texts}
-    for text in sorted(texts, key=lambda text: simple[text] != text):  # those that are safe as they are choose first
+    for text in sorted(simple, key=lambda text: simple[text] != text):  # texts that are already safe choose first
         name = simple[text]
-        if not name or name.partition(".")[0].upper() in _DEVICES or name.casefold() in taken:
+        if not name or name.partition(".")[0].upper() in _DEVICES or name.casefold() in in_use:
             digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
             name = "-".join(filter(None, (name.replace(".", "-"), digest)))
         names[text] = name
-        taken.add(name.casefold())
+        in_use.add(name.casefold())
     return names
 
 
-def _simplify(text, dots):
-    """A text without the characters that are not portable in file names; perhaps empty."""
+def _simplify(text: str, dots: bool) -> str:
+    """Returns a text without the characters that are not portable in file names; may be empty."""
     allowed = r"A-Za-z0-9._-" if dots else r"A-Za-z0-9_-"
     if not re.fullmatch(rf"[A-Za-z0-9](?:[{allowed}]{{0,98}}[{allowed.replace('.', '')}])?", text):
         text = re.sub(rf"[^{allowed}]+", "-", text).lstrip("._-")[:100].rstrip(".-")

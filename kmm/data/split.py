@@ -1,10 +1,13 @@
-"""Train, validation and test: stratified by label, and never across a patient, an identical report body or a film."""
+"""Split studies into train, validation and test, stratified by label.
+
+Studies that share a patient, a report body or a frontal film are always in the same part.
+"""
 
 import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 
 from kmm.data.groups import deal_groups, find_keys, group_studies, name_some
 from kmm.data.rows import read_rows, show_columns
+from kmm.data.study import Study
 from kmm.errors import InputError, LeakError
 from kmm.storage.files import replace_file
 
@@ -22,7 +26,7 @@ COLUMNS = ("study", "patient", "part")
 
 @dataclass(frozen=True)
 class Split:
-    """Which part each study belongs to.
+    """The part of each study: train, validation or test.
 
     Attributes:
         parts: mapping of study id to `"train"`, `"validation"` or `"test"`.
@@ -37,47 +41,53 @@ class Split:
     parts: Mapping[str, str]
     patients: Mapping[str, str]
 
-    def part(self, name):
-        """Returns the ids of one part, as a tuple; empty when the part has none."""
+    def part(self, name: str) -> tuple[str, ...]:
+        """Returns the ids of the studies of one part; may be empty."""
         if name not in PARTS:
             raise InputError(f"The part must be one of {', '.join(PARTS)}. Received: {name}.")
         return tuple(study for study, part in self.parts.items() if part == name)
 
     @cached_property
-    def rows(self):
+    def rows(self) -> list[tuple[str, str, str]]:
         """The table `(study, patient, part)`, sorted by study."""
         return sorted((study, self.patients[study], part) for study, part in self.parts.items())
 
     @cached_property
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 of the sorted rows, in hexadecimal: equal digests mean equal splits."""
         return hashlib.sha256(json.dumps(self.rows).encode()).hexdigest()
 
-    def save(self, path):
-        """Writes the columns study, patient, part as csv; a file that was there is replaced in one step."""
+    def save(self, path: Path | str) -> None:
+        """Writes the columns study, patient, part as CSV; an existing file is replaced in one step."""
         with replace_file(path) as place, open(place, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.rows])
 
 
-def write_digest(path):
-    """Writes the SHA-256 of a file beside it, as `<name>.sha256`, in the form that `sha256sum --check` reads.
+def write_digest(path: Path | str) -> None:
+    """Writes the SHA-256 of a file next to it, as `<name>.sha256`, in the form that `sha256sum --check` reads.
 
-    `read_parts` compares a split with it: a split that was altered is refused.
+    `read_parts` compares a split with this digest and rejects a split that was altered.
     """
     path = Path(path)
     with replace_file(_digest_place(path)) as place:
         place.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n", encoding="utf-8")
 
 
-def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
-    """Splits studies by groups: those that share a patient, a report body or a frontal film stay together.
+def split_studies(
+    studies: Iterable[Study],
+    *,
+    shares: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    label_names: Sequence[str] | None = None,
+) -> Split:
+    """Splits studies by groups: studies that share a patient, a report body or a frontal film stay together.
 
-    The groups are dealt out largest first (and those with the rarest label first), each to the part that then misses
-    its shares of studies and of every label the least: iterative stratification, for groups. An unknown label (NaN)
-    counts for nothing. An empty body joins nothing, nor does a film that was not identified: see
-    `kmm.film_identity.identify_films`.
+    Groups are assigned largest first (of equal size, those with the rarest label first), each to the part that brings
+    all parts closest to their shares of studies and of every label. This is iterative stratification, applied to
+    groups. Unknown labels (NaN) are not counted. Empty bodies do not join studies, nor do films that were not
+    identified: see `kmm.film_identity.identify_films`.
 
-    Source: https://doi.org/10.1007/978-3-642-23808-6_10 (Sechidis et al. 2011; there for single studies)
+    Source: https://doi.org/10.1007/978-3-642-23808-6_10 (Sechidis et al. 2011, who assign single examples)
 
     Args:
         studies: sequence of `Study`; its order does not matter.
@@ -90,7 +100,7 @@ def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
         `Split`.
 
     Raises:
-        InputError: if the shares are not as above, two studies have one id, or there are too few groups.
+        InputError: if the shares are not as above, two studies have the same id, or there are too few groups.
 
     Example:
         >>> from kmm.data.study import Study
@@ -98,7 +108,7 @@ def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
         >>> [len(split_studies(studies).part(name)) for name in PARTS]
         [14, 2, 4]
     """
-    shares = tuple(float(share) for share in shares)
+    shares = tuple(map(float, shares))
     if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise InputError(f"The shares of train, validation and test must be 0 or more with sum 1. Received: {shares}.")
     groups = group_studies(studies)
@@ -106,17 +116,25 @@ def split_studies(studies, *, shares=(0.7, 0.1, 0.2), seed=0, label_names=None):
     return _make_split(dict(zip(PARTS, dealt)))
 
 
-def k_folds(studies, k, *, repeats=1, seed=0, validation=0.1, label_names=None):
-    """Splits studies into `k` folds, each of which is the test part once (per repeat).
+def k_folds(
+    studies: Iterable[Study],
+    k: int,
+    *,
+    repeats: int = 1,
+    seed: int = 0,
+    validation: float = 0.1,
+    label_names: Sequence[str] | None = None,
+) -> list[Split]:
+    """Splits studies into `k` folds; in each repeat, every fold is the test part exactly once.
 
     Args:
         studies, seed, label_names: as in `split_studies`.
         k: int, 2 or more.
-        repeats: int. How often to do it all over with other folds.
-        validation: float. Share of all studies that becomes the validation part of each split.
+        repeats: int, 1 or more. Number of times to repeat the k-fold split with different folds.
+        validation: float in [0, 1 - 1 / k). Share of all studies that becomes the validation part of each split.
 
     Returns:
-        list of `repeats * k` `Split`, one repeat after the other.
+        list of `repeats * k` `Split`, ordered by repeat.
 
     Raises:
         InputError: if a number is out of range or there are fewer groups than parts.
@@ -129,7 +147,7 @@ def k_folds(studies, k, *, repeats=1, seed=0, validation=0.1, label_names=None):
     """
     if k < 2 or repeats < 1 or not 0 <= validation < 1 - 1 / k:
         raise InputError(
-            "Folds need k of 2 or more, repeats of 1 or more and a validation share in [0, 1 - 1 / k). "
+            "k-fold splits need k of 2 or more, repeats of 1 or more and a validation share in [0, 1 - 1 / k). "
             f"Received: k {k}, repeats {repeats}, validation {validation}."
         )
     groups = group_studies(studies)
@@ -146,20 +164,20 @@ def k_folds(studies, k, *, repeats=1, seed=0, validation=0.1, label_names=None):
     return splits
 
 
-def load_split(path, studies, *, allow_missing=False):
-    """Reads a split from a csv file with the columns study and part (others are not read) and fits it to the studies.
+def load_split(path: Path | str, studies: Sequence[Study], *, allow_missing: bool = False) -> Split:
+    """Reads a split from a CSV file with the columns study and part (others are ignored) and matches it to the studies.
 
     Args:
         path: Path or str.
         studies: sequence of `Study`.
-        allow_missing: bool. True leaves out studies that the file names and `studies` lacks.
+        allow_missing: bool. True ignores rows for studies that are not in `studies`.
 
     Returns:
         `Split` of exactly these studies.
 
     Raises:
-        InputError: if the file cannot be read, lacks a column, names an unknown part or a study twice, or does not
-            name every study, or (unless `allow_missing`) names others.
+        InputError: if the file cannot be read, lacks a column, names an unknown part, names a study twice or not at
+            all, or (unless `allow_missing`) names studies that are not in `studies`.
     """
     path = Path(path)
     parts = read_parts(path)
@@ -169,21 +187,21 @@ def load_split(path, studies, *, allow_missing=False):
         raise InputError(f"{path}: every study must have a row. {name_some(unnamed)} of the data have none.")
     unknown = [study for study in parts if study not in patients]
     if unknown and not allow_missing:
-        raise InputError(f"{path}: every row must be a study of the data. {name_some(unknown)} of the file are not.")
+        raise InputError(f"{path}: every row must name a study of the data. {name_some(unknown)} of the file do not.")
     return Split({study: parts[study] for study in patients}, patients)
 
 
-def check_leaks(split, studies):
-    """Makes sure that no patient, identical report body or identical film crosses from one part of a split to another.
+def check_leaks(split: Split, studies: Iterable[Study]) -> None:
+    """Checks that no patient, report body or film occurs in more than one part of a split.
 
     Args:
         split: `Split`.
-        studies: sequence of `Study`; those that the split does not name are not looked at.
+        studies: sequence of `Study`; studies that the split does not name are ignored.
 
     Raises:
-        LeakError: if one crosses; it tells how many patients, bodies and films, and names some studies.
+        LeakError: if one does; it counts the patients, bodies and films that cross, and names some studies.
     """
-    keys = defaultdict(list)
+    keys: dict[tuple[str, str], list[str]] = defaultdict(list)
     for study in studies:
         if study.id in split.parts:
             for key in find_keys(study):
@@ -200,26 +218,26 @@ def check_leaks(split, studies):
         )
 
 
-def _make_split(dealt):
+def _make_split(dealt: Mapping[str, Iterable[Iterable[Study]]]) -> Split:
     part_of = {study.id: (study, name) for name, groups in dealt.items() for group in groups for study in group}
     rows = [part_of[key] for key in sorted(part_of)]
     return Split({study.id: name for study, name in rows}, {study.id: study.patient for study, _ in rows})
 
 
-def _seeded(seed, *more):
+def _seeded(seed: int, *more: int) -> np.random.Generator:
     if seed < 0:
         raise InputError(f"The seed must be 0 or more. Received: {seed}.")
     return np.random.default_rng([seed, *more])
 
 
-def read_parts(path):
-    """Reads which part each study has in a split.csv.
-
-    Raises:
-        InputError: if it is none, or not the one that its digest beside it was written for.
+def read_parts(path: Path | str) -> dict[str, str]:
+    """Reads the part of each study from a split CSV.
 
     Returns:
         dict of study id to part.
+
+    Raises:
+        InputError: if the file cannot be read, is not a valid split, or differs from the digest file next to it.
     """
     path = Path(path)
     try:
@@ -228,31 +246,31 @@ def read_parts(path):
         raise InputError(f"{path}: the split cannot be read: {error.strerror}.") from error
     columns, rows, problems = read_rows(path)
     if not {"study", "part"} <= set(columns):
-        raise InputError(f"{path}: a split needs the columns study and part. Received: {show_columns(columns)}.")
+        raise InputError(f"{path}: a split needs the columns study and part. Found: {show_columns(columns)}.")
     if problems:
         raise InputError(f"{path}: {problems[0]}")
-    parts = {}
+    parts: dict[str, str] = {}
     for line, row in rows:
         study, part = row["study"].strip(), row["part"].strip()
         if not study:
-            raise InputError(f"{path}: row {line}: expected a study.")
+            raise InputError(f"{path}: row {line}: the study is empty.")
         if part not in PARTS:
             raise InputError(f"{path}: row {line}: the part must be one of {', '.join(PARTS)}.")
         if study in parts:
-            raise InputError(f"{path}: row {line}: every study may have one row. Study {study} has two.")
+            raise InputError(f"{path}: row {line}: study {study} already has a row. Remove one of them.")
         parts[study] = part
     return parts
 
 
-def _digest_place(path):
+def _digest_place(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _compare_digest(path, data):
-    """Refuses a split that is not the one of its digest; one without a digest is taken as it is."""
+def _compare_digest(path: Path, data: bytes) -> None:
+    """Rejects a split whose bytes differ from the digest file next to it, if there is one."""
     place = _digest_place(path)
     if place.is_file() and place.read_bytes()[:64] != hashlib.sha256(data).hexdigest().encode():
         raise InputError(
-            f"{path}: expected the split that {place.name} was written for. It was altered since: write it anew, or "
-            f"remove {place.name} to take it as it is."
+            f"{path} was altered since {place.name} was written. Write the split again, or remove {place.name} to use "
+            "the split in its present form."
         )

@@ -1,7 +1,7 @@
-"""The nouns of kmm.data: a study, its report, its images, and what a reader returns."""
+"""Data classes for studies, their reports and images, and the collections that readers return."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,12 +17,12 @@ class ImageFile:
     Attributes:
         path: Path of the file.
         view: `"frontal"`, `"lateral"`, `"other"` (known to be neither, as an oblique film) or None (unknown).
-        evidence: str. Why `view` is believed, for example `"projections table"`.
-        conflicts: tuple of str. Evidence that says otherwise; empty when all agree.
+        evidence: str. The evidence that decided `view`, for example `"projections table"`.
+        conflicts: tuple of str. Evidence for another view; empty when all evidence agrees.
         tags: mapping of header or table values that the view rules read: `view` and `projection` of a table, where `;`
             separates several, and those of `kmm.data.views.dicom_header.Header`.
-        pixel_digest: str or None. Identity of the decoded film, see `kmm.film_identity.digest_film`; None where the
-            film was not read or shows nothing. Studies whose frontal films share it never cross a split.
+        pixel_digest: str or None. Identity of the decoded film, see `kmm.film_identity.digest_film`; None if the film
+            was not read or is blank. Studies whose frontal films share it are always in the same part of a split.
     """
 
     path: Path
@@ -33,14 +33,14 @@ class ImageFile:
     pixel_digest: str | None = None
 
 
-def merge_images(images):
-    """Makes one image of those that name the same file; what tables say of their view is kept, also where it differs.
+def merge_images(images: Iterable[ImageFile]) -> tuple[ImageFile, ...]:
+    """Merges images that name the same file and keeps every view that the tables give for it.
 
     Args:
         images: iterable of `ImageFile`, views not yet decided.
 
     Returns:
-        tuple of `ImageFile`, in the order of the first of each.
+        tuple of `ImageFile`, in the order in which the files first occur.
 
     Example:
         >>> film = Path("film.png")
@@ -48,21 +48,21 @@ def merge_images(images):
         >>> [dict(image.tags) for image in merge_images(twice)]
         [{'view': 'PA;lateral'}]
     """
-    merged = {}
+    merged: dict[Path, ImageFile] = {}
     for image in images:
         first = merged.setdefault(image.path, image)
         if first is not image:
             tags = dict(first.tags)
             for name, value in image.tags.items():
-                said = tags.get(name, "").split(";") if tags.get(name) else []
-                tags[name] = ";".join(said if value in said else [*said, value])
+                known = tags[name].split(";") if tags.get(name) else []
+                tags[name] = ";".join(known if value in known else [*known, value])
             merged[image.path] = replace(first, tags=tags)
     return tuple(merged.values())
 
 
 @dataclass(frozen=True)
 class Report:
-    """A radiology report, its sections kept apart. A section that is absent is the empty string.
+    """A radiology report, split into sections. A section that is absent is the empty string.
 
     Example:
         >>> Report(indication="Cough.", findings="Clear lungs.").text(["indication", "impression", "findings"])
@@ -74,12 +74,12 @@ class Report:
     findings: str = ""
     impression: str = ""
 
-    def text(self, sections=("indication", "impression", "findings")):
-        """Returns the named sections in their order, joined by one space; empty ones are left out."""
+    def text(self, sections: Iterable[str] = ("indication", "impression", "findings")) -> str:
+        """Returns the named sections in the order given, joined by one space; empty sections are left out."""
         return " ".join(text for text in (getattr(self, name) for name in sections) if text)
 
-    def spans(self, sections=("indication", "impression", "findings")):
-        """Returns `[(section, start, end), ...]`: where each section lies in `text(sections)`.
+    def spans(self, sections: Iterable[str] = ("indication", "impression", "findings")) -> list[tuple[str, int, int]]:
+        """Returns `[(section, start, end), ...]`: the position of each section in `text(sections)`.
 
         Example:
             >>> Report(indication="Cough.", findings="Clear.").spans(["indication", "findings"])
@@ -94,8 +94,8 @@ class Report:
         return spans
 
     @property
-    def body(self):
-        """FINDINGS and IMPRESSION with case, spacing and Unicode form levelled: two with one body are duplicates."""
+    def body(self) -> str:
+        """FINDINGS and IMPRESSION with normalized case, white space and Unicode form; duplicates have equal bodies."""
         return " ".join(unicodedata.normalize("NFC", f"{self.findings} {self.impression}").lower().split())
 
 
@@ -105,8 +105,8 @@ class Study:
 
     Attributes:
         id: str, unique in its collection, safe as a file name.
-        patient: str. Studies of one patient never cross a split.
-        images: tuple of `ImageFile`, in the order of the source; empty when there is none.
+        patient: str. All studies of one patient are in the same part of a split.
+        images: tuple of `ImageFile`, in the order of the source; may be empty.
         report: `Report` or None when there is none.
         mesh_major, mesh_automatic: tuples of MeSH terms with qualifiers, as `"Opacity/lung/base/right"`.
         labels: mapping of label name to 0.0, 1.0 or NaN (unknown).
@@ -121,12 +121,12 @@ class Study:
     labels: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def frontal(self):
-        """The first image believed to be frontal, or None."""
+    def frontal(self) -> ImageFile | None:
+        """The first image whose view is frontal, or None."""
         return next((image for image in self.images if image.view == FRONTAL), None)
 
-    def with_pixel_digest(self, digest):
-        """Returns the study with the identity of its frontal film noted; without such a film, the study itself."""
+    def with_pixel_digest(self, digest: str | None) -> "Study":
+        """Returns a copy with `pixel_digest` set on the frontal film; the study itself if it has no frontal film."""
         film = self.frontal
         if film is None:
             return self
@@ -136,12 +136,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that cannot be used: which file, row or study, and why. Never holds report text.
+    """A file, row or study that cannot be used, and the reason. Never holds report text.
 
     Attributes:
         source, reason: str.
-        study: str. Id of the study that lacks the file and is used all the same, or nothing.
-        kept_on: str. What that study still has, for example `"its report"`, or nothing.
+        study: str. Id of the study that lacks the file but is still used; empty if there is none.
+        kept_on: str. The input which that study still has, for example `"its report"`; empty if there is none.
     """
 
     source: str
@@ -149,18 +149,19 @@ class Problem:
     study: str = ""
     kept_on: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.source}: {self.reason}"
 
 
-def part_problems(problems):
-    """Parts what was set aside from what a study that is used merely lacks.
+def part_problems(problems: Sequence[Problem | str]) -> tuple[list[str], list[str]]:
+    """Separates files, rows and studies that were set aside from files that a study merely lacks.
 
     Args:
-        problems: sequence of `Problem` or str. One whose study is set aside too, under `"study <id>"`, is set aside.
+        problems: sequence of `Problem` or str. A missing file counts as set aside if its study was set aside too, which
+            a problem with the source `"study <id>"` reports.
 
     Returns:
-        two lists of str: what was set aside, and notes.
+        two lists of str: what was set aside, and notes on studies that are used without a file.
 
     Example:
         >>> lacking = Problem("1.png", "film missing", study="1", kept_on="its report")
@@ -172,7 +173,7 @@ def part_problems(problems):
     lost = {str(problem).partition(": ")[0] for problem in problems}
     set_aside, notes = [], []
     for problem in problems:
-        if getattr(problem, "kept_on", "") and f"study {problem.study}" not in lost:
+        if isinstance(problem, Problem) and problem.kept_on and f"study {problem.study}" not in lost:
             notes.append(f"{problem}, study kept on {problem.kept_on}")
         else:
             set_aside.append(str(problem))
@@ -181,15 +182,15 @@ def part_problems(problems):
 
 @dataclass(frozen=True)
 class Collection:
-    """What a reader returns.
+    """The studies that a reader found, and what it left out.
 
     Attributes:
         folder: Path that was read.
         layout: str. The layout found, in words, for example `"Kaggle csv (indiana_reports.csv)"`.
         studies: tuple of `Study`, sorted by id (numbers as numbers).
-        problems: tuple of `Problem`: what was set aside.
-        passed_over: mapping of a kind of file to how many of it were passed over, because they hold no film or because
-            kmm wrote them.
+        problems: tuple of `Problem`: files, rows and studies that were set aside.
+        passed_over: mapping of a kind of file to the number of such files that were skipped because they hold no film
+            or because kmm wrote them.
     """
 
     folder: Path

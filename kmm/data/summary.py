@@ -1,33 +1,43 @@
-"""Counts of a folder of studies: films by view, reports by section, words, and how frequent each label is."""
+"""Summarize a folder of studies: films by view, reports by section, words, and the prevalence of each label."""
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any
 
 from kmm.data.labels import label_studies
-from kmm.data.study import FRONTAL, LATERAL, OTHER, SECTIONS, part_problems
+from kmm.data.study import FRONTAL, LATERAL, OTHER, SECTIONS, Collection, Study, part_problems
 from kmm.settings import FitSettings
 
 UNKNOWN = "unknown"
 
 
-def summarize_collection(collection, *, labels=None, min_count=None, note=None):
-    """Counts what a collection holds. The result holds no text of a report and no name of a patient, study or file.
+def summarize_collection(
+    collection: Collection,
+    *,
+    labels: str | None = None,
+    min_count: int | None = None,
+    note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Counts the studies, films, words and labels of a collection.
+
+    The result has no text of a report and no name of a patient, study or file.
 
     Args:
         collection: `kmm.data.study.Collection`.
         labels: str, a name in `kmm.data.labels.LABEL_SCHEMES`, or None to leave labels out.
-        min_count: int, 1 or more. Scheme `findings`: studies that a finding needs to become a label; as in a fit when
-            None.
-        note: callable or None. It gets a line of str for each label that is left out because it is too rare.
+        min_count: int, 1 or more. Scheme `findings`: minimum number of studies for a finding to become a label; None
+            takes the default of a fit.
+        note: callable or None. Called with one line of text for each label that is left out because it is too rare.
 
     Returns:
-        dict that JSON holds: `layout` (str); counts `studies`, `patients`, `most_studies_of_a_patient`, `set_aside`;
-        `studies_with`: studies by what they have (`film_and_report`, `film`, `report`, `neither`; a film is frontal);
-        `films`: images by view (`frontal`, `lateral`, `other`, `unknown`); `sections`: for each section `reports` that
-        have it, their `words` in all, and `median_words` and `most_words` of one report (words are separated by white
-        space); and, with `labels`, `labels`: `scheme`, `studies` and `counts` of each label: `positive`, `negative`,
-        `unknown` and `prevalence`, the share of 1 among known values.
+        dict for JSON: `layout` (str); counts `studies`, `patients`, `most_studies_of_a_patient`, `set_aside`;
+        `studies_with`: studies by modality (`film_and_report`, `film`, `report`, `neither`; a film is frontal);
+        `films`: images by view (`frontal`, `lateral`, `other`, `unknown`); `sections`: for each section the number of
+        `reports` that have it, their total `words`, and `median_words` and `most_words` of one report (words are
+        separated by white space); and, with `labels`, `labels`: `scheme`, `studies` and `counts` of each label:
+        `positive`, `negative`, `unknown` and `prevalence`, the share of 1 among known values.
 
     Raises:
         InputError: if the scheme is unknown or gives no label.
@@ -42,7 +52,7 @@ def summarize_collection(collection, *, labels=None, min_count=None, note=None):
     """
     studies = collection.studies
     patients = Counter(study.patient for study in studies)
-    summary = {
+    summary: dict[str, Any] = {
         "layout": collection.layout,
         "studies": len(studies),
         "patients": len(patients),
@@ -57,22 +67,22 @@ def summarize_collection(collection, *, labels=None, min_count=None, note=None):
     return summary
 
 
-def _count_sides(studies):
+def _count_sides(studies: Sequence[Study]) -> dict[str, int]:
     names = {(True, True): "film_and_report", (True, False): "film", (False, True): "report", (False, False): "neither"}
     found = Counter(names[study.frontal is not None, _has_report(study)] for study in studies)
     return {name: found[name] for name in names.values()}
 
 
-def _has_report(study):
+def _has_report(study: Study) -> bool:
     return study.report is not None and bool(study.report.text(SECTIONS).split())
 
 
-def _count_views(studies):
+def _count_views(studies: Sequence[Study]) -> dict[str, int]:
     found = Counter(image.view or UNKNOWN for study in studies for image in study.images)
     return {view: found[view] for view in (FRONTAL, LATERAL, OTHER, UNKNOWN)}
 
 
-def _count_words(studies, section):
+def _count_words(studies: Sequence[Study], section: str) -> dict[str, float]:
     counts = [len(getattr(study.report, section).split()) for study in studies if study.report is not None]
     counts = [count for count in counts if count]
     return {
@@ -83,7 +93,9 @@ def _count_words(studies, section):
     }
 
 
-def _count_labels(studies, scheme, min_count, note):
+def _count_labels(
+    studies: Sequence[Study], scheme: str, min_count: int | None, note: Callable[[str], None] | None
+) -> dict[str, Any]:
     defaults = FitSettings()
     labelled, names = label_studies(
         studies,
@@ -99,7 +111,7 @@ def _count_labels(studies, scheme, min_count, note):
     }
 
 
-def _count_values(values):
+def _count_values(values: Sequence[float]) -> dict[str, float | None]:
     positive, known = sum(value == 1 for value in values), sum(not math.isnan(value) for value in values)
     return {
         "positive": positive,

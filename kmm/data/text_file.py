@@ -1,11 +1,11 @@
-"""Decode text files as people export them: UTF-8 with or without a byte order mark, UTF-16, UTF-32."""
+"""Decode text files in the encodings that people export: UTF-8 with or without a byte order mark, UTF-16, UTF-32."""
 
 import codecs
 from pathlib import Path
 
 from kmm.errors import InputError
 
-_MARKS = (  # the mark of UTF-32 begins with that of UTF-16, so it comes first
+_MARKS = (  # UTF-32 comes first, because its mark begins with the mark of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -20,20 +20,20 @@ _OTHER_FILES = (
 _SAMPLE_BYTES = 400
 
 
-def read_text(path, max_bytes):
+def read_text(path: Path | str, max_bytes: int) -> str:
     """Reads a whole text file.
 
     Args:
-        path: UTF-8, or UTF-16 or UTF-32 with a byte order mark. UTF-16 without a mark is recognised by the zero bytes
-            beside its ASCII characters.
-        max_bytes: int. A larger file is refused before it is read.
+        path: file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark. UTF-16 without a mark is recognised by the
+            zero bytes next to its ASCII characters.
+        max_bytes: int. A larger file is rejected before it is read.
 
     Returns:
-        str without byte order marks; line ends as they are in the file.
+        str without byte order marks; line endings are not changed.
 
     Raises:
-        InputError: if the file cannot be read, is too large, is a workbook or an archive, or holds bytes of another
-            encoding; the error names the line, never its text.
+        InputError: if the file cannot be read, is too large, is a workbook or an archive, or has bytes in another
+            encoding; the error names the line and never repeats its text.
 
     Example:
         >>> import tempfile
@@ -46,7 +46,7 @@ def read_text(path, max_bytes):
     path = Path(path)
     try:
         if path.stat().st_size > max_bytes:
-            raise InputError(f"{path}: expected a table of at most {max_bytes:,} bytes")
+            raise InputError(f"{path}: the file is larger than {max_bytes:,} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -73,9 +73,9 @@ def _find_encoding(data):
 
 def _describe_error(data, encoding, error):
     if encoding != "utf-8":
-        return f"expected {encoding.upper()} text, as its first bytes say. Byte {error.start} is not: {error.reason}"
+        return f"not valid {encoding.upper()}, the encoding of its first bytes (byte {error.start}: {error.reason})"
     line = data.count(b"\n", 0, error.start) + 1
     return (
-        f"expected UTF-8 text. Byte {error.start} is not, on line {line}: the file may be Windows-1252 or Latin-1. "
+        f"expected UTF-8 text. Line {line} is not valid (byte {error.start}): the file may be Windows-1252 or Latin-1. "
         "Save it as UTF-8 (Excel: 'CSV UTF-8')"
     )

@@ -1,22 +1,25 @@
-"""What is missing, unreadable, empty, duplicated, orphaned or inverted in a folder of studies."""
+"""Verify a folder of studies: find missing, unreadable, empty, duplicate, orphaned and inverted images."""
 
 import hashlib
 import os
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kmm.data.collection import MISSING_IMAGE, read_collection
 from kmm.data.film_files import OTHER_FILE, describe_passed_over, find_films, walk_files
 from kmm.data.names import make_printable
-from kmm.data.study import FRONTAL, LATERAL
+from kmm.data.study import FRONTAL, LATERAL, Collection, ImageFile, Study
 from kmm.errors import ImageError
 from kmm.progress import Progress
 
 FULL_OPENI = {"reports": 3955, "images": 7470}
-# Top, left, height, width as shares of the film: what is bright and what is dark on a chest film.
+# Regions that are bright and regions that are dark on a chest film: top, left, height, width as fractions of the film.
 _BRIGHT = ((0.30, 0.42, 0.40, 0.16), (0.88, 0.20, 0.12, 0.60))
 _DARK = (
     *((0, 0, 0.08, 0.08), (0, 0.92, 0.08, 0.08)),  # upper corners
@@ -24,18 +27,18 @@ _DARK = (
     *((0.30, 0.20, 0.30, 0.15), (0.30, 0.65, 0.30, 0.15)),  # lungs
 )
 _MARGIN = 15
-_AT_ONCE = 64  # images handed to the threads together, so that Ctrl-C ends soon
+_AT_ONCE = 64  # images submitted to the threads together; few, so that Ctrl-C takes effect soon
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table.
+    """One row of the table of results.
 
     Attributes:
         name: str.
-        found: int. How many there are.
-        expected: int or None. How many there should be, None where no number is right or wrong.
-        wrong: bool. True if this alone makes the answer bad news.
+        found: int. The number found.
+        expected: int or None. The number expected; None for counts that are for information only.
+        wrong: bool. True if this check alone makes the verification fail.
         examples: tuple of str: each file, study or group of them; never report text.
     """
 
@@ -48,12 +51,12 @@ class Check:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify_collection` found.
+    """The result of `verify_collection`.
 
     Attributes:
-        folder, layout: str. What was read, and as what.
-        counts: dict of str to int: studies, with_report, with_frontal, images, frontal, lateral, unknown_view (all that
-            are neither).
+        folder, layout: str. The path that was read, and the layout found.
+        counts: dict of str to int: studies, with_report, with_frontal, images, frontal, lateral, unknown_view (all
+            images that are neither).
         checks: tuple of `Check`.
     """
 
@@ -63,27 +66,33 @@ class VerifyReport:
     checks: tuple[Check, ...]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """True if nothing is wrong."""
         return not any(check.wrong for check in self.checks)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Returns the report as plain dicts, lists, numbers and str, for JSON."""
         return asdict(self) | {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
 
-def verify_collection(path, read_image, *, view_overrides=None, progress=None):
-    """Reads every study and every pixel of a collection and reports what is not as it should be.
+def verify_collection(
+    path: Path | str,
+    read_image: Callable[[Path], np.ndarray],
+    *,
+    view_overrides: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Reads every study and every pixel of a collection and reports what is wrong.
 
-    Wrong are: images that are missing (a table names them, no file is there), unreadable, empty (no bytes, or one gray
-    level), equal to another image pixel by pixel, orphaned (no study names them) or inverted (`is_inverted`), and files
-    or rows that were set aside. For information only: the counts, identical report bodies (common in Open-i, where a
-    split keeps them together), conflicts of view, studies without a frontal or a report, files that were passed over
-    because they are hidden, hold no film or were written by kmm, and for the original layout the totals of the full
-    Open-i.
+    Errors are: images that are missing (a table names them, but the file does not exist), unreadable, empty (no bytes,
+    or one gray level), equal to another image pixel by pixel, orphaned (no study names them) or inverted
+    (`is_inverted`), and files or rows that were set aside. For information only: the counts, identical report bodies
+    (common in Open-i; a split keeps them together), conflicts of view, studies without a frontal or a report, files
+    that were skipped because they are hidden, hold no film or were written by kmm, and for the original layout the
+    totals of the full Open-i.
 
     Args:
-        path: what `read_collection` takes.
+        path: as in `read_collection`.
         read_image: path -> float array `(height, width)`, 0..255; raises `ImageError`. As `kmm.image.read.read_image`.
         view_overrides: as in `read_collection`.
         progress: `kmm.progress.Progress`, or None for silence.
@@ -116,13 +125,13 @@ def verify_collection(path, read_image, *, view_overrides=None, progress=None):
     return VerifyReport(str(collection.folder), collection.layout, counts, tuple(checks))
 
 
-def is_inverted(image):
-    """Says whether a chest film is shown with black and white exchanged.
+def is_inverted(image: np.ndarray) -> bool:
+    """Returns True if a chest film is shown with black and white exchanged.
 
-    The midline and the lower edge (mediastinum, spine, abdomen) are bright; the upper corners, the sides and the lungs
-    are dark, on frontal and lateral films alike. The film is inverted if the first are darker than the second by more
-    than 15 gray levels. On 2,773 Open-i films, on which these numbers were chosen, no film was called inverted; of
-    their negatives all but 6 were.
+    On frontal and lateral films, the midline and the lower edge (mediastinum, spine, abdomen) are bright; the upper
+    corners, the sides and the lungs are dark. The film is inverted if the bright regions are darker than the dark
+    regions by more than 15 gray levels. On 2,773 Open-i films, on which these numbers were chosen, no film was called
+    inverted, and all but 6 of their negatives were.
 
     Args:
         image: float array `(height, width)`, 0..255, both at least 1.
@@ -137,8 +146,8 @@ def is_inverted(image):
     """
     height, width = image.shape
 
-    def mean(places):
-        cuts = [_cut(image, y * height, x * width, h * height, w * width) for y, x, h, w in places]
+    def mean(regions: Iterable[tuple[float, float, float, float]]) -> float:
+        cuts = [_cut(image, y * height, x * width, h * height, w * width) for y, x, h, w in regions]
         return float(np.mean([cut.mean() for cut in cuts]))
 
     return mean(_BRIGHT) < mean(_DARK) - _MARGIN
@@ -149,12 +158,13 @@ def _cut(image, top, left, height, width):
     return image[top : top + max(int(height), 1), left : left + max(int(width), 1)]
 
 
-def _expect_none(name, examples):
+def _expect_none(name: str, examples: Sequence[str]) -> Check:
     return Check(name, len(examples), 0, wrong=bool(examples), examples=tuple(examples))
 
 
-def _check_pixels(paths, read_image, progress):
-    faults, groups = defaultdict(list), defaultdict(list)
+def _check_pixels(paths: Sequence[Path], read_image: Callable[[Path], np.ndarray], progress: Progress) -> list[Check]:
+    faults: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     with progress.step("Reading images", len(paths)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), _AT_ONCE):
             some = paths[start : start + _AT_ONCE]
@@ -172,8 +182,8 @@ def _check_pixels(paths, read_image, progress):
     ]
 
 
-def _examine(path, read_image):
-    """Returns what is wrong with one image, if anything, and its digest or the reason."""
+def _examine(path: Path, read_image: Callable[[Path], np.ndarray]) -> tuple[str, str]:
+    """Returns the fault of one image, or an empty str, and its digest; for an unreadable image, the reason."""
     if path.stat().st_size == 0:
         return "empty", ""
     try:
@@ -182,22 +192,25 @@ def _examine(path, read_image):
         return "unreadable", make_printable(str(error).replace(str(path), path.name))
     if image.max() - image.min() < 1:
         return "empty", ""
-    digest = hashlib.blake2b(np.ascontiguousarray(image), key=str(image.shape).encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(
+        np.ascontiguousarray(image).data, key=str(image.shape).encode(), digest_size=16
+    ).hexdigest()
     return "inverted" if is_inverted(image) else "", digest
 
 
-def _name(path):
+def _name(path: Path) -> str:
     return make_printable(path.name)
 
 
-def _join_groups(groups):
+def _join_groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
     return [" = ".join(names) for names in groups.values() if len(names) > 1]
 
 
-def _find_orphans(folder, paths, passed_over):
-    """Film files beside those that studies name: in the same folder of the collection, at any depth."""
+def _find_orphans(folder: Path, paths: Sequence[Path], passed_over: Counter[str]) -> list[str]:
+    """Lists films that no study names, in those top-level folders of the collection that hold named films."""
     tops = {folder / path.relative_to(folder).parts[0] for path in paths} or {folder}
-    known, files = set(paths), []
+    known = set(paths)
+    files: list[Path] = []
     for top in sorted(top for top in tops if top.is_dir()):
         files += walk_files(top, passed_over)
     if any(not top.is_dir() for top in tops):
@@ -206,15 +219,15 @@ def _find_orphans(folder, paths, passed_over):
     return sorted(_name(file) for file, _ in find_films(strays, passed_over))
 
 
-def _count_passed_over(passed_over):
-    """Files beside the films that are none; texts and tables lie in every collection and are not counted."""
+def _count_passed_over(passed_over: Mapping[str, int]) -> Check:
+    """Counts the files passed over, except text files and tables, which every collection has."""
     kinds = {kind: count for kind, count in passed_over.items() if kind != OTHER_FILE}
-    said = describe_passed_over(kinds)
-    return Check("files passed over", sum(kinds.values()), examples=(said,) if said else ())
+    summary = describe_passed_over(kinds)
+    return Check("files passed over", sum(kinds.values()), examples=(summary,) if summary else ())
 
 
-def _inform(collection, images):
-    bodies = defaultdict(list)
+def _inform(collection: Collection, images: Sequence[ImageFile]) -> list[Check]:
+    bodies: dict[str, list[str]] = defaultdict(list)
     for study in collection.studies:
         if study.report and study.report.body:
             bodies[study.report.body].append(study.id)
@@ -233,7 +246,7 @@ def _inform(collection, images):
     return [Check(name, len(examples), examples=tuple(examples)) for name, examples in groups.items()]
 
 
-def _count(studies, images):
+def _count(studies: Sequence[Study], images: Sequence[ImageFile]) -> dict[str, int]:
     views = [image.view for image in images]
     return {
         "studies": len(studies),

@@ -1,1 +1,1 @@
-"""Scores to figures: metrics, intervals, calibration and pictures."""
+"""Evaluate scores: metrics, confidence intervals, calibration and plots."""

@@ -1,12 +1,15 @@
-"""Labels and scores as tables of one shape, checked once at the door of every measurement."""
+"""Check labels, scores and thresholds, and bring them to common shapes, before anything is measured."""
+
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import InputError
 
 
-def as_columns(labels, scores, *, probabilities=True):
-    """Checks labels with their scores and gives both one column a label.
+def as_columns(labels: ArrayLike, scores: ArrayLike, *, probabilities: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Checks labels and their scores and returns both with one column per label.
 
     Args:
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
@@ -24,34 +27,34 @@ def as_columns(labels, scores, *, probabilities=True):
         >>> labels.shape, scores.tolist()
         ((2, 1), [[0.2], [0.7]])
     """
-    labels, scores = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    if labels.shape != scores.shape or labels.ndim not in (1, 2) or labels.shape[1:] == (0,):
+    known, values = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if known.shape != values.shape or known.ndim not in (1, 2) or known.shape[1:] == (0,):
         raise InputError(
-            "Labels and scores must share one shape, (n,) or (n, n_labels). "
-            f"Received: {labels.shape} and {scores.shape}."
+            "Labels and scores must have the same shape, (n,) or (n, n_labels). "
+            f"Received: {known.shape} and {values.shape}."
         )
-    if not np.isin(labels[~np.isnan(labels)], (0.0, 1.0)).all():
+    if not np.isin(known[~np.isnan(known)], (0.0, 1.0)).all():
         raise InputError("Labels must be 0, 1 or NaN (unknown). Received: other numbers.")
-    if not np.isfinite(scores).all():
-        raise InputError(f"Scores must be finite. Received: {(~np.isfinite(scores)).sum()} that are not.")
-    if probabilities and scores.size and (scores.min() < 0 or scores.max() > 1):
-        raise InputError(f"Probabilities must be in [0, 1]. Received: {scores.min():.4g} to {scores.max():.4g}.")
-    return (labels[:, None], scores[:, None]) if labels.ndim == 1 else (labels, scores)
+    if not np.isfinite(values).all():
+        raise InputError(f"Scores must be finite. Received: {(~np.isfinite(values)).sum()} that are not.")
+    if probabilities and values.size and (values.min() < 0 or values.max() > 1):
+        raise InputError(f"Probabilities must be in [0, 1]. Received: {values.min():.4g} to {values.max():.4g}.")
+    return (known[:, None], values[:, None]) if known.ndim == 1 else (known, values)
 
 
-def as_row(values, n_labels, name):
-    """Gives one finite number a label from one number for all or one for each.
+def as_row(values: ArrayLike, n_labels: int, name: str) -> np.ndarray:
+    """Returns one finite number per label, from one number for all labels or one for each.
 
     Args:
         values: float or array `(n_labels,)`.
         n_labels: int.
-        name: str. What the numbers are, for the error.
+        name: str. Name of the numbers, for the error.
 
     Returns:
         float64 array `(n_labels,)`.
 
     Raises:
-        InputError: if there is neither one number nor one for each label, or one is not finite.
+        InputError: if there is neither a single number nor one per label, or one is not finite.
 
     Example:
         >>> as_row(0.5, 2, "thresholds").tolist()
@@ -63,19 +66,19 @@ def as_row(values, n_labels, name):
     return np.broadcast_to(row, (n_labels,))
 
 
-def as_cuts(values, shape, name):
-    """Gives each study and label one finite number.
+def as_cuts(values: ArrayLike, shape: tuple[int, int], name: str) -> np.ndarray:
+    """Returns one finite number per study and label.
 
     Args:
-        values: float, array `(n_labels,)`, or array `(n, n_labels)` for studies that differ.
+        values: float, array `(n_labels,)`, or array `(n, n_labels)` if the numbers differ between studies.
         shape: `(n, n_labels)`.
-        name: str. What the numbers are, for the error.
+        name: str. Name of the numbers, for the error.
 
     Returns:
         float64 array `(n, n_labels)`, read-only.
 
     Raises:
-        InputError: if the numbers do not fit, or one is not finite.
+        InputError: if the numbers have another shape, or one is not finite.
 
     Example:
         >>> as_cuts([0.5, 0.7], (2, 2), "thresholds").tolist()
@@ -91,8 +94,8 @@ def as_cuts(values, shape, name):
     return table
 
 
-def known_columns(labels, scores):
-    """Goes through the labels, leaving out the studies in which each is unknown.
+def known_columns(labels: np.ndarray, scores: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Iterates over the labels, leaving out for each label the studies in which it is unknown.
 
     Args:
         labels: array `(n, n_labels)` with NaN for unknown.

@@ -1,14 +1,16 @@
-"""What a score means: temperatures that make it a probability, thresholds that make it a decision.
+"""Calibrate scores: temperatures turn logits into probabilities, thresholds turn probabilities into decisions.
 
 Both are fitted on validation studies only and stored with the classifier. A decision is `probability >= threshold`. A
-model of films and reports has a calibration for each pattern of what a study holds: a film alone moves the score less
-than film and report together.
+model of films and reports is calibrated separately for each pattern (film and report, film alone, report alone),
+because a film alone moves the score less than film and report together.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
@@ -20,22 +22,22 @@ TEMPERATURE_RANGE = (0.05, 20.0)
 LEAST_OF_A_CLASS = 20
 
 
-def fit_temperature(logits, labels):
-    """Finds for each label the temperature by which its logits are best divided before the sigmoid.
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
+    """Fits for each label the temperature by which its logits are divided before the sigmoid.
 
-    Minimises the sum of the negative log-likelihood of the known labels and `log(T)**2 / 2`, which weighs as much as
-    about one study: where every validation study is classified rightly the likelihood alone would ask for `T = 0`,
-    and one mistake on new studies would then cost without bound. Adding it can never make the likelihood worse than
-    at `T = 1`. A temperature changes no order and no ROC AUC.
+    Minimises the negative log-likelihood of the known labels plus `log(T)**2 / 2`, a prior that weighs about as much as
+    one study. Without it, a label whose validation studies are all classified correctly would get `T = 0`, and a single
+    mistake on new studies would have unbounded loss. With it, the likelihood is never worse than at `T = 1`. A
+    temperature changes neither the order of the studies nor the ROC AUC.
 
-    Source: https://arxiv.org/abs/1706.04599 (temperature scaling; the weak prior on `T` is ours).
+    Source: https://arxiv.org/abs/1706.04599 (temperature scaling; the weak prior on `T` is kmm's).
 
     Args:
         logits: array `(n,)` or `(n, n_labels)`, finite.
         labels: array of the same shape of 0, 1 and NaN (unknown).
 
     Returns:
-        float64 array `(n_labels,)`, each in [0.05, 20]; 1.0 where the known labels are of fewer than two classes.
+        float64 array `(n_labels,)`, each in [0.05, 20]; 1.0 if the known labels have fewer than two classes.
 
     Raises:
         InputError: if the shapes differ, or a logit is not finite, or a label is not 0, 1 or NaN.
@@ -47,15 +49,17 @@ def fit_temperature(logits, labels):
         >>> fit_temperature(3 * logits, labels).round(1).tolist()
         [3.0]
     """
-    labels, logits = as_columns(labels, logits, probabilities=False)
-    return np.array([_fit_one(y, z) for y, z in known_columns(labels, logits)])
+    columns = known_columns(*as_columns(labels, logits, probabilities=False))
+    return np.array([_fit_one(y, z) for y, z in columns])
 
 
-def calibration_bins(labels, probabilities, *, bins=15):
-    """Sorts the studies by probability into bins of equal mass.
+def calibration_bins(
+    labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorts studies by probability into bins of equal mass.
 
-    Equal probabilities always share a bin (a run of ties goes where its middle falls), so there may be fewer bins
-    than asked, down to one for a constant.
+    Equal probabilities always share a bin (a run of ties goes to the bin of its middle), so there may be fewer bins
+    than requested, down to one for constant probabilities.
 
     Args:
         labels: array `(n,)` of 0 and 1, with NaN for unknown.
@@ -63,34 +67,34 @@ def calibration_bins(labels, probabilities, *, bins=15):
         bins: int, at least 1.
 
     Returns:
-        three arrays `(k,)`, `k <= bins`, lowest bin first: mean probability, share of positives, number of studies.
-        Empty when no label is known.
+        three arrays `(k,)`, `k <= bins`, lowest bin first: mean probability, fraction of positives, number of studies.
+        Empty if no label is known.
 
     Raises:
-        InputError: if the arrays do not fit each other.
+        InputError: if the arrays do not match.
 
     Example:
         >>> [row.tolist() for row in calibration_bins([0, 0, 1, 1], [0.1, 0.3, 0.6, 1.0], bins=2)]
         [[0.2, 0.8], [0.0, 1.0], [2, 2]]
     """
-    (labels, probabilities), *more = known_columns(*as_columns(labels, probabilities))
+    (known, values), *more = known_columns(*as_columns(labels, probabilities))
     if more:
-        raise InputError(f"Bins are made for one label at a time. Received: {len(more) + 1} labels.")
-    _, index, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
-    middle = (np.cumsum(counts) - counts / 2) / max(1, len(labels))
+        raise InputError(f"Bins are computed for one label at a time. Received: {len(more) + 1} labels.")
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle = (np.cumsum(counts) - counts / 2) / max(1, len(known))
     place = np.floor(middle * bins).astype(int)[index]
     number = np.bincount(place, minlength=bins)
     used = number > 0
-    mean = np.bincount(place, probabilities, bins)[used] / number[used]
-    share = np.bincount(place, labels, bins)[used] / number[used]
+    mean = np.bincount(place, values, bins)[used] / number[used]
+    share = np.bincount(place, known, bins)[used] / number[used]
     return mean, share, number[used]
 
 
-def expected_calibration_error(labels, probabilities, *, bins=15):
-    """Measures how far probabilities lie from what happens: mean over bins of |mean probability - share of positives|.
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 15) -> float | None:
+    """Computes the expected calibration error: the mean over bins of |mean probability - fraction of positives|.
 
-    Bins hold equal numbers of studies (see `calibration_bins`) and weigh by them. The estimate is biased upwards
-    where a bin holds few studies: with fewer than `bins` studies it is no better than the mean absolute error.
+    Bins have equal numbers of studies (see `calibration_bins`) and are weighted by them. The estimate is biased upwards
+    if bins have few studies; with fewer than `bins` studies it is no better than the mean absolute error.
 
     Source: https://arxiv.org/abs/1706.04599 (with equal-mass bins as in https://arxiv.org/abs/1909.10155).
 
@@ -100,10 +104,10 @@ def expected_calibration_error(labels, probabilities, *, bins=15):
         bins: int, at least 1.
 
     Returns:
-        float in [0, 1], for many labels the mean over those with a known study; None when nothing is known.
+        float in [0, 1], with many labels the mean over those with a known study; None if no label is known.
 
     Raises:
-        InputError: if the arrays do not fit each other.
+        InputError: if the arrays do not match.
 
     Example:
         >>> expected_calibration_error([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5])
@@ -117,11 +121,11 @@ def expected_calibration_error(labels, probabilities, *, bins=15):
     return float(np.mean(errors)) if errors else None
 
 
-def choose_thresholds(labels, probabilities, *, policy="youden"):
-    """Chooses for each label the threshold from which a probability counts as positive.
+def choose_thresholds(labels: ArrayLike, probabilities: ArrayLike, *, policy: str = "youden") -> np.ndarray:
+    """Chooses for each label the threshold at or above which a probability counts as positive.
 
-    Every cut between two neighbouring scores is tried; the threshold is the centre of the widest range of
-    probabilities over which the policy is at its best, so that it stands as far from the scores as it can.
+    Every cut between two adjacent scores is tried. The threshold is the centre of the widest range of probabilities
+    over which the policy is optimal, so that it is as far from the scores as possible.
 
     Source: https://doi.org/10.1002/1097-0142(1950)3:1%3C32::AID-CNCR2820030106%3E3.0.CO;2-3 (policy "youden").
 
@@ -131,11 +135,11 @@ def choose_thresholds(labels, probabilities, *, policy="youden"):
         policy: str, a key of `THRESHOLD_POLICIES`.
 
     Returns:
-        float64 array `(n_labels,)`, in [0, 1] (a hair above 1 where it is best to call nothing positive and a score
-        is 1); 0.5 where the known labels are of fewer than two classes.
+        float64 array `(n_labels,)`, in [0, 1] (slightly above 1 if it is best to call nothing positive and a score is
+        1); 0.5 if the known labels have fewer than two classes.
 
     Raises:
-        InputError: if the policy is unknown or the arrays do not fit each other.
+        InputError: if the policy is unknown or the arrays do not match.
 
     Example:
         >>> choose_thresholds([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]).tolist()
@@ -148,12 +152,12 @@ def choose_thresholds(labels, probabilities, *, policy="youden"):
 
 @dataclass(frozen=True)
 class Calibration:
-    """The numbers that turn the logits of a model into probabilities and decisions, by what a study holds.
+    """Temperatures and thresholds of a model, for each pattern of modalities.
 
     Attributes:
-        temperatures, thresholds: float64 `(3, n_labels)`, a row for each of `kmm.data.modalities.PATTERNS`.
-        pooled: bool `(3, n_labels)`: whether the pattern had too few studies of a class, so that the numbers of all
-            studies as they are hold.
+        temperatures, thresholds: float64 `(3, n_labels)`, one row for each of `kmm.data.modalities.PATTERNS`.
+        pooled: bool `(3, n_labels)`: True if the pattern had too few studies of a class, so that the numbers were
+            fitted on all studies.
     """
 
     temperatures: np.ndarray
@@ -161,13 +165,19 @@ class Calibration:
     pooled: np.ndarray
 
 
-def fit_calibration(pooled, patterns, *, policy="youden", least=LEAST_OF_A_CLASS):
-    """Fits temperatures and thresholds for each pattern of what a study holds.
+def fit_calibration(
+    pooled: tuple[np.ndarray, np.ndarray],
+    patterns: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    policy: str = "youden",
+    least: int = LEAST_OF_A_CLASS,
+) -> Calibration:
+    """Fits temperatures and thresholds for each pattern of modalities.
 
     Args:
-        pooled: logits `(n, n_labels)` and labels of the validation studies as they are.
-        patterns: dict of pattern to logits and labels of the validation studies that hold what it keeps, the other side
-            hidden. A pattern that is missing gets the pooled numbers.
+        pooled: logits `(n, n_labels)` and labels of all validation studies, with all modalities they have.
+        patterns: dict of pattern to logits and labels of the validation studies that have its modalities, with the
+            other modality hidden. A missing pattern gets the pooled numbers.
         policy: str, a key of `THRESHOLD_POLICIES`.
         least: int. A label with fewer known studies of either class in a pattern gets the pooled numbers there.
 
@@ -175,7 +185,7 @@ def fit_calibration(pooled, patterns, *, policy="youden", least=LEAST_OF_A_CLASS
         `Calibration`.
 
     Raises:
-        InputError: if the policy is unknown or the arrays do not fit each other.
+        InputError: if the policy is unknown or the arrays do not match.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -195,12 +205,12 @@ def fit_calibration(pooled, patterns, *, policy="youden", least=LEAST_OF_A_CLASS
     return Calibration(*map(np.stack, zip(*rows, strict=True)))
 
 
-def has_few(labels, *, least=LEAST_OF_A_CLASS):
-    """Says which labels have too few known studies of a class to choose numbers on.
+def has_few(labels: np.ndarray, *, least: int = LEAST_OF_A_CLASS) -> np.ndarray:
+    """Finds the labels with too few known studies of a class for a calibration.
 
     Args:
         labels: array `(n, n_labels)` of 0, 1 and NaN (unknown).
-        least: int.
+        least: int. Minimum number of studies of each class.
 
     Returns:
         bool array `(n_labels,)`.
@@ -212,13 +222,13 @@ def has_few(labels, *, least=LEAST_OF_A_CLASS):
     return np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0)) < least
 
 
-def fit_prevalence(labels, present, *, least=LEAST_OF_A_CLASS):
-    """Counts the share of positives for each pattern, among the training studies that hold what it keeps.
+def fit_prevalence(labels: np.ndarray, present: np.ndarray, *, least: int = LEAST_OF_A_CLASS) -> np.ndarray:
+    """Computes the prevalence of each label for each pattern, among the training studies that have its modalities.
 
     Args:
-        labels: array `(n, n_labels)` of 0, 1 and NaN (unknown); each label is known of one study at least.
+        labels: array `(n, n_labels)` of 0, 1 and NaN (unknown); each label is known for at least one study.
         present: array `(n, 2)` of 0 and 1.
-        least: int. As in `fit_calibration`: with fewer of a class the share among all studies holds.
+        least: int. A label with fewer studies of either class in a pattern gets its prevalence among all studies.
 
     Returns:
         float64 array `(3, n_labels)` in [0, 1].
@@ -237,7 +247,7 @@ def fit_prevalence(labels, present, *, least=LEAST_OF_A_CLASS):
 
 
 def _fit_numbers(logits, labels, policy):
-    """Temperatures and thresholds `(n_labels,)` of one set of studies."""
+    """Fits temperatures and thresholds `(n_labels,)` on one set of studies."""
     temperatures = fit_temperature(logits, labels)
     return temperatures, choose_thresholds(labels, expit(np.asarray(logits, np.float64) / temperatures), policy=policy)
 
@@ -257,7 +267,7 @@ def _fit_one(labels, logits):
 def _cut_at_best(objective, labels, probabilities):
     scores, index, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
     positives = np.bincount(index, labels)[::-1]
-    true_positives = np.append(0, np.cumsum(positives))  # entry k: the k highest scores are called positive
+    true_positives = np.append(0, np.cumsum(positives))  # entry k: if the k highest scores are called positive
     false_positives = np.append(0, np.cumsum(counts[::-1] - positives))
     value = objective(true_positives, false_positives, true_positives[-1], false_positives[-1])
     best = np.concatenate([[False], value >= value.max() - 1e-12, [False]])
@@ -292,7 +302,7 @@ def _half(labels, probabilities):
     return 0.5
 
 
-THRESHOLD_POLICIES = {
+THRESHOLD_POLICIES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "youden": partial(_cut_at_best, _youden),  # highest sensitivity + specificity
     "f1": partial(_cut_at_best, _f1),
     "accuracy": partial(_cut_at_best, _accuracy),
@@ -303,11 +313,11 @@ THRESHOLD_POLICIES = {
 }
 
 
-def fit_weights(logits, labels):
-    """Weighs the logits of several classifiers so that their sum explains the labels best.
+def fit_weights(logits: Mapping[str, ArrayLike], labels: ArrayLike) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Fits weights for the logits of several classifiers, so that their weighted sum predicts the labels best.
 
     Minimises for each label the negative log-likelihood of `sum(weight * logit) + bias` over the studies whose label is
-    known, plus `sum((weight - 1)**2) / 2`, which weighs as much as about one study. No weight is below 0.
+    known, plus `sum((weight - 1)**2) / 2`, a prior that weighs about as much as one study. Weights are not negative.
 
     Args:
         logits: dict of name to array `(n, n_labels)`.
@@ -315,7 +325,7 @@ def fit_weights(logits, labels):
 
     Returns:
         dict of name to weights, float64 array `(n_labels,)`, and the biases, float64 array `(n_labels,)`. Weights are 1
-        and biases 0 where the known labels are of fewer than two classes.
+        and biases 0 if the known labels have fewer than two classes.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -1,7 +1,9 @@
-"""The model card: what a saved classifier is for, what it was fitted on, how well it does, and where it ends."""
+"""Write the model card of a saved classifier: its intended use, training data, results and limits."""
 
 import json
 import shlex
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
@@ -23,25 +25,25 @@ MEASURED_ON = (
 NOTHING = "–"
 
 
-def write_card(facts):
+def write_card(facts: Mapping[str, Any]) -> str:
     """Writes the model card of a classifier.
 
-    Facts that are absent are said to be not recorded. The card holds counts, settings and numbers only: no report
-    text and no patient key is asked for.
+    Absent facts are listed as "not recorded". The card has counts, settings and numbers only, no report text and no
+    patient keys.
 
     Args:
-        facts: dict of `name` (str); `path` (str), the folder of the classifier, `saved_models/<name>` when absent;
-            `reads`: those of `image` and `text` that the classifier reads, both when absent;
-            `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of
-            whatever is to be listed (of `data` the card expects `layout` and counts, of `labels` `scheme` and
-            `names`, of `split` `digest` and the counts, of `model` `sections`); `calibration`: dict of
-            `temperatures` and `thresholds` (each a dict of row name to a dict of `kmm.data.modalities.PATTERNS` to one
-            number per label), `policy` and, for a joint classifier, `chosen_on` (dict of pattern to `studies`, and to
-            `pooled` and `prevalence_pooled`, the labels with too few of a class); `results`: dict of `test` and
-            `validation`, each as `kmm.evaluate.report.evaluate_predictions` returns.
+        facts: dict of `name` (str); `path` (str), the folder of the classifier, by default `saved_models/<name>`;
+            `reads`: those of `image` and `text` that the classifier reads, by default both;
+            `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of facts to list (`data` should
+            have `layout` and counts, `labels` `scheme` and `names`, `split` `digest` and counts, `model` `sections`);
+            `calibration`: dict of `temperatures` and `thresholds` (each a dict of row name to a dict of
+            `kmm.data.modalities.PATTERNS` to one number per label), `policy` and, for a joint classifier, `chosen_on`
+            (dict of pattern to a dict of `studies`, and of `pooled` and `prevalence_pooled`, the labels with too few
+            studies of a class); `results`: dict of `test` and `validation`, each as returned by
+            `kmm.evaluate.report.evaluate_predictions`.
 
     Returns:
-        str of Markdown, ending in a newline.
+        str of Markdown, with a newline at the end.
 
     Example:
         >>> print(write_card({"name": "demo"}).splitlines()[0])
@@ -51,7 +53,7 @@ def write_card(facts):
     parts = [f"# {_escape(name)}", _INTENDED_USE.format(reads=_READS[reads])]
     parts += ["## Classifier", _list_facts(facts.get("model"))]
     parts += ["## Data", _list_facts(facts.get("data"))]
-    scheme = (facts.get("labels") or {}).get("scheme")
+    scheme = (facts.get("labels") or {}).get("scheme", "")
     parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCES.get(scheme, _LABELS_FROM_REPORTS)]
     parts += [_TEXT_NOTE] if "text" in reads else []
     parts += ["### Split", _list_facts(facts.get("split"))]
@@ -66,16 +68,16 @@ def write_card(facts):
     return "\n\n".join(parts) + "\n"
 
 
-def evaluate_rows(result, *, intervals=False):
-    """Lays the result of `compare_models` out as a table: baselines first, the joint classifier last.
+def evaluate_rows(result: Mapping[str, Any], *, intervals: bool | Collection[str] = False) -> list[list[str]]:
+    """Formats the result of `compare_models` as a table: baselines first, the joint classifier last.
 
     Args:
-        result: dict as `compare_models` returns.
-        intervals: whether cells show the interval after the number: False, True, or the names of the metrics that do.
+        result: dict as returned by `compare_models`.
+        intervals: bool, whether cells show the interval after the number, or the names of the metrics that do.
 
     Returns:
-        list of rows, each a list of str: a header, then one row for each classifier and baseline that was measured,
-        with its number of studies and of positive labels; an undefined number is a dash.
+        list of rows, each a list of str: a header, then one row for each measured classifier and baseline, with its
+        numbers of studies and positive labels; undefined numbers are dashes.
 
     Example:
         >>> row = {"accuracy": 0.648, "intervals": {"accuracy": [0.61, 0.69]}}
@@ -84,10 +86,10 @@ def evaluate_rows(result, *, intervals=False):
         (['', 'Studies (positive)', 'Accuracy'], ['540 (350)', '0.648 [0.610, 0.690]', '–'])
     """
     header = ["", "Studies (positive)", *(metric.title for metric in METRICS.values())]
+    shown: Collection[str] = METRICS if intervals is True else () if intervals is False else intervals
     rows = []
     for name, title in ROW_TITLES.items():
         if row := result.get(name):
-            shown = METRICS if intervals is True else intervals or ()
             between = {metric: found for metric, found in row.get("intervals", {}).items() if metric in shown}
             n, positive = (row.get(name, result.get(name, NOTHING)) for name in ("n", "n_positive"))
             rows.append(
@@ -107,15 +109,15 @@ def _write_results(result):
     return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *labels])
 
 
-def label_rows(result, metric="roc_auc"):
-    """Lays one metric of each label out as a table, with its interval.
+def label_rows(result: Mapping[str, Any], metric: str = "roc_auc") -> list[list[str]]:
+    """Formats one metric of each label as a table, with intervals.
 
     Args:
-        result: dict as `compare_models` returns.
+        result: dict as returned by `compare_models`.
         metric: str, a key of `METRICS`.
 
     Returns:
-        list of rows, each a list of str: a header, then one row for each label; empty where there is one label only.
+        list of rows, each a list of str: a header, then one row for each label; empty if there is only one label.
 
     Example:
         >>> counts, joint = {"n": 9, "n_positive": 4}, {"roc_auc": 0.9, "intervals": {"roc_auc": [0.8, 0.95]}}
@@ -145,14 +147,14 @@ def _write_table(rows):
     return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
 
 
-def compare_rows(result):
-    """Says how far the joint classifier is above its parts, with intervals and paired tests.
+def compare_rows(result: Mapping[str, Any]) -> list[str]:
+    """Describes how much better the joint classifier is than its parts, with intervals and paired tests.
 
     Args:
-        result: dict as `compare_models` returns.
+        result: dict as returned by `compare_models`.
 
     Returns:
-        list of str, one a comparison and metric; empty where there is no joint classifier.
+        list of str, one per comparison and metric; empty if there is no joint classifier.
 
     Example:
         >>> test = {"difference": 0.03, "interval": [0.01, 0.05], "p": 0.0151}
@@ -174,7 +176,7 @@ def _compare_in_words(result):
     joint, majority = result.get("joint"), result.get("majority")
     pair = [row and row["accuracy"] for row in (joint, majority)]
     if None not in pair and pair[0] <= pair[1]:
-        lines.append("- **The joint classifier is no more accurate than always giving the majority's answer.**")
+        lines.append("- **The joint classifier is no more accurate than always predicting the majority class.**")
     return ["\n".join(lines)] if lines else []
 
 
@@ -192,12 +194,12 @@ def _write_calibration(facts):
                 temperature = f"{temperatures[row][pattern][i]:.4g}" if row in temperatures else NOTHING
                 cells = (ROW_TITLES[row], PATTERN_TITLES[pattern], label, temperature, f"{threshold:.4g}")
                 lines.append(f"| {' | '.join(cells)} |")
-    policy = f"Policy of the threshold: {calibration.get('policy', 'not recorded')}."
-    return "\n\n".join([_SCORES_NOTE, policy, "\n".join(lines), *_tell_patterns(calibration.get("chosen_on"))])
+    policy = f"Threshold policy: {calibration.get('policy', 'not recorded')}."
+    return "\n\n".join([_SCORES_NOTE, policy, "\n".join(lines), *_describe_patterns(calibration.get("chosen_on"))])
 
 
-def _tell_patterns(chosen_on):
-    """On how many validation studies each pattern was calibrated, and for which labels that was too few."""
+def _describe_patterns(chosen_on):
+    """Lists for each pattern the number of validation studies, and the labels for which they were too few."""
     lines = []
     for pattern, found in (chosen_on or {}).items():
         few = f"; the numbers of all validation studies hold for {_say(found['pooled'])}" if found["pooled"] else ""
@@ -247,46 +249,46 @@ _LABELS_FROM_REPORTS = """\
 The labels come from the MeSH terms that index the reports, not from a second reading of the films."""
 _LABEL_SOURCES = {  # by label scheme, where they come from elsewhere
     "columns": """\
-The labels come from the columns `label:<name>` of the manifest. How they were made is not known here: whoever made the
-manifest can say whether they were read from the reports, from the films or from elsewhere."""
+The labels come from the columns `label:<name>` of the manifest. Whether they were read from the reports, from the films
+or from another source is not recorded; ask the authors of the manifest."""
 }
 
 _TEXT_NOTE = """\
-Where the text given to the classifier holds the findings or the impression, it has nearly seen the answer: read the
-text and joint rows with this in mind, and the image row for what the film alone carries."""
+If the text given to the classifier includes the findings or the impression, it has nearly seen the answer. Read the
+text and joint rows with this in mind; the image row shows how much the film alone contributes."""
 
 _TEST_NOTE = "Test studies were measured once, with thresholds and temperatures from validation."
 
 _VALIDATION_NOTE = """\
-These studies also chose the epoch, the weights that the joint model starts with, the temperature and the threshold, so
-the numbers are too good; they are given to be compared with the test."""
+These studies were also used to choose the epoch, the initial weights of the joint model, the temperature and the
+threshold, so the numbers are too optimistic. They are given for comparison with the test."""
 
 _METRICS_NOTE = """\
-In brackets: 95 % intervals from draws of whole patients with replacement; they speak of the choice of studies, not of
-a new training. With many labels each number is the mean over labels, and its interval comes from draws that define
-the same labels; `metrics.json` holds every interval and test of each label. Lower is better for Brier, log loss and ECE
-(expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p: DeLong's
-test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient taken as one observation;
-neither is adjusted for several comparisons."""
+In brackets: 95 % bootstrap intervals over patients. They reflect the sampling of studies, not the variation between
+training runs. With many labels, each number is the mean over labels, and its interval comes from draws for which the
+same labels are defined; `metrics.json` has the intervals and tests of each label. Lower is better for Brier, log loss
+and ECE (expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p:
+DeLong's test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient as one observation;
+neither is adjusted for multiple comparisons."""
 
 _PATTERNS_NOTE = """\
-A film or a report alone was calibrated on validation studies with the other side hidden. With fewer than 20 known
-studies of a class the numbers of all validation studies as they are hold."""
+Films alone and reports alone were calibrated on validation studies with the other modality hidden. If a class has fewer
+than 20 known studies, the numbers fitted on all validation studies are used."""
 
 _SCORES_NOTE = """\
-A score is the probability `sigmoid(logit / temperature)`; the decision is positive from the threshold up. Temperature
-and threshold were chosen on validation studies only. Elsewhere, above all where findings are rarer or more frequent,
-the score need not be the share of positives among studies that get it."""
+A score is the probability `sigmoid(logit / temperature)`; the decision is positive if it reaches the threshold.
+Temperature and threshold were chosen on validation studies only. On other data, especially where findings are rarer or
+more frequent, the score may differ from the fraction of positives among studies with that score."""
 
 _FILM_LIMITS = (
-    "- Frontal chest films only. A lateral film, another body part or a photograph gets a score that means nothing."
+    "- Frontal chest films only. The score of a lateral film, another body part or a photograph is meaningless."
 )
 _LIMITS = """\
-- The numbers hold for studies like those it was fitted on. Other hospitals, scanners, report styles, languages, ages
+- The numbers apply to studies like those it was fitted on. Other hospitals, scanners, report styles, languages, ages
   and mixes of disease can lower them without any sign in the scores; evaluate on your own studies first.
-- The labels are taken for the truth; whoever made them, and the reports, leave out findings and make mistakes.
+- The labels are treated as the truth, but labels and reports omit findings and contain mistakes.
 - Identical or near-identical report bodies are common; the split keeps identical ones together, not similar ones.
-- A high score is no explanation and says nothing about where a finding is."""
+- A high score is not an explanation and does not tell where a finding is."""
 
 _USE = """\
     kmm predict {shell} {inputs}

@@ -1,8 +1,10 @@
-"""The joint classifier beside its parts and beside baselines that know less: one table for one set of studies."""
+"""Compare the joint classifier with its parts and with baselines, on one set of studies."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts
@@ -13,36 +15,47 @@ FITTED = ("joint", "image", "text", "tfidf")
 ROWS = (*FITTED, "majority", "chance")
 
 
-def compare_models(labels, scores, *, thresholds, groups, label_names, train_prevalence, repeats=1000, seed=0):
-    """Measures every classifier and baseline on the same studies and tests the joint one against each other.
+def compare_models(
+    labels: ArrayLike,
+    scores: Mapping[str, ArrayLike | None],
+    *,
+    thresholds: Mapping[str, ArrayLike],
+    groups: Sequence | None,
+    label_names: Sequence[str],
+    train_prevalence: ArrayLike,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measures every classifier and baseline on the same studies and tests the joint classifier against each other one.
 
-    The row "majority" gives every study the prevalence of the training set and calls it positive from 0.5. The row
-    "chance" is what scores drawn evenly from [0, 1] give on average in a large set, cut so that positives are called
-    as often as they occur; it has no intervals.
+    The row "majority" gives every study the prevalence of the training set and calls it positive at 0.5 or more. The
+    row "chance" is the average result in a large set of scores drawn uniformly from [0, 1], with a threshold at which
+    positives are called as often as they occur; it has no intervals.
 
     Args:
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
-        scores: dict of probabilities of the same shape in [0, 1] by name, of `FITTED`; None or absent: not available.
-        thresholds: dict of a float or an array `(n_labels,)` for each name whose scores are given, or of an array
-            `(n, n_labels)` where studies differ.
-        groups: sequence of `n` patient keys, or None: each study alone.
+        scores: dict of a name in `FITTED` to probabilities of the same shape in [0, 1]; None or absent if there are
+            none.
+        thresholds: dict of each name with scores to a float, an array `(n_labels,)`, or an array `(n, n_labels)` if
+            they differ between studies.
+        groups: sequence of `n` patient keys, or None: each study is a group.
         label_names: sequence of `n_labels` str.
-        train_prevalence: float, array `(n_labels,)` or array `(n, n_labels)` in [0, 1]. Share of positives among the
+        train_prevalence: float, array `(n_labels,)` or array `(n, n_labels)` in [0, 1]. Fraction of positives among the
             training studies.
-        repeats: int. Draws for the intervals.
-        seed: int.
+        repeats: int. Number of bootstrap draws for the intervals.
+        seed: int. Seed of the draws.
 
     Returns:
-        dict that JSON can hold: `n` and `n_positive`; for each name in `ROWS` the dict of `score_labels` with
-        `intervals`, or None; `tests`: for each of image, text and tfidf the dicts `roc_auc` (DeLong, clustered) and
-        `accuracy` (McNemar, clustered) with `difference` (joint minus it), `interval` of the difference over the same
-        draws, and `p`, or None. With many labels each entry of `per_label` has its own `intervals` and tests, and the
-        difference above them is that of the means, without `p`. Intervals and tests take studies of one group as one
-        draw. An interval of a mean comes from draws that define the same labels as the mean itself; it is None where
-        fewer than half of the draws do.
+        dict for JSON: `n` and `n_positive`; for each name in `ROWS` the dict of `score_labels` with `intervals`, or
+        None; `tests`: for each of image, text and tfidf, or None, the dicts `roc_auc` (DeLong, clustered) and
+        `accuracy` (McNemar, clustered) with `difference` (joint minus it), the `interval` of the difference over the
+        same draws, and `p`. With many labels, each entry of `per_label` has its own `intervals` and tests, and the
+        overall difference is that of the means, without `p`. Intervals and tests treat the studies of a group as one
+        observation. The interval of a mean uses the draws for which the metrics of the same labels are defined; it is
+        None if these are fewer than half of the draws.
 
     Raises:
-        InputError: if the names, shapes or values do not fit each other.
+        InputError: if the names, shapes or values do not match.
 
     Example:
         >>> result = compare_models([0, 0, 1, 1], {"joint": [0.1, 0.2, 0.8, 0.9], "text": [0.1, 0.7, 0.6, 0.9]},
@@ -50,17 +63,18 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
         >>> result["joint"]["accuracy"], result["text"]["accuracy"], result["majority"]["accuracy"], result["image"]
         (1.0, 0.75, 0.5, None)
     """
-    scores = {name: values for name, values in scores.items() if values is not None}
-    for name in sorted(scores):
+    given: dict[str, ArrayLike] = {name: values for name, values in scores.items() if values is not None}
+    for name in sorted(given):
         look_up(dict.fromkeys(FITTED), name, "scores")
-    if without := set(scores) - set(thresholds):
+    if without := set(given) - set(thresholds):
         raise InputError(f'No threshold was given for the scores "{min(without)}".')
     shape = np.shape(labels)
     columns = (shape[0], shape[1] if len(shape) == 2 else 1)
-    scores["majority"] = as_cuts(train_prevalence, columns, "training prevalences").reshape(shape)
+    given["majority"] = as_cuts(train_prevalence, columns, "training prevalences").reshape(shape)
     thresholds = {**thresholds, "majority": 0.5}
-    rows, draws = {name: None for name in ROWS}, {}
-    for name, values in scores.items():
+    rows: dict[str, Any] = {name: None for name in ROWS}
+    draws: dict[str, dict[str, _Draws]] = {}
+    for name, values in given.items():
         rows[name] = score_labels(labels, values, thresholds[name], label_names=label_names)
         drawn = resample_metrics(labels, values, thresholds[name], groups, repeats=repeats, seed=seed)
         draws[name] = _add_intervals(rows[name], drawn)
@@ -68,28 +82,28 @@ def compare_models(labels, scores, *, thresholds, groups, label_names, train_pre
     counts = {key: rows["majority"][key] for key in ("n", "n_positive")}
     for row in filter(None, rows.values()):
         del row["n"], row["n_positive"]
-    tests = {name: None for name in FITTED[1:]}
+    tests: dict[str, Any] = {name: None for name in FITTED[1:]}
     for name in tests:
-        if "joint" in scores and name in scores:
-            pairs = {key: (scores[key], thresholds[key]) for key in ("joint", name)}
-            singles = _compare_pair(labels, *pairs.values(), groups)
+        if "joint" in given and name in given:
+            joint, other = ((given[key], thresholds[key]) for key in ("joint", name))
+            singles = _compare_pair(labels, joint, other, groups)
             _add_differences(singles, draws["joint"], draws[name])
             tests[name] = singles[0]
             if len(singles) > 1:
-                tests[name] = _compare_means(*(rows[key] for key in pairs), *(draws[key] for key in pairs))
+                tests[name] = _compare_means(rows["joint"], rows[name], draws["joint"], draws[name])
                 tests[name]["per_label"] = dict(zip(label_names, singles))
     return counts | rows | {"tests": tests}
 
 
 class _Draws(NamedTuple):
-    """Draws of one metric: of each label `(repeats, n_labels)`, and of the mean over labels `(repeats,)`."""
+    """Bootstrap draws of one metric: for each label `(repeats, n_labels)`, and for their mean `(repeats,)`."""
 
     single: np.ndarray
     mean: np.ndarray
 
 
 def _add_intervals(row, drawn):
-    """Adds `intervals` to a row of `score_labels`, and to each of its labels; returns `_Draws` of each metric."""
+    """Adds `intervals` to a row of `score_labels` and to each of its labels; returns the `_Draws` of each metric."""
     singles = list(row["per_label"].values()) if "per_label" in row else [row]
     draws = {}
     for metric in RESAMPLED:
@@ -131,7 +145,7 @@ def _expect_chance(counts):
 
 
 def _compare_pair(labels, first, second, groups):
-    """The tests of two classifiers, each given as its probabilities and thresholds: a dict per label."""
+    """Tests two classifiers, each given as probabilities and thresholds; returns a list of dicts, one per label."""
     tables = [as_columns(labels, probabilities) for probabilities, _ in (first, second)]
     n_labels = tables[0][0].shape[1]
     cuts = [as_cuts(threshold, tables[0][0].shape, "thresholds") for _, threshold in (first, second)]
@@ -149,14 +163,14 @@ def _compare_pair(labels, first, second, groups):
 
 
 def _add_differences(singles, first, second):
-    """Adds the interval of each label's difference, over the same draws, to the tests of `_compare_pair`."""
+    """Adds to the tests of `_compare_pair` the interval of each label's difference over the same draws."""
     for place, single in enumerate(singles):
         for metric, test in single.items():
             test["interval"] = interval(first[metric].single[:, place] - second[metric].single[:, place])
 
 
 def _compare_means(first, second, first_draws, second_draws):
-    """The differences of two rows of means over labels, with intervals; without tests."""
+    """Returns the differences of two rows of means over labels, with intervals and without tests."""
     return {
         metric: {
             "difference": _subtract(first[metric], second[metric]),

@@ -1,18 +1,20 @@
-"""Pictures of how good scores are, as PNG files: the same numbers give the same bytes.
+"""Plot results as PNG files: the same numbers give the same bytes.
 
-Curves keep the colour of their place in the dict, from a palette that colour-blind readers can tell apart, and a line
-style each, so that they survive grey printing. With many labels there is one panel for each of the six labels whose
-rarer class has the most studies.
+The colour of a curve depends on its position in the dict. The palette is safe for colour-blind readers, and each curve
+has its own line style, so that plots can be printed in grey. With many labels there is one panel for each of the six
+labels whose rarer class has the most studies.
 
 Source: https://jfly.uni-koeln.de/color/ (palette of Okabe and Ito).
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
 from kmm.errors import InputError
@@ -25,21 +27,22 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 GREY = "#666666"
 DOTS_PER_INCH = 120
+Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 
-def plot_roc(curves, path, *, label_names=None):
-    """Draws receiver operating characteristics: sensitivity against 1 - specificity, with each area in the legend.
+def plot_roc(curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None) -> Path:
+    """Plots receiver operating characteristics: sensitivity against 1 - specificity, with each area in the legend.
 
     Args:
         curves: dict of name to `(labels, probabilities)`, both `(n,)` or `(n, n_labels)`, NaN label = unknown.
         path: str or Path of the PNG to write; replaced whole or not at all.
-        label_names: sequence of `n_labels` str; needed when there is more than one label.
+        label_names: sequence of `n_labels` str; required for more than one label.
 
     Returns:
-        Path of the picture.
+        Path of the plot.
 
     Raises:
-        InputError: if there is no curve, or shapes, values or names do not fit.
+        InputError: if there is no curve, or shapes, values or names do not match.
     """
 
     def draw(axes, pairs):
@@ -52,16 +55,17 @@ def plot_roc(curves, path, *, label_names=None):
     return _plot_panels(curves, path, label_names, draw, "ROC", ("1 - specificity", "Sensitivity"))
 
 
-def plot_precision_recall(curves, path, *, label_names=None):
-    """Draws precision against recall in steps, with each average precision in the legend and the prevalence dotted.
+def plot_precision_recall(curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None) -> Path:
+    """Plots precision against recall in steps, with average precisions in the legend and the prevalence dotted.
 
-    Args: as `plot_roc`.
+    Args:
+        curves, path, label_names: as in `plot_roc`.
 
     Returns:
-        Path of the picture.
+        Path of the plot.
 
     Raises:
-        InputError: if there is no curve, or shapes, values or names do not fit.
+        InputError: if there is no curve, or shapes, values or names do not match.
     """
 
     def draw(axes, pairs):
@@ -76,20 +80,22 @@ def plot_precision_recall(curves, path, *, label_names=None):
     return _plot_panels(curves, path, label_names, draw, "Precision-recall", ("Recall (sensitivity)", "Precision"))
 
 
-def plot_calibration(curves, path, *, label_names=None):
-    """Draws reliability: share of positives against mean probability in bins of equal mass, above a count of studies.
+def plot_calibration(curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None) -> Path:
+    """Plots reliability diagrams: fraction of positives against mean probability in bins of equal mass.
 
-    Points on the diagonal are probabilities that mean what they say; bars are 95 % Wilson intervals of the share.
+    Points on the diagonal are well-calibrated probabilities; bars are 95 % Wilson intervals of the fraction. Below each
+    diagram is a histogram of the probabilities.
 
     Source: https://doi.org/10.1080/01621459.1927.10502953 (Wilson interval).
 
-    Args: as `plot_roc`.
+    Args:
+        curves, path, label_names: as in `plot_roc`.
 
     Returns:
-        Path of the picture.
+        Path of the plot.
 
     Raises:
-        InputError: if there is no curve, or shapes, values or names do not fit.
+        InputError: if there is no curve, or shapes, values or names do not match.
     """
 
     def draw(axes, pairs, below):
@@ -109,21 +115,25 @@ def plot_calibration(curves, path, *, label_names=None):
     return _plot_panels(curves, path, label_names, draw, "Calibration", labels)
 
 
-def plot_confusion(curves, path, *, thresholds, label_names=None):
-    """Draws confusion matrices: a panel for each classifier, or, with many labels, for each label of the first one.
+def plot_confusion(
+    curves: Curves,
+    path: Path | str,
+    *,
+    thresholds: Mapping[str, ArrayLike],
+    label_names: Sequence[str] | None = None,
+) -> Path:
+    """Plots confusion matrices: one panel per classifier, or, with many labels, per label of the first classifier.
 
     Args:
-        curves: as `plot_roc`.
-        path: str or Path of the PNG to write; replaced whole or not at all.
+        curves, path, label_names: as in `plot_roc`.
         thresholds: dict of name to float, array `(n_labels,)` or array `(n, n_labels)`; a decision is
             `probability >= threshold`.
-        label_names: sequence of `n_labels` str; needed when there is more than one label.
 
     Returns:
-        Path of the picture.
+        Path of the plot.
 
     Raises:
-        InputError: if there is no curve, or shapes, values, names or thresholds do not fit.
+        InputError: if there is no curve, or shapes, values, names or thresholds do not match.
     """
     panels, title = _panels_of(curves, label_names)
     if missing := set(curves) - set(thresholds):
@@ -134,7 +144,7 @@ def plot_confusion(curves, path, *, thresholds, label_names=None):
         jobs = [(name, pair, cuts[name][0]) for name, pair in panels[columns[0]].items()]
     else:
         first = next(iter(curves))
-        places = {name: place for place, name in enumerate(label_names)}
+        places = {name: place for place, name in enumerate(label_names or ())}
         jobs = [(name, panels[name][first], cuts[first][places[name]]) for name in columns]
         title = f"{first}, {title}"
     figure, grid = _make_figure(len(jobs), 2.9)
@@ -148,34 +158,32 @@ def plot_confusion(curves, path, *, thresholds, label_names=None):
 
 
 def _cuts_of(labels, scores, thresholds):
-    """The threshold of each study whose label is known, a list of arrays, one per label."""
+    """Returns the thresholds of the studies whose label is known: a list of arrays, one per label."""
     labels, _ = as_columns(labels, scores)
     return [cut for _, cut in known_columns(labels, as_cuts(thresholds, labels.shape, "thresholds"))]
 
 
 def _show_cuts(cuts):
-    """The threshold, or all of them where studies differ in what they hold."""
+    """Formats the threshold, or all thresholds if they differ between studies."""
     return " or ".join(sorted({f"{cut:.3f}" for cut in cuts})) or "no study"
 
 
-def plot_learning_curves(history, path):
-    """Draws the loss of every training stage, and below it whatever else was recorded, by epoch.
+def plot_learning_curves(history: Mapping[str, Mapping[str, Sequence[float]]], path: Path | str) -> Path:
+    """Plots the loss of every training stage by epoch, with other recorded metrics below.
 
     Args:
-        history: dict of stage name to a dict of lists by epoch: `loss`, `val_loss`, and any others, of which
-            `val_<name>` is drawn dashed beside `<name>`. The learning rate is left out.
+        history: dict of stage name to a dict of lists by epoch: `loss`, `val_loss` and any other metrics; `val_<name>`
+            is dashed. The learning rate is left out.
         path: str or Path of the PNG to write; replaced whole or not at all.
 
     Returns:
-        Path of the picture.
+        Path of the plot.
 
     Raises:
-        InputError: if there is no stage or one has no epoch.
+        InputError: if there is no stage, or a stage has no epoch.
     """
     if not history or not all(stage.get("loss") for stage in history.values()):
-        raise InputError(
-            "A learning curve needs at least one stage with a loss for at least one epoch. Received: none."
-        )
+        raise InputError("Learning curves need at least one stage, each with a loss for at least one epoch.")
     others = sorted(
         {key.removeprefix("val_") for stage in history.values() for key in stage} - {"loss", "learning_rate", "lr"}
     )
@@ -192,7 +200,7 @@ def plot_learning_curves(history, path):
     return _save(figure, path)
 
 
-_LEGEND = {"fontsize": 8, "title_fontsize": 8, "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
+_LEGEND: dict = {"fontsize": 8, "title_fontsize": 8, "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
 
 
 def _looks():
@@ -200,17 +208,17 @@ def _looks():
 
 
 def _panels_of(curves, label_names):
-    """Gives {label: {name: (labels, scores)}} without unknown labels, at most six, and a title that says so."""
+    """Returns {label: {name: (labels, scores)}} of at most six labels, without unknown labels, and a title."""
     if not curves:
-        raise InputError("A picture needs at least one curve. Received: none.")
+        raise InputError("A plot needs at least one curve. Received: none.")
     if len(curves) > len(COLOURS):
-        raise InputError(f"A picture holds at most {len(COLOURS)} curves. Received: {len(curves)}.")
+        raise InputError(f"A plot can have at most {len(COLOURS)} curves. Received: {len(curves)}.")
     tables = {name: list(known_columns(*as_columns(*pair))) for name, pair in curves.items()}
     (n_labels, *other) = {len(table) for table in tables.values()}
     names = list(label_names) if label_names is not None else [""] * n_labels
     if other or len(names) != n_labels or len(set(names)) != n_labels:
         raise InputError(
-            f"Expected the same labels in every curve, and as many different names. Received: {len(names)} names."
+            f"Every curve must have the same labels, each with its own name. Received: {len(names)} names."
         )
     first = next(iter(tables.values()))
     kept = sorted(sorted(range(n_labels), key=lambda i: (-_rarer(first[i][0]), i))[:MAX_PANELS])
@@ -223,10 +231,10 @@ def _rarer(labels):
 
 
 def _plot_panels(curves, path, label_names, draw, title, axis_labels):
-    """Draws a panel for each label; a third axis label asks for second, lower axes in each."""
-    panels, what = _panels_of(curves, label_names)
+    """Draws a panel for each label; with a third axis label, each panel gets second, lower axes."""
+    panels, subtitle = _panels_of(curves, label_names)
     figure, grid = _make_figure(len(panels), 3.4 if len(panels) > 1 else 4.4, below=len(axis_labels) > 2)
-    figure.suptitle(f"{title}: {what}" if what else title)
+    figure.suptitle(f"{title}: {subtitle}" if subtitle else title)
     for (axes, *below), (name, pairs) in zip(grid, panels.items()):
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=axis_labels[1])
         axes.set_title(name if len(panels) > 1 else "", fontsize=10)
@@ -244,7 +252,7 @@ def _plot_panels(curves, path, label_names, draw, title, axis_labels):
 
 
 def _make_figure(n_panels, inches, *, below=False):
-    """Gives a figure and for each panel a list of its axes, one or two, from the top."""
+    """Makes a figure; returns it with a list of axes for each panel, one or two, from the top."""
     columns = min(n_panels, 3) if n_panels != 4 else 2
     rows = -(-n_panels // columns)
     height = inches * (1.35 if below else 1.0)

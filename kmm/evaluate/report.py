@@ -1,13 +1,16 @@
-"""A classifier's predictions to its results: the table, the pictures and the card that every run reports."""
+"""Evaluate a classifier: the results, the plots and the model card that every run reports."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kmm.classifier import MAIN_ORDER
+from kmm.classifier import MAIN_ORDER, Classifier, Predictions
 from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.data.modalities import as_mapping, choose_rows
+from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.compare import ROWS, compare_models
@@ -17,37 +20,39 @@ from kmm.progress import Progress
 from kmm.storage.output_mark import marking_output
 
 UNRECOGNISED = (
-    "Training studies cannot be recognised: this classifier holds nothing of them, so every labelled study counts as "
-    "test. If it was trained on some of them, the results are too good."
+    "Training studies cannot be recognised, because this classifier stores no fingerprints of them, so every labelled "
+    "study counts as test. If it was trained on some of them, the results are too optimistic."
 )
 SIDES = {"image": 0, "text": 1, "tfidf": 1}  # the column of `present` that a row of the results needs
 
 
-def score_rows(classifier, predictions):
-    """Probabilities of each trained row of the results table.
+def score_rows(classifier: Classifier, predictions: Predictions) -> dict[str, np.ndarray]:
+    """Computes the probabilities for each trained row of the results table.
 
     Args:
         classifier: `Classifier`.
         predictions: `Predictions` with the logits of all its parts.
 
     Returns:
-        dict of `"joint"`, `"image"`, `"text"` (those that the classifier has) and `"tfidf"` to `(n, n_labels)`.
+        dict of `"joint"`, `"image"`, `"text"` (those that the classifier has) and `"tfidf"` to float arrays
+        `(n, n_labels)`.
     """
     rows = {
         part: classifier.probabilities(predictions.logits[part], predictions.present, part)
         for part in MAIN_ORDER
         if part in predictions.logits
     }
-    if classifier.tfidf is not None:
-        rows["tfidf"] = classifier.tfidf.predict([classifier.batches.text.text(study) for study in predictions.studies])
+    text = classifier.batches.text
+    if classifier.tfidf is not None and text is not None:
+        rows["tfidf"] = classifier.tfidf.predict([text.text(study) for study in predictions.studies])
     return rows
 
 
-def find_measured(row, present):
-    """Finds the studies that a row of the results table is measured on: those that hold the side that it reads.
+def find_measured(row: str, present: np.ndarray) -> np.ndarray:
+    """Finds the studies that a row of the results table is measured on: those with the modality that it reads.
 
     Args:
-        row: str. `"image"` needs a film, `"text"` and `"tfidf"` need a report; the others take every study.
+        row: str. `"image"` needs a film, `"text"` and `"tfidf"` need a report; other rows use every study.
         present: array `(n, 2)` of 0 and 1.
 
     Returns:
@@ -61,24 +66,24 @@ def find_measured(row, present):
     return np.ones(len(present), bool) if side is None else present[:, side] > 0
 
 
-def evaluate_predictions(classifier, predictions, *, repeats=1000):
-    """Measures predictions beside the baselines.
+def evaluate_predictions(classifier: Classifier, predictions: Predictions, *, repeats: int = 1000) -> dict[str, Any]:
+    """Measures predictions and baselines.
 
-    The rows of one side are measured, and compared with the joint classifier, on the studies that hold this side.
+    A row that reads one modality is measured, and compared with the joint classifier, on the studies that have it.
 
     Args:
         classifier: `Classifier`.
         predictions: `Predictions` with the logits of all its parts.
-        repeats: int. Draws for the intervals.
+        repeats: int. Number of bootstrap draws for the intervals.
 
     Returns:
-        dict as `kmm.evaluate.compare.compare_models` returns; each row also holds `n` and `n_positive`, the studies
-        that it was measured on.
+        dict as returned by `kmm.evaluate.compare.compare_models`; each row also has `n` and `n_positive`, the counts of
+        the studies that it was measured on.
     """
     present, scores = predictions.present, score_rows(classifier, predictions)
     patients = np.array([study.patient for study in predictions.studies], object)
 
-    def measure(names, chosen):
+    def measure(names: Sequence[str], chosen: np.ndarray) -> dict[str, Any]:
         found = compare_models(
             predictions.labels[chosen],
             {name: scores[name][chosen] for name in names},
@@ -101,8 +106,15 @@ def evaluate_predictions(classifier, predictions, *, repeats=1000):
     return result
 
 
-def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictures=None):
-    """Measures a classifier on studies: those of its validation part as `validation`, those new to it as `test`.
+def evaluate_studies(
+    classifier: Classifier,
+    studies: Sequence[Study],
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+    pictures: Path | str | None = None,
+) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+    """Measures a classifier on studies: those of its validation part as `validation`, unseen studies as `test`.
 
     Studies that it was trained on are left out.
 
@@ -110,14 +122,14 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
         classifier: `Classifier`.
         studies: sequence of `Study`, not labelled yet.
         strict: bool. Raise at the first unusable study.
-        progress: `kmm.progress.Progress`. It is told how many studies were left out, and why.
-        pictures: path of a folder to draw curves, confusion and calibration into, a folder a part; or None.
+        progress: `kmm.progress.Progress`. Its notes count the studies that were left out, with the reason.
+        pictures: path of a folder for plots of curves, confusion and calibration, with a subfolder per part; or None.
 
     Returns:
-        dict of part to what `evaluate_predictions` returns, parts without studies left out; list of `Problem`.
+        dict of part to the result of `evaluate_predictions`, without empty parts; list of `Problem`.
 
     Raises:
-        InputError: if nothing is left to measure on; its `problems` say what was set aside.
+        InputError: if no study is left to measure on; its `problems` list the studies that were set aside.
     """
     s, progress = classifier.settings, progress or Progress()
     labelled, _ = label_studies(studies, s.labels, names=classifier.label_names)
@@ -136,13 +148,14 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
             counts = count_classes(study.labels[name] for study in chosen)
             if not all(counts):
                 progress.note(
-                    f"Label {name!r} lacks a class in {part} ({describe_classes(counts)}): ROC AUC and other measures "
-                    "of two classes are left out."
+                    f"Label {name!r} lacks a class in {part} ({describe_classes(counts)}): ROC AUC and other metrics "
+                    "that need both classes are left out."
                 )
     if not any(parts.values()):
-        reason = f"{trained} labelled ones, all of training" if trained else "no labelled ones"
+        reason = f"{trained} labelled studies, all used in training" if trained else "no labelled studies"
         raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")
-    results, problems = {}, []
+    results: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
     for part, chosen in parts.items():
         if not chosen:
             continue
@@ -155,14 +168,14 @@ def evaluate_studies(classifier, studies, *, strict=False, progress=None, pictur
             if pictures:
                 draw_pictures(classifier, predictions, Path(pictures) / part)
     if not results:
-        error = InputError(f"Expected labelled studies that can be used. All {len(problems)} were set aside.")
+        error: Any = InputError(f"Expected labelled studies that can be used. All {len(problems)} were set aside.")
         error.problems = problems
         raise error
     return results, problems
 
 
-def draw_pictures(classifier, predictions, folder):
-    """Draws ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
+def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path) -> None:
+    """Plots ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
 
     Args:
         classifier: `Classifier`.
@@ -180,15 +193,22 @@ def draw_pictures(classifier, predictions, folder):
         plot_confusion(curves, folder / "confusion.png", thresholds=cuts, label_names=names)
 
 
-def write_results(classifier, predictions, history, folder, *, path):
-    """Writes the model card and the pictures of a run into a folder.
+def write_results(
+    classifier: Classifier,
+    predictions: Predictions,
+    history: Mapping[str, Mapping[str, Sequence[float]]],
+    folder: Path,
+    *,
+    path: Path | str,
+) -> None:
+    """Writes the model card and the plots of a run into a folder.
 
     Args:
         classifier: `Classifier` with metrics.
         predictions: `Predictions` of the test part.
         history: dict of stage to learning curves.
-        folder: path to write into.
-        path: where the classifier will lie, for the commands of the card.
+        folder: path to write to.
+        path: future path of the classifier, for the commands of the card.
     """
     draw_pictures(classifier, predictions, folder / "pictures")
     if learned := {stage: curve for stage, curve in history.items() if curve}:
@@ -196,12 +216,12 @@ def write_results(classifier, predictions, history, folder, *, path):
     (folder / "model_card.md").write_text(write_card(describe_for_card(classifier, path)), encoding="utf-8")
 
 
-def describe_for_card(classifier, path):
-    """The facts of a classifier that `kmm.evaluate.card.write_card` takes.
+def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any]:
+    """Collects the facts of a classifier for `kmm.evaluate.card.write_card`.
 
     Args:
         classifier: `Classifier` with metrics.
-        path: where the classifier will lie, for the commands of the card.
+        path: future path of the classifier, for the commands of the card.
 
     Returns:
         dict.
@@ -234,7 +254,7 @@ def describe_for_card(classifier, path):
 
 
 def _show_place(path):
-    """A path below the current folder as it was given, else its last part, because a card is given to others."""
+    """Returns a path inside the current folder unchanged, and the last part of others, because cards are shared."""
     path = Path(path)
     return path.name if path.is_absolute() or ".." in path.parts else str(path)
 
@@ -243,7 +263,7 @@ def _image_facts(facts, s):
     weights = facts.get("image_weights")
     return {
         "image_encoder": s.image_encoder,
-        "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from the start",
+        "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from scratch",
         "pixels": s.pixels,
     }
 

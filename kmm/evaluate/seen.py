@@ -1,10 +1,14 @@
-"""Which studies a classifier has seen: they are looked up before it is measured."""
+"""Recognise studies that a classifier was trained or calibrated on, before it is evaluated."""
 
 import contextlib
 import hashlib
+import typing
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from kmm.batches import TextPreparation
+from kmm.data.study import Study
 from kmm.errors import ImageError
 from kmm.film_identity import digest_film, sketch_film
 from kmm.image.read import read_image
@@ -12,15 +16,18 @@ from kmm.progress import Progress
 from kmm.storage.classifier_folder import digest_file
 from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies
 
-AT_ONCE = 64
+if typing.TYPE_CHECKING:
+    from kmm.classifier import Classifier
+
+AT_ONCE = 64  # studies handed to the threads together
 
 
-def film_prints(*, file_digest="", pixel_digest=None):
-    """Prints of a film.
+def film_prints(*, file_digest: str = "", pixel_digest: str | None = None) -> set[int]:
+    """Returns the fingerprints of a film.
 
     Args:
-        file_digest: str, SHA-256 of the bytes of its file, or nothing. It holds whatever decodes the file.
-        pixel_digest: str from `kmm.film_identity.digest_film`, or None. It holds whatever the format of the file.
+        file_digest: str, SHA-256 of the bytes of its file, or empty. It does not depend on the decoder.
+        pixel_digest: str from `kmm.film_identity.digest_film`, or None. It does not depend on the file format.
 
     Returns:
         set of int below 2**64.
@@ -33,18 +40,18 @@ def film_prints(*, file_digest="", pixel_digest=None):
     return {_hash(key) for key in (*keys, *([f"pixels {pixel_digest}"] if pixel_digest else []))}
 
 
-def record_print(study, text="", *, film=False):
-    """Print of a study without its film: of patient, id and report body.
+def record_print(study: Study, text: str = "", *, film: bool = False) -> int | None:
+    """Returns the fingerprint of a study's record: patient, id and report body.
 
-    Bodies are shared by many reports and ids by many hospitals, so neither alone identifies a study.
+    Many reports have the same body and many hospitals use the same ids, so neither alone identifies a study.
 
     Args:
         study: `Study`.
-        text: str, what the classifier reads of the report. It takes the place of a body, where there is no film.
+        text: str, the part of the report that the classifier reads. It replaces an empty body if there is no film.
         film: bool. Whether the study has a film that the classifier reads.
 
     Returns:
-        int below 2**64, or None where the study has nothing to tell it by.
+        int below 2**64, or None if the study has no text to identify it.
 
     Example:
         >>> from kmm.data.study import Report, Study
@@ -53,25 +60,29 @@ def record_print(study, text="", *, film=False):
         (False, None)
     """
     body = study.report.body if study.report else ""
-    told_by = body or ("" if film else text)
-    return _hash("\x1e".join(["study", study.id, study.patient, told_by])) if told_by else None
+    identity = body or ("" if film else text)
+    return _hash("\x1e".join(["study", study.id, study.patient, identity])) if identity else None
 
 
-def gather_seen(studies, digests, sketches, text=None):
-    """Gathers what is kept of the studies of one part.
+def gather_seen(
+    studies: Iterable[Study], digests: Iterable[str], sketches: Iterable[int], text: TextPreparation | None = None
+) -> SeenStudies:
+    """Gathers the fingerprints of the studies of one part.
 
     Args:
         studies: sequence of `Study`, with their `pixel_digest`.
-        digests: sequence of str: SHA-256 of each film's file; empty where there is none.
-        sketches: sequence of int: `kmm.film_identity.sketch_film` of each film; not read where there is none.
+        digests: sequence of str: SHA-256 of each film's file; empty if there is no film.
+        sketches: sequence of int: `kmm.film_identity.sketch_film` of each film; ignored if there is no film.
         text: `kmm.batches.TextPreparation`, or None for a classifier of films alone.
 
     Returns:
         `SeenStudies`.
     """
-    prints, records = set(), {}
+    prints: set[int] = set()
+    records: dict[int, int] = {}
     for study, digest, sketch in zip(studies, digests, sketches, strict=True):
-        prints |= film_prints(file_digest=digest, pixel_digest=study.frontal.pixel_digest if digest else None)
+        film = study.frontal if digest else None
+        prints |= film_prints(file_digest=digest, pixel_digest=film.pixel_digest if film else None)
         record = record_print(study, text.text(study) if text else "", film=bool(digest))
         if record is not None and digest:
             records[record] = sketch
@@ -80,12 +91,15 @@ def gather_seen(studies, digests, sketches, text=None):
     return SeenStudies.gather(prints, records)
 
 
-def part_studies(classifier, studies, *, progress=None):
-    """Sorts studies by the part that they had when the classifier was trained; studies it never saw are test.
+def part_studies(
+    classifier: "Classifier", studies: Sequence[Study], *, progress: Progress | None = None
+) -> dict[str, list[Study]]:
+    """Sorts studies by the part that they had when the classifier was trained; unseen studies are test.
 
-    A study counts as trained on if any evidence says so: the bytes of its film, the pixels of its film, or patient, id
-    and report body together. Patient, id and body are no evidence where both have a film and the films differ at a
-    glance: hospitals share ids and report templates. A resized or compressed copy of a film does not differ so.
+    A study counts as trained on if there is any evidence for it: the bytes of its film, the pixels of its film, or
+    patient, id and report body together. Hospitals share ids and report templates, so patient, id and body do not count
+    if both studies have a film and the films look clearly different. A resized or compressed copy of a film does not
+    look different in this sense.
 
     Args:
         classifier: `Classifier`.
@@ -95,7 +109,7 @@ def part_studies(classifier, studies, *, progress=None):
     Returns:
         dict with `"train"`, `"validation"` and `"test"`: lists of `Study`.
     """
-    parts = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
     find = partial(find_part, classifier)
     with (
         (progress or Progress()).step("Comparing with training", len(studies)) as advance,
@@ -109,21 +123,21 @@ def part_studies(classifier, studies, *, progress=None):
     return parts
 
 
-def find_part(classifier, study):
-    """The part that one study had, `"test"` where the classifier never saw it; see `part_studies`.
+def find_part(classifier: "Classifier", study: Study) -> str:
+    """Returns the part that a study had, `"test"` if the classifier never saw it; see `part_studies`.
 
-    A film is decoded only where its bytes and the record do not already say that the study was trained on. A film that
-    cannot be read says nothing.
+    A film is decoded only if its bytes and the record do not already show that the study was trained on. A film that
+    cannot be read is ignored.
     """
     film, preparation = study.frontal, classifier.batches.image
     text, digest = classifier.batches.text, ""
     if film and preparation and film.path.is_file():
-        with contextlib.suppress(OSError):  # such a study is set aside where it is predicted
+        with contextlib.suppress(OSError):  # such a study is set aside when it is predicted
             digest = digest_file(film.path)
     record = record_print(study, text.text(study) if text else "", film=bool(digest))
-    prints = film_prints(file_digest=digest) | ({record} - {None})
+    prints = film_prints(file_digest=digest) | ({record} if record is not None else set())
     part = _look_up(classifier.seen, prints, None if digest else record)
-    if part != "train" and digest:
+    if part != "train" and film and preparation and digest:
         with contextlib.suppress(ImageError):
             pixels = read_image(film.path)
             prints |= film_prints(pixel_digest=digest_film(pixels))
@@ -132,7 +146,7 @@ def find_part(classifier, study):
 
 
 def _look_up(seen, prints, record, sketch=None):
-    """The first part that holds one of the prints, or the record with a film like that of the sketch."""
+    """Returns the first part with one of the fingerprints, or with the record and a film similar to the sketch."""
     for part in SEEN_PARTS:
         known = seen.get(part)
         if known and (known.holds(prints) or (record is not None and known.holds_record(record, sketch=sketch))):
@@ -140,5 +154,5 @@ def _look_up(seen, prints, record, sketch=None):
     return "test"
 
 
-def _hash(key):
+def _hash(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])

@@ -1,6 +1,10 @@
-"""Intervals from resampled patients, and paired tests in which the studies of a patient are one observation."""
+"""Confidence intervals from resampled patients, and paired tests that treat a patient's studies as one observation."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom, norm, rankdata
 
 from kmm.errors import InputError
@@ -21,12 +25,20 @@ RESAMPLED = (
 _NUMBERS_AT_ONCE = 2_000_000
 
 
-def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000, seed=0):
-    """Measures every metric on draws of whole groups (patients) with replacement: `interval` of them is its interval.
+def resample_metrics(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    thresholds: ArrayLike,
+    groups: Sequence | None,
+    *,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Measures every metric on bootstrap draws of whole groups (patients); `interval` turns them into intervals.
 
-    The model and its thresholds stay as they are: the intervals speak of the choice of test patients, not of
-    training. Expected calibration error has none, because repeated studies inflate it. Where a metric is at its end
-    (an accuracy of 1) its interval is one point, which is too narrow.
+    The model and its thresholds are fixed, so the intervals reflect the sampling of test patients, not of training.
+    Expected calibration error has no interval, because repeated studies inflate it. If a metric is at its maximum (such
+    as an accuracy of 1), its interval is a single point, which is too narrow.
 
     Source: https://doi.org/10.1214/ss/1177013815 (percentile intervals), https://doi.org/10.1111/j.1467-9868.2007.00593.x
     (whole groups).
@@ -34,26 +46,26 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
     Args:
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
         probabilities: array of the same shape in [0, 1].
-        thresholds: float, array `(n_labels,)`, or array `(n, n_labels)` where studies differ.
-        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
-        repeats: int, at least 0.
-        seed: int. The same seed gives the same draws, so intervals of two classifiers are paired.
+        thresholds: float, array `(n_labels,)`, or array `(n, n_labels)` if they differ between studies.
+        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study is a group.
+        repeats: int, at least 0. Number of draws.
+        seed: int. The same seed gives the same draws, so that two classifiers can be compared draw by draw.
 
     Returns:
-        dict: for each name in `RESAMPLED` a float array `(repeats, n_labels)`, NaN where the draw cannot define the
-        metric. `average_draws` gives the draws of the mean over labels.
+        dict: for each name in `RESAMPLED` a float array `(repeats, n_labels)`, NaN if the metric is undefined for the
+        draw. `average_draws` gives the draws of the mean over labels.
 
     Raises:
-        InputError: if the arguments do not fit each other.
+        InputError: if the arguments do not match.
 
     Example:
         >>> draws = resample_metrics([0, 1] * 50, [0.2, 0.8, 0.6, 0.4] * 25, 0.5, None)
         >>> [round(end, 1) for end in interval(draws["accuracy"])]
         [0.4, 0.6]
     """
-    labels, probabilities = as_columns(labels, probabilities)
-    n, n_labels = labels.shape
-    cuts = as_cuts(thresholds, labels.shape, "thresholds")
+    known, values = as_columns(labels, probabilities)
+    n, n_labels = known.shape
+    cuts = as_cuts(thresholds, (n, n_labels), "thresholds")
     group, n_groups = _number_groups(groups, n)
     if repeats < 0:
         raise InputError(f"`repeats` must not be negative. Received: {repeats}.")
@@ -62,24 +74,24 @@ def resample_metrics(labels, probabilities, thresholds, groups, *, repeats=1000,
     blocks = []
     for start in range(0, repeats, per_block):
         times = _draw_groups(rng, min(per_block, repeats - start), n_groups)[:, group]
-        singles = [_measure_weighted(labels[:, i], probabilities[:, i], cuts[:, i], times) for i in range(n_labels)]
+        singles = [_measure_weighted(known[:, i], values[:, i], cuts[:, i], times) for i in range(n_labels)]
         blocks.append({metric: np.stack([single[metric] for single in singles], axis=1) for metric in RESAMPLED})
     none = np.empty((0, n_labels))
     return {metric: np.concatenate([none, *(block[metric] for block in blocks)]) for metric in RESAMPLED}
 
 
-def average_draws(values, defined):
-    """Takes the mean over labels in each draw, always over the same labels as the measured mean.
+def average_draws(values: np.ndarray, defined: Sequence[bool]) -> np.ndarray:
+    """Computes the mean over labels in each draw, always over the same labels as the measured mean.
 
-    A draw that misses the one positive study of a rare label would be a mean over the other labels, and so a draw of
-    another number: it is left out.
+    A draw without the only positive study of a rare label would average over fewer labels, and so estimate a different
+    quantity. Such a draw is left out.
 
     Args:
-        values: float array `(repeats, n_labels)`, NaN where a draw cannot define the metric of a label.
-        defined: bool sequence of `n_labels`: the labels whose metric the studies themselves define.
+        values: float array `(repeats, n_labels)`, NaN if the metric of a label is undefined for a draw.
+        defined: bool sequence of `n_labels`: the labels whose metric is defined for the studies themselves.
 
     Returns:
-        float array `(repeats,)`, NaN where a draw does not define all of these labels, or where there are none.
+        float array `(repeats,)`, NaN if the metric of any of these labels is undefined, or if there are no labels.
 
     Example:
         >>> average_draws(np.array([[0.9, 0.5, np.nan], [0.7, np.nan, np.nan]]), [True, True, False]).tolist()
@@ -89,8 +101,8 @@ def average_draws(values, defined):
     return chosen.mean(axis=1) if chosen.shape[1] else np.full(len(values), np.nan)
 
 
-def interval(values, *, level=0.95):
-    """Gives the middle range of the finite values, or None when fewer than half of the values are finite.
+def interval(values: np.ndarray, *, level: float = 0.95) -> list[float] | None:
+    """Returns the central interval of the finite values, or None if fewer than half of the values are finite.
 
     Args:
         values: float array, one entry per draw; NaN and infinite entries are left out.
@@ -114,11 +126,13 @@ def interval(values, *, level=0.95):
     return np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]).tolist()
 
 
-def compare_auc(labels, first, second, groups=None):
+def compare_auc(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: Sequence | None = None
+) -> dict[str, float | None]:
     """Tests the difference of two ROC AUCs on the same studies, for one label: DeLong's test for clustered studies.
 
-    Studies of one patient are one observation, whatever their number and labels; with one study per patient this is
-    DeLong's test. It relies on the normal distribution: with fewer than about 20 patients of a class take `p` as rough.
+    All studies of a patient are one observation; with one study per patient this is DeLong's test. It assumes a normal
+    distribution: with fewer than about 20 patients of a class, `p` is only approximate.
 
     Source: https://doi.org/10.2307/2533958 (clustered), https://doi.org/10.2307/2531595 (DeLong), by ranks as in
     https://doi.org/10.1109/LSP.2014.2337313.
@@ -127,15 +141,15 @@ def compare_auc(labels, first, second, groups=None):
         labels: array `(n,)` of 0, 1 and NaN (unknown, left out).
         first: array `(n,)` of finite scores, any scale.
         second: array `(n,)`.
-        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
+        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study is a group.
 
     Returns:
-        dict: `difference` (first minus second) and two-sided `p` in [0, 1]. Both are None with a class missing. Scores
-        that order every pair alike have `p` 1; else `p` is None where the variance cannot be estimated (a class has
-        studies of one patient only) or is zero.
+        dict: `difference` (first minus second) and two-sided `p` in [0, 1]. Both are None if a class is missing. `p` is
+        1 if both scores order every pair in the same way. Otherwise `p` is None if the variance cannot be estimated (a
+        class has studies of one patient only) or is zero.
 
     Raises:
-        InputError: if the arrays do not fit each other.
+        InputError: if the arrays do not match.
 
     Example:
         >>> labels, first, second = [0, 0, 0, 1, 1, 1], [1, 2, 5, 3, 4, 6], [1, 4, 5, 2, 3, 6]
@@ -144,11 +158,11 @@ def compare_auc(labels, first, second, groups=None):
         >>> round(compare_auc(labels * 5, first * 5, second * 5, list("abcdef") * 5)["p"], 3)
         0.371
     """
-    labels, (first, second), group = _one_label(labels, first, second, groups, probabilities=False)
-    if len(np.unique(labels)) < 2:
+    known, (one, other), group = _one_label(labels, first, second, groups, probabilities=False)
+    if len(np.unique(known)) < 2:
         return {"difference": None, "p": None}
-    apart = np.subtract(_placements(labels, first), _placements(labels, second))
-    positive = labels == 1
+    apart = np.subtract(_placements(known, one), _placements(known, other))
+    positive = known == 1
     difference = float(apart[positive].mean())
     if np.abs(apart).max() < 1e-12:
         return {"difference": 0.0, "p": 1.0}
@@ -158,13 +172,15 @@ def compare_auc(labels, first, second, groups=None):
     return {"difference": difference, "p": float(2 * norm.sf(abs(difference) / np.sqrt(variance)))}
 
 
-def compare_accuracy(labels, first, second, groups=None):
+def compare_accuracy(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: Sequence | None = None
+) -> dict[str, Any]:
     """Tests the difference of two accuracies on the same studies, for one label: McNemar's exact test over patients.
 
-    Each patient has a balance: studies that only the first has right minus those that only the second has right. Where
-    the two are equally good, every balance is as likely as its negative, so `p` is the share of all choices of signs
-    whose sum lies at least as far from 0 as the sum that was found. With one study per patient this is McNemar's test
-    with the exact binomial distribution.
+    Each patient has a balance: the number of studies that only the first classifies correctly, minus those that only
+    the second does. If the two are equally good, a balance is as likely as its negative. So `p` is the fraction of all
+    assignments of signs whose sum is at least as far from 0 as the observed sum. With one study per patient this is
+    McNemar's test with the exact binomial distribution.
 
     Source: https://doi.org/10.1007/BF02295996 (McNemar), https://doi.org/10.2307/2984124 (exact test by exchange),
     https://doi.org/10.1002/sim.1438 (balances of clusters).
@@ -173,14 +189,15 @@ def compare_accuracy(labels, first, second, groups=None):
         labels: array `(n,)` of 0, 1 and NaN (unknown, left out).
         first: array `(n,)` of decisions 0 and 1 or bool.
         second: array `(n,)`.
-        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study alone.
+        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study is a group.
 
     Returns:
-        dict: `difference` of the accuracies (first minus second; None when no label is known), `first_only` and
-        `second_only` (studies only one has right) and two-sided `p` in [0, 1], 1 when no patient tells them apart.
+        dict: `difference` of the accuracies (first minus second; None if no label is known), `first_only` and
+        `second_only` (studies that only one classifies correctly) and two-sided `p` in [0, 1], which is 1 if no
+        patient's balance differs from 0.
 
     Raises:
-        InputError: if the arrays do not fit each other.
+        InputError: if the arrays do not match.
 
     Example:
         >>> compare_accuracy([1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0])
@@ -188,12 +205,12 @@ def compare_accuracy(labels, first, second, groups=None):
         >>> compare_accuracy([1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0], ["a", "a", "b", "c"])["p"]
         1.0
     """
-    labels, (first, second), group = _one_label(labels, first, second, groups, probabilities=True)
-    first, second = first == labels, second == labels
-    first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
-    balances = np.bincount(group, first.astype(float) - second).astype(np.int64)
+    known, (one, other), group = _one_label(labels, first, second, groups, probabilities=True)
+    one, other = one == known, other == known
+    first_only, second_only = int((one & ~other).sum()), int((other & ~one).sum())
+    balances = np.bincount(group, one.astype(float) - other).astype(np.int64)
     return {
-        "difference": (first_only - second_only) / len(labels) if len(labels) else None,
+        "difference": (first_only - second_only) / len(known) if len(known) else None,
         "first_only": first_only,
         "second_only": second_only,
         "p": _flip_signs(balances),
@@ -208,9 +225,9 @@ def _draw_groups(rng, draws, n_groups):
 
 
 def _measure_weighted(labels, probabilities, cuts, times):
-    """Measures each row of `times` (draws, n), which says how often each study is in the draw.
+    """Measures each draw, a row of `times` (draws, n), which counts how often each study is in the draw.
 
-    `cuts` is the threshold, or one for each study.
+    `cuts` is the threshold of each study, `(n,)`.
     """
     known = np.flatnonzero(~np.isnan(labels))
     if not known.size:
@@ -251,16 +268,16 @@ def _divide(above, below):
 
 
 def _number_groups(groups, n):
-    """int array `(n,)`: which group each study belongs to, from 0; and the number of groups."""
+    """Numbers groups from 0; returns the number of each study's group, int `(n,)`, and the number of groups."""
     groups = np.arange(n) if groups is None else np.asarray(groups)
     if groups.shape != (n,):
-        raise InputError(f"Groups must be one for each of {n} studies. Received: shape {groups.shape}.")
+        raise InputError(f"`groups` must have one entry for each of {n} studies. Received: shape {groups.shape}.")
     names, group = np.unique(groups, return_inverse=True)
     return group, len(names)
 
 
 def _one_label(labels, first, second, groups, *, probabilities):
-    """Labels, both scores and group numbers of the studies whose label is known."""
+    """Returns labels, both scores and group numbers of the studies whose label is known."""
     both = [as_columns(labels, scores, probabilities=probabilities) for scores in (first, second)]
     labels = both[0][0]
     if labels.shape[1] > 1:
@@ -271,7 +288,7 @@ def _one_label(labels, first, second, groups, *, probabilities):
 
 
 def _placements(labels, scores):
-    """For each positive the share of negatives below it, for each negative the share of positives above it."""
+    """Returns for each positive the fraction of negatives below it, for each negative that of positives above it."""
     ranks, positive = rankdata(scores), labels == 1
     n_pos, n_neg = positive.sum(), (~positive).sum()
     placements = np.empty(len(labels))
@@ -281,10 +298,10 @@ def _placements(labels, scores):
 
 
 def _clustered_variance(centred, positive, group):
-    """Obuchowski's variance of an AUC, or of a difference of two: from placements less their mean, summed by patient.
+    """Computes Obuchowski's variance of an AUC, or of a difference of two, from centred placements summed by patient.
 
     Returns:
-        float, or None where a class has studies of fewer than 2 patients.
+        float, or None if a class has studies of fewer than 2 patients.
     """
     sides = positive, ~positive
     sums = [np.bincount(group, centred * side) / side.sum() for side in sides]
@@ -297,13 +314,13 @@ def _clustered_variance(centred, positive, group):
 
 
 def _flip_signs(balances):
-    """Share of all choices of signs with which the balances sum to at least as much, in amount, as they do."""
+    """Computes the fraction of all assignments of signs for which the sum of the balances is at least as far from 0."""
     sizes, counts = np.unique(np.abs(balances[balances != 0]), return_counts=True)
     if not sizes.size:
         return 1.0
     found = abs(int(balances.sum()))
     unit = np.gcd.reduce(sizes)
-    chances = np.ones(1)  # entry k: of the sum `2 * k * unit` less the largest one
+    chances = np.ones(1)  # entry k: probability of the sum `2 * k * unit` minus the largest sum
     for size, count in zip(sizes // unit, counts):
         wider = np.zeros(len(chances) + size * count)
         for plus, chance in enumerate(binom.pmf(np.arange(count + 1), count, 0.5)):

@@ -1,1 +1,1 @@
-"""Film files to arrays, and arrays to the square that an encoder reads."""
+"""Read film files as arrays, and prepare the square arrays that encoders read."""

@@ -1,4 +1,4 @@
-"""Small random changes to prepared films that leave a chest a chest."""
+"""Augment prepared films with small random changes that keep them plausible chest films."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -8,11 +8,11 @@ import numpy as np
 
 from kmm.errors import InputError
 
-cv2.setNumThreads(1)  # films are small, and threads of OpenCV's own would wait for those that train
+cv2.setNumThreads(1)  # films are small, and OpenCV's threads would compete with the training threads
 
 
-def _tabulate_normal():
-    """256 quantiles of the normal distribution, of deviation 1: noise at a fifth of the price of exact draws."""
+def _tabulate_normal() -> np.ndarray:
+    """Returns 256 quantiles of the normal distribution with deviation 1. Exact draws cost five times as much."""
     quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
     return (quantiles / quantiles.std()).astype(np.float32)
 
@@ -22,19 +22,19 @@ NORMAL = _tabulate_normal()
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far each property of a film may change. Every image draws its own values, evenly within the range.
+    """Ranges for the random changes of a film. Each image draws its own values, uniformly within the ranges.
 
-    Black stays black: padding, and an image that is missing (all 0), remain 0.
+    Black stays black: padding and missing images (all 0) remain 0.
 
     Attributes:
-        rotation_degrees: float. Turned by up to this, either way, about the centre.
-        shift: float. Moved by up to this share of the side, along each axis.
-        zoom: float in [0, 1). Enlarged or shrunk by up to this share.
-        contrast: float in [0, 1). The distance from mid gray changes by up to this share.
-        brightness: float. Up to this share of 255 is added or taken away.
+        rotation_degrees: float. Largest rotation about the centre, in either direction.
+        shift: float. Largest shift along each axis, as a fraction of the side.
+        zoom: float in [0, 1). Largest relative change of size.
+        contrast: float in [0, 1). Largest relative change of the distance from mid gray.
+        brightness: float. Largest change of brightness, as a fraction of 255.
         gamma: float in [0, 1). The exponent of the gray curve lies within 1 - gamma .. 1 + gamma.
-        noise: float. The deviation of added noise, as a share of 255, is drawn up to this.
-        horizontal_flip: bool. Mirrors half of the images. Off by default: the heart would change sides.
+        noise: float. Largest standard deviation of the added noise, as a fraction of 255.
+        horizontal_flip: bool. Mirrors half of the images. Off by default, because the heart would change sides.
 
     Raises:
         InputError: if a range is negative, or `zoom`, `contrast` or `gamma` is 1 or more.
@@ -55,17 +55,17 @@ class Augmentation:
     noise: float = 0.01
     horizontal_flip: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("rotation_degrees", "shift", "zoom", "contrast", "brightness", "gamma", "noise"):
             value, limit = getattr(self, name), 1 if name in ("zoom", "contrast", "gamma") else np.inf
             if not 0 <= value < limit:
                 raise InputError(f"`{name}` must be in [0, {limit}). Received: {value!r}.")
 
-    def apply(self, batch, rng):
-        """Changes each image of a batch on its own.
+    def apply(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Changes each image of a batch independently.
 
         Args:
-            batch: float32 array `(n, height, width, 1)`, 0..255; left as it is.
+            batch: float32 array `(n, height, width, 1)`, 0..255; it is not modified.
             rng: `numpy.random.Generator`. The same state gives the same result.
 
         Returns:
@@ -90,7 +90,7 @@ class Augmentation:
         return changed.reshape(batch.shape)
 
     def _place(self, draws, height, width):
-        """The affine matrices `(n, 2, 3)` of rotation, zoom, shift and flip about the centre."""
+        """Returns the affine matrices `(n, 2, 3)` of rotation, zoom, shift and flip about the centre."""
         turn, zoom, right, down, flip = draws[:, :5].T
         angle, size = np.deg2rad(turn * self.rotation_degrees), 1 + zoom * self.zoom
         cos, sin = size * np.cos(angle), size * np.sin(angle)
@@ -101,7 +101,7 @@ class Augmentation:
         return np.concatenate([matrix, (moved_center - matrix @ center)[..., None]], axis=2)
 
     def _expose(self, image, draw, grain, out):
-        """Gamma, contrast, brightness and noise on one image `(height, width)`, into another."""
+        """Applies gamma, contrast, brightness and noise to one image `(height, width)`, written to `out`."""
         contrast, brightness, gamma, noise = draw[5:]
         power = 1 + gamma * self.gamma
         gain = 1 + contrast * self.contrast

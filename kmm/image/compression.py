@@ -1,12 +1,14 @@
-"""Compressed pixels of DICOM films: which package decodes what, and what a code stream says before it is decoded."""
+"""Check the compressed pixels of DICOM films: the package that decodes them, and the header of their code stream."""
 
 import struct
 from dataclasses import dataclass
 
+from pydicom import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
+    UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
@@ -22,7 +24,7 @@ from pydicom.uid import (
 from kmm.errors import ImageError
 from kmm.image.jpeg import check_jpeg
 
-LIBJPEG = "pylibjpeg pylibjpeg-libjpeg"  # under the GPL, so kmm names it and does not require it
+LIBJPEG = "pylibjpeg pylibjpeg-libjpeg"  # licensed under the GPL, so kmm suggests it and does not require it
 OPENJPEG = "pylibjpeg pylibjpeg-openjpeg"
 PACKAGES = {
     JPEGBaseline8Bit: "pillow",
@@ -37,14 +39,14 @@ PACKAGES = {
     HTJ2KLossless: OPENJPEG,
     HTJ2KLosslessRPCL: OPENJPEG,
 }
-LIBJPEG_TURBO = (JPEGBaseline8Bit, JPEGExtended12Bit)  # what Pillow decodes through it, at 8 bits
+LIBJPEG_TURBO = (JPEGBaseline8Bit, JPEGExtended12Bit)  # decoded by Pillow through libjpeg-turbo, at 8 bits
 JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # markers SOF0 to SOF15, and SOF55 of JPEG-LS
 LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF}
 
 
 @dataclass(frozen=True)
 class CodeStream:
-    """What the header of a code stream declares: sizes in pixels, bits per sample, samples per pixel."""
+    """The header of a code stream: size in pixels, bits per sample, samples per pixel."""
 
     width: int
     height: int
@@ -53,8 +55,8 @@ class CodeStream:
     lossless_jpeg: bool = False
 
 
-def require_decoder(syntax, bits_stored, name):
-    """Checks that the pixels of a transfer syntax can be decoded here.
+def require_decoder(syntax: UID, bits_stored: int, name: str) -> tuple[str, ...]:
+    """Checks that a decoder for a transfer syntax is installed.
 
     Args:
         syntax: `pydicom.uid.UID`.
@@ -62,10 +64,10 @@ def require_decoder(syntax, bits_stored, name):
         name: str. The file's name, for the error.
 
     Returns:
-        tuple of str: the plug-ins of pydicom that decode it; empty if it is not compressed.
+        tuple of str: the pydicom plug-ins that decode it; empty if the syntax is not compressed.
 
     Raises:
-        ImageError: if none is installed; it names the package that decodes the syntax, where there is one.
+        ImageError: if no decoder is installed; it names the package that decodes the syntax, if there is one.
 
     Example:
         >>> from pydicom.uid import ExplicitVRLittleEndian, MPEG2MPML
@@ -88,19 +90,19 @@ def require_decoder(syntax, bits_stored, name):
     return plugins
 
 
-def check_code_stream(frame, dataset, plugins, name):
-    """Checks a compressed frame against the header that describes it, before it is decoded.
+def check_code_stream(frame: bytes, dataset: Dataset, plugins: tuple[str, ...], name: str) -> None:
+    """Checks a compressed frame against its DICOM header, before it is decoded.
 
     Args:
         frame: bytes of the code stream.
         dataset: `pydicom.Dataset` of the film.
-        plugins: what `require_decoder` returned.
+        plugins: the result of `require_decoder`.
         name: str. The file's name, for the error.
 
     Raises:
-        ImageError: if it is no code stream of its transfer syntax, declares colour or another size than the header, is
-            a kind of JPEG that needs another package, or is JPEG of 8 bits or RLE that lacks pixels: decoders only warn
-            of these.
+        ImageError: if the code stream does not match its transfer syntax, declares colour or a size other than the
+            header's, is a kind of JPEG that needs another package, or is 8-bit JPEG or RLE with missing pixels, about
+            which decoders only warn.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == RLELossless:
@@ -110,10 +112,10 @@ def check_code_stream(frame, dataset, plugins, name):
     kind = "JPEG 2000" if PACKAGES[syntax] == OPENJPEG else "JPEG-LS" if PACKAGES[syntax] == "pyjpegls" else "JPEG"
     stream = _read_jpeg_2000(frame) if kind == "JPEG 2000" else _read_jpeg(frame)
     if stream is None:
-        raise ImageError(f"{name}: truncated or damaged: its pixels do not begin as {kind} does.")
+        raise ImageError(f"{name}: truncated or damaged: its pixels do not begin with a {kind} header.")
     if (stream.width, stream.height) != (dataset.Columns, dataset.Rows):
         raise ImageError(
-            f"{name}: expected a {kind} frame of {dataset.Columns}x{dataset.Rows} pixels, as the DICOM header says. "
+            f"{name}: expected a {kind} frame of {dataset.Columns}x{dataset.Rows} pixels, as in the DICOM header. "
             f"Received: {stream.width}x{stream.height}."
         )
     if stream.samples != 1:
@@ -123,12 +125,12 @@ def check_code_stream(frame, dataset, plugins, name):
     if stream.bits == 8 and not stream.lossless_jpeg:
         check_jpeg(frame, name, max_pixels=stream.width * stream.height)
     elif plugins == ("pillow",):
-        kind = " without loss" if stream.lossless_jpeg else f" at {stream.bits} bits"
+        kind = " with lossless JPEG" if stream.lossless_jpeg else f" at {stream.bits} bits"
         raise _refuse_syntax(syntax, name, kind, LIBJPEG)
 
 
-def explain_failure(syntax, plugins, name):
-    """The error for a frame whose code stream begins well and could not be decoded.
+def explain_failure(syntax: UID, plugins: tuple[str, ...], name: str) -> ImageError:
+    """Returns the error for a frame with a valid header that could not be decoded.
 
     Args:
         syntax, plugins, name: as in `check_code_stream`.
@@ -139,25 +141,25 @@ def explain_failure(syntax, plugins, name):
     Example:
         >>> print(explain_failure(JPEGLSLossless, ("pyjpegls",), "film.dcm"))
         film.dcm: pyjpegls cannot decode its JPEG-LS Lossless Image Compression pixels. They are truncated, damaged or \
-not as the standard wants them.
+not valid.
     """
-    said = (
-        f"{name}: {' and '.join(plugins)} cannot decode its {syntax.name} pixels. They are truncated, damaged or not as"
-    )
     packages = PACKAGES.get(syntax)
     other = packages and not {"pyjpegls", *plugins} & set(packages.split())
-    remedy = f" If other software can: pip install {packages}." if other else ""
-    return ImageError(f"{said} the standard wants them.{remedy}")
+    remedy = f" If other software can decode them, try: pip install {packages}." if other else ""
+    return ImageError(
+        f"{name}: {' and '.join(plugins)} cannot decode its {syntax.name} pixels. They are truncated, damaged or not "
+        f"valid.{remedy}"
+    )
 
 
-def _refuse_syntax(syntax, name, kind="", packages=None):
+def _refuse_syntax(syntax: UID, name: str, kind: str = "", packages: str | None = None) -> ImageError:
     packages = packages or PACKAGES.get(syntax)
     remedy = f"Install one: pip install {packages}" if packages else "Convert the file first"
     return ImageError(f"{name}: no decoder for the transfer syntax {syntax.name} ({syntax}){kind}. {remedy}.")
 
 
-def _read_jpeg(data):
-    """The frame header of a JPEG or JPEG-LS code stream; None if there is none."""
+def _read_jpeg(data: bytes) -> CodeStream | None:
+    """Reads the frame header of a JPEG or JPEG-LS code stream; returns None if there is none."""
     at = 2 if data[:2] == b"\xff\xd8" else len(data)
     while at + 10 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -172,8 +174,8 @@ def _read_jpeg(data):
     return None
 
 
-def _check_rle(data, pixels, name):
-    """Refuses a frame of RLE segments that do not hold exactly one byte for each pixel, but for zeros after them."""
+def _check_rle(data: bytes, pixels: int, name: str) -> None:
+    """Rejects a frame of RLE segments that do not decode to one byte per pixel. Trailing zeros are allowed."""
     starts = [start for start in struct.unpack("<15I", data[4:64].ljust(60, b"\0")) if start]
     for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
         at, decoded = start, 0
@@ -185,8 +187,8 @@ def _check_rle(data, pixels, name):
             raise ImageError(f"{name}: truncated or damaged: its RLE segments do not hold {pixels} pixels.")
 
 
-def _read_jpeg_2000(data):
-    """The image size of a JPEG 2000 code stream, bare or in a JP2 file; None if there is none."""
+def _read_jpeg_2000(data: bytes) -> CodeStream | None:
+    """Reads the header of a JPEG 2000 code stream, bare or in a JP2 file; returns None if there is none."""
     at = data.find(b"\xff\x4f\xff\x51", 0, 4096)
     if at < 0 or at + 43 > len(data):
         return None

@@ -1,12 +1,16 @@
-"""A DICOM film to an array: reads the header, refuses what is no single gray film, decodes the pixels.
+"""Read a DICOM film: check its header, reject anything but a single gray film, and decode the pixels.
 
-`kmm.image.grayscale_transforms` turns stored values into gray levels. Pixels that are not square become square at the
-end; see `kmm.image.pixel_aspect`.
+`kmm.image.grayscale_transforms` turns stored values into gray levels. Films with non-square pixels are resampled to
+square pixels at the end; see `kmm.image.pixel_aspect`.
 """
 
 import contextlib
 import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
@@ -22,8 +26,8 @@ from kmm.image.prepare import resize_image
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 PIXEL_KEYWORDS = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation")
-ITEM = b"\xfe\xff\x00\xe0"  # what compressed pixels begin with
-# `(implicit VR, little endian)` as pydicom found it to the transfer syntax of pixels that are not compressed.
+ITEM = b"\xfe\xff\x00\xe0"  # the first bytes of compressed pixels
+# `(implicit VR, little endian)`, as detected by pydicom, to the transfer syntax of uncompressed pixels.
 SYNTAXES = {
     (True, True): ImplicitVRLittleEndian,
     (False, True): ExplicitVRLittleEndian,
@@ -31,20 +35,23 @@ SYNTAXES = {
 }
 
 
-def read_dicom(source, *, name=None, max_pixels=MAX_PIXELS):
+def read_dicom(
+    source: Path | str | bytes | BinaryIO, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Reads one gray DICOM film.
 
     Args:
         source: path, bytes, or a file opened for reading bytes.
-        name: str. What errors call it; the path when None.
-        max_pixels: int. A file that declares more pixels is refused before it is decoded.
+        name: str. The file's name in errors; None takes the path.
+        max_pixels: int. A file that declares more pixels is rejected before it is decoded.
 
     Returns:
-        float32 array `(height, width)`, 0 = black .. 255 = white, with square pixels: the film's rows and columns
-        unless its header says that they are spaced differently. A film of one stored value becomes one gray level.
+        float32 array `(height, width)`, 0 = black .. 255 = white, with square pixels. Its shape is the film's rows and
+        columns unless the header gives them different spacings. A film with a single stored value becomes a single gray
+        level.
 
     Raises:
-        ImageError: one line with the file's name, if it is no DICOM file, has no pixels, several frames, colour, a
+        ImageError: one line with the file's name, if it is not a DICOM file, has no pixels, several frames, colour, a
             size out of bounds, damaged pixel data, a header whose numbers or tables cannot be used, or a compression
             whose decoder is not installed.
 
@@ -61,22 +68,22 @@ def read_dicom(source, *, name=None, max_pixels=MAX_PIXELS):
         with open(source, "rb") as file:
             return _read(file, name or str(source), max_pixels)
     except OSError as error:
-        raise ImageError(f"{source}: expected a readable file. Received: {error.strerror}.") from error
+        raise ImageError(f"{source}: the file cannot be read ({error.strerror}).") from error
 
 
-def read_header(file, name, keywords=None):
+def read_header(file: BinaryIO, name: str, keywords: Sequence[str] | None = None) -> pydicom.Dataset:
     """Reads the header of a DICOM file up to its pixels.
 
     Args:
         file: a file opened for reading bytes, at its beginning.
         name: str. The file's name, for the error.
-        keywords: list of str, the elements to read; None: all.
+        keywords: list of str, the elements to read; None reads all.
 
     Returns:
         `pydicom.Dataset`.
 
     Raises:
-        ImageError: one line, if it is no DICOM file, is deflated as a whole, or pydicom cannot read it.
+        ImageError: one line, if the file is not DICOM, is deflated, or pydicom cannot read it.
 
     Example:
         >>> read_header(io.BytesIO(b"hello"), "film.dcm")
@@ -86,21 +93,23 @@ def read_header(file, name, keywords=None):
     deflated = DEFLATED in file.read(2048)
     file.seek(0)
     if deflated:
-        raise ImageError(f"{name}: expected a DICOM file that is not deflated as a whole: its size cannot be checked.")
+        raise ImageError(f"{name}: the whole file is deflated, so its size cannot be checked. Save it inflated.")
     with _naming_damage(name):
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=keywords)
+        return pydicom.dcmread(
+            file, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords)
+        )
 
 
 @contextlib.contextmanager
-def _naming_damage(name):
-    """Turns what pydicom raises of a damaged file, which is nearly anything, into one line."""
+def _naming_damage(name: str) -> Iterator[None]:
+    """Turns the many kinds of exception that pydicom raises on a damaged file into an `ImageError` of one line."""
     try:
         with quiet_decoding:
             yield
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(f"{name}: there is not enough memory to decode it.") from error
+        raise ImageError(f"{name}: not enough memory to decode it.") from error
     except InvalidDicomError as error:
         raise ImageError(f"{name}: expected a DICOM file. It does not start with a DICOM header.") from error
     except Exception as error:
@@ -120,7 +129,7 @@ def _read(file, name, max_pixels):
 
 
 def _check_header(header, name, max_pixels):
-    """Refuses, before decoding, what is no single gray film; returns its `(rows, columns)` with square pixels."""
+    """Rejects, before decoding, anything but a single gray film; returns `(rows, columns)` with square pixels."""
     rows, columns = header.get("Rows"), header.get("Columns")
     if not rows or not columns:
         raise ImageError(f"{name}: expected a DICOM film. It has no pixels (no Rows and Columns).")
@@ -128,7 +137,7 @@ def _check_header(header, name, max_pixels):
     frames = take_number(header, "NumberOfFrames", name) or 1
     if frames != 1:
         raise ImageError(f"{name}: expected one frame. Received: {frames:g} frames.")
-    if (allocated := header.get("BitsAllocated")) not in (None, "", 8, 16):  # of float pixels, no more need be said
+    if (allocated := header.get("BitsAllocated")) not in (None, "", 8, 16):  # also rejects float pixels
         raise ImageError(f"{name}: expected 8 or 16 bits allocated. Received: {allocated}.")
     missing = [keyword for keyword in PIXEL_KEYWORDS if header.get(keyword) in (None, "")]
     if missing:
@@ -145,8 +154,8 @@ def _check_header(header, name, max_pixels):
     height, width = size = read_square_size(header, name)
     if height * width > max_pixels:
         raise ImageError(
-            f"{name}: its pixels are not square. With square ones it would have {width}x{height} pixels, which is more "
-            f"than {max_pixels}."
+            f"{name}: its pixels are not square. Resampled to square pixels, it would have {width}x{height} of them, "
+            f"more than {max_pixels}."
         )
     if syntax := header.file_meta.get("TransferSyntaxUID"):
         require_decoder(syntax, header.BitsStored, name)
@@ -154,19 +163,21 @@ def _check_header(header, name, max_pixels):
 
 
 def _decode(dataset, name):
-    """The stored values of a checked film: integers `(rows, columns)`, of which `BitsStored` bits count."""
+    """Decodes the stored values of a checked film: integers `(rows, columns)` with `BitsStored` significant bits."""
     element = dataset["PixelData"]
     data = element.value or b""
-    if not dataset.file_meta.get("TransferSyntaxUID"):  # pydicom has found out how the header is written
+    if not dataset.file_meta.get("TransferSyntaxUID"):  # pydicom has detected the encoding of the header
         if element.is_undefined_length:
-            raise ImageError(f"{name}: its pixels are compressed, and TransferSyntaxUID, which says how, is missing.")
+            raise ImageError(
+                f"{name}: its pixels are compressed, but TransferSyntaxUID, which names the compression, is missing."
+            )
         dataset.file_meta.TransferSyntaxUID = SYNTAXES[dataset.original_encoding]
     syntax = dataset.file_meta.TransferSyntaxUID
     plugins = require_decoder(syntax, dataset.BitsStored, name)
     if element.is_undefined_length != syntax.is_encapsulated and not (plugins and data[:4] == ITEM):
         kinds = ("compressed", "uncompressed") if plugins else ("uncompressed", "compressed")
         raise ImageError(
-            f"{name}: its TransferSyntaxUID is for {kinds[0]} pixels ({syntax.name}), and they are {kinds[1]}."
+            f"{name}: its TransferSyntaxUID is for {kinds[0]} pixels ({syntax.name}), but the pixels are {kinds[1]}."
         )
     if not plugins:
         expected = dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
@@ -177,5 +188,5 @@ def _decode(dataset, name):
     check_code_stream(frame, dataset, plugins, name)
     try:
         return dataset.pixel_array
-    except Exception as error:  # decoders raise nearly anything
+    except Exception as error:  # decoders raise many kinds of exception
         raise explain_failure(syntax, plugins, name) from error

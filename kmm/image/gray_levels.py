@@ -1,6 +1,6 @@
-"""Gray levels 0..255 from pixels of more than 8 bits: the one rule for 16-bit files and DICOM films without a window.
+"""Scale pixels of more than 8 bits to gray levels 0..255, for 16-bit files and for DICOM films without a window.
 
-`kmm.export.graph.films` repeats it in the graph.
+`kmm.export.graph.films` implements the same rule in the graph.
 """
 
 import struct
@@ -11,20 +11,20 @@ import numpy as np
 PERCENTILES = (0.5, 99.5)
 LEVELS = 1 << 16
 BLOCK = 1 << 20  # pixels counted at once
-STEP = 257  # 65535 / 255: what an 8-bit level is multiplied by when it is stored in 16 bits
+STEP = 257  # 65535 / 255: the factor between an 8-bit level and the same level stored in 16 bits
 
 
-def _make_png_chunk(kind, body):
+def _make_png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-# PNG's own chunk for the meaning of pixel values: 0..65535 are gray levels 0..255. A 16-bit PNG that has it directly
-# after its header is divided by 257 and not stretched.
+# PNG's standard chunk for the calibration of pixel values: 0..65535 are gray levels 0..255. A 16-bit PNG that has it
+# directly after its header is divided by 257 and not stretched.
 CALIBRATION = _make_png_chunk(b"pCAL", b"gray level\0" + struct.pack(">iiBB", 0, 65535, 0, 2) + b"\0" + b"0\0255")
 PNG_HEADER_BYTES = 33  # signature and IHDR
 
 
-def add_calibration(png):
+def add_calibration(png: bytes) -> bytes:
     """Marks a 16-bit gray PNG as gray levels times 257.
 
     Args:
@@ -36,13 +36,13 @@ def add_calibration(png):
     return png[:PNG_HEADER_BYTES] + CALIBRATION + png[PNG_HEADER_BYTES:]
 
 
-def is_calibrated(head):
-    """Whether the first bytes of a PNG file, 128 or more, say that its pixels are gray levels times 257."""
+def is_calibrated(head: bytes) -> bool:
+    """Returns True if a PNG file is marked as gray levels times 257. `head` is its first 128 bytes or more."""
     return head.startswith(CALIBRATION, PNG_HEADER_BYTES)
 
 
-def stretch(values, low, high):
-    """Maps `low`..`high` to 0..255 and clips what lies outside.
+def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Maps `low`..`high` to 0..255 and clips values outside.
 
     Args:
         values: float32 array.
@@ -62,8 +62,8 @@ def stretch(values, low, high):
     return np.clip(gray, 0, 255, out=gray)
 
 
-def count_levels(pixels):
-    """The histogram of 16-bit pixels, made a block at a time: `numpy.bincount` needs 8 bytes per pixel.
+def count_levels(pixels: np.ndarray) -> np.ndarray:
+    """Computes the histogram of 16-bit pixels block by block, because `numpy.bincount` needs 8 bytes per pixel.
 
     Args:
         pixels: uint16 array.
@@ -81,11 +81,11 @@ def count_levels(pixels):
     return counts
 
 
-def find_percentiles(counts):
-    """The 0.5th and 99.5th percentile of pixels, interpolated and rounded as `numpy.percentile` does.
+def find_percentiles(counts: np.ndarray) -> tuple[float, float]:
+    """Computes the 0.5th and 99.5th percentile of pixels, interpolated and rounded as in `numpy.percentile`.
 
     Args:
-        counts: int array `(65536,)`, the histogram of one pixel or more.
+        counts: int array `(65536,)`, the histogram of at least one pixel.
 
     Returns:
         `(low, high)`, floats.
@@ -95,27 +95,29 @@ def find_percentiles(counts):
         (1.0, 199.0)
     """
     below = np.cumsum(counts)
-    last, found = int(below[-1]) - 1, []
+    last = int(below[-1]) - 1
+    found: list[float] = []
     for percent in PERCENTILES:
         place = last * (percent / 100)
         rank = int(place)
         first, second = np.searchsorted(below, (rank, min(rank + 1, last)), side="right").tolist()
         gap, part = second - first, place - rank
         found.append(first + gap * part if part < 0.5 else second - gap * (1 - part))
-    return tuple(found)
+    low, high = found
+    return low, high
 
 
-def holds_8_bits(counts):
-    """Whether every pixel of a histogram `(65536,)` is a multiple of 257: an 8-bit film stored in 16 bits."""
+def holds_8_bits(counts: np.ndarray) -> bool:
+    """Returns True if every pixel of a histogram `(65536,)` is a multiple of 257: an 8-bit film stored in 16 bits."""
     return int(counts[::STEP].sum()) == int(counts.sum())
 
 
-def scale_16_bits(pixels):
-    """Brings 16-bit pixels to gray levels 0..255.
+def scale_16_bits(pixels: np.ndarray) -> np.ndarray:
+    """Scales 16-bit pixels to gray levels 0..255.
 
-    Pixels that are all multiples of 257 are an 8-bit film stored in 16 bits: its levels come back exactly. Any others
-    are stretched between their 0.5th and 99.5th percentile, so that a few burnt-in or dead pixels do not darken the
-    film.
+    If all pixels are multiples of 257, they are an 8-bit film stored in 16 bits, and its levels are restored exactly.
+    Other pixels are stretched between their 0.5th and 99.5th percentile, so that a few burnt-in or dead pixels do not
+    darken the film.
 
     Args:
         pixels: uint16 array `(height, width)`, not empty.

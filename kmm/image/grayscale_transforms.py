@@ -1,19 +1,22 @@
-"""Stored values of a DICOM film to gray levels: modality, then VOI, then MONOCHROME1 inversion.
+"""Turn the stored values of a DICOM film into gray levels: modality, then VOI, then MONOCHROME1 inversion.
 
-The steps of the standard, in its order, with 0 = black .. 255 = white at the end:
+The steps follow the standard and end with 0 = black .. 255 = white:
 
-1. stored values, of which `BitsStored` bits count;
-2. Modality LUT, or rescale slope and intercept, of which a missing one is 1 or 0;
-3. VOI LUT, or the first window (LINEAR, LINEAR_EXACT or SIGMOID); with neither, or with a window that holds less than
+1. stored values, with `BitsStored` significant bits;
+2. Modality LUT, or rescale slope and intercept, which default to 1 and 0;
+3. VOI LUT, or the first window (LINEAR, LINEAR_EXACT or SIGMOID); without either, or if the window contains less than
    5 % of the pixels (a CT default on a radiograph), the 0.5th to 99.5th percentile of the pixels that are not padding;
-4. inversion, once, if the film is MONOCHROME1 or its presentation shape is INVERSE; padding pixels become black.
+4. one inversion, if the film is MONOCHROME1 or its presentation shape is INVERSE; padding pixels become black.
 
 Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.html
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydicom import Dataset
 from pydicom.pixels import get_decoder
 from scipy.special import expit
 
@@ -22,14 +25,14 @@ from kmm.image.gray_levels import PERCENTILES, stretch
 from kmm.image.header_numbers import LARGEST, take_number
 from kmm.image.lookup_table import LookupTable, read_lookup_table
 
-LARGEST_IN_STEPS = 2**22  # rescaled values, in steps of the slope, that float32 still tells apart
-LEAST_IN_WINDOW = 0.05  # share of the pixels that must lie inside a window for it to be believed
-NARROW_FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")  # whose width may be below 1
+LARGEST_IN_STEPS = 2**22  # largest rescaled value, in steps of the slope, that float32 resolves
+LEAST_IN_WINDOW = 0.05  # fraction of the pixels that a window must contain to be used
+NARROW_FUNCTIONS = ("LINEAR_EXACT", "SIGMOID")  # functions whose width may be below 1
 
 
 @dataclass(frozen=True)
 class Rescale:
-    """Values of the modality are `slope * stored + intercept`."""
+    """A linear modality transform: `slope * stored + intercept`."""
 
     slope: float
     intercept: float
@@ -37,19 +40,19 @@ class Rescale:
 
 @dataclass(frozen=True)
 class Window:
-    """The values that are shown: `width` of them around `center`; `function` is LINEAR, LINEAR_EXACT or SIGMOID."""
+    """A window of `width` values around `center`; `function` is LINEAR, LINEAR_EXACT or SIGMOID."""
 
     center: float
     width: float
     function: str
 
 
-def show_stored(stored, dataset, name):
+def show_stored(stored: np.ndarray, dataset: Dataset, name: str) -> np.ndarray:
     """Turns stored values into gray levels.
 
     Args:
-        stored: integer array `(rows, columns)`, as pydicom decodes it.
-        dataset: `pydicom.Dataset` of the film, as it was read from a file.
+        stored: integer array `(rows, columns)`, as decoded by pydicom.
+        dataset: `pydicom.Dataset` of the film, read from a file.
         name: str. The file's name, for the error.
 
     Returns:
@@ -80,16 +83,16 @@ def show_stored(stored, dataset, name):
     return gray.astype(np.float32, copy=False)
 
 
-def read_modality(header, name):
-    """Reads how stored values become values of the modality.
+def read_modality(header: Dataset, name: str) -> tuple[LookupTable | Rescale, tuple[float, float]]:
+    """Reads the modality transform, which is applied to stored values.
 
     Args:
-        header: `pydicom.Dataset` with `BitsStored` and `PixelRepresentation`, as it was read from a file.
+        header: `pydicom.Dataset` with `BitsStored` and `PixelRepresentation`, read from a file.
         name: str. The file's name, for the error.
 
     Returns:
-        `(transform, (least, greatest))`: the `LookupTable` of the Modality LUT, or `Rescale`, which changes nothing if
-        the header says nothing; and the values that it can give.
+        `(transform, (least, greatest))`: the `LookupTable` of the Modality LUT, or a `Rescale`, which is the identity
+        if the header defines none; and the range of its results.
 
     Raises:
         ImageError: one line, if a number or the table cannot be used.
@@ -105,29 +108,30 @@ def read_modality(header, name):
     table = read_lookup_table(header, "ModalityLUTSequence", values_range=possible, name=name)
     if table is not None:
         return table, (int(table.entries.min()), int(table.entries.max()))
-    slope, intercept = (take_number(header, keyword, name) for keyword in ("RescaleSlope", "RescaleIntercept"))
-    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    declared = take_number(header, "RescaleSlope", name)
+    slope, intercept = 1.0 if declared is None else declared, take_number(header, "RescaleIntercept", name) or 0.0
     if abs(slope) < 1 / LARGEST:
         raise ImageError(f"{name}: RescaleSlope is {slope:g}, which makes all pixels equal. Correct or remove it.")
     least, greatest = sorted(slope * value + intercept for value in possible)
     if max(-least, greatest) > LARGEST_IN_STEPS * abs(slope):
         raise ImageError(
-            f"{name}: RescaleIntercept is {intercept:g}, too large beside a RescaleSlope of {slope:g}. "
-            "Correct the header."
+            f"{name}: RescaleIntercept is {intercept:g}, too large for a RescaleSlope of {slope:g}. Correct the header."
         )
     return Rescale(slope, intercept), (least, greatest)
 
 
-def read_voi(header, values_range, name):
-    """Reads how values of the modality become gray levels.
+def read_voi(
+    header: Dataset | Mapping[str, Any], values_range: tuple[float, float], name: str
+) -> LookupTable | Window | None:
+    """Reads the VOI transform, which turns modality values into gray levels.
 
     Args:
-        header, name: as in `read_modality`.
-        values_range: `(least, greatest)`, as `read_modality` returns it.
+        header, name: as in `read_modality`; a dict will do for the header.
+        values_range: `(least, greatest)`, as returned by `read_modality`.
 
     Returns:
-        the `LookupTable` of the VOI LUT; else the first `Window`; None if the header has neither, or a window of no
-        width.
+        the `LookupTable` of the VOI LUT; else the first `Window`; None if the header has neither, or a window without a
+        valid width.
 
     Raises:
         ImageError: one line, if a number or the table cannot be used.
@@ -148,10 +152,10 @@ def read_voi(header, values_range, name):
 
 
 def _find_padding(stored, dataset, name):
-    """Boolean `(rows, columns)`, or None if the file declares no padding.
+    """Finds padding pixels: boolean `(rows, columns)`, or None if the file declares no padding.
 
-    Padding is declared as 16 bits, whose sign is that of the pixels, whatever its VR says. A value that `BitsStored`
-    bits cannot hold is looked for in the pixels as they were allocated.
+    Padding values are 16 bits with the sign of the pixels, whatever their VR is. A value that does not fit in
+    `BitsStored` bits is compared with all allocated bits of the pixels.
     """
     values = [take_number(dataset, keyword, name) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if values[0] is None:
@@ -165,19 +169,19 @@ def _find_padding(stored, dataset, name):
         if syntax.is_encapsulated:
             return (stored >= low) & (stored <= high)
         stored = get_decoder(syntax).as_array(dataset, correct_unused_bits=False)[0]
-        if stored.itemsize == 1 and low >= 0 and high <= 255:  # a byte whose sign the 16 bits do not repeat
+        if stored.itemsize == 1 and low >= 0 and high <= 255:  # signed bytes, but padding without sign extension
             stored = stored.view(np.uint8)
     return (stored >= low) & (stored <= high)
 
 
 def _stored_range(header):
-    """`(least, greatest)` of what `BitsStored` bits can hold."""
+    """Returns `(least, greatest)`, the range of `BitsStored` bits."""
     bits = header.BitsStored
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
 
 
 def _apply_modality(stored, modality):
-    """Stored values -> float32 values of the modality."""
+    """Applies the modality transform to stored values; float32 of the same shape."""
     if isinstance(modality, LookupTable):
         return modality.look_up(stored)
     values = stored.astype(np.float32)
@@ -187,7 +191,7 @@ def _apply_modality(stored, modality):
 
 
 def _apply_voi(values, voi, padding):
-    """Values of the modality -> 0..255 before inversion."""
+    """Applies the VOI transform to modality values: 0..255 before inversion."""
     if isinstance(voi, LookupTable):
         return voi.show(values)
     shown = values if padding is None else values[~padding]
@@ -202,7 +206,7 @@ def _apply_voi(values, voi, padding):
 
 
 def _apply_window(values, center, width, function):
-    """One window -> 0..255. Source: section C.11.2.1.2 of the standard (see the module)."""
+    """Applies a window: 0..255. Source: section C.11.2.1.2 of the standard (see the module)."""
     if function == "SIGMOID":
         return 255 * expit((values - center) * (4 / width))
     if function == "LINEAR_EXACT":

@@ -1,13 +1,19 @@
-"""Numbers of a DICOM header: finite ones are taken, empty ones are None, all others are refused by name."""
+"""Read numbers from a DICOM header: finite numbers are accepted, empty values are None, others are rejected."""
 
 import math
+import typing
+from collections.abc import Mapping
+from typing import Any
 
 from kmm.errors import ImageError
+
+if typing.TYPE_CHECKING:
+    from pydicom import Dataset
 
 LARGEST = 1e30  # beyond this, float32 arithmetic on pixels may overflow
 
 
-def take_numbers(header, keyword, name):
+def take_numbers(header: "Dataset | Mapping[str, Any]", keyword: str, name: str) -> list[float | None]:
     """Reads the numbers of a header element.
 
     Args:
@@ -30,16 +36,16 @@ def take_numbers(header, keyword, name):
         value = header.get(keyword)
         values = [] if value is None else [value] if isinstance(value, str | bytes | int | float) else list(value)
         numbers = [None if item is None or item in ("", b"") else float(item) for item in values]
-    except Exception as error:  # an odd value makes pydicom raise nearly anything
+    except Exception as error:  # pydicom raises many kinds of exception on invalid values
         raise ImageError(f"{name}: {keyword} is not a number. Correct or remove it in the header.") from error
     for number in numbers:
         if number is not None and not abs(number) <= LARGEST:
-            said = f"{number:g}" if math.isfinite(number) else "NaN or infinite"
-            raise ImageError(f"{name}: {keyword} is {said}. Correct or remove it in the header.")
+            shown = f"{number:g}" if math.isfinite(number) else "NaN or infinite"
+            raise ImageError(f"{name}: {keyword} is {shown}. Correct or remove it in the header.")
     return numbers if any(number is not None for number in numbers) else []
 
 
-def take_number(header, keyword, name):
+def take_number(header: "Dataset | Mapping[str, Any]", keyword: str, name: str) -> float | None:
     """Reads the first number of a header element.
 
     Args:

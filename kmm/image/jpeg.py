@@ -1,46 +1,48 @@
-"""Strict decoding of JPEG files.
+"""Decode JPEG files strictly: reject damaged files.
 
-libjpeg decodes a damaged file as far as it can and only warns: the rest of the film becomes gray. Here every such
-warning is a refusal. JPEG has no checksums, so no decoder can tell all damage from a film:
+libjpeg decodes a damaged file as far as it can and only warns; the rest of the film becomes gray. Here every such
+warning is an error. JPEG has no checksums, so the following damage cannot be detected:
 
-- altered bytes, or a few missing ones, after which the remaining bits happen to fit: mostly 10 or fewer, in grainy
-  films of high quality 20 and more, in colour up to about 100;
+- altered bytes, or a few missing bytes, after which the remaining bits can still be decoded: mostly 10 bytes or fewer,
+  20 and more in grainy films of high quality, up to about 100 in colour films;
 - bytes missing in the last refinement scan of a progressive file, which changes gray levels by less than 1 on average,
-  in grainy films by up to 3;
+  and by up to 3 in grainy films;
 - a header whose size is off by less than a block of 8 or 16 pixels.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import simplejpeg
 
 from kmm.errors import ImageError
 from kmm.image.limits import MAX_PIXELS, check_size
 
-JPEG_HEAD = b"\xff\xd8\xff"  # what a file begins with
+JPEG_HEAD = b"\xff\xd8\xff"  # the first bytes of a file
 MAX_BYTES = 500_000_000
-MAX_SCANS = 32  # a decoder goes through the whole film for each scan, which may have 20 bytes; encoders write up to 12
+MAX_SCANS = 32  # each scan, even of 20 bytes, makes a decoder process the whole film; encoders write up to 12
 MODES = {1: "GRAY", 3: "RGB"}  # by the number of components
 UNSUPPORTED = {
     **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "lossless"),
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
 }
-NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that start none: DHT, JPG, DAC
+NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers in the range of frames that do not start a frame: DHT, JPG, DAC
 EOI, SOS, APP0, APP14 = 0xD9, 0xDA, 0xE0, 0xEE
 ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length: TEM, RST0 to RST7, SOI
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # those in compressed data stand for a byte, or a restart
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # excludes stuffed bytes and restarts inside compressed data
 SURPLUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 
 
 @dataclass(frozen=True)
 class JpegFrame:
-    """What the header of a JPEG file says of its pixels.
+    """The frame header of a JPEG file.
 
     Attributes:
-        marker: int, 0xC0 to 0xCF: how the pixels are coded.
+        marker: int, 0xC0 to 0xCF: the coding of the pixels.
         bits: int. Bits per sample.
-        height, width: int. 0 for a height that the header leaves open.
+        height, width: int. The height is 0 if the header does not state it.
         components: int. 1 for gray, 3 for colour, 4 for CMYK.
     """
 
@@ -51,7 +53,7 @@ class JpegFrame:
     components: int
 
 
-def read_frame(data):
+def read_frame(data: bytes) -> JpegFrame | None:
     """Reads the frame header of a JPEG file.
 
     Args:
@@ -75,9 +77,9 @@ def read_frame(data):
     return None
 
 
-def _walk_segments(data):
-    """Yields the marker of each segment up to the first scan, and the place of its length."""
-    at, marker = 2, None
+def _walk_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields the marker of each segment up to the first scan, and the position of its length."""
+    at, marker = 2, -1
     while marker != SOS and 0 < (at := data.find(b"\xff", at) + 1) < len(data) - 8:
         marker = data[at]
         if marker == EOI:
@@ -87,8 +89,8 @@ def _walk_segments(data):
             at += 1 + int.from_bytes(data[at + 1 : at + 3])
 
 
-def _has_more_scans(data):
-    """Whether a file has more than `MAX_SCANS` scans; further images behind the end of the first do not count."""
+def _has_too_many_scans(data: bytes) -> bool:
+    """Returns True if the first image of a file has more than `MAX_SCANS` scans."""
     scans, at = 0, 2
     while found := _MARKER.search(data, at):
         marker, at = data[found.end() - 1], found.end()
@@ -100,23 +102,23 @@ def _has_more_scans(data):
     return scans > MAX_SCANS
 
 
-def decode_jpeg(data, name, *, max_pixels=MAX_PIXELS):
-    """Decodes a JPEG file, or refuses it if any pixel is missing.
+def decode_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decodes a JPEG file, or rejects it if any pixel is missing.
 
-    The levels are those of libjpeg with accurate DCT and smooth upsampling, as Pillow and `tf.io.decode_jpeg` with
-    `dct_method="INTEGER_ACCURATE"` give them. Bytes after the end of the image are ignored.
+    The levels are those of libjpeg with accurate DCT and smooth upsampling, as in Pillow and in `tf.io.decode_jpeg`
+    with `dct_method="INTEGER_ACCURATE"`. Bytes after the end of the image are ignored.
 
     Args:
         data: bytes of the file.
         name: str. The file's name, for errors.
-        max_pixels: int. A file that declares more pixels is refused before it is decoded.
+        max_pixels: int. A file that declares more pixels is rejected before it is decoded.
 
     Returns:
         uint8 array `(height, width)` or `(height, width, 3)`.
 
     Raises:
-        ImageError: if the file is truncated or damaged, too small or too large, CMYK, lossless, hierarchical, or not of
-            8 bits.
+        ImageError: if the file is truncated or damaged, too small or too large, CMYK, lossless, hierarchical, or does
+            not have 8 bits per sample.
 
     Example:
         >>> import numpy as np
@@ -133,8 +135,8 @@ its header).
     return pixels[..., 0] if frame.components == 1 else pixels
 
 
-def check_jpeg(data, name, *, max_pixels=MAX_PIXELS):
-    """Refuses a JPEG file as `decode_jpeg` does, in a fraction of its memory: the film is decoded at 1/8 of its size.
+def check_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> JpegFrame:
+    """Checks a JPEG file as `decode_jpeg` does, with less memory: the film is decoded at 1/8 of its size.
 
     Args:
         data: bytes of the file.
@@ -152,22 +154,22 @@ def check_jpeg(data, name, *, max_pixels=MAX_PIXELS):
     return frame
 
 
-def check_tiff_jpeg(strips, tables, name):
-    """Refuses a TIFF film whose JPEG compression lacks bytes: libtiff only warns, as libjpeg does.
+def check_tiff_jpeg(strips: Iterable[bytes], tables: bytes, name: str) -> None:
+    """Rejects a TIFF film with JPEG compression if bytes are missing, about which libtiff only warns.
 
     Args:
         strips: iterable of bytes, the strips or tiles of the film, each a JPEG image without its tables.
-        tables: bytes of the tag JPEGTables, empty where the strips hold their tables themselves.
+        tables: bytes of the tag JPEGTables; empty if the strips contain their tables.
         name: str. The file's name, for errors.
 
     Raises:
-        ImageError: as `decode_jpeg`, whatever the size of a strip.
+        ImageError: as `decode_jpeg`, except that strips may have any size.
     """
     for strip in strips:
         _decode(tables[:-2] + strip[2:] if tables else strip, name, "GRAY", min_height=1, min_width=1, min_factor=8)
 
 
-def _check_frame(data, name, max_pixels):
+def _check_frame(data: bytes, name: str, max_pixels: int) -> JpegFrame:
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name}: expected a JPEG file of at most {MAX_BYTES // 1_000_000} MB. Received: more.")
     frame = read_frame(data)
@@ -188,37 +190,37 @@ def _check_frame(data, name, max_pixels):
         kind = "CMYK" if frame.components == 4 else f"{frame.components} components"
         raise ImageError(f'{name}: expected gray or RGB of 8 to 16 bits. Received: pixels of kind "{kind}".')
     check_size(name, frame.width, frame.height, max_pixels=max_pixels)
-    if _has_more_scans(data):
+    if _has_too_many_scans(data):
         raise ImageError(f"{name}: expected a JPEG of at most {MAX_SCANS} scans. Received: more; save it again.")
     return frame
 
 
 def _decode(data, name, mode, **scale):
-    how = {"colorspace": mode, "fastdct": False, "fastupsample": False, **scale}
+    options = {"colorspace": mode, "fastdct": False, "fastupsample": False, **scale}
     try:
         try:
-            return simplejpeg.decode_jpeg(data, **how)
+            return simplejpeg.decode_jpeg(data, **options)
         except ValueError as error:
             mended = _mend(data, str(error))
             if mended is None:
                 raise
-            return simplejpeg.decode_jpeg(mended, **how)
+            return simplejpeg.decode_jpeg(mended, **options)
     except ValueError as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ImageError(
             f"{name}: expected a complete JPEG image. The file is truncated or damaged, or its header states a wrong "
-            f"size ({said})."
+            f"size ({reason})."
         ) from error
 
 
-def _mend(data, warning):
-    """A file without the oddity that libjpeg warns of, where that changes no pixel; None where it may."""
+def _mend(data: bytes, warning: str) -> bytes | None:
+    """Removes a defect that libjpeg warns about, if it does not affect pixels; returns None if it may."""
     places = dict(reversed(list(_walk_segments(data))))  # the first segment of each kind
     scan, surplus = places.get(SOS), SURPLUS.fullmatch(warning.strip())
     if warning.startswith("Warning: unknown JFIF revision number") and APP0 in places:
         return _replace(data, places[APP0] + 7, b"\x01")
     if warning.startswith("Unknown Adobe color transform code") and APP14 in places:
-        return _replace(data, places[APP14] + 13, b"\x01")  # YCbCr, which libjpeg takes it for
+        return _replace(data, places[APP14] + 13, b"\x01")  # YCbCr, which libjpeg assumes
     if warning.startswith("Invalid SOS parameters for sequential JPEG") and scan:
         return _replace(data, scan + int.from_bytes(data[scan : scan + 2]) - 3, b"\x00\x3f\x00")
     if surplus and scan:
@@ -228,5 +230,5 @@ def _mend(data, warning):
     return None
 
 
-def _replace(data, at, more):
-    return data[:at] + more + data[at + len(more) :]
+def _replace(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]

@@ -1,9 +1,10 @@
-"""What an image file must be before its pixels are decoded, and quiet decoders."""
+"""Limits on image files, checked before their pixels are decoded, and contexts that keep decoders quiet."""
 
 import contextlib
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 
 from kmm.errors import ImageError
 
@@ -11,8 +12,8 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 
 
-def check_size(name, width, height, *, max_pixels=MAX_PIXELS):
-    """Refuses an image that is too small to be a film, or so large that decoding it would fill the memory.
+def check_size(name: str, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None:
+    """Rejects an image that is too small to be a film, or so large that decoding it could exhaust the memory.
 
     Args:
         name: str. The file's name, for the error.
@@ -37,22 +38,22 @@ def check_size(name, width, height, *, max_pixels=MAX_PIXELS):
 
 
 class QuietDecoding:
-    """Keeps the warnings of decoders about odd file headers from users: a file is either read whole or refused.
+    """Hides decoders' warnings about unusual file headers, because a file is either read completely or rejected.
 
     Python's warning filters belong to the process, so the first thread that enters saves them and the last one that
-    leaves puts them back. Use the one instance, `quiet_decoding`.
+    leaves restores them. Use the shared instance, `quiet_decoding`.
 
     Example:
         >>> with quiet_decoding:
         ...     warnings.warn("this tag is odd")
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._threads_inside = 0
-        self._saved = None
+        self._saved: warnings.catch_warnings | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         with self._lock:
             if self._threads_inside == 0:
                 self._saved = warnings.catch_warnings()
@@ -60,10 +61,10 @@ class QuietDecoding:
                 warnings.simplefilter("ignore")
             self._threads_inside += 1
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._threads_inside -= 1
-            if self._threads_inside == 0:
+            if self._threads_inside == 0 and self._saved is not None:
                 self._saved.__exit__(None, None, None)
 
 
@@ -71,11 +72,11 @@ quiet_decoding = QuietDecoding()
 
 
 @contextlib.contextmanager
-def silent_libtiff():
-    """Keeps libtiff from writing on standard error, which it does by itself for each fault of a compressed file.
+def silent_libtiff() -> Iterator[None]:
+    """Stops libtiff from writing to standard error for each fault of a compressed file.
 
-    Standard error belongs to the process: what another thread writes meanwhile is lost too, so this surrounds the
-    decoding of one compressed TIFF and nothing else. The error itself comes back as an exception.
+    Standard error belongs to the process, so output of other threads is lost too. Use this only around the decoding of
+    one compressed TIFF. The error itself is raised as an exception.
 
     Example:
         >>> with silent_libtiff():

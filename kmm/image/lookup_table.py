@@ -1,21 +1,30 @@
-"""Modality and VOI lookup tables of DICOM films, in all the encodings that devices write.
+"""Read the modality and VOI lookup tables of DICOM films, in all encodings that devices write.
 
-The standard leaves little freedom; files take more. A table is read by what it holds:
+Many files deviate from the standard, so a table is interpreted by its contents:
 
-- `LUTData` of OW is bytes in the byte order of the file's transfer syntax, of US numbers that pydicom has decoded;
-- entries of 9 to 16 bits take two bytes; of 8 bits one byte, packed in pairs, unless the data are long enough for two;
-- the first mapped value is signed if the values that the table maps can be negative, whatever its VR says;
-- black and white of a VOI table follow from its declared depth, unless the entries exceed it or fit in half of it, as
-  12-bit entries that are declared as 16 bits do: then they are the least and the greatest entry.
+- `LUTData` with VR OW is bytes in the byte order of the file's transfer syntax; with VR US, numbers that pydicom has
+  decoded;
+- entries of 9 to 16 bits take two bytes; entries of 8 bits take one byte, packed in pairs, unless the data are long
+  enough for two bytes per entry;
+- the first mapped value is signed if the values that the table maps can be negative, whatever its VR is;
+- black and white of a VOI table follow from its declared depth. If the entries exceed that depth or fit in half of it,
+  for example 12-bit entries declared as 16 bits, black and white are the least and the greatest entry.
 
 Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.html
 """
 
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import ImageError
+
+if typing.TYPE_CHECKING:
+    from pydicom import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +33,9 @@ class LookupTable:
 
     Attributes:
         entries: uint16 array `(n,)`, n >= 1.
-        first: int. The value that is mapped to the first entry; lower values are mapped to it as well, and values
-            beyond the last entry to the last one.
-        bits: int. The declared depth of an entry, which need not be true.
+        first: int. The value that is mapped to the first entry. Lower values are mapped to the first entry too, and
+            values beyond the last entry to the last.
+        bits: int. The declared depth of an entry, which may be wrong.
 
     Example:
         >>> table = LookupTable(np.array([0, 100, 4095], np.uint16), first=-1, bits=12)
@@ -39,17 +48,17 @@ class LookupTable:
     bits: int
 
     @property
-    def levels(self):
+    def levels(self) -> tuple[int, int]:
         """`(black, white)`: the entries that are shown as black and as white."""
         least, greatest, declared = int(self.entries.min()), int(self.entries.max()), 2**self.bits - 1
         return (0, declared) if declared // 2 < greatest <= declared else (least, greatest)
 
-    def look_up(self, values):
-        """Maps values, rounded to whole numbers, to entries: float32 array of their shape."""
+    def look_up(self, values: ArrayLike) -> np.ndarray:
+        """Maps values, rounded to whole numbers, to entries: float32 array of the same shape."""
         return self._take(values, self.entries.astype(np.float32))
 
-    def show(self, values):
-        """Maps values, rounded to whole numbers, to gray levels 0..255: float32 array of their shape."""
+    def show(self, values: ArrayLike) -> np.ndarray:
+        """Maps values, rounded to whole numbers, to gray levels 0..255: float32 array of the same shape."""
         black, white = self.levels
         levels = (self.entries.astype(np.float64) - black) * (255 / (white - black))
         return self._take(values, levels.clip(0, 255).astype(np.float32))
@@ -59,21 +68,23 @@ class LookupTable:
         return levels[positions.astype(np.int64)]
 
 
-def read_lookup_table(header, keyword, *, values_range, name):
+def read_lookup_table(
+    header: "Dataset | Mapping[str, Any]", keyword: str, *, values_range: tuple[float, float], name: str
+) -> LookupTable | None:
     """Reads the first table of a sequence.
 
     Args:
-        header: `pydicom.Dataset`, as it was read from a file.
+        header: `pydicom.Dataset`, read from a file.
         keyword: `"ModalityLUTSequence"` or `"VOILUTSequence"`.
-        values_range: `(least, greatest)` of the values that the table can be asked for.
+        values_range: `(least, greatest)` of the values that the table is applied to.
         name: str. The file's name, for the error.
 
     Returns:
         `LookupTable`; None if the sequence is absent or empty.
 
     Raises:
-        ImageError: one line that names the sequence, if the table is incomplete, shorter than it declares, or has one
-            level only.
+        ImageError: one line that names the sequence, if the table is incomplete, is shorter than declared, or has a
+            single level.
     """
     sequence = header.get(keyword)
     if not sequence:
@@ -92,7 +103,7 @@ def _is_little_endian(header):
 
 
 def _read_descriptor(item, table_name):
-    """`(entries, first mapped value, bits)`, each as 16 bits without sign."""
+    """Reads `(entries, first mapped value, bits)`, each as unsigned 16 bits."""
     try:
         values = [int(value) & 0xFFFF for value in item.LUTDescriptor]
     except (AttributeError, TypeError, ValueError):
@@ -101,12 +112,12 @@ def _read_descriptor(item, table_name):
         raise ImageError(f"{table_name} is incomplete: it needs LUTData and a LUTDescriptor of three numbers.")
     count, first, bits = values
     if not 1 <= bits <= 16:
-        raise ImageError(f"{table_name} declares entries of {bits} bits. Entries of 1 to 16 bits can be read.")
+        raise ImageError(f"{table_name} declares entries of {bits} bits. Only entries of 1 to 16 bits can be read.")
     return count or 2**16, first, bits
 
 
 def _choose_sign(first, count, values_range, table_name):
-    """The first mapped value, signed if the mapped values can be negative, unless only the other sign reaches them."""
+    """Returns the first mapped value: signed if mapped values can be negative, unless only the other reading fits."""
     least, greatest = values_range
     signed = first - 2**16 if first >= 2**15 else first
     wanted, other = (signed, first) if least < 0 else (first, signed)
@@ -114,12 +125,12 @@ def _choose_sign(first, count, values_range, table_name):
         if start <= greatest and start + count > least:
             return start
     raise ImageError(
-        f"{table_name} begins at {wanted} and ends at {wanted + count - 1}. The pixels are {least:g} to {greatest:g}."
+        f"{table_name} covers {wanted} to {wanted + count - 1}, but the pixels are {least:g} to {greatest:g}."
     )
 
 
 def _read_entries(item, count, bits, order, table_name):
-    """uint16 `(count,)`; `order` is the byte order of the file, `<` or `>`."""
+    """Reads the entries as uint16 `(count,)`; `order` is the byte order of the file, `<` or `>`."""
     data = item.LUTData
     if isinstance(data, bytes):
         packed, words = data, np.frombuffer(data, f"{order}u2", len(data) // 2)

@@ -1,34 +1,41 @@
-"""Pixels of DICOM films that are not square: how much longer a film becomes with square ones, and the way back.
+"""Handle DICOM films with non-square pixels: the size with square pixels, and the scale back to the file's pixels.
 
-A film is enlarged along the coarser axis, so that nothing is lost, by triangle weights (`kmm.image.prepare`). Ratios
-within 1 % of 1 are left alone. Coordinates on the film as read are divided by its pixel scale to give the file's own.
+A film is enlarged along its coarser axis, so that no detail is lost, with triangle weights (`kmm.image.prepare`).
+Ratios within 1 % of 1 are ignored. Coordinates on the film as read are divided by its pixel scale to give coordinates
+in the file.
 
 Source: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_10.7.html (spacing),
 https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.7.6.3.html (aspect ratio)
 """
 
+import typing
+from pathlib import Path
+
 from kmm.errors import ImageError
 from kmm.image.header_numbers import take_numbers
 
-# Each holds the distance of rows, then of columns; the first one that says something counts.
+if typing.TYPE_CHECKING:
+    from pydicom import Dataset
+
+# Each gives the spacing of rows, then of columns; the first that is set counts.
 ASPECT_KEYWORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 TOLERANCE = 0.01 + 1e-9  # of ratios of decimal numbers, which are rounded
 LARGEST_ASPECT = 10
 
 
-def read_square_size(header, name):
-    """Reads how many rows and columns a film has once its pixels are square.
+def read_square_size(header: "Dataset", name: str) -> tuple[int, int]:
+    """Returns the number of rows and columns of a film after resampling to square pixels.
 
     Args:
         header: `pydicom.Dataset` with `Rows` and `Columns`.
         name: str. The file's name, for the error.
 
     Returns:
-        `(rows, columns)`, each at least those of the header, which they equal if the pixels are square within 1 % or
-        nothing is said of them. Spacings of 0 say nothing.
+        `(rows, columns)`, each at least as large as in the header, and equal to the header's if pixels are square
+        within 1 % or the header gives no spacing. Spacings of 0 are ignored.
 
     Raises:
-        ImageError: if a spacing or ratio is no positive number, or a pixel is over 10 times as long as wide.
+        ImageError: if a spacing or ratio is not a positive number, or a pixel is over 10 times as long as wide.
 
     Example:
         >>> from pydicom import Dataset
@@ -42,9 +49,10 @@ def read_square_size(header, name):
         spacings = take_numbers(header, keyword, name)
         if len(spacings) < 2 or not any(spacings):
             continue
-        if len(spacings) > 2 or not all(spacing and spacing > 0 for spacing in spacings):
+        positive = [spacing for spacing in spacings if spacing and spacing > 0]
+        if len(spacings) > 2 or len(positive) < 2:
             raise ImageError(f"{name}: {keyword} is not two positive numbers. Correct or remove it in the header.")
-        aspect = spacings[0] / spacings[1]
+        aspect = positive[0] / positive[1]
         if not 1 / LARGEST_ASPECT <= aspect <= LARGEST_ASPECT:
             raise ImageError(
                 f"{name}: {keyword} makes pixels {aspect:g} times as high as wide. Correct or remove it in the header."
@@ -55,8 +63,8 @@ def read_square_size(header, name):
     return rows, columns
 
 
-def find_pixel_scale(path):
-    """Finds how many pixels of the film, as kmm reads it, one pixel of its file became.
+def find_pixel_scale(path: Path | str) -> tuple[float, float]:
+    """Finds the number of pixels of the film, as kmm reads it, per pixel of its file.
 
     Args:
         path: str or Path of a film that can be read.
@@ -82,6 +90,6 @@ def find_pixel_scale(path):
             file.seek(0)
             header = read_header(file, str(path), ["Rows", "Columns", *ASPECT_KEYWORDS])
     except OSError as error:
-        raise ImageError(f"{path}: expected a readable file. Received: {error.strerror}.") from error
+        raise ImageError(f"{path}: the file cannot be read ({error.strerror}).") from error
     rows, columns = read_square_size(header, str(path))
     return columns / header.Columns, rows / header.Rows

@@ -1,14 +1,17 @@
-"""Any film to the encoder's square, and pixel coordinates both ways.
+"""Resize any film to the square that an encoder reads, and map pixel coordinates in both directions.
 
-One definition of resizing, so that an exported graph can repeat it: `tf.image.resize(antialias=True)`, which is two
-matrix products with triangle weights (half-pixel centres, support at least one input pixel). The matrices are public,
-because the transpose carries attribution maps back to the film.
+Resizing is `tf.image.resize(antialias=True)`, so that an exported graph can repeat it: two matrix products with
+triangle weights (half-pixel centres, support at least one input pixel). The matrices are public, because their
+transposes map attributions back to the film.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from kmm.errors import InputError
@@ -17,24 +20,24 @@ FITS = ("letterbox", "stretch")
 
 
 @lru_cache(maxsize=256)
-def resize_weights(n_in, n_out):
-    """The matrix that resizes one axis: `resize_weights(h, new_h) @ image @ resize_weights(w, new_w).T`.
+def resize_weights(n_in: int, n_out: int) -> sparse.csr_array:
+    """Returns the matrix that resizes one axis: `resize_weights(h, new_h) @ image @ resize_weights(w, new_w).T`.
 
-    Output pixel i is a mean of the input pixels around `(i + 0.5) * n_in / n_out - 0.5`, with weights that fall
-    linearly to 0 at a distance of one output pixel (one input pixel when enlarging).
+    Output pixel i is a weighted mean of the input pixels around `(i + 0.5) * n_in / n_out - 0.5`, with weights that
+    fall linearly to 0 at a distance of one output pixel (one input pixel when enlarging).
 
     Args:
         n_in, n_out: int >= 1. Pixels along the axis before and after.
 
     Returns:
-        float32 `scipy.sparse.csr_array` `(n_out, n_in)`; rows sum to 1. It is shared: do not change it.
+        float32 `scipy.sparse.csr_array` `(n_out, n_in)`; rows sum to 1. It is cached: do not modify it.
 
     Example:
         >>> resize_weights(4, 2).toarray().round(3)
         array([[0.429, 0.429, 0.143, 0.   ],
                [0.   , 0.143, 0.429, 0.429]], dtype=float32)
     """
-    # In float32, as TensorFlow rounds them: 1e-5 of a pixel, but 0.01 gray levels between a black and a white pixel.
+    # In float32, to round like TensorFlow. The difference is 1e-5 pixels, or 0.01 gray levels at a black-white edge.
     scale = np.float32(1) / (np.float32(n_out) / np.float32(n_in))
     support = max(scale, np.float32(1))
     centers = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
@@ -48,8 +51,8 @@ def resize_weights(n_in, n_out):
     )
 
 
-def resize_image(image, height, width):
-    """Resizes with triangle weights: equal to `tf.image.resize(antialias=True)` within 0.001 of 255.
+def resize_image(image: ArrayLike, height: int, width: int) -> np.ndarray:
+    """Resizes an image with triangle weights: equal to `tf.image.resize(antialias=True)` within 0.001 of 255.
 
     Args:
         image: float array `(h, w)`.
@@ -63,14 +66,14 @@ def resize_image(image, height, width):
         array([[8., 8., 8.],
                [8., 8., 8.]], dtype=float32)
     """
-    image = np.ascontiguousarray(image, np.float32)
-    narrow = resize_weights(image.shape[0], height) @ image
-    return (resize_weights(image.shape[1], width) @ narrow.T).T
+    pixels = np.ascontiguousarray(image, np.float32)
+    narrow = resize_weights(pixels.shape[0], height) @ pixels
+    return (resize_weights(pixels.shape[1], width) @ narrow.T).T
 
 
 @dataclass(frozen=True)
 class PixelMapping:
-    """Where a pixel of the film lies in the prepared square, and back.
+    """The mapping between pixels of the film and pixels of the prepared square.
 
     Coordinates are `(x, y)` with pixel centres at integers: pixel i covers i - 0.5 .. i + 0.5.
 
@@ -92,18 +95,18 @@ class PixelMapping:
     scale: tuple[float, float]
     offset: tuple[int, int]
 
-    def to_prepared(self, xy):
+    def to_prepared(self, xy: ArrayLike) -> np.ndarray:
         """Maps `(n, 2)` coordinates of the film to the prepared square; float64 `(n, 2)`, not rounded, not clipped."""
         return (np.asarray(xy, np.float64) + 0.5) * self.scale + self.offset - 0.5
 
-    def to_original(self, xy):
+    def to_original(self, xy: ArrayLike) -> np.ndarray:
         """Maps `(n, 2)` coordinates of the prepared square to the film; float64 `(n, 2)`, not rounded, not clipped."""
         return (np.asarray(xy, np.float64) + 0.5 - self.offset) / self.scale - 0.5
 
 
 @dataclass(frozen=True)
 class ImagePreparation:
-    """How a film becomes the square that an encoder takes.
+    """Settings that turn a film into the square that an encoder reads.
 
     Attributes:
         pixels: int >= 16. Side of the square.
@@ -122,17 +125,17 @@ class ImagePreparation:
     pixels: int = 224
     fit: str = "letterbox"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise InputError(f"`fit` must be one of {', '.join(FITS)}. Received: {self.fit!r}.")
         if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 16:
             raise InputError(f"`pixels` must be a whole number of at least 16. Received: {self.pixels!r}.")
 
-    def find_box(self, size):
-        """Where the film lies in the square.
+    def find_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Returns the position of the film in the square.
 
-        The longer side fills the square; the shorter one is rounded to `(2 n pixels + longest) // (2 longest)`,
-        in whole numbers, so that a graph computes the same.
+        The longer side fills the square; a shorter side of n pixels becomes `(2 n pixels + longest) // (2 longest)`,
+        in integers, so that a graph computes the same.
 
         Args:
             size: `(height, width)` of the film.
@@ -150,7 +153,7 @@ class ImagePreparation:
         height, width = (max(1, (2 * side * self.pixels + longest) // (2 * longest)) for side in size)
         return (self.pixels - height) // 2, (self.pixels - width) // 2, height, width
 
-    def apply(self, image):
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """Resizes and pads one film.
 
         Args:
@@ -170,18 +173,18 @@ class ImagePreparation:
         np.clip(film, 0, 255, out=prepared[top : top + height, left : left + width, 0])
         return prepared
 
-    def mapping(self, size):
-        """Returns the `PixelMapping` of a film of `size` `(height, width)`."""
+    def mapping(self, size: tuple[int, int]) -> PixelMapping:
+        """Returns the `PixelMapping` for a film of `size` `(height, width)`."""
         top, left, height, width = self.find_box(size)
         return PixelMapping(scale=(width / size[1], height / size[0]), offset=(left, top))
 
-    def as_dict(self):
-        """Returns the settings as a dict that JSON can hold."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the settings as a dict for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values):
-        """Makes a preparation from `as_dict`; raises `InputError` for an unknown setting."""
+    def from_dict(cls, values: Mapping[str, Any]) -> "ImagePreparation":
+        """Makes a preparation from the result of `as_dict`; raises `InputError` for an unknown setting."""
         unknown = set(values) - {"pixels", "fit"}
         if unknown:
             raise InputError(f"An image preparation has `pixels` and `fit`. Received: {', '.join(sorted(unknown))}.")

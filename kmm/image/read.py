@@ -1,18 +1,20 @@
-"""PNG, JPEG, TIFF and BMP films to arrays; JPEG goes to `kmm.image.jpeg`, DICOM to `kmm.image.dicom`.
+"""Read PNG, JPEG, TIFF, BMP and DICOM films as arrays.
 
-One definition of gray, so that an exported graph can repeat it (`tf.io.decode_png`, and `tf.io.decode_jpeg` with
-`dct_method="INTEGER_ACCURATE"`, both with `channels=0`):
+JPEG is decoded by `kmm.image.jpeg`, DICOM by `kmm.image.dicom`. Gray levels are defined so that an exported graph can
+repeat them (`tf.io.decode_png`, and `tf.io.decode_jpeg` with `dct_method="INTEGER_ACCURATE"`, both with `channels=0`):
 
-- 8-bit gray is taken as it is; 1, 2 and 4 bits are spread over 0..255;
-- colour, from a palette too, becomes `0.299 r + 0.587 g + 0.114 b` in float32, not rounded; alpha is ignored;
-- 16-bit gray is brought to 0..255 by `kmm.image.gray_levels.scale_16_bits`: between the 0.5th and 99.5th percentile, or
-  exactly where it is an 8-bit film times 257;
+- 8-bit gray is not changed; 1, 2 and 4 bits are spread over 0..255;
+- colour, also from a palette, becomes `0.299 r + 0.587 g + 0.114 b` in float32, not rounded; alpha is ignored;
+- 16-bit gray is scaled to 0..255 by `kmm.image.gray_levels.scale_16_bits`: between the 0.5th and 99.5th percentile, or
+  exactly if it is an 8-bit film times 257;
 - the EXIF orientation is ignored on purpose: the graph cannot read it, and films are stored upright.
 """
 
 import contextlib
 import io
 import itertools
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
@@ -46,21 +48,21 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
-def read_image(path, *, max_pixels=MAX_PIXELS):
+def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads one film of any known format, recognised by its content.
 
     Args:
         path: str or Path of a PNG, JPEG, TIFF, BMP or DICOM file.
-        max_pixels: int. A file that declares more pixels is refused before it is decoded.
+        max_pixels: int. A file that declares more pixels is rejected before it is decoded.
 
     Returns:
-        float32 array `(height, width)`, 0 = black .. 255 = white. An image of one gray level is returned too:
-        `require_content` refuses it.
+        float32 array `(height, width)`, 0 = black .. 255 = white. An image of one gray level is returned too;
+        `require_content` rejects it.
 
     Raises:
         ImageError: one line with the file's name, if it is missing, empty, truncated, damaged, not an image, too small
-            (a side under 16 pixels), too large, or of a kind that is no single film (CMYK, float, several pages).
-            `kmm.image.jpeg` says which damage of a JPEG cannot be seen.
+            (a side under 16 pixels), too large, or not a single film (CMYK, float, several pages). `kmm.image.jpeg`
+            lists the damage to a JPEG that cannot be detected.
 
     Example:
         >>> import tempfile, pathlib, PIL.Image
@@ -74,15 +76,15 @@ def read_image(path, *, max_pixels=MAX_PIXELS):
         with open(path, "rb") as file:
             return _decode(file, str(path), max_pixels)
     except OSError as error:
-        raise ImageError(f"{path}: expected a readable file. Received: {error.strerror or 'a read error'}.") from error
+        raise ImageError(f"{path}: the file cannot be read ({error.strerror or 'read error'}).") from error
 
 
-def decode_image(data, name, *, max_pixels=MAX_PIXELS):
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decodes one film from bytes: `read_image` without a file.
 
     Args:
         data: bytes of a PNG, JPEG, TIFF, BMP or DICOM file.
-        name: str. What errors call it.
+        name: str. The file's name, for errors.
         max_pixels: int, as in `read_image`.
 
     Returns:
@@ -99,8 +101,8 @@ def decode_image(data, name, *, max_pixels=MAX_PIXELS):
     return _decode(io.BytesIO(data), name, max_pixels)
 
 
-def compute_luma(rgb):
-    """Turns colour into gray: 0.299 r + 0.587 g + 0.114 b in float32, in this order, not rounded.
+def compute_luma(rgb: np.ndarray) -> np.ndarray:
+    """Converts colour to gray: 0.299 r + 0.587 g + 0.114 b in float32, added in this order, not rounded.
 
     Args:
         rgb: array `(..., channels)` of 3 channels or more; channels after the third are ignored.
@@ -118,8 +120,8 @@ def compute_luma(rgb):
     return gray
 
 
-def is_blank(image):
-    """Says whether an image shows nothing: less than one gray level between its darkest and its brightest pixel.
+def is_blank(image: np.ndarray) -> bool:
+    """Returns True if the darkest and the brightest pixel of an image differ by less than one gray level.
 
     Args:
         image: float array, 0..255.
@@ -134,8 +136,8 @@ def is_blank(image):
     return bool(np.max(image) - np.min(image) < 1)
 
 
-def require_content(image, name):
-    """Refuses an image of a single gray level.
+def require_content(image: np.ndarray, name: str) -> np.ndarray:
+    """Rejects an image of a single gray level.
 
     Args:
         image: float array `(height, width)`, 0..255.
@@ -159,7 +161,7 @@ def require_content(image, name):
     return image
 
 
-def _decode(file, name, max_pixels):
+def _decode(file: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
     head = file.read(256)
     file.seek(0)
     if not head:
@@ -175,7 +177,7 @@ def _decode(file, name, max_pixels):
     if image_class is None:
         raise ImageError(f"{name}: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.")
     try:
-        # The class is called itself: `PIL.Image.open` warns of large images, which `check_size` refuses.
+        # The class is called directly: `PIL.Image.open` warns about large images, which `check_size` rejects.
         with quiet_decoding, _open(image_class, file, name) as image:
             check_size(name, *image.size, max_pixels=max_pixels)
             _check_kind(image, name)
@@ -186,14 +188,14 @@ def _decode(file, name, max_pixels):
             return _to_gray(image, calibrated=is_calibrated(head))
     except ImageError:
         raise
-    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+    except Exception as error:  # decoders raise many kinds of exception on damaged files
         raise ImageError(
             f"{name}: expected a complete {image_class.format} image. The file is truncated or damaged."
         ) from error
 
 
 def _open(image_class, file, name):
-    """A Pillow image whose header has been read; a whole TIFF of a kind that Pillow does not know is refused as one."""
+    """Opens a Pillow image and reads its header; rejects a pixel mode that Pillow does not know."""
     try:
         return image_class(file)
     except SyntaxError as error:
@@ -201,12 +203,12 @@ def _open(image_class, file, name):
             raise
         raise ImageError(
             f"{name}: expected gray or RGB of 8 to 16 bits. Received: a kind of {image_class.format} that is "
-            "not read; convert it to PNG."
+            "not supported; convert it to PNG."
         ) from error
 
 
 def _check_kind(image, name):
-    """Refuses what is no single gray or colour picture of 8 to 16 bits, before it is decoded."""
+    """Rejects, before decoding, anything but a single gray or colour image of 8 to 16 bits."""
     frames = getattr(image, "n_frames", 1)
     if frames != 1:
         raise ImageError(f"{name}: expected one image. Received: {frames} pages or frames.")
@@ -217,7 +219,7 @@ def _check_kind(image, name):
 
 
 def _check_strips(image, file, name):
-    """Refuses a TIFF film that is compressed as JPEG and lacks bytes in a strip or tile."""
+    """Rejects a JPEG-compressed TIFF film with missing bytes in a strip or tile."""
     tags = image.tag_v2
     places = [tags.get(strips, tags.get(tiles)) for strips, tiles in STRIP_TAGS]
     tables = tags.get(JPEGTABLES, b"")
@@ -230,7 +232,7 @@ def _check_strips(image, file, name):
 
 
 def _to_gray(image, *, calibrated):
-    """A loaded Pillow image of a known mode -> float32 `(height, width)`, 0..255."""
+    """Converts a loaded Pillow image of a known mode to float32 `(height, width)`, 0..255."""
     if image.mode == "P":
         palette = np.zeros((256, 3), np.uint8)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -240,7 +242,7 @@ def _to_gray(image, *, calibrated):
     if image.mode == "1":
         return pixels.astype(np.float32) * 255
     if image.mode.startswith("I;16"):
-        pixels = pixels.astype(np.uint16)  # of this machine's byte order
+        pixels = pixels.astype(np.uint16)  # in native byte order
         gray = pixels / np.float32(STEP) if calibrated and image.format == "PNG" else scale_16_bits(pixels)
         white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         return 255 - gray if white_is_zero else gray

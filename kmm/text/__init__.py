@@ -1,1 +1,1 @@
-"""Reports to words, words to ids and vectors."""
+"""Turn reports into words, and words into ids and vectors."""

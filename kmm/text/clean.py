@@ -1,17 +1,18 @@
-"""Report to words, each with its character span in the original.
+"""Split reports into words, each with its character span in the original text.
 
-Text is composed first (NFC), so that "é" and "e" with a combining accent are one letter. The same ids must come from a
-TensorFlow graph of core operations, in any version of Python. So letters and digits are those of Unicode 3.2, and text
-is composed by its rules: `unicodedata.ucd_3_2_0` keeps both unchanged. All else separates words: signs, emoji,
-combining marks that no letter took up, and the few letters that are younger (capital sharp s, U+1E9E).
-`WORD_CHARACTERS` is the inside of a character class that Python's `re` and TensorFlow's RE2 both read. The standard
-mode as a graph, exact for all of Unicode once the text is composed (`kmm.export.graph.composition`):
+Text is first composed (Unicode NFC), so that "é" and "e" with a combining accent are one letter. A TensorFlow graph of
+core operations must give the same ids, and so must any version of Python. Therefore letters, digits and composition
+follow Unicode 3.2 (`unicodedata.ucd_3_2_0`), which never changes. All other characters separate words: signs, emoji,
+combining marks that do not compose with a letter, and letters that were added after Unicode 3.2 (such as capital sharp
+s, U+1E9E). `WORD_CHARACTERS` is the inside of a character class that both Python's `re` and TensorFlow's RE2 accept.
+The standard mode as a graph, exact for all of Unicode once the text is composed (`kmm.export.graph.composition`):
 
     spaced = tf.strings.regex_replace(text, f"[^{WORD_CHARACTERS}]+", " ")
     dotted = tf.strings.regex_replace(tf.strings.regex_replace(spaced, "I", "i"), "İ", "i\\u0307")
     words = tf.strings.split(tf.strings.lower(dotted, encoding="utf-8"))
 
-The second line is for a machine with Turkish settings (LC_ALL=tr_TR.UTF-8), where TensorFlow lowers "I" to a dotless i.
+The second line is needed on machines with a Turkish locale (LC_ALL=tr_TR.UTF-8), where TensorFlow lowers "I" to a
+dotless i.
 """
 
 import re
@@ -27,8 +28,8 @@ UNICODE = unicodedata.ucd_3_2_0
 DEIDENTIFIED = re.compile("x{4,}")
 
 
-def _list_categories():
-    """The general categories of all characters, as list of `(category, first, last)`."""
+def _list_categories() -> list[tuple[str, int, int]]:
+    """Returns runs of characters with the same general category, as `(category, first, last)`."""
     runs, start = [], 0
     for category, characters in groupby(map(UNICODE.category, map(chr, range(sys.maxunicode + 1)))):
         count = len(list(characters))
@@ -37,9 +38,9 @@ def _list_categories():
     return runs
 
 
-def _list_characters(kinds, categories):
-    """The characters of the general categories that begin with one of `kinds` as ranges `a-b`, one after the other."""
-    ranges = []
+def _list_characters(kinds: tuple[str, ...], categories: list[tuple[str, int, int]]) -> str:
+    """Returns the characters whose general category begins with one of `kinds`, as concatenated ranges `a-b`."""
+    ranges: list[list[int]] = []
     for category, first, last in categories:
         if category.startswith(kinds):
             if ranges and ranges[-1][1] == first - 1:
@@ -57,7 +58,7 @@ _WORD = re.compile(f"[{WORD_CHARACTERS}]+")
 _LETTERS = re.compile(f"[{LETTERS}]+")
 _CHUNK = re.compile(r"\S+")
 
-# NLTK's English list without its 26 forms with an apostrophe, which cannot occur once punctuation is deleted.
+# NLTK's English list without its 26 forms with an apostrophe, which cannot occur after punctuation is deleted.
 STOP_WORDS = frozenset(
     """
     i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it
@@ -71,10 +72,10 @@ STOP_WORDS = frozenset(
 )
 
 
-def compose(text):
-    """Returns a text in Unicode's composed form (NFC) by the rules of Unicode 3.2, whatever the version of Python.
+def compose(text: str) -> str:
+    """Normalizes a text to Unicode NFC by the rules of Unicode 3.2, in any version of Python.
 
-    Characters that are younger stay as they are, and marks are not moved across them.
+    Characters that were added later are not changed, and marks are not moved across them.
 
     Source: https://www.unicode.org/reports/tr15/
 
@@ -84,21 +85,23 @@ def compose(text):
     """
     if text.isascii():
         return text
-    # Python orders younger marks by its own version of Unicode, so they are kept apart.
+    # Python orders newer marks by its own version of Unicode, so the text is split at them.
     parts = _UNASSIGNED.split(text)
     parts[::2] = [UNICODE.normalize("NFC", part) for part in parts[::2]]
     return "".join(parts)
 
 
-def _list_places(text, composed):
-    """Where each character of a composed text begins and ends in the original.
+def _list_places(text: str, composed: str) -> tuple[list[int], list[int]]:
+    """Returns the start and the end, in the original text, of each character of a composed text.
 
-    Composing moves and takes up marks, but keeps the order of the characters that are no marks: so these are counted,
-    in the decomposed form of both texts.
+    Composing moves and absorbs combining marks, but keeps the order of all other characters. These are counted in the
+    decomposed form of both texts.
     """
     origins = [place for place, letter in enumerate(text) for _ in range(_count_bases(letter))]
     origins += [len(text)] * (len(text) - len(origins) + 1)
-    starts, ends, bases = [], [], 0
+    starts: list[int] = []
+    ends: list[int] = []
+    bases = 0
     for letter in composed:
         start = origins[bases]
         bases += _count_bases(letter)
@@ -108,28 +111,28 @@ def _list_places(text, composed):
     return starts, ends
 
 
-def _count_bases(letter):
-    """How many characters of a decomposed character are no marks."""
+def _count_bases(letter: str) -> int:
+    """Counts the characters of a decomposed character that are not combining marks."""
     if letter.isascii():
         return 1
     return sum(not UNICODE.combining(part) for part in UNICODE.normalize("NFD", letter))
 
 
 class Word(NamedTuple):
-    """A word as the model reads it, and where it stands: `report[start:end]` is what was written there."""
+    """A word as the model reads it, and its span: `report[start:end]` is the original text."""
 
     text: str
     start: int
     end: int
 
 
-def _find_standard_words(text):
-    """Each longest run of letters and digits, in lower case."""
+def _find_standard_words(text: str) -> list[Word]:
+    """Finds each longest run of letters and digits, in lower case."""
     return [Word(match.group().lower(), *match.span()) for match in _WORD.finditer(text)]
 
 
-def _find_paper_words(text):
-    """Each chunk between white space, without digits and punctuation, in lower case, unless it is a stop-word."""
+def _find_paper_words(text: str) -> list[Word]:
+    """Finds each chunk between white space, without digits and punctuation, in lower case; drops stop words."""
     words = []
     for chunk in _CHUNK.finditer(text):
         pieces = list(_LETTERS.finditer(text, *chunk.span()))
@@ -142,22 +145,22 @@ def _find_paper_words(text):
 CLEANING_MODES = {"standard": _find_standard_words, "paper": _find_paper_words}
 
 
-def find_words(text, mode="standard", deidentified="keep"):
-    """Cuts a report into the words that a model reads.
+def find_words(text: str, mode: str = "standard", deidentified: str = "keep") -> list[Word]:
+    """Splits a report into the words that a model reads.
 
-    `standard` takes each longest run of letters and digits and puts it in lower case after cutting; no word is dropped,
-    so negations stay. `paper` repeats the published cleaning: digits and punctuation are deleted inside each chunk
-    between white space ("t-spine" becomes "tspine"), then English stop-words, "no" and "not" among them: a known defect
-    of that work, kept for comparison with it.
+    `standard` takes each longest run of letters and digits, in lower case; no word is dropped, so negations are kept.
+    `paper` repeats the published cleaning: digits and punctuation are deleted inside each chunk between white space
+    ("t-spine" becomes "tspine"), then English stop words are dropped, including "no" and "not". This is a known defect
+    of that work, reproduced for comparison.
 
     Args:
         text: str of at most `MAX_CHARACTERS` characters.
         mode: a name in `CLEANING_MODES`.
-        deidentified: `"keep"` or `"drop"`: what becomes of words of four or more x, which stand for removed names.
+        deidentified: `"keep"` or `"drop"`: the treatment of words of four or more x, which replace removed names.
 
     Returns:
-        list of `Word` in the order of the text; empty when there is none. `start` and `end` index `text`, from the
-        first to behind the last character that was kept, with the combining marks that it took up.
+        list of `Word` in the order of the text; may be empty. `start` and `end` index `text`, from the first character
+        that was kept to the end of the last, including combining marks that were composed with it.
 
     Raises:
         InputError: for an unknown mode or policy.

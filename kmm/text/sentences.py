@@ -1,16 +1,17 @@
-"""Where the sentences of a report end: at a stop, unless it belongs to a list number, an abbreviation or an initial."""
+"""Find the ends of sentences in a report: at each stop, except after list numbers, abbreviations and initials."""
 
 import re
+from collections.abc import Sequence
 
 TITLES = {"dr", "drs", "mr", "mrs", "ms", "prof", "st", "messrs"}
 # Never the last word of a sentence.
 ABBREVIATIONS = TITLES | {"vs", "e.g", "i.e", "eg", "ie", "cf", "viz", "approx", "incl", "resp", "al"}
-# Abbreviations before a number or "of", words elsewhere: "No. 3", "No. of views" and "Effusion? No."
+# Abbreviations only before a number or "of" ("No. 3", "No. of views"); elsewhere they are words ("Effusion? No.").
 BEFORE_NUMBERS = {
     *("no", "nos", "fig", "figs", "p", "pp", "vol", "ca", "c", "im", "ser"),
     *("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"),
 }
-# The last word of a sentence only where a capital or the next number of a list follows: "at 5 p.m. No change".
+# These end a sentence only before a capital or the next number of a list: "at 5 p.m. No change".
 BEFORE_CAPITALS = {
     *(
         "a.m",
@@ -33,12 +34,12 @@ BEFORE_CAPITALS = {
     ),
     *("lat", "sup", "inf", "prev", "poss", "prob", "mm", "cm", "min", "max", "yr", "yrs", "hr", "hrs", "mo", "wk"),
 }
-# What a single letter follows that is no initial: "hepatitis C."
+# A single letter after one of these is not an initial: "hepatitis C."
 KINDS = {
     *("hepatitis", "vitamin", "type", "class", "grade", "group", "stage", "category", "influenza", "protein", "zone"),
     *("level", "kerley", "view", "lobe"),
 }
-# What a number follows that is no number of a list: "ribs 1 and 2."
+# A number after one of these is not the number of a list item: "ribs 1 and 2."
 BEFORE_VALUES = {
     "and",
     "or",
@@ -64,19 +65,19 @@ _INITIALS = re.compile(r"(?:[A-Z]\.)*[A-Z]")
 _UNITS = re.compile(r"(?:mm|cm|m|x|inch|inches|ml|kg|mg)\b", re.IGNORECASE)
 
 
-def find_sentence_ends(text):
-    """Finds where the sentences of a text end.
+def find_sentence_ends(text: str) -> list[int]:
+    """Finds the ends of the sentences of a text.
 
-    A sentence ends behind `.`, `!` or `?` before white space. The numbers of a list end none (`1. No mass. 2. Cyst.` is
-    two sentences, each with its number), nor do titles and abbreviations (`Dr.`, `vs.`, `No. 3`), initials and
-    decimals. The next number of a list begins a sentence, also where a stop is missing before it.
+    A sentence ends after `.`, `!` or `?` before white space. List numbers do not end a sentence (`1. No mass. 2. Cyst.`
+    is two sentences, each with its number), nor do titles and abbreviations (`Dr.`, `vs.`, `No. 3`), initials and
+    decimals. The next number of a list begins a sentence, even if there is no stop before it.
 
     Args:
         text: str, one section of a report.
 
     Returns:
-        list of int in ascending order: places in `text`, each behind the last character of a sentence or at the first
-        of the next. The end of the text is left out unless it is a stop.
+        list of int in ascending order: positions in `text`, each after the last character of a sentence or at the first
+        character of the next. The end of the text is left out unless it is a stop.
 
     Example:
         >>> text = "1. Seen by Dr. A. Smith at 1.5 cm. 2. No mass vs. cyst"
@@ -85,7 +86,9 @@ def find_sentence_ends(text):
     """
     chunks = list(_CHUNK.finditer(text))
     words = [chunk.group() for chunk in chunks]
-    ends, begins, number = [], True, None
+    ends: list[int] = []
+    begins = True
+    number: int | None = None
     for place, (chunk, word) in enumerate(zip(chunks, words)):
         before = words[place - 1] if place else ""
         after = words[place + 1] if place + 1 < len(words) else ""
@@ -107,19 +110,22 @@ def find_sentence_ends(text):
     return ends
 
 
-def _continues_list(item, number, before, after):
-    """Whether a number in a sentence is the next of its list."""
+def _continues_list(item: str, number: int | None, before: str, after: str) -> bool:
+    """Returns True if a number inside a sentence is the next number of its list."""
     follows = item.isdecimal() and number is not None and int(item) == number + 1
     repeated = (mark := _MARK.fullmatch(after)) and mark[1] == item
     return follows and after[:1].isupper() and not repeated and before.lower() not in BEFORE_VALUES
 
 
-def _ends_sentence(words, place, begins):
+def _ends_sentence(words: Sequence[str], place: int, begins: bool) -> bool:
+    """Returns True if the stop at the end of a word ends its sentence; `begins` if the word is the first of it."""
     word = words[place]
     before = words[place - 1] if place else ""
     after = words[place + 1] if place + 1 < len(words) else ""
-    stop = _STOP.search(word)
-    core, stop = word[: stop.start()].lstrip("([\"'“‘«"), stop.group()
+    found = _STOP.search(word)
+    if found is None:
+        return False
+    core, stop = word[: found.start()].lstrip("([\"'“‘«"), found.group()
     low, opening = core.lower(), after.lstrip("([\"'“‘«#")[:1]
     if not after or "!" in stop or "?" in stop:
         return True
@@ -134,8 +140,8 @@ def _ends_sentence(words, place, begins):
     return True
 
 
-def _precedes_initial(before):
-    """Whether a single capital letter behind a word of its sentence is a name's."""
+def _precedes_initial(before: str) -> bool:
+    """Returns True if a single capital letter after this word is an initial of a name."""
     core = before.rstrip(".,")
     names = core.lower() in TITLES | {"by", "with", "per"} or (before.endswith(".") and bool(_INITIALS.fullmatch(core)))
     return names or (core[:1].isupper() and not core.isupper() and core.lower() not in KINDS)

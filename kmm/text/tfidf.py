@@ -1,11 +1,13 @@
-"""The baseline that is always there: TF-IDF of words and word pairs with logistic regression."""
+"""The text baseline of every evaluation: logistic regression on TF-IDF of words and word pairs."""
 
 import zipfile
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kmm.errors import ArtefactError, InputError
 from kmm.storage.files import replace_file
@@ -19,13 +21,13 @@ DAMAGED = (zipfile.BadZipFile, zlib.error)
 
 @dataclass(frozen=True, repr=False)
 class TfidfBaseline:
-    """One linear model a label on the TF-IDF of words and pairs of neighbours, sublinear and of length 1.
+    """One linear model per label on the TF-IDF of words and adjacent pairs, sublinear and of unit length.
 
     Attributes:
         terms: tuple of str: words, and pairs joined by a space.
         idf: float64 `(n_terms,)`.
         coef: float64 `(n_labels, n_terms)`.
-        intercept: float64 `(n_labels,)`; minus or plus infinity for a label that was always 0 or always 1.
+        intercept: float64 `(n_labels,)`; minus or plus infinity for a label that is 0 or 1 in all training studies.
 
     Source: https://doi.org/10.1016/0306-4573(88)90021-0
 
@@ -42,40 +44,52 @@ class TfidfBaseline:
     intercept: np.ndarray
 
     @classmethod
-    def fit(cls, texts, labels, *, seed=0, patients=None, min_patients=1):
-        """Fits vocabulary, weights and one regression a label, as strongly regularised as suits the label.
+    def fit(
+        cls,
+        texts: Sequence[str],
+        labels: ArrayLike,
+        *,
+        seed: int = 0,
+        patients: Sequence[str] | None = None,
+        min_patients: int = 1,
+    ) -> "TfidfBaseline":
+        """Fits the vocabulary, the IDF weights and one regression per label, with regularisation chosen per label.
 
         Args:
-            texts: list of n str, the sections that the compared model reads. An empty one is allowed.
+            texts: list of n str, the sections that the compared model reads; a text may be empty.
             labels: array `(n, n_labels)` of 0, 1 and NaN. A row with NaN is left out for that label.
-            seed: int, of the folds of the training texts that choose the regularisation.
-            patients: sequence of n str: whose text each one is; None takes each text for another patient's.
-            min_patients: int. A word or pair that fewer patients use is left out.
+            seed: int. Seed of the folds of the training texts that choose the regularisation.
+            patients: sequence of n str: the patient of each text; None treats each text as of another patient.
+            min_patients: int. Words and pairs in texts of fewer patients are left out.
 
         Returns:
-            `TfidfBaseline`. A label with one class gives that class the probability 1; one without a known row 0.5.
+            `TfidfBaseline`. A label with a single class is always predicted with probability 1 for that class, a label
+            without known values with 0.5.
 
         Raises:
-            InputError: if the texts hold no word (of enough patients) or do not match the labels.
+            InputError: if the texts have no word (of enough patients) or do not match the labels.
         """
-        labels = np.asarray(labels, float)
-        if labels.ndim != 2 or len(labels) != len(texts):
-            raise InputError(f"`labels` must be ({len(texts)}, n_labels), one row a text. Received: {labels.shape}")
+        known_labels = np.asarray(labels, float)
+        if known_labels.ndim != 2 or len(known_labels) != len(texts):
+            raise InputError(
+                f"`labels` must be ({len(texts)}, n_labels), one row per text. Received: {known_labels.shape}"
+            )
         documents = _join_words(texts)
         if not any(documents):
-            raise InputError("The TF-IDF baseline needs a training text with a word in it. Received: none")
+            raise InputError("The TF-IDF baseline needs training texts with words. All texts are empty")
         vectorizer = _make_vectorizer()
         features = vectorizer.fit_transform(documents)
         if min_patients > 1:
             common = _count_patients(features, patients) >= min_patients
             if not common.any():
                 raise InputError(
-                    f"The TF-IDF baseline needs a word of at least {min_patients} patients. Received: none"
+                    f"The TF-IDF baseline needs words that at least {min_patients} patients share. Found none"
                 )
             vectorizer = _make_vectorizer(vectorizer.get_feature_names_out()[common])
             features = vectorizer.fit_transform(documents)
-        coef, intercept = np.zeros((labels.shape[1], features.shape[1])), np.zeros(labels.shape[1])
-        for column, values in enumerate(labels.T):
+        n_labels = known_labels.shape[1]
+        coef, intercept = np.zeros((n_labels, features.shape[1])), np.zeros(n_labels)
+        for column, values in enumerate(known_labels.T):
             known = np.isfinite(values)
             classes = np.unique(values[known])
             if len(classes) > 1:
@@ -85,10 +99,10 @@ class TfidfBaseline:
                 intercept[column] = np.inf if classes[0] > 0.5 else -np.inf
         return cls(tuple(vectorizer.get_feature_names_out()), vectorizer.idf_, coef, intercept)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"TfidfBaseline({len(self.terms)} terms, {len(self.intercept)} labels)"
 
-    def predict(self, texts):
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the probability of each label: float64 `(n, n_labels)` for a list of n str."""
         from scipy.special import expit
 
@@ -98,30 +112,30 @@ class TfidfBaseline:
         vectorizer.idf_ = self.idf
         return expit(vectorizer.transform(_join_words(texts)) @ self.coef.T + self.intercept)
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Writes a `.npz` file of plain arrays (the terms as UTF-8 lines), whole or not at all."""
         terms = np.frombuffer("\n".join(self.terms).encode(), np.uint8)
         with replace_file(path) as place, open(place, "wb") as file:
             np.savez_compressed(file, terms=terms, idf=self.idf, coef=self.coef, intercept=self.intercept)
 
     @classmethod
-    def load(cls, path):
-        """Reads what `save` wrote.
+    def load(cls, path: Path | str) -> "TfidfBaseline":
+        """Reads a file that `save` wrote.
 
         Raises:
-            ArtefactError: if the file is missing, damaged, too large or something else; it names the file.
+            ArtefactError: if the file is missing, damaged, too large or not a TF-IDF baseline; it names the file.
         """
         path = Path(path)
         try:
             return cls(*_read_arrays(path))
         except OSError as error:
-            raise ArtefactError(f"{path}: expected a readable TF-IDF baseline. Received: {error.strerror}") from None
+            raise ArtefactError(f"{path}: the TF-IDF baseline cannot be read ({error.strerror})") from None
         except (ValueError, TypeError, LookupError, EOFError, MemoryError, RuntimeError, *DAMAGED):
-            raise ArtefactError(f"{path}: expected a TF-IDF baseline (.npz). Received: something else") from None
+            raise ArtefactError(f"{path}: the file is damaged or not a TF-IDF baseline (.npz)") from None
 
 
-def _read_arrays(path):
-    """The fields of a baseline from a file; raises ValueError, or what a damaged archive raises."""
+def _read_arrays(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+    """Reads the fields of a baseline; raises `ValueError`, or the errors of a damaged archive."""
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > MAX_FILE_BYTES:
             raise ValueError
@@ -136,14 +150,14 @@ def _read_arrays(path):
 
 
 def _fit_regression(features, classes, seed):
-    """Fits with the C of least log loss in cross-validation, or the middle one where a class is too rare for folds."""
+    """Fits with the C of least log loss in cross-validation, or the middle C if a class is too rare for folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from threadpoolctl import threadpool_limits
 
     models = [LogisticRegression(C=strength, max_iter=1000) for strength in INVERSE_REGULARISATIONS]
     best = models[1]
-    with threadpool_limits(1):  # the vectors are short: threads cost more than they give, much more on a busy machine
+    with threadpool_limits(1):  # the vectors are short: threads cost more time than they save
         if min(classes.sum(), (~classes).sum()) >= FOLDS:
             folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
             losses = [-cross_val_score(m, features, classes, cv=folds, scoring="neg_log_loss").mean() for m in models]
@@ -152,7 +166,7 @@ def _fit_regression(features, classes, seed):
 
 
 def _count_patients(features, patients):
-    """int `(n_terms,)`: how many patients use each term of a sparse matrix `(n, n_terms)`."""
+    """Counts the patients of each term of a sparse matrix `(n, n_terms)`: int `(n_terms,)`."""
     from scipy import sparse
 
     texts = np.arange(features.shape[0])
@@ -161,7 +175,7 @@ def _count_patients(features, patients):
     return np.asarray(((belongs @ (features > 0)) > 0).sum(axis=0)).ravel()
 
 
-def _join_words(texts):
+def _join_words(texts: Iterable[str]) -> list[str]:
     return [" ".join(word.text for word in find_words(text)) for text in texts]
 
 

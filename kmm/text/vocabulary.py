@@ -1,9 +1,11 @@
-"""Words to ids and back, and what is lost on the way."""
+"""Map words to ids and back, and count the words that are lost."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -13,17 +15,18 @@ from kmm.storage.files import replace_file
 PADDING, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("[PAD]", "[UNK]")
 MAX_FILE_BYTES = 100_000_000
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words a model knows.
+    """The words that a model knows.
 
     Attributes:
-        words: tuple of str: the word of each id. The first two are `[PAD]` and `[UNK]`, which no report can hold.
+        words: tuple of str: the word of each id. The first two are `[PAD]` and `[UNK]`, which cannot occur in a report.
 
     Raises:
-        InputError: if `words` does not start with these two, or has a word twice, an empty one or one with white space.
+        InputError: if `words` does not start with these two, or has repeated or empty words or words with white space.
 
     Example:
         >>> vocabulary = Vocabulary.fit([["no", "effusion"], ["no", "mass"]])
@@ -35,42 +38,42 @@ class Vocabulary:
 
     words: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "words", tuple(self.words))
         if self.words[:2] != SPECIAL_WORDS:
             raise InputError(f"A vocabulary must start with {' and '.join(SPECIAL_WORDS)}.")
         check_lines(self.words)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.words)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} words)"
 
     @cached_property
-    def _ids(self):
+    def _ids(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.words)}
 
     @classmethod
-    def fit(cls, documents, *, min_count=1, max_words=15000):
-        """Collects the words of documents, the most frequent first, equals in alphabetical order.
+    def fit(cls, documents: Iterable[Iterable[str]], *, min_count: int = 1, max_words: int = 15000) -> Self:
+        """Collects the words of documents, the most frequent first, ties in alphabetical order.
 
-        Give it the training studies only: a word that is met in validation or test must stay unknown.
+        Pass the training studies only: words that occur only in validation or test must stay unknown.
 
         Args:
             documents: iterable of lists of str.
-            min_count: int. A rarer word is left out.
-            max_words: int. So many words are kept at most, the two special ones not counted.
+            min_count: int. Rarer words are left out.
+            max_words: int. Maximum number of words, not counting the two special words.
 
         Returns:
-            `Vocabulary`; only the two special words when there are no others.
+            `Vocabulary`; only the two special words if the documents are empty.
         """
         counts = Counter(word for words in documents for word in words)
         kept = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
         return cls(SPECIAL_WORDS + tuple(kept[:max_words]))
 
-    def extend(self, words):
-        """Returns the vocabulary with more words behind its own, in their order; those that it has are left out.
+    def extend(self, words: Iterable[str]) -> Self:
+        """Returns a vocabulary with new words appended in their order; words that it already has are skipped.
 
         Example:
             >>> Vocabulary.fit([["no", "mass"]]).extend(["cyst", "no"]).words[2:]
@@ -78,8 +81,8 @@ class Vocabulary:
         """
         return type(self)(self.words + tuple(word for word in dict.fromkeys(words) if word not in self._ids))
 
-    def split(self, words):
-        """Cuts words into the pieces that have ids: here each word is one piece.
+    def split(self, words: Iterable[str]) -> list[tuple[str, ...]]:
+        """Splits words into the pieces that have ids; in this class, each word is one piece.
 
         Args:
             words: list of str.
@@ -89,23 +92,23 @@ class Vocabulary:
         """
         return [(word,) for word in words]
 
-    def pieces(self, words):
-        """The pieces of all words in one list of str: what a model reads, uncut."""
+    def pieces(self, words: Iterable[str]) -> list[str]:
+        """Returns the pieces of all words in one list: the model's input before it is cut to a length."""
         return [piece for pieces in self.split(words) for piece in pieces]
 
-    def encode(self, words, length=140, *, truncate="end"):
+    def encode(self, words: Iterable[str], length: int = 140, *, truncate: str = "end") -> np.ndarray:
         """Returns the ids of one document, padded or cut to a length.
 
         Args:
             words: list of str.
-            length: int. Pieces that are read.
-            truncate: `"end"` drops the last pieces of a longer document, `"start"` the first (as the paper).
+            length: int. Number of ids.
+            truncate: `"end"` drops the last pieces of a longer document, `"start"` the first (as in the paper).
 
         Returns:
-            int32 `(length,)`: `PADDING` behind the pieces, `UNKNOWN` for what is not in the vocabulary.
+            int32 `(length,)`: the ids of the pieces, `UNKNOWN` for those not in the vocabulary, then `PADDING`.
 
         Raises:
-            InputError: if `truncate` is neither.
+            InputError: if `truncate` is another value.
         """
         if truncate not in ("end", "start"):
             raise InputError(f"`truncate` must be end or start. Received: {truncate!r}")
@@ -115,14 +118,14 @@ class Vocabulary:
         ids[: len(kept)] = [self._ids.get(piece, UNKNOWN) for piece in kept]
         return ids
 
-    def save(self, path):
-        """Writes the words, one a line, so that line number (from 0) is id; whole or not at all."""
+    def save(self, path: Path | str) -> None:
+        """Writes the words, one per line in order of id. The file is written whole or not at all."""
         with replace_file(path) as place:
             place.write_text("".join(f"{word}\n" for word in self.words), encoding="utf-8", newline="\n")
 
     @classmethod
-    def load(cls, path):
-        """Reads what `save` wrote.
+    def load(cls, path: Path | str) -> Self:
+        """Reads a file that `save` wrote.
 
         Raises:
             InputError: if the file is missing, too large, not UTF-8 or not a vocabulary; it names the file.
@@ -130,15 +133,15 @@ class Vocabulary:
         return read_lines(path, cls)
 
 
-def read_lines(path, make):
+def read_lines(path: Path | str, make: Callable[[tuple[str, ...]], Made]) -> Made:
     """Reads the file of a vocabulary.
 
     Args:
-        path: of a file of one word a line.
+        path: of a file with one word per line.
         make: callable, tuple of lines -> `Vocabulary`.
 
     Returns:
-        what `make` returns.
+        the result of `make`.
 
     Raises:
         InputError: if the file is missing, too large, not UTF-8, or `make` raises it; it names the file.
@@ -146,55 +149,55 @@ def read_lines(path, make):
     path = Path(path)
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"expected a vocabulary of at most {MAX_FILE_BYTES} bytes.")
+            raise InputError(f"expected a vocabulary of at most {MAX_FILE_BYTES:,} bytes.")
         return make(tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n")))
     except OSError as error:
-        raise InputError(f"{path}: expected a readable vocabulary. Received: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected a vocabulary in UTF-8. Received: other bytes") from None
+        raise InputError(f"{path}: the vocabulary cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the vocabulary is not valid UTF-8 (byte {error.start})") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def check_lines(lines):
-    """Raises `InputError` if lines have a word twice, an empty one or one with white space."""
+def check_lines(lines: Collection[str]) -> None:
+    """Raises `InputError` if lines are repeated, empty or have white space."""
     for number, word in enumerate(lines, start=1):
         if word.split() != [word]:
-            raise InputError(f"Each line of a vocabulary must be one word. Received: something else on line {number}")
+            raise InputError(f"Each line of a vocabulary must be one word. Line {number} is empty or has white space")
     repeated = len(lines) - len(set(lines))
     if repeated:
-        raise InputError(f"A vocabulary must have no word twice. Received: {repeated} repeated")
+        raise InputError(f"The words of a vocabulary must be unique. Received: {repeated} repeated")
 
 
-def count_patients(documents, patients):
-    """Counts the patients whose documents hold each word.
+def count_patients(documents: Iterable[Iterable[str]], patients: Iterable[str]) -> Counter[str]:
+    """Counts for each word the patients in whose documents it occurs.
 
     Args:
         documents: list of n lists of str.
-        patients: sequence of n str: whose document each one is.
+        patients: sequence of n str: the patient of each document.
 
     Returns:
-        `Counter` of word to number of patients, each patient counted once however often they use the word.
+        `Counter` of word to number of patients; a patient counts once for each word.
 
     Example:
         >>> sorted(count_patients([["mass", "mass"], ["no", "mass"], ["no"]], ["ann", "ann", "ben"]).items())
         [('mass', 1), ('no', 2)]
     """
-    by_patient = defaultdict(list)
+    by_patient: dict[str, list[Iterable[str]]] = defaultdict(list)
     for words, patient in zip(documents, patients, strict=True):
         by_patient[patient].append(words)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for owned in by_patient.values():
         counts.update({word for words in owned for word in words})
     return counts
 
 
-def find_rare(counts, least):
-    """Finds the words that too few patients use to be kept in anything that is saved.
+def find_rare(counts: Mapping[str, int], least: int) -> set[str]:
+    """Finds the words of too few patients, which must not be saved.
 
     Args:
-        counts: mapping of word to number of patients, as `count_patients` returns.
-        least: int >= 1. Patients that must use a word.
+        counts: mapping of word to number of patients, as returned by `count_patients`.
+        least: int >= 1. Minimum number of patients.
 
     Returns:
         set of str; empty for `least` 1.
@@ -209,24 +212,24 @@ def find_rare(counts, least):
     rare = {word for word, count in counts.items() if count < least}
     if rare and len(rare) == len(counts):
         raise InputError(
-            f"Expected words that at least {least} patients use. Found none among {len(counts)} words. Use more "
-            "reports, or keep the words of one patient with min_word_patients 1."
+            f"None of the {len(counts)} words occurs in reports of at least {least} patients. Use more reports, or "
+            "keep the words of single patients with min_word_patients 1."
         )
     return rare
 
 
-def text_report(documents, vocabulary, length=140):
-    """Counts what a model does not see of documents.
+def text_report(documents: Sequence[Sequence[str]], vocabulary: Vocabulary, length: int = 140) -> dict[str, Any]:
+    """Counts the parts of documents that a model does not see.
 
     Args:
-        documents: list of lists of str: words, or the pieces that the vocabulary cuts them into.
+        documents: list of lists of str: words, or the pieces that the vocabulary splits them into.
         vocabulary: `Vocabulary`.
-        length: int. Words that are read of each document.
+        length: int. Number of words that the model reads of each document.
 
     Returns:
-        dict: `documents`, `empty_share` (without a word), `truncated_share` (longer than `length`), `unknown_rate`
-        (share of all words that are not in the vocabulary), `length_median`, `length_p99`, `length_max` in words. All 0
-        when there are no documents.
+        dict: `documents`, `empty_share` (fraction without a word), `truncated_share` (fraction longer than `length`),
+        `unknown_rate` (fraction of all words that are not in the vocabulary), `length_median`, `length_p99`,
+        `length_max` in words. All are 0 if there are no documents.
 
     Example:
         >>> text_report([["no", "mass"], ["no"], []], Vocabulary.fit([["no"]]), length=1)["unknown_rate"]

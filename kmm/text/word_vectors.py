@@ -1,8 +1,9 @@
-"""Word vectors: trained on reports, loaded, saved, and laid out for a vocabulary."""
+"""Train, load and save word vectors, and arrange them as the embedding matrix of a vocabulary."""
 
 import codecs
 import mmap
 import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,15 +12,15 @@ import numpy as np
 from kmm.errors import InputError
 from kmm.storage.files import replace_file
 from kmm.text.clean import compose
-from kmm.text.vocabulary import PADDING, SPECIAL_WORDS, UNKNOWN
+from kmm.text.vocabulary import PADDING, SPECIAL_WORDS, UNKNOWN, Vocabulary
 
 HEADER = re.compile(rb"[ \t]*(\d{1,12})[ \t]+(\d{1,6})[ \t]*\r?\n")
 EXPECTED = "expected word vectors (word2vec text, word2vec binary or GloVe)"
 MAX_LINE_BYTES = 1_000_000
-FLOAT_LIMIT = 2.0**128 - 2.0**103  # what is smaller rounds to a finite float32
+FLOAT_LIMIT = 2.0**128 - 2.0**103  # smaller numbers round to a finite float32
 MAGIC_BYTES = 8
 PICKLED = (
-    "a Python pickle, as gensim's own save writes it (.kv, .model); kmm opens none. In gensim: "
+    "a Python pickle, as written by gensim's `save` (.kv, .model); kmm does not open pickles. Export it from gensim: "
     "vectors.save_word2vec_format('vectors.bin', binary=True)"
 )
 OTHER_FILES = (
@@ -31,9 +32,9 @@ OTHER_FILES = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive. Unpack it first"),
     *((bytes([0x80, protocol]), PICKLED) for protocol in range(2, 6)),
     *((start, PICKLED) for start in (b"(dp0\n", b"(lp0\n", b"ccopy_reg", b"ccopyreg", b"}q\x00", b"]q\x00")),  # 0 and 1
-    (b"\x93NUMPY", "a NumPy array, which holds no words. Save words and vectors as word2vec text or binary"),
+    (b"\x93NUMPY", "a NumPy array, which has no words. Save words and vectors as word2vec text or binary"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file. Save words and vectors as word2vec text or binary"),
-    (b"\xba\x16\x4f\x2f", "a fastText model. Use the .vec file that fastText writes beside it"),
+    (b"\xba\x16\x4f\x2f", "a fastText model. Use the .vec file that fastText writes next to it"),
     (codecs.BOM_UTF16_LE, "text in UTF-16. Save it as UTF-8"),
     (codecs.BOM_UTF16_BE, "text in UTF-16. Save it as UTF-8"),
 )
@@ -45,9 +46,9 @@ class WordVectors:
     """Words and their vectors.
 
     Attributes:
-        words: tuple of n str without white space. Of a word that comes twice, the first counts.
+        words: tuple of n str without white space. If a word is repeated, its first vector is used.
         vectors: float32 `(n, dimensions)`, finite.
-        passed_over: int. Words of a file that was read that no report can hold.
+        passed_over: int. Number of words in the file that were skipped because they cannot occur in a report.
 
     Raises:
         InputError: if words and vectors do not fit together or a number is not finite.
@@ -61,30 +62,32 @@ class WordVectors:
     vectors: np.ndarray
     passed_over: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "words", tuple(self.words))
         object.__setattr__(self, "vectors", np.asarray(self.vectors, np.float32))
         if self.vectors.ndim != 2 or 0 in self.vectors.shape or len(self.words) != len(self.vectors):
             received = f"{len(self.words)} words and an array {self.vectors.shape}"
-            raise InputError(f"Word vectors must be one row a word. Received: {received}")
+            raise InputError(f"Word vectors must have one row per word. Received: {received}")
         if not np.isfinite(self.vectors).all():
             raise InputError("Word vectors must be finite. Received: NaN or infinity")
         if any(word.split() != [word] for word in self.words):
-            raise InputError("The words of word vectors must not be empty or hold white space.")
+            raise InputError("The words of word vectors must not be empty or contain white space.")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.words)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"WordVectors({len(self)} words, {self.dimensions} dimensions)"
 
     @property
-    def dimensions(self):
+    def dimensions(self) -> int:
         """The length of a vector."""
         return self.vectors.shape[1]
 
-    def save(self, path):
-        """Writes the vectors, whole or not at all: `.txt` and `.vec` word2vec text, `.bin` word2vec binary; both exact.
+    def save(self, path: Path | str) -> None:
+        """Writes the vectors exactly: word2vec text for `.txt` and `.vec`, word2vec binary for `.bin`.
+
+        The file is written whole or not at all.
 
         Raises:
             InputError: for another suffix.
@@ -99,7 +102,7 @@ class WordVectors:
                 file.write(word.encode() + b" " + numbers + b"\n")
 
 
-def check_suffix(path):
+def check_suffix(path: Path | str) -> None:
     """Raises `InputError` if word vectors cannot be saved under this name.
 
     Example:
@@ -112,17 +115,26 @@ def check_suffix(path):
         raise InputError(f"{path}: expected a name that ends in .txt, .vec or .bin. Received: {suffix!r}")
 
 
-def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_count=1, seed=0, skip_gram=True):
+def train_word_vectors(
+    documents: Iterable[list[str]],
+    dimensions: int = 300,
+    *,
+    window: int = 5,
+    epochs: int = 10,
+    min_count: int = 1,
+    seed: int = 0,
+    skip_gram: bool = True,
+) -> WordVectors:
     """Trains Word2Vec with negative sampling, on one thread, so that the same input and seed give the same vectors.
 
     Args:
         documents: iterable of lists of str: the words of each training report.
         dimensions: int. Length of a vector.
-        window: int. Words to each side that a word is to predict.
+        window: int. Number of words on each side that a word predicts.
         epochs: int. Passes over the documents.
-        min_count: int. A rarer word gets no vector.
+        min_count: int. Rarer words get no vector.
         seed: int, not negative.
-        skip_gram: bool. False trains a continuous bag of words: faster, weaker on few reports.
+        skip_gram: bool. False trains a continuous bag of words, which is faster, but weaker on few reports.
 
     Returns:
         `WordVectors`, the most frequent word first.
@@ -146,29 +158,35 @@ def train_word_vectors(documents, dimensions=300, *, window=5, epochs=10, min_co
     documents = list(documents)
     model.build_vocab(documents)
     if not len(model.wv):
-        raise InputError(f"Word vectors need a word that is met at least {min_count} times. Received: none")
+        raise InputError(f"No word occurs at least {min_count} times. Use more reports or a smaller `min_count`.")
     model.train(documents, total_examples=len(documents), epochs=epochs)
     return WordVectors(tuple(model.wv.index_to_key), model.wv.vectors)
 
 
-def load_word_vectors(path, *, keep=None, more=0, accept=None):
-    """Reads word vectors; what the file holds decides the format: word2vec text, word2vec binary, or GloVe (no header).
+def load_word_vectors(
+    path: Path | str,
+    *,
+    keep: Collection[str] | None = None,
+    more: int = 0,
+    accept: Callable[[str], bool] | None = None,
+) -> WordVectors:
+    """Reads word vectors from word2vec text, word2vec binary or GloVe (without a header), recognised by content.
 
     A first line of two whole numbers is a header, with or without a byte order mark before it.
 
     Args:
         path: of the file, not compressed. It is read as a stream, so it may be larger than the memory.
-        keep: collection of words, or None for all. The others are read over, so that millions of vectors cost nothing.
-        more: int. Besides the words of `keep`, the first so many others of the file are kept.
-        accept: function of a word to bool, or None for any: whether a word counts among those others.
+        keep: collection of words, or None for all. Other words are skipped, so that millions of vectors need no memory.
+        more: int. Number of words to keep besides those of `keep`: the first ones in the file.
+        accept: function of a word to bool, or None. Only words for which it is True count among `more`.
 
     Returns:
-        `WordVectors`, in the order of the file. Words that no report can hold, with white space (some GloVe files) or
-        bytes that are not UTF-8 (some files of the C tool), are passed over and counted in `passed_over`.
+        `WordVectors`, in the order of the file. Words that cannot occur in a report, with white space (in some GloVe
+        files) or bytes that are not UTF-8 (in some files of the C tool), are skipped and counted in `passed_over`.
 
     Raises:
-        InputError: if the file is missing, compressed, a pickle or something else; it names the file, and the line
-            where that is known.
+        InputError: if the file is missing, compressed, a pickle or in another format; it names the file, and the line
+            if it is known.
     """
     path = Path(path)
     try:
@@ -177,12 +195,12 @@ def load_word_vectors(path, *, keep=None, more=0, accept=None):
             file.seek(0)
             return _read_file(file, path.stat().st_size, _Chosen(keep, more, accept))
     except OSError as error:
-        raise InputError(f"{path}: {EXPECTED}. Received: {error.strerror}") from None
+        raise InputError(f"{path}: the word vectors cannot be read ({error.strerror})") from None
     except InputError as error:
         raise InputError(f"{path}: {EXPECTED}. {error}") from None
 
 
-def refuse_other_files(start):
+def refuse_other_files(start: bytes) -> None:
     """Raises `InputError` if the first bytes of a file are those of an archive, a pickle or another known format.
 
     Example:
@@ -196,15 +214,16 @@ def refuse_other_files(start):
 
 
 class _Chosen:
-    """The words that are kept of a file, composed as those of reports are, with their vectors, and how many were passed
-    over."""
+    """The words that are kept from a file, composed like those of reports, with their vectors."""
 
-    def __init__(self, keep, more, accept):
+    def __init__(self, keep: Collection[str] | None, more: int, accept: Callable[[str], bool] | None) -> None:
         self.keep, self.more, self.accept = keep, more, accept or (lambda word: True)
-        self.words, self.rows, self.passed_over = [], [], 0
+        self.words: list[str] = []
+        self.rows: list[np.ndarray] = []
+        self.passed_over = 0
 
-    def offer(self, data, make_row):
-        """Keeps a word, given as bytes, if it is wanted; only then its vector is made."""
+    def offer(self, data: bytes, make_row: Callable[[], np.ndarray]) -> None:
+        """Keeps a word, given as bytes, if it is wanted; its vector is made only then."""
         try:
             word = compose(data.decode("utf-8"))
         except UnicodeDecodeError:
@@ -215,7 +234,7 @@ class _Chosen:
             self.words.append(word)
             self.rows.append(make_row())
 
-    def _wants(self, word):
+    def _wants(self, word: str) -> bool:
         if self.keep is None or word in self.keep:
             return True
         if self.more > 0 and self.accept(word):
@@ -223,10 +242,10 @@ class _Chosen:
             return True
         return False
 
-    def gather(self, count):
+    def gather(self, count: int) -> WordVectors:
         if not self.words or (self.keep is not None and not any(word in self.keep for word in self.words)):
             over = f" ({self.passed_over} with white space or bytes that are not UTF-8)" if self.passed_over else ""
-            raise InputError(f"Received: {count} vectors, none of them of a word that is looked for{over}")
+            raise InputError(f"Received: {count} vectors, none of them for a word of the reports{over}")
         return WordVectors(tuple(self.words), np.array(self.rows), self.passed_over)
 
 
@@ -252,7 +271,7 @@ def _read_file(file, size, chosen):
             return _read_binary(data, chosen, position=body, count=count, dimensions=dimensions)
     except InputError as error:
         numbers = len(second.split()) - 1
-        if numbers > 0 and _is_text(second, numbers):  # no binary file begins so
+        if numbers > 0 and _is_text(second, numbers):  # no binary file begins like this
             raise InputError(f"{error}. Line 2 is a word and {numbers} numbers") from None
         raise
 
@@ -263,13 +282,13 @@ def _check_size(size, needed, count, dimensions):
 
 
 def _is_text(line, dimensions):
-    """Whether a line is a word and `dimensions` numbers."""
+    """Returns True if a line is a word and `dimensions` numbers."""
     fields = line.split()[-dimensions:]
     return len(fields) == dimensions and all(re.fullmatch(rb"[-+.\deE]+|[-+]?(nan|inf)", field) for field in fields)
 
 
 def _read_text(file, chosen, *, first_line, count=None, dimensions=None):
-    """Reads lines of a word and its numbers. Without a header the first line says how many numbers there are."""
+    """Reads lines of a word and its numbers. Without a header, the first line decides the number of dimensions."""
     number = first_line - 1
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=first_line):
         dimensions = dimensions or max(len(line.split()) - 1, 1)
@@ -280,7 +299,7 @@ def _read_text(file, chosen, *, first_line, count=None, dimensions=None):
         except ValueError:
             row = np.empty(0)
         if row.shape != (dimensions,) or not (np.abs(row) < FLOAT_LIMIT).all():
-            raise InputError(f"Received: something other than a word and {dimensions} finite numbers on line {number}")
+            raise InputError(f"Line {number} is not a word and {dimensions} finite numbers")
         chosen.offer(word, lambda row=row: row.astype(np.float32))
     if number < first_line or count not in (None, number + 1 - first_line):
         raise InputError(
@@ -290,15 +309,15 @@ def _read_text(file, chosen, *, first_line, count=None, dimensions=None):
 
 
 def _read_binary(data, chosen, *, position, count, dimensions):
-    """Reads a word, a space and `dimensions` little-endian float32, `count` times; line ends between are allowed."""
+    """Reads `count` times a word, a space and `dimensions` little-endian float32, with optional line ends between."""
     for number in range(count):
         space = data.find(b" ", position)
         end = space + 1 + 4 * dimensions
         if space < 0 or end > len(data):
-            raise InputError(f"Received: {number} vectors where the header says {count}")
+            raise InputError(f"Received: {number} vectors instead of the {count} of the header")
         word = data[position:space].lstrip(b"\n")
         if not word:
-            raise InputError(f"The words must not be empty. Received: an empty one as word {number + 1}")
+            raise InputError(f"Word {number + 1} is empty")
         chosen.offer(word, lambda first=space + 1, last=end: np.frombuffer(data[first:last], "<f4"))
         position = end
     if data[position:].strip(b"\n"):
@@ -308,12 +327,12 @@ def _read_binary(data, chosen, *, position, count, dimensions):
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a vocabulary has a vector.
+    """The coverage of a vocabulary by word vectors.
 
     Attributes:
-        types: share of the words, in 0..1; 1 when there are none.
-        tokens: share of the running words, in 0..1, or None where the counts were not given.
-        missing: int. Words without a vector.
+        types: fraction of the words with a vector, in 0..1; 1 for an empty vocabulary.
+        tokens: fraction of the running words with a vector, in 0..1, or None if the counts were not given.
+        missing: int. Number of words without a vector.
         examples: tuple of up to 20 of them, the most frequent first. Not shown in `repr`: they come from reports.
     """
 
@@ -323,24 +342,31 @@ class Coverage:
     examples: tuple[str, ...] = field(repr=False)
 
 
-def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0):
-    """Lays out word vectors by the ids of a vocabulary.
+def embedding_matrix(
+    vectors: WordVectors,
+    vocabulary: Vocabulary,
+    *,
+    counts: Mapping[str, int] | None = None,
+    normalize: bool = True,
+    seed: int = 0,
+) -> tuple[np.ndarray, Coverage]:
+    """Arranges word vectors in the order of the ids of a vocabulary.
 
-    Vectors of few reports all point much the same way, which hides what tells words apart; so what they have in common
-    is taken off, and each is brought to length 1.
+    Vectors trained on few reports share a strong common direction, which hides the differences between words. By
+    default this mean is subtracted, and each vector is scaled to length 1.
 
     Args:
         vectors: `WordVectors`.
         vocabulary: `Vocabulary`.
-        counts: mapping of words to how often the training reports hold them, for `Coverage.tokens`, or None.
-        normalize: bool. Take the mean of the rows with a vector off each of them, and bring all rows to length 1; False
-            leaves the vectors as they are.
-        seed: int.
+        counts: mapping of words to their number of occurrences in the training reports, for `Coverage.tokens`, or None.
+        normalize: bool. Subtract from each row with a vector the mean of these rows, then scale all rows to length 1.
+            False leaves the vectors unchanged.
+        seed: int. Seed of the noise.
 
     Returns:
-        float32 `(len(vocabulary), dimensions)`, and a `Coverage`. The row of padding is zero, that of unknown words the
-        mean of all vectors (zero once that is taken off); a word without a vector gets normal noise with their standard
-        deviation.
+        float32 `(len(vocabulary), dimensions)`, and a `Coverage`. The row of padding is zero; the row of unknown words
+        is the mean of all vectors (zero with `normalize`); a word without a vector gets normal noise with the standard
+        deviation of the vectors.
 
     Source: https://arxiv.org/abs/1702.01417
 
@@ -371,8 +397,10 @@ def embedding_matrix(vectors, vocabulary, *, counts=None, normalize=True, seed=0
     return matrix, measure_coverage(vectors, vocabulary, counts=counts)
 
 
-def measure_coverage(vectors, vocabulary, *, counts=None):
-    """Measures how much of a vocabulary has a vector.
+def measure_coverage(
+    vectors: WordVectors, vocabulary: Vocabulary, *, counts: Mapping[str, int] | None = None
+) -> Coverage:
+    """Measures the coverage of a vocabulary by word vectors.
 
     Args:
         vectors, vocabulary, counts: as in `embedding_matrix`.
@@ -389,8 +417,8 @@ def measure_coverage(vectors, vocabulary, *, counts=None):
     return Coverage(types=types, tokens=tokens, missing=len(missing), examples=tuple(missing[:20]))
 
 
-def _normalize(rows, known):
-    """Rows, the known ones less what these have in common, each of length 1; one that is nothing else becomes zero."""
+def _normalize(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Subtracts from the known rows their mean, then scales all rows to length 1; zero rows stay zero."""
     rows = rows.astype(np.float64)
     if known.any():
         rows[known] -= rows[known].mean(axis=0)

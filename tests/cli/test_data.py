@@ -104,7 +104,7 @@ def test_a_split_that_was_altered_is_refused_when_it_is_used_again(studies):
     assert run(*again).exit_code == 0
     place.write_text(place.read_text().replace("test", "train", 1))
     result = run(*again)
-    assert result.exit_code == 2 and "split.csv.sha256 was written for. It was altered since" in result.stderr
+    assert result.exit_code == 2 and "was altered since split.csv.sha256 was written" in result.stderr
     digest.unlink()
     assert run(*again).exit_code == 0
     make_splits(studies)
@@ -296,6 +296,6 @@ def test_evaluation_on_one_class_is_said_by_the_name_of_the_label(model, tmp_pat
         csv.writer(file).writerows(rows)
     result = run("evaluate", model, tmp_path / "list.csv", "--json", "-")
     assert result.exit_code == 0, result.stderr
-    assert "Label 'abnormal' lacks a class in test (6 of 0): ROC AUC and other measures" in result.stderr
+    assert "Label 'abnormal' lacks a class in test (6 of 0): ROC AUC and other metrics" in result.stderr
     test = json.loads(result.stdout)["test"]
     assert test["joint"]["roc_auc"] is None and test["joint"]["specificity"] is not None

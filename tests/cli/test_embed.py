@@ -73,5 +73,5 @@ def test_words_of_one_patient_are_left_out_of_the_file(studies):
     assert "3 words of fewer than 2 patients are left out\n" in result.stdout and "quixley" not in result.output
     assert "quixley" in embed(studies, "--min-word-patients", 1).words
     result = run("weights", "embed", studies, "--out", studies / "v.txt", "--min-word-patients", 99)
-    assert result.exit_code == 2 and "words that at least 99 patients use. Found none" in result.stderr
+    assert result.exit_code == 2 and "words occurs in reports of at least 99 patients" in result.stderr
     assert not (studies / "v.txt").exists()

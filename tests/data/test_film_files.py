@@ -230,4 +230,6 @@ def test_the_folder_of_films_is_never_one_of_results(tmp_path):
     (tmp_path / "manifest.csv").write_text("id,image,report\n1,explained/1.png,Clear.\n", encoding="utf-8")
     collection = read_collection(tmp_path / "manifest.csv")
     assert collection.studies[0].images == ()
-    assert [str(problem) for problem in collection.problems] == ["1.png: kmm wrote this picture; name the film itself"]
+    assert [str(problem) for problem in collection.problems] == [
+        "1.png: kmm wrote this picture; name the original film instead"
+    ]

@@ -136,10 +136,10 @@ def test_the_audit_says_what_each_rule_left_out():
         {"rule": "Unheard", "heading": None, "studies": 0, "label": False},
     ]
     assert describe_audit(rows) == (
-        "Headings left out as no finding: by 'bare organs' 3 (as labels: Lung 2); by 'Cysts' 1; "
+        "Headings left out as non-findings: by 'bare organs' 3 (as labels: Lung 2); by 'Cysts' 1; "
         "by 'technical quality' 1; by 'Unheard' none"
     )
-    assert describe_audit([]) == "Headings left out as no finding: none, by no rule"
+    assert describe_audit([]) == "Headings left out as non-findings: none, as no rule is set"
 
 
 def test_rules_and_settings_name_the_same():

@@ -92,21 +92,24 @@ def test_a_missing_column_says_how_the_header_was_cut(tmp_path):
 def test_zero_bytes_cost_their_row(tmp_path):
     collection = read_table(write(tmp_path / "m.csv", "id,report\n1,a\0b\n2,c\n"))
     assert [study.id for study in collection.studies] == ["2"]
-    assert [str(problem) for problem in collection.problems] == ["m.csv line 2: the row holds a NUL character"]
+    assert [str(problem) for problem in collection.problems] == ["m.csv line 2: the row has a NUL character"]
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("id,report\n1,a\n2,Größe\n".encode("latin-1"), "on line 3: the file may be Windows-1252 or Latin-1"),
+        (
+            "id,report\n1,a\n2,Größe\n".encode("latin-1"),
+            r"Line 3 is not valid \(byte 18\): the file may be Windows-1252 or Latin-1",
+        ),
         (b"PK\x03\x04rest", "Excel workbook"),
         (b"\xd0\xcf\x11\xe0rest", "old Excel workbook"),
         (b"\x1f\x8b\x08rest", "compressed by gzip"),
-        (b"\xff\xfei\x00d", "expected UTF-16 text"),
+        (b"\xff\xfei\x00d", "not valid UTF-16"),
     ],
 )
 def test_a_file_of_another_kind_is_named_in_one_line(tmp_path, data, said):
-    (tmp_path / "m.csv").write_bytes(data + (b"\x00\xd8" if said.startswith("expected UTF-16") else b""))
+    (tmp_path / "m.csv").write_bytes(data + (b"\x00\xd8" if said == "not valid UTF-16" else b""))
     with pytest.raises(InputError, match=said) as error:
         read_rows(tmp_path / "m.csv")
     assert "\n" not in str(error.value) and "Gr" not in str(error.value)

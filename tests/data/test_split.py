@@ -230,7 +230,7 @@ def test_a_file_and_the_data_must_name_the_same_studies(tmp_path):
     split_studies(studies).save(tmp_path / "split.csv")
     with pytest.raises(InputError, match=r"split\.csv.*2 studies \(20, 21\) of the data have none"):
         load_split(tmp_path / "split.csv", make_studies(22))
-    with pytest.raises(InputError, match=r"12 studies \(16, 17, 18, 19, 2, \.\.\.\) of the file are not"):
+    with pytest.raises(InputError, match=r"12 studies \(16, 17, 18, 19, 2, \.\.\.\) of the file do not"):
         load_split(
             tmp_path / "split.csv",
             [study for study in studies if study.id in ("0", "1", "10", "11", "12", "13", "14", "15")],
@@ -242,13 +242,13 @@ def test_a_file_and_the_data_must_name_the_same_studies(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "columns study and part. Received: none"),
-        (b"id,part\n1,train\n", "columns study and part. Received: id, part"),
+        (b"", "columns study and part. Found: none"),
+        (b"id,part\n1,train\n", "columns study and part. Found: id, part"),
         (b"study,part\n0,training\n", "row 2: the part must be one of train, validation, test"),
         (b"study,part\n0\n", "split.csv line 2: expected 2 fields; found 1"),
-        (b"study,part\nnan,train\n", "row 2: expected a study"),
-        (b"study,part\n0,train\n0,test\n", "row 3: every study may have one row. Study 0 has two"),
-        (b"study,part\n\xff\xfe,train\n", "expected UTF-8 text. Byte 11 is not, on line 2"),
+        (b"study,part\nnan,train\n", "row 2: the study is empty"),
+        (b"study,part\n0,train\n0,test\n", "row 3: study 0 already has a row"),
+        (b"study,part\n\xff\xfe,train\n", r"expected UTF-8 text\. Line 2 is not valid \(byte 11\)"),
     ],
 )
 def test_a_bad_split_file_is_refused_in_one_line(tmp_path, content, message):

@@ -8,9 +8,9 @@ from kmm.evaluate.arrays import as_columns, as_row, known_columns
 @pytest.mark.parametrize(
     ("labels", "scores", "said"),
     [
-        ([0, 1], [0.5], "share one shape"),
-        ([[[0]]], [[[0.5]]], "share one shape"),
-        (np.zeros((3, 0)), np.zeros((3, 0)), "share one shape"),
+        ([0, 1], [0.5], "have the same shape"),
+        ([[[0]]], [[[0.5]]], "have the same shape"),
+        (np.zeros((3, 0)), np.zeros((3, 0)), "have the same shape"),
         ([0, 2], [0.5, 0.5], "0, 1 or NaN"),
         ([0, 1], [0.5, np.nan], "finite"),
         ([0, 1], [0.5, 1.5], "0.5 to 1.5"),

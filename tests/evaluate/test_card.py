@@ -76,10 +76,10 @@ def test_the_card_says_what_it_must():
         "| Joint (image and text) | film and report | abnormal \\| any | 1.25 | 0.43 |",
         "| Joint (image and text) | film alone | abnormal \\| any | 1.5 | 0.41 |",
         "| Joint (image and text) | report alone | abnormal \\| any | 0.75 | 0.47 |",
-        "- film alone: 393 validation studies\n", "the other side hidden",
+        "- film alone: 393 validation studies\n", "the other modality hidden",
         "compared with the joint classifier, on studies with a film; Text only and TF-IDF on studies with a report.",
         "- report alone: 12 validation studies; the numbers of all validation studies hold for abnormal \\| any",
-        "Policy of the threshold: youden", "## Limits",
+        "Threshold policy: youden", "## Limits",
         "| TF-IDF + logistic regression | report alone | abnormal \\| any | – | 0.6 |",
         "kmm predict saved_models/openi",
         "Not measured: TF-IDF", "keras: 3.15.0", "feedbeef", "Joint minus Image only, ROC AUC:",
@@ -143,7 +143,7 @@ def test_the_console_shows_each_label_in_160_columns(capsys):
 def test_a_classifier_that_is_no_better_than_the_majority_is_called_so():
     facts = make_facts()
     facts["results"] = {"test": make_result(strength=-4.0)}
-    assert "no more accurate than always giving the majority's answer" in write_card(facts)
+    assert "no more accurate than always predicting the majority class" in write_card(facts)
 
 
 def test_what_is_absent_is_said_to_be_not_recorded():

@@ -125,7 +125,7 @@ def test_what_is_undefined_has_no_interval():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(InputError, match="Groups"):
+    with pytest.raises(InputError, match="`groups` must have one entry"):
         resample_metrics([0, 1], [0.1, 0.9], 0.5, ["a"])
     with pytest.raises(InputError, match="repeats"):
         resample_metrics([0, 1], [0.1, 0.9], 0.5, None, repeats=-1)

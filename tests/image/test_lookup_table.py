@@ -165,7 +165,7 @@ def drop(item, keyword):
     (make_item(np.arange(4096), [0, 0, 16]), "shorter than declared: 4096 of 65536 entries of 16 bits"),
     (make_item([], [4096, 0, 16]), "shorter than declared: 0 of 4096 entries"),
     (make_item(np.full(4096, 7), [4096, 0, 12]), "maps every value to 7"),
-    (make_item(np.arange(4096), [4096, 5000, 12]), "begins at 5000 and ends at 9095. The pixels are 0 to 4095"),
+    (make_item(np.arange(4096), [4096, 5000, 12]), "covers 5000 to 9095, but the pixels are 0 to 4095"),
     (make_item(np.arange(4096), [4096, 0, 0]), "entries of 0 bits"),
     (make_item(np.arange(4096), [4096, 0, 32]), "entries of 32 bits"),
     (make_item(np.arange(4096), [4096, 0]), "is incomplete"),

@@ -69,7 +69,7 @@ def test_spacings_that_cannot_be_are_refused_by_name(tags, reason):
 def test_a_film_that_square_pixels_make_too_large_is_refused_before_it_is_decoded():
     data = encode(make_dataset(make_film(), PixelSpacing=[0.8, 0.1], **WINDOW))
     assert read_dicom(data, max_pixels=320 * 50).shape == (320, 50)
-    with pytest.raises(ImageError, match=r"pixels are not square.* 50x320 pixels, which is more than 15999"):
+    with pytest.raises(ImageError, match=r"pixels are not square.* 50x320 of them, more than 15999"):
         read_dicom(data, name="film.dcm", max_pixels=15_999)
 
 
@@ -91,7 +91,7 @@ def test_a_disk_in_millimetres_is_a_disk_on_the_film_and_its_centre_goes_back(sp
 
 def test_files_of_other_formats_have_square_pixels(tmp_path, films):
     assert {find_pixel_scale(path) for path in films.values()} == {(1.0, 1.0)}
-    with pytest.raises(ImageError, match="expected a readable file"):
+    with pytest.raises(ImageError, match="the file cannot be read"):
         find_pixel_scale(tmp_path / "absent.dcm")
 
 

@@ -62,7 +62,7 @@ def test_words_and_pairs_of_one_patient_are_left_out():
     np.testing.assert_allclose(baseline.idf, vectorizer.idf_)
     whole = TfidfBaseline.fit(texts, labels, patients=patients, min_patients=1)
     assert whole.terms == TfidfBaseline.fit(texts, labels).terms and {"smith", "john here"} <= set(whole.terms)
-    with pytest.raises(InputError, match="a word of at least 5 patients"):
+    with pytest.raises(InputError, match="words that at least 5 patients share"):
         TfidfBaseline.fit(texts, labels, patients=patients, min_patients=5)
 
 
@@ -94,7 +94,7 @@ def test_labels_with_one_class_or_none(tmp_path):
 
 
 def test_bad_training_input():
-    with pytest.raises(InputError, match=r"a training text with a word in it. Received: none"):
+    with pytest.raises(InputError, match=r"needs training texts with words"):
         TfidfBaseline.fit(["", "..."], [[0], [1]])
     for labels in ([0, 1], [[0]]):
         with pytest.raises(InputError, match=r"`labels` must be \(2, n_labels\)"):
@@ -130,13 +130,13 @@ def test_a_file_of_something_else(tmp_path, damage):
     path = tmp_path / "tfidf.npz"
     TfidfBaseline.fit(["clear", "mass", "a mass"], [[0], [1], [1]]).save(path)
     path.write_bytes(damage(path))
-    with pytest.raises(ArtefactError, match="expected a TF-IDF baseline") as caught:
+    with pytest.raises(ArtefactError, match="is damaged or not a TF-IDF baseline") as caught:
         TfidfBaseline.load(path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_a_missing_file_and_one_that_claims_to_be_huge(tmp_path):
-    with pytest.raises(ArtefactError, match="Received: No such file"):
+    with pytest.raises(ArtefactError, match=r"cannot be read \(No such file"):
         TfidfBaseline.load(tmp_path / "none.npz")
     path = tmp_path / "bomb.npz"
     header = io.BytesIO()
@@ -144,7 +144,7 @@ def test_a_missing_file_and_one_that_claims_to_be_huge(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("terms", "idf", "coef", "intercept"):
             archive.writestr(f"{name}.npy", header.getvalue())
-    with pytest.raises(ArtefactError, match="Received: something else"):
+    with pytest.raises(ArtefactError, match="not a TF-IDF baseline"):
         TfidfBaseline.load(path)
 
 

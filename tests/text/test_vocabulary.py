@@ -31,7 +31,7 @@ def test_studies_of_one_patient_are_one_user_of_a_word():
     assert find_rare(count_patients(documents, ["a", "a", "b", "c"]), 2) == {"rare"}
     assert find_rare(count_patients(documents, ["a", "b", "b", "c"]), 2) == set()
     assert find_rare({"rare": 1}, 1) == find_rare({}, 2) == set()
-    with pytest.raises(InputError, match="words that at least 3 patients use"):
+    with pytest.raises(InputError, match="words occurs in reports of at least 3 patients"):
         find_rare({"mass": 2, "rare": 1}, 3)
 
 
@@ -85,11 +85,11 @@ def test_save_and_load(tmp_path_factory, documents):
     [
         (b"", "must start with"),
         (b"[PAD]\nno\n", "must start with"),
-        (b"[PAD]\n[UNK]\nno\nno\n", "no word twice. Received: 1 repeated"),
-        (b"[PAD]\n[UNK]\nno\n\nmass\n", "one word. Received: something else on line 4"),
-        (b"[PAD]\n[UNK]\nno mass\n", "on line 3"),
-        (b"[PAD]\n[UNK]\n\xff\n", "in UTF-8"),
-        (b"\x89PNG\r\n\x1a\n\x00", "in UTF-8"),
+        (b"[PAD]\n[UNK]\nno\nno\n", "must be unique. Received: 1 repeated"),
+        (b"[PAD]\n[UNK]\nno\n\nmass\n", "one word. Line 4 is empty"),
+        (b"[PAD]\n[UNK]\nno mass\n", "Line 3"),
+        (b"[PAD]\n[UNK]\n\xff\n", "not valid UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00", "not valid UTF-8"),
     ],
 )
 def test_a_file_of_something_else(tmp_path, content, expected):
@@ -101,11 +101,11 @@ def test_a_file_of_something_else(tmp_path, content, expected):
 
 
 def test_a_missing_file_and_a_huge_one(tmp_path):
-    with pytest.raises(InputError, match=r"expected a readable vocabulary. Received: No such file"):
+    with pytest.raises(InputError, match=r"the vocabulary cannot be read \(No such file"):
         Vocabulary.load(tmp_path / "none.txt")
     with open(tmp_path / "huge.txt", "wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
-    with pytest.raises(InputError, match="at most 100000000 bytes"):
+    with pytest.raises(InputError, match="at most 100,000,000 bytes"):
         Vocabulary.load(tmp_path / "huge.txt")
 
 

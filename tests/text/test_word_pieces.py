@@ -82,15 +82,15 @@ def test_a_file_of_bert(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "must be one word. Received: something else on line 1"),
+        (b"", "must be one word. Line 1 is empty"),
         (b"[PAD]\n[UNK]\n[CLS]\n", "Received: none"),
-        (b"[PAD]\nno\n##s\n", r"expected the word pieces of a BERT, \[UNK\] among them. Received: no such line"),
-        (b"[UNK]\nno\n##s\nno\n", "no word twice. Received: 1 repeated"),
-        (b"[PAD]\n[unused0]\n[UNK]\nno\n\n##s\n", "something else on line 5"),
-        (b"[UNK]\nno 0.1 0.2\n", "something else on line 2"),
+        (b"[PAD]\nno\n##s\n", r"expected the word pieces of a BERT\. The line \[UNK\] is missing"),
+        (b"[UNK]\nno\n##s\nno\n", "must be unique. Received: 1 repeated"),
+        (b"[PAD]\n[unused0]\n[UNK]\nno\n\n##s\n", "Line 5 is empty or has white space"),
+        (b"[UNK]\nno 0.1 0.2\n", "Line 2 is empty or has white space"),
         (b"[UNK]\n##" + b"a" * 101, "word pieces of up to 100 characters. Received: 101"),
         (b"[UNK]\n##\n", "Received: none"),
-        (b"\x89PNG\r\n\x1a\n\x00", "in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00", "not valid UTF-8"),
     ],
 )
 def test_a_file_of_something_else(tmp_path, content, expected):
@@ -102,7 +102,7 @@ def test_a_file_of_something_else(tmp_path, content, expected):
 
 
 def test_a_missing_file_and_a_huge_one(tmp_path):
-    with pytest.raises(InputError, match=r"none.txt: expected a readable vocabulary. Received: No such file"):
+    with pytest.raises(InputError, match=r"none.txt: the vocabulary cannot be read \(No such file"):
         WordPieces.read(tmp_path / "none.txt")
     with open(tmp_path / "huge.txt", "wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)

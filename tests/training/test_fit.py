@@ -486,7 +486,7 @@ def test_label_columns_that_are_not_read_and_headings_left_out_are_said_and_kept
     _note_labels(run, SimpleNamespace(studies=studies))
     assert notes == [
         "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them",
-        "Headings left out as no finding: by 'bare organs' 1 (as labels: Lung 1); by 'technical quality' none",
+        "Headings left out as non-findings: by 'bare organs' 1 (as labels: Lung 1); by 'technical quality' none",
     ]
     assert run.facts["not_findings"][0] == {"rule": "bare organs", "heading": "Lung", "studies": 1, "label": True}
 

@@ -1,1 +1,1 @@
-"""Readers of the layouts in which studies are published or exported, one file per layout."""
+"""Readers for the layouts in which studies are published or exported, one file per layout."""

@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,38 +20,39 @@ _SHORTENED = re.compile(r"\d(?:[.,]\d+)?E\+?\d+", re.IGNORECASE)
 _DECIMAL_ZERO = re.compile(r"(\d+)[.,]0+")
 
 
-def read_table(path):
-    """Reads a manifest: a CSV with a header, or JSONL with one object a line.
+def read_table(path: Path | str) -> Collection:
+    """Reads a manifest: a CSV with a header, or JSONL with one object per line.
 
-    Columns (JSONL: keys; a list where `;` separates); others are left unread:
-        id: required. Letters, digits, `.`, `_`, `-`. Rows with one id are one study: their images are joined, and what
-            else they say must agree.
-        patient: who was examined; `id` if empty or absent.
-        image: path from the manifest's folder, or several, separated by `;`.
+    Columns (in JSONL: keys, with lists instead of values separated by `;`); others are ignored:
+        id: required. Letters, digits, `.`, `_`, `-`. Rows with the same id are one study: their images are joined, and
+            their other columns must agree.
+        patient: id of the patient; `id` if empty or absent.
+        image: path relative to the manifest's folder, or several, separated by `;`.
         view: `frontal`, `PA`, `AP`, `lateral`, `LL`, ... or empty: one for the row, or one per image, separated by `;`.
-        report: the whole text, kept as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
+        report: the whole text, stored as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
         mesh: MeSH terms with qualifiers, separated by `;`.
         label:<name>: 1, 0, or empty for unknown; any number of such columns. `1.0`, `1,0` and `true` are 1.
 
-    Separators, encodings, blank rows and missing values are those of `kmm.data.rows.read_rows`. Unicode is composed
-    (NFC) in patients, MeSH terms and names of labels, so that two spellings of one name are one.
+    Separators, encodings, blank rows and missing values are those of `kmm.data.rows.read_rows`. Patients, MeSH terms
+    and names of labels are normalized to Unicode NFC, so that different encodings of a name are equal.
 
     Args:
-        path: a .csv or .jsonl file, or a folder that holds `manifest.csv` or `manifest.jsonl`.
+        path: a .csv or .jsonl file, or a folder with a `manifest.csv` or `manifest.jsonl`.
 
     Returns:
-        `Collection`, views not yet decided, files not yet looked for. A row that cannot be used is a `Problem`.
+        `Collection`, views not yet decided; whether the image files exist is not checked. A row that cannot be used is
+        a `Problem`.
 
     Raises:
-        InputError: if the file cannot be read, lacks the columns `id` and an image or report column, or writes one id
-            or patient both as `7` and as `7.0`.
+        InputError: if the file cannot be read, has no column `id`, has no image or report column, or writes an id or
+            patient both as `7` and as `7.0`.
     """
     path = find_manifest(path) or Path(path)
     columns, rows, problems = read_rows(path, ("id",))
     _check_columns(path, columns)
     for name in ("id", "patient"):
         _check_decimals(path, name, rows)
-    studies = {}
+    studies: dict[str, Study] = {}
     for line, row in rows:
         source = f"{path.name} line {line}"
         try:
@@ -58,17 +60,17 @@ def read_table(path):
             studies[study.id] = _join(studies[study.id], study) if study.id in studies else study
         except InputError as error:
             problems.append(Problem(source, str(error)))
-    studies = [replace(study, patient=study.patient or study.id) for study in studies.values()]
-    studies.sort(key=lambda study: sort_key(study.id))
-    return Collection(path.parent, f"manifest ({path.name})", tuple(studies), tuple(problems))
+    ordered = sorted(studies.values(), key=lambda study: sort_key(study.id))
+    complete = tuple(replace(study, patient=study.patient or study.id) for study in ordered)
+    return Collection(path.parent, f"manifest ({path.name})", complete, tuple(problems))
 
 
-def find_manifest(folder):
+def find_manifest(folder: Path | str) -> Path | None:
     """Returns the path of the manifest in a folder, `manifest.csv` first, or None."""
     return next((path for name in MANIFESTS if (path := Path(folder, name)).is_file()), None)
 
 
-def _check_columns(path, columns):
+def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
     if not {"image", "report", *SECTIONS} & set(columns):
         raise InputError(
             f"{path}: expected a column `image`, `report` or one of {', '.join(SECTIONS)}. "
@@ -80,9 +82,9 @@ def _check_columns(path, columns):
         raise InputError(f"{path}: expected a name after `{_LABEL}` in the header")
 
 
-def _check_decimals(path, name, rows):
-    """Refuses a column that has one number with and without decimals: whether they mean one patient is not known."""
-    lines = {}
+def _check_decimals(path: Path, name: str, rows: Iterable[tuple[int, Mapping[str, str]]]) -> None:
+    """Rejects a column with the same number with and without decimals, which may or may not mean one patient."""
+    lines: dict[str, int] = {}
     for line, row in rows:
         lines.setdefault(row.get(name, "").strip(), line)
     for value, line in lines.items():
@@ -90,11 +92,11 @@ def _check_decimals(path, name, rows):
         if match and match[1] in lines:
             raise InputError(
                 f"{path}: the column {name} has the same number with and without decimals (lines {lines[match[1]]} and "
-                f"{line}), as pandas writes whole numbers beside missing ones. Write it as text, in one way"
+                f"{line}), as pandas writes integer columns with missing values. Write the column as text"
             )
 
 
-def _read_study(row, folder, source, problems):
+def _read_study(row: Mapping[str, str], folder: Path, source: str, problems: list[Problem]) -> Study:
     study_id = row["id"].strip()
     if not is_safe_id(study_id):
         raise InputError("expected an id of at most 100 letters, digits, '.', '_' and '-'")
@@ -119,8 +121,8 @@ def _read_study(row, folder, source, problems):
     )
 
 
-def split_terms(text):
-    """Returns the parts of a cell that `;` separates, without the empty ones.
+def split_terms(text: str) -> tuple[str, ...]:
+    """Splits a cell at `;` and returns the parts that are not empty.
 
     Example:
         >>> split_terms("Opacity/lung; Scoliosis/mild;")
@@ -129,8 +131,8 @@ def split_terms(text):
     return tuple(part.strip() for part in text.split(";") if part.strip())
 
 
-def read_terms(text):
-    """Returns the MeSH terms of a cell, composed (NFC), without those that stand for a missing value.
+def read_terms(text: str) -> tuple[str, ...]:
+    """Returns the MeSH terms of a cell, normalized to Unicode NFC, without missing values.
 
     Example:
         >>> read_terms("Opacity/lung;nan;normal")
@@ -139,12 +141,12 @@ def read_terms(text):
     return tuple(unicodedata.normalize("NFC", term) for term in split_terms(text) if not is_null(term))
 
 
-def _read_images(row, folder, source, problems):
+def _read_images(row: Mapping[str, str], folder: Path, source: str, problems: list[Problem]) -> tuple[ImageFile, ...]:
     names = ["" if is_null(name) else name.strip() for name in row.get("image", "").split(";")]
     views = ["" if is_null(view) else view.strip() for view in row.get("view", "").split(";")]
     if any(view and not name_view(view) for view in views):
-        raise InputError(f"expected in the column view one of {', '.join(VIEW_NAMES)}, or nothing")
-    if len(views) == len(names):  # an image that is missing takes its view along
+        raise InputError(f"the column view must be empty or one of {', '.join(VIEW_NAMES)}")
+    if len(views) == len(names):  # drop the view of an image that is missing
         views = [view for name, view in zip(names, views) if name or len(views) == 1]
     names = [name for name in names if name]
     views = views * len(names) if len(views) == 1 else views
@@ -159,21 +161,21 @@ def _read_images(row, folder, source, problems):
     return merge_images(images)
 
 
-def _read_label(name, text):
+def _read_label(name: str, text: str) -> float:
     text = text.strip().lower()
     if is_null(text):
         return math.nan
     value = _LABEL_VALUES.get(re.sub(r"[.,]0+$", "", text))
     if value is None:
         uncertain = (
-            " (-1, uncertain in CheXpert's tables: leave it empty, or decide for 0 or 1)" if text[:2] == "-1" else ""
+            " (CheXpert's tables write -1 for uncertain: leave it empty, or choose 0 or 1)" if text[:2] == "-1" else ""
         )
-        raise InputError(f"expected 0, 1 or nothing in the column {name}{uncertain}")
+        raise InputError(f"the column {name} must be 0, 1 or empty{uncertain}")
     return value
 
 
-def _join(first, second):
-    """One study out of two rows: what the second leaves empty is the first's, what both say must be equal."""
+def _join(first: Study, second: Study) -> Study:
+    """Joins two rows of one study. Columns that are not empty in both must be equal."""
     labels = dict(first.labels)
     for name, value in second.labels.items():
         labels[name] = value if math.isnan(labels.get(name, math.nan)) else labels[name]
@@ -183,7 +185,7 @@ def _join(first, second):
         for name in ("patient", "report", "mesh_major")
     )
     if not (agree and same_labels):
-        raise InputError("an earlier row with this id says otherwise (patient, report, mesh or labels)")
+        raise InputError("an earlier row with this id has another patient, report, mesh or label")
     return replace(
         first,
         patient=first.patient or second.patient,

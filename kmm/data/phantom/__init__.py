@@ -1,1 +1,1 @@
-"""The phantom set: synthetic films and reports with lesions at known places."""
+"""The phantom set: synthetic films and reports with lesions at known positions."""

@@ -1,8 +1,9 @@
-"""The built-in synthetic data set: drawn films and composed reports, lesions at known places, the Kaggle layout."""
+"""Make the phantom set: drawn films and composed reports with lesions at known positions, in the Kaggle layout."""
 
 import csv
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ TWO_LESIONS_SHARE, LATERAL_SHARE, NO_IMAGE_SHARE, NO_REPORT_SHARE = 0.12, 0.05, 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one study is to be: drawn up for all studies before any is drawn, so that the shares are exact."""
+    """The plan of one study. All studies are planned before any is drawn, so that the shares are exact."""
 
     uid: int
     abnormal: bool
@@ -39,17 +40,18 @@ class Plan:
     lateral: bool
 
 
-def make_phantom(out, *, studies=600, seed=0, pixels=256):
-    """Writes the synthetic data set: normal and abnormal studies, half of each.
+def make_phantom(out: Path | str, *, studies: int = 600, seed: int = 0, pixels: int = 256) -> dict[str, int]:
+    """Writes the phantom set: normal and abnormal studies, half of each.
 
-    Of the abnormal studies 40 % show their lesion in the film and tell of it in the report, 30 % only show it and 30 %
-    only tell of it, so neither side alone gets beyond 85 % accuracy. Written are the Kaggle layout of Open-i
-    (`indiana_reports.csv`, `indiana_projections.csv`, `images/`), `boxes.csv` (ChestX-ray14's BBox columns, pixels of
-    the film) and `phantom_truth.csv` (what is where, and which words name it). One seed gives the same bytes always,
-    for the same versions of NumPy and OpenCV. About 1.5 % of the studies have no film, as many no report.
+    Of the abnormal studies, 40 % show their lesion in the film and mention it in the report, 30 % show it in the film
+    only and 30 % mention it in the report only, so no single modality can exceed 85 % accuracy. The output is the
+    Kaggle layout of Open-i (`indiana_reports.csv`, `indiana_projections.csv`, `images/`), `boxes.csv` (ChestX-ray14's
+    BBox columns, in pixels of the film) and `phantom_truth.csv` (the findings, where they appear, and the words that
+    name them). A seed always gives the same bytes, for the same versions of NumPy and OpenCV. About 1.5 % of the
+    studies have no film, and 1.5 % have no report.
 
     Args:
-        out: Path or str. Folder to make; it may exist if it is empty.
+        out: Path or str. Folder to create; it may exist if it is empty.
         studies: int in 1 to 100,000.
         seed: int, 0 or more.
         pixels: int in 32 to 4,096. Longer side of the films.
@@ -74,12 +76,12 @@ def make_phantom(out, *, studies=600, seed=0, pixels=256):
     if seed < 0:
         raise InputError(f"`seed` must be 0 or more. Received: {seed}.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"The phantom set needs a new or an empty folder. Received: {out}, which holds something.")
+        raise InputError(f"The folder {out} is not empty. Choose a new or an empty folder for the phantom set.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".phantom-", dir=out.parent) as workshop:
         folder = Path(workshop) / "set"
         (folder / "images").mkdir(parents=True)
-        tables = {name: [] for name in HEADERS}
+        tables: dict[str, list[tuple]] = {name: [] for name in HEADERS}
         plans = _plan_studies(studies, seed)
         for plan in plans:
             _make_study(plan, folder / "images", tables, seed=seed, pixels=pixels)
@@ -89,8 +91,8 @@ def make_phantom(out, *, studies=600, seed=0, pixels=256):
     return _count(plans, tables)
 
 
-def _plan_studies(studies, seed):
-    """Two shuffled lists give every study a role and, to a few, a gap or a second film."""
+def _plan_studies(studies: int, seed: int) -> list[Plan]:
+    """Plans all studies: one shuffled list assigns roles, another assigns missing films and reports and laterals."""
     rng = np.random.default_rng([seed, 0])
     role, extra = rng.permutation(studies), rng.permutation(studies)
     abnormal, no_image, no_report, lateral = (
@@ -102,14 +104,14 @@ def _plan_studies(studies, seed):
         is_abnormal = bool(role[index] < abnormal)
         has_image = bool(extra[index] >= no_image)
         has_report = not no_image <= extra[index] < no_image + no_report
-        told = role[index] >= image_only or not has_image
+        mentioned = role[index] >= image_only or not has_image
         shown = not image_only <= role[index] < image_only + text_only or not has_report
         plans.append(
             Plan(
                 uid=index + 1,
                 abnormal=is_abnormal,
                 in_image=bool(is_abnormal and has_image and shown),
-                in_text=bool(is_abnormal and has_report and told),
+                in_text=bool(is_abnormal and has_report and mentioned),
                 has_image=has_image,
                 has_report=has_report,
                 lateral=bool(extra[index] >= max(studies - lateral, no_image)),
@@ -118,13 +120,14 @@ def _plan_studies(studies, seed):
     return plans
 
 
-def _make_study(plan, folder, tables, *, seed, pixels):
-    """Draws and writes one study; its random numbers depend on the seed and its uid only."""
+def _make_study(plan: Plan, folder: Path, tables: dict[str, list[tuple]], *, seed: int, pixels: int) -> None:
+    """Draws and writes one study; its random numbers depend only on the seed and its uid."""
     plan_rng, film_rng, letters_rng, report_rng = (
         np.random.default_rng([seed, 1, plan.uid, purpose]) for purpose in range(4)
     )
     lesions = _sample_lesions(plan_rng) if plan.abnormal else []
-    report, words = Report(), ()
+    report: Report = Report()
+    words: tuple[str, ...] = ()
     if plan.has_report:
         report, words = compose_report(lesions if plan.in_text else [], report_rng, abnormal=plan.abnormal)
     terms = [name_mesh(lesion) for lesion in lesions] or ["normal"]
@@ -147,8 +150,8 @@ def _make_study(plan, folder, tables, *, seed, pixels):
         tables[PROJECTIONS].append((plan.uid, name, "Lateral"))
 
 
-def _sample_lesions(rng):
-    """One lesion, or sometimes two: then of two kinds, one on each side."""
+def _sample_lesions(rng: np.random.Generator) -> list[Lesion]:
+    """Samples one lesion, or sometimes two with different findings, one on each side."""
     count = 2 if rng.random() < TWO_LESIONS_SHARE else 1
     findings = rng.choice(list(FINDING_SHARES), count, replace=False, p=list(FINDING_SHARES.values()))
     sides = rng.permutation(["left", "right"])
@@ -156,7 +159,7 @@ def _sample_lesions(rng):
     return [Lesion(str(finding), str(side), str(zone)) for finding, side, zone in zip(findings, sides, zones)]
 
 
-def _count(plans, tables):
+def _count(plans: Sequence[Plan], tables: dict[str, list[tuple]]) -> dict[str, int]:
     return {
         "studies": len(plans),
         "images": len(tables[PROJECTIONS]),
@@ -171,14 +174,14 @@ def _count(plans, tables):
     }
 
 
-def _write_table(path, header, rows):
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[tuple]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
 
 
-def _write_png(path, film):
+def _write_png(path: Path, film: np.ndarray) -> None:
     done, data = cv2.imencode(".png", film)
     if not done:
         raise InputError(f"The film could not be encoded as PNG: {path.name}.")

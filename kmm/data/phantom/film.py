@@ -1,6 +1,6 @@
-"""The films of the phantom set: chest-like images drawn from curves, never from a real film."""
+"""Draw the films of the phantom set: chest-like images made from curves, never from a real film."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,8 +8,9 @@ import numpy as np
 
 from kmm.data.phantom.curves import Frame, circle, sample_frame, shake, smooth
 from kmm.data.phantom.lesions import SIDES, add_lesion
+from kmm.data.phantom.report import Lesion
 
-# Curves of the side u > 0 in the body frame; the other side is their mirror image.
+# Curves on the side u > 0 of the body frame; the other side is their mirror image.
 LUNG = ((.105, -.40), (.175, -.395), (.245, -.32), (.30, -.19), (.335, -.02), (.355, .13), (.362, .235),
         (.355, .24), (.30, .185), (.22, .155), (.14, .165), (.085, .205), (.065, .10), (.055, -.05), (.05, -.20),
         (.055, -.33))  # fmt: skip
@@ -17,7 +18,7 @@ BODY = ((.085, -.62), (.09, -.50), (.15, -.455), (.30, -.43), (.43, -.37), (.50,
         (.47, .62))  # fmt: skip
 CLAVICLE = ((0.035, -0.325), (0.12, -0.345), (0.21, -0.385), (0.33, -0.415))
 SCAPULA = ((0.30, -0.37), (0.345, -0.25), (0.335, -0.12), (0.30, -0.06))
-# Curves of the whole.
+# Curves of the whole chest.
 HEART = ((-.06, -.13), (.0, -.16), (.065, -.115), (.115, -.02), (.165, .08), (.175, .15), (.13, .20), (.02, .215),
          (-.07, .19), (-.10, .11), (-.092, .0))  # fmt: skip
 LATERAL_BODY = ((-.12, -.62), (-.20, -.45), (-.33, -.30), (-.38, -.05), (-.36, .20), (-.38, .62), (.40, .62),
@@ -37,13 +38,13 @@ LATERAL_HEART = (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What one patient looks like from the front.
+    """The frontal anatomy of one patient.
 
     Attributes:
         frame: `Frame`.
-        lungs: mapping of `"left"` and `"right"` (of the patient) to a closed curve.
+        lungs: mapping of `"left"` and `"right"` (of the patient) to a closed curve, a float array `(n, 2)`.
         heart: float array `(n, 2)`, a closed curve.
-        chest_width: float. 1 is the mean.
+        chest_width: float. Relative to the mean, which is 1.
     """
 
     frame: Frame
@@ -52,17 +53,23 @@ class Anatomy:
     chest_width: float
 
 
-def draw_frontal(lesions, rng, *, pixels=256, letters_rng=None):
-    """Draws a frontal film. The same `rng` with other lesions draws the same patient and exposure.
+def draw_frontal(
+    lesions: Sequence[Lesion],
+    rng: np.random.Generator,
+    *,
+    pixels: int = 256,
+    letters_rng: np.random.Generator | None = None,
+) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
+    """Draws a frontal film. The same `rng` draws the same patient and exposure, whatever the lesions are.
 
     Args:
-        lesions: list of `phantom_report.Lesion`; an empty list draws a clean film.
+        lesions: list of `kmm.data.phantom.report.Lesion`; an empty list draws a film without lesions.
         rng: `numpy.random.Generator`.
         pixels: int. Longer side of the film.
-        letters_rng: `numpy.random.Generator` of the burnt-in letters; None burns none.
+        letters_rng: `numpy.random.Generator` for the burnt-in letters; None draws no letters.
 
     Returns:
-        (film, boxes): film uint8 `(height, width)`; boxes one (x, y, width, height) in pixels a lesion.
+        (film, boxes): film uint8 `(height, width)`; boxes, one (x, y, width, height) in pixels per lesion.
 
     Example:
         >>> film, boxes = draw_frontal([], np.random.default_rng(0), pixels=64)
@@ -79,7 +86,7 @@ def draw_frontal(lesions, rng, *, pixels=256, letters_rng=None):
     return film, boxes
 
 
-def draw_lateral(rng, *, pixels=256):
+def draw_lateral(rng: np.random.Generator, *, pixels: int = 256) -> np.ndarray:
     """Draws a lateral film without lesions.
 
     Args:
@@ -118,7 +125,7 @@ def _sample_anatomy(rng, pixels, *, enlarged):
 
 
 def _draw_chest(anatomy, rng):
-    """The film without lesions: how much of the beam is stopped, float32, 0 in air, about 0.8 in soft tissue."""
+    """Draws the film without lesions: absorption as float32, 0 in air, about 0.8 in soft tissue."""
     frame = anatomy.frame
     u, v = frame.coordinates()
     body = np.array(BODY)
@@ -142,7 +149,7 @@ def _draw_chest(anatomy, rng):
 
 
 def _draw_bones(anatomy, rng):
-    """Ribs behind and (fainter) in front, clavicles, edges of the scapulae."""
+    """Draws posterior ribs, fainter anterior ribs, clavicles and the edges of the scapulae."""
     frame, t, tilt = anatomy.frame, np.linspace(0, 1, 10), rng.uniform(0.06, 0.12)
     behind, front = [], []
     for level in _rib_levels(rng):
@@ -160,7 +167,7 @@ def _draw_bones(anatomy, rng):
 
 
 def _draw_vessels(frame, rng):
-    """Branches that run from each hilum outwards and grow thin."""
+    """Draws vessels that run outwards from each hilum and become thinner."""
     twigs = {0.014: [], 0.009: [], 0.005: []}
     for sign in SIDES.values():
         for direction in np.linspace(-1.35, 1.25, 9) + rng.normal(0, 0.1, 9):
@@ -174,7 +181,7 @@ def _draw_vessels(frame, rng):
 
 
 def _expose(film, rng):
-    """Scatter, exposure, brightness and quantum noise: beam stopped -> uint8 film."""
+    """Turns absorption into a uint8 film: adds scatter, exposure, brightness and quantum noise."""
     height, width = film.shape
     scatter = cv2.resize(rng.normal(0, 0.03, (5, 5)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     film = 1 - np.exp(-rng.uniform(1.2, 1.8) * np.maximum(film + scatter, 0))
@@ -185,7 +192,7 @@ def _expose(film, rng):
 
 
 def _burn_letters(film, rng):
-    """Burns a side marker and sometimes another word into the film, in place."""
+    """Draws a side marker, and sometimes another word, into the film in place."""
     height, width = film.shape
     left = rng.random() < 0.5
     marks = [(("L", "LT") if left else ("R", "RT"), 0.9 if left else 0.03)]
@@ -203,5 +210,5 @@ def _rib_levels(rng):
 
 
 def _step(distance, soften):
-    """1 where the distance is well above 0, 0 where well below, `soften` wide."""
+    """Returns a smooth step from 0 to 1 around distance 0, `soften` wide."""
     return 1 / (1 + np.exp(-np.clip(distance / soften, -30, 30)))

@@ -1,12 +1,18 @@
-"""The reports of the phantom set: sentences composed at random, in the manner of a radiologist.
+"""Compose the reports of the phantom set: random sentences in the style of a radiologist.
 
-In the tables below, `[...]` holds the words that name a lesion and `{...}` is filled in.
+In the tables below, `[...]` marks the words that name a lesion and `{...}` is a placeholder.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
 
 from kmm.data.study import SECTIONS, Report
+
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
@@ -20,10 +26,10 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Finding:
-    """How a finding is written: its MeSH term, what a report says when it is there, what is denied when it is not."""
+    """The wording of a finding: its MeSH term, sentences that state it, and nouns for sentences that deny it."""
 
     mesh: str
-    told: tuple[str, ...]
+    stated: tuple[str, ...]
     denied: tuple[str, ...]
 
 
@@ -129,8 +135,8 @@ LUNGS_PARTIAL = (
     "The lungs are adequately inflated.",
     "The lungs are of normal volume.",
 )
-# Places, sides, sizes and the words that go with them are written of harmless things too, in every report as often as
-# of a lesion: only the words that name a lesion tell that there is one.
+# Harmless things get places, sides, sizes and similar words as often as lesions do, so that only the words that name a
+# lesion reveal it.
 HARMLESS = (
     "There is a skin fold in the {place}.",
     "A {size} surgical clip projects over the {place}.",
@@ -176,19 +182,20 @@ MISSPELLINGS = {
 KEPT = {"no", "not", "without", "negative", "neither", "nor", "clear", "normal"}
 
 
-def compose_report(lesions, rng, *, abnormal):
-    """Writes a report that tells of the given lesions, and of no others.
+def compose_report(
+    lesions: Sequence[Lesion], rng: np.random.Generator, *, abnormal: bool
+) -> tuple[Report, tuple[str, ...]]:
+    """Composes a report that mentions the given lesions and no others.
 
     Args:
-        lesions: list of `Lesion`; an empty list writes the report of a normal film.
+        lesions: list of `Lesion`; an empty list gives the report of a normal film.
         rng: `numpy.random.Generator`.
-        abnormal: bool. The study's label, at which the indication hints faintly.
+        abnormal: bool. The study's label, to which the indication is weakly correlated.
 
     Returns:
         (report, words): a `Report`, and the words that name the lesions, lower case, in order of first use.
 
     Example:
-        >>> import numpy as np
         >>> report, words = compose_report([Lesion("Nodule", "left", "upper")], np.random.default_rng(1), abnormal=True)
         >>> all(word in report.body for word in words)
         True
@@ -200,14 +207,14 @@ def compose_report(lesions, rng, *, abnormal):
         "indication": "" if rng.random() < 0.03 else person.format(reason),
         "comparison": _pick(COMPARISONS, rng),
         "findings": "" if empty == "findings" else _write_findings(lesions, rng),
-        "impression": "" if empty == "impression" else _write_impression(lesions, rng, must_tell=empty == "findings"),
+        "impression": "" if empty == "impression" else _write_impression(lesions, rng, must_state=empty == "findings"),
     }
-    words = {}
+    words: dict[str, None] = {}
     spoilt = {name: _spoil(_capitalise(sections[name]), rng, words) for name in SECTIONS}
     return Report(**spoilt), tuple(words)
 
 
-def name_mesh(lesion):
+def name_mesh(lesion: Lesion) -> str:
     """Returns the MeSH term of a lesion.
 
     Example:
@@ -217,9 +224,9 @@ def name_mesh(lesion):
     return FINDINGS[lesion.finding].mesh.format(side=lesion.side, zone=lesion.zone)
 
 
-def _write_findings(lesions, rng):
+def _write_findings(lesions: Sequence[Lesion], rng: np.random.Generator) -> str:
     found = {lesion.finding for lesion in lesions}
-    sentences = [_tell(lesion, rng) for lesion in lesions]
+    sentences = [_state(lesion, rng) for lesion in lesions]
     if "Cardiomegaly" not in found and rng.random() < 0.8:
         sentences.append(_pick(HEART_NORMAL, rng))
     if rng.random() < 0.75:
@@ -237,23 +244,23 @@ def _write_findings(lesions, rng):
     return " ".join(sentences[index] for index in rng.permutation(len(sentences)))
 
 
-def _write_impression(lesions, rng, *, must_tell):
-    if not lesions or not (must_tell or rng.random() < 0.8):
+def _write_impression(lesions: Sequence[Lesion], rng: np.random.Generator, *, must_state: bool) -> str:
+    if not lesions or not (must_state or rng.random() < 0.8):
         sentences = [_pick(IMPRESSION_NORMAL, rng)]
         if rng.random() < 0.6:
             sentences.append(_fill(_pick(HARMLESS, rng), rng, ()))
     else:
-        sentences = [_tell(lesion, rng) for lesion in lesions]
+        sentences = [_state(lesion, rng) for lesion in lesions]
     sentences.append(_pick(IMPRESSION_END, rng))
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _tell(lesion, rng):
-    return _fill(_pick(FINDINGS[lesion.finding].told, rng), rng, [lesion])
+def _state(lesion: Lesion, rng: np.random.Generator) -> str:
+    return _fill(_pick(FINDINGS[lesion.finding].stated, rng), rng, [lesion])
 
 
-def _fill(sentence, rng, lesions):
-    """Fills side, place, size and number: of the (first) lesion, or at random when there is none."""
+def _fill(sentence: str, rng: np.random.Generator, lesions: Sequence[Lesion]) -> str:
+    """Fills in side, place, size and number: of the first lesion, or at random if there is none."""
     side = lesions[0].side if lesions else _pick(("left", "right"), rng)
     zone = lesions[0].zone if lesions else _pick(("upper", "middle", "lower"), rng)
     lobe = "mid lung" if zone == "middle" else f"{zone} {_pick(('lobe', 'lung', 'lung zone'), rng)}"
@@ -266,22 +273,22 @@ def _fill(sentence, rng, lesions):
     )
 
 
-def _capitalise(text):
-    """Writes the first letter of every sentence large."""
+def _capitalise(text: str) -> str:
+    """Capitalises the first letter of every sentence."""
     return re.sub(r"(^|\. )(\[?)([a-z])", lambda match: match[1] + match[2] + match[3].upper(), text)
 
 
-def _spoil(text, rng, words):
-    """Takes the brackets off, misspells some words, blanks others as XXXX; notes the bracketed words in `words`."""
+def _spoil(text: str, rng: np.random.Generator, words: dict[str, None]) -> str:
+    """Removes the brackets, misspells some words and replaces others by XXXX; adds the bracketed words to `words`."""
 
-    def spoil_word(match, kept=False):
+    def spoil_word(match: re.Match, kept: bool = False) -> str:
         word, low = match[0], match[0].lower()
         if low in MISSPELLINGS and rng.random() < 0.04:
             wrong = MISSPELLINGS[low]
             return wrong.capitalize() if word[0].isupper() else wrong
         return "XXXX" if not kept and low not in KEPT and rng.random() < 0.015 else word
 
-    def spoil_part(match):
+    def spoil_part(match: re.Match) -> str:
         if not match[1]:
             return spoil_word(match)
         named = re.sub("[A-Za-z]+", lambda word: spoil_word(word, kept=True), match[1])
@@ -291,5 +298,5 @@ def _spoil(text, rng, words):
     return re.sub(r"\[([^\]]+)\]|[A-Za-z]+", spoil_part, text)
 
 
-def _pick(choices, rng):
-    return choices[rng.integers(len(choices))]
+def _pick(choices: Sequence[Choice], rng: np.random.Generator) -> Choice:
+    return choices[int(rng.integers(len(choices)))]

@@ -1,1 +1,1 @@
-"""The view of each film, frontal or lateral, from tables, DICOM headers and file names."""
+"""Decide the view of each film, frontal or lateral, from tables, DICOM headers and file names."""

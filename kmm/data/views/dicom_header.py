@@ -1,9 +1,10 @@
-"""What the header of a DICOM file says of its view, and whether the file holds a film at all."""
+"""Read the view of a film from a DICOM header, and recognise DICOM objects that hold no film."""
 
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kmm.errors import InputError
 
@@ -25,20 +26,20 @@ _NO_FILM = {
 
 @dataclass(frozen=True)
 class Header:
-    """What was read of a header.
+    """The view and the kind of a DICOM object.
 
     Attributes:
-        tags: mapping of `view_position`, `patient_orientation`, `view_code` and `view_meaning` to str, each only where
-            it is not empty. Several items of View Code Sequence are separated by a backslash.
-        kind: str. What the object is if it is no film, as `"presentation state"`; empty for a film.
+        tags: mapping of `view_position`, `patient_orientation`, `view_code` and `view_meaning` to str; empty values are
+            left out. Several items of View Code Sequence are separated by a backslash.
+        kind: str. The kind of an object that is not a film, for example `"presentation state"`; empty for a film.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     kind: str = ""
 
 
-def read_view_header(path):
-    """Reads from the header of a DICOM file what tells its view and its kind; pixels are not read.
+def read_view_header(path: Path | str) -> Header:
+    """Reads the view and the kind of a DICOM file from its header; pixels are not read.
 
     Args:
         path: Path of a DICOM file.
@@ -47,29 +48,29 @@ def read_view_header(path):
         `Header`.
 
     Raises:
-        InputError: if the header cannot be read, or the file is deflated as a whole and may unpack without end.
+        InputError: if the header cannot be read, or the whole file is deflated and could expand without limit.
     """
     import pydicom
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in other tags do not matter here
+            warnings.simplefilter("ignore")  # invalid values in other tags do not matter here
             meta = pydicom.filereader.read_file_meta_info(path)
             kind = _name_kind(str(meta.get("MediaStorageSOPClassUID") or ""))
             if kind:
                 return Header(kind=kind)
             if meta.get("TransferSyntaxUID") == _DEFLATED:
-                raise InputError("the file is deflated as a whole, and may unpack without end")
+                raise InputError("the whole file is deflated and could expand without limit")
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
             class_uid = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
             kind = _name_kind(class_uid, pictured="Rows" in header)
             return Header({} if kind else _read_tags(header), kind)
-    except Exception as error:  # a damaged header makes pydicom raise nearly anything
+    except Exception as error:  # pydicom raises many kinds of exception on a damaged header
         raise InputError(f"{path}: the DICOM header cannot be read") from error
 
 
-def _name_kind(class_uid, *, pictured=True):
-    """What an object is if it holds no film; one of an image class without a size counts as a damaged film."""
+def _name_kind(class_uid: str, *, pictured: bool = True) -> str:
+    """Returns the kind of an object without a film; empty for a film, also for a damaged one without a size."""
     from pydicom.uid import UID
 
     for beginning, kind in _NO_FILM.items():
@@ -93,13 +94,13 @@ def _read_tags(header):
 
 
 def _read_code(item):
-    """The code of an item, in whichever of the three elements it stands; of a URN or URL its last part."""
+    """Returns the code of an item from any of three elements; of a URN or URL, the last part."""
     code = _join(item.get("CodeValue")) or _join(item.get("LongCodeValue"))
     return code or re.split("[:/]", _join(item.get("URNCodeValue")))[-1]
 
 
-def _join(value):
-    """A value of one or several parts as one text."""
+def _join(value) -> str:
+    """Returns a value of one or several parts as one text."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else "\\".join(map(str, value))).strip()

@@ -1,9 +1,9 @@
-"""Words and codes for the view of a film: which mean frontal, which lateral, and which neither.
+"""Terms and codes for the view of a film: frontal, lateral or neither.
 
 Sources: the terms of View Position, https://dicom.innolitics.com/ciods/cr-image/cr-series/00185101, and of MIMIC-CXR,
 https://physionet.org/content/mimic-cxr/; the codes of View Code Sequence,
 https://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_4010.html, with the SNOMED RT codes that
-older devices write, two of which earlier editions used for "postero-anterior" (R-10214) and "sagittal" (R-10222).
+older devices write. R-10214 (postero-anterior) and R-10222 (sagittal) are from earlier editions.
 """
 
 import functools
@@ -11,24 +11,24 @@ import re
 
 from kmm.data.study import FRONTAL, LATERAL, OTHER
 
-# The terms that an error message offers for a column of views.
+# Terms that error messages suggest for a column of views.
 VIEW_NAMES = ("frontal", "PA", "AP", "lateral", "LL", "RL", "oblique", "other")
 
 _FRONTAL = {"PA", "AP", "FRONTAL"}
 _LATERAL = {"LATERAL", "LAT", "LL", "RL", "LLAT", "RLAT", "SAGITTAL"}
-# Neither, whatever else is said: "PA OBLIQUE", "SWIMMERS LATERAL", "MEDIO LATERAL".
+# These make a view neither frontal nor lateral, also with other words: "PA OBLIQUE", "SWIMMERS LATERAL".
 _NEITHER = {
     *("OBLIQUE", "OBL", "LAO", "RAO", "LPO", "RPO", "LLO", "RLO", "SWIMMERS", "SWIMMER", "OTHER"),
     *("MEDIO", "MEDIAL", "LATERO", "MLO"),
 }
-# How the patient lay: neither alone, and the word "lateral" then tells the side: "LEFT LATERAL DECUBITUS", "AP LLD".
+# The patient's position: alone it is neither view, and "lateral" then means the side: "LEFT LATERAL DECUBITUS".
 _DECUBITUS = {"LLD", "RLD", "DECUBITUS", "DECUB", "DECUBITIS"}
-# Names for which a view is known but that say so without any of the words above.
+# Known views that are neither frontal nor lateral, named without any of the words above.
 _PROJECTIONS = {
     *("AXIAL", "LORDOTIC", "APICAL", "TANGENTIAL", "CRANIOCAUDAL", "CAUDOCRANIAL", "OCCLUSAL", "SUBMENTOVERTICAL"),
     "VERTICOSUBMENTAL",
 }
-# These say nothing about the view.
+# Words that do not state a view.
 _SILENT = {
     *("VIEW", "VIEWS", "PROJECTION", "POSITION", "CHEST", "THORAX", "FILM", "XRAY", "RADIOGRAPH"),
     *("LEFT", "RIGHT", "LT", "RT", "ERECT", "UPRIGHT", "STANDING", "SITTING", "SEATED", "SEMI", "SEMIERECT", "SUPINE"),
@@ -75,15 +75,15 @@ _CODES = {
 VIEW_CODES = {code: view for view, codes in _CODES.items() for code in codes}
 
 
-def name_view(text):
+def name_view(text: str) -> str | None:
     """Returns the view that a term of a table names, read word by word.
 
     Args:
-        text: str, as `"AP AXIAL"`; case does not matter.
+        text: str, for example `"AP AXIAL"`; case does not matter.
 
     Returns:
         `"frontal"`, `"lateral"`, `"other"` for a known term that is neither, or None for a text that is empty, unknown
-        or silent about the view.
+        or states no view.
 
     Example:
         >>> [name_view(text) for text in ("PA", "XTABLE LATERAL", "AP LLD", "LLD", "LAO", "upside down", "erect")]
@@ -93,7 +93,7 @@ def name_view(text):
     if words & _NEITHER:
         return OTHER
     frontal, decubitus = bool(words & _FRONTAL), bool(words & _DECUBITUS)
-    lateral = (bool(words & _LATERAL) or words == {"L"}) and not decubitus  # beside other words, L is a side or a bone
+    lateral = (bool(words & _LATERAL) or words == {"L"}) and not decubitus  # with other words, L is a side or a bone
     if frontal and lateral:
         return OTHER  # "PA AND LATERAL" describes the study, not this film
     if frontal or lateral:
@@ -101,14 +101,14 @@ def name_view(text):
     return OTHER if decubitus or words & _PROJECTIONS else None
 
 
-def judge_term(text):
-    """Returns the view that a header states: as `name_view`, but a term that is not known is `"other"`.
+def judge_term(text: str) -> str | None:
+    """Returns the view that a header states, as `name_view` does, except that an unknown term is `"other"`.
 
     Args:
         text: str, the value of View Position or the meaning of a view code.
 
     Returns:
-        `"frontal"`, `"lateral"`, `"other"`, or None where nothing is stated.
+        `"frontal"`, `"lateral"`, `"other"`, or None if no view is stated.
 
     Example:
         >>> [judge_term(text) for text in ("PA", "FLYING", "", "CHEST ERECT", "UNKNOWN")]
@@ -117,16 +117,18 @@ def judge_term(text):
     return name_view(text) or (OTHER if _split_words(text) - _SILENT else None)
 
 
-def judge_code(value, meaning=""):
-    """Returns the view that an item of View Code Sequence states: by a known code, else by its words, else by a code
-    that is a term itself, as `PA` of a device's own scheme.
+def judge_code(value: str, meaning: str = "") -> str | None:
+    """Returns the view that an item of View Code Sequence states.
+
+    A known code decides first, then the code meaning, then a code that is itself a term, such as `PA` in a vendor's
+    private scheme.
 
     Args:
-        value: str. Code Value of any scheme; those of SNOMED CT and SNOMED RT are known.
+        value: str. Code Value of any scheme; codes of SNOMED CT and SNOMED RT are known.
         meaning: str. Code Meaning.
 
     Returns:
-        `"frontal"`, `"lateral"`, `"other"`, or None where nothing is stated.
+        `"frontal"`, `"lateral"`, `"other"`, or None if no view is stated.
 
     Example:
         >>> judge_code("399348003"), judge_code("R-10236", "left lateral"), judge_code("V7", "Postero-anterior")
@@ -139,15 +141,16 @@ def judge_code(value, meaning=""):
     return known or (OTHER if value else None)
 
 
-def judge_orientation(text):
-    r"""Returns the view that Patient Orientation tells: the plane of the film.
+def judge_orientation(text: str) -> str | None:
+    r"""Returns the view that Patient Orientation implies, from the plane of the film.
 
     Args:
-        text: str, where rows and columns lead, as `"L\\F"`: left, right, anterior, posterior, head, foot.
+        text: str, the directions of rows and columns, for example `"L\\F"`: left, right, anterior, posterior, head,
+            foot.
 
     Returns:
-        `"lateral"` for a sagittal plane, `"other"` for a transverse one, None otherwise: `L\F` stands on lateral films
-        too.
+        `"lateral"` for a sagittal plane, `"other"` for a transverse plane, None otherwise, because lateral films carry
+        `L\F` too.
 
     Example:
         >>> judge_orientation("A\\F"), judge_orientation("L\\F"), judge_orientation("L\\P"), judge_orientation("")
@@ -160,7 +163,7 @@ def judge_orientation(text):
 
 
 @functools.lru_cache(maxsize=4096)
-def _split_words(text):
+def _split_words(text: str) -> frozenset[str]:
     text = re.sub("['\N{RIGHT SINGLE QUOTATION MARK}]", "", text.upper()).replace("_", " ")
     for pattern, word in _WHOLE_WORDS:
         text = re.sub(pattern, word, text)

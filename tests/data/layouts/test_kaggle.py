@@ -63,7 +63,7 @@ def test_bad_rows_are_set_aside(tmp_path):
         "indiana_projections.csv line 7": "expected the projection Frontal or Lateral",
         "indiana_reports.csv line 5": "an earlier row has this uid",
         "indiana_reports.csv line 6": "expected a uid",
-        "b.png": "its uid stands in no usable row",
+        "b.png": "no usable row",
     }
 
 

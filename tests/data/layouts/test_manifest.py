@@ -82,11 +82,11 @@ def test_rows_of_one_id_are_one_study(tmp_path):
         ("nan,a.png,,", "expected an id"),
         ("1,../a.png,,", "leads out of the folder"),
         ("1,/etc/hostname,,", "leads out of the folder"),
-        ("1,a.png,sideways,", "expected in the column view"),
+        ("1,a.png,sideways,", "the column view must be empty or one of"),
         ("1,a.png;b.png,PA;PA;PA,", "2 images, 3 views"),
-        ("1,a.png,,-1", "expected 0, 1 or nothing in the column label:a (-1, uncertain in CheXpert's tables"),
-        ("1,a.png,,10", "expected 0, 1 or nothing in the column label:a"),
-        ("1,a.png,,yes", "expected 0, 1 or nothing in the column label:a"),
+        ("1,a.png,,-1", "the column label:a must be 0, 1 or empty (CheXpert's tables write -1 for uncertain"),
+        ("1,a.png,,10", "the column label:a must be 0, 1 or empty"),
+        ("1,a.png,,yes", "the column label:a must be 0, 1 or empty"),
         ("1,a.png", "expected 4 fields"),
         ("1,a.png,,1,1", "expected 4 fields"),
     ],
@@ -118,7 +118,7 @@ def test_a_bad_line_is_set_aside(tmp_path, line):
         ("7,The heart is large and the lungs are clear.\n", r"Found: 7 and 1 other"),
         ("id,picture\n1,a\n", "expected a column `image`, `report`"),
         ("id,report,findings\n", "not both"),
-        ("id,id,report\n", "a column stands twice"),
+        ("id,id,report\n", "the header names a column twice"),
         ("id,report,label:\n", "expected a name after"),
         ('id,"report\n1,never closed\n', "line 1: the header cannot be read: a quote is not closed"),
     ],
@@ -132,7 +132,7 @@ def test_a_table_that_cannot_be_read(tmp_path, text, message):
 def test_text_that_is_not_utf8_is_refused_with_its_place(tmp_path):
     path = tmp_path / "m.csv"
     path.write_bytes("id,report\n1,Löwe\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"m\.csv: expected UTF-8 text\. Byte 13 is not, on line 2: .* Latin-1"):
+    with pytest.raises(InputError, match=r"m\.csv: expected UTF-8 text\. Line 2 is not valid \(byte 13\): .* Latin-1"):
         read_table(path)
 
 
@@ -152,7 +152,7 @@ def test_a_cell_or_a_table_without_end_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"m\.jsonl line 1: expected at most"):
         read_table(path)
     monkeypatch.setattr("kmm.data.rows.MAX_TABLE_BYTES", 10)
-    with pytest.raises(InputError, match="at most 10 bytes"):
+    with pytest.raises(InputError, match="larger than 10 bytes"):
         read_table(path)
 
 

@@ -206,7 +206,7 @@ def test_a_link_out_of_the_films_and_a_second_file_of_one_film_are_set_aside(tmp
     collection = read_openi(tmp_path)
     assert {problem.source: problem.reason for problem in collection.problems} == {
         "2_IM-0652-1001.png": "the file is a link that leads out of the folder",
-        "CXR1_1_IM-0001-3001.png": "another file holds the image of this id",
+        "CXR1_1_IM-0001-3001.png": "another file has the image with this id",
     }
     assert not collection.studies[1].images[0].path.exists()
 

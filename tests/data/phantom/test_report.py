@@ -16,7 +16,7 @@ def write(lesions, seed):
 
 @pytest.mark.parametrize("lesion", ALL)
 def test_a_report_names_its_lesion_in_its_own_words(lesion):
-    named = {word for told in FINDINGS[lesion.finding].told for part in re.findall(r"\[(.+?)\]", told)
+    named = {word for sentence in FINDINGS[lesion.finding].stated for part in re.findall(r"\[(.+?)\]", sentence)
              for word in part.lower().split()}  # fmt: skip
     named |= {MISSPELLINGS.get(word, word) for word in named}
     for seed in range(30):

@@ -126,7 +126,7 @@ def test_a_name_means_the_image_of_its_path(overrides, names, found):
 
 def test_a_name_that_may_mean_two_images_is_refused():
     images = {Path("data", name): Path(name) for name in ("p1/film.png", "p2/film.png")}
-    with pytest.raises(InputError, match=r"2 images are called 'film'\. Expected their folders too"):
+    with pytest.raises(InputError, match=r"2 images are called 'film'\. Give their folders too"):
         match_overrides({"film": "lateral"}, images)
 
 
@@ -140,8 +140,8 @@ def test_a_list_with_folders_says_one_view_of_each(tmp_path):
     ("text", "message"),
     [
         ("name,view\na,PA\n", "expected the columns file,view. Found: name, view"),
-        ("file,view\na.png,up\n", "line 2: expected a view"),
-        ("file,view\nb/a.png,PA\nb\\a.dcm,L\n", "line 3: an image has two views"),
+        ("file,view\na.png,up\n", "line 2: the view must be one of"),
+        ("file,view\nb/a.png,PA\nb\\a.dcm,L\n", "line 3: the image has another view on an earlier line"),
         ("file,view\na.png\n", "line 2: expected 2 fields"),
     ],
 )
