@@ -84,7 +84,10 @@ class FitSettings:
     learning_rate: float = 1e-3  # of heads, and of an image encoder that starts at random
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
-    schedule: str = "plateau"  # plateau, cosine or constant
+    loss: str = "bce"  # a name in kmm.models.loss.LOSSES
+    optimizer: str = "adam"  # a name in kmm.training.optimizers.OPTIMIZERS
+    weight_decay: float = 0.01  # of adamw, per step and unit of the learning rate
+    schedule: str = "plateau"  # a name in kmm.training.schedule.SCHEDULES
     patience: int = 5  # epochs without a better validation loss before a stage ends
     clip_norm: float = 1.0  # of the gradients; 0 switches clipping off
     class_weights: bool = False  # weighs both classes of a label alike (shifts the probabilities)
@@ -98,13 +101,13 @@ class FitSettings:
         _check_choice("deidentified", self.deidentified, ("keep", "drop"))
         _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
         _check_choice("tune_image", self.tune_image, ("none", "top", "all"))
-        _check_choice("schedule", self.schedule, ("plateau", "cosine", "constant"))
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
         least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise InputError(f"Setting `{name}` must be at least {bound}. Received: {getattr(self, name)}")
-        for name in ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "bootstrap_repeats"):
+        names = ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "weight_decay")
+        for name in (*names, "bootstrap_repeats"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
         for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"):

@@ -49,7 +49,6 @@ def test_sections_are_the_fields_of_a_report():
         ({"shares": [0.5, 0.5]}, "three numbers"),
         ({"shares": [0.9, 0.2, 0.1]}, "sum to 1"),
         ({"fusion_dropout": 1}, "[0, 1)"),
-        ({"schedule": "warm"}, "must be one of plateau, cosine, constant"),
         ({"batch_size": 0}, "at least 1"),
         ({"image_encoder": "none", "text_encoder": None}, "must not both be none"),
         ({"labels": 3}, "`labels` must be text"),

@@ -1,27 +1,34 @@
 """Tables of training: what the settings may name, and what each entry does."""
 
-import re
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 from kmm.errors import InputError
+from kmm.models.loss import LOSSES
 from kmm.settings import FitSettings
 from kmm.text.vocabulary import Vocabulary
 from kmm.training.checkpoint import Checkpoint, StagePlan
+from kmm.training.fit import fit_classifier
+from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.schedule import SCHEDULES, Schedule
 from kmm.training.word_rows import WORD_ROW_SOURCES, choose_source
 
 PLAN = StagePlan("head", epochs=10, learning_rate=0.1, patience=4)
 
 
-def test_the_settings_allow_the_schedules_of_the_table():
-    for name in SCHEDULES:
-        assert FitSettings(schedule=name).schedule == name
+@pytest.mark.parametrize(
+    ("name", "table", "noun"),
+    [("schedule", SCHEDULES, "schedule"), ("loss", LOSSES, "loss"), ("optimizer", OPTIMIZERS, "optimizer")],
+)
+def test_an_unknown_name_ends_a_fit_before_a_study_is_read(name, table, noun, tmp_path):
+    settings = FitSettings(**{name: "warm"})
     with pytest.raises(InputError) as error:
-        FitSettings(schedule="warm")
-    assert re.search(r"one of (.*)\. Received", str(error.value))[1] == ", ".join(SCHEDULES)
+        fit_classifier(None, settings, work=tmp_path / "work", cache=tmp_path / "cache")
+    assert str(error.value) == f"Unknown {noun} 'warm'. Known: {', '.join(table)}."
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_constant_rate_is_never_changed():
@@ -41,11 +48,36 @@ def test_a_cosine_falls_from_the_rate_of_the_plan_to_nothing():
     assert rates == pytest.approx([0.1 * np.cos(np.pi * epoch / 20) ** 2 for epoch in range(11)])
 
 
+def test_a_warm_up_rises_in_equal_steps_and_ends_in_a_cosine():
+    plan = StagePlan("head", epochs=30, learning_rate=0.1)
+    rates = [SCHEDULES["warmup-cosine"].at_start(7.0, plan, epoch) for epoch in range(30)]
+    assert rates[:3] == pytest.approx([0.025, 0.05, 0.075])
+    assert rates[3:] == pytest.approx([0.1 * np.cos(np.pi * epoch / 54) ** 2 for epoch in range(27)])
+    assert SCHEDULES["warmup-cosine"].at_start(7.0, StagePlan("head", 1, 0.1), 0) == pytest.approx(0.05)
+
+
+def test_decay_shrinks_weights_but_no_bias_and_no_scale():
+    """Where a gradient is 0, AdamW multiplies a weight by 1 - rate x decay."""
+    layers = [keras.layers.Dense(2, bias_initializer="ones"), keras.layers.LayerNormalization()]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.trainable_variables]
+    plan = StagePlan("head", 1, learning_rate=0.1, optimizer="adamw", weight_decay=0.5)
+    optimizer = OPTIMIZERS["adamw"](plan)
+    optimizer.apply([keras.ops.zeros_like(weight) for weight in model.trainable_variables], model.trainable_variables)
+    after = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
+    factors = [0.95 if weight.ndim == 2 else 1.0 for weight in before]
+    for old, new, factor in zip(before, after, factors, strict=True):
+        np.testing.assert_allclose(new, factor * old, rtol=1e-6)
+    assert isinstance(OPTIMIZERS["adam"](plan), keras.optimizers.Adam) and not OPTIMIZERS["adam"](plan).weight_decay
+
+
 def test_another_schedule_is_one_entry(monkeypatch, tmp_path):
     monkeypatch.setitem(SCHEDULES, "halved", Schedule(at_start=lambda rate, plan, epoch: rate / 2 if epoch else rate))
     checkpoint = Checkpoint(StagePlan("head", 3, 0.4, schedule="halved"), tmp_path / "halved", SimpleNamespace())
     assert [checkpoint.schedule.at_start(0.4, checkpoint.plan, epoch) for epoch in (0, 1)] == [0.4, 0.2]
-    with pytest.raises(InputError, match=r"^Unknown schedule 'warm'. Known: plateau, cosine, constant, halved.$"):
+    with pytest.raises(
+        InputError, match=r"^Unknown schedule 'warm'. Known: plateau, cosine, warmup-cosine, constant, halved.$"
+    ):
         Checkpoint(StagePlan("head", 3, 0.4, schedule="warm"), tmp_path / "warm", SimpleNamespace())
 
 

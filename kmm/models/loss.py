@@ -1,19 +1,65 @@
-"""The loss of logits against labels that may be unknown, as Keras saves it with a model."""
+"""Losses of logits against labels that may be unknown, one table entry each; Keras saves them with a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 
-@keras.saving.register_keras_serializable(package="kmm")
-class MaskedCrossentropy(keras.losses.Loss):
-    """The loss of logits against labels in which NaN means unknown.
+class MaskedLoss(keras.losses.Loss):
+    """A loss of logits against labels in which NaN means unknown.
 
-    The mean of binary cross-entropy over the known labels of an example; an example without a known label costs 0.
+    The mean of the cost over the known labels of an example; an example without a known label costs 0. A subclass
+    states the costs of a label that is 1 and of one that is 0; a label in between costs a share of both.
 
     Args:
         class_weights: float array `(n_labels, 2)`, the weights of a 0 and of a 1 of each label, or None for 1.
         reduction: str, as in `keras.losses.Loss`: the mean over examples; "none" gives one number per example.
+    """
+
+    def __init__(
+        self,
+        class_weights: Any = None,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.class_weights = np.ones((1, 2)) if class_weights is None else np.asarray(class_weights)
+
+    def cost_positive(self, logits: Any) -> Any:
+        """Returns the cost of each logit where the label is 1, a tensor of the same shape."""
+        raise NotImplementedError
+
+    def cost_negative(self, logits: Any) -> Any:
+        """Returns the cost of each logit where the label is 0, a tensor of the same shape."""
+        raise NotImplementedError
+
+    def call(self, labels: Any, logits: Any) -> Any:
+        """Takes `labels (n, n_labels)` and `logits (n, n_labels)`; returns `(n,)`, one number per example."""
+        weights = self.class_weights.astype("float32")
+        logits = ops.cast(logits, "float32")
+        known = ops.equal(labels, labels)
+        labels = ops.where(known, labels, 0.0)
+        weight = ops.where(labels > 0.5, weights[:, 1], weights[:, 0])
+        cost = self._mix(labels, logits)
+        known = ops.cast(known, "float32")
+        return ops.sum(cost * weight * known, axis=-1) / ops.maximum(ops.sum(known, axis=-1), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "class_weights": self.class_weights.tolist()}
+
+    def _mix(self, labels, logits):
+        return labels * self.cost_positive(logits) + (1.0 - labels) * self.cost_negative(logits)
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class MaskedCrossentropy(MaskedLoss):
+    """Binary cross-entropy with unknown labels; arguments as `MaskedLoss`.
 
     Example:
         >>> loss = MaskedCrossentropy(reduction="none")
@@ -21,20 +67,115 @@ class MaskedCrossentropy(keras.losses.Loss):
         0.6931471824645996
     """
 
-    def __init__(self, class_weights=None, reduction="sum_over_batch_size", name="masked_crossentropy", dtype=None):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.class_weights = np.ones((1, 2)) if class_weights is None else np.asarray(class_weights)
+    def __init__(self, class_weights: Any = None, name: str = "masked_crossentropy", **options: Any) -> None:
+        super().__init__(class_weights, name=name, **options)
 
-    def call(self, labels, logits):
-        """Takes `labels (n, n_labels)` and `logits (n, n_labels)`; returns `(n,)`, one number per example."""
-        weights = self.class_weights.astype("float32")
-        logits = ops.cast(logits, "float32")
-        known = ops.equal(labels, labels)
-        labels = ops.where(known, labels, 0.0)
-        weight = ops.where(labels > 0.5, weights[:, 1], weights[:, 0])
-        cost = ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
-        known = ops.cast(known, "float32")
-        return ops.sum(cost * weight * known, axis=-1) / ops.maximum(ops.sum(known, axis=-1), 1.0)
+    def cost_positive(self, logits: Any) -> Any:
+        return ops.softplus(-logits)
 
-    def get_config(self):
-        return {**super().get_config(), "class_weights": self.class_weights.tolist()}
+    def cost_negative(self, logits: Any) -> Any:
+        return ops.softplus(logits)
+
+    def _mix(self, labels, logits):
+        return ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class MaskedFocal(MaskedLoss):
+    """Focal loss with unknown labels: easy examples weigh `(1 - p_t) ** gamma`, where `p_t` is the probability that
+    the model gives to the true class.
+
+    Args:
+        class_weights: as `MaskedLoss`; the paper's alpha.
+        gamma: float, at least 0; 0 is cross-entropy.
+
+    Source: https://arxiv.org/abs/1708.02002
+
+    Example:
+        >>> loss = MaskedFocal(gamma=2.0, reduction="none")
+        >>> round(float(loss(np.array([[1.0]], "float32"), np.array([[0.0]], "float32"))[0]), 6)  # .25 ln 2
+        0.173287
+    """
+
+    def __init__(
+        self, class_weights: Any = None, gamma: float = 2.0, name: str = "masked_focal", **options: Any
+    ) -> None:
+        super().__init__(class_weights, name=name, **options)
+        self.gamma = gamma
+
+    def cost_positive(self, logits: Any) -> Any:
+        return ops.exp(-self.gamma * ops.softplus(logits)) * ops.softplus(-logits)
+
+    def cost_negative(self, logits: Any) -> Any:
+        return self.cost_positive(-logits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class MaskedAsymmetric(MaskedLoss):
+    """Asymmetric loss with unknown labels: easy negatives, the many of multi-label data, weigh less than easy positives
+    and nothing below a margin.
+
+    Args:
+        class_weights: as `MaskedLoss`.
+        gamma_positive, gamma_negative: float, at least 0. Exponents as of `MaskedFocal`.
+        margin: float in [0, 1). Taken off the probability of a negative label; below it the label costs nothing.
+
+    Source: https://arxiv.org/abs/2009.14119
+
+    Example:
+        >>> loss = MaskedAsymmetric(reduction="none")
+        >>> float(loss(np.array([[0.0]], "float32"), np.array([[-3.0]], "float32"))[0])  # p = .047, below the margin
+        0.0
+    """
+
+    def __init__(
+        self,
+        class_weights: Any = None,
+        gamma_positive: float = 0.0,
+        gamma_negative: float = 4.0,
+        margin: float = 0.05,
+        name: str = "masked_asymmetric",
+        **options: Any,
+    ) -> None:
+        super().__init__(class_weights, name=name, **options)
+        self.gamma_positive, self.gamma_negative, self.margin = gamma_positive, gamma_negative, margin
+
+    def cost_positive(self, logits: Any) -> Any:
+        return ops.exp(-self.gamma_positive * ops.softplus(logits)) * ops.softplus(-logits)
+
+    def cost_negative(self, logits: Any) -> Any:
+        if not self.margin:  # the logarithm of the sigmoid would lose its digits
+            return ops.exp(-self.gamma_negative * ops.softplus(-logits)) * ops.softplus(logits)
+        shifted = ops.sigmoid(logits) - self.margin
+        kept = shifted > 0.0
+        safe = ops.where(kept, shifted, 0.5)  # the gradient of a power at 0 may be infinite
+        cost = -ops.power(safe, self.gamma_negative) * ops.log(self.margin + ops.sigmoid(-logits))
+        return ops.where(kept, cost, 0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"gamma_positive": self.gamma_positive, "gamma_negative": self.gamma_negative, "margin": self.margin}
+        return {**super().get_config(), **own}
+
+
+@dataclass(frozen=True)
+class LossEntry:
+    """A row of the table `LOSSES`.
+
+    Attributes:
+        build: function of `class_weights` and `reduction`, as of `MaskedLoss`, that returns a `keras.losses.Loss`.
+        balances: bool. Whether the classes of each label are given weights that let both weigh alike.
+    """
+
+    build: Callable[..., keras.losses.Loss]
+    balances: bool = False
+
+
+LOSSES = {
+    "bce": LossEntry(MaskedCrossentropy),
+    "weighted-bce": LossEntry(MaskedCrossentropy, balances=True),
+    "focal": LossEntry(partial(MaskedFocal, gamma=2.0)),
+    "asymmetric": LossEntry(MaskedAsymmetric),
+}

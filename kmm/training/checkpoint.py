@@ -31,6 +31,9 @@ class StagePlan:
     schedule: str = "plateau"
     patience: int = 5
     clip_norm: float = 1.0
+    loss: str = "bce"
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
     tensorboard: str | None = None
 
 

@@ -30,6 +30,7 @@ from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
+from kmm.models.loss import LOSSES
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
 from kmm.storage.seen_studies import SEEN_PARTS
@@ -39,9 +40,11 @@ from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_repo
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, measure_coverage
 from kmm.training.calibration import calibrate
+from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.prepared_studies import prepare_studies
 from kmm.training.run_context import FEATURE_BATCH, Run
 from kmm.training.run_folders import digest_code
+from kmm.training.schedule import SCHEDULES
 from kmm.training.word_rows import choose_source
 
 TUNED = {"none": False, "top": "top", "all": True}
@@ -107,7 +110,13 @@ def _check_settings(s):
     """What the tables and the disk can say of the settings, before the first film is read."""
     build.ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
-    look_up(THRESHOLD_POLICIES, s.threshold_policy, "threshold policy")
+    for table, name, noun in (
+        (THRESHOLD_POLICIES, s.threshold_policy, "threshold policy"),
+        (LOSSES, s.loss, "loss"),
+        (OPTIMIZERS, s.optimizer, "optimizer"),
+        (SCHEDULES, s.schedule, "schedule"),
+    ):
+        look_up(table, name, noun)
     for name in ("word_pieces", "word_vectors", "image_weights"):
         path = getattr(s, name)
         if path and path != "imagenet" and not Path(path).is_file():

@@ -5,10 +5,11 @@ import math
 import keras
 import numpy as np
 
-from kmm.errors import InputError, require
-from kmm.models.loss import MaskedCrossentropy
+from kmm.errors import InputError, look_up, require
+from kmm.models.loss import LOSSES
 from kmm.progress import Progress
 from kmm.training.checkpoint import MONITORED, Checkpoint
+from kmm.training.optimizers import OPTIMIZERS
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # numbers
@@ -51,10 +52,11 @@ def compile_stage(model, plan, batch_size, class_weights=None):
 
     The metric is the loss without the penalties of weights that Keras adds to it: epochs are chosen by it.
     """
-    monitored = MaskedCrossentropy(class_weights, reduction="none")
+    build = look_up(LOSSES, plan.loss, "loss").build
+    monitored = build(class_weights, reduction="none")
     model.compile(
-        optimizer=keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm or None),
-        loss=MaskedCrossentropy(class_weights),
+        optimizer=look_up(OPTIMIZERS, plan.optimizer, "optimizer")(plan),
+        loss=build(class_weights),
         metrics=[keras.metrics.MeanMetricWrapper(monitored, name=MONITORED)],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data train
         steps_per_execution=choose_steps(model, batch_size),
@@ -70,7 +72,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
         train, validation: `kmm.training.dataset.StudyDataset`.
         plan: `kmm.training.checkpoint.StagePlan`.
         folder: where the stage keeps its state; a folder of another plan must not be given.
-        class_weights: see `kmm.models.loss.MaskedCrossentropy`.
+        class_weights: see `kmm.models.loss.MaskedLoss`.
         progress: `kmm.progress.Progress`.
 
     Returns:

@@ -8,6 +8,7 @@ import numpy as np
 from kmm.classifier import run_model
 from kmm.image.augment import Augmentation
 from kmm.models import build, checkpoints
+from kmm.models.loss import LOSSES
 from kmm.progress import Progress
 from kmm.training.checkpoint import StagePlan
 from kmm.training.dataset import StudyDataset
@@ -108,10 +109,14 @@ class Run:
             schedule=s.schedule,
             patience=s.patience,
             clip_norm=s.clip_norm,
+            loss=s.loss,
+            optimizer=s.optimizer,
+            weight_decay=s.weight_decay,
             tensorboard=self.tensorboard and str(Path(self.tensorboard) / name.replace(" ", "-")),
         )
         keras.utils.set_random_seed(s.seed)
-        weights = balance_classes(self.prepared.labels[self.rows("train")]) if s.class_weights else None
+        balanced = s.class_weights or LOSSES[s.loss].balances
+        weights = balance_classes(self.prepared.labels[self.rows("train")]) if balanced else None
         folder = self.work / "stages" / name.replace(" ", "-")
         self.history[name] = fit_stage(
             model, train, validation, plan=plan, folder=folder, class_weights=weights, progress=self.progress

@@ -14,6 +14,14 @@ def _cosine(rate, plan, epoch):
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / plan.epochs))
 
 
+def _warm_up_and_cosine(rate, plan, epoch):
+    """The rate rises in equal steps over the first tenth of the epochs, at least one, then falls as `_cosine`."""
+    warm = max(1, round(plan.epochs / 10))
+    if epoch < warm:
+        return plan.learning_rate * (epoch + 1) / (warm + 1)
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - warm) / max(plan.epochs - warm, 1)))
+
+
 def _reduce_on_plateau(rate, plan, waited):
     return rate * 0.3 if waited == max(1, plan.patience // 2) else rate
 
@@ -45,5 +53,6 @@ class Schedule:
 SCHEDULES = {
     "plateau": Schedule(without_gain=_reduce_on_plateau),
     "cosine": Schedule(at_start=_cosine),
+    "warmup-cosine": Schedule(at_start=_warm_up_and_cosine),
     "constant": Schedule(),
 }

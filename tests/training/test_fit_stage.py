@@ -8,32 +8,11 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
-from kmm.models.loss import MaskedCrossentropy
+from kmm.models.loss import LOSSES, MaskedCrossentropy
 from kmm.progress import Progress
 from kmm.training.checkpoint import StagePlan
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit_stage import balance_classes, choose_steps, compile_stage, fit_stage
-
-
-def test_loss_is_the_mean_over_known_labels():
-    labels = np.array([[1, np.nan, 0], [np.nan, np.nan, np.nan]], "float32")
-    logits = np.array([[2.0, 50.0, -1.0], [3.0, -3.0, 0.0]], "float32")
-    expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))) / 2
-    loss = keras.ops.convert_to_numpy(MaskedCrossentropy(reduction="none")(labels, logits))
-    np.testing.assert_allclose(loss, [expected, 0.0], rtol=1e-6)
-
-
-def test_class_weights_multiply_the_loss_of_their_class():
-    labels, logits = np.array([[1.0], [0.0]], "float32"), np.zeros((2, 1), "float32")
-    loss = keras.ops.convert_to_numpy(MaskedCrossentropy(np.array([[0.5, 3.0]]), "none")(labels, logits))
-    np.testing.assert_allclose(loss, np.log(2) * np.array([3.0, 0.5]), rtol=1e-6)
-
-
-def test_extreme_logits_have_a_finite_loss():
-    loss = MaskedCrossentropy(reduction="none")(
-        np.array([[1.0], [0.0]], "float32"), np.array([[-1e4], [1e4]], "float32")
-    )
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(loss), [1e4, 1e4])
 
 
 def test_balanced_weights_give_both_classes_half():
@@ -61,6 +40,29 @@ def train(folder, epochs, model=None, **plan):
     plan = {"name": "toy", "epochs": epochs, "learning_rate": 0.01, "patience": 50} | plan
     history = fit_stage(model, dataset(3), dataset(), plan=StagePlan(**plan), folder=folder)
     return model, history
+
+
+class Stop(Exception):
+    """Ends a stage as a kill between two epochs would."""
+
+
+class StoppingDataset(StudyDataset):
+    stop_at = None
+
+    def start_epoch(self, epoch):
+        if epoch == self.stop_at:
+            raise Stop
+        super().start_epoch(epoch)
+
+
+def stop_before(epoch, folder, **plan):
+    """Trains as `train` until an epoch begins."""
+    data = dataset(3)
+    stopping = StoppingDataset(data.columns, data.labels, rows=data.rows, batch_size=8, seed=3)
+    stopping.stop_at = epoch
+    plan = {"name": "toy", "learning_rate": 0.01, "patience": 50} | plan
+    with pytest.raises(Stop):
+        fit_stage(small_model(), stopping, dataset(), plan=StagePlan(**plan), folder=folder)
 
 
 def test_a_stage_learns_and_ends_with_its_best_weights(tmp_path):
@@ -91,6 +93,16 @@ def test_epochs_are_chosen_by_the_loss_without_the_penalties_of_weights(tmp_path
     assert state["best"] == pytest.approx(reached, abs=1e-6)
     assert state["best_epoch"] == np.argmin(history["val_loss"]) + 1
     assert model.evaluate(data.as_input(), verbose=0, return_dict=True)["loss"] == pytest.approx(reached + penalty)
+
+
+@pytest.mark.parametrize(("loss", "optimizer"), [(name, "adam") for name in LOSSES] + [("bce", "adamw")])
+def test_every_loss_and_optimizer_learns_and_goes_on_where_it_stopped(tmp_path, loss, optimizer):
+    plan = {"loss": loss, "optimizer": optimizer, "weight_decay": 0.01, "learning_rate": 0.02}
+    _, whole = train(tmp_path / "whole", 6, **plan)
+    assert min(whole["val_loss"]) < 0.8 * whole["val_loss"][0]
+    stop_before(3, tmp_path / "cut", epochs=6, **plan)
+    _, resumed = train(tmp_path / "cut", 6, **plan)
+    assert resumed["val_loss"] == pytest.approx(whole["val_loss"], abs=1e-6)
 
 
 def test_a_trained_model_opens_in_keras_with_its_loss(tmp_path):
@@ -148,21 +160,7 @@ def precision(request):
 
 def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path, precision):
     whole, history = train(tmp_path / "whole", 6)
-
-    class Stop(Exception):
-        pass
-
-    class StoppingDataset(StudyDataset):
-        def start_epoch(self, epoch):
-            if epoch == 3:
-                raise Stop
-            super().start_epoch(epoch)
-
-    data = dataset(3)
-    stopping = StoppingDataset(data.columns, data.labels, rows=data.rows, batch_size=8, seed=3)
-    plan = StagePlan(name="toy", epochs=6, learning_rate=0.01, patience=50)
-    with pytest.raises(Stop):
-        fit_stage(small_model(), stopping, dataset(), plan=plan, folder=tmp_path / "parts")
+    stop_before(3, tmp_path / "parts", epochs=6)
     assert json.loads((tmp_path / "parts" / "state.json").read_text())["epoch"] == 3
     resumed, resumed_history = train(tmp_path / "parts", 6)
     np.testing.assert_allclose(resumed_history["val_loss"], history["val_loss"], rtol=1e-5)

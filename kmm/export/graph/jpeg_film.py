@@ -19,7 +19,7 @@ from functools import partial
 import tensorflow as tf
 
 from kmm.export.graph.checks import refuse_unless
-from kmm.export.graph.decoding import DAMAGED, find_bytes, require_size, try_decode
+from kmm.export.graph.decoding import DAMAGED, require_size, try_decode
 from kmm.image.jpeg import ALONE, EOI, NO_FRAME, SOS, UNSUPPORTED
 
 DRI, LAST_HUFFMAN = 0xDD, 0xC2  # baseline, extended and progressive
@@ -44,9 +44,11 @@ def decode_jpeg(data, name):
     frame, scan, interval = _find_header(values)
     with tf.control_dependencies([refuse_unless((frame > 0) & (scan > 0), *refusal)]):
         values = tf.identity(values)
+    places, followers = _find_marks(values, scan + 2)
     # The mark of the end cannot stand in compressed data: without one the file ends early.
-    ended = tf.reduce_any(find_bytes(values[scan:], bytes([0xFF, EOI])))
-    end = scan + 2 + tf.argmax(_find_markers(values[scan + 2 :]), output_type=tf.int32)
+    ended = tf.reduce_any(tf.equal(followers, EOI))
+    ends_scan = ~(tf.equal(followers, 0) | tf.equal(followers, 0xFF) | _is_restart(followers))
+    end = tf.concat([tf.boolean_mask(places, ends_scan), [scan + 2]], 0)[0]
     kind, bits, components = (tf.cast(values[frame + place], tf.int32) for place in (1, 4, 9))
     height, width = _read_16(values, frame + 5), _read_16(values, frame + 7)
     lossy = tf.reduce_all(kind != tf.constant(list(UNSUPPORTED)))
@@ -66,7 +68,7 @@ def decode_jpeg(data, name):
     pixels = try_decode(decode, data, *refusal)
     huffman = kind <= LAST_HUFFMAN
     all_in_one = huffman & tf.equal(tf.cast(values[scan + 4], tf.int32), components)
-    marks = _count_restarts(values[scan:end])
+    marks = tf.math.count_nonzero(_is_restart(followers) & (places < end), dtype=tf.int32)
     expected = _expect_restarts(values, frame, components, (height, width), interval)
     ends_gray = tf.reduce_all(tf.equal(pixels[-1, -1], FILL))
     full = tf.cond(
@@ -77,7 +79,9 @@ def decode_jpeg(data, name):
 
     def is_used():
         last_row = partial(_decode_last_row, height=height, width=width)
-        whole, cut = (try_decode(last_row, file, *refusal) for file in (data, _cut(data, values, scan, end)))
+        cut = try_decode(last_row, _cut(data, values, scan, end), *refusal)
+        # Color is scaled up from rows above the last one too, which a decoder of the last row alone does not have.
+        whole = tf.cond(tf.equal(components, 1), lambda: pixels[-1:], lambda: try_decode(last_row, data, *refusal))
         return tf.reduce_any(tf.not_equal(whole, cut))
 
     used = tf.cond(all_in_one & ~ends_gray, is_used, lambda: True)
@@ -134,20 +138,15 @@ def _expect_restarts(values, frame, components, size, interval):
     return tf.where(interval > 0, tf.math.floordiv(units - 1, tf.maximum(interval, 1)), 0)
 
 
-def _find_markers(rest):
-    """bool `(n - 1,)`: where a marker begins that ends a scan; a restart marker and a stuffed 0 are part of it."""
-    second = rest[1:]
-    inside = tf.equal(second, 0) | tf.equal(second, 0xFF) | _is_restart(second)
-    return tf.equal(rest[:-1], 0xFF) & ~inside
+def _find_marks(values, start):
+    """Finds the bytes 0xFF from a place on: int32 `(n,)`, their places, and uint8 `(n,)`, the bytes that follow them. A
+    byte at the end of the file has none and is left out."""
+    places = start + tf.cast(tf.where(tf.equal(values[start:-1], 0xFF))[:, 0], tf.int32)
+    return places, tf.gather(values, places + 1)
 
 
 def _is_restart(second):
     return tf.equal(tf.bitwise.bitwise_and(second, 0xF8), 0xD0)
-
-
-def _count_restarts(scan):
-    marks = tf.equal(scan[:-1], 0xFF) & _is_restart(scan[1:])
-    return tf.math.count_nonzero(marks, dtype=tf.int32)
 
 
 def _insert(data, at, more):
