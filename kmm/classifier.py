@@ -23,7 +23,7 @@ from kmm.storage.archive import check_members, open_classifier
 from kmm.storage.classifier_folder import not_as_expected, read_description, read_json, write_classifier_folder
 from kmm.storage.files import write_json
 from kmm.storage.known_answers import compute_answers
-from kmm.storage.results import unmark_results, write_results
+from kmm.storage.results import drop_schema, write_with_schema
 from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies, load_seen
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
@@ -227,7 +227,7 @@ class Classifier:
         for part, seen in self.seen.items():
             seen.save(folder, part)
         write_json(folder / "settings.json", self.settings.as_dict())
-        write_results(folder / "metrics.json", self.metrics)
+        write_with_schema(folder / "metrics.json", self.metrics)
 
     def _describe(self):
         numbers = {"temperatures": self.temperatures, "thresholds": self.thresholds}
@@ -290,7 +290,7 @@ class Classifier:
             mean_image=mean_image,
             tfidf=tfidf,
             provenance=provenance,
-            metrics=unmark_results(read_json(folder / "metrics.json")),
+            metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])
             if by_part is None
             else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},

@@ -9,29 +9,29 @@ from kmm.storage.files import write_json
 SCHEMA = "kmm-results-1"
 
 
-def mark_results(values: Mapping[str, Any]) -> dict[str, Any]:
+def add_schema(values: Mapping[str, Any]) -> dict[str, Any]:
     """Adds the name of the schema as the first key.
 
     Args:
         values: mapping of str to JSON-compatible values. A schema that it names already is kept.
 
     Example:
-        >>> mark_results({"ok": True})
+        >>> add_schema({"ok": True})
         {'schema': 'kmm-results-1', 'ok': True}
     """
     return {"schema": SCHEMA, **values}
 
 
-def unmark_results(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Removes the name of the schema, the inverse of `mark_results`; results of kmm 0.1 have none.
+def drop_schema(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Removes the name of the schema, the inverse of `add_schema`; results of kmm 0.1 have none.
 
     Example:
-        >>> unmark_results({"schema": "kmm-results-1", "ok": True})
+        >>> drop_schema({"schema": "kmm-results-1", "ok": True})
         {'ok': True}
     """
     return {name: value for name, value in values.items() if name != "schema"}
 
 
-def write_results(path: Path | str, values: Mapping[str, Any]) -> None:
+def write_with_schema(path: Path | str, values: Mapping[str, Any]) -> None:
     """Writes results with the name of their schema to a JSON file, completely or not at all."""
-    write_json(path, mark_results(values))
+    write_json(path, add_schema(values))
