@@ -68,6 +68,7 @@ def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_p
     finally:
         (tiny_run[2] / SENSITIVITY_FILE).unlink(missing_ok=True)
     said = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert kept["schema"] == said["schema"] == "kmm-results-1"
     assert kept["sensitivity"] == said["sensitivity"]["chosen"] and said["sensitivity"]["rule"] == "iou"
     assert said["methods"]["random point"]["hit"]["mean"] == pytest.approx(1600 / 48**2)
     assert said["methods"]["image centre"]["hit"]["mean"] == 1
