@@ -1,4 +1,4 @@
-"""Check of Keras's backend before Keras is imported, so that a wrong one is a one-line error."""
+"""Check Keras's backend before Keras is imported, so that a wrong one is a one-line error."""
 
 import importlib.util
 import json

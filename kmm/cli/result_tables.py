@@ -80,7 +80,7 @@ def print_packed(packed: Row) -> None:
     for name in packed["files"]:
         print(f"  {name}")
     of_one = packed["words_of_one_patient"]
-    known = "number of words of one patient not known" if of_one is None else f"{of_one} of one patient"
+    known = "of one patient: not known" if of_one is None else f"{of_one} of one patient"
     print(f"words of the vocabulary, which come from the training reports: {packed['words']}, {known}")
     print(f"left out: {', '.join(packed['left_out']) or 'nothing'}")
 
