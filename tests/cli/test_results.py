@@ -32,7 +32,7 @@ def test_the_schema_is_the_documented_one():
     assert SCHEMA == "kmm-results-1" and DOCUMENT.startswith(f"# Results as JSON: schema `{SCHEMA}`\n")
 
 
-@pytest.mark.parametrize("command", list_commands(main))
+@pytest.mark.parametrize("command", tuple(list_commands(main)))
 def test_every_command_with_json_is_documented(command):
     assert re.search(rf"^(## |\| ).*`kmm {command}( |`)", DOCUMENT, re.MULTILINE)
 
