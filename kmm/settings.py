@@ -246,7 +246,7 @@ def read_settings(path: Path | str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = getattr(getattr(error, "problem_mark", None), "line", None)
         at = "" if place is None else f" at line {place + 1}"
-        raise InputError(f"{path}: not valid YAML or JSON in UTF-8{at}.") from None
+        raise InputError(f"{path}: not valid YAML or JSON in UTF-8{at}; expected `name: value` lines.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
