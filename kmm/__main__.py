@@ -1,4 +1,4 @@
-"""`python -m kmm` is the command `kmm`."""
+"""Run the command `kmm` as `python -m kmm`."""
 
 from kmm.cli import main
 

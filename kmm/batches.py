@@ -1,9 +1,11 @@
-"""Studies to arrays: the one place that calls both image and text."""
+"""Convert studies to arrays; the only module that calls both the image and the text packages."""
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image, require_content
-from kmm.text.clean import find_words
+from kmm.text.clean import Word, find_words
 from kmm.text.vocabulary import Vocabulary
 
 MAX_IMAGE_BYTES = 500_000_000
@@ -20,10 +22,10 @@ MAX_IMAGE_BYTES = 500_000_000
 
 @dataclass(frozen=True)
 class Batch:
-    """Arrays of some studies, one row each.
+    """Arrays of some studies, one row per study.
 
     Attributes:
-        image: float32 `(n, height, width, 1)`, gray levels 0..255; zeros where there is no image.
+        image: float32 `(n, height, width, 1)`, gray levels 0..255; zeros where the study has no image.
         token_ids: int32 `(n, length)`, 0 is padding.
         present: float32 `(n, 2)`: 1 where the study has an image, and where it has words.
         labels: float32 `(n, n_labels)`, NaN where unknown.
@@ -34,21 +36,21 @@ class Batch:
     present: np.ndarray
     labels: np.ndarray
 
-    def inputs(self):
-        """The arrays by the names that every model of kmm takes."""
+    def inputs(self) -> dict[str, np.ndarray]:
+        """Returns the model's inputs by name: image, token_ids and present."""
         return {"image": self.image, "token_ids": self.token_ids, "present": self.present}
 
 
 @dataclass(frozen=True)
 class TextPreparation:
-    """Which words of a report the model reads.
+    """Settings that select the words of a report that the model reads.
 
     Attributes:
         sections: tuple of section names, in order.
         cleaning: a name in `kmm.text.clean.CLEANING_MODES`.
-        deidentified: `"keep"` or `"drop"`: the token that stands for removed names.
-        length: int. Words, or word pieces, a report is cut or padded to.
-        truncate: `"end"` or `"start"`: where a longer one is cut.
+        deidentified: `"keep"` or `"drop"`: whether the token that replaces removed names is kept.
+        length: int. Words, or word pieces, to which a report is cut or padded.
+        truncate: `"end"` or `"start"`: which end of a longer report is cut.
         pieces: bool. Whether the vocabulary is `kmm.text.word_pieces.WordPieces`.
     """
 
@@ -59,39 +61,39 @@ class TextPreparation:
     truncate: str = "end"
     pieces: bool = False
 
-    def text(self, study):
-        """The text of a study's report that the model reads; empty when there is none."""
+    def text(self, study: Study) -> str:
+        """Returns the text of the sections that the model reads; empty if the study has no report."""
         return study.report.text(self.sections) if study.report else ""
 
-    def find(self, text):
-        """The words of a report's text with their places in it, as a list of `kmm.text.clean.Word`.
+    def find(self, text: str) -> list[Word]:
+        """Finds the words of a text with their positions in it.
 
         Raises:
-            ReportError: if there are more than any report has.
+            ReportError: if there are more than `kmm.data.inputs.MAX_REPORT_WORDS`.
         """
         words = find_words(text, self.cleaning, self.deidentified)
         if len(words) > MAX_REPORT_WORDS:
             raise ReportError(f"expected a report of at most {MAX_REPORT_WORDS} words. Received: {len(words)}.")
         return words
 
-    def words(self, study):
-        """The cleaned words of a study's report, as a list of str.
+    def words(self, study: Study) -> list[str]:
+        """Returns the cleaned words of a study's report.
 
         Raises:
-            ReportError: if there are more than any report has.
+            ReportError: if there are more than `kmm.data.inputs.MAX_REPORT_WORDS`.
         """
         return [word.text for word in self.find(self.text(study))]
 
 
-def gather_words(studies, text):
-    """The words of many reports.
+def gather_words(studies: Iterable[Study], text: TextPreparation) -> tuple[list[list[str]], list[Problem]]:
+    """Collects the words of many reports.
 
     Args:
-        studies: sequence of `Study`.
+        studies: iterable of `Study`.
         text: `TextPreparation`.
 
     Returns:
-        list of lists of str, one a report that has words, and list of `Problem`: reports that cannot be used.
+        list of lists of str, one per report that has words; and list of `Problem`: reports that cannot be used.
 
     Example:
         >>> from kmm.data.study import Report
@@ -108,12 +110,12 @@ def gather_words(studies, text):
 
 
 class BatchMaker:
-    """Turns studies into batches, always in the same way: it travels with the model.
+    """Prepares studies for a model: reads, cleans and batches them. It is saved with the model.
 
     Args:
-        image: `ImagePreparation`, or None for a model without images: no film is opened.
-        text: `TextPreparation`, or None for a model without text: no report is read.
-        vocabulary: `Vocabulary` of the training reports, or None where there is none yet.
+        image: `ImagePreparation`; None for a model without images, then no film is opened.
+        text: `TextPreparation`; None for a model without text, then no report is read.
+        vocabulary: `Vocabulary` of the training reports; None before it is made.
         label_names: tuple of str.
     """
 
@@ -124,18 +126,18 @@ class BatchMaker:
         *,
         vocabulary: Vocabulary | None,
         label_names: tuple[str, ...],
-    ):
+    ) -> None:
         self.image = image
         self.text = text
         self.vocabulary = vocabulary
         self.label_names = tuple(label_names)
 
-    def pixels(self, study: Study):
+    def pixels(self, study: Study) -> tuple[np.ndarray | None, str]:
         """Reads and prepares the frontal image of a study.
 
         Returns:
-            float32 `(height, width, 1)` and the sha256 of the file, or `(None, "")` where there is no frontal image or
-            the model reads none.
+            float32 `(height, width, 1)` and the SHA-256 of the file; `(None, "")` if the study has no frontal image or
+            the model reads no images.
 
         Raises:
             ImageError: if the file cannot be used; it names the file.
@@ -143,12 +145,12 @@ class BatchMaker:
         film, digest = self.read_film(study)
         return None if film is None or self.image is None else self.image.apply(film), digest
 
-    def read_film(self, study: Study):
+    def read_film(self, study: Study) -> tuple[np.ndarray | None, str]:
         """Reads the frontal image of a study at its own size.
 
         Returns:
-            float32 `(height, width)`, 0..255, and the sha256 of the file, or `(None, "")` where there is no frontal
-            image or the model reads none.
+            float32 `(height, width)`, 0..255, and the SHA-256 of the file; `(None, "")` if the study has no frontal
+            image or the model reads no images.
 
         Raises:
             ImageError: if the file cannot be used; it names the file.
@@ -158,41 +160,48 @@ class BatchMaker:
         data = _read_file(study.frontal.path)
         return _decode(data, study.frontal.path), hashlib.sha256(data).hexdigest()
 
-    def film(self, study: Study):
-        """The film of `read_film` alone."""
+    def film(self, study: Study) -> np.ndarray | None:
+        """Returns the film of `read_film` without its digest."""
         return self.read_film(study)[0]
 
-    def words(self, study: Study):
-        """The words of a study's report that the model reads, as a list of str."""
+    def words(self, study: Study) -> list[str]:
+        """Returns the words of a study's report that the model reads."""
         return self.text.words(study) if self.text else []
 
-    def token_ids(self, study: Study):
-        """int32 `(length,)` ids of a study's report, all padding when there is no report; `(0,)` without text."""
+    def token_ids(self, study: Study) -> np.ndarray:
+        """Encodes a study's report.
+
+        Returns:
+            int32 `(length,)`, all padding if the study has no report; `(0,)` if the model reads no text.
+        """
         if self.text is None:
             return np.zeros(0, np.int32)
         if self.vocabulary is None:
             return np.zeros(self.text.length, np.int32)
         return self.vocabulary.encode(self.text.words(study), length=self.text.length, truncate=self.text.truncate)
 
-    def nothing_to_read(self, study=None):
-        """The error of a study that holds nothing of what the model reads; it says what its images are held for."""
+    def nothing_to_read(self, study: Study | None = None) -> ReportError:
+        """Makes the error for a study without anything that the model reads.
+
+        If the study has lateral images only, the message says so, with the evidence for their view.
+        """
         sides = [("a frontal image", self.image), ("a report with words", self.text)]
         read = [name for name, side in sides if side]
         why = ""
         if study is not None and self.image and study.images and study.frontal is None:
             those = "its only image is" if len(study.images) == 1 else "its images are all"
-            why = f": {those} lateral ({study.images[0].evidence or 'as it was given'})"
+            why = f": {those} lateral ({study.images[0].evidence or 'as given'})"
         return ReportError(f"expected {' or '.join(read)}. Found {'neither' if len(read) == 2 else 'none'}{why}.")
 
-    def labels(self, study: Study):
-        """float32 `(n_labels,)`, NaN where unknown."""
+    def labels(self, study: Study) -> np.ndarray:
+        """Returns the labels of a study: float32 `(n_labels,)`, NaN where unknown."""
         return np.array([study.labels.get(name, np.nan) for name in self.label_names], np.float32)
 
-    def batch(self, studies):
+    def batch(self, studies: Iterable[Study]) -> Batch:
         """Makes one batch.
 
         Raises:
-            ImageError, ReportError: if a study cannot be used; `batches` sets such studies aside instead.
+            ImageError, ReportError: if a study cannot be used; `batches` can set such studies aside instead.
         """
         studies = list(studies)
         side = self.image.pixels if self.image else 1
@@ -210,19 +219,25 @@ class BatchMaker:
         labels = np.array([self.labels(study) for study in studies], np.float32).reshape(len(studies), -1)
         return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
 
-    def batches(self, studies, size=32, set_aside=None) -> Iterator[tuple[list[Study], Batch]]:
-        """Makes batches of any number of studies, one at a time: memory does not grow.
+    def batches(
+        self,
+        studies: Iterable[Study],
+        size: int = 32,
+        set_aside: Callable[[Study, InputError], object] | None = None,
+    ) -> Iterator[tuple[list[Study], Batch]]:
+        """Makes batches one at a time, so that memory does not grow with the number of studies.
 
         Args:
             studies: iterable of `Study`.
-            size: int. Studies a batch.
-            set_aside: callable taking a study and an error. It is told of each study that cannot be used, which is
-                then left out. Without it the error is raised.
+            size: int. Studies per batch.
+            set_aside: callable that takes a study and an error. It is called with each study that cannot be used, which
+                is then left out; if None, the error is raised.
 
         Yields:
             the studies of the batch, and the `Batch`.
         """
-        waiting, made = [], []
+        waiting: list[Study] = []
+        made: list[Batch] = []
         for study in studies:
             try:
                 made.append(self.batch([study]))
@@ -237,14 +252,18 @@ class BatchMaker:
         if waiting:
             yield waiting, join_batches(made)
 
-    def as_dict(self):
-        """Everything but the vocabulary, as JSON holds it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns everything except the vocabulary as a JSON-compatible dict."""
         text = self.text and {**dataclasses.asdict(self.text), "sections": list(self.text.sections)}
         return {"image": self.image and self.image.as_dict(), "text": text, "label_names": list(self.label_names)}
 
     @classmethod
-    def from_dict(cls, values, vocabulary):
-        """The inverse of `as_dict`."""
+    def from_dict(cls, values: Mapping[str, Any], vocabulary: Vocabulary | None) -> "BatchMaker":
+        """Makes a `BatchMaker` from the dict of `as_dict` and a vocabulary.
+
+        Raises:
+            InputError: if a value is missing or unknown.
+        """
         try:
             image, text = values["image"], values["text"]
             return cls(
@@ -254,21 +273,36 @@ class BatchMaker:
                 label_names=tuple(values["label_names"]),
             )
         except (KeyError, TypeError) as error:
-            raise InputError(f"Expected a description of a preparation. Missing or unknown: {error}") from None
+            raise InputError(f"The saved preparation cannot be read. Missing or unknown: {error}") from None
 
 
-def read_film(path):
-    """Reads a film at its own size.
+def read_film(path: Path | str) -> np.ndarray:
+    """Reads one film file at its own size, as every command of kmm reads it.
+
+    `kmm.read_film` is this function. Code outside kmm should only rely on the result being something that `np.asarray`
+    turns into the gray levels.
 
     Args:
-        path: Path.
+        path: Path or str of a PNG, JPEG, TIFF, BMP or DICOM film, recognised by its content.
 
     Returns:
-        float32 `(height, width)`, 0..255.
+        float32 array `(height, width)`, 0 = black .. 255 = white. Other depths are scaled to this range, and a DICOM
+        film whose pixels are not square is resampled to square ones.
 
     Raises:
-        ImageError: if the file cannot be used; it names the file.
+        ImageError: if the file is missing, larger than 500 MB, damaged, not a single image, or all of one gray level;
+            it names the file.
+
+    Example:
+        >>> import PIL.Image, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "film.png")
+        ...     PIL.Image.linear_gradient("L").save(path)
+        ...     film = np.asarray(read_film(path))
+        >>> film.shape, film.dtype.name, float(film.min()), float(film.max())
+        ((256, 256), 'float32', 0.0, 255.0)
     """
+    path = Path(path)
     return _decode(_read_file(path), path)
 
 
@@ -287,7 +321,7 @@ def _decode(data, path):
     return film
 
 
-def join_batches(batches):
-    """One batch from several, rows in order."""
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """Joins batches into one, rows in order."""
     fields = Batch.__dataclass_fields__
     return Batch(**{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in fields})

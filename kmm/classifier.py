@@ -1,7 +1,10 @@
-"""A classifier: everything that a prediction needs, in one object and in one folder."""
+"""Classifier: models, preparation and calibration in one object; saving it to a folder and loading it."""
 
 import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,24 +14,27 @@ import kmm.models.build  # registers kmm's own layers with Keras
 import kmm.models.loss  # and the loss, which saved models name
 from kmm.batches import BatchMaker
 from kmm.data.modalities import as_mapping, as_table, choose_rows
-from kmm.data.study import Problem
+from kmm.data.study import Problem, Study
 from kmm.errors import KmmError
+from kmm.progress import Progress
+from kmm.protocol.predictions import Prediction
 from kmm.settings import FitSettings
 from kmm.storage.archive import check_members, open_classifier
 from kmm.storage.classifier_folder import not_as_expected, read_description, read_json, write_classifier_folder
 from kmm.storage.files import write_json
 from kmm.storage.known_answers import compute_answers
+from kmm.storage.results import drop_schema, write_with_schema
 from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies, load_seen
 from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
 MAIN_ORDER = ("joint", "image", "text")
-BEFORE = {"min_word_patients": 1}  # of classifiers that were saved before there was such a setting
+BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
 
 
-def probabilities(logits, temperatures):
-    """Logits to calibrated probabilities: `sigmoid(logit / temperature)`.
+def probabilities(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
+    """Calibrates logits to probabilities: `sigmoid(logit / temperature)`.
 
     Args:
         logits: float array `(n, n_labels)`.
@@ -49,88 +55,100 @@ def probabilities(logits, temperatures):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of some studies.
+    """Predictions of several studies as arrays; `list_predictions` makes a `Prediction` of each.
 
     Attributes:
         studies: list of `Study` in the order of the rows.
-        present: float32 `(n, 2)`: whether the image and the text were there.
+        present: float32 `(n, 2)`: 1 where the study had an image, and where it had text.
         logits: dict of part (`"joint"`, `"image"`, `"text"`) to float32 `(n, n_labels)`.
         labels: float32 `(n, n_labels)`, NaN where unknown.
         problems: list of `Problem`: studies that could not be used.
     """
 
-    studies: list
+    studies: list[Study]
     present: np.ndarray
-    logits: dict
+    logits: dict[str, np.ndarray]
     labels: np.ndarray
-    problems: list
+    problems: list[Problem]
 
 
 @dataclass
 class Classifier:
-    """Everything that a prediction needs.
+    """Models with everything else that a prediction needs.
 
     Attributes:
-        models: dict of part to `keras.Model` that gives logits. `"joint"` reads image and text; `"image"` and `"text"`
-            are the classifiers that were trained apart and that the joint one started from.
+        models: dict of part to `keras.Model` that returns logits. `"joint"` reads image and text; `"image"` and
+            `"text"` are the single-modality classifiers from which the joint one started.
         batches: `BatchMaker`: the preparation of image and text.
         settings: `FitSettings` of the fit.
         temperatures, thresholds: dict of part to float64 `(3, n_labels)`, chosen on validation: a row for each of
-            `kmm.data.modalities.PATTERNS`. An array `(n_labels,)` holds for every pattern.
-        prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: share of positives in training.
-        mean_image: float32 `(h, w, 1)`, the mean of the prepared training films, or None for a model without images.
-        tfidf: `TfidfBaseline` trained on the same reports, or None for a model without text.
-        provenance: dict of what the classifier comes from: versions, digests, layout, counts.
-        metrics: dict of results on validation and test.
+            `kmm.data.modalities.PATTERNS`. An array `(n_labels,)` applies to every pattern.
+        prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: fraction of positives in training.
+        mean_image: float32 `(h, w, 1)`, the mean of the prepared training films; None for a model without images.
+        tfidf: `TfidfBaseline` trained on the same reports; None for a model without text.
+        provenance: dict of versions, digests, layout and counts of the training data.
+        metrics: dict of `"validation"` and `"test"` to results.
         seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
     """
 
-    models: dict
+    models: dict[str, keras.Model]
     batches: BatchMaker
     settings: FitSettings
-    temperatures: dict
-    thresholds: dict
+    temperatures: dict[str, np.ndarray]
+    thresholds: dict[str, np.ndarray]
     prevalence: np.ndarray
     mean_image: np.ndarray | None = None
     tfidf: TfidfBaseline | None = None
-    provenance: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=dict)
-    seen: dict = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, SeenStudies] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("temperatures", "thresholds"):
             setattr(self, name, {part: as_table(rows, name) for part, rows in getattr(self, name).items()})
         self.prevalence = as_table(self.prevalence, "prevalence")
 
     @property
-    def main(self):
-        """The name of the part that answers: `"joint"`, or the only one there is."""
+    def main(self) -> str:
+        """The name of the part whose predictions count: `"joint"`, or the only part of the classifier."""
         return next(part for part in MAIN_ORDER if part in self.models)
 
     @property
-    def label_names(self):
-        """Tuple of str, one a label."""
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of the columns."""
         return self.batches.label_names
 
-    def predict(self, studies, *, parts=None, batch_size=32, strict=False, progress=None):
-        """Predicts studies with an image, a report, or both. Memory does not grow with their number.
+    def predict(
+        self,
+        studies: Sequence[Study],
+        *,
+        parts: Iterable[str] | None = None,
+        batch_size: int = 32,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> Predictions:
+        """Predicts studies with an image, a report, or both. Films are read batch by batch.
 
         Args:
             studies: sequence of `Study`.
-            parts: names of the parts to run; the main one when None.
-            batch_size: int.
+            parts: names of the parts to run; the main one if None.
+            batch_size: int. Studies per batch.
             strict: bool. Raise at the first unusable study, instead of setting it aside.
             progress: `kmm.progress.Progress`.
 
         Returns:
             `Predictions`.
+
+        Raises:
+            ImageError, ReportError: with `strict`, if a study cannot be used.
         """
-        from kmm.progress import Progress
-
         parts = [self.main] if parts is None else list(parts)
-        problems, used, logits, present, labels = [], [], {part: [] for part in parts}, [], []
+        problems: list[Problem] = []
+        used: list[Study] = []
+        logits: dict[str, list[np.ndarray]] = {part: [] for part in parts}
+        present, labels = [], []
 
-        def set_aside(study, error):
+        def set_aside(study: Study, error: KmmError) -> None:
             problems.append(Problem(f"study {study.id}", str(error)))
             advance()
 
@@ -152,36 +170,45 @@ class Classifier:
             problems=problems,
         )
 
-    def probabilities(self, logits, present, part=None):
+    def probabilities(self, logits: np.ndarray, present: np.ndarray, part: str | None = None) -> np.ndarray:
         """Calibrates the logits of a part.
 
         Args:
             logits: float array `(n, n_labels)`.
-            present: array `(n, 2)`: whether the film and the report of each study were there.
-            part: name of the part; the main one when None.
+            present: array `(n, 2)`: whether each study had a film, and whether it had a report.
+            part: name of the part; the main one if None.
 
         Returns:
             float64 array `(n, n_labels)` in [0, 1].
         """
         return probabilities(logits, choose_rows(self.temperatures[part or self.main], present))
 
-    def thresholds_for(self, present, part=None):
-        """Thresholds `(n, n_labels)` for studies of which `present` `(n, 2)` says what was there."""
+    def thresholds_for(self, present: np.ndarray, part: str | None = None) -> np.ndarray:
+        """Chooses the thresholds by which of film and report each study has.
+
+        Args:
+            present, part: as in `probabilities`.
+
+        Returns:
+            float64 array `(n, n_labels)` in [0, 1].
+        """
         return choose_rows(self.thresholds[part or self.main], present)
 
-    def save(self, folder, *, overwrite=False, extra=None):
-        """Writes the classifier into a new folder: all of it, or nothing.
+    def save(
+        self, folder: Path | str, *, overwrite: bool = False, extra: Callable[[Path], object] | None = None
+    ) -> None:
+        """Writes the classifier into a new folder, completely or not at all.
 
         Args:
             folder: path of the folder to make.
-            overwrite: bool. Replace a folder that is there.
-            extra: callable that is given the temporary folder, to write more files (split, card, pictures).
+            overwrite: bool. Replace an existing saved classifier.
+            extra: callable that writes more files (split, card, plots) into the folder that it is given.
 
         Raises:
-            InputError: if the folder is there and `overwrite` is false, or it is no saved classifier.
+            InputError: if the folder exists and `overwrite` is false, or it exists and is not a saved classifier.
         """
 
-        def write(place):
+        def write(place: Path) -> None:
             self._write(place)
             if extra:
                 extra(place)
@@ -200,7 +227,7 @@ class Classifier:
         for part, seen in self.seen.items():
             seen.save(folder, part)
         write_json(folder / "settings.json", self.settings.as_dict())
-        write_json(folder / "metrics.json", self.metrics)
+        write_with_schema(folder / "metrics.json", self.metrics)
 
     def _describe(self):
         numbers = {"temperatures": self.temperatures, "thresholds": self.thresholds}
@@ -215,11 +242,11 @@ class Classifier:
         }
 
     @classmethod
-    def load(cls, folder, *, main_only=False):
+    def load(cls, folder: Path | str, *, main_only: bool = False) -> "Classifier":
         """Reads a classifier; its description and every file are checked against their digests first.
 
         Args:
-            folder: path that `save` wrote, or of an archive that `kmm model pack` wrote.
+            folder: path of a folder that `save` wrote, or of an archive that `kmm model pack` wrote.
             main_only: bool. Leave out the parts that only comparisons need.
 
         Raises:
@@ -230,7 +257,13 @@ class Classifier:
                 return cls._read(place, read_description(place), main_only)
             except KmmError:
                 raise
-            except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:  # of what files hold
+            except (
+                KeyError,
+                TypeError,
+                AttributeError,
+                ValueError,
+                zipfile.BadZipFile,
+            ) as error:  # of the files' content
                 raise not_as_expected(place, error) from None
 
     @classmethod
@@ -257,7 +290,7 @@ class Classifier:
             mean_image=mean_image,
             tfidf=tfidf,
             provenance=provenance,
-            metrics=read_json(folder / "metrics.json"),
+            metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])
             if by_part is None
             else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},
@@ -265,44 +298,71 @@ class Classifier:
 
 
 def _load_model(path):
-    """A part as a `keras.Model`. Its file is an archive too, and may come from elsewhere."""
+    """Loads a part as a `keras.Model`. Its file is an archive, checked first because it may come from anyone."""
     with zipfile.ZipFile(path) as archive:
         check_members(path, archive)
     return keras.models.load_model(path, compile=False)
 
 
-def run_model(model, inputs):
-    """Logits float32 `(n, n_labels)` of a model that takes some of the inputs."""
+def run_model(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Computes the logits, float32 `(n, n_labels)`, of a model that takes some or all of the inputs."""
     names = [tensor.name for tensor in model.inputs]
     return np.asarray(model.predict_on_batch({name: inputs[name] for name in names}), np.float32)
 
 
-def describe_predictions(classifier, predictions):
-    """Predictions of the main part as rows that JSON holds.
+def list_predictions(classifier: Classifier, predictions: Predictions) -> list[Prediction]:
+    """Makes a `Prediction` of the main part for each study.
+
+    Args:
+        classifier: `Classifier` that made the predictions.
+        predictions: `Predictions` with the logits of its main part.
 
     Returns:
-        list of dict: `study`, `image` (file name or None), `image_present`, `text_present`, and by label
-        `probabilities` and `decisions` (probability at or above the threshold).
+        list of `kmm.protocol.predictions.Prediction`, the type that a client of a served classifier returns too;
+        without `model` and `version`.
     """
-    scores = classifier.probabilities(predictions.logits[classifier.main], predictions.present)
-    decisions = scores >= classifier.thresholds_for(predictions.present)
-    names = classifier.label_names
+    logits = predictions.logits[classifier.main]
+    scores = classifier.probabilities(logits, predictions.present)
+    thresholds = classifier.thresholds_for(predictions.present)
+
+    def by_label(row: np.ndarray) -> dict[str, Any]:
+        return dict(zip(classifier.label_names, row.tolist(), strict=True))
+
+    return [
+        Prediction(
+            probabilities=by_label(scores[row]),
+            logits=by_label(logits[row]),
+            thresholds=by_label(thresholds[row]),
+            decisions=by_label(scores[row] >= thresholds[row]),
+        )
+        for row in range(len(predictions.studies))
+    ]
+
+
+def describe_predictions(classifier: Classifier, predictions: Predictions) -> list[dict[str, Any]]:
+    """Makes a JSON-compatible row of each study's prediction by the main part.
+
+    Args:
+        classifier, predictions: as in `list_predictions`.
+
+    Returns:
+        list of dict: `study`, `image` (path or None), `image_present`, `text_present`, and the fields of
+        `kmm.protocol.predictions.Prediction`. `kmm call predict` writes the same keys.
+    """
+    found = zip(predictions.studies, predictions.present, list_predictions(classifier, predictions), strict=True)
     return [
         {
             "study": study.id,
             "image": str(study.frontal.path) if study.frontal else None,
             "image_present": bool(present[0]),
             "text_present": bool(present[1]),
-            "probabilities": {name: float(value) for name, value in zip(names, row, strict=True)},
-            "decisions": {name: bool(value) for name, value in zip(names, decided, strict=True)},
+            **prediction.as_dict(),
         }
-        for study, present, row, decided in zip(
-            predictions.studies, predictions.present, scores, decisions, strict=True
-        )
+        for study, present, prediction in found
     ]
 
 
-def pad_rows(arrays, size):
+def pad_rows(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
     """Repeats the last row until each array has `size` rows, so that a model is traced for one size only.
 
     Example:

@@ -1,33 +1,40 @@
-"""What kmm raises when the world is not as expected.
+"""Exceptions raised by kmm.
 
     KmmError
     ├── InputError (ValueError)        a file, folder, option or value from outside: exit code 2
-    │   ├── ImageError                 this image file cannot be used
-    │   ├── ReportError                this report cannot be used
-    │   ├── WeightsError               these weights do not fit this network
-    │   └── ArtefactError              this saved classifier is incomplete or was altered
-    ├── LeakError                      a split lets a patient or a report cross: exit code 1
+    │   ├── ImageError                 an image file that cannot be used
+    │   ├── ReportError                a report that cannot be used
+    │   ├── WeightsError               weights that do not fit the network
+    │   └── ArtefactError              a saved classifier that is incomplete or was altered
+    ├── LeakError                      a patient or a report in more than one part of a split: exit code 1
     ├── ServerError                    a server refused a request or could not be reached: exit code 2
     └── MissingPackageError            an optional package is not installed: exit code 2
 
-Every text is one line that says what was expected and what came. Report text and names of patients never stand in it.
+Each message is one line that names the thing, what is wrong with it and what to do. It never contains report text or
+names of patients.
 """
 
 import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, TypeVar
+
+Entry = TypeVar("Entry")
 
 
 class KmmError(Exception):
-    """The root: catch this to catch all that kmm raises on purpose.
+    """Base class of all errors that kmm raises on purpose.
 
     Attributes:
-        problems: sequence of `kmm.data.study.Problem`: what had been set aside before, which may say why.
+        problems: sequence of `kmm.data.study.Problem`: studies and files set aside before the error, which may explain
+            it.
     """
 
-    problems = ()
+    problems: Sequence[Any] = ()
 
 
 class InputError(KmmError, ValueError):
-    """A file, folder, option or value from outside is not what was expected."""
+    """A file, folder, option or value from outside is missing or invalid."""
 
 
 class ImageError(InputError):
@@ -39,7 +46,7 @@ class ReportError(InputError):
 
 
 class WeightsError(InputError):
-    """A weights file does not fit the network it was given to."""
+    """A weights file does not fit its network."""
 
 
 class ArtefactError(InputError):
@@ -47,7 +54,7 @@ class ArtefactError(InputError):
 
 
 class LeakError(KmmError):
-    """A split lets a patient or an identical report body cross from one part to another."""
+    """A patient or an identical report body appears in more than one part of a split."""
 
 
 class ServerError(KmmError):
@@ -55,10 +62,10 @@ class ServerError(KmmError):
 
     Attributes:
         code: str. The name of gRPC's status code, for example `"INVALID_ARGUMENT"`.
-        details: str. All that the server said, without what it repeats of the request; empty where it said nothing.
+        details: str. The server's whole message, without the parts that repeat the request; empty if it sent none.
     """
 
-    def __init__(self, text, code="UNKNOWN", details=""):
+    def __init__(self, text: str, code: str = "UNKNOWN", details: str = "") -> None:
         super().__init__(text)
         self.code, self.details = code, details
 
@@ -67,13 +74,13 @@ class MissingPackageError(KmmError):
     """An optional package is not installed."""
 
 
-def look_up(table, name, noun):
-    """Returns the entry of a table that has a name.
+def look_up(table: Mapping[str, Entry], name: str, noun: str) -> Entry:
+    """Returns the entry of a table by its name.
 
     Args:
         table: mapping of str to entry.
         name: str. Chosen by a user, so it may be wrong.
-        noun: str. What the table holds, in the singular, for the message.
+        noun: str. The kind of entry, in the singular, for the message.
 
     Raises:
         InputError: if the table has no such name; it lists the names that exist.
@@ -90,8 +97,8 @@ def look_up(table, name, noun):
     return table[name]
 
 
-def require(package, extra):
-    """Imports an optional package, or says how to install it.
+def require(package: str, extra: str) -> ModuleType:
+    """Imports an optional package.
 
     Args:
         package: str. The name to import, for example `"torch"`.
@@ -101,7 +108,7 @@ def require(package, extra):
         the module.
 
     Raises:
-        MissingPackageError: if the package is not installed.
+        MissingPackageError: if the package is not installed; it says how to install it.
 
     Example:
         >>> require("json", "none").dumps([1])

@@ -1,11 +1,12 @@
-"""Which films are the same film: equal gray levels, whatever the file, its format or the study it is filed under."""
+"""Recognise copies of a film by their gray levels, in any file, format or study."""
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from kmm.data.study import Problem
+from kmm.data.study import Problem, Study
 from kmm.errors import ImageError
 from kmm.image.prepare import resize_image
 from kmm.image.read import read_image
@@ -14,17 +15,17 @@ from kmm.progress import Progress
 AT_ONCE = 64
 
 
-def digest_film(film):
+def digest_film(film: np.ndarray) -> str | None:
     """Computes the identity of a film from its decoded gray levels.
 
-    Lossless copies in other formats (PNG, BMP, TIFF, DICOM) share it; a resized or lossy copy is another film.
+    Lossless copies in other formats (PNG, BMP, TIFF, DICOM) share it; a resized or lossy copy counts as another film.
 
     Args:
         film: float array `(height, width)`, 0..255.
 
     Returns:
         str of 64 hexadecimal digits: SHA-256 of height, width and the gray levels rounded to 8 bits. None for a film of
-        a single level: two black films are not one film.
+        a single level: two black films are not copies of each other.
 
     Example:
         >>> film = np.arange(12.0).reshape(3, 4)
@@ -37,18 +38,18 @@ def digest_film(film):
     if levels.size == 0 or levels.min() == levels.max():
         return None
     total = hashlib.sha256(np.array(levels.shape, "<u4").tobytes())
-    total.update(np.ascontiguousarray(levels))
+    total.update(np.ascontiguousarray(levels).data)
     return total.hexdigest()
 
 
-def sketch_film(square):
-    """Draws a film in 64 bits, which copies of other size, window or compression nearly share.
+def sketch_film(square: np.ndarray) -> int:
+    """Computes a perceptual hash of 64 bits, nearly equal for copies of another size, window or compression.
 
     Args:
         square: float array `(pixels, pixels, 1)`, a prepared film, see `kmm.image.prepare.ImagePreparation`.
 
     Returns:
-        int below 2**64: of 8 x 9 means, whether each is brighter than its left neighbour.
+        int below 2**64: for each of 8 x 9 means, whether it is brighter than its left neighbour.
 
     Source: https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html (difference hash)
 
@@ -61,8 +62,8 @@ def sketch_film(square):
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]))
 
 
-def identify_films(studies, *, progress=None):
-    """Reads the frontal film of each study and notes its identity, so that a split can keep copies together.
+def identify_films(studies: Sequence[Study], *, progress: Progress | None = None) -> tuple[list[Study], list[Problem]]:
+    """Reads the frontal film of each study and adds its identity, so that a split can keep copies together.
 
     Args:
         studies: sequence of `Study`.
@@ -70,7 +71,7 @@ def identify_films(studies, *, progress=None):
 
     Returns:
         list of `Study` in the same order, with the `pixel_digest` of their frontal films; and list of `Problem`: films
-        that cannot be read, which have no identity. A study without a frontal film stays as it is.
+        that cannot be read, which get no identity. A study without a frontal film is returned unchanged.
 
     Example:
         >>> from kmm.data.study import Study
@@ -78,7 +79,7 @@ def identify_films(studies, *, progress=None):
         ([Study(id='1', patient='1', images=(), report=None, mesh_major=(), mesh_automatic=(), labels={})], [])
     """
 
-    def identify(study):
+    def identify(study: Study) -> Study | ImageError:
         if study.frontal is None:
             return study
         try:
@@ -86,7 +87,8 @@ def identify_films(studies, *, progress=None):
         except ImageError as error:
             return error
 
-    found, problems = [], []
+    found: list[Study] = []
+    problems: list[Problem] = []
     films = sum(study.frontal is not None for study in studies)
     if not films:
         return list(studies), problems

@@ -1,7 +1,9 @@
-"""The published systems as data: a preset is a set of settings with a name, a sentence and a source."""
+"""Presets: named sets of settings, among them those of published systems."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kmm.errors import InputError, look_up
 from kmm.settings import FitSettings
@@ -11,11 +13,17 @@ SETTING_NAMES = (*(field.name for field in dataclasses.fields(FitSettings)), "ep
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings that differ from the defaults of `FitSettings`, with what they are for."""
+    """Settings that differ from the defaults of `FitSettings`.
+
+    Attributes:
+        about: str. One sentence on what the preset is for.
+        source: str. Link to the published system; empty if there is none.
+        settings: dict of setting name to value.
+    """
 
     about: str
     source: str
-    settings: dict
+    settings: dict[str, Any]
 
 
 PRESETS = {
@@ -55,12 +63,12 @@ PRESETS = {
 }
 
 
-def make_settings(preset="small", values=None):
-    """Makes the settings of a run: a preset, then what the user said.
+def make_settings(preset: str = "small", values: Mapping[str, Any] | None = None) -> FitSettings:
+    """Makes the settings of a run from a preset and values that replace the preset's.
 
     Args:
         preset: str, a name in `PRESETS`.
-        values: mapping of setting names to values that replace the preset's.
+        values: mapping of setting names to values, or None.
 
     Returns:
         `FitSettings`.
@@ -76,13 +84,15 @@ def make_settings(preset="small", values=None):
     return FitSettings.from_dict({**entry.settings, **(values or {}), "preset": preset})
 
 
-def gather_settings(values, *, more=(), config=None):
-    """The settings of a run from the command line: options, then `NAME=VALUE`, then a file, then the preset.
+def gather_settings(
+    values: Mapping[str, Any], *, more: Sequence[str] = (), config: Mapping[str, Any] | None = None
+) -> FitSettings:
+    """Makes the settings of a run from the command line: options win over `NAME=VALUE`, a file, and the preset.
 
     Args:
-        values: mapping of `SETTING_NAMES` to values; None is not said. `epochs` bounds the epochs of every stage.
+        values: mapping of `SETTING_NAMES` to values; None means not given. `epochs` bounds the epochs of every stage.
         more: sequence of `"NAME=VALUE"`.
-        config: mapping of `SETTING_NAMES` to values, as a file said them, or None.
+        config: mapping of `SETTING_NAMES` to values from a file, or None.
 
     Returns:
         `FitSettings`.
@@ -111,8 +121,12 @@ def gather_settings(values, *, more=(), config=None):
     return dataclasses.replace(settings, **{name: min(most, getattr(settings, name)) for name in stages})
 
 
-def check_setting(name, value):
-    """Makes sure that one of `SETTING_NAMES` may have a value, whatever the other settings are.
+def check_setting(name: str, value: Any) -> None:
+    """Checks one value of a setting, apart from the other settings.
+
+    Args:
+        name: str, one of `SETTING_NAMES`.
+        value: its value.
 
     Raises:
         InputError: for an unknown name or a value of the wrong kind.

@@ -1,11 +1,13 @@
-"""The settings of a fit: one frozen record, each default beside its meaning, to and from JSON and YAML."""
+"""Settings of a fit: one frozen dataclass with each default beside its meaning; reading from JSON and YAML."""
 
 import dataclasses
 import math
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kmm.errors import InputError, look_up
 
@@ -16,14 +18,14 @@ _AT_LEAST_ONE = (
 )
 SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
-    "report": ("indication", "impression", "findings"),  # the paper's: states what the film shows
-    "pre-read": ("indication", "comparison"),  # what is known before anyone has read the film
+    "report": ("indication", "impression", "findings"),  # the paper's sections, which state what the film shows
+    "pre-read": ("indication", "comparison"),  # known before the film is read
 }
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Everything that decides what `kmm fit` computes. Written as `settings.json` beside the model.
+    """All settings that change the result of `kmm fit`. Written as `settings.json` beside the model.
 
     Example:
         >>> FitSettings(seed=3).seed
@@ -33,55 +35,53 @@ class FitSettings:
         kmm.errors.InputError: Setting `seed` must be a whole number. Received: 'three'
     """
 
-    preset: str = "small"  # the preset that the other defaults were taken from
-    seed: int = 0  # of everything that is drawn at random
+    preset: str = "small"  # the preset that these settings started from
+    seed: int = 0  # of all random numbers
     # Labels and parts
     labels: str = "normal-abnormal"  # a name in kmm.data.labels.LABEL_SCHEMES
-    label_min_count: int = 50  # scheme `findings`: a finding needs this many studies
-    not_findings: tuple[str, ...] = (
-        "technical quality",
-        "bare organs",
-    )  # ... and these make no label: kmm.data.headings
-    shares: tuple[float, ...] = (0.65, 0.15, 0.2)  # of train, validation and test
+    label_min_count: int = 50  # scheme `findings`: fewest studies of a finding that becomes a label
+    # scheme `findings`: rules of kmm.data.headings, or single headings, that make no label
+    not_findings: tuple[str, ...] = ("technical quality", "bare organs")
+    shares: tuple[float, ...] = (0.65, 0.15, 0.2)  # fractions of train, validation and test
     strict: bool = False  # the first unusable study ends the run, instead of being set aside
     # Text
     text_encoder: str | None = "text-cnn"  # a name in kmm.models.encoders_text.TEXT_ENCODERS, or none
-    sections: tuple[str, ...] = ("indication", "impression", "findings")  # what the text side reads, in order
+    sections: tuple[str, ...] = ("indication", "impression", "findings")  # report sections to read, in order
     cleaning: str = "standard"  # a name in kmm.text.clean.CLEANING_MODES
     deidentified: str = "keep"  # the token XXXX: keep or drop
-    length: int = 140  # words, or word pieces, a report is cut or padded to
-    truncate: str = "end"  # where a longer report is cut: end or start
+    length: int = 140  # words, or word pieces, to which a report is cut or padded
+    truncate: str = "end"  # which end of a longer report is cut: end or start
     min_word_count: int = 1  # rarer words are unknown
-    min_word_patients: int = 2  # training reads words and pieces of fewer patients as unknown; 1 reads them all
-    max_words: int = 15000  # at most so many words of training get an id, and as many others of a file of vectors
-    word_pieces: str | None = None  # vocab.txt of an uncased BERT: its pieces get the ids, whatever the two above say
+    min_word_patients: int = 2  # training reads words and pieces that fewer patients use as unknown; 1 keeps all
+    max_words: int = 15000  # most training words that get an id, and most further words from a file of vectors
+    word_pieces: str | None = None  # vocab.txt of an uncased BERT; then max_words and min_word_count do not apply
     word_vectors: str | None = None  # file of word vectors; none trains them on the training reports
-    embedding_size: int = 100  # of word vectors that are trained here
+    embedding_size: int = 100  # dimensions of word vectors trained here
     word_vector_epochs: int = 10  # passes of Word2Vec over the training reports
-    normalize_vectors: bool = True  # the vectors' mean is taken off, and each is brought to length 1
-    train_embedding: bool = True  # the vectors go on learning with the text encoder
-    text_filters: int = 64  # maps of each kernel of the text CNN
+    normalize_vectors: bool = True  # subtract the mean vector, then scale each vector to length 1
+    train_embedding: bool = True  # train the word vectors with the text encoder
+    text_filters: int = 64  # feature maps per kernel size of the text CNN
     text_dropout: float = 0.5
-    word_dropout: float = 0.3  # share of the words of a training report that become unknown
+    word_dropout: float = 0.3  # fraction of the words of a training report that are replaced with UNKNOWN
     # Image
     image_encoder: str | None = "small-cnn"  # a name in kmm.models.encoders_image.IMAGE_ENCODERS, or none
     image_weights: str | None = None  # `imagenet` or a file; none starts from random weights
-    pixels: int = 128  # side of the square that the encoder reads
-    image_fit: str = "letterbox"  # letterbox keeps the shape of the film, stretch fills the square
-    augment: bool = True  # small shifts, turns and changes of exposure while training on pixels
+    pixels: int = 128  # height and width of the encoder's input
+    image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
+    augment: bool = True  # small shifts, rotations and exposure changes while training on pixels
     # Fusion
     fusion: str = "concat"  # a name in kmm.models.fusion.FUSIONS
     fusion_units: int = 128
     fusion_dropout: float = 0.3
-    modality_dropout: float = 0.1  # share of training examples that lose their image, and as many their text
-    # Training: heads are trained first, on a frozen encoder; then the encoders too, at the low rate
+    modality_dropout: float = 0.1  # fraction of training examples whose image is hidden; the same for the text
+    # Training: heads first, on a frozen encoder; then the encoders too, at tune_learning_rate
     batch_size: int = 32
     text_epochs: int = 15
-    image_epochs: int = 30  # of an image encoder that starts at random, or of the head on a frozen one
+    image_epochs: int = 30  # of a randomly initialised image encoder, or of the head on a frozen one
     joint_epochs: int = 20  # of the fusion on frozen encoders
-    tune_epochs: int = 4  # at the low rate, after the heads
-    tune_image: str = "all"  # how much of the image encoder is tuned: none, top or all
-    learning_rate: float = 1e-3  # of heads, and of an image encoder that starts at random
+    tune_epochs: int = 4  # at tune_learning_rate, after the heads
+    tune_image: str = "all"  # layers of the image encoder that are tuned: none, top or all
+    learning_rate: float = 1e-3  # of heads, and of a randomly initialised image encoder
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
     loss: str = "bce"  # a name in kmm.models.loss.LOSSES
@@ -89,14 +89,14 @@ class FitSettings:
     weight_decay: float = 0.01  # of adamw, per step and unit of the learning rate
     schedule: str = "plateau"  # a name in kmm.training.schedule.SCHEDULES
     patience: int = 5  # epochs without a better validation loss before a stage ends
-    clip_norm: float = 1.0  # of the gradients; 0 switches clipping off
-    class_weights: bool = False  # weighs both classes of a label alike (shifts the probabilities)
+    clip_norm: float = 1.0  # norm to which gradients are clipped; 0 switches clipping off
+    class_weights: bool = False  # weight both classes of a label equally (shifts the probabilities)
     precision: str = "float32"  # float32, mixed_float16 or mixed_bfloat16
     # Decision
     threshold_policy: str = "youden"  # a name in kmm.evaluate.calibration.THRESHOLD_POLICIES
     bootstrap_repeats: int = 1000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_choice("truncate", self.truncate, ("end", "start"))
         _check_choice("deidentified", self.deidentified, ("keep", "drop"))
         _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
@@ -130,8 +130,8 @@ class FitSettings:
             raise InputError("Settings `image_encoder` and `text_encoder` must not both be none.")
         self._check_epochs()
 
-    def _check_epochs(self):
-        """A classifier of which nothing was trained is none."""
+    def _check_epochs(self) -> None:
+        """Rejects settings under which no stage would train."""
         both = self.image_encoder is not None and self.text_encoder is not None
         tuned = both or (self.image_encoder is not None and self.image_weights and self.tune_image != "none")
         stages = {
@@ -144,13 +144,13 @@ class FitSettings:
         if not any(getattr(self, name) for name, used in stages.items() if used):
             raise InputError(f"One of the settings {', '.join(names)} must be at least 1. Received: 0 for all of them.")
 
-    def as_dict(self):
-        """Returns a dict that JSON holds and that `from_dict` reads back."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns a JSON-compatible dict that `from_dict` reads back."""
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Mapping[str, Any]) -> "FitSettings":
         """Makes settings from a mapping of names to values; strings are converted to the field's type.
 
         Raises:
@@ -164,14 +164,17 @@ class FitSettings:
         return cls(**converted)
 
 
-def expand_sections(names):
-    """Report sections from a list of section names or the name of a set of them.
+def expand_sections(names: Iterable[str]) -> tuple[str, ...]:
+    """Lists report sections from names of sections and of sets in `SECTION_SETS`; repeated ones are dropped.
+
+    Raises:
+        InputError: for an unknown name.
 
     Example:
         >>> expand_sections(["pre-read"])
         ('indication', 'comparison')
     """
-    expanded = []
+    expanded: list[str] = []
     for name in names:
         _check_choice("sections", name, (*SECTION_SETS, *SECTIONS))
         expanded += SECTION_SETS.get(name, (name,))
@@ -184,7 +187,7 @@ def _check_choice(name, value, choices):
 
 
 def _convert(name, value, kind):
-    """One value of a settings file, an option or a variable as the field's type."""
+    """Converts one value of a settings file, an option or a variable to the field's type."""
     if typing.get_origin(kind) is types.UnionType:
         if value is None or value == "none":
             return None
@@ -205,28 +208,28 @@ def _convert(name, value, kind):
         if not isinstance(value, str):
             raise InputError(f"Setting `{name}` must be text. Received: {value!r}")
         return value.strip()
-    said = "a whole number" if kind is int else "a number"
+    expected = "a whole number" if kind is int else "a number"
     if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
-        raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}")
+        raise InputError(f"Setting `{name}` must be {expected}. Received: {value!r}")
     try:
         return kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"Setting `{name}` must be {said}. Received: {value!r}") from None
+        raise InputError(f"Setting `{name}` must be {expected}. Received: {value!r}") from None
 
 
 def _split_list(text):
-    """The items of a list in one string. A semicolon separates where there is one (headings of MeSH hold commas), else
-    a comma; `none` is the empty list."""
+    """Splits a list in one string at semicolons if it has any (MeSH headings contain commas), else at commas; `none` is
+    the empty list."""
     if text.strip().lower() == "none":
         return []
     return [item for item in text.split(";" if ";" in text else ",") if item.strip()]
 
 
-def read_settings(path):
+def read_settings(path: Path | str) -> dict[str, Any]:
     """Reads a mapping of settings from a YAML or JSON file.
 
     Args:
-        path: of the file. JSON is a part of YAML, so one reader serves both.
+        path: of the file. JSON is a subset of YAML, so one reader serves both.
 
     Returns:
         dict of str to value; empty for an empty file.
@@ -246,7 +249,7 @@ def read_settings(path):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = getattr(getattr(error, "problem_mark", None), "line", None)
         at = "" if place is None else f" at line {place + 1}"
-        raise InputError(f"{path}: expected YAML or JSON in UTF-8. Received: something else{at}") from None
+        raise InputError(f"{path}: not valid YAML or JSON in UTF-8{at}; expected `name: value` lines.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

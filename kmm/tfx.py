@@ -1,12 +1,12 @@
-"""Training as the Trainer of TFX calls it, and a push in the layout of its Pusher. TFX itself is not needed.
+"""A `run_fn` for the Trainer of TFX, and a push in the layout of its Pusher; TFX itself is not needed.
 
 A record is a tf.Example of one study:
 
-    id            letters, digits, `.`, `_`, `-`; each record has one of its own
-    patient       who was examined; `id` if absent
+    id            letters, digits, `.`, `_`, `-`; unique
+    patient       id of the patient; `id` if absent
     image_bytes   a PNG or JPEG file of the frontal film; absent or empty: none
     report        the whole text; or the sections `indication`, `comparison`, `findings`, `impression`
-    label:<name>  1 or 0; NaN or absent: unknown. At least one is known
+    label:<name>  1 or 0; NaN or absent: unknown. At least one label is known
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -39,23 +40,23 @@ LABEL = "label:"
 logger = logging.getLogger("kmm.tfx")
 
 
-def run_fn(fn_args):
-    """Trains a classifier and exports it. `train_files` give the training and validation parts, `eval_files` the test.
+def run_fn(fn_args: Any) -> None:
+    """Trains a classifier and exports it; `train_files` are split into training and validation, `eval_files` are test.
 
-    Records are copied, one by one, to a folder that only its owner may read and that is gone at the end: it takes the
-    size of all image files and 4 bytes a prepared pixel. `serving_default` of the export takes tf.Examples.
+    Records are copied, one by one, to a temporary folder that only its owner can read. It takes the size of all image
+    files and 4 bytes per prepared pixel. `serving_default` of the export takes tf.Examples.
 
     Args:
         fn_args: an object with
             train_files, eval_files: lists of TFRecord files or patterns of them; names that end in `.gz` are unzipped.
             serving_model_dir: path of the export. The saved classifier is written beside it, as `classifier`.
-            custom_config: dict of `kmm.presets.SETTING_NAMES` to values, or None. `labels` is `columns` and `strict`
-                true unless it says otherwise; without `strict`, records that cannot be used are logged and left out.
-                Besides, `name` is what the export calls itself in `describe`; "classifier" when not given.
-            model_run_dir: path for TensorBoard logs; may be absent. They are written where tensorboard is installed.
+            custom_config: dict of `kmm.presets.SETTING_NAMES` to values, or None. `labels` defaults to `columns` and
+                `strict` to true; without `strict`, records that cannot be used are logged and left out. The key `name`
+                is the model's name in `describe`, "classifier" by default.
+            model_run_dir: path for TensorBoard logs; may be absent. They are written if tensorboard is installed.
 
     Raises:
-        InputError: for a record, file or setting that cannot be used; it never holds text of a report.
+        InputError: for a record, file or setting that cannot be used; it never contains report text.
         LeakError: if a patient or a report body is in both `train_files` and `eval_files`.
     """
     require_tensorflow()
@@ -64,7 +65,7 @@ def run_fn(fn_args):
     logs = getattr(fn_args, "model_run_dir", None)
     logs = _make_local(logs) if logs and importlib.util.find_spec("tensorboard") else None
     if place.exists() or (saved.exists() and not (saved / DESCRIPTION).is_file()):
-        raise InputError(f"{place if place.exists() else saved}: expected a name that is free.")
+        raise InputError(f"{place if place.exists() else saved} already exists. Choose another `serving_model_dir`.")
     config = {"labels": "columns", "strict": True, **(fn_args.custom_config or {})}
     name = config.pop("name", SAVED)
     if not isinstance(name, str) or not is_safe_id(name):
@@ -83,22 +84,22 @@ def run_fn(fn_args):
         classifier, run = fit_classifier(collection, settings, **work, tensorboard=logs)
         for problem in (*problems, *run.prepared.problems):
             logger.warning("Left out: %s", str(problem).replace(str(folder), "records"))
-        save_run(classifier, run, saved, overwrite=True)  # of a run whose export failed
+        save_run(classifier, run, saved, overwrite=True)  # an earlier run may have failed to export
     export_to(saved, place, name=name, default="tf_example")
 
 
-def push(model_dir, base_directory):
-    """Copies an export to `<base_directory>/<seconds since 1970>/`, where a server finds it whole or not at all.
+def push(model_dir: Path | str, base_directory: Path | str) -> Path:
+    """Copies an export to `<base_directory>/<seconds since 1970>/`; a server sees it only when it is complete.
 
     Args:
         model_dir: path of the export, as `run_fn` wrote it to `serving_model_dir`.
-        base_directory: path of the folder of versions; made if it is not there.
+        base_directory: path of the folder of versions; made if it does not exist.
 
     Returns:
         Path of the version.
 
     Raises:
-        InputError: if there is no export, or the version is there.
+        InputError: if `model_dir` has no export, or the version exists already.
 
     Example:
         >>> push("nothing", "versions")
@@ -109,7 +110,7 @@ def push(model_dir, base_directory):
     if not (source / "saved_model.pb").is_file():
         raise InputError(f"{source}: expected an export with saved_model.pb. There is none.")
     if place.exists():
-        raise InputError(f"{place}: expected a version that is free. Push again in a second.")
+        raise InputError(f"{place} already exists. Push again in a second.")
     with new_folder(place) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
     return place
@@ -117,13 +118,13 @@ def push(model_dir, base_directory):
 
 def _make_local(path):
     if "://" in str(path):
-        raise InputError(f"{path}: expected a folder of this machine.")
+        raise InputError(f"{path}: expected a folder on this machine.")
     return Path(path)
 
 
 @contextlib.contextmanager
 def _private_folder():
-    """A folder of mode 700, gone at the end; errors call it `records`."""
+    """Makes a temporary folder of mode 700; errors call it `records`."""
     with tempfile.TemporaryDirectory(prefix="kmm-tfx-") as folder:
         try:
             yield Path(folder)
@@ -132,7 +133,7 @@ def _private_folder():
 
 
 def _write_studies(folder, files, *, strict):
-    """Records to a manifest and image files. Returns dict of id to train or test, and what was left out."""
+    """Writes records as a manifest and image files; returns a dict of id to train or test, and the problems."""
     parts, problems = {}, []
     (folder / "images").mkdir()
     with open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest:
@@ -141,7 +142,7 @@ def _write_studies(folder, files, *, strict):
                 try:
                     row, image = _read_study(record)
                     if row["id"] in parts:
-                        raise InputError(f"expected one record a study. An earlier one has the id {row['id']}.")
+                        raise InputError(f"expected one record per study. An earlier one has the id {row['id']}.")
                 except InputError as error:
                     problems.append(Problem(source, str(error)))
                     if strict:
@@ -156,7 +157,7 @@ def _write_studies(folder, files, *, strict):
 
 
 def _read_records(patterns):
-    """Yields where each record stands and its bytes."""
+    """Yields the file and number of each record, and its bytes."""
     for pattern in patterns:
         files = sorted(tf.io.gfile.glob(str(pattern)))
         if not files:
@@ -171,7 +172,7 @@ def _read_records(patterns):
 
 
 def _read_study(record):
-    """A record as a row of a manifest, and the bytes of its image, or None."""
+    """Converts a record to a row of a manifest, and the bytes of its image, or None."""
     try:
         features = tf.train.Example.FromString(record).features.feature
     except DecodeError:
@@ -190,7 +191,7 @@ def _read_study(record):
 
 
 def _read_value(features, name):
-    """The one value of a feature; None where it is absent or empty."""
+    """Returns the single value of a feature; None if it is absent or empty."""
     kind = features[name].WhichOneof("kind")
     values = getattr(features[name], kind).value if kind else ()
     if len(values) > 1:
@@ -216,7 +217,7 @@ def _read_label(features, name):
 
 
 def _draw_split(studies, parts, settings):
-    """Training and validation by the settings' shares of them, in whole groups; test as the records say."""
+    """Draws training and validation in whole groups, by the settings' shares; the test part comes from `parts`."""
     share = settings.shares[1] / (settings.shares[0] + settings.shares[1])
     rest = [study for study in studies if parts[study.id] == "train"]
     drawn = split_studies(rest, shares=(1 - share, share, 0), seed=settings.seed).parts

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kmm.classifier import Classifier, describe_predictions, probabilities
+import kmm
+import kmm.client
+from kmm.classifier import Classifier, describe_predictions, list_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
-from kmm.errors import ArtefactError, InputError
+from kmm.errors import ArtefactError, ImageError, InputError
 from kmm.evaluate.report import evaluate_studies
 from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.film_identity import identify_films, sketch_film
@@ -90,6 +92,16 @@ def test_rows_of_predictions_are_json(loaded, studies):
     assert json.loads(json.dumps(rows)) == rows
     probability, decision = rows[0]["probabilities"]["abnormal"], rows[0]["decisions"]["abnormal"]
     assert decision == (probability >= loaded.thresholds_for([[1, 1]])[0, 0])
+
+
+def test_a_prediction_is_the_type_of_the_client(loaded, studies):
+    predictions = loaded.predict(studies[:2])
+    found = list_predictions(loaded, predictions)
+    assert [type(one) for one in found] == [kmm.client.Prediction] * 2
+    for one, row, logits in zip(found, describe_predictions(loaded, predictions), predictions.logits["joint"]):
+        assert row.items() >= one.as_dict().items() and one.model is one.version is None
+        assert one.logits == {"abnormal": float(logits[0])}
+        assert one.thresholds == {"abnormal": loaded.thresholds_for([[1, 1]])[0, 0]}
 
 
 def test_no_study_gives_no_rows(loaded):
@@ -420,20 +432,44 @@ def test_a_study_whose_image_is_lateral_is_told_so(loaded, tiny_folder):
     ]
 
 
-def test_kmm_gives_its_classifier_lazily():
+def test_the_public_names_are_few_and_lazy():
     """`import kmm` loads no framework; `kmm.Classifier` loads Keras and registers what saved models name."""
     code = """
 import sys, kmm
-assert not {"keras", "numpy"} & set(sys.modules) and "Classifier" in dir(kmm)
+assert kmm.__all__ == ["Classifier", "KmmError", "__version__", "read_film"]
+assert not {"keras", "numpy"} & set(sys.modules) and set(kmm.__all__) <= set(dir(kmm))
 try:
     kmm.Nothing
 except AttributeError as error:
     assert "Nothing" in str(error)
+from kmm import KmmError, read_film
+assert KmmError.__module__ == "kmm.errors" and read_film.__module__ == "kmm.batches"
+assert not {"keras", "tensorflow"} & set(sys.modules)
 from kmm import Classifier
 import kmm.classifier
-assert Classifier is kmm.classifier.Classifier
+assert Classifier is kmm.classifier.Classifier and callable(Classifier.load)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_public_film_is_gray_levels(tmp_path, tiny_folder):
+    Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(16, 64)).save(tmp_path / "film.png")
+    for place in (tmp_path / "film.png", str(tmp_path / "film.png")):
+        film = np.asarray(kmm.read_film(place))
+        assert film.dtype == np.float32
+        np.testing.assert_array_equal(film, np.arange(1024).reshape(16, 64) % 256)
+    film = tiny_folder / "images" / "1.png"
+    np.testing.assert_array_equal(kmm.read_film(film), read_image(film))
+    Image.new("L", (16, 16), 7).save(tmp_path / "blank.png")
+    (tmp_path / "words.png").write_text("no film")
+    for name, says in (
+        ("blank.png", "Every pixel is the same gray"),
+        ("words.png", "none of these"),
+        ("gone", "No such"),
+    ):
+        with pytest.raises(kmm.KmmError, match=rf"{name}: .*{says}") as caught:
+            kmm.read_film(tmp_path / name)
+        assert isinstance(caught.value, ImageError)
 
 
 @pytest.mark.parametrize("part", ("joint", "image", "text"))

@@ -1,4 +1,4 @@
-"""The README's commands exist, with the options that it names."""
+"""The README's commands and options exist; versions and modules that the documents name are those of kmm."""
 
 import re
 import shlex
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+import kmm
 from kmm.cli import main
 from kmm.data.labels import LABEL_SCHEMES
 from kmm.models.encoders_image import IMAGE_ENCODERS
@@ -46,3 +47,32 @@ def test_the_readme_names_label_schemes_that_exist():
 
 def test_no_figure_is_left_open():
     assert "@" not in README
+
+
+def test_the_version_is_the_same_everywhere():
+    newest = re.search(
+        r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest[1] == cited[1] == kmm.__version__
+
+
+def test_the_migration_note_names_modules_that_exist():
+    table = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8").partition("## Modules")[2]
+    named = re.findall(r"^\|[^|]+\| `(kmm\.[a-z_.]+)`((?:, `\.?[a-z_.]+`)*)", table, re.MULTILINE)
+    assert len(named) > 15
+    for first, others in named:
+        room = first.rpartition(".")[0]
+        for name in (
+            first,
+            *(f"{room}{name}" if name[0] == "." else name for name in re.findall(r"`([^`]+)`", others)),
+        ):
+            place = ROOT / name.replace(".", "/")
+            assert place.with_suffix(".py").is_file() or place.is_dir() or name == "kmm.storage.files.write_json", name
+
+
+def test_the_tree_of_contributing_is_that_of_the_code():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("    kmm/\n")[2].partition("\n\n")[0]
+    names = {name for line in text.splitlines() for name in re.findall(r"[a-z_]+/?", line[:33])}
+    found = {path.name + "/" if path.is_dir() else path.stem for path in (ROOT / "kmm").iterdir()}
+    assert names == {name for name in found if not name.startswith("_") and name != "py"}

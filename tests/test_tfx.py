@@ -135,7 +135,7 @@ def test_a_model_that_answers_examples(arguments, rows, tmp_path, monkeypatch, c
         ({"label_mass": float("nan")}, r"expected a known label in a feature `label:<name>`. Found none"),
         ({"id": "../x"}, r"expected an `id` of at most 100 letters"),
         ({"id": b""}, r"expected an `id`"),
-        ({"id": 7}, r"expected one record a study. An earlier one has the id 7"),
+        ({"id": 7}, r"expected one record per study. An earlier one has the id 7"),
         ({"report": b"Jane Doe \xff"}, r"expected UTF-8 text in `report`"),
         ({"image_bytes": b"GIF89a"}, r"expected a PNG or JPEG file in `image_bytes`"),
         ({"image_bytes": b"\x89PNG\r\n\x1a\n cut"}, r"study new: records/images/new.film: expected a complete PNG"),
@@ -166,18 +166,18 @@ def test_a_leak_from_train_to_eval(arguments, rows, same):
 
 def test_wrong_arguments(arguments, tmp_path):
     for name, value, match in (
-        ("serving_model_dir", "gs://bucket/model", "expected a folder of this machine"),
+        ("serving_model_dir", "gs://bucket/model", "expected a folder on this machine"),
         ("custom_config", {"colour": 1}, "Unknown setting 'colour'"),
         ("custom_config", {"name": "../x"}, "`name` must be at most 100 letters"),
     ):
         with pytest.raises(InputError, match=match):
             tfx.run_fn(SimpleNamespace(**{**vars(arguments), name: value}))
     other = Path(arguments.serving_model_dir).with_name("classifier")
-    other.mkdir(parents=True)  # of something else
-    with pytest.raises(InputError, match="classifier: expected a name that is free"):
+    other.mkdir(parents=True)  # not a saved classifier
+    with pytest.raises(InputError, match=r"classifier already exists\. Choose another"):
         tfx.run_fn(arguments)
     Path(arguments.serving_model_dir).mkdir(parents=True)
-    with pytest.raises(InputError, match="expected a name that is free"):
+    with pytest.raises(InputError, match="already exists"):
         tfx.run_fn(arguments)
 
 
@@ -204,7 +204,7 @@ def test_push(tmp_path, monkeypatch):
     place = tfx.push(tmp_path / "export", tmp_path / "served" / "mass")
     assert place == tmp_path / "served" / "mass" / "1234" and (place / "saved_model.pb").read_bytes() == b"model"
     assert place.stat().st_mode & 0o777 == 0o755 and [path.name for path in place.parent.iterdir()] == ["1234"]
-    with pytest.raises(InputError, match="1234: expected a version that is free"):
+    with pytest.raises(InputError, match=r"1234 already exists\. Push again"):
         tfx.push(tmp_path / "export", place.parent)
     with pytest.raises(InputError, match="expected an export"):
         tfx.push(tmp_path, place.parent)

@@ -1,4 +1,4 @@
-"""The command line: each command parses its options, calls one function of kmm, and prints the result.
+"""Command line of kmm: each command parses its options, calls one function of kmm, and prints the result.
 
 A family of commands is one file in this folder and one line in `COMMANDS`, under the section of `kmm --help` that lists
 it. Commands import the rest of kmm when they run, so that `--help` answers at once. Results go to standard output,
@@ -34,14 +34,14 @@ COMMANDS = {
     },
     "shell": {"completion": "kmm.cli.completion"},
 }
-OLD_NAMES = {"embed": ("kmm.cli.weights", "weights embed")}  # hidden; removed after version 0.2
+OLD_NAMES = {"embed": ("kmm.cli.weights", "weights embed")}  # hidden; to be removed in version 0.3
 
 
 @click.group(
     cls=Group, sections=COMMANDS, context_settings={"auto_envvar_prefix": "KMM", "help_option_names": ["-h", "--help"]}
 )
 @click.version_option(kmm.__version__, prog_name="kmm")
-def main():
+def main() -> None:
     """\b
     Classifiers of chest films and their reports. Not for diagnosis.
     Options are also read from variables (KMM_FIT_SEED=3) and YAML (--config).

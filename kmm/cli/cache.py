@@ -1,4 +1,6 @@
-"""`kmm cache`: what fits keep on disk beside the saved classifiers."""
+"""`kmm cache`: list and remove the folders that fits keep beside the saved classifiers."""
+
+from pathlib import Path
 
 import click
 
@@ -13,13 +15,13 @@ _OUT = click.option(
 
 
 @click.group(cls=Group)
-def cache():
+def cache() -> None:
     """List or clear stopped fits and cached features."""
 
 
 @cache.command("list")
 @group_options(_OUT, json_option("CACHE_LIST"))
-def list_cache(out, json_file):
+def list_cache(out: Path, json_file: str | None) -> None:
     """List folders that fits keep, with size and state.
 
     The state says whether a run can be resumed.
@@ -41,7 +43,7 @@ def list_cache(out, json_file):
 @click.option("--all", "everything", is_flag=True, help="Remove all that kmm cache list shows.")
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option("CACHE_CLEAR")
-def clear(names, out, everything, yes, json_file):
+def clear(names: tuple[str, ...], out: Path, everything: bool, yes: bool, json_file: str | None) -> None:
     """Remove folders that kmm cache list shows.
 
     Folders of a running fit are never removed. A run whose folder is removed cannot be resumed; cached features and the

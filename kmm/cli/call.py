@@ -5,6 +5,9 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,7 +23,7 @@ from kmm.tracebacks import is_debugging
 def _connection_options(command):
     """Adds the options of the connection."""
     options = [
-        click.option("--model", help="Model name, unless ADDRESS ends in /NAME."),
+        click.option("--model", help="Model name, unless it is part of ADDRESS."),
         click.option("--version", type=click.IntRange(0), help="Version number; the server's choice when not given."),
         click.option("--label", help="Version label, instead of --version."),
         click.option(
@@ -33,7 +36,7 @@ def _connection_options(command):
             show_default=True,
             help="Retries while the server is unavailable.",
         ),
-        click.option("--tls", is_flag=True, help="Use TLS with the certificate authorities of gRPC."),
+        click.option("--tls", is_flag=True, help="Use TLS with gRPC's own certificate authorities."),
         click.option("--tls-ca", type=PLACE, help="PEM file of the certificate authorities to trust; turns TLS on."),
         click.option("--tls-cert", type=PLACE, help="PEM file of the client certificate."),
         click.option("--tls-key", type=PLACE, help="PEM file of the client key."),
@@ -59,13 +62,23 @@ def _connection_options(command):
 @views_option
 @_connection_options
 @json_option("CALL")
-def call(address, action, files, report, target, out, concurrency, views, json_file, **connection):
+def call(
+    address: str,
+    action: str,
+    files: tuple[Path, ...],
+    report: Path | None,
+    target: str | None,
+    out: Path | None,
+    concurrency: int,
+    views: Mapping[str, str] | None,
+    json_file: str | None,
+    **connection: Any,
+) -> None:
     """Send studies to a served classifier.
 
     Speaks gRPC with kmm serve or TensorFlow Serving. ADDRESS is host:port, host:port/model, unix:/path or
     unix:/path:model; an IPv6 address needs brackets. FILES are images, DICOM files, folders of images, folders in any
-    layout that `kmm fit` reads, or manifests.
-    Exit code 2: no study was answered.
+    layout that `kmm fit` reads, or manifests. Exit code 2: no study was answered.
 
     \b
     Examples: kmm call localhost:8500/openi predict film.dcm --report report.txt
@@ -73,16 +86,17 @@ def call(address, action, files, report, target, out, concurrency, views, json_f
               kmm call localhost:8500/openi status
     """
     check_place(json_file)
-    asks_of_studies = action in ("predict", "explain")
-    if asks_of_studies != bool(files or report):
-        expected = "an image or a report" if asks_of_studies else "no files"
+    takes_studies = action in ("predict", "explain")
+    if takes_studies != bool(files or report):
+        expected = "an image or a report" if takes_studies else "no files"
         raise InputError(f"`kmm call {address} {action}` takes {expected}. Received: {len(files)} files.")
     if (out or target) and action != "explain":
         raise InputError("--out and --target belong to explain.")
     with _connect(address, **connection) as client:
-        if not asks_of_studies:
+        if not takes_studies:
             value = getattr(client, action)()
-            write_result(json_file, value, lambda: click.echo(json.dumps(value, indent=2)))
+            found = {"versions": value} if action == "status" else value
+            write_result(json_file, found, lambda: click.echo(json.dumps(value, indent=2)))
             return
         studies, problems = _list_studies(client, files, report, views)
         if action == "predict":
@@ -96,13 +110,12 @@ def call(address, action, files, report, target, out, concurrency, views, json_f
     problems += failed
     list_problems(problems)
     set_aside, notes = part_problems(problems)
-    said = {"address": address, **result, "set_aside": set_aside, "notes": notes}
-    write_result(json_file, said, show)
+    write_result(json_file, {"address": address, **result, "set_aside": set_aside, "notes": notes}, show)
     sys.exit(0 if rows else 2)
 
 
 def _connect(address, *, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_file, **settings):
-    if not is_debugging():  # gRPC's own lines on standard error: the command says what went wrong
+    if not is_debugging():  # the command's own error replaces gRPC's lines on standard error
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         logging.getLogger("grpc").setLevel(logging.CRITICAL)
     from kmm.client import Client, Tls
@@ -116,7 +129,7 @@ def _connect(address, *, tls, tls_ca, tls_cert, tls_key, tls_server_name, token_
 
 
 def _list_studies(client, files, report, views):
-    """Studies, and the problems of listing them; a report that comes alone is a study too."""
+    """Reads the studies of FILES; a report without an image is a study too. Returns studies and problems."""
     from kmm.client.studies import list_sections
     from kmm.data.inputs import place_report, read_inputs, read_report
     from kmm.data.study import Report, Study
@@ -133,20 +146,20 @@ def _list_studies(client, files, report, views):
 
 
 def _predict(client, studies, concurrency):
-    """What the server predicted, as JSON holds it, and problems."""
+    """Asks for predictions; returns JSON-compatible rows and problems."""
     found = list(client.predict_folder(studies, concurrency=concurrency))
     rows = [{**_describe_study(row.study), **row.prediction.as_dict()} for row in found if not row.problem]
     return rows, [row.problem for row in found if row.problem]
 
 
 def _explain(client, studies, target, out):
-    """What the server explained, as JSON holds it, and problems."""
+    """Asks for explanations; returns JSON-compatible rows and problems."""
     from kmm.client.films import read_drawable
     from kmm.data.names import choose_file_names
     from kmm.explain.output.table import drop_unknown
     from kmm.image.pixel_aspect import find_pixel_scale
 
-    client.metadata()  # a server that cannot be asked is one error, not one for each study
+    client.metadata()  # an unreachable server is one error, not one per study
     rows, problems, names = [], [], choose_file_names([study.id for study in studies])
     for study in studies:
         try:
@@ -159,8 +172,8 @@ def _explain(client, studies, target, out):
             try:
                 film, scale = read_drawable(study.frontal.path), find_pixel_scale(study.frontal.path)
                 picture = found.draw(film, caption=True) if out else None
-            except KmmError as error:  # the answer is there all the same
-                problems.append(f"study {study.id}: places are in pixels of the map, and no picture is drawn: {error}")
+            except KmmError as error:  # the explanation itself is complete
+                problems.append(f"study {study.id}: regions are in pixels of the map, and no picture is drawn: {error}")
         size = None if film is None else film.shape[:2]
         rows.append(drop_unknown({**_describe_study(study), **found.as_dict(size, pixel_scale=scale)}))
         if out:
@@ -170,7 +183,7 @@ def _explain(client, studies, target, out):
 
 @contextlib.contextmanager
 def _writing(out, studies):
-    """Marks the folder of explanations, and refuses one where a file of the user would be replaced."""
+    """Marks the folder as output of kmm; rejects a folder in which a file of the user would be replaced."""
     from kmm.data.names import choose_file_names
 
     if out is None:
@@ -184,11 +197,11 @@ def _writing(out, studies):
 
 def _write_explanation(out, name, row, picture):
     from kmm.explain.output.draw import write_png
-    from kmm.storage.files import write_json
+    from kmm.storage.results import write_with_schema
 
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / f"{name}.json", row)
+        write_with_schema(out / f"{name}.json", row)
         if picture is not None:
             write_png(out / f"{name}.png", picture)
 
@@ -205,7 +218,7 @@ def _describe_study(study):
 
 
 def _tabulate(place, rows, *, asked):
-    """Explanations as `kmm.cli.result_tables.print_explanations` takes them."""
+    """Makes the argument of `kmm.cli.result_tables.print_explanations`."""
     lines = []
     for row in rows:
         top = row["regions"][0] if row["regions"] else {"x": None, "y": None}

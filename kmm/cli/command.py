@@ -1,13 +1,18 @@
-"""Base classes of commands: one-line errors, options from a YAML file, options that several commands share."""
+"""Base classes of commands, with one-line errors and options from a YAML file; options that several commands share."""
 
 import os
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from kmm.cli.output import complain
 from kmm.errors import InputError, KmmError, LeakError
 from kmm.tracebacks import describe_error, is_debugging, show_traceback
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Decorator = Callable[[Decorated], Decorated]
 
 
 class _List(click.ParamType):
@@ -28,26 +33,29 @@ class Command(click.Command):
     """A command whose options can also be given in a YAML file, by `--config`.
 
     Args:
-        settings: names of settings of a fit that the file may hold besides. They rank below `--set`, so they are no
-            defaults of options: the command gets them, checked, in the mapping `config`.
+        args, options: as `click.Command` takes them.
+        settings: names of settings of a fit that the file may contain too. They rank below `--set`, so they do not
+            become defaults of options: the command gets them, checked, in the mapping `config`.
     """
 
-    def __init__(self, *args, settings=(), **options):
+    def __init__(self, *args: Any, settings: Collection[str] = (), **options: Any) -> None:
         super().__init__(*args, **options)
         self.settings = settings
-        what = "options and settings" if settings else "options"
+        kind = "options and settings" if settings else "options"
         config = click.Option(
             ["--config"],
             type=PLACE,
             is_eager=True,
             expose_value=bool(settings),
             callback=_read_config,
-            help=f"YAML file of {what} by their long names; the command line and variables win.",
+            help=f"YAML file of {kind} by their long names; the command line and variables win.",
         )
         self.params += [config, _debug_option()]
 
-    def make_context(self, info_name, args, parent=None, **extra):
-        if "--debug" in args:  # before any other option is read: that may fail
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if "--debug" in args:  # before the other options are read, which may fail
             _start_debugging(parent)
         return super().make_context(info_name, args, parent, **extra)
 
@@ -56,18 +64,20 @@ class Group(click.Group):
     """A group that reports each error in one line, after a traceback with `--debug`.
 
     Args:
-        sections: mapping of section titles to collections of command names, for the help; a plain list without it.
+        args, options: as `click.Group` takes them.
+        sections: mapping of section titles to collections of command names, for the help; if None, the help has no
+            sections.
     """
 
     command_class = Command
 
-    def __init__(self, *args, sections=None, **options):
+    def __init__(self, *args: Any, sections: Mapping[str, Collection[str]] | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.sections = sections or {}
         self.params.append(_debug_option())
 
-    def format_commands(self, ctx, formatter):
-        """Lists the commands by section: the section's title, the command and its first sentence on one line."""
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands by section: the section's title, the command and its first sentence on one line."""
         if not self.sections:
             super().format_commands(ctx, formatter)
             return
@@ -80,7 +90,7 @@ class Group(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -90,13 +100,13 @@ class Group(click.Group):
             complain(error)
             ctx.exit(1 if isinstance(error, LeakError) else 2)
         except BrokenPipeError:
-            raise  # click ends quietly when nobody reads on
+            raise  # click exits quietly when the reader of a pipe is gone
         except OSError as error:
             show_traceback(error)
             place = f"{error.filename}: " if error.filename else ""
             complain(f"{place}{error.strerror or error}")
             ctx.exit(2)
-        except Exception as error:  # noqa: BLE001  its text may quote a report, so only its place is said
+        except Exception as error:  # noqa: BLE001  its message may quote a report, so only its origin is printed
             hint = "" if is_debugging() else " Run with --debug to see the traceback, which may quote data."
             complain(f"unexpected {describe_error(error)}.{hint}")
             ctx.exit(2)
@@ -105,23 +115,23 @@ class Group(click.Group):
                 "fit": " Run the command again with --resume to continue from the last finished epoch.",
                 "explain": " Run the same command again to continue.",
             }
-            complain("interrupted." + hints.get(ctx.invoked_subcommand, ""))
+            complain("interrupted." + hints.get(ctx.invoked_subcommand or "", ""))
             ctx.exit(130)
 
 
 def _debug_option():
-    """The option `--debug`, of the group and of each command; KMM_DEBUG is its variable."""
+    """Makes the option `--debug`, of the group and of each command; KMM_DEBUG is its variable."""
 
     def read(ctx, option, value):
         if value:
             _start_debugging(ctx)
 
-    told = "Show tracebacks of errors, which may quote data."
-    return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=read, help=told)
+    text = "Show tracebacks of errors, which may quote data."
+    return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=read, help=text)
 
 
 def _start_debugging(ctx):
-    """Sets KMM_DEBUG, for this process and those that it starts, until the command has ended."""
+    """Sets KMM_DEBUG for this process and its child processes until the command ends."""
     if ctx and not is_debugging():
         before = os.environ.get("KMM_DEBUG")
         os.environ["KMM_DEBUG"] = "1"
@@ -136,7 +146,7 @@ def _put_back(before):
 
 
 class _OldName(Command):
-    """A command under its old name: hidden from the help, it says the new name and then runs as before."""
+    """A command under its old name: hidden from the help, it prints the new name and then runs as before."""
 
     def __init__(self, command, name, new_name):
         click.Command.__init__(self, name, callback=command.callback, params=command.params, help=command.help)
@@ -147,11 +157,11 @@ class _OldName(Command):
         return super().invoke(ctx)
 
 
-def rename_command(command, name, new_name):
+def rename_command(command: Command, name: str, new_name: str) -> Command:
     """Keeps the old name of a command that was renamed, and its variables.
 
     Args:
-        command: `Command` under its new name. Its options read the variables of both names from now on, for example
+        command: `Command` under its new name. Its options then read the variables of both names, for example
             `KMM_WEIGHTS_EMBED_SEED` and `KMM_EMBED_SEED`; the new name wins.
         name, new_name: str. The words after `kmm` on the command line, for example `"embed"` and `"weights embed"`.
 
@@ -161,12 +171,12 @@ def rename_command(command, name, new_name):
     prefixes = [words.upper().replace(" ", "_") for words in (new_name, name)]
     for option in command.params:
         if isinstance(option, click.Option):
-            option.envvar = [f"KMM_{prefix}_{option.name.upper()}" for prefix in prefixes]
+            option.envvar = [f"KMM_{prefix}_{str(option.name).upper()}" for prefix in prefixes]
     return _OldName(command, name, new_name)
 
 
-def group_options(*options):
-    """Makes one decorator of many options; `--help` lists them in this order.
+def group_options(*options: Callable[..., Any]) -> Decorator:
+    """Makes one decorator of several options; `--help` lists them in this order.
 
     Args:
         options: decorators, as `click.option` makes them.
@@ -180,8 +190,12 @@ def group_options(*options):
     return add
 
 
-def json_option(command):
-    """The option `--json`, by its variable too: KMM_FIT_JSON of `fit`."""
+def json_option(command: str) -> Decorator:
+    """Makes the option `--json`.
+
+    Args:
+        command: str. Words of the command in the option's variable, for example `"FIT"` for KMM_FIT_JSON.
+    """
     return click.option(
         "--json",
         "json_file",
@@ -190,28 +204,28 @@ def json_option(command):
     )
 
 
-def views_option(command):
-    """The option `--views`: the command gets a mapping of image names to views, or None."""
+def views_option(command: Decorated) -> Decorated:
+    """Adds the option `--views`; the command gets a mapping of image names to views, or None."""
 
     def read(ctx, option, path):
         from kmm.data.views.ranking import load_view_overrides
 
         return load_view_overrides(path) if path else None
 
-    told = (
+    text = (
         "CSV with the columns file and view (frontal, lateral or other); overrides tables and DICOM tags. A file is a "
         "path relative to the folder, or a name that no other image has."
     )
-    return click.option("--views", type=PLACE, callback=read, help=told)(command)
+    return click.option("--views", type=PLACE, callback=read, help=text)(command)
 
 
-def strict_option(command):
-    """The option `--strict` of a command that takes studies as they are."""
+def strict_option(command: Decorated) -> Decorated:
+    """Adds the option `--strict`."""
     return click.option("--strict", is_flag=True, help="Stop at the first unusable study.")(command)
 
 
 def _read_config(ctx, option, path):
-    """Makes the options of a file defaults of this command; returns its settings, for a command that takes them."""
+    """Makes the options in a file the defaults of the command; returns its settings, if the command takes any."""
     if not path:
         return {}
     from kmm.presets import check_setting
@@ -242,7 +256,7 @@ def _long_name(option):
 
 
 def _convert(ctx, option, value):
-    """A value of a file as the option's type: what the command line would refuse is refused here too."""
+    """Converts a value of a file to the option's type; rejects whatever the command line rejects."""
     words = value if isinstance(value, list) and (option.multiple or option.type is LIST) else [value]
     for word in words:
         if not isinstance(word, str | int | float):

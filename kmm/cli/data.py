@@ -1,6 +1,9 @@
 """`kmm data`: check, split or summarize a folder of studies, or make the phantom set."""
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,7 +14,7 @@ from kmm.errors import InputError
 
 
 @click.group(cls=Group)
-def data():
+def data() -> None:
     """Check, split or summarize studies; make the phantom set."""
 
 
@@ -20,7 +23,7 @@ def data():
 @click.option("--studies", default=600, show_default=True, help="Number of studies.")
 @click.option("--seed", default=0, show_default=True, help="Seed; equal seeds give equal files.")
 @click.option("--pixels", default=256, show_default=True, help="Height and width of a film, in pixels.")
-def phantom(out, studies, seed, pixels):
+def phantom(out: Path, studies: int, seed: int, pixels: int) -> None:
     """Make the phantom set of synthetic studies in a new folder OUT.
 
     \b
@@ -37,10 +40,10 @@ def phantom(out, studies, seed, pixels):
 @click.argument("folder", type=PLACE)
 @views_option
 @json_option("DATA_VERIFY")
-def verify(folder, views, json_file):
+def verify(folder: Path, views: Mapping[str, str] | None, json_file: str | None) -> None:
     """Check the images of FOLDER.
 
-    Finds missing, unreadable, empty, duplicate, orphaned and inverted images. Exit code 1: something is wrong.
+    Finds missing, unreadable, empty, duplicate, orphaned and inverted images. Exit code 1: a check failed.
 
     \b
     Example: kmm data verify openi --json checks.json
@@ -60,7 +63,13 @@ def verify(folder, views, json_file):
 @click.option("--label-min-count", type=click.IntRange(1), help="Fewest studies per finding, for --labels findings.")
 @views_option
 @json_option("DATA_SUMMARY")
-def summary(folder, labels, label_min_count, views, json_file):
+def summary(
+    folder: Path,
+    labels: str | None,
+    label_min_count: int | None,
+    views: Mapping[str, str] | None,
+    json_file: str | None,
+) -> None:
     """Count studies, films, report words and labels.
 
     Prints numbers only: no report text and no names of patients or files. No film is read.
@@ -93,10 +102,10 @@ def summary(folder, labels, label_min_count, views, json_file):
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Repeat the k-fold split this many times, shuffled anew.",
+    help="Number of k-fold splits, each shuffled differently.",
 )
 @click.option("--seed", type=SEED, help="Seed; equal seeds give equal files.")
-def split(folder, out, folds, repeats, **values):
+def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: Any) -> None:
     """Split the studies of FOLDER for kmm fit --split.
 
     Studies of one patient, or with identical report bodies or frontal films, stay in one part. Every frontal film is

@@ -1,6 +1,8 @@
 """`kmm evaluate` and `kmm predict`: measure a saved classifier, or apply it."""
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -30,7 +32,14 @@ from kmm.data.study import part_problems
 @views_option
 @json_option("EVALUATE")
 @strict_option
-def evaluate(model, folder, pictures, views, json_file, strict):
+def evaluate(
+    model: Path,
+    folder: Path,
+    pictures: Path | None,
+    views: Mapping[str, str] | None,
+    json_file: str | None,
+    strict: bool,
+) -> None:
     """Measure a classifier and its baselines on a folder.
 
     Skips the studies of FOLDER that MODEL was trained on and reports those it was calibrated on separately, as
@@ -66,12 +75,19 @@ def evaluate(model, folder, pictures, views, json_file, strict):
 @views_option
 @json_option("PREDICT")
 @strict_option
-def predict(model, files, report, views, json_file, strict):
+def predict(
+    model: Path,
+    files: tuple[Path, ...],
+    report: Path | None,
+    views: Mapping[str, str] | None,
+    json_file: str | None,
+    strict: bool,
+) -> None:
     """Predict films and reports with a classifier.
 
-    FILES are images, DICOM files, manifests or folders. The text of --report counts as one section, whatever headings
-    it has: as FINDINGS if MODEL reads them, else as the first section that MODEL reads. A classifier trained with
-    --sections pre-read reads INDICATION first, so pass the indication alone, not the whole report.
+    FILES are images, DICOM files, manifests or folders. The text of --report counts as one section; headings in it are
+    not recognised. The section is FINDINGS if MODEL reads it, else the first section that MODEL reads. A classifier
+    trained with --sections pre-read reads INDICATION first, so pass the indication alone, not the whole report.
 
     \b
     Examples: kmm predict saved_models/openi film.dcm --report report.txt
@@ -98,7 +114,7 @@ def predict(model, files, report, views, json_file, strict):
 
 
 def _read_studies(files, report, views, strict):
-    """Returns studies and problems; a report without an image is a study too."""
+    """Reads the studies of FILES; a report without an image is a study too. Returns studies and problems."""
     from kmm.data.inputs import read_inputs, read_report
     from kmm.data.study import Report, Study
 
@@ -114,14 +130,12 @@ def _read_studies(files, report, views, strict):
 
 
 def _place_report(classifier, study, progress):
-    """Moves the report to a section that the classifier reads, and notes which one if it is not FINDINGS."""
+    """Moves the report to a section that the classifier reads, and prints the section if it is not FINDINGS."""
     from kmm.data.inputs import place_report
 
     text = classifier.batches.text
     placed = place_report(study, text.sections if text else ())
     if not placed.report.findings:
-        section = text.sections[0].upper()
-        progress.note(
-            f"The report is taken as {section}: this classifier reads {', '.join(text.sections).upper()} alone"
-        )
+        first, read = text.sections[0].upper(), ", ".join(text.sections).upper()
+        progress.note(f"The report is taken as {first}: this classifier reads {read} alone")
     return placed

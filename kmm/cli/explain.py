@@ -1,14 +1,16 @@
-"""`kmm explain`, and the options of explanations that `kmm fidelity` shares with it."""
+"""`kmm explain`: explain predictions; and the options that `kmm fidelity` shares with it."""
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kmm.cli import result_tables
-from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
+from kmm.cli.command import PLACE, Command, Decorated, Decorator, group_options, json_option, views_option
 from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, tell_passed_over, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import ALL, OUTPUTS, POSITIVE, SENSITIVITY_FILE, ExplainSettings, RegionSettings
@@ -26,8 +28,8 @@ class _Sensitivity(click.ParamType):
         return value if value == AUTO else click.FloatRange(0, 1).convert(value, param, ctx)
 
 
-def setting_options(command):
-    """Adds the options that are settings of an explanation, except the labels."""
+def setting_options(command: Decorated) -> Decorated:
+    """Adds the options for settings of an explanation, except the labels."""
     d, r = DEFAULTS, REGION_DEFAULTS
     options = [
         click.option(
@@ -43,7 +45,7 @@ def setting_options(command):
             "--text-baseline", default=d.text_baseline, show_default=True, help="Baseline text: padding or zero."
         ),
         click.option("--rule", default=d.rule, show_default=True, help="Quadrature rule: midpoint, left, paper, ..."),
-        click.option("--steps", type=click.IntRange(1), help="Path points; as many as needed when not given."),
+        click.option("--steps", type=click.IntRange(1), help="Path points; refined to the tolerances when not given."),
         click.option(
             "--map-tolerance",
             type=float,
@@ -100,16 +102,21 @@ def setting_options(command):
     return group_options(*options)(command)
 
 
-def sensitivity_option(default, auto):
-    """Makes the option `--sensitivity`; `auto` is what the value auto means for the command."""
-    told = f"Region sensitivity, 0 to 1: higher values give fewer circles; auto: {auto}."
-    return click.option("--sensitivity", type=_Sensitivity(), default=default, show_default=True, help=told)
+def sensitivity_option(default: float | str, auto: str) -> Decorator:
+    """Makes the option `--sensitivity`.
+
+    Args:
+        default: float in [0, 1], or `AUTO`.
+        auto: str. The meaning of `AUTO` for the command, for the help.
+    """
+    text = f"Region sensitivity, 0 to 1: higher values give fewer circles; auto: {auto}."
+    return click.option("--sensitivity", type=_Sensitivity(), default=default, show_default=True, help=text)
 
 
 @click.command(cls=Command)
 @click.argument("model", type=PLACE)
 @click.argument("inputs", nargs=-1, required=True, type=PLACE)
-@click.option("--out", required=True, type=PLACE, help="Folder to write to; explanations in it are not computed again.")
+@click.option("--out", required=True, type=PLACE, help="Folder to write to; explanations in it are reused.")
 @click.option("--report", type=PLACE, help="Text file with the report of the one image.")
 @views_option
 @click.option("--method", default=DEFAULTS.method, show_default=True, help="Attribution method; see the README.")
@@ -121,7 +128,7 @@ def sensitivity_option(default, auto):
     "most probable label when not given.",
 )
 @setting_options
-@sensitivity_option(REGION_DEFAULTS.sensitivity, "what `kmm fidelity --save` chose")
+@sensitivity_option(REGION_DEFAULTS.sensitivity, "the value that `kmm fidelity --save` stored")
 @click.option(
     "--picture", default="circles", show_default=True, help="Picture: circles, side-by-side or sensitivities."
 )
@@ -135,8 +142,25 @@ def sensitivity_option(default, auto):
 @click.option("--overwrite", is_flag=True, help="Replace explanations in OUT made with another model or method.")
 @click.option("--check", is_flag=True, help="Also test whether explanations depend on film and model.")
 @json_option("EXPLAIN")
-def explain(model, inputs, out, report, views, picture, pages, dicom, table, workers, engine, ray_address, redraw,
-            overwrite, check, json_file, **values):  # fmt: skip
+def explain(
+    model: Path,
+    inputs: tuple[Path, ...],
+    out: Path,
+    report: Path | None,
+    views: Mapping[str, str] | None,
+    picture: str,
+    pages: bool,
+    dicom: bool,
+    table: str,
+    workers: int,
+    engine: str | None,
+    ray_address: str | None,
+    redraw: bool,
+    overwrite: bool,
+    check: bool,
+    json_file: str | None,
+    **values: Any,
+) -> None:
     """Explain predictions: circles on films, words in reports.
 
     Writes a picture, a page and a table row per study. INPUTS are images, DICOM files, folders of images, folders in
@@ -152,7 +176,7 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
 
     check_place(json_file)
     if redraw and (overwrite or check):
-        raise InputError("--redraw computes nothing: give it without --overwrite and --check.")
+        raise InputError("--redraw computes nothing. Leave out --overwrite and --check.")
     settings = make_settings(model, {**values, **_choose_targets(model, values["targets"])})
     collection = read_inputs(inputs, report=report, view_overrides=views)
     tell_passed_over(collection)
@@ -192,19 +216,28 @@ def explain(model, inputs, out, report, views, picture, pages, dicom, table, wor
 
 
 def _choose_targets(model, names):
-    """The settings `target` and `targets` from the option: one label by its name, or several."""
+    """Makes the settings `target` and `targets` from the option `--target`: one label, or several."""
     from kmm.storage.archive import peek_description
 
     names = tuple(dict.fromkeys(names))
-    if len(names) == 1 and names[0] in (POSITIVE, ALL):  # unless a label is named so
+    if len(names) == 1 and names[0] in (POSITIVE, ALL):  # unless a label has this name
         several = names[0] not in peek_description(model)["preparation"]["label_names"]
     else:
         several = len(names) > 1
     return {"targets": names} if several else {"target": names[0] if names else None, "targets": ()}
 
 
-def make_settings(model, values):
-    """Settings from the options of a command."""
+def make_settings(model: Path | str, values: Mapping[str, Any]) -> ExplainSettings:
+    """Makes settings from the options of a command.
+
+    Args:
+        model: path of the classifier, whose stored sensitivity `AUTO` stands for.
+        values: mapping of parameter to value for the options of `setting_options` and `sensitivity_option`, `method`,
+            and `target` or `targets`.
+
+    Raises:
+        InputError: if a value is out of range, or no sensitivity is stored.
+    """
     values = dict(values)
     if values["sensitivity"] == AUTO:
         values["sensitivity"] = _read_sensitivity(Path(model))
@@ -216,23 +249,23 @@ def make_settings(model, values):
 
 
 def _read_sensitivity(model):
-    """What `kmm fidelity --save` chose for a classifier."""
+    """Reads the sensitivity that `kmm fidelity --save` stored for a classifier."""
     path = model / SENSITIVITY_FILE
     try:
         value = json.loads(path.read_text(encoding="utf-8"))["sensitivity"]
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{path}: expected a chosen sensitivity. Run `kmm fidelity {model} FOLDER --save` first."
+            f"{path} does not exist: no sensitivity is stored. Run `kmm fidelity {model} FOLDER --save` first."
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is not a file of `kmm fidelity --save`. Run that command again.") from None
+        raise InputError(f"{path} was not written by `kmm fidelity --save`. Run that command again.") from None
     if not isinstance(value, float | int) or not 0 <= value <= 1:
-        raise InputError(f"{path} holds no sensitivity from 0 to 1. Run `kmm fidelity --save` again.")
+        raise InputError(f"{path}: the sensitivity must be from 0 to 1. Run `kmm fidelity --save` again.")
     return float(value)
 
 
 def _place_report(model, study):
-    """The report of `--report` in a section that the model reads."""
+    """Moves the report of `--report` to a section that the model reads."""
     from kmm.data.inputs import place_report
     from kmm.storage.archive import peek_description
 
@@ -241,11 +274,11 @@ def _place_report(model, study):
 
 
 def _check(model, studies, settings, progress):
-    """Whether explanations add up, change with the model's weights and find pixels that matter.
+    """Checks that explanations add up, change with the model's weights and find pixels that matter.
 
     Returns:
-        dict of `check` (what was measured) and `verdict` (criterion to passed, failed or not measured); whether all is
-        well.
+        dict of `check` (measures) and `verdict` (criterion to passed, failed or not measured); and whether no criterion
+        failed and at least one was measured.
     """
     from kmm.classifier import Classifier
     from kmm.explain.fidelity.evaluation import RANDOM_ORDER, RANDOMISED, try_methods

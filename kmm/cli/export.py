@@ -1,6 +1,7 @@
-"""`kmm export`: a saved classifier for TensorFlow Serving."""
+"""`kmm export`: write a saved classifier for TensorFlow Serving."""
 
 import os
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
@@ -12,7 +13,7 @@ from kmm.protocol.signatures import DEFAULTS
 
 PARTS = ("explain",)
 LAST_VERSION = 2**63 - 1
-OF_A_FILE = {"model", "kind", "out", "strict_privacy", "json_file", "config"}  # what --format onnx and litert read
+OF_A_FILE = {"model", "kind", "out", "strict_privacy", "json_file", "config"}  # options of --format onnx and litert
 OF_BATCHING = {"max_batch", "batch_timeout_ms", "batch_threads"}
 OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
 
@@ -55,8 +56,26 @@ OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
 @click.option("--strict-privacy", is_flag=True, help="Refuse to export words of a single patient, ids or local paths.")
 @json_option("EXPORT")
 @click.pass_context
-def export(context, model, kind, version, out, default, without, steps, baseline, text_baseline, memory_gb, batching,
-           max_batch, batch_timeout_ms, batch_threads, warmup, strict_privacy, json_file):  # fmt: skip
+def export(
+    context: click.Context,
+    model: Path,
+    kind: str,
+    version: int | None,
+    out: Path | None,
+    default: str,
+    without: tuple[str, ...],
+    steps: int,
+    baseline: str,
+    text_baseline: str,
+    memory_gb: float,
+    batching: bool,
+    max_batch: int,
+    batch_timeout_ms: float,
+    batch_threads: int,
+    warmup: list[str],
+    strict_privacy: bool,
+    json_file: str | None,
+) -> None:
     """Write a classifier for TensorFlow Serving.
 
     Writes a SavedModel to MODEL/<version>; its graph decodes films, cleans text, calibrates scores and explains. The
@@ -113,19 +132,19 @@ def export(context, model, kind, version, out, default, without, steps, baseline
 
 
 def _refuse_idle(context, kind, without, batching):
-    """Refuses options that were given and would do nothing."""
+    """Rejects given options that would have no effect."""
     of_file = kind != "savedmodel"
     for option in context.command.params:
         name = option.name
         if context.get_parameter_source(name) in (None, ParameterSource.DEFAULT):
             continue
-        said = f"`{max(option.opts, key=len)}`"
+        given = f"`{max(option.opts, key=len)}`"
         if of_file and name not in OF_A_FILE:
-            raise InputError(f"{said} does nothing for `--format {kind}`, which writes the model alone.")
+            raise InputError(f"{given} does nothing for `--format {kind}`, which writes the model alone.")
         if name in OF_BATCHING and not batching:
-            raise InputError(f"{said} belongs to `--batching`. Give both or neither.")
+            raise InputError(f"{given} belongs to `--batching`. Give both or neither.")
         if name in OF_EXPLANATIONS and "explain" in without:
-            raise InputError(f"{said} belongs to explanations, which `--without explain` leaves out.")
+            raise InputError(f"{given} belongs to explanations, which `--without explain` leaves out.")
 
 
 def _read_sizes(words):

@@ -1,7 +1,9 @@
 """`kmm fidelity`: measure whether the circles and words of explanations are right."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +25,7 @@ TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "
 @click.option(
     "--words",
     type=PLACE,
-    help="CSV with the columns uid, words (those that name the finding) and, optionally, finding.",
+    help="CSV with the columns uid, words (which name the finding) and, optionally, finding.",
 )
 @click.option("--method", "methods", multiple=True, help="Method to measure; repeatable. Several when not given.")
 @click.option("--target", help="Label to explain; each study's most probable label when not given.")
@@ -34,13 +36,25 @@ TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Most studies of each part; with --boxes or --words, of the studies in these tables.",
+    help="Most studies per part; with --boxes or --words, of the studies in these tables.",
 )
 @click.option("--curve", type=PLACE, help="PNG file for the plot of sensitivities.")
 @click.option("--save", is_flag=True, help="Store the chosen sensitivity in MODEL for --sensitivity auto.")
 @views_option
 @json_option("FIDELITY")
-def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, json_file, **values):  # fmt: skip
+def fidelity(
+    model: Path,
+    folder: Path,
+    boxes: Path | None,
+    words: Path | None,
+    methods: tuple[str, ...],
+    studies: int,
+    curve: Path | None,
+    save: bool,
+    views: Mapping[str, str] | None,
+    json_file: str | None,
+    **values: Any,
+) -> None:
     """Measure whether explanations are right.
 
     With --sensitivity auto, the region sensitivity is chosen on studies of FOLDER in MODEL's validation part. Methods
@@ -54,9 +68,9 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
         check_place(place)
     sweep = values["sensitivity"] == AUTO
     if not sweep and (curve or save):
-        raise InputError("--curve and --save need --sensitivity auto: a number leaves nothing to choose.")
+        raise InputError("--curve and --save need --sensitivity auto: with a number no sensitivity is chosen.")
     if save and Path(model).is_file():
-        raise InputError(f"{model}: --save needs the folder of a classifier; nothing is written into an archive.")
+        raise InputError(f"{model} is an archive, which --save cannot change. Give the folder of a classifier.")
     with hushed():
         from kmm.classifier import Classifier
         from kmm.data.collection import read_collection
@@ -70,7 +84,7 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
     _check_sides(classifier, boxes=boxes, words=words, curve=curve, save=save)
     sweep = sweep and bool(classifier.batches.image)
     methods = _choose_methods(classifier, methods, progress)
-    if values["sensitivity"] == AUTO:  # until it is chosen
+    if values["sensitivity"] == AUTO:  # replaced below when it is chosen
         values["sensitivity"] = REGION_DEFAULTS.sensitivity
     settings = make_settings(model, {**values, "method": DEFAULTS.method})
     truth = _read_truth(classifier, boxes, words, settings.target)
@@ -89,18 +103,20 @@ def fidelity(model, folder, boxes, words, methods, studies, curve, save, views, 
 
 
 def _check_sides(classifier, *, boxes, words, curve, save):
-    """Refuses what is asked of films or reports where the model reads none."""
-    for side, name, asked in (
+    """Rejects options for films or reports if the model reads none."""
+    for side, name, options in (
         (classifier.batches.image, "films", {"--boxes": boxes, "--curve": curve, "--save": save}),
         (classifier.batches.text, "reports", {"--words": words}),
     ):
-        given = [option for option, value in asked.items() if value]
+        given = [option for option, value in options.items() if value]
         if given and side is None:
             raise InputError(f"{', '.join(given)}: expected a model that reads {name}. This one reads none.")
 
 
 def _choose_methods(classifier, names, progress):
-    """The methods to try: those asked for, else several; of a model of reports alone those that explain words."""
+    """Chooses the methods to measure: the given ones, else `TRIED`; for a model of reports only those that explain
+    words.
+    """
     from kmm.explain.attribution.methods import METHODS
 
     chosen = names or TRIED
@@ -109,7 +125,7 @@ def _choose_methods(classifier, names, progress):
         return chosen
     if names:
         raise InputError(f"--method {', '.join(alone)}: expected a model that reads films. This one reads none.")
-    progress.note(f"left out, for they explain films alone: {', '.join(alone)}")
+    progress.note(f"left out, because they explain films only: {', '.join(alone)}")
     return [name for name in chosen if name not in alone]
 
 
@@ -126,19 +142,20 @@ def _read_truth(classifier, boxes, words, target):
 
 
 def _choose_studies(classifier, collection, truth, *, sweep, most):
-    """Studies of the validation part for the sweep, and of the test part to measure on: those of which something is
-    known, where tables were given, and `most` of each part.
+    """Chooses at most `most` studies of the validation part for the sweep, and of the test part to measure on.
+
+    If tables of boxes or words were given, only studies in them are chosen.
     """
     from kmm.evaluate.report import part_studies
     from kmm.image.pixel_aspect import find_pixel_scale
 
-    told = bool(truth.boxes or truth.words)
+    has_tables = bool(truth.boxes or truth.words)
     studies = collection.studies
-    if truth.boxes or (told and not sweep):  # of the others nothing is asked, and they may be many
+    if truth.boxes or (has_tables and not sweep):  # the others are not measured, and they may be many
         studies = [study for study in studies if truth.knows(study)]
     parts = part_studies(classifier, studies)
     validation = [study for study in parts["validation"] if (truth.has_box(study) if truth.boxes else study.frontal)]
-    test = [study for study in parts["test"] if truth.knows(study) or not told]
+    test = [study for study in parts["test"] if truth.knows(study) or not has_tables]
     if sweep and not validation:
         raise InputError(
             f"{collection.folder}: expected films {'with a box ' * bool(truth.boxes)}of the classifier's validation "
@@ -147,7 +164,7 @@ def _choose_studies(classifier, collection, truth, *, sweep, most):
     if not test:
         raise InputError(
             f"{collection.folder}: expected studies that the classifier was not trained on"
-            f"{' and that --boxes or --words knows' * told}. Found none."
+            f"{' and that are in --boxes or --words' * has_tables}. Found none."
         )
     chosen = validation[: most * sweep], test[:most]
     truth.check_films(
@@ -157,12 +174,12 @@ def _choose_studies(classifier, collection, truth, *, sweep, most):
 
 
 def _keep_sweep(rows, rule, best, *, curve, kept):
-    """Writes what the sweep found where it was asked for: a picture, and the sensitivity beside the model."""
+    """Writes the results of the sweep if asked for: the plot, and the sensitivity beside the model."""
     from kmm.explain.fidelity.sensitivity import plot_sensitivity
-    from kmm.storage.files import write_json
+    from kmm.storage.results import write_with_schema
 
     if curve:
         with marking_file(curve):
             plot_sensitivity(rows, curve, chosen=best)
     if kept:
-        write_json(kept, {"sensitivity": best, "rule": rule, "films": rows[0].films})
+        write_with_schema(kept, {"sensitivity": best, "rule": rule, "films": rows[0].films})

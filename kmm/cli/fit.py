@@ -1,5 +1,9 @@
 """`kmm fit`: train and save a classifier."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import click
 
 from kmm.cli import result_tables
@@ -21,7 +25,7 @@ from kmm.presets import PRESETS, SETTING_NAMES, gather_settings
 
 
 def _setting_options(command):
-    """Options of `fit` that are settings; their defaults come from the preset."""
+    """Adds the options of `fit` that are settings; their defaults come from the preset."""
     options = [
         click.option("--preset", help=" ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())),
         click.option("--seed", type=int, help="Seed of the random numbers."),
@@ -64,7 +68,20 @@ def _setting_options(command):
 @click.option("--overwrite", is_flag=True, help="Replace a classifier of the same name.")
 @click.option("--tensorboard", type=PLACE, help="Folder for TensorBoard logs.")
 @json_option("FIT")
-def fit(folder, name, out, more, config, split, views, resume, overwrite, tensorboard, json_file, **values):
+def fit(
+    folder: Path | None,
+    name: str | None,
+    out: Path,
+    more: tuple[str, ...],
+    config: Mapping[str, Any],
+    split: Path | None,
+    views: Mapping[str, str] | None,
+    resume: bool,
+    overwrite: bool,
+    tensorboard: Path | None,
+    json_file: str | None,
+    **values: Any,
+) -> None:
     """Train a classifier on a folder of studies.
 
     Without FOLDER, trains on the built-in phantom set.
@@ -106,21 +123,21 @@ def fit(folder, name, out, more, config, split, views, resume, overwrite, tensor
 
 
 def _make_phantom(out, progress):
-    """Returns the folder of the phantom set that `fit` without FOLDER trains on; makes it the first time."""
+    """Returns the folder of the phantom set, on which `fit` without FOLDER trains; makes it on first use."""
     from kmm.data.phantom.dataset import make_phantom
     from kmm.training.run_folders import PHANTOM
 
     folder = out / PHANTOM
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        progress.note(f"No folder given: making the built-in phantom set in {folder}")
+        progress.note(f"No FOLDER given: making the built-in phantom set in {folder}")
         with naming(folder):
             make_phantom(folder, studies=800)
     return folder
 
 
 def _choose_name(out, name, preset, *, resume, overwrite):
-    """Returns the name asked for, else that of the stopped run, else the preset's name with the first free number."""
+    """Returns the given name, else that of the stopped run, else the preset's name with the first free number."""
     import re
 
     from kmm.training.run_folders import WORK
@@ -128,7 +145,7 @@ def _choose_name(out, name, preset, *, resume, overwrite):
     if name is None and resume:
         stopped = sorted(path.name.removeprefix(WORK) for path in out.glob(f"{WORK}*"))
         if len(stopped) > 1:
-            raise InputError(f"{out}: expected a --name of the run to resume. Stopped: {', '.join(stopped)}")
+            raise InputError(f"{out} has several stopped runs: {', '.join(stopped)}. Choose one with --name.")
         name = stopped[0] if stopped else None
     if name is None:
         name, number = preset, 1
@@ -137,5 +154,5 @@ def _choose_name(out, name, preset, *, resume, overwrite):
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.isdigit():
         raise InputError(f"Expected a name of letters, digits, '.', '_' and '-'. Received: {name!r}")
     if (out / name).exists() and not overwrite:
-        raise InputError(f"{out / name} is there already. Choose another --name, or --overwrite it.")
+        raise InputError(f"{out / name} already exists. Choose another --name or pass --overwrite.")
     return name

@@ -1,4 +1,4 @@
-"""The backend of Keras, checked before Keras is imported: a wrong one is one line then, not Keras's traceback."""
+"""Check Keras's backend before Keras is imported, so that a wrong one is a one-line error."""
 
 import importlib.util
 import json
@@ -10,8 +10,8 @@ from kmm.errors import InputError
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def check_backend():
-    """Makes sure that Keras can be imported: its backend is one that kmm runs on, and is installed.
+def check_backend() -> str:
+    """Checks that kmm supports Keras's backend and that it is installed.
 
     Returns:
         str, the name of the backend.
@@ -39,15 +39,15 @@ def check_backend():
 
 
 def _find_backend():
-    """The backend as Keras finds it, and where it is named: the variable, else the file, else TensorFlow."""
+    """Finds the backend as Keras does: from the variable, else the file, else TensorFlow. Returns it and its source."""
     if name := os.environ.get("KERAS_BACKEND"):
         return name, "KERAS_BACKEND"
     home = os.path.expanduser("~")
     folder = os.environ.get("KERAS_HOME") or Path(home if os.access(home, os.W_OK) else "/tmp", ".keras")
     path = Path(folder, "keras.json").expanduser()
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # Keras goes on without it too
-        said = None
-    name = said.get("backend", "tensorflow") if isinstance(said, dict) else "tensorflow"
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # Keras ignores such a file too
+        config = None
+    name = config.get("backend", "tensorflow") if isinstance(config, dict) else "tensorflow"
     return str(name), str(path)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -11,14 +12,14 @@ from kmm.cli.output import check_place, hushed, naming, write_result
 
 
 @click.group(cls=Group)
-def model():
+def model() -> None:
     """Show, verify or pack a saved classifier."""
 
 
 @model.command()
 @click.argument("model", type=PLACE)
 @click.option("--out", type=PLACE, help="Markdown file to write; standard output when not given.")
-def card(model, out):
+def card(model: Path, out: Path | None) -> None:
     """Print the model card of MODEL.
 
     The card states purpose, training data, results and limits.
@@ -34,7 +35,7 @@ def card(model, out):
     text = read_text(model, CARD)
     if not out:
         printable = (letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
-        click.echo("".join(printable), nl=False)  # the card of an archive may come from anybody
+        click.echo("".join(printable), nl=False)  # an archive and its card may come from anyone
         return
     with naming(out), replace_file(out) as place:
         place.write_text(text, encoding="utf-8")
@@ -45,11 +46,11 @@ def card(model, out):
 @click.argument("model", type=PLACE)
 @click.option("--out", required=True, type=PLACE, help="Archive to write, ending in .zip.")
 @json_option("MODEL_PACK")
-def pack(model, out, json_file):
+def pack(model: Path, out: Path, json_file: str | None) -> None:
     """Write MODEL as one archive, without ids, patients or report text.
 
     Every command takes the archive in place of the folder. The archive lacks the split, the hashes of training studies
-    and the TF-IDF baseline, so `kmm evaluate` cannot recognise training studies in it, and says so.
+    and the TF-IDF baseline, so `kmm evaluate` cannot recognise training studies with it, and prints a note.
 
     \b
     Example: kmm model pack saved_models/openi --out openi.zip
@@ -66,7 +67,7 @@ def pack(model, out, json_file):
 @model.command()
 @click.argument("model", type=PLACE)
 @json_option("MODEL_VERIFY")
-def verify(model, json_file):
+def verify(model: Path, json_file: str | None) -> None:
     """Check the files, known answers and exports of MODEL.
 
     Compares file digests and the predictions for made-up studies with those stored when MODEL was saved, and every

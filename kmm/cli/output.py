@@ -1,75 +1,84 @@
-"""What commands say and write: results, progress, one-line errors, what was set aside; and what they keep quiet."""
+"""Output of commands: results, progress, one-line errors, and lists of what was set aside."""
 
 import contextlib
 import json
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kmm.cli.keras_backend import check_backend
-from kmm.data.study import part_problems
+from kmm.data.collection import Collection
+from kmm.data.study import Problem, part_problems
 from kmm.errors import InputError, KmmError
 from kmm.explain.folder import processes
+from kmm.progress import Progress
+from kmm.storage.results import add_schema, write_with_schema
 
 
-def complain(text):
-    """One line on standard error, whatever stands in file names."""
+def complain(text: object) -> None:
+    """Prints one line on standard error; control characters, as file names may hold them, become `?`."""
     click.echo(f"kmm: {_one_line(text)}", err=True)
 
 
 @contextlib.contextmanager
-def hushed():
-    """Imports what needs Keras: quietly, and with one line where its backend or its settings do not let it load."""
+def hushed() -> Iterator[None]:
+    """Imports modules that need Keras without their messages.
+
+    Raises:
+        InputError: in one line, if Keras's backend or settings do not let it load.
+    """
     name = check_backend()
     with processes.silence_libraries():
         try:
             yield
         except KmmError:
             raise
-        except Exception as error:  # an import of Keras or its backend raises nearly anything; no data is read yet
-            said = " ".join(str(error).split())[:300]
+        except Exception as error:  # importing Keras or its backend may raise anything; no data is read yet
+            reason = " ".join(str(error).split())[:300]
             raise InputError(
-                f"Keras cannot be loaded on the backend {name}: {type(error).__name__}: {said}. Repair its "
+                f"Keras cannot be loaded on the backend {name}: {type(error).__name__}: {reason}. Repair its "
                 "installation or keras.json, or set KERAS_BACKEND to another backend."
             ) from error
 
 
-def make_progress():
-    """Progress on standard error: a moving bar on a terminal, lines elsewhere."""
+def make_progress() -> Progress:
+    """Makes progress on standard error: a moving bar on a terminal, lines elsewhere."""
     from kmm.progress import choose_progress
 
     return choose_progress()
 
 
-def list_problems(problems, most=20):
-    """A line on standard error for each file, row or study that was set aside, and for each film that is lacking."""
-    for said, lines in zip(("note", "set aside"), reversed(part_problems(problems)), strict=True):
+def list_problems(problems: Sequence[Problem | str], most: int = 20) -> None:
+    """Prints each study, row or file that was set aside, and each note, on standard error; at most `most` of each."""
+    for kind, lines in zip(("note", "set aside"), reversed(part_problems(problems)), strict=True):
         for line in lines[:most]:
-            click.echo(f"{said}: {_one_line(line)}", err=True)
+            click.echo(f"{kind}: {_one_line(line)}", err=True)
         if len(lines) > most:
-            click.echo(f"{said}: {len(lines) - most} more", err=True)
+            click.echo(f"{kind}: {len(lines) - most} more", err=True)
 
 
-def tell_layout(collection):
-    """A line on standard error: as what the studies were read, and what else lies there unread."""
+def tell_layout(collection: Collection) -> None:
+    """Prints the layout and number of the studies that were read, and the files passed over, on standard error."""
     count = len(collection.studies)
     layout = f"{collection.layout}, {count} {'study' if count == 1 else 'studies'}"
     click.echo(_one_line(f"{collection.folder}: {layout}"), err=True)
     tell_passed_over(collection)
 
 
-def tell_passed_over(collection):
-    """A line on standard error: how many files were passed over, by kind; nothing where there were none."""
+def tell_passed_over(collection: Collection) -> None:
+    """Prints the number of files passed over, by kind, on standard error; nothing if there were none."""
     from kmm.data.film_files import describe_passed_over
 
-    if said := describe_passed_over(collection.passed_over):
-        click.echo(f"passed over: {said}", err=True)
+    if counts := describe_passed_over(collection.passed_over):
+        click.echo(f"passed over: {counts}", err=True)
 
 
 @contextlib.contextmanager
-def telling(problems):
-    """A refusal comes with what was set aside before it, here or where it was said: that may be why."""
+def telling(problems: Sequence[Problem | str]) -> Iterator[None]:
+    """On an error, also lists the studies that were set aside so far; they may explain it."""
     try:
         yield
     except KmmError as error:
@@ -77,41 +86,56 @@ def telling(problems):
         raise
 
 
-def check_problems(collection, strict):
-    """With `--strict`, what the reader set aside ends the run too."""
+def check_problems(collection: Collection, strict: bool) -> None:
+    """Raises the first problem of a collection as an error if `strict`."""
     if strict and collection.problems:
         raise InputError(str(collection.problems[0]))
 
 
-def check_place(path):
-    """A file to be written at the end has a folder to lie in: said before the work, not after it."""
+def check_place(path: Path | str | None) -> None:
+    """Checks before any work that a file written at the end has a folder.
+
+    Args:
+        path: of the file; None and "-" need no folder.
+
+    Raises:
+        InputError: if the path is a folder, or its folder does not exist.
+    """
     if path and str(path) != "-" and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise InputError(f"{path}: expected the name of a file in a folder that exists.")
 
 
-def write_result(json_file, value, show):
-    """The result: as JSON where it was asked for, else for people, by the function `show`."""
-    from kmm.storage.files import write_json
+def write_result(json_file: str | None, value: Mapping[str, Any], show: Callable[[], object]) -> None:
+    """Writes the result of a command: as JSON with the name of its schema if asked for, and for people.
 
+    Args:
+        json_file: path of the JSON file; "-" is standard output, then nothing else is printed; None: no JSON.
+        value: JSON-compatible mapping.
+        show: prints the result for people.
+    """
     if json_file == "-":
-        click.echo(json.dumps(value, indent=2, allow_nan=False))
+        click.echo(_to_json(value))
         return
     with naming(json_file):
-        if json_file and Path(json_file).exists() and not Path(json_file).is_file():  # a pipe is written, not replaced
-            Path(json_file).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        if json_file and Path(json_file).exists() and not Path(json_file).is_file():  # a pipe cannot be replaced
+            Path(json_file).write_text(_to_json(value) + "\n", encoding="utf-8")
         elif json_file:
-            write_json(os.path.realpath(json_file), value)
+            write_with_schema(os.path.realpath(json_file), value)
     show()
 
 
 @contextlib.contextmanager
-def naming(path):
-    """An error of the disk that names no file is said of this one."""
+def naming(path: Path | str | None) -> Iterator[None]:
+    """Adds the path to an error of the system that names no file."""
     try:
         yield
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def _to_json(value):
+    return json.dumps(add_schema(value), indent=2, allow_nan=False)
 
 
 def _one_line(text):

@@ -1,10 +1,18 @@
-"""Results as tables on standard output: the last step of a command."""
+"""Print results as tables on standard output: the last step of a command."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kmm.data.verify import VerifyReport
+    from kmm.export.verification import ModelCheck
+
+Row = Mapping[str, Any]
 
 
-def print_checks(report):
-    """A line a check of a `VerifyReport`; what is wrong is said, with examples."""
+def print_checks(report: "VerifyReport") -> None:
+    """Prints one line per check of a folder; a failed check has examples."""
     rows = [
         [
             check.name,
@@ -18,8 +26,8 @@ def print_checks(report):
     _print_table(["check", "found", "expected", "", "examples"], rows, title=f"{report.folder}: {report.layout}")
 
 
-def print_summary(summary):
-    """The counts of `kmm.data.summary.summarize_collection`."""
+def print_summary(summary: Row) -> None:
+    """Prints the counts of `kmm.data.summary.summarize_collection`."""
     print(f"layout: {summary['layout']}")
     print(f"studies: {summary['studies']}, of {summary['patients']} patients")
     print(f"  at most {summary['most_studies_of_a_patient']} of one patient; {summary['set_aside']} set aside")
@@ -42,18 +50,18 @@ def print_summary(summary):
         _print_table(["label", "positive", "negative", "unknown", "prevalence"], labels, title=title)
 
 
-def print_results(results):
-    """A table for each part (validation, test) of what `kmm.evaluate.compare.compare_models` returned.
+def print_results(results: Mapping[str, Row]) -> None:
+    """Prints a table for each part (validation, test) of the results of `kmm.evaluate.compare.compare_models`.
 
-    Accuracy and area under the curve come with their 95 % intervals over patients; what the joint classifier has over
-    image and text stands under the table, and with many labels a table of the area under the curve of each.
+    Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
+    joint classifier from image and text, and for several labels a table of the area under the ROC curve of each.
     """
     from kmm.evaluate.card import MEASURED_ON, compare_rows, evaluate_rows, label_rows
 
     for part, result in results.items():
         columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
         columns = [SHORT_TITLES.get(title, title) for title in columns]
-        rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # 160 columns hold it
+        rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # fits 160 columns
         _print_table(columns, rows, title=f"{part}: {result['n']} studies")
         if "caution" in result:
             print(result["caution"])
@@ -63,28 +71,28 @@ def print_results(results):
             if "ROC AUC" in line and "TF-IDF" not in line:
                 print(line)
         if labels := label_rows(result):
-            _print_table(*labels[:1], labels[1:], title=f"{part}: ROC AUC of each label [95 % interval]")
+            _print_table(labels[0], labels[1:], title=f"{part}: ROC AUC of each label [95 % interval]")
 
 
-def print_packed(packed):
-    """What `kmm.export.pack.pack_classifier` wrote, and what it left out."""
+def print_packed(packed: Row) -> None:
+    """Prints the files that `kmm.export.pack.pack_classifier` wrote, and those that it left out."""
     print(f"{packed['archive']}: {packed['bytes'] / 1e6:.1f} MB, digest {packed['digest'][:16]}")
     for name in packed["files"]:
         print(f"  {name}")
     of_one = packed["words_of_one_patient"]
-    known = "how many of one patient is not known" if of_one is None else f"{of_one} of one patient"
+    known = "of one patient: not known" if of_one is None else f"{of_one} of one patient"
     print(f"words of the vocabulary, which come from the training reports: {packed['words']}, {known}")
     print(f"left out: {', '.join(packed['left_out']) or 'nothing'}")
 
 
-def print_model_checks(checks):
-    """A line for each check of `kmm.export.verification.verify_classifier`."""
+def print_model_checks(checks: Sequence["ModelCheck"]) -> None:
+    """Prints one line per check of `kmm.export.verification.verify_classifier`."""
     for check in checks:
         print(f"{check.result}: {check.name}: {check.detail}")
 
 
-def print_encoders(rows):
-    """The encoders that `kmm.models.encoder_weights.list_encoders` listed."""
+def print_encoders(rows: Sequence[Row]) -> None:
+    """Prints the encoders of `kmm.models.encoder_weights.list_encoders`."""
     cells = [
         [
             row["name"],
@@ -99,8 +107,8 @@ def print_encoders(rows):
     _print_table(["encoder", "reads", "pixels", "parameters", "weights", "source"], cells)
 
 
-def print_weights(result):
-    """What `kmm.models.encoder_weights.check_weights` or `convert_weights` found."""
+def print_weights(result: Row) -> None:
+    """Prints the result of `kmm.models.encoder_weights.check_weights` or `convert_weights`."""
     if not result["fits"]:
         print(f"does not fit {result['encoder']}: {result['reason']}")
         return
@@ -116,8 +124,8 @@ def print_weights(result):
         print(f"written: {result['out']}")
 
 
-def print_kept(result):
-    """The folders that `kmm.training.run_folders.list_kept` listed."""
+def print_kept(result: Row) -> None:
+    """Prints the folders of `kmm.training.run_folders.list_kept`."""
     rows = [
         [
             one["name"],
@@ -132,13 +140,13 @@ def print_kept(result):
     print(f"{result['out']}: {len(rows)} folders, {result['bytes'] / 1e6:.1f} MB")
 
 
-def print_cleared(result):
-    """The folders that `kmm.training.run_folders.clear_kept` removed."""
+def print_cleared(result: Row) -> None:
+    """Prints the number and size of the folders that `kmm.training.run_folders.clear_kept` removed."""
     print(f"{result['out']}: {len(result['removed'])} folders removed, {result['bytes'] / 1e6:.1f} MB")
 
 
-def print_predictions(rows):
-    """A line a study of what `kmm.classifier.describe_predictions` returned; a star marks a positive decision."""
+def print_predictions(rows: Sequence[Row]) -> None:
+    """Prints one line per study of `kmm.classifier.describe_predictions`; a star marks a positive decision."""
     if not rows:
         return
     names = list(rows[0]["probabilities"])
@@ -155,8 +163,8 @@ def print_predictions(rows):
     print("* at or above the label's threshold")
 
 
-def print_explanations(result):
-    """A line a study of a folder that was explained, the first forty; then what a check measured."""
+def print_explanations(result: Row) -> None:
+    """Prints one line per explained study, at most `MOST_ROWS`; then the measures of `kmm explain --check`."""
     shown = [row for row in result["rows"] if not row["error"]]
     warned = any(row.get("warnings") for row in shown)
     rows = [
@@ -170,7 +178,7 @@ def print_explanations(result):
             "strongest at": "" if row["top_x"] is None else f"{row['top_x']:.0f}, {row['top_y']:.0f}",
             "share of text": _number(row["text_share"]),
             "map error": _number(row["map_error"]),
-            **({"steps": row["steps"]} if "steps" in row else {}),  # of an export they are always the same
+            **({"steps": row["steps"]} if "steps" in row else {}),  # an export always takes the same steps
             **({"warnings": row.get("warnings", "")} if warned else {}),
         }
         for row in shown[:MOST_ROWS]
@@ -184,12 +192,12 @@ def print_explanations(result):
         _print_verdict(result["verdict"])
 
 
-def print_fidelity(result):
-    """What was chosen and measured by `kmm fidelity`."""
+def print_fidelity(result: Row) -> None:
+    """Prints the sensitivity that `kmm fidelity` chose, and its measures."""
     if "sensitivity" in result:
         chosen = result["sensitivity"]
         films, speaking = (chosen["sweep"][0][name] for name in ("films", "speaking"))
-        speak = f", {speaking} of which speak for the label" if chosen["rule"] == "gain" else ""
+        speak = f"; {speaking} of them raise the score" if chosen["rule"] == "gain" else ""
         print(
             f"Sight sensitivity {chosen['chosen']} (rule {chosen['rule']}, chosen on {films} validation films{speak})"
         )
@@ -197,48 +205,49 @@ def print_fidelity(result):
 
 
 MOST_ROWS = 40
-SHORT_TITLES = {  # the intervals need the room
+SHORT_TITLES = {  # the intervals need the space
     "Studies (positive)": "n (positive)",
     "Balanced accuracy": "Bal. acc.",
     "Sensitivity": "Sens.",
     "Specificity": "Spec.",
 }
 
-# What each measure is, by the table in which it stands.
+# Meaning of each measure, by the table that shows it.
 MEASURES = {
     "Circles and boxes": {
-        "hit": "the centre of the strongest circle lies in a box of the label: share of films with a box",
-        "hit_one": "the same of films with one box",
-        "hit_peak": "the strongest pixel of the map lies in a box",
-        "iou": "circles and boxes, intersection over union; 0 without a circle",
+        "hit": "fraction of films with a box whose strongest circle has its centre in a box of the label",
+        "hit_one": "the same for films with one box",
+        "hit_peak": "fraction of films with a box whose strongest pixel lies in a box",
+        "iou": "intersection over union of circles and boxes; 0 without a circle",
     },
     "Pixels replaced by the baseline": {
-        "speaks": "the film adds enough to the score to be measured here: share of films",
-        "deletion": "area under the score, 1 being the film's, as the strongest pixels go first: the lower the better, "
-        "also below 0 or above 1; of films that speak",
-        "insertion": "the same as they come first: the higher the better",
+        "speaks": "fraction of films that raise the score enough to be measured here",
+        "deletion": "area under the score, scaled to 1 for the film, while the strongest pixels are removed first: "
+        "lower is better; may be below 0 or above 1; only films counted by speaks",
+        "insertion": "the same while the strongest pixels are inserted first: higher is better",
     },
     "Words": {
-        "named": "a word that names the label is among the top three: share of reports",
-        "alike_words": "rank correlation of the words with those of the model with new weights: near 0 is right",
+        "named": "fraction of reports with a word that names the label among the top three",
+        "alike_words": "rank correlation of the words' attributions with those of a model with random weights: near 0 "
+        "is right",
     },
     "Attributions": {
-        "similarity": "rank correlation of the map with that of the model with new weights: near 0 is right",
-        "completeness_gap": "how far the attributions are from adding up to the score, relative",
+        "similarity": "rank correlation of the map with that of a model with random weights: near 0 is right",
+        "completeness_gap": "relative difference between the sum of the attributions and the score",
         "map_error": "estimated relative error of the attributions",
-        "steps": "points of the path",
+        "steps": "path points",
     },
 }
 VERDICTS = {
     "completeness": "attributions add up to the score within --gap-tolerance",
-    "weights_film": "the map of the film changes with the model's weights",
-    "weights_words": "the words change with the model's weights",
-    "pixels": "the map's strongest pixels carry more of the score than pixels in random order",
+    "weights_film": "the film's map changes with the model's weights",
+    "weights_words": "the words' attributions change with the model's weights",
+    "pixels": "the strongest pixels of the map change the score more than pixels in random order",
 }
 
 
 def _print_measures(methods):
-    """Tables of measures, a line a method: mean, 95 % interval and number of studies; what each measure is below."""
+    """Prints tables of measures, one line per method: mean, 95 % interval and number of studies; meanings below."""
     for title, measures in MEASURES.items():
         known = {
             method: {name: found[name] for name in measures if found.get(name, {}).get("n")}
@@ -257,7 +266,7 @@ def _print_measures(methods):
 
 
 def _print_verdict(verdict):
-    """A line a criterion of `kmm explain --check`."""
+    """Prints one line per criterion of `kmm explain --check`."""
     _print_table(["check", ""], [[VERDICTS[name], found] for name, found in verdict.items()])
 
 

@@ -4,16 +4,18 @@ import logging
 import os
 import signal
 import threading
+from pathlib import Path
+from typing import Any
 
 import click
 
 from kmm.cli.command import PLACE, Command, group_options
 from kmm.cli.serving_flags import translate_flags
-from kmm.explain.folder.processes import silence_libraries  # Keras is not needed here
+from kmm.explain.folder.processes import silence_libraries  # not `hushed`: Keras is not needed here
 
 
 class _Serve(Command):
-    """A command that takes flags of TensorFlow Serving too."""
+    """A command that also takes flags of TensorFlow Serving."""
 
     def parse_args(self, ctx, args):
         return super().parse_args(ctx, translate_flags(args))
@@ -141,7 +143,17 @@ _ANSWERS = group_options(
 @_ACCESS
 @_LIMITS
 @_ANSWERS
-def serve(models, models_file, versions, labels, rest, rest_port, log_requests, validate, **values):
+def serve(
+    models: tuple[str, ...],
+    models_file: Path | None,
+    versions: str,
+    labels: tuple[str, ...],
+    rest: bool,
+    rest_port: int,
+    log_requests: bool,
+    validate: bool,
+    **values: Any,
+) -> None:
     """Serve exported classifiers over gRPC and HTTP.
 
     Speaks TensorFlow Serving's protocol; meant for development and small sites. Each of MODELS is a folder that
@@ -154,7 +166,7 @@ def serve(models, models_file, versions, labels, rest, rest_port, log_requests, 
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"  # TensorFlow imports Keras, whose own choice may not load
     with silence_libraries():
-        import tensorflow  # noqa: F401  it speaks while it is imported
+        import tensorflow  # noqa: F401  prints messages while it is imported
 
         from kmm.server.model_list import ModelList
         from kmm.server.policy import parse_policy
@@ -173,7 +185,7 @@ def serve(models, models_file, versions, labels, rest, rest_port, log_requests, 
 
 
 def _run(server, settings):
-    """Serves until a signal says to stop."""
+    """Serves until a signal stops the server."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: (signal.signal(number, signal.SIG_DFL), stopped.set()))
@@ -182,24 +194,24 @@ def _run(server, settings):
         signal.signal(signal.SIGHUP, lambda number, frame: server.reload())
     click.echo(_announce(server, settings))
     stopped.wait()
-    click.echo("stopping: running requests may end", err=True)
+    click.echo("stopping: waiting for running requests", err=True)
     if not server.stop():
         click.echo("stopped before all requests had ended", err=True)
-        os._exit(1)  # their threads cannot be ended, and Python would wait for them
+        os._exit(1)  # Python would wait for the threads of these requests, which cannot be stopped
 
 
 def _validate(models, settings):
-    """Starts a server and stops it; returns what it would serve, in one line.
+    """Starts a server and stops it; returns one line about the models that it would serve.
 
     Raises:
-        InputError: if it would not start, or a version that should be served does not load.
+        InputError: if the server does not start, or a version that should be served does not load.
     """
     from kmm.errors import InputError
     from kmm.server.server import Server
 
     logger = logging.getLogger("kmm.server")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # the error says it, in its one line
+    logger.setLevel(logging.CRITICAL)  # the one-line error replaces the log
     try:
         server = Server(models, settings)
         try:
@@ -215,7 +227,7 @@ def _validate(models, settings):
 
 
 class _Lines(logging.Formatter):
-    """Lines with a time; those of the access log are JSON and hold it."""
+    """Lines with a time, except those of the access log, which are JSON and contain it."""
 
     def format(self, record):
         return record.getMessage() if record.name == "kmm.server.access_log" else super().format(record)
@@ -231,13 +243,13 @@ def _start_log(*, log_requests):
 
 
 def _ignore_hang_up():
-    """Until the server runs, SIGHUP would end the process; files are read anyway then."""
+    """Ignores SIGHUP until the server runs: it would end the process, and all files are read at start anyway."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _announce(server, settings):
-    """The line that says where the server listens."""
+    """Returns one line with the models and the addresses on which the server listens."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     places = [f"gRPC {host}:{server.port}"]
     if settings.socket:

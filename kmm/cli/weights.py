@@ -1,6 +1,7 @@
-"""`kmm weights`: weights of encoders from other programs, and word vectors trained on reports."""
+"""`kmm weights`: check, convert and list weights of encoders; train word vectors on reports."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -10,14 +11,14 @@ from kmm.cli.output import check_place, hushed, list_problems, naming, tell_layo
 
 
 @click.group(cls=Group)
-def weights():
+def weights() -> None:
     """Check, convert or list weights; train word vectors."""
 
 
 @weights.command("list")
 @click.option("--parameters", is_flag=True, help="Also build each image encoder to count its parameters (seconds).")
 @json_option("WEIGHTS_LIST")
-def list_weights(parameters, json_file):
+def list_weights(parameters: bool, json_file: str | None) -> None:
     """List encoders and the weights that each can load.
 
     \b
@@ -32,9 +33,9 @@ def list_weights(parameters, json_file):
 
 @weights.command()
 @click.argument("file", type=PLACE)
-@click.option("--encoder", required=True, help="Image encoder that should take the weights; see kmm weights list.")
+@click.option("--encoder", required=True, help="Image encoder to load the weights into; see kmm weights list.")
 @json_option("WEIGHTS_CHECK")
-def check(file, encoder, json_file):
+def check(file: Path, encoder: str, json_file: str | None) -> None:
     """Try the weights of FILE in an image encoder.
 
     Prints how many layers, arrays and parameters matched. Exit code 1: the weights do not fit the encoder, or the file
@@ -56,7 +57,7 @@ def check(file, encoder, json_file):
 @click.option("--encoder", required=True, help="Image encoder that the weights are for; see kmm weights list.")
 @click.option("--out", required=True, type=PLACE, help="File to write, ending in .weights.h5 or .safetensors.")
 @json_option("WEIGHTS_CONVERT")
-def convert(file, encoder, out, json_file):
+def convert(file: Path, encoder: str, out: Path, json_file: str | None) -> None:
     """Write the weights of FILE in Keras's own layout.
 
     `kmm fit --image-weights` takes the result. FILE may be Keras HDF5, .keras, PyTorch or safetensors. Layers that the
@@ -77,7 +78,7 @@ def convert(file, encoder, out, json_file):
 @weights.command()
 @click.argument("folder", type=PLACE)
 @click.option("--out", required=True, type=PLACE, help="File to write: .txt is word2vec text, .bin binary.")
-@click.option("--dimensions", type=click.IntRange(1), default=300, show_default=True, help="Numbers per word.")
+@click.option("--dimensions", type=click.IntRange(1), default=300, show_default=True, help="Dimensions of a vector.")
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="Passes over the reports.")
 @click.option("--sections", type=LIST, help="Report sections, comma-separated; all four sections when not given.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the random numbers.")
@@ -90,11 +91,21 @@ def convert(file, encoder, out, json_file):
     help="Fewest patients who use a word that is kept; 1 keeps the words of a single patient.",
 )
 @click.option("--split", type=PLACE, help="split.csv; only its training studies are read.")
-def embed(folder, out, dimensions, epochs, sections, seed, cbow, min_word_patients, split):
+def embed(
+    folder: Path,
+    out: Path,
+    dimensions: int,
+    epochs: int,
+    sections: list[str] | None,
+    seed: int,
+    cbow: bool,
+    min_word_patients: int,
+    split: Path | None,
+) -> None:
     """Train word vectors on the reports of FOLDER.
 
     Without --split, all reports are read. Pass the split.csv of a fit to keep its validation and test reports out of
-    its vectors; the command then also prints the share of words in the validation reports that have a vector.
+    its vectors; the command then also prints the fraction of words in the validation reports that have a vector.
 
     \b
     Example: kmm weights embed openi --out vectors.txt --split split.csv

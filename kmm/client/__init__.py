@@ -10,8 +10,8 @@ Importing this loads neither TensorFlow nor Keras.
 
 from kmm.client.aio import AsyncClient as AsyncClient
 from kmm.client.folder import Row as Row
-from kmm.client.results import Prediction as Prediction
 from kmm.client.results import ServedExplanation as ServedExplanation
 from kmm.client.results import ServedWord as ServedWord
 from kmm.client.sync import Client as Client
 from kmm.client.tls import Tls as Tls
+from kmm.protocol.predictions import Prediction as Prediction

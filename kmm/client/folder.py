@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmm.client.arguments import take_whole
-from kmm.client.results import Prediction
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
+from kmm.protocol.predictions import Prediction
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from kmm.client.outputs import check_range, name_number, read_labels, read_outputs
-from kmm.client.results import Prediction, ServedExplanation, ServedWord
+from kmm.client.results import ServedExplanation, ServedWord
 from kmm.errors import ServerError
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
+from kmm.protocol.predictions import Prediction
 from kmm.protocol.tensors import TENSOR_TYPES
 from kmm.text.word_pieces import CONTINUED
 

@@ -5,31 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from kmm.errors import InputError
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a served classifier says of one study.
-
-    Attributes:
-        probabilities: dict of label name to calibrated probability.
-        logits: dict of label name to score, before calibration.
-        thresholds: dict of label name to the probability from which the label is decided.
-        decisions: dict of label name to bool: probability at or above the threshold.
-        model: str. Name of the model.
-        version: int. The version that answered.
-    """
-
-    probabilities: dict[str, float]
-    logits: dict[str, float]
-    thresholds: dict[str, float]
-    decisions: dict[str, bool]
-    model: str
-    version: int
-
-    def as_dict(self):
-        """The prediction as JSON holds it."""
-        return asdict(self)
+from kmm.protocol.predictions import Prediction
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm.client import Prediction
 from kmm.errors import ImageError
 from tests.client.stub_server import StubServer, serve
 from tests.conftest import run
@@ -52,6 +53,7 @@ def test_predict(address, folder):
     (row,) = said["predictions"]
     assert (row["study"], row["version"], row["text_present"]) == ("film", 3, False)
     assert set(row["probabilities"]) == {"mass", "effusion"} and len(said["set_aside"]) == 1
+    assert said["schema"] == "kmm-results-1" and list(row)[4:] == list(Prediction.__dataclass_fields__)
 
 
 def test_a_list_of_views_decides_which_film_is_sent(address, folder):
@@ -96,6 +98,7 @@ def test_explain_writes_pictures_and_numbers(address, folder):
     result = call(address, "explain", folder / "film.png", "--report", folder / "report.txt", "--out", out)
     assert result.exit_code == 0 and "film" in result.stdout
     said = json.loads((out / "film.json").read_text())
+    assert said["schema"] == "kmm-results-1" and list(said)[1:5] == ["study", "image", "image_present", "text_present"]
     assert said["target"] == "mass" and len(said["regions"]) == 1 and said["regions"][0]["x"] > 30
     assert [word["text"] for word in said["words"]] == ["no", "mass"]
     with Image.open(out / "film.png") as picture:
@@ -134,6 +137,7 @@ def test_questions_about_the_model(address, folder):
         assert result.exit_code == 0 and said in result.stdout
         assert call(address, action, "--json", folder / "out.json").exit_code == 0
         assert said in (folder / "out.json").read_text()
+        assert json.loads((folder / "out.json").read_text())["schema"] == "kmm-results-1"
     assert call(address.removesuffix("/openi"), "status", "--model", "openi").exit_code == 0
 
 

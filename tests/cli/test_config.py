@@ -103,9 +103,9 @@ REFUSED = {
     "sections: [{a: b}]": "`sections`: expected a value. Received: dict",
     "- a\n- b": "expected `name: value` lines. Received: list",
     "words": "expected `name: value` lines. Received: str",
-    "out: [": "expected YAML or JSON in UTF-8",
-    "out: !!python/object/apply:os.getcwd []": "expected YAML or JSON in UTF-8",
-    b"\xff\xfe\x00\x81": "expected YAML or JSON in UTF-8",
+    "out: [": "not valid YAML or JSON in UTF-8",
+    "out: !!python/object/apply:os.getcwd []": "not valid YAML or JSON in UTF-8",
+    b"\xff\xfe\x00\x81": "not valid YAML or JSON in UTF-8",
 }
 
 

@@ -242,7 +242,7 @@ def test_redraw_lists_what_has_no_map_and_computes_nothing(explained, tiny_run, 
     assert said["studies"] == 60 and said["failed"] == 1 and (out / "7.html").exists()
     assert run("explain", tiny_run[2], tiny_folder, "--out", tmp_path / "new", "--redraw").exit_code == 2
     result = run(*redraw, "--overwrite")
-    assert result.exit_code == 2 and "without --overwrite" in result.stderr
+    assert result.exit_code == 2 and "Leave out --overwrite" in result.stderr
 
 
 def test_another_method_is_refused_without_overwrite(explained, tiny_run, tiny_folder, tmp_path):

@@ -68,6 +68,7 @@ def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_p
     finally:
         (tiny_run[2] / SENSITIVITY_FILE).unlink(missing_ok=True)
     said = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert kept["schema"] == said["schema"] == "kmm-results-1"
     assert kept["sensitivity"] == said["sensitivity"]["chosen"] and said["sensitivity"]["rule"] == "iou"
     assert said["methods"]["random point"]["hit"]["mean"] == pytest.approx(1600 / 48**2)
     assert said["methods"]["image centre"]["hit"]["mean"] == 1
@@ -114,7 +115,7 @@ def test_boxes_on_test_films_alone_fail_first_or_take_a_sensitivity(model, tiny_
 
 def test_boxes_on_films_of_the_training_alone_measure_nothing(model, tiny_folder, tmp_path, parts):
     boxes = write_boxes(tmp_path / "boxes.csv", parts["train"])
-    refuse(model, tiny_folder, "--boxes", boxes, "--sensitivity", 0.5, says="and that --boxes or --words knows")
+    refuse(model, tiny_folder, "--boxes", boxes, "--sensitivity", 0.5, says="and that are in --boxes or --words")
 
 
 def test_boxes_of_a_larger_copy_are_refused(model, tiny_folder, tmp_path, parts):
@@ -163,7 +164,7 @@ def test_a_model_of_reports_alone_is_measured_by_its_words(of_reports, tiny_fold
     options = ("--words", words, "--studies", 3, "--json", tmp_path / "out.json")
     result = run("fidelity", of_reports, tiny_folder, *options, *QUICK)
     assert result.exit_code == 0, result.stderr
-    assert "left out, for they explain films alone: grad-cam, layer-cam" in result.stderr
+    assert "left out, because they explain films only: grad-cam, layer-cam" in result.stderr
     said = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert list(said["methods"]) == ["integrated-gradients", "gradient", "gradient-x-input", "smoothgrad"]
     for found in said["methods"].values():

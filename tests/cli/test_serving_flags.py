@@ -77,7 +77,7 @@ def test_flags_without_a_meaning_are_refused(flag):
         (["--model_base_path=x", "--model_config_file=y"], "exclude each other"),
         (["--rest_api_timeout_in_ms=soon"], "--rest_api_timeout_in_ms: expected a whole number. Received: 'soon'."),
         (["--enable_model_warmup=maybe"], "--enable_model_warmup: expected true or false. Received: 'maybe'."),
-        (["--enable_grpc_healthcheck_service=false"], "always answers probes of health. Leave the flag out."),
+        (["--enable_grpc_healthcheck_service=false"], "always answers health checks. Leave the flag out."),
         (["--allow_version_labels_for_unavailable_models"], "a label needs a version that is served."),
         (["--saved_model_tags=serve,tpu"], "the graph with the tag serve"),
         (["--max_num_load_retries"], "--max_num_load_retries needs a value."),

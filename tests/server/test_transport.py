@@ -270,7 +270,7 @@ def test_few_files_and_a_stop_with_half_a_message(versions):
     lines = [
         line for line in said.splitlines() if not re.match(r"kmm serve is compatible|WARNING: All log|[IW]0000", line)
     ]
-    assert process.returncode == 0 and len(lines) <= 5 and "stopping: running requests may end" in lines, said
+    assert process.returncode == 0 and len(lines) <= 5 and "stopping: waiting for running requests" in lines, said
 
 
 def test_silent_streams_do_not_delay_the_end(versions, caplog):
