@@ -121,7 +121,7 @@ def test_films_to_draw_on(tmp_path):
 
 
 def test_a_folder_and_a_huge_file_are_no_films(tmp_path, monkeypatch):
-    with pytest.raises(ImageError, match="readable file"):
+    with pytest.raises(ImageError, match="cannot be read"):
         encode_film(tmp_path)
     monkeypatch.setattr("kmm.client.films.MAX_FILE_BYTES", 3)
     (tmp_path / "a.png").write_bytes(b"1234")
