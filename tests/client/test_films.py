@@ -134,6 +134,6 @@ def test_reports():
     assert encode_report(report, ("impression", "findings")) == "Löffel. Clear.".encode()
     assert encode_report(Study("1", "1", report=report), ("findings",)) == b"Clear."
     assert encode_report(Study("1", "1")) == b""
-    with pytest.raises(ReportError, match="Character 6 is none") as error:
+    with pytest.raises(ReportError, match="character 6 is invalid") as error:
         encode_report("secret\ud800")
     assert "secret" not in str(error.value)
