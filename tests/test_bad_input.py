@@ -478,7 +478,7 @@ def test_imagenet_weights_without_a_network_end_the_run(tiny_folder, tmp_path, m
 
 def test_an_encoder_without_imagenet_weights(tiny_folder, tmp_path):
     arguments = ["fit", tiny_folder, "--out", tmp_path, "--image-weights", "imagenet", *IMAGES_ONLY]
-    refuse(*arguments, says="There are no ImageNet weights of small-cnn")
+    refuse(*arguments, says="Keras provides no ImageNet weights for small-cnn")
 
 
 # Saved classifiers

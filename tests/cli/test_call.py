@@ -156,7 +156,7 @@ def test_wrong_usage(address, folder):
         (("predict", folder / "gone.png"), "gone.png"),
         (("predict", film, "--tls-ca", folder / "gone.pem"), "gone.pem"),
         (("status", "--token-file", folder / "gone"), "gone"),
-        (("status", "--version", 1, "--label", "a"), "Give `version` or `label`"),
+        (("status", "--version", 1, "--label", "a"), "Give either `version` or `label`"),
         (("predict", film, "--json", folder / "no" / "out.json"), "folder that exists"),
         (("status", "--timeout", "1e300"), "`timeout` must be"),
         (("status", "--timeout", "nan"), "`timeout` must be"),

@@ -51,13 +51,13 @@ def test_tls_over_a_unix_socket(certificates, stub, tmp_path):
 @pytest.mark.parametrize(
     ("files", "named"),
     [
-        ({"ca": "junk.txt"}, "junk.txt holds no certificate"),
-        ({"ca": "empty.pem"}, "empty.pem holds no certificate"),
-        ({"ca": "authority.der"}, "authority.der holds no certificate"),
-        ({"ca": "authority.key"}, "authority.key holds no certificate"),
+        ({"ca": "junk.txt"}, "junk.txt contains no PEM certificate"),
+        ({"ca": "empty.pem"}, "empty.pem contains no PEM certificate"),
+        ({"ca": "authority.der"}, "authority.der contains no PEM certificate"),
+        ({"ca": "authority.key"}, "authority.key contains no PEM certificate"),
         ({"ca": "gone.pem"}, "gone.pem cannot be read: No such file"),
         ({"ca": "."}, "cannot be read: Is a directory"),
-        ({"cert": "junk.txt", "key": "client.key"}, "junk.txt holds no certificate"),
+        ({"cert": "junk.txt", "key": "client.key"}, "junk.txt contains no PEM certificate"),
         ({"cert": "client.pem", "key": "junk.txt"}, "junk.txt is not the PEM key of .*client.pem"),
         ({"cert": "client.pem", "key": "other.key"}, "other.key is not the PEM key of .*client.pem"),
         ({"cert": "client.pem", "key": "client.pem"}, "client.pem is not the PEM key"),
