@@ -118,7 +118,7 @@ def test_a_file_that_its_library_cannot_read_is_one_line_that_names_the_folder(t
     (folder / "classifier.json").write_text(json.dumps(sign_description(description)), encoding="utf-8")
     with pytest.raises(ArtefactError) as caught:
         Classifier.load(folder)
-    assert str(caught.value).startswith(f"{folder}: expected a classifier") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{folder} is not a valid classifier") and "\n" not in str(caught.value)
 
 
 BROKEN = ["", "[]", "{}", '{"format": 99}', '{"format": 1}', '{"format": 1, "files": {"../x": "0"}}']
@@ -149,13 +149,11 @@ def test_an_edited_description_is_refused(tiny_run, tmp_path, name):
         "digest": "0" * 64,
     }
     path.write_text(json.dumps({**said, name: changes[name]}))
-    with pytest.raises(
-        ArtefactError, match=r"classifier\.json: expected the file as it was saved\. Its digest differs"
-    ):
+    with pytest.raises(ArtefactError, match=r"classifier\.json was altered after it was saved; its digest differs"):
         Classifier.load(folder, main_only=True)
     del said["digest"]
     path.write_text(json.dumps(said))
-    with pytest.raises(ArtefactError, match=r"classifier\.json: expected a description with its digest"):
+    with pytest.raises(ArtefactError, match=r"classifier\.json lacks its digest"):
         Classifier.load(folder, main_only=True)
 
 
@@ -208,7 +206,7 @@ def test_only_a_classifier_is_overwritten_and_its_exports_stay(tiny_run, tmp_pat
     trained = tiny_run[0]
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "letter.txt").write_text("mine")
-    with pytest.raises(InputError, match="saved classifier to overwrite"):
+    with pytest.raises(InputError, match="is not a saved classifier and is not overwritten"):
         trained.save(tmp_path / "documents", overwrite=True)
     assert (tmp_path / "documents" / "letter.txt").read_text() == "mine"
     trained.save(tmp_path / "one")

@@ -204,7 +204,7 @@ def test_push(tmp_path, monkeypatch):
     place = tfx.push(tmp_path / "export", tmp_path / "served" / "mass")
     assert place == tmp_path / "served" / "mass" / "1234" and (place / "saved_model.pb").read_bytes() == b"model"
     assert place.stat().st_mode & 0o777 == 0o755 and [path.name for path in place.parent.iterdir()] == ["1234"]
-    with pytest.raises(InputError, match="1234 already exists"):
+    with pytest.raises(InputError, match="1234: expected a version that is free"):
         tfx.push(tmp_path / "export", place.parent)
     with pytest.raises(InputError, match="expected an export"):
         tfx.push(tmp_path, place.parent)

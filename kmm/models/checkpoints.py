@@ -129,7 +129,7 @@ def _fault(layer, arrays):
     return None
 
 
-def _normalise_names(layers):
+def _normalise_names(layers: dict[str, Any]) -> dict[str, Any]:
     """Renames layers that Keras named by a counter (`conv2d_7`, in Keras 1 `convolution2d_3`) as a fresh process would,
     and those with a slash (`conv1/bn` of Keras 2) as Keras 3 does (`conv1_bn`)."""
     counted: dict[str, list[tuple[int, str]]] = {}

@@ -96,7 +96,7 @@ def _check_names(encoder, entry, features):
         raise InputError(f"The layer {entry.feature_map!r} is not the output of the image encoder's network.")
 
 
-def _normalise_names(model):
+def _normalise_names(model: keras.Model) -> None:
     """Renames layers that Keras named by a counter (`conv2d_7`) as a fresh process would, so that names are the same
     for every build."""
     seen: Counter[str] = Counter()

@@ -184,7 +184,7 @@ def test_nothing_answered_is_exit_code_2(stub, address, folder):
 def test_explanations_never_replace_a_film_and_are_never_studies(address, folder):
     data = (folder / "film.png").read_bytes()
     result = call(address, "explain", folder / "film.png", "--out", folder)
-    assert result.exit_code == 2 and "film.png: expected a free name" in result.stderr
+    assert result.exit_code == 2 and "film.png already exists" in result.stderr
     assert (folder / "film.png").read_bytes() == data and not (folder / "film.json").exists()
     (folder / "wrong.png").unlink()
     for _ in range(2):
