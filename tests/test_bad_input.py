@@ -411,9 +411,9 @@ def test_a_damaged_archive(model, tmp_path):
         (["--image-encoder", "none", "--text-encoder", "none"], "must not both be none"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: expected a readable settings file"),
         (["--split", "nowhere.csv"], "nowhere.csv"),
-        (["--word-pieces", "nowhere.txt"], "nowhere.txt: expected a file for the setting `word_pieces`"),
-        (["--word-vectors", "nowhere.txt"], "nowhere.txt: expected a file for the setting `word_vectors`"),
-        (["--image-weights", "nowhere.h5"], "nowhere.h5: expected a file for the setting `image_weights`"),
+        (["--word-pieces", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_pieces`"),
+        (["--word-vectors", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_vectors`"),
+        (["--image-weights", "nowhere.h5"], "nowhere.h5 is not a file. Give the setting `image_weights`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -567,7 +567,14 @@ def test_a_film_that_was_written_in_part_is_a_full_disk(tiny_folder, tmp_path, m
 
 def test_too_little_room_for_films_is_said_before_they_are_read(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    refuse("fit", tiny_folder, "--out", tmp_path, *IMAGES_ONLY, says=(str(tmp_path), "free disk for prepared films"))
+    refuse(
+        "fit",
+        tiny_folder,
+        "--out",
+        tmp_path,
+        *IMAGES_ONLY,
+        says=(str(tmp_path), "too little free disk space: prepared films need"),
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ import pytest
 from kmm.errors import InputError
 from kmm.settings import FitSettings
 from kmm.text.vocabulary import Vocabulary
-from kmm.training.checkpoint import Keeper, StagePlan
+from kmm.training.checkpoint import Checkpoint, StagePlan
 from kmm.training.schedule import SCHEDULES, Schedule
 from kmm.training.word_rows import WORD_ROW_SOURCES, choose_source
 
@@ -43,10 +43,10 @@ def test_a_cosine_falls_from_the_rate_of_the_plan_to_nothing():
 
 def test_another_schedule_is_one_entry(monkeypatch, tmp_path):
     monkeypatch.setitem(SCHEDULES, "halved", Schedule(at_start=lambda rate, plan, epoch: rate / 2 if epoch else rate))
-    keeper = Keeper(StagePlan("head", 3, 0.4, schedule="halved"), tmp_path / "halved", SimpleNamespace())
-    assert [keeper.schedule.at_start(0.4, keeper.plan, epoch) for epoch in (0, 1)] == [0.4, 0.2]
+    checkpoint = Checkpoint(StagePlan("head", 3, 0.4, schedule="halved"), tmp_path / "halved", SimpleNamespace())
+    assert [checkpoint.schedule.at_start(0.4, checkpoint.plan, epoch) for epoch in (0, 1)] == [0.4, 0.2]
     with pytest.raises(InputError, match=r"^Unknown schedule 'warm'. Known: plateau, cosine, constant, halved.$"):
-        Keeper(StagePlan("head", 3, 0.4, schedule="warm"), tmp_path / "warm", SimpleNamespace())
+        Checkpoint(StagePlan("head", 3, 0.4, schedule="warm"), tmp_path / "warm", SimpleNamespace())
 
 
 def test_word_rows_come_from_the_training_reports_or_from_a_file(tmp_path):
