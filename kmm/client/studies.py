@@ -80,7 +80,7 @@ def list_targets(target: Targets, count: int) -> list[str | None]:
     """
     targets: list[Any] = list(target) if isinstance(target, list | tuple) else [target] * count
     if len(targets) != count:
-        raise InputError(f"Expected {count} targets. Received: {len(targets)}.")
+        raise InputError(f"`target` must be one label or a list of {count} targets. Received: {len(targets)} targets.")
     for name in targets:
         if not isinstance(name, str | None):
             raise InputError(f"`target` must be the name of a label. Received: {type(name).__name__}.")

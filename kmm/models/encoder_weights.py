@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kmm.errors import InputError, WeightsError, require
+from kmm.errors import InputError, WeightsError, look_up, require
 from kmm.models.checkpoints import load_image_weights, weights_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
@@ -99,12 +99,10 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
 
 def _build(path, encoder_name):
-    if encoder_name not in IMAGE_ENCODERS:
-        raise InputError(f"Unknown image encoder {encoder_name!r}. Known: {', '.join(IMAGE_ENCODERS)}.")
+    entry = look_up(IMAGE_ENCODERS, encoder_name, "image encoder")
     path = Path(path).absolute()  # so that a file named `imagenet` is read as a file
     if not path.is_file():
-        raise InputError(f"{path} is not a file. Name a file of weights.")
-    entry = IMAGE_ENCODERS[encoder_name]
+        raise InputError(f"{path} is not a file. Give a file of weights.")
     return build_image_encoder(entry, pixels=entry.pixels), path
 
 

@@ -138,7 +138,7 @@ def check_members(
             raise ArtefactError(f"{path}: entry {number + 1} of the archive is not a regular file with a plain name.")
     names = [member.filename for member in found]
     if len({name.casefold() for name in names}) < len(names):
-        raise ArtefactError(f"{path} contains two files of the same name.")
+        raise ArtefactError(f"{path} contains two files of the same name. Pack the classifier again.")
     return dict(zip(names, found, strict=True))
 
 
@@ -190,7 +190,9 @@ def read_text(place: Path | str, name: str) -> str:
     else:
         data = _read_file(Path(place, name))
     if hashlib.sha256(data).hexdigest() != digest:
-        raise ArtefactError(f"{place}: {name} was altered after it was saved; its digest differs.")
+        raise ArtefactError(
+            f"{place}: {name} was altered after it was saved; its digest differs. Pack or train the classifier again."
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -17,6 +17,7 @@ READABLE = (1, 2)  # format 1 has one calibration for all studies, and hashes of
 DESCRIPTION = "classifier.json"
 CARD = "model_card.md"
 MAX_JSON_BYTES = 100_000_000
+_REMEDY = "Restore the file, or train the classifier again."
 
 
 def write_classifier_folder(
@@ -170,7 +171,7 @@ def _check_description(folder, description):
     if "digest" not in description:
         raise ArtefactError(f"{path} lacks its digest. Train the classifier again.")
     if sign_description(description) != description:
-        raise ArtefactError(f"{path} was altered after it was saved; its digest differs.")
+        raise ArtefactError(f"{path} was altered after it was saved; its digest differs. {_REMEDY}")
 
 
 def _check_files(folder, description):
@@ -178,6 +179,6 @@ def _check_files(folder, description):
     for name, digest in description["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            raise ArtefactError(f"{folder} lacks the file {name}, which its description lists.")
+            raise ArtefactError(f"{folder} lacks the file {name}, which its description lists. {_REMEDY}")
         if digest_file(path) != digest:
-            raise ArtefactError(f"{path} was altered after it was saved; its digest differs.")
+            raise ArtefactError(f"{path} was altered after it was saved; its digest differs. {_REMEDY}")

@@ -141,12 +141,12 @@ def _check_work(run, collection):
         changed = [name for name, value in now["settings"].items() if old.get(name) != value]
         changed += [name for name in ("studies", "layout") if before.get(name) != now[name]]
         if changed:
-            raise _refuse_resume(run, changed)
+            raise _make_resume_error(run, changed)
     else:
         write_json(path, now)
 
 
-def _refuse_resume(run, changed):
+def _make_resume_error(run, changed):
     return InputError(
         f"{run.work} cannot be resumed: {', '.join(changed)} changed since this run started. Restore the earlier "
         "state, or start over with --overwrite."
@@ -165,7 +165,7 @@ def _check_data(run, split):
     }
     before = read_json(path) if path.exists() else now
     if before != now:
-        raise _refuse_resume(run, [name for name in {**before, **now} if before.get(name) != now.get(name)])
+        raise _make_resume_error(run, [name for name in {**before, **now} if before.get(name) != now.get(name)])
     write_json(path, now)
 
 
@@ -212,7 +212,7 @@ def _prepare(run, collection, split):
     check_leaks(run.split, run.prepared.studies)
     for part in ("train", "validation", "test"):
         if not len(run.rows(part)):
-            raise InputError(f"The part {part} of the split has no studies. Every part needs some.")
+            raise InputError(f"The part {part} of the split has no studies. Give another --split, or more studies.")
     run.maker.label_names = _choose_labels(run)
     if s.image_encoder:
         _check_films(run)
