@@ -22,9 +22,9 @@ def encode_film(film: Film | None) -> bytes:
 
     PNG and JPEG files are sent unchanged; truncated JPEG files are rejected here, because a TensorFlow graph cannot
     detect all of them (see `kmm.image.jpeg`). DICOM, TIFF and BMP files and float arrays are first decoded to gray
-    levels 0..255. A film with a minimum of exactly 0 and a maximum of exactly 255 becomes a 16-bit PNG of its levels
-    times 257, marked as such (`kmm.image.gray_levels`); its rounding error is at most 1/514, about 0.002 gray levels.
-    Any other film is rounded to 8 bits, with an error of at most 0.5, and none where the levels are whole numbers.
+    levels 0..255. A film with fractional levels, a minimum of exactly 0 and a maximum of exactly 255 becomes a 16-bit
+    PNG of its levels times 257, marked as such (`kmm.image.gray_levels`); its rounding error is at most 1/514, about
+    0.002 gray levels. Any other film is rounded to 8 bits, with an error of at most 0.5, or none for whole levels.
 
     Args:
         film: path of a PNG, JPEG, DICOM, TIFF or BMP file; the bytes of one; or a numpy array: uint8 gray

@@ -135,7 +135,9 @@ def check_members(
         kind = stat.S_IFMT(member.external_attr >> 16)
         plain = _NAME.fullmatch(member.orig_filename) and kind in (0, stat.S_IFREG) and not member.flag_bits & 1
         if not plain or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ArtefactError(f"{path}: entry {number + 1} of the archive is not a regular file with a plain name.")
+            raise ArtefactError(
+                f"{path}: entry {number + 1} of the archive is not a regular file with a plain name. Pack it again."
+            )
     names = [member.filename for member in found]
     if len({name.casefold() for name in names}) < len(names):
         raise ArtefactError(f"{path} contains two files of the same name. Pack the classifier again.")

@@ -66,7 +66,7 @@ class PixelFile:
 
 @dataclass
 class PreparedStudies:
-    """Studies as columns, each of which returns an array for an array of row numbers.
+    """Studies as columns; indexing a column with an array of row numbers returns an array.
 
     Attributes:
         studies: list of the usable `Study`, with the `pixel_digest` of their films.
