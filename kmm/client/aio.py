@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import grpc
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from kmm.client.base import BaseClient, advance_flow
 from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
 from kmm.client.results import Prediction, ServedExplanation
-from kmm.client.studies import Images, Reports, Targets
+from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
 from kmm.data.study import Problem
 from kmm.errors import InputError, KmmError
 
@@ -31,10 +31,22 @@ class AsyncClient(BaseClient):
         "AsyncClient('localhost:8500/openi')"
     """
 
+    @overload
+    async def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
+    @overload
+    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]: ...
     async def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]:
         """Same as `Client.predict`."""
         return await self._run(self._flows.predict(image, report))
 
+    @overload
+    async def explain(
+        self, image: AnyImage = None, report: AnyReport = None, target: Targets = None
+    ) -> ServedExplanation: ...
+    @overload
+    async def explain(
+        self, image: Images = None, report: Reports = None, target: Targets = None
+    ) -> ServedExplanation | list[ServedExplanation]: ...
     async def explain(
         self, image: Images = None, report: Reports = None, target: Targets = None
     ) -> ServedExplanation | list[ServedExplanation]:
@@ -45,6 +57,12 @@ class AsyncClient(BaseClient):
         """Same as `Client.embed`."""
         return await self._run(self._flows.embed(image, report))
 
+    @overload
+    async def classify(self, image: AnyImage = None, report: AnyReport = None) -> dict[str, float]: ...
+    @overload
+    async def classify(
+        self, image: Images = None, report: Reports = None
+    ) -> dict[str, float] | list[dict[str, float]]: ...
     async def classify(self, image: Images = None, report: Reports = None) -> dict[str, float] | list[dict[str, float]]:
         """Same as `Client.classify`."""
         return await self._run(self._flows.classify(image, report))

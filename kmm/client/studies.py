@@ -7,8 +7,10 @@ from kmm.client.films import Film
 from kmm.data.study import SECTIONS, Report, Study
 from kmm.errors import InputError
 
-Images = Film | Study | None | Sequence[Film | Study | None]
-Reports = str | Report | Study | None | Sequence[str | Report | Study | None]
+AnyImage = Film | Study | None
+AnyReport = str | Report | Study | None
+Images = AnyImage | Sequence[AnyImage]
+Reports = AnyReport | Sequence[AnyReport]
 Targets = str | None | Sequence[str | None]
 _Result = TypeVar("_Result")
 

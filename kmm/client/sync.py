@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import grpc
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from kmm.client.base import BaseClient, advance_flow
 from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
 from kmm.client.results import Prediction, ServedExplanation
-from kmm.client.studies import Images, Reports, Targets
+from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
 from kmm.data.study import Problem
 from kmm.errors import KmmError
 
@@ -51,6 +51,10 @@ class Client(BaseClient):
         Client('localhost:8500/openi')
     """
 
+    @overload
+    def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
+    @overload
+    def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]: ...
     def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]:
         """Predicts one study, or several in one request.
 
@@ -65,6 +69,14 @@ class Client(BaseClient):
         """
         return self._run(self._flows.predict(image, report))
 
+    @overload
+    def explain(
+        self, image: AnyImage = None, report: AnyReport = None, target: Targets = None
+    ) -> ServedExplanation: ...
+    @overload
+    def explain(
+        self, image: Images = None, report: Reports = None, target: Targets = None
+    ) -> ServedExplanation | list[ServedExplanation]: ...
     def explain(
         self, image: Images = None, report: Reports = None, target: Targets = None
     ) -> ServedExplanation | list[ServedExplanation]:
@@ -83,6 +95,10 @@ class Client(BaseClient):
         """Returns the features from which the logits are computed: float32 `(features,)`; `(n, features)` for lists."""
         return self._run(self._flows.embed(image, report))
 
+    @overload
+    def classify(self, image: AnyImage = None, report: AnyReport = None) -> dict[str, float]: ...
+    @overload
+    def classify(self, image: Images = None, report: Reports = None) -> dict[str, float] | list[dict[str, float]]: ...
     def classify(self, image: Images = None, report: Reports = None) -> dict[str, float] | list[dict[str, float]]:
         """Predicts by the Classify call; returns dict of label name to probability, or a list of them."""
         return self._run(self._flows.classify(image, report))
