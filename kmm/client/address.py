@@ -72,7 +72,7 @@ def parse_address(text: str) -> Address:
 host:port/model, unix:/path or unix:/path:model.
     """
     if not isinstance(text, str):
-        raise InputError(f"An address must be a str: {FORMS}. Received: {type(text).__name__}.")
+        raise InputError(f"An address is a str: {FORMS}. Received: {type(text).__name__}.")
     if text.startswith("unix:"):
         match = _SOCKET.fullmatch(text)
         if match and len(match["socket"].encode("utf-8", "replace")) <= MAX_SOCKET_BYTES:
