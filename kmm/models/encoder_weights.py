@@ -100,9 +100,9 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
 def _build(path, encoder_name):
     entry = look_up(IMAGE_ENCODERS, encoder_name, "image encoder")
-    path = Path(path).absolute()  # so that a file named `imagenet` is read as a file
+    path = Path(path).absolute()  # a file may be called imagenet
     if not path.is_file():
-        raise InputError(f"{path} is not a file. Give a file of weights.")
+        raise InputError(f"{path} is not a file. Name a file of weights.")
     return build_image_encoder(entry, pixels=entry.pixels), path
 
 
