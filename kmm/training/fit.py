@@ -262,7 +262,7 @@ def _choose_labels(run):
         if not all(counts["test"]):
             run.progress.note(
                 f"Label {name!r} lacks a class in test ({describe_classes(counts['test'])}): ROC AUC and other "
-                "metrics that need both classes are left out."
+                "measures of two classes are left out."
             )
     if not chosen:
         raise InputError(

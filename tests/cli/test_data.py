@@ -296,6 +296,6 @@ def test_evaluation_on_one_class_is_said_by_the_name_of_the_label(model, tmp_pat
         csv.writer(file).writerows(rows)
     result = run("evaluate", model, tmp_path / "list.csv", "--json", "-")
     assert result.exit_code == 0, result.stderr
-    assert "Label 'abnormal' lacks a class in test (6 of 0): ROC AUC and other metrics" in result.stderr
+    assert "Label 'abnormal' lacks a class in test (6 of 0): ROC AUC and other measures" in result.stderr
     test = json.loads(result.stdout)["test"]
     assert test["joint"]["roc_auc"] is None and test["joint"]["specificity"] is not None

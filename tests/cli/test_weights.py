@@ -94,7 +94,7 @@ def test_wrong_names_are_one_line(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words, says in (
         (("check", "imagenet", "--encoder", "small-cnn"), "is not a file"),
-        (("check", file, "--encoder", "vgg"), "Unknown image encoder 'vgg'. Known: densenet121, xception, small-cnn."),
+        (("check", file, "--encoder", "vgg"), "Unknown image encoder 'vgg'. Known: densenet121, small-cnn, xception."),
         (("convert", file, "--encoder", "small-cnn", "--out", tmp_path / "x.pth"), "Choose a name that ends in"),
     ):
         result = run("weights", *words)
