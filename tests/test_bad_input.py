@@ -25,7 +25,7 @@ from tests.conftest import TINY, write_studies
 
 CANARY = "zyxcanary"  # stands in every report of these tests
 PROGRESS = re.compile(
-    r".*: \d+/\d+.*|.*: .*, \d+ stud(y|ies)|Words: \d+ of training.*|\d+ studies: \d+ without .*"
+    r".*: \d+/\d+.*|.*: .*, \d+ stud(y|ies)|Words: \d+ from training.*|\d+ studies: \d+ without .*"
     r"|Calibrated on validation studies: .*|Fewer than \d+ (?:validation|training) studies of a class for .*"
 )
 
@@ -411,9 +411,9 @@ def test_a_damaged_archive(model, tmp_path):
         (["--image-encoder", "none", "--text-encoder", "none"], "must not both be none"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: expected a readable settings file"),
         (["--split", "nowhere.csv"], "nowhere.csv"),
-        (["--word-pieces", "nowhere.txt"], "nowhere.txt: expected a file for the setting `word_pieces`"),
-        (["--word-vectors", "nowhere.txt"], "nowhere.txt: expected a file for the setting `word_vectors`"),
-        (["--image-weights", "nowhere.h5"], "nowhere.h5: expected a file for the setting `image_weights`"),
+        (["--word-pieces", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_pieces`"),
+        (["--word-vectors", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_vectors`"),
+        (["--image-weights", "nowhere.h5"], "nowhere.h5 is not a file. Give the setting `image_weights`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -478,7 +478,7 @@ def test_imagenet_weights_without_a_network_end_the_run(tiny_folder, tmp_path, m
 
 def test_an_encoder_without_imagenet_weights(tiny_folder, tmp_path):
     arguments = ["fit", tiny_folder, "--out", tmp_path, "--image-weights", "imagenet", *IMAGES_ONLY]
-    refuse(*arguments, says="There are no ImageNet weights of small-cnn")
+    refuse(*arguments, says="Keras provides no ImageNet weights for small-cnn")
 
 
 # Saved classifiers
@@ -494,9 +494,9 @@ def test_an_altered_classifier(tiny_run, good, tmp_path, name):
     shutil.copytree(tiny_run[2], folder)
     with open(folder / name, "ab") as file:
         file.write(b"x")
-    refuse("predict", folder, good, says=(str(folder / name), "Its digest differs"))
+    refuse("predict", folder, good, says=(str(folder / name), "its digest differs"))
     (folder / name).unlink()
-    refuse("predict", folder, good, says=(f"expected the file {name}", "missing"))
+    refuse("predict", folder, good, says=(f"lacks the file {name}",))
 
 
 @pytest.mark.parametrize("change", ["format", "files", "parts", "way out", "nonsense", "empty", "missing"])
@@ -517,8 +517,8 @@ def test_a_classifier_that_is_none(tiny_run, good, tmp_path, change):
     if change == "missing":
         path.unlink()
     for arguments in (["predict", folder, good], ["evaluate", folder, good.parent.parent]):
-        refuse(*arguments, says=(str(folder), "expected"))
-    refuse("predict", tmp_path / "nowhere", good, says=("nowhere", "expected a classifier"))
+        refuse(*arguments, says=(str(folder),))
+    refuse("predict", tmp_path / "nowhere", good, says=("nowhere", "is not a classifier"))
 
 
 # A full disk
@@ -567,7 +567,14 @@ def test_a_film_that_was_written_in_part_is_a_full_disk(tiny_folder, tmp_path, m
 
 def test_too_little_room_for_films_is_said_before_they_are_read(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    refuse("fit", tiny_folder, "--out", tmp_path, *IMAGES_ONLY, says=(str(tmp_path), "free disk for prepared films"))
+    refuse(
+        "fit",
+        tiny_folder,
+        "--out",
+        tmp_path,
+        *IMAGES_ONLY,
+        says=(str(tmp_path), "too little free disk space: prepared films need"),
+    )
     assert not list(tmp_path.iterdir())
 
 

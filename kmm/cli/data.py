@@ -143,7 +143,7 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
     studies = [known.get(study.id, study) for study in collection.studies]
     studies, problems = identify_films(studies, progress=make_progress())
     list_problems(problems)
-    shared = {"seed": settings.seed, "label_names": names}
+    shared: dict[str, Any] = {"seed": settings.seed, "label_names": names}
     if folds:
         splits = k_folds(studies, folds, repeats=repeats, validation=settings.shares[1], **shared)
         places = [out.with_name(f"{out.stem}-{number}{out.suffix}") for number in range(1, len(splits) + 1)]

@@ -90,7 +90,8 @@ def fidelity(
     truth = _read_truth(classifier, boxes, words, settings.target)
     collection = read_collection(folder, view_overrides=views)
     validation, test = _choose_studies(classifier, collection, truth, sweep=sweep, most=studies)
-    problems, result = list(collection.problems), {}
+    problems = list(collection.problems)
+    result: dict[str, Any] = {}
     tell = {"truth": truth, "set_aside": problems.append, "progress": progress}
     if sweep:
         rows, rule, best = sweep_studies(classifier, validation, settings=settings, **tell)

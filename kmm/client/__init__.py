@@ -1,11 +1,11 @@
-"""A client of a served classifier: of `kmm serve` and, by the same messages, of TensorFlow Serving.
+"""Python client of a classifier served by `kmm serve` or TensorFlow Serving, which use the same messages.
 
     from kmm.client import Client
 
     with Client("localhost:8500/openi") as client:
         print(client.predict("film.png", "No focal opacity.").probabilities)
 
-Importing this loads neither TensorFlow nor Keras.
+Importing this package loads neither TensorFlow nor Keras.
 """
 
 from kmm.client.aio import AsyncClient as AsyncClient

@@ -1,4 +1,4 @@
-"""Where a server listens: a host and port, or a Unix socket."""
+"""Addresses of gRPC servers: a host and port, or a Unix socket."""
 
 import ipaddress
 import re
@@ -9,7 +9,7 @@ from kmm.errors import InputError
 from kmm.protocol.addresses import is_loopback
 
 DEFAULT_PORT = 8500
-MAX_SOCKET_BYTES = 107  # of a path, in the kernel's address of a Unix socket
+MAX_SOCKET_BYTES = 107  # longest path in the kernel's address of a Unix socket
 FORMS = "host:port, host:port/model, unix:/path or unix:/path:model"
 _HOST = re.compile(
     r"(?P<host>\[(?P<v6>[^\]]*)\]|[\w.-]+)(?::(?P<port>\d{1,5}))?(?:/(?P<model>[^/\s]+))?", re.ASCII | re.DOTALL
@@ -19,12 +19,12 @@ _SOCKET = re.compile(r"unix:(?://(?=/))?(?P<socket>/(?!/)[^:\x00-\x1f\x7f\ud800-
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens.
+    """Address of a gRPC server.
 
     Attributes:
         host: str. A name, an IPv4 address, or an IPv6 address in brackets; empty for a Unix socket.
-        port: int.
-        model: str or None. The model that is served there.
+        port: int. 0 for a Unix socket.
+        model: str or None. Name of the served model, where the address gives one.
         socket: str or None. Path of a Unix socket.
     """
 
@@ -37,29 +37,29 @@ class Address:
         return f"unix:{self.socket}" if self.socket else f"{self.host}:{self.port}"
 
     @property
-    def target(self):
-        """The address as gRPC takes it: a URI, so that no host is mistaken for a scheme."""
+    def target(self) -> str:
+        """The address as gRPC expects it: a URI, so that no host name is mistaken for a scheme."""
         return f"unix:{quote(self.socket)}" if self.socket else f"dns:///{self}"
 
     @property
-    def is_loopback(self):
-        """Whether it is this machine, so that nothing travels over a network."""
+    def is_loopback(self) -> bool:
+        """Whether the address is on this machine, so that nothing travels over a network."""
         return self.socket is not None or is_loopback(self.host)
 
 
-def parse_address(text):
-    """Reads the address of a gRPC server.
+def parse_address(text: str) -> Address:
+    """Parses the address of a gRPC server.
 
     Args:
-        text: str: `host`, `host:port`, `host:port/model`, or of a Unix socket `unix:/path` or `unix:/path:model`, where
-            `unix:///path` is the same. An IPv6 address stands in brackets. The path of a socket is absolute and
-            holds no colon.
+        text: str: `host`, `host:port`, `host:port/model`, or for a Unix socket `unix:/path` or `unix:/path:model`;
+            `unix:///path` means the same. An IPv6 address is written in brackets. The path of a socket is absolute and
+            contains no colon.
 
     Returns:
-        `Address`; port 8500 and no model where there is none.
+        `Address`; the port defaults to 8500 and the model to None.
 
     Raises:
-        InputError: if it is something else.
+        InputError: if the text has none of these forms.
 
     Example:
         >>> parse_address("localhost/openi")
@@ -72,7 +72,7 @@ def parse_address(text):
 host:port/model, unix:/path or unix:/path:model.
     """
     if not isinstance(text, str):
-        raise InputError(f"An address is {FORMS}, as a str. Received: {type(text).__name__}.")
+        raise InputError(f"An address is a str: {FORMS}. Received: {type(text).__name__}.")
     if text.startswith("unix:"):
         match = _SOCKET.fullmatch(text)
         if match and len(match["socket"].encode("utf-8", "replace")) <= MAX_SOCKET_BYTES:
@@ -83,7 +83,7 @@ host:port/model, unix:/path or unix:/path:model.
         )
     match = _HOST.fullmatch(text)
     port = int(match["port"] or DEFAULT_PORT) if match else 0
-    if not 0 < port < 65536:
+    if match is None or not 0 < port < 65536:
         raise InputError(f"{_shorten(text)} is not the address of a gRPC server. An address is {FORMS}.")
     if match["v6"] is not None:
         _check_ipv6(match["v6"], text)
@@ -92,11 +92,11 @@ host:port/model, unix:/path or unix:/path:model.
 
 def _check_ipv6(host, text):
     if "%" in host:
-        raise InputError(f"{_shorten(text)} names a zone of a link. Give a name or an IPv6 address without a zone.")
+        raise InputError(f"{_shorten(text)} contains an IPv6 zone. Give a name or an IPv6 address without a zone.")
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise InputError(f"{_shorten(text)} holds no IPv6 address in its brackets. An address is {FORMS}.") from None
+        raise InputError(f"{_shorten(text)} has no valid IPv6 address in brackets. An address is {FORMS}.") from None
 
 
 def _shorten(text):

@@ -1,22 +1,27 @@
-"""The client for programs on asyncio."""
+"""The client for asyncio programs."""
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Self, overload
 
 import grpc
+import numpy as np
 
 from kmm.client.base import BaseClient, advance_flow
-from kmm.client.folder import Row, check_concurrency, fail_row, list_rows
+from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
+from kmm.client.results import Prediction, ServedExplanation
+from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
 from kmm.data.study import Problem
 from kmm.errors import InputError, KmmError
 
 
 class AsyncClient(BaseClient):
-    """`kmm.client.sync.Client` for asyncio: the same arguments, methods, results and errors.
+    """The counterpart of `kmm.client.sync.Client` for asyncio: same arguments, methods, results and errors.
 
-    Make and use it inside one running event loop; elsewhere it raises `InputError`. Files are read and decoded in
-    threads, so that the loop goes on.
+    Create and use it inside one running event loop; anywhere else it raises `InputError`. Files are read and decoded
+    in threads, so they do not block the loop.
 
     Example:
         >>> async def ask():
@@ -26,49 +31,69 @@ class AsyncClient(BaseClient):
         "AsyncClient('localhost:8500/openi')"
     """
 
-    async def predict(self, image=None, report=None):
-        """As `Client.predict`."""
+    @overload
+    async def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
+    @overload
+    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]: ...
+    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]:
+        """Same as `Client.predict`."""
         return await self._run(self._flows.predict(image, report))
 
-    async def explain(self, image=None, report=None, target=None):
-        """As `Client.explain`."""
+    @overload
+    async def explain(
+        self, image: AnyImage = None, report: AnyReport = None, target: Targets = None
+    ) -> ServedExplanation: ...
+    @overload
+    async def explain(
+        self, image: Images = None, report: Reports = None, target: Targets = None
+    ) -> ServedExplanation | list[ServedExplanation]: ...
+    async def explain(
+        self, image: Images = None, report: Reports = None, target: Targets = None
+    ) -> ServedExplanation | list[ServedExplanation]:
+        """Same as `Client.explain`."""
         return await self._run(self._flows.explain(image, report, target))
 
-    async def embed(self, image=None, report=None):
-        """As `Client.embed`."""
+    async def embed(self, image: Images = None, report: Reports = None) -> np.ndarray:
+        """Same as `Client.embed`."""
         return await self._run(self._flows.embed(image, report))
 
-    async def classify(self, image=None, report=None):
-        """As `Client.classify`."""
+    @overload
+    async def classify(self, image: AnyImage = None, report: AnyReport = None) -> dict[str, float]: ...
+    @overload
+    async def classify(
+        self, image: Images = None, report: Reports = None
+    ) -> dict[str, float] | list[dict[str, float]]: ...
+    async def classify(self, image: Images = None, report: Reports = None) -> dict[str, float] | list[dict[str, float]]:
+        """Same as `Client.classify`."""
         return await self._run(self._flows.classify(image, report))
 
-    async def status(self):
-        """As `Client.status`."""
+    async def status(self) -> list[dict[str, Any]]:
+        """Same as `Client.status`."""
         return await self._run(self._flows.status())
 
-    async def metadata(self):
-        """As `Client.metadata`."""
+    async def metadata(self) -> dict[str, Any]:
+        """Same as `Client.metadata`."""
         return await self._run(self._flows.metadata())
 
-    async def describe(self):
-        """As `Client.describe`."""
+    async def describe(self) -> dict[str, Any]:
+        """Same as `Client.describe`."""
         return await self._run(self._flows.describe())
 
-    def predict_folder(self, sources, *, concurrency=8):
-        """As `Client.predict_folder`, to be used with `async for`."""
+    def predict_folder(self, sources: Sources, *, concurrency: int = 8) -> AsyncIterator[Row]:
+        """Same as `Client.predict_folder`, for use with `async for`."""
         self._check_open()
         return self._stream(list_rows(sources), check_concurrency(concurrency))
 
-    async def close(self):
-        """Ends the connection; requests under way are cancelled."""
+    async def close(self) -> None:
+        """Closes the connection and cancels requests in flight."""
         self._closed = True
         await self._channel.close()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         self._check_open()
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _stream(self, items, concurrency):
@@ -99,7 +124,7 @@ class AsyncClient(BaseClient):
     async def _run(self, flow):
         self._check_open()
         if asyncio.get_running_loop() is not self._loop:
-            raise InputError("An AsyncClient is used in the event loop in which it was made. Make another one here.")
+            raise InputError("An AsyncClient works only in the event loop that created it. Create another one here.")
         call, result = await asyncio.to_thread(advance_flow, flow)
         while call:
             deadline = time.monotonic() + self._timeout
@@ -111,11 +136,12 @@ class AsyncClient(BaseClient):
                 )
             except grpc.aio.AioRpcError as error:
                 raise await asyncio.to_thread(self._explain_error, error, deadline) from None
-            except asyncio.CancelledError:  # of this task, or of the call by `close`
-                if self._closed and not asyncio.current_task().cancelling():
-                    raise self._say_closed() from None
+            except asyncio.CancelledError:  # either this task was cancelled, or `close` cancelled the call
+                task = asyncio.current_task()
+                if self._closed and not (task and task.cancelling()):
+                    raise self._make_closed_error() from None
                 raise
-            except grpc.aio.UsageError:  # of a channel that was closed meanwhile
+            except grpc.aio.UsageError:  # the channel was closed meanwhile
                 self._check_open()
                 raise
             call, result = await asyncio.to_thread(advance_flow, flow, reply)
@@ -125,7 +151,7 @@ class AsyncClient(BaseClient):
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise InputError("An AsyncClient is made inside a running event loop. Received: none.") from None
+            raise InputError("No event loop is running. Create an AsyncClient inside a running event loop.") from None
         if credentials is None:
             return grpc.aio.insecure_channel(target, options)
         return grpc.aio.secure_channel(target, credentials, options)

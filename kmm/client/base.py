@@ -1,39 +1,49 @@
-"""What both clients are made of."""
+"""Common base of the two clients: settings, connection, and explanation of errors."""
 
 import re
+import ssl
 import time
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import grpc
 
 from kmm.client.address import parse_address
 from kmm.client.arguments import take_name, take_seconds
 from kmm.client.channel import check_privacy, explain_error, list_options, make_metadata, may_be_outdated
-from kmm.client.flows import Flows
+from kmm.client.flows import Call, Flows
 from kmm.client.tls import Tls, find_fault, read_files
 from kmm.errors import InputError, ServerError
 from kmm.protocol.messages import DEFAULT_MODEL, load_stubs
 
-HANDSHAKE_SECONDS = 2.0  # that finding out why there is no connection may take
+HANDSHAKE_SECONDS = 2.0  # longest search for the cause of a failed connection
 _NO_CONNECTION = re.compile("connect|socket|handshak|reset|closed|broken pipe|preface|http|tls|ssl", re.IGNORECASE)
 
 
+_Result = TypeVar("_Result")
+
+
 class BaseClient:
-    """The connection and the settings of a client; arguments as `kmm.client.sync.Client`."""
+    """Connection and settings of a client; arguments as for `kmm.client.sync.Client`."""
 
     def __init__(
         self,
-        address,
-        model=None,
+        address: str,
+        model: str | None = None,
         *,
-        version=None,
-        label=None,
-        timeout=30.0,
-        tls=None,
-        token=None,
-        retries=3,
-        allow_plaintext=False,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 30.0,
+        tls: Tls | bool | None = None,
+        token: str | None = None,
+        retries: int = 3,
+        allow_plaintext: bool = False,
     ):
         self._address, model = parse_address(address), take_name("model", model)
         if model and self._address.model and model != self._address.model:
-            raise InputError(f"The address names the model {self._address.model!r}. `model` says: {model!r}.")
+            raise InputError(
+                f"The address names the model {self._address.model!r}, but `model` is {model!r}. Give one."
+            )
         self._timeout = take_seconds("timeout", timeout)
         tls = Tls() if tls is True else None if tls is False else tls
         if tls is not None and not isinstance(tls, Tls):
@@ -43,7 +53,10 @@ class BaseClient:
         check_privacy(self._address, tls=tls, allow_plaintext=allow_plaintext)
         options = list_options(self._address, retries=retries, tls=tls)
         self._tls, self._closed, self._is_tried = tls, False, tls is None
-        credentials, self._context = read_files(tls) if tls else (None, None)
+        credentials: grpc.ChannelCredentials | None = None
+        self._context: ssl.SSLContext | None = None
+        if tls:
+            credentials, self._context = read_files(tls)
         self._channel = self._open_channel(self._address.target, credentials, options)
         stubs = load_stubs()
         prediction = stubs.prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
@@ -53,22 +66,22 @@ class BaseClient:
 
     def _check_open(self):
         if self._closed:
-            raise InputError("The client is closed. Make a new one.")
+            raise InputError("The client is closed. Create a new one.")
 
     def _try_handshake(self):
-        """Before the first request over TLS: fails at once with the cause, where gRPC would try again and tell less."""
+        """Tries TLS before the first request, to fail at once with the cause; gRPC would retry and say less."""
         self._is_tried = True
         self._raise_fault(self._timeout / 2)
 
     def _explain_error(self, error, deadline):
-        """gRPC's error as kmm's; what was learned of the model is dropped where that may be the cause.
+        """Converts gRPC's error to kmm's. Forgets the model's description where an outdated one may be the cause.
 
         Args:
             error: `grpc.RpcError`.
-            deadline: float. The `time.monotonic()` until which more may be found out.
+            deadline: float. Value of `time.monotonic()` at which the search for the cause must end.
         """
         if self._closed:
-            return self._say_closed()
+            return self._make_closed_error()
         failed = explain_error(error, self._address)
         if may_be_outdated(failed):
             self._flows.forget()
@@ -84,19 +97,22 @@ class BaseClient:
         if fault:
             raise ServerError(f"{self._address}: UNAVAILABLE: {fault}", "UNAVAILABLE")
 
-    def _say_closed(self):
+    def _make_closed_error(self):
         return ServerError(f"{self._address}: CANCELLED: the client was closed.", "CANCELLED")
+
+    def _open_channel(self, target, credentials, options):
+        raise NotImplementedError
 
     def __repr__(self):
         return f"{type(self).__name__}('{self._address}{':' if self._address.socket else '/'}{self._flows.model}')"
 
 
-def advance_flow(flow, reply=None):
-    """Takes a flow to its next call.
+def advance_flow(flow: Generator[Call, Any, _Result], reply: Any = None) -> tuple[Call, None] | tuple[None, _Result]:
+    """Runs a flow to its next call.
 
     Args:
         flow: generator of `kmm.client.flows`.
-        reply: of the last call; None at the start.
+        reply: reply to the last call; None at the start.
 
     Returns:
         `(call, None)`, or `(None, result)` at the end.

@@ -1,25 +1,30 @@
-"""How a server is reached: options of the channel, privacy, token, retries, and what its errors say."""
+"""gRPC channel of a client: options, retries, token, the check for plain text, and errors."""
 
 import json
 import re
+from pathlib import Path
 
+import grpc
+
+from kmm.client.address import Address
 from kmm.client.arguments import take_whole
+from kmm.client.tls import Tls
 from kmm.errors import InputError, ServerError
 
 MAX_RETRIES = 4  # gRPC makes at most five attempts
 RETRY_BUFFER_BYTES = 256 * 2**20  # a larger request is not sent again; gRPC's own limit is less than a film
 MAX_TOKEN = 4096  # characters
-_NODES = re.compile(r"\s*\[\[\{\{.*|\{\{function_node [^}]*\}\}\s*", re.DOTALL)  # where in its graph TensorFlow failed
-_ASSERTION = re.compile(r".*assertion failed: \[(.*)\]\s*", re.DOTALL)  # a graph of kmm refuses by these
-_QUOTED_INPUT = re.compile(r"value: '.*", re.DOTALL)  # TensorFlow repeats a tf.Example that it cannot read
+_NODES = re.compile(r"\s*\[\[\{\{.*|\{\{function_node [^}]*\}\}\s*", re.DOTALL)  # the node at which TensorFlow failed
+_ASSERTION = re.compile(r".*assertion failed: \[(.*)\]\s*", re.DOTALL)  # kmm's graphs reject input by assertions
+_QUOTED_INPUT = re.compile(r"value: '.*", re.DOTALL)  # TensorFlow quotes a tf.Example that it cannot parse
 
 
-def list_options(address, *, retries, tls):
-    """Options of a channel: messages of any size, retries by gRPC's service config, no proxy to this machine.
+def list_options(address: Address, *, retries: int, tls: Tls | None) -> list[tuple[str, str | int]]:
+    """Lists the options of a channel: messages of any size, retries by gRPC's service config, no proxy on loopback.
 
     Args:
         address: `Address`.
-        retries: int in [0, 4]. Further attempts after UNAVAILABLE, after about 0.2, 0.4, 0.8 and 1.6 seconds.
+        retries: int in [0, 4]. Retries on UNAVAILABLE, after about 0.2, 0.4, 0.8 and 1.6 seconds.
         tls: `Tls` or None.
 
     Returns:
@@ -29,7 +34,10 @@ def list_options(address, *, retries, tls):
         InputError: if `retries` is out of range.
     """
     retries = take_whole("retries", retries, 0, MAX_RETRIES)
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+    ]
     if retries:
         options += [
             ("grpc.service_config", json.dumps(_describe_retries(retries))),
@@ -45,8 +53,8 @@ def list_options(address, *, retries, tls):
     return options
 
 
-def check_privacy(address, *, tls, allow_plaintext):
-    """Refuses to send films and reports to another host in plain text, unless that is asked for.
+def check_privacy(address: Address, *, tls: Tls | None, allow_plaintext: bool) -> None:
+    """Rejects a plain-text connection to another host, which would expose films and reports, unless it is allowed.
 
     Args:
         address: `Address`.
@@ -54,7 +62,7 @@ def check_privacy(address, *, tls, allow_plaintext):
         allow_plaintext: bool.
 
     Raises:
-        InputError: if they would travel a network unencrypted, or `allow_plaintext` is no bool.
+        InputError: if films and reports would cross a network unencrypted, or `allow_plaintext` is not a bool.
 
     Example:
         >>> from kmm.client.address import parse_address
@@ -72,8 +80,8 @@ Use TLS (`tls`, --tls-ca), or permit it with `allow_plaintext` (--allow-plaintex
         )
 
 
-def make_metadata(address, *, token, tls):
-    """What goes with each request: the token.
+def make_metadata(address: Address, *, token: str | None, tls: Tls | None) -> tuple[tuple[str, str], ...]:
+    """Makes the metadata of each request: the token, if any.
 
     Args:
         address: `Address`.
@@ -84,7 +92,7 @@ def make_metadata(address, *, token, tls):
         tuple of `(name, value)`.
 
     Raises:
-        InputError: if a token would travel a network unencrypted, or is no token. It is not quoted.
+        InputError: if the token is malformed or would cross a network unencrypted. The message does not quote it.
 
     Example:
         >>> from kmm.client.address import parse_address
@@ -98,47 +106,51 @@ def make_metadata(address, *, token, tls):
         or not 0 < len(token) <= MAX_TOKEN
         or not all("!" <= letter <= "~" for letter in token)
     ):
-        raise InputError("A token must be printable ASCII without spaces. Received: something else, not shown here.")
+        raise InputError(
+            f"The token is malformed: it must be 1 to {MAX_TOKEN} printable ASCII characters without spaces."
+        )
     if tls is None and not address.is_loopback:
-        raise InputError(f"A token is sent over TLS, or to this machine. {address} is neither: give `tls` too.")
+        raise InputError(f"A token is sent only over TLS or to this machine. {address} is neither: give `tls` too.")
     return (("authorization", f"Bearer {token}"),)
 
 
-def read_token(path):
-    """The token of a file, without the white space around it.
+def read_token(path: Path | str) -> str:
+    """Reads a token from a file and strips surrounding white space.
 
     Raises:
-        InputError: if the file holds none, or more than a header can.
+        InputError: if the file holds no token, or a token longer than 4096 characters.
         OSError: if it cannot be read.
     """
     with open(path, "rb") as file:
         token = file.read(MAX_TOKEN + 100).strip()
     if not 0 < len(token) <= MAX_TOKEN or not all(33 <= letter < 127 for letter in token):
-        raise InputError(f"{path} holds no token: one word of ASCII characters.")
+        raise InputError(
+            f"{path} does not hold a token: one word of at most {MAX_TOKEN} printable ASCII characters is expected."
+        )
     return token.decode("ascii")
 
 
-def explain_error(error, address):
-    """gRPC's error as kmm's.
+def explain_error(error: grpc.RpcError, address: Address) -> ServerError:
+    """Converts gRPC's error to kmm's.
 
     Args:
         error: `grpc.RpcError`.
         address: `Address`.
 
     Returns:
-        `ServerError`: one line with the code and the readable part of the server's text, without what the server
-        repeats of the input.
+        `ServerError`: one line with the code and the readable part of the server's text, without any input that the
+        server quotes.
     """
     code = error.code().name
     details = _QUOTED_INPUT.sub("value: not shown", error.details() or "")
-    said = _NODES.sub("", details)
-    refused = _ASSERTION.fullmatch(said)
-    said = " ".join((refused[1] if refused else said).split()) or "no text"
-    return ServerError(f"{address}: {code}: {said}", code, details)
+    text = _NODES.sub("", details)
+    assertion = _ASSERTION.fullmatch(text)
+    text = " ".join((assertion[1] if assertion else text).split()) or "no text"
+    return ServerError(f"{address}: {code}: {text}", code, details)
 
 
-def may_be_outdated(error):
-    """Whether a `ServerError` may come of what was learned of an earlier version; a bad film's does not.
+def may_be_outdated(error: ServerError) -> bool:
+    """Returns whether a `ServerError` may come from outdated knowledge of the model rather than from the input.
 
     Example:
         >>> may_be_outdated(ServerError("target 0: expected a label from 0 to 1", "INVALID_ARGUMENT"))

@@ -1,35 +1,41 @@
-"""Films and reports to the bytes that a served classifier takes."""
+"""Encoding of films and reports as the bytes that a served classifier takes."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmm.errors import ImageError, ReportError
 
+if TYPE_CHECKING:
+    from kmm.data.study import Report, Study
+
+Film = Path | str | bytes | np.ndarray
 MAX_FILE_BYTES = 500_000_000
 PNG_HEAD, JPEG_HEAD = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
-def encode_film(film):
-    """Brings a film into the form in which it is sent: the bytes of a PNG or JPEG file.
+def encode_film(film: Film | None) -> bytes:
+    """Encodes a film for a request: the bytes of a PNG or JPEG file.
 
-    PNG and JPEG files are sent as they are; a JPEG that lacks bytes is refused here, since a graph of TensorFlow cannot
-    tell all of them (see `kmm.image.jpeg`). Films of DICOM, TIFF and BMP files, and arrays of float, are decoded to
-    gray levels 0..255 first. One that reaches from exactly 0 to exactly 255 becomes a 16-bit PNG of its levels times
-    257, marked as such (`kmm.image.gray_levels`): a level is off by at most 1/514, about 0.002. Any other is rounded to
-    8 bits: a level is off by at most 0.5, by nothing where the levels are whole numbers.
+    PNG and JPEG files are sent unchanged; truncated JPEG files are rejected here, because a TensorFlow graph cannot
+    detect all of them (see `kmm.image.jpeg`). DICOM, TIFF and BMP files and float arrays are first decoded to gray
+    levels 0..255. A film with fractional levels, a minimum of exactly 0 and a maximum of exactly 255 becomes a 16-bit
+    PNG of its levels times 257, marked as such (`kmm.image.gray_levels`); its rounding error is at most 1/514, about
+    0.002 gray levels. Any other film is rounded to 8 bits, with an error of at most 0.5, or none for whole levels.
 
     Args:
         film: path of a PNG, JPEG, DICOM, TIFF or BMP file; the bytes of one; or a numpy array: uint8 gray
             `(height, width)` or RGB `(height, width, 3)`, uint16 gray, which the classifier reads as a 16-bit PNG
-            (`kmm.image.gray_levels.scale_16_bits`), or float gray 0..255. None: no film.
+            (`kmm.image.gray_levels.scale_16_bits`), or float gray 0..255. None means no film.
 
     Returns:
         bytes; empty for None.
 
     Raises:
-        ImageError: if it is none of these, cannot be read, or is a damaged JPEG.
+        ImageError: if the film has another type or shape, cannot be read, or is a damaged JPEG.
 
     Example:
         >>> encode_film(np.full((16, 16), 99, np.uint8))[1:4]
@@ -48,8 +54,8 @@ def encode_film(film):
     raise ImageError(f"An image must be a path, bytes or a numpy array. Received: {type(film).__name__}.")
 
 
-def read_drawable(film):
-    """A film as it is drawn on: gray levels, or colour where an array of it was given.
+def read_drawable(film: Film) -> np.ndarray:
+    """Reads a film as an array to draw on: gray levels, or colour where a colour array was given.
 
     Args:
         film: as in `encode_film`, but not None.
@@ -58,7 +64,7 @@ def read_drawable(film):
         uint8 array `(height, width)` or `(height, width, 3)`.
 
     Raises:
-        ImageError: if it cannot be read.
+        ImageError: if the film cannot be read.
     """
     if isinstance(film, np.ndarray) and film.dtype == np.uint8:
         return film
@@ -68,18 +74,18 @@ def read_drawable(film):
     return np.rint(levels).astype(np.uint8)
 
 
-def encode_report(report, sections=()):
-    """Brings a report into the form in which it is sent: UTF-8.
+def encode_report(report: "str | Report | Study | None", sections: Sequence[str] = ()) -> bytes:
+    """Encodes a report for a request, in UTF-8.
 
     Args:
-        report: str; `kmm.data.study.Report`, or `Study` with one, of which the model's sections are taken; or None.
+        report: str; `kmm.data.study.Report`, or `Study` with one, from which the model's sections are taken; or None.
         sections: sequence of str: the sections that the model reads.
 
     Returns:
         bytes; empty for None.
 
     Raises:
-        ReportError: if it is none of these, or text that UTF-8 cannot hold. It is not quoted.
+        ReportError: if the report has another type or cannot be encoded in UTF-8. The message does not quote it.
 
     Example:
         >>> encode_report("No mass."), encode_report(None)
@@ -87,17 +93,19 @@ def encode_report(report, sections=()):
     """
     if report is None:
         return b""
-    if not isinstance(report, str):
+    if isinstance(report, str):
+        text = report
+    else:
         from kmm.data.study import Report, Study
 
-        report = report.report or Report() if isinstance(report, Study) else report
-        if not isinstance(report, Report):
-            raise ReportError(f"A report must be a str, Report or Study. Received: {type(report).__name__}.")
-        report = report.text(sections)
+        parts = report.report or Report() if isinstance(report, Study) else report
+        if not isinstance(parts, Report):
+            raise ReportError(f"A report must be a str, Report or Study. Received: {type(parts).__name__}.")
+        text = parts.text(sections)
     try:
-        return report.encode("utf-8")
+        return text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ReportError(f"Expected a report that UTF-8 can hold. Character {error.start} is none.") from None
+        raise ReportError(f"The report cannot be encoded in UTF-8: character {error.start} is invalid.") from None
 
 
 def _read_file(path):
@@ -105,10 +113,12 @@ def _read_file(path):
         size = Path(path).stat().st_size
         data = Path(path).read_bytes() if size <= MAX_FILE_BYTES else None
     except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or "no name of a file"
-        raise ImageError(f"{path}: expected a readable file. Received: {said}.") from None
+        reason = getattr(error, "strerror", None) or "not a valid file name"
+        raise ImageError(f"{path} cannot be read: {reason}.") from None
     if data is None:
-        raise ImageError(f"{path}: expected an image file of at most {MAX_FILE_BYTES} bytes. Received: {size}.")
+        raise ImageError(
+            f"{path} is too large: an image file may have at most {MAX_FILE_BYTES} bytes. Received: {size}."
+        )
     return data
 
 
@@ -128,18 +138,20 @@ def _encode_bytes(data, name):
 def _encode_array(film):
     shape, kind = film.shape, film.dtype.name
     if not film.size or not (film.ndim == 2 or (film.ndim == 3 and shape[2] == 3 and kind == "uint8")):
-        raise ImageError(f"An image must be (height, width), or (height, width, 3) of uint8. Received: {kind} {shape}.")
+        raise ImageError(
+            f"An image array must be (height, width), or (height, width, 3) of uint8. Received: {kind} {shape}."
+        )
     if kind in ("uint8", "uint16"):
         return _write_png(film)
     if film.dtype.kind != "f":
-        raise ImageError(f"An image must be of uint8, uint16 or float. Received: {kind}.")
+        raise ImageError(f"An image array must be of uint8, uint16 or float. Received: {kind}.")
     if not np.isfinite(film).all() or film.min() < 0 or film.max() > 255:
-        raise ImageError("An image of float must have gray levels 0..255. Received: levels outside, or not finite.")
+        raise ImageError("A float image has levels that are not finite or outside 0..255. Scale it to 0..255.")
     return _encode_levels(film)
 
 
 def _encode_levels(film):
-    """Gray levels 0..255 as PNG of 8 or 16 bits."""
+    """Encodes gray levels 0..255 as a PNG of 8 or 16 bits."""
     whole = np.rint(film)
     if film.min() == 0 and film.max() == 255 and not np.array_equal(whole, film):
         from kmm.image.gray_levels import STEP, add_calibration

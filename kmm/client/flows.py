@@ -1,12 +1,13 @@
-"""Each request of a client as a generator: it yields the calls to make, takes their replies, and returns the result.
+"""Requests of a client as generators: each yields the calls to make, receives the replies and returns the result.
 
-So everything but the calling itself is the same for both clients, and is tested without a network.
+Both clients share everything except the calls themselves, and tests need no network.
 """
 
 import json
 import math
+from collections.abc import Generator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +22,8 @@ from kmm.client.replies import (
     read_predictions,
     read_status,
 )
-from kmm.client.studies import Studies, list_sections, list_targets
+from kmm.client.results import Prediction, ServedExplanation
+from kmm.client.studies import Images, Reports, Studies, Targets, list_sections, list_targets
 from kmm.errors import InputError, ServerError, look_up
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
@@ -38,48 +40,57 @@ class Call(NamedTuple):
     request: Any
 
 
-class Described(NamedTuple):
-    """What a version says of itself."""
+_Result = TypeVar("_Result")
+Flow = Generator[Call, Any, _Result]
+
+
+class Description(NamedTuple):
+    """The reply of `describe`: the version that gave it, and its fields."""
 
     version: int
-    said: dict
+    fields: dict[str, Any]
 
 
 class Flows:
-    """The requests to one served model.
+    """Requests to one served model.
 
-    What the model takes is asked for once and kept, until `forget` or until another version answers.
+    The inputs and the description of the model are requested once and kept until `forget` is called or another version
+    answers.
 
     Args:
-        model: str. Its name.
-        version: int or None: the one that the server prefers.
-        label: str or None. A label of a version, instead of its number.
+        model: str. Name of the model.
+        version: int, or None for the version that the server chooses.
+        label: str or None. A version label, instead of a number.
 
     Raises:
-        InputError: if version and label are both given, or either is of the wrong kind.
+        InputError: if version and label are both given, or either has the wrong type.
     """
 
-    def __init__(self, model, version=None, label=None):
+    def __init__(self, model: str, version: int | None = None, label: str | None = None):
         if version is not None and label is not None:
-            raise InputError("Give `version` or `label`. Received: both.")
+            raise InputError("Give either `version` or `label`. Received: both.")
         self.version = None if version is None else take_whole("version", version, 0, MAX_VERSION)
         self.model, self.label = take_name("model", model), take_name("label", label)
-        self.forget()
+        self._inputs: set[str] | None = None
+        self._description: Description | None = None
+        self._known_version: int | None = None
 
-    def forget(self):
-        """Drops what is known of the model: it will be asked for again."""
+    def forget(self) -> None:
+        """Drops everything known about the model, so that the next request asks again."""
         self._inputs = self._description = self._known_version = None
 
-    def predict(self, image, report):
-        """Returns `Prediction`, or a list of them; arguments as `Client.predict`."""
+    def predict(self, image: Images, report: Reports) -> Flow[Prediction | list[Prediction]]:
+        """Returns `Prediction`, or a list of them; arguments as for `Client.predict`."""
         studies = Studies(image, report)
         if not studies.rows:
             return []
         reply, _ = yield from self._ask(studies, partial(self._call_predict, "serving_bytes"))
         return studies.unpack(read_predictions(reply.model_spec, reply.outputs, len(studies.rows)))
 
-    def explain(self, image, report, target):
-        """Returns `ServedExplanation`, or a list of them; arguments as `Client.explain`."""
+    def explain(
+        self, image: Images, report: Reports, target: Targets
+    ) -> Flow[ServedExplanation | list[ServedExplanation]]:
+        """Returns `ServedExplanation`, or a list of them; arguments as for `Client.explain`."""
         studies = Studies(image, report)
         if not studies.rows:
             return []
@@ -90,11 +101,11 @@ class Flows:
         for name, explanation in zip(targets, found):
             if name not in (None, explanation.target):
                 self.forget()
-                raise ServerError(f'Expected an explanation of "{name}". Received: of "{explanation.target}".')
+                raise ServerError(f'The reply explains "{explanation.target}". Expected: "{name}".')
         return studies.unpack(found)
 
-    def embed(self, image, report):
-        """Returns float32 `(features,)`, or `(n, features)` of lists."""
+    def embed(self, image: Images, report: Reports) -> Flow[np.ndarray]:
+        """Returns float32 `(features,)`, or `(n, features)` for lists."""
         studies = Studies(image, report)
         if not studies.rows:
             return np.zeros((0, 0), np.float32)
@@ -102,44 +113,44 @@ class Flows:
         features = read_features(reply.outputs, len(studies.rows))
         return features if studies.many else features[0]
 
-    def classify(self, image, report):
-        """Returns dict of label name to probability, or a list of them, by the Classify call."""
+    def classify(self, image: Images, report: Reports) -> Flow[dict[str, float] | list[dict[str, float]]]:
+        """Returns dict of label name to probability, or a list of them, using the Classify call."""
         studies = Studies(image, report)
         if not studies.rows:
             return []
         reply, _ = yield from self._ask(studies, self._call_classify)
         return studies.unpack(read_classes(reply, len(studies.rows)))
 
-    def status(self):
+    def status(self) -> Flow[list[dict[str, Any]]]:
         """Returns list of dict: `version`, `state`, `error_code` and `error_message` of each version."""
         stubs = load_stubs()
         reply = yield Call("GetModelStatus", stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec()))
         return read_status(reply, self.version)
 
-    def metadata(self):
-        """Returns dict: `model`, `version`, and `signatures`: their inputs and outputs by name."""
+    def metadata(self) -> Flow[dict[str, Any]]:
+        """Returns dict: `model`, `version`, and `signatures` with their inputs and outputs by name."""
         request = load_stubs().get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=self._spec(), metadata_field=["signature_def"]
         )
         reply = yield Call("GetModelMetadata", request)
         self._check_spec(reply.model_spec)
         found = read_metadata(reply)
-        self._known_version, self._inputs = found["version"], _list_taken(found)
+        self._known_version, self._inputs = found["version"], _list_inputs(found)
         return found
 
-    def describe(self):
-        """Returns dict: what the export says of itself."""
-        return (yield from self._describe()).said
+    def describe(self) -> Flow[dict[str, Any]]:
+        """Returns dict: the export's description of itself."""
+        return (yield from self._describe()).fields
 
-    def learn(self):
-        """Returns set of str: which of films and reports the model takes; asks for it where it is not known."""
+    def learn(self) -> Flow[set[str]]:
+        """Returns the inputs that the model takes, of films and reports, as set of str; asks the server if unknown."""
         taken = self._inputs
         if taken is None:
-            taken = _list_taken((yield from self.metadata()))
+            taken = _list_inputs((yield from self.metadata()))
         if not taken:
             raise ServerError(
-                f'The model "{self.model}" has no signature "serving_bytes", which takes films and reports '
-                "as they are. Expected an export of kmm.",
+                f'The model "{self.model}" has no signature "serving_bytes", which takes undecoded films and reports. '
+                "Expected an export of kmm.",
                 "FAILED_PRECONDITION",
             )
         return taken
@@ -150,21 +161,21 @@ class Flows:
         text = read_outputs(reply.outputs, {names.DESCRIPTION: ("string", 1)}, 1)[names.DESCRIPTION][0]
         found = _read_json(text) if len(text) <= MAX_DESCRIPTION_BYTES else None
         if not isinstance(found, dict):
-            raise ServerError("Expected a description as JSON. Received: something else.", "INTERNAL")
-        described = Described(reply.model_spec.version.value, found)
+            raise ServerError("The reply of `describe` is not a valid JSON object.", "INTERNAL")
+        described = Description(reply.model_spec.version.value, found)
         self._description, self._known_version = described, described.version
         return described
 
     def _ask(self, studies, make_call, targets=()):
         """Sends studies; returns the reply, and the set of inputs that the model takes.
 
-        Numbers of labels and sections of reports hold for the version that named them. Where another one answers,
-        everything is asked once more.
+        The numbers of labels and the sections of reports are valid only for the version that listed them. If another
+        version answers, the whole request is repeated once.
 
         Args:
             studies: `Studies`.
-            make_call: function of inputs by name to `Call`.
-            targets: list of names of labels, None for any; one a study. Empty where nothing is to be explained.
+            make_call: function from a dict of input arrays to `Call`.
+            targets: list of label names, one per study, None for the most probable label; empty for a prediction.
         """
         for _ in range(2):
             taken = yield from self.learn()
@@ -179,11 +190,11 @@ class Flows:
             if described is None or described.version == reply.model_spec.version.value:
                 return reply, taken
             self.forget()
-        raise ServerError("Expected one version to answer. They changed while it was asked, twice.", "ABORTED")
+        raise ServerError("The served version changed twice during the request. Try again.", "ABORTED")
 
     def _encode(self, studies, taken, described):
-        """The inputs that the model takes, as arrays of bytes."""
-        sections = list_sections(described.said) if described else ()
+        """Encodes the inputs that the model takes as arrays of bytes."""
+        sections = list_sections(described.fields) if described else ()
         rows = {}
         for name, place, encode in (
             (names.IMAGE_BYTES, 0, encode_film),
@@ -194,17 +205,17 @@ class Flows:
                 rows[name][:] = [encode(row[place]) for row in studies.rows]
             elif not studies.is_study and any(row[place] is not None for row in studies.rows):
                 kind = "films" if place == 0 else "reports"
-                raise InputError(f'The model "{self.model}" reads no {kind}. Received: some.')
+                raise InputError(f'The model "{self.model}" does not read {kind}. Leave them out.')
         for row, values in enumerate(zip(*rows.values())):
             if not any(values):
-                place = f"Study {row}: expected" if studies.many else "Expected"
-                raise InputError(f"{place} a film or a report that the model reads. Received: neither.")
+                study = f"Study {row}" if studies.many else "The study"
+                raise InputError(f"{study} has neither a film nor a report that the model reads.")
         return rows
 
     def _number_targets(self, targets, described):
-        known = described.said.get("labels") if described else []
+        known = described.fields.get("labels") if described else []
         if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
-            raise ServerError("Expected a description with the names of labels. Received: none.")
+            raise ServerError("The description of the model does not list the names of its labels.")
         numbers = {name: number for number, name in enumerate(known)}
         try:
             found = [names.ANY_TARGET if name is None else look_up(numbers, name, "label") for name in targets]
@@ -236,19 +247,19 @@ class Flows:
         return spec
 
     def _check_spec(self, spec):
-        """Checks who has answered. What was asked of another version than now answers is not known of this one."""
+        """Checks which model answered. If the version changed, drops everything known about the earlier one."""
         check_spec(spec, model=self.model, version=self.version)
         if self._known_version not in (None, spec.version.value):
             self.forget()
 
 
-def _list_taken(metadata):
+def _list_inputs(metadata):
     inputs = metadata["signatures"].get("serving_bytes", {}).get("inputs", ())
     return {names.IMAGE_BYTES, names.REPORT}.intersection(inputs)
 
 
 def _read_json(text):
-    """What JSON in bytes holds; None where it is none, as with NaN and infinity, which Python would read."""
+    """Parses JSON bytes; returns None if they are invalid. Rejects NaN and infinity, which Python would accept."""
 
     def refuse(text):
         raise ValueError(text)

@@ -1,6 +1,6 @@
-"""Many studies, one after the other: what both clients share of streaming."""
+"""Streams of many studies, for both clients."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +9,17 @@ from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.protocol.predictions import Prediction
 
+Sources = Path | str | Study | Iterable[Path | str | Study]
+
 
 @dataclass(frozen=True)
 class Row:
-    """One study of many.
+    """The result for one study of many.
 
     Attributes:
-        study: `kmm.data.study.Study`; None where it could not even be listed.
+        study: `kmm.data.study.Study`; None where no study could be read from a source.
         prediction: `Prediction`, or None.
-        problem: `kmm.data.study.Problem`: why there is no prediction; else None.
+        problem: `kmm.data.study.Problem` that explains why there is no prediction; None where there is one.
     """
 
     study: Study | None
@@ -25,19 +27,19 @@ class Row:
     problem: Problem | None = None
 
 
-def list_rows(sources):
-    """Lists what is to be predicted, without reading it yet.
+def list_rows(sources: Sources) -> Iterator[Study | Problem]:
+    """Lists the studies to predict, without reading their files yet.
 
     Args:
-        sources: a path or an iterable of paths and of `Study`: images, folders of them, manifests, folders in a layout
-            that `kmm fit` reads.
+        sources: a path, a `Study`, or an iterable of these; paths of images, folders of images, manifests, or folders
+            in a layout that `kmm fit` reads.
 
     Returns:
-        iterator of `Study`, and of `Problem` where a path holds none. It raises `InputError` where an item is neither a
-        path nor a `Study`.
+        iterator of `Study`, and of `Problem` for each path without a usable study. It raises `InputError` at an item
+        that is neither a path nor a `Study`.
 
     Raises:
-        InputError: if `sources` is none of these.
+        InputError: if `sources` has another type.
     """
     if isinstance(sources, str | Path | Study):
         sources = [sources]
@@ -64,11 +66,11 @@ def _walk(sources):
         yield from collection.studies
 
 
-def check_concurrency(concurrency):
-    """A number of requests at the same time as int; raises `InputError` where it is not in [1, 1000]."""
+def check_concurrency(concurrency: int) -> int:
+    """Returns the number of concurrent requests; raises `InputError` if it is not a whole number in [1, 1000]."""
     return take_whole("concurrency", concurrency, 1, 1000)
 
 
-def fail_row(study, error):
-    """The row of a study that could not be predicted."""
+def fail_row(study: Study, error: Exception) -> Row:
+    """Returns the row of a study that could not be predicted."""
     return Row(study, problem=Problem(f"study {study.id}", str(error)))

@@ -1,6 +1,8 @@
-"""Replies of a server to results: checked, because a client may be pointed at any server."""
+"""Conversion of a server's replies to results, with checks, because a client may be pointed at any server."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,6 +15,13 @@ from kmm.protocol.messages import load_stubs
 from kmm.protocol.predictions import Prediction
 from kmm.protocol.tensors import TENSOR_TYPES
 from kmm.text.word_pieces import CONTINUED
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+    from tensorflow_serving.apis.classification_pb2 import ClassificationResponse
+    from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
+    from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
+    from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 PREDICTED = {
     names.PROBABILITIES: ("float32", 2),
@@ -36,11 +45,11 @@ WORDS = {
 }
 
 
-def read_predictions(spec, outputs, count):
-    """Outputs of `serving_bytes` and the like to a list of `Prediction`."""
+def read_predictions(spec: "ModelSpec", outputs: "Mapping[str, TensorProto]", count: int) -> list[Prediction]:
+    """Converts the outputs of `serving_bytes` and similar signatures to a list of `Prediction`."""
     found = read_outputs(outputs, PREDICTED, count)
     if len({array.shape for array in found.values()}) != 1:
-        raise ServerError("Expected a reply with as many probabilities as labels. Received: other numbers of them.")
+        raise ServerError("The reply has different numbers of labels, probabilities or thresholds.")
     for name in (names.PROBABILITIES, names.THRESHOLDS):
         check_range(name, found[name], 0, 1)
     labels = read_labels(found[names.LABEL_NAMES].tolist())
@@ -57,22 +66,24 @@ def read_predictions(spec, outputs, count):
     ]
 
 
-def read_features(outputs, count):
-    """Outputs of `embed_bytes` to float32 `(count, features)`."""
+def read_features(outputs: "Mapping[str, TensorProto]", count: int) -> np.ndarray:
+    """Converts the outputs of `embed_bytes` to float32 `(count, features)`."""
     features = read_outputs(outputs, {names.FEATURES: ("float32", 2)}, count)[names.FEATURES]
     if not features.shape[1]:
-        raise ServerError("Expected a reply with features. Received: none.")
+        raise ServerError("The reply contains no features.")
     return features
 
 
-def read_explanations(spec, outputs, films, taken):
-    """Outputs of `explain_bytes` to a list of `ServedExplanation`.
+def read_explanations(
+    spec: "ModelSpec", outputs: "Mapping[str, TensorProto]", films: Sequence[bool], taken: set[str]
+) -> list[ServedExplanation]:
+    """Converts the outputs of `explain_bytes` to a list of `ServedExplanation`.
 
     Args:
         spec: `ModelSpec` of the reply.
         outputs: mapping of name to `TensorProto`.
-        films: list of bool. Which studies came with a film.
-        taken: set of str: the inputs that the model takes. A map belongs to films, words belong to reports.
+        films: sequence of bool: whether each study was sent with a film.
+        taken: set of str: the inputs that the model takes. Models of films return maps, models of reports words.
     """
     count = len(films)
     predictions = read_predictions(spec, outputs, count)
@@ -85,7 +96,7 @@ def read_explanations(spec, outputs, films, taken):
     for row, prediction in enumerate(predictions):
         labels, target = list(prediction.probabilities), int(found[names.TARGET][row])
         if not 0 <= target < len(labels):
-            raise ServerError(f"Expected a target of 0 to {len(labels) - 1} in a reply. Received: {target}.")
+            raise ServerError(f"The target of the reply must be from 0 to {len(labels) - 1}. Received: {target}.")
         explanations.append(
             ServedExplanation(
                 prediction=prediction,
@@ -102,29 +113,29 @@ def read_explanations(spec, outputs, films, taken):
     return explanations
 
 
-def read_classes(reply, count):
-    """The reply of the Classify call to a list of dict of label name to probability."""
+def read_classes(reply: "ClassificationResponse", count: int) -> list[dict[str, float]]:
+    """Converts the reply to a Classify call to a list of dict of label name to probability."""
     rows = reply.result.classifications
     if len(rows) != count:
-        raise ServerError(f"Expected a reply with {count} classifications. Received: {len(rows)}.")
+        raise ServerError(f"The reply must have {count} classifications. Received: {len(rows)}.")
     labels = read_labels([[found.label for found in row.classes] for row in rows])
     scores = np.array([[found.score for found in row.classes] for row in rows])
     if not np.isfinite(scores).all():
-        raise ServerError("Expected finite scores in a reply. Received: NaN or infinity.")
+        raise ServerError("The scores of the reply contain NaN or infinity.")
     check_range(names.SCORES, scores, 0, 1)
     return [dict(zip(labels, row)) for row in scores.tolist()]
 
 
-def read_status(reply, version=None):
-    """The reply of the GetModelStatus call to a list of dict.
+def read_status(reply: "GetModelStatusResponse", version: int | None = None) -> list[dict[str, Any]]:
+    """Converts the reply to a GetModelStatus call to a list of dict.
 
     Args:
         reply: `GetModelStatusResponse`.
-        version: int. The one that was asked for; None for any.
+        version: int. The requested version; None for any.
     """
     stubs = load_stubs()
     if version is not None and [found.version for found in reply.model_version_status] != [version]:
-        raise ServerError(f"Expected the state of version {version} in a reply. Received: of others, or none.")
+        raise ServerError(f"The reply must give the state of version {version} only.")
     states = stubs.get_model_status_pb2.ModelVersionStatus.State
     return [
         {
@@ -137,16 +148,16 @@ def read_status(reply, version=None):
     ]
 
 
-def read_metadata(reply):
-    """The reply of the GetModelMetadata call to a dict: model, version, signatures."""
+def read_metadata(reply: "GetModelMetadataResponse") -> dict[str, Any]:
+    """Converts the reply to a GetModelMetadata call to a dict: `model`, `version`, `signatures`."""
     stubs = load_stubs()
     signatures = stubs.get_model_metadata_pb2.SignatureDefMap()
     try:
-        is_there = reply.metadata["signature_def"].Unpack(signatures)
+        is_valid = reply.metadata["signature_def"].Unpack(signatures)
     except DecodeError:
-        is_there = False
-    if not is_there:
-        raise ServerError('Expected a reply with "signature_def". Received: none.')
+        is_valid = False
+    if not is_valid:
+        raise ServerError('The reply has no valid "signature_def".')
     return {
         "model": reply.model_spec.name,
         "version": reply.model_spec.version.value,
@@ -162,24 +173,24 @@ def read_metadata(reply):
 
 
 def _crop_map(places, row):
-    """The part of the map that lies on the film."""
+    """Crops the square map to the area of the film."""
     square, box = places[names.IMAGE_ATTRIBUTION][row], places[names.IMAGE_BOX][row].tolist()
     if len(box) != 4 or min(box[:2]) < 0 or min(box[2:]) < 1:
-        raise ServerError(f"Expected the place of a film in a reply. Received: {box}.")
+        raise ServerError(f"The reply gives an invalid box of the film: {box}. Expected top, left, height, width.")
     top, left, height, width = box
     if square.shape[0] != square.shape[1]:
-        raise ServerError(f"Expected a square map in a reply. Received: {square.shape}.")
+        raise ServerError(f"The map of the reply must be square. Received: {square.shape}.")
     if top + height > square.shape[0] or left + width > square.shape[1]:
-        raise ServerError(f"Expected the place of a film inside a map of {square.shape}. Received: {box}.")
+        raise ServerError(f"The box of the film in the reply exceeds the map of {square.shape}: {box}.")
     return square[top : top + height, left : left + width].copy()
 
 
 def _read_words(words, row):
-    """The words of a reply; pieces of a word are summed."""
+    """Reads the words of a reply and sums the pieces of each word."""
     read = [text.decode("utf-8", "replace") for text in words[names.TOKEN_WORDS][row]]
     signed, energy = words[names.TOKEN_ATTRIBUTION][row], words[names.TOKEN_ENERGY][row].astype(np.float64)
     if not len(read) == len(signed) == len(energy):
-        raise ServerError("Expected a reply with as many words as attributions of them. Received: other numbers.")
+        raise ServerError("The reply has different numbers of words and of their attributions.")
     check_range(names.TOKEN_ENERGY, energy, 0, math.inf)
     kept = [place for place, text in enumerate(read) if text]
     total = energy[kept].sum()
@@ -195,7 +206,7 @@ def _read_words(words, row):
 
 
 def _share_modalities(**attributions):
-    """The sizes of the sums over film and report, as parts of both together; 0 where nothing was attributed."""
+    """Divides the absolute sum of attributions of each modality by the total; 0 where nothing was attributed."""
     sums = {side: abs(float(np.sum(values, dtype=np.float64))) for side, values in attributions.items()}
     total = sum(sums.values())
     return {side: value / total if total > 0 else 0.0 for side, value in sums.items()}

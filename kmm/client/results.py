@@ -1,11 +1,17 @@
-"""What a client hands back."""
+"""Results of a client: predictions and explanations."""
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmm.errors import InputError
 from kmm.protocol.predictions import Prediction
+
+if TYPE_CHECKING:
+    from kmm.client.films import Film
+    from kmm.explain.regions.find import Region
+    from kmm.explain.settings import RegionSettings
 
 
 @dataclass(frozen=True)
@@ -13,9 +19,10 @@ class ServedWord:
     """One word of a report, as the classifier read it.
 
     Attributes:
-        text: str. Of a word at whose word pieces the report was cut, what was read; `##` is a beginning that was not.
-        share: float in [0, 1]. Its part of the squared attribution of all words.
-        signed: float. Its attribution in units of the score: above 0 it speaks for the label.
+        text: str. Where the report was cut between the pieces of a word, only the pieces that were read; a leading
+            `##` stands for a missing beginning.
+        share: float in [0, 1]. Fraction of the squared attribution of all words.
+        signed: float. Attribution in units of the score; positive values speak for the label.
     """
 
     text: str
@@ -25,18 +32,19 @@ class ServedWord:
 
 @dataclass(frozen=True)
 class ServedExplanation:
-    """One study explained by a server.
+    """Explanation of one study by a server.
 
     Attributes:
         prediction: `Prediction`.
-        target: str. Name of the label that was explained.
-        score, baseline_score: float. Its logit, and its logit at the baseline.
-        completeness_gap: float. How far the attributions are from adding up to the difference, relative.
-        map_error: float. Estimated error of the maps, relative.
-        heat: float32 array `(h', w')`: what each pixel added, on the area of the film, signed; at the encoder's
-            resolution: (0, 0) is the film's top left corner. None where no film was sent or the model reads none.
+        target: str. Name of the explained label.
+        score, baseline_score: float. Logit of the label for the study and for the baseline.
+        completeness_gap: float. Relative difference between the sum of the attributions and `score - baseline_score`.
+        map_error: float. Estimated relative error of the maps.
+        heat: float32 array `(h', w')`: signed attribution of each pixel of the film, at the resolution of the encoder;
+            (0, 0) is the film's top left corner. None where no film was sent or the model reads none.
         words: tuple of `ServedWord` in the order of the text; empty without a report.
-        modality_share: dict of `"image"` and `"text"` to the share of the decision that each carried, summing to 1.
+        modality_share: dict of `"image"` and `"text"` to the share of the decision that each carried. The two sum to
+            1, or are both 0 where nothing was attributed.
     """
 
     prediction: Prediction
@@ -49,12 +57,14 @@ class ServedExplanation:
     words: tuple[ServedWord, ...]
     modality_share: dict[str, float]
 
-    def regions(self, film_size=None, settings=None):
-        """The map as circles, made here.
+    def regions(
+        self, film_size: tuple[int, int] | None = None, settings: "RegionSettings | None" = None
+    ) -> "list[Region]":
+        """Finds the strongest regions of the map, as circles; computed by the client.
 
         Args:
-            film_size: `(height, width)` of the film in pixels; None: the map's.
-            settings: `kmm.explain.settings.RegionSettings`; None: the defaults.
+            film_size: `(height, width)` of the film in pixels; None for those of the map.
+            settings: `kmm.explain.settings.RegionSettings`; None for the defaults.
 
         Returns:
             list of `kmm.explain.regions.find.Region` in pixels of the film, heaviest first; empty without a film.
@@ -66,46 +76,52 @@ class ServedExplanation:
             return []
         return find_regions(self.heat, settings or RegionSettings(), film_size=film_size)
 
-    def draw(self, film, settings=None, *, caption=False):
-        """Draws the circles on the film: numbered by rank, dashed where the label is below its threshold.
+    def draw(self, film: "Film", settings: "RegionSettings | None" = None, *, caption: bool = False) -> np.ndarray:
+        """Draws the circles on the film, numbered by rank and dashed where the label is below its threshold.
 
         Args:
-            film: what was explained: a path, bytes, or an array of gray levels 0..255 `(h, w)`.
+            film: the explained film: a path, bytes, or an array of gray levels 0..255 `(h, w)`.
             settings: as in `regions`.
-            caption: bool. Whether the label, its probability, the decision and "Not for diagnosis" are written below
-                the film, as a picture needs that will be looked at alone.
+            caption: bool. Whether to write the label, its probability, the decision and "Not for diagnosis" below the
+                film, for a picture that is viewed on its own.
 
         Returns:
             uint8 array `(h, w, 3)`, RGB, at the film's own size; with a caption the film is its top left part.
 
         Raises:
             ImageError: if the film cannot be read.
-            InputError: if no film was explained.
+            InputError: if the explanation has no map.
         """
         from kmm.client.films import read_drawable
         from kmm.explain.output.draw import add_caption, draw_circles
         from kmm.explain.output.pictures import caption_picture
 
         if self.heat is None:
-            raise InputError("Expected an explanation of a film. None was sent, or the model reads none.")
-        film, said = read_drawable(film), self.prediction
-        dashed = not said.decisions[self.target]
-        picture = draw_circles(film, self.regions(film.shape[:2], settings), dashed=dashed)
+            raise InputError("This explanation has no map to draw: no film was sent, or the model does not read films.")
+        pixels, prediction = read_drawable(film), self.prediction
+        dashed = not prediction.decisions[self.target]
+        height, width = pixels.shape[:2]
+        picture = draw_circles(pixels, self.regions((height, width), settings), dashed=dashed)
         if not caption:
             return picture
-        lines = caption_picture(self.target, said.probabilities[self.target], said.thresholds[self.target])
+        lines = caption_picture(self.target, prediction.probabilities[self.target], prediction.thresholds[self.target])
         return add_caption(picture, lines)
 
-    def as_dict(self, film_size=None, settings=None, pixel_scale=(1.0, 1.0)):
-        """The explanation as JSON holds it, with its regions: numbers, no pixels.
+    def as_dict(
+        self,
+        film_size: tuple[int, int] | None = None,
+        settings: "RegionSettings | None" = None,
+        pixel_scale: tuple[float, float] = (1.0, 1.0),
+    ) -> dict[str, Any]:
+        """Returns the explanation as a dict for JSON: numbers and regions, no pixels.
 
         Args:
             film_size, settings: as in `regions`.
-            pixel_scale: `(across, down)`: how many pixels of the film that was sent one pixel of its file became, as
-                `kmm.image.pixel_aspect.find_pixel_scale` finds it. Centres are given in pixels of the file.
+            pixel_scale: `(across, down)`: pixels of the sent film per pixel of its file, as found by
+                `kmm.image.pixel_aspect.find_pixel_scale`. Centres are given in pixels of the file.
 
         Returns:
-            dict.
+            dict of plain values.
         """
         from kmm.explain.regions.find import move_regions
 

@@ -1,24 +1,38 @@
-"""The arguments of a request as rows of film and report."""
+"""Arguments of a request, converted to rows of film and report."""
 
-from kmm.data.study import SECTIONS, Study
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from kmm.client.films import Film
+from kmm.data.study import SECTIONS, Report, Study
 from kmm.errors import InputError
+
+AnyImage = Film | Study | None
+AnyReport = str | Report | Study | None
+Images = AnyImage | Sequence[AnyImage]
+Reports = AnyReport | Sequence[AnyReport]
+Targets = str | None | Sequence[str | None]
+_Result = TypeVar("_Result")
 
 
 class Studies:
     """Arguments of a request as rows of image and report.
 
     Args:
-        image: a film, a `kmm.data.study.Study` for both, or a list of these; None entries for what is missing.
-        report: a report, or a list of them.
+        image: a film, a `kmm.data.study.Study` for both, or a list of these; None marks a missing film.
+        report: a report, or a list of them; None marks a missing report.
 
     Attributes:
         rows: list of `(image, report)`.
         many: bool. Whether lists were given.
-        is_study: bool. Whether studies were given, of which the model takes what it reads.
-        need_sections: bool. Whether a report comes in sections.
+        is_study: bool. Whether studies were given; the model then takes only the parts that it reads.
+        need_sections: bool. Whether a report consists of separate sections.
+
+    Raises:
+        InputError: if the lists have different lengths, or a study comes with a second report.
     """
 
-    def __init__(self, image, report):
+    def __init__(self, image: Images, report: Reports):
         self.many = isinstance(image, list | tuple) or isinstance(report, list | tuple)
         images, reports = (_as_rows(value) for value in (image, report))
         if self.many and None in (images, reports):
@@ -26,13 +40,15 @@ class Studies:
             images, reports = ([None] * count if rows is None else rows for rows in (images, reports))
         images, reports = ([None] if rows is None else rows for rows in (images, reports))
         if len(images) != len(reports):
-            raise InputError(f"Expected as many images as reports. Received: {len(images)} and {len(reports)}.")
+            raise InputError(
+                f"Expected equal numbers of images and reports. Received: {len(images)} images, {len(reports)} reports."
+            )
         self.is_study = any(isinstance(image, Study) for image in images)
         self.rows = [_split_study(image, report) for image, report in zip(images, reports)]
         self.need_sections = any(not isinstance(report, str | None) for _, report in self.rows)
 
-    def unpack(self, results):
-        """The results as they were asked for: a list, or the only one."""
+    def unpack(self, results: list[_Result]) -> _Result | list[_Result]:
+        """Returns the results in the form of the request: a list where lists were given, else the only result."""
         return results if self.many else results[0]
 
 
@@ -46,41 +62,41 @@ def _split_study(image, report):
     if not isinstance(image, Study):
         return image, report
     if report is not None:
-        raise InputError("A study brings its own report. Received: a study and a report.")
+        raise InputError("A `Study` already contains its own report. Do not pass another one.")
     return image.frontal and image.frontal.path, image.report
 
 
-def list_targets(target, count):
-    """Names of labels to explain, one a study; None stands for the most probable one.
+def list_targets(target: Targets, count: int) -> list[str | None]:
+    """Lists the names of the labels to explain, one per study; None means the most probable label.
 
     Args:
-        target: str or None, for all studies; or a list of them.
-        count: int. Studies.
+        target: str or None, for all studies; or a list with one per study.
+        count: int. Number of studies.
 
     Raises:
-        InputError: if there is another number of them, or one is no str.
+        InputError: if the number of targets differs from `count`, or one is not a str.
 
     Example:
         >>> list_targets("mass", 2)
         ['mass', 'mass']
     """
-    targets = list(target) if isinstance(target, list | tuple) else [target] * count
+    targets: list[Any] = list(target) if isinstance(target, list | tuple) else [target] * count
     if len(targets) != count:
-        raise InputError(f"Expected {count} targets. Received: {len(targets)}.")
+        raise InputError(f"`target` must be one label or a list of {count} targets. Received: {len(targets)} targets.")
     for name in targets:
         if not isinstance(name, str | None):
             raise InputError(f"`target` must be the name of a label. Received: {type(name).__name__}.")
     return targets
 
 
-def list_sections(description):
-    """The sections of a report that a model reads, of what `describe` says.
+def list_sections(description: dict[str, Any]) -> tuple[str, ...]:
+    """Lists the sections of a report that a model reads, from the reply of `describe`.
 
     Example:
         >>> list_sections({"preparation": {"text": {"sections": ["findings"]}}}), list_sections({})
         (('findings',), ())
     """
-    found = description
+    found: Any = description
     for key in ("preparation", "text", "sections"):
         found = found.get(key) if isinstance(found, dict) else None
     return tuple(name for name in found if name in SECTIONS) if isinstance(found, list) else ()

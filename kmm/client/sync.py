@@ -1,15 +1,20 @@
-"""The client for plain programs."""
+"""The client for synchronous programs."""
 
 import atexit
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any, Self, overload
 
 import grpc
+import numpy as np
 
 from kmm.client.base import BaseClient, advance_flow
-from kmm.client.folder import Row, check_concurrency, fail_row, list_rows
+from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
+from kmm.client.results import Prediction, ServedExplanation
+from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
 from kmm.data.study import Problem
 from kmm.errors import KmmError
 
@@ -18,26 +23,27 @@ class Client(BaseClient):
     """A connection to one served model. Threads may share it.
 
     Args:
-        address: str: `"host:port/model"`, or `"host:port"` with `model`; of a Unix socket `"unix:/path:model"`, or
+        address: str: `"host:port/model"`, or `"host:port"` with `model`; for a Unix socket `"unix:/path:model"`, or
             `"unix:/path"` with `model`.
-        model: str. The name of the model; `default` where neither gives one, which is TensorFlow Serving's own default
-            and `kmm serve`'s name of a model that is served alone.
-        version: int. A version of it; None: the one that the server prefers.
-        label: str. A label of a version, instead of its number.
-        timeout: float in (0, 1,000,000]. Seconds that each request may take, its retries included.
-        tls: `Tls` for an encrypted connection; True for one with the certificates that gRPC brings; None for none.
+        model: str. The name of the model. Defaults to `default`, which is TensorFlow Serving's own default and
+            `kmm serve`'s second name for the only model of a server.
+        version: int. A version of the model; None for the one that the server chooses.
+        label: str. A version label, instead of a number.
+        timeout: float in (0, 1,000,000]. Time limit of each request in seconds, including its retries.
+        tls: `Tls` for an encrypted connection; True for one that trusts gRPC's own certificates; None for none.
         token: str, sent with each request as `authorization: Bearer`; only over TLS or to this machine.
-        retries: int in [0, 4]. Further attempts where the server is not available. Requests only read, so a second one
-            does no harm.
-        allow_plaintext: bool. Whether films and reports may go to another host without TLS: only where something else
-            encrypts. This machine (`localhost`, 127.x.x.x, ::1, a Unix socket) needs neither.
+        retries: int in [0, 4]. Further attempts while the server is unavailable. Requests are read-only, so repeating
+            one is safe.
+        allow_plaintext: bool. Whether films and reports may be sent to another host without TLS. Set it only where
+            another layer encrypts the connection. This machine (`localhost`, 127.x.x.x, ::1, a Unix socket) needs
+            neither.
 
     Raises:
-        InputError: if an argument is out of range, a file of `tls` is not what it should be, or another host would be
-            asked in plain text.
+        InputError: if an argument is out of range, a file of `tls` is invalid, or the connection to another host would
+            not be encrypted.
 
-    Every method raises `InputError` for arguments that cannot be sent and after `close`, and `ServerError` where the
-    server refuses, cannot be reached, or gives an answer that cannot be right.
+    Every method raises `InputError` for arguments that cannot be sent and after `close`, and `ServerError` if the
+    server refuses the request, cannot be reached, or sends an invalid reply.
 
     Example:
         >>> with Client("localhost:8500/openi", timeout=5) as client:
@@ -45,82 +51,100 @@ class Client(BaseClient):
         Client('localhost:8500/openi')
     """
 
-    def predict(self, image=None, report=None):
+    @overload
+    def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
+    @overload
+    def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]: ...
+    def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]:
         """Predicts one study, or several in one request.
 
         Args:
             image: path of a PNG, JPEG, DICOM, TIFF or BMP film, its bytes, or a numpy array (see
-                `kmm.client.films.encode_film`); a `kmm.data.study.Study`, which brings its report; None: no film; or a
-                list of these.
-            report: str, `Report` or `Study`; None: no report; or a list of these.
+                `kmm.client.films.encode_film`); a `kmm.data.study.Study`, which includes its report; None for no film;
+                or a list of these.
+            report: str, `Report` or `Study`; None for no report; or a list of these.
 
         Returns:
             `Prediction`, or a list of them where a list was given.
         """
         return self._run(self._flows.predict(image, report))
 
-    def explain(self, image=None, report=None, target=None):
+    @overload
+    def explain(
+        self, image: AnyImage = None, report: AnyReport = None, target: Targets = None
+    ) -> ServedExplanation: ...
+    @overload
+    def explain(
+        self, image: Images = None, report: Reports = None, target: Targets = None
+    ) -> ServedExplanation | list[ServedExplanation]: ...
+    def explain(
+        self, image: Images = None, report: Reports = None, target: Targets = None
+    ) -> ServedExplanation | list[ServedExplanation]:
         """Explains one study, or several in one request.
 
         Args:
             image, report: as in `predict`.
-            target: str. The label to explain, or a list of one a study; None: the one of the highest probability.
+            target: str. The label to explain, or a list with one per study; None for the most probable label.
 
         Returns:
             `ServedExplanation`, or a list of them where a list was given.
         """
         return self._run(self._flows.explain(image, report, target))
 
-    def embed(self, image=None, report=None):
-        """The features from which the logits are made: float32 `(features,)`, or `(n, features)` of lists."""
+    def embed(self, image: Images = None, report: Reports = None) -> np.ndarray:
+        """Returns the features from which the logits are computed: float32 `(features,)`; `(n, features)` for lists."""
         return self._run(self._flows.embed(image, report))
 
-    def classify(self, image=None, report=None):
-        """Predicts by the Classify call: dict of label name to probability, or a list of them."""
+    @overload
+    def classify(self, image: AnyImage = None, report: AnyReport = None) -> dict[str, float]: ...
+    @overload
+    def classify(self, image: Images = None, report: Reports = None) -> dict[str, float] | list[dict[str, float]]: ...
+    def classify(self, image: Images = None, report: Reports = None) -> dict[str, float] | list[dict[str, float]]:
+        """Predicts by the Classify call; returns dict of label name to probability, or a list of them."""
         return self._run(self._flows.classify(image, report))
 
-    def status(self):
-        """The versions of the model: list of dict with `version`, `state`, `error_code` and `error_message`."""
+    def status(self) -> list[dict[str, Any]]:
+        """Returns the versions of the model: dicts with `version`, `state`, `error_code` and `error_message`."""
         return self._run(self._flows.status())
 
-    def metadata(self):
-        """What the model takes and gives: dict with `model`, `version` and `signatures`."""
+    def metadata(self) -> dict[str, Any]:
+        """Returns the inputs and outputs of the model: dict with `model`, `version` and `signatures`."""
         return self._run(self._flows.metadata())
 
-    def describe(self):
-        """What the export says of itself: dict with labels, thresholds, preparation, digest and more."""
+    def describe(self) -> dict[str, Any]:
+        """Returns the export's description of itself: dict with labels, thresholds, preparation, digest and more."""
         return self._run(self._flows.describe())
 
-    def predict_folder(self, sources, *, concurrency=8):
-        """Predicts many studies, several at the same time; memory does not grow with their number.
+    def predict_folder(self, sources: Sources, *, concurrency: int = 8) -> Iterator[Row]:
+        """Predicts many studies concurrently; memory does not grow with their number.
 
         Args:
-            sources: a path or an iterable of paths and of `Study`: images, folders of them, manifests, folders in a
-                layout that `kmm fit` reads.
-            concurrency: int in [1, 1000]. Requests at the same time, and results that wait for their turn.
+            sources: a path, a `Study`, or an iterable of these; paths of images, folders of images, manifests, or
+                folders in a layout that `kmm fit` reads.
+            concurrency: int in [1, 1000]. Most requests in flight, including finished ones that wait for their turn.
 
         Yields:
-            `Row` for each study, in order. What could not be read or was refused has a problem instead of a prediction.
-            Leaving the loop early, or closing what was returned, cancels the requests under way.
+            `Row` for each study, in order. A study that could not be read or was refused has a problem instead of a
+            prediction. Leaving the loop early, or closing the iterator, cancels the requests in flight.
 
         Raises:
-            InputError: at once, if an argument is of another kind or the client is closed.
-            ServerError: before the first row, if the server cannot be asked what it takes; later, if the client is
-                closed meanwhile.
+            InputError: at once, if an argument has the wrong type or the client is closed.
+            ServerError: before the first row, if the server cannot be asked for the model's inputs; later, if the
+                client is closed meanwhile.
         """
         self._check_open()
         return self._stream(list_rows(sources), check_concurrency(concurrency))
 
-    def close(self):
-        """Ends the connection; requests under way are cancelled."""
+    def close(self) -> None:
+        """Closes the connection and cancels requests in flight."""
         self._closed = True
         self._channel.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._check_open()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _stream(self, items, concurrency):
@@ -151,7 +175,7 @@ class Client(BaseClient):
 
         Args:
             flow: generator of `kmm.client.flows`.
-            send: function that makes a call, given the method, the request and options; None: the method itself.
+            send: function of the method, the request and options that makes a call; None to call the method directly.
         """
         self._check_open()
         call, result = advance_flow(flow)
@@ -164,7 +188,7 @@ class Client(BaseClient):
                 reply = send(method, call.request, **options) if send else method(call.request, **options)
             except grpc.RpcError as error:
                 raise self._explain_error(error, deadline) from None
-            except ValueError:  # of a channel that another thread has closed
+            except ValueError:  # another thread closed the channel
                 self._check_open()
                 raise
             call, result = advance_flow(flow, reply)
@@ -177,7 +201,7 @@ class Client(BaseClient):
 
 
 class _Calls:
-    """The calls of one run over many studies, to cancel them together, at the latest when the program ends."""
+    """Registers the calls of one run over many studies, to cancel them together, at the latest at program exit."""
 
     def __init__(self):
         self._lock, self._running, self._is_cancelled = threading.Lock(), set(), False
@@ -187,8 +211,8 @@ class _Calls:
         """Makes a call and waits for its reply.
 
         Raises:
-            grpc.RpcError: as the method.
-            grpc.FutureCancelledError: if it is cancelled, or was before it began.
+            grpc.RpcError: as raised by the method.
+            grpc.FutureCancelledError: if the call is cancelled, also before it begins.
         """
         with self._lock:
             if self._is_cancelled:
@@ -202,8 +226,8 @@ class _Calls:
                 self._running.discard(call)
 
     def cancel(self):
-        """Cancels the calls under way, and those that are still to come."""
-        if self._is_cancelled:  # behind the end of the program, a thread that is gone may hold the lock
+        """Cancels the calls in flight and all later ones."""
+        if self._is_cancelled:  # at interpreter exit, a thread that no longer runs may hold the lock
             return
         atexit.unregister(self.cancel)
         with self._lock:
@@ -213,13 +237,13 @@ class _Calls:
 
 
 def _start(work, *arguments):
-    """Runs a function in a thread of its own, for which the end of the program does not wait; returns its `Future`."""
+    """Runs a function in a daemon thread, for which program exit does not wait; returns its `Future`."""
     future = Future()
 
     def run():
         try:
             future.set_result(work(*arguments))
-        except BaseException as error:  # noqa: BLE001  it is raised where the result is taken
+        except BaseException as error:  # noqa: BLE001  `Future.result` raises it
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Encrypted connections: the files that a client brings, and why a handshake fails."""
+"""TLS connections: the client's certificates and keys, and the diagnosis of failed handshakes."""
 
 import contextlib
 import os
@@ -9,15 +9,19 @@ import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from kmm.errors import InputError
 
+if TYPE_CHECKING:
+    from kmm.client.address import Address
+
 MAX_FILE_BYTES = 10_000_000
-ALERT_SECONDS = 0.5  # that a server may take to refuse the client's certificate
+ALERT_SECONDS = 0.5  # longest wait for a server to reject the client's certificate
 ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
-PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # in which gRPC looks for a proxy
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # environment variables that gRPC reads
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9A-Fa-f:]+")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _NO_MATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -25,21 +29,21 @@ _NO_MATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISM
 
 @dataclass(frozen=True)
 class Tls:
-    """Files for an encrypted connection, all PEM.
+    """PEM files for an encrypted connection.
 
     Attributes:
-        ca: path of the certificates to trust; None: those that gRPC brings.
-        cert, key: paths of the client's own certificate and key, where the server asks for them (mutual TLS). The key
-            has no password.
-        server_name: str. The name in the server's certificate, where it is not the host's.
+        ca: path of the certificates to trust; None for those that gRPC includes.
+        cert, key: paths of the client's own certificate and key, for servers that require them (mutual TLS). The key
+            must have no password.
+        server_name: str. The name in the server's certificate, if it differs from the host name.
 
     Raises:
-        InputError: if only one of `cert` and `key` is given, or an argument is of another type.
+        InputError: if only one of `cert` and `key` is given, or an argument has the wrong type.
     """
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: Path | str | None = None
+    cert: Path | str | None = None
+    key: Path | str | None = None
     server_name: str | None = None
 
     def __post_init__(self):
@@ -48,60 +52,60 @@ class Tls:
             if not isinstance(value, str | Path | None) or "\0" in str(value):
                 raise InputError(f"`{name}` of `Tls` must be the path of a PEM file. Received: {type(value).__name__}.")
         if (self.cert is None) != (self.key is None):
-            raise InputError("`Tls` takes `cert` and `key` together. Received: one of them.")
+            raise InputError("`Tls` takes `cert` and `key` together. Received: only one of them.")
         name = self.server_name
         if name is not None and not (isinstance(name, str) and len(name) <= 253 and _NAME.fullmatch(name)):
-            raise InputError("`server_name` of `Tls` must be the name of a host. Received: something else.")
+            raise InputError("`server_name` of `Tls` is not a valid host name. Give a DNS name or an IP address.")
 
 
-def read_files(tls):
-    """Reads the files of `Tls`, and checks each, because gRPC reports a faulty one as a server that is not there.
+def read_files(tls: Tls) -> tuple[grpc.ChannelCredentials, ssl.SSLContext]:
+    """Reads and checks the files of `Tls`, because gRPC reports an invalid file only as an unavailable server.
 
     Args:
         tls: `Tls`.
 
     Returns:
-        (`grpc.ChannelCredentials`, `ssl.SSLContext` that trusts and shows the same).
+        (`grpc.ChannelCredentials`, `ssl.SSLContext` with the same certificates).
 
     Raises:
-        InputError: if a file cannot be read, is not what it should be, or the key is not the certificate's.
+        InputError: if a file cannot be read or is invalid, or the key does not belong to the certificate.
     """
     ca, cert, key = map(_read_file, (tls.ca, tls.cert, tls.key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.set_ciphers("ALL:@SECLEVEL=0")  # what is too weak, gRPC refuses itself
+    context.set_ciphers("ALL:@SECLEVEL=0")  # gRPC itself rejects weak ciphers
     context.set_alpn_protocols(["h2"])
     _trust(context, tls.ca or os.environ.get(ROOTS_VARIABLE), _read_roots() if ca is None else ca)
-    if cert is not None:
+    if tls.cert is not None:
         _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls.cert, cert)
         try:
-            context.load_cert_chain(tls.cert, tls.key, password=lambda: "")  # else a prompt asks for it
+            context.load_cert_chain(tls.cert, tls.key, password=lambda: "")  # without this, Python would prompt
         except ssl.SSLError:
             raise InputError(f"{tls.key} is not the PEM key of {tls.cert}, or it has a password.") from None
     return grpc.ssl_channel_credentials(ca, key, cert), context
 
 
-def find_fault(address, tls, context, seconds):
-    """Tries a handshake to learn why that of gRPC fails, which gRPC does not tell.
+def find_fault(address: "Address", tls: Tls | None, context: ssl.SSLContext | None, seconds: float) -> str | None:
+    """Tries a handshake to find out why gRPC cannot connect, which gRPC does not say.
 
     Args:
         address: `kmm.client.address.Address`.
         tls: `Tls`; None where the client sends plain text.
-        context: `ssl.SSLContext` of `read_files`; None with `tls`.
-        seconds: float. How long it may take.
+        context: `ssl.SSLContext` of `read_files`; None where `tls` is None.
+        seconds: float. Time limit.
 
     Returns:
-        str that says what is wrong and what to do; None where nothing is, or it cannot be told.
+        str with the fault and its remedy; None where there is no fault or it cannot be found.
     """
     if seconds <= 0 or (not address.is_loopback and any(os.environ.get(name) for name in PROXY_VARIABLES)):
         return None
     found = []
 
     def work():
-        with contextlib.suppress(OSError, ValueError):  # no connection, or no name of a host: gRPC says so itself
+        with contextlib.suppress(OSError, ValueError):  # gRPC itself reports a refused connection and an unknown host
             found.append(_try_with_tls(address, tls, context, seconds) if tls else _try_without_tls(address, seconds))
 
-    thread = threading.Thread(target=work, daemon=True)  # looking up a name knows no time limit
+    thread = threading.Thread(target=work, daemon=True)  # name resolution has no time limit
     thread.start()
     thread.join(seconds)
     return found[0] if found else None
@@ -110,23 +114,23 @@ def find_fault(address, tls, context, seconds):
 def _try_with_tls(address, tls, context, seconds):
     name = tls.server_name or ("localhost" if address.socket else address.host.strip("[]"))
     try:
-        with _shake(address, context, name, seconds) as secure:
+        with _connect(address, context, name, seconds) as secure:
             if secure.selected_alpn_protocol() != "h2":
                 return "The server speaks TLS but not gRPC. Give the port of gRPC, not that of HTTP."
-            if not _is_kept(secure, min(seconds, ALERT_SECONDS)):
-                return _tell_client(tls)
+            if not _stays_open(secure, min(seconds, ALERT_SECONDS)):
+                return _explain_client_certificate(tls)
     except ssl.SSLCertVerificationError as error:
-        return _tell_untrusted(error, tls, name)
+        return _explain_untrusted(error, tls, name)
     except ssl.SSLError as error:
-        return _tell_refused(error.reason or "", tls)
+        return _explain_refused(error.reason or "", tls)
     return None
 
 
-def _is_kept(secure, seconds):
-    """Whether a server goes on after the handshake: only then does TLS 1.3 check the client's certificate."""
+def _stays_open(secure, seconds):
+    """Returns whether the server keeps the connection after the handshake: only then TLS 1.3 checks the client."""
     secure.settimeout(seconds)
     try:
-        return bool(secure.recv(1))  # its settings; nothing where it ends the connection, as gRPC's does
+        return bool(secure.recv(1))  # the server's HTTP/2 settings; empty where it closes the connection, as gRPC does
     except TimeoutError:
         return True
     except ConnectionError:
@@ -135,17 +139,17 @@ def _is_kept(secure, seconds):
 
 def _try_without_tls(address, seconds):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent over it
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no data is sent
     context.set_alpn_protocols(["h2"])
-    speaks = "The server speaks TLS. Encrypt the connection: `tls` (--tls, --tls-ca)."
+    fault = "The server speaks TLS. Encrypt the connection: `tls` (--tls, --tls-ca)."
     try:
-        with _shake(address, context, None, seconds):
-            return speaks
+        with _connect(address, context, None, seconds):
+            return fault
     except ssl.SSLError as error:
-        return speaks if "_ALERT_" in (error.reason or "") else None
+        return fault if "_ALERT_" in (error.reason or "") else None
 
 
-def _shake(address, context, name, seconds):
+def _connect(address, context, name, seconds):
     if address.socket:
         plain = socket.socket(socket.AF_UNIX)
         plain.settimeout(seconds)
@@ -157,41 +161,41 @@ def _shake(address, context, name, seconds):
         return context.wrap_socket(plain, server_hostname=name)
 
 
-def _tell_untrusted(error, tls, name):
+def _explain_untrusted(error, tls, name):
     if error.verify_code in _NO_MATCH:
         return (
-            f'The certificate of the server is not valid for "{name}". Give the name that it is valid for as '
+            f'The server\'s certificate is not valid for "{name}". Give the name that it is valid for as '
             "`server_name` (--tls-server-name)."
         )
-    said = (error.verify_message or "not trusted").rstrip(".")
-    trusted = tls.ca or "gRPC's own list, without `ca` (--tls-ca)"
-    return f"The certificate of the server is refused: {said}. Certificates trusted: {trusted}."
+    reason = (error.verify_message or "not trusted").rstrip(".")
+    trusted = tls.ca or "gRPC's own list, as no `ca` (--tls-ca) was given"
+    return f"The server's certificate is not trusted: {reason}. Trusted certificates: {trusted}."
 
 
-def _tell_refused(reason, tls):
+def _explain_refused(reason, tls):
     if reason in _NO_TLS:
         return "The server does not speak TLS. Give the port that does, or leave out `tls` (--tls, --tls-ca)."
-    said = reason.partition("_ALERT_")[2].replace("_", " ").lower()
-    if "cert" in said or said in ("unknown ca", "handshake failure", "access denied", "decrypt error"):
-        return f"{_tell_client(tls)} Its alert: {said}."
-    return f"The server refuses the handshake: {said}." if said else None
+    alert = reason.partition("_ALERT_")[2].replace("_", " ").lower()
+    if "cert" in alert or alert in ("unknown ca", "handshake failure", "access denied", "decrypt error"):
+        return f"{_explain_client_certificate(tls)} Its alert: {alert}."
+    return f"The server refuses the handshake: {alert}." if alert else None
 
 
-def _tell_client(tls):
+def _explain_client_certificate(tls):
     if tls.cert:
-        return f"The server does not accept the certificate of the client, {tls.cert}."
-    return "The server asks for a certificate of the client: `cert` and `key` (--tls-cert, --tls-key)."
+        return f"The server does not accept the client's certificate, {tls.cert}."
+    return "The server requires a client certificate. Give `cert` and `key` (--tls-cert, --tls-key)."
 
 
 def _trust(context, path, data):
     try:
         context.load_verify_locations(cadata=data.decode("ascii", "ignore"))
-    except (ssl.SSLError, ValueError):  # ValueError: it is empty
-        raise InputError(f"{path} holds no certificate in PEM.") from None
+    except (ssl.SSLError, ValueError):  # ValueError: the file is empty
+        raise InputError(f"{path} contains no PEM certificate.") from None
 
 
 def _read_roots():
-    """The certificates that gRPC trusts by itself."""
+    """Reads the certificates that gRPC trusts by default."""
     place = os.environ.get(ROOTS_VARIABLE)
     return _read_file(place) if place else pkgutil.get_data("grpc", "_cython/_credentials/roots.pem")
 
@@ -205,5 +209,5 @@ def _read_file(path):
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{path} is larger than {MAX_FILE_BYTES} bytes. Give a PEM file.")
+        raise InputError(f"{path} is larger than {MAX_FILE_BYTES} bytes, so it is not a PEM certificate or key.")
     return data

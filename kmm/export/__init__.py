@@ -1,1 +1,1 @@
-"""A classifier as a SavedModel for TensorFlow Serving, explanations included."""
+"""Export of a classifier, with its explanations, as a SavedModel for TensorFlow Serving."""

@@ -1,10 +1,12 @@
-"""Integrated gradients inside the graph: the path functions of `kmm.explain`, walked by loops of TensorFlow."""
+"""Integrated gradients inside the graph: the path functions of `kmm.explain` in loops of TensorFlow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from kmm.classifier import Classifier
 from kmm.errors import InputError
 from kmm.explain.attribution.baselines import check_baselines, image_baseline
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
@@ -13,18 +15,21 @@ from kmm.explain.attribution.quadrature import choose_nodes
 from kmm.explain.attribution.split_model import call_view, choose_chunk, cut_model
 from kmm.export.graph.letterbox import cover_boxes
 
-FIXED_BASELINES = ("black", "mean", "grey")  # of the others the graph would need the film's own blur
+FIXED_BASELINES = ("black", "mean", "grey")  # the others need a blur of the film, which the graph does not compute
 
 
 @dataclass(frozen=True)
 class ExplainSignature:
-    """How explanations are made in the graph: the number of points is fixed when it is exported.
+    """Settings of explanations in the graph, fixed at export.
 
     Attributes:
-        steps: int >= 2. Points of the path, by the midpoint rule.
+        steps: int in [2, 1000]. Number of points on the path, by the midpoint rule.
         baseline: name in `FIXED_BASELINES`.
         text_baseline: name in `kmm.explain.attribution.baselines.TEXT_BASELINES`.
-        memory_gb: float > 0. What the process may use, in units of 10^9 bytes.
+        memory_gb: float > 0. Memory that the process may use, in units of 10^9 bytes.
+
+    Raises:
+        InputError: if `steps` is out of range or `baseline` is unknown.
     """
 
     steps: int = 25
@@ -42,14 +47,14 @@ class ExplainSignature:
 
 
 class PathExplainer:
-    """Explains studies of a batch, one after the other, in a graph.
+    """Explains the studies of a batch one after the other, in a graph.
 
     Args:
         classifier: `Classifier`, whose main part is explained.
         settings: `ExplainSignature`.
     """
 
-    def __init__(self, classifier, settings):
+    def __init__(self, classifier: Classifier, settings: ExplainSignature):
         check_baselines((settings.baseline,), settings.text_baseline, classifier.mean_image)
         view = cut_model(classifier)
         stem, score = call_view(view, classifier)
@@ -66,21 +71,29 @@ class PathExplainer:
             self.films = tf.constant(film)
         self.text_baseline = settings.text_baseline
 
-    def explain(self, inputs, fixed, padding_row, target, absent, boxes=None):
+    def explain(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        fixed: Mapping[str, tf.Tensor],
+        padding_row: tf.Tensor | None,
+        target: tf.Tensor,
+        absent: Mapping[str, tf.Tensor],
+        boxes: tf.Tensor | None = None,
+    ) -> dict[str, tf.Tensor]:
         """Explains a batch.
 
         Args:
-            inputs: dict of `"image"` `(n, h, w, 1)` and `"rows"` `(n, t, d)`, as the model has them.
-            fixed: dict of `(n, ...)`: what the score needs besides.
+            inputs: dict of float32 `"image"` `(n, h, w, 1)` and `"rows"` `(n, t, d)`, as far as the model reads them.
+            fixed: dict of `(n, ...)`: the other inputs of the score function.
             padding_row: `(d,)`, or None for a model without text.
-            target: int32 `(n,)`.
-            absent: dict of the names of inputs to bool `(n,)`.
-            boxes: int32 `(n, 4)`: top, left, height and width of each film in its square, outside of which nothing is
-                attributed; None for a model without films.
+            target: int32 `(n,)`. Number of the label to explain.
+            absent: dict of input name to bool `(n,)`: whether a study lacks the input.
+            boxes: int32 `(n, 4)`: top, left, height and width of each film in its square; pixels outside get no
+                attribution. None for a model without films.
 
         Returns:
-            dict of `"image"` and `"rows"` to attributions of the shapes of the inputs, and `score`, `baseline_score`,
-            `completeness_gap` and `map_error`, each `(n,)`.
+            dict of `"image"` and `"rows"` to attributions of the same shapes as the inputs, and `score`,
+            `baseline_score`, `completeness_gap` and `map_error`, each `(n,)`.
         """
         starts = {name: self._start(name, value, padding_row, absent[name], boxes) for name, value in inputs.items()}
         numbers = tf.TensorSpec((), tf.float32)
@@ -94,8 +107,8 @@ class PathExplainer:
         )
 
     def _start(self, name, value, padding_row, absent, boxes):
-        """The baselines of a batch; an input that is absent is its own, and so are the bars around a film: nothing is
-        attributed to them."""
+        """Makes the baselines of a batch. Absent inputs and the bars around a film are their own baselines, so that
+        they get no attribution."""
         if name == "image":
             start = tf.where(cover_boxes(boxes, value.shape[1]), self.films, value)
         elif self.text_baseline == "padding":
@@ -126,7 +139,7 @@ class PathExplainer:
         return self._finish(start, end, gradients, tf.gather(scores, target, axis=1))
 
     def _finish(self, start, end, gradients, scores):
-        """Attributions and their errors, as `kmm.explain.attribution.integrated_gradients.attribute` makes them."""
+        """Computes attributions and their errors as `kmm.explain.attribution.integrated_gradients.attribute` does."""
         counts = tf.reduce_sum(self.weights, axis=(0, 2))
         values, halves = {}, {}
         for name, (even, odd) in ((name, tf.unstack(value)) for name, value in gradients.items()):
@@ -149,7 +162,7 @@ class PathExplainer:
 
 
 def _cut_rounds(nodes, rounds, chunk):
-    """Nodes as constants `(rounds, chunk)`, weights of even and of odd ones `(rounds, 2, chunk)`, 0 behind the end."""
+    """Returns nodes `(rounds, chunk)` and the weights of even and odd nodes `(rounds, 2, chunk)`, padded with 0."""
     alphas = np.zeros(rounds * chunk, np.float32)
     weights = np.zeros((2, rounds * chunk), np.float32)
     alphas[: len(nodes.alphas)] = nodes.alphas

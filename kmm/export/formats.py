@@ -1,12 +1,13 @@
-"""A classifier's model in formats of other runtimes: prepared films and word ids in, logits out.
+"""Export of a classifier's model to other runtimes: prepared films and word ids in, logits out.
 
-Decoding, cleaning and calibration stay outside: ONNX and LiteRT have no operations for them. What is needed beside the
-file (vocabulary, preparation, temperatures) lies in the classifier's folder.
+The file excludes decoding, cleaning and calibration, for which ONNX and LiteRT have no operations. A caller finds the
+vocabulary, the preparation and the temperatures in the classifier's folder.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,35 +25,38 @@ class Format:
     """A row of the table `FORMATS`.
 
     Attributes:
-        suffix: str.
-        extra: str. The extra of kmm that installs what it needs.
-        packages: tuple of str: what writes and what runs it.
-        run: function `(path, inputs) -> logits`, of a file and a dict of arrays of one row each.
+        suffix: str. Ending of the file's name.
+        extra: str. The extra of kmm that installs the packages.
+        packages: tuple of str: packages that write and run the format.
+        run: function `(path, inputs) -> logits` that runs a file on a dict of arrays of one row each.
     """
 
     suffix: str
     extra: str
-    packages: tuple
-    run: Callable
+    packages: tuple[str, ...]
+    run: Callable[[Path, dict[str, np.ndarray]], np.ndarray]
 
 
-def export_format(folder, kind, out=None, *, inspect=None):
-    """Writes the model of a saved classifier for another runtime, runs it there and compares.
+def export_format(
+    folder: Path | str, kind: str, out: Path | str | None = None, *, inspect: Callable[[Path], Any] | None = None
+) -> Path:
+    """Writes the model of a saved classifier for another runtime, runs it there and compares the logits.
 
     Args:
         folder: path of a saved classifier.
         kind: key of `FORMATS`.
-        out: path of the file to write, or None: `<name>.<suffix>` in `folder`.
-        inspect: callable, or None. It is given the path of the finished file before that is in its place; what it
-            raises ends the export.
+        out: path of the file to write; None for `<name>.<suffix>` in `folder`.
+        inspect: function, or None. Called with the path of the finished file before it is moved into place; an
+            exception from it cancels the export.
 
     Returns:
         Path of the file.
 
     Raises:
-        InputError: if the format is unknown or Keras does not run on TensorFlow.
+        InputError: if the format is unknown, `folder` is an archive and `out` is missing, or Keras does not run on
+            TensorFlow.
         MissingPackageError: if a package is not installed.
-        ArtefactError: if the model cannot be written in the format, or the file does not say what the classifier says.
+        ArtefactError: if the model cannot be written in the format, or the file gives other logits than the classifier.
     """
     entry, folder = look_up(FORMATS, kind, "format"), Path(folder)
     if keras.backend.backend() != "tensorflow":
@@ -61,9 +65,9 @@ def export_format(folder, kind, out=None, *, inspect=None):
         require(package, entry.extra)
     classifier = Classifier.load(folder, main_only=True)
     model, inputs = classifier.models[classifier.main], _make_inputs(classifier)
-    model(inputs, training=False)  # Keras exports what was called
+    model(inputs, training=False)  # Keras exports only a model that was called
     if out is None and folder.is_file():
-        raise InputError(f"{folder}: expected `out`, the file to write: an archive takes no export.")
+        raise InputError(f"{folder} is an archive, which cannot hold an export. Give `out`, the file to write.")
     place = Path(out) if out else folder / f"{folder.resolve().name}{entry.suffix}"
     with replace_file(place) as temporary:
         try:
@@ -73,33 +77,35 @@ def export_format(folder, kind, out=None, *, inspect=None):
                 inspect(temporary)
         except (KmmError, OSError):
             raise
-        except Exception as error:  # converters and runtimes raise nearly anything
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise ArtefactError(f"The classifier cannot be written as {kind}. {said}") from error
+        except Exception as error:  # converters and runtimes raise exceptions of nearly any type
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise ArtefactError(f"The classifier cannot be written as {kind}. {reason}") from error
     return place
 
 
-def check_format(path, entry, inputs, expected):
-    """Runs a file and compares its logits.
+def check_format(path: Path, entry: Format, inputs: dict[str, np.ndarray], expected: np.ndarray) -> None:
+    """Runs a file and compares its logits with those of the classifier.
 
     Args:
-        path: of the file.
+        path: Path of the file.
         entry: `Format`.
         inputs: dict of name to array `(n, ...)`.
         expected: float array `(n, n_labels)`.
 
     Raises:
-        ArtefactError: if they differ.
+        ArtefactError: if they differ by more than `TOLERANCE`, relative to the largest logit or to 1.
     """
     count = len(expected)
     rows = [entry.run(path, {name: value[row : row + 1] for name, value in inputs.items()}) for row in range(count)]
     difference = float(np.abs(np.concatenate(rows) - expected).max() / max(1, np.abs(expected).max()))
     if not difference <= TOLERANCE:
-        raise ArtefactError(f"The file differs from the classifier by {difference:.2g}. Expected at most {TOLERANCE}.")
+        raise ArtefactError(
+            f"The logits of the file differ from the classifier's by {difference:.2g}. Expected at most {TOLERANCE}."
+        )
 
 
 def _make_inputs(classifier):
-    """A study with both sides, and one of each side alone, as the model takes them."""
+    """Makes inputs of the model for three studies: film and report, film alone, report alone."""
     samples, model = make_samples(classifier, 3), classifier.models[classifier.main]
     sides = {"image": 0, "token_ids": 1}
     inputs = {name: samples[name] for name in sides if name in samples}

@@ -1,9 +1,10 @@
-"""A saved classifier for a colleague: one archive, without ids, patients or text."""
+"""Archive of a saved classifier to share: one file without ids, patients or text of reports."""
 
 import dataclasses
 import re
 import tempfile
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from kmm.classifier import Classifier
 from kmm.errors import InputError
@@ -14,20 +15,20 @@ from kmm.storage.archive import digest_classifier, write_archive
 from kmm.storage.classifier_folder import CARD
 from kmm.text.vocabulary import SPECIAL_WORDS
 
-FILES = ("source", "image_weights", "word_vectors", "word_pieces")  # facts and settings that may be a path
+FILES = ("source", "image_weights", "word_vectors", "word_pieces")  # facts and settings that may be paths
 _ABSOLUTE = re.compile(r"(?<!\S)(?:~|[A-Za-z]:)?[/\\]\S*[/\\]")
 
 
-def pack_classifier(model, path):
-    """Writes a saved classifier as an archive that holds nothing of a single study.
+def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
+    """Writes a saved classifier as an archive that contains nothing about a single study.
 
-    Left out are the split with the ids of studies and patients, the hashes by which training studies are recognised,
-    the TF-IDF baseline, whose terms are pairs of words of reports, and the folders in which files of the training lay.
-    The weights, the vocabulary, the preparation, the calibration, the mean film, the results and the model card stay.
+    The archive leaves out the split with the ids of studies and patients, the hashes that recognise training studies,
+    the TF-IDF baseline, whose terms are pairs of words from reports, and the folders of the training files. It keeps
+    the weights, the vocabulary, the preparation, the calibration, the mean film, the results and the model card.
 
     Args:
         model: path of a saved classifier.
-        path: Path of the archive; its name ends in `.zip`. A file that is there is replaced.
+        path: path of the archive, ending in `.zip`. An existing file is replaced.
 
     Returns:
         dict: `archive` (str), `digest` of the packed classifier, `bytes`, `files` (list of str), `words` (int) of the
@@ -35,11 +36,11 @@ def pack_classifier(model, path):
 
     Raises:
         ArtefactError: if the classifier is incomplete or was altered.
-        InputError: if `path` is a folder or does not end in `.zip`, or an id of a study or patient stands in a file.
+        InputError: if `path` is a folder or does not end in `.zip`, or a file contains an id of a study or patient.
     """
     path = Path(path)
     if path.suffix != ".zip" or path.is_dir():
-        raise InputError(f"{path}: expected the name of an archive, ending in .zip.")
+        raise InputError(f"{path} cannot be an archive. Give the name of a file that ends in .zip.")
     classifier, digest = Classifier.load(model), digest_classifier(model)
     left_out = [
         *(["split.csv", "hashes of training studies"] if classifier.seen else []),
@@ -76,18 +77,18 @@ def pack_classifier(model, path):
 
 
 def _refuse_ids(folder, ids):
-    """Weights hold any few bytes by chance, so only the files that hold text are searched."""
+    """Searches text files for ids; weights contain any short byte sequence by chance."""
     search = IdSearch(ids)
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".keras", ".npy") and path.is_file() and search.count_in(path):
             raise InputError(
-                f"{path.name}: an id of a study or patient stands in this file of the archive. Take it out of the "
-                "names of the model and its labels, or train again with a higher --min-word-patients."
+                f"{path.name} in the archive contains an id of a study or patient. Remove it from the names of the "
+                "model and its labels, or train again with a higher --min-word-patients."
             )
 
 
 def _without_folders(values, names=FILES):
-    """The same values without the folders of paths in them: the name of a file says enough to a colleague.
+    """Returns the values with the folders removed from their paths, so that only the names of files remain.
 
     Example:
         >>> _without_folders({"source": "weights/densenet.h5", "layout": "csv in /data/ward7", "label": "mass/nodule"})

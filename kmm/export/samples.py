@@ -1,4 +1,7 @@
-"""Made-up studies: what an export is tried on before it is seen, and what a server warms up with."""
+"""Made-up studies to check an export before it is published and to warm up a server."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -6,12 +9,15 @@ import numpy as np
 from kmm.data.phantom.report import compose_report
 from kmm.protocol import signatures as names
 
+if TYPE_CHECKING:
+    from kmm.classifier import Classifier
+
 SIDE = 256
 WORDS = 24
 
 
-def make_reports(count):
-    """Writes reports of the phantom set, the same ones always: text that comes from no patient.
+def make_reports(count: int) -> list[str]:
+    """Makes reports of the phantom set, always the same ones: text that comes from no patient.
 
     Example:
         >>> len(make_reports(2)), make_reports(1)[0] == make_reports(2)[0]
@@ -20,19 +26,21 @@ def make_reports(count):
     return [compose_report([], np.random.default_rng(row), abnormal=False)[0].text() for row in range(count)]
 
 
-def make_samples(classifier, count, *, reports=None):
-    """Makes studies, as each signature takes them.
+def make_samples(
+    classifier: "Classifier", count: int, *, reports: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Makes studies in the form that each signature takes.
 
     Args:
         classifier: `Classifier`.
-        count: int >= 1. The first study has all that the model reads; of a model of films and reports the second has a
-            film alone, the third a report alone, and so on.
-        reports: list of `count` str, or None: words drawn from the vocabulary, which try all of it. These must not be
-            saved: they may be words of patients.
+        count: int >= 1. The first study has every input of the model. For a model of films and reports, the second has
+            only a film, the third only a report, and so on.
+        reports: sequence of `count` str; None for random words from the whole vocabulary. Random words must not be
+            saved, as they may come from patients.
 
     Returns:
-        dict of the names of inputs to arrays of `count` rows: `image`, `token_ids`, `image_bytes`, `report`, `target`,
-        `examples`, `inputs`, `query`, less those of a side that the model does not have.
+        dict of input name to array of `count` rows: `image`, `token_ids`, `image_bytes`, `report`, `target`,
+        `examples`, `inputs`, `query`, without those that the model does not read.
     """
     batches, random = classifier.batches, np.random.default_rng(0)
     found = {}
@@ -41,7 +49,7 @@ def make_samples(classifier, count, *, reports=None):
         files = [cv2.imencode(".png", film)[1].tobytes() for film in films]
         squares = [batches.image.apply(film.astype(np.float32)) for film in films]
         found[names.IMAGE_BYTES], found[names.IMAGE] = np.array(files, object), np.stack(squares)
-    if batches.text:
+    if batches.text and batches.vocabulary:
         words = np.array(batches.vocabulary.words[2:] or ["unknown"])
         reports = reports or [" ".join(random.choice(words, WORDS)) for _ in range(count)]
         found[names.REPORT] = np.array([text.encode() for text in reports], object)
@@ -57,7 +65,7 @@ def make_samples(classifier, count, *, reports=None):
 
 
 def _draw_film(random):
-    """uint8 `(side, side - 32)`: noise over a soft pattern, black and white included."""
+    """Draws a film, uint8 `(side, side - 32)`: noise over a soft pattern, with black and white pixels."""
     coarse = cv2.resize(random.uniform(0, 255, (6, 6)).astype(np.float32), (SIDE - 32, SIDE))
     film = np.clip(coarse + random.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
     film[0, :2] = 0, 255

@@ -1,13 +1,18 @@
-"""A classifier as functions of TensorFlow, one for each signature."""
+"""A classifier as TensorFlow functions, one per signature."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 import kmm
+from kmm.classifier import Classifier
 from kmm.data.modalities import PATTERNS, find_patterns, list_patterns
-from kmm.export.explanation import PathExplainer
+from kmm.export.explanation import ExplainSignature, PathExplainer
+from kmm.export.graph.batching import Batching
 from kmm.export.graph.checks import check_batch, check_shape, require_rows
 from kmm.export.graph.films import read_films
 from kmm.export.graph.letterbox import find_boxes
@@ -25,34 +30,45 @@ NOTHING = {
 
 
 class ServedClassifier:
-    """The functions behind the signatures, and what of the classifier they hold.
+    """The functions behind the signatures, with the variables and the vocabulary that they use.
 
     Args:
         classifier: `Classifier`, loaded on TensorFlow.
-        vocabulary: path of its vocabulary's file, or None for a model of films alone.
-        explanation: `ServedExplanation`, or None: explanations are left out.
-        batching: `Batching`, or None: each call runs alone.
+        vocabulary: path of the vocabulary's file, or None for a model of films alone.
+        explanation: `ExplainSignature`, or None to leave out explanations.
+        batching: `Batching`, or None to run each call alone.
         default: key of `kmm.protocol.signatures.DEFAULTS`.
-        source: dict, what `describe` says besides.
+        source: dict of further fields for the reply of `describe`.
 
     Attributes:
-        held: `tf.Module` of the variables and of the vocabulary: what `tf.saved_model.save` keeps.
+        held: `tf.Module` of the variables and the vocabulary, for `tf.saved_model.save`.
         signatures: dict of name to `kmm.protocol.signatures.Signature`.
+        description: str. JSON that the signature `describe` returns.
     """
 
-    def __init__(self, classifier, vocabulary, *, explanation=None, batching=None, default="tensors", source=None):
+    def __init__(
+        self,
+        classifier: Classifier,
+        vocabulary: Path | str | None,
+        *,
+        explanation: ExplainSignature | None = None,
+        batching: Batching | None = None,
+        default: str = "tensors",
+        source: Mapping[str, Any] | None = None,
+    ):
         self.batches = classifier.batches
         model = classifier.models[classifier.main]
         self.joint = view_joint(model)
         self._inputs = [tensor.name for tensor in self.joint.inputs]
         self.embed = embed_of(model)
-        self.reader = ReportReader(self.batches.text, vocabulary) if self.batches.text else None
+        text = self.batches.text
+        self.reader = ReportReader(text, vocabulary) if text and vocabulary is not None else None
         self.held = tf.Module()
         self.held.weights, self.held.reader = [variable.value for variable in model.variables], self.reader
         self.label_names = list(self.batches.label_names)
         self.temperatures = classifier.temperatures[classifier.main]
         self.thresholds = classifier.thresholds[classifier.main]
-        # These are traced once and called by every signature.
+        # Every signature calls these two functions, which are traced once.
         self.read = tf.function(self._read, autograph=False)
         specs = [_make_spec(tensor) for tensor in self.joint.inputs]
         self.core = tf.function(self._run, specs, autograph=False)
@@ -95,8 +111,8 @@ class ServedClassifier:
             explain=explanation is not None,
         )
 
-    def trace(self):
-        """The concrete function of each signature, as `tf.saved_model.save` takes them."""
+    def trace(self) -> dict[str, Any]:
+        """Returns the concrete function of each signature, for `tf.saved_model.save`."""
         kinds = {
             "serving_tensors": lambda given: self._predict(*self._take_tensors(given)),
             "serving_bytes": lambda given: self._predict(*self._take_bytes(given)[:2]),
@@ -111,7 +127,7 @@ class ServedClassifier:
         return {name: _trace(kinds[one.kind], one) for name, one in self.signatures.items()}
 
     def _take_tensors(self, given):
-        """What a caller prepared -> the model's inputs and whether they are there `(n, 2)`."""
+        """Converts prepared tensors to the model's inputs and their presence `(n, 2)`."""
         inputs = {}
         if self.batches.image:
             image = given[names.IMAGE]
@@ -130,7 +146,7 @@ class ServedClassifier:
         return inputs, self._find_present(inputs)
 
     def _take_bytes(self, given):
-        """Files and reports -> the model's inputs, whether they are there, and where film and words lie."""
+        """Converts files and reports to the model's inputs, their presence `(n, 2)`, and the boxes and words read."""
         return self.read(given.get(names.IMAGE_BYTES), given.get(names.REPORT))
 
     def _read(self, files, reports):
@@ -142,7 +158,7 @@ class ServedClassifier:
         return inputs, self._find_present(inputs), places
 
     def _take_examples(self, examples):
-        """tf.Examples -> as `_take_bytes`. A report comes as one text, or as the sections that the model reads."""
+        """Parses tf.Examples and returns as `_take_bytes`. A report is one text, or the model's sections."""
         sections = list(self.batches.text.sections) if self._reads("text") else []
         wanted = [names.IMAGE_BYTES] * self._reads("image") + ([names.REPORT, *sections] if sections else [])
         given = tf.io.parse_example(examples, {name: tf.io.FixedLenFeature((), tf.string, "") for name in wanted})
@@ -155,7 +171,7 @@ class ServedClassifier:
         return getattr(self.batches, side) is not None
 
     def _find_present(self, inputs):
-        """float32 `(n, 2)`: a film that is not all zeros; words that are not all padding. Neither is an error."""
+        """Returns float32 `(n, 2)`: whether a pixel is not 0, and whether there are words. Rejects empty studies."""
         count = tf.shape(next(iter(inputs.values())))[0]
         none = tf.zeros(count, tf.bool)
         image = tf.reduce_any(inputs["image"] != 0, axis=(1, 2, 3)) if "image" in inputs else none
@@ -175,7 +191,7 @@ class ServedClassifier:
         return {names.FEATURES: self.core(*({**inputs, "present": present}[name] for name in self._inputs))[1]}
 
     def _calibrate(self, logits, present):
-        """As `kmm.classifier.probabilities`, in float64 too, so that decisions are the same."""
+        """Calibrates as `kmm.classifier.probabilities` does, also in float64, so that decisions are the same."""
         scaled = tf.cast(logits, tf.float64) / self._choose(self.temperatures, present)
         probabilities = 0.5 * (1 + tf.tanh(0.5 * scaled))
         thresholds = self._choose(self.thresholds, present)
@@ -188,7 +204,7 @@ class ServedClassifier:
         }
 
     def _choose(self, table, present):
-        """As `kmm.data.modalities.choose_rows`: float64 `(n, n_labels)`."""
+        """Selects rows as `kmm.data.modalities.choose_rows` does: float64 `(n, n_labels)`."""
         return tf.gather(tf.constant(table, tf.float64), tf.cast(find_patterns(present), tf.int32))
 
     def _classify(self, given):
@@ -229,7 +245,7 @@ class ServedClassifier:
         return {**predicted, **sides, names.TARGET: target, **numbers}
 
     def _choose_target(self, target, logits, present):
-        """The label asked for; -1 is that of the highest probability."""
+        """Returns the number of the label to explain; -1 selects the most probable label."""
         count = len(self.label_names)
         good = (target >= names.ANY_TARGET) & (target < count)
         expected = f"expected a label from 0 to {count - 1}, or {names.ANY_TARGET}: the most probable one."
@@ -244,7 +260,7 @@ def _make_spec(tensor):
 
 
 def _trace(function, signature):
-    """A function of a dict, checked at the door, as a concrete function of named tensors."""
+    """Traces a function of a dict as a concrete function of named tensors, with checks of their shapes."""
     specs = {one.name: tf.TensorSpec(one.shape, tf.as_dtype(one.dtype), one.name) for one in signature.inputs}
 
     def call(**given):

@@ -1,9 +1,10 @@
-"""Whether a saved classifier is what it was: its files, its answers, and the exports that were made of it."""
+"""Verification of a saved classifier: its files, its known answers, and its exports."""
 
 import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kmm.classifier import Classifier
 from kmm.errors import ArtefactError
@@ -16,11 +17,11 @@ PASSED, FAILED, UNKNOWN = "passed", "failed", "not known"
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """What one check of a classifier found.
+    """Result of one check of a classifier.
 
     Attributes:
-        name: str. What was checked.
-        result: `"passed"`, `"failed"`, or `"not known"` where nothing is there to compare with.
+        name: str. The checked part.
+        result: `"passed"`, `"failed"`, or `"not known"` where there is nothing to compare with.
         detail: str, one line.
     """
 
@@ -28,27 +29,27 @@ class ModelCheck:
     result: str
     detail: str
 
-    def as_dict(self):
-        """The check as JSON holds it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the check as a dict for JSON."""
         return asdict(self)
 
 
-def verify_classifier(model):
+def verify_classifier(model: Path | str) -> list[ModelCheck]:
     """Checks a saved classifier and its exports.
 
-    Three kinds of checks: each file has the digest that was written with it; the classifier gives the answers to
-    made-up studies that it gave when it was saved (a known-answer test); each export beside it gives the same
-    probabilities as the classifier, within 1e-5, by every signature.
+    There are three kinds of checks: each file has its recorded digest; the classifier gives the same answers to
+    made-up studies as when it was saved (a known-answer test); each export in its folder gives the same probabilities
+    as the classifier, within 1e-5, for every signature.
 
     Args:
         model: path of a saved classifier, or of an archive that `kmm model pack` wrote.
 
     Returns:
-        list of `ModelCheck`. The first that fails ends them: what comes after would compare with something unsound.
+        list of `ModelCheck`. Exports are checked only if the files and the answers did not fail.
 
     Raises:
         InputError: if there are exports and Keras does not run on TensorFlow.
-        ArtefactError: if nothing is there that says that it is a classifier.
+        ArtefactError: if `model` has no description of a classifier.
     """
     peek_description(model)
     with open_classifier(model) as folder:
@@ -57,9 +58,7 @@ def verify_classifier(model):
             classifier = Classifier.load(folder)
         except ArtefactError as error:
             return [ModelCheck("files", FAILED, str(error).replace(str(folder), str(model)))]
-    checks = [
-        ModelCheck("files", PASSED, f"{len(description['files'])} files with the digests of when they were saved")
-    ]
+    checks = [ModelCheck("files", PASSED, f"{len(description['files'])} files have their recorded digests")]
     checks.append(_check_answers(classifier, description))
     if checks[-1].result != FAILED:
         checks += [_check_export(place, classifier, model) for place in _list_exports(model)]
@@ -70,11 +69,11 @@ def _check_answers(classifier, description):
     expected = description.get("known_answers")
     if not isinstance(expected, dict):
         return ModelCheck(
-            "answers", UNKNOWN, "the version of kmm that saved the classifier kept no answers to compare with"
+            "answers", UNKNOWN, "the version of kmm that saved this classifier recorded no answers to compare with"
         )
     worst, most = compare_answers(classifier, expected)
-    said = f"differ by {worst:.1e} in a probability from when it was saved; at most {most:.0e} is expected"
-    return ModelCheck("answers", PASSED if worst <= most else FAILED, said)
+    detail = f"probabilities differ by at most {worst:.1e} from those when it was saved; {most:.0e} is allowed"
+    return ModelCheck("answers", PASSED if worst <= most else FAILED, detail)
 
 
 def _list_exports(model):
@@ -92,16 +91,17 @@ def _check_export(place, classifier, model):
     except ArtefactError as error:
         why = "" if _read_digest(place) == digest_classifier(model) else " It was exported from another classifier."
         return ModelCheck(f"export {place.name}", FAILED, f"{error}{why}")
-    return ModelCheck(f"export {place.name}", PASSED, f"differs by {worst:.1e} in a probability from the classifier")
+    detail = f"probabilities differ by at most {worst:.1e} from the classifier's"
+    return ModelCheck(f"export {place.name}", PASSED, detail)
 
 
 def _read_digest(place):
-    """The digest of the classifier that an export says it was made of; None where it cannot say."""
+    """Reads the digest of the exported classifier from an export; None where the export does not give it."""
     import tensorflow as tf
 
     try:
         describe = tf.saved_model.load(str(place)).signatures["describe"]
-        (said,) = describe(query=tf.constant([b""]))["description"].numpy()
-        return json.loads(said).get("digest")
+        (description,) = describe(query=tf.constant([b""]))["description"].numpy()
+        return json.loads(description).get("digest")
     except (tf.errors.OpError, OSError, KeyError, ValueError, AttributeError):
         return None

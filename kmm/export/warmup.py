@@ -1,8 +1,13 @@
-"""Requests that TensorFlow Serving runs when it loads a version, so that no caller waits for the first one."""
+"""Warm-up requests: TensorFlow Serving runs them when it loads a version, so that no caller waits."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import tensorflow as tf
 
+from kmm.classifier import Classifier
 from kmm.export.samples import make_reports, make_samples
+from kmm.export.served import ServedClassifier
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.tensors import encode_tensor
@@ -10,16 +15,17 @@ from kmm.protocol.tensors import encode_tensor
 PLACE = "assets.extra/tf_serving_warmup_requests"
 
 
-def read_warmup_reports(folder):
-    """Reads the reports in the warm-up requests of an export, to see that they are made up.
+def read_warmup_reports(folder: Path) -> tuple[int, set[str]]:
+    """Reads the reports in the warm-up requests of an export, to check that they are made up.
 
     Args:
         folder: Path of the version.
 
     Returns:
-        int, the number of requests, and set of str, the reports in them that are not empty.
+        int, the number of requests, and set of str, their non-empty reports.
     """
-    stubs, count, reports = load_stubs(), 0, set()
+    stubs, count = load_stubs(), 0
+    reports: set[bytes] = set()
     place = folder / PLACE
     for record in tf.data.TFRecordDataset(str(place)) if place.is_file() else ():
         inputs = stubs.prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request.inputs
@@ -32,17 +38,19 @@ def read_warmup_reports(folder):
     return count, {report.decode() for report in reports if report}
 
 
-def write_warmup(folder, classifier, served, *, name, sizes=(1, 8)):
-    """Writes one request for each signature and batch size; explanations are slow: one study is enough.
+def write_warmup(
+    folder: Path, classifier: Classifier, served: ServedClassifier, *, name: str, sizes: Sequence[int] = (1, 8)
+) -> None:
+    """Writes one request per signature and batch size; for explanations, which are slow, only the first size.
 
-    Films are drawn at random and reports are those of the phantom set: nothing in them comes from a patient.
+    Films are drawn at random and reports come from the phantom set, so that nothing comes from a patient.
 
     Args:
         folder: Path of the version.
         classifier: `Classifier`.
         served: `ServedClassifier`.
         name: str, the model's name.
-        sizes: tuple of int, the usual numbers of rows.
+        sizes: sequence of int, numbers of rows in ascending order.
     """
     stubs, count = load_stubs(), max(sizes)
     samples = make_samples(classifier, count, reports=make_reports(count))

@@ -1,4 +1,4 @@
-"""A saved classifier to a version that TensorFlow Serving loads: written aside, tried, then put in its place."""
+"""Export of a saved classifier for TensorFlow Serving: written to a temporary folder, checked, then published."""
 
 import contextlib
 import errno
@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +18,7 @@ import tensorflow as tf
 from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
 from kmm.export.explanation import ExplainSignature
+from kmm.export.graph.batching import Batching
 from kmm.export.samples import make_samples
 from kmm.export.served import ServedClassifier
 from kmm.export.traces import strip_paths
@@ -30,38 +33,38 @@ DEFAULT_EXPLANATION = ExplainSignature()
 
 
 def export_classifier(
-    folder,
+    folder: Path | str,
     *,
-    version=None,
-    out=None,
-    default="tensors",
-    explanation=DEFAULT_EXPLANATION,
-    batching=None,
-    warmup=(1, 8),
-    inspect=None,
-):
+    version: int | None = None,
+    out: Path | str | None = None,
+    default: str = "tensors",
+    explanation: ExplainSignature | None = DEFAULT_EXPLANATION,
+    batching: Batching | None = None,
+    warmup: Sequence[int] = (1, 8),
+    inspect: Callable[[Path, dict[str, Any]], Any] | None = None,
+) -> Path:
     """Exports a saved classifier as a SavedModel.
 
     Args:
         folder: path of a saved classifier, trained on any backend.
-        version: int from 1 to 2**63 - 1, or None: the next free one.
-        out: path of the folder of versions, or None: `folder` itself.
-        default: key of `kmm.protocol.signatures.DEFAULTS`: what `serving_default` takes.
-        explanation: `ServedExplanation`, or None: no explanations.
-        batching: `kmm.export.graph.batching.Batching`, or None: each call runs alone.
-        warmup: tuple of int, the numbers of rows of the warm-up requests; empty: none.
-        inspect: callable, or None. It is given the folder of the finished export before that is published, and the dict
-            that `describe` answers with; what it raises ends the export, and nothing is published.
+        version: int from 1 to 2**63 - 1; None for the next free one.
+        out: path of the folder of versions; None for `folder` itself.
+        default: key of `kmm.protocol.signatures.DEFAULTS`: the inputs of `serving_default`.
+        explanation: `ExplainSignature`, or None for no explanations.
+        batching: `kmm.export.graph.batching.Batching`, or None to run each call alone.
+        warmup: sequence of int, the numbers of rows of the warm-up requests; empty for no such requests.
+        inspect: function, or None. Called with the folder of the finished export before it is published and the dict
+            that `describe` returns; an exception from it cancels the export.
 
     Returns:
         Path of the version.
 
     Raises:
-        InputError: if the version is there, an option does not fit the classifier, or Keras does not run on TensorFlow.
-        ArtefactError: if the classifier is incomplete, or the export does not say what the classifier says.
+        InputError: if the version exists, an option does not fit the classifier, or Keras does not run on TensorFlow.
+        ArtefactError: if the classifier is incomplete, or the export gives other probabilities than the classifier.
     """
     if out is None and Path(folder).is_file():
-        raise InputError(f"{folder}: expected `out`, the folder of the versions: an archive takes no export.")
+        raise InputError(f"{folder} is an archive, which cannot hold versions. Give `out`, the folder of the versions.")
     base = Path(out) if out else Path(folder)
     place = choose_version(base, version)
     export_to(
@@ -78,21 +81,21 @@ def export_classifier(
 
 
 def export_to(
-    folder,
-    place,
+    folder: Path | str,
+    place: Path,
     *,
-    name,
-    default="tensors",
-    explanation=DEFAULT_EXPLANATION,
-    batching=None,
-    warmup=(1, 8),
-    inspect=None,
-):
-    """Exports a saved classifier to a folder of any name; for the rest as `export_classifier`.
+    name: str,
+    default: str = "tensors",
+    explanation: ExplainSignature | None = DEFAULT_EXPLANATION,
+    batching: Batching | None = None,
+    warmup: Sequence[int] = (1, 8),
+    inspect: Callable[[Path, dict[str, Any]], Any] | None = None,
+) -> None:
+    """Exports a saved classifier to a folder of any name; otherwise the same as `export_classifier`.
 
     Args:
-        folder, default, explanation, batching, warmup, inspect: as there.
-        place: Path of the export; nothing may be there.
+        folder, default, explanation, batching, warmup, inspect: as for `export_classifier`.
+        place: Path of the export, which must not exist.
         name: str, the model's name in its description and its warm-up requests.
     """
     require_tensorflow()
@@ -104,24 +107,25 @@ def export_to(
             inspect(temporary, description)
 
 
-def require_tensorflow():
-    """Raises `InputError` if Keras does not run on TensorFlow, which an export needs."""
+def require_tensorflow() -> None:
+    """Raises `InputError` if Keras does not run on TensorFlow, which an export requires."""
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"An export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")
 
 
 @contextlib.contextmanager
-def new_folder(place):
-    """Hands out a folder beside `place`, its name no number, that becomes `place` when the block is done.
+def new_folder(place: Path) -> Iterator[Path]:
+    """Creates a temporary folder next to `place` and renames it to `place` when the block succeeds.
 
     Args:
-        place: Path. Folders above it are made. It may be an empty folder.
+        place: Path. Missing parent folders are created. It may be an empty folder.
 
     Yields:
-        Path. When the block fails it is gone, and nothing is at `place`.
+        Path of the temporary folder; its name is not a number, so servers ignore it. If the block fails, the folder is
+        removed and `place` is left alone.
 
     Raises:
-        InputError: if something took the place meanwhile.
+        InputError: if `place` was created meanwhile.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as base:
@@ -134,7 +138,7 @@ def new_folder(place):
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)  # the server's user reads it
+        temporary.chmod(0o755)  # readable for the user of the server
         _publish(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -142,25 +146,25 @@ def new_folder(place):
 
 @contextlib.contextmanager
 def _without_empty_folders(place):
-    """Removes the folders above `place` that were made in the block and are empty at its end."""
+    """Removes the parent folders of `place` that the block created and left empty."""
     made = [parent for parent in place.parents if not parent.exists()]
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # a folder that is not empty stays, and so do those above it
+        with contextlib.suppress(OSError):  # a folder that is not empty stays, and so do its parents
             for parent in made:
                 parent.rmdir()
 
 
-def choose_version(base, version=None):
-    """The folder of a version, free.
+def choose_version(base: Path, version: int | None = None) -> Path:
+    """Returns the folder of a new version.
 
     Args:
         base: Path of the folder of versions.
-        version: int from 1 to 2**63 - 1, or None: one more than the highest there is.
+        version: int from 1 to 2**63 - 1; None for one more than the highest existing version.
 
     Raises:
-        InputError: if it is taken or out of range.
+        InputError: if the version exists or is out of range.
 
     Example:
         >>> choose_version(Path("no-such-folder")).name
@@ -174,7 +178,9 @@ def choose_version(base, version=None):
     if not 1 <= version <= LAST_VERSION:
         raise InputError(f"A version must be a number from 1 to {LAST_VERSION}. Received: {version}.")
     if version in taken:
-        raise InputError(f"{base / str(version)}: expected a version that is free. Choose another, or none: the next.")
+        raise InputError(
+            f"{base / str(version)} already exists. Choose another version, or none for the next free one."
+        )
     return base / str(version)
 
 
@@ -192,7 +198,7 @@ def _write(place, folder, classifier, default, explanation, batching, warmup, *,
         tf.saved_model.save(served.held, str(place), signatures=served.trace())
         if warmup:
             write_warmup(place, classifier, served, name=name, sizes=tuple(sorted(warmup)))
-    except tf.errors.OpError as error:  # TensorFlow's own, of the disk too
+    except tf.errors.OpError as error:  # TensorFlow raises this for errors of the disk, too
         raise OSError(*_read_cause(error), str(place.parent)) from None
     if (folder / CARD).is_file():
         (place / "assets.extra").mkdir(exist_ok=True)
@@ -202,14 +208,14 @@ def _write(place, folder, classifier, default, explanation, batching, warmup, *,
 
 
 def _read_cause(error):
-    """Number and text of the error of the disk that an error of TensorFlow tells of."""
+    """Finds the number and text of the disk error behind an error of TensorFlow."""
     known = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
     number = next((number for number in known if os.strerror(number) in str(error)), errno.EIO)
     return number, os.strerror(number)
 
 
-def check_export(folder, classifier):
-    """Loads an export, calls each signature once, and compares it with the classifier.
+def check_export(folder: Path | str, classifier: Classifier) -> float:
+    """Loads an export, calls each signature once, and compares the results with the classifier.
 
     Args:
         folder: path of the export.
@@ -219,41 +225,41 @@ def check_export(folder, classifier):
         float, the largest difference of a probability.
 
     Raises:
-        ArtefactError: if it cannot be loaded, the difference is above 1e-5, or a number is not finite.
+        ArtefactError: if the export cannot be loaded, the difference is above 1e-5, or a number is not finite.
     """
     samples = make_samples(classifier, 3)
-    with _told("The export cannot be loaded"):
+    with _shorten_errors("The export cannot be loaded"):
         loaded = tf.saved_model.load(str(folder))
     worst = 0.0
     expected = _predict(classifier, samples)
     for name, function in loaded.signatures.items():
         inputs = function.structured_input_signature[1]
-        with _told(f"The signature {name} of the export cannot be called"):
+        with _shorten_errors(f"The signature {name} of the export cannot be called"):
             found = function(**{key: tf.constant(samples[key]) for key in inputs})
             found = {key: value.numpy() for key, value in found.items()}
         numbers = [value for value in found.values() if value.dtype.kind == "f"]
         if not all(np.isfinite(value).all() for value in numbers):
-            raise ArtefactError(f"The signature {name} of the export gives numbers that are not finite.")
+            raise ArtefactError(f"The signature {name} of the export returns NaN or infinity.")
         for key in {names.PROBABILITIES, names.SCORES} & set(found):
             worst = float(np.maximum(worst, np.abs(found[key] - expected).max()))  # keeps NaN
     if not worst <= TOLERANCE:
         raise ArtefactError(
-            f"The export differs from the classifier by {worst:.2g} in a probability. Expected at most {TOLERANCE:.0e}."
+            f"A probability of the export differs from the classifier's by {worst:.2g}. Allowed: {TOLERANCE:.0e}."
         )
     return worst
 
 
 @contextlib.contextmanager
-def _told(what):
-    """TensorFlow's errors as one line."""
+def _shorten_errors(summary):
+    """Converts TensorFlow's errors to one line that begins with a summary."""
     try:
         yield
     except (tf.errors.OpError, IndexError, OSError) as error:
-        raise ArtefactError(f"{what}: {(str(error).splitlines() or ['no text'])[0]}") from None
+        raise ArtefactError(f"{summary}: {(str(error).splitlines() or ['no text'])[0]}") from None
 
 
 def _predict(classifier, samples):
-    """The classifier's own probabilities of samples."""
+    """Computes the classifier's own probabilities for samples."""
     count = len(samples[names.TARGET])
     sides = [names.IMAGE, names.TOKEN_IDS]
     inputs = {side: samples[side] for side in sides if side in samples}
@@ -268,5 +274,5 @@ def _publish(temporary, place):
         os.rename(temporary, place)
     except OSError as error:
         if place.exists():
-            raise InputError(f"{place}: expected a version that is free. Another export took it.") from None
+            raise InputError(f"{place} was created by another export meanwhile. Export again.") from None
         raise error

@@ -1,1 +1,1 @@
-"""Encoders and fusions as tables, and the one function that builds a model from them."""
+"""Tables of encoders and fusions, and the function that builds a model from their entries."""

@@ -1,11 +1,11 @@
-"""From a specification to the nested models embed, core and model; and back to the parts of a model.
+"""Construction of a model from its specification, as nested Keras models.
 
     embed:  token_ids (n, t) int32                                             -> rows (n, t, d)
     core:   image (n, h, w, 1), rows (n, t, d), padding_mask (n, t), present (n, 2) -> logits (n, n_labels)
     model:  image, token_ids, present                                          -> logits (n, n_labels)
 
 A model of images alone has no embed and takes image and present; one of reports alone takes token_ids and present.
-`present` has two columns always: image, text; 1 = there, 0 = absent. No activation follows the logits.
+`present` always has two columns, image and text: 1 = present, 0 = absent. No activation follows the logits.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ from kmm.models.fusion import FUSIONS, build_fusion
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model is made of. Every field is a plain value, for JSON: `ModelSpec(**dataclasses.asdict(spec)) == spec`.
+    """Specification of a model, of plain values only, for JSON: `ModelSpec(**dataclasses.asdict(spec)) == spec`.
 
     Attributes:
-        image_encoder: str, a key of `IMAGE_ENCODERS`, or None: a model of reports alone.
-        text_encoder: str, a key of `TEXT_ENCODERS`, or None: a model of images alone.
+        image_encoder: str, a key of `IMAGE_ENCODERS`, or None for a model of reports alone.
+        text_encoder: str, a key of `TEXT_ENCODERS`, or None for a model of images alone.
         fusion: str, a key of `FUSIONS`.
-        pixels: int, at least 32. Height and width of the film; None becomes the encoder's own.
-        length: int, at least 2. Words a report.
-        embedding_size: int. Numbers a word.
-        train_embedding: bool. Whether the rows of words are trained.
-        text_filters: int. Maps a kernel of the text encoder; None becomes the encoder's own.
-        text_dropout: float in [0, 1). Share of the text encoder's inputs dropped in training.
-        fusion_units: int. Width of the decoder.
-        fusion_dropout: float in [0, 1).
+        pixels: int, at least 32. Height and width of the film; None for the encoder's default.
+        length: int, at least 2. Words per report.
+        embedding_size: int, at least 1. Size of a word's embedding row.
+        train_embedding: bool. Whether the embedding rows are trained.
+        text_filters: int, at least 1. Filters per kernel size of the text encoder; None for the encoder's default.
+        text_dropout: float in [0, 1). Fraction of the text encoder's inputs dropped in training.
+        fusion_units: int, at least 1. Width of the decoder.
+        fusion_dropout: float in [0, 1). Fraction of the decoder's outputs dropped in training.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.
@@ -84,20 +84,27 @@ def _check_least(spec, **least):
             raise InputError(f"`{name}` must be at least {bound}. Received: {getattr(spec, name)}.")
 
 
-def build_model(spec, *, label_count, vocabulary_size=None, embedding=None, seed=0):
-    """Builds the model of a specification, weights random but for the word rows that are given.
+def build_model(
+    spec: ModelSpec,
+    *,
+    label_count: int,
+    vocabulary_size: int | None = None,
+    embedding: np.ndarray | None = None,
+    seed: int = 0,
+) -> keras.Model:
+    """Builds the model of a specification with random weights, except for given embedding rows.
 
     Args:
         spec: `ModelSpec`.
-        label_count: int, at least 1. One logit a label; its probability is the sigmoid of the logit.
-        vocabulary_size: int. Rows of the embedding, padding and unknown included. Needed with a text encoder unless
+        label_count: int, at least 1. The model has one logit per label; the probability is the sigmoid of the logit.
+        vocabulary_size: int. Rows of the embedding, including padding and unknown. Required with a text encoder unless
             `embedding` is given.
-        embedding: float array `(vocabulary_size, spec.embedding_size)` or None: random rows.
+        embedding: float array `(vocabulary_size, spec.embedding_size)`, or None for random rows.
         seed: int. Sets the seeds of Python, NumPy and the backend: equal seeds give equal weights and equal dropout.
 
     Returns:
-        `keras.Model`: `{"image": (n, h, w, 1) float32 0..255, "token_ids": (n, t) int32, "present": (n, 2) float32}`,
-        less the side that it has no encoder for -> logits float32 `(n, label_count)`.
+        `keras.Model` from `{"image": (n, h, w, 1) float32 0..255, "token_ids": (n, t) int32, "present": (n, 2)
+        float32}`, without the input of a missing encoder, to logits float32 `(n, label_count)`.
 
     Raises:
         InputError: if `label_count` or the shape of `embedding` does not fit.
@@ -117,7 +124,7 @@ def build_model(spec, *, label_count, vocabulary_size=None, embedding=None, seed
     inputs, core_inputs = {"present": present}, {"present": present}
     if spec.image_encoder:
         inputs["image"] = core_inputs["image"] = keras.Input((spec.pixels, spec.pixels, 1), name="image")
-    if spec.text_encoder:
+    if embed is not None:
         token_ids = inputs["token_ids"] = keras.Input((spec.length,), dtype="int32", name="token_ids")
         core_inputs["rows"] = embed(token_ids)
         core_inputs["padding_mask"] = ops.cast(ops.not_equal(token_ids, 0), "float32")

@@ -1,9 +1,10 @@
-"""Weights from elsewhere become the weights of an image encoder, with a numeric report or one clear error."""
+"""Loading of pretrained weights into image encoders: all of them, with a report, or none, with an error."""
 
 import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,13 +16,13 @@ from kmm.models.weight_files import FORMATS, open_layers
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded. Every field is a plain value, for JSON.
+    """Report on loaded weights. Every field is a plain value, for JSON.
 
     Attributes:
         source: str. `"imagenet"` or the name of the file, without its folder.
-        sha256: str. Of the file; of the loaded weights for `"imagenet"`.
-        tensors: int. Arrays loaded: always all that the network has.
-        parameters: int. Numbers in them.
+        sha256: str. Digest of the file; for `"imagenet"`, of the loaded weights.
+        tensors: int. Number of loaded arrays: always all that the network has.
+        parameters: int. Number of values in them.
         extra: tuple of str. Layers of the file that the network does not have, for example its old head.
     """
 
@@ -32,8 +33,8 @@ class WeightsReport:
     extra: tuple[str, ...] = ()
 
 
-def load_image_weights(model, encoder_name, source):
-    """Loads pretrained weights into an image encoder: all of them, or an error and none.
+def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str) -> WeightsReport:
+    """Loads pretrained weights into an image encoder. On an error no weight is changed.
 
     Args:
         model: `keras.Model` named `image_encoder`, changed in place.
@@ -45,7 +46,7 @@ def load_image_weights(model, encoder_name, source):
 
     Raises:
         WeightsError: if the file is missing, unreadable or for another network, or the download fails.
-        MissingPackageError: if the file is PyTorch's or safetensors and the package that reads it is not installed.
+        MissingPackageError: if a PyTorch or safetensors file is given and the package that reads it is not installed.
     """
     if str(source) == "imagenet":
         return _assign(model, _imagenet_layers(model, encoder_name), "imagenet", None)
@@ -56,8 +57,8 @@ def load_image_weights(model, encoder_name, source):
         return _assign(model, layers, path.name, digest)
 
 
-def weights_digest(model):
-    """Returns the SHA-256, in hex, of a model's weights: values, names, shapes. A save and a load do not change it.
+def weights_digest(model: keras.Model) -> str:
+    """Returns the SHA-256, in hex, of a model's weights: values, names, shapes. Saving and loading do not change it.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones", name="sum")])
@@ -83,7 +84,7 @@ def _named_weights(model, prefix=""):
 def _imagenet_layers(model, encoder_name):
     entry = IMAGE_ENCODERS[encoder_name]
     if not entry.imagenet:
-        raise WeightsError(f"There are no ImageNet weights of {encoder_name}. Expected a file: {FORMATS}.")
+        raise WeightsError(f"Keras provides no ImageNet weights for {encoder_name}. Give a local file: {FORMATS}.")
     try:
         donor = build_image_encoder(entry, pixels=model.input.shape[1], weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception when a download fails
@@ -95,8 +96,8 @@ def _imagenet_layers(model, encoder_name):
 
 
 def _assign(model, layers, name, digest):
-    """Checks every layer against the file, then sets them all."""
-    layers = _settle(layers)
+    """Checks every layer against the file, then sets the weights of all layers."""
+    layers = _normalise_names(layers)
     targets = {layer.name: layer for layer in model.layers if layer.weights}
     faults = [fault for layer in targets.values() if (fault := _fault(layer, layers.get(layer.name)))]
     if faults:
@@ -108,7 +109,7 @@ def _assign(model, layers, name, digest):
     arrays = {key: [np.asarray(array, dtype="float32") for array in layers[key]] for key in targets}
     broken = [key for key, values in arrays.items() if not all(np.isfinite(array).all() for array in values)]
     if broken:
-        raise WeightsError(f"{name} holds numbers that are not finite, first in layer {broken[0]}.")
+        raise WeightsError(f"{name} contains NaN or infinity, first in layer {broken[0]}.")
     for key, layer in targets.items():
         layer.set_weights(arrays[key])
     sizes = [array.size for values in arrays.values() for array in values]
@@ -117,7 +118,7 @@ def _assign(model, layers, name, digest):
 
 
 def _fault(layer, arrays):
-    """Says how the arrays of a file differ from what a layer needs; None when they fit."""
+    """Describes how the arrays of a file differ from those that a layer needs; None when they fit."""
     if arrays is None:
         return f"{layer.name} is missing"
     expected, received = [[tuple(array.shape) for array in side] for side in (layer.weights, arrays)]
@@ -128,17 +129,18 @@ def _fault(layer, arrays):
     return None
 
 
-def _settle(layers):
+def _normalise_names(layers: dict[str, Any]) -> dict[str, Any]:
     """Renames layers that Keras named by a counter (`conv2d_7`, in Keras 1 `convolution2d_3`) as a fresh process would,
     and those with a slash (`conv1/bn` of Keras 2) as Keras 3 does (`conv1_bn`)."""
-    counted, settled = {}, {}
+    counted: dict[str, list[tuple[int, str]]] = {}
+    renamed: dict[str, Any] = {}
     for name in layers:
         if found := re.fullmatch(r"(conv2d|convolution2d|batch_?normalization)(?:_(\d+))?", name):
             stem = "conv2d" if found[1].startswith("conv") else "batch_normalization"
             counted.setdefault(stem, []).append((int(found[2] or 0), name))
         else:
-            settled[name.replace("/", "_")] = layers[name]
+            renamed[name.replace("/", "_")] = layers[name]
     for stem, names in counted.items():
         for rank, (_, name) in enumerate(sorted(names)):
-            settled[f"{stem}_{rank}" if rank else stem] = layers[name]
-    return settled
+            renamed[f"{stem}_{rank}" if rank else stem] = layers[name]
+    return renamed

@@ -1,7 +1,8 @@
-"""Weights of image encoders from elsewhere: checked, converted, and listed by encoder."""
+"""Check, conversion and list of pretrained weights of encoders."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +16,17 @@ from kmm.storage.files import replace_file
 KERAS_SUFFIX, SAFETENSORS_SUFFIX = ".weights.h5", ".safetensors"
 
 
-def check_weights(path, encoder_name):
-    """Loads a file of weights into a fresh image encoder and reports what matched.
+def check_weights(path: Path | str, encoder_name: str) -> dict[str, Any]:
+    """Loads a file of weights into a new image encoder and reports whether they fit.
 
     Args:
         path: path of a file in one of the formats of `kmm.models.weight_files`.
         encoder_name: str, a key of `IMAGE_ENCODERS`.
 
     Returns:
-        dict that JSON holds. `fits` (bool), `encoder`, `pixels`; where the weights fit, `layers` (list of str, in the
-        order of the network), `weights_sha256` (digest of the loaded weights, the same for every file format) and the
-        fields of `kmm.models.checkpoints.WeightsReport`; else `reason` (str).
+        dict for JSON: `fits` (bool), `encoder`, `pixels`; if the weights fit, also `layers` (list of str, in the order
+        of the network), `weights_sha256` (digest of the loaded weights, the same for every file format) and the fields
+        of `kmm.models.checkpoints.WeightsReport`; otherwise `reason` (str).
 
     Raises:
         InputError: if the encoder is unknown or the file is missing.
@@ -38,20 +39,20 @@ def check_weights(path, encoder_name):
         return {"fits": False, "encoder": encoder_name, "pixels": model.input.shape[1], "reason": str(error)}
 
 
-def convert_weights(path, encoder_name, out):
-    """Writes weights from elsewhere as a file that `load_image_weights` takes without a translation of names.
+def convert_weights(path: Path | str, encoder_name: str, out: Path | str) -> dict[str, Any]:
+    """Converts a file of weights to one that `load_image_weights` reads without translating names.
 
     Args:
         path: path of a file in one of the formats of `kmm.models.weight_files`.
         encoder_name: str, a key of `IMAGE_ENCODERS`.
-        out: path of the file to write, ending in `.weights.h5` (Keras 3) or `.safetensors`. A file that is there is
+        out: path of the file to write, ending in `.weights.h5` (Keras 3) or `.safetensors`. An existing file is
             replaced.
 
     Returns:
-        dict, as `check_weights`, with `out` (str).
+        dict as from `check_weights`, with `out` (str).
 
     Raises:
-        InputError: if the encoder is unknown, the file is missing or `out` ends otherwise.
+        InputError: if the encoder is unknown, the file is missing or `out` has another ending.
         WeightsError: if the weights do not fit the encoder; nothing is written.
         MissingPackageError: if the package that reads or writes the format is not installed.
     """
@@ -70,12 +71,12 @@ def convert_weights(path, encoder_name, out):
     return {**result, "out": str(out)}
 
 
-def list_encoders(*, count_parameters=False):
+def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
     """Lists the encoders of both tables.
 
     Args:
-        count_parameters: bool. Whether to build each image encoder, which takes seconds, to count its parameters. Those
-            of a text encoder depend on the settings of a fit.
+        count_parameters: bool. Whether to build each image encoder, which takes seconds, to count its parameters. The
+            number for a text encoder depends on the settings of a fit.
 
     Returns:
         list of dicts: `name`, `reads` (`"films"` or `"reports"`), `pixels` (int, side of the film, or None),
@@ -91,9 +92,9 @@ def list_encoders(*, count_parameters=False):
         count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
         known = {"pixels": entry.pixels, "parameters": count, "weights": ["imagenet"] * entry.imagenet + formats}
         rows.append({"name": name, "reads": "films", **known, "source": entry.source})
-    for name, entry in TEXT_ENCODERS.items():
+    for name, text_entry in TEXT_ENCODERS.items():
         known = {"pixels": None, "parameters": None, "weights": []}
-        rows.append({"name": name, "reads": "reports", **known, "source": entry.source})
+        rows.append({"name": name, "reads": "reports", **known, "source": text_entry.source})
     return rows
 
 

@@ -1,11 +1,13 @@
-"""Image encoders: a gray film of 0 to 255 becomes an `Encoding`. One table entry each."""
+"""Image encoders, one table entry each: from a film of gray levels 0 to 255 to an `Encoding`."""
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
+import numpy as np
 from keras import layers
 
 from kmm.errors import InputError, look_up
@@ -20,40 +22,40 @@ class ImageEncoder:
     Attributes:
         network: function `(x, weights) -> feature map (n, rows, columns, d)`. `x` is the scaled film
             `(n, pixels, pixels, channels)`; `weights` is None (random) or `"imagenet"`.
-        pixels: int. Height and width of the film that it takes when nothing else is asked for.
-        channels: int. 3 repeats the gray film, for networks that were made for colour.
-        scaling: str. Key of `SCALINGS`: how grey levels 0 to 255 are brought to the network's own range.
-        pooling: `"average"` or `"max-average"` (both, joined): how the feature map becomes one vector.
-        stem: str. The last layer of which the output is an affine function of the film, as long as its normalisation
-            uses stored statistics.
-        blocks: tuple of str. The last layer of each block, in the order of the network; each gives a map
+        pixels: int. Default height and width of the film.
+        channels: int. 3 repeats the gray film, for networks made for colour images; else 1.
+        scaling: str. Key of `SCALINGS`: the conversion of gray levels 0 to 255 to the network's range.
+        pooling: `"average"` or `"max-average"` (both, concatenated): the reduction of the feature map to a vector.
+        stem: str. The last layer whose output is an affine function of the film, provided that its normalisation uses
+            stored statistics.
+        blocks: tuple of str. The last layer of each block, in the order of the network; each returns a map
             `(n, rows, columns, channels)`.
-        feature_map: str. The layer that gives the last feature map, which `network` returns.
-        top: str. The first layer that is trained when only the top of the network is.
+        feature_map: str. The layer that returns the last feature map, the result of `network`.
+        top: str. The first layer to train when only the top of the network is trained.
         imagenet: bool. Whether ImageNet weights can be downloaded.
-        source: str. Link of the publication, or what it is.
-        torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays, or None:
-            PyTorch's weights cannot be read. See `kmm.models.torch_names`.
-        held: float > 0. Memory at a point of a path, as a multiple of the bytes of the outputs of all layers. 1 is
-            enough for convolutions; a network that holds more than its outputs, such as attention, says so here.
+        source: str. Link of the publication, or a description.
+        torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays; None if
+            PyTorch weights cannot be read. See `kmm.models.torch_names`.
+        held: float > 0. Memory per path point, as a multiple of the bytes of the outputs of all layers. 1 suffices for
+            convolutions; a network that needs more than its outputs, such as attention, sets a larger value.
     """
 
-    network: Callable
+    network: Callable[[keras.KerasTensor, str | None], keras.KerasTensor]
     pixels: int
     channels: int
     scaling: str
-    pooling: str
+    pooling: Literal["average", "max-average"]
     stem: str
     blocks: tuple[str, ...]
     feature_map: str
     top: str
     imagenet: bool
     source: str
-    torch_layers: Callable | None = None
+    torch_layers: Callable[[Mapping[str, np.ndarray]], dict[str, list[np.ndarray]]] | None = None
     held: float = 1.0
 
 
-def build_image_encoder(entry, *, pixels, weights=None):
+def build_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None = None) -> keras.Model:
     """Builds the nested model of one image encoder.
 
     Args:
@@ -62,7 +64,7 @@ def build_image_encoder(entry, *, pixels, weights=None):
         weights: None (random) or `"imagenet"` (downloaded by Keras).
 
     Returns:
-        `keras.Model` named `image_encoder`: image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white ->
+        `keras.Model` named `image_encoder`, from image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white, to
         `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. Its layers keep the names of `keras.applications`.
 
     Raises:
@@ -80,13 +82,13 @@ def build_image_encoder(entry, *, pixels, weights=None):
         vector = layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), vector])
     sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
     encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
-    _settle_names(encoder)
+    _normalise_names(encoder)
     _check_names(encoder, entry, features)
     return encoder
 
 
 def _check_names(encoder, entry, features):
-    """Checks the layers that an entry names against its network."""
+    """Checks that the network has the layers that an entry names."""
     layers_by_name = {layer.name: layer for layer in encoder.layers}
     for name in (entry.stem, *entry.blocks, entry.feature_map, entry.top):
         look_up(layers_by_name, name, "layer of the image encoder")
@@ -94,9 +96,10 @@ def _check_names(encoder, entry, features):
         raise InputError(f"The layer {entry.feature_map!r} is not the output of the image encoder's network.")
 
 
-def _settle_names(model):
-    """Renames layers that Keras named by a counter (`conv2d_7`) as a fresh process would: equal builds, equal names."""
-    seen = Counter()
+def _normalise_names(model: keras.Model) -> None:
+    """Renames layers that Keras named by a counter (`conv2d_7`) as a fresh process would, so that names are the same
+    for every build."""
+    seen: Counter[str] = Counter()
     for layer in model.layers:
         stem = re.sub(r"_\d+$", "", layer.name)
         if stem == re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower():
@@ -105,17 +108,17 @@ def _settle_names(model):
 
 
 def _unit(x):
-    """0 to 255 -> 0 to 1."""
+    """Scales 0..255 to 0..1."""
     return layers.Rescaling(1 / 255, dtype="float32", name="scaling")(x)
 
 
 def _symmetric(x):
-    """0 to 255 -> -1 to 1."""
+    """Scales 0..255 to -1..1."""
     return layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="scaling")(x)
 
 
 def _imagenet(x):
-    """0 to 255 -> the mean and standard deviation of ImageNet's channels become 0 and 1."""
+    """Scales 0..255 so that ImageNet's channels have mean 0 and standard deviation 1."""
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     scale = [1 / (255 * d) for d in deviation]
     offset = [-m / d for m, d in zip(mean, deviation)]
@@ -126,12 +129,12 @@ SCALINGS = {"unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
 
 
 def _application(build):
-    """Makes a network of a function of `keras.applications`."""
+    """Wraps a function of `keras.applications` as a network."""
     return lambda x, weights: build(include_top=False, weights=weights, input_tensor=x).output
 
 
 def _small_cnn(x, weights):
-    """Five blocks of convolution, normalisation and ReLU; halved after each but the last."""
+    """Builds five blocks of convolution, normalisation and ReLU, with max pooling between them."""
     for number, filters in enumerate((16, 32, 64, 96, 128), start=1):
         if number > 1:
             x = layers.MaxPooling2D(name=f"block{number}_pool")(x)

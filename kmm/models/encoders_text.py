@@ -1,4 +1,4 @@
-"""Text encoders: embedded words become an `Encoding`. One table entry each."""
+"""Text encoders, one table entry each: from embedded words to an `Encoding`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,30 +18,31 @@ class TextEncoder:
 
     Attributes:
         network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`.
-        filters: int. Maps a kernel when nothing else is asked for.
-        stem: tuple of str. Layers that all later ones follow from, and of which the outputs are affine functions of the
-            rows.
+        filters: int. Default number of filters per kernel size.
+        stem: tuple of str. Layers whose outputs are affine functions of the rows and determine all later layers.
         source: str. Link of the publication.
     """
 
-    network: Callable
+    network: Callable[[keras.KerasTensor, keras.KerasTensor, int, float], Encoding]
     filters: int
     stem: tuple[str, ...]
     source: str
 
 
-def build_text_encoder(entry, *, length, embedding_size, filters, dropout):
+def build_text_encoder(
+    entry: TextEncoder, *, length: int, embedding_size: int, filters: int, dropout: float
+) -> keras.Model:
     """Builds the nested model of one text encoder.
 
     Args:
         entry: `TextEncoder`, a value of `TEXT_ENCODERS`.
-        length: int, at least 2. Words a report.
-        embedding_size: int. Numbers a word.
-        filters: int. Maps a kernel.
-        dropout: float in [0, 1).
+        length: int, at least 2. Words per report.
+        embedding_size: int. Size of a word's embedding row.
+        filters: int. Filters per kernel size.
+        dropout: float in [0, 1). Fraction of inputs dropped in training.
 
     Returns:
-        `keras.Model` named `text_encoder`: `{"rows": (n, length, embedding_size), "padding_mask": (n, length)}` ->
+        `keras.Model` named `text_encoder`, from `{"rows": (n, length, embedding_size), "padding_mask": (n, length)}` to
         `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. In both masks 1 is a word and 0 padding.
 
     Example:
@@ -56,8 +57,8 @@ def build_text_encoder(entry, *, length, embedding_size, filters, dropout):
 
 
 def _text_cnn(rows, mask, filters, dropout):
-    """Convolutions over 3, 4 and 5 words, each map's maximum over the report. Padding weighs nothing: the vector is the
-    same however long the padding, and zero for a report without words."""
+    """Takes the maximum over the report of convolutions over 3, 4 and 5 words. The vector does not depend on the length
+    of the padding, and is zero for a report without words."""
     word = layers.Reshape((mask.shape[1], 1), name="word_mask")(mask)
     x = ops.multiply(layers.Dropout(dropout, name="rows_dropout")(rows), word)
     maps = [
@@ -69,7 +70,7 @@ def _text_cnn(rows, mask, filters, dropout):
 
 
 def _text_cnn_paper(rows, mask, filters, dropout):
-    """The paper's network to the letter: maxima over neighbouring pairs, all places kept, padding not masked."""
+    """Builds the network exactly as published: maxima over neighbouring pairs, all positions kept, padding unmasked."""
     x = layers.Dropout(dropout, name="rows_dropout")(rows)
     maps = []
     for kernel in KERNELS:

@@ -1,4 +1,4 @@
-"""What every encoder returns, whatever it reads: one vector a study, and a sequence of rows with its mask."""
+"""Result of every encoder: one vector per study, and a sequence of rows with its mask."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from keras import ops
 
 
 class Encoding(NamedTuple):
-    """The outcome of an encoder, as tensors or arrays.
+    """Result of an encoder, as tensors or arrays.
 
     Attributes:
-        vector: float `(n, d)`, one vector a study. Concatenation reads it.
-        sequence: float `(n, m, k)`, one row a place in the film or a word. Cross-attention reads it.
-        mask: float `(n, m)`, 1 = a place or word, 0 = padding.
+        vector: float `(n, d)`, one vector per study, for fusion by concatenation.
+        sequence: float `(n, m, k)`, one row per position in the film or word, for cross-attention.
+        mask: float `(n, m)`, 1 = a position or word, 0 = padding.
     """
 
     vector: keras.KerasTensor
@@ -20,7 +20,9 @@ class Encoding(NamedTuple):
     mask: keras.KerasTensor
 
 
-def encoder_model(inputs, encoding, *, name):
+def encoder_model(
+    inputs: keras.KerasTensor | dict[str, keras.KerasTensor], encoding: Encoding, *, name: str
+) -> keras.Model:
     """Wraps an encoding as a nested model, so that features can be computed by calling it alone.
 
     Args:
@@ -40,6 +42,6 @@ def encoder_model(inputs, encoding, *, name):
     return keras.Model(inputs, encoding._asdict(), name=name)
 
 
-def full_mask(sequence):
+def full_mask(sequence: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the mask `(n, m)` of a sequence `(n, m, k)` without padding: all ones, float32."""
     return ops.cast(ops.ones_like(ops.max(sequence, axis=-1)), "float32")

@@ -1,4 +1,6 @@
-"""The rest of a model behind a frozen encoder: it reads features that were computed once instead of pixels or words."""
+"""Views of a model that start from, or return, encoder features, such as those computed once by a frozen encoder."""
+
+from collections.abc import Collection
 
 import keras
 from keras import ops
@@ -6,8 +8,8 @@ from keras import ops
 from kmm.models.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
 
 
-def view_features(model, sides):
-    """Makes the model that goes on from the features of some sides. It shares the weights of the model given.
+def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:
+    """Makes a model that starts from the encoder features of some sides. It shares its weights with `model`.
 
     Args:
         model: `keras.Model` from `kmm.models.build.build_model`.
@@ -31,8 +33,8 @@ def view_features(model, sides):
     return keras.Model(inputs, keras.layers.Identity(dtype="float32", name="logits")(fusion(values)))
 
 
-def view_joint(model):
-    """Makes the model that also returns the features behind the logits. It shares the weights of the model given.
+def view_joint(model: keras.Model) -> keras.Model:
+    """Makes a model that also returns the features from which the logits are computed. It shares its weights.
 
     Args:
         model: `keras.Model` from `kmm.models.build.build_model`.
@@ -43,7 +45,7 @@ def view_joint(model):
     fusion = fusion_of(model)
     inputs = {"present": keras.Input((2,), name="present")}
     values = {"present": inputs["present"]}
-    encoded = {}
+    encoded: dict[str, dict[str, keras.KerasTensor]] = {}
     for name in fusion.input:
         side, _, part = name.partition("_")
         if part:
@@ -59,9 +61,9 @@ def view_joint(model):
     )
 
 
-def view_text(model):
-    """Makes the model from token_ids `(n, t)` to the text encoder's outputs, weights shared."""
-    inputs = {}
+def view_text(model: keras.Model) -> keras.Model:
+    """Makes a model from token_ids `(n, t)` to the outputs of the text encoder. It shares its weights with `model`."""
+    inputs: dict[str, keras.KerasTensor] = {}
     encoded = _encode(model, "text", inputs)
     return keras.Model(inputs, encoded)
 

@@ -1,9 +1,9 @@
-"""Fusions: the encodings of image and report become logits. One table entry each.
+"""Fusions, one table entry each: from the encodings of image and report to logits.
 
-A fusion is a nested model of its own, so that it can be trained on features that were computed once.
+A fusion is a nested model, so that it can be trained on features computed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -14,7 +14,7 @@ from keras import layers
 from kmm.models.stand_in import StandIn
 
 SIDES = ("image", "text")
-MOMENTUM = 0.9  # Keras's .99 needs hundreds of steps to settle; an epoch over a few thousand studies has some tens.
+MOMENTUM = 0.9  # Keras's 0.99 needs hundreds of steps to settle; an epoch of a few thousand studies has only dozens
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,22 @@ class Fusion:
 
     Attributes:
         network: function `(features, present, units, dropout) -> (n, d)`. `features` maps `"image"` and `"text"`, or
-            the one that the model has, to a dict of the parts in `needs`; `present` is `(n, 2)`.
-        needs: tuple of fields of `Encoding` that it reads: `("vector",)` or `("sequence", "mask")`.
-        join: function `(fusion, parts, weights, bias)`. Makes the fusion of both sides start as the weighted sum of the
-            fusions of each side alone: see `join_concat`.
+            the only side of the model, to a dict of the parts in `needs`; `present` is `(n, 2)`.
+        needs: tuple of the fields of `Encoding` that it reads: `("vector",)` or `("sequence", "mask")`.
+        join: function `(fusion, parts, weights, bias)` that initialises the fusion of both sides as the weighted sum of
+            the fusions of each side alone: see `join_concat`.
         source: str. Link of the publication.
     """
 
-    network: Callable
+    network: Callable[[dict[str, dict[str, keras.KerasTensor]], keras.KerasTensor, int, float], keras.KerasTensor]
     needs: tuple[str, ...]
-    join: Callable
+    join: Callable[[keras.Model, Mapping[str, keras.Model], Mapping[str, np.ndarray], np.ndarray], None]
     source: str
 
 
-def build_fusion(entry, encoders, *, label_count, units, dropout):
+def build_fusion(
+    entry: Fusion, encoders: Mapping[str, keras.Model], *, label_count: int, units: int, dropout: float
+) -> keras.Model:
     """Builds the nested model of one fusion.
 
     Args:
@@ -44,12 +46,12 @@ def build_fusion(entry, encoders, *, label_count, units, dropout):
         encoders: dict from `"image"` and `"text"`, or one of them, to the encoder model of that side.
         label_count: int, at least 1.
         units: int. Width of the decoder.
-        dropout: float in [0, 1).
+        dropout: float in [0, 1). Fraction of the decoder's outputs dropped in training.
 
     Returns:
-        `keras.Model` named `fusion`: `{"image_vector", "text_vector", "present"}` (for each side and each part in
-        `entry.needs`: `"<side>_<part>"`) -> logits float32 `(n, label_count)`. The layer `joint` holds the features
-        `(n, d)` from which the logits are made.
+        `keras.Model` named `fusion`, from `{"image_vector", "text_vector", "present"}` (for each side and each part in
+        `entry.needs`: `"<side>_<part>"`) to logits float32 `(n, label_count)`. The layer `joint` returns the features
+        `(n, d)` from which the logits are computed.
 
     Example:
         >>> image_encoder = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -70,7 +72,8 @@ def build_fusion(entry, encoders, *, label_count, units, dropout):
 
 
 def _concat(features, present, units, dropout):
-    """Vectors side by side, the image's normalised first, then one dense decoder. With one side: the decoder alone."""
+    """Concatenates the vectors, normalising the image's first, and applies one dense decoder; with one side, only the
+    decoder."""
     vectors = {
         side: StandIn(SIDES.index(side), name=f"{side}_stand_in")(parts["vector"], present)
         for side, parts in features.items()
@@ -86,14 +89,19 @@ def _concat(features, present, units, dropout):
     return layers.BatchNormalization(momentum=MOMENTUM, name="joint")(x)
 
 
-def join_concat(fusion, parts, weights, bias):
-    """Lets the joint decoder start as both single decoders side by side: its logits are then exactly
+def join_concat(
+    fusion: keras.Model,
+    parts: Mapping[str, keras.Model],
+    weights: Mapping[str, np.ndarray],
+    bias: np.ndarray,
+) -> None:
+    """Initialises the joint decoder with the two single decoders, so that its logits are exactly
     `weights["image"] * image logits + weights["text"] * text logits + bias`.
 
-    Training goes on from there, so that the joint model does not first forget what its parts knew.
+    Training starts from there, so that the joint model does not have to learn again from random weights.
 
     Args:
-        fusion: `keras.Model` of both sides, changed in place. Its decoder is as wide as both others together.
+        fusion: `keras.Model` of both sides, changed in place. Its decoder is as wide as the two single ones together.
         parts: dict of `"image"` and `"text"` to the trained fusion of that side alone.
         weights: dict of the same to float array `(n_labels,)`.
         bias: float array `(n_labels,)`.
@@ -107,7 +115,7 @@ def join_concat(fusion, parts, weights, bias):
 
     for side in parts:
         fusion.get_layer(f"{side}_stand_in").set_weights(read(side, f"{side}_stand_in"))
-    # The image is normalised by its own layer first; the shared layer after it then only scales and shifts.
+    # A separate layer normalises the image first; the shared layer after it then only scales and shifts it.
     gamma, beta, mean, variance = join("decoder_bn")
     split = read("text", "decoder_bn")[0].size
     ones, zeros = np.ones_like(mean[split:]), np.zeros_like(mean[split:])

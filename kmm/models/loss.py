@@ -1,4 +1,4 @@
-"""Losses of logits against labels that may be unknown, one table entry each; Keras saves them with a model."""
+"""Losses of logits against labels that may be unknown, one table entry each, serializable with a Keras model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from keras import ops
 class MaskedLoss(keras.losses.Loss):
     """A loss of logits against labels in which NaN means unknown.
 
-    The mean of the cost over the known labels of an example; an example without a known label costs 0. A subclass
-    states the costs of a label that is 1 and of one that is 0; a label in between costs a share of both.
+    The loss of an example is the mean cost over its known labels, or 0 if it has none. A subclass defines the costs of
+    a label 1 and of a label 0; a label in between costs their weighted mean.
 
     Args:
-        class_weights: float array `(n_labels, 2)`, the weights of a 0 and of a 1 of each label, or None for 1.
-        reduction: str, as in `keras.losses.Loss`: the mean over examples; "none" gives one number per example.
+        class_weights: float array `(n_labels, 2)`, the weights of a 0 and of a 1 of each label; None for weights of 1.
+        reduction: str, as in `keras.losses.Loss`: the default is the mean over examples; "none" returns one number per
+            example.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class MaskedLoss(keras.losses.Loss):
         raise NotImplementedError
 
     def call(self, labels: Any, logits: Any) -> Any:
-        """Takes `labels (n, n_labels)` and `logits (n, n_labels)`; returns `(n,)`, one number per example."""
+        """Takes the tensors `labels (n, n_labels)` and `logits (n, n_labels)`; returns `(n,)`, one loss per example."""
         weights = self.class_weights.astype("float32")
         logits = ops.cast(logits, "float32")
         known = ops.equal(labels, labels)
@@ -59,7 +60,7 @@ class MaskedLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="kmm")
 class MaskedCrossentropy(MaskedLoss):
-    """Binary cross-entropy with unknown labels; arguments as `MaskedLoss`.
+    """Binary cross-entropy with unknown labels; arguments as for `MaskedLoss`.
 
     Example:
         >>> loss = MaskedCrossentropy(reduction="none")
@@ -82,12 +83,12 @@ class MaskedCrossentropy(MaskedLoss):
 
 @keras.saving.register_keras_serializable(package="kmm")
 class MaskedFocal(MaskedLoss):
-    """Focal loss with unknown labels: easy examples weigh `(1 - p_t) ** gamma`, where `p_t` is the probability that
-    the model gives to the true class.
+    """Focal loss with unknown labels: examples have the weight `(1 - p_t) ** gamma`, where `p_t` is the predicted
+    probability of the true class.
 
     Args:
-        class_weights: as `MaskedLoss`; the paper's alpha.
-        gamma: float, at least 0; 0 is cross-entropy.
+        class_weights: as for `MaskedLoss`; the paper's alpha.
+        gamma: float, at least 0; 0 gives cross-entropy.
 
     Source: https://arxiv.org/abs/1708.02002
 
@@ -115,13 +116,13 @@ class MaskedFocal(MaskedLoss):
 
 @keras.saving.register_keras_serializable(package="kmm")
 class MaskedAsymmetric(MaskedLoss):
-    """Asymmetric loss with unknown labels: easy negatives, the many of multi-label data, weigh less than easy positives
-    and nothing below a margin.
+    """Asymmetric loss with unknown labels: easy negatives, which dominate multi-label data, weigh less than easy
+    positives, and nothing below a margin.
 
     Args:
-        class_weights: as `MaskedLoss`.
-        gamma_positive, gamma_negative: float, at least 0. Exponents as of `MaskedFocal`.
-        margin: float in [0, 1). Taken off the probability of a negative label; below it the label costs nothing.
+        class_weights: as for `MaskedLoss`.
+        gamma_positive, gamma_negative: float, at least 0. Exponents as in `MaskedFocal`.
+        margin: float in [0, 1). Subtracted from the probability of a negative label; the cost is 0 below it.
 
     Source: https://arxiv.org/abs/2009.14119
 
@@ -165,8 +166,8 @@ class LossEntry:
     """A row of the table `LOSSES`.
 
     Attributes:
-        build: function of `class_weights` and `reduction`, as of `MaskedLoss`, that returns a `keras.losses.Loss`.
-        balances: bool. Whether the classes of each label are given weights that let both weigh alike.
+        build: function of `class_weights` and `reduction`, as for `MaskedLoss`, that returns a `keras.losses.Loss`.
+        balances: bool. Whether both classes of each label get the same total weight.
     """
 
     build: Callable[..., keras.losses.Loss]

@@ -1,12 +1,15 @@
-"""The parts of a built or loaded model: find them, freeze them, start one model from the encoders of another."""
+"""Access to the nested parts of a model: find them, freeze them, copy encoders from one model to another."""
+
+from typing import Literal
 
 import keras
 
 from kmm.errors import InputError
+from kmm.models.build import ModelSpec
 from kmm.models.encoders_image import IMAGE_ENCODERS
 
 
-def part(model, name):
+def part(model: keras.Model, name: str) -> keras.Model | None:
     """Finds a nested model by its name.
 
     Args:
@@ -14,7 +17,7 @@ def part(model, name):
         name: str. `"embed"`, `"core"`, `"image_encoder"`, `"text_encoder"` or `"fusion"`.
 
     Returns:
-        the nested `keras.Model`, sharing its weights; None when `model` has no such part.
+        the nested `keras.Model`, which shares its weights with `model`; None if `model` has no such part.
     """
     if model.name == name:
         return model
@@ -24,43 +27,43 @@ def part(model, name):
     return None
 
 
-def embed_of(model):
-    """Returns token_ids `(n, t)` -> rows `(n, t, d)`; None in a model of images alone."""
+def embed_of(model: keras.Model) -> keras.Model | None:
+    """Returns the model from token_ids `(n, t)` to rows `(n, t, d)`; None in a model of images alone."""
     return part(model, "embed")
 
 
-def core_of(model):
-    """Returns `{"image", "rows", "padding_mask", "present"}` -> logits `(n, n_labels)`."""
+def core_of(model: keras.Model) -> keras.Model:
+    """Returns the model from `{"image", "rows", "padding_mask", "present"}` to logits `(n, n_labels)`."""
     return part(model, "core")
 
 
-def image_encoder_of(model):
-    """Returns image `(n, h, w, 1)` -> `{"vector", "sequence", "mask"}`; None in a model of reports alone."""
+def image_encoder_of(model: keras.Model) -> keras.Model | None:
+    """Returns the model from image `(n, h, w, 1)` to `{"vector", "sequence", "mask"}`; None in a model of reports."""
     return part(model, "image_encoder")
 
 
-def text_encoder_of(model):
-    """Returns `{"rows", "padding_mask"}` -> `{"vector", "sequence", "mask"}`; None in a model of images alone."""
+def text_encoder_of(model: keras.Model) -> keras.Model | None:
+    """Returns the model from `{"rows", "padding_mask"}` to `{"vector", "sequence", "mask"}`; None in one of images."""
     return part(model, "text_encoder")
 
 
-def fusion_of(model):
-    """Returns `{"image_vector", "text_vector", "present"}`, as the model has them, -> logits `(n, n_labels)`."""
+def fusion_of(model: keras.Model) -> keras.Model:
+    """Returns the model from `{"image_vector", "text_vector", "present"}`, or fewer, to logits `(n, n_labels)`."""
     return part(model, "fusion")
 
 
-def copy_encoder_weights(source, target):
-    """Copies the encoders and word rows that both models have, so that `target` starts where `source` ended.
+def copy_encoder_weights(source: keras.Model, target: keras.Model) -> tuple[str, ...]:
+    """Copies the encoders and embedding rows that both models have, so that `target` starts where `source` ended.
 
     Args:
         source: `keras.Model`, trained.
         target: `keras.Model`, changed in place.
 
     Returns:
-        tuple of the names of the parts copied; empty when the models share none.
+        tuple of the names of the copied parts; empty when the models share none.
 
     Raises:
-        InputError: if a part of one has other shapes than that of the other.
+        InputError: if a part has different shapes in the two models.
     """
     copied = []
     for name in ("image_encoder", "embed", "text_encoder"):
@@ -69,35 +72,37 @@ def copy_encoder_weights(source, target):
             continue
         shapes, expected = [[tuple(w.shape) for w in model.weights] for model in (here, there)]
         if shapes != expected:
-            raise InputError(f"The {name} of the two models must be of one kind and size to copy its weights.")
+            raise InputError(f"The {name} differs in shape between the two models, so its weights cannot be copied.")
         there.set_weights(here.get_weights())
         copied.append(name)
     return tuple(copied)
 
 
-def set_trainable(model, spec, *, image=True, text=True):
-    """Says which encoders further training changes. The fusion is always trained. Compile the model afterwards.
+def set_trainable(
+    model: keras.Model, spec: ModelSpec, *, image: bool | Literal["top"] = True, text: bool = True
+) -> None:
+    """Selects the encoders that further training changes. The fusion is always trained. Compile the model afterwards.
 
     Args:
         model: `keras.Model` from `build_model`, changed in place.
         spec: `ModelSpec` of the model.
-        image: True, False, or `"top"`: only from the layer named in the encoder's table entry to its end, with every
-            batch normalisation frozen. A frozen batch normalisation uses its stored statistics, in training too.
-        text: True or False. Word rows follow, unless `spec.train_embedding` keeps them frozen.
+        image: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on, with all
+            batch normalisation frozen. Frozen batch normalisation uses its stored statistics, also in training.
+        text: True or False. Embedding rows are treated alike, unless `spec.train_embedding` keeps them frozen.
 
     Raises:
-        InputError: if `image` or `text` is none of these.
+        InputError: if `image` or `text` has another value.
     """
     if image not in (True, False, "top") or text not in (True, False):
         raise InputError(f"`image` must be True, False or 'top', `text` True or False. Received: {image!r}, {text!r}.")
-    if spec.image_encoder:
-        encoder = image_encoder_of(model)
+    encoder, text_encoder, embed = image_encoder_of(model), text_encoder_of(model), embed_of(model)
+    if spec.image_encoder and encoder is not None:
         encoder.trainable = bool(image)
         if image == "top":
             _freeze_below(encoder, IMAGE_ENCODERS[spec.image_encoder].top)
-    if spec.text_encoder:
-        text_encoder_of(model).trainable = text
-        embed_of(model).trainable = text and spec.train_embedding
+    if spec.text_encoder and text_encoder is not None and embed is not None:
+        text_encoder.trainable = text
+        embed.trainable = text and spec.train_embedding
 
 
 def _freeze_below(encoder, top):

@@ -1,7 +1,7 @@
-"""A model as two: the affine stem that reads pixels and rows, and all that follows it.
+"""Split of a model into its affine stem, which reads pixels and rows, and the remaining layers.
 
-On a straight path between two inputs the output of an affine stem is a straight path too. Integrated gradients
-therefore compute the stem twice a study instead of at every point, and carry gradients back through it once.
+An affine stem maps a straight path between two inputs to a straight path. Integrated gradients therefore evaluate the
+stem twice per study instead of at every point, and propagate gradients back through it once.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from kmm.models.parts import core_of, fusion_of, image_encoder_of, text_encoder_
 
 @dataclass(frozen=True)
 class PathView:
-    """A model's core, cut behind its affine stem. Weights are shared with the model.
+    """A model's core, split after its affine stem. Weights are shared with the model.
 
     Attributes:
-        stem: `keras.Model` `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as the model has them
-            -> dict of float tensors, each affine in image and rows.
-        rest: `keras.Model` that takes those and `present` -> logits `(n, n_labels)`.
-        held: float. Memory at a point, as a multiple of the bytes of the outputs of all layers: see `ImageEncoder`.
+        stem: `keras.Model` from `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as far as the
+            model reads them, to a dict of float tensors, each affine in image and rows.
+        rest: `keras.Model` from these tensors and `present` to logits `(n, n_labels)`.
+        held: float. Memory per path point, as a multiple of the bytes of the outputs of all layers: see `ImageEncoder`.
     """
 
     stem: keras.Model
@@ -30,24 +30,30 @@ class PathView:
     held: float = 1.0
 
 
-def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None):
-    """Cuts a model behind its affine stem.
+def view_path(
+    model: keras.Model,
+    *,
+    image_encoder: str | None = None,
+    text_encoder: str | None = None,
+    image_layer: str | None = None,
+) -> PathView:
+    """Splits a model after its affine stem.
 
     Args:
         model: `keras.Model` from `build_model`.
         image_encoder, text_encoder: names in the tables of encoders, or None for a side that the model does not have.
-        image_layer: str. Name of another layer of the image encoder to cut behind, for example `feature_map` of its
-            table entry: the stem's output `image_<name>` is then not affine in the image.
+        image_layer: str. Name of another layer of the image encoder to split after, for example `feature_map` of its
+            table entry; the stem's output `image_<name>` is then not affine in the image.
 
     Returns:
         `PathView`.
 
     Raises:
-        InputError: if the image encoder has no such layer, or it gives no map `(n, rows, columns, channels)`.
+        InputError: if the image encoder has no such layer, or its output is not `(n, rows, columns, channels)`.
     """
     fusion = fusion_of(model)
     raw = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in core_of(model).inputs}
-    sides = {}
+    sides: dict[str, tuple[keras.Model, tuple[str, ...], list[str]]] = {}
     if image_encoder:
         entry, encoder = IMAGE_ENCODERS[image_encoder], image_encoder_of(model)
         sides["image"] = (encoder, (_choose_layer(encoder, entry, image_layer),), ["image"])
@@ -62,7 +68,7 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
         stems.update(named)
         own = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in named.items()}
         inner.update(own)
-        features.update(_go_on(side, encoder, layers, list(own.values()), fusion))
+        features.update(_finish_encoder(side, encoder, layers, list(own.values()), fusion))
     logits = keras.layers.Identity(dtype="float32", name="logits")(
         fusion({name: features[name] for name in fusion.input})
     )
@@ -73,20 +79,20 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
 
 
 def _choose_layer(encoder, entry, name):
-    """The layer to cut an image encoder behind: its stem, or another layer that gives a map."""
+    """Returns the layer to split an image encoder after: its stem, or a named layer that returns a map."""
     if name is None:
         return entry.stem
     maps = {layer.name for layer in encoder.layers if len(getattr(layer.output, "shape", ())) == 4}
     if name not in maps:
         raise InputError(
-            f"The image encoder has no layer {name!r} that gives a map (rows, columns, channels). "
+            f"The image encoder has no layer {name!r} that returns a map (rows, columns, channels). "
             f"Its blocks end with: {', '.join(entry.blocks)}."
         )
     return name
 
 
-def _go_on(side, encoder, layers, inner, fusion):
-    """The parts of an encoding that the fusion reads, from the outputs of the encoder's stem on."""
+def _finish_encoder(side, encoder, layers, inner, fusion):
+    """Computes the parts of an encoding that the fusion reads from the outputs of the encoder's stem."""
     parts = [part for part in encoder.output if f"{side}_{part}" in fusion.input]
     cut = [encoder.get_layer(layer).output for layer in layers]
     rest = keras.Model(cut, [encoder.output[part] for part in parts])

@@ -1,6 +1,7 @@
-"""PyTorch's names and layouts of a network, translated to those of `keras.applications`, one function per network."""
+"""Translation of PyTorch's names and layouts of weights to those of `keras.applications`, one function per network."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,26 +20,26 @@ DENSENET_RULES = (
 )
 
 
-def densenet_layers(state):
+def densenet_layers(state: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Translates torchvision's DenseNet.
 
     Args:
-        state: dict from PyTorch's names to arrays. Whatever stands before `features.` in a name is ignored, and the old
-            `norm.1` is read as `norm1`.
+        state: dict from PyTorch's names to arrays. Any prefix before `features.` is ignored, and the old `norm.1` is
+            read as `norm1`.
 
     Returns:
-        dict from Keras layer name to its arrays. Names that belong to no layer of the feature extractor, as those of
-        a classifier, are kept as they are.
+        dict from Keras layer name to its arrays. Names outside the feature extractor, such as those of a classifier,
+        are not changed.
 
     Raises:
-        WeightsError: if two of PyTorch's names mean one layer, as in a file of several networks.
+        WeightsError: if two of PyTorch's names translate to one layer, as in a file of several networks.
 
     Example:
         >>> kernel = np.zeros((64, 3, 7, 7))
         >>> densenet_layers({"module.densenet121.features.conv0.weight": kernel})["conv1_conv"][0].shape
         (7, 7, 3, 64)
     """
-    modules = {}
+    modules: dict[str, dict[str, np.ndarray]] = {}
     for key, array in state.items():
         module, _, kind = key.rpartition(".")
         arrays = modules.setdefault(_keras_name(module), {})

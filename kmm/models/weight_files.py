@@ -1,13 +1,16 @@
-"""Files of weights as arrays by layer name. Nothing of a file's code, configuration or pickles is run.
+"""Reading of weight files as arrays by layer name, without running code, configurations or pickles in them.
 
-Told apart by content: Keras HDF5 (`.h5` of Keras 1 and 2, `.weights.h5` of Keras 3), `.keras`, PyTorch (`.pth`, `.pt`,
-`.pth.tar`) and safetensors.
+Keras HDF5 (`.h5` of Keras 1 and 2, `.weights.h5` of Keras 3) and `.keras` files are recognised by content, PyTorch
+(`.pth`, `.pt`, `.pth.tar`) and safetensors files by suffix.
 """
 
 import io
 import pickle
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -22,26 +25,26 @@ UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.Bad
 
 
 @contextmanager
-def open_layers(path, encoder_name):
-    """Opens a file of weights, for `with`.
+def open_layers(path: Path, encoder_name: str) -> Iterator[dict[str, Any]]:
+    """Opens a file of weights as a context.
 
     Args:
         path: Path of the file, of at most 4 GiB.
-        encoder_name: str. The image encoder that the weights are meant for: PyTorch's names are translated to its own.
+        encoder_name: str. The target image encoder, whose layer names replace those of PyTorch.
 
     Yields:
         dict from layer name to its arrays, in the order of `keras.layers.Layer.weights`. Arrays of HDF5 are read only
-        when they are asked for.
+        when accessed.
 
     Raises:
         WeightsError: if the file is missing, of no known format or damaged.
         MissingPackageError: if the package that reads the file is not installed.
     """
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file. Expected weights: imagenet, or a file {FORMATS}.")
+        raise WeightsError(f"{path} is not a file. Give `imagenet` or a file {FORMATS}.")
     size = path.stat().st_size
     if not 0 < size <= MAX_BYTES:
-        raise WeightsError(f"{path.name} has {size:,} bytes. Expected weights of 1 to {MAX_BYTES:,} bytes.")
+        raise WeightsError(f"{path.name} has {size:,} bytes. A file of weights may have 1 to {MAX_BYTES:,} bytes.")
     try:
         with _open(path, encoder_name) as layers:
             yield layers
@@ -49,7 +52,7 @@ def open_layers(path, encoder_name):
         raise
     except UNREADABLE as error:
         raise WeightsError(
-            f"{path.name} is damaged or holds more than weights ({type(error).__name__}). Expected {FORMATS}."
+            f"{path.name} is damaged or contains more than weights ({type(error).__name__}). Expected {FORMATS}."
         ) from error
 
 
@@ -77,7 +80,7 @@ def _keras_weights(path):
             return None
         member = archive.getinfo("model.weights.h5")
         if member.file_size > MAX_BYTES:
-            raise WeightsError(f"{path.name} holds {member.file_size:,} bytes. Expected at most {MAX_BYTES:,}.")
+            raise WeightsError(f"{path.name} unpacks to {member.file_size:,} bytes. Allowed: at most {MAX_BYTES:,}.")
         return io.BytesIO(archive.read(member))
 
 
@@ -87,7 +90,7 @@ def _hdf5_layers(file, path):
     def visit(name, item):  # follows neither soft nor external links
         if isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise WeightsError(f"{path.name} points to data in other files. Expected all weights inside it.")
+                raise WeightsError(f"{path.name} refers to data in other files. All weights must be in this file.")
             datasets[name] = item
         elif name.split("/")[-1] == "vars" and "name" in item.attrs:
             names[name] = _text(item.attrs["name"])
@@ -98,13 +101,13 @@ def _hdf5_layers(file, path):
         return _legacy_layers(root, datasets)
     if not names:
         raise WeightsError(
-            f"{path.name} holds no layer names. Expected a file that Keras wrote; save it again with Keras 3."
+            f"{path.name} contains no layer names, so Keras did not write it. Save the weights again with Keras 3."
         )
     return _keras3_layers(datasets, names)
 
 
 def _legacy_layers(root, datasets):
-    """Keras 1 and 2: each layer lists its arrays. A layer that is itself a model lists those of all its layers."""
+    """Reads Keras 1 and 2: each layer lists its arrays; a layer that is a model lists those of all its layers."""
     layers = {}
     for layer_name in map(_text, root.attrs["layer_names"]):
         weight_names = [_text(name) for name in root[layer_name].attrs["weight_names"]]
@@ -116,7 +119,7 @@ def _legacy_layers(root, datasets):
 
 
 def _keras3_layers(datasets, names):
-    """Keras 3: each layer has a group `vars` with its name and its arrays by number. Names used twice are left out."""
+    """Reads Keras 3: each layer has a group `vars` with its name and numbered arrays. Repeated names are left out."""
     layers, twice = {}, set()
     for group, name in names.items():
         keys = [key for key in datasets if key.startswith(f"{group}/")]
@@ -140,12 +143,12 @@ def _read_safetensors(path):
             return state, file.metadata()
     except (TypeError, require("safetensors", "safetensors").SafetensorError) as error:
         raise WeightsError(
-            f"{path.name} is damaged or of a number type that NumPy lacks. Expected {FORMATS}."
+            f"{path.name} is damaged or has a number type that NumPy lacks. Expected {FORMATS}."
         ) from error
 
 
-def join_layers(layers):
-    """Names the arrays of layers for a safetensors file that `open_layers` reads without a translation.
+def join_layers(layers: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Names the arrays of layers for a safetensors file that `open_layers` reads without translating names.
 
     Args:
         layers: dict from layer name to its arrays, in the order of `keras.layers.Layer.weights`.
@@ -158,7 +161,8 @@ def join_layers(layers):
         >>> tensors, metadata
         ({'logits/0': 'kernel', 'logits/1': 'bias'}, {'layout': 'keras-layers-1'})
     """
-    return {f"{name}/{at}": array for name, held in layers.items() for at, array in enumerate(held)}, KERAS_LAYERS
+    named = {f"{name}/{index}": array for name, arrays in layers.items() for index, array in enumerate(arrays)}
+    return named, KERAS_LAYERS
 
 
 def _split_layers(state, path):
@@ -168,18 +172,18 @@ def _split_layers(state, path):
         if not layer or not index.isascii() or not index.isdigit():
             raise WeightsError(f"{path.name} is damaged: a tensor is not named layer/index. Convert the weights again.")
         layers.setdefault(layer, []).append((int(index), state[key]))
-    return {name: [array for _, array in sorted(held, key=lambda pair: pair[0])] for name, held in layers.items()}
+    return {name: [array for _, array in sorted(pairs, key=lambda pair: pair[0])] for name, pairs in layers.items()}
 
 
 def _read_torch(path):
-    """Reads a `state_dict`, bare or inside a training checkpoint. `weights_only` refuses every pickle but tensors."""
+    """Reads a `state_dict`, bare or in a training checkpoint. `weights_only` rejects pickled objects except tensors."""
     torch = require("torch", "torch")
     state = torch.load(path, map_location="cpu", weights_only=True)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict):
-        raise WeightsError(f"{path.name} holds a {type(state).__name__}. Expected a PyTorch state_dict.")
+        raise WeightsError(f"{path.name} contains a {type(state).__name__}. Expected a PyTorch state_dict.")
     return {key: value.float().numpy() for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
@@ -187,5 +191,5 @@ def _translate(state, encoder_name, path):
     translate = IMAGE_ENCODERS[encoder_name].torch_layers
     if translate is None:
         known = ", ".join(sorted(name for name, entry in IMAGE_ENCODERS.items() if entry.torch_layers))
-        raise WeightsError(f"{path.name}: PyTorch weights can be read for {known}. Received: {encoder_name}.")
+        raise WeightsError(f"{path.name} is a PyTorch file, which can be read only for {known}, not {encoder_name}.")
     return translate(state)

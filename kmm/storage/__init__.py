@@ -1,1 +1,1 @@
-"""Files written whole or not at all, and the folder and the archive of a saved classifier."""
+"""Atomic writes of files, and the folder and the archive of a saved classifier."""

@@ -1,40 +1,49 @@
-"""The folder of a saved classifier: written whole or not at all, its description and every file with a digest."""
+"""Folder of a saved classifier: written atomically, with a digest of its description and of every file."""
 
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kmm.errors import ArtefactError, InputError
 from kmm.storage.files import write_json
 
 FORMAT = 2
-READABLE = (1, 2)  # 1 had one calibration for every study, and what was trained on in the description itself
+READABLE = (1, 2)  # format 1 has one calibration for all studies, and hashes of its studies in the description itself
 DESCRIPTION = "classifier.json"
 CARD = "model_card.md"
 MAX_JSON_BYTES = 100_000_000
+_REMEDY = "Restore the file, or train the classifier again."
 
 
-def write_classifier_folder(folder, write, description, *, overwrite=False):
-    """Writes a folder: all of it, or nothing.
+def write_classifier_folder(
+    folder: Path | str,
+    write: Callable[[Path], Any],
+    description: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes the folder of a saved classifier atomically.
 
     Args:
-        folder: path of the folder to make.
-        write: callable that is given a temporary folder and writes the files into it.
-        description: dict that JSON holds. With format, digests of the files and one of its own it becomes the file
+        folder: path of the folder to create.
+        write: function of a temporary folder that writes the files into it.
+        description: dict for JSON. With the format, the digests of the files and its own digest, it is written as
             `classifier.json`.
-        overwrite: bool. Replace a saved classifier that is there; versions that were exported into it stay.
+        overwrite: bool. Replaces an existing saved classifier, but keeps the versions exported into its folder.
 
     Raises:
-        InputError: if the folder is there and `overwrite` is false, or it is no saved classifier.
+        InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
     """
     folder = Path(folder)
     if folder.exists() and not overwrite:
-        raise InputError(f"{folder}: expected a name that is free. Choose another name, or overwrite it.")
+        raise InputError(f"{folder} already exists. Choose another name or pass --overwrite.")
     if folder.exists() and not (folder / DESCRIPTION).is_file():
-        raise InputError(f"{folder}: expected a saved classifier to overwrite. Found another folder.")
+        raise InputError(f"{folder} is not a saved classifier and is not overwritten. Choose another name.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -49,17 +58,17 @@ def write_classifier_folder(folder, write, description, *, overwrite=False):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_description(folder):
-    """Reads the description of a saved classifier; it and every file are checked against their digests.
+def read_description(folder: Path | str) -> dict[str, Any]:
+    """Reads the description of a saved classifier, and checks it and every file against their digests.
 
     Args:
         folder: path that `write_classifier_folder` wrote.
 
     Returns:
-        dict.
+        dict as in `classifier.json`.
 
     Raises:
-        ArtefactError: if a file is missing, altered or of another format.
+        ArtefactError: if a file is missing or altered, or the format is unknown.
     """
     folder = Path(folder)
     description = read_json(folder / DESCRIPTION)
@@ -71,33 +80,33 @@ def read_description(folder):
     return description
 
 
-def digest_description(folder):
-    """The digest of a saved classifier's description, which tells every file of it: str of 64 hexadecimal digits.
+def digest_description(folder: Path | str) -> str:
+    """Returns the digest of a saved classifier's description, which covers all its files: 64 hexadecimal digits.
 
     Raises:
-        ArtefactError: if the folder has none.
+        ArtefactError: if the folder has no description.
     """
     path = Path(folder) / DESCRIPTION
     try:
         return digest_file(path)
     except OSError:
-        raise ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. {path.name} is missing.") from None
+        raise ArtefactError(f"{folder} is not a classifier that `kmm fit` saved: {path.name} is missing.") from None
 
 
-def not_as_expected(folder, error):
-    """The error of a folder whose description lacks what `kmm fit` writes."""
-    said = " ".join(str(error).split())[:300]  # Keras quotes whole descriptions of networks
-    return ArtefactError(f"{folder}: expected a classifier that `kmm fit` saved. Not as expected: {said}")
+def not_as_expected(folder: Path | str, error: Exception) -> ArtefactError:
+    """Returns the error for a folder whose content differs from what `kmm fit` writes."""
+    reason = " ".join(str(error).split())[:300]  # Keras quotes whole descriptions of networks
+    return ArtefactError(f"{folder} is not a valid classifier as `kmm fit` saves it: {reason}")
 
 
-def sign_description(description):
-    """Puts into the description of a classifier the digest of all the rest of it.
+def sign_description(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds to the description of a classifier the digest of all its other fields.
 
     Args:
-        description: dict that JSON holds; a digest that it has is replaced.
+        description: dict for JSON. An existing digest is replaced.
 
     Returns:
-        dict with `digest`, the sha256 of the rest as JSON with sorted names.
+        dict with `digest`, the sha256 of the other fields as JSON with sorted names.
 
     Example:
         >>> sign_description({"format": 1})["digest"][:12]
@@ -108,32 +117,34 @@ def sign_description(description):
     return {**rest, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def digest_file(path):
-    """sha256 of a file, as hexadecimal digits."""
+def digest_file(path: Path | str) -> str:
+    """Returns the sha256 of a file as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path):
+def read_json(path: Path) -> Any:
     """Reads a JSON file of a saved classifier.
 
     Raises:
-        ArtefactError: if it is missing, too large or not JSON.
+        ArtefactError: if the file is missing, too large or not JSON.
     """
     if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
-        raise ArtefactError(f"{path}: expected at most {MAX_JSON_BYTES} bytes.")
+        raise ArtefactError(f"{path} is larger than {MAX_JSON_BYTES} bytes. Train the classifier again.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtefactError(
-            f"{path.parent}: expected a classifier that `kmm fit` saved. {path.name} is missing."
+            f"{path.parent} is not a classifier that `kmm fit` saved: {path.name} is missing."
         ) from None
-    except (OSError, ValueError):
-        raise ArtefactError(f"{path}: expected JSON in UTF-8. Received: something else.") from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path} is not valid UTF-8 JSON: {error}.") from None
 
 
 def _swap(new, folder, old):
-    """Puts `new` in the place of `folder`, exported versions kept; when that fails, all is as it was."""
+    """Replaces `folder` by `new` but keeps its exported versions; restores `folder` on failure."""
     if not folder.exists():
         os.replace(new, folder)
         return
@@ -149,25 +160,25 @@ def _swap(new, folder, old):
 
 
 def _check_description(folder, description):
-    """The description is of this format, and as it was saved."""
+    """Checks the format and the digest of a description."""
     if description.get("format") not in READABLE:
         known = " or ".join(map(str, READABLE))
         raise ArtefactError(
-            f"{folder}: expected a classifier of format {known}. Received: {description.get('format')}. "
-            "Update kmm, or train the classifier again."
+            f"{folder} has the format {description.get('format')}. This version of kmm reads format {known}: update "
+            "kmm, or train the classifier again."
         )
     path = folder / DESCRIPTION
     if "digest" not in description:
-        raise ArtefactError(f"{path}: expected a description with its digest. Received: one without; train it again.")
+        raise ArtefactError(f"{path} lacks its digest. Train the classifier again.")
     if sign_description(description) != description:
-        raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
+        raise ArtefactError(f"{path} was altered after it was saved; its digest differs. {_REMEDY}")
 
 
 def _check_files(folder, description):
-    """Every file of a description lies in the folder, unaltered."""
+    """Checks that every file of a description exists in the folder and has its digest."""
     for name, digest in description["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            raise ArtefactError(f"{folder}: expected the file {name}. It is missing.")
+            raise ArtefactError(f"{folder} lacks the file {name}, which its description lists. {_REMEDY}")
         if digest_file(path) != digest:
-            raise ArtefactError(f"{path}: expected the file as it was saved. Its digest differs.")
+            raise ArtefactError(f"{path} was altered after it was saved; its digest differs. {_REMEDY}")

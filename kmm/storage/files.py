@@ -1,26 +1,27 @@
-"""Files that are written whole or not at all, and DICOM files recognised by what they hold."""
+"""Atomic writes of files, and recognition of DICOM files by content."""
 
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
-def replace_file(path):
-    """Hands out a temporary name beside `path`; what was written there takes the place of `path` in one step.
+def replace_file(path: Path | str) -> Iterator[Path]:
+    """Provides a temporary file next to `path` that replaces `path` in one step when the block succeeds.
 
-    When the block fails, what was at `path` stays as it was and the temporary file is gone. An error that names the
-    temporary file is said of `path`.
+    If the block fails, `path` stays unchanged and the temporary file is removed.
 
     Args:
-        path: of the file to write. The temporary name begins with a dot and keeps the suffix.
+        path: path of the file to write. The temporary name begins with a dot and keeps the suffix.
 
     Yields:
-        Path. The block must write a file there.
+        Path at which the block must write a file.
 
     Raises:
-        OSError: if the folder is missing or the disk is full.
+        OSError: if the folder is missing or the disk is full. It names `path` instead of the temporary file.
 
     Example:
         >>> import tempfile
@@ -43,15 +44,15 @@ def replace_file(path):
         temporary.unlink(missing_ok=True)
 
 
-def is_dicom(path, *, unreadable=False):
-    """Says whether a file is DICOM, by its content.
+def is_dicom(path: Path | str, *, unreadable: bool = False) -> bool:
+    """Returns whether the content of a file is DICOM.
 
     Args:
-        path: str or Path.
-        unreadable: bool. The answer for a file that cannot be read.
+        path: path of the file.
+        unreadable: bool. The result for a file that cannot be read.
 
     Returns:
-        bool.
+        bool: whether the bytes 128 to 131 are `DICM`.
 
     Example:
         >>> is_dicom(os.devnull)
@@ -64,8 +65,8 @@ def is_dicom(path, *, unreadable=False):
         return unreadable
 
 
-def write_json(path, value):
-    """Writes a JSON file, whole or not at all."""
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes a JSON file atomically."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with replace_file(path) as place:
         place.write_text(text, encoding="utf-8")

@@ -1,34 +1,54 @@
-"""Known answers: what a classifier says of made-up studies, kept when it is saved and compared later.
+"""Known-answer test of a classifier: its probabilities for made-up studies, recorded when it is saved.
 
-Files can be whole and a classifier wrong all the same: another version of a library, another backend or processor may
-compute something else. A known-answer test finds that out.
+A classifier with unaltered files may still compute other results with another version of a library, another backend or
+another processor. A known-answer test detects this.
 """
+
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 TOLERANCE = 1e-4  # largest difference of a probability; backends and processors differ by about 1e-6
-MIXED_TOLERANCE = 2e-2  # of a model that computes in 16 bits
+MIXED_TOLERANCE = 2e-2  # for a model that computes in 16 bits
 SIDE = 160  # pixels of the made-up film
 WORDS = 40  # of the made-up report
 
 
-def compute_answers(classifier):
-    """Predicts made-up studies: with film and report, with a film alone and with a report alone, as the model reads.
+class Answering(Protocol):
+    """The members of `kmm.classifier.Classifier` that a known-answer test uses."""
 
-    The film is a pattern, the report words of the vocabulary at even distances: both go through the classifier's own
-    preparation.
+    @property
+    def models(self) -> Mapping[str, keras.Model]: ...
+
+    @property
+    def batches(self) -> Any: ...
+
+    @property
+    def settings(self) -> Any: ...
+
+    def probabilities(self, logits: Any, present: Any, part: str | None = None) -> np.ndarray: ...
+
+
+def compute_answers(classifier: Answering) -> dict[str, list[list[float]]]:
+    """Predicts made-up studies: one with film and report, one with a film, one with a report, as far as the model
+    reads them.
+
+    The film is a pattern; the report consists of words at equal distances in the vocabulary. Both pass through the
+    classifier's own preparation.
 
     Args:
         classifier: `Classifier`.
 
     Returns:
         dict of part (`"joint"`, `"image"`, `"text"`) to a list of studies, each a list of probabilities in [0, 1], one
-        a label.
+        per label.
     """
     batches = classifier.batches
     reads = [batches.image is not None, batches.text is not None]
-    present = np.array([row for row in ([1, 1], [1, 0], [0, 1]) if _fits(row, reads)] or [reads], np.float32)
+    rows = [row for row in ([1, 1], [1, 0], [0, 1]) if _fits(row, reads)]
+    present = np.array(rows, np.float32)
     inputs = {
         "image": _draw_film(batches) * present[:, :1, None, None],
         "token_ids": (_write_report(batches) * present[:, 1:]).astype(np.int32),
@@ -40,16 +60,16 @@ def compute_answers(classifier):
     }
 
 
-def compare_answers(classifier, expected):
-    """Compares what a classifier says now with what it said when it was saved.
+def compare_answers(classifier: Answering, expected: Mapping[str, Any]) -> tuple[float, float]:
+    """Compares the current answers of a classifier with those recorded when it was saved.
 
     Args:
         classifier: `Classifier`.
-        expected: dict as `compute_answers` returned it.
+        expected: dict that `compute_answers` returned.
 
     Returns:
-        (float, the largest difference of a probability, infinity where the answers have another shape; float, the
-        difference that is tolerated).
+        (float, the largest difference of a probability, infinity if the answers have another shape; float, the
+        tolerated difference).
     """
     found, worst = compute_answers(classifier), 0.0
     for part, rows in found.items():
@@ -61,12 +81,12 @@ def compare_answers(classifier, expected):
 
 
 def _fits(row, reads):
-    """Whether a study holds nothing that the model does not read."""
+    """Returns whether the model reads every part of a study."""
     return all(read or not there for there, read in zip(row, reads, strict=True))
 
 
 def _draw_film(batches):
-    """float32 `(1, pixels, pixels, 1)`: waves and a bright disc, prepared as films are; one pixel without films."""
+    """Draws a prepared film of waves and a bright disc, float32 `(1, pixels, pixels, 1)`; one pixel without films."""
     if batches.image is None:
         return np.zeros((1, 1, 1, 1), np.float32)
     down, across = np.mgrid[0:SIDE, 0 : SIDE - 32] / SIDE
@@ -76,7 +96,7 @@ def _draw_film(batches):
 
 
 def _write_report(batches):
-    """int32 `(1, length)`: ids of words of the vocabulary; `(1, 0)` without text."""
+    """Returns int32 `(1, length)`: ids of words of the vocabulary; `(1, 0)` without text."""
     if batches.text is None:
         return np.zeros((1, 0), np.int32)
     words = batches.vocabulary.words[2:] or ["unknown"]
@@ -86,7 +106,7 @@ def _write_report(batches):
 
 
 def _run(model, inputs):
-    """Logits float32, without a trace of the model that is made for these few rows alone."""
+    """Returns float32 logits; calls the model directly, because `predict` would trace it for these few rows."""
     names = [tensor.name for tensor in model.inputs]
     found = model({name: keras.ops.convert_to_tensor(inputs[name]) for name in names}, training=False)
     return np.asarray(keras.ops.convert_to_numpy(found), np.float32)

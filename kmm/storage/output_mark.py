@@ -1,13 +1,14 @@
-"""Marks on folders into which kmm writes results, so that no command takes them for input.
+"""Marks on output folders of kmm, so that no command takes its results for input.
 
-A folder that held nothing before is marked as a whole. In a folder that holds other files too, films for example, the
-mark lists the names that kmm wrote; everything else there stays input. Files that a user copies elsewhere carry no
-mark. Folders that earlier versions wrote are recognised by what they hold.
+A folder that was empty before is marked as a whole. In a folder with other files, for example films, the mark lists
+the names that kmm wrote, and everything else stays input. Files that a user copies elsewhere have no mark. Output
+folders of earlier versions are recognised by their content.
 """
 
 import contextlib
 import json
 import os
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from kmm.storage.files import replace_file
 
 MARK = ".kmm-output"
 MAX_MARK_BYTES = 1 << 28
-# What only a saved classifier and a SavedModel hold together.
+# Names that occur together only in a saved classifier and in a SavedModel.
 _OWN_FILES = (("classifier.json", "settings.json"), ("saved_model.pb", "variables"))
-# What explanations of version 0 left: a folder of parts, files of the folder, and files of each study.
+# Explanations of version 0: a folder of parts, files of the whole folder, and files of each study.
 _PARTS = ".parts"
 OWN_HIDDEN = (MARK, _PARTS)
 _FOLDER_FILES = ("index.html", "explanations.csv", "explanations.parquet")
@@ -29,37 +30,37 @@ _STUDY_SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")
 
 @dataclass(frozen=True)
 class OutputMark:
-    """What a folder says of kmm's files in it.
+    """The files of a folder that kmm wrote.
 
     Attributes:
-        whole: bool. True if all that it holds is kmm's.
+        whole: bool. True if kmm wrote the whole folder.
         written: frozenset of names that kmm wrote.
-        found: frozenset of names that were there before kmm, while a command is writing, or None.
+        found: frozenset of names that existed before a command that is still writing; None if no command is writing.
     """
 
     whole: bool = False
     written: frozenset[str] = frozenset()
     found: frozenset[str] | None = None
 
-    def owns(self, name):
-        """True if the file or folder of this name is kmm's."""
+    def owns(self, name: str) -> bool:
+        """Returns whether kmm wrote the file or folder of this name."""
         return self.whole or name in self.written or (self.found is not None and name not in self.found)
 
 
 @contextlib.contextmanager
-def marking_output(folder):
-    """Marks what a block writes into a folder.
+def marking_output(folder: Path | str) -> Iterator[OutputMark]:
+    """Marks everything that a block writes into a folder.
 
-    The mark is written first, so that it holds after a kill too.
+    The mark is written first, so that it is complete even if the process is killed.
 
     Args:
-        folder: Path; made where it is missing.
+        folder: path of the folder, created if it is missing.
 
     Yields:
-        `OutputMark` as it was before the block: which of the names that are there already are kmm's.
+        `OutputMark` from before the block.
 
     Raises:
-        OSError: if the folder cannot be made or written.
+        OSError: if the folder cannot be created or written.
 
     Example:
         >>> import tempfile
@@ -75,7 +76,7 @@ def marking_output(folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark = read_mark(folder)
-    before = frozenset() if mark.whole else _list_visible(folder)  # a folder of many results need not be listed
+    before = frozenset() if mark.whole else _list_visible(folder)  # avoids listing a folder of many results
     found = frozenset(name for name in before if not mark.owns(name))
     if not found:
         _write_mark(folder, {"whole": True})
@@ -92,11 +93,11 @@ def marking_output(folder):
 
 
 @contextlib.contextmanager
-def marking_file(path):
-    """Marks the one file that a block writes, whatever its folder holds.
+def marking_file(path: Path | str) -> Iterator[None]:
+    """Marks the only file that a block writes, in any folder.
 
     Args:
-        path: Path of the file, in a folder that exists.
+        path: path of the file, in an existing folder.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -108,65 +109,67 @@ def marking_file(path):
         _write_mark(path.parent, {"written": sorted(mark.written | {path.name})})
 
 
-def read_mark(folder, names=None):
-    """Reads what a folder says of kmm's files in it.
+def read_mark(folder: Path | str, names: Collection[str] | None = None) -> OutputMark:
+    """Reads the mark of a folder.
 
     Args:
-        folder: str or Path.
-        names: collection of the names in it, where the caller has listed them already.
+        folder: path of the folder.
+        names: collection of the names in it, if the caller has already listed them.
 
     Returns:
-        `OutputMark`; one that owns nothing where kmm wrote nothing. A mark that is damaged owns the whole folder.
+        `OutputMark`, which owns nothing if kmm wrote nothing. A damaged mark owns the whole folder.
     """
     folder = Path(folder)
-    names = _Names(folder) if names is None else names
-    if MARK not in names and any(all(name in names for name in group) for group in _OWN_FILES):
+    known = _Names(folder) if names is None else names
+    if MARK not in known and any(all(name in known for name in group) for group in _OWN_FILES):
         return OutputMark(whole=True)
-    if MARK in names:
-        said = _read_json(folder / MARK)
-        written, found = said.get("written"), said.get("found")
+    if MARK in known:
+        content = _read_json(folder / MARK)
+        written, found = content.get("written"), content.get("found")
         if not isinstance(written, list) or not isinstance(found, list | None):
             return OutputMark(whole=True)
         return OutputMark(False, frozenset(map(str, written)), None if found is None else frozenset(map(str, found)))
-    return _read_parts(folder) if _PARTS in names else _read_pictures(folder, names)
+    return _read_parts(folder) if _PARTS in known else _read_pictures(folder, known)
 
 
-def refuse_output(path):
-    """Refuses an input that kmm wrote: a folder as a whole, or one file.
+def refuse_output(path: Path | str) -> None:
+    """Rejects an input that kmm wrote: a whole folder, or one file.
 
     Args:
-        path: Path of a file or folder; it may be missing.
+        path: path of a file or folder; it may be missing.
 
     Raises:
-        InputError: if it is kmm's output.
+        InputError: if kmm wrote it.
     """
     path = Path(path).absolute()
     if path.is_dir() and read_mark(path).whole:
-        hint = f" If it is yours, delete {MARK} in it." if (path / MARK).exists() else ""
-        raise InputError(f"{path}: kmm wrote this folder; it holds no studies. Name the folder of the films.{hint}")
+        hint = f" If this is your own folder, delete {MARK} in it." if (path / MARK).exists() else ""
+        raise InputError(f"{path} is an output folder of kmm, without studies. Give the folder of the films.{hint}")
     if path.is_file() and read_mark(path.parent).owns(path.name):
-        raise InputError(f"{path}: kmm wrote this file. Name the film itself, or copy the file elsewhere to use it.")
+        raise InputError(
+            f"{path} is an output file of kmm. Give the film itself, or copy the file elsewhere to use it."
+        )
 
 
-def refuse_foreign(folder, mark, names):
-    """Refuses to write over files that kmm did not write.
+def refuse_foreign(folder: Path, mark: OutputMark, names: Iterable[str]) -> None:
+    """Rejects names of output files that would overwrite files not written by kmm.
 
     Args:
-        folder: Path of a folder that is there.
+        folder: Path of an existing folder.
         mark: `OutputMark` of the folder before anything is written.
-        names: iterable of str: names of the files that are to be written.
+        names: iterable of str: names of the files to write.
 
     Raises:
-        InputError: if one of them is there and is not kmm's.
+        InputError: if one of them exists and kmm did not write it.
     """
     foreign = sorted(name for name in names if not mark.owns(name) and (folder / name).exists())
     if foreign:
         place = folder / foreign[0]
-        raise InputError(f"{place}: expected a free name. Found a file that is not kmm's. Choose another folder.")
+        raise InputError(f"{place} already exists, and kmm did not write it. Choose another output folder.")
 
 
 def _read_parts(folder):
-    """The mark of an explained folder of version 0, by the ids that its run lists."""
+    """Reconstructs the mark of a folder of explanations of version 0 from the ids that its run lists."""
     studies = _read_json(folder / _PARTS / "run.json").get("studies")
     if not isinstance(studies, list):
         return OutputMark()
@@ -176,14 +179,14 @@ def _read_parts(folder):
 
 
 def _read_pictures(folder, names):
-    """The mark of a folder of an evaluation's pictures that carries none: it holds all of them and nothing else."""
+    """Recognises a folder of an evaluation's pictures without a mark: it has all of them and no other files."""
     if not all(name in names for name in _PICTURES):
         return OutputMark()
     return OutputMark(whole=_list_visible(folder) <= _PICTURES | _MORE_PICTURES)
 
 
 class _Names:
-    """The names in a folder, asked for one by one: a folder of many films need not be listed."""
+    """Names in a folder, looked up one by one, so that a folder of many films is not listed."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -202,7 +205,7 @@ def _write_mark(folder, content):
 
 
 def _read_json(path):
-    """The object in a file; an empty one where the file is missing, damaged or too large."""
+    """Reads the object in a JSON file; returns an empty one if the file is missing, damaged or too large."""
     try:
         if path.stat().st_size > MAX_MARK_BYTES:
             return {}

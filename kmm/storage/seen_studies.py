@@ -1,19 +1,22 @@
-"""What a classifier keeps of the studies that it was trained and calibrated on: hashes in files of their own."""
+"""Hashes of the studies that a classifier was trained and calibrated on, to recognise them later."""
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 SEEN_PARTS = ("train", "validation")
 NUMBER = np.dtype("<u8")
-# Copies of 300 Open-i films (half to 1.7 times the size, JPEG of quality 60, gamma 0.8) differ in 2 bits at most; two
-# different films in 18 (median), in 5 or fewer once in a hundred.
+# Copies of 300 Open-i films (0.5 to 1.7 times the size, JPEG of quality 60, gamma 0.8) differ in at most 2 bits; two
+# different films differ in 18 bits (median), and in 5 or fewer in one of a hundred pairs.
 SAME_FILM_BITS = 4
 
 
 @dataclass(frozen=True)
 class SeenStudies:
-    """The studies of one part of a split. Nothing can be read back from the numbers.
+    """The studies of one part of a split, as hashes from which nothing can be reconstructed.
 
     Attributes:
         prints: sorted uint64 `(k,)`: hashes of films (of the file and of the pixels), and of the records (patient, id
@@ -33,53 +36,53 @@ class SeenStudies:
     records: np.ndarray
 
     @classmethod
-    def gather(cls, prints, records=None):
-        """Sorts a set of prints and a dict of record to sketch, ints below 2**64."""
+    def gather(cls, prints: Iterable[int], records: Mapping[int, int] | None = None) -> Self:
+        """Makes the tables from a set of prints and a dict of record to sketch, ints below 2**64."""
         pairs = np.array(sorted((records or {}).items()), NUMBER).reshape(-1, 2)
         return cls(np.array(sorted(prints), NUMBER), pairs)
 
     @classmethod
-    def from_format_1(cls, known, part):
-        """Reads what format 1 held: a dict of 16 hexadecimal digits to the part."""
+    def from_format_1(cls, known: Mapping[str, str], part: str) -> Self:
+        """Reads the hashes of format 1: a dict of 16 hexadecimal digits to the part."""
         return cls.gather({int(key, 16) for key, found in known.items() if found == part})
 
-    def holds(self, prints):
-        """Whether one of the prints, a set of ints, is among those of the part."""
+    def holds(self, prints: Iterable[int]) -> bool:
+        """Returns whether the part includes one of the prints, ints below 2**64."""
         wanted = np.array(sorted(prints), NUMBER)
         places = np.searchsorted(self.prints, wanted)
         inside = places < len(self.prints)
         return bool((self.prints[places[inside]] == wanted[inside]).any())
 
-    def holds_record(self, record, *, sketch):
-        """Whether a study of this record is among those with a film of the part.
+    def holds_record(self, record: int, *, sketch: int | None) -> bool:
+        """Returns whether the part includes a study with this record and the same film.
 
         Args:
             record: int below 2**64.
-            sketch: int below 2**64, of the film of the study that is asked for, or None where it has none. A film that
-                differs in more than `SAME_FILM_BITS` bits makes it another study.
+            sketch: int below 2**64, the sketch of the study's film; None if it has no film, which matches any film. A
+                film that differs in more than `SAME_FILM_BITS` bits is another study's.
         """
         place = np.searchsorted(self.records[:, 0], NUMBER.type(record))
         if place == len(self.records) or self.records[place, 0] != record:
             return False
         return sketch is None or (int(self.records[place, 1]) ^ sketch).bit_count() <= SAME_FILM_BITS
 
-    def save(self, folder, part):
+    def save(self, folder: Path, part: str) -> None:
         """Writes the two files of a part."""
         for name, table in zip(_list_files(part), (self.prints, self.records), strict=True):
             np.save(folder / name, np.asarray(table, NUMBER), allow_pickle=False)
 
     @classmethod
-    def load(cls, folder, part):
-        """Maps the two files of a part into memory: pages are read where a study is looked up, and not before.
+    def load(cls, folder: Path, part: str) -> Self:
+        """Maps the two files of a part into memory, so that pages are read only when a study is looked up.
 
         Raises:
-            TypeError: if a file holds something else.
+            TypeError: if a file has another type or shape.
         """
         return cls(*(_map(folder / name, shape) for name, shape in zip(_list_files(part), ((), (2,)), strict=True)))
 
 
-def load_seen(folder, files):
-    """Reads the parts that a saved classifier lists in `files`: dict of part to `SeenStudies`."""
+def load_seen(folder: Path, files: Collection[str]) -> dict[str, SeenStudies]:
+    """Loads the parts that are listed in `files`, as dict of part to `SeenStudies`."""
     return {part: SeenStudies.load(folder, part) for part in SEEN_PARTS if set(_list_files(part)) <= set(files)}
 
 
@@ -93,5 +96,5 @@ def _map(path, shape):
     except ValueError:
         table = None
     if table is None or table.dtype != NUMBER or table.ndim != 1 + len(shape) or table.shape[1:] != shape:
-        raise TypeError(f"{path.name} must hold numbers of 8 bytes")
+        raise TypeError(f"{path.name} must be an array of 8-byte unsigned integers")
     return table

@@ -1,1 +1,1 @@
-"""Training a classifier from studies, in stages that can be stopped and resumed."""
+"""Training of a classifier from studies, in stages that can be stopped and resumed."""

@@ -1,23 +1,28 @@
-"""The calibration of a run: which validation studies choose the numbers of each pattern, and what is said of it."""
+"""Calibration of a run on its validation studies, for each combination of film and report, with notes for the user."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from kmm.classifier import Classifier
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, as_table, hide_sides
-from kmm.evaluate.calibration import LEAST_OF_A_CLASS, choose_thresholds, fit_calibration, has_few
+from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, choose_thresholds, fit_calibration, has_few
 from kmm.evaluate.report import find_measured, score_rows
+from kmm.training.run_context import Run
 
 
-def calibrate(run, classifier, answers):
-    """Chooses temperatures and thresholds of a classifier on validation, for each pattern of what a study holds.
+def calibrate(run: Run, classifier: Classifier, answers: Mapping[str, Callable[..., np.ndarray]]) -> None:
+    """Chooses a classifier's temperatures and thresholds on validation, for film and report, film alone, report alone.
 
-    A film or a report alone is calibrated on the validation studies that hold it, with the other side hidden. The parts
-    that read one side have one set of numbers. What was chosen on how many studies is noted and kept in `run.facts`.
+    A film or a report alone is calibrated on the validation studies that have it, with the other side hidden. Parts
+    that read only one side have one set of numbers. The number of studies behind each choice is noted and recorded in
+    `run.facts`.
 
     Args:
         run: `kmm.training.run_context.Run` with `predictions` of the part `"validation"`.
         classifier: `Classifier`; its `temperatures` and `thresholds` are filled in.
-        answers: dict of part to a function of int64 rows of the run, and of `present` `(all rows, 2)` in the place of
-            what is there, that gives logits `(n, n_labels)`.
+        answers: dict of part to a function of int64 rows of the run, and optionally of `present` `(all rows, 2)`, which
+            replaces the actual one, that returns logits `(n, n_labels)`.
     """
     policy, validation = run.settings.threshold_policy, run.predictions["validation"]
     for part, answer in answers.items():
@@ -34,12 +39,13 @@ def calibrate(run, classifier, answers):
         classifier.thresholds["tfidf"] = as_table(cuts)
 
 
-def hide_studies(run, part, answer, pattern):
-    """Takes the validation studies that hold what a pattern keeps, and hides the other side of them.
+def hide_studies(run: Run, part: str, answer: Callable[..., np.ndarray], pattern: str) -> tuple[np.ndarray, np.ndarray]:
+    """Selects the validation studies that have the sides of a pattern, and hides their other side.
 
     Args:
-        run, answer: as in `calibrate`, the answer of one part.
+        run: as in `calibrate`.
         part: str, the name of the part.
+        answer: function of the part, as in `answers` of `calibrate`.
         pattern: str, one of `kmm.data.modalities.PATTERNS`.
 
     Returns:
@@ -55,8 +61,8 @@ def hide_studies(run, part, answer, pattern):
     return logits[kept], validation.labels[kept]
 
 
-def tell_calibration(run, found, samples):
-    """Notes on how many studies each pattern was calibrated and which labels got the pooled numbers.
+def tell_calibration(run: Run, found: Calibration, samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Notes the number of studies behind the calibration of each pattern, and the labels that use pooled numbers.
 
     Args:
         run: `kmm.training.run_context.Run`; `facts["calibration"]` becomes a dict of pattern to `studies` and `pooled`.
@@ -74,12 +80,12 @@ def tell_calibration(run, found, samples):
         if kept["pooled"]:
             run.progress.note(
                 f"Fewer than {LEAST_OF_A_CLASS} validation studies of a class for {PATTERN_TITLES[name]}: "
-                f"the numbers of all validation studies hold for {', '.join(kept['pooled'])}"
+                f"the calibration of all validation studies is used for {', '.join(kept['pooled'])}"
             )
 
 
-def tell_prevalence(run):
-    """Notes for which patterns and labels the prevalence comes from all training studies, because too few hold them.
+def tell_prevalence(run: Run) -> None:
+    """Notes the patterns and labels whose prevalence comes from all training studies, because theirs are too few.
 
     Args:
         run: `kmm.training.run_context.Run`; each pattern of `facts["calibration"]` gets `prevalence_pooled`, the
@@ -93,5 +99,5 @@ def tell_prevalence(run):
         if few:
             run.progress.note(
                 f"Fewer than {LEAST_OF_A_CLASS} training studies of a class for {PATTERN_TITLES[pattern]}: "
-                f"the prevalence among all training studies holds for {', '.join(few)}"
+                f"the prevalence among all training studies is used for {', '.join(few)}"
             )

@@ -1,27 +1,31 @@
-"""The batches that a stage of training learns from: rows of columns, reordered and changed anew every epoch."""
+"""Batches of a training stage: rows of columns, reordered and augmented differently in every epoch."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from kmm.image.augment import Augmentation
 from kmm.text.vocabulary import PADDING, UNKNOWN
 
-AHEAD = 2  # batches that are made while the model trains on another
+AHEAD = 2  # batches prepared while the model trains on another
 
 
 class StudyDataset(keras.utils.PyDataset):
-    """Batches of columns in an order that depends on the seed and the epoch alone, so that a resumed run repeats it.
+    """Batches of columns in an order that depends only on the seed and the epoch, so that a resumed run repeats it.
 
     Args:
-        columns: dict of input name to anything that gives an array for an array of row numbers.
+        columns: dict of input name to an array, or another object that returns an array for an array of row numbers.
         labels: float32 `(n, n_labels)`.
         rows: int array of the rows to use.
         batch_size: int.
-        seed: int to shuffle, or None to keep the order and change nothing.
+        seed: int to shuffle and augment; None to keep the order and the values.
         augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
-        modality_dropout: float. Share of the complete examples that lose their image, and as many their text.
-        word_dropout: float. Share of the words that become unknown ones.
+        modality_dropout: float in [0, 0.5]. Fraction of the complete examples that lose their image; the same fraction
+            loses the text.
+        word_dropout: float in [0, 1). Fraction of the words replaced with UNKNOWN.
 
     Example:
         >>> films = np.zeros((3, 32, 32, 1), np.float32)
@@ -31,7 +35,16 @@ class StudyDataset(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, columns, labels, *, rows, batch_size, seed=None, augmentation=None, modality_dropout=0.0, word_dropout=0.0
+        self,
+        columns: Mapping[str, Any],
+        labels: np.ndarray,
+        *,
+        rows: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        augmentation: Augmentation | None = None,
+        modality_dropout: float = 0.0,
+        word_dropout: float = 0.0,
     ):
         super().__init__(workers=1)
         self.columns, self.labels, self.rows, self.batch_size = columns, labels, np.asarray(rows), batch_size
@@ -39,8 +52,8 @@ class StudyDataset(keras.utils.PyDataset):
         self.modality_dropout, self.word_dropout = modality_dropout, word_dropout
         self.start_epoch(0)
 
-    def start_epoch(self, epoch):
-        """Orders the rows for an epoch."""
+    def start_epoch(self, epoch: int) -> None:
+        """Shuffles the rows for an epoch."""
         self.epoch, self.order = epoch, self.rows
         if self.seed is not None:
             self.order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
@@ -61,10 +74,10 @@ class StudyDataset(keras.utils.PyDataset):
                 inputs["token_ids"] = drop_words(inputs["token_ids"], self.word_dropout, generator)
         return inputs, self.labels[rows]
 
-    def as_input(self):
-        """What `keras.Model.fit` and `evaluate` are to be given: this data set, on TensorFlow as a `tf.data.Dataset`.
+    def as_input(self) -> Any:
+        """Returns the argument for `keras.Model.fit` and `evaluate`: this data set, on TensorFlow a `tf.data.Dataset`.
 
-        Keras would make one too, whose autotuning holds up the start of an epoch for up to a second.
+        Keras would make a `tf.data.Dataset` itself, but its autotuning delays each epoch by up to a second.
 
         Example:
             >>> data = StudyDataset({"x": np.ones((3, 4))}, np.ones((3, 1)), rows=[0, 1, 2], batch_size=2)
@@ -90,8 +103,8 @@ class StudyDataset(keras.utils.PyDataset):
         return tf.data.Dataset.range(len(self)).map(read).prefetch(AHEAD).with_options(options)
 
 
-def drop_modalities(present, share, generator):
-    """Hides the image of a share of the complete examples and the text of another share, never both.
+def drop_modalities(present: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Hides the image of a random fraction of the complete examples and the text of another fraction, never both.
 
     Args:
         present: float32 `(n, 2)`.
@@ -109,11 +122,12 @@ def drop_modalities(present, share, generator):
     return present
 
 
-def drop_words(token_ids, share, generator):
-    """Makes a share of the words unknown, so that no single chance word decides, and unknown words are learned of.
+def drop_words(token_ids: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Replaces a random fraction of words with UNKNOWN, so that the model does not rely on rare words and learns how to
+    handle unknown ones.
 
     Args:
-        token_ids: int32 `(n, t)`, 0 is padding, which stays.
+        token_ids: int32 `(n, t)`. Padding, 0, does not change.
         share: float in [0, 1).
         generator: `numpy.random.Generator`.
 

@@ -1,35 +1,39 @@
-"""Features of a frozen encoder, computed once for each film and kept: later epochs, folds and heads cost seconds."""
+"""Cache of the features of a frozen encoder, computed once per film, so that later epochs, folds and heads take
+seconds."""
 
 import hashlib
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kmm.progress import Progress
 from kmm.storage.files import replace_file
+from kmm.training.prepared_studies import PreparedStudies
 
-SHARD = 256
+SHARD = 256  # films per file
 
 
 class FeatureCache:
-    """Feature vectors by the content of the film, in one folder a preparation and set of weights.
+    """Feature vectors by the content of the film, in one folder per preparation and set of weights.
 
-    A shard is a file of at most 256 vectors, written whole and then renamed, so a kill loses at most one shard.
+    A shard is a file of at most 256 vectors, written atomically, so that a killed process loses at most one shard.
 
     Args:
-        folder: where all caches lie.
-        preparation: JSON-able description of how films are prepared.
+        folder: path of the folder of all caches.
+        preparation: dict for JSON that describes the preparation of films.
         weights: str, digest of the encoder's weights.
     """
 
-    def __init__(self, folder, preparation, weights):
+    def __init__(self, folder: Path | str, preparation: Mapping[str, Any], weights: str):
         key = hashlib.sha256(f"{sorted(preparation.items())}\n{weights}".encode()).hexdigest()[:24]
         self.folder = Path(folder) / key
 
-    def load(self):
-        """Returns a dict from film digest to float32 `(d,)`. A shard that cannot be read is removed and made anew."""
-        vectors = {}
+    def load(self) -> dict[str, np.ndarray]:
+        """Returns a dict from film digest to float32 `(d,)`. Removes damaged shards, whose features are left out."""
+        vectors: dict[str, np.ndarray] = {}
         for path in sorted(self.folder.glob("[!.]*.npz")):
             try:
                 with open(path, "rb") as file, np.load(file, allow_pickle=False) as shard:
@@ -38,7 +42,7 @@ class FeatureCache:
                 path.unlink()
         return vectors
 
-    def store(self, digests, vectors):
+    def store(self, digests: Sequence[str], vectors: np.ndarray) -> None:
         """Writes one shard."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(digests).encode()).hexdigest()[:24]
@@ -46,26 +50,33 @@ class FeatureCache:
             np.savez(file, digests=np.array(digests), vectors=np.asarray(vectors, np.float32))
 
 
-def compute_features(encode, prepared, cache=None, *, batch_size=32, progress=None):
-    """Computes the feature vector of every film that the cache lacks.
+def compute_features(
+    encode: Callable[[np.ndarray], np.ndarray],
+    prepared: PreparedStudies,
+    cache: FeatureCache | None = None,
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Returns the feature vectors of all films; computes those that the cache lacks.
 
     Args:
-        encode: callable from float32 `(n, h, w, 1)` to `(n, d)`.
+        encode: function from float32 `(n, h, w, 1)` to `(n, d)`.
         prepared: `PreparedStudies`.
-        cache: `FeatureCache`, or None to keep nothing: for an encoder that changes with every run.
+        cache: `FeatureCache`, or None for no cache, because the encoder changes with every run.
         batch_size: int.
         progress: `kmm.progress.Progress`.
 
     Returns:
-        float32 `(n, d)`, a row a study; zeros where there is no film.
+        float32 `(n, d)`, one row per study; zeros for studies without a film.
     """
     known = cache.load() if cache else {}
-    missing = {}
+    missing: dict[str, int] = {}
     for row, digest in enumerate(prepared.image_digests):
         if digest and digest not in known:
             missing.setdefault(digest, row)
     rows = list(missing.values())
-    if rows:
+    if prepared.image is not None and rows:
         with (progress or Progress()).step("Features of films", len(rows)) as advance:
             for start in range(0, len(rows), SHARD):
                 made = []

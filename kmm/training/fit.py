@@ -1,4 +1,4 @@
-"""Staged training: word vectors, text classifier, image classifier, then the joint model that starts from both."""
+"""Training in stages: word vectors, text classifier, image classifier, then the joint model that starts from both."""
 
 import dataclasses
 import platform
@@ -21,7 +21,7 @@ from kmm.data.labels import (
     name_unread_columns,
 )
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
-from kmm.data.study import part_problems
+from kmm.data.study import Collection, part_problems
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
 from kmm.evaluate.report import evaluate_predictions, write_results
@@ -31,6 +31,8 @@ from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
+from kmm.progress import Progress
+from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
 from kmm.storage.seen_studies import SEEN_PARTS
@@ -50,24 +52,33 @@ from kmm.training.word_rows import choose_source
 TUNED = {"none": False, "top": "top", "all": True}
 
 
-def fit_classifier(collection, settings, *, work, cache, split=None, progress=None, tensorboard=None):
-    """Trains, calibrates and measures a classifier.
+def fit_classifier(
+    collection: Collection,
+    settings: FitSettings,
+    *,
+    work: Path | str,
+    cache: Path | str,
+    split: Path | str | None = None,
+    progress: Progress | None = None,
+    tensorboard: Path | str | None = None,
+) -> tuple[Classifier, Run]:
+    """Trains, calibrates and evaluates a classifier.
 
     Args:
         collection: `kmm.data.study.Collection`.
         settings: `FitSettings`.
-        work: folder for the state of the run. A run that was stopped goes on from what lies there.
-        cache: folder for features of frozen encoders, shared by all runs.
-        split: path of a `split.csv` to re-use, or None to draw one.
+        work: path of the folder for the state of the run. A stopped run resumes from this state.
+        cache: path of the folder for features of frozen encoders, shared by all runs.
+        split: path of a `split.csv` to use; None for a random split.
         progress: `kmm.progress.Progress`.
-        tensorboard: folder for TensorBoard logs, or None.
+        tensorboard: path of the folder for TensorBoard logs, or None.
 
     Returns:
         `Classifier` with `metrics`, and the finished `Run` (history, split, problems).
 
     Raises:
-        InputError: for data or settings that cannot work; LeakError: for a split that leaks. Their `problems` say what
-            had been set aside.
+        InputError: if the data or settings cannot be used. Its `problems` list the skipped studies.
+        LeakError: if the split leaks. Its `problems` list the skipped studies.
     """
     run = Run(settings, work, cache=cache, progress=progress, tensorboard=tensorboard)
     policy = keras.config.dtype_policy()
@@ -76,17 +87,22 @@ def fit_classifier(collection, settings, *, work, cache, split=None, progress=No
     except BaseException as error:
         run.close()
         if run.prepared is not None and isinstance(error, KmmError):
-            error.problems = run.prepared.problems
+            _attach_problems(error, run)
         raise
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _attach_problems(error, run):
+    """Adds the skipped studies to an error, as they may explain it."""
+    error.problems = run.prepared.problems
 
 
 def _fit_run(run, collection, split):
     settings = run.settings
     _check_settings(settings)
     if split:
-        read_parts(split)  # a wrong file is said before the first film is read
+        read_parts(split)  # reports a wrong file before the first film is read
     _check_work(run, collection)
     _prepare(run, collection, split)
     _check_data(run, split)
@@ -96,7 +112,7 @@ def _fit_run(run, collection, split):
     if run.rare:
         run.prepared.hide_words(run.rows("train"), run.maker.vocabulary, run.rare)
     if settings.image_encoder:
-        _build_image(run)  # before the first training: weights for another network are said at once
+        _build_image(run)  # before any training, to report weights for another network at once
     if settings.text_encoder:
         _fit_text(run)
     if settings.image_encoder:
@@ -107,7 +123,7 @@ def _fit_run(run, collection, split):
 
 
 def _check_settings(s):
-    """What the tables and the disk can say of the settings, before the first film is read."""
+    """Checks names and files in the settings before the first film is read."""
     build.ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
     for table, name, noun in (
@@ -120,40 +136,46 @@ def _check_settings(s):
     for name in ("word_pieces", "word_vectors", "image_weights"):
         path = getattr(s, name)
         if path and path != "imagenet" and not Path(path).is_file():
-            raise InputError(f"{path}: expected a file for the setting `{name}`. There is none.")
+            raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
 
 
 def _check_work(run, collection):
-    """A work folder belongs to one set of settings and one folder of data."""
+    """Checks that the work folder belongs to the same settings and data."""
     run.work.mkdir(parents=True, exist_ok=True)
     path = run.work / "run.json"
-    said = {"settings": run.settings.as_dict(), "studies": len(collection.studies), "layout": collection.layout}
+    now = {"settings": run.settings.as_dict(), "studies": len(collection.studies), "layout": collection.layout}
     if path.exists():
         before = read_json(path)
         old = before.get("settings", {})
-        changed = [name for name, value in said["settings"].items() if old.get(name) != value]
-        changed += [name for name in ("studies", "layout") if before.get(name) != said[name]]
+        changed = [name for name, value in now["settings"].items() if old.get(name) != value]
+        changed += [name for name in ("studies", "layout") if before.get(name) != now[name]]
         if changed:
-            raise InputError(f"{run.work}: expected the settings of the run to resume. Changed: {', '.join(changed)}")
+            raise _make_resume_error(run, changed)
     else:
-        write_json(path, said)
+        write_json(path, now)
+
+
+def _make_resume_error(run, changed):
+    return InputError(
+        f"{run.work} cannot be resumed: {', '.join(changed)} changed since this run started. Restore the earlier "
+        "state, or start over with --overwrite."
+    )
 
 
 def _check_data(run, split):
-    """A run is resumed on the data, files and code that it began with."""
+    """Checks that a resumed run has the same data, files and code as when it started."""
     s, path = run.settings, run.work / "data.json"
     files = {name: getattr(s, name) for name in ("word_pieces", "word_vectors", "image_weights")} | {"split": split}
-    said = {
+    now = {
         "data": run.prepared.digest(),
         **{name: digest_file(file) for name, file in files.items() if file and Path(file).is_file()},
         "code": digest_code(),
         "backend": keras.backend.backend(),
     }
-    before = read_json(path) if path.exists() else said
-    if before != said:
-        changed = [name for name in {**before, **said} if before.get(name) != said.get(name)]
-        raise InputError(f"{run.work}: expected what the run to resume began with. Changed: {', '.join(changed)}")
-    write_json(path, said)
+    before = read_json(path) if path.exists() else now
+    if before != now:
+        raise _make_resume_error(run, [name for name in {**before, **now} if before.get(name) != now.get(name)])
+    write_json(path, now)
 
 
 def _prepare(run, collection, split):
@@ -186,7 +208,9 @@ def _prepare(run, collection, split):
         progress=run.progress,
     )
     if s.image_encoder and not run.prepared.present[:, 0].any():
-        raise InputError(f"{collection.folder}: expected studies with a frontal image. Found none.")
+        raise InputError(
+            f"{collection.folder} has no study with a frontal image. Train on reports alone with --image-encoder none."
+        )
     kept = run.work / "split.csv"
     if kept.exists():
         run.split = load_split(kept, run.prepared.studies, allow_missing=True)
@@ -197,7 +221,7 @@ def _prepare(run, collection, split):
     check_leaks(run.split, run.prepared.studies)
     for part in ("train", "validation", "test"):
         if not len(run.rows(part)):
-            raise InputError(f"Expected studies in each part of the split. None in {part}.")
+            raise InputError(f"The part {part} of the split has no studies. Give another --split, or more studies.")
     run.maker.label_names = _choose_labels(run)
     if s.image_encoder:
         _check_films(run)
@@ -214,7 +238,7 @@ def _prepare(run, collection, split):
 
 
 def _note_labels(run, collection):
-    """Says what a label scheme left out, and keeps it in the run's facts."""
+    """Notes the studies and columns that a label scheme ignores, and records headings in the run's facts."""
     s = run.settings
     unread = name_unread_columns(collection.studies, s.labels)
     if unread:
@@ -226,17 +250,17 @@ def _note_labels(run, collection):
 
 
 def _choose_labels(run):
-    """The labels of which the training part holds both classes; the rest, and classes that validation or test lack,
-    are said by name.
+    """Chooses the labels with both classes in the training part, and notes the names of the others and the classes that
+    validation or test lack.
 
     Raises:
-        InputError: if there is no such label.
+        InputError: if no label has both classes.
     """
-    chosen, told = [], []
+    chosen, rejected = [], []
     for name in run.maker.label_names:
         counts = {part: _count_classes(run, name, run.rows(part)) for part in ("train", "validation", "test")}
         if not all(counts["train"]):
-            told.append(f"label {name!r} lacks a class in the training part ({describe_classes(counts['train'])})")
+            rejected.append(f"label {name!r} lacks a class in the training part ({describe_classes(counts['train'])})")
             continue
         chosen.append(name)
         if not all(counts["validation"]):
@@ -251,17 +275,17 @@ def _choose_labels(run):
             )
     if not chosen:
         raise InputError(
-            f"Training needs studies of 0 and of 1, but {'; '.join(told)}. Give a --split with both classes in every "
-            "part, another --seed, or more studies."
+            f"Training needs studies of both classes, but {'; '.join(rejected)}. Give a --split with both classes in "
+            "every part, another --seed, or more studies."
         )
-    for line in told:
+    for line in rejected:
         run.progress.note(f"Left out: {line}.")
     return tuple(chosen)
 
 
 def _check_films(run):
-    """Training needs films, of both classes of a label if the image part is to learn it; validation and test need some
-    to choose and to measure with.
+    """Checks that the training part has films. Notes parts without films, and labels for which all training films have
+    the same class.
 
     Raises:
         InputError: if the training part has no film.
@@ -272,15 +296,15 @@ def _check_films(run):
             "The training part has no study with a film. Give a --split with films in every part, or train on reports "
             "alone with --image-encoder none."
         )
-    for part, does in (("validation", "choose its epochs and thresholds"), ("test", "be measured")):
+    for part, purpose in (("validation", "choose its epochs and thresholds"), ("test", "be evaluated")):
         if not len(films[part]):
-            run.progress.note(f"No study of {part} has a film: the image part cannot {does}.")
+            run.progress.note(f"No study of {part} has a film: the image part cannot {purpose}.")
     for name in run.maker.label_names:
         counts = _count_classes(run, name, films["train"])
         if not all(counts):
-            said = describe_classes(counts)
             run.progress.note(
-                f"Label {name!r}: the training films are of one class ({said}), so they teach it nothing."
+                f"Label {name!r}: all training films have the same class ({describe_classes(counts)}), so the image "
+                "part cannot learn it."
             )
 
 
@@ -294,12 +318,15 @@ def _count_classes(run, name, rows):
 
 
 def _prepare_text(run):
-    """Vocabulary and word vectors from the training reports alone, without the words of too few patients."""
+    """Builds vocabulary and word vectors from the training reports only, without the words of too few patients."""
     s, text = run.settings, run.maker.text
     studies = [run.prepared.studies[row] for row in run.rows("train")]
     documents, patients = [text.words(study) for study in studies], [study.patient for study in studies]
     if not any(documents):
-        raise InputError(f"Expected training reports with words in the sections {', '.join(s.sections)}. Found none.")
+        raise InputError(
+            f"No training report has words in the sections {', '.join(s.sections)}. Choose other --sections, or train "
+            "on films alone with --text-encoder none."
+        )
     if s.word_pieces:
         trained = WordPieces.read(s.word_pieces)
         documents = [trained.pieces(words) for words in documents]
@@ -332,7 +359,7 @@ def _prepare_text(run):
 
 
 def _sum_patients(counts, vocabulary, rare, least):
-    """How many patients use the words that training reads: numbers alone, for an export to tell of them."""
+    """Counts the patients that use the words read in training, for the privacy report of an export: numbers only."""
     used = [counts[word] for word in vocabulary.words[2:] if word in counts and word not in rare]
     return {
         "min_word_patients": least,
@@ -346,17 +373,19 @@ def _sum_patients(counts, vocabulary, rare, least):
 def _describe_text(facts, length):
     words = "word pieces" if facts["word_pieces"] else "words"
     trained = facts["words"] - facts["words_of_the_vectors_alone"]
-    more = f" and {facts['words_of_the_vectors_alone']} of the vectors alone" if facts["words"] > trained else ""
-    over = facts["words_passed_over"]
-    over = f"; {over} words of the file, with white space or not UTF-8, are passed over" if over else ""
-    of = facts["word_patients"]
-    if of["left_out"]:
-        over += f"; {of['left_out']} {words} of fewer than {of['min_word_patients']} patients are read as unknown"
+    more = f" and {facts['words_of_the_vectors_alone']} only from the vectors" if facts["words"] > trained else ""
+    skipped, patients = facts["words_passed_over"], facts["word_patients"]
+    end = f"; {skipped} words of the file are skipped, as they have white space or are not UTF-8" if skipped else ""
+    if patients["left_out"]:
+        end += (
+            f"; {patients['left_out']} {words} of fewer than {patients['min_word_patients']} patients are read as "
+            "unknown"
+        )
     return (
-        f"{words.capitalize()}: {trained} of training{more}; {facts['coverage_of_words']:.1%} of those of training "
-        f"({facts['coverage_of_running_words']:.1%} of the running ones) have a vector; {facts['truncated_share']:.1%} "
-        f"of the training reports are cut at {length}; {facts['unknown_rate_on_validation']:.1%} of the {words} of "
-        f"validation are unknown{over}"
+        f"{words.capitalize()}: {trained} from training{more}; {facts['coverage_of_words']:.1%} of those from training "
+        f"({facts['coverage_of_running_words']:.1%} of their occurrences) have a vector; "
+        f"{facts['truncated_share']:.1%} of the training reports are cut at {length}; "
+        f"{facts['unknown_rate_on_validation']:.1%} of the {words} of validation are unknown{end}"
     )
 
 
@@ -392,8 +421,8 @@ def _fit_image(run):
 
 
 def _fit_joint(run):
-    """The joint model starts from both trained classifiers: their sum, weighted on validation, then its head is trained
-    on features, then all of it at the low rate."""
+    """Initialises the joint model with the sum of both trained classifiers, weighted on validation; trains its head on
+    features, then the whole model at the low rate."""
     s = run.settings
     model = run.build(image=True, text=True)
     parts.copy_encoder_weights(run.models["image"], model)
@@ -426,7 +455,7 @@ def _text_features(run, model):
 
 
 def _finish(run):
-    """Calibrates and chooses thresholds on validation, then measures validation and, once, test."""
+    """Calibrates and chooses thresholds on validation, then evaluates validation and, only once, test."""
     s, prepared = run.settings, run.prepared
     train = run.rows("train")
     known = prepared.labels[train]
@@ -450,7 +479,7 @@ def _finish(run):
     run.predictions = {part: _predict(run, views, part) for part in ("validation", "test")}
     calibrate(run, classifier, views)
     for name, predictions in run.predictions.items():
-        with run.progress.step(f"Measuring {name}", 1) as advance:
+        with run.progress.step(f"Evaluating {name}", 1) as advance:
             classifier.metrics[name] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
             advance()
     classifier.provenance = _provenance(run)
@@ -458,7 +487,7 @@ def _finish(run):
 
 
 def _view_answers(run, name, model):
-    """A function from rows, and what is to be taken as present, to logits; a frozen encoder's features are reused."""
+    """Returns a function from rows, and optionally another `present`, to logits; reuses a frozen encoder's features."""
     features = {}
     if run.frozen and name != "text":
         model, features = view_features(model, ("image",)), {"image_vector": run.image_vectors}
@@ -466,7 +495,7 @@ def _view_answers(run, name, model):
 
 
 def _predict(run, views, part):
-    """Predictions for a part of the split."""
+    """Predicts a part of the split."""
     rows, prepared = run.rows(part), run.prepared
     return Predictions(
         studies=[prepared.studies[row] for row in rows],
@@ -478,7 +507,7 @@ def _predict(run, views, part):
 
 
 def _gather_seen(run):
-    """What is kept of the studies of training and validation, for `kmm evaluate` to compare others with."""
+    """Hashes the studies of training and validation, so that `kmm evaluate` can recognise them."""
     prepared, text = run.prepared, run.maker.text
     columns = (prepared.studies, prepared.image_digests, prepared.sketches)
     return {
@@ -498,15 +527,17 @@ def _provenance(run):
     }
 
 
-def save_run(classifier, run, folder, *, overwrite=False):
-    """Writes the classifier with its split, learning curves, pictures and card, and removes the work folder.
+def save_run(classifier: Classifier, run: Run, folder: Path | str, *, overwrite: bool = False) -> None:
+    """Saves the classifier with its split, learning curves, pictures and model card, and removes the work folder.
 
     Args:
-        classifier, run: what `fit_classifier` returned.
+        classifier, run: results of `fit_classifier`.
         folder: path of the new folder.
-        overwrite: bool. Replace a folder that is there.
-    """
+        overwrite: bool. Replaces an existing saved classifier.
 
+    Raises:
+        InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
+    """
     classifier.provenance["name"] = Path(folder).name
 
     def extra(temporary):

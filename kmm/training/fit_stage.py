@@ -1,6 +1,7 @@
-"""One stage of training: its pace, and the fit itself, which goes on where it was stopped."""
+"""One stage of training: compilation of the model, and a fit that can be resumed."""
 
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,15 +9,16 @@ import numpy as np
 from kmm.errors import InputError, look_up, require
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
-from kmm.training.checkpoint import MONITORED, Checkpoint
+from kmm.training.checkpoint import MONITORED, Checkpoint, StagePlan
+from kmm.training.dataset import StudyDataset
 from kmm.training.optimizers import OPTIMIZERS
 
 SMALL_MODEL = 2**22  # weights
-SMALL_BATCH = 2**18  # numbers
+SMALL_BATCH = 2**18  # input values
 
 
-def balance_classes(labels):
-    """Weights that let both classes of each label weigh alike: float32 `(n_labels, 2)`.
+def balance_classes(labels: np.ndarray) -> np.ndarray:
+    """Returns weights that give both classes of each label the same total weight: float32 `(n_labels, 2)`.
 
     Example:
         >>> balance_classes(np.array([[1.0], [0.0], [0.0], [np.nan]])).round(2).tolist()
@@ -29,28 +31,30 @@ def balance_classes(labels):
     )
 
 
-def choose_steps(model, batch_size):
-    """How many steps follow each other before Python looks in: 8 where a step takes milliseconds, else 1.
+def choose_steps(model: keras.Model, batch_size: int) -> int:
+    """Chooses the number of training steps per call from Python: 8 where a step takes milliseconds, else 1.
 
-    The step of a small network is over before Python is ready for the next one. A large one is to be told of, and to
-    be stopped, step by step. Only TensorFlow runs several steps without copying their code.
+    A step of a small network ends before Python is ready for the next one. The progress of a large network is reported
+    after each step, and it can be stopped there. Only TensorFlow runs several steps without copying their code.
 
     Args:
         model: `keras.Model`.
         batch_size: int.
 
     Returns:
-        int.
+        int, the `steps_per_execution` of `keras.Model.compile`.
     """
     numbers = batch_size * sum(math.prod(tensor.shape[1:]) for tensor in model.inputs)
     small = model.count_params() <= SMALL_MODEL and numbers <= SMALL_BATCH
     return 8 if small and keras.backend.backend() == "tensorflow" else 1
 
 
-def compile_stage(model, plan, batch_size, class_weights=None):
-    """Gives a model the optimizer, the loss and the pace of a stage. Arguments as in `fit_stage`; returns the model.
+def compile_stage(
+    model: keras.Model, plan: StagePlan, batch_size: int, class_weights: np.ndarray | None = None
+) -> keras.Model:
+    """Compiles a model with the optimizer and the loss of a stage. Arguments as for `fit_stage`; returns the model.
 
-    The metric is the loss without the penalties of weights that Keras adds to it: epochs are chosen by it.
+    The metric that selects the best epoch is the loss without the weight penalties that Keras adds.
     """
     build = look_up(LOSSES, plan.loss, "loss").build
     monitored = build(class_weights, reduction="none")
@@ -58,30 +62,39 @@ def compile_stage(model, plan, batch_size, class_weights=None):
         optimizer=look_up(OPTIMIZERS, plan.optimizer, "optimizer")(plan),
         loss=build(class_weights),
         metrics=[keras.metrics.MeanMetricWrapper(monitored, name=MONITORED)],
-        jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data train
+        jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data trains
         steps_per_execution=choose_steps(model, batch_size),
     )
     return model
 
 
-def fit_stage(model, train, validation, *, plan, folder, class_weights=None, progress=None):
-    """Trains a model to its best validation loss, going on from where an earlier run of the stage stopped.
+def fit_stage(
+    model: keras.Model,
+    train: StudyDataset,
+    validation: StudyDataset,
+    *,
+    plan: StagePlan,
+    folder: Path | str,
+    class_weights: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> dict[str, list[float]]:
+    """Trains a model to its best validation loss; resumes an earlier run of the stage.
 
     Args:
-        model: `keras.Model` that gives logits.
+        model: `keras.Model` that returns logits. It ends with its best weights.
         train, validation: `kmm.training.dataset.StudyDataset`.
         plan: `kmm.training.checkpoint.StagePlan`.
-        folder: where the stage keeps its state; a folder of another plan must not be given.
+        folder: path of the folder for the state of the stage. It must not belong to another plan.
         class_weights: see `kmm.models.loss.MaskedLoss`.
         progress: `kmm.progress.Progress`.
 
     Returns:
-        dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without penalties of weights),
-        `learning_rate`. The model is left with its best weights.
+        dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without weight penalties),
+        `learning_rate`; empty if the plan has no epochs.
 
     Raises:
-        InputError: if neither the weights that it starts from nor an epoch had a finite validation loss, or what the
-            folder holds is damaged.
+        InputError: if neither the initial weights nor any epoch had a finite validation loss, or a file of the folder
+            is damaged.
     """
     if plan.epochs == 0:
         return {}
@@ -96,9 +109,8 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
             check = validation.as_input()
             if not checkpoint.state["epoch"]:
                 checkpoint.measure_start(check)
-            train.start_epoch(
-                checkpoint.state["epoch"]
-            )  # a backend may look at the first batch before the epoch begins
+            # A backend may read the first batch before the epoch begins.
+            train.start_epoch(checkpoint.state["epoch"])
             callbacks = [checkpoint]
             if plan.tensorboard:
                 require("tensorboard", "tensorboard")
@@ -109,7 +121,7 @@ def fit_stage(model, train, validation, *, plan, folder, class_weights=None, pro
                 epochs=plan.epochs,
                 initial_epoch=checkpoint.state["epoch"],
                 callbacks=callbacks,
-                shuffle=False,  # the data set orders itself; Keras would shuffle by a seed that a resumed run lacks
+                shuffle=False,  # the data set shuffles itself; Keras would use a seed that a resumed run lacks
                 verbose=0,
             )
             if checkpoint.state["best"] is None:

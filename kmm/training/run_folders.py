@@ -1,4 +1,4 @@
-"""Folders that a fit keeps beside the saved classifiers: state of stopped runs, cached features, the phantom set."""
+"""Folders that fits keep next to saved classifiers: state of stopped runs, cached features, the phantom set."""
 
 import contextlib
 import fcntl
@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import kmm
 from kmm.errors import InputError, KmmError
 from kmm.storage.classifier_folder import digest_file
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
-STAGES = "stages"  # in a work folder: what `kmm fit --resume` goes on from
+STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resume` continues
 RUNNING, RESUMABLE, NOT_RESUMABLE, REUSED = "running", "can be resumed", "cannot be resumed", "reused"
 
 
@@ -23,9 +25,9 @@ class KeptFolder:
     """A folder that a fit keeps. Every field is a plain value, for JSON.
 
     Attributes:
-        name: str. Path from the folder of classifiers, with `/`.
-        bytes: int. Size of the files in it.
-        belongs_to: str. What it is, and of which run.
+        name: str. Path relative to the folder of classifiers, with `/`.
+        bytes: int. Size of its files.
+        belongs_to: str. Description of the content, with the name of the run.
         state: str, one of `RUNNING`, `RESUMABLE`, `NOT_RESUMABLE`, `REUSED`.
         reason: str. Why a run cannot be resumed; else empty.
     """
@@ -36,36 +38,38 @@ class KeptFolder:
     state: str
     reason: str = ""
 
-    def as_dict(self):
-        """Returns a dict that JSON holds."""
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the fields as a dict for JSON."""
         return asdict(self)
 
 
 @contextlib.contextmanager
-def open_work_folder(work, *, resume=False, overwrite=False):
-    """Hands out the folder for the state of a run, to one process at a time.
+def open_work_folder(work: Path, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Opens the folder for the state of a run, for one process at a time.
 
-    The folder is kept when the run fails after a stage has begun, so that `--resume` can go on.
+    If the run fails after a stage has begun, the folder is kept for `--resume`.
 
     Args:
         work: Path of the folder, named `.work-<name>`.
-        resume: bool. Go on with what lies there.
-        overwrite: bool. Remove what lies there.
+        resume: bool. Continues a stopped run.
+        overwrite: bool. Removes the state of a stopped run.
 
     Yields:
         Path, `work`.
 
     Raises:
-        InputError: if another process has the folder, or a stopped run lies there and neither `resume` nor `overwrite`
-            is true.
+        InputError: if another process uses the folder, or it has the state of a stopped run and neither `resume` nor
+            `overwrite` is true.
     """
     work.parent.mkdir(parents=True, exist_ok=True)
     with _lock(work) as held:
         if not held:
-            raise InputError(f"{work}: another run of this name is at work. Choose another --name.")
+            raise InputError(f"{work} is in use by another run of this name. Choose another --name.")
         if work.exists() and not resume:
             if (work / STAGES).exists() and not overwrite:
-                raise InputError(f"{work}: a run of this name was stopped. --resume goes on, --overwrite starts over.")
+                raise InputError(
+                    f"{work} has the state of a stopped run. Pass --resume to continue, or --overwrite to start over."
+                )
             shutil.rmtree(work)
         try:
             yield work
@@ -75,14 +79,14 @@ def open_work_folder(work, *, resume=False, overwrite=False):
             raise
 
 
-def list_kept(out):
-    """Lists what fits keep in a folder of saved classifiers.
+def list_kept(out: Path | str) -> list[KeptFolder]:
+    """Lists the folders that fits keep next to saved classifiers.
 
     Args:
-        out: path of the folder, as `kmm fit --out` takes it. It may be missing.
+        out: path of the folder of classifiers, as for `kmm fit --out`. It may be missing.
 
     Returns:
-        list of `KeptFolder`: work folders by name, then cached features, then the phantom set. Links are left out.
+        list of `KeptFolder`: work folders by name, then cached features, then the phantom set, without links.
 
     Example:
         >>> list_kept("no-such-folder")
@@ -97,7 +101,7 @@ def list_kept(out):
     ]
 
 
-def clear_kept(out, names):
+def clear_kept(out: Path | str, names: Sequence[str]) -> list[KeptFolder]:
     """Removes folders that `list_kept` lists.
 
     Args:
@@ -105,10 +109,10 @@ def clear_kept(out, names):
         names: sequence of str, names of `KeptFolder`s.
 
     Returns:
-        list of the `KeptFolder`s removed.
+        list of the removed `KeptFolder`s.
 
     Raises:
-        InputError: if a name is not listed, or a running fit may use one of the folders. Nothing is removed then.
+        InputError: if a name is not listed, or a running fit may use one of the folders; nothing is removed then.
     """
     out, listed = Path(out), {kept.name: kept for kept in list_kept(out)}
     for name in names:
@@ -123,20 +127,20 @@ def clear_kept(out, names):
                 blocked = path if path.name in names else out / shared[0].name
                 run = path.name.removeprefix(WORK)
                 raise InputError(
-                    f"{blocked} cannot be removed: the run {run} is at work. Wait until it ends, or stop it."
+                    f"{blocked} cannot be removed: the run {run} may use it. Wait until it ends, or stop it."
                 )
         for kept in chosen:
             shutil.rmtree(out / kept.name)
-        with contextlib.suppress(OSError):  # not there, or not empty
+        with contextlib.suppress(OSError):  # missing or not empty
             (out / CACHE).rmdir()
     return chosen
 
 
-def digest_code(*places):
-    """sha256 of source files of kmm: the version of the code, whether it was committed or not.
+def digest_code(*places: str) -> str:
+    """Returns the sha256 of source files of kmm, which identifies the code even if it was not committed.
 
     Args:
-        places: files and folders in kmm; all of it when none is named.
+        places: str. Files and folders relative to the package; the whole package if none is given.
 
     Returns:
         str of 64 hexadecimal digits.
@@ -151,12 +155,14 @@ def digest_code(*places):
 
 @contextlib.contextmanager
 def _lock(work):
-    """Tries to lock a work folder without waiting and yields whether it did; the system unlocks it after a kill."""
+    """Tries to lock a work folder without waiting and yields whether it succeeded. The system releases the lock of a
+    killed process."""
     mark = work.with_name(work.name.replace(WORK, LOCK, 1))
     with open(mark, "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = mark.exists() and os.path.samestat(os.fstat(lock.fileno()), mark.stat())  # else removed meanwhile
+            # Another process may have removed the file meanwhile.
+            held = mark.exists() and os.path.samestat(os.fstat(lock.fileno()), mark.stat())
         except BlockingIOError:
             held = False
         try:
@@ -167,7 +173,7 @@ def _lock(work):
 
 
 def _is_running(work):
-    """Whether a process holds the lock of a work folder; makes no file."""
+    """Returns whether a process holds the lock of a work folder, without creating a file."""
     mark = work.with_name(work.name.replace(WORK, LOCK, 1))
     try:
         with open(mark, encoding="utf-8") as lock:
@@ -180,7 +186,7 @@ def _is_running(work):
 
 
 def _list_runs(out):
-    """Work folders of all runs, also of one that holds its lock and has no folder yet."""
+    """Lists the work folders of all runs, including runs that hold the lock but have no folder yet."""
     names = {path.name for path in _list_folders(out, f"{WORK}*")}
     names |= {path.name.replace(LOCK, WORK, 1) for path in out.glob(f"{LOCK}*")}
     return [out / name for name in sorted(names)]
@@ -203,7 +209,8 @@ def _describe(out, path, belongs_to):
 
 
 def _find_obstacle(out, path, name):
-    """Why `kmm fit --resume` would refuse a work folder; empty when it would go on, on the same data and settings."""
+    """Returns the reason for which `kmm fit --resume` would refuse a work folder; empty if it would accept it with the
+    same data and settings."""
     if not (path / STAGES).exists():
         return "no stage has begun"
     if (out / name).exists():
@@ -217,7 +224,7 @@ def _find_obstacle(out, path, name):
 
 
 def _measure(folder):
-    """Bytes of the files in a folder, to any depth; links are not followed."""
+    """Sums the sizes of the files in a folder, at any depth, without following links."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

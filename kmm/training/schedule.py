@@ -3,6 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kmm.training.checkpoint import StagePlan
 
 
 def _keep(rate, *_):
@@ -10,12 +14,12 @@ def _keep(rate, *_):
 
 
 def _cosine(rate, plan, epoch):
-    """Source: https://arxiv.org/abs/1608.03983"""
+    """Lowers the rate along half a cosine. Source: https://arxiv.org/abs/1608.03983"""
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / plan.epochs))
 
 
 def _warm_up_and_cosine(rate, plan, epoch):
-    """The rate rises in equal steps over the first tenth of the epochs, at least one, then falls as `_cosine`."""
+    """Raises the rate in equal steps over the first tenth of the epochs, at least one, then lowers it as `_cosine`."""
     warm = max(1, round(plan.epochs / 10))
     if epoch < warm:
         return plan.learning_rate * (epoch + 1) / (warm + 1)
@@ -28,7 +32,7 @@ def _reduce_on_plateau(rate, plan, waited):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A row of the table `SCHEDULES`: how the rate of a stage changes. Each function returns the new rate.
+    """A row of the table `SCHEDULES`: two functions that return the new learning rate of a stage.
 
     Attributes:
         at_start: function `(rate, plan, epoch)`, called before each epoch; `epoch` counts from 0.
@@ -46,8 +50,8 @@ class Schedule:
         [0.1, 0.03, 0.1]
     """
 
-    at_start: Callable = _keep
-    without_gain: Callable = _keep
+    at_start: Callable[[float, "StagePlan", int], float] = _keep
+    without_gain: Callable[[float, "StagePlan", int], float] = _keep
 
 
 SCHEDULES = {

@@ -1,10 +1,13 @@
-"""Sources of the rows that the embedding of words starts from, one table entry each."""
+"""Sources of the initial embedding rows of words, one table entry each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.text.word_vectors import load_word_vectors, train_word_vectors
+from kmm.batches import TextPreparation
+from kmm.settings import FitSettings
+from kmm.text.vocabulary import Vocabulary
+from kmm.text.word_vectors import WordVectors, load_word_vectors, train_word_vectors
 
 
 @dataclass(frozen=True)
@@ -14,11 +17,12 @@ class WordRowSource:
     Attributes:
         make: function `(settings, text, documents, vocabulary) -> (WordVectors, vocabulary)`. `settings` is a
             `FitSettings`, `text` a `TextPreparation`, `documents` the lists of words of the training reports.
-        describe: function `(settings) -> str`, what the classifier's facts say of the source, without its folder.
+        describe: function `(settings) -> str`, the description of the source in the classifier's provenance, without
+            folders.
     """
 
-    make: Callable
-    describe: Callable
+    make: Callable[[FitSettings, TextPreparation, Sequence[Sequence[str]], Vocabulary], tuple[WordVectors, Vocabulary]]
+    describe: Callable[[FitSettings], str]
 
 
 def _train(settings, text, documents, vocabulary):
@@ -27,8 +31,8 @@ def _train(settings, text, documents, vocabulary):
 
 
 def _read(settings, text, documents, vocabulary):
-    """Reads a file. Its words that no training report has are added to the vocabulary if a report could hold them; a
-    vocabulary of word pieces stays as it is."""
+    """Reads a file of word vectors. Its words that occur in no training report are added to the vocabulary if they can
+    occur in a report; a vocabulary of word pieces does not change."""
     vectors = load_word_vectors(
         settings.word_vectors,
         keep=set(vocabulary.words),
@@ -40,12 +44,12 @@ def _read(settings, text, documents, vocabulary):
 
 WORD_ROW_SOURCES = {
     "reports": WordRowSource(_train, lambda settings: "trained on the training reports"),
-    "file": WordRowSource(_read, lambda settings: Path(settings.word_vectors).name),
+    "file": WordRowSource(_read, lambda settings: Path(settings.word_vectors or "").name),
 }
 
 
-def choose_source(settings):
-    """Returns the entry that settings ask for: a file of word vectors, or vectors trained on the training reports.
+def choose_source(settings: FitSettings) -> WordRowSource:
+    """Returns the source that the settings select: a file of word vectors, or training on the training reports.
 
     Example:
         >>> from kmm.settings import FitSettings

@@ -93,7 +93,7 @@ def test_a_folder_that_a_running_fit_may_use_is_never_removed(out):
         before = set(list_cache(out))
         for names in ([".work-good"], [".work-old", ".work-good"], ["--all"], [".phantom"]):
             result = clear(out, *names, "--yes")
-            assert result.exit_code == 2 and "the run good is at work" in result.stderr
+            assert result.exit_code == 2 and "the run good may use it" in result.stderr
             assert result.stderr.count("\n") == 1 and set(list_cache(out)) == before
         assert clear(out, ".work-old", "--yes").exit_code == 0
     assert list_cache(out)[".work-good"]["state"] == "can be resumed"
@@ -103,7 +103,7 @@ def test_shared_folders_wait_for_a_run_that_has_no_folder_yet(out):
     with open(out / ".lock-new", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = clear(out, ".phantom", "--yes")
-    assert result.exit_code == 2 and "the run new is at work" in result.stderr and (out / ".phantom").exists()
+    assert result.exit_code == 2 and "the run new may use it" in result.stderr and (out / ".phantom").exists()
     assert clear(out, ".phantom", "--yes").exit_code == 0 and not (out / ".lock-new").exists()  # left by a kill
 
 

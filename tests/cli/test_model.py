@@ -100,7 +100,7 @@ def test_an_archive_that_would_hold_an_id_is_not_written(tiny_run, loaded, tmp_p
     named = dataclasses.replace(loaded, provenance={**loaded.provenance, "name": "film of ward7-0042"})
     monkeypatch.setattr("kmm.export.pack.Classifier.load", lambda folder: named)
     monkeypatch.setattr("kmm.export.pack.digest_classifier", lambda place: "0" * 64)
-    with pytest.raises(InputError, match="an id of a study or patient stands in this file"):
+    with pytest.raises(InputError, match="contains an id of a study or patient"):
         pack_classifier(folder, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
 
@@ -182,7 +182,7 @@ def test_known_answers_tell_every_part_and_every_pattern(loaded):
 def test_an_archive_is_exported_to_a_folder_that_is_named(tiny_run, tmp_path):
     write_archive(tiny_run[2], tmp_path / "tiny.zip")
     result = run("export", tmp_path / "tiny.zip")
-    assert result.exit_code == 2 and "an archive takes no export" in result.stderr
+    assert result.exit_code == 2 and "is an archive, which cannot hold" in result.stderr
 
 
 def test_the_card_of_a_folder_and_of_its_archive(tiny_run, packed, tmp_path):

@@ -57,7 +57,7 @@ def test_errors(stub, address, film):
     stub.failures = [(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(openi)")]
     with pytest.raises(ServerError, match="NOT_FOUND: Servable not found"):
         ask(address, lambda client: client.predict(film))
-    with pytest.raises(InputError, match="Expected a film or a report"):
+    with pytest.raises(InputError, match="neither a film nor a report"):
         ask(address, lambda client: client.predict())
     stub.failures = [(grpc.StatusCode.UNAVAILABLE, "busy")] * 2
     assert ask(address, lambda client: client.status())

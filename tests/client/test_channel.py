@@ -117,7 +117,7 @@ def test_nothing_goes_to_another_host_in_plain_text_unless_it_is_allowed(host):
             make(f"{host}:8500/openi")
     with Client(f"{host}:8500/openi", allow_plaintext=True), Client(f"{host}:8500/openi", tls=Tls()):
         pass
-    with pytest.raises(InputError, match="A token is sent over TLS"):
+    with pytest.raises(InputError, match="A token is sent only over TLS"):
         Client(f"{host}:8500/openi", allow_plaintext=True, token="secret")
 
 
@@ -197,7 +197,7 @@ def list_studies(count):
 
 def test_a_closed_client_says_so(stub, address, film):
     def refused():
-        return pytest.raises(InputError, match=r"^The client is closed\. Make a new one\.$")
+        return pytest.raises(InputError, match=r"^The client is closed\. Create a new one\.$")
 
     client = Client(address)
     client.close()
@@ -234,7 +234,7 @@ def test_an_async_client_belongs_to_its_loop(address):
 
     loop = asyncio.new_event_loop()
     client = loop.run_until_complete(make())
-    with pytest.raises(InputError, match="the event loop in which it was made"):
+    with pytest.raises(InputError, match="the event loop that created it"):
         asyncio.run(client.status())
     loop.run_until_complete(client.close())
     loop.close()

@@ -49,7 +49,7 @@ def test_what_cannot_be_read_or_is_refused_is_a_problem(stub, client, film, tmp_
     rows = list(client.predict_folder([tmp_path / "gone", tmp_path / "bad.png", film, Study("none", "")]))
     assert [bool(row.problem) for row in rows] == [True, True, False, True]
     assert rows[0].study is None and "gone" in str(rows[0].problem)
-    assert "bad.png" in str(rows[1].problem) and "film or a report" in str(rows[3].problem)
+    assert "bad.png" in str(rows[1].problem) and "neither a film nor a report" in str(rows[3].problem)
     stub.failures = [(grpc.StatusCode.INVALID_ARGUMENT, "no")]
     arrived = len(stub.requests)
     first, second = client.predict_folder([film, film], concurrency=1)

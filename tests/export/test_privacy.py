@@ -63,19 +63,19 @@ def test_an_export_of_counted_words_without_ids_is_let_through(exported, tmp_pat
     assert (report["name"], report["labels"], report["digest"]) == ("tiny", ["mass"], "ab")
     assert json.loads(json.dumps(report)) == report
     lines = describe_privacy(report)
-    assert "words: 14, 14 read in training: 0 of one patient, 3 of fewer than 5 (min_word_patients 2); 9 of" in str(
+    assert "words: 14, 14 seen in training: 0 of one patient, 3 of fewer than 5 (min_word_patients 2); 9 of" in str(
         lines
     )
-    assert lines[-1] == "found: nothing that is refused"
+    assert lines[-1] == "finding: none"
 
 
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        (None, "how many patients use each word of the vocabulary is not known: train the classifier again"),
+        (None, "the number of patients that use each word of the vocabulary is unknown: train again"),
         (
             COUNTED | {"of_one_patient": 5},
-            "words of one patient are in the vocabulary (5): train again with --min-word",
+            "the vocabulary contains 5 words that only one patient uses: train again with --min-word",
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_an_id_in_an_asset_is_refused_and_not_repeated(exported, tmp_path):
     folder = describe_classifier(tmp_path / "m", COUNTED, "s-1,Word5,train\nword3,word33,test\n")
     report = report_privacy(exported, folder)
     assert report["ids"]["found"] == {"assets/vocabulary.txt": 2}
-    with pytest.raises(InputError, match=r"ids of studies or patients are in assets/vocabulary\.txt \(2\)") as caught:
+    with pytest.raises(InputError, match=r"assets/vocabulary\.txt contains ids of studies or patients \(2\)") as caught:
         require_privacy(report)
     assert "ord5" not in str(caught.value) and "word3" not in json.dumps(report)
 
@@ -122,7 +122,7 @@ def write_foreign_request(place):
 def test_a_refused_export_leaves_nothing(saved_reader, tmp_path):
     result = run("export", saved_reader, "--out", tmp_path / "new" / "deep", "--without", "explain", "--strict-privacy")
     assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("kmm: ") == 1
-    assert "kmm: Not exported: how many patients use each word" in result.stderr
+    assert "kmm: Not exported: the number of patients that use each word" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -184,7 +184,7 @@ def test_versions(tmp_path):
     for name in ("1", "7", "latest", ".tmp-x"):
         (tmp_path / name).mkdir()
     assert choose_version(tmp_path).name == "8" and choose_version(tmp_path, 3).name == "3"
-    with pytest.raises(InputError, match="expected a version that is free"):
+    with pytest.raises(InputError, match="already exists"):
         choose_version(tmp_path, 7)
     for number in (0, 2**63):
         with pytest.raises(InputError, match="a number from 1 to 9223372036854775807"):
@@ -239,7 +239,7 @@ def reader(saved_reader):
 
 def test_nan_is_no_small_difference(reader, monkeypatch):
     monkeypatch.setattr(write, "_predict", lambda classifier, samples: np.full((3, 3), np.nan, np.float32))
-    with pytest.raises(ArtefactError, match="differs from the classifier by nan"):
+    with pytest.raises(ArtefactError, match="differs from the classifier's by nan"):
         check_export(reader[1], reader[0])
 
 
@@ -274,7 +274,7 @@ def test_another_export_that_is_faster(saved_reader, tmp_path, monkeypatch):
         (tmp_path / "1" / "saved_model.pb").touch()
 
     monkeypatch.setattr(write, "check_export", check)
-    with pytest.raises(InputError, match="Another export took it"):
+    with pytest.raises(InputError, match="created by another export"):
         export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
@@ -315,9 +315,9 @@ def test_the_command(saved_reader, tmp_path):
     assert {one["file"] for one in told["privacy"]["files"]} == {
         path.relative_to(tmp_path / "1").as_posix() for path in (tmp_path / "1").rglob("*") if path.is_file()
     }
-    assert "privacy: words: 14; how many patients use each is not known" in result.stderr
+    assert "privacy: words: 14; number of patients per word unknown" in result.stderr
     result = run("export", saved_reader, "--out", tmp_path, "--version", 1)
-    assert result.exit_code == 2 and "expected a version that is free" in result.stderr
+    assert result.exit_code == 2 and "already exists" in result.stderr
     assert run("export", saved_reader, "--warmup", "many").exit_code == 2
     assert run("export", tmp_path / "nothing").exit_code == 2
 

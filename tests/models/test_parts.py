@@ -67,7 +67,7 @@ def test_copy_between_models_without_a_common_part_does_nothing():
 
 def test_copy_of_another_size_is_refused():
     other = build_model(TEXT, label_count=1, vocabulary_size=21)
-    with pytest.raises(InputError, match="The embed of the two models"):
+    with pytest.raises(InputError, match="The embed differs in shape"):
         copy_encoder_weights(other, build(JOINT))
 
 

@@ -73,7 +73,7 @@ def test_names_that_are_not_plain_are_refused(artefact, tmp_path, name):
     write_archive(artefact, tmp_path / "good.zip")
     members = read_members(tmp_path / "good.zip")
     pack(tmp_path / "bad.zip", [*members.items(), (name, b"evil")])
-    with pytest.raises(ArtefactError, match=r"plain names|no others"):
+    with pytest.raises(ArtefactError, match=r"plain name|exactly the files"):
         unpack_archive(tmp_path / "bad.zip", tmp_path / "out" / "folder")
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
 
@@ -81,14 +81,14 @@ def test_names_that_are_not_plain_are_refused(artefact, tmp_path, name):
 def test_a_link_in_an_archive_is_refused(artefact, tmp_path):
     write_archive(artefact, tmp_path / "good.zip")
     pack(tmp_path / "bad.zip", read_members(tmp_path / "good.zip").items(), mode=stat.S_IFLNK | 0o777)
-    with pytest.raises(ArtefactError, match="regular files"):
+    with pytest.raises(ArtefactError, match="not a regular file"):
         unpack_archive(tmp_path / "bad.zip", tmp_path / "folder")
 
 
 def test_other_compressions_are_refused(artefact, tmp_path):
     write_archive(artefact, tmp_path / "good.zip")
     pack(tmp_path / "bad.zip", read_members(tmp_path / "good.zip").items(), compress=zipfile.ZIP_BZIP2)
-    with pytest.raises(ArtefactError, match="regular files"):
+    with pytest.raises(ArtefactError, match="not a regular file"):
         unpack_archive(tmp_path / "bad.zip", tmp_path / "folder")
 
 
@@ -97,7 +97,7 @@ def test_other_compressions_are_refused(artefact, tmp_path):
 def test_a_name_that_comes_twice_is_refused(artefact, tmp_path, name):
     write_archive(artefact, tmp_path / "good.zip")
     pack(tmp_path / "bad.zip", [*read_members(tmp_path / "good.zip").items(), (name, b"{}")])
-    with pytest.raises(ArtefactError, match="twice"):
+    with pytest.raises(ArtefactError, match="two files of the same name"):
         unpack_archive(tmp_path / "bad.zip", tmp_path / "folder")
 
 
@@ -108,17 +108,17 @@ def test_files_that_the_description_does_not_list_are_refused(artefact, tmp_path
     members.pop("settings.json")
     pack(tmp_path / "fewer.zip", members.items())
     for name in ("more.zip", "fewer.zip"):
-        with pytest.raises(ArtefactError, match="no others"):
+        with pytest.raises(ArtefactError, match="exactly the files"):
             unpack_archive(tmp_path / name, tmp_path / "folder")
 
 
 def test_an_archive_that_declares_more_than_it_can_hold_is_refused_before_it_is_unpacked(tmp_path):
     pack(tmp_path / "bomb.zip", [(DESCRIPTION, bytes(2**28))])  # 256 MiB of zeros in 256 KiB
     assert (tmp_path / "bomb.zip").stat().st_size < 2**19
-    with pytest.raises(ArtefactError, match="declares more"):
+    with pytest.raises(ArtefactError, match="declares too many bytes"):
         peek_description(tmp_path / "bomb.zip")
     pack(tmp_path / "many.zip", [(f"f{number}", b"") for number in range(MOST_MEMBERS + 1)])
-    with pytest.raises(ArtefactError, match=f"at most {MOST_MEMBERS} files"):
+    with pytest.raises(ArtefactError, match=f"at most {MOST_MEMBERS}"):
         peek_description(tmp_path / "many.zip")
 
 
@@ -132,7 +132,7 @@ def test_a_member_that_lies_about_its_size_is_refused(artefact, tmp_path):
     place = data.rindex(b"pictures/roc.png") - 46 + 24
     assert int.from_bytes(data[place : place + 4], "little") == member.file_size == 7
     path.write_bytes(data[:place] + (3).to_bytes(4, "little") + data[place + 4 :])
-    with pytest.raises(ArtefactError, match="It is neither"):
+    with pytest.raises(ArtefactError, match="neither a classifier's folder nor an archive"):
         unpack_archive(path, tmp_path / "folder")
 
 
@@ -140,7 +140,7 @@ def test_a_member_that_lies_about_its_size_is_refused(artefact, tmp_path):
 def test_a_file_that_is_no_archive_is_refused_in_one_line(tmp_path, data):
     (tmp_path / "x.zip").write_bytes(data)
     for function in (digest_classifier, peek_description, lambda path: unpack_archive(path, tmp_path / "folder")):
-        with pytest.raises(ArtefactError, match=r"x\.zip: expected a classifier's folder, or an archive"):
+        with pytest.raises(ArtefactError, match=r"x\.zip is neither a classifier's folder nor an archive"):
             function(tmp_path / "x.zip")
 
 
@@ -161,7 +161,7 @@ def test_an_altered_file_of_an_archive_is_named_without_the_temporary_folder(bui
     pack(tmp_path / "reader.zip", members.items())
     with pytest.raises(ArtefactError) as caught:
         Classifier.load(tmp_path / "reader.zip")
-    assert str(caught.value).startswith(f"{tmp_path / 'reader.zip'}/settings.json: expected the file as it was saved")
+    assert str(caught.value).startswith(f"{tmp_path / 'reader.zip'}/settings.json was altered after it was saved")
 
 
 def test_a_model_file_that_is_a_bomb_is_refused(build_classifier, tmp_path):
@@ -174,7 +174,7 @@ def test_a_model_file_that_is_a_bomb_is_refused(build_classifier, tmp_path):
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     description["files"]["text.keras"] = digest_file(folder / "text.keras")
     (folder / DESCRIPTION).write_text(json.dumps(sign_description(description)), encoding="utf-8")
-    with pytest.raises(ArtefactError, match="declares more"):
+    with pytest.raises(ArtefactError, match="declares too many bytes"):
         Classifier.load(folder)
 
 

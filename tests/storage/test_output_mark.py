@@ -117,7 +117,10 @@ def test_an_input_that_kmm_wrote_is_refused_in_one_line(tmp_path):
     touch(tmp_path, "film.png")
     with marking_output(tmp_path / "out"):
         touch(tmp_path / "out", "1.png")
-    for path, said in ((tmp_path / "out", "kmm wrote this folder"), (tmp_path / "out/1.png", "wrote this file")):
+    for path, said in (
+        (tmp_path / "out", "an output folder of kmm"),
+        (tmp_path / "out/1.png", "an output file of kmm"),
+    ):
         with pytest.raises(InputError, match=said) as caught:
             refuse_output(path)
         assert "\n" not in str(caught.value)

@@ -178,7 +178,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tiny_run, tiny_folde
 
 def test_a_work_folder_of_other_settings_is_refused(tiny_folder, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"settings": {}, "studies": 1, "layout": "?"}))
-    with pytest.raises(InputError, match=r"Changed: .*seed"):
+    with pytest.raises(InputError, match=r"cannot be resumed: .*seed.* changed"):
         fit(tiny_folder, tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_a_run_is_not_resumed_with_another_number_of_patients_a_word(tiny_folder
     collection = read_collection(tiny_folder)
     said = {"settings": make_settings("small", FAST).as_dict(), "studies": 60, "layout": collection.layout}
     (tmp_path / "run.json").write_text(json.dumps(said))
-    with pytest.raises(InputError, match=r"Changed: min_word_patients$"):
+    with pytest.raises(InputError, match=r"cannot be resumed: min_word_patients changed"):
         fit(tiny_folder, tmp_path, min_word_patients=1)
 
 
@@ -269,8 +269,8 @@ def test_films_that_lie_in_other_parts_are_refused_or_said(tmp_path, films):
     again.mkdir()
     _, notes = prepare(odd, "ttttvvee", again, [first, None, second] + [None] * 5, image_encoder="small-cnn")
     assert "No study of validation has a film: the image part cannot choose its epochs and thresholds." in notes
-    assert "No study of test has a film: the image part cannot be measured." in notes
-    assert "Label 'odd': the training films are of one class (2 of 0)" in notes
+    assert "No study of test has a film: the image part cannot be evaluated." in notes
+    assert "Label 'odd': all training films have the same class (2 of 0)" in notes
 
 
 def test_a_split_that_leaks_fails_the_run(tiny_folder, tmp_path, tiny_run):
@@ -354,8 +354,8 @@ def test_few_validation_studies_get_the_pooled_numbers_and_it_is_said(tiny_run, 
     assert notes == [
         "Calibrated on validation studies: film and report 7, film alone 7, report alone 7; a film or report alone "
         "with the other side hidden",
-        "Fewer than 20 validation studies of a class for film alone: the numbers of all validation studies hold for "
-        "abnormal",
+        "Fewer than 20 validation studies of a class for film alone: the calibration of all validation studies is used "
+        "for abnormal",
     ]
 
 
@@ -388,7 +388,7 @@ def test_a_wrong_split_file_is_said_before_a_film_is_read(tiny_folder, tmp_path,
 def test_a_refused_run_keeps_what_was_set_aside(tiny_folder, tmp_path):
     collection = read_collection(tiny_folder)
     gone = tuple(replace(s, images=(ImageFile(tmp_path / "gone.png", "frontal"),)) for s in collection.studies)
-    with pytest.raises(InputError, match="studies with a frontal image") as caught:
+    with pytest.raises(InputError, match="no study with a frontal image") as caught:
         fit_classifier(
             replace(collection, studies=gone), make_settings("small", FAST), work=tmp_path / "w", cache=tmp_path
         )
@@ -421,9 +421,9 @@ def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a
     assert run.facts["text"]["words_of_the_vectors_alone"] == 3
     (note,) = [note for note in notes if note.startswith("Words: ")]
     assert note.startswith(
-        f"Words: {words} of training and 3 of the vectors alone; {2 / (words - 2):.1%} of those of training ("
+        f"Words: {words} from training and 3 only from the vectors; {2 / (words - 2):.1%} of those from training ("
     )
-    assert "of validation are unknown; 1 words of the file, with white space or not UTF-8, are passed over" in note
+    assert "of validation are unknown; 1 words of the file are skipped, as they have white space" in note
     card = (tmp_path / "saved" / "model_card.md").read_text(encoding="utf-8")
     assert f"- words with a vector: {2 / (words - 2):.4f}\n- running words with a vector: 0." in card
     for line in ("image encoder", "image weights", "pixels", "fusion"):
@@ -504,7 +504,7 @@ def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):
     study = collection.studies[4]
     changed = replace(study, report=replace(study.report, impression="Changed."))
     studies = tuple(changed if other is study else other for other in collection.studies)
-    with pytest.raises(InputError, match="Changed: data"):
+    with pytest.raises(InputError, match="cannot be resumed: data changed"):
         fit_classifier(
             replace(collection, studies=studies),
             make_settings("small", {**FAST, **settings}),

@@ -1,1 +1,1 @@
-"""The parts of an exported TensorFlow graph that replace Python: decoding, cleaning, checks, batching."""
+"""Graph versions of kmm's Python code for an exported TensorFlow model: decoding, cleaning, checks, batching."""

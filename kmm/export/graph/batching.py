@@ -1,11 +1,13 @@
-"""Several calls as one batch, inside the graph: TensorFlow's own batching, round the numeric core alone.
+"""Batching of several calls in the graph, with TensorFlow's batch function around the numeric core.
 
-Decoding, cleaning and all checks stay with each call: a bad image fails its own call and no other.
+Each call does its own decoding, cleaning and checks, so that a bad image fails only the call that sent it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
+import keras
 import tensorflow as tf
 
 from kmm.errors import InputError
@@ -16,13 +18,16 @@ LONGEST_WAIT = 60_000  # milliseconds
 
 @dataclass(frozen=True)
 class Batching:
-    """How calls are put together.
+    """Settings of batching.
 
     Attributes:
-        max_batch: int. Rows of a batch at most; a larger call is split.
-        timeout_ms: float from 0 to 60,000. How long the first row waits for others.
-        threads: int. Batches that run at once.
-        max_enqueued: int. Batches that wait at most; above that a call is refused with UNAVAILABLE.
+        max_batch: int >= 1. Most rows of a batch; a larger call is split.
+        timeout_ms: float in [0, 60,000]. Longest wait of the first row for others.
+        threads: int >= 1. Batches that run concurrently.
+        max_enqueued: int >= 1. Most waiting batches; beyond it a call fails with UNAVAILABLE.
+
+    Raises:
+        InputError: if a value is out of range.
     """
 
     max_batch: int = 16
@@ -39,20 +44,20 @@ class Batching:
         if isinstance(wait, bool) or not isinstance(wait, Real) or not 0 <= wait <= LONGEST_WAIT:
             raise InputError(f"`timeout_ms` must be a number from 0 to {LONGEST_WAIT}. Received: {wait!r}.")
 
-    def wrap(self, function, model):
+    def wrap(self, function: Callable[..., tuple], model: keras.Model) -> Callable[..., tuple]:
         """Batches a function of tensors with a batch axis.
 
         Args:
             function: takes tensors and returns a tuple of tensors.
-            model: `keras.Model` whose inputs and outputs have the shapes of both.
+            model: `keras.Model` whose inputs and outputs `logits` and `features` have the same shapes.
 
         Returns:
-            a function of the same kind.
+            a function with the same arguments and results.
         """
 
         @tf.nondifferentiable_batch_function(
             num_batch_threads=self.threads,
-            max_batch_size=max(MOST_ROWS, self.max_batch),  # of a call; it is split into batches of allowed sizes
+            max_batch_size=max(MOST_ROWS, self.max_batch),  # largest call; it is split into batches of allowed sizes
             batch_timeout_micros=int(1000 * self.timeout_ms),
             allowed_batch_sizes=list_sizes(self.max_batch),
             max_enqueued_batches=self.max_enqueued,
@@ -68,13 +73,14 @@ class Batching:
         )
 
 
-def list_sizes(most):
-    """The sizes to which a batch is filled up: each up to 16, then steps of an eighth at most.
+def list_sizes(most: int) -> list[int]:
+    """Lists the sizes to which batches are padded: each size up to 16, then steps of at most one eighth.
 
-    Rows that only fill a batch up cost as much as others; few sizes keep what a GPU tries out for each of them short.
+    Padding rows cost as much as others, so the steps are small; a GPU tunes its kernels for each size, so the sizes
+    are few.
 
     Args:
-        most: int. The largest of them.
+        most: int. The largest size.
 
     Example:
         >>> list_sizes(20)

@@ -1,15 +1,17 @@
-"""Refusals inside a graph: a server in C++ checks no shapes, so the graph says what it expected and what came."""
+"""Checks of inputs inside the graph, because a server in C++ does not check shapes."""
+
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 
-def require_rows(good, noun, expected):
-    """Refuses a batch of which a row is not as expected, and says which.
+def require_rows(good: tf.Tensor, noun: str, expected: str) -> list[tf.Operation]:
+    """Rejects a batch with an invalid row, and names the first such row.
 
     Args:
         good: bool tensor `(n,)`, n >= 1.
-        noun: str. What a row is, for example `"image"`.
-        expected: str.
+        noun: str. The name of a row's content, for example `"image"`.
+        expected: str. The expectation, as the rest of the message.
 
     Returns:
         list of one operation, for `tf.control_dependencies`. A failure reads `image 3: expected ...`.
@@ -18,31 +20,31 @@ def require_rows(good, noun, expected):
     return [refuse_unless(tf.reduce_all(good), noun, " ", tf.strings.as_string(row), ": ", expected)]
 
 
-def refuse_unless(good, *text):
-    """Refuses a call.
+def refuse_unless(good: tf.Tensor, *text: str | tf.Tensor) -> tf.Operation:
+    """Rejects a call unless a condition holds.
 
     Args:
         good: bool tensor `()`.
-        text: strings and string tensors `()`, joined.
+        text: strings and string tensors `()`, joined as the message.
 
     Returns:
-        an operation.
+        an operation, for `tf.control_dependencies`.
     """
     return tf.debugging.Assert(good, [tf.strings.join([tf.convert_to_tensor(part) for part in text])])
 
 
-def check_shape(value, name, shape):
-    """Refuses a tensor of another shape.
+def check_shape(value: tf.Tensor, name: str, shape: tuple[int | None, ...]) -> tf.Tensor:
+    """Rejects a tensor of another shape.
 
     Args:
         value: tensor.
-        name: str.
-        shape: tuple of int; None stands for the batch.
+        name: str. Name of the input, for the message.
+        shape: tuple of int; None for the batch axis.
 
     Returns:
         `value` with the static shape.
     """
-    # The graph's optimizer takes the declared shape for the truth: it would drop a comparison of numbers.
+    # The graph's optimizer trusts the declared shape and would drop a comparison of numbers.
     value = tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None))
     came = tf.strings.reduce_join(tf.strings.as_string(tf.shape(value)), separator=",")
     pattern, expected = (
@@ -55,13 +57,13 @@ def check_shape(value, name, shape):
         return tf.ensure_shape(tf.identity(value), shape)
 
 
-def check_batch(tensors, most):
-    """Refuses inputs of unequal length, a batch that would take too long or too much memory, and one without a row, for
-    which TensorFlow's kernels are not made.
+def check_batch(tensors: Mapping[str, tf.Tensor], most: int) -> dict[str, tf.Tensor]:
+    """Rejects inputs with unequal numbers of rows, a batch of too many rows, and an empty batch, on which TensorFlow's
+    kernels fail.
 
     Args:
         tensors: dict of name to tensor with a batch axis.
-        most: int. Rows at most.
+        most: int. Largest number of rows.
 
     Returns:
         the same dict.

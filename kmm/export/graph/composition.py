@@ -1,7 +1,8 @@
-"""Unicode composition (NFC) in the graph: what `kmm.text.clean.compose` does, with TensorFlow's core operations alone.
+"""Unicode composition (NFC) in the graph: `kmm.text.clean.compose` with TensorFlow's core operations only.
 
-TensorFlow has no operation for it outside tensorflow-text. So text that needs it is decoded to code points, decomposed
-by a table, its marks put in canonical order, and composed again pair by pair. Text without marks is passed through.
+TensorFlow has no such operation outside tensorflow-text. Text that needs it is therefore decoded to code points,
+decomposed by a table, its marks sorted into canonical order, and composed pair by pair. Text without marks is returned
+unchanged.
 """
 
 from functools import cache
@@ -11,23 +12,23 @@ import tensorflow as tf
 
 from kmm.text.clean import CATEGORIES, UNICODE, compose
 
-LONGEST = 4  # characters that one character decomposes into, at most
-# Hangul syllables are composed by arithmetic: lead, vowel and tail, of which 0 is no tail.
+LONGEST = 4  # longest decomposition of one character, in characters
+# Hangul syllables are composed by arithmetic from lead, vowel and tail; tail 0 means none.
 SYLLABLES, LEADS, VOWELS, TAILS = 0xAC00, 0x1100, 0x1161, 0x11A7
 LEAD_COUNT, VOWEL_COUNT, TAIL_COUNT = 19, 21, 28
 SHIFT = 21  # bits of a code point
 
 
 @cache
-def list_decompositions():
-    """Lists the code points that decompose, Hangul apart, as dict to tuples of code points."""
+def list_decompositions() -> dict[int, tuple[int, ...]]:
+    """Lists the code points that decompose, except Hangul, as dict to tuples of code points."""
     parts = {code: UNICODE.normalize("NFD", chr(code)) for code in _list_codes() if UNICODE.decomposition(chr(code))}
     return {code: tuple(map(ord, text)) for code, text in parts.items() if text != chr(code)}
 
 
 @cache
-def list_pairs():
-    """Lists the pairs of code points that compose, Hangul apart, as dict of `(first, second)` to the composed one."""
+def list_pairs() -> dict[tuple[int, int], int]:
+    """Lists the pairs of code points that compose, except Hangul, as dict of `(first, second)` to the composed one."""
     pairs = {}
     for code, parts in list_decompositions().items():
         first = compose("".join(map(chr, parts[:-1])))
@@ -37,13 +38,13 @@ def list_pairs():
 
 
 @cache
-def list_classes():
+def list_classes() -> dict[int, int]:
     """Lists the combining classes of marks, as dict of code point to 1..255."""
     return {code: number for code in _list_codes() if (number := UNICODE.combining(chr(code)))}
 
 
 def _list_codes():
-    """The code points that are assigned, but surrogates, private ones and Hangul syllables."""
+    """Lists the assigned code points, except surrogates, private ones and Hangul syllables."""
     syllables = range(SYLLABLES, SYLLABLES + LEAD_COUNT * VOWEL_COUNT * TAIL_COUNT)
     for category, first, last in CATEGORIES:
         if category not in ("Cn", "Co", "Cs"):
@@ -51,16 +52,16 @@ def _list_codes():
 
 
 @cache
-def find_pattern():
-    """A pattern of the texts that are composed for sure: those without a mark, without a character that composing
-    changes, and without the second character of a pair."""
+def find_pattern() -> str:
+    """Builds a pattern that matches only composed texts: those without a mark, a character that composition changes,
+    or the second character of a pair."""
     codes = set(list_classes()) | {second for _, second in list_pairs()}
     codes |= {code for code in list_decompositions() if compose(chr(code)) != chr(code)}
     codes |= set(range(VOWELS, VOWELS + VOWEL_COUNT)) | set(range(TAILS + 1, TAILS + TAIL_COUNT))
     return f"[^{''.join(map(chr, sorted(codes)))}]*"
 
 
-def compose_texts(texts):
+def compose_texts(texts: tf.Tensor) -> tf.Tensor:
     """Composes texts.
 
     Args:
@@ -79,7 +80,7 @@ def _compose(texts):
     codes, rows = _decompose(decoded.values, decoded.value_rowids())
     classes = _look_up(*_tabulate_classes(), codes)
     runs = tf.cumsum(tf.cast(_begin_runs(classes, rows), tf.int32))
-    order = tf.argsort(runs * 256 + classes, stable=True)  # marks in the order of their classes, others stay
+    order = tf.argsort(runs * 256 + classes, stable=True)  # sorts marks by class; other characters keep their place
     state = (tf.constant(True), *(tf.gather(values, order) for values in (codes, classes, rows)))
     free = tf.TensorShape([None])
     _, codes, _, rows = tf.while_loop(
@@ -107,13 +108,13 @@ def _tabulate_decompositions():
 
 
 def _begin_runs(classes, rows):
-    """bool `(k,)`: where a character that is no mark begins a run of marks, or a text begins."""
+    """Returns bool `(k,)`: whether a position begins a text, or holds a base character, which begins a run of marks."""
     first = tf.concat([tf.fill([tf.minimum(tf.size(rows), 1)], True), tf.not_equal(rows[1:], rows[:-1])], 0)
     return tf.equal(classes, 0) | first
 
 
 def _join_pairs(_, codes, classes, rows):
-    """Composes the first mark that can be of each run with its base, and bases with the base before them."""
+    """Composes the first composable mark of each run with its base, and bases with the base before them."""
     count = tf.size(codes)
     places = tf.range(count)
     begins = _begin_runs(classes, rows)
@@ -135,7 +136,7 @@ def _join_pairs(_, codes, classes, rows):
 
 
 def _compose_pairs(first, second):
-    """int32 `(k,)`: the code points that pairs compose to; 0 where they do not."""
+    """Returns int32 `(k,)`: the code points that pairs compose to; 0 where a pair does not compose."""
     shift = tf.cast(2**SHIFT, tf.int64)
     listed = _look_up(*_tabulate_pairs(), tf.cast(first, tf.int64) * shift + tf.cast(second, tf.int64))
     lead, vowel, tail, syllable = first - LEADS, second - VOWELS, second - TAILS, first - SYLLABLES
@@ -159,13 +160,13 @@ def _tabulate_pairs():
 
 
 def _look_up(known, values, keys):
-    """int32 `(k,)`: the values of keys; 0 where they are not known."""
+    """Returns int32 `(k,)`: the values of keys; 0 for unknown keys."""
     place, found = _find(known, keys)
     return tf.where(found, tf.gather(values, place), 0)
 
 
 def _find(known, keys):
-    """The places of keys in a sorted list, and which are in it."""
+    """Returns the positions of keys in a sorted list, and whether each is in it."""
     known = tf.constant(known.astype(keys.dtype.as_numpy_dtype))
     place = tf.minimum(tf.searchsorted(known, keys), tf.size(known) - 1)
     return place, tf.equal(tf.gather(known, place), keys)

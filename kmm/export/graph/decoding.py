@@ -1,4 +1,6 @@
-"""What decoders of PNG and JPEG in the graph share: size limits, refusals, and searches in bytes."""
+"""Common parts of the PNG and JPEG decoders in the graph: size limits, error messages, and searches in bytes."""
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -8,19 +10,19 @@ from kmm.image.limits import MAX_PIXELS, MIN_SIDE
 DAMAGED = "The data inside is damaged, or memory is short."
 
 
-def try_decode(operation, data, *refusal):
-    """Decodes a file, and refuses the call with a text of our own where the operation fails.
+def try_decode(operation: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor, *refusal: str | tf.Tensor) -> tf.Tensor:
+    """Decodes a file; if the operation fails, rejects the call with kmm's own message.
 
-    An operation that decodes cannot say which image of a batch it failed on: it runs within a data set of one element,
-    which goes on without what fails.
+    TensorFlow's own message does not say which image of a batch failed. So the operation runs inside a data set of one
+    element that ignores errors, and an empty data set means that it failed.
 
     Args:
         operation: function of a string tensor `()`.
         data: string tensor `()`.
-        refusal: strings and string tensors `()`, joined.
+        refusal: strings and string tensors `()`, joined as the message.
 
     Returns:
-        what `operation` returns.
+        the result of `operation`.
     """
     made = tf.data.Dataset.from_tensors(data).map(lambda data: (operation(data), True)).ignore_errors()
     like = made.element_spec[0]
@@ -30,12 +32,12 @@ def try_decode(operation, data, *refusal):
         return tf.identity(made)
 
 
-def require_size(height, width, name):
-    """Refuses dots and bombs before they are decoded.
+def require_size(height: tf.Tensor, width: tf.Tensor, name: str | tf.Tensor) -> list[tf.Operation]:
+    """Rejects images that are too small or too large before they are decoded.
 
     Args:
         height, width: int64 tensors `()`.
-        name: string tensor `()` or str. What refusals begin with.
+        name: string tensor `()` or str. Beginning of the messages.
 
     Returns:
         list of operations, for `tf.control_dependencies`.
@@ -57,8 +59,8 @@ def require_size(height, width, name):
     ]
 
 
-def find_bytes(values, wanted):
-    """Where a short sequence of bytes begins.
+def find_bytes(values: tf.Tensor, wanted: bytes) -> tf.Tensor:
+    """Marks the positions at which a short sequence of bytes begins.
 
     Args:
         values: uint8 tensor `(n,)`.

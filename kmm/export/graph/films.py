@@ -1,10 +1,12 @@
-"""Bytes of PNG and JPEG files to prepared films, in the graph: the numbers of `kmm.image`.
+"""Decoding and preparation of PNG and JPEG films in the graph, with the same results as `kmm.image`.
 
-One definition of gray and of resizing on both sides: see `kmm.image.read` and `kmm.image.prepare`. All that a file's
-frame tells is checked before it is decoded.
+`kmm.image.read` and `kmm.image.prepare` define the gray levels and the resizing. Everything in a file's header is
+checked before the file is decoded.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,6 +15,7 @@ from kmm.export.graph.decoding import DAMAGED, find_bytes, require_size, try_dec
 from kmm.export.graph.jpeg_film import decode_jpeg
 from kmm.image.gray_levels import CALIBRATION, LEVELS, PERCENTILES, PNG_HEADER_BYTES, STEP
 from kmm.image.jpeg import JPEG_HEAD
+from kmm.image.prepare import ImagePreparation
 from kmm.image.read import LUMA
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -21,11 +24,11 @@ GRAY_TYPE, COLOUR_TYPES = 0, (2, 3, 6)  # PNG's numbers for gray without alpha; 
 STRIP_PIXELS = 2**20
 
 
-def read_films(files, preparation):
+def read_films(files: tf.Tensor, preparation: ImagePreparation) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes and prepares films.
 
     Args:
-        files: string tensor `(n,)`, bytes of PNG or JPEG files; empty: no film.
+        files: string tensor `(n,)`, bytes of PNG or JPEG files; an empty string means no film.
         preparation: `ImagePreparation`.
 
     Returns:
@@ -49,18 +52,18 @@ def read_films(files, preparation):
     )
 
 
-def use_pixels(data, name, use):
-    """Decodes one file and hands its pixels on as they are stored: a whole film in float32 would take four times the
-    memory.
+def use_pixels(data: tf.Tensor, name: str | tf.Tensor, use: Callable[[tf.Tensor], Any]) -> Any:
+    """Decodes one file and passes its pixels to a function in their stored type; float32 would take four times the
+    memory of uint8.
 
     Args:
         data: string tensor `()`, bytes of a PNG or JPEG file.
-        name: string tensor `()` or str. What refusals begin with.
+        name: string tensor `()` or str. Beginning of error messages.
         use: function of the pixels: uint8 `(h, w, 1 or 3)`, gray or RGB, or float32 `(h, w, 1)`, gray levels 0..255
-            of a 16-bit film. `mix_channels` makes gray levels of either.
+            of a 16-bit film. `mix_channels` converts both to gray levels.
 
     Returns:
-        what `use` returns.
+        the result of `use`.
     """
     is_png, is_jpeg = (
         tf.equal(tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), len(head))), head)
@@ -80,8 +83,8 @@ def use_pixels(data, name, use):
     return tf.cond(is_png, lambda: _use_png(data, name, use_film), lambda: _use_jpeg(data, name, use_film))
 
 
-def mix_channels(pixels):
-    """Gray levels of pixels.
+def mix_channels(pixels: tf.Tensor) -> tf.Tensor:
+    """Converts pixels to gray levels.
 
     Args:
         pixels: uint8 or float32 `(h, w, 1 or 3)`, gray or RGB.
@@ -101,7 +104,7 @@ def _use_jpeg(data, name, use):
 
 
 def _use_either(colour, decode, use):
-    """Hands on RGB or gray pixels with a number of channels that the graph knows.
+    """Passes RGB or gray pixels to a function, with a static number of channels.
 
     Args:
         colour: bool tensor `()`.
@@ -118,11 +121,11 @@ def _use_either(colour, decode, use):
 def _use_png(data, name, use):
     long = tf.greater_equal(tf.strings.length(data), PNG_HEADER_BYTES)
     tail = tf.strings.substr(data, -tf.minimum(tf.strings.length(data), PNG_TAIL), PNG_TAIL)
-    # The end stands nearly always in the tail. To look through a whole file takes half as long as to decode it.
+    # The end marker is nearly always in the tail. Searching the whole file takes half as long as decoding it.
     ended = tf.cond(_holds(tail, PNG_END), lambda: True, lambda: _holds(data, PNG_END))
     with tf.control_dependencies([refuse_unless(long & ended, name, "expected a complete PNG file.")]):
         data = tf.identity(data)
-    # libpng reads the size from the first chunk named IHDR, wherever it stands.
+    # libpng reads the size from the first chunk named IHDR, wherever it is.
     first = tf.equal(tf.strings.substr(data, 12, 4), PNG_FIRST)
     width, height = tf.unstack(tf.cast(_read(data, 16, tf.int32, 2), tf.int64), num=2)
     depth, kind = tf.unstack(tf.cast(_read(data, 24, tf.uint8, 2), tf.int32), num=2)
@@ -138,7 +141,7 @@ def _use_png(data, name, use):
     refusal = (name, f"expected a whole PNG file. {DAMAGED}")
     colour = tf.reduce_any(tf.equal(kind, COLOUR_TYPES))
 
-    def decode(channels):  # without the alpha channel, which takes memory and is ignored
+    def decode(channels):  # drops the alpha channel, which would take memory
         return try_decode(partial(tf.io.decode_png, channels=channels), data, *refusal)
 
     return tf.cond(
@@ -154,17 +157,17 @@ def _use_png(data, name, use):
 
 
 def _read(data, start, dtype, count):
-    """Numbers of a file's header, the most significant byte first."""
+    """Reads big-endian numbers from a file's header."""
     return tf.io.decode_raw(tf.strings.substr(data, start, count * dtype.size), dtype, little_endian=False)
 
 
 def _holds(data, wanted):
-    """Whether a string `()` holds a short sequence of bytes."""
+    """Returns whether a string `()` contains a short sequence of bytes."""
     return tf.reduce_any(find_bytes(tf.io.decode_raw(data, tf.uint8), wanted))
 
 
 def _fold_rows(function, start, pixels):
-    """Folds a function over a film a strip of rows at a time: what it makes of a strip takes little memory.
+    """Folds a function over the strips of a film, so that intermediate results take little memory.
 
     Args:
         function: takes the state so far, a tuple of tensors, and a strip `(rows, w, c)`; returns the next state.
@@ -184,7 +187,7 @@ def _fold_rows(function, start, pixels):
 
 
 def _find_range(pixels):
-    """The lowest and the highest gray level of a film."""
+    """Finds the lowest and the highest gray level of a film."""
 
     def widen(found, strip):
         gray = mix_channels(strip)
@@ -194,7 +197,7 @@ def _find_range(pixels):
 
 
 def _scale_16_bits(pixels, calibrated):
-    """uint16 `(h, w, 1)` -> float32 `(h, w, 1)`: as `kmm.image.gray_levels.scale_16_bits`."""
+    """Scales uint16 `(h, w, 1)` to float32 `(h, w, 1)` as `kmm.image.gray_levels.scale_16_bits` does."""
 
     def count(found, strip):
         values = tf.cast(tf.reshape(strip, [-1]), tf.int32)
@@ -205,7 +208,7 @@ def _scale_16_bits(pixels, calibrated):
     low, high = _find_percentiles(counts)
     floor = tf.cast(low, tf.float32)
     scale = tf.cast(255 / tf.where(high > low, high - low, 1), tf.float32)
-    # Each branch works in one array of the film's size.
+    # Each branch needs only one array of the film's size.
     return tf.case(
         [
             (calibrated | holds_8_bits, lambda: tf.cast(pixels, tf.float32) / STEP),
@@ -216,7 +219,7 @@ def _scale_16_bits(pixels, calibrated):
 
 
 def _find_percentiles(counts):
-    """int32 `(65536,)` -> two float64 `()`: as `kmm.image.gray_levels.find_percentiles`."""
+    """Finds two percentiles, float64 `()`, of counts, int32 `(65536,)`, as `kmm.image.gray_levels.find_percentiles`."""
     below = tf.cumsum(counts)
     last, found = below[-1] - 1, []
     for percent in PERCENTILES:
@@ -230,16 +233,16 @@ def _find_percentiles(counts):
 
 
 def _prepare(pixels, preparation):
-    """Pixels as of `use_pixels` -> the square `(pixels, pixels, 1)` and the film's box in it."""
+    """Converts pixels of `use_pixels` to the square `(pixels, pixels, 1)` and the film's box in it."""
     side = preparation.pixels
     size = tf.cast(tf.shape(pixels)[:2], tf.int64)
     if preparation.fit == "stretch":
         height = width = tf.constant(side, tf.int64)
-    else:  # as `ImagePreparation.find_box`
+    else:  # the same as in `ImagePreparation.find_box`
         longest = tf.reduce_max(size)
         height, width = tf.unstack(tf.maximum(tf.constant(1, tf.int64), (2 * size * side + longest) // (2 * longest)))
     top, left = (side - height) // 2, (side - width) // 2
-    # Resizing is linear: channels are mixed afterwards, when there are few pixels. The operation reads uint8 itself.
+    # Resizing is linear, so channels are mixed afterwards, when there are fewer pixels. `resize` accepts uint8.
     film = tf.image.resize(pixels, tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
     film = tf.clip_by_value(mix_channels(film), 0, 255)[..., None]
     square = tf.pad(film, [[top, side - height - top], [left, side - width - left], [0, 0]])

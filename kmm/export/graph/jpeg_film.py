@@ -1,17 +1,17 @@
-"""JPEG files to gray levels in the graph, which refuses what TensorFlow's core operations can tell of damage.
+"""Decoding of JPEG films in the graph, with all detection of damage that TensorFlow's core operations allow.
 
-`tf.io.decode_jpeg` fails where the file ends early, but not where bytes are missing in its middle: libjpeg warns and
-leaves the rest of the film gray. `kmm.image.jpeg`, and with it the client and `kmm serve`, hear those warnings; the
-graph cannot. It refuses a file
+`tf.io.decode_jpeg` fails if the file ends early, but not if bytes are missing in the middle: libjpeg then warns and
+leaves the rest of the film gray. `kmm.image.jpeg`, and thus the client and `kmm serve`, catch those warnings; the graph
+cannot. The graph rejects a file
 
-- whose first scan ends before the last block: that block is exactly gray level 128, and other bytes at the end of the
-  scan change it;
-- whose first scan goes on behind the last block, as where the header states a smaller size than the data hold: without
-  the end of the scan the last block is the same;
-- whose first scan has more or fewer restart markers than its size demands.
+- whose first scan ends before the last block: that block then has exactly gray level 128, and other bytes at the end of
+  the scan change it;
+- whose first scan continues after the last block, for example because the header states too small a size: removing the
+  end of the scan then does not change the last block;
+- whose first scan has more or fewer restart markers than its size requires.
 
-It does not see altered bytes, a hole inside one restart interval but the last, or a hole in a later scan of a
-progressive file.
+It does not detect altered bytes, bytes missing within any restart interval but the last, or bytes missing in a later
+scan of a progressive file.
 """
 
 from functools import partial
@@ -23,18 +23,18 @@ from kmm.export.graph.decoding import DAMAGED, require_size, try_decode
 from kmm.image.jpeg import ALONE, EOI, NO_FRAME, SOS, UNSUPPORTED
 
 DRI, LAST_HUFFMAN = 0xDD, 0xC2  # baseline, extended and progressive
-FILL = 128  # gray level of blocks that are not in the data
-OTHER = b"\x55" * 4  # bits that follow the last block: few enough for libjpeg to read them without a warning
-END, MOST_PADDING = 64, 4096  # bytes of a scan: what its last block surely is part of, and zeros that may follow
+FILL = 128  # gray level of blocks that the data lacks
+OTHER = b"\x55" * 4  # inserted after the last block; few enough bytes for libjpeg to read them without a warning
+END, MOST_PADDING = 64, 4096  # last bytes of a scan, which must include its last block; most zeros after it
 EMPTY = -1
 
 
-def decode_jpeg(data, name):
+def decode_jpeg(data: tf.Tensor, name: str | tf.Tensor) -> tf.Tensor:
     """Decodes one JPEG file.
 
     Args:
         data: string tensor `()`, bytes of the file.
-        name: string tensor `()` or str. What refusals begin with.
+        name: string tensor `()` or str. Beginning of error messages.
 
     Returns:
         uint8 tensor `(h, w, 1 or 3)`.
@@ -45,7 +45,7 @@ def decode_jpeg(data, name):
     with tf.control_dependencies([refuse_unless((frame > 0) & (scan > 0), *refusal)]):
         values = tf.identity(values)
     places, followers = _find_marks(values, scan + 2)
-    # The mark of the end cannot stand in compressed data: without one the file ends early.
+    # Compressed data cannot contain the end marker, so a file without one ends early.
     ended = tf.reduce_any(tf.equal(followers, EOI))
     ends_scan = ~(tf.equal(followers, 0) | tf.equal(followers, 0xFF) | _is_restart(followers))
     end = tf.concat([tf.boolean_mask(places, ends_scan), [scan + 2]], 0)[0]
@@ -91,14 +91,18 @@ def decode_jpeg(data, name):
 
 
 def _decode_last_row(data, height, width):
-    """The last row of pixels of a file, in a part of the time that all take: uint8 `(1, w, 1 or 3)`."""
+    """Decodes only the last row of pixels, which is faster than the whole file: uint8 `(1, w, 1 or 3)`."""
     window = tf.stack([height - 1, 0, 1, width])
     return tf.io.decode_and_crop_jpeg(data, window, dct_method="INTEGER_ACCURATE")
 
 
 def _find_header(values):
-    """Walks the segments before the pixels: int32 places of the frame header and of the scan header, `EMPTY` where
-    there is none, and the number of units between two restart markers, 0 for none."""
+    """Reads the segments before the pixels.
+
+    Returns:
+        int32 `()` each: position of the frame header and of the scan header, `EMPTY` if missing, and the number of
+        units between two restart markers, 0 for none.
+    """
 
     def walk(at, frame, scan, interval):
         marker = tf.cast(values[at + 1], tf.int32)
@@ -129,9 +133,9 @@ def _read_16(values, at):
 
 
 def _expect_restarts(values, frame, components, size, interval):
-    """How many restart markers a scan of all components has."""
+    """Computes the number of restart markers in a scan of all components."""
     factors = tf.cast(values[frame + 11 : frame + 11 + 3 * components : 3], tf.int32)
-    # A scan of one component goes block by block, whatever its factors are.
+    # A scan of a single component ignores its sampling factors.
     factors = tf.where(tf.equal(components, 1), 0x11, factors)
     down, across = (8 * tf.maximum(tf.reduce_max(part), 1) for part in (factors % 16, factors // 16))
     units = tf.math.floordiv(size[0] + down - 1, down) * tf.math.floordiv(size[1] + across - 1, across)
@@ -139,8 +143,8 @@ def _expect_restarts(values, frame, components, size, interval):
 
 
 def _find_marks(values, start):
-    """Finds the bytes 0xFF from a place on: int32 `(n,)`, their places, and uint8 `(n,)`, the bytes that follow them. A
-    byte at the end of the file has none and is left out."""
+    """Finds the bytes 0xFF from a position on: int32 `(n,)`, their positions, and uint8 `(n,)`, the bytes after them.
+    Leaves out the last byte of the file, which nothing follows."""
     places = start + tf.cast(tf.where(tf.equal(values[start:-1], 0xFF))[:, 0], tf.int32)
     return places, tf.gather(values, places + 1)
 
@@ -154,7 +158,7 @@ def _insert(data, at, more):
 
 
 def _cut(data, values, scan, end):
-    """A file without the last bytes of its scan, but for the zeros that may follow the last block."""
+    """Removes the last bytes of a scan, counted from before the zeros that may follow the last block."""
     start = scan + 2 + _read_16(values, scan + 2)
     tail = values[tf.maximum(start, end - MOST_PADDING) : end]
     last = end - tf.argmax(tf.reverse(tail, [0]) != 0, output_type=tf.int32)

@@ -1,18 +1,18 @@
-"""Where films lie in their squares, in the graph: the bars of the letterbox around them are no part of them."""
+"""Boxes of films in their squares, in the graph, so that the bars of the letterbox get no attribution."""
 
 import tensorflow as tf
 
 
-def find_boxes(squares, fit):
-    """Finds films in squares that a caller has prepared, of which the graph does not know the size.
+def find_boxes(squares: tf.Tensor, fit: str) -> tf.Tensor:
+    """Finds films in prepared squares when the graph does not know the size of the films.
 
-    The bars that `kmm.image.prepare` adds are 0, lie on two opposite sides and differ in width by one pixel at most.
-    The widest such bars are taken. Edges of the film itself that are 0 throughout may count as bars; `explain_bytes`
-    and `kmm explain` know the size of the film, and there they do not.
+    The bars that `kmm.image.prepare` adds are 0, on two opposite sides, and differ in width by at most one pixel. The
+    widest such bars are assumed. Edges of the film itself that are 0 throughout may therefore count as bars; they do
+    not for `explain_bytes` and `kmm explain`, which know the size of the film.
 
     Args:
         squares: float32 `(n, side, side, 1)`.
-        fit: str, as of `kmm.image.prepare.ImagePreparation`; with `"stretch"` there are no bars.
+        fit: str, as in `kmm.image.prepare.ImagePreparation`; with `"stretch"` there are no bars.
 
     Returns:
         int32 `(n, 4)`: top, left, height and width; the whole square where it is all 0.
@@ -28,16 +28,16 @@ def find_boxes(squares, fit):
 
 
 def _measure_bars(filled, side):
-    """Pixels of both bars together, `(n,)`, from the lines that hold something, `(n, side)`: the bar behind may be one
-    pixel wider than the bar before."""
+    """Measures the width of both bars together, `(n,)`, from the lines with a pixel above 0, `(n, side)`. The second
+    bar may be one pixel wider than the first."""
     filled = tf.cast(filled, tf.int32)
     before = tf.argmax(filled, axis=1, output_type=tf.int32)
     behind = tf.argmax(tf.reverse(filled, [1]), axis=1, output_type=tf.int32)
     return tf.minimum(2 * before + 1, 2 * behind)
 
 
-def cover_boxes(boxes, side):
-    """The pixels of films in their squares.
+def cover_boxes(boxes: tf.Tensor, side: int) -> tf.Tensor:
+    """Marks the pixels of films in their squares.
 
     Args:
         boxes: int32 `(n, 4)`: top, left, height and width.

@@ -1,7 +1,10 @@
-"""Reports to ids, in the graph: the words of `kmm.text.clean`, with TensorFlow's core operations alone."""
+"""Conversion of reports to ids in the graph: `kmm.text.clean` with TensorFlow's core operations only."""
+
+from pathlib import Path
 
 import tensorflow as tf
 
+from kmm.batches import TextPreparation
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.export.graph.checks import require_rows
 from kmm.export.graph.composition import compose_texts
@@ -14,8 +17,8 @@ SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
 
 
 class _Lines(tf.lookup.TextFileInitializer):
-    """The lines of a file and their numbers. TensorFlow would name the table by the path of the file, which tells a
-    stranger about the machine; without a name it draws one."""
+    """Maps the lines of a file to their numbers. TensorFlow would name the table after the path of the file, which
+    reveals details of the machine; without a shared name it chooses a random one."""
 
     _shared_name = ""
 
@@ -25,44 +28,44 @@ class ReportReader(tf.Module):
 
     Args:
         text: `TextPreparation`.
-        vocabulary: path of the vocabulary's file, one word or piece a line.
+        vocabulary: path of the vocabulary's file, one word or piece per line.
     """
 
-    def __init__(self, text, vocabulary):
+    def __init__(self, text: TextPreparation, vocabulary: Path | str):
         super().__init__()
         self.text = text
         line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
         lines = _Lines(str(vocabulary), tf.string, line, tf.int64, number)
         self.table = tf.lookup.StaticHashTable(lines, UNKNOWN)
-        self.longest = WordPieces.load(vocabulary).longest if text.pieces else None
+        self.longest = WordPieces.load(vocabulary).longest if text.pieces else 0
 
-    def read(self, reports):
-        """Words of reports.
+    def read(self, reports: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Converts reports to ids and words.
 
         Args:
             reports: string tensor `(n,)`, UTF-8.
 
         Returns:
-            int32 `(n, length)`, the ids, and string `(n, length)`, the words as they were read, or their pieces (an
-            unknown word stays whole); empty behind the end.
+            int32 `(n, length)`, the ids, and string `(n, length)`, the words as read, or their pieces (an unknown word
+            stays whole). Ids are padded with 0, words with the empty string.
         """
         text, row = self.text, tf.TensorSpec((self.text.length,), tf.string)
         with tf.control_dependencies(_check_text(reports)):
             reports = tf.identity(reports)
-        # One at a time: all of a call at once may be millions of words of one letter.
+        # One report at a time, because a whole call may have millions of one-letter words.
         words, counts = tf.map_fn(
             self._split, reports, fn_output_signature=(row, tf.TensorSpec((), tf.int64)), parallel_iterations=1
         )
         few, expected = counts <= MAX_REPORT_WORDS, f"expected a report of at most {MAX_REPORT_WORDS} words."
         with tf.control_dependencies(require_rows(few, "report", expected)):
             kept = tf.RaggedTensor.from_tensor(words, padding="")
-        if text.pieces:  # of words already cut: each has a piece at least
+        if text.pieces:  # words beyond `length` are already cut off; each word has at least one piece
             kept = self._cut(split_pieces(kept, self.table, self.longest))
         ids = self.table.lookup(kept).to_tensor(PADDING, shape=(None, text.length))
         return tf.cast(ids, tf.int32), kept.to_tensor("", shape=(None, text.length))
 
     def _split(self, report):
-        """The words of one report `(length,)`, empty behind the end, and how many it has in all."""
+        """Returns the kept words of one report, `(length,)`, padded with "", and the number of all its words."""
         words = CLEANING_MODES[self.text.cleaning](report[None])
         if self.text.deidentified == "drop":
             words = _keep(words, ~tf.strings.regex_full_match(words.flat_values, DEIDENTIFIED.pattern))
@@ -74,7 +77,7 @@ class ReportReader(tf.Module):
 
 
 def _check_text(reports):
-    """Refuses what is no UTF-8 text, or far longer than any report."""
+    """Rejects text that is not UTF-8 or far longer than any report."""
     clean = tf.strings.unicode_transcode(reports, "UTF-8", "UTF-8", errors="replace", replacement_char=0xFFFD)
     checks = require_rows(tf.equal(clean, reports), "report", "expected text in UTF-8. Received: other bytes.")
     short = tf.strings.length(clean, unit="UTF8_CHAR") <= MAX_CHARACTERS
@@ -82,7 +85,7 @@ def _check_text(reports):
 
 
 def _lower(texts):
-    """Lower case that is the same under Turkish settings of the machine."""
+    """Converts to lower case in the same way under a Turkish locale of the machine."""
     dotted = tf.strings.regex_replace(tf.strings.regex_replace(texts, "I", "i"), "İ", "i\u0307")
     return tf.strings.lower(dotted, encoding="utf-8")
 

@@ -1,22 +1,24 @@
-"""A long batch a few rows at a time, inside the graph: the memory of a call does not grow with its rows."""
+"""Slicing of long batches in the graph, so that the memory of a call does not grow with its rows."""
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 MOST_AT_ONCE = 64  # rows
-SLICE_BYTES = 2**26  # of the largest output of a layer; a call holds about ten times as much
+SLICE_BYTES = 2**26  # of the largest output of a layer; a call needs about ten times as much
 
 
-def wrap_slices(function, model):
-    """Bounds how many rows a function of tensors is given at once, by the size of the model's layers.
+def wrap_slices(function: Callable[..., tuple], model: keras.Model) -> Callable[..., tuple]:
+    """Limits the number of rows that a function of tensors receives at once, by the size of the model's layers.
 
     Args:
         function: takes tensors with a batch axis and returns a tuple of float32 tensors.
-        model: `keras.Model`: that which `function` calls. Its outputs `logits` and `features` have the same shapes.
+        model: `keras.Model` that `function` calls. Its outputs `logits` and `features` have the same shapes.
 
     Returns:
-        a function of the same kind, for one row or more.
+        a function with the same arguments and results, for one row or more.
     """
     rows = count_rows(model)
     shapes = [model.output[name].shape for name in ("logits", "features")]
@@ -38,13 +40,13 @@ def wrap_slices(function, model):
     return sliced
 
 
-def count_rows(model):
-    """How many rows a `keras.Model` is given at once: 20 of DenseNet121 at 224 pixels."""
+def count_rows(model: keras.Model) -> int:
+    """Returns the number of rows that a `keras.Model` receives at once: 20 for DenseNet121 at 224 pixels."""
     return int(np.clip(SLICE_BYTES // _find_largest(model), 1, MOST_AT_ONCE))
 
 
 def _find_largest(model):
-    """Bytes of the largest float32 output of a layer, for one row."""
+    """Returns the bytes per row of the largest float32 output of a layer."""
     largest = 4
     for layer in model.layers:
         if isinstance(layer, keras.Model):

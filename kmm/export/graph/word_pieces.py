@@ -1,4 +1,4 @@
-"""Words to word pieces, in the graph: what `kmm.text.word_pieces` does, with TensorFlow's core operations alone."""
+"""Conversion of words to word pieces in the graph: `kmm.text.word_pieces` with TensorFlow's core operations only."""
 
 import tensorflow as tf
 
@@ -8,25 +8,25 @@ from kmm.text.word_pieces import CONTINUED, MAX_WORD
 UNIT = "UTF8_CHAR"
 
 
-def split_pieces(words, table, longest):
-    """Cuts words into pieces, the longest piece first.
+def split_pieces(words: tf.RaggedTensor, table: tf.lookup.StaticHashTable, longest: int) -> tf.RaggedTensor:
+    """Splits words into pieces, the longest piece first.
 
-    A round finds one piece of each word of which something is left, among all beginnings of what is left.
+    Each round finds the longest known piece at the beginning of the rest of each unfinished word.
 
     Args:
-        words: ragged string tensor `(n, words)`, UTF-8, none empty or with white space.
-        table: lookup table of pieces to ids, `UNKNOWN` for all else.
-        longest: int. Characters of the longest piece, its `##` included.
+        words: ragged string tensor `(n, words)`, UTF-8; no word is empty or contains white space.
+        table: lookup table of pieces to ids, with `UNKNOWN` for all other strings.
+        longest: int. Length of the longest piece in characters, including its `##`.
 
     Returns:
-        ragged string tensor `(n, pieces)`. A word that cannot be cut wholly, or is too long, is one piece, as it was
-        written: the table does not know it.
+        ragged string tensor `(n, pieces)`. A word that cannot be split completely, or is too long, stays whole; the
+        table does not contain it.
     """
     whole, where = tf.unique(words.flat_values)
     sizes = tf.range(longest, 0, -1)
 
     def cut(prefix, done, rest):
-        """`done`: the pieces so far, a space before each. `rest`: what is left of the word; empty when it is done."""
+        """`done`: the pieces so far, each after a space. `rest`: the remaining word, empty when it is finished."""
         rows = tf.where(tf.not_equal(rest, ""))[:, 0]
         left = tf.gather(rest, rows)
         ends = tf.broadcast_to(sizes, [tf.size(left), longest])
