@@ -21,7 +21,8 @@ class PathView:
     Attributes:
         stem: `keras.Model` `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as the model has them
             -> dict of float tensors, each affine in image and rows.
-        rest: `keras.Model` that takes those and `present` -> logits `(n, n_labels)`.
+        rest: `keras.Model` that takes those, `present`, and `padding_mask` where the fusion reads the mask of words ->
+            logits `(n, n_labels)`.
         held: float. Memory at a point, as a multiple of the bytes of the outputs of all layers: see `ImageEncoder`.
     """
 
@@ -54,6 +55,7 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
     if text_encoder:
         sides["text"] = (text_encoder_of(model), TEXT_ENCODERS[text_encoder].stem, ["rows", "padding_mask"])
     stems, features, inner = {}, {"present": raw["present"]}, {}
+    masks = {"padding_mask": raw["padding_mask"]} if text_encoder and "text_mask" in fusion.input else {}
     for side, (encoder, layers, names) in sides.items():
         stem = keras.Model(encoder.input, [encoder.get_layer(layer).output for layer in layers])
         given = {name: raw[name] for name in names}
@@ -62,12 +64,12 @@ def view_path(model, *, image_encoder=None, text_encoder=None, image_layer=None)
         stems.update(named)
         own = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in named.items()}
         inner.update(own)
-        features.update(_go_on(side, encoder, layers, list(own.values()), fusion))
+        features.update(_go_on(side, encoder, layers, list(own.values()), fusion, masks if side == "text" else {}))
     logits = keras.layers.Identity(dtype="float32", name="logits")(
         fusion({name: features[name] for name in fusion.input})
     )
     given = {name: tensor for name, tensor in raw.items() if name != "present"}
-    rest = keras.Model({**inner, "present": raw["present"]}, logits)
+    rest = keras.Model({**inner, **masks, "present": raw["present"]}, logits)
     held = IMAGE_ENCODERS[image_encoder].held if image_encoder else PathView.held
     return PathView(stem=keras.Model(given, stems), rest=rest, held=held)
 
@@ -85,9 +87,14 @@ def _choose_layer(encoder, entry, name):
     return name
 
 
-def _go_on(side, encoder, layers, inner, fusion):
-    """The parts of an encoding that the fusion reads, from the outputs of the encoder's stem on."""
-    parts = [part for part in encoder.output if f"{side}_{part}" in fusion.input]
-    cut = [encoder.get_layer(layer).output for layer in layers]
-    rest = keras.Model(cut, [encoder.output[part] for part in parts])
-    return {f"{side}_{part}": tensor for part, tensor in zip(parts, keras.tree.flatten(rest(inner)))}
+def _go_on(side, encoder, layers, inner, fusion, masks):
+    """The parts of an encoding that the fusion reads, from the outputs of the encoder's stem and its masks on."""
+    parts = {part: tensor for part, tensor in encoder.output.items() if f"{side}_{part}" in fusion.input}
+    given = {id(encoder.input[name]): mask for name, mask in masks.items()}
+    found = {part: given[id(tensor)] for part, tensor in parts.items() if id(tensor) in given}  # inputs as they are
+    rest = {part: tensor for part, tensor in parts.items() if part not in found}
+    if rest:
+        cut = [encoder.get_layer(layer).output for layer in layers] + [encoder.input[name] for name in masks]
+        outputs = keras.Model(cut, list(rest.values()))([*inner, *masks.values()])
+        found |= dict(zip(rest, keras.tree.flatten(outputs), strict=True))
+    return {f"{side}_{part}": tensor for part, tensor in found.items()}
