@@ -103,7 +103,10 @@ def test_a_network_with_attention_keeps_them_where_its_entry_counts_its_memory(m
         (dataclasses.replace(ENTRY, blocks=("first_relu",)), "the last block has the side 16, the map 8"),
         (ATTENTION, "a path point holds"),
         (dataclasses.replace(ENTRY, held=1e4), "a path point holds"),
-        (dataclasses.replace(ENTRY, network=without_gradient), "no gradient reached|Gradients do not exist"),
+        (
+            dataclasses.replace(ENTRY, network=without_gradient),
+            "no gradient reached|Gradients do not exist|holds 0 bytes",
+        ),
         (dataclasses.replace(ENTRY, network=lambda x, weights: two_blocks(x * 0, weights)), "the vector ignores"),
     ],
     ids=[
