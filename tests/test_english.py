@@ -29,16 +29,7 @@ PATTERNS = {
     "write 'again'": r"\banew\b",
     "say how many times": r"\bso often\b",
 }
-QUESTION = re.compile(r"(?:What|Who|Whom|Whose|Where|Which|How|When|Whether|Why)\b")
-
-
-def read_docstrings(tree):
-    """Yields the line and the text of each docstring of a module, its classes and its functions."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield node.body[0].lineno, text
+QUESTION = re.compile(r"(?:What|Who|Whom|Whose|Where|Which|How|When|Why)\b")
 
 
 def read_strings(tree):
@@ -63,7 +54,7 @@ def read_comments(text):
 
 
 def find_faults(text):
-    """Finds phrases of `PATTERNS`, and docstrings that begin with a question word.
+    """Finds phrases of `PATTERNS`, and a module docstring that begins with a question word.
 
     Args:
         text: str. Source of a module.
@@ -77,9 +68,8 @@ def find_faults(text):
         words = " ".join(words.split())
         for remark, pattern in PATTERNS.items():
             faults += [f"{line}: {found[0]!r}: {remark}" for found in re.finditer(pattern, words, re.IGNORECASE)]
-    for line, words in read_docstrings(tree):
-        if found := QUESTION.match(words):
-            faults.append(f"{line}: {found[0]!r} begins a docstring: begin with a noun or a verb")
+    if found := QUESTION.match(ast.get_docstring(tree) or ""):
+        faults.append(f"1: {found[0]!r} begins a module: say what it is for, with a noun or a verb")
     return faults
 
 
@@ -98,7 +88,7 @@ def test_kmm_is_written_in_plain_english():
     ("source", "words"),
     [
         ('"""What kmm raises."""', "'What'"),
-        ('def f():\n    """How many points fit."""', "'How'"),
+        ('"""How errors become words."""', "'How'"),
         ('raise ValueError(f"expected {name}. Received: " "something else")', "'something else'"),
         ("x = 1  # the caller is told\n", "'is told'"),
         ('"""Makes rows.\n\n    One number\n    a study.\n"""', "'number a study'"),
@@ -118,6 +108,7 @@ def test_dialect_is_found(source, words):
         "# one file, a film and a report\n",
         '"""Requests a second of many clients; one number per study; gives a label a colour."""',
         '"""Words a model knows."""',
+        'def f():\n    """Whether a film is there."""',
         'something_else = is_told = "a region says so, often"',
         'message = f"{one} a film"',
     ],
