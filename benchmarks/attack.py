@@ -1,19 +1,19 @@
-"""What attacks do to `kmm serve`: a table of what each saw, and of how long health was silent meanwhile.
+"""Attacks on `kmm serve`: a table of the outcome of each, and of how long health checks went unanswered meanwhile.
 
     python benchmarks/attack.py                        this checkout
-    python benchmarks/attack.py --checkout FOLDER      the kmm of another one
-    python benchmarks/attack.py --only gzip PNG        attacks whose names hold one of these words
+    python benchmarks/attack.py --checkout FOLDER      the kmm of another checkout
+    python benchmarks/attack.py --only gzip PNG        attacks whose names contain one of these words
 
-The attacks are those of tests/server/attacks.py, on this host alone. The server is a process of its own; it is started
-anew where an attack has stopped it.
+The attacks are those of tests/server/attacks.py, all on this host. The server runs in its own process and is restarted
+after an attack that stopped it.
 
-    attack       what is tried
-    outcome      what the attacker saw
-    gRPC, REST   the longest time without an answer of health over a fresh connection, in seconds
-    control      the same of a trivial responder: what the machine itself lacked
-    lines        of the server's log
-    memory       MB that the server holds more afterwards, and at most meanwhile
-    answers      whether a request of a model is answered rightly afterwards
+    attack       name of the attack
+    outcome      the attacker's view of it
+    gRPC, REST   longest time without an answer to a health check over a new connection, in seconds
+    control      the same for a trivial responder: the share of the machine itself
+    lines        new lines in the server's log
+    memory       growth of the server's memory in MB, afterwards and at most meanwhile
+    answers      protocols over which the server answers a request correctly afterwards
 """
 
 import argparse
@@ -31,9 +31,9 @@ sys.path.insert(0, str(ROOT))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkout", type=Path, default=ROOT, help="folder with the kmm that serves")
-    parser.add_argument("--hold", type=float, default=3, help="seconds for which an attack goes on")
-    parser.add_argument("--only", nargs="+", default=[""], help="words of the names of attacks")
+    parser.add_argument("--checkout", type=Path, default=ROOT, help="checkout of the kmm that serves")
+    parser.add_argument("--hold", type=float, default=3, help="seconds that an attack lasts")
+    parser.add_argument("--only", nargs="+", default=[""], help="words of attack names")
     options = parser.parse_args()
     from tests.server.attacks import ATTACKS
     from tests.server.tiny_model import save_tiny
@@ -61,11 +61,11 @@ def main():
 
 
 def write_row(outcome):
-    """The cells of an outcome."""
+    """Formats an outcome as the cells of a table row."""
     answers = " and ".join(name for name, right in outcome.answered.items() if right) or "no"
-    said = outcome.said + ("; " + outcome.faults[0].replace("|", "/")[:80] if outcome.faults else "")
+    seen = outcome.said + ("; " + outcome.faults[0].replace("|", "/")[:80] if outcome.faults else "")
     silences = [outcome.grpc_silence, outcome.rest_silence, outcome.control]
-    cells = [said, *(f"{seconds:.2f}" for seconds in silences), outcome.lines]
+    cells = [seen, *(f"{seconds:.2f}" for seconds in silences), outcome.lines]
     return " | ".join(map(str, [*cells, f"{outcome.growth:+.0f}, {outcome.peak:+.0f}", answers]))
 
 

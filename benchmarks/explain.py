@@ -1,32 +1,33 @@
-"""kmm.explain against captum and tf-keras-vis: core-seconds of a path point, points of a map, memory, folders.
+"""kmm.explain against captum and tf-keras-vis: core-seconds per path point, points per map, memory, folders.
 
     python benchmarks/explain.py            a table
     python benchmarks/explain.py --json     one JSON document
     python benchmarks/explain.py --quick    fewer rounds, studies and films
 
-Peers and kmm take DenseNet121 at 224 pixels with one set of weights, a process of one thread each, in turns.
+Peers and kmm explain DenseNet121 at 224 pixels with the same weights, each in a process of one thread, in turns.
 
-    point_cost_to_captum         core-seconds of a path point, to captum's IntegratedGradients (internal_batch_size 16);
-                                 at most 0.90
-    point_cost_to_tf_keras_vis   the same, to a sample of tf-keras-vis's SmoothGrad; at most 0.2
-    points_to_left_rule          path points until maps are within 2 % of 512-step ones, kmm stopping by itself, to the
-    points_to_gauss_legendre     number with which a rule brings as many studies there; at most 0.5 and 0.85.
-                                 `..._of_mean`: to the number with which a rule's mean error is 2 %;
-                                 `midpoint_to_...`: that number of the midpoint rule to those of the others;
-                                 `..._of_fewer`: the same of a classifier of 600 studies, for a rule needs what the
-                                 network makes it need. The others are of the classifier of a bare `kmm fit`
-    map_error_to_true_error      what `map_error` says, to the error against 512 steps; from 1/1.5 to 1.5
-    time_to_captum               core-seconds to equal map error, cost of a point times number of points, to captum with
-                                 its Gauss-Legendre rule; at most 0.75
-    memory_1, memory_64          peak memory in GB of explaining 1 and 64 films, 72 steps; within the limit of 3, and
-                                 equal within 10 %
-    cluster_50k_seconds          50,000 points clustered; at most 0.5
+    point_cost_to_captum         core-seconds per path point, relative to captum's IntegratedGradients
+                                 (internal_batch_size 16); at most 0.90
+    point_cost_to_tf_keras_vis   the same, relative to a sample of tf-keras-vis's SmoothGrad; at most 0.2
+    points_to_left_rule          points of kmm's adaptive stopping for maps within 2 % of 512-step maps, relative to
+    points_to_gauss_legendre     the size at which a rule brings as many studies within 2 %; at most 0.5 and 0.85.
+                                 `..._of_mean`: relative to the size at which a rule's mean error is 2 %;
+                                 `midpoint_to_...`: that size of the midpoint rule, relative to the other rules;
+                                 `..._of_fewer`: the same for a classifier trained on 600 studies, since the number of
+                                 points depends on the network. The rest is measured on the classifier that `kmm fit`
+                                 trains by default
+    map_error_to_true_error      the reported `map_error`, relative to the error against 512 steps; from 1/1.5 to 1.5
+    time_to_captum               core-seconds to equal map error (cost per point times number of points), relative to
+                                 captum with its Gauss-Legendre rule; at most 0.75
+    memory_1, memory_64          peak memory in GB of explaining 1 and 64 films with 72 steps; within the limit of 3,
+                                 and equal within 10 %
+    cluster_50k_seconds          seconds to cluster 50,000 points; at most 0.5
     overlay_224_seconds          threshold, clusters, circles and heat of a 224-pixel map on a film of 224 pixels,
-    overlay_2048_seconds         and on one of 2048; at most 0.03 and 0.3
+    overlay_2048_seconds         and on one of 2048 pixels; at most 0.03 and 0.3
     folder_overhead              share of a folder's core-seconds outside the gradient work: DenseNet121, 24 steps; at
-                                 most 0.10. `..._small`: the 64-pixel CNN, as many steps as it needs: the hard case
-    two_workers_speedup          a folder with two workers to one with one, one thread each, DenseNet121; at least 1.6
-                                 where the gradient work alone, done by two processes, gains that
+                                 most 0.10. `..._small`: the 64-pixel CNN with adaptive steps, the hard case
+    two_workers_speedup          speedup of a folder with two workers over one worker, one thread each, DenseNet121; at
+                                 least 1.6 where the gradient work alone gains as much from two processes
 """
 
 import argparse
@@ -48,7 +49,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer rounds, studies and films")
     parser.add_argument("--model", type=Path, help="a saved classifier of films and reports; default: one is trained")
     parser.add_argument("--data", type=Path, help="folder of studies for --model")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some of the parts alone")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
     options = parser.parse_args()
     if bool(options.model) != bool(options.data):
         parser.error("--model and --data go together")
@@ -69,7 +70,7 @@ def main():
 
 
 def measure_clusters(options, folder):
-    """50,000 points, crowded and scattered: the slower one counts."""
+    """Clusters 50,000 points, crowded and scattered; the slower of the two counts."""
     import numpy as np
 
     from kmm.explain.regions.clusters import cluster_points
@@ -84,7 +85,7 @@ def measure_clusters(options, folder):
 
 
 def measure_overlays(options, folder):
-    """From a map to the film with circles and the one with heat."""
+    """Times the steps from a map to a film with circles and a film with heat."""
     import numpy as np
 
     from kmm.explain.output.draw import draw_circles, draw_heat
@@ -106,7 +107,7 @@ def measure_overlays(options, folder):
 
 
 def _time(work, repeats=7):
-    """The median of the core-seconds of some calls, after one that is not counted."""
+    """Returns the median core-seconds of some calls, after one warm-up call."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -124,7 +125,7 @@ def measure_costs(options, folder):
 
 def measure_points(options, folder):
     import explain_points
-    from explain_models import train_phantom
+    from classifiers import train_phantom
 
     if options.quick:
         return explain_points.measure_points(*_phantom(options, folder), 8)
@@ -141,8 +142,8 @@ def measure_memory(options, folder):
 
 
 def measure_folders(options, folder):
+    from classifiers import save_untrained
     from explain_folder import measure_gain, measure_overhead
-    from explain_models import save_untrained
 
     model, data = _phantom(options, folder)
     few, some, many = (4, 8, 32) if options.quick else (16, 48, 256)
@@ -155,8 +156,8 @@ def measure_folders(options, folder):
 
 
 def _phantom(options, folder):
-    """A classifier of the phantom set and its data, trained once."""
-    from explain_models import train_phantom
+    """Returns the paths of a classifier and its data: the given ones, or a phantom classifier that is trained once."""
+    from classifiers import train_phantom
 
     if options.model:
         return options.model, options.data

@@ -1,7 +1,7 @@
-"""A folder of studies: what is spent outside the gradient work, and what a second process gains.
+"""Explaining a folder of studies: the share of time outside the gradient work, and the gain of a second process.
 
-Each worker has one thread. Beside the gain of the folder stands that of the gradient work alone, done by one process
-and by two at once: what the machine itself gives.
+Each worker has one thread. The gain of the gradient work alone, with one process and with two at once, is reported
+beside it: it is the most that this machine allows.
 """
 
 import json
@@ -12,16 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+from processes import ONE_THREAD
 
 
 def measure_overhead(model, data, count, steps=None):
-    """Core-seconds of a folder that are not gradient work, as a share.
+    """Measures the share of a folder's core-seconds that is not gradient work.
 
     Args:
         model, data: paths of a saved classifier and of a folder of studies.
-        count: int. Studies.
-        steps: int or None: of each path.
+        count: int. Number of studies.
+        steps: int or None. Steps of each path; None lets kmm choose.
 
     Returns:
         float in [0, 1].
@@ -31,13 +31,13 @@ def measure_overhead(model, data, count, steps=None):
 
 
 def measure_gain(model, data, count, steps):
-    """Explains a folder with one worker and with two, and does its gradient work alone likewise.
+    """Explains a folder with one worker and with two, then repeats the gradient work alone in the same way.
 
     Args:
         model, data, count, steps: as for `measure_overhead`.
 
     Returns:
-        dict: how many times as fast two are, of the folder and of the gradient work alone.
+        dict: speedup of two workers over one, of the folder and of the gradient work alone, and the folder's seconds.
     """
     seconds = []
     for workers in (1, 2):
@@ -54,7 +54,7 @@ def measure_gain(model, data, count, steps):
 def _time_gradients(model, data, count, steps, processes):
     started = [_start("gradients", model, data, count // processes, steps, number) for number in range(processes)]
     for process in started:
-        process.stdout.readline()  # it is ready
+        process.stdout.readline()  # ready
     start = time.perf_counter()
     for process in started:
         print("go", file=process.stdin, flush=True)
@@ -73,54 +73,54 @@ def _start(*arguments):
 
 
 def _read(process):
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"a folder could not be explained: {' '.join(process.args[1:])} says why")
-    return json.loads(said.splitlines()[-1])
+        raise SystemExit(f"A folder could not be explained. Run for the reason: {' '.join(process.args[1:])}")
+    return json.loads(output.splitlines()[-1])
 
 
-def _say(value):
+def _print_json(value):
     print(json.dumps(value), flush=True)
 
 
 def overhead(model, data, count, out, steps):
-    """Explains a folder, then does its gradient work again without the rest."""
-    from explain_models import keep_cases, read_whole
+    """Explains a folder, then repeats its gradient work alone, and prints the share of the rest."""
+    from classifiers import read_complete_studies, record_cases
 
     from kmm.explain.folder.explain_folder import explain_folder
     from kmm.explain.settings import ExplainSettings
 
-    kept, began = [], []
+    recorded, began = [], []
 
     def run(worker, cut, begin, tell):
-        """`run_here`, warm, that keeps what the gradient work is given."""
+        """Works as `run_here`, warmed up, and records the cases that the gradient work receives."""
         batches, explainer = cut(1), worker.load().source.explainer
         for _ in explainer.explain(batches[0].studies[:1]):
             pass
-        kept.append(keep_cases(explainer))
+        recorded.append(record_cases(explainer))
         begin()
         began.append(time.process_time())
         for batch in batches:
             yield batch, worker.explain_batch(batch)
 
     settings = ExplainSettings(steps=int(steps) if steps else None)
-    explain_folder(model, read_whole(data, int(count)), Path(out, "out"), settings=settings, runner=run)
-    whole, (attribute, cases) = time.process_time() - began[0], kept[0]
+    explain_folder(model, read_complete_studies(data, int(count)), Path(out, "out"), settings=settings, runner=run)
+    whole, (attribute, cases) = time.process_time() - began[0], recorded[0]
     start = time.process_time()
     for _ in attribute(iter(cases)):
         pass
-    _say(1 - (time.process_time() - start) / whole)
+    _print_json(1 - (time.process_time() - start) / whole)
 
 
 def folder(model, data, count, out, steps, workers):
-    """Wall seconds of a folder from when the first worker has loaded the model."""
-    from explain_models import read_whole
+    """Prints the wall seconds of explaining a folder, from the time when the first worker has loaded the model."""
+    from classifiers import read_complete_studies
 
     from kmm.explain.folder.explain_folder import explain_folder
     from kmm.explain.folder.runners import run_workers
     from kmm.explain.settings import ExplainSettings
 
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(workers)])  # a thread for each core
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(workers)])  # one core per worker
     began = []
 
     def run(worker, cut, begin, tell):
@@ -129,27 +129,27 @@ def folder(model, data, count, out, steps, workers):
         )
 
     settings = ExplainSettings(steps=int(steps))
-    explain_folder(model, read_whole(data, int(count)), Path(out, "out"), settings=settings, runner=run)
-    _say(time.perf_counter() - began[0])
+    explain_folder(model, read_complete_studies(data, int(count)), Path(out, "out"), settings=settings, runner=run)
+    _print_json(time.perf_counter() - began[0])
 
 
 def gradients(model, data, count, steps, core):
-    """Does the gradient work of some studies when it is told to."""
-    from explain_models import keep_cases, read_whole
+    """Does the gradient work of some studies, on one core, once a line arrives on standard input."""
+    from classifiers import read_complete_studies, record_cases
 
     from kmm.explain.explainer import Explainer
     from kmm.explain.settings import ExplainSettings
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[int(core) :][:1])
     explainer = Explainer.load(model, ExplainSettings(steps=int(steps)))
-    attribute, cases = keep_cases(explainer)
-    for _ in explainer.explain(read_whole(data, 2)):
+    attribute, cases = record_cases(explainer)
+    for _ in explainer.explain(read_complete_studies(data, 2)):
         pass
-    _say("ready")
+    _print_json("ready")
     sys.stdin.readline()
     for _ in attribute(cases[number % len(cases)] for number in range(int(count))):
         pass
-    _say("done")
+    _print_json("done")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,29 @@
-"""Peak memory of explaining a few and many films with DenseNet121, each in a fresh process."""
+"""Peak memory of explaining one film and many films with DenseNet121, each in a fresh process."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from processes import read_peak_memory_gb
+
 STEPS = 72
-FEW = 1
 
 
 def measure_memory(many, image_encoder="densenet121"):
-    """Explains 1 film and many at the default limit of memory.
+    """Explains one film and many films under the default memory limit.
 
     Args:
-        many: int.
+        many: int. Number of films in the second process.
         image_encoder: name in `kmm.models.encoders_image.IMAGE_ENCODERS`.
 
     Returns:
-        dict: `memory_1` and `memory_64` in GB (10^9 bytes), the limit, the points of a chunk, the images of the second.
+        dict: `memory_1` and `memory_64` (GB, 10^9 bytes) of the first and the second process, `memory_limit` (GB),
+        `memory_chunk` (path points per chunk) and `memory_images` (films of the second process).
     """
-    from explain_models import save_untrained
+    from classifiers import save_untrained
 
     from kmm.data.phantom.dataset import make_phantom
     from kmm.explain.settings import ExplainSettings
@@ -30,12 +31,12 @@ def measure_memory(many, image_encoder="densenet121"):
     with tempfile.TemporaryDirectory() as folder:
         model, data = save_untrained(Path(folder, "model"), image_encoder), Path(folder, "data")
         make_phantom(data, studies=max(many + many // 4, 10))
-        few, lots = (_run(model, data, count) for count in (FEW, many))
+        one, more = (_run(model, data, count) for count in (1, many))
     return {
-        "memory_1": few["gb"],
-        "memory_64": lots["gb"],
+        "memory_1": one["gb"],
+        "memory_64": more["gb"],
         "memory_limit": ExplainSettings().memory_gb,
-        "memory_chunk": lots["chunk"],
+        "memory_chunk": more["chunk"],
         "memory_images": many,
     }
 
@@ -47,18 +48,16 @@ def _run(*arguments):
 
 
 def explain(model, data, count):
-    """What the process needed at most to explain some films."""
-    from explain_models import read_whole
+    """Explains some films and prints the peak memory of this process as JSON."""
+    from classifiers import read_complete_studies
 
     from kmm.explain.explainer import Explainer
     from kmm.explain.settings import ExplainSettings
 
     explainer = Explainer.load(model, ExplainSettings(steps=STEPS))
-    for _ in explainer.explain(read_whole(data, int(count))):
+    for _ in explainer.explain(read_complete_studies(data, int(count))):
         pass
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would know the parent's peak too
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
-    print(json.dumps({"gb": peak, "chunk": explainer.chunk}))
+    print(json.dumps({"gb": read_peak_memory_gb(), "chunk": explainer.chunk}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Core-seconds of a path point: kmm, captum and tf-keras-vis on one DenseNet121, each in a process of one thread.
+"""Core-seconds per path point: kmm, captum and tf-keras-vis on one DenseNet121, each in a process of one thread.
 
-The processes stay: each is warm before it is timed, and they are asked in turns.
+Each process is warmed up before it is timed and stays alive; the processes take turns.
 """
 
 import json
@@ -12,19 +12,20 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import ONE_THREAD
+
 PIXELS = 224
 CAPTUM_CHUNK = 16
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 LIBRARIES = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-SCORES_AGREE, MAPS_AGREE = 1e-4, 0.03  # rounding turns some ReLUs near zero over: a map differs by about 1 %
+SCORES_AGREE, MAPS_AGREE = 1e-4, 0.03  # rounding flips some ReLUs near zero, which changes a map by about 1 %
 
 
 def measure_point_costs(rounds, points):
     """Times all implementations in turns.
 
     Args:
-        rounds: int. Times that each is asked.
-        points: int. Path points each time; tf-keras-vis does a quarter of them.
+        rounds: int. Number of timed runs of each implementation.
+        points: int. Path points per run; tf-keras-vis computes a quarter of them.
 
     Returns:
         dict of figures.
@@ -32,7 +33,7 @@ def measure_point_costs(rounds, points):
     with tempfile.TemporaryDirectory() as folder:
         peers = {}
         try:
-            for name in PEERS:  # captum first: it makes the weights
+            for name in PEERS:  # captum first, which saves the weights
                 peers[name] = _Peer(name, Path(folder, "weights.npz"))
             _compare(peers)
             seconds = {name: [] for name in PEERS}
@@ -55,20 +56,20 @@ def measure_point_costs(rounds, points):
 
 
 def _compare(peers):
-    """Both networks say the same, and give the same map at the same nodes."""
+    """Stops the benchmark unless both networks give the same score, and the same map at the same nodes."""
     import numpy as np
 
-    ours, theirs = peers["kmm"].said, peers["captum"].said
+    ours, theirs = peers["kmm"].answer, peers["captum"].answer
     if abs(ours["score"] - theirs["score"]) > SCORES_AGREE:
-        raise SystemExit(f"the networks differ: kmm gives {ours['score']}, captum's {theirs['score']}")
+        raise SystemExit(f"The networks differ: kmm's score is {ours['score']}, captum's {theirs['score']}.")
     mine, other = np.load(ours["map"]), np.load(theirs["map"])
     apart = np.abs(mine - other).sum() / np.abs(other).sum()
     if apart > MAPS_AGREE:
-        raise SystemExit(f"the maps differ by {apart:.2%} at equal nodes")
+        raise SystemExit(f"The maps differ by {apart:.2%} at equal nodes.")
 
 
 class _Peer:
-    """A process that explains when it is asked to."""
+    """A process that explains as many path points as it is sent."""
 
     def __init__(self, name, weights):
         command = [sys.executable, __file__, name, str(weights)]
@@ -78,8 +79,10 @@ class _Peer:
         )
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{name} could not be run: python {Path(__file__).name} {name} weights.npz says why")
-        self.said = json.loads(line)
+            raise SystemExit(
+                f"{name} did not start. Run for the reason: python {Path(__file__).name} {name} weights.npz"
+            )
+        self.answer = json.loads(line)
 
     def time(self, points):
         print(points, file=self.process.stdin, flush=True)
@@ -91,7 +94,7 @@ class _Peer:
 
 
 def make_films(count=8):
-    """Smooth gray films with grain, float32 `(n, 224, 224, 1)`, 0 to 255."""
+    """Makes smooth gray films with grain: float32 `(n, 224, 224, 1)`, 0 to 255."""
     import cv2
     import numpy as np
 
@@ -138,7 +141,7 @@ def _serve_kmm(weights, *, freeze=False):
     inputs, fixed = {"image": make_films()[:1]}, {"present": np.float32([[1, 0]])}
 
     def explain(points):
-        rule = "gauss-legendre"  # as captum: the nodes of a rule do not change what a node costs
+        rule = "gauss-legendre"  # captum's default; the rule does not change the cost of a node
         found = integrated_gradients(integrator, inputs, {"image": 0}, fixed=fixed, rule=rule, steps=points)
         return found[0].values["image"]
 
@@ -167,7 +170,7 @@ def _serve_tf_keras_vis(weights):
 
 
 def _load_model(weights):
-    """kmm's model of films, with the weights of the other."""
+    """Builds kmm's image model with the weights that the captum process saved."""
     import numpy as np
 
     from kmm.models.build import ModelSpec, build_model
@@ -198,7 +201,7 @@ PEERS = {
 
 
 def serve(name, weights):
-    """Explains as many points as each line of standard input says; answers with the core-seconds of a point."""
+    """Reads a number of path points per line of standard input; prints the core-seconds per point."""
     import numpy as np
 
     score, explain = PEERS[name](weights)

@@ -1,6 +1,6 @@
-"""Path points that a map within 2 % of a 512-step one takes: kmm, which stops by itself, and rules of a fixed number.
+"""Path points needed for a map within 2 % of a 512-step map: kmm's adaptive stopping, and rules of fixed size.
 
-The classifier is trained on the phantom set, the baseline is the default one. The true error of a map is that of its
+The classifier is trained on the phantom set; the baseline is the default one. The true error of a map is that of its
 worst input (film or words): the sum of absolute differences from the reference, relative to the reference's sum.
 """
 
@@ -12,27 +12,27 @@ MOST = 256
 
 
 def measure_points(model, data, count):
-    """Counts path points.
+    """Counts the path points that kmm and each rule need.
 
     Args:
         model: path of a saved classifier.
         data: path of a folder of studies.
-        count: int. Studies.
+        count: int. Number of studies.
 
     Returns:
         dict of figures.
     """
     import numpy as np
-    from explain_models import read_whole
+    from classifiers import read_complete_studies
 
     from kmm.explain.attribution.path_integral import measure_error
 
-    studies = read_whole(data, count)
+    studies = read_complete_studies(data, count)
     explain = _make_explain(model, studies)
     reference = explain(rule="midpoint", steps=REFERENCE)
 
     def compare(found):
-        """The true error of each study's map."""
+        """Returns the true error of each study's map."""
         apart = [{name: 4 * (one[name] - truth[name]) for name in truth} for one, truth in _pair(found, reference)]
         return np.array([measure_error(truth.values, halves) for truth, halves in zip(reference, apart, strict=True)])
 
@@ -67,7 +67,7 @@ def measure_points(model, data, count):
 
 
 def find_least(enough, most=MOST):
-    """The least number from 1 to `most` that is enough, found by halving: more is taken to be better."""
+    """Finds the smallest number from 1 to `most` for which `enough` holds, by bisection; `enough` must be monotonic."""
     low, high = 1, most
     while low < high:
         middle = (low + high) // 2
@@ -76,16 +76,16 @@ def find_least(enough, most=MOST):
 
 
 def _make_explain(model, studies):
-    """A function of settings that returns the `Attribution` of each study."""
+    """Makes a function from explanation settings to the `Attribution` of each study."""
     from dataclasses import replace
 
-    from explain_models import keep_cases
+    from classifiers import record_cases
 
     from kmm.explain.explainer import Explainer
     from kmm.explain.settings import ExplainSettings
 
     explainer = Explainer.load(model, ExplainSettings())
-    method, (_, cases) = explainer.method, keep_cases(explainer)
+    method, (_, cases) = explainer.method, record_cases(explainer)
     for _ in explainer.explain(studies):
         pass
 

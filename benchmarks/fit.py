@@ -1,15 +1,16 @@
 """Training through kmm against plain Keras: time of an epoch, gain of cached features, peak memory.
 
-Every figure is a ratio of two things measured in one run, in turns: the median of the ratios of neighbours, since the
+Every figure is a ratio of two measurements taken in turns in one run: the median of the ratios of neighbours, since the
 speed of a shared machine drifts. `--json` prints one JSON document.
 
     epoch_ratio      a training epoch through kmm (films read from disk, augmentation, modality and word dropout,
-                     weights and state saved) to one of `keras.Model.fit` on the same arrays in memory; same model,
-                     optimizer and batch, one batch of validation each; at most 1.05
-    epoch_ratio_to_untuned   the same, to plain Keras on a `tf.data.Dataset` of the arrays with autotuning off: with
-                     it, plain Keras waits for a sleeping thread before an epoch, by chance up to a second
-    cached_speedup   an end-to-end epoch with a frozen image encoder to a head epoch on its cached features; at least 50
-    memory_ratio     peak memory of a whole fit on four times the studies to one on the studies; at most 1.10
+                     weights and state saved), relative to one of `keras.Model.fit` on the same arrays in memory; same
+                     model, optimizer and batch, one batch of validation each; at most 1.05
+    epoch_ratio_to_untuned   the same, relative to plain Keras on a `tf.data.Dataset` of the arrays with autotuning
+                     off: with autotuning, plain Keras sometimes waits up to a second for a thread before an epoch
+    cached_speedup   an end-to-end epoch with frozen encoders, relative to a head epoch on their cached features; at
+                     least 50
+    memory_ratio     peak memory of a whole fit on four times the studies, relative to that on the studies; at most 1.10
 """
 
 import argparse
@@ -17,7 +18,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -25,15 +25,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import read_peak_memory_gb
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    parser.add_argument("--preset", default="small", help="model of epoch_ratio")
-    parser.add_argument("--studies", type=int, default=1024, help="studies of epoch_ratio")
-    parser.add_argument("--rounds", type=int, default=24, help="timed epochs of each kind, taken in turns")
+    parser.add_argument("--preset", default="small", help="preset of epoch_ratio")
+    parser.add_argument("--studies", type=int, default=1024, help="number of studies of epoch_ratio")
+    parser.add_argument("--rounds", type=int, default=24, help="timed epochs of each kind, in turns")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -52,7 +54,7 @@ def main():
 
 
 def make_columns(pixels, studies, folder, vocabulary_size=2000, length=140):
-    """Random studies as the columns that kmm trains from, and the same as arrays in memory."""
+    """Makes random studies: the columns that kmm trains from, the same as arrays in memory, and their labels."""
     import numpy as np
 
     from kmm.training.prepared_studies import PixelFile
@@ -71,7 +73,7 @@ def make_columns(pixels, studies, folder, vocabulary_size=2000, length=140):
 
 
 def build(preset, **overrides):
-    """The joint model of a preset, and its settings."""
+    """Builds the joint model of a preset; returns it with its specification and settings."""
     from kmm.models.build import ModelSpec, build_model
     from kmm.presets import make_settings
 
@@ -90,7 +92,7 @@ def plan_stage():
 
 
 def compile_plainly(model):
-    """What a user of Keras would write, with the optimizer and the loss of a stage of kmm."""
+    """Compiles a model as a user of Keras would, with the optimizer and loss of one of kmm's stages."""
     import keras
 
     from kmm.models.loss import MaskedCrossentropy
@@ -102,7 +104,7 @@ def compile_plainly(model):
 
 
 def time_epochs(model, *data, epochs=2, callbacks=(), **how):
-    """Seconds of each epoch of one `fit` but the first, which starts the pipeline."""
+    """Returns the seconds of each epoch of one `fit`, except the first, which starts the pipeline."""
     import keras
 
     marks = []
@@ -115,7 +117,7 @@ def time_epochs(model, *data, epochs=2, callbacks=(), **how):
 
 
 def time_stage(model, dataset, validation, folder):
-    """Seconds of an epoch as a stage of kmm runs it: in a reproducible order, its state saved at the end."""
+    """Returns the seconds of an epoch as kmm runs it: in a reproducible order, with its state saved at the end."""
     from kmm.training.checkpoint import Checkpoint
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
@@ -211,7 +213,7 @@ def measure_memory(studies):
 
 
 def fit_whole(studies):
-    """A whole fit of one epoch a stage on the phantom set; returns the peak memory of this process in GB."""
+    """Fits on the phantom set with one epoch per stage; returns the peak memory of this process in GB."""
     from kmm.data.collection import read_collection
     from kmm.data.phantom.dataset import make_phantom
     from kmm.presets import gather_settings
@@ -222,8 +224,7 @@ def fit_whole(studies):
         make_phantom(folder / "phantom", studies=studies)
         settings = gather_settings({"epochs": 1}, more=["bootstrap_repeats=10"])
         fit_classifier(read_collection(folder / "phantom"), settings, work=folder / "work", cache=folder / "cache")
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would know the parent's peak too
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1e6
+    return read_peak_memory_gb()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Processor time per study of reading, views, verify and split at 1, 4 and 16 times the studies: none may grow.
+"""CPU time per study of reading, views, verify and split at 1, 4 and 16 times the studies: none may grow.
 
     python benchmarks/growth.py            a table; exit code 1 where time per study grows by more than `--limit`
     python benchmarks/growth.py --json     one JSON document
 
-Every study has a folder of its own and a film of the same name, as CheXpert's `view1_frontal.jpg`. What is linear costs
-the same per study at every size; what compares all studies with each other costs 16 times as much at the last one. Each
-time is processor time, of all threads, the best of the rounds: other programs on the machine disturb it little.
+Every study has its own folder and a film of the same name, like CheXpert's `view1_frontal.jpg`. A linear operation
+costs the same per study at every size; one that compares all studies with each other costs 16 times as much at the
+largest. Each time is the CPU time of all threads, the best of the rounds; other programs on the machine disturb it
+little.
 """
 
 import argparse
@@ -28,7 +29,7 @@ TIMES = (1, 4, 16)
 
 
 def write_studies(folder, count, rng):
-    """Writes a manifest of `count` studies of `count / 2` patients, a film each, and a list of their views."""
+    """Writes a manifest of `count` studies of `count / 2` patients with one film each, and a list of their views."""
     rows, views = ["id,patient,image,report,label:mass"], ["file,view"]
     for number in range(count):
         place = Path(folder, f"films/patient{number:06}/view1_frontal.png")
@@ -42,7 +43,7 @@ def write_studies(folder, count, rng):
 
 
 def list_works(folder):
-    """Returns `{name: function}`: the operations on a folder that `write_studies` wrote."""
+    """Returns `{name: function}`, the operations on a folder that `write_studies` wrote."""
     studies = read_collection(folder).studies
     views = Path(folder, "views.csv")
     return {

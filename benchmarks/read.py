@@ -1,11 +1,11 @@
-"""Films read and prepared per second by kmm, against OpenCV's bare decode and resize of the same files.
+"""Films that kmm reads and prepares per second, against OpenCV's bare decode and resize of the same files.
 
     python benchmarks/read.py            a table
     python benchmarks/read.py --json     one JSON document
 
-kmm decodes, checks that the file is whole, makes float32 gray, resizes with antialiasing and letterboxes to the square.
-OpenCV does `imread(IMREAD_GRAYSCALE)` and `resize(INTER_AREA)` to the same square. Both use one thread and take the
-same files in turn, first one and then the other in each round; the ratio is the median over the rounds.
+kmm decodes, checks that the file is complete, makes float32 gray, resizes with antialiasing and letterboxes to the
+square. OpenCV does `imread(IMREAD_GRAYSCALE)` and `resize(INTER_AREA)` to the same square. Both use one thread and take
+turns on the same files in each round; the ratio is the median over the rounds.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SUFFIXES = (".png", ".jpg")
 
 
 def make_film(height, width, rng):
-    """A smooth gray film with grain, uint8 `(height, width)`: neither as easy as a plain nor as hard as noise."""
+    """Makes a smooth gray film with grain, uint8 `(height, width)`, which compresses better than noise."""
     coarse = rng.normal(128, 45, (12, 10)).astype(np.float32)
     film = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     film += cv2.GaussianBlur(rng.normal(0, 60, (height, width)).astype(np.float32), (0, 0), 4)
@@ -35,7 +35,7 @@ def make_film(height, width, rng):
 
 
 def write_films(folder, count, rng):
-    """Writes `count` films of each size and format; returns their paths."""
+    """Writes `count` films of each size and format and returns their paths."""
     paths = []
     for height, width in SIZES:
         for number in range(count):
@@ -57,7 +57,7 @@ def time_seconds(work, paths):
 
 
 def measure(paths, *, pixels, rounds):
-    """Times both in turn; returns the numbers to print."""
+    """Times kmm and OpenCV in turns and returns the figures to print."""
     preparation = ImagePreparation(pixels)
 
     def read_with_kmm(path):
@@ -67,7 +67,7 @@ def measure(paths, *, pixels, rounds):
         image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         return cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA)
 
-    time_seconds(read_with_kmm, paths), time_seconds(read_with_opencv, paths)  # warm: disk cache, resize weights
+    time_seconds(read_with_kmm, paths), time_seconds(read_with_opencv, paths)  # warm-up: disk cache, resize weights
     pairs = []
     for number in range(rounds):
         works = (read_with_kmm, read_with_opencv)

@@ -1,40 +1,39 @@
-"""Many clients at once, one request in ten malformed: is every answer right, every refusal right, memory flat?"""
+"""Correctness and memory of `kmm serve` under the load of many clients, with one malformed request in ten."""
 
 import random
-import re
 import struct
 import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+
+from processes import read_memory_gb
+from served_model import connect, run_server
 
 GOOD, BAD_SHARE = 64, 10
-EXPLAINED = range(0, GOOD, 10)  # of the good ones, those that are also explained
-MAP_TOLERANCE = 1e-3  # largest difference of a map or of the words, relative to its largest number
+EXPLAINED = range(0, GOOD, 10)  # rows of the good requests that are also explained
+MAP_TOLERANCE = 1e-3  # largest difference of a map or of the words' attributions, relative to its largest value
 HUGE_BYTES = 100_000_000
 
 
 def measure_load(classifier, version, count, clients):
-    """Sends requests to `kmm serve`.
+    """Sends good and malformed requests to `kmm serve` and checks the answers.
 
     Args:
         classifier: Path of a saved classifier.
         version: Path of its export.
-        count: int, the requests; one in ten is malformed.
-        clients: int, threads that send them.
+        count: int. Number of requests; one in ten is malformed.
+        clients: int. Number of threads that send them.
 
     Returns:
         dict of figures.
     """
-    from serve import connect, serve
-
     from kmm.classifier import Classifier
     from kmm.export.samples import make_samples
 
     samples = make_samples(Classifier.load(classifier, main_only=True), GOOD)
     expected, maps = _predict(version, samples), _explain(version, samples)
-    with serve(version) as (process, port):
+    with run_server(version) as (process, port):
         service, make = connect(port)
         good = _make_good(make, samples)
         bad = _make_bad(make, samples)
@@ -42,9 +41,9 @@ def measure_load(classifier, version, count, clients):
         first = count // 10
         with ThreadPoolExecutor(clients) as pool:
             list(pool.map(run.send, range(first)))
-            before = read_memory(process.pid)
+            before = read_memory_gb(process.pid)
             list(pool.map(run.send, range(first, count)))
-            after = read_memory(process.pid)
+            after = read_memory_gb(process.pid)
         alive = process.poll() is None
     for (kind, code), number in sorted(run.codes.items()):
         print(f"{kind:20} {code:20} {number}", file=sys.stderr)
@@ -60,7 +59,7 @@ def measure_load(classifier, version, count, clients):
 
 
 class _Run:
-    """What was sent and what came back."""
+    """The requests of a run and the number of wrong answers and refusals."""
 
     def __init__(self, service, good, bad, expected, maps):
         self.service, self.good, self.bad, self.expected, self.maps = service, good, bad, expected, maps
@@ -101,16 +100,16 @@ class _Run:
         kind, code, make = self.bad[(number // BAD_SHARE) % len(self.bad)]
         try:
             self.service.Predict(make(), timeout=120)
-            came = "OK"
+            received = "OK"
         except grpc.RpcError as error:
-            came = error.code().name
+            received = error.code().name
         with self.lock:
-            self.codes[kind, came] += 1
-            self.wrong_codes += came != code
+            self.codes[kind, received] += 1
+            self.wrong_codes += received != code
 
 
 def _make_good(make, samples):
-    """Requests of all kinds, with the row of the sample that each is about; a few ask for an explanation."""
+    """Makes requests of all signatures, each with the row of its sample; a few ask for an explanation."""
     signatures = {
         "serving_default": ("image", "token_ids"),
         "serving_bytes": ("image_bytes", "report"),
@@ -127,7 +126,7 @@ def _make_good(make, samples):
 
 
 def _make_bad(make, samples):
-    """Kinds of malformed requests: name, code that each deserves, function that makes one."""
+    """Lists the kinds of malformed requests: name, expected status code, and a function that makes one."""
     import numpy as np
 
     raw = {name: samples[name][:1] for name in ("image_bytes", "report")}
@@ -163,7 +162,7 @@ def _make_bad(make, samples):
 
 
 def _predict(version, samples):
-    """What the export says in this process, one row at a time."""
+    """Returns the export's probabilities in this process, one row at a time."""
     import numpy as np
     import tensorflow as tf
 
@@ -176,7 +175,7 @@ def _predict(version, samples):
 
 
 def _explain(version, samples):
-    """The maps and words that the export gives in this process: dict of row to outputs."""
+    """Returns the maps and word attributions of the export in this process: dict of row to outputs."""
     import tensorflow as tf
 
     function = tf.saved_model.load(str(version)).signatures["explain_bytes"]
@@ -185,9 +184,3 @@ def _explain(version, samples):
         outputs = function(**{name: tf.constant(samples[name][row : row + 1]) for name in inputs})
         found[row] = {name: outputs[name][0].numpy() for name in ("image_attribution", "token_attribution")}
     return found
-
-
-def read_memory(pid):
-    """GB (10^9 bytes) that a process holds."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024 / 1e9

@@ -1,23 +1,23 @@
-"""64 clients of `kmm serve` for minutes, while its tokens, certificates, models and labels are replaced every minute.
+"""Minutes of load on `kmm serve` by 64 clients, while tokens, certificates, models and labels change every minute.
 
     python benchmarks/soak.py                            ten minutes
     python benchmarks/soak.py --minutes 3 --clients 16   shorter, with fewer clients
 
-Half of the clients speak gRPC, half HTTP, all over TLS and with a token; each connects anew after a while. Each minute:
+Half of the clients use gRPC and half HTTP, all over TLS and with a token; each reconnects after a while. Each minute:
 
-    tokens        the file holds the old one and a new one; clients take the new one; the old one is removed
+    tokens        a new token is added to the file; clients switch to it; the old token is removed
     certificates  certificate and key are replaced by new ones
     models        the label `stable` moves to the newest version, then a newer version is published; a second model
-                  enters the list of models, or leaves it
+                  is added to the list of models or removed from it
 
-No request may fail meanwhile. Every answer is compared with that of the version which it says it comes from.
+No request may fail meanwhile. Every answer is compared with the expected answer of the version that it names.
 
-    requests        that were answered
-    wrong           answers that differ from what the model says in process; 0
-    failed          requests that failed and should not; 0
-    let_in          requests with a token that was removed, and were answered; 0
+    requests        number of answered requests
+    wrong           answers that differ from the expected ones; 0
+    failed          requests that failed and should not have; 0
+    let_in          requests with a removed token that were answered; 0
     p50, p99        milliseconds of a request, as a client sees it
-    memory_growth   the server's memory at the end, to that after the first minute
+    memory_growth   the server's memory at the end, relative to that after the first minute
 """
 
 import argparse
@@ -37,12 +37,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from processes import read_memory_gb
+
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-SETTLE_SECONDS = 6  # for the server to read a file again
-RECONNECT = 200  # requests of one connection
+SETTLE_SECONDS = 6  # until the server has read a changed file
+RECONNECT = 200  # requests per connection
 MODELS = """model_config_list {{
   config {{
     name: "tiny" base_path: "{tiny}" model_platform: "tensorflow"
@@ -71,13 +73,11 @@ def main():
 
 
 def soak(folder, minutes, clients):
-    """Serves, asks and changes everything.
+    """Runs the server and its clients, and replaces the server's files every minute.
 
     Returns:
         dict of figures.
     """
-    from serve_load import read_memory
-
     site, tally, stopped, asking = Site(folder, minutes), Tally(), threading.Event(), []
     with site.serve() as process:
         try:
@@ -98,8 +98,8 @@ def soak(folder, minutes, clients):
                     raise SystemExit(
                         f"The server ended with code {process.returncode}:\n{site.log.read_text()[-2000:]}"
                     )
-                memory.append(read_memory(process.pid))
-                print(f"minute {minute + 1}: {tally.tell()}, {memory[-1]:.3f} GB", file=sys.stderr, flush=True)
+                memory.append(read_memory_gb(process.pid))
+                print(f"minute {minute + 1}: {tally.summarise()}, {memory[-1]:.3f} GB", file=sys.stderr, flush=True)
         finally:
             stopped.set()
             for thread in (thread for thread in asking if thread.ident):
@@ -125,11 +125,13 @@ def soak(folder, minutes, clients):
 
 
 class Site:
-    """The files of an operator.
+    """The files that an operator of `kmm serve` keeps.
 
     Attributes:
-        token: str, which clients send. old_token: str that was removed, or None.
-        log: Path of the server's log. roots: bytes, all certificates that clients trust.
+        token: str. The token that clients send.
+        old_token: str or None. The token that was removed last.
+        log: Path of the server's log.
+        roots: bytes. All certificates that clients trust.
     """
 
     def __init__(self, folder, minutes):
@@ -153,7 +155,7 @@ class Site:
         self.use_pair(0)
 
     def serve(self):
-        """Starts the server."""
+        """Starts the server and returns its process."""
         command = [sys.executable, "-m", "kmm", "serve", "--models", self.folder / "models", "--port", "0"]
         command += ["--rest-port", "0", "--token-file", self.folder / "tokens", "--tls-cert", self.folder / "cert.pem"]
         command += ["--tls-key", self.folder / "key.pem"]
@@ -161,7 +163,7 @@ class Site:
             return subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=ROOT)
 
     def change(self, minute):
-        """Replaces everything once; takes half a minute."""
+        """Replaces every file once, which takes about 20 seconds."""
         new = f"token-{minute + 1}"
         self.write("tokens", f"{self.token}\n{new}\n")
         self.use_pair(minute + 1)
@@ -194,19 +196,19 @@ class Site:
 
 
 class Tally:
-    """What came back, of all clients."""
+    """Counts of the answers and failures of all clients."""
 
     def __init__(self):
         self.seconds, self.faults, self.wrong, self.let_in = [], Counter(), 0, 0
         self.versions, self.certificates = set(), set()
         self.lock = threading.Lock()
 
-    def tell(self):
+    def summarise(self):
         return f"{len(self.seconds)} requests, {self.wrong} wrong, {sum(self.faults.values())} failed"
 
 
 class Grpc:
-    """A client with TensorFlow Serving's stubs. Answers of the signature `serving_default`: scores, then a version."""
+    """A client with TensorFlow Serving's stubs. `ask` returns the scores and the version that gave them."""
 
     def __init__(self, site, ports):
         import grpc
@@ -231,7 +233,7 @@ class Grpc:
 
 
 class Rest:
-    """A client over HTTP that keeps its connection."""
+    """A client over HTTPS that keeps its connection."""
 
     def __init__(self, site, ports):
         context = ssl.create_default_context(cadata=site.roots.decode("ascii"))
@@ -255,7 +257,7 @@ class Rest:
 
 
 def ask(kind, site, port, rest_port, tally, stopped):
-    """Asks until it is stopped, and connects anew now and then."""
+    """Sends requests until `stopped` is set, and reconnects after every `RECONNECT` requests."""
     import grpc
     import numpy as np
 
@@ -272,9 +274,9 @@ def ask(kind, site, port, rest_port, tally, stopped):
                 client = kind(site, (port, rest_port))
             scores, version = client.ask(image, tokens, chance.choice([None, "stable"]), site.token)
         except (grpc.RpcError, OSError, http.client.HTTPException) as error:
-            told = f"{error.code().name} {error.details()}" if isinstance(error, grpc.RpcError) else repr(error)
+            fault = f"{error.code().name} {error.details()}" if isinstance(error, grpc.RpcError) else repr(error)
             with tally.lock:
-                tally.faults[f"{kind.__name__}: {told[:200]}"] += 1
+                tally.faults[f"{kind.__name__}: {fault[:200]}"] += 1
             client = None
             continue
         seconds = time.perf_counter() - start
@@ -290,7 +292,7 @@ def ask(kind, site, port, rest_port, tally, stopped):
 
 
 def try_old_tokens(site, port, tally, stopped):
-    """Asks with a token that was removed; it must be refused."""
+    """Sends requests with a removed token, which must be refused."""
     import grpc
 
     from tests.server.tiny_model import IMAGE, TOKENS
@@ -308,7 +310,7 @@ def try_old_tokens(site, port, tally, stopped):
 
 
 def read_ports(process, log):
-    """The ports that the server announces."""
+    """Reads the gRPC and REST ports that the server announces in its log."""
     for _ in range(1200):
         found = re.search(r"^serving .*gRPC \S+?:(\d+), REST \S+?:(\d+)$", log.read_text("utf-8"), re.MULTILINE)
         if found:

@@ -1,4 +1,4 @@
-"""DenseNet121 in plain PyTorch, channels first, modules named as torchvision's: the network that captum is given."""
+"""DenseNet121 in plain PyTorch, channels first, with torchvision's module names: the network that captum explains."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 BLOCKS, GROWTH, FIRST = (6, 12, 24, 16), 32, 64
-EPSILON = 1.001e-5  # keras.applications'; torchvision has 1e-5
+EPSILON = 1.001e-5  # of keras.applications; torchvision uses 1e-5
 HEAD_EPSILON = 1e-3
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -43,7 +43,7 @@ def make_transition(channels):
 
 
 def make_features():
-    """3 channels in ImageNet's scale `(n, 3, h, w)` -> feature map `(n, 1024, h / 32, w / 32)`."""
+    """Builds the layers from an RGB film in ImageNet's scale `(n, 3, h, w)` to a map `(n, 1024, h / 32, w / 32)`."""
     parts = OrderedDict(conv0=nn.Conv2d(3, FIRST, 7, stride=2, padding=3, bias=False))
     parts["norm0"], parts["relu0"] = nn.BatchNorm2d(FIRST, EPSILON), nn.ReLU(inplace=True)
     parts["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
@@ -80,7 +80,7 @@ class FilmScore(nn.Module):
 
 
 def make_network(films, seed=0):
-    """Random weights with the batch statistics of some films, so that activations keep their size through the layers.
+    """Makes a network of random weights whose batch statistics are those of some films, so that activations keep scale.
 
     Args:
         films: float32 array `(n, h, w, 1)`.
@@ -95,7 +95,7 @@ def make_network(films, seed=0):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = None  # the mean over all batches that were seen
+            module.momentum = None  # averages over all batches
     with torch.no_grad():
         network.train()(torch.tensor(films).permute(0, 3, 1, 2))
     return network.eval()

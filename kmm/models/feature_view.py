@@ -21,7 +21,7 @@ def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:
     """
     fusion = fusion_of(model)
     inputs = {"present": keras.Input((2,), name="present")}
-    values = {"present": inputs["present"]}
+    values, encoded = {"present": inputs["present"]}, {}
     for name, tensor in fusion.input.items():
         if name == "present":
             continue
@@ -29,7 +29,8 @@ def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:
         if side in sides:
             inputs[name] = values[name] = keras.Input(tensor.shape[1:], name=name)
         else:
-            values[name] = _encode(model, side, inputs)[part]
+            encoded[side] = encoded.get(side) or _encode(model, side, inputs)
+            values[name] = encoded[side][part]
     return keras.Model(inputs, keras.layers.Identity(dtype="float32", name="logits")(fusion(values)))
 
 

@@ -21,7 +21,8 @@ class PathView:
     Attributes:
         stem: `keras.Model` from `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as far as the
             model reads them, to a dict of float tensors, each affine in image and rows.
-        rest: `keras.Model` from these tensors and `present` to logits `(n, n_labels)`.
+        rest: `keras.Model` from these tensors, `present`, and `padding_mask` where the fusion reads the mask of words,
+            to logits `(n, n_labels)`.
         held: float. Memory per path point, as a multiple of the bytes of the outputs of all layers: see `ImageEncoder`.
     """
 
@@ -60,6 +61,7 @@ def view_path(
     if text_encoder:
         sides["text"] = (text_encoder_of(model), TEXT_ENCODERS[text_encoder].stem, ["rows", "padding_mask"])
     stems, features, inner = {}, {"present": raw["present"]}, {}
+    masks = {"padding_mask": raw["padding_mask"]} if text_encoder and "text_mask" in fusion.input else {}
     for side, (encoder, layers, names) in sides.items():
         stem = keras.Model(encoder.input, [encoder.get_layer(layer).output for layer in layers])
         given = {name: raw[name] for name in names}
@@ -68,12 +70,13 @@ def view_path(
         stems.update(named)
         own = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in named.items()}
         inner.update(own)
-        features.update(_finish_encoder(side, encoder, layers, list(own.values()), fusion))
+        masked = masks if side == "text" else {}
+        features.update(_finish_encoder(side, encoder, layers, list(own.values()), fusion, masked))
     logits = keras.layers.Identity(dtype="float32", name="logits")(
         fusion({name: features[name] for name in fusion.input})
     )
     given = {name: tensor for name, tensor in raw.items() if name != "present"}
-    rest = keras.Model({**inner, "present": raw["present"]}, logits)
+    rest = keras.Model({**inner, **masks, "present": raw["present"]}, logits)
     held = IMAGE_ENCODERS[image_encoder].held if image_encoder else PathView.held
     return PathView(stem=keras.Model(given, stems), rest=rest, held=held)
 
@@ -91,9 +94,14 @@ def _choose_layer(encoder, entry, name):
     return name
 
 
-def _finish_encoder(side, encoder, layers, inner, fusion):
-    """Computes the parts of an encoding that the fusion reads from the outputs of the encoder's stem."""
-    parts = [part for part in encoder.output if f"{side}_{part}" in fusion.input]
-    cut = [encoder.get_layer(layer).output for layer in layers]
-    rest = keras.Model(cut, [encoder.output[part] for part in parts])
-    return {f"{side}_{part}": tensor for part, tensor in zip(parts, keras.tree.flatten(rest(inner)))}
+def _finish_encoder(side, encoder, layers, inner, fusion, masks):
+    """Computes the parts of an encoding that the fusion reads from the outputs of the encoder's stem and its masks."""
+    parts = {part: tensor for part, tensor in encoder.output.items() if f"{side}_{part}" in fusion.input}
+    given = {id(encoder.input[name]): mask for name, mask in masks.items()}
+    found = {part: given[id(tensor)] for part, tensor in parts.items() if id(tensor) in given}  # inputs as they are
+    rest = {part: tensor for part, tensor in parts.items() if part not in found}
+    if rest:
+        cut = [encoder.get_layer(layer).output for layer in layers] + [encoder.input[name] for name in masks]
+        outputs = keras.Model(cut, list(rest.values()))([*inner, *masks.values()])
+        found |= dict(zip(rest, keras.tree.flatten(outputs), strict=True))
+    return {f"{side}_{part}": tensor for part, tensor in found.items()}

@@ -14,7 +14,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 BUILD = """
 import sys
 from kmm.models.build import ModelSpec, build_model
-from tests.checks import check_learns, compile_quickly, model_inputs
+from tests.model_checks import check_learns, compile_quickly, model_inputs
 import keras
 import numpy as np
 
@@ -36,7 +36,7 @@ import sys
 import keras
 import numpy as np
 import kmm.models.build
-from tests.checks import compile_quickly, model_inputs
+from tests.model_checks import compile_quickly, model_inputs
 
 for path in sys.argv[1:]:
     model = keras.models.load_model(path + ".keras")

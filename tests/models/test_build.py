@@ -7,11 +7,8 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.encoders_image import IMAGE_ENCODERS
-from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.fusion import FUSIONS
 from kmm.models.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
-from tests.checks import check_learns, check_same_after_save_and_load, compile_quickly, model_inputs, to_numpy
+from tests.model_checks import check_learns, compile_quickly, model_inputs, to_numpy
 
 SMALL = {"pixels": 64, "length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
 JOINT = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", **SMALL)
@@ -19,20 +16,6 @@ JOINT = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", **SMALL)
 
 def build(spec=JOINT, label_count=2, seed=0, **kwargs):
     return build_model(spec, label_count=label_count, vocabulary_size=20, seed=seed, **kwargs)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [ModelSpec(image_encoder=name, **SMALL) for name in sorted(IMAGE_ENCODERS)]
-    + [ModelSpec(text_encoder=name, **SMALL) for name in sorted(TEXT_ENCODERS)]
-    + [dataclasses.replace(JOINT, fusion=name) for name in sorted(FUSIONS)],
-    ids=lambda spec: " ".join(filter(None, (spec.image_encoder, spec.text_encoder, spec.fusion))),
-)
-def test_every_entry_learns_and_is_the_same_after_save_and_load(spec, tmp_path):
-    model = build(dataclasses.replace(spec, text_dropout=0, fusion_dropout=0))  # else two steps may rise by chance
-    inputs = model_inputs(model)
-    check_learns(model, inputs, steps=2)
-    check_same_after_save_and_load(model, inputs, tmp_path)
 
 
 def test_inputs_follow_the_encoders():

@@ -3,48 +3,33 @@ import numpy as np
 import pytest
 
 from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS, build_image_encoder
-from tests.checks import check_encoding, to_numpy
+from tests.checks import check_image_encoder
+from tests.model_checks import to_numpy
 
 PIXELS = 72  # keras.applications.Xception takes no less than 71
+LEAST_PIXELS = {"xception": 71}
 APPLICATIONS = {
     "densenet121": (keras.applications.DenseNet121, keras.applications.densenet.preprocess_input),
     "xception": (keras.applications.Xception, keras.applications.xception.preprocess_input),
 }
 
 
-@pytest.fixture(scope="module", params=sorted(IMAGE_ENCODERS))
-def named_encoder(request):
-    keras.utils.set_random_seed(0)
-    return request.param, build_image_encoder(IMAGE_ENCODERS[request.param], pixels=PIXELS)
+DEEP = [pytest.param(name, marks=pytest.mark.large) for name in sorted(APPLICATIONS)]
+
+
+@pytest.mark.parametrize("name", [*sorted(set(IMAGE_ENCODERS) - set(APPLICATIONS)), *DEEP])
+def test_every_entry(name, tmp_path):
+    check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32))
+
+
+@pytest.mark.parametrize("name", sorted(APPLICATIONS))
+def test_the_structure_of_deep_entries(name, tmp_path):
+    check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32), structure_only=True)
 
 
 @pytest.fixture(scope="module")
 def films():
     return np.random.default_rng(0).uniform(0, 255, (2, PIXELS, PIXELS, 1)).astype("float32")
-
-
-def test_encoding(named_encoder, films):
-    check_encoding(named_encoder[1], films)
-
-
-def test_table_entry_names_layers_and_scalings_that_exist(named_encoder):
-    name, encoder = named_encoder
-    entry = IMAGE_ENCODERS[name]
-    assert entry.scaling in SCALINGS
-    assert entry.top in [layer.name for layer in encoder.layers]
-    assert encoder.get_layer(entry.feature_map).output is encoder.get_layer("places").input
-    maps = [encoder.get_layer(block).output.shape for block in entry.blocks]
-    assert all(len(shape) == 4 for shape in maps)
-    sides = [shape[1] for shape in maps]
-    assert sides == sorted(sides, reverse=True) and sides[-1] == encoder.get_layer(entry.feature_map).output.shape[1]
-    order = [layer.name for layer in encoder.layers]
-    assert order.index(entry.stem) < order.index(entry.blocks[0]) <= order.index(entry.blocks[-1])
-
-
-def test_second_build_in_one_process_has_equal_names(named_encoder):
-    name, encoder = named_encoder
-    again = build_image_encoder(IMAGE_ENCODERS[name], pixels=PIXELS)
-    assert [layer.name for layer in again.layers] == [layer.name for layer in encoder.layers]
 
 
 @pytest.mark.parametrize("name", sorted(APPLICATIONS))

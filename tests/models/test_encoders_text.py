@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from kmm.models.encoders_text import KERNELS, TEXT_ENCODERS, build_text_encoder
-from tests.checks import check_encoding, to_numpy
+from tests.checks import check_text_encoder
+from tests.model_checks import to_numpy
 
 LENGTH, SIZE, FILTERS = 12, 5, 4
 
@@ -34,8 +35,8 @@ def maps_of(encoder, rows):
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_ENCODERS))
-def test_encoding(name):
-    check_encoding(build(name), reports())
+def test_every_entry(name, tmp_path):
+    check_text_encoder(name, tmp_path)
 
 
 def test_text_cnn_is_the_maximum_over_words_of_its_maps():

@@ -1,10 +1,8 @@
-import keras
 import numpy as np
 import pytest
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.parts import (
     copy_encoder_weights,
     core_of,
@@ -14,7 +12,7 @@ from kmm.models.parts import (
     set_trainable,
     text_encoder_of,
 )
-from tests.checks import compile_quickly, model_inputs, to_numpy
+from tests.model_checks import compile_quickly, model_inputs, to_numpy
 
 SMALL = {"pixels": 32, "length": 10, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
 IMAGE = ModelSpec(image_encoder="small-cnn", **SMALL)
@@ -95,20 +93,6 @@ def test_word_rows_that_are_kept_stay_kept():
     model = build(spec)
     set_trainable(model, spec)
     assert {name for name, _, changed in step(model) if not changed} == {"embed"}
-
-
-@pytest.mark.parametrize("name", sorted(IMAGE_ENCODERS))
-def test_top_trains_the_layers_from_the_named_one_on_but_no_normalisation(name):
-    spec = ModelSpec(image_encoder=name, **{**SMALL, "pixels": 71})
-    model = build(spec)
-    set_trainable(model, spec, image="top")
-    below, above = [], []
-    side = below
-    for _, layer, changed in [entry for entry in step(model) if entry[0] == "image_encoder"]:
-        side = above if layer.name == IMAGE_ENCODERS[name].top else side
-        side.append((isinstance(layer, keras.layers.BatchNormalization), changed))
-    assert below and not any(changed for _, changed in below)
-    assert above and all(changed != normalisation for normalisation, changed in above)
 
 
 def test_trainable_must_be_known():

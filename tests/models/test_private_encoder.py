@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from keras import layers, ops
@@ -13,14 +14,23 @@ from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec
 from kmm.models.checkpoints import load_image_weights
 from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder, build_image_encoder
-from kmm.models.parts import core_of, image_encoder_of, set_trainable
-from tests.checks import to_numpy
+from kmm.models.parts import image_encoder_of, set_trainable
+from tests.checks import check_image_encoder
+from tests.model_checks import to_numpy
 
 
 def two_blocks(x, weights):
     """Two convolutions: 4 maps of half the film's side, then 3 of a quarter."""
     x = layers.Conv2D(4, 3, strides=2, padding="same", name="first_conv")(x)
     x = layers.ReLU(name="first_relu")(x)
+    x = layers.Conv2D(3, 3, strides=2, padding="same", name="second_conv")(x)
+    return layers.ReLU(name="second_relu")(x)
+
+
+def without_gradient(x, weights):
+    """The same, but no gradient passes from the second to the first."""
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="first_conv")(x)
+    x = ops.stop_gradient(layers.ReLU(name="first_relu")(x))
     x = layers.Conv2D(3, 3, strides=2, padding="same", name="second_conv")(x)
     return layers.ReLU(name="second_relu")(x)
 
@@ -48,25 +58,74 @@ ENTRY = ImageEncoder(
 )
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Attention(layers.Layer):
+    """Each place `(n, m, d)` becomes a mean of all, weighed by likeness: `(n, m, m)` numbers that are no output."""
+
+    def call(self, x):
+        return ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
+
+
+def attention(x, weights):
+    """A convolution to 16 x 16 places for a film of 32 pixels, attention among them, a convolution."""
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="first_conv")(x)
+    x = layers.ReLU(name="first_relu")(x)
+    shape = x.shape[1:]
+    x = layers.Reshape((-1, shape[-1]), name="in_a_row")(x)
+    x = layers.Reshape(shape, name="attended")(Attention(name="attention")(x))
+    return layers.Conv2D(3, 3, strides=2, padding="same", name="second_conv")(x)
+
+
+ATTENTION = dataclasses.replace(
+    ENTRY, network=attention, blocks=("attended", "second_conv"), feature_map="second_conv", torch_layers=None
+)
+
+
 @pytest.fixture
 def private(monkeypatch, build_classifier):
     monkeypatch.setitem(IMAGE_ENCODERS, "private", ENTRY)
     return build_classifier(image="private")
 
 
+def test_it_keeps_the_promises_of_every_entry(private, tmp_path):
+    check_image_encoder("private", tmp_path)
+
+
+def test_a_network_with_attention_keeps_them_where_its_entry_counts_its_memory(monkeypatch, tmp_path):
+    monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ATTENTION, held=60.0))
+    check_image_encoder("private", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (dataclasses.replace(ENTRY, stem="first_relu", blocks=("second_relu",)), "image_first_relu"),
+        (dataclasses.replace(ENTRY, blocks=("first_relu",)), "the last block has the side 16, the map 8"),
+        (ATTENTION, "a path point holds"),
+        (dataclasses.replace(ENTRY, held=1e4), "a path point holds"),
+        (
+            dataclasses.replace(ENTRY, network=without_gradient),
+            "no gradient reached|Gradients do not exist|holds 0 bytes",
+        ),
+        (dataclasses.replace(ENTRY, network=lambda x, weights: two_blocks(x * 0, weights)), "the vector ignores"),
+    ],
+    ids=[
+        "stem not affine",
+        "block missing",
+        "memory not counted",
+        "memory counted too high",
+        "no gradient",
+        "constant",
+    ],
+)
+def test_a_broken_promise_is_found(entry, said, monkeypatch, tmp_path):
+    monkeypatch.setitem(IMAGE_ENCODERS, "private", entry)
+    with pytest.raises((AssertionError, UserWarning), match=said):  # a warning of Keras's, where there is no gradient
+        check_image_encoder("private", tmp_path)
+
+
 def test_it_is_cut_behind_the_stem_that_its_entry_names(private):
-    model, view = private.models["joint"], cut_model(private)
-    random = np.random.default_rng(0)
-    given = {
-        "image": random.uniform(0, 255, (2, 32, 32, 1)).astype(np.float32),
-        "rows": random.normal(size=(2, 12, 6)).astype(np.float32),
-        "padding_mask": np.ones((2, 12), np.float32),
-        "present": np.ones((2, 2), np.float32),
-    }
-    inner = view.stem({name: value for name, value in given.items() if name != "present"}, training=False)
-    assert inner["image_first_conv"].shape == (2, 16, 16, 4)
-    logits = view.rest({**inner, "present": ops.convert_to_tensor(given["present"])}, training=False)
-    np.testing.assert_allclose(to_numpy(logits), to_numpy(core_of(model)(given, training=False)), atol=1e-5)
+    assert cut_model(private).stem.output["image_first_conv"].shape == (None, 16, 16, 4)
 
 
 @pytest.mark.parametrize("method", ["integrated-gradients", "grad-cam", "score-cam"])

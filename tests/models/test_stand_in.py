@@ -2,7 +2,7 @@ import keras
 import numpy as np
 
 from kmm.models.stand_in import StandIn
-from tests.checks import to_numpy
+from tests.model_checks import to_numpy
 
 
 def test_absent_rows_become_the_learned_vector_even_where_they_are_not_numbers():

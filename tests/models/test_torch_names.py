@@ -11,7 +11,7 @@ from kmm.errors import WeightsError
 from kmm.models.checkpoints import load_image_weights
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.torch_names import densenet_layers
-from tests.checks import to_numpy
+from tests.model_checks import to_numpy
 
 BLOCKS = (6, 12, 24, 16)
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -124,12 +124,12 @@ def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int
 
 
 def _output_bytes(model):
-    """Returns the bytes of the float32 outputs of all layers for one study."""
+    """Returns the bytes of the float32 outputs of all layers, and of `keras.ops` between them, for one study."""
     total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            total += _output_bytes(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            outputs = keras.tree.flatten(layer.output)
+    for operation in getattr(model, "operations", model.layers):  # a `Sequential` has only layers
+        if isinstance(operation, keras.Model):
+            total += _output_bytes(operation)
+        elif not isinstance(operation, keras.layers.InputLayer):
+            outputs = keras.tree.flatten(operation.output)
             total += sum(4 * int(np.prod(tensor.shape[1:])) for tensor in outputs)
     return total

@@ -1,17 +1,17 @@
-"""Classifiers to explain: one trained on the phantom set, and untrained ones for what does not hang on weights."""
+"""Classifiers for the benchmarks: one trained on the phantom set, and untrained ones where weights do not matter."""
 
 import contextlib
 import sys
 from pathlib import Path
 
-PHANTOM_STUDIES = 800  # as of a bare `kmm fit`
+PHANTOM_STUDIES = 800  # the default of `kmm fit`
 
 
 def train_phantom(folder, *, studies=PHANTOM_STUDIES):
-    """The small classifier, trained on the built-in phantom set.
+    """Trains the small preset on the built-in phantom set.
 
     Args:
-        folder: Path. `data` and `model` are made in it.
+        folder: Path. Receives the folders `data` and `model`.
         studies: int.
 
     Returns:
@@ -32,7 +32,7 @@ def train_phantom(folder, *, studies=PHANTOM_STUDIES):
 
 
 def save_untrained(folder, image_encoder, preset="paper"):
-    """A classifier of films and reports as a preset has it, with random weights and another image encoder.
+    """Saves a classifier of films and reports with a preset's sizes, another image encoder and random weights.
 
     Args:
         folder: Path to make.
@@ -71,8 +71,8 @@ def save_untrained(folder, image_encoder, preset="paper"):
     return folder
 
 
-def read_whole(data, count):
-    """Studies with a film and a report, the first ones of a folder, some of them again where there are too few."""
+def read_complete_studies(data, count):
+    """Reads the first `count` studies of a folder that have a film and a report; repeats them where there are fewer."""
     from dataclasses import replace
 
     from kmm.data.collection import read_collection
@@ -81,18 +81,18 @@ def read_whole(data, count):
     return [replace(studies[row % len(studies)], id=f"{row}") for row in range(count)]
 
 
-def keep_cases(explainer):
-    """Lets an explainer keep what its gradient work is given.
+def record_cases(explainer):
+    """Makes an explainer record the prepared cases that it passes to its attribution method.
 
     Returns:
-        its function `attribute` of cases, and the list that fills as it explains studies.
+        the explainer's original function `attribute`, and a list that grows as studies are explained.
     """
     attribute, cases = explainer.attribute, []
 
-    def keep(given):
+    def record(given):
         for case in given:
             cases.append(case)
             yield case
 
-    explainer.attribute = lambda given: attribute(keep(given))
+    explainer.attribute = lambda given: attribute(record(given))
     return attribute, cases
