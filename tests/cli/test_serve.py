@@ -204,7 +204,7 @@ def test_a_version_that_does_not_load_is_no_valid_configuration(versions, tmp_pa
         (["nowhere", "--host", "0.0.0.0"], "other hosts may connect with TLS only"),
         (["nowhere", "--host", "0.0.0.0", "--allow-plaintext", "--allow-reload"], "only with a token"),
         (["nowhere", "--rest-timeout", "0"], "--rest-timeout"),
-        (["nowhere", "--versions", "newest"], "Expected versions as latest"),
+        (["nowhere", "--versions", "newest"], "is not a choice of versions"),
         (["nowhere", "--label", "stable"], "Expected a label as MODEL:LABEL=VERSION"),
         (["nowhere", "--label", "other:stable=1"], "Expected a label as MODEL:LABEL=VERSION"),
         (["nowhere", "--token-file", "nothing"], "No such file"),

@@ -282,7 +282,7 @@ def test_tokens_change_under_load(versions, tmp_path, caplog):
     assert not stream.failures
     faults = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(set(faults)) == len(faults) >= 1 and all(
-        said.startswith("tokens: the last good ones") for said in faults
+        said.startswith("tokens: not reloaded, the last valid ones") for said in faults
     )
 
 
@@ -352,7 +352,9 @@ def test_certificates_change_while_the_server_runs(versions, certificates, mount
             time.sleep(0.2)
             assert find_serials(server, certificates) == {second}
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(said) == len(set(said)) and all(line.startswith("certificates: the last good ones") for line in said)
+    assert len(said) == len(set(said)) and all(
+        line.startswith("certificates: not reloaded, the last valid ones") for line in said
+    )
 
 
 def test_grpc_is_given_each_set_of_certificates_once(certificates, mounted):
