@@ -167,8 +167,8 @@ def test_a_configuration_is_tried_and_nothing_stays_bound(versions, tmp_path):
         (["--token-file", "tokens"], "tokens, line 1: expected a token"),
         (["--tls-cert", "tokens", "--tls-key", "tokens"], "tokens: expected certificates in PEM."),
         (["--models", "tokens"], "tokens, line 1: expected the text of a ModelServerConfig."),
-        (["--port", "TAKEN"], "expected an address that is free"),
-        (["--rest-port", "TAKEN"], "expected an address that is free"),
+        (["--port", "TAKEN"], "cannot listen on this address"),
+        (["--rest-port", "TAKEN"], "cannot listen on this address"),
         (["--tls-config", "none"], "none: expected the text of an SSLConfig. No such file"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_version_that_does_not_load_is_no_valid_configuration(versions, tmp_pa
     [
         ([], "Expected a folder of a model, or --models FILE"),
         (["nowhere"], "Found no folder"),
-        (["a=nowhere", "a=elsewhere"], "Expected each model once"),
+        (["a=nowhere", "a=elsewhere"], "Two models have the same name"),
         (["nowhere", "--host", "0.0.0.0"], "other hosts may connect with TLS only"),
         (["nowhere", "--host", "0.0.0.0", "--allow-plaintext", "--allow-reload"], "only with a token"),
         (["nowhere", "--rest-timeout", "0"], "--rest-timeout"),

@@ -447,7 +447,7 @@ def test_certificate_and_key_in_one_file(versions, certificates, tmp_path):
         ({"host": "0.0.0.0"}, "other hosts may connect with TLS only"),
         ({"host": "::"}, "other hosts may connect with TLS only"),
         ({"certificate": "server.pem"}, "both a certificate and its key"),
-        ({"client_authority": "authority.pem"}, "Certificates of clients need TLS"),
+        ({"client_authority": "authority.pem"}, "Client certificates need TLS"),
         ({"host": "0.0.0.0", "allow_plaintext": True, "allow_reload": True}, "may load folders .* only with a token"),
     ],
 )
@@ -497,5 +497,5 @@ def test_a_server_of_http_that_ends_at_its_start(versions, monkeypatch):
 
 def test_an_address_that_is_taken(versions, tiny):
     for taken in ({"port": tiny[0].port}, {"port": 0, "rest_port": tiny[0].rest_port}):
-        with pytest.raises(InputError, match="expected an address that is free"):
+        with pytest.raises(InputError, match="cannot listen on this address"):
             Server([ModelSettings("tiny", versions)], ServeSettings(**{"rest_port": None, **taken}))

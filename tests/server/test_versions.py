@@ -474,11 +474,11 @@ def test_several_models_from_a_file(versions, tmp_path):
     [
         ("model_config_list {", "expected the text of a ModelServerConfig"),
         ("", "expected a model_config_list with a config"),
-        ('model_config_list { config { name: "a" } }', "Expected a base_path of the model 'a'"),
-        ('model_config_list { config { name: "a/b" base_path: "x" } }', "must have no slash"),
+        ('model_config_list { config { name: "a" } }', "Model 'a' has no base_path"),
+        ('model_config_list { config { name: "a/b" base_path: "x" } }', "must not contain a slash"),
         (
             'model_config_list { config { name: "a" base_path: "x" } config { name: "a" base_path: "y" } }',
-            "a name twice",
+            "have the same name",
         ),
     ],
 )
@@ -491,5 +491,5 @@ def test_bad_lists_of_models(tmp_path, text, complaint):
 def test_names_of_models(tmp_path):
     assert parse_model(tmp_path / "film").name == "film"
     assert parse_model(f"best={tmp_path}").folder == tmp_path
-    with pytest.raises(InputError, match="no slash, colon or space"):
+    with pytest.raises(InputError, match="a slash, colon or space"):
         parse_model("a:b=x")
