@@ -491,7 +491,7 @@ def test_a_faulty_file_of_tls_is_named(versions, certificates, fault, name, comp
 def test_a_server_of_http_that_ends_at_its_start(versions, monkeypatch):
     monkeypatch.setattr("kmm.server.rest.http_server.RestServer._run", lambda server: None)
     server = Server([ModelSettings("tiny", versions)], ServeSettings(port=0, rest_port=0))
-    with pytest.raises(InputError, match=f"127.0.0.1:{server.rest_port}: the server of HTTP ended at its start"):
+    with pytest.raises(InputError, match=f"127.0.0.1:{server.rest_port}: the HTTP server stopped at its start"):
         server.start()
 
 

@@ -373,7 +373,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(versions):
         answer = b""
         while chunk := client.recv(4096):  # until the server closes the connection
             answer += chunk
-    assert answer.startswith(b"HTTP/1.1 504 ") and b"did not come in time" in answer
+    assert answer.startswith(b"HTTP/1.1 504 ") and b"did not arrive in time" in answer
 
 
 def read_slowly(url, body, *, after):
