@@ -1,4 +1,4 @@
-"""Write arrays as the JSON of an answer, piece by piece, with only a few thousand numbers as Python objects at a time."""
+"""Write arrays as the JSON of an answer, piece by piece: only a few thousand numbers are Python objects at once."""
 
 import base64
 import json
