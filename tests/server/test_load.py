@@ -440,7 +440,7 @@ def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
 
     monkeypatch.setattr(batching, "run_signature", run_and_lose)
     request, asked = make_predict(DOUBLE, signature="double"), inference.Inference(catalogue, ServeSettings())
-    with pytest.raises(ServingError, match="The client is gone") as caught:
+    with pytest.raises(ServingError, match="The client has disconnected") as caught:
         asked.predict(request.model_spec, request.inputs, (), call, encode=lambda answer: pytest.fail("it is written"))
     assert caught.value.code == "CANCELLED" and asked.drain(0) is True
     catalogue.close()

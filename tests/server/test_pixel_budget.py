@@ -304,7 +304,7 @@ def test_a_whole_png_passes_whatever_its_layout(served):
 
 
 BOMBS = {
-    "behind": (write_png(30, 21, rows_of(FILM), behind=64), "data end with its last row"),
+    "behind": (write_png(30, 21, rows_of(FILM), behind=64), "more image data than its rows need"),
     "comments": (
         write_png(30, 21, rows_of(FILM), before=[make_chunk(b"zTXt", b"a\0\0" + b"x" * 33_000)] * 2),
         "at most 65536 bytes of compressed comments",

@@ -101,7 +101,7 @@ def _read_columns(columns, inputs):
     return {name: _to_array(columns[name], info.dtype) for name, info in inputs.items()}
 
 
-def _to_array(value, number):
+def _to_array(value: Any, number: int) -> np.ndarray:
     """Converts nested lists to an array of a TensorFlow type, given by its number."""
     if number not in NUMPY:
         raise ServingError("UNIMPLEMENTED", f"Conversion of JSON to type: {CPP_NAMES.get(number, number)}")
