@@ -236,7 +236,7 @@ def test_what_a_warm_up_request_holds_is_never_told(folder, caplog):
     model = Model(ModelSettings("tiny", folder))
     model.refresh()
     state = model.list_states()[1]
-    assert (state.state, state.code, state.text) == ("END", "INVALID_ARGUMENT", "The warm-up request 1 failed.")
+    assert (state.state, state.code, state.text) == ("END", "INVALID_ARGUMENT", "Warm-up request 1 failed.")
     assert "cannot be served: INVALID_ARGUMENT" in caplog.text and "Unknown image" not in caplog.text
 
 
@@ -413,7 +413,7 @@ def test_a_server_without_a_version_does_not_start(tmp_path):
         ({}, "Some models did not become available: {tiny}. tiny: version 1: The version has no file saved_model.pb."),
         (
             {"policy": VersionPolicy("specific", versions=(5,))},
-            "Some models did not become available: {tiny}. tiny: of its versions 1 none is to be served.",
+            "Some models did not become available: {tiny}. tiny: the policy selects none of its versions 1.",
         ),
         (
             {"labels": {"stable": 7}},
@@ -430,7 +430,7 @@ def test_a_start_that_fails_says_why(folder, settings, text):
 
 
 def test_a_folder_without_versions_says_so(tmp_path):
-    with pytest.raises(InputError, match="folder holds no version, a folder named by a number, as `kmm export` writes"):
+    with pytest.raises(InputError, match=r"its folder has no version \(a subfolder named by a number"):
         Server([ModelSettings("tiny", tmp_path)], ServeSettings(port=0, rest_port=None))
 
 
