@@ -76,7 +76,7 @@ class Tokens:
         >>> Tokens().check("")
     """
 
-    def __init__(self, path: Path | str | None = None):
+    def __init__(self, path: Path | str | None = None) -> None:
         self._watched = (
             WatchedFiles("tokens", [(path, "a file of tokens")], lambda content: _parse_tokens(content, path))
             if path
@@ -130,7 +130,7 @@ class Certificates:
         InputError: if a file is missing, cannot be read or has the wrong content.
     """
 
-    def __init__(self, settings: ServeSettings):
+    def __init__(self, settings: ServeSettings) -> None:
         files = _list_files(settings)
         parse, names = _read_ssl_config if settings.tls_config else _make_material, [path for path, _ in files]
         ask_clients: bool | None = None
@@ -210,11 +210,11 @@ def _list_files(settings):
         raise InputError("Client certificates need TLS: a certificate and a key of the server. Received: none.")
     if not settings.certificate:
         return []
-    files = [(settings.certificate, _PEM), (settings.key, _tell_key(settings.certificate))]
+    files = [(settings.certificate, _PEM), (settings.key, _describe_key(settings.certificate))]
     return [*files, (settings.client_authority, _PEM)] if settings.client_authority else files
 
 
-def _tell_key(certificate):
+def _describe_key(certificate):
     return f"the key of {certificate} in PEM, without a password"
 
 
@@ -243,7 +243,7 @@ def _make_material(names, certificate, key, authority=None):
         with _as_file(certificate) as chain, _as_file(key) as private:
             context.load_cert_chain(chain, private, password=lambda: "")  # otherwise OpenSSL prompts for a password
     except (ssl.SSLError, ValueError):
-        raise InputError(f"{names[1]}: expected {_tell_key(names[0])}.") from None
+        raise InputError(f"{names[1]}: expected {_describe_key(names[0])}.") from None
     if authority is not None:
         _load_authorities(context, authority, names[2])
         context.verify_mode = ssl.CERT_REQUIRED

@@ -81,7 +81,7 @@ class Connections:
         (['second'], 2)
     """
 
-    def __init__(self, most: int, most_per_address: int | None = None, *, noun: str = "connections"):
+    def __init__(self, most: int, most_per_address: int | None = None, *, noun: str = "connections") -> None:
         self._most, self._most_per_address, self._noun = most, most_per_address, noun
         self._open: OrderedDict[Connection, None] = OrderedDict()  # silent longest first
         self._addresses: Counter[str] = Counter()
@@ -176,7 +176,7 @@ class Connection:
         working: int. Requests being answered; a connection with any is not closed to make room.
     """
 
-    def __init__(self, connections: Connections, address: str, close: Callable[[], object]):
+    def __init__(self, connections: Connections, address: str, close: Callable[[], object]) -> None:
         self._connections, self.address, self.close, self.working = connections, address, close, 0
 
     def touch(self) -> None:

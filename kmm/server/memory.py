@@ -64,7 +64,7 @@ class MemoryReturn:
         loop: the `asyncio` event loop in which `note` is called; the work itself runs in a thread.
     """
 
-    def __init__(self, loop: AbstractEventLoop):
+    def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop, self._freed, self._waiting = loop, 0, False
 
     def note(self, size: int) -> None:
@@ -91,7 +91,7 @@ class Workspace:
         ...     pass
     """
 
-    def __init__(self, seconds: float = MOMENT_SECONDS):
+    def __init__(self, seconds: float = MOMENT_SECONDS) -> None:
         self._seconds, self._users = seconds, 0
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()

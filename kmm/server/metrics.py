@@ -21,8 +21,8 @@ _BUCKETS = [10 * 1.8**power for power in range(33)]  # microseconds, as TensorFl
 logger = logging.getLogger("kmm.server.requests")
 
 
-class Gate(Protocol):
-    """Something that counts requests, see `kmm.server.requests.admission.AdmissionGate`."""
+class RequestGauge(Protocol):
+    """Numbers of running and waiting requests, as `kmm.server.requests.admission.AdmissionGate` keeps them."""
 
     @property
     def running(self) -> int:
@@ -37,7 +37,7 @@ class Metrics:
     """Counts and durations of requests.
 
     Args:
-        gates: dict of name to `Gate`, from which the numbers of running and waiting requests are read.
+        gates: dict of name to `RequestGauge`, from which the numbers of running and waiting requests are read.
 
     Example:
         >>> metrics = Metrics({})
@@ -48,7 +48,7 @@ class Metrics:
         1
     """
 
-    def __init__(self, gates: Mapping[str, Gate]):
+    def __init__(self, gates: Mapping[str, RequestGauge]) -> None:
         self.registry = CollectorRegistry()
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class Metrics:
 class _Counts:
     """Collects the request count as an untyped metric, since prometheus_client appends _total to names of counters."""
 
-    def __init__(self, list_counts):
+    def __init__(self, list_counts) -> None:
         self._list_counts = list_counts
 
     def collect(self):

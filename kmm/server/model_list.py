@@ -34,7 +34,7 @@ class ModelList:
 
     def __init__(
         self, models: Sequence[ModelSettings] = (), file: Path | str | None = None, labels: Sequence[str] = ()
-    ):
+    ) -> None:
         def parse(*contents):
             read = [model for content in contents for model in parse_models(content, file)]
             return _add_labels(_check_names([*models, *read]), labels)

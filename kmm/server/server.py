@@ -44,7 +44,7 @@ class Server:
         self,
         models: Sequence[ModelSettings] | ModelList,
         settings: ServeSettings = ServeSettings(),  # noqa: B008  frozen
-    ):
+    ) -> None:
         models = models if isinstance(models, ModelList) else ModelList(models)
         tokens, certificates = Tokens(settings.token_file), Certificates(settings)
         check_address(settings, certificates)

@@ -138,7 +138,7 @@ class ServeSettings:
     tls_config: Path | None = None
     token_file: Path | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

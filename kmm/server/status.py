@@ -55,7 +55,7 @@ class ServingError(KmmError):
         'NOT_FOUND'
     """
 
-    def __init__(self, code: str, text: str):
+    def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
 

@@ -48,7 +48,7 @@ class WatchedFiles:
         (1, True, 2)
     """
 
-    def __init__(self, name: str, files: Sequence[tuple[Path | str, str]], parse: Callable[..., Any]):
+    def __init__(self, name: str, files: Sequence[tuple[Path | str, str]], parse: Callable[..., Any]) -> None:
         self._name, self._parse = name, parse
         self._files = [(Path(path), expected) for path, expected in files]
         self._kept: dict[Path, bytes] = {}  # content of files that can be read only once
@@ -116,7 +116,7 @@ class Watcher:
         look: function with the keyword argument `at_once`, which is True if `wake` was called.
     """
 
-    def __init__(self, name: str, seconds: float, look: Callable[..., object]):
+    def __init__(self, name: str, seconds: float, look: Callable[..., object]) -> None:
         self._seconds, self._look = seconds or None, look
         self._woken, self._closed = threading.Event(), False
         self._fault: str | None = None

@@ -16,7 +16,7 @@ _STATES = health_pb2.HealthCheckResponse
 class Probes:
     """Holds the state of the server for health checks, within one event loop."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._state, self._changed = _STATES.NOT_SERVING, asyncio.Event()
 
     def set(self, *, serving: bool) -> None:

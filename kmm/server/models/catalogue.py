@@ -34,7 +34,7 @@ class Catalogue:
         {}
     """
 
-    def __init__(self, settings: ServeSettings = ServeSettings()):  # noqa: B008  frozen
+    def __init__(self, settings: ServeSettings = ServeSettings()) -> None:  # noqa: B008  frozen
         self._settings = settings
         # Models by name, and the versions of each model's labels (None before the first list). The pair is replaced in
         # one step and never changed, so whoever reads it once gets models and labels that belong together.

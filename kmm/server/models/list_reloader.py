@@ -24,7 +24,7 @@ class ListReloader:
         settings: `ServeSettings`.
     """
 
-    def __init__(self, catalogue: Catalogue, model_list: ModelList, settings: ServeSettings):
+    def __init__(self, catalogue: Catalogue, model_list: ModelList, settings: ServeSettings) -> None:
         self._catalogue, self._list, self._settings = catalogue, model_list, settings
         self._tries, self._next_try = 0, math.inf
         self._fault: str | None = None

@@ -55,7 +55,7 @@ class Model:
         serving: `ServeSettings`, for warm-up and retries.
     """
 
-    def __init__(self, settings: ModelSettings, serving: ServeSettings = ServeSettings()):  # noqa: B008  frozen
+    def __init__(self, settings: ModelSettings, serving: ServeSettings = ServeSettings()) -> None:  # noqa: B008  frozen
         self.settings, self._serving = settings, serving
         self._lock = threading.Lock()  # for the mappings below
         self._refreshing = threading.Lock()

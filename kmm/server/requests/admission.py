@@ -23,7 +23,7 @@ class AdmissionGate:
         (1, 0)
     """
 
-    def __init__(self, *, running: int, waiting: int):
+    def __init__(self, *, running: int, waiting: int) -> None:
         self._free = self._places = running
         self._most = waiting
         self._closed = False
@@ -105,7 +105,7 @@ class Caller:
         limits_run: bool. Whether the deadline is for the answer, as in gRPC; otherwise it is for the request's turn.
     """
 
-    def __init__(self, seconds: float | None = None, *, limits_run: bool = False):
+    def __init__(self, seconds: float | None = None, *, limits_run: bool = False) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
         self.limits_run = limits_run
         self._active, self._lock = True, threading.Lock()

@@ -64,7 +64,7 @@ class Inference:
         settings: `ServeSettings`.
     """
 
-    def __init__(self, catalogue: Catalogue, settings: ServeSettings):
+    def __init__(self, catalogue: Catalogue, settings: ServeSettings) -> None:
         self.catalogue, self.settings = catalogue, settings
         self._max_bytes = settings.max_message_mb << 20
         self._gates = {

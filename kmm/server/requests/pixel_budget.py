@@ -20,7 +20,7 @@ class PixelBudget:
 allowed. Send fewer films at a time.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int) -> None:
         self._most, self._spent = most, 0
 
     def spend(self, pixels: Iterable[int]) -> None:

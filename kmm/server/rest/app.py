@@ -41,7 +41,9 @@ class App:
             UNAUTHENTICATED if the request must not be answered.
     """
 
-    def __init__(self, inference: Inference, is_serving: Callable[[], bool], check_token: Callable[[str], None]):
+    def __init__(
+        self, inference: Inference, is_serving: Callable[[], bool], check_token: Callable[[str], None]
+    ) -> None:
         self._inference, self._settings = inference, inference.settings
         self._is_serving, self._check_token = is_serving, check_token
         self._cors = Cors(self._settings.cors_origins)

@@ -20,7 +20,7 @@ class Refused(Exception):
         answer: `Answer` with the reason.
     """
 
-    def __init__(self, answer: Answer):
+    def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
 
@@ -40,7 +40,7 @@ class Room:
         True
     """
 
-    def __init__(self, size: int, note_freed: Callable[[int], object] = lambda size: None):
+    def __init__(self, size: int, note_freed: Callable[[int], object] = lambda size: None) -> None:
         self._free, self._note_freed = size, note_freed
 
     def take(self, size: int) -> bool:
@@ -75,7 +75,7 @@ class Body:
         Refused: if the headers announce an encoding or a size that is not allowed.
     """
 
-    def __init__(self, headers: Mapping[str, str], most_bytes: int, room: Room):
+    def __init__(self, headers: Mapping[str, str], most_bytes: int, room: Room) -> None:
         encoding = headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             text = "Expected a body without Content-Encoding, or with gzip."

@@ -28,7 +28,7 @@ class Cors:
         {'Vary': 'Origin'}
     """
 
-    def __init__(self, origins: Iterable[str]):
+    def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origins)
 
     def list_headers(self, origin: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Exchange(HTTPMessageDelegate):
         connection: `kmm.server.connections.Connection`.
     """
 
-    def __init__(self, server: "RestServer", wire: HTTPConnection, stream: IOStream, connection: Connection):
+    def __init__(self, server: "RestServer", wire: HTTPConnection, stream: IOStream, connection: Connection) -> None:
         self._server, self._wire, self._stream, self._connection = server, wire, stream, connection
         self._seconds = server.settings.rest_timeout_seconds
         self._line: Any = None

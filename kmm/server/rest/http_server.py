@@ -60,7 +60,7 @@ class RestServer:
         *,
         check_token: Callable[[str], None],
         ssl_context: ssl.SSLContext | None = None,
-    ):
+    ) -> None:
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
         self._memory: Any = None  # `MemoryReturn`, from the start of the event loop on
