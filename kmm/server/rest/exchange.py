@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http.client import responses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, ResponseStartLine
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
 from kmm.server.connections import Connection
 from kmm.server.requests.admission import Caller
-from kmm.server.rest.answer import tell_error, tell_text
+from kmm.server.rest.answer import Answer, tell_error, tell_text
 from kmm.server.rest.body import Body, Refused
 from kmm.server.status import ServingError
 from kmm.tracebacks import describe_error
@@ -40,15 +40,17 @@ class Exchange(HTTPMessageDelegate):
     def __init__(self, server: "RestServer", wire: HTTPConnection, stream: IOStream, connection: Connection) -> None:
         self._server, self._wire, self._stream, self._connection = server, wire, stream, connection
         self._seconds = server.settings.rest_timeout_seconds
-        self._line: Any = None
+        self._line: RequestStartLine | ResponseStartLine  # this and `_work` are set by `headers_received`
+        self._work: Callable[[list[bytes], Caller], Answer]
         self._headers: dict[str, str] = {}
-        self._work: Any = None
-        self._body: Any = None
+        self._body: Body | None = None
         self._late: asyncio.TimerHandle | None = None
         self._answered = False
         self._arrived = asyncio.Event()  # set at the end of the request or of its connection
 
-    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> Awaitable[None] | None:
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
         """Routes the request, and answers it if its body is not needed."""
         self._line = start_line
         answer = self._open(headers)
@@ -61,7 +63,7 @@ class Exchange(HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Adds bytes to the body."""
-        if self._answered:
+        if self._answered or self._body is None:
             return None
         try:
             unpacking = self._body.add(chunk)
@@ -74,7 +76,7 @@ class Exchange(HTTPMessageDelegate):
         """Starts the work on the whole request."""
         self._connection.touch()
         self._arrived.set()
-        if self._answered:
+        if self._answered or self._body is None:
             return
         if self._late is not None:
             self._late.cancel()

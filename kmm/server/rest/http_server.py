@@ -63,7 +63,9 @@ class RestServer:
     ) -> None:
         settings = self.settings = inference.settings
         self.app = App(inference, is_serving, check_token)
-        self._memory: Any = None  # `MemoryReturn`, from the start of the event loop on
+        self._memory: MemoryReturn  # this, `_loop` and `_stopping` are set when the event loop starts
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Future[float]
         self.room = Room(ROOM * settings.max_message_mb << 20, lambda size: self._memory.note(size))
         self._ssl = ssl_context
         self._connections = connections
@@ -73,8 +75,6 @@ class RestServer:
         self._works = 0
         self._sockets = listeners.bind_tcp(settings.host, settings.rest_port or 0)
         self.port: int = self._sockets[0].getsockname()[1]
-        self._loop: Any = None
-        self._stopping: Any = None
         self._ready, self._stopped = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="kmm-rest", daemon=True)
         for name in ("tornado.access", "tornado.general", "tornado.application"):
