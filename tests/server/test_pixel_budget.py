@@ -323,7 +323,7 @@ def test_a_png_that_holds_more_than_its_film_is_refused(name, served):
     with pytest.raises(ImageError, match=said):
         check_png(data, "film")
     if name == "behind":
-        assert f"image 1: expected a PNG file whose {said}" in refusal(served, make_request([make_film(), data]))
+        assert f"image 1: the PNG file has {said}" in refusal(served, make_request([make_film(), data]))
 
 
 def test_a_damaged_png_is_left_to_the_decoder():
