@@ -143,7 +143,7 @@ def test_silent_streams_hold_no_thread(versions):
             assert_healthy(server)
             assert face.predict.Predict(make_predict(), timeout=2).outputs
         assert list_codes(calls) == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
-        assert "The message did not come within 2 seconds." in {call.details() for call in calls}
+        assert "The message did not arrive within 2 seconds." in {call.details() for call in calls}
 
 
 def test_half_a_message_is_not_waited_for(versions):
@@ -152,7 +152,7 @@ def test_half_a_message_is_not_waited_for(versions):
             start, answer = time.monotonic(), b""
             while b"grpc-status" not in answer:
                 answer += client.recv(4096)
-        assert b"The message did not come" in answer and 0.2 < time.monotonic() - start < 3
+        assert b"The message did not arrive" in answer and 0.2 < time.monotonic() - start < 3
 
 
 def test_of_too_many_messages_on_their_way_the_oldest_is_given_up(versions, monkeypatch):
@@ -166,7 +166,7 @@ def test_of_too_many_messages_on_their_way_the_oldest_is_given_up(versions, monk
         assert face.predict.Predict(make_predict(), timeout=2).outputs
         assert list_codes(calls, 0.3) == {None, grpc.StatusCode.UNAVAILABLE}
         (lost,) = [call for call in calls if call.done()]
-        assert lost.details() == "The server is busy: too many messages are on their way."
+        assert lost.details() == "The server is busy: too many messages are arriving."
         assert_healthy(server)
 
 
