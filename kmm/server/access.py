@@ -19,7 +19,6 @@ from kmm.server.status import ServingError
 from kmm.server.text_configs import parse_text
 from kmm.server.watching import WatchedFiles
 
-OPEN_METHODS = {"/grpc.health.v1.Health/Check"}
 MOST_TOKEN_CHARACTERS = 4096
 _PEM = "certificates in PEM"
 _REFUSED = ("UNAUTHENTICATED", "Expected the header authorization: Bearer TOKEN, with a token of this server.")
