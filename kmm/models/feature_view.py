@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -21,7 +23,8 @@ def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:
     """
     fusion = fusion_of(model)
     inputs = {"present": keras.Input((2,), name="present")}
-    values, encoded = {"present": inputs["present"]}, {}
+    values = {"present": inputs["present"]}
+    encoded: dict[str, Any] = {}
     for name, tensor in fusion.input.items():
         if name == "present":
             continue

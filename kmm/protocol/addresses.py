@@ -1,16 +1,19 @@
-"""Which addresses are this machine's own."""
+"""Recognize addresses that only this machine can reach."""
 
 import ipaddress
 
 
-def is_loopback(host):
-    """Whether only this machine can reach an address, so that nothing travels over a network.
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine can reach an address, so that no traffic crosses a network.
 
     Only the name `localhost` and literal addresses count. Any other name goes through a resolver, which may point it
-    elsewhere later, and short or decimal forms of IPv4 (`127.1`, `2130706433`) are names too.
+    elsewhere later. Short and decimal forms of IPv4 (`127.1`, `2130706433`) count as names.
 
     Args:
-        host: str. A name, or an IPv4 or IPv6 address, the last perhaps in brackets.
+        host: str. A name, an IPv4 address, or an IPv6 address with or without brackets.
+
+    Returns:
+        bool. False for any name other than `localhost`.
 
     Example:
         >>> is_loopback("Localhost"), is_loopback("127.0.0.1"), is_loopback("[::1]"), is_loopback("0.0.0.0")

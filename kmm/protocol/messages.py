@@ -6,9 +6,9 @@ import sys
 import threading
 from types import ModuleType, SimpleNamespace
 
-DEFAULT_MODEL = "default"  # what TensorFlow Serving calls a single model that was given no name
+DEFAULT_MODEL = "default"  # TensorFlow Serving's name for a single model that has no name of its own
 
-# Short name of a generated module: the package it lies in.
+# Short name of a generated module: the package that contains it.
 MODULES = {
     "tensor_pb2": "tensorflow.core.framework",
     "tensor_shape_pb2": "tensorflow.core.framework",
@@ -36,16 +36,16 @@ _lock = threading.Lock()
 _loaded = None
 
 
-def load_stubs():
-    """Imports the generated modules of tensorflow-serving-api and the few of TensorFlow that they need.
+def load_stubs() -> SimpleNamespace:
+    """Imports the generated modules of tensorflow-serving-api and the few TensorFlow modules that they need.
 
-    Importing them plainly imports all of TensorFlow, which takes seconds. The modules of messages do not need it: while
-    they are imported, a bare module that only knows where TensorFlow lies stands in its place. Where that fails, and
-    where TensorFlow is loaded already, they are imported plainly. A later `import tensorflow` works as ever and shares
-    the messages; but no other thread should begin one during the first call.
+    A plain import of these modules imports all of TensorFlow, which takes seconds and which the messages do not need.
+    So an empty module that only knows TensorFlow's path replaces TensorFlow during the import. If that fails, or if
+    TensorFlow is already loaded, the modules are imported plainly. A later `import tensorflow` works as usual and
+    shares the messages, but no other thread should start one during the first call.
 
     Returns:
-        `types.SimpleNamespace` with the modules by the names in `MODULES`, always the same one.
+        `types.SimpleNamespace` with the modules under the names in `MODULES`; every call returns the same object.
 
     Raises:
         ImportError: if tensorflow-serving-api or TensorFlow is not installed.
@@ -67,10 +67,10 @@ def _import_plainly():
 
 
 def _import_apart():
-    """Imports with a bare module in TensorFlow's place; plainly where that does not work."""
+    """Imports with an empty module in place of TensorFlow, or plainly if that fails."""
     spec = importlib.util.find_spec("tensorflow")
     if spec is None:
-        raise ImportError("kmm needs the package tensorflow, for its messages. Install it: pip install tensorflow")
+        raise ImportError("kmm needs the package tensorflow for its messages. Install it: pip install tensorflow")
     bare = ModuleType("tensorflow")
     bare.__path__ = list(spec.submodule_search_locations)
     sys.modules["tensorflow"] = bare

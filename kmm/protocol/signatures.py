@@ -1,28 +1,29 @@
-"""What a served classifier takes and gives: the contract between an export, a server and its clients.
+"""Inputs and outputs of a served classifier: the contract between an export, a server and its clients.
 
-Every input and output has a name and a batch axis first. Nothing here loads a framework.
+Every tensor has a name, and its first axis is the batch. No framework is loaded here.
 
-    serving_default   one of the next three, chosen at the export; the first unless told otherwise
-    serving_tensors   a prepared film and word ids, for programs that prepare as kmm does; only where it is no default
-    serving_bytes     the bytes of a PNG or JPEG file and a report: all preparation happens in the graph
-    tf_example        the same in a serialized tf.Example
+    serving_default   one of the next three, chosen at export; by default the first
+    serving_tensors   takes a prepared film and word ids, for programs that prepare them as kmm does; left out when it
+                      is the default
+    serving_bytes     takes the bytes of a PNG or JPEG file and a report; the graph does all preparation
+    tf_example        takes the same in a serialized tf.Example
     classify          the Classify RPC: a tf.Example in, classes and scores out
-    explain           as serving_tensors, with a target: integrated gradients
-    explain_bytes     as serving_bytes, with a target: integrated gradients
-    embed             as serving_tensors: the features from which the logits are made
-    embed_bytes       as serving_bytes: the same
-    describe          what the classifier is, as JSON
+    explain           inputs of serving_tensors and a target; returns integrated gradients
+    explain_bytes     inputs of serving_bytes and a target; returns integrated gradients
+    embed             inputs of serving_tensors; returns the features behind the logits
+    embed_bytes       inputs of serving_bytes; returns the features behind the logits
+    describe          describes the classifier as JSON
 
-What a study lacks is an image of zeros, empty bytes, ids of padding or an empty report: the learned stand-in takes its
-place. A study that lacks both is refused.
+A missing film is an image of zeros or empty bytes; a missing report is padding ids or an empty text. The model replaces
+the missing part by its learned substitute. A study without a film and a report is refused.
 """
 
 from dataclasses import dataclass
 
 IMAGE, TOKEN_IDS, IMAGE_BYTES, REPORT = "image", "token_ids", "image_bytes", "report"
 TARGET, EXAMPLES, CLASSIFY_INPUT, QUERY = "target", "examples", "inputs", "query"
-ANY_TARGET = -1  # the label of the highest probability
-MOST_ROWS, MOST_EXPLAINED = 1024, 64  # of one call
+ANY_TARGET = -1  # explain the label with the highest probability
+MOST_ROWS, MOST_EXPLAINED = 1024, 64  # rows per call
 PROBABILITIES, LOGITS, LABEL_NAMES, THRESHOLDS = "probabilities", "logits", "label_names", "thresholds"
 DECISIONS, CLASSES, SCORES, FEATURES, DESCRIPTION = "decisions", "classes", "scores", "features", "description"
 IMAGE_ATTRIBUTION, IMAGE_BOX = "image_attribution", "image_box"
@@ -39,13 +40,13 @@ class Field:
     Attributes:
         name: str.
         dtype: `"float32"`, `"int32"`, `"bool"` or `"string"`.
-        shape: tuple of int; None is the batch, always first.
+        shape: tuple of int; the first axis is the batch, None.
         meaning: str, one line.
     """
 
     name: str
     dtype: str
-    shape: tuple
+    shape: tuple[int | None, ...]
     meaning: str
 
 
@@ -56,30 +57,38 @@ class Signature:
     Attributes:
         name: str.
         inputs, outputs: tuple of `Field`.
-        kind: str. The name of the signature that does the same; that of `serving_default` hangs on the export.
-        most: int. Rows of one call at most.
+        kind: str. Equal to `name`, except for `serving_default`: there, the name of the signature chosen at export.
+        most: int. Maximum rows per call.
     """
 
     name: str
-    inputs: tuple
-    outputs: tuple
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
     kind: str
 
     @property
-    def most(self):
+    def most(self) -> int:
         return MOST_EXPLAINED if self.kind.startswith("explain") else MOST_ROWS
 
 
-def list_signatures(*, pixels, length, label_count, feature_size, default="tensors", explain=True):
-    """The signatures of an export.
+def list_signatures(
+    *,
+    pixels: int | None,
+    length: int | None,
+    label_count: int,
+    feature_size: int,
+    default: str = "tensors",
+    explain: bool = True,
+) -> dict[str, Signature]:
+    """Lists the signatures of an export.
 
     Args:
-        pixels: int, the side of the prepared film; None for a model of reports alone.
-        length: int, the words that are read of a report; None for a model of films alone.
+        pixels: int, the side of the prepared film in pixels; None for a text-only model.
+        length: int, the number of tokens read from a report; None for an image-only model.
         label_count: int.
-        feature_size: int. Features behind the logits.
-        default: key of `DEFAULTS`: which one is `serving_default`.
-        explain: bool. Whether explanations are exported.
+        feature_size: int. Number of features behind the logits.
+        default: key of `DEFAULTS`. The signature that becomes `serving_default`.
+        explain: bool. Whether to export explanations.
 
     Returns:
         dict of name to `Signature`.
@@ -94,42 +103,45 @@ def list_signatures(*, pixels, length, label_count, feature_size, default="tenso
     """
     image, text = pixels is not None, length is not None
     tensors = _keep(
-        (image, Field(IMAGE, "float32", (None, pixels, pixels, 1), "prepared film, gray levels 0..255; zeros: none")),
+        (
+            image,
+            Field(IMAGE, "float32", (None, pixels, pixels, 1), "prepared film, gray levels 0..255; zeros: no film"),
+        ),
         (text, Field(TOKEN_IDS, "int32", (None, length), "ids of the words or word pieces; 0 is padding")),
     )
     raw = _keep(
-        (image, Field(IMAGE_BYTES, "string", (None,), "bytes of a PNG or JPEG file; empty: none")),
-        (text, Field(REPORT, "string", (None,), "text of the report in UTF-8; empty: none")),
+        (image, Field(IMAGE_BYTES, "string", (None,), "bytes of a PNG or JPEG file; empty: no film")),
+        (text, Field(REPORT, "string", (None,), "text of the report in UTF-8; empty: no report")),
     )
     examples = (
-        Field(EXAMPLES, "string", (None,), "serialized tf.Example of `image_bytes`, and `report` or its sections"),
+        Field(EXAMPLES, "string", (None,), "serialized tf.Example with `image_bytes`, and `report` or its sections"),
     )
     labels = (None, label_count)
     predicted = (
         Field(PROBABILITIES, "float32", labels, "calibrated probability of each label"),
-        Field(LOGITS, "float32", labels, "score of each label, before calibration"),
+        Field(LOGITS, "float32", labels, "logit of each label, before calibration"),
         Field(LABEL_NAMES, "string", labels, "names of the labels"),
-        Field(THRESHOLDS, "float32", labels, "probability from which a label is decided, by what the study holds"),
+        Field(THRESHOLDS, "float32", labels, "decision threshold of each label, for the modalities of the study"),
         Field(DECISIONS, "bool", labels, "whether the probability is at or above the threshold"),
     )
-    target = (Field(TARGET, "int32", (None,), "number of the label to explain; -1: that of the highest probability"),)
+    target = (Field(TARGET, "int32", (None,), "index of the label to explain; -1: the most probable label"),)
     found = [
         _make("serving_tensors", tensors, predicted),
         _make("serving_bytes", raw, predicted),
         _make("tf_example", examples, predicted),
         _make(
             "classify",
-            (Field(CLASSIFY_INPUT, "string", (None,), "serialized tf.Example, as of `tf_example`"),),
+            (Field(CLASSIFY_INPUT, "string", (None,), "serialized tf.Example, as for `tf_example`"),),
             (
                 Field(CLASSES, "string", labels, "names of the labels"),
                 Field(SCORES, "float32", labels, "calibrated probability of each label"),
             ),
         ),
     ]
-    features = (Field(FEATURES, "float32", (None, feature_size), "features from which the logits are made"),)
+    features = (Field(FEATURES, "float32", (None, feature_size), "features behind the logits"),)
     found += [_make("embed", tensors, features), _make("embed_bytes", raw, features)]
     described = (Field(DESCRIPTION, "string", (None,), "JSON: labels, preparation, calibration, digest, versions"),)
-    found.append(_make("describe", (Field(QUERY, "string", (None,), "not read"),), described))
+    found.append(_make("describe", (Field(QUERY, "string", (None,), "ignored"),), described))
     if explain:
         explained = _list_explained(pixels, length)
         places = _keep(
@@ -151,19 +163,22 @@ def _list_explained(pixels, length):
         *_keep(
             (
                 pixels is not None,
-                Field(IMAGE_ATTRIBUTION, "float32", (None, pixels, pixels), "what each pixel of the square added"),
+                Field(IMAGE_ATTRIBUTION, "float32", (None, pixels, pixels), "attribution of each pixel of the square"),
             ),
-            (length is not None, Field(TOKEN_ATTRIBUTION, "float32", (None, length), "what each word or piece added")),
             (
                 length is not None,
-                Field(TOKEN_ENERGY, "float32", (None, length), "sum of squares of each one's attribution"),
+                Field(TOKEN_ATTRIBUTION, "float32", (None, length), "attribution of each word or word piece"),
+            ),
+            (
+                length is not None,
+                Field(TOKEN_ENERGY, "float32", (None, length), "sum of squares of each token's attribution"),
             ),
         ),
-        Field(TARGET, "int32", (None,), "number of the label that was explained"),
-        Field(SCORE, "float32", (None,), "its logit"),
-        Field(BASELINE_SCORE, "float32", (None,), "its logit at the baseline"),
-        Field(GAP, "float32", (None,), "how far the attributions are from adding up to the difference, relative"),
-        Field(MAP_ERROR, "float32", (None,), "estimated error of the maps, relative"),
+        Field(TARGET, "int32", (None,), "index of the explained label"),
+        Field(SCORE, "float32", (None,), "logit of the explained label"),
+        Field(BASELINE_SCORE, "float32", (None,), "logit of the explained label at the baseline"),
+        Field(GAP, "float32", (None,), "relative gap between the sum of attributions and the difference of the logits"),
+        Field(MAP_ERROR, "float32", (None,), "estimated relative error of the maps"),
     )
 
 

@@ -1,26 +1,30 @@
-"""numpy arrays to TensorFlow's tensor messages and back, without TensorFlow."""
+"""Convert NumPy arrays to TensorFlow's tensor messages and back, without TensorFlow."""
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kmm.errors import InputError
 from kmm.protocol.messages import load_stubs
 
-MAX_BYTES = 2**31 - 1  # what one message can hold
+if TYPE_CHECKING:
+    from tensorflow.core.framework import tensor_pb2
+
+MAX_BYTES = 2**31 - 1  # largest message
 MAX_DIMENSIONS = 32
-STRING_BYTES = 24  # what a string takes in memory besides its letters
+STRING_BYTES = 24  # memory of a string besides its characters
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """A type of tensor that kmm sends and takes.
+    """An element type that kmm sends and accepts.
 
     Attributes:
         number: int. Its number in `types.proto`.
-        dtype: numpy dtype of its elements, as they lie in a message: little-endian.
-        values: str. The field of the message that lists them.
+        dtype: NumPy dtype of the elements in a message: little-endian.
+        values: str. The field of the message that lists the elements.
     """
 
     number: int
@@ -39,14 +43,14 @@ TENSOR_TYPES = {
 _BY_NUMBER = {kind.number: kind for kind in TENSOR_TYPES.values()}
 
 
-def encode_tensor(array, *, as_content=True):
+def encode_tensor(array: np.ndarray, *, as_content: bool = True) -> "tensor_pb2.TensorProto":
     """Writes an array as a tensor message.
 
     Args:
-        array: numpy array of bool, int32, int64, float32 or float64 of any shape; or of strings: an object array of
-            bytes or str (str becomes UTF-8), or one of numpy's own strings, which cannot end in a zero byte.
-        as_content: bool. Numbers as one block of bytes, which is fast; or as a list, which TensorFlow Serving answers
-            and simple clients read. Strings are always a list.
+        array: NumPy array of any shape. Of bool, int32, int64, float32 or float64; or of strings: an object array of
+            bytes or str (str becomes UTF-8), or an array of NumPy's own strings, which cannot end in a zero byte.
+        as_content: bool. True writes numbers as one block of bytes, which is fast. False writes a list, as TensorFlow
+            Serving answers and simple clients read. Strings are always a list.
 
     Returns:
         `TensorProto`.
@@ -63,7 +67,7 @@ def encode_tensor(array, *, as_content=True):
     array = np.asarray(array)
     name = "string" if array.dtype.kind in "OSU" else array.dtype.name
     if name not in TENSOR_TYPES:
-        raise InputError(f"A tensor must be of {', '.join(TENSOR_TYPES)}. Received: {name}.")
+        raise InputError(f"An array of {name} cannot become a tensor. Use {', '.join(TENSOR_TYPES)}.")
     kind, stubs = TENSOR_TYPES[name], load_stubs()
     proto = stubs.tensor_pb2.TensorProto(dtype=kind.number)
     proto.tensor_shape.dim.extend([stubs.tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape])
@@ -76,22 +80,22 @@ def encode_tensor(array, *, as_content=True):
     return proto
 
 
-def decode_tensor(proto, *, max_bytes=MAX_BYTES):
-    """Reads a tensor message, in whichever way it holds its elements.
+def decode_tensor(proto: "tensor_pb2.TensorProto", *, max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """Reads a tensor message, whether its elements are a list or a block of bytes.
 
-    Lists are read as TensorFlow reads them. If a list is shorter than the tensor, its last element fills the rest, or
-    zeros where it is empty; if it is longer, the elements beyond the tensor are ignored.
+    Lists are read as TensorFlow reads them. If a list is shorter than the tensor, its last element fills the rest;
+    an empty list means zeros. Elements beyond the size of the tensor are ignored.
 
     Args:
         proto: `TensorProto`.
-        max_bytes: int. A message that declares more is refused before memory is taken for it. A string counts its
-            letters, as often as it stands, and 24 bytes.
+        max_bytes: int. A message that declares more is refused before memory is allocated. Each string, repeated ones
+            too, counts its length and 24 bytes.
 
     Returns:
-        numpy array, perhaps read-only: bool, int32, int64, float32 or float64; of strings: an object array of bytes.
+        NumPy array of bool, int32, int64, float32 or float64, perhaps read-only; strings are an object array of bytes.
 
     Raises:
-        InputError: if the type is none of these, the shape is not known or too large, or the elements do not fit it.
+        InputError: if the type is not supported, the shape is unknown or too large, or the elements do not fit it.
 
     Example:
         >>> decode_tensor(encode_tensor(np.array([[1.5, 2.0]], np.float32)))
@@ -99,14 +103,14 @@ def decode_tensor(proto, *, max_bytes=MAX_BYTES):
     """
     kind = _BY_NUMBER.get(proto.dtype)
     if kind is None:
-        raise InputError(f"A tensor must be of {', '.join(TENSOR_TYPES)}. Received: type {proto.dtype} of types.proto.")
+        raise InputError(f"Tensor type {proto.dtype} of types.proto is not supported. Use {', '.join(TENSOR_TYPES)}.")
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
         raise InputError(f"A tensor must have a known shape of at most {MAX_DIMENSIONS} dimensions.")
     count = math.prod(shape)
     declared = math.prod(size for size in shape if size) * kind.dtype.itemsize
     if declared > max_bytes or (kind.dtype == object and _measure_strings(proto, count) > max_bytes):
-        raise InputError(f"A tensor must be of at most {max_bytes} bytes. Received: shape {shape}.")
+        raise InputError(f"A tensor must have at most {max_bytes} bytes. Received: shape {shape}.")
     if not proto.tensor_content:
         flat = _read_list(getattr(proto, kind.values), count, kind)
     elif kind.dtype == object:
@@ -117,7 +121,7 @@ def decode_tensor(proto, *, max_bytes=MAX_BYTES):
 
 
 def _measure_strings(proto, count):
-    """The bytes that `count` strings take in memory, where the last one of a short list repeats."""
+    """Counts the bytes that `count` strings take in memory; the last one of a short list repeats."""
     values = proto.string_val
     repeated = max(0, count - len(values)) * len(values[-1]) if values else 0
     return STRING_BYTES * count + len(proto.tensor_content) + sum(map(len, values)) + repeated
@@ -128,14 +132,14 @@ def _encode_text(element):
         try:
             return element.encode("utf-8")
         except UnicodeEncodeError:
-            raise InputError("A tensor of text must hold text that UTF-8 can hold.") from None
+            raise InputError("A tensor of strings holds text that UTF-8 cannot encode.") from None
     if not isinstance(element, bytes):
         raise InputError(f"A tensor of strings must hold bytes or str. Received: {type(element).__name__}.")
     return element
 
 
 def _read_list(values, count, kind):
-    """The first `count` elements of a list; the last one repeats where the list is shorter."""
+    """Returns the first `count` elements of a list; the last element of a shorter list repeats."""
     flat = np.zeros(count, kind.dtype) if kind.dtype != object else np.full(count, b"", object)
     flat[: len(values)] = values[:count]
     if len(values):
@@ -144,29 +148,31 @@ def _read_list(values, count, kind):
 
 
 def _read_block(content, count, kind):
-    if not count:  # TensorFlow does not look at the content of an empty tensor
+    if not count:  # TensorFlow ignores the content of an empty tensor
         content = b""
     if len(content) != count * kind.dtype.itemsize:
-        raise InputError(f"Expected {count * kind.dtype.itemsize} bytes in a tensor. Received: {len(content)}.")
+        raise InputError(f"A tensor must have {count * kind.dtype.itemsize} bytes. Received: {len(content)}.")
     if kind.dtype == bool:
         return np.frombuffer(content, np.uint8) != 0
     return np.frombuffer(content, kind.dtype).astype(kind.dtype.newbyteorder("="), copy=False)
 
 
 def _read_strings(content, count):
-    """Strings as TensorFlow Serving packs them when told to: their lengths as varints, then their bytes."""
+    """Reads strings that TensorFlow Serving packed: first their lengths as varints, then their bytes."""
     lengths, place = [], 0
     while len(lengths) < count:
         length, shift, more = 0, 0, True
         while more:
             if place == len(content) or shift > 28:
-                raise InputError(f"Expected {count} packed strings in a tensor. The lengths are incomplete.")
+                raise InputError(f"The tensor's packed strings are incomplete: expected {count} lengths.")
             length |= (content[place] & 0x7F) << shift
             more = content[place] & 0x80
             place, shift = place + 1, shift + 7
         lengths.append(length)
     if place + sum(lengths) != len(content):
-        raise InputError(f"Expected {place + sum(lengths)} bytes of packed strings. Received: {len(content)}.")
+        raise InputError(
+            f"The tensor's packed strings must have {place + sum(lengths)} bytes. Received: {len(content)}."
+        )
     flat = np.empty(count, object)
     for number, length in enumerate(lengths):
         flat[number] = content[place : place + length]

@@ -1,16 +1,18 @@
-"""A small server that speaks TensorFlow Serving's protocol: for development and small sites.
+"""A small server that speaks TensorFlow Serving's protocol, for development and small sites.
 
-    server, settings     starts and stops all of it;  what an operator can set;  policy: which versions are served
-    access               addresses, TLS and tokens
-    listeners, connections   bound addresses;  how many connections may be open, and which one has to go
-    grpc                 gRPC's event loop (server), its methods (services), health (probes), bytes from clients (relay)
-    rest                 the protocol over HTTP and JSON
-    requests             a request from its arrival to its answer, whichever protocol brought it
-    models               the models: versions, loading, warm-up, running
-    status, metrics      codes of answers;  counters for Prometheus
+    server, settings         start and stop the server;  settings of the server and of each model
+    policy, model_list       versions to serve;  models to serve
+    access                   addresses, TLS and tokens
+    listeners, connections   bound addresses;  limits on open connections
+    grpc                     event loop (server), methods (services), health checks (probes), byte relay (relay)
+    rest                     the protocol over HTTP and JSON
+    requests                 admission, batching and execution of a request, for both protocols
+    models                   versions, loading, warm-up, execution
+    status, metrics          status codes and errors;  metrics for Prometheus
+    access_log, watching     a line of log per request;  files that may change while the server runs
 
-TensorFlow is imported where models are loaded. The codes and texts of errors are TensorFlow Serving's. The content of a
-request never stands in the log.
+TensorFlow is imported where models are loaded. Codes and texts of errors are TensorFlow Serving's. The content of a
+request is never logged.
 """
 
 from kmm.errors import require

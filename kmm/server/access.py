@@ -1,4 +1,4 @@
-"""Who may connect: addresses, TLS, tokens."""
+"""Control access to the server: addresses, TLS, tokens."""
 
 import contextlib
 import hashlib
@@ -14,44 +14,44 @@ import grpc
 
 from kmm.errors import InputError
 from kmm.protocol.addresses import is_loopback
+from kmm.server.settings import ServeSettings
 from kmm.server.status import ServingError
 from kmm.server.text_configs import parse_text
 from kmm.server.watching import WatchedFiles
 
-OPEN_METHODS = {"/grpc.health.v1.Health/Check"}
 MOST_TOKEN_CHARACTERS = 4096
 _PEM = "certificates in PEM"
-_REFUSED = ("UNAUTHENTICATED", "Expected the header authorization: Bearer TOKEN, with the token of this server.")
+_REFUSED = ("UNAUTHENTICATED", "Expected the header authorization: Bearer TOKEN, with a token of this server.")
 
 
-def check_address(settings, certificates):
-    """Refuses what is not safe: other hosts in plain text, unless told to; reloads by anyone.
+def check_address(settings: ServeSettings, certificates: "Certificates") -> None:
+    """Checks that other hosts cannot connect in plain text by accident, and cannot load models without proof.
 
     Args:
         settings: `ServeSettings`.
         certificates: `Certificates` of these settings.
 
     Raises:
-        InputError: if so.
+        InputError: if other hosts could.
     """
     if not (is_loopback(settings.host) or certificates.in_use or settings.allow_plaintext):
         raise InputError(
-            f"{settings.host}: other hosts may connect with TLS only (--tls-cert, --tls-key), or in plain text where "
-            "something before the server encrypts (--allow-plaintext)."
+            f"{settings.host}: other hosts may connect with TLS only (--tls-cert, --tls-key), or in plain text behind "
+            "a proxy that encrypts (--allow-plaintext)."
         )
     if settings.allow_reload and not (is_loopback(settings.host) or settings.token_file or certificates.ask_clients):
         raise InputError(
             f"{settings.host}: other hosts may load folders (--allow-reload) only with a token (--token-file) or a "
-            "certificate of their own (--tls-client-ca)."
+            "client certificate (--tls-client-ca)."
         )
 
 
-def read_token(path):
-    """The token of a file, without the white space around it.
+def read_token(path: Path | str) -> str:
+    """Reads the token of a file, without surrounding white space.
 
     Raises:
-        InputError: if the file holds none, or more than a header can.
-        OSError: if it cannot be read.
+        InputError: if the file does not hold a token of at most 4096 characters.
+        OSError: if the file cannot be read.
     """
     token = Path(path).read_bytes().strip()
     if not _is_token(token):
@@ -60,42 +60,44 @@ def read_token(path):
 
 
 class Tokens:
-    """The tokens that requests may bear, of a file that may change while the server runs.
+    """The bearer tokens that the server accepts, from a file that may change while the server runs.
 
-    Each line holds a token, or a name for it and the token; the rest of a line after # is a comment, if # begins the
-    line or follows a space. Any of them opens the server.
+    Each line holds a token, or a name and a token. A comment begins with # at the start of the line or after a space,
+    and ends with the line. Each token gives access to the whole server.
 
     Args:
-        path: path of the file; None lets every request through.
+        path: path of the file; None accepts every request.
 
     Raises:
-        InputError: if the file cannot be read, holds no token, or a line that is none. Tokens are not quoted.
+        InputError: if the file cannot be read, holds no token, or has an invalid line. Tokens are not quoted.
 
     Example:
         >>> Tokens().check("")
     """
 
-    def __init__(self, path=None):
-        self._watched = path and WatchedFiles(
-            "tokens", [(path, "a file of tokens")], lambda content: _parse_tokens(content, path)
+    def __init__(self, path: Path | str | None = None) -> None:
+        self._watched = (
+            WatchedFiles("tokens", [(path, "a file of tokens")], lambda content: _parse_tokens(content, path))
+            if path
+            else None
         )
 
-    def check(self, header):
-        """Checks the header `authorization` of a request, in a time that tells nothing of the tokens.
+    def check(self, header: str) -> None:
+        """Checks the header `authorization` of a request, in a time that does not depend on the tokens.
 
         Args:
-            header: str, "" where there was none.
+            header: str, "" if the request has none.
 
         Raises:
-            ServingError: UNAUTHENTICATED.
+            ServingError: UNAUTHENTICATED if the header holds no accepted token.
         """
         if self._watched is None:
             return
         given = _digest(header.encode("utf-8", "replace"))
-        if not sum(hmac.compare_digest(given, known) for known in self._watched.value):  # all of them, found or not
+        if not sum(hmac.compare_digest(given, known) for known in self._watched.value):  # always compares all
             raise ServingError(*_REFUSED)
 
-    def reload(self, *, at_once=False):
+    def reload(self, *, at_once: bool = False) -> None:
         """Reads the file again, see `WatchedFiles.reload`."""
         if self._watched is not None:
             self._watched.reload(at_once=at_once)
@@ -103,7 +105,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class _Material:
-    """What both servers need of one set of files: certificate and key belong together."""
+    """The TLS material of one set of files, for gRPC and for HTTP; certificate and key belong together."""
 
     context: ssl.SSLContext
     configuration: object
@@ -111,68 +113,76 @@ class _Material:
 
 
 class Certificates:
-    """The server's certificate and key, and the authorities of clients, of files that may change while it runs.
+    """Certificate and key of the server and the authorities of clients, from files that may change while it runs.
 
-    They are read as one set, and replace the old ones only if the key is that of the certificate. Connections that are
-    open keep what they began with; each new one gets what is current.
+    They are read as one set, and replace the old ones only if the key belongs to the certificate. Open connections keep
+    the set with which they began; each new connection gets the current set.
 
     Args:
         settings: `ServeSettings`.
 
     Attributes:
-        in_use: bool. Whether there is TLS at all.
-        ask_clients: bool. Whether clients must show a certificate. Stays as it was at the start.
+        in_use: bool. Whether TLS is on.
+        ask_clients: bool. Whether clients must show a certificate. It does not change while the server runs.
 
     Raises:
-        InputError: if a file is missing, cannot be read or is not what it should be.
+        InputError: if a file is missing, cannot be read or has the wrong content.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: ServeSettings) -> None:
         files = _list_files(settings)
         parse, names = _read_ssl_config if settings.tls_config else _make_material, [path for path, _ in files]
-        self.in_use, self.ask_clients = bool(files), None
-        self._given, self._giving = None, threading.Lock()
+        ask_clients: bool | None = None
 
         def parse_alike(*contents):
             material = parse(names, *contents)
-            if self.ask_clients not in (None, material.ask_clients):
-                raise InputError(f"{names[0]}: `client_verify` cannot change while the server runs. Start it anew.")
+            if ask_clients not in (None, material.ask_clients):
+                raise InputError(
+                    f"{names[0]}: `client_verify` cannot change while the server runs. Restart the server."
+                )
             return material
 
-        self._watched = files and WatchedFiles("certificates", files, parse_alike)
-        self.ask_clients = self.in_use and self._watched.value.ask_clients
+        self._watched = WatchedFiles("certificates", files, parse_alike) if files else None
+        self.in_use = self._watched is not None
+        self.ask_clients = ask_clients = self._watched is not None and self._watched.value.ask_clients
+        self._sent: _Material | None = None  # set that gRPC received last
+        self._sending = threading.Lock()
 
-    def reload(self, *, at_once=False):
+    def reload(self, *, at_once: bool = False) -> None:
         """Reads the files again, see `WatchedFiles.reload`."""
-        if self.in_use:
+        if self._watched is not None:
             self._watched.reload(at_once=at_once)
 
-    def make_grpc_credentials(self):
-        """gRPC's credentials of the server, which follow the files; None without TLS."""
-        if not self.in_use:
+    def make_grpc_credentials(self) -> grpc.ServerCredentials | None:
+        """Returns gRPC credentials for the server, which follow the files; None without TLS."""
+        if self._watched is None:
             return None
-        self._given = self._watched.value
+        self._sent = self._watched.value
         return grpc.dynamic_ssl_server_credentials(
-            self._given.configuration, self._fetch_configuration, self.ask_clients
+            self._sent.configuration, self._fetch_configuration, self.ask_clients
         )
 
-    def make_ssl_context(self):
-        """A context of OpenSSL for a server, which follows the files; None without TLS."""
-        return _FollowingContext(lambda: self._watched.value.context) if self.in_use else None
+    def make_ssl_context(self) -> ssl.SSLContext | None:
+        """Returns an OpenSSL context for the server, which follows the files; None without TLS."""
+        watched = self._watched
+        return None if watched is None else _FollowingContext(lambda: watched.value.context)
 
     def _fetch_configuration(self):
-        """What gRPC asks for each new connection. It owns what it is given, and frees it: each set is given once."""
-        with self._giving:
-            current, given = self._watched.value, self._given
-            self._given = current
-        return None if current is given else current.configuration
+        """Returns the current set for a new gRPC connection, or None if it did not change.
+
+        gRPC owns and frees each set that it receives, so no set may be returned twice.
+        """
+        with self._sending:
+            current, sent = self._watched.value, self._sent
+            self._sent = current
+        return None if current is sent else current.configuration
 
 
 class _FollowingContext(ssl.SSLContext):
-    """Hands each new connection to the context that is current then.
+    """An SSL context that passes each new connection to the current context.
 
-    A context that is loaded anew would keep the authorities that it had, and resume sessions of clients that were
-    checked against them.
+    Loading new files into an existing context would keep its old authorities, and would resume sessions of clients that
+    were checked against these.
     """
 
     def __new__(cls, find_current):
@@ -188,7 +198,7 @@ class _FollowingContext(ssl.SSLContext):
 
 
 def _list_files(settings):
-    """The files of TLS, each with what it should hold; none without TLS."""
+    """Lists the TLS files, each with its expected content; empty without TLS."""
     if settings.tls_config:
         if settings.certificate or settings.key or settings.client_authority:
             raise InputError("TLS needs either --tls-config or --tls-cert and --tls-key. Received: both.")
@@ -196,19 +206,19 @@ def _list_files(settings):
     if bool(settings.certificate) != bool(settings.key):
         raise InputError("TLS needs both a certificate and its key. Received: one of them.")
     if settings.client_authority and not settings.certificate:
-        raise InputError("Certificates of clients need TLS: a certificate and a key of the server. Received: none.")
+        raise InputError("Client certificates need TLS: a certificate and a key of the server. Received: none.")
     if not settings.certificate:
         return []
-    files = [(settings.certificate, _PEM), (settings.key, _tell_key(settings.certificate))]
+    files = [(settings.certificate, _PEM), (settings.key, _describe_key(settings.certificate))]
     return [*files, (settings.client_authority, _PEM)] if settings.client_authority else files
 
 
-def _tell_key(certificate):
+def _describe_key(certificate):
     return f"the key of {certificate} in PEM, without a password"
 
 
 def _read_ssl_config(names, content):
-    """TensorFlow Serving's SSLConfig, which holds key and certificates as text."""
+    """Reads TensorFlow Serving's SSLConfig, which holds key and certificates as text."""
     (path,) = names
     config = parse_text("SSLConfig", content, path)
     if config.client_verify and not config.custom_ca:
@@ -219,20 +229,20 @@ def _read_ssl_config(names, content):
 
 
 def _make_material(names, certificate, key, authority=None):
-    """Checks that certificate, key and authorities are what they should be, and belong together.
+    """Checks certificate, key and authorities, and that the key belongs to the certificate.
 
     Args:
-        names: of the certificate, the key and the authorities, for errors.
-        certificate, key, authority: bytes, PEM; the last may be None.
+        names: names of the certificate, the key and the authorities, for errors.
+        certificate, key, authority: bytes, PEM; `authority` may be None.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
     _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, names[0])
     try:
         with _as_file(certificate) as chain, _as_file(key) as private:
-            context.load_cert_chain(chain, private, password=lambda: "")  # else a prompt asks for it
+            context.load_cert_chain(chain, private, password=lambda: "")  # otherwise OpenSSL prompts for a password
     except (ssl.SSLError, ValueError):
-        raise InputError(f"{names[1]}: expected {_tell_key(names[0])}.") from None
+        raise InputError(f"{names[1]}: expected {_describe_key(names[0])}.") from None
     if authority is not None:
         _load_authorities(context, authority, names[2])
         context.verify_mode = ssl.CERT_REQUIRED
@@ -250,7 +260,7 @@ def _load_authorities(context, content, name):
 
 @contextlib.contextmanager
 def _as_file(content):
-    """A path by which OpenSSL, which only takes paths, reads bytes; on Linux they never reach a disk."""
+    """Yields a path from which OpenSSL, which accepts only paths, reads bytes; on Linux they never reach a disk."""
     if hasattr(os, "memfd_create"):
         with open(os.memfd_create("kmm-tls"), "w+b") as file:
             file.write(content)
@@ -264,7 +274,7 @@ def _as_file(content):
 
 
 def _parse_tokens(content, path):
-    """The digests of the headers that a file of tokens allows."""
+    """Returns the digests of the headers that a file of tokens allows."""
     digests = []
     for number, line in enumerate(content.splitlines(), 1):
         words = line.split()
@@ -278,7 +288,7 @@ def _parse_tokens(content, path):
             )
         digest = _digest(b"Bearer " + words[-1])
         if digest in digests:
-            raise InputError(f"{path}, line {number}: expected each token once. Received: one that stands above.")
+            raise InputError(f"{path}, line {number}: expected each token once. This one is already listed above.")
         digests.append(digest)
     if not digests:
         raise InputError(f"{path}: expected a token in at least one line. Received: none.")
@@ -286,7 +296,7 @@ def _parse_tokens(content, path):
 
 
 def _digest(header):
-    """Headers are compared by digests, which all have one length."""
+    """Hashes a header. Digests have the same length, so a comparison does not reveal the length of a token."""
     return hashlib.sha256(header).digest()
 
 

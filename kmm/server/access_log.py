@@ -1,29 +1,30 @@
-"""The access log: a line of JSON for each request, with nothing in it that a client made up."""
+"""Write the access log: one line of JSON per request, without any text that a client chose."""
 
 import contextlib
 import contextvars
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 logger = logging.getLogger("kmm.server.access_log")
-_current = contextvars.ContextVar("current request", default=None)
+_current: contextvars.ContextVar["Entry | None"] = contextvars.ContextVar("current request", default=None)
 
 
 @dataclass
 class Entry:
-    """What is logged of a request. It never holds texts, ids, addresses or tokens of a client.
+    """An entry of the access log. It never holds texts, ids, addresses or tokens of a client.
 
     Attributes:
         protocol: `"GRPC"` or `"REST"`.
         method: str, for example `"Predict"`.
-        model: str, a model that is served, or None for any other name.
-        version: int, the version that answers, or None where none was found.
-        signature: str, a signature that this version has, or None.
+        model: str, a served model, or None for any other name.
+        version: int, the version that answers, or None if no version was found.
+        signature: str, a signature of this version, or None.
         code: str, a key of `kmm.server.status.NUMBERS`.
-        milliseconds: float.
-        request_bytes, answer_bytes: int, sizes of the messages, or None where they are not known.
+        milliseconds: float. Time from the start of the request to its end.
+        request_bytes, answer_bytes: int, sizes of the messages, or None if unknown.
     """
 
     protocol: str
@@ -36,8 +37,8 @@ class Entry:
     request_bytes: int | None = None
     answer_bytes: int | None = None
 
-    def write(self):
-        """Writes the line, if the logger `kmm.server.access_log` takes it.
+    def write(self) -> None:
+        """Writes the line, if the logger `kmm.server.access_log` is enabled for INFO.
 
         Example:
             >>> logger.isEnabledFor(logging.INFO)
@@ -50,15 +51,15 @@ class Entry:
 
 
 @contextlib.contextmanager
-def log_request(protocol, method, model):
-    """Makes the current entry of this thread or task for the length of the block, and writes it at the end.
+def log_request(protocol: str, method: str, model: str) -> Iterator[Entry]:
+    """Opens the current entry of this thread or task for the length of the block, and writes it at the end.
 
     Args:
-        protocol, method: str, as of `Entry`.
-        model: str, a model that is served; "" for any other name.
+        protocol, method: str, as in `Entry`.
+        model: str, a served model; "" for any other name.
 
     Yields:
-        `Entry`, to be completed.
+        `Entry`, for the block to complete.
     """
     entry = Entry(protocol, method, model or None)
     token = _current.set(entry)
@@ -69,12 +70,12 @@ def log_request(protocol, method, model):
         entry.write()
 
 
-def note_version(version, signature):
-    """Notes in the current entry, if there is one, which version answers the request, and by which signature.
+def note_version(version: int, signature: str | None) -> None:
+    """Notes the version and the signature that answer the request in the current entry, if there is one.
 
     Args:
         version: int.
-        signature: str, a signature that the version has, or None.
+        signature: str, a signature of the version, or None.
 
     Example:
         >>> with log_request("GRPC", "Predict", "film") as entry:

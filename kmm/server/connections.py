@@ -4,25 +4,26 @@ import logging
 import os
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
 
 try:
     import resource
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-RESERVED_FILES = 32  # descriptors that models, logs, listeners and event loops open after the start
-ACCEPTED_AT_ONCE = 64  # connections, before others have their turn
-SECONDS_PER_LINE = 60  # between two lines of log, however many connections are closed
+RESERVED_FILES = 32  # file descriptors that models, logs, listeners and event loops open after the start
+ACCEPTED_AT_ONCE = 64  # connections accepted before other work has its turn
+SECONDS_PER_LINE = 60  # at least this time between two log lines about closed connections
 logger = logging.getLogger("kmm.server")
 
 
-def count_free_files():
-    """Counts the descriptors that this process may spend on connections.
+def count_free_files() -> int:
+    """Counts the file descriptors that this process may use for connections.
 
-    The soft limit of the process is raised to the hard one first.
+    Raises the soft limit of the process to the hard limit first.
 
     Returns:
-        int, at least 4: the limit, less the descriptors that are open or reserved.
+        int, at least 4: the limit minus the open and the reserved descriptors.
 
     Example:
         >>> count_free_files() >= 4
@@ -35,20 +36,20 @@ def count_free_files():
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
-        except (ValueError, OSError) as error:  # some systems allow less than they say
+        except (ValueError, OSError) as error:  # some systems allow less than the hard limit
             logger.warning("the limit of open files stays at %d: %s", soft, error)
     if soft == resource.RLIM_INFINITY:
         return 2**20
     return max(4, soft - len(os.listdir("/dev/fd")) - RESERVED_FILES)
 
 
-def count_connections(most, files_each, free_files):
+def count_connections(most: int, files_each: Sequence[int], free_files: int) -> int:
     """Counts the connections that each of several listeners may hold open.
 
     Args:
-        most: int. Connections that an operator allows each listener.
-        files_each: list of int. Descriptors that one connection of each listener takes.
-        free_files: int. Descriptors for all of them.
+        most: int. Connections that the operator allows each listener.
+        files_each: list of int. Descriptors per connection, for each listener.
+        free_files: int. Descriptors for all listeners together.
 
     Returns:
         int, at least 1 and at most `most`; the same for each listener.
@@ -61,14 +62,14 @@ def count_connections(most, files_each, free_files):
 
 
 class Connections:
-    """Open connections, at most `most`. Where one more comes, the one that was silent longest is closed for it.
+    """Open connections, at most `most`. A further connection replaces the one that has been silent longest.
 
-    Not for use by several threads.
+    Not thread-safe.
 
     Args:
-        most: int, at least 1. Connections that may be open at once.
-        most_per_address: int, or None for no limit. Connections of one address. Clients behind a proxy share one.
-        noun: str. What the log calls them.
+        most: int, at least 1. Limit on open connections.
+        most_per_address: int, or None for no limit. Limit per address; clients behind a proxy share one address.
+        noun: str. Name of the connections in the log.
 
     Example:
         >>> closed, connections = [], Connections(2)
@@ -80,35 +81,35 @@ class Connections:
         (['second'], 2)
     """
 
-    def __init__(self, most, most_per_address=None, *, noun="connections"):
+    def __init__(self, most: int, most_per_address: int | None = None, *, noun: str = "connections") -> None:
         self._most, self._most_per_address, self._noun = most, most_per_address, noun
-        self._open = OrderedDict()  # Connection: None; the one that was silent longest first
-        self._addresses = Counter()
-        self._unsaid, self._next_line = 0, 0.0
+        self._open: OrderedDict[Connection, None] = OrderedDict()  # silent longest first
+        self._addresses: Counter[str] = Counter()
+        self._unreported, self._next_line = 0, 0.0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._open)
 
     @property
-    def at_once(self):
-        """How many may be accepted before they are counted."""
+    def at_once(self) -> int:
+        """int: connections to accept before other work has its turn."""
         return max(1, min(ACCEPTED_AT_ONCE, self._most // 8))
 
     @property
-    def is_full(self):
-        """Whether the next connection takes another one's place."""
+    def is_full(self) -> bool:
+        """bool: whether the next connection has to replace an open one."""
         return len(self._open) >= self._most
 
-    def add(self, address, close):
+    def add(self, address: str, close: Callable[[], object]) -> "Connection | None":
         """Counts a new connection.
 
         Args:
-            address: str, the host that connects; "" where it has none, as over a Unix socket.
-            close: function without arguments that closes the connection at once.
+            address: str, the host that connects; "" if it has no address, as over a Unix socket.
+            close: function without arguments that closes the connection immediately.
 
         Returns:
-            `Connection`, or None if it may not stay: its address has its share, or all others are at work. The caller
-            closes it.
+            `Connection`, or None if the caller must close it: its address is at its limit, or all open connections are
+            at work.
         """
         share = self._most_per_address
         if share is not None and address and self._addresses[address] >= share:
@@ -121,11 +122,11 @@ class Connections:
         self._addresses[address] += 1
         return connection
 
-    def close_silent(self):
-        """Closes the connection that was silent longest, among those without a request at work, to make room.
+    def close_silent(self) -> bool:
+        """Closes the connection that has been silent longest, to make room; one with a request at work is kept.
 
         Returns:
-            bool. Whether there was one.
+            bool. Whether a connection was closed.
         """
         silent = next((connection for connection in self._open if not connection.working), None)
         if silent is None:
@@ -134,13 +135,13 @@ class Connections:
             self.close(silent)
         return silent is not None
 
-    def close(self, connection):
+    def close(self, connection: "Connection") -> None:
         """Closes one connection to make room, for others or for their messages."""
         self._report()
         connection.remove()
         connection.close()
 
-    def close_all(self):
+    def close_all(self) -> None:
         """Closes every connection."""
         for connection in list(self._open):
             connection.remove()
@@ -158,10 +159,12 @@ class Connections:
                 del self._addresses[connection.address]
 
     def _report(self):
-        self._unsaid += 1
+        self._unreported += 1
         if time.monotonic() >= self._next_line:
-            logger.warning("%s: %d open; %d closed to make room or refused", self._noun, len(self._open), self._unsaid)
-            self._unsaid, self._next_line = 0, time.monotonic() + SECONDS_PER_LINE
+            logger.warning(
+                "%s: %d open; %d closed to make room or refused", self._noun, len(self._open), self._unreported
+            )
+            self._unreported, self._next_line = 0, time.monotonic() + SECONDS_PER_LINE
 
 
 class Connection:
@@ -169,18 +172,20 @@ class Connection:
 
     Attributes:
         address: str. The host that connected.
-        close: function without arguments that closes it.
-        working: int. Requests of it that are being answered; it is not closed for another one meanwhile.
+        close: function without arguments that closes the connection.
+        working: int. Requests being answered; a connection with any is not closed to make room.
     """
 
-    def __init__(self, connections, address, close):
+    def __init__(self, connections: Connections, address: str, close: Callable[[], object]) -> None:
         self._connections, self.address, self.close, self.working = connections, address, close, 0
 
-    def touch(self):
-        """Says that the client sent a whole request, or took a part of an answer: a byte now and then is no more than
-        silence."""
+    def touch(self) -> None:
+        """Marks the connection as active: the client sent a whole request or read a part of an answer.
+
+        Single bytes do not count, so that a slow client cannot hold its place.
+        """
         self._connections._touch(self)
 
-    def remove(self):
-        """Says that the connection ended. A second time does nothing."""
+    def remove(self) -> None:
+        """Marks the connection as ended. A second call does nothing."""
         self._connections._remove(self)

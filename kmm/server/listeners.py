@@ -5,26 +5,27 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from kmm.errors import InputError
 
-BACKLOG = 1024  # connections that the system keeps until they are accepted: a burst of them; more are lost for a second
-_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # for example ::1 of localhost, on a machine without IPv6
+BACKLOG = 1024  # connections that the system queues until they are accepted; clients beyond it retry after a second
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # for example ::1 for localhost on a machine without IPv6
 
 
-def bind_tcp(host, port):
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
     """Binds every address of a host to one port. Clients are refused until `listen` is called on the sockets.
 
     Args:
-        host: str. A name, or an IPv4 or IPv6 address, the last perhaps in brackets. "::" takes IPv4 too.
+        host: str. A name, an IPv4 address, or an IPv6 address with or without brackets. "::" accepts IPv4 too.
         port: int; 0 is any free port.
 
     Returns:
-        list of `socket.socket`, not empty, not blocking, all of the same port.
+        list of `socket.socket`, not empty, non-blocking, all on the same port.
 
     Raises:
-        InputError: if the address is taken, or is not of this machine.
+        InputError: if the address is in use or does not belong to this machine.
 
     Example:
         >>> (listener,) = bind_tcp("127.0.0.1", 0)
@@ -32,7 +33,8 @@ def bind_tcp(host, port):
         True
         >>> listener.close()
     """
-    bound, name, fault = [], host.strip("[]"), None
+    bound: list[socket.socket] = []
+    name, fault = host.strip("[]"), OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
@@ -48,21 +50,21 @@ def bind_tcp(host, port):
     except (OSError, UnicodeError) as error:
         close_all(bound)
         reason = getattr(error, "strerror", None) or "not a host name"
-        raise InputError(f"{host}:{port}: expected an address that is free. {reason}.") from None
+        raise InputError(f"{host}:{port}: cannot listen on this address. {reason}.") from None
     return bound
 
 
-def bind_unix(path):
-    """Binds a Unix socket that only this user may connect to. A socket that an ended server left behind is replaced.
+def bind_unix(path: Path | str) -> socket.socket:
+    """Binds a Unix socket to which only this user may connect. Replaces a socket that a stopped server left behind.
 
     Args:
-        path: path.
+        path: path of the socket.
 
     Returns:
-        `socket.socket`, not blocking.
+        `socket.socket`, non-blocking.
 
     Raises:
-        InputError: if the path is taken or cannot be used, or if this system has no Unix sockets.
+        InputError: if the path exists or cannot be used, or if this system has no Unix sockets.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise InputError(f"{path}: this system has no Unix sockets. Use a port instead.")
@@ -75,48 +77,48 @@ def bind_unix(path):
         bound.setblocking(False)
     except OSError as error:
         bound.close()
-        raise InputError(f"{path}: expected a path that is free. {error.strerror or error}.") from None
+        raise InputError(f"{path}: cannot listen on this path. {error.strerror or error}.") from None
     return bound
 
 
-def listen(listeners):
+def listen(listeners: Iterable[socket.socket]) -> None:
     """Lets clients connect.
 
     Raises:
-        InputError: if another process took an address meanwhile.
+        InputError: if another process has started to listen on an address since it was bound.
     """
     for listener in listeners:
         try:
             listener.listen(BACKLOG)
         except OSError as error:
-            raise InputError(f"{_tell(listener)}: expected an address that is free. {error.strerror}.") from None
+            raise InputError(f"{_name(listener)}: cannot listen on this address. {error.strerror}.") from None
 
 
-def close_all(listeners):
-    """Closes listeners. The path of a Unix socket stays: see `remove`."""
+def close_all(listeners: Iterable[socket.socket]) -> None:
+    """Closes listeners. The path of a Unix socket stays, see `remove`."""
     for listener in listeners:
         listener.close()
 
 
-def remove(path):
-    """Removes the path of a Unix socket that this process bound, where it still exists."""
+def remove(path: Path | str) -> None:
+    """Removes the path of a Unix socket that this process bound, if it still exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def _tell(listener):
+def _name(listener):
     name = listener.getsockname()
     return name if isinstance(name, str) else f"{name[0]}:{name[1]}"
 
 
 def _bind(family, address):
-    """Binds alone where possible: two servers that start at once could both bind with SO_REUSEADDR."""
+    """Binds without SO_REUSEADDR if possible: with it, two servers that start together could both bind."""
     try:
         return _bind_once(family, address, reuse=False)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or os.name == "nt":  # there the option lets one server take another's port
+        if error.errno != errno.EADDRINUSE or os.name == "nt":  # on Windows the option lets a server take a used port
             raise
-        return _bind_once(family, address, reuse=True)  # only connections that ended are left there
+        return _bind_once(family, address, reuse=True)  # succeeds if only closed connections still use the port
 
 
 def _bind_once(family, address, *, reuse):
@@ -135,7 +137,7 @@ def _bind_once(family, address, *, reuse):
 
 
 def _is_abandoned(path):
-    """Whether a path is a socket on which nobody listens."""
+    """Returns whether a path is a socket on which no process listens."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False

@@ -1,7 +1,7 @@
-"""Memory that goes back to the system after large requests and explanations.
+"""Return memory to the system after large requests and explanations.
 
-TensorFlow's allocator for oneDNN keeps every block that it ever took, and glibc keeps most of what is freed: an
-explanation of a DenseNet, which needs a gigabyte while it runs, would hold it for good.
+TensorFlow's allocator for oneDNN keeps every block that it has ever allocated, and glibc keeps most freed memory. The
+gigabyte that an explanation of a DenseNet needs while it runs would never return to the system.
 """
 
 import contextlib
@@ -9,18 +9,20 @@ import ctypes
 import os
 import sys
 import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Iterator
 
-LARGE_BYTES = 2**26  # freed in all, before it is worth looking for memory to give back: that takes time too
-DELAY_SECONDS = 0.2  # so that much that is freed at once is given back at once
+LARGE_BYTES = 2**26  # total freed bytes from which a search for memory to return is worth its time
+DELAY_SECONDS = 0.2  # so that blocks freed together are returned together
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-MOMENT_SECONDS = 1.0  # between the end of the last use and the return: another use may begin at once
+MOMENT_SECONDS = 1.0  # from the end of the last use to the return, since another use may follow
 
 
-def use_system_allocator():
-    """Has TensorFlow take memory from the system, unless the environment says otherwise.
+def use_system_allocator() -> None:
+    """Makes TensorFlow allocate memory from the system, unless the environment says otherwise.
 
-    It has an effect only before TensorFlow makes its first tensor in this process. glibc would map each large block
-    anew, and the system fill its pages one by one: a call of a DenseNet takes a tenth more time for that. So all blocks
+    It must be called before TensorFlow makes its first tensor in this process. By default glibc maps each large block
+    separately and the system fills its pages one by one, which makes a call of a DenseNet a tenth slower. So all blocks
     come from the heap, and stay there until `trim`.
 
     Source: https://man7.org/linux/man-pages/man3/mallopt.3.html
@@ -35,17 +37,17 @@ def use_system_allocator():
 
 
 def _find_call(name):
-    """A call of glibc; None with another library (musl has none of them)."""
+    """Returns a function of glibc, or None with another C library."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
-def trim():
-    """Gives free memory of the C library back to the system, where it is glibc.
+def trim() -> bool:
+    """Returns free memory of the C library to the system. Does nothing without glibc.
 
     Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html
 
     Returns:
-        bool. Whether there was some.
+        bool. Whether memory was returned.
 
     Example:
         >>> trim() in (True, False)
@@ -56,17 +58,17 @@ def trim():
 
 
 class MemoryReturn:
-    """Gives memory back a moment after much was freed: glibc by itself keeps it. Does nothing with another library.
+    """Returns memory to the system shortly after large amounts were freed. Does nothing without glibc.
 
     Args:
         loop: the `asyncio` event loop in which `note` is called; the work itself runs in a thread.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop, self._freed, self._waiting = loop, 0, False
 
-    def note(self, size):
-        """Says that so many bytes are freed now, or very soon."""
+    def note(self, size: int) -> None:
+        """Notes that `size` bytes are freed now or very soon."""
         self._freed += size
         if self._freed > LARGE_BYTES and not self._waiting:
             self._waiting = True
@@ -78,10 +80,10 @@ class MemoryReturn:
 
 
 class Workspace:
-    """Returns memory a moment after the last of those that need much of it has ended.
+    """Returns memory to the system shortly after the last memory-hungry block has ended.
 
     Args:
-        seconds: float. Length of the moment.
+        seconds: float. Time between the end of the last block and the return.
 
     Example:
         >>> workspace = Workspace()
@@ -89,12 +91,13 @@ class Workspace:
         ...     pass
     """
 
-    def __init__(self, seconds=MOMENT_SECONDS):
-        self._seconds, self._users, self._timer = seconds, 0, None
+    def __init__(self, seconds: float = MOMENT_SECONDS) -> None:
+        self._seconds, self._users = seconds, 0
+        self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def use(self):
+    def use(self) -> Iterator[None]:
         """Marks the block as work that needs much memory."""
         with self._lock:
             self._users += 1

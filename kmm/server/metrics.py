@@ -1,15 +1,18 @@
-"""What Prometheus reads, under TensorFlow Serving's names."""
+"""Metrics for Prometheus, under TensorFlow Serving's names."""
 
 import contextlib
+import functools
 import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import UnknownMetricFamily
 
-from kmm.server.access_log import log_request
+from kmm.server.access_log import Entry, log_request
 from kmm.server.status import ServingError
 from kmm.tracebacks import describe_error
 
@@ -18,11 +21,23 @@ _BUCKETS = [10 * 1.8**power for power in range(33)]  # microseconds, as TensorFl
 logger = logging.getLogger("kmm.server.requests")
 
 
+class RequestGauge(Protocol):
+    """Numbers of running and waiting requests, as `kmm.server.requests.admission.AdmissionGate` keeps them."""
+
+    @property
+    def running(self) -> int:
+        """int: requests that run."""
+
+    @property
+    def waiting(self) -> int:
+        """int: requests that wait."""
+
+
 class Metrics:
-    """Counts and times of requests.
+    """Counts and durations of requests.
 
     Args:
-        gates: dict of name to `Gate`; how many requests run and wait is read from them.
+        gates: dict of name to `RequestGauge`, from which the numbers of running and waiting requests are read.
 
     Example:
         >>> metrics = Metrics({})
@@ -33,38 +48,39 @@ class Metrics:
         1
     """
 
-    def __init__(self, gates):
+    def __init__(self, gates: Mapping[str, RequestGauge]) -> None:
         self.registry = CollectorRegistry()
-        self._counts, self._lock = Counter(), threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
         self._request_latency = Histogram(
             ":tensorflow:serving:request_latency",
-            "Wall time of requests that were answered, in microseconds.",
+            "Wall time of successful requests, in microseconds.",
             ("model_name", "API", "entrypoint"),
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self._runtime_latency = Histogram(
             ":tensorflow:serving:runtime_latency",
-            "Wall time of runs of TensorFlow, in microseconds.",
+            "Wall time of TensorFlow runs, in microseconds.",
             ("model_name", "API", "runtime"),
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        for what in ("running", "waiting"):
-            gauge = Gauge(f"kmm_requests_{what}", f"Requests that are {what}.", ("lane",), registry=self.registry)
+        for state in ("running", "waiting"):
+            gauge = Gauge(f"kmm_requests_{state}", f"Requests that are {state}.", ("lane",), registry=self.registry)
             for name, gate in gates.items():
-                gauge.labels(name).set_function(lambda gate=gate, what=what: getattr(gate, what))
+                gauge.labels(name).set_function(functools.partial(getattr, gate, state))
         self.registry.register(_Counts(self._list_counts))
         ProcessCollector(registry=self.registry)
 
     @contextlib.contextmanager
-    def record(self, model, api, entrypoint):
-        """Counts a request by how the block ends, times it, and writes its line of the access log.
+    def record(self, model: str, api: str, entrypoint: str) -> Iterator[Entry]:
+        """Times the block as a request, counts it by its status code, and writes its line of the access log.
 
-        An error that ends it as INTERNAL is logged too, with its place in the code.
+        An INTERNAL error is also logged, with its place in the code.
 
         Args:
-            model: str, a served model; "" for any other, so that clients cannot fill the table of names.
+            model: str, a served model; "" for any other name, so that clients cannot fill the table of names.
             api: str, for example `"Predict"`.
             entrypoint: `"GRPC"` or `"REST"`.
 
@@ -72,7 +88,7 @@ class Metrics:
             `Entry` of the access log, to which the block may add the sizes of the messages.
 
         Raises:
-            ServingError: INTERNAL for an error that nobody thought of; its text, which may quote a request, is dropped.
+            ServingError: INTERNAL for an unexpected error; its text is dropped, since it may quote the request.
         """
         start = time.perf_counter()
         with log_request(entrypoint, api, model) as entry:
@@ -94,13 +110,13 @@ class Metrics:
                 if entry.code == "OK":
                     self._request_latency.labels(model, api, entrypoint).observe(seconds * 1e6)
 
-    def count(self, model, code):
-        """Counts a request that ended with a code, of a model as in `record`."""
+    def count(self, model: str, code: str) -> None:
+        """Counts a request that ended with a status code; `model` is as in `record`."""
         with self._lock:
             self._counts[model, code] += 1
 
     @contextlib.contextmanager
-    def time_run(self, model, api):
+    def time_run(self, model: str, api: str) -> Iterator[None]:
         """Times the block as a run of TensorFlow."""
         start = time.perf_counter()
         yield
@@ -112,9 +128,9 @@ class Metrics:
 
 
 class _Counts:
-    """The requests, as an untyped metric: prometheus_client's own counters all end in _total, this name does not."""
+    """Collects the request count as an untyped metric, since prometheus_client appends _total to names of counters."""
 
-    def __init__(self, list_counts):
+    def __init__(self, list_counts) -> None:
         self._list_counts = list_counts
 
     def collect(self):

@@ -1,6 +1,7 @@
-"""Which versions of a model's folder are served."""
+"""Choose the versions of a model that are served."""
 
 import re
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +17,25 @@ class VersionPolicy:
 
     Attributes:
         kind: `"latest"`, `"all"` or `"specific"`.
-        count: int, at least 1. How many of the highest, of `"latest"`.
-        versions: tuple of int, of `"specific"`.
+        count: int, at least 1. Number of highest versions that `"latest"` serves.
+        versions: tuple of int. Versions that `"specific"` serves.
     """
 
     kind: str = LATEST
     count: int = 1
-    versions: tuple = ()
+    versions: tuple[int, ...] = ()
 
-    def choose(self, found, labelled=()):
-        """The versions to serve among those found, highest first.
+    def choose(self, found: Iterable[int], labelled: Container[int] = ()) -> list[int]:
+        """Chooses the versions to serve.
 
-        `"latest"` keeps those with a label besides, so that a label does not lose its version to a newer one.
+        `"latest"` also keeps versions with a label, so that a label does not lose its version to a newer one.
+
+        Args:
+            found: iterable of int. Versions in the folder, in any order.
+            labelled: container of int. Versions that a label names.
+
+        Returns:
+            list of int, highest first; empty if the policy names none of the versions found.
 
         Example:
             >>> VersionPolicy("latest", count=2).choose([1, 10, 9, 8], labelled=[1])
@@ -39,11 +47,11 @@ class VersionPolicy:
         return [version for version in ordered if self.kind == ALL or version in self.versions]
 
 
-def parse_policy(text):
-    """Reads a policy: `latest`, `latest:2`, `all`, or numbers separated by commas.
+def parse_policy(text: str) -> VersionPolicy:
+    """Parses a policy: `latest`, `latest:2`, `all`, or numbers separated by commas.
 
     Raises:
-        InputError: if it is none of these.
+        InputError: if the text is not a policy.
 
     Example:
         >>> parse_policy("latest:2"), parse_policy("3,5").versions
@@ -54,20 +62,21 @@ def parse_policy(text):
         return VersionPolicy(LATEST, count=int(count or 1))
     if text == ALL:
         return VersionPolicy(ALL)
-    versions = tuple(parse_version(number.strip()) for number in text.split(","))
-    if None not in versions:
+    numbers = text.split(",")
+    versions = tuple(version for number in numbers if (version := parse_version(number.strip())) is not None)
+    if len(versions) == len(numbers):
         return VersionPolicy(SPECIFIC, versions=versions)
-    raise InputError(f"Expected versions as latest, latest:2, all or 3,5. Received: {text!r}.")
+    raise InputError(f"{text!r} is not a choice of versions. Write latest, latest:2, all or 3,5.")
 
 
-def parse_version(text):
-    """Reads the number of a version as TensorFlow Serving does; zeros may lead it.
+def parse_version(text: str) -> int | None:
+    """Parses a version number as TensorFlow Serving does; leading zeros are allowed.
 
     Args:
         text: str.
 
     Returns:
-        int in [0, 2**63 - 1], or None if the text is no such number.
+        int in [0, 2**63 - 1], or None if the text is not such a number.
 
     Example:
         >>> parse_version("007"), parse_version("9223372036854775807"), parse_version("9223372036854775808")
@@ -79,16 +88,16 @@ def parse_version(text):
     return version if version <= MOST_VERSION else None
 
 
-def list_versions(folder):
-    """The versions in a model's folder: the folders in it whose names are whole numbers.
+def list_versions(folder: Path | str) -> dict[int, Path]:
+    """Lists the versions in a model's folder: its subfolders whose names are whole numbers.
 
-    Of names for the same number, as `1` and `001`, the shortest counts.
+    If several names mean the same number, such as `1` and `001`, the shortest is used.
 
     Args:
         folder: path.
 
     Returns:
-        dict of version to Path, lowest first; empty where there is none.
+        dict of version to Path, lowest first; empty if there is no version.
 
     Raises:
         OSError: if the folder cannot be read.

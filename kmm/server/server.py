@@ -1,6 +1,8 @@
-"""A server of models: started, announced and stopped."""
+"""Start and stop a server of models."""
 
 import logging
+from collections.abc import Sequence
+from typing import Self
 
 from kmm.errors import InputError
 from kmm.server.access import Certificates, Tokens, check_address
@@ -12,7 +14,7 @@ from kmm.server.models.catalogue import Catalogue
 from kmm.server.models.list_reloader import ListReloader
 from kmm.server.requests.inference import Inference
 from kmm.server.rest.http_server import RestServer
-from kmm.server.settings import ServeSettings
+from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
 from kmm.server.watching import Watcher
 
@@ -20,25 +22,29 @@ NOTICE = (
     "kmm serve is compatible with TensorFlow Serving's protocol and meant for development and small sites; in "
     "production serve the same folders with TensorFlow Serving. Not for diagnosis."
 )
-SENDING_SECONDS = 1  # for refusals and the last bytes of answers that are on their way when the server stops
+SENDING_SECONDS = 1  # time for refusals and the last bytes of answers when the server stops
 logger = logging.getLogger("kmm.server")
 
 
 class Server:
-    """Serves models over gRPC, and over HTTP where a port is given.
+    """Serves models over gRPC, and over HTTP if a port for it is set.
 
     Args:
-        models: list of `ModelSettings`, or a `ModelList`, whose file is followed while the server runs.
-        settings: `ServeSettings`. Its files of tokens and of TLS are followed too.
+        models: list of `ModelSettings`, or a `ModelList`, whose file is watched while the server runs.
+        settings: `ServeSettings`. Its token and TLS files are watched too.
 
     Attributes:
-        port, rest_port: int. The ports that were bound; `rest_port` None without HTTP.
+        port, rest_port: int. The bound ports; `rest_port` is None without HTTP.
 
     Raises:
-        InputError: if the address cannot be used, or a model has no version that can be served.
+        InputError: if an address cannot be used, or a model has no version that can be served.
     """
 
-    def __init__(self, models, settings=ServeSettings()):  # noqa: B008  frozen
+    def __init__(
+        self,
+        models: Sequence[ModelSettings] | ModelList,
+        settings: ServeSettings = ServeSettings(),  # noqa: B008  frozen
+    ) -> None:
         models = models if isinstance(models, ModelList) else ModelList(models)
         tokens, certificates = Tokens(settings.token_file), Certificates(settings)
         check_address(settings, certificates)
@@ -56,7 +62,8 @@ class Server:
             credentials=certificates.make_grpc_credentials(),
         )
         self.port = self._grpc.port
-        self._rest, self.rest_port = None, None
+        self._rest: RestServer | None = None
+        self.rest_port: int | None = None
         try:
             if settings.rest_port is not None:
                 self._rest = RestServer(
@@ -70,21 +77,21 @@ class Server:
             self._catalogue.replace(models.models)
         except ServingError as error:
             self.stop(0)
-            raise InputError(_tell_missing(models.models, error)) from None
+            raise InputError(_explain_failure(models.models, error)) from None
         except BaseException:
             self.stop(0)
             raise
 
     @property
-    def models(self):
-        """The models with the versions that answer: dict of name to list of int, highest first."""
+    def models(self) -> dict[str, list[int]]:
+        """dict of the name of each model to its available versions, highest first."""
         return {name: model.list_available() for name, model in self._catalogue.list_models().items()}
 
-    def start(self):
-        """Takes requests from now on, and looks for new versions.
+    def start(self) -> None:
+        """Starts accepting requests and watching for new versions.
 
         Raises:
-            InputError: if another process took an address meanwhile, or HTTP cannot be spoken.
+            InputError: if another process has started to listen on an address, or the HTTP server fails to start.
         """
         try:
             self._grpc.start()
@@ -99,14 +106,17 @@ class Server:
         self._serving = True
         self._grpc.set_serving(True)
 
-    def reload(self):
-        """Looks at all files now: tokens, TLS, the list of models, versions. Returns at once; a handler may call it."""
+    def reload(self) -> None:
+        """Checks tokens, TLS, the list of models and versions for changes now.
+
+        It returns immediately and may be called from a signal handler.
+        """
         for watcher in self._watchers:
             watcher.wake()
         self._catalogue.look_again()
 
-    def list_faults(self):
-        """Versions that should be served and could not be loaded: list of str, one line each."""
+    def list_faults(self) -> list[str]:
+        """Lists the versions that failed to load: one line per version."""
         return [
             f"{name} version {version}: {state.code}: {' '.join(state.text.split())}"
             for name, model in self._catalogue.list_models().items()
@@ -114,14 +124,14 @@ class Server:
             if state.text
         ]
 
-    def stop(self, grace=None):
-        """Takes no more requests, and lets those that run end.
+    def stop(self, grace: float | None = None) -> bool:
+        """Stops accepting requests, and waits for running requests to end.
 
         Args:
-            grace: float. Seconds that they may take; None is what the settings say.
+            grace: float. Time limit for running requests in seconds; None is `grace_seconds` of the settings.
 
         Returns:
-            bool. Whether all ended in time.
+            bool. Whether all requests ended in time.
         """
         self._serving = False
         self._grpc.set_serving(False)
@@ -136,16 +146,16 @@ class Server:
         self._catalogue.close()
         return ended
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
 
 def _make_watchers(tokens, certificates, reloader, settings):
-    """What looks at the files that may change; a model that takes long to load delays no change of tokens or TLS."""
+    """Returns the watchers: one for tokens and TLS, one for models, so that a slow load does not delay the former."""
 
     def look(*, at_once):
         tokens.reload(at_once=at_once)
@@ -157,8 +167,8 @@ def _make_watchers(tokens, certificates, reloader, settings):
     ]
 
 
-def _tell_missing(models, error):
-    """Why models cannot be served, in one line."""
+def _explain_failure(models, error):
+    """Returns the reason why models cannot be served, in one line."""
     for model in models:
         if not model.folder.is_dir():
             return f"{model.folder}: expected a folder with versions of a model. Found no folder."

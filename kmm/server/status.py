@@ -1,4 +1,4 @@
-"""How a request ends: canonical codes, and the error with which both faces answer."""
+"""Canonical status codes, and the error that gRPC and HTTP turn into an answer."""
 
 from kmm.errors import KmmError
 
@@ -48,25 +48,25 @@ class ServingError(KmmError):
 
     Args:
         code: str, a key of `NUMBERS`.
-        text: str. What the client is told; a request's is never logged, since a graph may quote what it was given.
+        text: str. Message for the client. It is never logged, since an error of the graph may quote the request.
 
     Example:
         >>> ServingError("NOT_FOUND", "Could not find any versions of model film").code
         'NOT_FOUND'
     """
 
-    def __init__(self, code, text):
+    def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-def refuse(text):
-    """The error of a request that is wrong in itself."""
+def refuse(text: str) -> ServingError:
+    """Returns the error for an invalid request."""
     return ServingError("INVALID_ARGUMENT", text)
 
 
-def truncate(text):
-    """The text of an error as it is sent: at most 1024 characters, and a word that says so.
+def truncate(text: str) -> str:
+    """Shortens the text of an error to 1024 characters, followed by a mark if something was cut off.
 
     Example:
         >>> truncate("short"), len(truncate("x" * 2000)), truncate("x" * 2000)[-12:]

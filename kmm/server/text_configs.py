@@ -1,4 +1,7 @@
-"""TensorFlow Serving's configuration files: messages in the text form of protocol buffers."""
+"""Read TensorFlow Serving's configuration files: protocol buffers in text format."""
+
+from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
@@ -7,7 +10,7 @@ from kmm.errors import InputError
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {str: _FIELD.TYPE_STRING, bool: _FIELD.TYPE_BOOL, int: _FIELD.TYPE_INT64}
 
-# Messages that tensorflow-serving-api does not bring: the fields of each with their types; another message by its name.
+# Messages that tensorflow-serving-api lacks: the fields of each with their types, or the name of a message above.
 # Source: https://github.com/tensorflow/serving/tree/master/tensorflow_serving/config
 _MESSAGES = {
     "SSLConfig": {"server_key": str, "server_cert": str, "custom_ca": str, "client_verify": bool},
@@ -16,19 +19,19 @@ _MESSAGES = {
 }
 
 
-def parse_text(kind, content, path):
-    """Reads a message from its text form.
+def parse_text(kind: type | str, content: bytes, path: Path | str) -> Any:
+    """Parses a message in text format.
 
     Args:
         kind: the class of the message, or its name in `_MESSAGES`.
-        content: bytes.
-        path: where they come from, for the error.
+        content: bytes of the file.
+        path: path of the file, for the error.
 
     Returns:
         the message.
 
     Raises:
-        InputError: if the text is none of such a message. It is not quoted: it may hold a key.
+        InputError: if the text is not such a message. The text is not quoted, since it may hold a key.
 
     Example:
         >>> parse_text("MonitoringConfig", b"prometheus_config { enable: true }", "monitoring.config")
@@ -41,7 +44,8 @@ def parse_text(kind, content, path):
     try:
         return text_format.Parse(content.decode("utf-8"), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        place = f", line {error.GetLine()}" if getattr(error, "GetLine", None) and error.GetLine() else ""
+        line = error.GetLine() if isinstance(error, text_format.ParseError) else None
+        place = f", line {line}" if line else ""
         raise InputError(f"{path}{place}: expected the text of a {message.DESCRIPTOR.name}.") from None
 
 

@@ -1,38 +1,41 @@
-"""Files that may change while the server runs, and the threads that look at them."""
+"""Watch files that may change while the server runs."""
 
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kmm.errors import InputError
 from kmm.tracebacks import describe_error
 
-MOST_BYTES = 2**20  # of a file
+MOST_BYTES = 2**20  # per file
 SETTLE_SECONDS = 0.05  # between two reads that must agree before a change counts
 logger = logging.getLogger("kmm.server")
 
 
 class WatchedFiles:
-    """A value that is parsed from files, and parsed again when they change.
+    """A value parsed from files, and parsed again when they change.
 
-    The new value replaces the old one in one step. Files that cannot be read or parsed leave the old value in place,
-    and the fault is logged once. Contents are compared, not times, so that a symbolic link that is pointed elsewhere
-    counts as a change. A file that is still being written does not: two reads must agree, and a text that does not end
-    with a newline is taken only if it is the same at the next look.
+    The new value replaces the old one in one step. If a file cannot be read or parsed, the old value stays in place
+    and the error is logged once. Contents are compared, not times, so redirecting a symbolic link counts as a change.
+    A file that is still being written does not count: two reads must agree, and a text that does not end with a newline
+    is accepted only if it is the same at the next check.
 
-    A path that is no regular file, such as a pipe, is read once and keeps its content.
+    A path that is not a regular file, such as a pipe, is read once and keeps its content.
 
     Args:
-        name: str. What the log calls the value, for example `"tokens"`.
-        files: list of (path, what the file should hold), for example `[("a.pem", "certificates in PEM")]`.
+        name: str. Name of the value in the log, for example `"tokens"`.
+        files: list of (path, expected content), for example `[("a.pem", "certificates in PEM")]`.
         parse: function that takes the content of each file, as bytes, and returns the value.
 
     Attributes:
-        value: what the last good files hold. Never changed, only replaced: read it once for what belongs together.
+        value: value of the last valid files. It is never changed, only replaced; a reader that needs several parts of
+            it should read the attribute once.
 
     Raises:
-        InputError: if a file cannot be read, is larger than 1 MiB, or `parse` refuses it.
+        InputError: if a file cannot be read, is larger than 1 MiB, or is refused by `parse`.
 
     Example:
         >>> import pathlib, tempfile
@@ -45,21 +48,23 @@ class WatchedFiles:
         (1, True, 2)
     """
 
-    def __init__(self, name, files, parse):
+    def __init__(self, name: str, files: Sequence[tuple[Path | str, str]], parse: Callable[..., Any]) -> None:
         self._name, self._parse = name, parse
         self._files = [(Path(path), expected) for path, expected in files]
-        self._kept = {}  # content of what can be read only once
-        self._seen = self._refused = self._fault = None
+        self._kept: dict[Path, bytes] = {}  # content of files that can be read only once
+        self._seen: tuple[bytes, ...] | None = None
+        self._refused: tuple[bytes, ...] | None = None
+        self._fault: str | None = None
         self._contents = self._read()
         self.value = parse(*self._contents)
         read = zip(self._files, self._contents, strict=True)
         self._kept = {path: content for (path, _), content in read if not path.is_file()}
 
-    def reload(self, *, at_once=False):
+    def reload(self, *, at_once: bool = False) -> bool:
         """Reads the files again.
 
         Args:
-            at_once: bool. The files are complete, whether or not they end with a newline.
+            at_once: bool. Treat the files as complete, even without a final newline.
 
         Returns:
             bool. Whether the value was replaced.
@@ -76,16 +81,16 @@ class WatchedFiles:
         except InputError as error:
             self._refused = contents
             if str(error) != self._fault:
-                logger.error("%s: the last good ones stay in use: %s", self._name, error)
+                logger.error("%s: not reloaded, the last valid ones stay in use: %s", self._name, error)
             self._fault = str(error)
             return False
         self.value, self._contents = value, contents
         self._seen = self._refused = self._fault = None
-        logger.info("%s were read again", self._name)
+        logger.info("%s: reloaded", self._name)
         return True
 
     def _is_complete(self, contents, at_once):
-        """Whether files that changed are not being written any more."""
+        """Returns whether changed files are no longer being written."""
         seen, self._seen = self._seen, contents
         if contents == seen or at_once:
             return True
@@ -101,31 +106,32 @@ class WatchedFiles:
 
 
 class Watcher:
-    """Calls a function every so many seconds, and whenever it is woken, in a thread of its own.
+    """Calls a function periodically, and whenever it is woken, in its own thread.
 
-    An error of the function that nobody thought of is logged once, without its text, and does not end the thread.
+    An unexpected error of the function is logged once, without its text, and does not end the thread.
 
     Args:
         name: str. Name of the thread.
-        seconds: float. 0 is only when woken.
-        look: function that is called with `at_once`, whether `wake` was called.
+        seconds: float. Time between two calls; 0 calls the function only when woken.
+        look: function with the keyword argument `at_once`, which is True if `wake` was called.
     """
 
-    def __init__(self, name, seconds, look):
+    def __init__(self, name: str, seconds: float, look: Callable[..., object]) -> None:
         self._seconds, self._look = seconds or None, look
         self._woken, self._closed = threading.Event(), False
-        self._fault = None
+        self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def start(self):
+    def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
-    def wake(self):
-        """Looks now."""
+    def wake(self) -> None:
+        """Has the thread call the function now."""
         self._woken.set()
 
-    def close(self):
-        """Ends the thread; waits a second for what it is doing."""
+    def close(self) -> None:
+        """Ends the thread; waits at most a second for a running call."""
         self._closed = True
         self._woken.set()
         if self._thread.is_alive():
@@ -154,5 +160,5 @@ def _read_file(path, expected):
     except OSError as error:
         raise InputError(f"{path}: expected {expected}. {error.strerror}.") from None
     if len(content) > MOST_BYTES:
-        raise InputError(f"{path}: expected {expected}, at most {MOST_BYTES} bytes. Received: more.")
+        raise InputError(f"{path}: expected {expected}, but the file has more than {MOST_BYTES} bytes.")
     return content

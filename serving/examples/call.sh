@@ -1,10 +1,10 @@
 #!/bin/sh
-# Predicts one film and its report with grpcurl.
+# Predicts one study, a film and its report, with grpcurl.
 #
 #   sh call.sh localhost:8500 openi film.png report.txt
 #
-# `kmm serve` tells grpcurl its messages. TensorFlow Serving does not: make a file of them once with
-# `python write_protoset.py serving.protoset`, and set PROTOSET=serving.protoset.
+# `kmm serve` describes its messages to grpcurl by reflection. TensorFlow Serving does not: write a file of descriptors
+# once with `python write_protoset.py serving.protoset`, and set PROTOSET=serving.protoset.
 set -eu
 if [ $# -ne 4 ]; then
     echo "usage: call.sh HOST:PORT MODEL FILM REPORT" >&2

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Predicts one film and its report with curl, over REST.
+# Predicts one study, a film and its report, with curl over REST.
 #
 #   sh call_rest.sh localhost:8501 openi film.png report.txt
 set -eu

@@ -1,4 +1,4 @@
-"""Predicts one film and its report with nothing but TensorFlow Serving's stock stubs.
+"""Predict one study, a film and its report, with TensorFlow Serving's stock stubs only.
 
 pip install tensorflow-serving-api
 python predict_stubs.py localhost:8500 openi film.png report.txt
@@ -12,8 +12,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 
-def main(address, model, film, report=None):
-    """Sends a PNG or JPEG file and a text file to the signature `serving_bytes`; prints a line a label."""
+def main(address: str, model: str, film: str, report: str | None = None) -> None:
+    """Sends a PNG or JPEG file and a text file to the signature `serving_bytes`; prints one line per label."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = "serving_bytes"

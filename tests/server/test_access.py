@@ -282,7 +282,7 @@ def test_tokens_change_under_load(versions, tmp_path, caplog):
     assert not stream.failures
     faults = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(set(faults)) == len(faults) >= 1 and all(
-        said.startswith("tokens: the last good ones") for said in faults
+        said.startswith("tokens: not reloaded, the last valid ones") for said in faults
     )
 
 
@@ -352,7 +352,9 @@ def test_certificates_change_while_the_server_runs(versions, certificates, mount
             time.sleep(0.2)
             assert find_serials(server, certificates) == {second}
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(said) == len(set(said)) and all(line.startswith("certificates: the last good ones") for line in said)
+    assert len(said) == len(set(said)) and all(
+        line.startswith("certificates: not reloaded, the last valid ones") for line in said
+    )
 
 
 def test_grpc_is_given_each_set_of_certificates_once(certificates, mounted):
@@ -445,7 +447,7 @@ def test_certificate_and_key_in_one_file(versions, certificates, tmp_path):
         ({"host": "0.0.0.0"}, "other hosts may connect with TLS only"),
         ({"host": "::"}, "other hosts may connect with TLS only"),
         ({"certificate": "server.pem"}, "both a certificate and its key"),
-        ({"client_authority": "authority.pem"}, "Certificates of clients need TLS"),
+        ({"client_authority": "authority.pem"}, "Client certificates need TLS"),
         ({"host": "0.0.0.0", "allow_plaintext": True, "allow_reload": True}, "may load folders .* only with a token"),
     ],
 )
@@ -489,11 +491,11 @@ def test_a_faulty_file_of_tls_is_named(versions, certificates, fault, name, comp
 def test_a_server_of_http_that_ends_at_its_start(versions, monkeypatch):
     monkeypatch.setattr("kmm.server.rest.http_server.RestServer._run", lambda server: None)
     server = Server([ModelSettings("tiny", versions)], ServeSettings(port=0, rest_port=0))
-    with pytest.raises(InputError, match=f"127.0.0.1:{server.rest_port}: the server of HTTP ended at its start"):
+    with pytest.raises(InputError, match=f"127.0.0.1:{server.rest_port}: the HTTP server stopped at its start"):
         server.start()
 
 
 def test_an_address_that_is_taken(versions, tiny):
     for taken in ({"port": tiny[0].port}, {"port": 0, "rest_port": tiny[0].rest_port}):
-        with pytest.raises(InputError, match="expected an address that is free"):
+        with pytest.raises(InputError, match="cannot listen on this address"):
             Server([ModelSettings("tiny", versions)], ServeSettings(**{"rest_port": None, **taken}))

@@ -373,7 +373,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(versions):
         answer = b""
         while chunk := client.recv(4096):  # until the server closes the connection
             answer += chunk
-    assert answer.startswith(b"HTTP/1.1 504 ") and b"did not come in time" in answer
+    assert answer.startswith(b"HTTP/1.1 504 ") and b"did not arrive in time" in answer
 
 
 def read_slowly(url, body, *, after):
@@ -440,7 +440,7 @@ def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
 
     monkeypatch.setattr(batching, "run_signature", run_and_lose)
     request, asked = make_predict(DOUBLE, signature="double"), inference.Inference(catalogue, ServeSettings())
-    with pytest.raises(ServingError, match="The client is gone") as caught:
+    with pytest.raises(ServingError, match="The client has disconnected") as caught:
         asked.predict(request.model_spec, request.inputs, (), call, encode=lambda answer: pytest.fail("it is written"))
     assert caught.value.code == "CANCELLED" and asked.drain(0) is True
     catalogue.close()

@@ -81,8 +81,8 @@ def test_models_and_labels_follow_their_file_and_no_request_fails(versions, foll
     [
         ("model_config_list {\n", "expected the text of a ModelServerConfig."),
         ("\n", "expected a model_config_list with a config. Received: none."),
-        ('model_config_list { config { name: "own" base_path: "x" } }\n', "Received: a name twice."),
-        ('model_config_list { config { name: "a" } }\n', "Expected a base_path of the model 'a'. Received: none."),
+        ('model_config_list { config { name: "own" base_path: "x" } }\n', "Two models have the same name."),
+        ('model_config_list { config { name: "a" } }\n', "Model 'a' has no base_path."),
         ('model_config_list { config { name: "a" base_path: "/none" } }\n', "its folder cannot be read"),
     ],
 )

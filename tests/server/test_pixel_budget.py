@@ -304,7 +304,7 @@ def test_a_whole_png_passes_whatever_its_layout(served):
 
 
 BOMBS = {
-    "behind": (write_png(30, 21, rows_of(FILM), behind=64), "data end with its last row"),
+    "behind": (write_png(30, 21, rows_of(FILM), behind=64), "more image data than its rows need"),
     "comments": (
         write_png(30, 21, rows_of(FILM), before=[make_chunk(b"zTXt", b"a\0\0" + b"x" * 33_000)] * 2),
         "at most 65536 bytes of compressed comments",
@@ -323,7 +323,7 @@ def test_a_png_that_holds_more_than_its_film_is_refused(name, served):
     with pytest.raises(ImageError, match=said):
         check_png(data, "film")
     if name == "behind":
-        assert f"image 1: expected a PNG file whose {said}" in refusal(served, make_request([make_film(), data]))
+        assert f"image 1: the PNG file has {said}" in refusal(served, make_request([make_film(), data]))
 
 
 def test_a_damaged_png_is_left_to_the_decoder():

@@ -156,6 +156,6 @@ def test_a_reload_serves_another_list(versions):
         assert server.models == {"film": [1]}
     with (
         running(ModelSettings("tiny", versions)) as (_, face),
-        pytest.raises(grpc.RpcError, match="takes no new list of models"),
+        pytest.raises(grpc.RpcError, match="accepts no new list of models"),
     ):
         face.models.HandleReloadConfigRequest(request, timeout=30)

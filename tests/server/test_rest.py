@@ -153,8 +153,8 @@ def test_codes_of_http(rest):
         (b'{"a" 1}', "JSON Parse error: Expecting ':' delimiter at offset: 5"),
         (b'{"a": "\xff"}', "JSON Parse error: Invalid encoding in string. at offset: 7"),
         (rb'{"signature_name": "\uD800"}', "JSON Parse error: The surrogate pair in string is invalid."),
-        (b'{"a": ' + b"[" * 100000, "JSON Parse error: a number is too long, or lists lie too deep."),
-        (b'{"a": ' + b"9" * 5000 + b"}", "JSON Parse error: a number is too long, or lists lie too deep."),
+        (b'{"a": ' + b"[" * 100000, "JSON Parse error: a number is too long, or lists are nested too deeply."),
+        (b'{"a": ' + b"9" * 5000 + b"}", "JSON Parse error: a number is too long, or lists are nested too deeply."),
     ):
         response = rest.post("/v1/models/tiny:predict", content=body)
         assert (response.status_code, response.json()) == (400, {"error": text})
@@ -177,7 +177,7 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(rest):
     body = b'{"signature_name": "double", "instances": [' + b"1," * 2**22 + b"1]}"
     response = rest.post("/v1/models/tiny:predict", content=body)
     assert response.status_code == 400
-    assert response.json()["error"].startswith("Expected at most 4194304 values as JSON.")
+    assert response.json()["error"].startswith("Expected at most 4194304 values in JSON.")
 
 
 def test_the_default_name_finds_the_state_too(rest):
@@ -232,8 +232,8 @@ def test_nested_lists_become_arrays(number):
         (7, {"c64": ""}, "JSON Value: {...} not formatted correctly for base64 data"),
         (1, [0, [1]], "Encountered list at unexpected level: 1 expected < 1"),
         (4, 1, "Conversion of JSON to type: uint8"),
-        (1, json.loads("[" * 70 + "]" * 70), "JSON Value: expected lists at most 32 deep"),
-        (1, json.loads("[" * 70 + "1" + "]" * 70), "JSON Value: expected lists at most 32 deep"),
+        (1, json.loads("[" * 70 + "]" * 70), "JSON Value: lists are nested more than 32 levels deep"),
+        (1, json.loads("[" * 70 + "1" + "]" * 70), "JSON Value: lists are nested more than 32 levels deep"),
         (1, [1.5, True], "JSON Value: true Type: True is not of expected type: float"),
         (9, [1, False], "JSON Value: false Type: False is not of expected type: int64"),
         (10, [True, 1], "JSON Value: 1 Type: Number is not of expected type: bool"),
@@ -271,7 +271,7 @@ def test_a_long_string_gives_no_room_to_all_others():
 def test_a_body_of_too_many_keys_is_refused_before_it_is_parsed(rest, method, held):
     response = rest.post(f"/v1/models/tiny:{method}", content=held % b",".join(b'"%d":0' % n for n in range(2**17 + 1)))
     assert response.status_code == 400
-    assert response.json()["error"].startswith("Expected at most 131072 keys as JSON.")
+    assert response.json()["error"].startswith("Expected at most 131072 keys in JSON.")
 
 
 def test_marks_within_strings_are_not_counted(rest):

@@ -143,7 +143,7 @@ def test_silent_streams_hold_no_thread(versions):
             assert_healthy(server)
             assert face.predict.Predict(make_predict(), timeout=2).outputs
         assert list_codes(calls) == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
-        assert "The message did not come within 2 seconds." in {call.details() for call in calls}
+        assert "The message did not arrive within 2 seconds." in {call.details() for call in calls}
 
 
 def test_half_a_message_is_not_waited_for(versions):
@@ -152,7 +152,7 @@ def test_half_a_message_is_not_waited_for(versions):
             start, answer = time.monotonic(), b""
             while b"grpc-status" not in answer:
                 answer += client.recv(4096)
-        assert b"The message did not come" in answer and 0.2 < time.monotonic() - start < 3
+        assert b"The message did not arrive" in answer and 0.2 < time.monotonic() - start < 3
 
 
 def test_of_too_many_messages_on_their_way_the_oldest_is_given_up(versions, monkeypatch):
@@ -166,7 +166,7 @@ def test_of_too_many_messages_on_their_way_the_oldest_is_given_up(versions, monk
         assert face.predict.Predict(make_predict(), timeout=2).outputs
         assert list_codes(calls, 0.3) == {None, grpc.StatusCode.UNAVAILABLE}
         (lost,) = [call for call in calls if call.done()]
-        assert lost.details() == "The server is busy: too many messages are on their way."
+        assert lost.details() == "The server is busy: too many messages are arriving."
         assert_healthy(server)
 
 
@@ -308,7 +308,7 @@ def test_the_port_takes_nobody_while_models_load(versions, monkeypatch):
     monkeypatch.setattr(Catalogue, "replace", load)
     with running(ModelSettings("tiny", versions), port=port) as (server, _):
         assert_healthy(server)
-        with pytest.raises(InputError, match="expected an address that is free"):
+        with pytest.raises(InputError, match="cannot listen on this address"):
             Server([ModelSettings("tiny", versions)], ServeSettings(port=port, rest_port=None))
     assert tried == [errno.ECONNREFUSED]
     with running(ModelSettings("tiny", versions), port=port) as (server, _):  # after connections that just ended
@@ -317,11 +317,11 @@ def test_the_port_takes_nobody_while_models_load(versions, monkeypatch):
 
 def test_an_address_that_is_taken_at_the_last_moment(versions, monkeypatch):
     def fail(bound):
-        raise InputError("127.0.0.1:8500: expected an address that is free. Address already in use.")
+        raise InputError("127.0.0.1:8500: cannot listen on this address. Address already in use.")
 
     monkeypatch.setattr(listeners, "listen", fail)
     server = Server([ModelSettings("tiny", versions)], ServeSettings(port=0, rest_port=None))
-    with pytest.raises(InputError, match="8500: expected an address"):
+    with pytest.raises(InputError, match="8500: cannot listen on this address"):
         server.start()
     assert not server._grpc._thread.is_alive()
 
@@ -330,11 +330,11 @@ def test_two_servers_that_start_at_once_do_not_share_a_port():
     first = listeners.bind_tcp("localhost", 0)
     port = first[0].getsockname()[1]
     assert {bound.getsockname()[1] for bound in first} == {port}
-    with pytest.raises(InputError, match=f"localhost:{port}: expected an address that is free"):
+    with pytest.raises(InputError, match=f"localhost:{port}: cannot listen on this address"):
         listeners.bind_tcp("localhost", port)
     listeners.close_all(first)
     listeners.close_all(listeners.bind_tcp("localhost", port))
-    with pytest.raises(InputError, match="expected an address that is free"):
+    with pytest.raises(InputError, match="cannot listen on this address"):
         listeners.bind_tcp("192.0.2.1", 0)
 
 
@@ -350,13 +350,13 @@ def test_a_unix_socket(versions, tmp_path):
             with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
                 face.predict.Predict(make_predict(), timeout=5)
         assert_healthy(server)
-        with pytest.raises(InputError, match=r"kmm\.sock: expected a path that is free\. Address already in use\."):
+        with pytest.raises(InputError, match=r"kmm\.sock: cannot listen on this path\. Address already in use\."):
             Server([ModelSettings("tiny", versions)], ServeSettings(port=0, rest_port=None, socket=path))
     assert not path.exists()
     path.write_text("notes")
-    with pytest.raises(InputError, match=r"kmm\.sock: expected a path that is free"):
+    with pytest.raises(InputError, match=r"kmm\.sock: cannot listen on this path"):
         listeners.bind_unix(path)
-    with pytest.raises(InputError, match=r"expected a path that is free\. AF_UNIX path too long"):
+    with pytest.raises(InputError, match=r"cannot listen on this path\. AF_UNIX path too long"):
         listeners.bind_unix(tmp_path / ("x" * 120))
     assert path.read_text() == "notes"
 

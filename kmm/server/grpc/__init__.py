@@ -1,1 +1,1 @@
-"""The gRPC side of the server."""
+"""Serve TensorFlow Serving's gRPC services in one event loop."""

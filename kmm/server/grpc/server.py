@@ -1,9 +1,9 @@
-"""Speak gRPC: an event loop carries messages, and threads compute.
+"""Run the gRPC server: an event loop receives and sends messages, and threads compute the answers.
 
-    client -> Relay -> C-core (HTTP/2, TLS) -> _Methods, in the loop: token, message -> threads: `Inference`
+    client -> Relay -> C-core (HTTP/2, TLS) -> _Methods, in the event loop: token, message -> threads: `Inference`
 
 Every method is registered as one that takes a stream, so that it starts at the headers of a request. A request without
-the token is refused before its message is sent, and no thread ever waits for a client.
+a valid token is refused before its message is sent, and no thread ever waits for a client.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
@@ -25,85 +26,100 @@ from kmm.server.connections import Connections, logger
 from kmm.server.grpc import relay, services
 from kmm.server.grpc.probes import Probes
 from kmm.server.requests.admission import Caller
+from kmm.server.requests.inference import Inference
 from kmm.server.status import ServingError, refuse, truncate
 from kmm.tracebacks import describe_error
 
 OPEN_METHODS = {f"/{health.SERVICE_NAME}/Check"}
 RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 QUICK = ("/tensorflow.serving.ModelService/GetModelStatus", "/tensorflow.serving.PredictionService/GetModelMetadata")
-SPARE_THREADS = 16  # in which the gate refuses requests while all other threads wait
-BACKLOG = 64  # requests without a thread yet
-UNFINISHED = 8  # largest messages that may be in memory without having arrived in whole
-HELD = 16  # largest messages that may be in memory until they are answered
-STREAMS = 64  # of `Watch` and of reflection; for one more, the oldest is ended
+SPARE_THREADS = 16  # threads in which the gate refuses requests while all other threads wait
+BACKLOG = 64  # requests that wait for a thread
+UNFINISHED = 8  # memory for messages that are still arriving, in messages of the largest size
+HELD = 16  # memory for messages that are being answered, in messages of the largest size
+STREAMS = 64  # most streams of `Watch` and of reflection; a further one ends the oldest
 UNIX = os.name == "posix"  # asyncio has no Unix sockets on Windows
 MINUTE = 60_000  # milliseconds
-_BUSY = ("UNAVAILABLE", "The server is busy: too many messages are on their way.")
+_BUSY = ("UNAVAILABLE", "The server is busy: too many messages are arriving.")
 _STOPPING = ("UNAVAILABLE", "The server is stopping.")
 
 
 class GrpcServer:
-    """All services over gRPC, in an event loop of its own thread.
+    """Serves all gRPC services from an event loop in its own thread.
 
     Args:
         inference: `Inference`.
         connections: `Connections`.
-        check_token: function that takes the header `authorization`, "" where there is none, and raises `ServingError`
-            where it does not let a request through.
-        credentials: gRPC's credentials of the server; None is plain text.
+        check_token: function of the header `authorization` ("" if the request has none) that raises `ServingError` if
+            the request must not be answered.
+        credentials: gRPC server credentials; None is plain text.
 
     Attributes:
-        port: int. The port that was bound; clients are refused until `start`.
+        port: int. The bound port; clients are refused until `start`.
 
     Raises:
-        InputError: if an address is taken or cannot be used.
+        InputError: if an address is in use or cannot be used.
     """
 
-    def __init__(self, inference, connections, *, check_token, credentials=None):
+    def __init__(
+        self,
+        inference: Inference,
+        connections: Connections,
+        *,
+        check_token: Callable[[str], None],
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self._settings, self._connections, self._credentials = inference.settings, connections, credentials
         self._methods = _Methods(inference, check_token)
         self._public = listeners.bind_tcp(self._settings.host, self._settings.port)
-        self.port = self._public[0].getsockname()[1]
+        self.port: int = self._public[0].getsockname()[1]
         try:
             self._local = [listeners.bind_unix(self._settings.socket)] if self._settings.socket else []
         except InputError:
             listeners.close_all(self._public)
             raise
-        self._loop, self._end, self._started = None, None, Future()
+        self._loop: asyncio.AbstractEventLoop  # this and `_end` are set when the event loop starts
+        self._end: asyncio.Future[float]
+        self._started: Future[None] = Future()
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
         self._thread = threading.Thread(target=self._run_loop, name="kmm-grpc", daemon=True)
 
-    def start(self):
-        """Takes requests from now on.
+    def start(self) -> None:
+        """Starts accepting requests.
 
         Raises:
-            InputError: if another process took an address meanwhile.
+            InputError: if another process has started to listen on an address.
         """
         self._thread.start()
         self._started.result()
 
-    def set_serving(self, serving):
-        """Sets what probes of health are told."""
+    def set_serving(self, serving: bool) -> None:
+        """Sets the answer to health checks."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(lambda: self._methods.probes.set(serving=serving))
 
-    def stop(self, seconds):
-        """Ends the server. A second time does nothing.
+    def stop(self, seconds: float) -> None:
+        """Stops the server. A second call does nothing.
 
         Args:
-            seconds: float. For answers that are on their way.
+            seconds: float. Time limit for answers that are being sent.
         """
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(lambda: self._end.done() or self._end.set_result(seconds))
+            self._loop.call_soon_threadsafe(self._begin_end, seconds)
             self._thread.join()
         self._methods.close()
         listeners.close_all(self._public + self._local)
-        if self._local:
+        if self._local and self._settings.socket is not None:
             listeners.remove(self._settings.socket)
             self._local = []
 
+    def _begin_end(self, seconds):
+        if not self._end.done():
+            self._end.set_result(seconds)
+
     def _run_loop(self):
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # Windows' own has no `add_reader`
+        # Windows' default event loop has no `add_reader`
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(self._run())
 
     async def _run(self):
@@ -137,22 +153,23 @@ class GrpcServer:
 
 
 class _Methods(grpc.GenericRpcHandler):
-    """What each request meets, once its headers are there."""
+    """Handles each request from the arrival of its headers on."""
 
-    def __init__(self, inference, check_token):
+    def __init__(self, inference, check_token) -> None:
         settings = inference.settings
         self._count, self._count_refusal = inference.metrics.count, inference.count_refusal
         self._check_token, self._message_seconds = check_token, settings.message_seconds
         self._stopping = False
         self._held, self._most_held = 0, HELD * settings.max_message_mb << 20
         threads = settings.places + SPARE_THREADS
-        self._arriving = Connections(threads + BACKLOG, noun="messages on their way")  # each takes its size of memory
-        self._streams = Connections(STREAMS, noun="streams of probes and reflection")
+        self._arriving = Connections(threads + BACKLOG, noun="arriving messages")  # each takes memory of its size
+        self._streams = Connections(STREAMS, noun="streams of health checks and reflection")
         busy = f"The server is busy: {settings.max_queue} requests are waiting."
         self._work = _Threads("kmm-work", threads, busy)
         self._quick = _Threads("kmm-quick", 2, busy)
         self._reload = _Threads("kmm-reload", 1, busy)
-        self.probes, self.relay = Probes(), None
+        self.probes = Probes()
+        self.relay: relay.Relay  # set when the event loop starts
         self._behaviours = self._list_behaviours(inference)
 
     def service(self, details):
@@ -166,7 +183,7 @@ class _Methods(grpc.GenericRpcHandler):
         return self._behaviours.get(details.method)
 
     def begin_stop(self):
-        """Gives up messages that are on their way, and ends all streams."""
+        """Drops messages that are still arriving, and ends all streams."""
         self._stopping = True
         self._arriving.close_all()
         self._streams.close_all()
@@ -192,9 +209,9 @@ class _Methods(grpc.GenericRpcHandler):
 
     def _compute(self, method, threads):
         async def compute(context):
-            held = [await self._receive(context)]  # taken out when it is parsed, so that it does not stay
+            held = [await self._receive(context)]  # the method removes it when it parses it, to free the memory
             call = Caller(context.time_remaining(), limits_run=True)
-            context.add_done_callback(lambda _: call.cancel())  # the client has its answer, or is gone
+            context.add_done_callback(lambda _: call.cancel())  # the client has its answer or has disconnected
             with self._take_room(len(held[0])), self.relay.hold(context.peer()):
                 return await threads.run(method, held, call)
 
@@ -202,7 +219,7 @@ class _Methods(grpc.GenericRpcHandler):
 
     @contextlib.contextmanager
     def _take_room(self, size):
-        """Counts the bytes of a message that is worked on, or refuses it where others fill the memory."""
+        """Counts the bytes of a message while it is being answered; refuses it if other messages fill the memory."""
         if self._held + size > self._most_held:
             raise ServingError(*_BUSY)
         self._held += size
@@ -236,7 +253,7 @@ class _Methods(grpc.GenericRpcHandler):
         await self._limit(self._streams, self._message_seconds, answer())
 
     async def _receive(self, context):
-        """The message of a request, as bytes."""
+        """Receives the message of a request, as bytes."""
         message = self.relay.receive(context.peer(), context.read())
         data = await self._limit(self._arriving, self._message_seconds, message)
         if data is grpc.aio.EOF:
@@ -244,7 +261,7 @@ class _Methods(grpc.GenericRpcHandler):
         return data
 
     async def _limit(self, among, seconds, work):
-        """Awaits work for so many seconds, as long as it has its place among others of its kind."""
+        """Awaits work with a time limit, and counts it among others of its kind, which may displace it."""
         try:
             async with asyncio.timeout(seconds) as limit:
                 if self._stopping:
@@ -255,16 +272,16 @@ class _Methods(grpc.GenericRpcHandler):
                 finally:
                     place.remove()
         except TimeoutError:
-            late = ("DEADLINE_EXCEEDED", f"The message did not come within {self._message_seconds:g} seconds.")
+            late = ("DEADLINE_EXCEEDED", f"The message did not arrive within {self._message_seconds:g} seconds.")
             code, text = late if limit.when() else _STOPPING if self._stopping else _BUSY
             self._count("", code)
             raise ServingError(code, text) from None
 
 
 class _Threads:
-    """Threads that compute, and a number of requests that may wait for them; the next one is refused."""
+    """A pool of threads with a limit on waiting requests; further requests are refused."""
 
-    def __init__(self, name, count, busy):
+    def __init__(self, name, count, busy) -> None:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
         self._places, self._busy = threading.Semaphore(count + BACKLOG), busy
 
@@ -283,31 +300,29 @@ def _list_options(settings):
     return [
         ("grpc.max_receive_message_length", settings.max_message_mb << 20),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", max(100, settings.places + SPARE_THREADS)),  # of one connection
+        ("grpc.max_concurrent_streams", max(100, settings.places + SPARE_THREADS)),  # per connection
         ("grpc.server_handshake_timeout_ms", int(relay.HANDSHAKE_SECONDS * 1000)),
         ("grpc.max_connection_idle_ms", 5 * MINUTE),
         ("grpc.max_connection_age_ms", 60 * MINUTE),
         ("grpc.max_connection_age_grace_ms", 60 * MINUTE),  # for running requests
-        ("grpc.keepalive_time_ms", MINUTE),  # finds clients that are gone without a word
+        ("grpc.keepalive_time_ms", MINUTE),  # detects clients that vanished without closing the connection
         ("grpc.keepalive_timeout_ms", MINUTE // 3),
     ]
 
 
 def _bind_private(server, folder, credentials):
-    """Lets C-core listen on a private address, and returns it as the relay takes it."""
+    """Lets C-core listen on a private address, and returns the address for the relay."""
     path = os.path.join(folder, "tls" if credentials else "plain")
     address = f"unix:{path}" if UNIX else "127.0.0.1:0"
     try:
         port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
-        raise InputError(
-            f"{folder}: cannot hold a Unix socket. Set TMPDIR to another folder, of a short name."
-        ) from None
+        raise InputError(f"{folder}: cannot hold a Unix socket. Set TMPDIR to a folder with a short path.") from None
     return path if UNIX else ("127.0.0.1", port)
 
 
 def _guard(behaviour):
-    """A handler of gRPC; an error of the behaviour becomes the answer."""
+    """Wraps a behaviour in a gRPC handler that answers its errors."""
 
     async def handle(_, context):
         try:
@@ -326,12 +341,12 @@ def _fail_with(error):
 
 
 def _is_fault(record):
-    """Whether a line of gRPC's log tells more than that a client left before its answer, at any time of a request."""
+    """Returns whether a line of gRPC's log is about anything but a client that disconnected before its answer."""
     return not (record.exc_info and record.exc_info[0] and record.exc_info[0].__name__ == "ExecuteBatchError")
 
 
 def _report(loop, context):
-    """Logs what went wrong in the loop, by kind and place."""
+    """Logs an error in the event loop with its type and place in the code."""
     error = context.get("exception")
     if not isinstance(error, BlockingIOError):  # gRPC woke several loops: https://github.com/grpc/grpc/issues/25364
         logger.error("gRPC: %s", describe_error(error) if error else context["message"])

@@ -1,4 +1,7 @@
-"""gRPC: the methods of TensorFlow Serving's services, from the bytes of a request to those of its answer."""
+"""Implement the methods of TensorFlow Serving's gRPC services, from the bytes of a request to those of its answer."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from google.protobuf import message_factory
 from google.protobuf.any_pb2 import Any
@@ -7,9 +10,21 @@ from google.protobuf.message import DecodeError
 from kmm.errors import InputError
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.tensors import encode_tensor
-from kmm.server.requests.inference import SIGNATURE_DEF, make_states
+from kmm.server.requests.admission import Caller
+from kmm.server.requests.inference import SIGNATURE_DEF, Inference, make_states
 from kmm.server.settings import read_model_list
 from kmm.server.status import ServingError, refuse
+
+if TYPE_CHECKING:
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        inference_pb2,
+        model_management_pb2,
+        predict_pb2,
+        regression_pb2,
+    )
 
 stubs = load_stubs()
 SERVICES = (
@@ -18,22 +33,22 @@ SERVICES = (
 )
 
 
-def list_methods(inference):
-    """The methods of all services.
+def list_methods(inference: Inference) -> dict[str, Callable[[list[bytes], Caller], bytes]]:
+    """Lists the methods of all services.
 
     Args:
         inference: `Inference`.
 
     Returns:
-        dict of path, as `"/tensorflow.serving.PredictionService/Predict"`, to a function that takes a list that holds
-        the bytes of a request, which it takes out, and a `Call`; it returns the bytes of the answer, or raises
-        `ServingError`.
+        dict of path, such as `"/tensorflow.serving.PredictionService/Predict"`, to a function of a list and a `Caller`.
+        The list holds the bytes of the request; the function removes them when it parses them, to free the memory. It
+        returns the bytes of the answer or raises `ServingError`.
     """
     methods = {}
-    for service, faces in zip(SERVICES, (PredictionService(inference), ModelService(inference))):
+    for service, servicer in zip(SERVICES, (PredictionService(inference), ModelService(inference))):
         for method in service.methods:
             message = message_factory.GetMessageClass(method.input_type)
-            methods[f"/{service.full_name}/{method.name}"] = _wrap(message, getattr(faces, method.name))
+            methods[f"/{service.full_name}/{method.name}"] = _wrap(message, getattr(servicer, method.name))
     return methods
 
 
@@ -49,17 +64,17 @@ def _wrap(message, method):
 
 
 class PredictionService:
-    """`tensorflow.serving.PredictionService`.
+    """Implements `tensorflow.serving.PredictionService`; each method returns the bytes of its answer.
 
     Args:
         inference: `Inference`.
     """
 
-    def __init__(self, inference):
+    def __init__(self, inference: Inference) -> None:
         self._inference = inference
         self._as_content = inference.settings.tensor_content
 
-    def Predict(self, request, call):
+    def Predict(self, request: "predict_pb2.PredictRequest", call: Caller) -> bytes:
         def encode(answer):
             return stubs.predict_pb2.PredictResponse(
                 model_spec=answer.spec,
@@ -73,21 +88,21 @@ class PredictionService:
 
         return _answer(self._inference, "Predict", request, work)
 
-    def Classify(self, request, call):
+    def Classify(self, request: "classification_pb2.ClassificationRequest", call: Caller) -> bytes:
         def work(spec):
             spec, result = self._inference.classify(spec, request.input, call)
             return stubs.classification_pb2.ClassificationResponse(model_spec=spec, result=result)
 
         return _answer(self._inference, "Classify", request, work)
 
-    def Regress(self, request, call):
+    def Regress(self, request: "regression_pb2.RegressionRequest", call: Caller) -> bytes:
         def work(spec):
             spec, result = self._inference.regress(spec, request.input, call)
             return stubs.regression_pb2.RegressionResponse(model_spec=spec, result=result)
 
         return _answer(self._inference, "Regress", request, work)
 
-    def MultiInference(self, request, call):
+    def MultiInference(self, request: "inference_pb2.MultiInferenceRequest", call: Caller) -> bytes:
         def work(spec):
             response = stubs.inference_pb2.MultiInferenceResponse()
             for spec, result in self._inference.run_several(request.tasks, request.input, call):
@@ -98,7 +113,7 @@ class PredictionService:
         spec = request.tasks[0].model_spec if request.tasks else stubs.model_pb2.ModelSpec()
         return _run(self._inference, "MultiInference", spec, work)
 
-    def GetModelMetadata(self, request, call):
+    def GetModelMetadata(self, request: "get_model_metadata_pb2.GetModelMetadataRequest", call: Caller) -> bytes:
         def work(spec):
             if not request.metadata_field:
                 raise refuse("GetModelMetadataRequest must specify at least one metadata_field")
@@ -116,22 +131,22 @@ class PredictionService:
 
 
 class ModelService:
-    """`tensorflow.serving.ModelService`.
+    """Implements `tensorflow.serving.ModelService`; each method returns the bytes of its answer.
 
     Args:
         inference: `Inference`.
     """
 
-    def __init__(self, inference):
+    def __init__(self, inference: Inference) -> None:
         self._inference = inference
 
-    def GetModelStatus(self, request, call):
+    def GetModelStatus(self, request: "get_model_status_pb2.GetModelStatusRequest", call: Caller) -> bytes:
         def work(spec):
             return make_states(self._inference.list_states(spec))
 
         return _answer(self._inference, "GetModelStatus", request, work)
 
-    def HandleReloadConfigRequest(self, request, call):
+    def HandleReloadConfigRequest(self, request: "model_management_pb2.ReloadConfigRequest", call: Caller) -> bytes:
         def work(spec):
             if request.config.WhichOneof("config") != "model_config_list":
                 raise refuse(
@@ -159,7 +174,7 @@ def _answer(inference, api, request, work):
 
 
 def _run(inference, api, spec, work):
-    """Does the work of a request, counts it, and returns the bytes of its answer."""
+    """Runs and counts a request, and returns the bytes of its answer."""
     with inference.record(spec, api, "GRPC") as entry:
         answer = work(spec).SerializeToString()
         entry.answer_bytes = len(answer)

@@ -1,1 +1,1 @@
-"""The models that a server holds: their versions, loading, warm-up and running."""
+"""Load, warm up, run and unload the versions of models."""

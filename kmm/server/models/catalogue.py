@@ -1,25 +1,31 @@
-"""The models that a server holds, by name and label, kept in step with their folders."""
+"""Find models by name and label, and follow changes in their folders."""
 
 import contextlib
 import logging
 import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from kmm.protocol.messages import DEFAULT_MODEL
 from kmm.server.models.model import Model
+from kmm.server.models.servable import Servable
 from kmm.server.policy import list_versions
-from kmm.server.settings import ServeSettings
+from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError, refuse
 from kmm.server.watching import Watcher
 from kmm.tracebacks import describe_error
+
+if TYPE_CHECKING:
+    from tensorflow_serving.apis import model_pb2
 
 logger = logging.getLogger("kmm.server")
 
 
 class Catalogue:
-    """Models by name; a single one is found by TensorFlow Serving's default name too.
+    """Served models by name. A single model is also found under TensorFlow Serving's default name.
 
     Args:
-        settings: `ServeSettings`, for how versions are loaded.
+        settings: `ServeSettings`, for loading versions.
 
     Example:
         >>> catalogue = Catalogue()
@@ -28,32 +34,35 @@ class Catalogue:
         {}
     """
 
-    def __init__(self, settings=ServeSettings()):  # noqa: B008  frozen
+    def __init__(self, settings: ServeSettings = ServeSettings()) -> None:  # noqa: B008  frozen
         self._settings = settings
-        # Models by name, and the labels of each with their versions, None until the first list. Both are replaced in
-        # one step and never changed: who reads them once sees what belongs together.
-        self._state = ({}, None)
-        self._dropped = []  # models that no list names and requests may still hold
+        # Models by name, and the versions of each model's labels (None before the first list). The pair is replaced in
+        # one step and never changed, so whoever reads it once gets models and labels that belong together.
+        self._state: tuple[dict[str, Model], dict[str, dict[str, int]] | None] = ({}, None)
+        self._dropped: list[Model] = []  # models that left the list, but may still be held by requests
         self._replacing = threading.Lock()
-        self._watcher = None
-        self._unreadable = set()
+        self._watcher: Watcher | None = None
+        self._unreadable: set[str] = set()
 
-    def replace(self, models):
-        """Serves these models and no others; until all of them are loaded and checked, nothing changes.
+    def replace(self, models: Iterable[ModelSettings]) -> None:
+        """Serves these models and no others. Nothing changes until all of them are loaded and checked.
 
         Args:
-            models: list of `ModelSettings`, each name once.
+            models: list of `ModelSettings` with distinct names.
 
         Raises:
             ServingError: UNKNOWN if a model has no version that can be served; FAILED_PRECONDITION if a label names a
                 version that is not served.
         """
+        models = list(models)
         with self._replacing:
-            served, former = {}, self.list_models()
+            served: dict[str, Model] = {}
+            former = self.list_models()
             for settings in models:
                 model = former.get(settings.name)
-                same = model is not None and model.settings.folder == settings.folder
-                served[settings.name] = model if same else Model(settings, self._settings)
+                if model is None or model.settings.folder != settings.folder:
+                    model = Model(settings, self._settings)
+                served[settings.name] = model
             try:
                 wanted = _load_all(served, models)
                 _check_labels(models, wanted, served)
@@ -72,8 +81,8 @@ class Catalogue:
             self._dropped += dropped
 
     @contextlib.contextmanager
-    def lease(self, spec):
-        """Holds the version that a request names, so that it is not unloaded under it.
+    def lease(self, spec: "model_pb2.ModelSpec") -> Iterator[Servable]:
+        """Holds the version that a request names, so that it is not unloaded while the request runs.
 
         Args:
             spec: `ModelSpec`.
@@ -82,51 +91,60 @@ class Catalogue:
             `Servable`.
 
         Raises:
-            ServingError: INVALID_ARGUMENT if no model is named or the label is not known; NOT_FOUND if it is not
-                served; UNAVAILABLE before the first list of models.
+            ServingError: INVALID_ARGUMENT if no model is named or the label is unknown; NOT_FOUND if the model or the
+                version is not served; UNAVAILABLE if a label is named before the first list of models.
         """
-        servable = None
-        while servable is None:
+        while True:
             state = self._state
             model, version = _find(spec, *state)
-            servable = model and model.take(version)
-            if servable is None and self._state is state:  # else another list came between: it may have it
-                what = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
-                raise ServingError("NOT_FOUND", f"Servable not found for request: {what}")
+            servable = None if model is None else model.take(version)
+            if model is not None and servable is not None:
+                break
+            if self._state is state:  # otherwise the list has changed meanwhile, and may name this version
+                request = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
+                raise ServingError("NOT_FOUND", f"Servable not found for request: {request}")
         try:
             yield servable
         finally:
             model.give_back(servable)
 
-    def find(self, spec):
-        """What a request names: (`Model`, or None if it is not served; the version, or None where it names none).
+    def find(self, spec: "model_pb2.ModelSpec") -> tuple[Model | None, int | None]:
+        """Finds the model and the version that a request names.
+
+        Returns:
+            (`Model`, or None if it is not served; the version, or None if the request names none).
 
         Raises:
-            ServingError: as `lease`, but for NOT_FOUND.
+            ServingError: as for `lease`, except NOT_FOUND.
         """
         return _find(spec, *self._state)
 
-    def find_name(self, name):
-        """The name of the model that a request's name finds, or "" if it is not served."""
+    def find_name(self, name: str) -> str:
+        """Returns the name of the model that a request means, or "" if it is not served."""
         models = self.list_models()
         name = _find_name(name, models)
         return name if name in models else ""
 
-    def list_models(self):
-        """The models that are served: dict of name to `Model`."""
+    def list_models(self) -> dict[str, Model]:
+        """Returns the served models by name."""
         return self._state[0]
 
-    def start_polling(self, seconds):
-        """Looks for new versions every so many seconds, in a thread of its own; 0 is only when `look_again` says so."""
+    def start_polling(self, seconds: float) -> None:
+        """Starts a thread that looks for new versions.
+
+        Args:
+            seconds: float. Time between two looks; 0 looks only when `look_again` is called.
+        """
         self._watcher = Watcher("kmm-versions", seconds, self._look)
         self._watcher.start()
 
-    def look_again(self):
-        """Looks for new versions now, in that thread."""
-        self._watcher.wake()
+    def look_again(self) -> None:
+        """Has the polling thread look for new versions now."""
+        if self._watcher is not None:
+            self._watcher.wake()
 
-    def close(self):
-        """Stops looking and unloads all."""
+    def close(self) -> None:
+        """Stops polling and unloads all models."""
         if self._watcher is not None:
             self._watcher.close()
         for model in self.list_models().values():
@@ -138,15 +156,15 @@ class Catalogue:
                 try:
                     model.refresh()
                     self._unreadable.discard(name)
-                except Exception as error:  # noqa: BLE001  the other models are looked at too
+                except Exception as error:  # noqa: BLE001  the other models must be refreshed too
                     if name not in self._unreadable:
-                        logger.error("model %s: %s", name, _tell_poll(error))
+                        logger.error("model %s: %s", name, _explain_poll(error))
                     self._unreadable.add(name)
             self._dropped = [model for model in self._dropped if not model.collect()]
 
 
 def _find(spec, models, labels):
-    """The model and version that a request names, of one state."""
+    """Finds the model and version that a request names, in one state of the catalogue."""
     if not spec.name:
         raise refuse("ModelSpec has no name specified.")
     name = _find_name(spec.name, models)
@@ -161,45 +179,45 @@ def _find(spec, models, labels):
 
 
 def _find_name(name, models):
-    """A request's name, or that of the only model where it is TensorFlow Serving's default."""
+    """Returns the name of the only model for TensorFlow Serving's default name; otherwise the name in the request."""
     return next(iter(models)) if name == DEFAULT_MODEL and name not in models and len(models) == 1 else name
 
 
-def _tell_poll(error):
-    """Why looking for new versions failed."""
+def _explain_poll(error):
+    """Explains why looking for new versions failed."""
     if isinstance(error, OSError):
         return f"its folder cannot be read: {error.strerror}"
     return f"looking for new versions failed: {describe_error(error)}"
 
 
 def _load_all(served, models):
-    """Loads what is wanted of each model: dict of name to the versions, none of them empty."""
+    """Loads the wanted versions of each model: dict of name to a list of versions, which is never empty."""
     wanted = {}
     for settings in models:
-        with contextlib.suppress(OSError):  # of its folder: told below
+        with contextlib.suppress(OSError):  # `_explain_missing` reports an unreadable folder
             wanted[settings.name] = served[settings.name].load(settings)
     missing = [settings for settings in models if not wanted.get(settings.name)]
     if missing:
         names = ", ".join(settings.name for settings in missing)
-        reasons = [f"{settings.name}: {_tell_missing(served[settings.name], settings)}" for settings in missing]
+        reasons = [f"{settings.name}: {_explain_missing(served[settings.name], settings)}" for settings in missing]
         raise ServingError("UNKNOWN", f"Some models did not become available: {{{names}}}. {'; '.join(reasons)}")
     return wanted
 
 
-def _tell_missing(model, settings):
-    """Why no version of a model can be served, in one line."""
-    failed = _tell_states(model)
+def _explain_missing(model, settings):
+    """Explains in one line why no version of a model can be served."""
+    failed = _explain_states(model)
     try:
         found = list_versions(settings.folder)
     except OSError as error:
         return f"its folder cannot be read: {error.strerror}"
     if not found:
-        return "its folder holds no version, a folder named by a number, as `kmm export` writes them"
-    return failed or f"of its versions {', '.join(map(str, found))} none is to be served"
+        return "its folder has no version (a subfolder named by a number, as `kmm export` writes)"
+    return failed or f"the policy selects none of its versions {', '.join(map(str, found))}"
 
 
-def _tell_states(model, versions=None):
-    """What is known of the versions that cannot be loaded, of all or of some."""
+def _explain_states(model, versions=None):
+    """Explains why versions cannot be loaded, of all versions or only the given ones."""
     return "; ".join(
         f"version {version}: {' '.join(state.text.split())}"
         for version, state in model.list_states().items()
@@ -208,13 +226,13 @@ def _tell_states(model, versions=None):
 
 
 def _check_labels(models, wanted, served):
-    """Labels may only name versions that are served."""
+    """Checks that labels name only versions that are served."""
     for settings in models:
         for version in settings.labels.values():
             if version not in wanted[settings.name]:
-                why = _tell_states(served[settings.name], [version])
+                reason = _explain_states(served[settings.name], [version])
                 raise ServingError(
                     "FAILED_PRECONDITION",
                     f"Request to assign label to version {version} of model {settings.name}, which is not currently "
-                    f"available for inference{why and f'. {why}'}",
+                    f"available for inference{reason and f'. {reason}'}",
                 )

@@ -1,4 +1,6 @@
-"""TensorFlow's types of elements: their numbers, their names in its C++ texts, and numpy's."""
+"""Element types of TensorFlow: their numbers, their names in C++ texts, and their NumPy dtypes."""
+
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +30,8 @@ NUMPY = {kind.number: kind.dtype for kind in TENSOR_TYPES.values()}
 STRING = TENSOR_TYPES["string"].number
 
 
-def as_object(value):
-    """An array of bytes as TensorFlow gives it, one element too, as an object array.
+def as_object(value: Any) -> np.ndarray:
+    """Converts strings from TensorFlow, an array or a single bytes object, to an object array.
 
     Example:
         >>> as_object(b"mass").shape, as_object(np.array([b"mass"], object)).shape

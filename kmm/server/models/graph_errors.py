@@ -1,6 +1,7 @@
-"""What TensorFlow raises, as a code and the text that its C++ server would send."""
+"""Translate TensorFlow's errors to the status code and text that its C++ server would send."""
 
 import re
+from typing import Any
 
 from kmm.server.status import NAMES, ServingError
 
@@ -13,27 +14,33 @@ _NODE = re.compile(r"\n\t \[\[.*?(\{\{node [^}]*\}\}).*", re.DOTALL)
 _QUOTED_EXAMPLE = re.compile(r"(Could not parse example input, value: ').*", re.DOTALL)
 
 
-def translate(error):
-    """The error to answer with after a run of a graph failed.
+def translate(error: Any) -> ServingError:
+    """Translates the error of a failed run.
 
     Args:
-        error: `tf.errors.OpError`, or the UnicodeDecodeError that TensorFlow raises in its place.
+        error: `tf.errors.OpError`, or the UnicodeDecodeError that TensorFlow raises instead if the text is not UTF-8.
 
     Returns:
-        `ServingError` with the operation's code and its own words.
+        `ServingError` with the status code and text of the operation that failed.
 
     Example:
         >>> error = translate(UnicodeDecodeError("utf-8", b"Could not parse example input, value: '\\xff'", 0, 1, ""))
         >>> error.code, str(error)
         ('INVALID_ARGUMENT', "Could not parse example input, value: '...'")
     """
-    if isinstance(error, UnicodeDecodeError):  # the text quotes bytes that are no UTF-8; its code was lost
+    if isinstance(error, UnicodeDecodeError):  # the text quotes bytes that are not UTF-8; its status code is lost
         return ServingError("INVALID_ARGUMENT", clean_text(error.object.decode("utf-8", "replace")))
     return ServingError(NAMES.get(error.error_code, "INTERNAL"), clean_text(error.message))
 
 
-def translate_load(error):
-    """The error that tells why a version could not be loaded; as `translate`.
+def translate_load(error: Exception) -> ServingError:
+    """Translates an error of loading a version.
+
+    Args:
+        error: `tf.errors.OpError` or any other exception.
+
+    Returns:
+        `ServingError`; DATA_LOSS for an exception without a status code.
 
     Example:
         >>> translate_load(FileNotFoundError("no file variables.index")).code
@@ -43,14 +50,14 @@ def translate_load(error):
         return translate(error)
     codes = {FileNotFoundError: "NOT_FOUND", MemoryError: "RESOURCE_EXHAUSTED"}
     code = next((code for kind, code in codes.items() if isinstance(error, kind)), "DATA_LOSS")
-    told = str(error).strip().partition("\n")[0]
-    return ServingError(code, f"The version cannot be loaded: {told or type(error).__name__}")
+    reason = str(error).strip().partition("\n")[0]
+    return ServingError(code, f"The version cannot be loaded: {reason or type(error).__name__}")
 
 
-def clean_text(text):
-    """The words of the operation that failed and the name of its node, without what TensorFlow's Python side adds.
+def clean_text(text: str) -> str:
+    """Reduces an error text of TensorFlow's Python API to the message of the operation and the name of its node.
 
-    Places in programs go, and the bytes of a tf.Example, which may be those of a report.
+    Removes code locations and the bytes of a tf.Example, which may hold a report.
 
     Example:
         >>> clean_text("{{function_node __f_1}} bad\\n\\t [[{{function_node __f_2}}{{node a/B}}]] [Op:__f_1]")

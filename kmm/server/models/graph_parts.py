@@ -1,52 +1,53 @@
-"""Cuts the functions of a SavedModel's signatures into parts, so that what several of them call is made ready once.
+"""Cut the functions of a SavedModel's signatures into parts, so that a function they share is instantiated once.
 
-TensorFlow copies a function into each graph that calls it: nine signatures of one network hold nine networks. Here the
-call of a shared function becomes a step of its own, between the parts of the signature before and after it.
-Works on protocol buffers alone.
+TensorFlow copies a function into each graph that calls it, so nine signatures of one network hold nine networks. Here
+the call of a shared function becomes a separate step between the parts of the signature before and after it. This
+module works on protocol buffers only.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from tensorflow.core.framework import function_pb2, types_pb2
+from tensorflow.core.framework import function_pb2, node_def_pb2, types_pb2
 from tensorflow.python.framework import op_def_registry
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-LEAST_NODES = 100  # of a shared function: a smaller one is not worth a step
+LEAST_NODES = 100  # a smaller shared function is not worth a separate step
 
 
 @dataclass(frozen=True)
 class Step:
-    """A function to call with values that are known by then.
+    """A call of a function with arguments and results of earlier steps.
 
     Attributes:
-        function: str, its name.
-        inputs: list of names of values.
-        outputs: list of names that its results get.
-        dtypes: list of the outputs' types, numbers of `DataType`.
+        function: str, name of the function.
+        inputs: list of str. Names of the values to pass.
+        outputs: list of str. Names of the results.
+        dtypes: list of int. Types of the results, numbers of `DataType`.
     """
 
     function: str
-    inputs: list
-    outputs: list
-    dtypes: list
+    inputs: list[str]
+    outputs: list[str]
+    dtypes: list[int]
 
 
-def find_shared(roots, functions):
-    """The functions that several roots call, from the top, and that are large.
+def find_shared(roots: Iterable[str], functions: Mapping[str, function_pb2.FunctionDef]) -> set[str]:
+    """Finds the large functions that several roots call, directly or through others.
 
     Args:
-        roots: names of functions, one for each signature.
+        roots: names of functions, one per signature.
         functions: dict of name to `FunctionDef`.
 
     Returns:
         set of names.
     """
-    callers = defaultdict(set)
+    callers: dict[str, set[str]] = defaultdict(set)
     for root in roots:
         for name in _walk_calls(root, functions):
             callers[name].add(root)
-    sizes = {}
+    sizes: dict[str, int] = {}
     return {
         name
         for name, found in callers.items()
@@ -54,16 +55,18 @@ def find_shared(roots, functions):
     } - set(roots)
 
 
-def cut_function(name, functions, shared):
-    """The steps that do what a function does.
+def cut_function(
+    name: str, functions: dict[str, function_pb2.FunctionDef], shared: Set[str]
+) -> tuple[list[Step], list[str]]:
+    """Cuts a function into steps that together do the same.
 
     Args:
-        name: str.
+        name: str, name of the function.
         functions: dict of name to `FunctionDef`; the functions of the parts are added.
         shared: set of names of functions whose calls become steps.
 
     Returns:
-        (list of `Step`, list of the names of the function's results). Its arguments are known by their own names.
+        (list of `Step`, list of the names of the function's results). Steps refer to arguments by their own names.
     """
     function = _inline_callers(functions[name], functions, shared)
     nodes = {node.name: node for node in function.node_def}
@@ -76,7 +79,7 @@ def cut_function(name, functions, shared):
     kept = set(function.control_ret.values())
     results = [function.ret[argument.name] for argument in function.signature.output_arg]
     used = _find_uses(nodes, levels, shared, results)
-    for node in nodes.values():  # what must have run before a later part begins
+    for node in nodes.values():  # nodes that must have run before a later part begins
         kept |= {
             value[1:]
             for value in node.input
@@ -109,17 +112,17 @@ def _walk_calls(name, functions, seen=None):
 
 
 def _count_nodes(name, functions, sizes):
-    """Nodes of a function and of all that it calls, in loops and branches too."""
+    """Counts the nodes of a function and of all functions that it calls, also in loops and branches."""
     if name not in sizes:
-        sizes[name] = 0  # against circles
+        sizes[name] = 0  # stops at recursive calls
         found = functions[name].node_def
         called = (inner for node in found for inner in list_functions(node) if inner in functions)
         sizes[name] = len(found) + sum(_count_nodes(inner, functions, sizes) for inner in called)
     return sizes[name]
 
 
-def list_functions(node):
-    """The names of the functions in the attributes of a node."""
+def list_functions(node: node_def_pb2.NodeDef) -> list[str]:
+    """Lists the names of the functions in the attributes of a node."""
     found = []
     for value in node.attr.values():
         if value.WhichOneof("value") == "func":
@@ -134,7 +137,7 @@ def _is_call_of(node, names):
 
 
 def _inline_callers(function, functions, shared):
-    """A copy of a function in which the calls of those that lead to shared ones are replaced by their bodies."""
+    """Copies a function, with each call that leads to a shared function replaced by the body of the called function."""
     found = function_pb2.FunctionDef()
     found.CopyFrom(function)
     while True:
@@ -188,7 +191,7 @@ def _inline(function, call, inner):
     del function.node_def[:]
     function.node_def.extend(copies + body)
     arguments = {argument.name for argument in function.signature.input_arg}
-    for node in function.node_def:  # a control input of an argument says nothing
+    for node in function.node_def:  # a control input of an argument has no effect
         _set_inputs(node, [value for value in node.input if value and value[1:] not in arguments | {""}])
     for key, value in function.ret.items():
         function.ret[key] = results.get(value, value)
@@ -200,12 +203,12 @@ def _inline(function, call, inner):
 
 
 def _control(value):
-    """The control input that waits for the node of a value."""
+    """Returns the control input that waits for the node of a value."""
     return "^" + value.partition(":")[0]
 
 
 def _set_inputs(node, inputs):
-    """Sets the inputs of a node, those that only order it last."""
+    """Sets the inputs of a node, control inputs last."""
     unique = list(dict.fromkeys(value for value in inputs if value.startswith("^")))
     values = [value for value in inputs if not value.startswith("^")]
     del node.input[:]
@@ -217,7 +220,7 @@ def _producer(value):
 
 
 def _find_levels(nodes, shared):
-    """For each node, how many rounds of shared calls must have run before it."""
+    """Computes the level of each node: the number of rounds of shared calls that must run before it."""
     levels = {}
     for name in nodes:
         stack = [name]
@@ -234,7 +237,7 @@ def _find_levels(nodes, shared):
 
 
 def _find_uses(nodes, levels, shared, results):
-    """The values that are needed outside of the part that makes them."""
+    """Finds the values that are used outside the part that computes them."""
     used = set(results)
     for node in nodes.values():
         for value in node.input:
@@ -248,14 +251,14 @@ def _find_uses(nodes, levels, shared, results):
 @dataclass(frozen=True)
 class _Part:
     function: str
-    definition: object
-    inputs: list
-    outputs: list
-    dtypes: list
+    definition: function_pb2.FunctionDef
+    inputs: list[str]
+    outputs: list[str]
+    dtypes: list[int]
 
 
 def _make_part(name, own, nodes, types, used, kept, functions):
-    """A function of some nodes of another one."""
+    """Makes a function from some nodes of another function."""
     definition, inside = function_pb2.FunctionDef(), {node.name for node in own}
     definition.signature.name, definition.signature.is_stateful = name, True
     inputs, outputs, dtypes = {}, [], []
@@ -266,7 +269,7 @@ def _make_part(name, own, nodes, types, used, kept, functions):
         for value in node.input:
             if _producer(value) in inside:
                 found.append(value)
-            elif not value.startswith("^"):  # a control input from outside has run
+            elif not value.startswith("^"):  # control inputs from outside have already run
                 if value not in inputs:
                     dtype = types[value] if value in types else _find_type(value, nodes, functions)
                     inputs[value] = f"given{len(inputs)}"
@@ -287,7 +290,7 @@ def _make_part(name, own, nodes, types, used, kept, functions):
 
 
 def _find_type(value, nodes, functions):
-    """The `DataType` of a value `node:output:place`."""
+    """Returns the `DataType` of a value `node:output:index`."""
     producer, output, place = value.split(":")
     node = nodes[producer]
     definition = functions[node.op].signature if node.op in functions else op_def_registry.get(node.op)

@@ -1,17 +1,18 @@
-"""The versions of one model: loaded, warmed up, swapped and unloaded, without a failed request."""
+"""Load, warm up, swap and unload the versions of one model without a failed request."""
 
 import gc
 import logging
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kmm.server.memory import trim
 from kmm.server.models.graph_errors import translate_load
-from kmm.server.models.servable import load_servable
+from kmm.server.models.servable import Servable, load_servable
 from kmm.server.models.warmup import warm_up
 from kmm.server.policy import list_versions
-from kmm.server.settings import ServeSettings
+from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
 
 START, LOADING, AVAILABLE, UNLOADING, END = "START", "LOADING", "AVAILABLE", "UNLOADING", "END"
@@ -20,11 +21,11 @@ logger = logging.getLogger("kmm.server")
 
 @dataclass(frozen=True)
 class VersionState:
-    """Where a version stands.
+    """The state of a version.
 
     Attributes:
         state: `"START"`, `"LOADING"`, `"AVAILABLE"`, `"UNLOADING"` or `"END"`.
-        code, text: str. Why it ended; `"OK"` and nothing otherwise.
+        code, text: str. Status code and text of the error that ended it; `"OK"` and `""` without an error.
     """
 
     state: str
@@ -34,75 +35,78 @@ class VersionState:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A version that could not be loaded: its files then, what was said, its tries, when it may be tried again."""
+    """A version that failed to load: its files, its state, the number of tries, and the time of the next try."""
 
-    files: list
+    files: list[tuple[str, int, int]]
     state: VersionState
     tries: int
-    again: float
+    next_try: float
 
 
 class Model:
     """A model and its versions.
 
-    A version is loaded and warmed up, and serves once it is published. One that cannot be loaded is tried again a few
-    times, ever later, and when its files change. What is served is unloaded once another version of the policy serves,
-    and its running requests are done: so there is always a version to answer.
+    A version is loaded and warmed up, and serves when it is published. A version that fails to load is tried again a
+    few times, at growing intervals, and whenever its files change. A served version is unloaded when another version of
+    the policy serves and its own requests are done, so a version to answer is always available.
 
     Args:
         settings: `ModelSettings`.
         serving: `ServeSettings`, for warm-up and retries.
     """
 
-    def __init__(self, settings, serving=ServeSettings()):  # noqa: B008  frozen
+    def __init__(self, settings: ModelSettings, serving: ServeSettings = ServeSettings()) -> None:  # noqa: B008  frozen
         self.settings, self._serving = settings, serving
-        self._lock = threading.Lock()  # of the mappings below
+        self._lock = threading.Lock()  # for the mappings below
         self._refreshing = threading.Lock()
-        self._available = {}  # version: Servable
-        self._loaded = {}  # version: Servable that is not published yet
-        self._users = {}  # id of a servable: how many requests hold it
-        self._states = {}  # version: VersionState
-        self._bad = {}  # version: _Failure
+        self._available: dict[int, Servable] = {}
+        self._loaded: dict[int, Servable] = {}  # not published yet
+        self._users: dict[int, int] = {}  # id of a servable: number of requests that hold it
+        self._states: dict[int, VersionState] = {}
+        self._failures: dict[int, _Failure] = {}
         self._garbage = False
 
-    def take(self, version=None):
-        """A loaded version, the highest where none is named; give it back with `give_back`.
+    def take(self, version: int | None = None) -> Servable | None:
+        """Takes an available version for a request; return it with `give_back`.
+
+        Args:
+            version: int; None takes the highest.
 
         Returns:
             `Servable`, or None if the version is not served.
         """
         with self._lock:
             if version is None:
-                version = max(self._available, default=None)
+                version = max(self._available, default=-1)
             servable = self._available.get(version)
             if servable is not None:
                 self._users[id(servable)] = self._users.get(id(servable), 0) + 1
             return servable
 
-    def give_back(self, servable):
-        """Says that a request is done with a version."""
+    def give_back(self, servable: Servable) -> None:
+        """Returns a version after a request."""
         with self._lock:
             self._users[id(servable)] -= 1
             self._finish(servable)
 
-    def list_states(self):
-        """The known versions, highest first: dict of version to `VersionState`."""
+    def list_states(self) -> dict[int, VersionState]:
+        """Lists the states of the known versions, highest first."""
         with self._lock:
             return dict(sorted(self._states.items(), reverse=True))
 
-    def list_available(self):
-        """The versions that answer, highest first."""
+    def list_available(self) -> list[int]:
+        """Lists the available versions, highest first."""
         with self._lock:
             return sorted(self._available, reverse=True)
 
-    def load(self, settings):
-        """Loads the versions that a policy wants and that are not served yet; none is published or unloaded.
+    def load(self, settings: ModelSettings) -> list[int]:
+        """Loads the versions that a policy selects and that are not loaded yet. Publishes and unloads none.
 
         Args:
-            settings: `ModelSettings` with this model's name and folder.
+            settings: `ModelSettings` with the name and folder of this model.
 
         Returns:
-            list of int, the wanted versions, all of them served or loaded; highest first.
+            list of int, the selected versions, highest first; all of them are served or loaded.
 
         Raises:
             OSError: if the folder cannot be read.
@@ -115,10 +119,10 @@ class Model:
                 fresh = [version for version in wanted if version not in self._available | self._loaded]
                 if not fresh:
                     return wanted
-                good -= {version for version in fresh if not self._load(version, found[version])}  # each tried once
+                good -= {version for version in fresh if not self._load(version, found[version])}  # one try per version
 
-    def publish(self):
-        """Lets the versions serve that `load` loaded."""
+    def publish(self) -> None:
+        """Makes the versions that `load` loaded available."""
         with self._lock:
             for version in self._loaded:
                 self._states[version] = VersionState(AVAILABLE)
@@ -126,8 +130,8 @@ class Model:
             self._available |= self._loaded
             self._loaded = {}
 
-    def discard(self):
-        """Drops the versions that `load` loaded, as if they had never been seen."""
+    def discard(self) -> None:
+        """Drops the versions that `load` loaded, with their states."""
         with self._lock:
             for version in self._loaded:
                 del self._states[version]
@@ -135,38 +139,42 @@ class Model:
             self._loaded = {}
         self.collect()
 
-    def settle(self, settings, wanted):
-        """Serves only these versions from now on; where there is none, what is served stays."""
+    def settle(self, settings: ModelSettings, wanted: Collection[int]) -> None:
+        """Takes all other versions out of service; if `wanted` is empty, all served versions stay."""
         self.settings = settings
         if wanted:
             self._retire([version for version in self.list_available() if version not in wanted])
         self.collect()
 
-    def collect(self):
-        """Frees what versions that ended held; says whether no request holds a version any more."""
+    def collect(self) -> bool:
+        """Frees the memory of unloaded versions.
+
+        Returns:
+            bool. Whether no request holds a version of this model.
+        """
         idle = not self._users
-        if self._garbage:  # graphs hold themselves in circles
+        if self._garbage:  # graphs contain reference cycles
             self._garbage = False
             gc.collect()
         return idle
 
-    def refresh(self):
-        """Brings what is served in step with the folder.
+    def refresh(self) -> None:
+        """Loads new versions in the folder and unloads those that the policy no longer selects.
 
         Raises:
-            OSError: if the folder cannot be read; what is served stays.
+            OSError: if the folder cannot be read; the served versions stay.
         """
         wanted = self.load(self.settings)
         self.publish()
         self.settle(self.settings, wanted)
 
-    def close(self):
-        """Unloads all versions, each once its requests are done."""
+    def close(self) -> None:
+        """Unloads all versions, each when its requests are done."""
         self._retire(self.list_available())
         self.collect()
 
     def _load(self, version, folder):
-        """Loads a version, or notes why it cannot be; returns whether it is loaded."""
+        """Loads a version, or notes why it failed; returns whether it is loaded."""
         name = self.settings.name
         files = _list_files(folder)
         self._set_state(version, VersionState(LOADING))
@@ -175,44 +183,44 @@ class Model:
             if self._serving.warmup:
                 warm_up(servable, folder, explain=self._serving.explain_at_start)
             trim()
-        except Exception as error:  # noqa: BLE001  a version that fails is set aside, however it fails
+        except Exception as error:  # noqa: BLE001  a version that fails for any reason is set aside
             self._set_aside(version, files, error if isinstance(error, ServingError) else translate_load(error))
             return False
-        self._bad.pop(version, None)
+        self._failures.pop(version, None)
         self._loaded[version] = servable
         return True
 
     def _set_aside(self, version, files, error):
-        """Notes why a version cannot be loaded, and says it, unless it was said."""
-        former, state = self._bad.get(version), VersionState(END, error.code, str(error))
+        """Notes why a version failed to load, and logs it unless the same error was logged before."""
+        former, state = self._failures.get(version), VersionState(END, error.code, str(error))
         tries = former.tries + 1 if former and former.files == files else 1
-        self._bad[version] = _Failure(files, state, tries, time.monotonic() + self._serving.delay_retry(tries))
+        self._failures[version] = _Failure(files, state, tries, time.monotonic() + self._serving.delay_retry(tries))
         self._set_state(version, state)
         if tries == 1 or former.state != state:
             logger.error("model %s version %d cannot be served: %s: %s", self.settings.name, version, error.code, error)
 
     def _is_bad(self, version, found):
-        """Whether a version failed with these files and is not to be tried again, or not yet."""
-        failure = self._bad.get(version)
+        """Returns whether a version failed with its current files and should not be tried now."""
+        failure = self._failures.get(version)
         return (
             failure is not None
-            and (failure.tries > self._serving.max_load_retries or time.monotonic() < failure.again)
+            and (failure.tries > self._serving.max_load_retries or time.monotonic() < failure.next_try)
             and failure.files == _list_files(found[version])
         )
 
     def _retire(self, versions):
-        """Takes versions out of service; the last request of each ends it."""
+        """Takes versions out of service; each is unloaded after its last request."""
         with self._lock:
             for version in [version for version in versions if version in self._available]:
                 self._states[version] = VersionState(UNLOADING)
                 self._finish(self._available.pop(version))
 
     def _finish(self, servable):
-        """Ends a version that is out of service, once nobody holds it."""
+        """Unloads a version that is out of service, if no request holds it."""
         if self._users.get(id(servable), 0) or self._available.get(servable.version) is servable:
             return
         self._users.pop(id(servable), None)
-        if servable.version not in self._available:  # not loaded anew meanwhile
+        if servable.version not in self._available:  # otherwise the same version was loaded again meanwhile
             self._states[servable.version] = VersionState(END)
         self._garbage = True
         logger.info("model %s version %d is unloaded", servable.name, servable.version)
@@ -223,7 +231,7 @@ class Model:
 
 
 def _list_files(folder):
-    """What the files of a version are now: a change means that it may be tried again."""
+    """Lists path, size and modification time of each file of a version; after a change it may be tried again."""
     found = []
     for path in sorted(folder.rglob("*")):
         try:

@@ -1,12 +1,19 @@
-"""One loaded version of a model: its signatures and their runs."""
+"""Load one version of a model and run its signatures."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from kmm.server.memory import use_system_allocator
 from kmm.server.models import graph_errors
 from kmm.server.models.dtypes import STRING, as_object
 from kmm.server.status import ServingError
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf import meta_graph_pb2
 
 
 @dataclass(frozen=True)
@@ -14,27 +21,27 @@ class Servable:
     """A loaded version.
 
     Attributes:
-        name: str, of the model.
+        name: str. Name of the model.
         version: int.
-        signatures: dict of name to `SignatureDef`, as they are stored.
+        signatures: dict of name to `SignatureDef`, unchanged from the file.
         functions: dict of name to a function that takes and returns tensors by name.
-        root: what TensorFlow loaded; it must live as long as the functions.
-        batches_itself: bool. Whether its graph puts calls together (`kmm export --batch`).
+        root: object that TensorFlow loaded; it must live as long as the functions.
+        batches_itself: bool. Whether the graph batches calls itself (`kmm export --batch`).
     """
 
     name: str
     version: int
-    signatures: dict
-    functions: dict
+    signatures: "dict[str, meta_graph_pb2.SignatureDef]"
+    functions: dict[str, Callable[..., Any]]
     root: object
     batches_itself: bool = False
 
 
-def load_servable(name, version, folder):
+def load_servable(name: str, version: int, folder: Path | str) -> Servable:
     """Loads a version from its folder.
 
     Args:
-        name: str, of the model.
+        name: str. Name of the model.
         version: int.
         folder: path of the version.
 
@@ -42,15 +49,19 @@ def load_servable(name, version, folder):
         `Servable`.
 
     Raises:
-        ServingError: if it cannot be loaded, with TensorFlow's code where it has one.
+        ServingError: if it cannot be loaded, with TensorFlow's status code if there is one.
     """
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
     use_system_allocator()
     try:
         graph = _read_graph(folder)
-        signatures = {key: SignatureDef.FromString(one.SerializeToString()) for key, one in graph.signature_def.items()}
-        batches = any(node.op == "BatchFunction" for one in graph.graph_def.library.function for node in one.node_def)
+        signatures = {
+            key: SignatureDef.FromString(stored.SerializeToString()) for key, stored in graph.signature_def.items()
+        }
+        batches = any(
+            node.op == "BatchFunction" for function in graph.graph_def.library.function for node in function.node_def
+        )
         root, functions, uses_variables = _load_functions(graph, Path(folder))
     except ServingError:
         raise
@@ -61,21 +72,23 @@ def load_servable(name, version, folder):
     return Servable(name, version, signatures, functions, root, batches)
 
 
-def run_signature(servable, key, arrays, wanted):
+def run_signature(
+    servable: Servable, key: str, arrays: Mapping[str, np.ndarray], wanted: Iterable[str]
+) -> dict[str, np.ndarray]:
     """Runs a signature.
 
     Args:
         servable: `Servable`.
         key: str, a name in `servable.functions`.
-        arrays: dict of name to numpy array, of the types of the signature.
-        wanted: names of outputs.
+        arrays: dict of name to NumPy array, of the types in the signature.
+        wanted: iterable of str. Names of the outputs to return.
 
     Returns:
-        dict of name to numpy array; strings as object arrays of bytes.
+        dict of name to NumPy array; strings are object arrays of bytes.
 
     Raises:
-        ServingError: with the code and text of the operation that failed. Any other error, as that memory is short,
-            passes as it is.
+        ServingError: with the status code and text of the operation that failed. Other errors, such as a lack of
+            memory, are not converted.
     """
     import tensorflow as tf
 
@@ -86,17 +99,16 @@ def run_signature(servable, key, arrays, wanted):
             for alias, array in arrays.items()
         }
         outputs = servable.functions[key](**tensors)
-        arrays = {alias: outputs[alias].numpy() for alias in wanted}
+        found = {alias: outputs[alias].numpy() for alias in wanted}
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise graph_errors.translate(error) from error
     return {
-        alias: as_object(array) if signature.outputs[alias].dtype == STRING else array
-        for alias, array in arrays.items()
+        alias: as_object(array) if signature.outputs[alias].dtype == STRING else array for alias, array in found.items()
     }
 
 
 def _read_graph(folder):
-    """The `MetaGraphDef` that a C++ server loads."""
+    """Reads the `MetaGraphDef` that TensorFlow's C++ server would load."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = Path(folder, "saved_model.pb")
@@ -110,7 +122,7 @@ def _read_graph(folder):
 
 
 def _load_functions(graph, folder):
-    """The signatures of a graph as functions, what holds them, and whether they read variables."""
+    """Loads the signatures of a graph: (object that owns them, functions by name, whether they read variables)."""
     import tensorflow as tf
 
     from kmm.server.models.stored_graph import StoredGraph, UnsupportedGraph
@@ -118,14 +130,14 @@ def _load_functions(graph, folder):
     try:
         root = StoredGraph(graph, folder)
         return root, root.functions, root.uses_variables
-    except UnsupportedGraph:  # TensorFlow's own loader knows every form, and takes more room
+    except UnsupportedGraph:  # TensorFlow's own loader supports every graph, but takes more memory
         root = tf.saved_model.load(str(folder))
         functions = {key: _relax(tf, function) for key, function in root.signatures.items()}
         return root, functions, any(function.variables for function in root.signatures.values())
 
 
 def _relax(tf, function):
-    """A signature without Python's own checks of shapes, so that the graph's checks speak, as in the C++ server."""
+    """Removes the shape checks in Python from a signature, so that the graph reports errors as in the C++ server."""
     specs = {
         name: tf.TensorSpec(None, spec.dtype, name=name)
         for name, spec in function.structured_input_signature[1].items()

@@ -1,15 +1,16 @@
-"""Runs the graph of a SavedModel as its file holds it, as the C++ server does.
+"""Run the graph of a SavedModel directly from its file, as TensorFlow's C++ server does.
 
-`tf.saved_model.load` makes a Python object of each node of each function, which takes several times the memory and
-time of the graph itself. Here the functions go to TensorFlow's runtime as they are stored. Each is instantiated when it
-first runs, and a function that several signatures call is instantiated once.
+`tf.saved_model.load` makes a Python object for each node of each function, which takes several times the memory and
+time of the graph itself. Here the stored functions are passed unchanged to TensorFlow's runtime. Each function is
+instantiated on its first run, and a function that several signatures call is instantiated once.
 """
 
 import itertools
 import weakref
+from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_def_registry
 
@@ -21,14 +22,14 @@ _numbers = itertools.count()
 
 
 class UnsupportedGraph(Exception):
-    """A graph of which something is not known here; TensorFlow's own loader may load it."""
+    """Raised for a graph that this module does not support; TensorFlow's own loader may load it."""
 
 
 class StoredGraph:
     """The signatures of a graph as functions.
 
     Args:
-        graph: `MetaGraphDef`; it is changed.
+        graph: `MetaGraphDef`; it is modified.
         folder: Path of the version.
 
     Attributes:
@@ -40,8 +41,9 @@ class StoredGraph:
         tf.errors.OpError: if variables or assets cannot be read.
     """
 
-    def __init__(self, graph, folder):
-        self._variables, self._values = [], {}
+    def __init__(self, graph: meta_graph_pb2.MetaGraphDef, folder: Path) -> None:
+        self._variables: list[tf.Variable] = []
+        self._values: dict[str, list] = {}
         self._folder, self._suffix = folder, f"__stored_{next(_numbers)}"
         _rename(graph.graph_def, self._suffix)
         self._nodes = {node.name: node for node in graph.graph_def.node}
@@ -52,7 +54,7 @@ class StoredGraph:
         roots = {node.attr["f"].func.name for node in calls.values()}
         shared = find_shared(sorted(roots), self._library)
         plans = {root: cut_function(root, self._library, shared) for root in sorted(roots)}
-        self._registered = []
+        self._registered: list[str] = []
         weakref.finalize(self, _remove, self._registered)
         self._register(self._library)
         self._set_up(graph)
@@ -75,7 +77,7 @@ class StoredGraph:
             raise UnsupportedGraph("The form of an old saver.")
 
     def _find_call(self, signature):
-        """The one node whose outputs a signature answers."""
+        """Returns the only node whose outputs a signature returns."""
         nodes = {_split(info.name)[0] for info in signature.outputs.values()}
         node = self._nodes.get(next(iter(nodes)))
         if len(nodes) != 1 or node is None or node.op not in CALLS:
@@ -107,7 +109,7 @@ class StoredGraph:
         return [_split(info.name)[0] for info in infos]
 
     def _run_node(self, name):
-        """The values of a node of the outermost graph, which is run once."""
+        """Returns the values of a node in the outermost graph; each node runs once."""
         if name not in self._values:
             node = self._nodes[name]
             for value in node.input:
@@ -137,7 +139,7 @@ class StoredGraph:
         raise UnsupportedGraph(f"The operation {node.op} before a signature.")
 
     def _make_function(self, signature, call, steps, results):
-        """A signature as a function of tensors by name."""
+        """Makes a signature into a function of tensors by name."""
         aliases = {_split(info.name)[0]: alias for alias, info in signature.inputs.items()}
         arguments = [argument.name for argument in self._library[call.attr["f"].func.name].signature.input_arg]
         given, fixed = {}, {}
@@ -151,7 +153,7 @@ class StoredGraph:
             (step.function, [(fixed.get(name), name) for name in step.inputs], step.outputs, step.dtypes)
             for step in steps
         ]
-        root = self  # its variables live as long as the function
+        root = self  # keeps the variables alive as long as the function
 
         def run(**tensors):
             values = {argument: tensors[alias] for argument, alias in given.items()}
@@ -164,7 +166,7 @@ class StoredGraph:
         return run
 
     def _forget_unused(self, plans):
-        """Removes the functions that no signature needs, as those that save and restore."""
+        """Removes functions that no signature needs, such as those that save and restore."""
         needed, more = set(), {step.function for steps, _ in plans.values() for step in steps}
         while more:
             needed |= more
@@ -185,7 +187,7 @@ def _call(name, inputs, dtypes):
 
 
 def _make_config():
-    """One round of graph optimization: a second one finds next to nothing and takes as long."""
+    """Limits graph optimization to one round, since a second round takes as long and improves almost nothing."""
     config = config_pb2.ConfigProto()
     config.graph_options.rewrite_options.meta_optimizer_iterations = 1
     return config.SerializeToString()
@@ -214,13 +216,13 @@ _OPERATIONS = {
 
 
 def _split(value):
-    """Name of the node and place of its output."""
+    """Splits a value into the name of its node and the index of the node's output."""
     name, _, place = value.partition(":")
     return name, int(place or 0)
 
 
 def _rename(graph, suffix):
-    """Gives functions and shared resources names that no other loaded graph has."""
+    """Gives functions and shared resources names that are unique among all loaded graphs."""
     names = {one.signature.name for one in graph.library.function}
     for function in graph.library.function:
         function.signature.name += suffix

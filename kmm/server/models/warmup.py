@@ -1,33 +1,33 @@
-"""The requests that lie beside a version: run before it serves, so that the first client does not wait."""
+"""Run the warm-up requests of a version before it serves, so that the first client does not wait."""
 
 from pathlib import Path
 
 from kmm.protocol.messages import load_stubs
 from kmm.server.models.graph_errors import translate_load
-from kmm.server.models.servable import run_signature
+from kmm.server.models.servable import Servable, run_signature
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.status import ServingError, refuse
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
-EXPLAIN, DESCRIBE = "explain", "describe"  # the second one is in exports of kmm alone
+EXPLAIN, DESCRIBE = "explain", "describe"  # only kmm's exports have a signature `describe`
 MOST_RECORDS = 1000
 MOST_BYTES = 2**30
 
 
-def warm_up(servable, folder, *, explain=False):
-    """Runs the stored requests of a version.
+def warm_up(servable: Servable, folder: Path | str, *, explain: bool = False) -> int:
+    """Runs the stored warm-up requests of a version.
 
     Args:
         servable: `Servable`.
         folder: path of the version.
-        explain: bool. Whether those of the explanations of kmm's exports run too; else they are checked only, and
-            the first request of a client makes the explanations ready.
+        explain: bool. True also runs explanations of kmm's exports. False only checks these requests, and the first
+            explanation of a client loads them.
 
     Returns:
-        int, the number of stored requests; 0 where there is no file.
+        int, the number of stored requests; 0 if the version has no such file.
 
     Raises:
-        ServingError: if the file is damaged, holds more than 1000 requests, or a request fails.
+        ServingError: if the file is damaged or holds more than 1000 requests, or if a request fails.
     """
     import tensorflow as tf
 
@@ -43,9 +43,9 @@ def warm_up(servable, folder, *, explain=False):
                 raise refuse(f"Expected at most {MOST_RECORDS} warm-up requests.")
             try:
                 _run(servable, log.FromString(record), explain)
-            except Exception as error:  # its text may quote a request, which may be a real one
-                error = error if isinstance(error, ServingError) else translate_load(error)
-                raise ServingError(error.code, f"The warm-up request {count} failed.") from error
+            except Exception as error:  # noqa: BLE001  its text is dropped: it may quote a patient's report
+                failure = error if isinstance(error, ServingError) else translate_load(error)
+                raise ServingError(failure.code, f"Warm-up request {count} failed.") from failure
     except tf.errors.OpError:
         raise ServingError("DATA_LOSS", f"The file {FILE} is damaged.") from None
     return count
@@ -53,7 +53,7 @@ def warm_up(servable, folder, *, explain=False):
 
 def _run(servable, record, explain):
     if record.WhichOneof("log_type") != "predict_log":
-        raise ServingError("UNIMPLEMENTED", "Expected warm-up requests of Predict.")
+        raise ServingError("UNIMPLEMENTED", "Only warm-up requests of Predict are supported.")
     request = record.predict_log.request
     key = name_signature(request.model_spec)
     if key not in servable.functions:

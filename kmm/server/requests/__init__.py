@@ -1,1 +1,1 @@
-"""A request from its arrival to its answer, whichever protocol brought it."""
+"""Admit, check, batch and run requests, for both protocols."""

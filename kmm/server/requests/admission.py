@@ -1,19 +1,20 @@
-"""How many requests run at once and how many wait; the next one is refused at once."""
+"""Limit the requests that run and wait; further requests are refused immediately."""
 
 import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 
 from kmm.server.status import ServingError
 
 
 class AdmissionGate:
-    """Lets some requests through at once and keeps some waiting, first come first served.
+    """Limits the requests that run in parallel; others wait in a queue, first come, first served.
 
     Args:
-        running: int. Requests inside at once.
-        waiting: int. Requests before the gate.
+        running: int. Most requests that run in parallel.
+        waiting: int. Most requests that wait.
 
     Example:
         >>> gate = AdmissionGate(running=1, waiting=0)
@@ -22,36 +23,37 @@ class AdmissionGate:
         (1, 0)
     """
 
-    def __init__(self, *, running, waiting):
+    def __init__(self, *, running: int, waiting: int) -> None:
         self._free = self._places = running
         self._most = waiting
         self._closed = False
-        self._line = deque()
+        self._queue: deque[threading.Event] = deque()
         self._lock = threading.Lock()
 
     @property
-    def running(self):
+    def running(self) -> int:
+        """int: requests that run now."""
         return self._places - self._free
 
     @property
-    def waiting(self):
-        return len(self._line)
+    def waiting(self) -> int:
+        """int: requests that wait now."""
+        return len(self._queue)
 
-    def close(self):
-        """Lets nobody else come; who runs or waits goes on."""
+    def close(self) -> None:
+        """Refuses further requests; those that run or wait are not affected."""
         self._closed = True
 
     @contextlib.contextmanager
-    def enter(self, call):
+    def enter(self, call: "Caller") -> Iterator[None]:
         """Waits for a place and holds it for the length of the block.
 
         Args:
-            call: has `time_remaining()`, seconds or None; `is_active()`; and `add_callback(function)`, which calls it
-                when the client is gone, and returns False if it is gone already. As gRPC's contexts have.
+            call: `Caller` of the request.
 
         Raises:
-            ServingError: UNAVAILABLE if the gate is closed or too many wait; DEADLINE_EXCEEDED or
-                CANCELLED if the client's time was over, or the client gone, before its turn.
+            ServingError: UNAVAILABLE if the gate is closed or the queue is full; DEADLINE_EXCEEDED or CANCELLED if the
+                client's deadline passed, or the client disconnected, before its turn.
         """
         self._wait(call)
         try:
@@ -67,17 +69,17 @@ class AdmissionGate:
             if self._free:
                 self._free -= 1
                 return
-            if len(self._line) >= self._most:
+            if len(self._queue) >= self._most:
                 raise ServingError("UNAVAILABLE", f"The server is busy: {self._most} requests are waiting.")
             turn = threading.Event()
-            self._line.append(turn)
+            self._queue.append(turn)
         if call.add_callback(turn.set):
             remaining = call.time_remaining()
             turn.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX))
         with self._lock:
-            had_its_turn = turn not in self._line
-            if not had_its_turn:  # woken by the clock, or by the end of the client
-                self._line.remove(turn)
+            had_its_turn = turn not in self._queue
+            if not had_its_turn:  # woken by the timeout, or because the client disconnected
+                self._queue.remove(turn)
         try:
             _check(call)
             if not had_its_turn:
@@ -89,42 +91,49 @@ class AdmissionGate:
 
     def _leave(self):
         with self._lock:
-            if self._line:
-                self._line.popleft().set()
+            if self._queue:
+                self._queue.popleft().set()
             else:
                 self._free += 1
 
 
 class Caller:
-    """What is known of a client that waits: how long it will, and whether it still does; as gRPC's contexts tell it.
+    """A client that waits for an answer: its deadline, and whether it is still connected. Thread-safe.
 
     Args:
-        seconds: float or None. How long from now.
-        limits_run: bool. Whether that is the time until the answer, as a deadline of gRPC is; else it is the time until
-            the request's turn.
+        seconds: float, the time from now until the deadline; None for no deadline.
+        limits_run: bool. Whether the deadline is for the answer, as in gRPC; otherwise it is for the request's turn.
     """
 
-    def __init__(self, seconds=None, *, limits_run=False):
+    def __init__(self, seconds: float | None = None, *, limits_run: bool = False) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
         self.limits_run = limits_run
-        self._gone, self._callbacks, self._lock = False, [], threading.Lock()
+        self._active, self._lock = True, threading.Lock()
+        self._callbacks: list[Callable[[], object]] = []
 
-    def time_remaining(self):
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the deadline, at least 0; None without a deadline."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
-    def is_active(self):
-        return not self._gone
+    def is_active(self) -> bool:
+        """Returns whether the client still waits."""
+        return self._active
 
-    def add_callback(self, function):
+    def add_callback(self, function: Callable[[], object]) -> bool:
+        """Has a function called when the client no longer waits.
+
+        Returns:
+            bool. False if the client no longer waits; then the function is never called.
+        """
         with self._lock:
-            if not self._gone:
+            if self._active:
                 self._callbacks.append(function)
-            return not self._gone
+            return self._active
 
-    def cancel(self):
-        """Says that the client is gone, or has its answer."""
+    def cancel(self) -> None:
+        """Notes that the client has disconnected or has its answer."""
         with self._lock:
-            self._gone = True
+            self._active = False
             callbacks, self._callbacks = self._callbacks, []
         for function in callbacks:
             function()
@@ -132,30 +141,30 @@ class Caller:
 
 _LATE = ("DEADLINE_EXCEEDED", "The deadline passed while the request was waiting.")
 _TOO_LONG = ("DEADLINE_EXCEEDED", "The deadline passed while the request was running.")
-_GONE = ("CANCELLED", "The client is gone.")
+_DISCONNECTED = ("CANCELLED", "The client has disconnected.")
 
 
-def check_client(call):
+def check_client(call: Caller) -> None:
     """Checks that a client still waits.
 
     Args:
-        call: as of `Gate.enter`.
+        call: `Caller`.
 
     Raises:
-        ServingError: CANCELLED.
+        ServingError: CANCELLED if it does not.
 
     Example:
         >>> check_client(Caller())
     """
     if not call.is_active():
-        raise ServingError(*_GONE)
+        raise ServingError(*_DISCONNECTED)
 
 
-def check_running(call):
+def check_running(call: Caller) -> None:
     """Checks, between the parts of a request's work, that its client still waits and its deadline has not passed.
 
     Args:
-        call: as of `Gate.enter`. Of a `Caller` the time counts only if it limits the run.
+        call: `Caller`. Its deadline is checked only if `limits_run` is set.
 
     Raises:
         ServingError: CANCELLED or DEADLINE_EXCEEDED.
@@ -167,7 +176,7 @@ def check_running(call):
         kmm.server.status.ServingError: The deadline passed while the request was running.
     """
     check_client(call)
-    if (not isinstance(call, Caller) or call.limits_run) and _is_late(call):
+    if call.limits_run and _is_late(call):
         raise ServingError(*_TOO_LONG)
 
 

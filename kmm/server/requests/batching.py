@@ -1,16 +1,17 @@
-"""Requests that arrive while the model is busy, put together and run as one call: queue-and-batch.
+"""Batch requests that arrive while a model is busy, and run them as one call.
 
-An idle server runs a request at once. While a batch runs, requests queue up; when it ends, those of the same model
-version, signature, outputs and shapes run together. Nothing waits for company longer than `wait_seconds`.
+An idle server runs a request immediately. While a batch runs, requests queue up; when it ends, those with the same
+model version, signature, outputs and shapes run together. No request waits for others longer than `wait_seconds`.
 """
 
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from kmm.server.models.servable import run_signature
+from kmm.server.models.servable import Servable, run_signature
 from kmm.server.requests.admission import Caller, check_client
 from kmm.server.status import ServingError
 
@@ -18,47 +19,56 @@ DESCRIBE, EXPLAIN = "describe", "explain"
 
 
 class Batcher:
-    """Runs requests, together where they can be.
+    """Runs requests, in batches if possible.
 
-    Only signatures of kmm's exports whose inputs and outputs all have the batch as their first axis are batched; other
-    requests, explanations and exports that batch in their own graph run alone, at once.
+    Only signatures of kmm's exports whose inputs and outputs all have the batch as their first axis are batched. Other
+    requests, explanations, and exports that batch in their own graph run alone and immediately.
 
     Args:
-        max_batch: int. Rows of a batch at most; 1 turns batching off.
-        wait_seconds: float. How long a batch that is not full waits for more requests, once it could run.
-        running: int. Batches that run at once.
+        max_batch: int. Most rows per batch; 1 turns batching off.
+        wait_seconds: float. Longest time that a partial batch, which could already run, waits for more requests.
+        running: int. Batches that run in parallel.
 
     Example:
         >>> Batcher(max_batch=8).waiting
         0
     """
 
-    def __init__(self, max_batch=32, *, wait_seconds=0.0, running=1):
+    def __init__(self, max_batch: int = 32, *, wait_seconds: float = 0.0, running: int = 1) -> None:
         self.max_batch, self.wait_seconds = max_batch, wait_seconds
         self._free = running
-        self._queue = deque()  # of _Item, first come first
-        self._changed = threading.Condition()  # guards both; told of each arrival
+        self._queue: deque[_Item] = deque()
+        self._changed = threading.Condition()  # guards both, and is notified of each arrival
 
     @property
-    def waiting(self):
+    def waiting(self) -> int:
+        """int: requests that wait now."""
         return len(self._queue)
 
-    def run(self, servable, key, arrays, wanted, call=None):
-        """Runs a signature, as `run_signature`, maybe together with other requests.
+    def run(
+        self,
+        servable: Servable,
+        key: str,
+        arrays: Mapping[str, np.ndarray],
+        wanted: Iterable[str],
+        call: Caller | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature as `run_signature` does, possibly together with other requests.
 
         Args:
             servable: `Servable`.
             key: str, a name in `servable.functions`.
-            arrays: dict of name to numpy array, of the types of the signature.
-            wanted: names of outputs.
-            call: the client that waits, as of `Gate.enter`; None waits for ever.
+            arrays: dict of name to NumPy array, of the types in the signature.
+            wanted: names of the outputs to return.
+            call: `Caller` of the request; None waits without a limit.
 
         Returns:
-            dict of name to numpy array; those of this request's rows only.
+            dict of name to NumPy array, with the rows of this request only.
 
         Raises:
-            ServingError: as `run_signature`, for this request alone: a bad row of another request does not show.
-                DEADLINE_EXCEEDED or CANCELLED if the client's time is over, or it is gone, before its batch runs.
+            ServingError: as for `run_signature`, for this request only: an invalid row of another request has no
+                effect. DEADLINE_EXCEEDED or CANCELLED if the client's deadline passes, or the client disconnects,
+                before its batch runs.
         """
         rows = count_batchable(servable, key, arrays)
         if self.max_batch == 1 or rows is None:
@@ -83,7 +93,7 @@ class Batcher:
         return item.outputs
 
     def _wait(self, item):
-        """Waits until another thread has run the item, or the item leads a batch of its own."""
+        """Waits until another thread has run the item, or the item leads the next batch."""
         remaining = item.call.time_remaining()
         here = item.call.add_callback(lambda: self._take_out(item) and item.turn.set())
         if here and item.turn.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX)):
@@ -97,7 +107,7 @@ class Batcher:
             raise ServingError("DEADLINE_EXCEEDED", "The deadline passed while the request was waiting.")
 
     def _take_out(self, item):
-        """Takes a request out of the queue, and returns whether it was there."""
+        """Removes a request from the queue, and returns whether it was in it."""
         with self._changed:
             if item in self._queue:
                 self._queue.remove(item)
@@ -105,7 +115,7 @@ class Batcher:
             return False
 
     def _gather(self, first):
-        """Takes requests out of the queue that can run with the first one; the caller holds a place to run."""
+        """Removes the requests from the queue that can run with the first one; the caller holds a place to run."""
         found, rows, end = [], first.rows, time.monotonic() + self.wait_seconds
         with self._changed:
             while True:
@@ -125,7 +135,7 @@ class Batcher:
                 try:
                     _run_together(items)
                     return
-                except Exception:  # noqa: BLE001  whose fault it is shows when each runs alone
+                except Exception:  # noqa: BLE001  running each alone shows which one fails
                     pass
             for item in items:
                 item.run_alone()
@@ -135,7 +145,7 @@ class Batcher:
                 item.turn.set()
 
     def _hand_over(self):
-        """Gives the place to run to the request that waits longest."""
+        """Passes the place to run to the request that has waited longest."""
         with self._changed:
             if self._queue:
                 item = self._queue.popleft()
@@ -149,11 +159,11 @@ class _Item:
     """A request in the batcher.
 
     Attributes:
-        group: what requests must have in common to run together.
+        group: key that requests must share to run together.
         leads: bool. Whether its thread runs the batch.
-        at_once: bool. Whether the machine was idle when it came: then it waits for no other.
-        was_run: bool. Whether another thread ran it.
-        turn: event: it leads, was run, or was taken out of the queue because its client is gone.
+        at_once: bool. Whether the model was idle on its arrival; then it waits for no other request.
+        was_run: bool. Whether another thread has run it.
+        turn: event that is set when it leads, has been run, or has left the queue because its client disconnected.
     """
 
     def __init__(self, servable, key, arrays, wanted, rows, call):
@@ -172,13 +182,16 @@ class _Item:
             self.error = error
 
 
-def count_batchable(servable, key, arrays):
-    """The rows of a request that may be batched; None if it must run alone.
+def count_batchable(servable: Servable, key: str, arrays: Mapping[str, np.ndarray]) -> int | None:
+    """Counts the rows of a request that may be batched.
 
     Args:
         servable: `Servable`.
         key: str, name of the signature.
-        arrays: dict of name to numpy array.
+        arrays: dict of name to NumPy array.
+
+    Returns:
+        int, or None if the request must run alone.
     """
     if DESCRIBE not in servable.signatures or servable.batches_itself or key == DESCRIBE or key.startswith(EXPLAIN):
         return None
@@ -205,7 +218,7 @@ def _run_together(items):
     outputs = run_signature(first.servable, first.key, arrays, first.wanted)
     rows = sum(item.rows for item in items)
     if any(len(array) != rows for array in outputs.values()):
-        raise ValueError(f"Expected {rows} rows of each output of the signature {first.key}.")
+        raise ValueError(f"Each output of the signature {first.key} must have {rows} rows.")
     start = 0
     for item in items:
         item.outputs = {name: array[start : start + item.rows] for name, array in outputs.items()}

@@ -1,7 +1,8 @@
-"""Classify and Regress: signatures that take serialized tf.Examples."""
+"""Run Classify and Regress: signatures that take serialized tf.Examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,48 +11,52 @@ from kmm.protocol.signatures import CLASSES, CLASSIFY_INPUT, SCORES
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.status import ServingError, refuse
 
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow_serving.apis import inference_pb2, input_pb2
+
 INPUTS, OUTPUTS = CLASSIFY_INPUT, "outputs"
 
 
 @dataclass(frozen=True)
 class ExampleMethod:
-    """A way to run examples.
+    """A method that runs examples.
 
     Attributes:
-        api, method: str. Its name as a request, and in a signature.
-        check: takes a `SignatureDef`, returns the names of the outputs to run.
-        make_result: takes the outputs and the number of examples, returns the message to answer.
+        api, method: str. Name of the RPC, and the method name in a signature.
+        check: function of a `SignatureDef` that returns the names of the outputs to compute.
+        make_result: function of the outputs and the number of examples that returns the message to send.
     """
 
     api: str
     method: str
-    check: Callable
-    make_result: Callable
+    check: Callable[["meta_graph_pb2.SignatureDef"], list[str]]
+    make_result: Callable[[dict[str, np.ndarray], int], Any]
 
 
-def check_signature(kind, signature):
-    """The outputs to run of a signature, if it is of a kind.
+def check_signature(kind: ExampleMethod, signature: "meta_graph_pb2.SignatureDef") -> list[str]:
+    """Checks that a signature fits a method, and lists the outputs to compute.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, with TensorFlow Serving's texts.
+        ServingError: INVALID_ARGUMENT if it does not, with TensorFlow Serving's texts.
     """
     if len(signature.inputs) != 1:
         raise refuse("Expected one input Tensor.")
     return kind.check(signature)
 
 
-def serialize(stored, *, max_bytes):
-    """The examples of a request, each with the features that all share.
+def serialize(stored: "input_pb2.Input", *, max_bytes: int) -> np.ndarray:
+    """Serializes the examples of a request, each with the features that all share.
 
     Args:
         stored: `Input`.
-        max_bytes: int. What they may take together; checked before they are made.
+        max_bytes: int. Most bytes of all serialized examples; checked before any is made.
 
     Returns:
         object array `(n,)` of bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if there is none, or they are too large.
+        ServingError: INVALID_ARGUMENT if there is no example, or they are too large.
     """
     shared, held = b"", stored.example_list.examples
     if stored.WhichOneof("kind") == "example_list_with_context":
@@ -60,17 +65,19 @@ def serialize(stored, *, max_bytes):
     if not held:
         raise refuse("Input is empty.")
     if len(shared) * len(held) + stored.ByteSize() > max_bytes:
-        raise refuse(f"Expected examples of at most {max_bytes} bytes, each with its context.")
+        raise refuse(f"Expected examples of at most {max_bytes} bytes in all, each with its context.")
     return np.array([shared + example.SerializeToString() for example in held], object)
 
 
-def check_tasks(tasks):
-    """The kinds of the tasks of a `MultiInferenceRequest`.
+def check_tasks(tasks: "Iterable[inference_pb2.InferenceTask]") -> list[ExampleMethod]:
+    """Checks the tasks of a `MultiInferenceRequest`, and lists their methods.
 
     Raises:
         ServingError: INVALID_ARGUMENT or UNIMPLEMENTED, with TensorFlow Serving's texts.
     """
-    names, keys, kinds = set(), set(), []
+    names: set[str] = set()
+    keys: set[str] = set()
+    kinds: list[ExampleMethod] = []
     for task in tasks:
         names.add(task.model_spec.name)
         if "" in names:

@@ -1,5 +1,8 @@
-"""The films of a request, as files: their sizes by their headers, and what the graph cannot tell of damage."""
+"""Check the film files of a request: their sizes, and damage that the graph does not detect."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from kmm.errors import ImageError
@@ -7,24 +10,25 @@ from kmm.image.jpeg import JPEG_HEAD, check_jpeg, read_frame
 from kmm.image.limits import check_size
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
-from kmm.server.requests.admission import check_running
+from kmm.server.models.servable import Servable
+from kmm.server.requests.admission import Caller, check_running
 from kmm.server.requests.png_chunks import PNG_HEAD, check_png, read_png_size
 from kmm.server.status import refuse
 
 EXAMPLES = (names.EXAMPLES, names.CLASSIFY_INPUT)  # inputs that hold serialized tf.Examples
 
 
-def list_films(servable, arrays):
+def list_films(servable: Servable, arrays: Mapping[str, np.ndarray]) -> list[bytes]:
     """Lists the films of a request.
 
-    Only models that kmm exported are looked at: what the inputs of others mean is not known.
+    Only for models that kmm exported, since the meaning of other models' inputs is unknown.
 
     Args:
         servable: `kmm.server.models.servable.Servable`.
-        arrays: dict of input name to array; of bytes where films or examples are.
+        arrays: dict of input name to array; inputs of films or examples are object arrays of bytes.
 
     Returns:
-        list of bytes, a file for each row, empty where a row has none; an empty list where no input holds films.
+        list of bytes, one file per row, empty for a row without a film; an empty list if no input holds films.
     """
     if "describe" not in servable.signatures:
         return []
@@ -33,17 +37,17 @@ def list_films(servable, arrays):
     return [_read_example(value) for name in EXAMPLES if name in arrays for value in arrays[name].ravel()]
 
 
-def count_pixels(films):
-    """Counts the pixels of films by their headers alone.
+def count_pixels(films: Sequence[bytes]) -> list[int]:
+    """Counts the pixels of films, from their headers only.
 
     Args:
-        films: list of bytes, as of `list_films`.
+        films: list of bytes, as returned by `list_films`.
 
     Returns:
-        list of int: the pixels of each; 0 for what is no PNG or JPEG file, which the graph refuses unread.
+        list of int: pixels of each film; 0 if it is not a PNG or JPEG file, which the graph refuses without decoding.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, with the number of the film, if it is too small or too large, or a PNG file that
+        ServingError: INVALID_ARGUMENT, with the number of the film, if a film is too small or too large, or a PNG file
             does not begin with its header.
 
     Example:
@@ -56,16 +60,16 @@ def count_pixels(films):
         raise refuse(str(error)) from None
 
 
-def check_films(films, call):
-    """Refuses a film that is damaged in a way that the graph does not see, or that would keep it at work for long.
+def check_films(films: Sequence[bytes], call: Caller) -> None:
+    """Refuses a film with damage that the graph does not detect, or that would take the graph a long time.
 
     Args:
-        films: list of bytes, a slice of a request's.
-        call: as of `kmm.server.requests.admission.check_running`, by which the checks end.
+        films: list of bytes, a slice of the films of a request.
+        call: `Caller`; the checks end early as in `kmm.server.requests.admission.check_running`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, with the number of the film in the slice, as the graph would say it; as
-            `check_running`.
+        ServingError: INVALID_ARGUMENT, with the number of the film in the slice, in the same form as an error of the
+            graph; also as for `check_running`.
     """
     for row, film in enumerate(films):
         check_running(call)
@@ -90,7 +94,7 @@ def _count(film, name):
 
 
 def _read_example(serialized):
-    """The film of a tf.Example; empty where there is none, and where the message is damaged: the graph refuses that."""
+    """Returns the film of a tf.Example; empty if it has none or is damaged, which the graph refuses."""
     try:
         features = load_stubs().example_pb2.Example.FromString(serialized).features.feature
     except DecodeError:

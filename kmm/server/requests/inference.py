@@ -1,49 +1,70 @@
-"""What a server answers, without a transport: both faces call these methods."""
+"""Answer requests independently of the protocol; gRPC and HTTP call the same methods."""
 
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from kmm.protocol.messages import load_stubs
-from kmm.server.access_log import note_version
+from kmm.server.access_log import Entry, note_version
 from kmm.server.memory import Workspace
 from kmm.server.metrics import Metrics
+from kmm.server.models.catalogue import Catalogue
 from kmm.server.models.dtypes import STRING
+from kmm.server.models.model import VersionState
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.requests import examples
-from kmm.server.requests.admission import AdmissionGate, check_client, check_running
+from kmm.server.requests.admission import AdmissionGate, Caller, check_client, check_running
 from kmm.server.requests.batching import Batcher
 from kmm.server.requests.films import check_films, count_pixels, list_films
 from kmm.server.requests.pixel_budget import PixelBudget
 from kmm.server.requests.slices import EXPLAIN, cut_rows, run_slices
+from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import NUMBERS, ServingError
 
-SIGNATURE_DEF = "signature_def"  # the one kind of metadata
+if TYPE_CHECKING:
+    from tensorflow.core.framework import tensor_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_status_pb2,
+        inference_pb2,
+        input_pb2,
+        model_pb2,
+        regression_pb2,
+    )
+
+SIGNATURE_DEF = "signature_def"  # the only kind of metadata
+_Encoded = TypeVar("_Encoded")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
-        spec: `ModelSpec`: name, version and signature that answered.
-        outputs: dict of name to numpy array.
+        spec: `ModelSpec` with the name, version and signature that answered.
+        outputs: dict of name to NumPy array.
     """
 
-    spec: object
-    outputs: dict
+    spec: "model_pb2.ModelSpec"
+    outputs: dict[str, np.ndarray]
 
 
 class Inference:
-    """Runs signatures of the models of a catalogue, so many at once, and tells about them.
+    """Runs signatures of the models of a catalogue, with limits on parallel requests, and reports their states.
 
     Args:
         catalogue: `Catalogue`.
         settings: `ServeSettings`.
     """
 
-    def __init__(self, catalogue, settings):
+    def __init__(self, catalogue: Catalogue, settings: ServeSettings) -> None:
         self.catalogue, self.settings = catalogue, settings
         self._max_bytes = settings.max_message_mb << 20
         self._gates = {
@@ -55,21 +76,29 @@ class Inference:
         )
         self._workspace = Workspace()
         self.metrics = Metrics(self._gates)
-        self._unanswered, self._lock = 0, threading.Lock()  # requests that ran and whose answers are not handed over
+        self._unanswered, self._lock = 0, threading.Lock()  # admitted requests whose answers are not yet delivered
 
-    def predict(self, spec, inputs, output_filter, call, *, encode):
+    def predict(
+        self,
+        spec: "model_pb2.ModelSpec",
+        inputs: "Mapping[str, tensor_pb2.TensorProto]",
+        output_filter: Sequence[str],
+        call: Caller,
+        *,
+        encode: Callable[[Answer], _Encoded],
+    ) -> _Encoded:
         """Runs a signature.
 
         Args:
             spec: `ModelSpec`.
             inputs: mapping of name to `TensorProto`.
-            output_filter: names of the outputs to answer; empty is all.
-            call: what the client still waits for, see `Gate.enter`; it ends when the answer is handed over.
-            encode: function that takes an `Answer` and returns what is sent. It runs before the next request does:
-                answers may take more room than the arrays they hold.
+            output_filter: names of the outputs to return; empty returns all.
+            call: `Caller` of the request; it ends when the answer has been delivered.
+            encode: function that encodes an `Answer` for sending. It runs before the next request may run, since an
+                encoded answer may take more memory than its arrays.
 
         Returns:
-            what `encode` returns.
+            the result of `encode`.
 
         Raises:
             ServingError: with TensorFlow Serving's codes and texts.
@@ -87,13 +116,15 @@ class Inference:
                 outputs = self._run(servable, key, arrays, wanted, call, api="Predict", budget=self._make_budget())
                 return encode(Answer(_make_spec(servable, key), outputs))
 
-    def classify(self, spec, stored, call):
-        """Runs a signature of classification on examples.
+    def classify(
+        self, spec: "model_pb2.ModelSpec", stored: "input_pb2.Input", call: Caller
+    ) -> "tuple[model_pb2.ModelSpec, classification_pb2.ClassificationResult]":
+        """Runs a classification signature on examples.
 
         Args:
             spec: `ModelSpec`.
-            stored: `Input`, the message that holds examples.
-            call: as of `predict`.
+            stored: `Input`, the message with the examples.
+            call: as in `predict`.
 
         Returns:
             (`ModelSpec`, `ClassificationResult`).
@@ -103,17 +134,21 @@ class Inference:
         """
         return self._run_examples(examples.CLASSIFY, spec, stored, call, self._make_budget())
 
-    def regress(self, spec, stored, call):
-        """As `classify`, with a signature of regression and a `RegressionResult`."""
+    def regress(
+        self, spec: "model_pb2.ModelSpec", stored: "input_pb2.Input", call: Caller
+    ) -> "tuple[model_pb2.ModelSpec, regression_pb2.RegressionResult]":
+        """Runs a regression signature on examples; arguments and errors are as for `classify`."""
         return self._run_examples(examples.REGRESS, spec, stored, call, self._make_budget())
 
-    def run_several(self, tasks, stored, call):
+    def run_several(
+        self, tasks: "Sequence[inference_pb2.InferenceTask]", stored: "input_pb2.Input", call: Caller
+    ) -> "list[tuple[model_pb2.ModelSpec, Any]]":
         """Runs several signatures of one model on the same examples.
 
         Args:
-            tasks: the `InferenceTask`s of a `MultiInferenceRequest`.
+            tasks: the `InferenceTask` messages of a `MultiInferenceRequest`.
             stored: `Input`.
-            call: as of `predict`.
+            call: as in `predict`.
 
         Returns:
             list of (`ModelSpec`, result).
@@ -124,8 +159,10 @@ class Inference:
         kinds, budget = examples.check_tasks(tasks), self._make_budget()
         return [self._run_examples(kind, task.model_spec, stored, call, budget) for task, kind in zip(tasks, kinds)]
 
-    def find_signatures(self, spec):
-        """The signatures of a version.
+    def find_signatures(
+        self, spec: "model_pb2.ModelSpec"
+    ) -> "tuple[model_pb2.ModelSpec, dict[str, meta_graph_pb2.SignatureDef]]":
+        """Finds the signatures of a version.
 
         Returns:
             (`ModelSpec` with name and version, dict of name to `SignatureDef`).
@@ -134,14 +171,14 @@ class Inference:
             note_version(servable.version, None)
             return _make_spec(servable), servable.signatures
 
-    def list_states(self, spec):
-        """The states of a model's versions, or of the one that the request names.
+    def list_states(self, spec: "model_pb2.ModelSpec") -> dict[int, VersionState]:
+        """Lists the states of the versions of a model, or of the version that the request names.
 
         Returns:
             dict of version to `VersionState`, highest version first.
 
         Raises:
-            ServingError: NOT_FOUND if there is none; INVALID_ARGUMENT if the label is not known.
+            ServingError: NOT_FOUND if there is no such version; INVALID_ARGUMENT if the label is unknown.
         """
         model, version = self.catalogue.find(spec)
         states = model.list_states() if model is not None else {}
@@ -153,27 +190,29 @@ class Inference:
             raise ServingError("NOT_FOUND", f"Could not find any versions of model {spec.name}")
         return states
 
-    def reload(self, models):
+    def reload(self, models: Iterable[ModelSettings]) -> None:
         """Serves another list of models.
 
         Args:
             models: list of `ModelSettings`.
 
         Raises:
-            ServingError: FAILED_PRECONDITION where the server was not started to allow it; as `Catalogue.replace`.
+            ServingError: FAILED_PRECONDITION if the settings do not allow it; also as for `Catalogue.replace`.
         """
         if not self.settings.allow_reload:
-            raise ServingError("FAILED_PRECONDITION", "This server takes no new list of models (--allow-reload).")
+            raise ServingError(
+                "FAILED_PRECONDITION", "This server accepts no new list of models. Start it with --allow-reload."
+            )
         self.catalogue.replace(models)
 
-    def drain(self, seconds):
-        """Takes no more requests, and lets those that run or wait end: until their answers are handed over.
+    def drain(self, seconds: float) -> bool:
+        """Refuses further requests, and waits until the answers to all running and waiting requests are delivered.
 
         Args:
-            seconds: float. How long they may take.
+            seconds: float. Longest time to wait.
 
         Returns:
-            bool. Whether all ended in time.
+            bool. Whether all requests ended in time.
         """
         end, gates = time.monotonic() + seconds, self._gates.values()
         for gate in gates:
@@ -184,12 +223,12 @@ class Inference:
             time.sleep(0.01)
         return True
 
-    def record(self, spec, api, entrypoint):
-        """Counts and times a request; see `Metrics.record`."""
+    def record(self, spec: "model_pb2.ModelSpec", api: str, entrypoint: str) -> AbstractContextManager[Entry]:
+        """Counts and times a request, see `Metrics.record`."""
         return self.metrics.record(self.catalogue.find_name(spec.name), api, entrypoint)
 
-    def count_refusal(self):
-        """Counts a request without the token."""
+    def count_refusal(self) -> None:
+        """Counts a request without a valid token."""
         self.metrics.count("", "UNAUTHENTICATED")
 
     def _run_examples(self, kind, spec, stored, call, budget):
@@ -210,11 +249,11 @@ class Inference:
         return PixelBudget(self.settings.max_megapixels * 1_000_000)
 
     def _run(self, servable, key, arrays, wanted, call, *, api, budget):
-        """Runs a signature, slice by slice, until the client is gone or its deadline has passed.
+        """Runs a signature, slice by slice, until the client disconnects or its deadline passes.
 
         Args:
-            servable, key, arrays, wanted: as of `run_signature`.
-            call: as of `predict`.
+            servable, key, arrays, wanted: as in `run_signature`.
+            call: as in `predict`.
             api: str, for the metrics.
             budget: `PixelBudget` of the request.
 
@@ -237,7 +276,7 @@ class Inference:
 
     @contextlib.contextmanager
     def _lease(self, spec):
-        """Holds the version that a request names, and notes for the access log which one that is."""
+        """Holds the version that a request names, and notes it for the access log."""
         with self.catalogue.lease(spec) as servable:
             key = name_signature(spec)
             note_version(servable.version, key if key in servable.functions else None)
@@ -245,7 +284,7 @@ class Inference:
 
     @contextlib.contextmanager
     def _enter(self, key, call):
-        """Waits for the turn of a request; it counts as running until its call ends."""
+        """Waits for the turn of a request, which counts as unanswered until its call ends."""
         explains = key.startswith(EXPLAIN)
         workspace = self._workspace.use() if explains else contextlib.nullcontext()
         with self._gates[EXPLAIN if explains else "predict"].enter(call), workspace:
@@ -260,8 +299,8 @@ class Inference:
             self._unanswered -= 1
 
 
-def make_states(states):
-    """The states of versions as a `GetModelStatusResponse`.
+def make_states(states: Mapping[int, VersionState]) -> "get_model_status_pb2.GetModelStatusResponse":
+    """Builds a `GetModelStatusResponse` from the states of versions.
 
     Args:
         states: dict of version to `VersionState`.

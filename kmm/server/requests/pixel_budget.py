@@ -1,13 +1,15 @@
-"""How many pixels the films of one request may have in all: a small file can hold many."""
+"""Limit the pixels of all films of a request, since a small file can hold a very large film."""
+
+from collections.abc import Iterable
 
 from kmm.server.status import refuse
 
 
 class PixelBudget:
-    """Counts the pixels of a request before any of them is decoded.
+    """Counts the pixels of a request before any film is decoded.
 
     Args:
-        most: int. Pixels of one request.
+        most: int. Most pixels per request.
 
     Example:
         >>> budget = PixelBudget(2_000_000)
@@ -18,17 +20,17 @@ class PixelBudget:
 allowed. Send fewer films at a time.
     """
 
-    def __init__(self, most):
+    def __init__(self, most: int) -> None:
         self._most, self._spent = most, 0
 
-    def spend(self, pixels):
-        """Counts films that are about to be decoded; the same film counts each time.
+    def spend(self, pixels: Iterable[int]) -> None:
+        """Counts films that are about to be decoded; a repeated film counts each time.
 
         Args:
-            pixels: list of int.
+            pixels: list of int. Pixels of each film.
 
         Raises:
-            ServingError: INVALID_ARGUMENT if there are more pixels than the request may have.
+            ServingError: INVALID_ARGUMENT if the request exceeds its limit.
         """
         self._spent += sum(pixels)
         if self._spent > self._most:

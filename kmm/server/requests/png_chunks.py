@@ -1,7 +1,7 @@
-"""PNG files without their pixels: the size that a header states, and data that would inflate to more than the film.
+"""Check PNG files without decoding them: the size in the header, and data that would inflate to more than the film.
 
-libpng inflates whatever a file holds, also what no pixel is made of: 1 MB that becomes 1 GB, behind the last row of a
-film or in a comment, keeps it at work for seconds, and 64 MB for minutes.
+libpng inflates all data in a file, even data that yields no pixels. 1 MB after the last row or in a comment can inflate
+to 1 GB, which takes seconds; 64 MB take minutes.
 """
 
 import struct
@@ -12,24 +12,24 @@ from kmm.errors import ImageError
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 2**17
 MOST_TEXT = 2**16  # bytes of compressed comments
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's number of the kind of pixels
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's color type
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7
-_PIECE = 2**16  # bytes that are inflated at once; they become 67 MB at most, of which a part is made at a time
-_INFLATED = 2**20
+_PIECE = 2**16  # compressed bytes per step; they can inflate to 67 MB
+_INFLATED = 2**20  # inflated bytes held at a time
 
 
-def read_png_size(data, name):
-    """Reads the size that the header of a PNG file states.
+def read_png_size(data: bytes, name: str) -> tuple[int, int]:
+    """Reads the size in the header of a PNG file.
 
     Args:
         data: bytes of the file.
-        name: str. What errors begin with.
+        name: str. Name of the file in errors.
 
     Returns:
         `(width, height)`, int.
 
     Raises:
-        ImageError: if the file does not begin with its header: libpng takes the size from one that stands later.
+        ImageError: if the file does not begin with its header, since libpng would read a later one.
 
     Example:
         >>> read_png_size(PNG_HEAD + struct.pack(">I4sII", 13, b"IHDR", 30, 20), "film.png")
@@ -37,19 +37,20 @@ def read_png_size(data, name):
     """
     if data[12:16] != b"IHDR" or len(data) < 24:
         raise ImageError(f"{name}: expected a complete PNG file whose header comes first.")
-    return struct.unpack(">II", data[16:24])
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
 
 
-def check_png(data, name):
-    """Refuses a PNG file that holds far more than its film. What else is wrong with it, a decoder tells.
+def check_png(data: bytes, name: str) -> None:
+    """Refuses a PNG file that holds far more than its film. Other damage is left to the decoder.
 
     Args:
         data: bytes of the file.
-        name: str. What errors begin with.
+        name: str. Name of the file in errors.
 
     Raises:
-        ImageError: if the compressed data do not end with the last row of pixels, if compressed comments take more than
-            65,536 bytes, or if there are more than 131,072 chunks.
+        ImageError: if compressed data follow the last row of pixels, compressed comments take more than 65,536 bytes,
+            or the file has more than 131,072 chunks.
     """
     pieces, text, view = [], 0, memoryview(data)
     for count, (kind, start, end) in enumerate(_walk_chunks(data)):
@@ -65,11 +66,11 @@ def check_png(data, name):
         )
     size = _count_bytes(data)
     if size is not None and _inflates_beyond(pieces, size):
-        raise ImageError(f"{name}: expected a PNG file whose data end with its last row. They go on. Save it again.")
+        raise ImageError(f"{name}: the PNG file has more image data than its rows need. Save it again.")
 
 
 def _walk_chunks(data):
-    """Yields the kind of each chunk up to the end of the file, and where its body starts and ends."""
+    """Yields the type of each chunk up to the end of the file, and the start and end of its data."""
     at = len(PNG_HEAD)
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -84,7 +85,7 @@ def _is_compressed(body):
 
 
 def _count_bytes(data):
-    """The bytes that the rows of a film take before they are compressed; None where the header makes no sense."""
+    """Counts the bytes of the rows of a film before compression; None if the header is invalid."""
     if len(data) < 29:
         return None
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
@@ -98,16 +99,16 @@ def _count_bytes(data):
 
 
 def _inflates_beyond(pieces, size):
-    """Whether the compressed data become more than `size` bytes; without making many more."""
-    inflate, made = zlib.decompressobj(), 0
+    """Returns whether compressed data inflate to more than `size` bytes; stops soon after that size."""
+    inflate, inflated = zlib.decompressobj(), 0
     try:
         for piece in pieces:
             for start in range(0, len(piece), _PIECE):
                 rest = piece[start : start + _PIECE]
                 while len(rest) and not inflate.eof:
-                    made += len(inflate.decompress(rest, _INFLATED))
+                    inflated += len(inflate.decompress(rest, _INFLATED))
                     rest = inflate.unconsumed_tail
-                    if made > size:
+                    if inflated > size:
                         return True
                 if inflate.eof:
                     return False

@@ -1,29 +1,31 @@
-"""The rows of a request a few at a time: it takes the memory of a slice, and ends soon after its client is gone."""
+"""Run a request in slices of rows: it takes the memory of one slice, and ends soon after its client disconnects."""
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from kmm.protocol.signatures import MOST_EXPLAINED, MOST_ROWS
+from kmm.server.models.servable import Servable
 from kmm.server.status import ServingError
 
-EXPLAIN = "explain"  # what the names of signatures that explain begin with
+EXPLAIN = "explain"  # prefix of the names of explanation signatures
 SLICE_ROWS, SLICE_EXPLAINED = 32, 1  # an explanation takes seconds
 SLICE_PIXELS = 2**24
 _NUMBERED = re.compile(r"\A((?:assertion failed: \[)?\w+ )(\d+)(?=: )")
 
 
-def cut_rows(servable, key, arrays, pixels):
+def cut_rows(servable: Servable, key: str, arrays: Mapping[str, np.ndarray], pixels: Sequence[int]) -> list[slice]:
     """Cuts a request into slices of rows.
 
-    A request stays whole if its model is not known to take rows one by one, and if the graph refuses it as a whole:
-    if an input has another shape than its signature, or they have different numbers of rows, or too many.
+    A request stays whole if its model may not treat rows independently, or if the graph will refuse it: if the shape of
+    an input does not fit the signature, or the inputs have different numbers of rows or too many.
 
     Args:
         servable: `kmm.server.models.servable.Servable`.
         key: str, a name in `servable.signatures`.
         arrays: dict of input name to array.
-        pixels: list of int, the pixels of the film of each row; empty where no input holds films.
+        pixels: list of int, the pixels of the film in each row; empty if no input holds films.
 
     Returns:
         list of `slice`, in order.
@@ -37,20 +39,24 @@ def cut_rows(servable, key, arrays, pixels):
     return list(_walk_slices(pixels or [0] * max(counts), SLICE_EXPLAINED if explained else SLICE_ROWS))
 
 
-def run_slices(run, arrays, slices):
+def run_slices(
+    run: Callable[[slice, Mapping[str, np.ndarray]], dict[str, np.ndarray]],
+    arrays: Mapping[str, np.ndarray],
+    slices: Sequence[slice],
+) -> dict[str, np.ndarray]:
     """Runs a request slice by slice.
 
     Args:
-        run: function of a `slice` and a dict of arrays with its rows; returns a dict of arrays with as many rows. Its
-            errors number the rows of the slice.
+        run: function of a `slice` and a dict of arrays with its rows; returns a dict of arrays with the same number of
+            rows. Its errors count rows within the slice.
         arrays: dict of input name to array.
-        slices: list of `slice`, as of `cut_rows`.
+        slices: list of `slice`, as returned by `cut_rows`.
 
     Returns:
         dict of output name to array, the rows of all slices.
 
     Raises:
-        ServingError: as `run`; a row that it numbers is that of the request.
+        ServingError: as raised by `run`, with row numbers of the whole request.
     """
     if len(slices) == 1:
         return run(slices[0], arrays)
@@ -63,12 +69,12 @@ def run_slices(run, arrays, slices):
     return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
 
 
-def shift_row(text, first):
-    """The text of an error of a slice, with the number that the row has in the request.
+def shift_row(text: str, first: int) -> str:
+    """Replaces the row number in the error of a slice by the number of the row in the request.
 
     Args:
-        text: str.
-        first: int. The number of the slice's first row.
+        text: str. Text of the error.
+        first: int. Number of the first row of the slice.
 
     Example:
         >>> shift_row("assertion failed: [image 1: expected a film.]", 32)
@@ -78,7 +84,7 @@ def shift_row(text, first):
 
 
 def _fits(array, shape):
-    """Whether an array has the shape that a signature states, whose first axis is the batch."""
+    """Returns whether an array has the shape of a signature whose first axis is the batch."""
     sides = [side.size for side in shape.dim]
     return array.ndim > 0 and not shape.unknown_rank and sides == [-1, *array.shape[1:]]
 

@@ -1,52 +1,53 @@
-"""Answers over HTTP, before a connection sends them."""
+"""Build answers over HTTP, before a connection sends them."""
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
-from kmm.server.status import HTTP_STATUS, truncate
+from kmm.server.status import HTTP_STATUS, ServingError, truncate
 
 JSON = "application/json"
 
 
 @dataclass
 class Answer:
-    """What is sent for a request.
+    """An answer to a request over HTTP.
 
     Attributes:
-        status: int, the code of HTTP.
-        chunks: list of bytes, the body in parts, which are sent one at a time.
-        headers: dict of str to str, besides those that each answer has.
+        status: int, the HTTP status code.
+        chunks: list of bytes. Parts of the body, sent one at a time.
+        headers: dict of str to str, besides the headers that every answer has.
         media_type: str; None for an answer without a body.
     """
 
     status: int
-    chunks: list
-    headers: dict = field(default_factory=dict)
+    chunks: list[bytes]
+    headers: dict[str, str] = field(default_factory=dict)
     media_type: str | None = JSON
 
     @property
-    def size(self):
-        """The length of the body in bytes."""
+    def size(self) -> int:
+        """int: length of the body in bytes."""
         return sum(map(len, self.chunks))
 
 
-def write_json_answer(value):
-    """A value as JSON in ASCII, as bytes."""
+def write_json_answer(value: Any) -> bytes:
+    """Encodes a value as JSON in ASCII."""
     return json.dumps(value).encode("ascii")
 
 
-def tell(value, status=200):
-    """An answer with a value as JSON."""
+def tell(value: Any, status: int = 200) -> Answer:
+    """Builds an answer with a value as JSON."""
     return Answer(status, [write_json_answer(value)])
 
 
-def tell_text(status, text, **headers):
-    """An answer with an error.
+def tell_text(status: int, text: str, **headers: str) -> Answer:
+    """Builds an answer with the text of an error.
 
     Args:
-        status: int, the code of HTTP.
+        status: int, the HTTP status code.
         text: str. One line.
-        headers: str; underscores in their names become hyphens.
+        headers: str. Further headers; underscores in their names become hyphens.
 
     Example:
         >>> answer = tell_text(405, "No such method: PUT", Allow="GET, HEAD")
@@ -60,11 +61,10 @@ def tell_text(status, text, **headers):
     )
 
 
-def tell_error(error):
-    """An answer with a `ServingError`.
+def tell_error(error: ServingError) -> Answer:
+    """Builds the answer for a `ServingError`.
 
     Example:
-        >>> from kmm.server.status import ServingError
         >>> tell_error(ServingError("NOT_FOUND", "No such model.")).status
         404
     """

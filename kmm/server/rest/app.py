@@ -1,6 +1,7 @@
-"""What is answered over HTTP, without a connection: TensorFlow Serving's paths, JSON and codes."""
+"""Answer requests over HTTP, apart from connections: TensorFlow Serving's paths, JSON and status codes."""
 
 import re
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 import numpy as np
@@ -12,16 +13,16 @@ from kmm.protocol.tensors import encode_tensor
 from kmm.server import metrics
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.policy import parse_version
-from kmm.server.requests.admission import AdmissionGate
-from kmm.server.requests.inference import SIGNATURE_DEF, make_states
+from kmm.server.requests.admission import AdmissionGate, Caller
+from kmm.server.requests.inference import SIGNATURE_DEF, Inference, make_states
 from kmm.server.rest import json_answer, json_document, json_limits, json_tensors
 from kmm.server.rest.answer import Answer, tell, tell_error, tell_text, write_json_answer
 from kmm.server.rest.cors import Cors
 from kmm.server.status import ServingError, refuse
 
 HEALTH_PATH = "/healthz"
-PARSED_AT_ONCE = 2  # bodies; more would only take room, since Python parses one at a time
-CHUNK_BYTES = 2**16  # of an answer, sent as the client takes them
+PARSED_AT_ONCE = 2  # bodies parsed at a time; more would only take memory, since Python parses one after the other
+CHUNK_BYTES = 2**16  # parts of an answer, each sent when the client has read those before it
 _API = re.compile("/v1/.*", re.IGNORECASE | re.DOTALL)
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _INFER = re.compile(_MODEL + ":(?P<method>classify|regress|predict)", re.IGNORECASE)
@@ -31,33 +32,37 @@ _APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 
 class App:
-    """The paths that are answered.
+    """Routes requests by their paths.
 
     Args:
         inference: `Inference`.
-        is_serving: function without arguments: whether the server takes requests.
-        check_token: function of the header `Authorization`, "" where there was none, that raises ServingError
-            UNAUTHENTICATED if the request may not be answered.
+        is_serving: function without arguments that returns whether the server accepts requests.
+        check_token: function of the header `Authorization` ("" if the request has none) that raises ServingError
+            UNAUTHENTICATED if the request must not be answered.
     """
 
-    def __init__(self, inference, is_serving, check_token):
+    def __init__(
+        self, inference: Inference, is_serving: Callable[[], bool], check_token: Callable[[str], None]
+    ) -> None:
         self._inference, self._settings = inference, inference.settings
         self._is_serving, self._check_token = is_serving, check_token
         self._cors = Cors(self._settings.cors_origins)
-        # JSON takes many times the room of the arrays it becomes: only so many bodies are parsed at once.
+        # JSON takes much more memory than the arrays that it becomes, so only a few bodies are parsed at a time.
         self._parsing = AdmissionGate(running=PARSED_AT_ONCE, waiting=self._settings.threads + self._settings.max_queue)
 
-    def open(self, method, target, headers):
-        """Decides what becomes of a request, before its body is read.
+    def open(
+        self, method: str, target: str, headers: Mapping[str, str]
+    ) -> Answer | Callable[[list[bytes], Caller], Answer]:
+        """Routes a request before its body is read.
 
         Args:
             method: str, such as `"GET"`.
-            target: str, as the request writes it: a path, perhaps with a query, or an address.
-            headers: mapping of str to str whose keys may be in any case.
+            target: str from the request line: a path, with or without a query, or a URL.
+            headers: mapping of str to str with case-insensitive keys.
 
         Returns:
-            `Answer`; or a function of a body and a call that returns one, for a thread that may wait. The body is the
-            only element of a list, and taken out of it when it is parsed, so that it does not stay in memory.
+            `Answer`; or a function of a body and a call that returns an `Answer`, to run in a thread that may wait. The
+            body is the only element of a list; the function removes it when it parses it, to free the memory.
 
         Raises:
             ServingError: if the request is refused.
@@ -75,10 +80,10 @@ class App:
                 return preflight
         return _check_method(method, ("GET", "HEAD", "POST")) or self._open_model(method, path, headers)
 
-    def list_headers(self, target, headers):
-        """The headers of every answer to a request, errors too: those that let a page of another origin read it.
+    def list_headers(self, target: str, headers: Mapping[str, str]) -> dict[str, str]:
+        """Lists the headers that let a web page of another origin read an answer, also an error.
 
-        Health and metrics have none: they are for monitors, not for pages.
+        Health and metrics have none: they are for monitors, not for web pages.
         """
         path = _ORIGIN.sub("", target, count=1)
         return self._cors.list_headers(headers.get("Origin", "")) if _API.match(path) else {}
@@ -155,14 +160,14 @@ class App:
 
 
 def _check_method(method, known):
-    """The answer to a method that a path does not know; None where it knows it."""
+    """Returns the error for a method that a path does not support, or None if it does."""
     if method in known:
         return None
     return tell_text(405, f"Expected the method {' or '.join(known)}.", Allow=", ".join(known))
 
 
 def _make_spec(found):
-    """The model, version and label of a path, where a name may be percent-encoded."""
+    """Returns the model, version and label of a path; names may be percent-encoded."""
     spec = load_stubs().model_pb2.ModelSpec(name=unquote(found["name"]))
     if found["version"]:
         version = parse_version(found["version"])
@@ -175,7 +180,7 @@ def _make_spec(found):
 
 
 def _read(spec, signatures, bodies, read):
-    """What a body holds, in the form in which it runs; neither it nor its JSON outlives this call."""
+    """Parses a body into inputs for a run; the body and its JSON are freed when this function returns."""
     json_limits.check_size(bodies[0], spec, signatures if read is _read_inputs else None)
     document = json_document.read_document(bodies.pop())
     spec.signature_name = document.get("signature_name", "")
@@ -201,12 +206,12 @@ def _to_dict(message):
 
 
 def _shorten(value):
-    """A number of 32 bits with no more digits than it needs."""
+    """Returns a 32-bit number with the fewest digits that identify it."""
     return float(str(np.float32(value)))
 
 
 def _gather(pieces):
-    """Pieces of text as bytes, in chunks."""
+    """Joins pieces of text into chunks of bytes."""
     chunks, chunk = [], bytearray()
     for piece in pieces:
         chunk += piece.encode("ascii")

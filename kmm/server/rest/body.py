@@ -1,35 +1,36 @@
-"""A request's body as it arrives: unpacked, counted, and refused as soon as it is too large."""
+"""Collect the body of a request while it arrives: decompress it, and refuse it as soon as it is too large."""
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable, Mapping
 
 from tornado.util import GzipDecompressor
 
-from kmm.server.rest.answer import tell_text
+from kmm.server.rest.answer import Answer, tell_text
 
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
-STEP_BYTES = 2**20  # that are unpacked at once, so that a bomb does not keep the event loop
-ROOM = 16  # largest bodies that may be in memory at once
+STEP_BYTES = 2**20  # decompressed at a time, so that a zip bomb does not block the event loop
+ROOM = 16  # bodies of the largest size that fit into memory together
 
 
 class Refused(Exception):
-    """A body that is refused.
+    """Raised when a body is refused.
 
     Attributes:
-        answer: `Answer`.
+        answer: `Answer` with the reason.
     """
 
-    def __init__(self, answer):
+    def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
 
 
 class Room:
-    """Memory for bodies that arrive and answers that clients have not taken, of all connections together.
+    """A budget of memory for arriving bodies and unsent answers of all connections together.
 
     Args:
         size: int, bytes.
-        note_freed: function of the bytes that are given back.
+        note_freed: function that is called with the number of bytes given back.
 
     Example:
         >>> room = Room(10)
@@ -39,21 +40,21 @@ class Room:
         True
     """
 
-    def __init__(self, size, note_freed=lambda size: None):
+    def __init__(self, size: int, note_freed: Callable[[int], object] = lambda size: None) -> None:
         self._free, self._note_freed = size, note_freed
 
-    def take(self, size):
-        """Takes memory if there is enough; returns whether."""
+    def take(self, size: int) -> bool:
+        """Reserves memory if enough is free; returns whether it was."""
         if size > self._free:
             return False
         self._free -= size
         return True
 
-    def fill(self, size):
-        """Takes memory that is used already, whether there is enough or not."""
+    def fill(self, size: int) -> None:
+        """Counts memory that is already in use, even beyond the budget."""
         self._free -= size
 
-    def give(self, size):
+    def give(self, size: int) -> None:
         """Gives memory back."""
         self._free += size
         self._note_freed(size)
@@ -63,18 +64,18 @@ class Body:
     """Collects the body of a request.
 
     Args:
-        headers: mapping of str to str, of the request.
-        most_bytes: int. The largest body, before and after it is unpacked.
+        headers: mapping of str to str. Headers of the request.
+        most_bytes: int. Largest size of a body, compressed and decompressed.
         room: `Room`.
 
     Attributes:
-        size: int, bytes that are held.
+        size: int, bytes held in memory.
 
     Raises:
-        Refused: if the headers tell that it cannot be read.
+        Refused: if the headers announce an encoding or a size that is not allowed.
     """
 
-    def __init__(self, headers, most_bytes, room):
+    def __init__(self, headers: Mapping[str, str], most_bytes: int, room: Room) -> None:
         encoding = headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             text = "Expected a body without Content-Encoding, or with gzip."
@@ -83,16 +84,17 @@ class Body:
         if _read_length(headers) > most_bytes:
             raise self._refuse_size()
         self._unpacker = GzipDecompressor() if encoding.endswith("gzip") else None
-        self._chunks, self._received, self.size = [], 0, 0
+        self._chunks: list[bytes] = []
+        self._received, self.size = 0, 0
 
-    def add(self, chunk):
-        """Adds bytes as they arrive.
+    def add(self, chunk: bytes) -> Awaitable[None] | None:
+        """Adds bytes that have arrived.
 
         Returns:
-            awaitable for a body that is to be unpacked, else None.
+            awaitable that decompresses the bytes of a compressed body, otherwise None.
 
         Raises:
-            Refused: if the body is too large, damaged, or there is no room for it.
+            Refused: if the body is too large or damaged, or the server has no memory left for it.
         """
         self._received += len(chunk)
         if self._received > self._most:
@@ -102,11 +104,11 @@ class Body:
         self._keep(chunk)
         return None
 
-    def take(self):
-        """The whole body; it is counted until `drop`.
+    def take(self) -> bytes:
+        """Returns the whole body; its memory counts as used until `drop`.
 
         Raises:
-            Refused: if it ends before it should.
+            Refused: if the compressed data is incomplete.
         """
         if self._unpacker is not None:
             try:
@@ -116,8 +118,8 @@ class Body:
         chunks, self._chunks = self._chunks, []
         return b"".join(chunks)
 
-    def drop(self):
-        """Forgets the body and gives its room back. A second time does nothing."""
+    def drop(self) -> None:
+        """Drops the body and gives its memory back. A second call does nothing."""
         self._room.give(self.size)
         self._chunks, self.size = [], 0
 
@@ -143,7 +145,7 @@ class Body:
 
 
 def _read_length(headers):
-    """The length that the headers declare; 0 where there is none, or none that Tornado accepts."""
+    """Returns the length that the headers declare; 0 if they declare none or one that Tornado rejects."""
     length = headers.get("Content-Length", "0").partition(",")[0]
     if not (length.isascii() and length.isdigit()):
         return 0

@@ -1,22 +1,24 @@
-"""Which web pages may call the server: cross-origin resource sharing, by a list of origins.
+"""Let web pages of listed origins call the server: cross-origin resource sharing.
 
 Source: https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
+from collections.abc import Iterable
+
 from kmm.server.rest.answer import Answer, tell_text
 
 ANY = "*"
-PREFLIGHT_SECONDS = 600  # for which a browser keeps the answer to a preflight
+PREFLIGHT_SECONDS = 600  # time for which a browser caches the answer to a preflight request
 _METHODS, _HEADERS = "GET, POST", "Authorization, Content-Type, Content-Encoding"
 
 
 class Cors:
     """Tells browsers which origins may read answers.
 
-    No answer allows credentials (cookies, certificates that the browser adds): a page sends the token itself.
+    No answer allows credentials (cookies, certificates that the browser adds); a page sends its token itself.
 
     Args:
-        origins: tuple of str, such as `"https://viewer.example"`; `"*"` is any. Empty: no page of another origin.
+        origins: iterable of str, such as `"https://viewer.example"`; `"*"` is any. Empty allows no other origin.
 
     Example:
         >>> cors = Cors(("https://viewer.example",))
@@ -26,14 +28,14 @@ class Cors:
         {'Vary': 'Origin'}
     """
 
-    def __init__(self, origins):
+    def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origins)
 
-    def list_headers(self, origin):
-        """The headers of an answer.
+    def list_headers(self, origin: str) -> dict[str, str]:
+        """Lists the CORS headers of an answer.
 
         Args:
-            origin: str, the header `Origin` of the request; "" where there was none.
+            origin: str, the header `Origin` of the request; "" if it has none.
         """
         if not self._origins:
             return {}
@@ -42,8 +44,8 @@ class Cors:
         allowed = {"Access-Control-Allow-Origin": origin} if origin in self._origins else {}
         return {**allowed, "Vary": "Origin"}
 
-    def answer_preflight(self, origin):
-        """The answer to OPTIONS, with which a browser asks before it sends a request; None where no page may ask."""
+    def answer_preflight(self, origin: str) -> Answer | None:
+        """Returns the answer to OPTIONS, which a browser sends before a request; None if no origin is allowed."""
         if not self._origins:
             return None
         if ANY not in self._origins and origin not in self._origins:

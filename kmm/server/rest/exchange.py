@@ -1,56 +1,69 @@
-"""One request over HTTP and its answer, on a connection of Tornado."""
+"""Handle one request over HTTP and its answer, on a connection of Tornado."""
 
 import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http.client import responses
+from typing import TYPE_CHECKING
 
-from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, ResponseStartLine
-from tornado.iostream import StreamClosedError
+from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.iostream import IOStream, StreamClosedError
 
+from kmm.server.connections import Connection
 from kmm.server.requests.admission import Caller
-from kmm.server.rest.answer import tell_error, tell_text
+from kmm.server.rest.answer import Answer, tell_error, tell_text
 from kmm.server.rest.body import Body, Refused
 from kmm.server.status import ServingError
 from kmm.tracebacks import describe_error
 
-LINGER_SECONDS = 2  # for which the body of a refused request is read on, so that its client gets to read the refusal
-LEAST_RATE = 2**16  # bytes a second that a client must take of an answer, after the time that each request has
+if TYPE_CHECKING:
+    from kmm.server.rest.http_server import RestServer
+
+LINGER_SECONDS = 2  # the body of a refused request is read for this time, so that the client reads the refusal
+LEAST_RATE = 2**16  # slowest client, in bytes of an answer per second, after the time limit of a request
 logger = logging.getLogger("kmm.server.rest")
 
 
 class Exchange(HTTPMessageDelegate):
-    """Reads a request, has it answered and sends the answer, each in bounded time.
+    """Reads a request, has it answered and sends the answer, each within a time limit.
 
     Args:
-        server: `kmm.server.rest.http_server.RestServer`, whose app, room and threads are shared.
+        server: `kmm.server.rest.http_server.RestServer`, whose app, memory budget and threads are shared.
         wire: `tornado.httputil.HTTPConnection` of this request.
-        stream: `tornado.iostream.IOStream` under it.
+        stream: `tornado.iostream.IOStream` of the connection.
         connection: `kmm.server.connections.Connection`.
     """
 
-    def __init__(self, server, wire, stream, connection):
+    def __init__(self, server: "RestServer", wire: HTTPConnection, stream: IOStream, connection: Connection) -> None:
         self._server, self._wire, self._stream, self._connection = server, wire, stream, connection
         self._seconds = server.settings.rest_timeout_seconds
-        self._line, self._headers = None, {}
-        self._work, self._body, self._late = None, None, None
+        self._line: RequestStartLine | ResponseStartLine  # this and `_work` are set by `headers_received`
+        self._work: Callable[[list[bytes], Caller], Answer]
+        self._headers: dict[str, str] = {}
+        self._body: Body | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._answered = False
-        self._arrived = asyncio.Event()  # the whole request, or the end of its connection
+        self._arrived = asyncio.Event()  # set at the end of the request or of its connection
 
-    def headers_received(self, start_line, headers):
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        """Routes the request, and answers it if its body is not needed."""
         self._line = start_line
         answer = self._open(headers)
         if answer is None:
             return None
-        if "Expect" in headers:  # such a client sends its body only once it is told to
-            return self._answer(answer, linger=0)  # Tornado waits for it, so that it does not tell the client to
+        if "Expect" in headers:  # the client sends its body only after Tornado's answer 100 Continue
+            return self._answer(answer, linger=0)  # Tornado awaits this task, and then sends no 100 Continue
         self._answer(answer)
         return None
 
-    def data_received(self, chunk):
-        if self._answered:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Adds bytes to the body."""
+        if self._answered or self._body is None:
             return None
         try:
             unpacking = self._body.add(chunk)
@@ -59,29 +72,32 @@ class Exchange(HTTPMessageDelegate):
             return None
         return None if unpacking is None else self._wait(unpacking)
 
-    def finish(self):
+    def finish(self) -> None:
+        """Starts the work on the whole request."""
         self._connection.touch()
         self._arrived.set()
-        if self._answered:
+        if self._answered or self._body is None:
             return
-        self._late.cancel()
+        if self._late is not None:
+            self._late.cancel()
         try:
             body = self._body.take()
         except Refused as refused:
             self._answer(refused.answer)
             return
         if not self._server.has_place():
-            self._answer(tell_text(503, "The server is busy: too many requests are read, run or wait."))
+            self._answer(tell_text(503, "The server is busy: too many requests are running or waiting."))
             return
         self._answered = True
         self._server.keep(self._run(body))
 
-    def on_connection_close(self):
+    def on_connection_close(self) -> None:
+        """Drops the body when the client closes the connection."""
         self._arrived.set()
         self._drop()
 
     def _open(self, headers):
-        """The answer that needs no body, or None where the body is to be read."""
+        """Returns an answer that does not need the body, or None if the body is to be read."""
         try:
             if self._line.version == "HTTP/1.1" and len(headers.get_list("Host")) != 1:
                 return tell_text(400, "Expected one header Host.")
@@ -108,14 +124,14 @@ class Exchange(HTTPMessageDelegate):
 
     def _give_up(self):
         if not self._answered:
-            late = ServingError("DEADLINE_EXCEEDED", "The body of the request did not come in time.")
+            late = ServingError("DEADLINE_EXCEEDED", "The body of the request did not arrive in time.")
             self._answer(tell_error(late), linger=0)
 
     def _answer(self, answer, *, linger=LINGER_SECONDS):
-        """Sends an answer to which no work leads; what is left of the body is read for a while, and dropped.
+        """Sends an answer without any work; the rest of the body is read for a while, and dropped.
 
         Returns:
-            task that ends when the answer is sent.
+            task that ends when the answer has been sent.
         """
         self._answered = True
         self._drop()
@@ -130,7 +146,7 @@ class Exchange(HTTPMessageDelegate):
             self._body.drop()
 
     async def _run(self, body):
-        """Works in a thread; a client that goes meanwhile loses its place in the line."""
+        """Does the work in a thread; a client that disconnects meanwhile loses its place in the queue."""
         call, bodies = Caller(self._seconds), [body]
         del body
         self._wire.set_close_callback(call.cancel)
@@ -150,7 +166,7 @@ class Exchange(HTTPMessageDelegate):
             call.cancel()
 
     async def _send(self, answer, *, linger=LINGER_SECONDS):
-        """Sends an answer a chunk at a time, as the client takes it."""
+        """Sends an answer in chunks, each when the client has read those before it."""
         size = answer.size
         self._server.room.fill(size)
         try:
@@ -173,7 +189,7 @@ class Exchange(HTTPMessageDelegate):
         if answer.media_type is not None:
             headers["Content-Type"] = answer.media_type
             headers["Content-Length"] = str(answer.size)
-        chunks, answer.chunks = deque(answer.chunks), []  # each is dropped once it is sent
+        chunks, answer.chunks = deque(answer.chunks), []  # each chunk is freed after it has been sent
         if self._line.method == "HEAD":
             chunks.clear()
         status = ResponseStartLine("HTTP/1.1", answer.status, responses.get(answer.status, "Unknown"))

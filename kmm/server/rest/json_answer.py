@@ -1,29 +1,30 @@
-"""Arrays as the JSON of an answer, a piece at a time: never more than a few thousand numbers as Python's own."""
+"""Write arrays as the JSON of an answer, piece by piece: only a few thousand numbers are Python objects at once."""
 
 import base64
 import json
 import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from kmm.server.status import refuse
 
-BLOCK = 4096  # elements that are written at once
+BLOCK = 4096  # elements written at a time
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def format_outputs(outputs, *, rows):
-    """The answer to a `:predict`: rows or columns; an only output stands without its name.
+def format_outputs(outputs: Mapping[str, np.ndarray], *, rows: bool) -> Iterator[str]:
+    """Writes the answer to a `:predict` as rows or columns; a single output is written without its name.
 
     Args:
-        outputs: dict of name to numpy array; strings as object arrays of bytes.
-        rows: bool.
+        outputs: dict of name to NumPy array; strings are object arrays of bytes.
+        rows: bool. True writes one element per row, False one array per output.
 
     Yields:
-        str, the pieces of the JSON. Numbers of 32 bits have no more digits than they need.
+        str, pieces of the JSON. 32-bit numbers have the fewest digits that identify them.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if there is none, or rows are wanted of outputs of different lengths.
+        ServingError: INVALID_ARGUMENT if there is no output, or `rows` is True and the outputs differ in length.
 
     Example:
         >>> "".join(format_outputs({"score": np.array([0.2, 1], np.float32)}, rows=True))
@@ -55,7 +56,7 @@ def _check_lengths(outputs):
 
 
 def _write_named_rows(outputs):
-    """A list of one object a row; small rows are written together."""
+    """Writes a list of one object per row; small rows are written together."""
     count = len(next(iter(outputs.values())))
     step = _choose_step(sum(array.size for array in outputs.values()), count)
     yield "["
@@ -71,14 +72,14 @@ def _write_named_rows(outputs):
 
 
 def _write_object(outputs):
-    for place, (name, array) in enumerate(outputs.items()):
-        yield f"{', ' if place else '{'}{json.dumps(name)}: "
+    for index, (name, array) in enumerate(outputs.items()):
+        yield f"{', ' if index else '{'}{json.dumps(name)}: "
         yield from _write_array(name, array)
     yield "}"
 
 
 def _write_array(name, array):
-    """An array as nested lists."""
+    """Writes an array as nested lists."""
     if not array.ndim:
         yield _write_flat(name, array.reshape(1))[0]
         return
@@ -94,21 +95,21 @@ def _write_array(name, array):
 
 
 def _choose_step(size, count):
-    """How many of `count` rows, with `size` elements in all, are written at once."""
+    """Returns how many of `count` rows, which have `size` elements in all, are written together."""
     return max(1, BLOCK * count // max(size, count, 1))
 
 
 def _write_rows(name, array):
-    """The texts of an array's rows, all at once: for small arrays."""
+    """Returns the texts of all rows of a small array."""
     texts = _write_flat(name, array.reshape(-1))
     for axis in range(array.ndim - 1, 0, -1):
         size, count = array.shape[axis], math.prod(array.shape[:axis])
-        texts = ["[" + ", ".join(texts[place * size : (place + 1) * size]) + "]" for place in range(count)]
+        texts = ["[" + ", ".join(texts[index * size : (index + 1) * size]) + "]" for index in range(count)]
     return texts
 
 
 def _write_flat(name, flat):
-    """The texts of elements."""
+    """Returns the texts of the elements of a 1-D array."""
     if flat.dtype.kind == "O":
         write = _write_base64 if name.endswith("_bytes") else lambda value: value.decode("utf-8", "replace")
         return [json.dumps(write(value)) for value in flat.tolist()]

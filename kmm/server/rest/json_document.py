@@ -1,6 +1,6 @@
-"""The JSON that a request's body holds: its object, its bytes, its tf.Examples.
+"""Parse the JSON body of a request: its object, base64 bytes and tf.Examples.
 
-A text of an error never quotes a string of the request: it may be a report.
+Errors never quote a string of the request, since it may be a report.
 """
 
 import base64
@@ -9,28 +9,33 @@ import json
 import math
 import re
 import string
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmm.protocol.messages import load_stubs
 from kmm.server.status import refuse
 
+if TYPE_CHECKING:
+    from tensorflow_serving.apis import input_pb2
+
 _BYTE_ORDER_MARK = "\ufeff"
 _WHITE_SPACE = string.whitespace.encode("ascii")
 _INF = re.compile(r"Inf(?=[],}\s])")
 _NOT_JSON = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-NaN|Inf(?:inity)?', re.DOTALL)
-LARGE_BYTES = 2**22  # Python's parser lets no other thread run, unless it calls functions written in Python
-_HUGE = (re.compile(r"e\+?[0-9]{3}"), re.compile(r"E\+?[0-9]{3}"))  # apart: each is searched for by its letter, fast
+LARGE_BYTES = 2**22  # above it numbers are parsed by functions in Python, so that the parser lets other threads run
+_HUGE = (re.compile(r"e\+?[0-9]{3}"), re.compile(r"E\+?[0-9]{3}"))  # two patterns: a search for a fixed letter is fast
 
 
-def read_document(body):
-    """The object that a request's body holds.
+def read_document(body: bytes) -> dict[str, Any]:
+    """Parses the JSON object in the body of a request.
 
-    As in TensorFlow Serving the numbers may be `NaN`, `Inf` and `Infinity`, the last two with a sign, and a byte order
-    mark may come first.
+    As in TensorFlow Serving, numbers may be `NaN`, `Inf` and `Infinity`, the last two with a sign, and the text may
+    begin with a byte order mark.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if it holds none, is not UTF-8, or its `signature_name` is no string.
+        ServingError: INVALID_ARGUMENT if the body is not a JSON object in UTF-8, or `signature_name` is not a string.
 
     Example:
         >>> read_document(b'{"instances": [1.5, -Inf]}')
@@ -52,7 +57,7 @@ def read_document(body):
     except UnicodeDecodeError as error:
         raise refuse(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from None
     except (ValueError, RecursionError):
-        raise refuse("JSON Parse error: a number is too long, or lists lie too deep.") from None
+        raise refuse("JSON Parse error: a number is too long, or lists are nested too deeply.") from None
     if not isinstance(document, dict):
         raise refuse(f"JSON Value: {quote(document)} Is not object")
     if not isinstance(document.get("signature_name", ""), str):
@@ -61,7 +66,7 @@ def read_document(body):
 
 
 def _rewrite_numbers(text):
-    """JSON in which `Inf` and `-NaN` stand as Python's parser reads them."""
+    """Rewrites `Inf` and `-NaN` in the forms that Python's parser reads."""
     if "-NaN" not in text and not _INF.search(text):
         return text
     written = {"-NaN": "NaN", "Inf": "Infinity"}
@@ -69,7 +74,7 @@ def _rewrite_numbers(text):
 
 
 def _has_huge(text):
-    """Whether a number may be too large for 64 bits."""
+    """Returns whether a number may be too large for 64 bits."""
     return any(pattern.search(text) for pattern in _HUGE)
 
 
@@ -84,7 +89,7 @@ def _check_strings(document):
             waiting += value
             waiting += value.values()
         elif isinstance(value, list):
-            waiting += [one for one in value if isinstance(one, str | dict | list)]
+            waiting += [element for element in value if isinstance(element, str | dict | list)]
 
 
 def _read_int(text):
@@ -98,17 +103,17 @@ def _read_float(text):
     return value
 
 
-def read_examples(document):
-    """The examples of a `:classify` or `:regress`.
+def read_examples(document: Mapping[str, Any]) -> "input_pb2.Input":
+    """Reads the examples of a `:classify` or `:regress`.
 
     Args:
-        document: dict with `examples`, a list of objects, and perhaps `context`, an object.
+        document: dict with `examples`, a list of objects, and optionally `context`, an object.
 
     Returns:
         `Input`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT.
+        ServingError: INVALID_ARGUMENT if the examples are missing or malformed.
     """
     held = document.get("examples")
     if held is None:
@@ -127,17 +132,18 @@ def read_examples(document):
     return stored
 
 
-def is_base64(value):
+def is_base64(value: Any) -> bool:
+    """Returns whether a JSON value has the form `{"b64": "..."}`."""
     return isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str)
 
 
-def read_base64(value):
-    """The bytes of `{"b64": ...}`: standard base64, with white space anywhere, and with all of its padding or none.
+def read_base64(value: Any) -> bytes:
+    """Decodes the bytes of `{"b64": ...}`: standard base64 with any white space, and with full padding or none.
 
     Source: https://github.com/abseil/abseil-cpp/blob/master/absl/strings/escaping.h (Base64Unescape)
 
     Raises:
-        ServingError: INVALID_ARGUMENT.
+        ServingError: INVALID_ARGUMENT if the value has another form or is not valid base64.
 
     Example:
         >>> read_base64({"b64": "a21t\\n"}), read_base64({"b64": "a20="}), read_base64({"b64": "a20"})
@@ -156,13 +162,15 @@ def read_base64(value):
         raise refuse("Unable to base64 decode") from None
 
 
-def quote(value):
+def quote(value: Any) -> str:
+    """Quotes a JSON value for an error; objects, lists and strings are abbreviated."""
     if isinstance(value, dict | list | str):
         return {dict: "{...}", list: "[...]", str: '"..."'}[type(value)]
     return json.dumps(value)
 
 
-def name_type(value):
+def name_type(value: Any) -> str:
+    """Names the type of a JSON value as RapidJSON, and so TensorFlow Serving, does."""
     if isinstance(value, bool):
         return str(value)
     return {dict: "Object", list: "Array", str: "String", type(None): "Null"}.get(type(value), "Number")
@@ -173,7 +181,7 @@ def _fill_example(value, example):
         raise refuse(f"Example must be JSON object but got JSON {name_type(value)}")
     for name, content in value.items():
         feature, elements = example.features.feature[name], content if isinstance(content, list) else [content]
-        if elements and set(map(type, elements)) == {float}:  # at once: there may be millions
+        if elements and set(map(type, elements)) == {float}:  # fast path: there may be millions
             feature.float_list.value.extend(_check_floats(elements))
             continue
         for element in elements:
@@ -184,7 +192,7 @@ def _fill_example(value, example):
 
 
 def _read_element(name, value):
-    """The list of a feature in which an element belongs, and the element."""
+    """Returns the name of the list in a feature to which an element belongs, and the element."""
     if isinstance(value, str):
         return "bytes_list", value.encode("utf-8")
     if isinstance(value, dict) and is_base64(value):

@@ -1,6 +1,8 @@
-"""The JSON of a `:predict` as arrays of the types of a signature."""
+"""Convert the JSON of a `:predict` to arrays of the types in a signature."""
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,23 +11,28 @@ from kmm.server.models.dtypes import CPP_NAMES, NUMPY, STRING
 from kmm.server.rest.json_document import is_base64, name_type, quote, read_base64
 from kmm.server.status import ServingError, refuse
 
-PIECE = 2**16  # elements that are converted before other threads have their turn
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+PIECE = 2**16  # elements converted before other threads have their turn
 ROWS, COLUMNS = "instances", "inputs"
-_TYPES = {"f": {int, float}, "i": {int}, "b": {bool}}  # what JSON may hold for a kind of numpy's dtypes
+_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "b": {bool}}  # JSON types for each kind of NumPy dtype
 
 
-def parse_inputs(document, inputs):
-    """The inputs of a `:predict`.
+def parse_inputs(
+    document: Mapping[str, Any], inputs: "Mapping[str, meta_graph_pb2.TensorInfo]"
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Converts the inputs of a `:predict`.
 
     Args:
         document: dict with `instances`, a list of rows, or `inputs`, an object of columns.
-        inputs: mapping of name to `TensorInfo`, those of the signature.
+        inputs: mapping of name to `TensorInfo`, from the signature.
 
     Returns:
-        (dict of name to numpy array, whether they were rows).
+        (dict of name to NumPy array, whether the inputs came as rows).
 
     Raises:
-        ServingError: INVALID_ARGUMENT.
+        ServingError: INVALID_ARGUMENT if the JSON does not fit the signature; UNIMPLEMENTED for another type.
     """
     if ROWS in document and COLUMNS in document:
         raise refuse(
@@ -49,16 +56,16 @@ def _read_rows(rows, inputs):
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if _is_named(row) != named:
             found = "Expecting object but got list" if named else "Expecting value/list but got object"
-            raise refuse(f"{found} at item {place} of input list")
+            raise refuse(f"{found} at item {index} of input list")
         for name in row if named else ():
             if name not in inputs:
-                raise _refuse_row(place, f" key: {name}", f"JSON object: does not have named input: {name}")
+                raise _refuse_row(index, f" key: {name}", f"JSON object: does not have named input: {name}")
         if named and set(row) != set(inputs):
             raise refuse(
-                f"Failed to process element: {place} of '{ROWS}' list. JSON object: keys must be equal to: "
+                f"Failed to process element: {index} of '{ROWS}' list. JSON object: keys must be equal to: "
                 f"{','.join(sorted(inputs))}"
             )
     return {
@@ -68,15 +75,15 @@ def _read_rows(rows, inputs):
 
 
 def _stack(values, number, where):
-    """One row a value; an error says which."""
+    """Converts one value per row; an error names the row."""
     try:
         return _to_array(values, number)
     except ServingError as error:
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             try:
                 _to_array(value, number)
             except ServingError as found:
-                raise _refuse_row(place, where, found) from None
+                raise _refuse_row(index, where, found) from None
         raise refuse(f"Failed to process{where} of '{ROWS}' list. Rows differ. Error: {error}") from None
 
 
@@ -94,8 +101,8 @@ def _read_columns(columns, inputs):
     return {name: _to_array(columns[name], info.dtype) for name, info in inputs.items()}
 
 
-def _to_array(value, number):
-    """Nested lists as an array of a type of TensorFlow."""
+def _to_array(value: Any, number: int) -> np.ndarray:
+    """Converts nested lists to an array of a TensorFlow type, given by its number."""
     if number not in NUMPY:
         raise ServingError("UNIMPLEMENTED", f"Conversion of JSON to type: {CPP_NAMES.get(number, number)}")
     dtype = NUMPY[number]
@@ -103,13 +110,14 @@ def _to_array(value, number):
         array = _convert(value, dtype)
         if array is not None:
             return array
-    shape, deeper = [], value
+    shape: list[int] = []
+    deeper = value
     while isinstance(deeper, list):
         if len(shape) == MAX_DIMENSIONS:
-            raise refuse(f"JSON Value: expected lists at most {MAX_DIMENSIONS} deep")
+            raise refuse(f"JSON Value: lists are nested more than {MAX_DIMENSIONS} levels deep")
         shape.append(len(deeper))
         deeper = deeper[0] if deeper else None
-    flat = []
+    flat: list[Any] = []
     _walk(value, 0, shape, number, flat)
     array = np.empty(len(flat), dtype)
     array[:] = flat
@@ -117,8 +125,8 @@ def _to_array(value, number):
 
 
 def _convert(value, dtype):
-    """Numbers as an array, the fast way; None where one of them may not fit, which `_walk` tells."""
-    array = np.array(value, object)  # a type of its own would give each string the room of the longest, and hide bools
+    """Converts numbers quickly; None if one of them may not fit, so that `_walk` has to find and report it."""
+    array = np.array(value, object)  # another dtype would give each string the size of the longest, and hide bools
     flat, types = array.ravel(), set()
     pieces = [slice(place, place + PIECE) for place in range(0, flat.size, PIECE)]
     for piece in pieces:
@@ -139,7 +147,7 @@ def _convert(value, dtype):
 
 
 def _limits(dtype, *, whole):
-    """The least and the largest number that a type holds without loss: of whole numbers, or of others."""
+    """Returns the smallest and the largest number that a type holds without loss; `whole`: of whole numbers."""
     if dtype.kind == "i":
         return np.iinfo(dtype).min, np.iinfo(dtype).max
     most = 2 ** (np.finfo(dtype).nmant + 1) - 1 if whole else float(np.finfo(dtype).max)
@@ -188,5 +196,5 @@ def _is_named(value):
     return isinstance(value, dict) and not is_base64(value)
 
 
-def _refuse_row(place, where, error):
-    return refuse(f"Failed to process element: {place}{where} of '{ROWS}' list. Error: INVALID_ARGUMENT: {error}")
+def _refuse_row(index, where, error):
+    return refuse(f"Failed to process element: {index}{where} of '{ROWS}' list. Error: INVALID_ARGUMENT: {error}")
