@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kmm import tfx
 from kmm.errors import InputError, LeakError
-from tests.conftest import TINY
+from tests.factories.studies import TINY
 
 SECRET = "Jane Doe has a mass"
 

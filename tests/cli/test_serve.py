@@ -16,8 +16,8 @@ import urllib.request
 import grpc
 import pytest
 
-from tests.conftest import run
-from tests.server.tiny_model import Stubs, make_predict, make_spec, save_tiny, stubs
+from tests.factories.commands import run
+from tests.factories.saved_model import Stubs, make_predict, make_spec, save_tiny, stubs
 
 
 @pytest.fixture(scope="module")

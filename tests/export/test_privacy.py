@@ -11,7 +11,7 @@ from kmm.export.privacy import describe_privacy, report_privacy, require_privacy
 from kmm.export.samples import make_reports
 from kmm.export.traces import PathSearch
 from kmm.export.warmup import read_warmup_reports
-from tests.conftest import run
+from tests.factories.commands import run
 
 COUNTED = {"min_word_patients": 2, "words": 14, "of_one_patient": 0, "of_fewer_than_5": 3, "left_out": 7}
 

@@ -20,7 +20,7 @@ from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.storage.classifier_folder import digest_file
 from tests.export.cpp_loader import CppError, CppModel, open_library
-from tests.image import jpegs
+from tests.factories import jpegs
 
 TOLERANCE = 1e-5
 stubs = load_stubs()

@@ -9,7 +9,7 @@ from kmm.export.graph import slices
 from kmm.export.graph.slices import count_rows, wrap_slices
 from kmm.export.write import export_classifier
 from kmm.models.feature_view import view_joint
-from tests.export.test_write import WITHOUT, call
+from tests.export.calls import WITHOUT, call
 
 
 @pytest.mark.parametrize("count, sizes", [(1, [1]), (3, [3]), (4, [3, 1]), (8, [3, 3, 2])])

@@ -21,16 +21,10 @@ from kmm.export.samples import make_samples
 from kmm.export.write import check_export, choose_version, export_classifier
 from kmm.protocol import signatures as names
 from kmm.protocol.tensors import decode_tensor
-from tests.conftest import run
+from tests.export.calls import WITHOUT, call
+from tests.factories.commands import run
 
-WITHOUT = {"explanation": None, "warmup": ()}
 PREDICTING = ("serving_default", "serving_bytes", "tf_example", "classify")
-
-
-def call(signatures, name, samples, rows=slice(None)):
-    function = signatures[name]
-    inputs = {key: tf.constant(samples[key][rows]) for key in function.structured_input_signature[1]}
-    return {key: value.numpy() for key, value in function(**inputs).items()}
 
 
 PRESENT = np.float32([[1, 1], [1, 0], [0, 1], [1, 1]])

@@ -16,9 +16,8 @@ from kmm.server.policy import VersionPolicy
 from kmm.server.rest import app
 from kmm.server.settings import ModelSettings
 from kmm.server.status import HTTP_STATUS, ServingError
-from tests.server.conftest import running
-from tests.server.test_rest import PNG64, ROW
-from tests.server.tiny_model import save_tiny
+from tests.factories.saved_model import PNG64, ROW, save_tiny
+from tests.factories.servers import running
 
 SERVING = Path(__file__).parents[2] / "serving"
 HTTP = ("get", "post")

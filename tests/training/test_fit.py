@@ -27,7 +27,7 @@ from kmm.training.calibration import hide_studies, tell_calibration
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit import _note_labels, fit_classifier, save_run
 from kmm.training.prepared_studies import PreparedStudies, prepare_studies
-from tests.conftest import TINY
+from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
 
