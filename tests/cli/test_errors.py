@@ -174,6 +174,9 @@ def test_a_broken_installation_of_keras_is_one_line(monkeypatch):
         raise InputError("expected")
 
 
+# Places, exit codes and names of files
+
+
 @pytest.mark.parametrize("command", ["fit", "evaluate", "predict", "verify", "embed"])
 def test_a_place_that_cannot_be_written_is_said_before_the_work(tiny_folder, tmp_path, fits, model, command):
     place = tmp_path / "nowhere" / "file.txt"
