@@ -92,6 +92,7 @@ def list_temporary():
     return list(Path(tempfile.tempdir).glob("kmm-*"))
 
 
+@pytest.mark.large
 def test_a_model_that_answers_examples(arguments, rows, tmp_path, monkeypatch, caplog):
     modes, trained, fit = [], [], tfx.fit_classifier
 

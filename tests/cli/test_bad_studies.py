@@ -63,6 +63,7 @@ def finished(mixed, tmp_path_factory):
     return result, place
 
 
+@pytest.mark.large
 def test_a_run_is_finished_without_its_bad_studies(finished):
     result, place = finished
     assert result.returncode == 0, result.stderr
@@ -80,6 +81,7 @@ def test_a_run_is_finished_without_its_bad_studies(finished):
     assert provenance["set_aside"] == len(SET_ASIDE)
 
 
+@pytest.mark.large
 def test_words_of_reports_are_written_to_the_vocabulary_and_the_baseline_alone(finished):
     result, place = finished
     assert CANARY not in (result.stdout + result.stderr).lower()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.factories.commands import ROOT, read_one_document, run
 
 
@@ -67,6 +69,7 @@ def wait_for_epoch(process, out, epoch):
     raise AssertionError("the fit ended, or did not begin, before it could be stopped")
 
 
+@pytest.mark.large
 def test_after_ctrl_c_and_a_kill_resume_ends_in_the_same_metrics(tiny_folder, tmp_path):
     out = tmp_path / "stopped"
     with start_fit(tiny_folder, out) as process:

@@ -86,6 +86,7 @@ def wait_until_it_is_loaded(face, version, *, seconds=20):
     raise AssertionError("the version was not looked at")
 
 
+@pytest.mark.large
 def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_is_started_again(tmp_path):
     save_tiny(tmp_path / "tiny" / "1", 1)
     save_tiny(tmp_path / "aside", 2)

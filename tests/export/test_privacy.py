@@ -126,6 +126,7 @@ def test_a_refused_export_leaves_nothing(saved_reader, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.large
 def test_a_trained_classifier_passes_and_its_export_holds_no_word_of_one_patient(tiny_run, tmp_path):
     """The tiny reports each hold a number of their own."""
     classifier, prepared, folder = tiny_run[0], tiny_run[1].prepared, tiny_run[2]

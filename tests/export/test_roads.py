@@ -100,6 +100,7 @@ def test_four_roads(name, hand_made, exported, signatures, cpp, channel, samples
         assert_equal(road, by_loader)
 
 
+@pytest.mark.large
 def test_four_roads_of_another_default(hand_made, saved, samples, tmp_path):
     if open_library() is None:
         pytest.skip("this TensorFlow carries no C++ library with the loader")

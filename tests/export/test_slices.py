@@ -41,6 +41,7 @@ def test_a_larger_model_gets_fewer_rows():
     assert found == [64, 16, 1]
 
 
+@pytest.mark.large
 def test_an_export_in_slices_says_the_same(saved, signatures, samples, tmp_path, monkeypatch):
     monkeypatch.setattr(slices, "MOST_AT_ONCE", 3)
     found = tf.saved_model.load(str(export_classifier(saved, out=tmp_path, **WITHOUT))).signatures
