@@ -93,6 +93,17 @@ def bad_images(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory):
+    """A folder with the versions 1 and 2 of the tiny model that servers are tested with."""
+    from tests.factories.saved_model import save_tiny
+
+    folder = tmp_path_factory.mktemp("exports")
+    for version in (1, 2):
+        save_tiny(folder / str(version), version)
+    return folder
+
+
 @pytest.fixture
 def model(tiny_run, loaded, monkeypatch):
     """The folder of the tiny classifier, which is loaded once for all tests."""

@@ -6,17 +6,7 @@ import pytest
 
 from kmm.server.requests import batching
 from kmm.server.settings import ModelSettings
-from tests.factories.saved_model import save_tiny
 from tests.factories.servers import Door, running
-
-
-@pytest.fixture(scope="session")
-def versions(tmp_path_factory):
-    """A folder with the versions 1 and 2 of the tiny model."""
-    folder = tmp_path_factory.mktemp("exports")
-    for version in (1, 2):
-        save_tiny(folder / str(version), version)
-    return folder
 
 
 @pytest.fixture
