@@ -26,9 +26,11 @@ def is_test(name):
     return parts[-1] == "conftest" or any(part == "conftest" or part.startswith("test_") for part in parts[:-1])
 
 
+MODULES = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+
+
 def find_test_imports(code):
-    modules = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    return [name for name in list_imports(code) if is_test(name) or name.split(".")[-1] in modules]
+    return [name for name in list_imports(code) if is_test(name) or name.split(".")[-1] in MODULES]
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
