@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("tests.checks", "tests.factories")
+pytest.register_assert_rewrite("tests.checks", "tests.export_roads", "tests.factories", "tests.model_checks")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 hypothesis.settings.register_profile("kmm", deadline=None)  # no test is about time
 hypothesis.settings.load_profile("kmm")
