@@ -17,6 +17,7 @@ from kmm.training.feature_cache import FeatureCache
 from kmm.training.fit import fit_classifier
 from tests.factories.studies import TINY
 
+pytestmark = pytest.mark.large
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 2, "joint_epochs": 2, "tune_epochs": 1, "bootstrap_repeats": 2}
 
 
@@ -61,7 +62,6 @@ def test_a_frozen_encoder_stays_as_it_was_given_and_its_features_predict_what_it
             np.testing.assert_allclose(again.logits[part], test.logits[part], atol=1e-4)  # float32 in other batches
 
 
-@pytest.mark.large
 def test_a_second_fit_takes_all_features_from_the_cache(frozen, tiny_folder, weights, tmp_path, monkeypatch):
     def store(*arguments):
         raise AssertionError("a film was encoded again")
@@ -83,7 +83,6 @@ def stop_after(monkeypatch, stage, epoch):
     monkeypatch.setattr(Checkpoint, "on_epoch_end", stop)
 
 
-@pytest.mark.large
 def test_a_frozen_fit_that_was_stopped_goes_on_to_the_same_numbers(frozen, tiny_folder, weights, tmp_path, monkeypatch):
     stop_after(monkeypatch, "joint head", 1)
     with pytest.raises(KeyboardInterrupt):
@@ -93,7 +92,6 @@ def test_a_frozen_fit_that_was_stopped_goes_on_to_the_same_numbers(frozen, tiny_
     assert json.dumps(resumed.metrics) == json.dumps(frozen[0].metrics) and run.history == frozen[1].history
 
 
-@pytest.mark.large
 def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_folder, weights, tmp_path, monkeypatch):
     monkeypatch.setitem(FAST, "tune_epochs", 2)
     encoded = []

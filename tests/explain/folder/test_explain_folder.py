@@ -434,6 +434,7 @@ def test_every_worker_has_batches_to_do(count, workers):
     assert len(batches) >= min(count, workers)
 
 
+@pytest.mark.large
 def test_two_processes_give_the_same_rows_and_files(tiny, tmp_path):
     model, studies, whole, rows = tiny
     runner = choose_runner("workers", count=2)
