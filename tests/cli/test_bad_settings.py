@@ -26,9 +26,9 @@ from tests.factories.commands import IMAGES_ONLY, refuse
         (["--image-encoder", "none", "--text-encoder", "none"], "must not both be none"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: expected a readable settings file"),
         (["--split", "nowhere.csv"], "nowhere.csv"),
-        (["--word-pieces", "nowhere.txt"], "nowhere.txt: expected a file for the setting `word_pieces`"),
-        (["--word-vectors", "nowhere.txt"], "nowhere.txt: expected a file for the setting `word_vectors`"),
-        (["--image-weights", "nowhere.h5"], "nowhere.h5: expected a file for the setting `image_weights`"),
+        (["--word-pieces", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_pieces`"),
+        (["--word-vectors", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_vectors`"),
+        (["--image-weights", "nowhere.h5"], "nowhere.h5 is not a file. Give the setting `image_weights`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -90,4 +90,4 @@ def test_imagenet_weights_without_a_network_end_the_run(tiny_folder, tmp_path, m
 
 def test_an_encoder_without_imagenet_weights(tiny_folder, tmp_path):
     arguments = ["fit", tiny_folder, "--out", tmp_path, "--image-weights", "imagenet", *IMAGES_ONLY]
-    refuse(*arguments, says="There are no ImageNet weights of small-cnn")
+    refuse(*arguments, says="Keras provides no ImageNet weights for small-cnn")

@@ -94,7 +94,7 @@ def test_fit_shows_tables_and_writes_json_beside(tiny_folder, tmp_path, fits):
         "Chance",
     ):
         assert words in result.stdout, words
-    assert set(json.loads((tmp_path / "results.json").read_text())) == {"test", "validation"}
+    assert set(json.loads((tmp_path / "results.json").read_text())) == {"schema", "test", "validation"}
 
 
 def test_tables_show_intervals_and_tests_in_160_columns(tiny_folder, tmp_path, fits, tiny_run):

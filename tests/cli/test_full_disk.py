@@ -54,7 +54,14 @@ def test_a_film_that_was_written_in_part_is_a_full_disk(tiny_folder, tmp_path, m
 
 def test_too_little_room_for_films_is_said_before_they_are_read(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    refuse("fit", tiny_folder, "--out", tmp_path, *IMAGES_ONLY, says=(str(tmp_path), "free disk for prepared films"))
+    refuse(
+        "fit",
+        tiny_folder,
+        "--out",
+        tmp_path,
+        *IMAGES_ONLY,
+        says=(str(tmp_path), "too little free disk space: prepared films need"),
+    )
     assert not list(tmp_path.iterdir())
 
 

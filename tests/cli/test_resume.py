@@ -86,7 +86,7 @@ def test_after_ctrl_c_and_a_kill_resume_ends_in_the_same_metrics(tiny_folder, tm
     assert process.returncode == -signal.SIGKILL and not (out / "x").exists()
 
     result = run("fit", tiny_folder, "--out", out, "--name", "x", *LONG, "--seed", 1, "--resume")
-    assert result.exit_code == 2 and "Changed: seed" in result.stderr
+    assert result.exit_code == 2 and "seed changed since this run started" in result.stderr
     resumed = run("fit", tiny_folder, "--out", out, "--name", "x", *LONG, "--resume", "--json", "-")
     assert resumed.exit_code == 0, resumed.stderr
     assert sorted(path.name for path in out.iterdir() if path.name != ".cache") == ["x"]
