@@ -3,9 +3,11 @@ BIN := .venv/bin
 PORT ?= 8517
 FILM := saved_models/.phantom/images/2_IM-0002-1001.png
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := KERAS_BACKEND=tensorflow TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+FAST := $(addprefix tests/,data text image evaluate explain/regions explain/output explain/dicom client protocol)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo install check test test-backends bench clean
+.PHONY: help demo install check test test-fast test-large test-backends test-backends-small bench clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -58,11 +60,21 @@ check: .venv/checked  ## style, import contract, types, examples in docstrings
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules kmm -q -p no:cacheprovider
 
-test: .venv/tested  ## the tests, on TensorFlow, in two processes of one thread each
-	KERAS_BACKEND=tensorflow TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: .venv/tested  ## the tests but the large ones, on TensorFlow, in two processes of one thread each
+	$(PYTEST) --dist worksteal -m 'not large'
+
+test-fast: .venv/tested  ## the quick ones, in a minute: data, text, images, evaluation, regions, outputs, the client
+	$(PYTEST) --dist worksteal -m 'not large' $(FAST)
+
+test-large: .venv/tested  ## the large tests: whole trainings, exports, attacks on a server, kills and resumes
+	$(PYTEST) --dist loadfile -m large
 
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/training/test_fit_stage.py tests/training/test_dataset.py tests/test_backends.py tests/explain/attribution/test_gradients.py tests/explain/attribution/test_integrated_gradients.py tests/explain/attribution/test_methods.py tests/explain/test_backends.py || exit 1; done
+
+test-backends-small: .venv/backends  ## the smallest encoder on JAX and torch, and a saved classifier that they read
+	for backend in jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models/test_encoders_image.py -k small-cnn || exit 1; done
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/test_backends.py -k scores
 
 bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/read.py

@@ -35,8 +35,8 @@ def main():
     parser.add_argument("--hold", type=float, default=3, help="seconds that an attack lasts")
     parser.add_argument("--only", nargs="+", default=[""], help="words of attack names")
     options = parser.parse_args()
+    from tests.factories.saved_model import save_tiny
     from tests.server.attacks import ATTACKS
-    from tests.server.tiny_model import save_tiny
     from tests.server.victim import Victims, measure
 
     print("| attack | outcome | gRPC s | REST s | control s | lines | memory MB | answers |", flush=True)

@@ -135,7 +135,7 @@ class Site:
     """
 
     def __init__(self, folder, minutes):
-        from tests.server.tiny_model import save_tiny
+        from tests.factories.saved_model import save_tiny
         from tests.server.victim import make_certificate
 
         self.folder, self.log, self.tiny = folder, folder / "log", folder / "tiny"
@@ -213,7 +213,7 @@ class Grpc:
     def __init__(self, site, ports):
         import grpc
 
-        from tests.server.tiny_model import make_predict, stubs
+        from tests.factories.saved_model import make_predict, stubs
 
         self._make = make_predict
         credentials = grpc.ssl_channel_credentials(site.roots)
@@ -295,7 +295,7 @@ def try_old_tokens(site, port, tally, stopped):
     """Sends requests with a removed token, which must be refused."""
     import grpc
 
-    from tests.server.tiny_model import IMAGE, TOKENS
+    from tests.factories.saved_model import IMAGE, TOKENS
 
     client = Grpc(site, (port, None))
     while not stopped.wait(0.5):

@@ -32,6 +32,7 @@ json.dump(found["probabilities"].numpy().tolist(), sys.stdout)
 """
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores_are_equal_on_every_backend(tiny_run, tiny_folder, backend):
     if importlib.util.find_spec(backend) is None:
@@ -45,6 +46,7 @@ def test_scores_are_equal_on_every_backend(tiny_run, tiny_folder, backend):
         np.testing.assert_allclose(rows, expected[part], atol=1e-5, err_msg=f"{keras.backend.backend()} -> {backend}")
 
 
+@pytest.mark.large
 def test_a_classifier_of_this_backend_is_exported(tiny_run, tiny_folder, tmp_path):
     pytest.importorskip("tensorflow_serving")
     trained, _, folder = tiny_run

@@ -1,14 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from kmm.batches import BatchMaker, TextPreparation
 from kmm.data.study import ImageFile, Report, Study
-from kmm.errors import ImageError, InputError
+from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.text.vocabulary import Vocabulary
 from kmm.training.prepared_studies import PixelFile, prepare_studies
-from tests.image import jpegs
+from tests.factories import jpegs
+from tests.factories.commands import CANARY
 
 
 @pytest.fixture
@@ -128,3 +131,20 @@ def test_pixel_file_gives_rows_in_the_order_asked_for(tmp_path):
     np.testing.assert_array_equal(file[np.array([3, 0, 3])], films[[3, 0, 3]])
     assert not file[[4]].any()
     file.close()
+
+
+def test_a_model_of_reports_alone_opens_no_film_and_one_of_films_no_report(bad_images, tiny_folder):
+    films = [(ImageFile(path, view="frontal"),) for path in (bad_images / "zero.png", tiny_folder / "images" / "1.png")]
+    broken = Study("1", "1", films[0], Report(findings="A mass."))
+    endless = Study("2", "2", films[1], Report(findings=f"{CANARY} " * 100_000))
+    reports = BatchMaker(None, TextPreparation(), vocabulary=Vocabulary.fit([["mass"]]), label_names=("mass",))
+    images = BatchMaker(ImagePreparation(32), None, vocabulary=None, label_names=("mass",))
+    assert reports.batch([broken]).present.tolist() == [[0, 1]]
+    assert images.batch([endless]).present.tolist() == [[1, 0]]
+    with pytest.raises(ReportError, match=r"expected a report with words\. Found none"):
+        reports.batch([Study("3", "3", films[1])])
+    with pytest.raises(ReportError, match=r"expected a frontal image\. Found none"):
+        images.batch([Study("4", "4", report=Report(findings="A mass."))])
+    for maker in (reports, images):
+        again = BatchMaker.from_dict(json.loads(json.dumps(maker.as_dict())), maker.vocabulary)
+        assert (again.image, again.text) == (maker.image, maker.text)

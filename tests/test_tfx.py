@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kmm import tfx
 from kmm.errors import InputError, LeakError
-from tests.conftest import TINY
+from tests.factories.studies import TINY
 
 SECRET = "Jane Doe has a mass"
 
@@ -92,6 +92,7 @@ def list_temporary():
     return list(Path(tempfile.tempdir).glob("kmm-*"))
 
 
+@pytest.mark.large
 def test_a_model_that_answers_examples(arguments, rows, tmp_path, monkeypatch, caplog):
     modes, trained, fit = [], [], tfx.fit_classifier
 

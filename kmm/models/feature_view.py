@@ -1,7 +1,6 @@
 """Views of a model that start from, or return, encoder features, such as those computed once by a frozen encoder."""
 
 from collections.abc import Collection
-
 from typing import Any
 
 import keras

@@ -7,7 +7,7 @@ import pytest
 
 from kmm.training.feature_cache import FeatureCache
 from kmm.training.run_folders import digest_code, open_work_folder
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from PIL import Image
 
 from kmm.client import Prediction
 from kmm.errors import ImageError
-from tests.client.stub_server import StubServer, serve
-from tests.conftest import run
-from tests.image.test_dicom import encode, make_dataset
+from tests.factories.commands import run
+from tests.factories.dicom import encode, make_dataset
+from tests.factories.stub_server import StubServer, serve
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from kmm.cli import main
 from kmm.text.word_vectors import load_word_vectors
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 def walk(group):

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from PIL import Image
 
 from kmm.data.collection import read_collection
 from kmm.data.split import PARTS, check_leaks, load_split, read_parts, split_studies
-from tests.conftest import TINY, run
+from tests.factories.commands import read_one_document, run
+from tests.factories.studies import TINY
 
 # Splits
 
@@ -299,3 +301,41 @@ def test_evaluation_on_one_class_is_said_by_the_name_of_the_label(model, tmp_pat
     assert "Label 'abnormal' lacks a class in test (6 of 0): ROC AUC and other metrics" in result.stderr
     test = json.loads(result.stdout)["test"]
     assert test["joint"]["roc_auc"] is None and test["joint"]["specificity"] is not None
+
+
+def test_phantom_is_made_once_and_alike(tmp_path):
+    for name in ("a", "b"):
+        result = run("data", "phantom", tmp_path / name, "--studies", 6, "--pixels", 64, "--seed", 3)
+        assert result.exit_code == 0 and "studies 6" in result.stdout and result.stderr == ""
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*")]
+    assert len(files) > 6 and all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    result = run("data", "phantom", tmp_path / "a")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_verify_of_a_whole_set_is_0(phantom, tmp_path):
+    result = run("data", "verify", phantom)
+    assert result.exit_code == 0 and "wrong" not in result.stdout and "images" in result.stdout
+    result = run("data", "verify", phantom, "--json", "-")
+    assert result.exit_code == 0
+    report = read_one_document(result.stdout)
+    assert report["ok"] and report["counts"]["studies"] == 12
+    assert run("data", "verify", phantom, "--json", tmp_path / "checks.json").exit_code == 0
+    assert json.loads((tmp_path / "checks.json").read_text()) == report
+
+
+def test_verify_of_a_damaged_set_is_1(phantom, tmp_path):
+    folder = tmp_path / "phantom"
+    shutil.copytree(phantom, folder)
+    first, second = sorted((folder / "images").glob("*1001.png"))[:2]
+    first.write_bytes(first.read_bytes()[:200])
+    second.unlink()
+    result = run("data", "verify", folder, "--json", "-")
+    assert result.exit_code == 1
+    wrong = {check["name"]: check for check in read_one_document(result.stdout)["checks"] if check["wrong"]}
+    assert set(wrong) == {"unreadable images", "missing images"}
+    assert first.name in wrong["unreadable images"]["examples"][0]
+    assert wrong["missing images"]["examples"] == [second.name]
+    result = run("data", "verify", folder)
+    assert result.exit_code == 1 and first.name in result.stdout and second.name in result.stdout

@@ -24,7 +24,7 @@ from kmm.export.write import export_classifier
 from kmm.server.settings import ServeSettings
 from kmm.settings import SECTIONS, FitSettings
 from kmm.text.word_vectors import train_word_vectors
-from tests.cli.test_errors import find_command, walk
+from tests.factories.commands import find_command, walk_commands
 
 
 def defaults(function):
@@ -79,7 +79,7 @@ def _is_none(value):
     return value is None or value is False or value == () or type(value).__name__ == "Sentinel"
 
 
-@pytest.mark.parametrize("path", list(walk(main)), ids=" ".join)
+@pytest.mark.parametrize("path", list(walk_commands(main)), ids=" ".join)
 def test_defaults_of_options_are_those_of_the_code(path):
     expected = EXPECTED.get(" ".join(path), {})
     options = find_options(path)
@@ -89,7 +89,7 @@ def test_defaults_of_options_are_those_of_the_code(path):
         assert default == (None if of_code is False or of_code == () else of_code), name
 
 
-@pytest.mark.parametrize("path", list(walk(main)), ids=" ".join)
+@pytest.mark.parametrize("path", list(walk_commands(main)), ids=" ".join)
 def test_help_states_every_default(path):
     context = click.Context(find_command(path))
     for name, (option, default) in find_options(path).items():

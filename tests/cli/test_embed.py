@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kmm.text.word_vectors import load_word_vectors
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 @pytest.fixture
@@ -75,3 +75,22 @@ def test_words_of_one_patient_are_left_out_of_the_file(studies):
     result = run("weights", "embed", studies, "--out", studies / "v.txt", "--min-word-patients", 99)
     assert result.exit_code == 2 and "words occurs in reports of at least 99 patients" in result.stderr
     assert not (studies / "v.txt").exists()
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".bin"])
+def test_embed_writes_vectors_that_load_and_repeat(tiny_folder, tmp_path, suffix):
+    for name in ("a", "b"):
+        place = tmp_path / f"{name}{suffix}"
+        result = run("weights", "embed", tiny_folder, "--out", place, "--dimensions", 6, "--epochs", 2, "--seed", 4)
+        assert result.exit_code == 0 and "6 dimensions" in result.stdout and str(place) in result.stdout
+    vectors = load_word_vectors(tmp_path / f"a{suffix}")
+    assert vectors.dimensions == 6 and {"mass", "cough", "no"} <= set(vectors.words)
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_embed_reads_the_sections_asked_for(tiny_folder, tmp_path):
+    result = run(
+        "weights", "embed", tiny_folder, "--out", tmp_path / "v.txt", "--sections", "pre-read", "--dimensions", 3
+    )
+    assert result.exit_code == 0, result.stderr
+    assert set(load_word_vectors(tmp_path / "v.txt").words) == {"cough", "none"}

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 
@@ -11,29 +12,12 @@ import pytest
 from kmm.cli import main
 from kmm.cli.keras_backend import check_backend
 from kmm.cli.output import hushed
-from kmm.errors import InputError
+from kmm.errors import InputError, LeakError
 from kmm.explain.folder.processes import make_portable
 from kmm.tracebacks import describe_error, is_debugging
-from tests.conftest import run
+from tests.factories.commands import find_command, run, walk_commands
 
 SECRET = "opacity of Mr Smith"
-
-
-def walk(group, path=()):
-    for name, command in group.commands.items():
-        if command.hidden:  # an old name: it says the new one, then runs the same command
-            continue
-        if isinstance(command, click.Group):
-            yield from walk(command, (*path, name))
-        else:
-            yield (*path, name)
-
-
-def find_command(path):
-    command = main
-    for name in path:
-        command = command.commands[name]
-    return command
 
 
 def fill(command):
@@ -53,7 +37,7 @@ def fail(*_, **__):
         raise ValueError(f"{SECRET}, read wrongly") from None
 
 
-@pytest.mark.parametrize("path", list(walk(main)), ids=" ".join)
+@pytest.mark.parametrize("path", list(walk_commands(main)), ids=" ".join)
 def test_what_nobody_thought_of_is_one_line_and_whole_with_debug(path, monkeypatch):
     monkeypatch.delenv("KMM_DEBUG", raising=False)
     command = find_command(path)
@@ -188,3 +172,52 @@ def test_a_broken_installation_of_keras_is_one_line(monkeypatch):
         raise ImportError("libcudart:\nno such file")
     with pytest.raises(InputError, match=r"^expected$"), hushed():
         raise InputError("expected")
+
+
+# Places, exit codes and names of files
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "predict", "verify", "embed"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tiny_folder, tmp_path, fits, model, command):
+    place = tmp_path / "nowhere" / "file.txt"
+    arguments = {
+        "fit": ["fit", tiny_folder, "--out", tmp_path, "--json", place],
+        "evaluate": ["evaluate", model, tiny_folder, "--json", place],
+        "predict": ["predict", model, tiny_folder, "--json", place],
+        "verify": ["data", "verify", tiny_folder, "--json", place],
+        "embed": ["weights", "embed", tiny_folder, "--out", place],
+    }[command]
+    result = run(*arguments)
+    assert result.exit_code == 2 and not fits
+    assert result.stderr == f"kmm: {place}: expected the name of a file in a folder that exists.\n"
+
+
+def test_bad_news_is_1_and_an_interrupt_130(tiny_folder, tmp_path, monkeypatch, fits):
+    import kmm.data.phantom.dataset
+    import kmm.training.fit
+
+    def stop(error):
+        def stop(*_, **__):
+            raise error
+
+        return stop
+
+    monkeypatch.setattr(kmm.training.fit, "fit_classifier", stop(LeakError("Patient 7 is in train and test.")))
+    result = run("fit", tiny_folder, "--out", tmp_path)
+    assert result.exit_code == 1 and result.stderr.splitlines()[-1] == "kmm: Patient 7 is in train and test."
+    monkeypatch.setattr(kmm.training.fit, "fit_classifier", stop(KeyboardInterrupt()))
+    result = run("fit", tiny_folder, "--out", tmp_path)
+    assert result.exit_code == 130 and "--resume" in result.stderr.splitlines()[-1]
+    monkeypatch.setattr(kmm.data.phantom.dataset, "make_phantom", stop(KeyboardInterrupt()))
+    result = run("data", "phantom", tmp_path / "x")
+    assert result.exit_code == 130 and result.stderr == "kmm: interrupted.\n"
+
+
+def test_an_error_is_one_line_whatever_the_file_is_called(model, tmp_path):
+    place = tmp_path / "a\nb\x1b[31m.png"
+    place.write_bytes(b"")
+    for arguments in ([place], [place, "--strict"], [f"{place}x"]):
+        result = run("predict", model, *arguments)
+        progress = re.compile(r"Predicting.*|.*: images, \d+ stud(y|ies)")
+        lines = [line for line in result.stderr.splitlines() if not progress.fullmatch(line)]
+        assert result.exit_code == 2 and len(lines) == 1 and "\x1b" not in result.output

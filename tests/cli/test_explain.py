@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import run
-from tests.image.test_dicom import encode, make_dataset
+from tests.factories.commands import run
+from tests.factories.dicom import encode, make_dataset
 
 FAST = ("--steps", 8, "--sensitivity", 0.5)
 

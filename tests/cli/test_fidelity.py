@@ -10,7 +10,7 @@ from kmm.data.collection import read_collection
 from kmm.evaluate.report import part_studies
 from kmm.explain.settings import SENSITIVITY_FILE
 from kmm.storage.output_mark import read_mark
-from tests.conftest import run
+from tests.factories.commands import run
 
 QUICK = ("--steps", 8)
 

@@ -6,7 +6,7 @@ import pytest
 
 from kmm.cli import COMMANDS, main
 from kmm.text.word_vectors import load_word_vectors
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 def test_help_lists_every_command_once_by_section_on_one_screen():

@@ -15,7 +15,7 @@ from kmm.evaluate.report import UNRECOGNISED, evaluate_studies
 from kmm.storage.archive import write_archive
 from kmm.storage.classifier_folder import DESCRIPTION, digest_file, sign_description
 from kmm.storage.known_answers import TOLERANCE, compare_answers, compute_answers
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 @pytest.fixture(scope="module")

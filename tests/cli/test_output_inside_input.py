@@ -12,7 +12,7 @@ from kmm.errors import InputError
 from kmm.explain import explain
 from kmm.explain.settings import ExplainSettings
 from kmm.storage.output_mark import MARK
-from tests.conftest import run
+from tests.factories.commands import run
 
 FAST = ("--steps", 4, "--sensitivity", 0.5, "--no-pages")
 

@@ -13,7 +13,7 @@ from kmm.cli import main
 from kmm.cli.output import write_result
 from kmm.client import Prediction
 from kmm.storage.results import SCHEMA
-from tests.conftest import run
+from tests.factories.commands import run
 
 DOCUMENT = (Path(kmm.__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
 PREDICTED = ["study", "image", "image_present", "text_present", *Prediction.__dataclass_fields__]

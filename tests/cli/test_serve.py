@@ -16,22 +16,13 @@ import urllib.request
 import grpc
 import pytest
 
-from tests.conftest import run
-from tests.server.tiny_model import Stubs, make_predict, make_spec, save_tiny, stubs
+from tests.factories.commands import run
+from tests.factories.saved_model import Stubs, make_predict, make_spec, stubs
 
 
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    """A folder with the versions 1 and 2 of the tiny model."""
-    folder = tmp_path_factory.mktemp("exports")
-    for version in (1, 2):
-        save_tiny(folder / str(version), version)
-    return folder
-
-
-def test_serves_until_it_is_told_to_stop(tmp_path):
+def test_serves_until_it_is_told_to_stop(versions, tmp_path):
     """Whatever backend Keras has: TensorFlow imports Keras, and would fail with it."""
-    save_tiny(tmp_path / "tiny" / "1", 1)
+    shutil.copytree(versions / "1", tmp_path / "tiny" / "1")
     (tmp_path / "token").write_text("word")
     command = [sys.executable, "-m", "kmm", "serve", f"best={tmp_path / 'tiny'}", "--port", "0", "--rest-port", "0"]
     command += ["--label", "stable=1", "--token-file", tmp_path / "token", "--log-requests"]
@@ -86,9 +77,10 @@ def wait_until_it_is_loaded(face, version, *, seconds=20):
     raise AssertionError("the version was not looked at")
 
 
-def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_is_started_again(tmp_path):
-    save_tiny(tmp_path / "tiny" / "1", 1)
-    save_tiny(tmp_path / "aside", 2)
+@pytest.mark.large
+def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_is_started_again(versions, tmp_path):
+    shutil.copytree(versions / "1", tmp_path / "tiny" / "1")
+    shutil.copytree(versions / "2", tmp_path / "aside")
     command = [sys.executable, "-m", "kmm", "serve", tmp_path / "tiny", "--port", "0", "--no-rest"]
     with serving(*command, "--poll-seconds", "0.01") as process:
         found = re.fullmatch(r"serving tiny \(1\): gRPC (\S+)\n", process.stdout.readline())
@@ -102,9 +94,9 @@ def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_i
     assert answer.model_spec.version.value == 2
 
 
-def test_hang_up_reads_all_files_again(tmp_path):
+def test_hang_up_reads_all_files_again(versions, tmp_path):
     """At once, though nothing is looked at by itself: tokens, the list of models, new versions."""
-    save_tiny(tmp_path / "tiny" / "1", 1)
+    shutil.copytree(versions / "1", tmp_path / "tiny" / "1")
     (tmp_path / "token").write_text("old")
     listed, text = tmp_path / "models.config", 'model_config_list {{ config {{ name: "{}" base_path: "{}" }} }}'
     listed.write_text(text.format("first", tmp_path / "tiny"))
@@ -127,7 +119,7 @@ def test_hang_up_reads_all_files_again(tmp_path):
             assert (ask("own", "old"), ask("first", "old"), ask("own", "new")) == (1, 1, "UNAUTHENTICATED")
             (tmp_path / "token").write_text("new")
             listed.write_text(text.format("second", tmp_path / "tiny"))
-            save_tiny(tmp_path / "aside", 2)
+            shutil.copytree(versions / "2", tmp_path / "aside")
             (tmp_path / "aside").rename(tmp_path / "tiny" / "2")
             time.sleep(0.3)
             assert (ask("own", "old"), ask("second", "old")) == (1, "NOT_FOUND")

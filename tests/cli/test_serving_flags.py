@@ -6,7 +6,7 @@ import pytest
 from kmm.cli.serve import serve
 from kmm.cli.serving_flags import FLAGS, REFUSED, translate_flags
 from kmm.errors import InputError
-from tests.conftest import run
+from tests.factories.commands import run
 
 # All flags of tensorflow_model_server 2.19, in the order of its main.cc, but for --port, which kmm has itself.
 KNOWN = """rest_api_port rest_api_num_threads rest_api_timeout_in_ms allow_version_labels_for_unavailable_models

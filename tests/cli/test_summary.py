@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 @pytest.fixture

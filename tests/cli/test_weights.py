@@ -10,7 +10,7 @@ from kmm.models.checkpoints import load_image_weights, weights_digest
 from kmm.models.encoder_weights import list_encoders
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
-from tests.conftest import run
+from tests.factories.commands import run
 
 
 def build(seed):

@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from kmm.client import Client
-from tests.client.stub_server import StubServer, serve
+from tests.factories.stub_server import StubServer, serve
 
 
 @pytest.fixture

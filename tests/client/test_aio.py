@@ -6,16 +6,8 @@ import grpc
 import numpy as np
 import pytest
 
-from kmm.client import AsyncClient
 from kmm.errors import InputError, ServerError
-
-
-def ask(address, work, **options):
-    async def run():
-        async with AsyncClient(address, **options) as client:
-            return await work(client)
-
-    return asyncio.run(run())
+from tests.client.calls import ask, make_studies
 
 
 def test_the_same_answers(stub, address, client, film):
@@ -83,12 +75,6 @@ def test_leaving_a_folder_early_leaves_nothing_running(stub, address):
 
     assert ask(address, work).prediction
     assert len(stub.requests) < 20
-
-
-def make_studies(count):
-    from kmm.data.study import Report, Study
-
-    return [Study(str(number), "", report=Report(findings="a" * (1 + number % 90))) for number in range(count)]
 
 
 def test_arrays(stub, address):

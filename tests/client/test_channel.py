@@ -9,8 +9,8 @@ from kmm.client import AsyncClient, Client, Tls
 from kmm.client.address import Address, parse_address
 from kmm.client.channel import list_options, make_metadata
 from kmm.errors import InputError, ServerError
-from tests.client.stub_server import serve
-from tests.client.test_aio import ask
+from tests.client.calls import ask
+from tests.factories.stub_server import serve
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kmm.client import AsyncClient, Client, ServedWord
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ServerError
 from kmm.protocol.tensors import decode_tensor
-from tests.client.stub_server import StubServer, serve
+from tests.factories.stub_server import StubServer, serve
 
 Code = grpc.StatusCode
 

@@ -11,7 +11,7 @@ from kmm.client.films import encode_film, encode_report, read_drawable
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, ReportError
 from kmm.image.read import decode_image, read_image
-from tests.image import jpegs
+from tests.factories import jpegs
 
 SIDES = st.tuples(st.integers(16, 24), st.integers(16, 24))
 

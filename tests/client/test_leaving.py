@@ -14,8 +14,8 @@ import pytest
 from kmm.client import AsyncClient, Client
 from kmm.errors import InputError, ServerError
 from kmm.protocol.tensors import decode_tensor
-from tests.client.stub_server import serve
-from tests.client.test_aio import make_studies
+from tests.client.calls import make_studies
+from tests.factories.stub_server import serve
 
 SECONDS = 10  # within which all must have ended; a request would take 20
 
@@ -174,7 +174,7 @@ SCRIPT = f"""
 {INTERRUPTIBLE}
 import sys
 from kmm.client import Client
-from tests.client.test_aio import make_studies
+from tests.client.calls import make_studies
 client = Client(sys.argv[1])
 rows = client.predict_folder(make_studies(50), concurrency=4)
 for row in rows:

@@ -8,7 +8,7 @@ from kmm.client import Client, outputs, replies
 from kmm.errors import ServerError
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.tensors import encode_tensor
-from tests.client.stub_server import StubServer, run_server, serve
+from tests.factories.stub_server import StubServer, run_server, serve
 
 F = np.float32
 TENSOR = load_stubs().tensor_pb2.TensorProto

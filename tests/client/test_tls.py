@@ -13,7 +13,7 @@ import pytest
 
 from kmm.client import AsyncClient, Client, Tls
 from kmm.errors import InputError, ServerError
-from tests.client.stub_server import serve
+from tests.factories.stub_server import serve
 
 
 def make_server_credentials(folder, *, mutual=False, name="server.test"):

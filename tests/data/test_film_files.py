@@ -11,8 +11,8 @@ from kmm.data.verify import verify_collection
 from kmm.errors import InputError
 from kmm.image.read import read_image
 from kmm.storage.output_mark import marking_output
-from tests.data.dicom_files import make_codes, write_dicom
-from tests.data.test_verify import draw_film
+from tests.factories.dicom import make_codes, write_dicom
+from tests.factories.images import draw_film
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 

@@ -9,15 +9,7 @@ from kmm.data.verify import is_inverted, verify_collection
 from kmm.errors import ImageError, InputError
 from kmm.image.read import read_image
 from kmm.progress import Progress
-
-
-def draw_film(seed=0, side=64):
-    """A dark film with a bright body, two dark lungs and noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:side, 0:side] / side
-    film = np.where((abs(x - 0.5) < 0.4) & (y > 0.12), 200.0, 10.0)
-    film[(abs(abs(x - 0.5) - 0.22) < 0.13) & (abs(y - 0.45) < 0.25)] = 70
-    return np.clip(film + rng.normal(0, 8, film.shape), 0, 255).astype(np.uint8)
+from tests.factories.images import draw_film
 
 
 def write_films(folder, films):

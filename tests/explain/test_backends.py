@@ -43,6 +43,7 @@ np.savez(out, **arrays)
 """
 
 
+@pytest.mark.large
 @pytest.mark.backends
 def test_explanations_are_equal_on_every_backend(hand_made, films, tmp_path):
     here = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]

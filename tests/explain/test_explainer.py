@@ -23,7 +23,7 @@ from kmm.explain.output.table import describe_explanation
 from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.words import sum_words, warn_of_cut
 from kmm.storage.classifier_folder import digest_file
-from tests.image.test_dicom import encode, make_dataset
+from tests.factories.dicom import encode, make_dataset
 
 FEW = ExplainSettings(steps=4)
 ONE_LINE = r"^[^\n]+$"

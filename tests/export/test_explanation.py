@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
-from tests.export.test_write import call
+from tests.export.calls import call
 
 
 @pytest.fixture(scope="module")

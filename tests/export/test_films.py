@@ -18,41 +18,13 @@ from kmm.export.graph.films import mix_channels, read_films, use_pixels
 from kmm.image.gray_levels import add_calibration
 from kmm.image.prepare import ImagePreparation, resize_image
 from kmm.image.read import compute_luma, decode_image
-from tests.image import jpegs
+from tests.factories import jpegs
+from tests.factories.images import IMAGES, make_pixels
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
 def decode(data):
     return use_pixels(data, "film: ", mix_channels)
-
-
-def make_pixels(channels, dtype=np.uint8):
-    shape = (61, 83) if channels == 1 else (61, 83, channels)
-    return np.random.default_rng(channels).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def make_images():
-    gray, colour = PIL.Image.fromarray(make_pixels(1)), PIL.Image.fromarray(make_pixels(3))
-    two_bits = gray.quantize(4)
-    return {
-        "gray": (gray, "PNG", {}),
-        "rgb": (colour, "PNG", {}),
-        "rgba": (PIL.Image.fromarray(make_pixels(4)), "PNG", {}),
-        "gray-alpha": (PIL.Image.merge("LA", [gray, PIL.Image.fromarray(make_pixels(1)[::-1])]), "PNG", {}),
-        "palette": (colour.quantize(200), "PNG", {}),
-        "palette-2-bits": (two_bits, "PNG", {"bits": 2}),
-        "palette-transparency": (colour.quantize(200), "PNG", {"transparency": 7}),
-        "1-bit": (PIL.Image.fromarray(make_pixels(1) > 127), "PNG", {}),
-        "16-bit": (PIL.Image.fromarray(make_pixels(1, np.uint16)), "PNG", {}),
-        "jpeg-gray": (gray, "JPEG", {"quality": 75}),
-        "jpeg-444": (colour, "JPEG", {"quality": 90, "subsampling": 0}),
-        "jpeg-422": (colour, "JPEG", {"quality": 90, "subsampling": 1}),
-        "jpeg-420": (colour, "JPEG", {"quality": 90, "subsampling": 2}),
-        "jpeg-progressive": (colour, "JPEG", {"quality": 60, "progressive": True}),
-    }
-
-
-IMAGES = make_images()
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -8,7 +8,7 @@ import pytest
 from kmm.errors import ArtefactError, InputError
 from kmm.export import formats
 from kmm.export.formats import FORMATS, export_format
-from tests.conftest import run
+from tests.factories.commands import run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning"),  # Keras's copy of tf2onnx

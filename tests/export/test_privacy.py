@@ -11,7 +11,7 @@ from kmm.export.privacy import describe_privacy, report_privacy, require_privacy
 from kmm.export.samples import make_reports
 from kmm.export.traces import PathSearch
 from kmm.export.warmup import read_warmup_reports
-from tests.conftest import run
+from tests.factories.commands import run
 
 COUNTED = {"min_word_patients": 2, "words": 14, "of_one_patient": 0, "of_fewer_than_5": 3, "left_out": 7}
 
@@ -126,6 +126,7 @@ def test_a_refused_export_leaves_nothing(saved_reader, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.large
 def test_a_trained_classifier_passes_and_its_export_holds_no_word_of_one_patient(tiny_run, tmp_path):
     """The tiny reports each hold a number of their own."""
     classifier, prepared, folder = tiny_run[0], tiny_run[1].prepared, tiny_run[2]

@@ -20,7 +20,7 @@ from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.storage.classifier_folder import digest_file
 from tests.export.cpp_loader import CppError, CppModel, open_library
-from tests.image import jpegs
+from tests.factories import jpegs
 
 TOLERANCE = 1e-5
 stubs = load_stubs()
@@ -100,6 +100,7 @@ def test_four_roads(name, hand_made, exported, signatures, cpp, channel, samples
         assert_equal(road, by_loader)
 
 
+@pytest.mark.large
 def test_four_roads_of_another_default(hand_made, saved, samples, tmp_path):
     if open_library() is None:
         pytest.skip("this TensorFlow carries no C++ library with the loader")

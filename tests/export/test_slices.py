@@ -9,7 +9,7 @@ from kmm.export.graph import slices
 from kmm.export.graph.slices import count_rows, wrap_slices
 from kmm.export.write import export_classifier
 from kmm.models.feature_view import view_joint
-from tests.export.test_write import WITHOUT, call
+from tests.export.calls import WITHOUT, call
 
 
 @pytest.mark.parametrize("count, sizes", [(1, [1]), (3, [3]), (4, [3, 1]), (8, [3, 3, 2])])
@@ -41,6 +41,7 @@ def test_a_larger_model_gets_fewer_rows():
     assert found == [64, 16, 1]
 
 
+@pytest.mark.large
 def test_an_export_in_slices_says_the_same(saved, signatures, samples, tmp_path, monkeypatch):
     monkeypatch.setattr(slices, "MOST_AT_ONCE", 3)
     found = tf.saved_model.load(str(export_classifier(saved, out=tmp_path, **WITHOUT))).signatures

@@ -12,7 +12,7 @@ from kmm.server.models import graph_parts, warmup
 from kmm.server.models.servable import load_servable, run_signature
 from kmm.server.models.stored_graph import StoredGraph
 from kmm.server.requests.batching import Batcher
-from tests.export.test_write import call
+from tests.export.calls import call
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,10 @@ from kmm.export.samples import make_samples
 from kmm.export.write import check_export, choose_version, export_classifier
 from kmm.protocol import signatures as names
 from kmm.protocol.tensors import decode_tensor
-from tests.conftest import run
+from tests.export.calls import WITHOUT, call
+from tests.factories.commands import run
 
-WITHOUT = {"explanation": None, "warmup": ()}
 PREDICTING = ("serving_default", "serving_bytes", "tf_example", "classify")
-
-
-def call(signatures, name, samples, rows=slice(None)):
-    function = signatures[name]
-    inputs = {key: tf.constant(samples[key][rows]) for key in function.structured_input_signature[1]}
-    return {key: value.numpy() for key, value in function(**inputs).items()}
 
 
 PRESENT = np.float32([[1, 1], [1, 0], [0, 1], [1, 1]])
@@ -145,7 +139,7 @@ def test_another_default(saved_reader, tmp_path):
     assert "explain" not in found
 
 
-@pytest.mark.parametrize("image, text", [("small-cnn", None), (None, "text-cnn")])
+@pytest.mark.parametrize("image, text", [pytest.param("small-cnn", None, marks=pytest.mark.large), (None, "text-cnn")])
 def test_a_model_of_one_side(build_classifier, tmp_path, image, text):
     classifier = build_classifier(image, text, labels=("mass",))
     classifier.save(tmp_path / "one")
@@ -156,6 +150,7 @@ def test_a_model_of_one_side(build_classifier, tmp_path, image, text):
     assert ("image_attribution" in explained) == bool(image) and ("token_attribution" in explained) == bool(text)
 
 
+@pytest.mark.large
 def test_batching_changes_no_answer_and_a_bad_image_fails_alone(build_classifier, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
@@ -289,6 +284,7 @@ def test_weights_that_were_lost_are_noticed(reader, tmp_path):
         check_export(tmp_path / "1", reader[0])
 
 
+@pytest.mark.large
 def test_kill_during_an_export_leaves_no_version_and_the_next_one_works(saved_reader, tmp_path):
     environment = {
         **os.environ,

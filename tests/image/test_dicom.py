@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     MPEG4HP41,
-    ComputedRadiographyImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -30,42 +29,13 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
-    generate_uid,
 )
 
 from kmm.errors import ImageError
 from kmm.image.dicom import read_dicom
 from kmm.image.read import decode_image, is_blank, read_image
-from tests.image import jpegs
-
-
-def make_film(height=40, width=50, top=4095):
-    """Stored values 0..top, rising from the left to the right, with a little texture."""
-    ramp = np.linspace(0, top, width)[None] + np.random.default_rng(0).normal(0, top / 50, (height, width))
-    return np.clip(ramp, 0, top).astype(np.uint16)
-
-
-def make_dataset(stored, **tags):
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["kmm"])
-    dataset.SOPClassUID = ComputedRadiographyImageStorage
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
-    dataset.Modality = "CR"
-    dataset.Rows, dataset.Columns = stored.shape[-2:]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = 8 * stored.itemsize
-    dataset.BitsStored = 12 if stored.itemsize == 2 else 8
-    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
-    dataset.PixelData = stored.tobytes()
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.HighBit = tags.get("HighBit", dataset.BitsStored - 1)
-    dataset["PixelData"].VR = "OW"
-    return dataset
+from tests.factories import jpegs
+from tests.factories.dicom import encode, make_dataset, make_film
 
 
 def make_float_film(stored):
@@ -74,12 +44,6 @@ def make_float_film(stored):
     for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
         delattr(dataset, keyword)
     return dataset
-
-
-def encode(dataset):
-    file = io.BytesIO()
-    pydicom.dcmwrite(file, dataset, enforce_file_format=True)
-    return file.getvalue()
 
 
 def read(stored, **tags):

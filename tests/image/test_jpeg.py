@@ -10,7 +10,7 @@ from kmm.errors import ImageError
 from kmm.image.jpeg import check_jpeg, read_frame
 from kmm.image.jpeg import decode_jpeg as decode
 from kmm.image.read import compute_luma, decode_image, read_image
-from tests.image.jpegs import WHOLE, cut_hole, end_early, find_frame, state_kind, state_size
+from tests.factories.jpegs import WHOLE, cut_hole, end_early, find_frame, state_kind, state_size
 
 DAMAGED = {
     **{f"hole of {size} bytes in {name}": cut_hole(WHOLE[name], size) for name in ("gray", "colour 4:2:0",

@@ -8,7 +8,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from kmm.errors import ImageError
 from kmm.image.dicom import read_dicom
-from tests.image.test_dicom import encode, make_dataset
+from tests.factories.dicom import encode, make_dataset
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 RAMP = (np.arange(64)[:, None] * 64 + np.arange(64)).astype(np.uint16)  # each value of 12 bits once

@@ -6,7 +6,7 @@ from kmm.image.dicom import read_dicom
 from kmm.image.pixel_aspect import find_pixel_scale
 from kmm.image.prepare import resize_image
 from kmm.image.read import read_image
-from tests.image.test_dicom import encode, make_dataset, make_film
+from tests.factories.dicom import encode, make_dataset, make_film
 
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 

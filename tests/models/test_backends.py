@@ -53,6 +53,7 @@ def run(script, backend, *arguments):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.large
 @pytest.mark.backends
 def test_saved_on_one_backend_answers_the_same_on_the_others(tmp_path):
     here = [backend for backend in BACKENDS if importlib.util.find_spec(backend)]

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from tests.server.tiny_model import make_spec, make_tensor, stubs
+from tests.factories.saved_model import make_spec, make_tensor, stubs
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CLASSIFY = "/tensorflow.serving.PredictionService/Classify"

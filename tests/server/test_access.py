@@ -21,9 +21,8 @@ from kmm.server.grpc import relay
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
-from tests.server.conftest import running
-from tests.server.test_versions import wait_for
-from tests.server.tiny_model import make_predict
+from tests.factories.saved_model import make_predict
+from tests.factories.servers import running, wait_for
 
 TOKEN = "a-token-of-the-test"
 

@@ -10,7 +10,7 @@ import pytest
 from kmm.server.access_log import Entry
 from kmm.server.metrics import Metrics
 from kmm.server.status import ServingError
-from tests.server.tiny_model import PNG, make_examples, make_predict, make_spec, stubs
+from tests.factories.saved_model import PNG, make_examples, make_predict, make_spec, stubs
 
 FIELDS = ["time", "protocol", "method", "model", "version", "signature", "code", "milliseconds"]
 FIELDS += ["request_bytes", "answer_bytes"]

@@ -33,6 +33,7 @@ def is_heard(outcome):
     return outcome.grpc_silence < limit and outcome.rest_silence < limit
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", sorted(ATTACKS, key=lambda name: ATTACKS[name].kind))
 def test_a_server_that_is_attacked_goes_on(victims, name):
     attack = ATTACKS[name]

@@ -11,7 +11,7 @@ from kmm.server.grpc.server import GrpcServer
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.requests.inference import Inference
 from kmm.server.settings import ServeSettings
-from tests.server.tiny_model import (
+from tests.factories.saved_model import (
     IMAGE,
     PNG,
     TOKENS,

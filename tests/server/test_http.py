@@ -19,9 +19,8 @@ from kmm.errors import InputError
 from kmm.server.policy import list_versions, parse_policy, parse_version
 from kmm.server.rest import app, body, exchange, http_server
 from kmm.server.settings import ModelSettings, ServeSettings
-from tests.server.conftest import running
-from tests.server.test_rest import PNG64, ROW
-from tests.server.tiny_model import PNG
+from tests.factories.saved_model import PNG, PNG64, ROW
+from tests.factories.servers import running
 
 PATH = "/v1/models/tiny:predict"
 DOUBLE = {"signature_name": "double", "instances": [1.5]}

@@ -21,42 +21,18 @@ from kmm.server.requests.admission import Caller
 from kmm.server.rest import app, http_server
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
-from tests.server.conftest import running
-from tests.server.test_rest import ROW
-from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, make_tensor, stubs
-
-DOUBLE = {"values": np.array([1], np.float32)}
-
-
-class Door:
-    """Stands before runs of the signatures `double` and `explain`: they wait until it opens."""
-
-    def __init__(self, run):
-        self._run, self._open = run, threading.Event()
-        self.entered = threading.Semaphore(0)
-        self.runs = 0
-
-    def run(self, servable, key, arrays, wanted):
-        if key != "serving_default":
-            self.runs += 1
-            self.entered.release()
-            assert self._open.wait(20)
-        return self._run(servable, key, arrays, wanted)
-
-    def open(self):
-        self._open.set()
-
-
-@pytest.fixture
-def door(monkeypatch):
-    door = Door(batching.run_signature)
-    monkeypatch.setattr(batching, "run_signature", door.run)
-    yield door
-    door.open()
-
-
-def send(face, signature="double", **options):
-    return face.predict.Predict.future(make_predict(DOUBLE, signature=signature), **{"timeout": 20, **options})
+from tests.factories.saved_model import (
+    IMAGE,
+    PNG,
+    ROW,
+    TOKENS,
+    make_examples,
+    make_predict,
+    make_spec,
+    make_tensor,
+    stubs,
+)
+from tests.factories.servers import DOUBLE, running, send
 
 
 def wait_for_queue(server, count, *, lane="predict"):

@@ -11,8 +11,8 @@ from kmm.server import memory
 from kmm.server.memory import Workspace
 from kmm.server.models import model
 from kmm.server.settings import ModelSettings
-from tests.server.conftest import running
-from tests.server.tiny_model import make_predict
+from tests.factories.saved_model import make_predict
+from tests.factories.servers import running
 
 VALUES = np.ones(1, np.float32)
 PROGRAM = """

@@ -14,8 +14,7 @@ from kmm.server.models.list_reloader import ListReloader
 from kmm.server.policy import VersionPolicy
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
-from tests.server.conftest import running_list
-from tests.server.test_versions import ask, wait_for
+from tests.factories.servers import ask, running_list, wait_for
 
 
 def write_list(path, **models):

@@ -21,11 +21,11 @@ from kmm.server.requests.png_chunks import check_png
 from kmm.server.requests.slices import SLICE_PIXELS, SLICE_ROWS, cut_rows, run_slices
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
-from tests.export.test_films import IMAGES
-from tests.image import jpegs
-from tests.server.conftest import running
+from tests.factories import jpegs
+from tests.factories.images import IMAGES
+from tests.factories.saved_model import make_examples, make_predict, make_spec, stubs
+from tests.factories.servers import running
 from tests.server.film_model import make_chunk, make_film, make_large_png, save_films, write_interlaced, write_png
-from tests.server.tiny_model import make_examples, make_predict, make_spec, stubs
 
 
 @pytest.fixture(scope="module")

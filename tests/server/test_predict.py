@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from kmm.protocol.tensors import decode_tensor
 from kmm.server.settings import ModelSettings
-from tests.server.conftest import running
-from tests.server.tiny_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, stubs
+from tests.factories.saved_model import IMAGE, PNG, TOKENS, make_examples, make_predict, make_spec, stubs
+from tests.factories.servers import running
 
 SCORE = IMAGE.sum() + TOKENS.sum()
 

@@ -1,6 +1,5 @@
 """What is answered over HTTP: TensorFlow Serving's JSON, codes and metrics."""
 
-import base64
 import json
 import threading
 import tracemalloc
@@ -13,11 +12,8 @@ from kmm.server.rest.json_document import read_document
 from kmm.server.rest.json_tensors import parse_inputs
 from kmm.server.settings import ModelSettings
 from kmm.server.status import ServingError
-from tests.server.conftest import running
-from tests.server.tiny_model import IMAGE, PNG, TOKENS, stubs
-
-PNG64 = {"b64": base64.b64encode(PNG).decode()}
-ROW = {"image": IMAGE[0].tolist(), "tokens": TOKENS[0].tolist()}
+from tests.factories.saved_model import IMAGE, PNG64, ROW, TOKENS, stubs
+from tests.factories.servers import running
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,9 @@ from kmm.server.grpc.relay import Relay
 from kmm.server.models.catalogue import Catalogue
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
+from tests.factories.saved_model import Stubs, make_predict, make_spec, stubs
+from tests.factories.servers import running, send
 from tests.server import http2
-from tests.server.conftest import running
-from tests.server.test_load import Door, door, send  # noqa: F401  fixture
-from tests.server.tiny_model import Stubs, make_predict, make_spec, stubs
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 TOKEN = "a-token-of-the-test"
@@ -196,7 +195,7 @@ def test_silent_connections_make_room(versions, caplog):
 
 
 @pytest.mark.parametrize("unix", [True, False] if os.name == "posix" else [False])
-def test_a_connection_at_work_is_not_closed_for_another(versions, door, monkeypatch, unix):  # noqa: F811
+def test_a_connection_at_work_is_not_closed_for_another(versions, door, monkeypatch, unix):
     monkeypatch.setattr(grpc_server, "UNIX", unix)
     with running(ModelSettings("tiny", versions), max_connections=3) as (server, face):
         request = send(face)
@@ -476,7 +475,7 @@ def test_messages_that_are_none(tiny):
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_states_are_told_while_all_threads_compute(versions, door):  # noqa: F811
+def test_states_are_told_while_all_threads_compute(versions, door):
     with running(ModelSettings("tiny", versions), threads=1, max_queue=0) as (_, face):
         held = [send(face), send(face, "explain")]
         for _ in held:
@@ -509,7 +508,7 @@ def test_servers_and_clients_with_loops_of_their_own_in_one_process(tiny, versio
     assert capfd.readouterr().err == ""
 
 
-def test_a_client_that_leaves_before_its_answer_is_no_fault(versions, door, caplog):  # noqa: F811
+def test_a_client_that_leaves_before_its_answer_is_no_fault(versions, door, caplog):
     message = make_predict({"values": np.float32([1])}, signature="double").SerializeToString()
     whole = frame(0, 1, 1, struct.pack(">?I", False, len(message)) + message)
     no_window = struct.pack(">HI", 4, 0)
@@ -571,7 +570,7 @@ def test_a_connection_that_drips_is_not_more_alive_than_an_idle_one(versions):
             assert Stubs(channel).predict.Predict(make_predict(), timeout=5).outputs
 
 
-def test_messages_that_wait_have_a_limit_in_all(versions, door, monkeypatch):  # noqa: F811
+def test_messages_that_wait_have_a_limit_in_all(versions, door, monkeypatch):
     monkeypatch.setattr(grpc_server, "HELD", 4)
     large = make_predict({"values": np.zeros(240_000, np.float32)}, signature="double")
     with running(ModelSettings("tiny", versions), max_message_mb=1) as (_, face):

@@ -21,8 +21,8 @@ from kmm.server.policy import VersionPolicy, list_versions, parse_policy
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings, parse_model
 from kmm.server.status import ServingError
-from tests.server.conftest import running
-from tests.server.tiny_model import make_predict, make_spec, stubs
+from tests.factories.saved_model import make_predict, make_spec, stubs
+from tests.factories.servers import ask, running, wait_for
 
 
 def add(versions, folder, version, *, source=None):
@@ -31,21 +31,10 @@ def add(versions, folder, version, *, source=None):
     os.rename(folder / ".tmp-new", folder / str(version))
 
 
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def list_states(face, name="tiny"):
     request = stubs.get_model_status_pb2.GetModelStatusRequest(model_spec=make_spec(name))
     found = face.models.GetModelStatus(request, timeout=20).model_version_status
     return {one.version: (one.state, one.status.error_code, one.status.error_message) for one in found}
-
-
-def ask(face, **spec):
-    return face.predict.Predict(make_predict(**spec), timeout=20).outputs["version"].float_val[0]
 
 
 def test_no_request_fails_during_a_swap(versions, folder):

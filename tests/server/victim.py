@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from tests.server.tiny_model import make_predict, stubs
+from tests.factories.saved_model import make_predict, stubs
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "word-of-the-tests"

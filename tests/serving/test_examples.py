@@ -19,7 +19,7 @@ from kmm.cli import serve as serve_command
 from kmm.cli.serving_flags import FLAGS, FOLDER, NAME, REFUSED
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.tensors import decode_tensor
-from tests.client.stub_server import StubServer, serve
+from tests.factories.stub_server import StubServer, serve
 
 SERVING = Path(__file__).parents[2] / "serving"
 EXAMPLES = SERVING / "examples"

@@ -21,19 +21,11 @@ import pytest
 
 from kmm.server.policy import VersionPolicy
 from kmm.server.settings import ModelSettings
-from tests.server.conftest import running
-from tests.server.tiny_model import IMAGE, TOKENS, save_tiny
+from tests.factories.saved_model import IMAGE, TOKENS
+from tests.factories.servers import running
 
 FOREIGN = Path(sys.prefix, "foreign")  # min-tfs-client brings its own files of `tensorflow`: it lies apart
 SCORES = [[2 * float(IMAGE.sum()) + 6, 2 * float(IMAGE.sum()) + 6]]  # of version 2: weights of 2, words 1 + 2 + 3
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exports")
-    for version in (1, 2):
-        save_tiny(folder / str(version), version)
-    return folder
 
 
 @pytest.fixture(scope="module")

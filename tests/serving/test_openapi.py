@@ -1,6 +1,7 @@
 """openapi.yaml says what is answered over HTTP: the paths, the codes, the names."""
 
 import re
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -16,9 +17,8 @@ from kmm.server.policy import VersionPolicy
 from kmm.server.rest import app
 from kmm.server.settings import ModelSettings
 from kmm.server.status import HTTP_STATUS, ServingError
-from tests.server.conftest import running
-from tests.server.test_rest import PNG64, ROW
-from tests.server.tiny_model import save_tiny
+from tests.factories.saved_model import PNG64, ROW
+from tests.factories.servers import running
 
 SERVING = Path(__file__).parents[2] / "serving"
 HTTP = ("get", "post")
@@ -57,10 +57,10 @@ def list_properties(api, name):
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
+def client(versions, tmp_path_factory):
     """A client of a server with the version 1, a label, a token and small requests."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_tiny(folder / "1", 1)
+    shutil.copytree(versions / "1", folder / "1")
     model = ModelSettings("tiny", folder, VersionPolicy("all"), {"stable": 1})
     with (
         running(model, rest_port=0, token="word", max_message_mb=1) as (server, _),

@@ -27,7 +27,7 @@ from kmm.training.calibration import hide_studies, tell_calibration
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit import _note_labels, fit_classifier, save_run
 from kmm.training.prepared_studies import PreparedStudies, prepare_studies
-from tests.conftest import TINY
+from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
 
@@ -148,6 +148,7 @@ def test_a_run_over_word_pieces(tiny_folder, tmp_path):
     )
 
 
+@pytest.mark.large
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_folder, tmp_path):
     """Of reports alone, which is quick; the stopped run below is the same for both sides."""
     first, second, other = (
@@ -157,6 +158,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_folde
     assert numbers(first) == numbers(second) != numbers(other)
 
 
+@pytest.mark.large
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tiny_run, tiny_folder, tmp_path, monkeypatch):
     started = []
     start_epoch = StudyDataset.start_epoch
@@ -460,6 +462,7 @@ def write_manifest(tiny_folder, folder):
     return folder
 
 
+@pytest.mark.large
 def test_several_labels_with_unknown_ones(tiny_folder, tmp_path):
     folder = write_manifest(tiny_folder, tmp_path / "set")
     classifier, run = fit(folder, tmp_path / "work", labels="columns", text_epochs=6, image_epochs=2)

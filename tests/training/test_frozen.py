@@ -15,8 +15,9 @@ from kmm.presets import make_settings
 from kmm.training.checkpoint import Checkpoint
 from kmm.training.feature_cache import FeatureCache
 from kmm.training.fit import fit_classifier
-from tests.conftest import TINY
+from tests.factories.studies import TINY
 
+pytestmark = pytest.mark.large
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 2, "joint_epochs": 2, "tune_epochs": 1, "bootstrap_repeats": 2}
 
 

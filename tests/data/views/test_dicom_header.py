@@ -5,7 +5,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from kmm.data.views.dicom_header import read_view_header
 from kmm.errors import InputError
-from tests.data.dicom_files import make_codes, write_dicom
+from tests.factories.dicom import make_codes, write_dicom
 
 
 def test_tags_of_a_header(tmp_path):

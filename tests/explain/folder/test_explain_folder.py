@@ -397,6 +397,7 @@ def test_an_interrupted_run_frees_the_folder(tiny, tmp_path):
         assert (tmp_path / "out" / WORK_FOLDER / "run.json").is_file()
 
 
+@pytest.mark.large
 def test_a_run_that_is_killed_and_resumed_gives_what_an_undisturbed_one_gives(tiny, tiny_folder, tmp_path):
     model, studies, whole, rows = tiny
     (tmp_path / "run.py").write_text(RUN, encoding="utf-8")
@@ -433,6 +434,7 @@ def test_every_worker_has_batches_to_do(count, workers):
     assert len(batches) >= min(count, workers)
 
 
+@pytest.mark.large
 def test_two_processes_give_the_same_rows_and_files(tiny, tmp_path):
     model, studies, whole, rows = tiny
     runner = choose_runner("workers", count=2)

@@ -1,5 +1,7 @@
 """A SavedModel of a few operations with every kind of signature, and stock stubs to call it."""
 
+import base64
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,8 @@ stubs = load_stubs()
 IMAGE = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1)
 TOKENS = np.array([[1, 2, 3, 0, 0]], np.int32)
 PNG = cv2.imencode(".png", np.full((3, 2), 7, np.uint8))[1].tobytes()
+PNG64 = {"b64": base64.b64encode(PNG).decode()}
+ROW = {"image": IMAGE[0].tolist(), "tokens": TOKENS[0].tolist()}
 
 
 def save_tiny(folder, version):

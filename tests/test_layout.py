@@ -1,0 +1,59 @@
+"""Rules on the tests themselves."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import kmm
+
+ROOT = Path(kmm.__file__).parent.parent
+
+
+def list_imports(code):
+    """Names that a module imports, with dots: of `from a import b` both `a` and `a.b`."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (module, *(f"{module}.{alias.name}" for alias in node.names))
+
+
+def is_test(name):
+    """Whether a name with dots is that of a test module or a conftest, or of something inside."""
+    parts = name.strip(".").split(".")
+    return parts[-1] == "conftest" or any(part == "conftest" or part.startswith("test_") for part in parts[:-1])
+
+
+MODULES = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+def find_test_imports(code):
+    return [name for name in list_imports(code) if is_test(name) or name.split(".")[-1] in MODULES]
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_nothing_imports_a_test_or_a_conftest(folder):
+    files = sorted((ROOT / folder).rglob("*.py"))
+    found = {str(file.relative_to(ROOT)): find_test_imports(file.read_text(encoding="utf-8")) for file in files}
+    assert files and not {file: names for file, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from tests import conftest",
+        "from tests.conftest import run",
+        "from tests.cli.test_fit import run",
+        "from tests.cli import test_fit",
+        "from . import conftest",
+        "def test():\n    import tests.cli.test_fit",
+    ],
+)
+def test_such_imports_are_found(code):
+    assert find_test_imports(code)
+
+
+def test_imports_of_factories_are_not_found():
+    assert not find_test_imports("from tests.factories.commands import run\nimport kmm")
