@@ -9,10 +9,9 @@ from click.core import ParameterSource
 from kmm.cli.command import LIST, PLACE, Command, json_option
 from kmm.cli.output import check_place, hushed, write_result
 from kmm.errors import InputError
-from kmm.protocol.signatures import DEFAULTS
+from kmm.protocol.signatures import DEFAULTS, LAST_VERSION
 
 PARTS = ("explain",)
-LAST_VERSION = 2**63 - 1
 OF_A_FILE = {"model", "kind", "out", "strict_privacy", "json_file", "config"}  # options of --format onnx and litert
 OF_BATCHING = {"max_batch", "batch_timeout_ms", "batch_threads"}
 OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}

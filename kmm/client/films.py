@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kmm.errors import ImageError, ReportError
+from kmm.storage.file_kinds import JPEG_HEAD, PNG_HEAD
 
 if TYPE_CHECKING:
     from kmm.data.study import Report, Study
 
 Film = Path | str | bytes | np.ndarray
 MAX_FILE_BYTES = 500_000_000
-PNG_HEAD, JPEG_HEAD = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 def encode_film(film: Film | None) -> bytes:

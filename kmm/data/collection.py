@@ -15,14 +15,13 @@ from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Study, merg
 from kmm.data.views.dicom_header import Header, read_view_header
 from kmm.data.views.ranking import assign_views, is_disputed, match_overrides
 from kmm.errors import InputError
-from kmm.storage.files import is_dicom
+from kmm.storage.file_kinds import DICOM_SUFFIXES, is_dicom
 from kmm.storage.output_mark import OutputMark, read_mark, refuse_output
 
 MISSING_IMAGE = "film missing"
 WRITTEN_IMAGE = "kmm wrote this picture; name the original film instead"
 DISPUTED = "listed under different views, so it is not used; give its view in a file for --views"
 BARE = "images"
-DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from kmm.data.names import IMAGE_SUFFIXES
 from kmm.data.views.dicom_header import Header, read_view_header
 from kmm.errors import InputError
-from kmm.storage.files import is_dicom
+from kmm.storage.file_kinds import is_dicom
 from kmm.storage.output_mark import OWN_HIDDEN, read_mark
 
 HIDDEN, WRITTEN, OTHER_FILE = "hidden file", "result of kmm", "other file"

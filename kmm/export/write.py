@@ -24,11 +24,11 @@ from kmm.export.served import ServedClassifier
 from kmm.export.traces import strip_paths
 from kmm.export.warmup import write_warmup
 from kmm.protocol import signatures as names
+from kmm.protocol.signatures import LAST_VERSION
 from kmm.storage.archive import open_classifier
 from kmm.storage.classifier_folder import CARD, digest_description
 
 TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
-LAST_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
 DEFAULT_EXPLANATION = ExplainSignature()
 
 

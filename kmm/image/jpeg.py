@@ -20,7 +20,6 @@ import simplejpeg
 from kmm.errors import ImageError
 from kmm.image.limits import MAX_PIXELS, check_size
 
-JPEG_HEAD = b"\xff\xd8\xff"  # the first bytes of a file
 MAX_BYTES = 500_000_000
 MAX_SCANS = 32  # each scan, even of 20 bytes, makes a decoder process the whole film; encoders write up to 12
 MODES = {1: "GRAY", 3: "RGB"}  # by the number of components

@@ -31,8 +31,9 @@ from PIL.TiffImagePlugin import (
 
 from kmm.errors import ImageError
 from kmm.image.gray_levels import STEP, is_calibrated, scale_16_bits
-from kmm.image.jpeg import JPEG_HEAD, MAX_BYTES, check_tiff_jpeg, decode_jpeg
+from kmm.image.jpeg import MAX_BYTES, check_tiff_jpeg, decode_jpeg
 from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding, silent_libtiff
+from kmm.storage.file_kinds import DICOM_SUFFIXES, JPEG_HEAD
 
 FORMATS = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -45,7 +46,6 @@ FORMATS = {
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
 STRIP_TAGS = ((STRIPOFFSETS, TILEOFFSETS), (STRIPBYTECOUNTS, TILEBYTECOUNTS))
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 def read_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

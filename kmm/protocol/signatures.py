@@ -30,6 +30,9 @@ IMAGE_ATTRIBUTION, IMAGE_BOX = "image_attribution", "image_box"
 TOKEN_ATTRIBUTION, TOKEN_ENERGY, TOKEN_WORDS = "token_attribution", "token_energy", "token_words"
 SCORE, BASELINE_SCORE, GAP, MAP_ERROR = "score", "baseline_score", "completeness_gap", "map_error"
 DEFAULT_SIGNATURE = "serving_default"
+DESCRIBE = "describe"  # only exports of kmm have this signature
+EXPLAIN = "explain"  # prefix of the names of explanation signatures
+LAST_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
 DEFAULTS = {"tensors": "serving_tensors", "bytes": "serving_bytes", "tf_example": "tf_example"}
 
 

@@ -46,19 +46,6 @@ def check_address(settings: ServeSettings, certificates: "Certificates") -> None
         )
 
 
-def read_token(path: Path | str) -> str:
-    """Reads the token of a file, without surrounding white space.
-
-    Raises:
-        InputError: if the file does not hold a token of at most 4096 characters.
-        OSError: if the file cannot be read.
-    """
-    token = Path(path).read_bytes().strip()
-    if not _is_token(token):
-        raise InputError(f"{path}: expected a token, one word of ASCII characters.")
-    return token.decode("ascii")
-
-
 class Tokens:
     """The bearer tokens that the server accepts, from a file that may change while the server runs.
 

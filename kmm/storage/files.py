@@ -44,27 +44,6 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def is_dicom(path: Path | str, *, unreadable: bool = False) -> bool:
-    """Returns whether the content of a file is DICOM.
-
-    Args:
-        path: path of the file.
-        unreadable: bool. The result for a file that cannot be read.
-
-    Returns:
-        bool: whether the bytes 128 to 131 are `DICM`.
-
-    Example:
-        >>> is_dicom(os.devnull)
-        False
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return unreadable
-
-
 def write_json(path: Path | str, value: Any) -> None:
     """Writes a JSON file atomically."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -7,7 +7,7 @@ import pytest
 
 from kmm.client import AsyncClient, Client, Tls
 from kmm.client.address import Address, parse_address
-from kmm.client.channel import list_options, make_metadata
+from kmm.client.channel import list_options, make_metadata, read_token
 from kmm.errors import InputError, ServerError
 from tests.client.calls import ask
 from tests.factories.stub_server import serve
@@ -268,3 +268,13 @@ def test_the_token_goes_with_each_request(stub, address, film):
     with Client(address, token="secret") as client:
         client.predict(film)
     assert [headers["authorization"] for headers in stub.metadata] == ["Bearer secret"] * 2
+
+
+def test_files_of_tokens(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("secret-1\n")
+    assert read_token(file) == "secret-1"
+    for content in (b"", b"\n", b"two words", "ü".encode()):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="does not hold a token"):
+            read_token(file)

@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kmm.errors import InputError
-from kmm.server.access import Certificates, Tokens, read_token
+from kmm.server.access import Certificates, Tokens
 from kmm.server.grpc import relay
 from kmm.server.server import Server
 from kmm.server.settings import ModelSettings, ServeSettings
@@ -141,16 +141,6 @@ def test_tokens(versions, caplog):
             metrics = client.get("/monitoring/prometheus/metrics", headers=dict(good)).text
         assert ':tensorflow:serving:request_count{model_name="",status="UNAUTHENTICATED"} 8.0' in metrics
     assert TOKEN not in caplog.text
-
-
-def test_files_of_tokens(tmp_path):
-    file = tmp_path / "token"
-    file.write_text(f"{TOKEN}\n")
-    assert read_token(file) == TOKEN
-    for content in (b"", b"\n", b"two words", "ü".encode()):
-        file.write_bytes(content)
-        with pytest.raises(InputError, match="expected a token"):
-            read_token(file)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from kmm.data.film_files import walk_files
 from kmm.data.names import IMAGE_SUFFIXES, find_image_id, is_inside, is_safe_id, make_printable, sort_key
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
 from kmm.errors import InputError, ReportError
-from kmm.storage.files import is_dicom
+from kmm.storage.file_kinds import is_dicom
 
 REPORT_SOURCES = ("NLMCXR_reports.tgz", "ecgen-radiology", "ecgen/ecgen-radiology")
 IMAGE_FOLDERS = ("NLMCXR_dcm", "NLMCXR_png", "images")

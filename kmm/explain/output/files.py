@@ -12,7 +12,8 @@ from kmm.explain.output.page import render_page
 from kmm.explain.output.pictures import PICTURES, draw_picture, draw_thumbnail
 from kmm.explain.output.table import drop_unknown, make_writable
 from kmm.explain.regions.find import Region, find_regions, smooth_map
-from kmm.storage.files import is_dicom, replace_file, write_json
+from kmm.storage.file_kinds import is_dicom
+from kmm.storage.files import replace_file, write_json
 
 SUFFIXES = (".json", ".png", ".thumb.jpg", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")  # after a study's id
 RESERVED = ("index", "explanations")  # names of a folder's own files, which no study's files may have

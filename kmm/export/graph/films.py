@@ -14,11 +14,10 @@ from kmm.export.graph.checks import refuse_unless
 from kmm.export.graph.decoding import DAMAGED, find_bytes, require_size, try_decode
 from kmm.export.graph.jpeg_film import decode_jpeg
 from kmm.image.gray_levels import CALIBRATION, LEVELS, PERCENTILES, PNG_HEADER_BYTES, STEP
-from kmm.image.jpeg import JPEG_HEAD
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import LUMA
+from kmm.storage.file_kinds import JPEG_HEAD, PNG_HEAD
 
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 PNG_FIRST, PNG_END, PNG_TAIL = b"IHDR", b"IEND", 4096  # other bytes may follow the end
 GRAY_TYPE, COLOUR_TYPES = 0, (2, 3, 6)  # PNG's numbers for gray without alpha; for RGB, a palette, RGB with alpha
 STRIP_PIXELS = 2**20

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from kmm.protocol.messages import load_stubs
+from kmm.protocol.signatures import DESCRIBE, EXPLAIN
 from kmm.server.models.graph_errors import translate_load
 from kmm.server.models.servable import Servable, run_signature
 from kmm.server.models.signature_checks import check_inputs, check_types, choose_outputs, decode_inputs, name_signature
 from kmm.server.status import ServingError, refuse
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
-EXPLAIN, DESCRIBE = "explain", "describe"  # only kmm's exports have a signature `describe`
 MOST_RECORDS = 1000
 MOST_BYTES = 2**30
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from kmm.protocol.signatures import DESCRIBE, EXPLAIN
 from kmm.server.models.servable import Servable, run_signature
 from kmm.server.requests.admission import Caller, check_client
 from kmm.server.status import ServingError
-
-DESCRIBE, EXPLAIN = "describe", "explain"
 
 
 class Batcher:

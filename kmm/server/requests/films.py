@@ -6,14 +6,15 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from kmm.errors import ImageError
-from kmm.image.jpeg import JPEG_HEAD, check_jpeg, read_frame
+from kmm.image.jpeg import check_jpeg, read_frame
 from kmm.image.limits import check_size
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
 from kmm.server.models.servable import Servable
 from kmm.server.requests.admission import Caller, check_running
-from kmm.server.requests.png_chunks import PNG_HEAD, check_png, read_png_size
+from kmm.server.requests.png_chunks import check_png, read_png_size
 from kmm.server.status import refuse
+from kmm.storage.file_kinds import JPEG_HEAD, PNG_HEAD
 
 EXAMPLES = (names.EXAMPLES, names.CLASSIFY_INPUT)  # inputs that hold serialized tf.Examples
 
@@ -30,7 +31,7 @@ def list_films(servable: Servable, arrays: Mapping[str, np.ndarray]) -> list[byt
     Returns:
         list of bytes, one file per row, empty for a row without a film; an empty list if no input holds films.
     """
-    if "describe" not in servable.signatures:
+    if names.DESCRIBE not in servable.signatures:
         return []
     if names.IMAGE_BYTES in arrays:
         return arrays[names.IMAGE_BYTES].ravel().tolist()

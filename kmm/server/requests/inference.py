@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from kmm.protocol.messages import load_stubs
+from kmm.protocol.signatures import EXPLAIN
 from kmm.server.access_log import Entry, note_version
 from kmm.server.memory import Workspace
 from kmm.server.metrics import Metrics
@@ -23,7 +24,7 @@ from kmm.server.requests.admission import AdmissionGate, Caller, check_client, c
 from kmm.server.requests.batching import Batcher
 from kmm.server.requests.films import check_films, count_pixels, list_films
 from kmm.server.requests.pixel_budget import PixelBudget
-from kmm.server.requests.slices import EXPLAIN, cut_rows, run_slices
+from kmm.server.requests.slices import cut_rows, run_slices
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import NUMBERS, ServingError
 

@@ -8,8 +8,8 @@ import struct
 import zlib
 
 from kmm.errors import ImageError
+from kmm.storage.file_kinds import PNG_HEAD
 
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 2**17
 MOST_TEXT = 2**16  # bytes of compressed comments
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's color type

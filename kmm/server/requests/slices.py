@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kmm.protocol.signatures import MOST_EXPLAINED, MOST_ROWS
+from kmm.protocol.signatures import DESCRIBE, EXPLAIN, MOST_EXPLAINED, MOST_ROWS
 from kmm.server.models.servable import Servable
 from kmm.server.status import ServingError
 
-EXPLAIN = "explain"  # prefix of the names of explanation signatures
 SLICE_ROWS, SLICE_EXPLAINED = 32, 1  # an explanation takes seconds
 SLICE_PIXELS = 2**24
 _NUMBERED = re.compile(r"\A((?:assertion failed: \[)?\w+ )(\d+)(?=: )")
@@ -34,7 +33,7 @@ def cut_rows(servable: Servable, key: str, arrays: Mapping[str, np.ndarray], pix
     fit = all(_fits(array, inputs[name].tensor_shape) for name, array in arrays.items())
     counts = {len(array) for array in arrays.values()} if fit else ()
     most = MOST_EXPLAINED if explained else MOST_ROWS
-    if "describe" not in servable.signatures or len(counts) != 1 or not 0 < max(counts) <= most:
+    if DESCRIBE not in servable.signatures or len(counts) != 1 or not 0 < max(counts) <= most:
         return [slice(0, None)]
     return list(_walk_slices(pixels or [0] * max(counts), SLICE_EXPLAINED if explained else SLICE_ROWS))
 

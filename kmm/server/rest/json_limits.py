@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kmm.protocol.signatures import MOST_EXPLAINED, MOST_ROWS
+from kmm.protocol.signatures import DESCRIBE, MOST_EXPLAINED, MOST_ROWS
 from kmm.server.models.signature_checks import name_signature
 from kmm.server.status import refuse
 
@@ -121,7 +121,7 @@ def _measure_row(info):
 
 def _count_rows(key, signatures):
     """Returns the most rows per call: kmm's exports have a limit, other models have none that is known."""
-    if "describe" not in signatures:
+    if DESCRIBE not in signatures:
         return math.inf
     return MOST_EXPLAINED if key.startswith("explain") else MOST_ROWS
 

@@ -37,7 +37,7 @@ from kmm.explain.regions.find import Region
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.words import WordScore
 from kmm.image.dicom import read_dicom
-from kmm.storage.files import is_dicom
+from kmm.storage.file_kinds import is_dicom
 
 highdicom = pytest.importorskip("highdicom")
 
