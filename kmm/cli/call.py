@@ -13,7 +13,7 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
-from kmm.cli.output import check_place, list_problems, naming, tell_passed_over, write_result
+from kmm.cli.output import check_place, list_problems, name_file_in_errors, tell_passed_over, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError
 from kmm.storage.output_mark import marking_output, refuse_foreign
@@ -189,7 +189,7 @@ def _writing(out, studies):
     if out is None:
         yield
         return
-    with naming(out), marking_output(out) as mark:
+    with name_file_in_errors(out), marking_output(out) as mark:
         stems = choose_file_names([study.id for study in studies]).values()
         refuse_foreign(out, mark, [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".png")])
         yield
@@ -199,7 +199,7 @@ def _write_explanation(out, name, row, picture):
     from kmm.explain.output.draw import write_png
     from kmm.storage.results import write_with_schema
 
-    with naming(out):
+    with name_file_in_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_with_schema(out / f"{name}.json", row)
         if picture is not None:

@@ -9,7 +9,7 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import LIST, PLACE, SEED, Group, json_option, views_option
-from kmm.cli.output import check_place, list_problems, make_progress, naming, tell_layout, write_result
+from kmm.cli.output import check_place, list_problems, make_progress, name_file_in_errors, tell_layout, write_result
 from kmm.errors import InputError
 
 
@@ -31,7 +31,7 @@ def phantom(out: Path, studies: int, seed: int, pixels: int) -> None:
     """
     from kmm.data.phantom.dataset import make_phantom
 
-    with naming(out):
+    with name_file_in_errors(out):
         summary = make_phantom(out, studies=studies, seed=seed, pixels=pixels)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in summary.items())}")
 
@@ -150,7 +150,7 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
     else:
         splits, places = [split_studies(studies, shares=settings.shares, **shared)], [out]
     for made, place in zip(splits, places):
-        with naming(place):
+        with name_file_in_errors(place):
             made.save(place)
             write_digest(place)
         click.echo(f"{place}: {', '.join(f'{part} {len(made.part(part))}' for part in PARTS)}, {made.digest[:12]}")

@@ -11,13 +11,13 @@ from kmm.cli.command import PLACE, Command, json_option, strict_option, views_op
 from kmm.cli.output import (
     check_place,
     check_problems,
-    hushed,
     list_problems,
+    load_keras_quietly,
     make_progress,
-    naming,
+    name_file_in_errors,
+    print_problems_on_error,
     tell_layout,
     tell_passed_over,
-    telling,
     write_result,
 )
 from kmm.data.study import part_problems
@@ -54,13 +54,13 @@ def evaluate(
     collection = read_collection(folder, view_overrides=views)
     tell_layout(collection)
     check_problems(collection, strict)
-    with hushed():
+    with load_keras_quietly():
         from kmm.classifier import Classifier
         from kmm.evaluate.report import evaluate_studies
 
     classifier = Classifier.load(model)
     progress = make_progress()
-    with naming(pictures), telling(collection.problems):
+    with name_file_in_errors(pictures), print_problems_on_error(collection.problems):
         results, problems = evaluate_studies(
             classifier, collection.studies, strict=strict, progress=progress, pictures=pictures
         )
@@ -97,7 +97,7 @@ def predict(
     if not files and not report:
         raise click.UsageError("Expected FILES, or --report. Received neither.")
     studies, problems = _read_studies(files, report, views, strict)
-    with hushed():
+    with load_keras_quietly():
         from kmm.classifier import Classifier, describe_predictions
 
     classifier, progress = Classifier.load(model, main_only=True), make_progress()

@@ -11,7 +11,15 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, Decorated, Decorator, group_options, json_option, views_option
-from kmm.cli.output import check_place, hushed, list_problems, make_progress, naming, tell_passed_over, write_result
+from kmm.cli.output import (
+    check_place,
+    list_problems,
+    load_keras_quietly,
+    make_progress,
+    name_file_in_errors,
+    tell_passed_over,
+    write_result,
+)
 from kmm.errors import InputError
 from kmm.explain.settings import ALL, OUTPUTS, POSITIVE, SENSITIVITY_FILE, ExplainSettings, RegionSettings
 
@@ -177,11 +185,11 @@ def explain(
     check_place(json_file)
     if redraw and (overwrite or check):
         raise InputError("--redraw computes nothing. Leave out --overwrite and --check.")
-    settings = make_settings(model, {**values, **_choose_targets(model, values["targets"])})
+    settings = read_explain_settings(model, {**values, **_choose_targets(model, values["targets"])})
     collection = read_inputs(inputs, report=report, view_overrides=views)
     tell_passed_over(collection)
     engine = engine or ("workers" if workers > 1 else "process")
-    with hushed():
+    with load_keras_quietly():
         from kmm.explain.folder.explain_folder import OVERWRITE, REDRAW, RESUME, explain_folder
         from kmm.explain.folder.runners import choose_runner
         from kmm.explain.output.files import Outputs
@@ -190,7 +198,7 @@ def explain(
     if report:
         studies = [_place_report(model, studies[0])]
     progress = make_progress()
-    with naming(out):
+    with name_file_in_errors(out):
         rows = explain_folder(
             model,
             studies,
@@ -227,7 +235,7 @@ def _choose_targets(model, names):
     return {"targets": names} if several else {"target": names[0] if names else None, "targets": ()}
 
 
-def make_settings(model: Path | str, values: Mapping[str, Any]) -> ExplainSettings:
+def read_explain_settings(model: Path | str, values: Mapping[str, Any]) -> ExplainSettings:
     """Makes settings from the options of a command.
 
     Args:

@@ -7,9 +7,9 @@ import click
 from click.core import ParameterSource
 
 from kmm.cli.command import LIST, PLACE, Command, json_option
-from kmm.cli.output import check_place, hushed, write_result
+from kmm.cli.output import check_place, load_keras_quietly, write_result
 from kmm.errors import InputError
-from kmm.protocol.signatures import DEFAULTS, LAST_VERSION
+from kmm.protocol.signatures import DEFAULT_SIGNATURES, LAST_VERSION
 
 PARTS = ("explain",)
 OF_A_FILE = {"model", "kind", "out", "strict_privacy", "json_file", "config"}  # options of --format onnx and litert
@@ -33,7 +33,7 @@ OF_EXPLANATIONS = {"steps", "baseline", "text_baseline", "memory_gb"}
 @click.option("--out", type=PLACE, help="Folder of versions; MODEL itself when not given.")
 @click.option(
     "--default",
-    type=click.Choice(list(DEFAULTS)),
+    type=click.Choice(list(DEFAULT_SIGNATURES)),
     default="tensors",
     show_default=True,
     help="Input of the signature serving_default.",
@@ -88,7 +88,7 @@ def export(
     check_place(json_file)
     _refuse_idle(context, kind, without, batching)
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with hushed():
+    with load_keras_quietly():
         from kmm.export.privacy import describe_privacy, report_privacy, require_privacy
     report = {}
 
@@ -103,13 +103,13 @@ def export(
         write_result(json_file, {**result, "privacy": report}, lambda: click.echo(str(place)))
 
     if kind != "savedmodel":
-        with hushed():
+        with load_keras_quietly():
             from kmm.export.formats import export_format
 
         file = export_format(model, kind, out, inspect=inspect)
         tell(file, {"file": str(file)})
         return
-    with hushed():
+    with load_keras_quietly():
         from kmm.export.explanation import ExplainSignature
         from kmm.export.graph.batching import Batching
         from kmm.export.write import export_classifier

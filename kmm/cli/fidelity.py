@@ -9,8 +9,8 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, json_option, views_option
-from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, make_settings, sensitivity_option, setting_options
-from kmm.cli.output import check_place, hushed, list_problems, make_progress, write_result
+from kmm.cli.explain import AUTO, DEFAULTS, REGION_DEFAULTS, read_explain_settings, sensitivity_option, setting_options
+from kmm.cli.output import check_place, list_problems, load_keras_quietly, make_progress, write_result
 from kmm.errors import InputError
 from kmm.explain.settings import SENSITIVITY_FILE
 from kmm.storage.output_mark import marking_file
@@ -71,7 +71,7 @@ def fidelity(
         raise InputError("--curve and --save need --sensitivity auto: with a number no sensitivity is chosen.")
     if save and Path(model).is_file():
         raise InputError(f"{model} is an archive, which --save cannot change. Give the folder of a classifier.")
-    with hushed():
+    with load_keras_quietly():
         from kmm.classifier import Classifier
         from kmm.data.collection import read_collection
         from kmm.explain.attribution.methods import choose_method
@@ -86,7 +86,7 @@ def fidelity(
     methods = _choose_methods(classifier, methods, progress)
     if values["sensitivity"] == AUTO:  # replaced below when it is chosen
         values["sensitivity"] = REGION_DEFAULTS.sensitivity
-    settings = make_settings(model, {**values, "method": DEFAULTS.method})
+    settings = read_explain_settings(model, {**values, "method": DEFAULTS.method})
     truth = _read_truth(classifier, boxes, words, settings.target)
     collection = read_collection(folder, view_overrides=views)
     validation, test = _choose_studies(classifier, collection, truth, sweep=sweep, most=studies)

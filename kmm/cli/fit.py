@@ -12,11 +12,11 @@ from kmm.cli.keras_backend import check_backend
 from kmm.cli.output import (
     check_place,
     check_problems,
-    hushed,
     list_problems,
+    load_keras_quietly,
     make_progress,
-    naming,
-    telling,
+    name_file_in_errors,
+    print_problems_on_error,
     write_result,
 )
 from kmm.data.labels import LABEL_SCHEMES
@@ -102,11 +102,11 @@ def fit(
     collection = read_collection(folder or _make_phantom(out, progress), view_overrides=views)
     progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
     check_problems(collection, settings.strict)
-    with hushed():
+    with load_keras_quietly():
         from kmm.training.fit import fit_classifier, save_run
 
     opened = open_work_folder(out / f"{WORK}{name}", resume=resume, overwrite=overwrite)
-    with naming(out), telling(collection.problems), opened as work:
+    with name_file_in_errors(out), print_problems_on_error(collection.problems), opened as work:
         classifier, run = fit_classifier(
             collection,
             settings,
@@ -131,7 +131,7 @@ def _make_phantom(out, progress):
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         progress.note(f"No FOLDER given: making the built-in phantom set in {folder}")
-        with naming(folder):
+        with name_file_in_errors(folder):
             make_phantom(folder, studies=800)
     return folder
 

@@ -8,7 +8,7 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Group, json_option
-from kmm.cli.output import check_place, hushed, naming, write_result
+from kmm.cli.output import check_place, load_keras_quietly, name_file_in_errors, write_result
 
 
 @click.group(cls=Group)
@@ -37,7 +37,7 @@ def card(model: Path, out: Path | None) -> None:
         printable = (letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
         click.echo("".join(printable), nl=False)  # an archive and its card may come from anyone
         return
-    with naming(out), replace_file(out) as place:
+    with name_file_in_errors(out), replace_file(out) as place:
         place.write_text(text, encoding="utf-8")
     click.echo(str(out))
 
@@ -57,9 +57,9 @@ def pack(model: Path, out: Path, json_file: str | None) -> None:
     """
     check_place(json_file)
     check_place(out)
-    with hushed():
+    with load_keras_quietly():
         from kmm.export.pack import pack_classifier
-    with naming(out):
+    with name_file_in_errors(out):
         packed = pack_classifier(model, out)
     write_result(json_file, packed, lambda: result_tables.print_packed(packed))
 
@@ -79,7 +79,7 @@ def verify(model: Path, json_file: str | None) -> None:
     check_place(json_file)
     if model.is_dir() and any(path.name.isdigit() for path in model.iterdir()):
         os.environ["KERAS_BACKEND"] = "tensorflow"  # exports are loaded by TensorFlow
-    with hushed():
+    with load_keras_quietly():
         from kmm.export.verification import FAILED, verify_classifier
     checks = verify_classifier(model)
     sound = all(check.result != FAILED for check in checks)

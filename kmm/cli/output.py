@@ -24,7 +24,7 @@ def complain(text: object) -> None:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def load_keras_quietly() -> Iterator[None]:
     """Imports modules that need Keras without their messages.
 
     Raises:
@@ -77,7 +77,7 @@ def tell_passed_over(collection: Collection) -> None:
 
 
 @contextlib.contextmanager
-def telling(problems: Sequence[Problem | str]) -> Iterator[None]:
+def print_problems_on_error(problems: Sequence[Problem | str]) -> Iterator[None]:
     """On an error, also lists the studies that were set aside so far; they may explain it."""
     try:
         yield
@@ -116,7 +116,7 @@ def write_result(json_file: str | None, value: Mapping[str, Any], show: Callable
     if json_file == "-":
         click.echo(_to_json(value))
         return
-    with naming(json_file):
+    with name_file_in_errors(json_file):
         if json_file and Path(json_file).exists() and not Path(json_file).is_file():  # a pipe cannot be replaced
             Path(json_file).write_text(_to_json(value) + "\n", encoding="utf-8")
         elif json_file:
@@ -125,7 +125,7 @@ def write_result(json_file: str | None, value: Mapping[str, Any], show: Callable
 
 
 @contextlib.contextmanager
-def naming(path: Path | str | None) -> Iterator[None]:
+def name_file_in_errors(path: Path | str | None) -> Iterator[None]:
     """Adds the path to an error of the system that names no file."""
     try:
         yield

@@ -7,7 +7,14 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import LIST, PLACE, SEED, Group, json_option
-from kmm.cli.output import check_place, hushed, list_problems, naming, tell_layout, write_result
+from kmm.cli.output import (
+    check_place,
+    list_problems,
+    load_keras_quietly,
+    name_file_in_errors,
+    tell_layout,
+    write_result,
+)
 
 
 @click.group(cls=Group)
@@ -25,7 +32,7 @@ def list_weights(parameters: bool, json_file: str | None) -> None:
     Example: kmm weights list --parameters
     """
     check_place(json_file)
-    with hushed():
+    with load_keras_quietly():
         from kmm.models.encoder_weights import list_encoders
     rows = list_encoders(count_parameters=parameters)
     write_result(json_file, {"encoders": rows}, lambda: result_tables.print_encoders(rows))
@@ -45,7 +52,7 @@ def check(file: Path, encoder: str, json_file: str | None) -> None:
     Example: kmm weights check chexnet.h5 --encoder densenet121
     """
     check_place(json_file)
-    with hushed():
+    with load_keras_quietly():
         from kmm.models.encoder_weights import check_weights
     result = check_weights(file, encoder)
     write_result(json_file, result, lambda: result_tables.print_weights(result))
@@ -68,9 +75,9 @@ def convert(file: Path, encoder: str, out: Path, json_file: str | None) -> None:
     """
     check_place(json_file)
     check_place(out)
-    with hushed():
+    with load_keras_quietly():
         from kmm.models.encoder_weights import convert_weights
-    with naming(out):
+    with name_file_in_errors(out):
         result = convert_weights(file, encoder, out)
     write_result(json_file, result, lambda: result_tables.print_weights(result))
 
@@ -136,7 +143,7 @@ def embed(
     rare = find_rare(count_patients(documents, patients), min_word_patients)
     common = [[word for word in words if word not in rare] for words in documents]
     vectors = train_word_vectors(common, dimensions=dimensions, epochs=epochs, seed=seed, skip_gram=not cbow)
-    with naming(out):
+    with name_file_in_errors(out):
         vectors.save(out)
     read = f"from {len(documents)} reports of {sum(map(len, documents))} running words"
     click.echo(f"{out}: {len(vectors.words)} words, {vectors.vectors.shape[1]} dimensions, {read}")

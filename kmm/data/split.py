@@ -21,7 +21,7 @@ from kmm.errors import InputError, LeakError
 from kmm.storage.files import replace_file
 
 PARTS = ("train", "validation", "test")
-COLUMNS = ("study", "patient", "part")
+SPLIT_COLUMNS = ("study", "patient", "part")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Split:
     def save(self, path: Path | str) -> None:
         """Writes the columns study, patient, part as CSV; an existing file is replaced in one step."""
         with replace_file(path) as place, open(place, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.rows])
+            csv.writer(file, lineterminator="\n").writerows([SPLIT_COLUMNS, *self.rows])
 
 
 def write_digest(path: Path | str) -> None:

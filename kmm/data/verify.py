@@ -31,7 +31,7 @@ _AT_ONCE = 64  # images submitted to the threads together; few, so that Ctrl-C t
 
 
 @dataclass(frozen=True)
-class Check:
+class DataCheck:
     """One row of the table of results.
 
     Attributes:
@@ -57,13 +57,13 @@ class VerifyReport:
         folder, layout: str. The path that was read, and the layout found.
         counts: dict of str to int: studies, with_report, with_frontal, images, frontal, lateral, unknown_view (all
             images that are neither).
-        checks: tuple of `Check`.
+        checks: tuple of `DataCheck`.
     """
 
     folder: str
     layout: str
     counts: dict[str, int]
-    checks: tuple[Check, ...]
+    checks: tuple[DataCheck, ...]
 
     @property
     def ok(self) -> bool:
@@ -110,7 +110,7 @@ def verify_collection(
     passed_over = Counter(collection.passed_over)
     orphans = _find_orphans(collection.folder, [image.path for image in images], passed_over)
     checks = [
-        Check("images", len(images), len(images) + len(missing)),
+        DataCheck("images", len(images), len(images) + len(missing)),
         _expect_none("missing images", missing),
         _expect_none("files or rows set aside", set_aside),
         *_check_pixels([image.path for image in images], read_image, progress or Progress()),
@@ -120,7 +120,7 @@ def verify_collection(
     ]
     if collection.layout.startswith("Open-i original"):
         found = {"reports": len(collection.studies), "images": len(images)}
-        checks += [Check(f"{name} of the full Open-i", found[name], total) for name, total in FULL_OPENI.items()]
+        checks += [DataCheck(f"{name} of the full Open-i", found[name], total) for name, total in FULL_OPENI.items()]
     counts = _count(collection.studies, images)
     return VerifyReport(str(collection.folder), collection.layout, counts, tuple(checks))
 
@@ -158,11 +158,13 @@ def _cut(image, top, left, height, width):
     return image[top : top + max(int(height), 1), left : left + max(int(width), 1)]
 
 
-def _expect_none(name: str, examples: Sequence[str]) -> Check:
-    return Check(name, len(examples), 0, wrong=bool(examples), examples=tuple(examples))
+def _expect_none(name: str, examples: Sequence[str]) -> DataCheck:
+    return DataCheck(name, len(examples), 0, wrong=bool(examples), examples=tuple(examples))
 
 
-def _check_pixels(paths: Sequence[Path], read_image: Callable[[Path], np.ndarray], progress: Progress) -> list[Check]:
+def _check_pixels(
+    paths: Sequence[Path], read_image: Callable[[Path], np.ndarray], progress: Progress
+) -> list[DataCheck]:
     faults: dict[str, list[str]] = defaultdict(list)
     groups: dict[str, list[str]] = defaultdict(list)
     with progress.step("Reading images", len(paths)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -219,14 +221,14 @@ def _find_orphans(folder: Path, paths: Sequence[Path], passed_over: Counter[str]
     return sorted(_name(file) for file, _ in find_films(strays, passed_over))
 
 
-def _count_passed_over(passed_over: Mapping[str, int]) -> Check:
+def _count_passed_over(passed_over: Mapping[str, int]) -> DataCheck:
     """Counts the files passed over, except text files and tables, which every collection has."""
     kinds = {kind: count for kind, count in passed_over.items() if kind != OTHER_FILE}
     summary = describe_passed_over(kinds)
-    return Check("files passed over", sum(kinds.values()), examples=(summary,) if summary else ())
+    return DataCheck("files passed over", sum(kinds.values()), examples=(summary,) if summary else ())
 
 
-def _inform(collection: Collection, images: Sequence[ImageFile]) -> list[Check]:
+def _inform(collection: Collection, images: Sequence[ImageFile]) -> list[DataCheck]:
     bodies: dict[str, list[str]] = defaultdict(list)
     for study in collection.studies:
         if study.report and study.report.body:
@@ -243,7 +245,7 @@ def _inform(collection: Collection, images: Sequence[ImageFile]) -> list[Check]:
         "studies without frontal": [study.id for study in collection.studies if study.frontal is None],
         "studies without report": [study.id for study in collection.studies if study.report is None],
     }
-    return [Check(name, len(examples), examples=tuple(examples)) for name, examples in groups.items()]
+    return [DataCheck(name, len(examples), examples=tuple(examples)) for name, examples in groups.items()]
 
 
 def _count(studies: Sequence[Study], images: Sequence[ImageFile]) -> dict[str, int]:

@@ -29,7 +29,7 @@ from kmm.models.parts import embed_of
 from kmm.storage.archive import digest_classifier
 from kmm.text.vocabulary import UNKNOWN
 
-DEFAULTS = ExplainSettings()
+EXPLAIN_DEFAULTS = ExplainSettings()
 NONE_POSITIVE = "no label is positive: every probability is below its threshold. Nothing was explained."
 
 
@@ -63,7 +63,12 @@ class Explainer:
     """
 
     def __init__(
-        self, classifier: Classifier, settings: ExplainSettings = DEFAULTS, *, digest: str = "", freeze: bool = False
+        self,
+        classifier: Classifier,
+        settings: ExplainSettings = EXPLAIN_DEFAULTS,
+        *,
+        digest: str = "",
+        freeze: bool = False,
     ):
         self.classifier, self.settings, self.digest = classifier, settings, digest
         self.method = choose_method(settings.method)
@@ -83,7 +88,7 @@ class Explainer:
         self.attribute = self.method.for_model(self.split, settings)
 
     @classmethod
-    def load(cls, folder: Path | str, settings: ExplainSettings = DEFAULTS, *, freeze: bool = False) -> Self:
+    def load(cls, folder: Path | str, settings: ExplainSettings = EXPLAIN_DEFAULTS, *, freeze: bool = False) -> Self:
         """Makes an explainer of a saved classifier.
 
         Raises:

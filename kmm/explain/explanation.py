@@ -17,7 +17,7 @@ from kmm.storage.output_mark import marking_output, refuse_foreign
 if TYPE_CHECKING:
     from kmm.explain.output.files import Outputs
 
-SCHEMA = "kmm-explanation-1"
+EXPLANATION_SCHEMA = "kmm-explanation-1"
 
 
 def show_film(film: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ class Explanation:
         """Returns the explanation as written to JSON, in the schema of `docs/explanation.md`: numbers, no pixels."""
         found = self.attribution
         return {
-            "schema": SCHEMA,
+            "schema": EXPLANATION_SCHEMA,
             "study": self.study,
             "image": self.image,
             "target": self.target,

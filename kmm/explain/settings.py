@@ -20,7 +20,7 @@ class RegionSettings:
 
     Attributes:
         sensitivity: float in [0, 1]. Sight sensitivity: the higher, the fewer points remain, the strongest ones.
-        rule: name in `kmm.explain.regions.find.RULES`: derives the threshold from the sensitivity.
+        rule: name in `kmm.explain.regions.find.THRESHOLD_RULES`: derives the threshold from the sensitivity.
         smoothing: float >= 0. Standard deviation of the Gaussian that smooths the map first, as a share of the map's
             diagonal.
         cluster: name in `kmm.explain.regions.clusters.CLUSTERINGS`.
@@ -54,7 +54,7 @@ class ExplainSettings:
         output: `"logit"` or `"probability"` (calibrated): the score that is explained.
         baselines: tuple of names in `kmm.explain.attribution.baselines.IMAGE_BASELINES`; several are averaged.
         text_baseline: name in `kmm.explain.attribution.baselines.TEXT_BASELINES`.
-        rule: name in `kmm.explain.attribution.quadrature.RULES`.
+        rule: name in `kmm.explain.attribution.quadrature.QUADRATURE_RULES`.
         steps: int or None. Points of the path; None: with the midpoint rule, as many as the tolerances need. For
             SmoothGrad: noisy samples, 25 by default. For Score-CAM: channels, all by default.
         map_tolerance, gap_tolerance: float > 0. Relative errors below which a study needs no more points.

@@ -13,7 +13,7 @@ from kmm.explain.attribution.integrated_gradients import PathIntegrator
 from kmm.explain.attribution.path_integral import GAP_FLOOR, SIDE_FLOOR
 from kmm.explain.attribution.quadrature import choose_nodes
 from kmm.explain.attribution.split_model import call_view, choose_chunk, cut_model
-from kmm.export.graph.letterbox import cover_boxes
+from kmm.export.graph.letterbox import mask_letterbox
 
 FIXED_BASELINES = ("black", "mean", "grey")  # the others need a blur of the film, which the graph does not compute
 
@@ -110,7 +110,7 @@ class PathExplainer:
         """Makes the baselines of a batch. Absent inputs and the bars around a film are their own baselines, so that
         they get no attribution."""
         if name == "image":
-            start = tf.where(cover_boxes(boxes, value.shape[1]), self.films, value)
+            start = tf.where(mask_letterbox(boxes, value.shape[1]), self.films, value)
         elif self.text_baseline == "padding":
             start = tf.broadcast_to(padding_row, tf.shape(value))
         else:

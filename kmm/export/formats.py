@@ -17,12 +17,12 @@ from kmm.errors import ArtefactError, InputError, KmmError, look_up, require
 from kmm.export.samples import make_samples
 from kmm.storage.files import replace_file
 
-TOLERANCE = 1e-4  # largest difference of a logit, relative to the largest logit or to 1
+LOGIT_TOLERANCE = 1e-4  # largest difference of a logit, relative to the largest logit or to 1
 
 
 @dataclass(frozen=True)
 class Format:
-    """A row of the table `FORMATS`.
+    """A row of the table `EXPORT_FORMATS`.
 
     Attributes:
         suffix: str. Ending of the file's name.
@@ -44,7 +44,7 @@ def export_format(
 
     Args:
         folder: path of a saved classifier.
-        kind: key of `FORMATS`.
+        kind: key of `EXPORT_FORMATS`.
         out: path of the file to write; None for `<name>.<suffix>` in `folder`.
         inspect: function, or None. Called with the path of the finished file before it is moved into place; an
             exception from it cancels the export.
@@ -58,7 +58,7 @@ def export_format(
         MissingPackageError: if a package is not installed.
         ArtefactError: if the model cannot be written in the format, or the file gives other logits than the classifier.
     """
-    entry, folder = look_up(FORMATS, kind, "format"), Path(folder)
+    entry, folder = look_up(EXPORT_FORMATS, kind, "format"), Path(folder)
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"An export needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}.")
     for package in entry.packages:
@@ -93,14 +93,15 @@ def check_format(path: Path, entry: Format, inputs: dict[str, np.ndarray], expec
         expected: float array `(n, n_labels)`.
 
     Raises:
-        ArtefactError: if they differ by more than `TOLERANCE`, relative to the largest logit or to 1.
+        ArtefactError: if they differ by more than `LOGIT_TOLERANCE`, relative to the largest logit or to 1.
     """
     count = len(expected)
     rows = [entry.run(path, {name: value[row : row + 1] for name, value in inputs.items()}) for row in range(count)]
     difference = float(np.abs(np.concatenate(rows) - expected).max() / max(1, np.abs(expected).max()))
-    if not difference <= TOLERANCE:
+    if not difference <= LOGIT_TOLERANCE:
         raise ArtefactError(
-            f"The logits of the file differ from the classifier's by {difference:.2g}. Expected at most {TOLERANCE}."
+            f"The logits of the file differ from the classifier's by {difference:.2g}. "
+            f"Expected at most {LOGIT_TOLERANCE}."
         )
 
 
@@ -126,7 +127,7 @@ def _run_litert(path, inputs):
     return next(iter(runner(**inputs).values()))
 
 
-FORMATS = {
+EXPORT_FORMATS = {
     "onnx": Format(".onnx", "onnx", ("tf2onnx", "onnxruntime"), _run_onnx),
     "litert": Format(".tflite", "litert", ("ai_edge_litert.interpreter",), _run_litert),
 }

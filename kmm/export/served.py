@@ -37,7 +37,7 @@ class ServedClassifier:
         vocabulary: path of the vocabulary's file, or None for a model of films alone.
         explanation: `ExplainSignature`, or None to leave out explanations.
         batching: `Batching`, or None to run each call alone.
-        default: key of `kmm.protocol.signatures.DEFAULTS`.
+        default: key of `kmm.protocol.signatures.DEFAULT_SIGNATURES`.
         source: dict of further fields for the reply of `describe`.
 
     Attributes:

@@ -28,7 +28,7 @@ from kmm.protocol.signatures import LAST_VERSION
 from kmm.storage.archive import open_classifier
 from kmm.storage.classifier_folder import CARD, digest_description
 
-TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
+PROBABILITY_TOLERANCE = 1e-5  # largest difference of a probability between the export and the classifier
 DEFAULT_EXPLANATION = ExplainSignature()
 
 
@@ -49,7 +49,7 @@ def export_classifier(
         folder: path of a saved classifier, trained on any backend.
         version: int from 1 to 2**63 - 1; None for the next free one.
         out: path of the folder of versions; None for `folder` itself.
-        default: key of `kmm.protocol.signatures.DEFAULTS`: the inputs of `serving_default`.
+        default: key of `kmm.protocol.signatures.DEFAULT_SIGNATURES`: the inputs of `serving_default`.
         explanation: `ExplainSignature`, or None for no explanations.
         batching: `kmm.export.graph.batching.Batching`, or None to run each call alone.
         warmup: sequence of int, the numbers of rows of the warm-up requests; empty for no such requests.
@@ -242,9 +242,10 @@ def check_export(folder: Path | str, classifier: Classifier) -> float:
             raise ArtefactError(f"The signature {name} of the export returns NaN or infinity.")
         for key in {names.PROBABILITIES, names.SCORES} & set(found):
             worst = float(np.maximum(worst, np.abs(found[key] - expected).max()))  # keeps NaN
-    if not worst <= TOLERANCE:
+    if not worst <= PROBABILITY_TOLERANCE:
         raise ArtefactError(
-            f"A probability of the export differs from the classifier's by {worst:.2g}. Allowed: {TOLERANCE:.0e}."
+            f"A probability of the export differs from the classifier's by {worst:.2g}. "
+            f"Allowed: {PROBABILITY_TOLERANCE:.0e}."
         )
     return worst
 

@@ -20,7 +20,7 @@ from kmm.errors import ImageError
 from kmm.image.compression import check_code_stream, explain_failure, require_decoder
 from kmm.image.grayscale_transforms import show_stored
 from kmm.image.header_numbers import take_number
-from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding
+from kmm.image.limits import MAX_PIXELS, check_film_size, quiet_decoding
 from kmm.image.pixel_aspect import read_square_size
 from kmm.image.prepare import resize_image
 
@@ -133,7 +133,7 @@ def _check_header(header, name, max_pixels):
     rows, columns = header.get("Rows"), header.get("Columns")
     if not rows or not columns:
         raise ImageError(f"{name}: expected a DICOM film. It has no pixels (no Rows and Columns).")
-    check_size(name, columns, rows, max_pixels=max_pixels)
+    check_film_size(name, columns, rows, max_pixels=max_pixels)
     frames = take_number(header, "NumberOfFrames", name) or 1
     if frames != 1:
         raise ImageError(f"{name}: expected one frame. Received: {frames:g} frames.")

@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 
 from kmm.errors import ImageError
-from kmm.image.limits import MAX_PIXELS, check_size
+from kmm.image.limits import MAX_PIXELS, check_film_size
 
 MAX_BYTES = 500_000_000
 MAX_SCANS = 32  # each scan, even of 20 bytes, makes a decoder process the whole film; encoders write up to 12
@@ -188,7 +188,7 @@ def _check_frame(data: bytes, name: str, max_pixels: int) -> JpegFrame:
     if frame.components not in MODES:
         kind = "CMYK" if frame.components == 4 else f"{frame.components} components"
         raise ImageError(f'{name}: expected gray or RGB of 8 to 16 bits. Received: pixels of kind "{kind}".')
-    check_size(name, frame.width, frame.height, max_pixels=max_pixels)
+    check_film_size(name, frame.width, frame.height, max_pixels=max_pixels)
     if _has_too_many_scans(data):
         raise ImageError(f"{name}: expected a JPEG of at most {MAX_SCANS} scans. Received: more; save it again.")
     return frame

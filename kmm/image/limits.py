@@ -12,7 +12,7 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 
 
-def check_size(name: str, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None:
+def check_film_size(name: str, width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None:
     """Rejects an image that is too small to be a film, or so large that decoding it could exhaust the memory.
 
     Args:
@@ -24,8 +24,8 @@ def check_size(name: str, width: int, height: int, *, max_pixels: int = MAX_PIXE
         ImageError: if a side is under 16 pixels or there are more than `max_pixels` pixels.
 
     Example:
-        >>> check_size("film.png", 2048, 2500)
-        >>> check_size("dot.png", 1, 1)
+        >>> check_film_size("film.png", 2048, 2500)
+        >>> check_film_size("dot.png", 1, 1)
         Traceback (most recent call last):
         kmm.errors.ImageError: dot.png: expected an image of at least 16x16 pixels. Received: 1x1.
     """

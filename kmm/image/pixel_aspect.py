@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 
 # Each gives the spacing of rows, then of columns; the first that is set counts.
 ASPECT_KEYWORDS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
-TOLERANCE = 0.01 + 1e-9  # of ratios of decimal numbers, which are rounded
+ASPECT_TOLERANCE = 0.01 + 1e-9  # of ratios of decimal numbers, which are rounded
 LARGEST_ASPECT = 10
 
 
@@ -57,7 +57,7 @@ def read_square_size(header: "Dataset", name: str) -> tuple[int, int]:
             raise ImageError(
                 f"{name}: {keyword} makes pixels {aspect:g} times as high as wide. Correct or remove it in the header."
             )
-        if abs(aspect - 1) <= TOLERANCE:
+        if abs(aspect - 1) <= ASPECT_TOLERANCE:
             break
         return (round(rows * aspect), columns) if aspect > 1 else (rows, round(columns / aspect))
     return rows, columns

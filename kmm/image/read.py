@@ -32,10 +32,10 @@ from PIL.TiffImagePlugin import (
 from kmm.errors import ImageError
 from kmm.image.gray_levels import STEP, is_calibrated, scale_16_bits
 from kmm.image.jpeg import MAX_BYTES, check_tiff_jpeg, decode_jpeg
-from kmm.image.limits import MAX_PIXELS, check_size, quiet_decoding, silent_libtiff
+from kmm.image.limits import MAX_PIXELS, check_film_size, quiet_decoding, silent_libtiff
 from kmm.storage.file_kinds import DICOM_SUFFIXES, JPEG_HEAD
 
-FORMATS = {
+IMAGE_FORMATS = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"II*\x00": TiffImageFile,
     b"MM\x00*": TiffImageFile,
@@ -173,13 +173,13 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> np.ndarray:
     if head.startswith(JPEG_HEAD):
         pixels = decode_jpeg(file.read(MAX_BYTES + 1), name, max_pixels=max_pixels)
         return pixels.astype(np.float32) if pixels.ndim == 2 else compute_luma(pixels)
-    image_class = next((known for signature, known in FORMATS.items() if head.startswith(signature)), None)
+    image_class = next((known for signature, known in IMAGE_FORMATS.items() if head.startswith(signature)), None)
     if image_class is None:
         raise ImageError(f"{name}: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.")
     try:
         # The class is called directly: `PIL.Image.open` warns about large images, which `check_size` rejects.
         with quiet_decoding, _open(image_class, file, name) as image:
-            check_size(name, *image.size, max_pixels=max_pixels)
+            check_film_size(name, *image.size, max_pixels=max_pixels)
             _check_kind(image, name)
             if image.info.get("compression") == "jpeg":
                 _check_strips(image, file, name)

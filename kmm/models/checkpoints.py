@@ -11,7 +11,7 @@ import numpy as np
 
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
-from kmm.models.weight_files import FORMATS, open_layers
+from kmm.models.weight_files import WEIGHT_FORMATS, open_layers
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,16 @@ def _named_weights(model, prefix=""):
 def _imagenet_layers(model, encoder_name):
     entry = IMAGE_ENCODERS[encoder_name]
     if not entry.imagenet:
-        raise WeightsError(f"Keras provides no ImageNet weights for {encoder_name}. Give a local file: {FORMATS}.")
+        raise WeightsError(
+            f"Keras provides no ImageNet weights for {encoder_name}. Give a local file: {WEIGHT_FORMATS}."
+        )
     try:
         donor = build_image_encoder(entry, pixels=model.input.shape[1], weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception when a download fails
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"The ImageNet weights of {encoder_name} could not be downloaded ({reason}). Give a local file: {FORMATS}."
+            f"The ImageNet weights of {encoder_name} could not be downloaded ({reason}). "
+            f"Give a local file: {WEIGHT_FORMATS}."
         ) from error
     return {layer.name: layer.get_weights() for layer in donor.layers if layer.weights}
 

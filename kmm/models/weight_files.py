@@ -19,7 +19,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS
 
 MAX_BYTES = 4 * 2**30
 KERAS_FORMATS, TORCH_FORMATS = (".h5", ".weights.h5", ".keras"), (".pth", ".pt", ".pth.tar")
-FORMATS = f"{', '.join(KERAS_FORMATS + TORCH_FORMATS)} or .safetensors"
+WEIGHT_FORMATS = f"{', '.join(KERAS_FORMATS + TORCH_FORMATS)} or .safetensors"
 KERAS_LAYERS = {"layout": "keras-layers-1"}  # metadata of a safetensors file whose tensors are named layer/index
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
 
@@ -41,7 +41,7 @@ def open_layers(path: Path, encoder_name: str) -> Iterator[dict[str, Any]]:
         MissingPackageError: if the package that reads the file is not installed.
     """
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file. Give `imagenet` or a file {FORMATS}.")
+        raise WeightsError(f"{path} is not a file. Give `imagenet` or a file {WEIGHT_FORMATS}.")
     size = path.stat().st_size
     if not 0 < size <= MAX_BYTES:
         raise WeightsError(f"{path.name} has {size:,} bytes. A file of weights may have 1 to {MAX_BYTES:,} bytes.")
@@ -52,7 +52,7 @@ def open_layers(path: Path, encoder_name: str) -> Iterator[dict[str, Any]]:
         raise
     except UNREADABLE as error:
         raise WeightsError(
-            f"{path.name} is damaged or contains more than weights ({type(error).__name__}). Expected {FORMATS}."
+            f"{path.name} is damaged or contains more than weights ({type(error).__name__}). Expected {WEIGHT_FORMATS}."
         ) from error
 
 
@@ -70,7 +70,7 @@ def _open(path, encoder_name):
     elif path.suffix in (".pth", ".pt", ".tar"):
         yield _translate(_read_torch(path), encoder_name, path)
     else:
-        raise WeightsError(f"{path.name} is not a file of weights. Expected {FORMATS}.")
+        raise WeightsError(f"{path.name} is not a file of weights. Expected {WEIGHT_FORMATS}.")
 
 
 def _keras_weights(path):
@@ -143,7 +143,7 @@ def _read_safetensors(path):
             return state, file.metadata()
     except (TypeError, require("safetensors", "safetensors").SafetensorError) as error:
         raise WeightsError(
-            f"{path.name} is damaged or has a number type that NumPy lacks. Expected {FORMATS}."
+            f"{path.name} is damaged or has a number type that NumPy lacks. Expected {WEIGHT_FORMATS}."
         ) from error
 
 

@@ -33,7 +33,7 @@ DEFAULT_SIGNATURE = "serving_default"
 DESCRIBE = "describe"  # only exports of kmm have this signature
 EXPLAIN = "explain"  # prefix of the names of explanation signatures
 LAST_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
-DEFAULTS = {"tensors": "serving_tensors", "bytes": "serving_bytes", "tf_example": "tf_example"}
+DEFAULT_SIGNATURES = {"tensors": "serving_tensors", "bytes": "serving_bytes", "tf_example": "tf_example"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def list_signatures(
         length: int, the number of tokens read from a report; None for an image-only model.
         label_count: int.
         feature_size: int. Number of features behind the logits.
-        default: key of `DEFAULTS`. The signature that becomes `serving_default`.
+        default: key of `DEFAULT_SIGNATURES`. The signature that becomes `serving_default`.
         explain: bool. Whether to export explanations.
 
     Returns:
@@ -153,7 +153,7 @@ def list_signatures(
         )
         found.append(_make("explain", tensors + target, predicted + explained))
         found.append(_make("explain_bytes", raw + target, predicted + explained + places))
-    chosen = next(signature for signature in found if signature.name == DEFAULTS[default])
+    chosen = next(signature for signature in found if signature.name == DEFAULT_SIGNATURES[default])
     kept = [signature for signature in found if signature.name != "serving_tensors"]
     if default != "tensors":
         kept.append(found[0])

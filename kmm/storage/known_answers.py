@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-TOLERANCE = 1e-4  # largest difference of a probability; backends and processors differ by about 1e-6
+ANSWER_TOLERANCE = 1e-4  # largest difference of a probability; backends and processors differ by about 1e-6
 MIXED_TOLERANCE = 2e-2  # for a model that computes in 16 bits
 SIDE = 160  # pixels of the made-up film
 WORDS = 40  # of the made-up report
@@ -75,9 +75,9 @@ def compare_answers(classifier: Answering, expected: Mapping[str, Any]) -> tuple
     for part, rows in found.items():
         known = np.array(expected.get(part, []), np.float64)
         if known.shape != np.shape(rows) or not np.isfinite(known).all():
-            return np.inf, TOLERANCE
+            return np.inf, ANSWER_TOLERANCE
         worst = float(np.maximum(worst, np.abs(known - rows).max()))
-    return worst, MIXED_TOLERANCE if "16" in classifier.settings.precision else TOLERANCE
+    return worst, MIXED_TOLERANCE if "16" in classifier.settings.precision else ANSWER_TOLERANCE
 
 
 def _fits(row, reads):

@@ -6,7 +6,7 @@ from typing import Any
 
 from kmm.storage.files import write_json
 
-SCHEMA = "kmm-results-1"
+RESULTS_SCHEMA = "kmm-results-1"
 
 
 def add_schema(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def add_schema(values: Mapping[str, Any]) -> dict[str, Any]:
         >>> add_schema({"ok": True})
         {'schema': 'kmm-results-1', 'ok': True}
     """
-    return {"schema": SCHEMA, **values}
+    return {"schema": RESULTS_SCHEMA, **values}
 
 
 def drop_schema(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from kmm.cli import main
 from kmm.cli.keras_backend import check_backend
-from kmm.cli.output import hushed
+from kmm.cli.output import load_keras_quietly
 from kmm.errors import InputError, LeakError
 from kmm.explain.folder.processes import make_portable
 from kmm.tracebacks import describe_error, is_debugging
@@ -167,10 +167,10 @@ def test_a_broken_installation_of_keras_is_one_line(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     with (
         pytest.raises(InputError, match=r"backend tensorflow: ImportError: libcudart: no such file\. Repair"),
-        hushed(),
+        load_keras_quietly(),
     ):
         raise ImportError("libcudart:\nno such file")
-    with pytest.raises(InputError, match=r"^expected$"), hushed():
+    with pytest.raises(InputError, match=r"^expected$"), load_keras_quietly():
         raise InputError("expected")
 
 

@@ -14,7 +14,7 @@ from kmm.errors import InputError
 from kmm.evaluate.report import UNRECOGNISED, evaluate_studies
 from kmm.storage.archive import write_archive
 from kmm.storage.classifier_folder import DESCRIPTION, digest_file, sign_description
-from kmm.storage.known_answers import TOLERANCE, compare_answers, compute_answers
+from kmm.storage.known_answers import ANSWER_TOLERANCE, compare_answers, compute_answers
 from tests.factories.commands import run
 
 
@@ -172,9 +172,9 @@ def test_known_answers_tell_every_part_and_every_pattern(loaded):
         part: (3, 1) for part in ("joint", "image", "text")
     }
     worst, most = compare_answers(loaded, answers)
-    assert worst == 0 and most == TOLERANCE
-    answers["image"][0][0] += 2 * TOLERANCE
-    assert compare_answers(loaded, answers)[0] == pytest.approx(2 * TOLERANCE)
+    assert worst == 0 and most == ANSWER_TOLERANCE
+    answers["image"][0][0] += 2 * ANSWER_TOLERANCE
+    assert compare_answers(loaded, answers)[0] == pytest.approx(2 * ANSWER_TOLERANCE)
     assert compare_answers(loaded, {**answers, "image": [[float("nan")]] * 3})[0] == np.inf
     assert compare_answers(loaded, {"joint": answers["joint"]})[0] == np.inf
 

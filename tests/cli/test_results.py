@@ -12,7 +12,7 @@ from kmm.classifier import Classifier
 from kmm.cli import main
 from kmm.cli.output import write_result
 from kmm.client import Prediction
-from kmm.storage.results import SCHEMA
+from kmm.storage.results import RESULTS_SCHEMA
 from tests.factories.commands import run
 
 DOCUMENT = (Path(kmm.__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def list_commands(group, path=()):
 
 
 def test_the_schema_is_the_documented_one():
-    assert SCHEMA == "kmm-results-1" and DOCUMENT.startswith(f"# Results as JSON: schema `{SCHEMA}`\n")
+    assert RESULTS_SCHEMA == "kmm-results-1" and DOCUMENT.startswith(f"# Results as JSON: schema `{RESULTS_SCHEMA}`\n")
 
 
 @pytest.mark.parametrize("command", tuple(list_commands(main)))
@@ -42,7 +42,7 @@ def test_the_result_of_a_command_is_an_object_that_names_its_schema(tmp_path, ca
     assert capsys.readouterr().out == "shown\n"
     write_result("-", {"ok": True}, lambda: click.echo("shown"))
     for text in (capsys.readouterr().out, (tmp_path / "out.json").read_text(encoding="utf-8")):
-        assert list(json.loads(text).items()) == [("schema", SCHEMA), ("ok", True)]
+        assert list(json.loads(text).items()) == [("schema", RESULTS_SCHEMA), ("ok", True)]
 
 
 def test_commands_write_json_in_one_place():
@@ -61,7 +61,9 @@ def test_predictions_have_the_documented_keys(tiny_run, tiny_folder):
 
 def test_metrics_of_a_saved_classifier_name_the_schema(tiny_run):
     saved = json.loads((tiny_run[2] / "metrics.json").read_text(encoding="utf-8"))
-    assert saved.pop("schema") == SCHEMA and saved == tiny_run[0].metrics == Classifier.load(tiny_run[2]).metrics
+    assert (
+        saved.pop("schema") == RESULTS_SCHEMA and saved == tiny_run[0].metrics == Classifier.load(tiny_run[2]).metrics
+    )
     (row,) = {tuple(saved[part]["joint"]) for part in ("validation", "test")}
     tests = saved["test"]["tests"]["text"]
     assert all(f"`{key}`" in DOCUMENT for key in (*saved["test"], *row, *tests, *tests["roc_auc"], *tests["accuracy"]))

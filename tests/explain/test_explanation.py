@@ -7,7 +7,7 @@ import pytest
 
 from kmm.explain.attribution.result import Attribution
 from kmm.explain.explanation import Explanation
-from kmm.explain.output.table import COLUMNS, describe_explanation, drop_unknown
+from kmm.explain.output.table import TABLE_COLUMNS, describe_explanation, drop_unknown
 from kmm.explain.regions.find import Region
 from kmm.explain.settings import ExplainSettings
 
@@ -60,7 +60,7 @@ def test_a_decision_is_positive_from_the_threshold_on(probability, thresholds, d
     one = make_explanation({}, probabilities={"mass": probability}, thresholds=thresholds)
     assert one.decision is decision
     row = describe_explanation(one)
-    assert row["decision"] == {True: "yes", False: "no", None: None}[decision] and list(row) == list(COLUMNS)
+    assert row["decision"] == {True: "yes", False: "no", None: None}[decision] and list(row) == list(TABLE_COLUMNS)
 
 
 def test_shares_that_are_not_known_are_empty_in_the_table_and_shares_of_nothing_are_zero():

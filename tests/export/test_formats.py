@@ -7,7 +7,7 @@ import pytest
 
 from kmm.errors import ArtefactError, InputError
 from kmm.export import formats
-from kmm.export.formats import FORMATS, export_format
+from kmm.export.formats import EXPORT_FORMATS, export_format
 from tests.factories.commands import run
 
 pytestmark = [
@@ -15,11 +15,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", EXPORT_FORMATS)
 def test_a_file_runs_in_its_own_runtime(saved, tmp_path, kind):
-    for package in FORMATS[kind].packages:
+    for package in EXPORT_FORMATS[kind].packages:
         pytest.importorskip(package)
-    place = tmp_path / f"model{FORMATS[kind].suffix}"
+    place = tmp_path / f"model{EXPORT_FORMATS[kind].suffix}"
     result = run("export", saved, "--format", kind, "--out", place, "--json", "-")  # it compares before it writes
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
@@ -39,7 +39,7 @@ def test_what_a_converter_cannot_do_is_one_line(saved, tmp_path, monkeypatch):
     def fail(*given, **options):
         raise ValueError("an operation\nthat it does not know")
 
-    monkeypatch.setitem(FORMATS, "litert", replace(FORMATS["litert"], packages=()))
+    monkeypatch.setitem(EXPORT_FORMATS, "litert", replace(EXPORT_FORMATS["litert"], packages=()))
     monkeypatch.setattr("keras.Model.export", fail)
     result = run("export", saved, "--format", "litert", "--out", tmp_path / "model.tflite")
     assert result.exit_code == 2 and result.stderr.count("\n") == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kmm.export.graph.letterbox import cover_boxes, find_boxes
+from kmm.export.graph.letterbox import find_boxes, mask_letterbox
 from kmm.image.prepare import ImagePreparation
 
 SIZES = [(40, 90), (100, 50), (48, 48), (32, 31), (31, 32), (17, 400), (400, 16), (33, 35)]
@@ -34,7 +34,7 @@ def test_dark_edges_across_the_bars_are_film():
 
 def test_boxes_are_covered_and_nothing_else():
     boxes = [(0, 12, 50, 25), (3, 0, 44, 50), (0, 0, 0, 0), (0, 0, 50, 50)]
-    covered = cover_boxes(tf.constant(boxes), 50).numpy()
+    covered = mask_letterbox(tf.constant(boxes), 50).numpy()
     assert covered.shape == (4, 50, 50, 1)
     for mask, (top, left, height, width) in zip(covered, boxes):
         assert mask[top : top + height, left : left + width].all() and mask.sum() == height * width

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kmm.server.models.graph_errors import clean_text, translate, translate_load
+from kmm.server.models.graph_errors import shorten_graph_error, translate, translate_load
 
 
 def catch(function, *arguments):
@@ -54,4 +54,4 @@ def test_why_a_version_cannot_be_loaded():
 
 
 def test_plain_text_stays():
-    assert clean_text("expected one film. Received: two.") == "expected one film. Received: two."
+    assert shorten_graph_error("expected one film. Received: two.") == "expected one film. Received: two."

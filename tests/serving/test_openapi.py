@@ -11,7 +11,7 @@ import yaml
 
 import kmm.server.requests.batching as batching
 import kmm.server.requests.inference as inference
-from kmm.protocol.signatures import DEFAULTS, list_signatures
+from kmm.protocol.signatures import DEFAULT_SIGNATURES, list_signatures
 from kmm.server import metrics
 from kmm.server.policy import VersionPolicy
 from kmm.server.rest import app
@@ -135,7 +135,7 @@ def test_its_codes_are_those_that_are_answered(api, client, monkeypatch):
 
 def test_it_names_what_the_signatures_name(api):
     signatures = {}
-    for default in DEFAULTS:
+    for default in DEFAULT_SIGNATURES:
         signatures |= list_signatures(pixels=8, length=4, label_count=2, feature_size=4, default=default)
     content = api["components"]["requestBodies"]["Predict"]["content"]["application/json"]
     known = content["schema"]["properties"]["signature_name"]["enum"]

@@ -16,7 +16,7 @@ from keras import ops
 
 from kmm.errors import InputError
 from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
-from kmm.explain.attribution.path_integral import TOLERANCE, Path, PathMean, Tolerance, attribute, choose_factor
+from kmm.explain.attribution.path_integral import DEFAULT_TOLERANCE, Path, PathMean, Tolerance, attribute, choose_factor
 from kmm.explain.attribution.quadrature import Nodes, choose_nodes, refine_midpoints
 from kmm.explain.attribution.result import Attribution
 
@@ -58,7 +58,7 @@ def integrated_gradients(
     target: int | Sequence[int] | np.ndarray | None = None,
     rule: str = "midpoint",
     steps: int | None = None,
-    tolerance: Tolerance = TOLERANCE,
+    tolerance: Tolerance = DEFAULT_TOLERANCE,
     chunk: int = 16,
 ) -> list[Attribution]:
     """Integrates the gradients of a score along the straight line from a baseline to an input.
@@ -70,7 +70,7 @@ def integrated_gradients(
         baselines: dict of the same names to arrays that broadcast to those shapes.
         fixed: dict of name to array `(n, ...)`: other inputs of the score.
         target: int, or int array `(n,)`; None: the label of each study's highest score.
-        rule: name in `kmm.explain.attribution.quadrature.RULES`.
+        rule: name in `kmm.explain.attribution.quadrature.QUADRATURE_RULES`.
         steps: int or None. None with the midpoint rule: 5, then an odd multiple of 5 until `tolerance` is met.
         tolerance: `Tolerance`.
         chunk: int. Points computed at once.
@@ -171,7 +171,7 @@ class PathIntegrator:
         *,
         rule: str = "midpoint",
         steps: int | None = None,
-        tolerance: Tolerance = TOLERANCE,
+        tolerance: Tolerance = DEFAULT_TOLERANCE,
         nodes: Nodes | None = None,
     ) -> Iterator[tuple[int, list[PathMean]]]:
         """Integrates along the paths of studies, several at once.

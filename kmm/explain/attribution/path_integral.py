@@ -43,7 +43,7 @@ class Tolerance:
     max_steps: int = 216
 
 
-TOLERANCE = Tolerance()
+DEFAULT_TOLERANCE = Tolerance()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class PathMean:
     steps: int
 
 
-def attribute(means: Sequence[PathMean], tolerance: Tolerance = TOLERANCE) -> Attribution:
+def attribute(means: Sequence[PathMean], tolerance: Tolerance = DEFAULT_TOLERANCE) -> Attribution:
     """Computes integrated gradients of one study, averaged over its paths (one per baseline).
 
     Args:

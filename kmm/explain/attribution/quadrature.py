@@ -52,7 +52,7 @@ def _gauss_legendre(steps):
     return _number((alphas + 1) / 2, weights)
 
 
-RULES: dict[str, Callable[[int], Nodes]] = {
+QUADRATURE_RULES: dict[str, Callable[[int], Nodes]] = {
     "midpoint": _midpoint,
     "left": _left,
     "right": _right,
@@ -68,7 +68,7 @@ def choose_nodes(rule: str = "midpoint", steps: int | None = None) -> Nodes:
     """Chooses the first nodes of a path.
 
     Args:
-        rule: name in `RULES`. `"paper"` is the left rule with the 50 steps of the published system.
+        rule: name in `QUADRATURE_RULES`. `"paper"` is the left rule with the 50 steps of the published system.
         steps: int >= 1, or None: 5 for the midpoint rule, which is then refined; 50 for `"paper"`; 64 for the others.
 
     Returns:
@@ -81,7 +81,7 @@ def choose_nodes(rule: str = "midpoint", steps: int | None = None) -> Nodes:
         >>> choose_nodes("midpoint", 4).alphas.tolist()
         [0.125, 0.375, 0.625, 0.875]
     """
-    make = look_up(RULES, rule, "rule")
+    make = look_up(QUADRATURE_RULES, rule, "rule")
     if steps is None:
         steps = FIRST_STEPS if rule == "midpoint" else STEPS.get(rule, DEFAULT_STEPS)
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:

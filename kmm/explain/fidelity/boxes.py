@@ -9,7 +9,7 @@ from pathlib import Path
 from kmm.data.rows import read_cells, show_columns
 from kmm.errors import InputError
 
-COLUMNS = ("image index", "finding label", "x", "y", "w", "h")
+BOX_COLUMNS = ("image index", "finding label", "x", "y", "w", "h")
 MAX_BYTES = 100_000_000
 ROUNDING = 1.0  # pixels by which a box may end beyond its film
 
@@ -121,7 +121,7 @@ def _check_header(path, header):
     """Checks the columns of the header, with `Bbox [x,y,w,h]` in one cell or in four."""
     columns = re.sub(r"bbox\s*\[|\]", "", ",".join(header).lower()).split(",")
     columns = tuple(name.strip() for name in columns)
-    if columns[: len(COLUMNS)] != COLUMNS or any(columns[len(COLUMNS) :]):
+    if columns[: len(BOX_COLUMNS)] != BOX_COLUMNS or any(columns[len(BOX_COLUMNS) :]):
         raise InputError(
             f"{path}: expected the columns Image Index, Finding Label, x, y, w, h of a table of boxes. "
             f"Found: {show_columns([name.strip() for name in header if name.strip()])}"
@@ -134,9 +134,9 @@ def _read_number(text):
 
 
 def _read_row(fields, place):
-    if len(fields) < len(COLUMNS) or any(field.strip() for field in fields[len(COLUMNS) :]):
-        raise InputError(f"{place}: expected {len(COLUMNS)} fields. Received: {len(fields)}")
-    name, finding, *edges = (field.strip() for field in fields[: len(COLUMNS)])
+    if len(fields) < len(BOX_COLUMNS) or any(field.strip() for field in fields[len(BOX_COLUMNS) :]):
+        raise InputError(f"{place}: expected {len(BOX_COLUMNS)} fields. Received: {len(fields)}")
+    name, finding, *edges = (field.strip() for field in fields[: len(BOX_COLUMNS)])
     if not name or not finding:
         raise InputError(f"{place}: expected the names of an image file and of a finding. One of them is empty.")
     try:

@@ -127,7 +127,9 @@ def cover_circles(
     return covered
 
 
-def cover_boxes(boxes: Iterable[Box], film_size: Sequence[int], *, shape: Sequence[int] | None = None) -> np.ndarray:
+def rasterize_boxes(
+    boxes: Iterable[Box], film_size: Sequence[int], *, shape: Sequence[int] | None = None
+) -> np.ndarray:
     """Marks the pixels in any of the boxes.
 
     Args: as `cover_circles`, with a list of `Box`.
@@ -137,7 +139,7 @@ def cover_boxes(boxes: Iterable[Box], film_size: Sequence[int], *, shape: Sequen
 
     Example:
         >>> from kmm.explain.fidelity.boxes import Box
-        >>> cover_boxes([Box("Mass", 1, 0, 2, 1)], (2, 4)).astype(int).tolist()
+        >>> rasterize_boxes([Box("Mass", 1, 0, 2, 1)], (2, 4)).astype(int).tolist()
         [[0, 1, 1, 0], [0, 0, 0, 0]]
     """
     ys, xs, _ = _pixel_centres(film_size, shape)
@@ -178,7 +180,7 @@ def iou_of_circles(regions: Sequence[Region], boxes: Sequence[Box], film_size: S
     """
     if not regions and not boxes:
         return float("nan")
-    return overlap(cover_circles(regions, film_size), cover_boxes(boxes, film_size))
+    return overlap(cover_circles(regions, film_size), rasterize_boxes(boxes, film_size))
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

@@ -10,12 +10,12 @@ import numpy as np
 
 from kmm.errors import InputError, look_up
 from kmm.explain.fidelity.boxes import Box
-from kmm.explain.fidelity.localisation import cover_boxes, cover_circles, overlap, pointing_hit
+from kmm.explain.fidelity.localisation import cover_circles, overlap, pointing_hit, rasterize_boxes
 from kmm.explain.regions.find import Region, find_regions
 from kmm.explain.settings import RegionSettings
 from kmm.storage.files import replace_file
 
-SENSITIVITIES = tuple(round(0.05 * step, 2) for step in range(1, 20))
+SENSITIVITY_GRID = tuple(round(0.05 * step, 2) for step in range(1, 20))
 CHOICES = {"iou": "mean IoU of circles and boxes", "gain": "share of the score lost less share of the film covered"}
 
 
@@ -59,7 +59,7 @@ def sweep_sensitivity(
     film_sizes: Iterable[Sequence[int]],
     *,
     settings: RegionSettings,
-    sensitivities: Sequence[float] = SENSITIVITIES,
+    sensitivities: Sequence[float] = SENSITIVITY_GRID,
     boxes: Iterable[Sequence[Box]] | None = None,
     lost: Callable[[int, np.ndarray], np.ndarray] | None = None,
     find: Callable[..., list[Region]] = find_regions,
@@ -120,7 +120,7 @@ def sweep_sensitivity(
 def _try_film(found, shape, film_size, boxes, lost):
     """Returns one film's results, `(sensitivities, 6)`: the fields of `_RESULTS`."""
     numbers = np.full((len(found), 6), np.nan)
-    truth = cover_boxes(boxes, film_size)
+    truth = rasterize_boxes(boxes, film_size)
     for row, regions in zip(numbers, found):
         circles = cover_circles(regions, film_size)
         row[:2] = len(regions), circles.mean()

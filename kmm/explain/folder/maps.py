@@ -25,7 +25,7 @@ from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.explain.words import WordScore
 
 MAPS = "maps"  # name of the folder of maps, beside the files of the studies
-SCHEMA = "kmm-map-1"
+MAP_SCHEMA = "kmm-map-1"
 MOST_BYTES = 1_000_000_000  # size limit of all arrays of a file, checked before they are decoded
 # Fields of an `Explanation` that are recomputed, read again, or stored in another form.
 _OWN_FORM = {"film", "heat", "regions", "settings", "attribution", "words", "image"}
@@ -49,7 +49,7 @@ def write_map(path: Path, mark: Mapping[str, str], explanations: Sequence[Explan
         OSError: if the file cannot be written.
     """
     record = {
-        "schema": SCHEMA,
+        "schema": MAP_SCHEMA,
         "film_size": next((list(one.film.shape) for one in explanations if one.film is not None), None),
         "explanations": [_describe(one) for one in explanations],
     }
@@ -96,7 +96,7 @@ def read_map(path: Path, regions: RegionSettings, image: str | None) -> list[Exp
             film = show_film(read_film(Path(image)))
             if list(film.shape) != record["film_size"]:
                 raise InputError("it belongs to a film of another size")
-        if record["schema"] != SCHEMA or any(map(_is_invalid, heats)):
+        if record["schema"] != MAP_SCHEMA or any(map(_is_invalid, heats)):
             raise InputError("this version of kmm does not know its format")
         read = list(zip(record["explanations"], heats, strict=True))
         return [_restore(values, heat, regions, film, image) for values, heat in read]

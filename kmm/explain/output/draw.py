@@ -15,7 +15,7 @@ from kmm.storage.files import replace_file
 
 CIRCLE = (240, 228, 66)  # yellow of the palette of `kmm.explain.output.heat`: neither for nor against
 LEAST_LABEL = 0.01  # least weight of a circle that is labelled
-SENSITIVITIES = {"low": 0.5, "moderate": 0.7, "high": 0.9}
+SENSITIVITY_NAMES = {"low": 0.5, "moderate": 0.7, "high": 0.9}
 LEAST_WIDTH = 320  # pixels; a narrower picture is padded before its caption is added
 _SHIFT = 4  # circles are drawn to a sixteenth of a pixel
 _GAP = 4  # pixels between pictures side by side
@@ -146,7 +146,7 @@ def draw_sensitivities(
     heat: np.ndarray,
     settings: RegionSettings,
     *,
-    levels: Mapping[str, float] = SENSITIVITIES,
+    levels: Mapping[str, float] = SENSITIVITY_NAMES,
     pixels: int = 512,
     dashed: bool = False,
 ) -> np.ndarray:

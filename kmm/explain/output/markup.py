@@ -26,11 +26,11 @@ FORBIDDEN = re.compile(  # characters that HTML forbids, and lone UTF-16 surroga
 )
 
 
-def clean_text(value: Any) -> str:
+def replace_forbidden_characters(value: Any) -> str:
     r"""Converts a value to text that is valid in HTML: forbidden characters become U+FFFD. Markup is unchanged.
 
     Example:
-        >>> clean_text("\x00") == "\ufffd", clean_text(3)
+        >>> replace_forbidden_characters("\x00") == "\ufffd", replace_forbidden_characters(3)
         (True, '3')
     """
     return value if isinstance(value, Markup) else FORBIDDEN.sub("\ufffd", str(value))
@@ -109,7 +109,7 @@ def _make_environment():
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read_template),
         autoescape=True,
-        finalize=clean_text,
+        finalize=replace_forbidden_characters,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -13,7 +13,7 @@ from kmm.explain.explained_study import ExplainedStudy
 from kmm.storage.files import replace_file
 
 # Name of a column to the type of its known values. `docs/explanation.md` explains the columns.
-COLUMNS: dict[str, type] = {
+TABLE_COLUMNS: dict[str, type] = {
     "study": str,
     "file": str,
     "image": str,
@@ -51,7 +51,7 @@ def describe_explanation(
         name: str. Name of its files, without suffixes; None: the id of the study.
 
     Returns:
-        dict with the keys of `COLUMNS`; None where a number is unknown.
+        dict with the keys of `TABLE_COLUMNS`; None where a number is unknown.
     """
     found, top = explanation.attribution, next(iter(explanation.regions_in_file), None)
     shares = explanation.modality_share if None not in explanation.modality_sum.values() else {}
@@ -92,7 +92,7 @@ def describe_failure(study: Study, error: str | Exception) -> dict[str, Any]:
         error: str or exception: the reason. Its text becomes one line.
 
     Returns:
-        dict with the keys of `COLUMNS`: None except for the study, its film, and the error.
+        dict with the keys of `TABLE_COLUMNS`: None except for the study, its film, and the error.
 
     Example:
         >>> from kmm.data.study import Study
@@ -102,7 +102,7 @@ def describe_failure(study: Study, error: str | Exception) -> dict[str, Any]:
     """
     image = make_writable(str(study.frontal.path)) if study.frontal else None
     reason = make_writable(" ".join(str(error).split()))
-    return {**dict.fromkeys(COLUMNS), "study": study.id, "image": image, "warnings": "", "error": reason}
+    return {**dict.fromkeys(TABLE_COLUMNS), "study": study.id, "image": image, "warnings": "", "error": reason}
 
 
 def drop_unknown(value: Any) -> Any:
@@ -131,7 +131,7 @@ def make_writable(text: str) -> str:
 
 def _write_csv(path, rows):
     with replace_file(path) as place, open(place, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, TABLE_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -140,7 +140,7 @@ def _write_parquet(path, rows):
     arrow = require("pyarrow", "parquet")
     parquet = require("pyarrow.parquet", "parquet")
     types = {str: arrow.string(), float: arrow.float64(), int: arrow.int64()}
-    schema = arrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    schema = arrow.schema([(name, types[kind]) for name, kind in TABLE_COLUMNS.items()])
     with replace_file(path) as place:
         parquet.write_table(arrow.Table.from_pylist(rows, schema=schema), place)
 

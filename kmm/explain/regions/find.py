@@ -147,7 +147,7 @@ def choose_points(heat: ArrayLike, *, sensitivity: float, rule: str = "mass") ->
     Args:
         heat: float array `(h, w)` or `(h, w, 3)`, signed, finite.
         sensitivity: float in [0, 1]. The higher, the fewer: raising it never adds a point.
-        rule: name in `RULES`.
+        rule: name in `THRESHOLD_RULES`.
             `"mass"`: drops the weakest positive points, which together hold at most this share of the positive sum: 0
             keeps all of them, 1 only the strongest. In that sum, values are clipped to the 99.9 % quantile of the
             positive ones, so that one outlier pixel cannot dominate.
@@ -166,7 +166,7 @@ def choose_points(heat: ArrayLike, *, sensitivity: float, rule: str = "mass") ->
         array([[ True,  True, False, False, False]])
     """
     heat = _check_map(heat)
-    choose = look_up(RULES, rule, "rule")
+    choose = look_up(THRESHOLD_RULES, rule, "rule")
     if not 0 <= sensitivity <= 1:
         raise InputError(f"`sensitivity` must be in [0, 1]. Received: {sensitivity}.")
     if heat.min() == heat.max():
@@ -209,7 +209,7 @@ def _stretch(heat):
 
 
 # Name of a rule to its function of a map (h, w, channels), not constant, and a sensitivity; it returns bool (h, w).
-RULES = {"mass": _choose_mass, "quantile": _choose_quantile, "paper": _choose_paper}
+THRESHOLD_RULES = {"mass": _choose_mass, "quantile": _choose_quantile, "paper": _choose_paper}
 
 
 def _list_members(labels):
@@ -234,7 +234,7 @@ def _check_map(heat: ArrayLike) -> np.ndarray:
 
 def check_settings(settings: RegionSettings) -> None:
     """Raises `InputError` if a field of `RegionSettings` is out of range."""
-    for name, table in (("rule", RULES), ("cluster", CLUSTERINGS), ("circle", CIRCLES)):
+    for name, table in (("rule", THRESHOLD_RULES), ("cluster", CLUSTERINGS), ("circle", CIRCLES)):
         look_up(table, getattr(settings, name), name)
     for name, fits, range_text in (
         ("sensitivity", lambda value: 0 <= value <= 1, "in [0, 1]"),

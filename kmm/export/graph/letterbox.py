@@ -36,7 +36,7 @@ def _measure_bars(filled, side):
     return tf.minimum(2 * before + 1, 2 * behind)
 
 
-def cover_boxes(boxes: tf.Tensor, side: int) -> tf.Tensor:
+def mask_letterbox(boxes: tf.Tensor, side: int) -> tf.Tensor:
     """Marks the pixels of films in their squares.
 
     Args:

@@ -29,8 +29,8 @@ def translate(error: Any) -> ServingError:
         ('INVALID_ARGUMENT', "Could not parse example input, value: '...'")
     """
     if isinstance(error, UnicodeDecodeError):  # the text quotes bytes that are not UTF-8; its status code is lost
-        return ServingError("INVALID_ARGUMENT", clean_text(error.object.decode("utf-8", "replace")))
-    return ServingError(NAMES.get(error.error_code, "INTERNAL"), clean_text(error.message))
+        return ServingError("INVALID_ARGUMENT", shorten_graph_error(error.object.decode("utf-8", "replace")))
+    return ServingError(NAMES.get(error.error_code, "INTERNAL"), shorten_graph_error(error.message))
 
 
 def translate_load(error: Exception) -> ServingError:
@@ -54,13 +54,13 @@ def translate_load(error: Exception) -> ServingError:
     return ServingError(code, f"The version cannot be loaded: {reason or type(error).__name__}")
 
 
-def clean_text(text: str) -> str:
+def shorten_graph_error(text: str) -> str:
     """Reduces an error text of TensorFlow's Python API to the message of the operation and the name of its node.
 
     Removes code locations and the bytes of a tf.Example, which may hold a report.
 
     Example:
-        >>> clean_text("{{function_node __f_1}} bad\\n\\t [[{{function_node __f_2}}{{node a/B}}]] [Op:__f_1]")
+        >>> shorten_graph_error("{{function_node __f_1}} bad\\n\\t [[{{function_node __f_2}}{{node a/B}}]] [Op:__f_1]")
         'bad\\n\\t [[{{node a/B}}]]'
     """
     text = _OPERATION.sub("", _FUNCTIONS.sub("", _PLACES.sub("", text)))

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from kmm.errors import ImageError
 from kmm.image.jpeg import check_jpeg, read_frame
-from kmm.image.limits import check_size
+from kmm.image.limits import check_film_size
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
 from kmm.server.models.servable import Servable
@@ -90,7 +90,7 @@ def _count(film, name):
         width, height = frame.width, frame.height
     else:
         return 0
-    check_size(name, width, height)
+    check_film_size(name, width, height)
     return width * height
 
 

@@ -45,7 +45,7 @@ _Encoded = TypeVar("_Encoded")
 
 
 @dataclass(frozen=True)
-class Answer:
+class InferenceResult:
     """The result of a run.
 
     Attributes:
@@ -86,7 +86,7 @@ class Inference:
         output_filter: Sequence[str],
         call: Caller,
         *,
-        encode: Callable[[Answer], _Encoded],
+        encode: Callable[[InferenceResult], _Encoded],
     ) -> _Encoded:
         """Runs a signature.
 
@@ -95,8 +95,8 @@ class Inference:
             inputs: mapping of name to `TensorProto`.
             output_filter: names of the outputs to return; empty returns all.
             call: `Caller` of the request; it ends when the answer has been delivered.
-            encode: function that encodes an `Answer` for sending. It runs before the next request may run, since an
-                encoded answer may take more memory than its arrays.
+            encode: function that encodes an `InferenceResult` for sending. It runs before the next request may run,
+                since an encoded answer may take more memory than its arrays.
 
         Returns:
             the result of `encode`.
@@ -115,7 +115,7 @@ class Inference:
             with self._enter(key, call):
                 arrays = decode_inputs(inputs, max_bytes=self._max_bytes)
                 outputs = self._run(servable, key, arrays, wanted, call, api="Predict", budget=self._make_budget())
-                return encode(Answer(_make_spec(servable, key), outputs))
+                return encode(InferenceResult(_make_spec(servable, key), outputs))
 
     def classify(
         self, spec: "model_pb2.ModelSpec", stored: "input_pb2.Input", call: Caller

@@ -10,7 +10,7 @@ JSON = "application/json"
 
 
 @dataclass
-class Answer:
+class HttpAnswer:
     """An answer to a request over HTTP.
 
     Attributes:
@@ -36,12 +36,12 @@ def write_json_answer(value: Any) -> bytes:
     return json.dumps(value).encode("ascii")
 
 
-def tell(value: Any, status: int = 200) -> Answer:
+def tell(value: Any, status: int = 200) -> HttpAnswer:
     """Builds an answer with a value as JSON."""
-    return Answer(status, [write_json_answer(value)])
+    return HttpAnswer(status, [write_json_answer(value)])
 
 
-def tell_text(status: int, text: str, **headers: str) -> Answer:
+def tell_text(status: int, text: str, **headers: str) -> HttpAnswer:
     """Builds an answer with the text of an error.
 
     Args:
@@ -54,14 +54,14 @@ def tell_text(status: int, text: str, **headers: str) -> Answer:
         >>> answer.status, answer.chunks, answer.headers
         (405, [b'{"error": "No such method: PUT"}'], {'Allow': 'GET, HEAD'})
     """
-    return Answer(
+    return HttpAnswer(
         status,
         [write_json_answer({"error": truncate(text)})],
         {name.replace("_", "-"): value for name, value in headers.items()},
     )
 
 
-def tell_error(error: ServingError) -> Answer:
+def tell_error(error: ServingError) -> HttpAnswer:
     """Builds the answer for a `ServingError`.
 
     Example:

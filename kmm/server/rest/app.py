@@ -16,7 +16,7 @@ from kmm.server.policy import parse_version
 from kmm.server.requests.admission import AdmissionGate, Caller
 from kmm.server.requests.inference import SIGNATURE_DEF, Inference, make_states
 from kmm.server.rest import json_answer, json_document, json_limits, json_tensors
-from kmm.server.rest.answer import Answer, tell, tell_error, tell_text, write_json_answer
+from kmm.server.rest.answer import HttpAnswer, tell, tell_error, tell_text, write_json_answer
 from kmm.server.rest.cors import Cors
 from kmm.server.status import ServingError, refuse
 
@@ -52,7 +52,7 @@ class App:
 
     def open(
         self, method: str, target: str, headers: Mapping[str, str]
-    ) -> Answer | Callable[[list[bytes], Caller], Answer]:
+    ) -> HttpAnswer | Callable[[list[bytes], Caller], HttpAnswer]:
         """Routes a request before its body is read.
 
         Args:
@@ -94,7 +94,7 @@ class App:
 
     def _tell_metrics(self, headers):
         self._authenticate(headers)
-        return Answer(200, [generate_latest(self._inference.metrics.registry)], media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return HttpAnswer(200, [generate_latest(self._inference.metrics.registry)], media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     def _open_model(self, method, path, headers):
         self._authenticate(headers)
@@ -126,7 +126,7 @@ class App:
                 _, signatures = self._inference.find_signatures(spec)
                 with self._parsing.enter(call):
                     held = _read(spec, signatures, bodies, read)
-                answer = Answer(200, run(spec, held, call))
+                answer = HttpAnswer(200, run(spec, held, call))
                 entry.answer_bytes = answer.size
                 return answer
         except ServingError as error:
@@ -181,7 +181,7 @@ def _make_spec(found):
 
 def _read(spec, signatures, bodies, read):
     """Parses a body into inputs for a run; the body and its JSON are freed when this function returns."""
-    json_limits.check_size(bodies[0], spec, signatures if read is _read_inputs else None)
+    json_limits.check_body_size(bodies[0], spec, signatures if read is _read_inputs else None)
     document = json_document.read_document(bodies.pop())
     spec.signature_name = document.get("signature_name", "")
     return read(spec, signatures, document)

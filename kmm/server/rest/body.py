@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from tornado.util import GzipDecompressor
 
-from kmm.server.rest.answer import Answer, tell_text
+from kmm.server.rest.answer import HttpAnswer, tell_text
 
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 STEP_BYTES = 2**20  # decompressed at a time, so that a zip bomb does not block the event loop
@@ -20,7 +20,7 @@ class Refused(Exception):
         answer: `Answer` with the reason.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: HttpAnswer) -> None:
         super().__init__(answer.status)
         self.answer = answer
 

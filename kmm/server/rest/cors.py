@@ -5,7 +5,7 @@ Source: https://fetch.spec.whatwg.org/#http-cors-protocol
 
 from collections.abc import Iterable
 
-from kmm.server.rest.answer import Answer, tell_text
+from kmm.server.rest.answer import HttpAnswer, tell_text
 
 ANY = "*"
 PREFLIGHT_SECONDS = 600  # time for which a browser caches the answer to a preflight request
@@ -44,7 +44,7 @@ class Cors:
         allowed = {"Access-Control-Allow-Origin": origin} if origin in self._origins else {}
         return {**allowed, "Vary": "Origin"}
 
-    def answer_preflight(self, origin: str) -> Answer | None:
+    def answer_preflight(self, origin: str) -> HttpAnswer | None:
         """Returns the answer to OPTIONS, which a browser sends before a request; None if no origin is allowed."""
         if not self._origins:
             return None
@@ -55,4 +55,4 @@ class Cors:
             "Access-Control-Allow-Headers": _HEADERS,
             "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
         }
-        return Answer(204, [], headers, None)
+        return HttpAnswer(204, [], headers, None)

@@ -14,7 +14,7 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from kmm.server.connections import Connection
 from kmm.server.requests.admission import Caller
-from kmm.server.rest.answer import Answer, tell_error, tell_text
+from kmm.server.rest.answer import HttpAnswer, tell_error, tell_text
 from kmm.server.rest.body import Body, Refused
 from kmm.server.status import ServingError
 from kmm.tracebacks import describe_error
@@ -41,7 +41,7 @@ class Exchange(HTTPMessageDelegate):
         self._server, self._wire, self._stream, self._connection = server, wire, stream, connection
         self._seconds = server.settings.rest_timeout_seconds
         self._line: RequestStartLine | ResponseStartLine  # this and `_work` are set by `headers_received`
-        self._work: Callable[[list[bytes], Caller], Answer]
+        self._work: Callable[[list[bytes], Caller], HttpAnswer]
         self._headers: dict[str, str] = {}
         self._body: Body | None = None
         self._late: asyncio.TimerHandle | None = None

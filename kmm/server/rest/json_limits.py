@@ -27,7 +27,7 @@ STEP_BYTES = 2**20  # checked before other threads have their turn
 _NAMED = re.compile(rb'"signature_name"\s*+:\s*+"([^"\\]*+)"')
 
 
-def check_size(
+def check_body_size(
     body: bytes,
     spec: "model_pb2.ModelSpec",
     signatures: "Mapping[str, meta_graph_pb2.SignatureDef] | None",

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.explain.attribution.quadrature import RULES, STEPS, choose_nodes, refine_midpoints
+from kmm.explain.attribution.quadrature import QUADRATURE_RULES, STEPS, choose_nodes, refine_midpoints
 
 
 def integrate(nodes, function):
     return np.average(function(nodes.alphas), weights=nodes.weights)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", QUADRATURE_RULES)
 def test_every_rule_integrates_a_constant_exactly_and_lies_in_the_unit_interval(rule):
     nodes = choose_nodes(rule, 7)
     assert integrate(nodes, lambda x: np.full_like(x, 3.0)) == pytest.approx(3)

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from kmm.explain.fidelity.boxes import Box
 from kmm.explain.fidelity.localisation import (
-    cover_boxes,
     cover_circles,
     iou_of_circles,
     peak_of,
     point_by_chance,
     pointing_hit,
+    rasterize_boxes,
 )
 from kmm.explain.regions.find import Region
 
@@ -37,7 +37,7 @@ def test_peak_is_in_pixels_of_the_film():
 
 @given(st.lists(whole_boxes, max_size=5))
 def test_chance_is_the_area_of_the_union(boxes):
-    assert point_by_chance(boxes, (32, 48))["random_expected"] == pytest.approx(cover_boxes(boxes, (32, 48)).mean())
+    assert point_by_chance(boxes, (32, 48))["random_expected"] == pytest.approx(rasterize_boxes(boxes, (32, 48)).mean())
 
 
 def test_chance_of_boxes_between_pixels():

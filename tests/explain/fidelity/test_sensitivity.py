@@ -8,7 +8,7 @@ from PIL import Image
 from kmm.errors import InputError
 from kmm.explain.fidelity.boxes import Box
 from kmm.explain.fidelity.deletion import score_lost
-from kmm.explain.fidelity.sensitivity import SENSITIVITIES, choose_sensitivity, plot_sensitivity, sweep_sensitivity
+from kmm.explain.fidelity.sensitivity import SENSITIVITY_GRID, choose_sensitivity, plot_sensitivity, sweep_sensitivity
 from kmm.explain.regions.find import Region
 from kmm.explain.settings import RegionSettings
 
@@ -26,7 +26,7 @@ def shrinking(heat, settings, film_size):
 def sweep(boxes=(), **others):
     return sweep_sensitivity(
         [np.ones((61, 61))] * len(boxes), [(61, 61)] * len(boxes), settings=SETTINGS, boxes=boxes, find=shrinking,
-        **{"sensitivities": [*SENSITIVITIES, 1.0]} | others,
+        **{"sensitivities": [*SENSITIVITY_GRID, 1.0]} | others,
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_highest_iou_is_where_the_circle_is_as_large_as_the_box():
 def test_numbers_are_means_over_films_with_boxes():
     away = Box("Mass", 0, 0, 5, 5)
     rows, alone = sweep([[CENTRED], [away], []]), sweep([[CENTRED]])
-    at = SENSITIVITIES.index(0.8)
+    at = SENSITIVITY_GRID.index(0.8)
     assert rows[at].films == 3 and rows[at].circles == 1
     assert rows[at].iou == pytest.approx(alone[at].iou / 2)
     assert rows[at].hit == 0.5 and rows[at].covered == pytest.approx(alone[at].covered)
@@ -62,7 +62,7 @@ def test_gain_finds_the_pixels_that_carry_the_score():
 
     rows = sweep([[]], lost=lost)
     assert choose_sensitivity(rows, "gain") == 0.6
-    best = rows[SENSITIVITIES.index(0.6)]
+    best = rows[SENSITIVITY_GRID.index(0.6)]
     assert best.lost == 1 and best.gain == pytest.approx(1 - disk.mean())
     with pytest.raises(InputError, match='"iou"'):
         choose_sensitivity(rows, "iou")

@@ -28,7 +28,7 @@ from kmm.explain.folder.journal import FOLDER_FILES, lock_folder
 from kmm.explain.folder.lock import WORK_FOLDER
 from kmm.explain.folder.runners import choose_runner
 from kmm.explain.output.files import Outputs
-from kmm.explain.output.table import COLUMNS
+from kmm.explain.output.table import TABLE_COLUMNS
 from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.progress import Progress
 from kmm.storage.output_mark import MARK
@@ -122,7 +122,7 @@ def test_every_study_is_a_row_and_the_good_ones_have_files(tiny):
     with open(out / "explanations.csv", newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [list(row.values()) for row in table] == [
-        ["" if row[name] is None else str(row[name]) for name in COLUMNS] for row in rows
+        ["" if row[name] is None else str(row[name]) for name in TABLE_COLUMNS] for row in rows
     ]
     for public in (out / "explanations.csv", out / "index.html", *(out / WORK_FOLDER).iterdir()):
         assert "There is" not in public.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 from kmm.errors import InputError
 from kmm.explain.output.draw import (
     CIRCLE,
-    SENSITIVITIES,
+    SENSITIVITY_NAMES,
     add_caption,
     draw_circles,
     draw_heat,
@@ -185,7 +185,7 @@ def test_pictures_stand_side_by_side_unchanged():
 def test_the_strip_shows_fewer_points_at_each_step():
     noise = np.random.default_rng(0).normal(size=(50, 65))
     strip = draw_sensitivities(BLACK, blob(50, 65, 40, 20, 4) + 0.05 * noise, RegionSettings())
-    parts = np.split(strip[-200:, np.arange(strip.shape[1]) % 264 < 260], len(SENSITIVITIES), axis=1)
+    parts = np.split(strip[-200:, np.arange(strip.shape[1]) % 264 < 260], len(SENSITIVITY_NAMES), axis=1)
     shaded = [len(find_colour(part, FOR)[0]) for part in parts]
     assert shaded == sorted(shaded, reverse=True) and shaded[0] > shaded[-1] > 0
     assert draw_sensitivities(np.zeros((900, 1800), np.uint8), noise, RegionSettings(), pixels=300).shape[1] == 908

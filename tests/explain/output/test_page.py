@@ -19,7 +19,7 @@ from kmm.explain.attribution.result import Attribution
 from kmm.explain.explanation import Explanation
 from kmm.explain.output.draw import CIRCLE
 from kmm.explain.output.heat import AGAINST, FOR, color_heat
-from kmm.explain.output.markup import FORBIDDEN, clean_text, format_number, render_template
+from kmm.explain.output.markup import FORBIDDEN, format_number, render_template, replace_forbidden_characters
 from kmm.explain.output.page import render_page
 from kmm.explain.output.page_text import describe_report
 from kmm.explain.output.pictures import shrink_film, smooth_heat
@@ -596,8 +596,8 @@ def test_one_hot_pixel_does_not_hide_the_rest():
 
 def test_cleaning_keeps_every_character_that_html_allows():
     kept = "aé\t\n\u05e9🫁\u202e"
-    assert clean_text(kept) == kept
-    assert clean_text("\ufdd0\U0001ffff\x85") == "\ufffd" * 3
+    assert replace_forbidden_characters(kept) == kept
+    assert replace_forbidden_characters("\ufdd0\U0001ffff\x85") == "\ufffd" * 3
 
 
 # --- Colours

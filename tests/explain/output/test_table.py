@@ -10,12 +10,12 @@ import pytest
 
 from kmm.data.study import Study
 from kmm.errors import InputError
-from kmm.explain.output.table import COLUMNS, TABLES, choose_table, describe_failure, drop_unknown
+from kmm.explain.output.table import TABLE_COLUMNS, TABLES, choose_table, describe_failure, drop_unknown
 from kmm.explain.regions.find import Region
 from kmm.explain.words import WordScore
 
 GOOD = {
-    **dict.fromkeys(COLUMNS),
+    **dict.fromkeys(TABLE_COLUMNS),
     "study": "1",
     "image": 'films/"1", left\udcff.png'.encode("utf-8", "backslashreplace").decode(),
     "target": "Größe, klein",
@@ -33,10 +33,10 @@ def test_csv_holds_all_digits_and_leaves_the_unknown_empty(tmp_path):
     choose_table("csv").write(tmp_path / "t.csv", ROWS)
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         good, bad = csv.DictReader(file)
-    assert list(good) == list(COLUMNS)
+    assert list(good) == list(TABLE_COLUMNS)
     assert float(good["probability"]) == 0.1 + 0.2 and good["steps"] == "24" and good["map_error"] == ""
     assert good["image"] == GOOD["image"] and good["target"] == GOOD["target"]
-    assert bad["error"] == "expected a film." and {bad[name] for name in list(COLUMNS)[1:-1]} == {""}
+    assert bad["error"] == "expected a film." and {bad[name] for name in list(TABLE_COLUMNS)[1:-1]} == {""}
 
 
 def test_parquet_is_typed(tmp_path):
@@ -44,7 +44,7 @@ def test_parquet_is_typed(tmp_path):
     choose_table("parquet").write(tmp_path / "t.parquet", ROWS)
     table = parquet.read_table(tmp_path / "t.parquet")
     types = {"string": str, "double": float, "int64": int}
-    assert {field.name: types[str(field.type)] for field in table.schema} == COLUMNS
+    assert {field.name: types[str(field.type)] for field in table.schema} == TABLE_COLUMNS
     assert table.to_pylist() == ROWS
 
 
@@ -57,7 +57,7 @@ def read_documented(heading):
 
 
 def test_every_column_and_every_field_of_the_json_is_documented():
-    assert read_documented("The table of a folder") >= set(COLUMNS)
+    assert read_documented("The table of a folder") >= set(TABLE_COLUMNS)
     word = WordScore(0, 1, "a", "findings", 0, 1.0, 1.0)
     assert read_documented("`<id>.json`") >= {*word.as_dict(), *Region(0, 0, 1, 1).as_dict()}
 

@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import fclusterdata
 
 from kmm.errors import InputError
 from kmm.explain.regions.circles import CIRCLES
-from kmm.explain.regions.find import RULES, Region, choose_points, find_regions, smooth_map
+from kmm.explain.regions.find import THRESHOLD_RULES, Region, choose_points, find_regions, smooth_map
 from kmm.explain.settings import RegionSettings
 from kmm.image.prepare import ImagePreparation
 
@@ -29,7 +29,7 @@ def disk(height, width, x, y, radius):
 # --- the threshold
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", THRESHOLD_RULES)
 @settings(max_examples=150)
 @given(heat=MAPS, low=SHARES, high=SHARES)
 def test_raising_the_sensitivity_never_adds_a_point(rule, heat, low, high):
@@ -238,7 +238,7 @@ def test_the_paper_is_reproduced_but_for_the_five_pixels_of_its_radius():
     np.testing.assert_allclose(sorted(found), sorted(expected))
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", THRESHOLD_RULES)
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
 def test_a_constant_map_has_no_region(rule, value):
     assert find_regions(np.full((20, 30), value), RegionSettings(rule=rule)) == []
@@ -268,7 +268,7 @@ def test_the_paper_draws_a_negative_map_too_and_weighs_its_grey_values():
     level=SHARES,
     smoothing=st.sampled_from([0, 0.01, 0.2]),
     circle=st.sampled_from(list(CIRCLES)),
-    rule=st.sampled_from(list(RULES)),
+    rule=st.sampled_from(list(THRESHOLD_RULES)),
 )
 def test_weights_are_sorted_shares_and_circles_lie_on_the_film(heat, level, smoothing, circle, rule):
     chosen = RegionSettings(sensitivity=level, smoothing=smoothing, circle=circle, min_points=1, rule=rule)
