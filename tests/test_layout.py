@@ -43,16 +43,16 @@ def test_nothing_imports_a_test_or_a_conftest(folder):
 @pytest.mark.parametrize(
     "code",
     [
-        "from tests import conftest",
-        "from tests.conftest import run",
-        "from tests.cli.test_fit import run",
-        "from tests.cli import test_fit",
+        "from {package} import conftest",
+        "from {package}.conftest import run",
+        "from {package}.cli.test_fit import run",
+        "from {package}.cli import test_fit",
         "from . import conftest",
-        "def test():\n    import tests.cli.test_fit",
+        "def test():\n    import {package}.cli.test_fit",
     ],
 )
 def test_such_imports_are_found(code):
-    assert find_test_imports(code)
+    assert find_test_imports(code.format(package="tests"))
 
 
 def test_imports_of_factories_are_not_found():
