@@ -245,7 +245,7 @@ def test_another_model_or_version_is_an_error(stub, address, folder):
     stub.spec = lambda spec: setattr(spec, "name", "other")
     for arguments in (("predict", folder / "film.png"), ("explain", folder / "film.png"), ("metadata",)):
         result = call(address, *arguments, "--json", folder / "out.json")
-        assert result.exit_code == 2 and "the model \"openi\". Received: of 'other'" in result.stderr
+        assert result.exit_code == 2 and "comes from the model 'other'. Expected the model \"openi\"" in result.stderr
         assert result.stderr.count("\n") == 1 and not (folder / "out.json").exists()
 
 

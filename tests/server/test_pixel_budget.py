@@ -2,6 +2,7 @@
 
 import io
 import socket
+import threading
 import time
 
 import grpc
@@ -11,7 +12,6 @@ import pytest
 
 import kmm.server.requests.batching as batching
 from kmm.errors import ImageError
-from kmm.export.graph.films import PNG_HEAD
 from kmm.protocol.tensors import decode_tensor
 from kmm.server.models.servable import run_signature
 from kmm.server.requests.admission import Caller, check_running
@@ -21,6 +21,7 @@ from kmm.server.requests.png_chunks import check_png
 from kmm.server.requests.slices import SLICE_PIXELS, SLICE_ROWS, cut_rows, run_slices
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError
+from kmm.storage.file_kinds import PNG_HEAD
 from tests.factories import jpegs
 from tests.factories.images import IMAGES
 from tests.factories.saved_model import make_examples, make_predict, make_spec, stubs
@@ -330,3 +331,21 @@ def test_a_damaged_png_is_left_to_the_decoder():
     film = make_film()
     for size in range(len(film)):
         check_png(film[:size], "film")
+
+
+def test_films_are_decoded_on_all_cores(exports, monkeypatch):
+    """Two batches with films run at the same time; requests without one are put together instead."""
+    monkeypatch.setattr("kmm.server.requests.inference.count_cores", lambda: 2)
+    both = threading.Barrier(2)
+
+    def run(servable, key, arrays, wanted):
+        if any(arrays["image_bytes"]):
+            both.wait(20)
+        return run_signature(servable, key, arrays, wanted)
+
+    with running(ModelSettings("films", exports), rest_port=0, threads=4) as (_, stubs):
+        stubs.predict.Predict(make_request([make_film()]), timeout=20)
+        monkeypatch.setattr(batching, "run_signature", run)
+        pending = [stubs.predict.Predict.future(make_request([make_film(number)]), timeout=20) for number in (1, 2)]
+        assert all(one.result().outputs for one in pending)
+    assert not both.broken

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from kmm.explain.folder.processes import count_cores
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.signatures import EXPLAIN
 from kmm.server.access_log import Entry, note_version
@@ -72,9 +74,11 @@ class Inference:
             "predict": AdmissionGate(running=settings.threads, waiting=settings.max_queue),
             EXPLAIN: AdmissionGate(running=settings.explain_threads, waiting=settings.max_queue),
         }
-        self._batcher = Batcher(
-            settings.max_batch if settings.batching else 1, wait_seconds=settings.batch_wait_ms / 1000
+        make_batcher = partial(
+            Batcher, settings.max_batch if settings.batching else 1, wait_seconds=settings.batch_wait_ms / 1000
         )
+        self._batcher = make_batcher()
+        self._film_batcher = make_batcher(running=count_cores())  # the graph decodes the films of a batch one by one
         self._workspace = Workspace()
         self.metrics = Metrics(self._gates)
         self._unanswered, self._lock = 0, threading.Lock()  # admitted requests whose answers are not yet delivered
@@ -268,7 +272,8 @@ class Inference:
         def run(rows, part):
             check_films(films[rows], call)
             check_running(call)
-            return self._batcher.run(servable, key, part, wanted, call)
+            batcher = self._film_batcher if any(films[rows]) else self._batcher
+            return batcher.run(servable, key, part, wanted, call)
 
         with self.metrics.time_run(servable.name, api):
             outputs = run_slices(run, arrays, cut_rows(servable, key, arrays, pixels))

@@ -90,7 +90,7 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_size_is_looked_at_first(tmp_path, monkeypatch):
     monkeypatch.setattr("kmm.explain.fidelity.boxes.MAX_BYTES", 10)
-    with pytest.raises(InputError, match="at most 10 bytes"):
+    with pytest.raises(InputError, match="larger than 10 bytes"):
         read_boxes(write(tmp_path, HEADER))
 
 
