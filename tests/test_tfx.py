@@ -182,6 +182,7 @@ def test_wrong_arguments(arguments, tmp_path):
         tfx.run_fn(arguments)
 
 
+@pytest.mark.large
 def test_a_run_whose_export_failed_can_be_run_again(arguments, monkeypatch):
     def full(*given, **options):
         raise OSError(28, "No space left on device")

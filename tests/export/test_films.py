@@ -185,6 +185,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
 def test_a_film_takes_little_more_memory_than_its_own_pixels(tmp_path):
     paths = []

@@ -87,6 +87,7 @@ def assert_equal(found, expected):
             assert (found[name] == value).all(), name
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", names.list_signatures(pixels=32, length=12, label_count=3, feature_size=16))
 def test_four_roads(name, hand_made, exported, signatures, cpp, channel, samples):
     inputs = {key: samples[key] for key in signatures[name].structured_input_signature[1]}

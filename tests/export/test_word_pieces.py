@@ -86,7 +86,7 @@ def test_reports_of_any_length_are_cut_by_pieces_also_when_loaded(tmp_path, trun
             assert [piece.decode() for piece in pieces[row].numpy()] == named + [""] * (7 - len(named))
 
 
-@pytest.fixture(scope="module", params=["end", pytest.param("start", marks=pytest.mark.large)])
+@pytest.fixture(scope="module", params=[pytest.param(side, marks=pytest.mark.large) for side in ("end", "start")])
 def saved(request, build_classifier, tmp_path_factory):
     """The folder of a classifier of reports over word pieces."""
     folder = tmp_path_factory.mktemp("saved_models") / "pieces"

@@ -129,6 +129,7 @@ def test_features_are_those_behind_the_logits(signatures, hand_made, samples):
     np.testing.assert_allclose(features @ kernel + bias, expect(hand_made, samples), atol=1e-4)
 
 
+@pytest.mark.large
 def test_another_default(saved_reader, tmp_path):
     """Bytes as the default are in tests/export/test_roads.py."""
     place = export_classifier(saved_reader, out=tmp_path, default="tf_example", **WITHOUT)
@@ -139,7 +140,8 @@ def test_another_default(saved_reader, tmp_path):
     assert "explain" not in found
 
 
-@pytest.mark.parametrize("image, text", [pytest.param("small-cnn", None, marks=pytest.mark.large), (None, "text-cnn")])
+@pytest.mark.large
+@pytest.mark.parametrize("image, text", [("small-cnn", None), (None, "text-cnn")])
 def test_a_model_of_one_side(build_classifier, tmp_path, image, text):
     classifier = build_classifier(image, text, labels=("mass",))
     classifier.save(tmp_path / "one")

@@ -14,6 +14,7 @@ main()
 """
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("package", ["tornado", "prometheus_client", "grpc_health", "grpc_reflection"])
 def test_a_library_that_is_not_installed_is_named_with_its_extra(package):
     run = subprocess.run([sys.executable, "-c", PROGRAM, package], capture_output=True, text=True, timeout=120)

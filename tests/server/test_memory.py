@@ -42,6 +42,7 @@ def returns(monkeypatch):
     return found
 
 
+@pytest.mark.large
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_what_tensors_held_goes_back_to_the_system(versions):
     command = [sys.executable, "-c", PROGRAM, str(versions / "1")]

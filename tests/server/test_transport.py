@@ -249,6 +249,7 @@ def start_serve(folder, *options, files=None):
     return process, int(port[1])
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of open files")
 def test_few_files_and_a_stop_with_half_a_message(versions):
     process, port = start_serve(versions, files=64)

@@ -205,6 +205,7 @@ def reader(build_classifier, tmp_path_factory):
     return classifier, export_classifier(folder, explanation=None)
 
 
+@pytest.mark.large
 def test_saved_model_cli_shows_an_export(reader):
     shown = run_saved_model_cli("show", "--dir", reader[1], "--all")
     import tensorflow as tf
@@ -214,6 +215,7 @@ def test_saved_model_cli_shows_an_export(reader):
     assert shown.count("Method name is: tensorflow/serving/predict") >= 5
 
 
+@pytest.mark.large
 def test_saved_model_cli_runs_an_export(reader, tmp_path):
     """Its answer is that of the classifier."""
     from kmm.data.study import Report, Study

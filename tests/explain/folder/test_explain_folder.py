@@ -480,6 +480,7 @@ def test_ids_that_a_file_system_would_confuse_have_safe_files_and_are_kept_in_th
     assert again == [made[4]]
 
 
+@pytest.mark.large
 def test_several_labels_of_a_study_in_one_run(build_classifier, studies, tmp_path):
     classifier = build_classifier(labels=("mass", "Pleural Effusion", "cyst"))
     classifier.thresholds["joint"][:] = (0.0, 1.01, 0.0)
