@@ -136,7 +136,7 @@ def test_a_film_that_may_not_be_read_does_not_end_the_listing(tmp_path, monkeypa
 
     for name in ("a.png", "secret.png", "secret", "secret.1.2"):
         (tmp_path / name).write_bytes(b"x")
-    monkeypatch.setattr("kmm.storage.files.open", refuse, raising=False)
+    monkeypatch.setattr("kmm.storage.file_kinds.open", refuse, raising=False)
     assert [study.id for study in bare_images([tmp_path])] == ["a", "secret", "secret.1.2", "secret-2"]
 
 

@@ -29,7 +29,7 @@ def test_a_file_runs_in_its_own_runtime(saved, tmp_path, kind):
 
 def test_a_file_that_says_something_else_is_not_written(saved, tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
-    monkeypatch.setattr(formats, "TOLERANCE", -1.0)
+    monkeypatch.setattr(formats, "LOGIT_TOLERANCE", -1.0)
     with pytest.raises(ArtefactError, match="differ from the classifier"):
         export_format(saved, "litert", tmp_path / "model.tflite")
     assert not list(tmp_path.iterdir())

@@ -222,7 +222,7 @@ def test_a_baseline_that_the_graph_cannot_make():
 
 
 def test_an_export_that_says_something_else_never_appears(saved_reader, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "TOLERANCE", -1.0)
+    monkeypatch.setattr(write, "PROBABILITY_TOLERANCE", -1.0)
     with pytest.raises(ArtefactError, match="differs from the classifier"):
         export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     assert not list(tmp_path.iterdir())
