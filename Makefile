@@ -50,8 +50,8 @@ demo: install  ## train, evaluate, export, serve and call a classifier on the bu
 	trap 'kill $$server; wait $$server' EXIT; \
 	for second in $$(seq 120); do grep -qs '^serving' saved_models/.serve.log && break; sleep 1; done; set -ex; \
 	$(BIN)/python cli.py call localhost:$(PORT)/demo predict $(FILM) --report saved_models/.report.txt; \
-	$(BIN)/python cli.py call localhost:$(PORT)/demo explain $(FILM) --report saved_models/.report.txt --out saved_models/.called
-	@echo 'The model card: saved_models/demo/model_card.md. Circles: saved_models/.called'
+	$(BIN)/python cli.py call localhost:$(PORT)/demo explain $(FILM) --report saved_models/.report.txt --out saved_models/demo-explained
+	@echo 'The model card: saved_models/demo/model_card.md. Circles: saved_models/demo-explained'
 
 check: .venv/checked  ## style, import contract, types, examples in docstrings
 	$(BIN)/ruff check .

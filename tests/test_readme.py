@@ -10,9 +10,14 @@ import pytest
 import kmm
 from kmm.cli import main
 from kmm.data.labels import LABEL_SCHEMES
+from kmm.explain.attribution.methods import METHODS
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
+from kmm.models.fusion import FUSIONS
+from kmm.models.loss import LOSSES
 from kmm.presets import PRESETS
+from kmm.training.optimizers import OPTIMIZERS
+from kmm.training.schedule import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +40,9 @@ def test_the_readme_names_commands_and_make_targets_that_exist():
     assert set(re.findall(r"make ([a-z-]+)", README)) <= set(targets) | {"sure"}
 
 
-@pytest.mark.parametrize("table", [PRESETS, IMAGE_ENCODERS, TEXT_ENCODERS])
+@pytest.mark.parametrize(
+    "table", [PRESETS, IMAGE_ENCODERS, TEXT_ENCODERS, FUSIONS, METHODS, LOSSES, OPTIMIZERS, SCHEDULES]
+)
 def test_the_readme_names_every_entry_of_the_tables(table):
     assert [name for name in table if f"`{name}`" not in README] == []
 

@@ -209,8 +209,9 @@ def _decide(loaded: Loaded, override: Mapping[Path, str]) -> Collection:
 
 
 def _read_file(path: Path) -> Collection:
-    if path.name == KAGGLE_REPORTS:
-        return read_kaggle(path.parent)
+    for layout in LAYOUTS:
+        if layout.find(path.parent) == path:
+            return layout.read(path.parent)
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"{path}: expected a folder of studies, or a manifest with the suffix .csv or .jsonl")
     return read_table(path)

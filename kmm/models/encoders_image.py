@@ -37,7 +37,8 @@ class ImageEncoder:
         torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays; None if
             PyTorch weights cannot be read. See `kmm.models.torch_names`.
         held: float > 0. Memory per path point, as a multiple of the bytes of the outputs of all layers. 1 suffices for
-            convolutions; a network that needs more than its outputs, such as attention, sets a larger value.
+            convolutions with ReLU. Activations of several operations (hard swish), gates and attention need more:
+            `check_image_encoder` of the tests says how much a point holds and how much is counted.
     """
 
     network: Callable[[keras.KerasTensor, str | None], keras.KerasTensor]

@@ -4,9 +4,10 @@ import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
-from kmm.data.collection import LAYOUTS, MISSING_IMAGE, bare_images, read_collection
+from kmm.data.collection import LAYOUTS, MISSING_IMAGE, Layout, bare_images, read_collection
 from kmm.data.layouts.kaggle import read_kaggle
 from kmm.data.names import is_safe_id
+from kmm.data.study import Collection, Study
 from kmm.data.views.ranking import load_view_overrides
 from kmm.errors import InputError
 
@@ -157,3 +158,13 @@ def test_the_real_folder(openi_folder):
     tables = read_kaggle(openi_folder)
     assert sum(len(study.images) for study in collection.studies) == sum(len(study.images) for study in tables.studies)
     assert all(image.evidence == "projections table" for study in collection.studies for image in study.images)
+
+
+def test_the_table_of_a_layout_may_be_named_itself(tmp_path, monkeypatch):
+    """Whatever its layout: one row of `LAYOUTS` is enough."""
+    (tmp_path / "films.csv").write_text("name\nx\n")
+    study = Study("x", "x")
+    made = Collection(tmp_path, "films.csv", (study,))
+    layout = Layout(lambda folder: folder / "films.csv", lambda folder: made, "films.csv")
+    monkeypatch.setattr("kmm.data.collection.LAYOUTS", (layout, *LAYOUTS))
+    assert read_collection(tmp_path / "films.csv") == read_collection(tmp_path)

@@ -61,8 +61,9 @@ class App:
             headers: mapping of str to str with case-insensitive keys.
 
         Returns:
-            `Answer`; or a function of a body and a call that returns an `Answer`, to run in a thread that may wait. The
-            body is the only element of a list; the function removes it when it parses it, to free the memory.
+            `HttpAnswer`; or a function of a body and a `Caller` that returns an `HttpAnswer`, to run in a thread that
+            may wait. The body is the only element of a list; the function removes it when it parses it, to free the
+            memory.
 
         Raises:
             ServingError: if the request is refused.

@@ -17,7 +17,7 @@ class Refused(Exception):
     """Raised when a body is refused.
 
     Attributes:
-        answer: `Answer` with the reason.
+        answer: `HttpAnswer` with the reason.
     """
 
     def __init__(self, answer: HttpAnswer) -> None:
