@@ -84,4 +84,4 @@ bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/serve.py
 
 clean:  ## remove .venv and what tests leave
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info
