@@ -130,7 +130,10 @@ SCALINGS = {"unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
 
 
 def _application(build):
-    """Wraps a function of `keras.applications` as a network."""
+    """Wraps a function of `keras.applications` as a network.
+
+    A network that scales its own input, such as MobileNetV3, is passed with `include_preprocessing=False`.
+    """
     return lambda x, weights: build(include_top=False, weights=weights, input_tensor=x).output
 
 

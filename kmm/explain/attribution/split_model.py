@@ -28,7 +28,7 @@ class SplitModel:
     Attributes:
         stem: function `(inputs, fixed) -> dict of tensors`, the first half of the model.
         score: function `(inner, fixed) -> (m, n_labels)`, the second half, which takes the outputs of `stem`.
-        chunk: int >= 1. Points computed at once.
+        chunk: int >= 1. Points computed at once; a smaller batch is padded to it, so that nothing is traced twice.
         feature_map: str or None. The output of `stem` that is the feature map, if the model was cut behind one.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
         integrator: `PathIntegrator` of the two functions. It also computes the scores of a study.
