@@ -65,8 +65,8 @@ class Method:
         inputs: tuple of the inputs that it can attribute to: `"image"`, `"rows"`. It needs a model that reads one.
         at_feature_map: bool. Whether the model is cut behind a feature map of the image encoder (the last one, or
             `ExplainSettings.layer`) instead of behind its affine stem.
-        repeated: `"rest"` or `"stem"`: the half of the model that is computed for many points of a study at once; if both
-            are, the one with more layers. Its size determines how many points fit in memory.
+        repeated: `"rest"` or `"stem"`: the half of the model that is computed for many points of a study at once; if
+            both are, the one with more layers. Its size determines how many points fit in memory.
         errors: tuple of the errors of `Attribution` that it estimates: `"completeness_gap"`, `"map_error"`. Others are
             set to NaN.
     """
