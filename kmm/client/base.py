@@ -1,5 +1,6 @@
 """Common base of the two clients: settings, connection, and explanation of errors."""
 
+import abc
 import re
 import ssl
 import time
@@ -23,7 +24,7 @@ _NO_CONNECTION = re.compile("connect|socket|handshak|reset|closed|broken pipe|pr
 _Result = TypeVar("_Result")
 
 
-class BaseClient:
+class BaseClient(abc.ABC):
     """Connection and settings of a client; arguments as for `kmm.client.sync.Client`."""
 
     def __init__(
@@ -100,8 +101,9 @@ class BaseClient:
     def _make_closed_error(self):
         return ServerError(f"{self._address}: CANCELLED: the client was closed.", "CANCELLED")
 
+    @abc.abstractmethod
     def _open_channel(self, target, credentials, options):
-        raise NotImplementedError
+        """Opens a gRPC channel of the client's kind."""
 
     def __repr__(self):
         return f"{type(self).__name__}('{self._address}{':' if self._address.socket else '/'}{self._flows.model}')"

@@ -1,5 +1,6 @@
 """Losses of logits against labels that may be unknown, one table entry each, serializable with a Keras model."""
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +11,10 @@ import numpy as np
 from keras import ops
 
 
-class MaskedLoss(keras.losses.Loss):
+class MaskedLoss(keras.losses.Loss, abc.ABC):
     """A loss of logits against labels in which NaN means unknown.
 
-    The loss of an example is the mean cost over its known labels, or 0 if it has none. A subclass defines the costs of
-    a label 1 and of a label 0; a label in between costs their weighted mean.
+    The loss of an example is the mean cost over its known labels, or 0 if it has none. A subclass defines the cost.
 
     Args:
         class_weights: float array `(n_labels, 2)`, the weights of a 0 and of a 1 of each label; None for weights of 1.
@@ -32,13 +32,9 @@ class MaskedLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.class_weights = np.ones((1, 2)) if class_weights is None else np.asarray(class_weights)
 
-    def cost_positive(self, logits: Any) -> Any:
-        """Returns the cost of each logit where the label is 1, a tensor of the same shape."""
-        raise NotImplementedError
-
-    def cost_negative(self, logits: Any) -> Any:
-        """Returns the cost of each logit where the label is 0, a tensor of the same shape."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def cost(self, labels: Any, logits: Any) -> Any:
+        """Returns the cost of each label, known and in [0, 1]: a tensor of the shape of `logits`."""
 
     def call(self, labels: Any, logits: Any) -> Any:
         """Takes the tensors `labels (n, n_labels)` and `logits (n, n_labels)`; returns `(n,)`, one loss per example."""
@@ -47,15 +43,12 @@ class MaskedLoss(keras.losses.Loss):
         known = ops.equal(labels, labels)
         labels = ops.where(known, labels, 0.0)
         weight = ops.where(labels > 0.5, weights[:, 1], weights[:, 0])
-        cost = self._mix(labels, logits)
+        cost = self.cost(labels, logits)
         known = ops.cast(known, "float32")
         return ops.sum(cost * weight * known, axis=-1) / ops.maximum(ops.sum(known, axis=-1), 1.0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "class_weights": self.class_weights.tolist()}
-
-    def _mix(self, labels, logits):
-        return labels * self.cost_positive(logits) + (1.0 - labels) * self.cost_negative(logits)
 
 
 @keras.saving.register_keras_serializable(package="kmm")
@@ -71,13 +64,7 @@ class MaskedCrossentropy(MaskedLoss):
     def __init__(self, class_weights: Any = None, name: str = "masked_crossentropy", **options: Any) -> None:
         super().__init__(class_weights, name=name, **options)
 
-    def cost_positive(self, logits: Any) -> Any:
-        return ops.softplus(-logits)
-
-    def cost_negative(self, logits: Any) -> Any:
-        return ops.softplus(logits)
-
-    def _mix(self, labels, logits):
+    def cost(self, labels: Any, logits: Any) -> Any:
         return ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
 
 
@@ -104,11 +91,9 @@ class MaskedFocal(MaskedLoss):
         super().__init__(class_weights, name=name, **options)
         self.gamma = gamma
 
-    def cost_positive(self, logits: Any) -> Any:
-        return ops.exp(-self.gamma * ops.softplus(logits)) * ops.softplus(-logits)
-
-    def cost_negative(self, logits: Any) -> Any:
-        return self.cost_positive(-logits)
+    def cost(self, labels: Any, logits: Any) -> Any:
+        positive, negative = _focal_cost(logits, self.gamma), _focal_cost(-logits, self.gamma)
+        return labels * positive + (1.0 - labels) * negative
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma}
@@ -144,12 +129,13 @@ class MaskedAsymmetric(MaskedLoss):
         super().__init__(class_weights, name=name, **options)
         self.gamma_positive, self.gamma_negative, self.margin = gamma_positive, gamma_negative, margin
 
-    def cost_positive(self, logits: Any) -> Any:
-        return ops.exp(-self.gamma_positive * ops.softplus(logits)) * ops.softplus(-logits)
+    def cost(self, labels: Any, logits: Any) -> Any:
+        positive = _focal_cost(logits, self.gamma_positive)
+        return labels * positive + (1.0 - labels) * self._cost_negative(logits)
 
-    def cost_negative(self, logits: Any) -> Any:
+    def _cost_negative(self, logits):
         if not self.margin:  # the logarithm of the sigmoid would lose its digits
-            return ops.exp(-self.gamma_negative * ops.softplus(-logits)) * ops.softplus(logits)
+            return _focal_cost(-logits, self.gamma_negative)
         shifted = ops.sigmoid(logits) - self.margin
         kept = shifted > 0.0
         safe = ops.where(kept, shifted, 0.5)  # the gradient of a power at 0 may be infinite
@@ -159,6 +145,11 @@ class MaskedAsymmetric(MaskedLoss):
     def get_config(self) -> dict[str, Any]:
         own = {"gamma_positive": self.gamma_positive, "gamma_negative": self.gamma_negative, "margin": self.margin}
         return {**super().get_config(), **own}
+
+
+def _focal_cost(logits, gamma):
+    """Computes `-(1 - p) ** gamma * log(p)` with `p = sigmoid(logits)`, precisely for logits of any size."""
+    return ops.exp(-gamma * ops.softplus(logits)) * ops.softplus(-logits)
 
 
 @dataclass(frozen=True)
