@@ -13,6 +13,22 @@ hypothesis.settings.register_profile("kmm", deadline=None)  # no test is about t
 hypothesis.settings.load_profile("kmm")
 
 
+@pytest.fixture
+def stub():
+    """A server of gRPC that answers as it is set."""
+    from tests.factories.stub_server import StubServer
+
+    return StubServer()
+
+
+@pytest.fixture
+def address(stub):
+    from tests.factories.stub_server import serve
+
+    with serve(stub) as port:
+        yield f"127.0.0.1:{port}/openi"
+
+
 @pytest.fixture(scope="session")
 def openi_folder():
     """The folder with real Open-i files that KMM_OPENI names; the test is skipped where there is none."""

@@ -14,18 +14,7 @@ from kmm.client import Prediction
 from kmm.errors import ImageError
 from tests.factories.commands import run
 from tests.factories.dicom import encode, make_dataset
-from tests.factories.stub_server import StubServer, serve
-
-
-@pytest.fixture
-def stub():
-    return StubServer()
-
-
-@pytest.fixture
-def address(stub):
-    with serve(stub) as port:
-        yield f"127.0.0.1:{port}/openi"
+from tests.factories.stub_server import serve
 
 
 @pytest.fixture

@@ -4,18 +4,6 @@ import subprocess
 import pytest
 
 from kmm.client import Client
-from tests.factories.stub_server import StubServer, serve
-
-
-@pytest.fixture
-def stub():
-    return StubServer()
-
-
-@pytest.fixture
-def address(stub):
-    with serve(stub) as port:
-        yield f"127.0.0.1:{port}/openi"
 
 
 @pytest.fixture
