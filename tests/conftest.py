@@ -15,7 +15,7 @@ hypothesis.settings.load_profile("kmm")
 
 @pytest.fixture
 def stub():
-    """A server of gRPC that answers as it is set."""
+    """A gRPC server with canned answers; a test may change them."""
     from tests.factories.stub_server import StubServer
 
     return StubServer()

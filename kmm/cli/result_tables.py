@@ -137,7 +137,7 @@ def print_kept(result: Row) -> None:
     ]
     if rows:
         _print_table(["folder", "MB", "belongs to", "state"], rows)
-    print(f"{result['out']}: {len(rows)} folders, {result['bytes'] / 1e6:.1f} MB")
+    print(f"{result['out']}: {len(rows)} folder{'' if len(rows) == 1 else 's'}, {result['bytes'] / 1e6:.1f} MB")
 
 
 def print_cleared(result: Row) -> None:
