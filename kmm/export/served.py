@@ -76,6 +76,20 @@ class ServedClassifier:
             self.core = batching.wrap(self.core, self.joint)
         else:
             self.core = tf.function(wrap_slices(self.core, self.joint), specs, autograph=False)
+        self.explain = None
+        if explanation:
+            self.explain = tf.function(PathExplainer(classifier, explanation).explain, autograph=False)
+        self.description = self._write_description(classifier, explanation, source or {})
+        self.signatures = names.list_signatures(
+            pixels=self.batches.image.pixels if self.batches.image else None,
+            length=self.batches.text.length if self.batches.text else None,
+            label_count=len(self.label_names),
+            feature_size=fusion_of(model).get_layer("joint").output.shape[-1],
+            default=default,
+            explain=explanation is not None,
+        )
+
+    def _write_description(self, classifier, explanation, source):
         patterns = list_patterns(image=self._reads("image"), text=self._reads("text"))
         first = PATTERNS.index(patterns[0])
         calibration = {
@@ -83,10 +97,7 @@ class ServedClassifier:
             "thresholds": self.thresholds,
             "prevalence": classifier.prevalence,
         }
-        self.explain = None
-        if explanation:
-            self.explain = tf.function(PathExplainer(classifier, explanation).explain, autograph=False)
-        self.description = json.dumps(
+        return json.dumps(
             {
                 "kmm": kmm.__version__,
                 "tensorflow": tf.__version__,
@@ -99,16 +110,8 @@ class ServedClassifier:
                 },
                 "preparation": self.batches.as_dict(),
                 "explain": asdict(explanation) if explanation else None,
-                **(source or {}),
+                **source,
             }
-        )
-        self.signatures = names.list_signatures(
-            pixels=self.batches.image.pixels if self.batches.image else None,
-            length=self.batches.text.length if self.batches.text else None,
-            label_count=len(self.label_names),
-            feature_size=fusion_of(model).get_layer("joint").output.shape[-1],
-            default=default,
-            explain=explanation is not None,
         )
 
     def trace(self) -> dict[str, Any]:

@@ -104,61 +104,94 @@ def list_signatures(
         >>> [field.name for field in signatures["explain_bytes"].inputs]
         ['image_bytes', 'report', 'target']
     """
-    image, text = pixels is not None, length is not None
-    tensors = _keep(
-        (
-            image,
-            Field(IMAGE, "float32", (None, pixels, pixels, 1), "prepared film, gray levels 0..255; zeros: no film"),
-        ),
-        (text, Field(TOKEN_IDS, "int32", (None, length), "ids of the words or word pieces; 0 is padding")),
-    )
-    raw = _keep(
-        (image, Field(IMAGE_BYTES, "string", (None,), "bytes of a PNG or JPEG file; empty: no film")),
-        (text, Field(REPORT, "string", (None,), "text of the report in UTF-8; empty: no report")),
-    )
-    examples = (
-        Field(EXAMPLES, "string", (None,), "serialized tf.Example with `image_bytes`, and `report` or its sections"),
-    )
-    labels = (None, label_count)
-    predicted = (
-        Field(PROBABILITIES, "float32", labels, "calibrated probability of each label"),
-        Field(LOGITS, "float32", labels, "logit of each label, before calibration"),
-        Field(LABEL_NAMES, "string", labels, "names of the labels"),
-        Field(THRESHOLDS, "float32", labels, "decision threshold of each label, for the modalities of the study"),
-        Field(DECISIONS, "bool", labels, "whether the probability is at or above the threshold"),
-    )
-    target = (Field(TARGET, "int32", (None,), "index of the label to explain; -1: the most probable label"),)
+    tensors, raw = _list_tensors(pixels, length), _list_raw(pixels, length)
+    predicted = _list_predicted((None, label_count))
+    features = (Field(FEATURES, "float32", (None, feature_size), "features behind the logits"),)
     found = [
         _make("serving_tensors", tensors, predicted),
         _make("serving_bytes", raw, predicted),
-        _make("tf_example", examples, predicted),
+        *_list_examples((None, label_count), predicted),
+        _make("embed", tensors, features),
+        _make("embed_bytes", raw, features),
         _make(
-            "classify",
-            (Field(CLASSIFY_INPUT, "string", (None,), "serialized tf.Example, as for `tf_example`"),),
-            (
-                Field(CLASSES, "string", labels, "names of the labels"),
-                Field(SCORES, "float32", labels, "calibrated probability of each label"),
-            ),
+            "describe",
+            (Field(QUERY, "string", (None,), "ignored"),),
+            (Field(DESCRIPTION, "string", (None,), "JSON: labels, preparation, calibration, digest, versions"),),
         ),
     ]
-    features = (Field(FEATURES, "float32", (None, feature_size), "features behind the logits"),)
-    found += [_make("embed", tensors, features), _make("embed_bytes", raw, features)]
-    described = (Field(DESCRIPTION, "string", (None,), "JSON: labels, preparation, calibration, digest, versions"),)
-    found.append(_make("describe", (Field(QUERY, "string", (None,), "ignored"),), described))
     if explain:
+        target = (Field(TARGET, "int32", (None,), "index of the label to explain; -1: the most probable label"),)
         explained = _list_explained(pixels, length)
-        places = _keep(
-            (image, Field(IMAGE_BOX, "int32", (None, 4), "top, left, height, width of the film in the square")),
-            (text, Field(TOKEN_WORDS, "string", (None, length), "words or word pieces as read; empty: padding")),
-        )
         found.append(_make("explain", tensors + target, predicted + explained))
-        found.append(_make("explain_bytes", raw + target, predicted + explained + places))
+        found.append(_make("explain_bytes", raw + target, predicted + explained + _list_places(pixels, length)))
     chosen = next(signature for signature in found if signature.name == DEFAULT_SIGNATURES[default])
     kept = [signature for signature in found if signature.name != "serving_tensors"]
     if default != "tensors":
         kept.append(found[0])
     first = Signature(DEFAULT_SIGNATURE, chosen.inputs, chosen.outputs, chosen.kind)
     return {signature.name: signature for signature in (first, *kept)}
+
+
+def _list_tensors(pixels, length):
+    """Lists the inputs of a prepared study."""
+    return _keep(
+        (
+            pixels is not None,
+            Field(IMAGE, "float32", (None, pixels, pixels, 1), "prepared film, gray levels 0..255; zeros: no film"),
+        ),
+        (
+            length is not None,
+            Field(TOKEN_IDS, "int32", (None, length), "ids of the words or word pieces; 0 is padding"),
+        ),
+    )
+
+
+def _list_raw(pixels, length):
+    """Lists the inputs of a study as files and text."""
+    return _keep(
+        (
+            pixels is not None,
+            Field(IMAGE_BYTES, "string", (None,), "bytes of a PNG or JPEG file; empty: no film"),
+        ),
+        (length is not None, Field(REPORT, "string", (None,), "text of the report in UTF-8; empty: no report")),
+    )
+
+
+def _list_predicted(labels):
+    return (
+        Field(PROBABILITIES, "float32", labels, "calibrated probability of each label"),
+        Field(LOGITS, "float32", labels, "logit of each label, before calibration"),
+        Field(LABEL_NAMES, "string", labels, "names of the labels"),
+        Field(THRESHOLDS, "float32", labels, "decision threshold of each label, for the modalities of the study"),
+        Field(DECISIONS, "bool", labels, "whether the probability is at or above the threshold"),
+    )
+
+
+def _list_examples(labels, predicted):
+    """Lists the signatures that read serialized tf.Examples."""
+    studies = Field(
+        EXAMPLES, "string", (None,), "serialized tf.Example with `image_bytes`, and `report` or its sections"
+    )
+    classified = Field(CLASSIFY_INPUT, "string", (None,), "serialized tf.Example, as for `tf_example`")
+    classes = (
+        Field(CLASSES, "string", labels, "names of the labels"),
+        Field(SCORES, "float32", labels, "calibrated probability of each label"),
+    )
+    return _make("tf_example", (studies,), predicted), _make("classify", (classified,), classes)
+
+
+def _list_places(pixels, length):
+    """Lists the outputs that relate the maps to the film and the text as they were sent."""
+    return _keep(
+        (
+            pixels is not None,
+            Field(IMAGE_BOX, "int32", (None, 4), "top, left, height, width of the film in the square"),
+        ),
+        (
+            length is not None,
+            Field(TOKEN_WORDS, "string", (None, length), "words or word pieces as read; empty: padding"),
+        ),
+    )
 
 
 def _list_explained(pixels, length):
