@@ -36,12 +36,12 @@ def write_json_answer(value: Any) -> bytes:
     return json.dumps(value).encode("ascii")
 
 
-def tell(value: Any, status: int = 200) -> HttpAnswer:
+def answer_json(value: Any, status: int = 200) -> HttpAnswer:
     """Builds an answer with a value as JSON."""
     return HttpAnswer(status, [write_json_answer(value)])
 
 
-def tell_text(status: int, text: str, **headers: str) -> HttpAnswer:
+def answer_text(status: int, text: str, **headers: str) -> HttpAnswer:
     """Builds an answer with the text of an error.
 
     Args:
@@ -50,7 +50,7 @@ def tell_text(status: int, text: str, **headers: str) -> HttpAnswer:
         headers: str. Further headers; underscores in their names become hyphens.
 
     Example:
-        >>> answer = tell_text(405, "No such method: PUT", Allow="GET, HEAD")
+        >>> answer = answer_text(405, "No such method: PUT", Allow="GET, HEAD")
         >>> answer.status, answer.chunks, answer.headers
         (405, [b'{"error": "No such method: PUT"}'], {'Allow': 'GET, HEAD'})
     """
@@ -61,12 +61,12 @@ def tell_text(status: int, text: str, **headers: str) -> HttpAnswer:
     )
 
 
-def tell_error(error: ServingError) -> HttpAnswer:
+def answer_error(error: ServingError) -> HttpAnswer:
     """Builds the answer for a `ServingError`.
 
     Example:
-        >>> tell_error(ServingError("NOT_FOUND", "No such model.")).status
+        >>> answer_error(ServingError("NOT_FOUND", "No such model.")).status
         404
     """
     headers = {"WWW_Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else {}
-    return tell_text(HTTP_STATUS[error.code], str(error), **headers)
+    return answer_text(HTTP_STATUS[error.code], str(error), **headers)

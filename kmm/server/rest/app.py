@@ -16,7 +16,7 @@ from kmm.server.policy import parse_version
 from kmm.server.requests.admission import AdmissionGate, Caller
 from kmm.server.requests.inference import SIGNATURE_DEF, Inference, make_states
 from kmm.server.rest import json_answer, json_document, json_limits, json_tensors
-from kmm.server.rest.answer import HttpAnswer, tell, tell_error, tell_text, write_json_answer
+from kmm.server.rest.answer import HttpAnswer, answer_error, answer_json, answer_text, write_json_answer
 from kmm.server.rest.cors import Cors
 from kmm.server.status import ServingError, refuse
 
@@ -70,11 +70,11 @@ class App:
         """
         path = _ORIGIN.sub("", target, count=1).partition("?")[0]
         if path == HEALTH_PATH:
-            return _check_method(method, ("GET", "HEAD")) or self._tell_health()
+            return _check_method(method, ("GET", "HEAD")) or self._answer_health()
         if path == metrics.PATH:
-            return _check_method(method, ("GET", "HEAD")) or self._tell_metrics(headers)
+            return _check_method(method, ("GET", "HEAD")) or self._answer_metrics(headers)
         if not _API.fullmatch(path):
-            return tell_text(404, f"Malformed request: {method} {path}")
+            return answer_text(404, f"Malformed request: {method} {path}")
         if method == "OPTIONS":
             preflight = self._cors.answer_preflight(headers.get("Origin", ""))
             if preflight is not None:
@@ -89,11 +89,11 @@ class App:
         path = _ORIGIN.sub("", target, count=1)
         return self._cors.list_headers(headers.get("Origin", "")) if _API.match(path) else {}
 
-    def _tell_health(self):
+    def _answer_health(self):
         serving = self._is_serving()
-        return tell({"status": "SERVING" if serving else "NOT_SERVING"}, 200 if serving else 503)
+        return answer_json({"status": "SERVING" if serving else "NOT_SERVING"}, 200 if serving else 503)
 
-    def _tell_metrics(self, headers):
+    def _answer_metrics(self, headers):
         self._authenticate(headers)
         return HttpAnswer(200, [generate_latest(self._inference.metrics.registry)], media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
@@ -131,7 +131,7 @@ class App:
                 entry.answer_bytes = answer.size
                 return answer
         except ServingError as error:
-            return tell_error(error)
+            return answer_error(error)
 
     def _predict(self, spec, held, call):
         inputs, rows = held
@@ -154,17 +154,17 @@ class App:
     def _look(self, spec, *, metadata):
         with self._inference.record(spec, "GetModelMetadata" if metadata else "GetModelStatus", "REST"):
             if not metadata:
-                return tell(_to_dict(make_states(self._inference.list_states(spec))))
+                return answer_json(_to_dict(make_states(self._inference.list_states(spec))))
             spec, signatures = self._inference.find_signatures(spec)
             stored = load_stubs().get_model_metadata_pb2.SignatureDefMap(signature_def=signatures)
-            return tell({"model_spec": _to_dict(spec), "metadata": {SIGNATURE_DEF: _to_dict(stored)}})
+            return answer_json({"model_spec": _to_dict(spec), "metadata": {SIGNATURE_DEF: _to_dict(stored)}})
 
 
 def _check_method(method, known):
     """Returns the error for a method that a path does not support, or None if it does."""
     if method in known:
         return None
-    return tell_text(405, f"Expected the method {' or '.join(known)}.", Allow=", ".join(known))
+    return answer_text(405, f"Expected the method {' or '.join(known)}.", Allow=", ".join(known))
 
 
 def _make_spec(found):

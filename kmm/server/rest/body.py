@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from tornado.util import GzipDecompressor
 
-from kmm.server.rest.answer import HttpAnswer, tell_text
+from kmm.server.rest.answer import HttpAnswer, answer_text
 
 ENCODINGS = ("", "identity", "gzip", "x-gzip")
 STEP_BYTES = 2**20  # decompressed at a time, so that a zip bomb does not block the event loop
@@ -79,7 +79,7 @@ class Body:
         encoding = headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             text = "Expected a body without Content-Encoding, or with gzip."
-            raise Refused(tell_text(415, text, Accept_Encoding="gzip"))
+            raise Refused(answer_text(415, text, Accept_Encoding="gzip"))
         self._most, self._room = most_bytes, room
         if _read_length(headers) > most_bytes:
             raise self._refuse_size()
@@ -136,12 +136,12 @@ class Body:
         if self.size + len(chunk) > self._most:
             raise self._refuse_size()
         if not self._room.take(len(chunk)):
-            raise Refused(tell_text(503, "The server is busy: the bodies of other requests fill its memory."))
+            raise Refused(answer_text(503, "The server is busy: the bodies of other requests fill its memory."))
         self.size += len(chunk)
         self._chunks.append(chunk)
 
     def _refuse_size(self):
-        return Refused(tell_text(413, f"A request may have at most {self._most >> 20} MiB."))
+        return Refused(answer_text(413, f"A request may have at most {self._most >> 20} MiB."))
 
 
 def _read_length(headers):
@@ -153,4 +153,4 @@ def _read_length(headers):
 
 
 def _refuse_gzip():
-    return Refused(tell_text(400, "The body is not valid gzip."))
+    return Refused(answer_text(400, "The body is not valid gzip."))

@@ -5,7 +5,7 @@ Source: https://fetch.spec.whatwg.org/#http-cors-protocol
 
 from collections.abc import Iterable
 
-from kmm.server.rest.answer import HttpAnswer, tell_text
+from kmm.server.rest.answer import HttpAnswer, answer_text
 
 ANY = "*"
 PREFLIGHT_SECONDS = 600  # time for which a browser caches the answer to a preflight request
@@ -49,7 +49,7 @@ class Cors:
         if not self._origins:
             return None
         if ANY not in self._origins and origin not in self._origins:
-            return tell_text(403, "This origin is not allowed (--cors-origin).")
+            return answer_text(403, "This origin is not allowed (--cors-origin).")
         headers = {
             "Access-Control-Allow-Methods": _METHODS,
             "Access-Control-Allow-Headers": _HEADERS,

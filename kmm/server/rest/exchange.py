@@ -14,7 +14,7 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from kmm.server.connections import Connection
 from kmm.server.requests.admission import Caller
-from kmm.server.rest.answer import HttpAnswer, tell_error, tell_text
+from kmm.server.rest.answer import HttpAnswer, answer_error, answer_text
 from kmm.server.rest.body import Body, Refused
 from kmm.server.status import ServingError
 from kmm.tracebacks import describe_error
@@ -86,7 +86,7 @@ class Exchange(HTTPMessageDelegate):
             self._answer(refused.answer)
             return
         if not self._server.has_place():
-            self._answer(tell_text(503, "The server is busy: too many requests are running or waiting."))
+            self._answer(answer_text(503, "The server is busy: too many requests are running or waiting."))
             return
         self._answered = True
         self._server.keep(self._run(body))
@@ -100,18 +100,18 @@ class Exchange(HTTPMessageDelegate):
         """Returns an answer that does not need the body, or None if the body is to be read."""
         try:
             if self._line.version == "HTTP/1.1" and len(headers.get_list("Host")) != 1:
-                return tell_text(400, "Expected one header Host.")
+                return answer_text(400, "Expected one header Host.")
             self._headers = self._server.app.list_headers(self._line.path, headers)
             found = self._server.app.open(self._line.method, self._line.path, headers)
             if not callable(found):
                 return found
             self._body = Body(headers, self._server.settings.max_message_mb << 20, self._server.room)
         except ServingError as error:
-            return tell_error(error)
+            return answer_error(error)
         except Refused as refused:
             return refused.answer
         except Exception as error:  # noqa: BLE001  its text may quote the request
-            return _tell_failure(error)
+            return _answer_failure(error)
         self._work = found
         self._late = asyncio.get_running_loop().call_later(self._seconds, self._give_up)
         return None
@@ -125,7 +125,7 @@ class Exchange(HTTPMessageDelegate):
     def _give_up(self):
         if not self._answered:
             late = ServingError("DEADLINE_EXCEEDED", "The body of the request did not arrive in time.")
-            self._answer(tell_error(late), linger=0)
+            self._answer(answer_error(late), linger=0)
 
     def _answer(self, answer, *, linger=LINGER_SECONDS):
         """Sends an answer without any work; the rest of the body is read for a while, and dropped.
@@ -156,7 +156,7 @@ class Exchange(HTTPMessageDelegate):
                 call.cancel()
             answer = await self._server.work(lambda: self._work(bodies, call))
         except Exception as error:  # noqa: BLE001  its text may quote the request
-            answer = _tell_failure(error)
+            answer = _answer_failure(error)
         finally:
             self._connection.working = False
             self._body.drop()
@@ -200,6 +200,6 @@ class Exchange(HTTPMessageDelegate):
         self._connection.touch()
 
 
-def _tell_failure(error):
+def _answer_failure(error):
     logger.error("HTTP: %s", describe_error(error))
-    return tell_text(500, f"The server failed with {type(error).__name__}.")
+    return answer_text(500, f"The server failed with {type(error).__name__}.")
