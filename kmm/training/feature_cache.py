@@ -1,99 +1,103 @@
-"""Cache of the features of a frozen encoder, computed once per film, so that later epochs, folds and heads take
-seconds."""
+"""Features of an encoder that does not change: computed once per film or report, so that later epochs, folds and heads
+take seconds."""
 
-import hashlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import keras
 import numpy as np
 
+from kmm.models.checkpoints import architecture_digest, weights_digest
 from kmm.progress import Progress
-from kmm.storage.files import replace_file
-from kmm.training.prepared_studies import PreparedStudies
-
-SHARD = 256  # films per file
+from kmm.training.array_store import ArrayStore, StoredArrays
+from kmm.training.cache_folder import name_entry
 
 
-class FeatureCache:
-    """Feature vectors by the content of the film, in one folder per preparation and set of weights.
+class Column(Protocol):
+    """Rows of one input of a model: an array, or `kmm.training.array_store.StoredArrays`."""
 
-    A shard is a file of at most 256 vectors, written atomically, so that a killed process loses at most one shard.
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Returns the values `(len(rows), ...)` of the given row numbers."""
+
+
+def open_features(cache: Path, name: str, encoder: keras.Model, preparation: Mapping[str, Any]) -> ArrayStore:
+    """Opens the store of the features of an encoder. Its name depends on what decides the numbers: the preparation of
+    the input, the architecture and the weights of the encoder, the precision and the backend. It does not depend on the
+    source code, so a changed comment leaves the features in use.
 
     Args:
-        folder: path of the folder of all caches.
-        preparation: dict for JSON that describes the preparation of films.
-        weights: str, digest of the encoder's weights.
+        cache: Path of the folder of all stores.
+        name: str. The encoder's name, for people.
+        encoder: `keras.Model` whose features are kept.
+        preparation: mapping for JSON: the preparation of the input, with the version of its code.
     """
-
-    def __init__(self, folder: Path | str, preparation: Mapping[str, Any], weights: str):
-        key = hashlib.sha256(f"{sorted(preparation.items())}\n{weights}".encode()).hexdigest()[:24]
-        self.folder = Path(folder) / key
-
-    def load(self) -> dict[str, np.ndarray]:
-        """Returns a dict from film digest to float32 `(d,)`. Removes damaged shards, whose features are left out."""
-        vectors: dict[str, np.ndarray] = {}
-        for path in sorted(self.folder.glob("[!.]*.npz")):
-            try:
-                with open(path, "rb") as file, np.load(file, allow_pickle=False) as shard:
-                    vectors.update(zip(shard["digests"].tolist(), shard["vectors"], strict=True))
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-                path.unlink()
-        return vectors
-
-    def store(self, digests: Sequence[str], vectors: np.ndarray) -> None:
-        """Writes one shard."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256("".join(digests).encode()).hexdigest()[:24]
-        with replace_file(self.folder / f"{name}.npz") as place, open(place, "wb") as file:
-            np.savez(file, digests=np.array(digests), vectors=np.asarray(vectors, np.float32))
+    facts = {
+        "preparation": dict(preparation),
+        "architecture": architecture_digest(encoder),
+        "weights": weights_digest(encoder),
+        "precision": keras.config.dtype_policy().name,
+        "backend": keras.backend.backend(),
+    }
+    return ArrayStore(cache / name_entry(f"features-{name}", facts))
 
 
 def compute_features(
     encode: Callable[[np.ndarray], np.ndarray],
-    prepared: PreparedStudies,
-    cache: FeatureCache | None = None,
+    column: Column,
+    digests: Sequence[str],
+    store: ArrayStore | None = None,
     *,
     batch_size: int = 32,
     progress: Progress | None = None,
-) -> np.ndarray:
-    """Returns the feature vectors of all films; computes those that the cache lacks.
+    title: str = "Features of films",
+) -> np.ndarray | StoredArrays:
+    """Returns the features of all rows; computes those that the store lacks.
 
     Args:
-        encode: function from float32 `(n, h, w, 1)` to `(n, d)`.
-        prepared: `PreparedStudies`.
-        cache: `FeatureCache`, or None for no cache, because the encoder changes with every run.
-        batch_size: int.
+        encode: function from values of the column `(n, ...)` to features `(n, ...)` of any one shape.
+        column: values of the rows.
+        digests: sequence of str, one per row: the identity of its value; `""` for a row without a value, whose features
+            are 0.
+        store: `ArrayStore` that keeps the features in files; None keeps them in memory, for short vectors of an encoder
+            that changes with every run.
+        batch_size: int. `encode` is always called with so many rows.
         progress: `kmm.progress.Progress`.
+        title: str. Name of the step.
 
     Returns:
-        float32 `(n, d)`, one row per study; zeros for studies without a film.
+        column `(n, ...)`: `StoredArrays` if there is a store, else an array.
+
+    Raises:
+        InputError: if the disk has too little space.
     """
-    known = cache.load() if cache else {}
+    if store is not None:
+        store.check(digests)
     missing: dict[str, int] = {}
-    for row, digest in enumerate(prepared.image_digests):
-        if digest and digest not in known:
+    for row, digest in enumerate(digests):
+        if digest and (store is None or digest not in store):
             missing.setdefault(digest, row)
-    rows = list(missing.values())
-    if prepared.image is not None and rows:
-        with (progress or Progress()).step("Features of films", len(rows)) as advance:
-            for start in range(0, len(rows), SHARD):
-                made = []
-                for first in range(start, min(start + SHARD, len(rows)), batch_size):
-                    part = rows[first : min(first + batch_size, start + SHARD, len(rows))]
-                    films = prepared.image[part]
-                    padded = np.concatenate([films, np.zeros((batch_size - len(part), *films.shape[1:]), np.float32)])
-                    made.append(np.asarray(encode(padded))[: len(part)])
-                    advance(len(part))
-                digests = [prepared.image_digests[row] for row in rows[start : start + SHARD]]
-                vectors = np.concatenate(made)
-                if cache:
-                    cache.store(digests, vectors)
-                known.update(zip(digests, vectors, strict=True))
-    size = next(iter(known.values())).shape[0] if known else 1
-    features = np.zeros((len(prepared.studies), size), np.float32)
-    for row, digest in enumerate(prepared.image_digests):
+    made: dict[str, np.ndarray] = {}
+    names, rows = list(missing), list(missing.values())
+    if rows:
+        with (progress or Progress()).step(title, len(rows)) as advance:
+            for start in range(0, len(rows), batch_size):
+                part = rows[start : start + batch_size]
+                values = np.asarray(encode(column[np.resize(part, batch_size)]))[: len(part)]
+                if store is None:
+                    made.update(zip(names[start : start + batch_size], values, strict=True))
+                else:
+                    if not start:
+                        store.reserve(len(rows), values[0].nbytes, title.lower())
+                    for name, value in zip(names[start : start + batch_size], values, strict=True):
+                        store.add(name, value)
+                advance(len(part))
+    if store is not None:
+        store.flush()
+        return store.column(digests)
+    size = next(iter(made.values())).shape if made else (1,)
+    features = np.zeros((len(digests), *size), np.float32)
+    for row, digest in enumerate(digests):
         if digest:
-            features[row] = known[digest]
+            features[row] = made[digest]
     return features

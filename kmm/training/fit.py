@@ -1,5 +1,6 @@
 """Training in stages: word vectors, text classifier, image classifier, then the joint model that starts from both."""
 
+import copy
 import dataclasses
 import platform
 import shutil
@@ -10,23 +11,13 @@ import keras
 import numpy as np
 
 import kmm
-from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, Predictions
-from kmm.data.labels import (
-    audit_headings,
-    count_classes,
-    describe_audit,
-    describe_classes,
-    label_studies,
-    name_unread_columns,
-)
-from kmm.data.split import check_leaks, load_split, read_parts, split_studies
-from kmm.data.study import Collection, part_problems
+from kmm.data.split import read_parts
+from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
 from kmm.evaluate.report import evaluate_predictions, write_results
 from kmm.evaluate.seen import gather_seen
-from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
@@ -47,6 +38,7 @@ from kmm.training.prepared_studies import prepare_studies
 from kmm.training.run_context import FEATURE_BATCH, Run
 from kmm.training.run_folders import digest_code
 from kmm.training.schedule import SCHEDULES
+from kmm.training.token_ids import encode_reports
 from kmm.training.word_rows import choose_source
 
 TUNED = {"none": False, "top": "top", "all": True}
@@ -68,7 +60,7 @@ def fit_classifier(
         collection: `kmm.data.study.Collection`.
         settings: `FitSettings`.
         work: path of the folder for the state of the run. A stopped run resumes from this state.
-        cache: path of the folder for features of frozen encoders, shared by all runs.
+        cache: path of the folder for prepared films and features of frozen encoders, shared by all runs.
         split: path of a `split.csv` to use; None for a random split.
         progress: `kmm.progress.Progress`.
         tensorboard: path of the folder for TensorBoard logs, or None.
@@ -84,9 +76,8 @@ def fit_classifier(
     policy = keras.config.dtype_policy()
     try:
         return _fit_run(run, collection, split), run
-    except BaseException as error:
-        run.close()
-        if run.prepared is not None and isinstance(error, KmmError):
+    except KmmError as error:
+        if run.prepared is not None:
             _attach_problems(error, run)
         raise
     finally:
@@ -108,9 +99,7 @@ def _fit_run(run, collection, split):
     _check_data(run, split)
     if settings.text_encoder:
         _prepare_text(run)
-    run.prepared.add_text(run.maker)
-    if run.rare:
-        run.prepared.hide_words(run.rows("train"), run.maker.vocabulary, run.rare)
+    run.token_ids = encode_reports(run.prepared, run.maker, hidden=run.rare)
     if settings.image_encoder:
         _build_image(run)  # before any training, to report weights for another network at once
     if settings.text_encoder:
@@ -179,142 +168,15 @@ def _check_data(run, split):
 
 
 def _prepare(run, collection, split):
-    s = run.settings
-    try:
-        studies, label_names = label_studies(
-            collection.studies,
-            s.labels,
-            min_count=s.label_min_count,
-            not_findings=s.not_findings,
-            note=run.progress.note,
-        )
-    except InputError as error:
-        raise InputError(f"{collection.folder}: {error}") from None
-    _note_labels(run, collection)
-    known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in label_names)]
-    run.maker = BatchMaker(
-        ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
-        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate, pieces=bool(s.word_pieces))
-        if s.text_encoder
-        else None,
-        vocabulary=None,
-        label_names=label_names,
-    )
-    run.prepared = prepare_studies(
-        known,
-        run.maker,
-        run.work / "films.f32",
-        strict=s.strict,
-        progress=run.progress,
-    )
-    if s.image_encoder and not run.prepared.present[:, 0].any():
-        raise InputError(
-            f"{collection.folder} has no study with a frontal image. Train on reports alone with --image-encoder none."
-        )
+    """Prepares the studies, with the split of the stopped run if there is one."""
     kept = run.work / "split.csv"
-    if kept.exists():
-        run.split = load_split(kept, run.prepared.studies, allow_missing=True)
-    elif split:
-        run.split = load_split(split, run.prepared.studies, allow_missing=True)
-    else:
-        run.split = split_studies(run.prepared.studies, shares=s.shares, seed=s.seed, label_names=label_names)
-    check_leaks(run.split, run.prepared.studies)
-    for part in ("train", "validation", "test"):
-        if not len(run.rows(part)):
-            raise InputError(f"The part {part} of the split has no studies. Give another --split, or more studies.")
-    run.maker.label_names = _choose_labels(run)
-    if s.image_encoder:
-        _check_films(run)
-    run.split.save(kept)
-    run.facts.update(
-        layout=collection.layout,
-        studies=len(collection.studies),
-        unlabelled=len(studies) - len(known),
-        set_aside=len(part_problems([*collection.problems, *run.prepared.problems])[0]),
-        with_image=int(run.prepared.present[:, 0].sum()),
-        parts={part: len(run.rows(part)) for part in ("train", "validation", "test")},
-        split_digest=run.split.digest,
+    run.prepared = prepare_studies(
+        collection, run.settings, films=run.cache, split=kept if kept.exists() else split, progress=run.progress
     )
-
-
-def _note_labels(run, collection):
-    """Notes the studies and columns that a label scheme ignores, and records headings in the run's facts."""
-    s = run.settings
-    unread = name_unread_columns(collection.studies, s.labels)
-    if unread:
-        run.progress.note(unread)
-    if s.labels == "findings":
-        rows = audit_headings(collection.studies, min_count=s.label_min_count, not_findings=s.not_findings)
-        run.facts["not_findings"] = rows
-        run.progress.note(describe_audit(rows))
-
-
-def _choose_labels(run):
-    """Chooses the labels with both classes in the training part, and notes the names of the others and the classes that
-    validation or test lack.
-
-    Raises:
-        InputError: if no label has both classes.
-    """
-    chosen, rejected = [], []
-    for name in run.maker.label_names:
-        counts = {part: _count_classes(run, name, run.rows(part)) for part in ("train", "validation", "test")}
-        if not all(counts["train"]):
-            rejected.append(f"label {name!r} lacks a class in the training part ({describe_classes(counts['train'])})")
-            continue
-        chosen.append(name)
-        if not all(counts["validation"]):
-            run.progress.note(
-                f"Label {name!r} lacks a class in validation ({describe_classes(counts['validation'])}): its threshold "
-                "and its temperature cannot be chosen."
-            )
-        if not all(counts["test"]):
-            run.progress.note(
-                f"Label {name!r} lacks a class in test ({describe_classes(counts['test'])}): ROC AUC and other "
-                "measures of two classes are left out."
-            )
-    if not chosen:
-        raise InputError(
-            f"Training needs studies of both classes, but {'; '.join(rejected)}. Give a --split with both classes in "
-            "every part, another --seed, or more studies."
-        )
-    for line in rejected:
-        run.progress.note(f"Left out: {line}.")
-    return tuple(chosen)
-
-
-def _check_films(run):
-    """Checks that the training part has films. Notes parts without films, and labels for which all training films have
-    the same class.
-
-    Raises:
-        InputError: if the training part has no film.
-    """
-    films = {part: _with_films(run, part) for part in ("train", "validation", "test")}
-    if not len(films["train"]):
-        raise InputError(
-            "The training part has no study with a film. Give a --split with films in every part, or train on reports "
-            "alone with --image-encoder none."
-        )
-    for part, purpose in (("validation", "choose its epochs and thresholds"), ("test", "be evaluated")):
-        if not len(films[part]):
-            run.progress.note(f"No study of {part} has a film: the image part cannot {purpose}.")
-    for name in run.maker.label_names:
-        counts = _count_classes(run, name, films["train"])
-        if not all(counts):
-            run.progress.note(
-                f"Label {name!r}: all training films have the same class ({describe_classes(counts)}), so the image "
-                "part cannot learn it."
-            )
-
-
-def _with_films(run, part):
-    rows = run.rows(part)
-    return rows[run.prepared.present[rows, 0] > 0]
-
-
-def _count_classes(run, name, rows):
-    return count_classes(run.prepared.studies[row].labels[name] for row in rows)
+    prepared = run.prepared
+    run.split, run.maker = prepared.split, copy.copy(prepared.maker)
+    run.split.save(kept)
+    run.facts.update(prepared.facts)
 
 
 def _prepare_text(run):
@@ -448,7 +310,7 @@ def _fit_joint(run):
 
 
 def _text_features(run, model):
-    encode, ids = view_text(model), run.prepared.token_ids
+    encode, ids = view_text(model), run.token_ids
     size = FEATURE_BATCH * 8
     vectors = [encode.predict_on_batch({"token_ids": ids[at : at + size]})["vector"] for at in range(0, len(ids), size)]
     return np.concatenate(vectors)
@@ -509,7 +371,7 @@ def _predict(run, views, part):
 def _gather_seen(run):
     """Hashes the studies of training and validation, so that `kmm evaluate` can recognise them."""
     prepared, text = run.prepared, run.maker.text
-    columns = (prepared.studies, prepared.image_digests, prepared.sketches)
+    columns = (prepared.studies, prepared.film_digests, prepared.sketches)
     return {
         part: gather_seen(*([column[row] for row in run.rows(part)] for column in columns), text) for part in SEEN_PARTS
     }
@@ -546,5 +408,4 @@ def save_run(classifier: Classifier, run: Run, folder: Path | str, *, overwrite:
         write_results(classifier, run.predictions["test"], run.history, temporary, path=folder)
 
     classifier.save(folder, overwrite=overwrite, extra=extra)
-    run.close()
     shutil.rmtree(run.work)

@@ -11,16 +11,16 @@ from kmm.batches import BatchMaker
 from kmm.classifier import Predictions, run_model
 from kmm.data.split import Split
 from kmm.image.augment import Augmentation
-from kmm.models import build, checkpoints
+from kmm.image.prepare import PREPARATION_VERSION
+from kmm.models import build
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.checkpoint import StagePlan
 from kmm.training.dataset import StudyDataset
-from kmm.training.feature_cache import FeatureCache, compute_features
+from kmm.training.feature_cache import compute_features, open_features
 from kmm.training.fit_stage import balance_classes, fit_stage
 from kmm.training.prepared_studies import PreparedStudies
-from kmm.training.run_folders import digest_code
 
 FEATURE_BATCH = 32
 
@@ -30,8 +30,8 @@ class Run:
 
     Args:
         settings: `FitSettings`.
-        work: path of the folder for state and prepared films.
-        cache: path of the folder for features of frozen encoders.
+        work: path of the folder for state.
+        cache: path of the folder for prepared films and features of frozen encoders.
         progress: `kmm.progress.Progress`.
         tensorboard: path of a folder for TensorBoard logs, or None.
     """
@@ -56,18 +56,14 @@ class Run:
         self.maker: BatchMaker = None  # type: ignore[assignment]
         self.prepared: PreparedStudies = None  # type: ignore[assignment]
         self.split: Split = None  # type: ignore[assignment]
+        self.token_ids: np.ndarray = None  # type: ignore[assignment]
         self.vectors: np.ndarray | None = None
         self.image_vectors: np.ndarray | None = None
         self.rare: frozenset[str] = frozenset()  # words or pieces of too few training patients
 
-    def close(self) -> None:
-        """Closes the file of prepared films."""
-        if self.prepared is not None and self.prepared.image is not None:
-            self.prepared.image.close()
-
     def rows(self, part: str) -> np.ndarray:
         """Returns the int64 rows of the studies of a part of the split."""
-        return self.prepared.rows(self.split.part(part))
+        return self.prepared.rows(part)
 
     def spec(self, *, image: bool, text: bool) -> build.ModelSpec:
         """Returns the specification of a model with one side or both."""
@@ -101,8 +97,8 @@ class Run:
     def columns(self, model: keras.Model, features: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Returns the columns for a model's inputs, including features of frozen encoders."""
         known = {
-            "image": self.prepared.image,
-            "token_ids": self.prepared.token_ids,
+            "image": self.prepared.films,
+            "token_ids": self.token_ids,
             "present": self.prepared.present,
             **(features or {}),
         }
@@ -161,23 +157,18 @@ class Run:
         cache."""
         if self.frozen and self.image_vectors is not None:
             return self.image_vectors
-        cache = None
+        store = None
         if not self.tuned and self.maker.image:
-            preparation = {
-                **self.maker.image.as_dict(),
-                "encoder": self.settings.image_encoder,
-                "precision": self.settings.precision,
-                "backend": keras.backend.backend(),
-                "code": digest_code("image", "models/encoders_image.py"),
-            }
-            cache = FeatureCache(self.cache, preparation, checkpoints.weights_digest(encoder))
+            preparation = {**self.maker.image.as_dict(), "version": PREPARATION_VERSION}
+            store = open_features(self.cache, str(self.settings.image_encoder), encoder, preparation)
 
         def encode(films):
             return encoder.predict_on_batch(films)["vector"]
 
-        self.image_vectors = compute_features(
-            encode, self.prepared, cache, batch_size=FEATURE_BATCH, progress=self.progress
-        )
+        assert self.prepared.films is not None  # as there is an image encoder
+        films, digests = self.prepared.films, self.prepared.film_digests
+        found = compute_features(encode, films, digests, store, batch_size=FEATURE_BATCH, progress=self.progress)
+        self.image_vectors = np.asarray(found, np.float32)
         return self.image_vectors
 
     def predict(

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, Predictions, run_model
 from kmm.data.collection import read_collection
 from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
 from kmm.evaluate.calibration import Calibration
-from kmm.film_identity import identify_films
-from kmm.image.read import decode_image
 from kmm.models.parts import embed_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
@@ -25,8 +24,9 @@ from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors
 from kmm.training.calibration import hide_studies, tell_calibration
 from kmm.training.dataset import StudyDataset
-from kmm.training.fit import _note_labels, fit_classifier, save_run
-from kmm.training.prepared_studies import PreparedStudies, prepare_studies
+from kmm.training.fit import fit_classifier, save_run
+from kmm.training.prepared_studies import note_labels
+from kmm.training.token_ids import encode_reports
 from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -115,16 +115,21 @@ def test_training_reads_words_of_one_patient_as_unknown_where_a_file_brings_them
     rows = keras.ops.convert_to_numpy(embed_of(classifier.models["text"]).get_layer("embedding").embeddings)
     changed = dict(zip(vocabulary.words, (rows != start).any(axis=1), strict=True))
     assert changed["mass"] and not any(changed[word] for word in ("cyst", *numbers))
-    used = run.prepared.token_ids[run.rows("validation")]
+    used = run.token_ids[run.rows("validation")]
     assert (used > vocabulary.words.index("cyst")).any(axis=1).all()  # elsewhere they are read as any word of the file
 
 
 def test_pieces_of_too_few_patients_are_hidden_from_training_alone():
+    """Of two sides of the same reports: training rows lose the pieces, validation rows keep them."""
     vocabulary = WordPieces(("[PAD]", "[UNK]", "no", "qui", "##xley"))
-    ids = np.int32([[2, 3, 4], [2, 1, 0], [3, 4, 2]])
-    prepared = PreparedStudies([None] * 3, None, [""] * 3, [0] * 3, np.zeros((3, 2)), [], token_ids=ids.copy())
-    prepared.hide_words(np.array([0, 1]), vocabulary, {"##xley", "qui", "[UNK]", "absent"})
-    assert prepared.token_ids.tolist() == [[2, 1, 1], [2, 1, 0], [3, 4, 2]]
+    studies = [
+        Study(str(n), str(n), report=Report(findings=text)) for n, text in enumerate(["no quixley", "no", "quixley no"])
+    ]
+    maker = BatchMaker(None, TextPreparation(length=3, pieces=True), vocabulary=vocabulary, label_names=())
+    prepared = SimpleNamespace(studies=studies, rows=lambda part: np.array([0, 1]))
+    hidden = {"##xley", "qui", "[UNK]", "absent"}
+    assert encode_reports(prepared, maker).tolist() == [[2, 3, 4], [2, 0, 0], [3, 4, 2]]
+    assert encode_reports(prepared, maker, hidden=hidden).tolist() == [[2, 1, 1], [2, 0, 0], [3, 4, 2]]
 
 
 def test_a_run_over_word_pieces(tiny_folder, tmp_path):
@@ -299,20 +304,6 @@ def test_a_split_that_parts_two_copies_of_a_film_fails_the_run(tiny_folder, tmp_
         )
 
 
-def test_every_film_is_decoded_once_before_the_split_and_identified(tiny_folder, tmp_path, tiny_run, monkeypatch):
-    maker, studies, read = tiny_run[1].maker, read_collection(tiny_folder).studies[:6], []
-
-    def count(data, name):
-        read.append(name)
-        return decode_image(data, name)
-
-    monkeypatch.setattr("kmm.batches.decode_image", count)
-    prepared = prepare_studies(studies, maker, tmp_path / "films")
-    prepared.image.close()
-    assert sorted(read) == sorted(str(study.frontal.path) for study in studies)
-    assert prepared.studies == identify_films(studies)[0]
-
-
 def test_a_hidden_side_is_a_side_that_is_not_there(hand_made, studies):
     batch, model = hand_made.batches.batch(studies), hand_made.models["joint"]
     assert batch.present.tolist() == [[1, 1], [1, 1], [1, 0], [0, 1]]
@@ -381,7 +372,7 @@ def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):
 
 
 def test_a_wrong_split_file_is_said_before_a_film_is_read(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("kmm.training.fit.prepare_studies", lambda *_, **__: pytest.fail("films were read"))
+    monkeypatch.setattr("kmm.training.prepared_studies.read_studies", lambda *_, **__: pytest.fail("films were read"))
     collection, settings = read_collection(tiny_folder), make_settings("small", FAST)
     with pytest.raises(InputError, match=r"typo\.csv: the split cannot be read"):
         fit_classifier(collection, settings, work=tmp_path / "w", cache=tmp_path, split=tmp_path / "typo.csv")
@@ -481,17 +472,12 @@ def test_label_columns_that_are_not_read_and_headings_left_out_are_said_and_kept
         Study("2", "2", mesh_major=("normal",), labels={"mass": 0.0}),
     ]
     notes = []
-    run = SimpleNamespace(
-        settings=make_settings("small", {"labels": "findings", "label_min_count": 1}),
-        progress=SimpleNamespace(note=notes.append),
-        facts={},
-    )
-    _note_labels(run, SimpleNamespace(studies=studies))
+    facts = note_labels(studies, make_settings("small", {"labels": "findings", "label_min_count": 1}), notes.append)
     assert notes == [
         "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them",
         "Headings left out as non-findings: by 'bare organs' 1 (as labels: Lung 1); by 'technical quality' none",
     ]
-    assert run.facts["not_findings"][0] == {"rule": "bare organs", "heading": "Lung", "studies": 1, "label": True}
+    assert facts["not_findings"][0] == {"rule": "bare organs", "heading": "Lung", "studies": 1, "label": True}
 
 
 def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):

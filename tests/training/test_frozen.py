@@ -12,8 +12,8 @@ from kmm.data.collection import read_collection
 from kmm.models import parts
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.presets import make_settings
+from kmm.training.array_store import ArrayStore
 from kmm.training.checkpoint import Checkpoint
-from kmm.training.feature_cache import FeatureCache
 from kmm.training.fit import fit_classifier
 from tests.factories.studies import TINY
 
@@ -64,9 +64,9 @@ def test_a_frozen_encoder_stays_as_it_was_given_and_its_features_predict_what_it
 
 def test_a_second_fit_takes_all_features_from_the_cache(frozen, tiny_folder, weights, tmp_path, monkeypatch):
     def store(*arguments):
-        raise AssertionError("a film was encoded again")
+        raise AssertionError("a film was prepared or encoded again")
 
-    monkeypatch.setattr(FeatureCache, "store", store)
+    monkeypatch.setattr(ArrayStore, "add", store)
     again, _ = fit(tiny_folder, weights, tmp_path, "none", cache=frozen[2] / "cache")
     assert json.dumps(again.metrics) == json.dumps(frozen[0].metrics)
 
@@ -97,9 +97,9 @@ def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_fo
     encoded = []
     compute_features = kmm.training.run_context.compute_features
 
-    def count(encode, prepared, cache=None, **options):
-        encoded.append(cache is not None)
-        return compute_features(encode, prepared, cache, **options)
+    def count(encode, films, digests, store=None, **options):
+        encoded.append(store is not None)
+        return compute_features(encode, films, digests, store, **options)
 
     monkeypatch.setattr(kmm.training.run_context, "compute_features", count)
     whole, run = fit(tiny_folder, weights, tmp_path / "whole", "top")
