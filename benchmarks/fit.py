@@ -57,19 +57,21 @@ def make_columns(pixels, studies, folder, vocabulary_size=2000, length=140):
     """Makes random studies: the columns that kmm trains from, the same as arrays in memory, and their labels."""
     import numpy as np
 
-    from kmm.training.prepared_studies import PixelFile
+    from kmm.training.array_store import ArrayStore
 
     generator = np.random.default_rng(0)
-    films = generator.uniform(0, 255, (studies, pixels, pixels, 1)).astype("float32")
-    file = PixelFile(Path(folder) / "films", pixels, studies)
+    films = generator.integers(0, 256, (studies, pixels, pixels, 1)).astype("uint8")
+    store = ArrayStore(Path(folder) / "films")
     for row, film in enumerate(films):
-        file.write(row, film)
+        store.add(str(row), film)
+    store.flush()
+    column, films = store.column(list(map(str, range(studies))), "float32"), films.astype("float32")
     shared = {
         "token_ids": generator.integers(2, vocabulary_size, (studies, length)).astype("int32"),
         "present": np.ones((studies, 2), "float32"),
     }
     labels = generator.integers(0, 2, (studies, 1)).astype("float32")
-    return {"image": file, **shared}, {"image": films, **shared}, labels
+    return {"image": column, **shared}, {"image": films, **shared}, labels
 
 
 def build(preset, **overrides):
@@ -164,7 +166,6 @@ def measure_epochs(preset, studies, rounds):
         for _ in range(rounds):
             for name, run in kinds.items():
                 seconds[name] += run()
-        columns["image"].close()
     ratios = {name: np.divide(seconds["kmm"], seconds[name]) for name in ("keras", "untuned")}
     return {
         "epoch_ratio": float(np.median(ratios["keras"])),
@@ -200,7 +201,6 @@ def measure_cache(studies, rounds):
             min(time_epochs(model, whole.as_input())) / min(time_epochs(head, quick.as_input(), epochs=4))
             for _ in range(rounds)
         ]
-        columns["image"].close()
     return {"cached_speedup": statistics.median(ratios)}
 
 

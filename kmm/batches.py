@@ -160,6 +160,12 @@ class BatchMaker:
         data = _read_file(study.frontal.path)
         return _decode(data, study.frontal.path), hashlib.sha256(data).hexdigest()
 
+    def film_digest(self, study: Study) -> str:
+        """Returns the digest of `read_film` without decoding the film; raises `ImageError` as it does."""
+        if study.frontal is None or self.image is None:
+            return ""
+        return hashlib.sha256(_read_file(study.frontal.path)).hexdigest()
+
     def film(self, study: Study) -> np.ndarray | None:
         """Returns the film of `read_film` without its digest."""
         return self.read_film(study)[0]

@@ -9,7 +9,7 @@ from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.text.vocabulary import Vocabulary
-from kmm.training.prepared_studies import PixelFile, prepare_studies
+from kmm.training.study_reading import read_studies
 from tests.factories import jpegs
 from tests.factories.commands import CANARY
 
@@ -59,10 +59,9 @@ def test_a_jpeg_with_a_hole_is_neither_predicted_nor_trained_on(name, maker, stu
         maker.batch([holed])
     with pytest.raises(ImageError, match=r"film\.jpg: expected a complete JPEG image"):
         maker.film(holed)
-    prepared = prepare_studies([*studies[:3], holed], maker, tmp_path / "films")
-    prepared.image.close()
-    assert [study.id for study in prepared.studies] == ["1", "2", "3"]
-    assert [problem.source for problem in prepared.problems] == ["study 5"]
+    read = read_studies([*studies[:3], holed], maker, tmp_path / "cache")
+    assert [study.id for study in read.studies] == ["1", "2", "3"]
+    assert [problem.source for problem in read.problems] == ["study 5"]
 
 
 def test_batches_set_a_broken_study_aside_and_go_on(maker, studies):
@@ -79,58 +78,6 @@ def test_a_preparation_survives_json(maker, studies):
     np.testing.assert_array_equal(again.batch(studies[:3]).image, maker.batch(studies[:3]).image)
     with pytest.raises(InputError):
         BatchMaker.from_dict({"image": {}}, None)
-
-
-def test_prepared_studies_equal_batches(maker, studies, tmp_path):
-    prepared = prepare_studies(studies, maker, tmp_path / "films")
-    prepared.add_text(maker)
-    batch = maker.batch(studies[:3])
-    np.testing.assert_array_equal(prepared.image[[0, 1, 2]], batch.image)
-    np.testing.assert_array_equal(prepared.image[[2, 0]], batch.image[[2, 0]])
-    np.testing.assert_array_equal(prepared.present, batch.present)
-    np.testing.assert_array_equal(prepared.token_ids, batch.token_ids)
-    assert [problem.source for problem in prepared.problems] == ["study 4"]
-    assert prepared.image_digests[0] == prepared.image_digests[1] != "" == prepared.image_digests[2]
-    prepared.image.close()
-
-
-def test_strict_stops_at_the_first_broken_study(maker, studies, tmp_path):
-    with pytest.raises(ImageError, match=r"broken\.png"):
-        prepare_studies(studies, maker, tmp_path / "films", strict=True)
-
-
-def test_a_study_with_neither_side_is_set_aside(maker, tmp_path):
-    empty = Study("5", "p5", (), Report(findings=" "))
-    prepared = prepare_studies([empty], maker, tmp_path / "films")
-    assert "neither" in prepared.problems[0].reason.lower()
-
-
-def test_too_small_a_disk_is_said_before_anything_is_written(maker, studies, tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    with pytest.raises(InputError, match="free disk"):
-        prepare_studies(studies, maker, tmp_path / "films")
-    assert not (tmp_path / "films").exists()
-
-
-def test_the_data_digest_sees_every_change(maker, studies, tmp_path):
-    def digest(some):
-        prepared = prepare_studies(some, maker, tmp_path / "films")
-        prepared.image.close()
-        return prepared.digest()
-
-    base = digest(studies[:2])
-    relabelled = Study("2", "p2", studies[1].images, None, labels={"abnormal": 1.0})
-    assert digest(studies[:2]) == base != digest([studies[0], relabelled])
-
-
-def test_pixel_file_gives_rows_in_the_order_asked_for(tmp_path):
-    films = np.random.default_rng(0).normal(size=(5, 4, 4, 1)).astype(np.float32)
-    file = PixelFile(tmp_path / "films", 4, 5)
-    for row, film in enumerate(films[:4]):
-        file.write(row, film)
-    np.testing.assert_array_equal(file[np.array([3, 0, 3])], films[[3, 0, 3]])
-    assert not file[[4]].any()
-    file.close()
 
 
 def test_a_model_of_reports_alone_opens_no_film_and_one_of_films_no_report(bad_images, tiny_folder):

@@ -16,24 +16,31 @@ _OUT = click.option(
 
 @click.group(cls=Group)
 def cache() -> None:
-    """List or clear stopped fits and cached features."""
+    """List or clear stopped fits, prepared films and cached features."""
 
 
 @cache.command("list")
 @group_options(_OUT, json_option("CACHE_LIST"))
 def list_cache(out: Path, json_file: str | None) -> None:
-    """List folders that fits keep, with size and state.
+    """List folders that fits keep, with size, days since the last use, and state.
 
-    The state says whether a run can be resumed.
+    The state says whether a run can be resumed. A fit removes the films and features that were unused for the longest
+    time when all of them would take more than KMM_CACHE_GB, 50 if not set.
 
     \b
     Example: kmm cache list
     """
+    from kmm.training.cache_folder import read_limit
     from kmm.training.run_folders import list_kept
 
     check_place(json_file)
     kept = list_kept(out)
-    result = {"out": str(out), "bytes": sum(one.bytes for one in kept), "kept": [one.as_dict() for one in kept]}
+    result = {
+        "out": str(out),
+        "bytes": sum(one.bytes for one in kept),
+        "limit_bytes": round(read_limit()),
+        "kept": [one.as_dict() for one in kept],
+    }
     write_result(json_file, result, lambda: result_tables.print_kept(result))
 
 
@@ -46,7 +53,7 @@ def list_cache(out: Path, json_file: str | None) -> None:
 def clear(names: tuple[str, ...], out: Path, everything: bool, yes: bool, json_file: str | None) -> None:
     """Remove folders that kmm cache list shows.
 
-    Folders of a running fit are never removed. A run whose folder is removed cannot be resumed; cached features and the
+    Folders of a running fit are never removed. A run whose folder is removed cannot be resumed; films, features and the
     phantom set are made again when a fit needs them.
 
     \b

@@ -130,14 +130,16 @@ def print_kept(result: Row) -> None:
         [
             one["name"],
             f"{one['bytes'] / 1e6:.1f}",
+            f"{one['days']:.1f}",
             one["belongs_to"],
             ": ".join(filter(None, (one["state"], one["reason"]))),
         ]
         for one in result["kept"]
     ]
     if rows:
-        _print_table(["folder", "MB", "belongs to", "state"], rows)
+        _print_table(["folder", "MB", "days", "belongs to", "state"], rows)
     print(f"{result['out']}: {len(rows)} folder{'' if len(rows) == 1 else 's'}, {result['bytes'] / 1e6:.1f} MB")
+    print(f"Films and features may take {result['limit_bytes'] / 1e9:g} GB (KMM_CACHE_GB)")
 
 
 def print_cleared(result: Row) -> None:

@@ -17,6 +17,9 @@ from scipy import sparse
 from kmm.errors import InputError
 
 FITS = ("letterbox", "stretch")
+ROUNDINGS = ("uint8", "none")
+# Raise this number whenever the same file and settings give another prepared film: caches then prepare films again.
+PREPARATION_VERSION = 1
 
 
 @lru_cache(maxsize=256)
@@ -37,14 +40,19 @@ def resize_weights(n_in: int, n_out: int) -> sparse.csr_array:
         array([[0.429, 0.429, 0.143, 0.   ],
                [0.   , 0.143, 0.429, 0.429]], dtype=float32)
     """
-    # In float32, to round like TensorFlow. The difference is 1e-5 pixels, or 0.01 gray levels at a black-white edge.
-    scale = np.float32(1) / (np.float32(n_out) / np.float32(n_in))
-    support = max(scale, np.float32(1))
-    centers = (np.arange(n_out, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    columns = np.ceil(centers - support)[:, None].astype(np.int64) + np.arange(int(2 * support) + 1)
-    weights = np.maximum(0, 1 - np.abs(columns - centers[:, None]) / support)
+    # In float32 and in the order of TensorFlow's operation ScaleAndTranslate, so that both give the same bits.
+    one, half = np.float32(1), np.float32(0.5)
+    scale = one / (np.float32(n_out) / np.float32(n_in))
+    support = max(scale, one)
+    centers = (np.arange(n_out, dtype=np.float32) + half) * scale
+    columns = np.ceil(centers - support - half)[:, None].astype(np.int64) + np.arange(int(2 * support) + 2)
+    distances = columns.astype(np.float32) + half - centers[:, None]
+    weights = np.maximum(0, one - np.abs(distances * (one / support)))
     weights[(columns < 0) | (columns >= n_in)] = 0
-    weights /= weights.sum(axis=1, keepdims=True)
+    total = np.zeros(n_out, np.float32)
+    for tap in weights.T:  # one after the other, not in pairs as NumPy would add them
+        total += tap
+    weights *= (one / total)[:, None]
     rows, taps = np.nonzero(weights)
     return sparse.csr_array(
         (weights[rows, taps].astype(np.float32), (rows, columns[rows, taps])), shape=(n_out, n_in), dtype=np.float32
@@ -111,6 +119,9 @@ class ImagePreparation:
     Attributes:
         pixels: int >= 16. Side of the square.
         fit: `"letterbox"` keeps the proportions and pads with 0 on both sides; `"stretch"` fills the square.
+        rounding: `"uint8"` rounds gray levels to whole numbers, half to even: those of the film before it is resized,
+            so that every reader of the file has the same, and those of the square, so that it fits in 8 bits.
+            `"none"` does not round, as in classifiers saved before this setting existed.
 
     Raises:
         InputError: if a setting is out of range.
@@ -119,17 +130,29 @@ class ImagePreparation:
         >>> ImagePreparation(pixels=64).apply(np.full((100, 50), 255.0)).shape
         (64, 64, 1)
         >>> ImagePreparation.from_dict({"pixels": 64, "fit": "stretch"}).as_dict()
-        {'pixels': 64, 'fit': 'stretch'}
+        {'pixels': 64, 'fit': 'stretch', 'rounding': 'none'}
     """
 
     pixels: int = 224
     fit: str = "letterbox"
+    rounding: str = "uint8"
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise InputError(f"`fit` must be one of {', '.join(FITS)}. Received: {self.fit!r}.")
+        for name, known in (("fit", FITS), ("rounding", ROUNDINGS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"`{name}` must be one of {', '.join(known)}. Received: {getattr(self, name)!r}.")
         if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 16:
             raise InputError(f"`pixels` must be a whole number of at least 16. Received: {self.pixels!r}.")
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """The smallest type of numbers that holds a prepared film exactly: uint8 or float32."""
+        return np.uint8 if self.rounding == "uint8" else np.float32
+
+    @property
+    def nbytes(self) -> int:
+        """The size of a prepared film of this type, in bytes."""
+        return self.pixels**2 * np.dtype(self.dtype).itemsize
 
     def find_box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Returns the position of the film in the square.
@@ -160,7 +183,7 @@ class ImagePreparation:
             image: float array `(h, w)`, 0..255.
 
         Returns:
-            float32 array `(pixels, pixels, 1)`, 0..255; padding is 0.
+            float32 array `(pixels, pixels, 1)`, 0..255, whole numbers with rounding `"uint8"`; padding is 0.
 
         Raises:
             InputError: if `image` is not 2-D or has no pixels.
@@ -169,9 +192,10 @@ class ImagePreparation:
             raise InputError(f"`image` must be (height, width). Received: shape {np.shape(image)}.")
         top, left, height, width = self.find_box(image.shape)
         prepared = np.zeros((self.pixels, self.pixels, 1), np.float32)
-        film = resize_image(image, height, width)
+        whole = self.rounding == "uint8"
+        film = resize_image(np.rint(image) if whole else image, height, width)
         np.clip(film, 0, 255, out=prepared[top : top + height, left : left + width, 0])
-        return prepared
+        return np.rint(prepared, out=prepared) if whole else prepared
 
     def mapping(self, size: tuple[int, int]) -> PixelMapping:
         """Returns the `PixelMapping` for a film of `size` `(height, width)`."""
@@ -184,8 +208,11 @@ class ImagePreparation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImagePreparation":
-        """Makes a preparation from the result of `as_dict`; raises `InputError` for an unknown setting."""
-        unknown = set(values) - {"pixels", "fit"}
+        """Makes a preparation from the result of `as_dict`, which lacks `rounding` if it was saved before that setting
+        existed; raises `InputError` for an unknown setting."""
+        unknown = set(values) - {"pixels", "fit", "rounding"}
         if unknown:
-            raise InputError(f"An image preparation has `pixels` and `fit`. Received: {', '.join(sorted(unknown))}.")
-        return cls(**values)
+            raise InputError(
+                f"An image preparation has `pixels`, `fit` and `rounding`. Received: {', '.join(sorted(unknown))}."
+            )
+        return cls(**{"rounding": "none", **values})

@@ -1,6 +1,7 @@
 """Loading of pretrained weights into image encoders: all of them, with a report, or none, with an error."""
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,27 @@ def weights_digest(model: keras.Model) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.data if array.size else b"")
     return digest.hexdigest()
+
+
+def architecture_digest(model: keras.Model) -> str:
+    """Returns the SHA-256, in hex, of a model's layers, their settings and their connections, without their weights and
+    without the names of layers, which Keras may number anew in every model.
+
+    Example:
+        >>> one, other = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in range(2))
+        >>> architecture_digest(one) == architecture_digest(other)
+        True
+    """
+    text = json.dumps(keras.saving.serialize_keras_object(model)["config"], sort_keys=True)
+    for number, name in enumerate(_layer_names(model)):
+        text = text.replace(f'"{name}"', f'"layer {number}"')
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _layer_names(model):
+    yield model.name
+    for layer in getattr(model, "operations", model.layers):  # those of `keras.ops` are no layers
+        yield from _layer_names(layer) if isinstance(layer, keras.Model) else [layer.name]
 
 
 def _named_weights(model, prefix=""):

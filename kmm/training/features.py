@@ -31,6 +31,7 @@ class Source:
 
     Attributes:
         name: str. Name of the encoder's input.
+        encoder: str. Name of the encoder, for people.
         column: array, or column of `kmm.training.array_store`, of all studies.
         keys: sequence of str, one per study: equal for equal inputs; empty for a study whose features are zeros.
         facts: dict for JSON of everything that decides the features, except the weights.
@@ -38,6 +39,7 @@ class Source:
     """
 
     name: str
+    encoder: str
     column: Any
     keys: Sequence[str]
     facts: Mapping[str, Any]
@@ -50,11 +52,10 @@ def find_source(context: RunContext, side: str) -> Source:
     shared = {"precision": s.precision, "backend": keras.backend.backend(), "version": VERSIONS[side]}
     if side == "image":
         film = context.maker.image and {**context.maker.image.as_dict(), "version": PREPARATION_VERSION}
-        facts = {**shared, "encoder": s.image_encoder, "film": film}
-        return Source("image", prepared.films, prepared.film_digests, facts, "Features of films")
+        facts = {**shared, "film": film}
+        return Source("image", str(s.image_encoder), prepared.films, prepared.film_digests, facts, "Features of films")
     keys = [hashlib.sha256(row.tobytes()).hexdigest() for row in context.token_ids]
-    facts = {**shared, "encoder": s.text_encoder, "length": s.length}
-    return Source("token_ids", context.token_ids, keys, facts, "Features of reports")
+    return Source("token_ids", str(s.text_encoder), context.token_ids, keys, shared, "Features of reports")
 
 
 class Features:
@@ -108,7 +109,8 @@ class Features:
         source = find_source(context, side)
         folder = context.work / "features" if side in self._trained else context.cache
         facts = {**source.facts, "architecture": architecture_digest(encoder), "weights": digest}
-        stores = {part: ArrayStore(folder / name_entry(f"features-{side}-{part}", facts)) for part in encoder.output}
+        kind = f"features-{source.encoder}"
+        stores = {part: ArrayStore(folder / name_entry(f"{kind}-{part}", facts)) for part in encoder.output}
         fill_stores(encoder, source, stores, context.progress)
         return {f"{side}_{part}": _open_column(store, source.keys) for part, store in stores.items()}
 
@@ -144,7 +146,7 @@ def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, Array
         return
     keys, rows = list(missing), list(missing.values())
     for part, store in stores.items():
-        store.reserve(sum(key not in store for key in keys), _measure(encoder.output[part]), "features")
+        store.reserve(sum(key not in store for key in keys), _measure(encoder.output[part]), source.title.lower())
     size = choose_batch(encoder, len(rows))
     encoder.compile(jit_compile="auto" if keras.backend.backend() == "jax" else False)  # as the stages
     with progress.step(source.title, len(rows)) as advance:

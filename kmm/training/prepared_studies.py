@@ -1,206 +1,276 @@
-"""The studies of one run, decoded and prepared once and kept on disk, so that epochs only read them."""
+"""The studies of a fit: read, labelled, split and checked for leaks, once for any number of runs."""
 
-import errno
-import hashlib
-import os
-import shutil
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from kmm.batches import BatchMaker
-from kmm.data.study import Problem, Study
-from kmm.errors import ImageError, InputError, ReportError
-from kmm.film_identity import digest_film, sketch_film
+from kmm.batches import BatchMaker, TextPreparation
+from kmm.data.labels import (
+    audit_headings,
+    count_classes,
+    describe_audit,
+    describe_classes,
+    label_studies,
+    name_unread_columns,
+)
+from kmm.data.split import PARTS, Split, check_leaks, load_split, split_studies
+from kmm.data.study import Collection, Study, part_problems
+from kmm.errors import InputError, KmmError
+from kmm.image.prepare import ImagePreparation
 from kmm.progress import Progress
-from kmm.text.vocabulary import UNKNOWN, Vocabulary
+from kmm.settings import FitSettings
+from kmm.training.study_reading import ReadStudies, read_studies
+
+Note = Callable[[str], None]
 
 
-class PixelFile:
-    """Prepared films in one file, one float32 record each, read by position.
+@dataclass(frozen=True, repr=False)
+class PreparedStudies(ReadStudies):
+    """The studies of a fit as columns. They never change, so that folds and runs can share them. They can be pickled
+    for other processes, which read the films from the same files.
 
-    The file is not mapped into memory, so that memory does not grow with the number of films.
-
-    Args:
-        path: path of the file.
-        pixels: int. Side of a film.
-        count: int. Number of records, to create the file; None to open an existing one.
-    """
-
-    def __init__(self, path: Path | str, pixels: int, count: int | None = None):
-        self.path, self.shape = path, (pixels, pixels, 1)
-        self.record = pixels * pixels * 4
-        if count is None:
-            self.file = os.open(path, os.O_RDONLY)
-        else:
-            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            os.truncate(self.file, count * self.record)
-
-    def write(self, row: int, film: np.ndarray) -> None:
-        """Writes the film float32 `(pixels, pixels, 1)` of one row.
-
-        Raises:
-            OSError: if the disk is full, even if the system reports no error but writes only a part of the film.
-        """
-        data = np.ascontiguousarray(film, np.float32).tobytes()
-        if os.pwrite(self.file, data, row * self.record) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-
-    def __getitem__(self, rows):
-        """Returns float32 `(n, pixels, pixels, 1)` of the given rows; zeros for rows that were never written."""
-        films = np.empty((len(rows), *self.shape), np.float32)
-        for place, row in enumerate(rows):
-            if os.preadv(self.file, [films[place]], int(row) * self.record) != self.record:
-                raise OSError(errno.EIO, "the file of prepared films was truncated", str(self.path))
-        return films
-
-    def close(self) -> None:
-        """Closes the file; closing it again does nothing."""
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
-
-
-@dataclass
-class PreparedStudies:
-    """Studies as columns; indexing a column with an array of row numbers returns an array.
+    What depends on a vocabulary, and so on the training part alone, belongs to a run:
+    `kmm.training.token_ids.encode_reports`.
 
     Attributes:
-        studies: list of the usable `Study`, with the `pixel_digest` of their films.
-        image: `PixelFile`, or None for a model without images.
-        image_digests: list of str, the sha256 of each image file; empty for a study without one.
-        sketches: list of int, `kmm.film_identity.sketch_film` of each film; 0 for a study without one.
-        present: float32 `(n, 2)`. `add_text` fills in the column of the text.
-        problems: list of `Problem`: the skipped studies.
-        labels: float32 `(n, n_labels)`. Empty until `add_text` fills it in.
-        token_ids: int32 `(n, length)`. Empty until `add_text` fills it in.
+        maker: `kmm.batches.BatchMaker` without vocabulary; its `label_names` are the labels to train.
+        split: `kmm.data.split.Split` of these studies.
+        labels: float32 `(n, n_labels)`, NaN where unknown.
+        candidates: tuple of str. All labels of the scheme; those with both classes in the training part are trained.
+        facts: mapping for JSON: layout and counts, for the provenance of a classifier.
+        problems, studies, films, film_digests, sketches, present: see `kmm.training.study_reading.ReadStudies`.
     """
 
-    studies: list[Study]
-    image: PixelFile | None
-    image_digests: list[str]
-    sketches: list[int]
-    present: np.ndarray
-    problems: list[Problem]
-    labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    token_ids: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    maker: BatchMaker
+    split: Split
+    labels: np.ndarray
+    candidates: tuple[str, ...]
+    facts: Mapping[str, Any]
 
-    def add_text(self, maker: BatchMaker) -> None:
-        """Fills in token ids and labels when the vocabulary of the training part is known."""
-        self.labels = np.array([maker.labels(study) for study in self.studies], np.float32)
-        self.token_ids = np.array([maker.token_ids(study) for study in self.studies], np.int32)
-        self.present[:, 1] = self.token_ids.any(axis=1)
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{part} {len(self.rows(part))}" for part in PARTS)
+        return f"{super().__repr__()[:-1]}, labels {', '.join(self.maker.label_names)}, {parts})"
 
-    def hide_words(self, rows: np.ndarray, vocabulary: Vocabulary, words: Collection[str]) -> None:
-        """Replaces words with UNKNOWN in some studies, so that training cannot learn from them.
-
-        Args:
-            rows: int array of the studies.
-            vocabulary: `kmm.text.vocabulary.Vocabulary` of the token ids.
-            words: set of str: words or pieces to hide. Those outside the vocabulary are unknown already.
-        """
-        hidden = [number for number, word in enumerate(vocabulary.words) if word in words and number > UNKNOWN]
-        kept = self.token_ids[rows]
-        self.token_ids[rows] = np.where(np.isin(kept, hidden), UNKNOWN, kept)
-
-    def rows(self, ids: Iterable[str]) -> np.ndarray:
-        """Returns the int64 row numbers of the given study ids, in the order of the studies."""
-        wanted = set(ids)
+    def rows(self, part: str) -> np.ndarray:
+        """Returns the int64 row numbers of a part of the split: train, validation or test."""
+        wanted = set(self.split.part(part))
         return np.array([row for row, study in enumerate(self.studies) if study.id in wanted], np.int64)
 
-    def mean_image(self, rows: Iterable[int]) -> np.ndarray | None:
-        """Returns the mean film of some rows, float32 `(pixels, pixels, 1)`; None if none of them has a film."""
-        filmed = [row for row in rows if self.present[row, 0]]
-        if self.image is None or not filmed:
-            return None
-        total = np.zeros(self.image.shape, np.float64)
-        for row in filmed:
-            total += self.image[[row]][0]
-        return (total / len(filmed)).astype(np.float32)
+    def with_split(self, split: Split, *, note: Note | None = None) -> Self:
+        """Returns the same studies with another split, for example of a fold. Labels are chosen for its training part.
 
-    def digest(self) -> str:
-        """Returns the sha256 of the data of the run: ids, image bytes, report text and labels."""
-        total = hashlib.sha256()
-        for study, image in zip(self.studies, self.image_digests, strict=True):
-            text = "" if study.report is None else "\x1f".join(map(str, vars(study.report).values()))
-            labels = repr(sorted(study.labels.items()))
-            total.update("\x1e".join([study.id, study.patient, image, text, labels]).encode())
-        return total.hexdigest()
+        Args:
+            split: `Split` that names every study.
+            note: callable that takes one line about a label or part that lacks something; see `prepare_studies`.
+
+        Raises:
+            LeakError: if a patient, report body or film is in more than one part.
+            InputError: if a study has no part, a part has no studies, or the training part has no film or no label with
+                both classes.
+        """
+        check_leaks(split, self.studies)
+        unnamed = [study.id for study in self.studies if study.id not in split.parts]
+        if unnamed:
+            raise InputError(f"The split must name every study. It lacks {len(unnamed)}, for example {unnamed[0]}.")
+        tell = note or _tell_nobody
+        moved = replace(self, split=split, maker=_rename(self.maker, self.candidates))
+        for part in ("train", "validation"):  # a test part may be empty
+            if not len(moved.rows(part)):
+                raise InputError(f"The part {part} of the split has no studies. Give another --split, or more studies.")
+        names = _choose_labels(moved, tell)
+        maker = _rename(self.maker, names)
+        labels = np.array([maker.labels(study) for study in self.studies], np.float32).reshape(-1, len(names))
+        parts = {part: len(moved.rows(part)) for part in PARTS}
+        chosen = replace(
+            moved,
+            maker=maker,
+            labels=labels,
+            facts={**self.facts, "parts": parts, "split_digest": split.digest},
+        )
+        if maker.image:
+            _check_films(chosen, tell)
+        return chosen
 
 
 def prepare_studies(
-    studies: Sequence[Study],
-    maker: BatchMaker,
-    path: Path,
+    collection: Collection,
+    settings: FitSettings,
     *,
-    strict: bool = False,
+    films: Path | str,
+    split: Path | str | None = None,
     progress: Progress | None = None,
 ) -> PreparedStudies:
-    """Reads every study once and identifies its film; skips unusable studies and lists them.
+    """Labels and reads the studies of a collection, splits them, and checks the split.
 
     Args:
-        studies: sequence of `Study`.
-        maker: `kmm.batches.BatchMaker`.
-        path: Path of the pixel file to write.
-        strict: bool. Raises an error at the first unusable study instead of skipping it.
-        progress: `kmm.progress.Progress`.
+        collection: `kmm.data.study.Collection`.
+        settings: `FitSettings`.
+        films: path of the folder of prepared films, shared by all fits.
+        split: path of a `split.csv` to use; None for a random split.
+        progress: `kmm.progress.Progress`. It notes labels that are left out, and parts that lack films or a class.
 
     Returns:
-        `PreparedStudies` without text.
+        `PreparedStudies`.
 
     Raises:
-        ImageError, ReportError: with `strict`, for the first unusable study.
-        InputError: if the disk has no room for the prepared films.
+        InputError: if the data or settings cannot be used. The `problems` of the error list the unusable studies.
+        LeakError: if the split leaks; `problems` likewise.
     """
-    films = _create_films(path, maker, len(studies)) if maker.image else None
-    used: list[Study] = []
-    digests: list[str] = []
-    sketches: list[int] = []
-    present: list[tuple[float, float]] = []
-    problems: list[Problem] = []
-
-    def read(study):
-        try:
-            words = maker.words(study)
-            film, digest = maker.read_film(study)
-            if film is None:
-                if not words:
-                    raise maker.nothing_to_read(study)
-                return study, None, digest, 0
-            square = maker.image.apply(film)
-            return study.with_pixel_digest(digest_film(film)), square, digest, sketch_film(square)
-        except (ImageError, ReportError) as error:
-            return error
-
-    with (progress or Progress()).step("Reading studies", len(studies)) as advance, ThreadPoolExecutor() as pool:
-        for start in range(0, len(studies), 64):
-            chunk = studies[start : start + 64]
-            for study, result in zip(chunk, pool.map(read, chunk), strict=True):
-                if isinstance(result, InputError):
-                    if strict:
-                        raise type(result)(f"study {study.id}: {result}")
-                    problems.append(Problem(f"study {study.id}", str(result)))
-                    continue
-                known, film, digest, sketch = result
-                if films is not None and film is not None:
-                    films.write(len(used), film)
-                present.append((float(film is not None), 0.0))
-                used.append(known)
-                digests.append(digest)
-                sketches.append(sketch)
-            advance(len(chunk))
-    return PreparedStudies(used, films, digests, sketches, np.array(present, np.float32).reshape(-1, 2), problems)
+    progress = progress or Progress()
+    known, maker, facts = _label(collection, settings, progress.note)
+    read = read_studies(known, maker, films, strict=settings.strict, progress=progress)
+    try:
+        if settings.image_encoder and not read.present[:, 0].any():
+            raise InputError(
+                f"{collection.folder} has no study with a frontal image. Train on reports alone with --image-encoder "
+                "none."
+            )
+        return PreparedStudies(
+            **vars(read),
+            maker=maker,
+            split=Split({}, {}),
+            labels=np.zeros((len(read.studies), 0), np.float32),
+            candidates=maker.label_names,
+            facts={
+                **facts,
+                "set_aside": len(part_problems([*collection.problems, *read.problems])[0]),
+                "with_image": int(read.present[:, 0].sum()),
+            },
+        ).with_split(_split(read.studies, settings, split, maker.label_names), note=progress.note)
+    except KmmError as error:
+        error.problems = read.problems
+        raise
 
 
-def _create_films(path, maker, count):
-    need = count * maker.image.pixels**2 * 4
-    free = shutil.disk_usage(path.parent).free
-    if need * 1.02 > free:
-        raise InputError(
-            f"{path.parent} has too little free disk space: prepared films need {need / 1e9:.2f} GB, and "
-            f"{free / 1e9:.2f} GB are free. Free some space, or choose another --out."
+def _label(collection, settings, note):
+    """Returns the studies with a known label, their `BatchMaker`, and facts about them."""
+    s = settings
+    try:
+        studies, names = label_studies(
+            collection.studies, s.labels, min_count=s.label_min_count, not_findings=s.not_findings, note=note
         )
-    return PixelFile(path, maker.image.pixels, count)
+    except InputError as error:
+        raise InputError(f"{collection.folder}: {error}") from None
+    known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in names)]
+    maker = make_maker(s, names)
+    facts = {
+        **note_labels(collection.studies, s, note),
+        "layout": collection.layout,
+        "studies": len(collection.studies),
+        "unlabelled": len(studies) - len(known),
+    }
+    return known, maker, facts
+
+
+def make_maker(settings: FitSettings, label_names: Sequence[str]) -> BatchMaker:
+    """Returns the preparation of films and reports that the settings describe, without a vocabulary."""
+    s = settings
+    return BatchMaker(
+        ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
+        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate, pieces=bool(s.word_pieces))
+        if s.text_encoder
+        else None,
+        vocabulary=None,
+        label_names=tuple(label_names),
+    )
+
+
+def note_labels(studies: tuple[Study, ...], settings: FitSettings, note: Note) -> dict[str, Any]:
+    """Notes the label columns that a label scheme ignores, and the headings that it leaves out.
+
+    Returns:
+        dict for the facts of the studies: `not_findings`, the headings left out, if the scheme reads headings.
+    """
+    unread = name_unread_columns(studies, settings.labels)
+    if unread:
+        note(unread)
+    if settings.labels != "findings":
+        return {}
+    rows = audit_headings(studies, min_count=settings.label_min_count, not_findings=settings.not_findings)
+    note(describe_audit(rows))
+    return {"not_findings": rows}
+
+
+def _split(studies, settings, path, label_names):
+    if path:
+        return load_split(path, studies, allow_missing=True)
+    return split_studies(studies, shares=settings.shares, seed=settings.seed, label_names=label_names)
+
+
+def _rename(maker, label_names):
+    return BatchMaker(maker.image, maker.text, vocabulary=None, label_names=label_names)
+
+
+def _tell_nobody(line: str) -> None:
+    pass
+
+
+def _choose_labels(prepared, note):
+    """Chooses the labels with both classes in the training part, and notes the names of the others and the classes that
+    validation or test lack.
+
+    Raises:
+        InputError: if no label has both classes.
+    """
+    chosen, rejected = [], []
+    for name in prepared.candidates:
+        counts = {part: _count_classes(prepared, name, prepared.rows(part)) for part in PARTS}
+        if not all(counts["train"]):
+            rejected.append(f"label {name!r} lacks a class in the training part ({describe_classes(counts['train'])})")
+            continue
+        chosen.append(name)
+        if not all(counts["validation"]):
+            note(
+                f"Label {name!r} lacks a class in validation ({describe_classes(counts['validation'])}): its threshold "
+                "and its temperature cannot be chosen."
+            )
+        if len(prepared.rows("test")) and not all(counts["test"]):
+            note(
+                f"Label {name!r} lacks a class in test ({describe_classes(counts['test'])}): ROC AUC and other "
+                "measures of two classes are left out."
+            )
+    if not chosen:
+        raise InputError(
+            f"Training needs studies of both classes, but {'; '.join(rejected)}. Give a --split with both classes in "
+            "every part, another --seed, or more studies."
+        )
+    for line in rejected:
+        note(f"Left out: {line}.")
+    return tuple(chosen)
+
+
+def _check_films(prepared, note):
+    """Checks that the training part has films. Notes parts without films, and labels for which all training films have
+    the same class.
+
+    Raises:
+        InputError: if the training part has no film.
+    """
+    films = {part: _with_films(prepared, part) for part in PARTS}
+    if not len(films["train"]):
+        raise InputError(
+            "The training part has no study with a film. Give a --split with films in every part, or train on reports "
+            "alone with --image-encoder none."
+        )
+    for part, purpose in (("validation", "choose its epochs and thresholds"), ("test", "be evaluated")):
+        if len(prepared.rows(part)) and not len(films[part]):
+            note(f"No study of {part} has a film: the image part cannot {purpose}.")
+    for name in prepared.maker.label_names:
+        counts = _count_classes(prepared, name, films["train"])
+        if not all(counts):
+            note(
+                f"Label {name!r}: all training films have the same class ({describe_classes(counts)}), so the image "
+                "part cannot learn it."
+            )
+
+
+def _with_films(prepared, part):
+    rows = prepared.rows(part)
+    return rows[prepared.present[rows, 0] > 0]
+
+
+def _count_classes(prepared, name, rows):
+    return count_classes(prepared.studies[row].labels[name] for row in rows)

@@ -1,5 +1,6 @@
-"""Folders that fits keep next to saved classifiers: state of stopped runs, cached features, the phantom set."""
+"""Folders that fits keep next to saved classifiers: state of stopped runs, films and features, the phantom set."""
 
+import ast
 import contextlib
 import fcntl
 import hashlib
@@ -8,15 +9,21 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import kmm
 from kmm.errors import InputError, KmmError
-from kmm.storage.classifier_folder import digest_file
+from kmm.training.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
 STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resume` continues
+KINDS = {  # beginnings of the names of entries of the cache
+    "films-": "prepared films, for all runs",
+    "features-": "features of frozen encoders, for all runs",
+    "compiled": "steps that JAX compiled, for all runs",
+}
 RUNNING, RESUMABLE, NOT_RESUMABLE, REUSED = "running", "can be resumed", "cannot be resumed", "reused"
 
 
@@ -30,6 +37,7 @@ class KeptFolder:
         belongs_to: str. Description of the content, with the name of the run.
         state: str, one of `RUNNING`, `RESUMABLE`, `NOT_RESUMABLE`, `REUSED`.
         reason: str. Why a run cannot be resumed; else empty.
+        days: float. Days since the folder was last used, or written if it is a run's or the phantom set.
     """
 
     name: str
@@ -37,6 +45,7 @@ class KeptFolder:
     belongs_to: str
     state: str
     reason: str = ""
+    days: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the fields as a dict for JSON."""
@@ -86,7 +95,7 @@ def list_kept(out: Path | str) -> list[KeptFolder]:
         out: path of the folder of classifiers, as for `kmm fit --out`. It may be missing.
 
     Returns:
-        list of `KeptFolder`: work folders by name, then cached features, then the phantom set, without links.
+        list of `KeptFolder`: work folders by name, then films and features, then the phantom set, without links.
 
     Example:
         >>> list_kept("no-such-folder")
@@ -94,11 +103,9 @@ def list_kept(out: Path | str) -> list[KeptFolder]:
     """
     out = Path(out)
     kept = [_describe_work(out, path) for path in _list_folders(out, f"{WORK}*")]
-    features = "features of frozen image encoders, for all runs"
-    kept += [_describe(out, path, features) for path in _list_folders(out / CACHE, "*")]
-    return kept + [
-        _describe(out, path, "phantom set of `kmm fit` without FOLDER") for path in _list_folders(out, PHANTOM)
-    ]
+    kept += [_describe(out, entry, _tell_kind(entry.path.name)) for entry in list_entries(out / CACHE)]
+    phantom = [measure_folder(path) for path in _list_folders(out, PHANTOM)]
+    return kept + [_describe(out, entry, "phantom set of `kmm fit` without FOLDER") for entry in phantom]
 
 
 def clear_kept(out: Path | str, names: Sequence[str]) -> list[KeptFolder]:
@@ -130,27 +137,49 @@ def clear_kept(out: Path | str, names: Sequence[str]) -> list[KeptFolder]:
                     f"{blocked} cannot be removed: the run {run} may use it. Wait until it ends, or stop it."
                 )
         for kept in chosen:
+            if Path(kept.name).parent.name == CACHE and not locks.enter_context(claim_entry(out / kept.name)):
+                raise InputError(f"{out / kept.name} cannot be removed: a process uses it. Wait until it ends.")
+        for kept in chosen:
             shutil.rmtree(out / kept.name)
         with contextlib.suppress(OSError):  # missing or not empty
             (out / CACHE).rmdir()
     return chosen
 
 
-def digest_code(*places: str) -> str:
-    """Returns the sha256 of source files of kmm, which identifies the code even if it was not committed.
-
-    Args:
-        places: str. Files and folders relative to the package; the whole package if none is given.
+@cache
+def digest_code() -> str:
+    """Returns the SHA-256 of the statements of kmm's source files. It identifies the code even if it was not committed;
+    comments, docstrings and line breaks do not change it.
 
     Returns:
         str of 64 hexadecimal digits.
     """
     root, total = Path(kmm.__file__).parent, hashlib.sha256()
-    chosen = [root / place for place in places] or [root]
-    files = [file for place in chosen for file in ([place] if place.is_file() else place.rglob("*.py"))]
-    for path in sorted(files):
-        total.update(f"{path.relative_to(root).as_posix()} {digest_file(path)}\n".encode())
+    for path in sorted(root.rglob("*.py")):
+        total.update(f"{path.relative_to(root).as_posix()} {dump_statements(path.read_bytes())}\n".encode())
     return total.hexdigest()
+
+
+def dump_statements(source: bytes) -> str:
+    """Returns the syntax tree of Python source as text, without comments, docstrings and positions.
+
+    Example:
+        >>> dump_statements(b"x = 1  # one") == dump_statements(b"x = (1)") != dump_statements(b"x = 2")
+        True
+    """
+    tree = ast.parse(source)
+    _drop_docstrings(tree)
+    return ast.dump(tree)
+
+
+def _drop_docstrings(node):
+    body = getattr(node, "body", [])
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        del body[0]
+    for name in ("body", "orelse", "finalbody", "handlers"):
+        for statement in getattr(node, name, []):
+            _drop_docstrings(statement)
 
 
 @contextlib.contextmanager
@@ -201,11 +230,18 @@ def _describe_work(out, path):
     running = _is_running(path)
     reason = "" if running else _find_obstacle(out, path, name)
     state = RUNNING if running else NOT_RESUMABLE if reason else RESUMABLE
-    return KeptFolder(path.name, _measure(path), f"run {name}: prepared films and training state", state, reason)
+    return _describe(out, measure_folder(path), f"run {name}: training state", state, reason)
 
 
-def _describe(out, path, belongs_to):
-    return KeptFolder(path.relative_to(out).as_posix(), _measure(path), belongs_to, REUSED)
+def _describe(out: Path, entry: CacheEntry, belongs_to: str, state: str = REUSED, reason: str = "") -> KeptFolder:
+    name = entry.path.relative_to(out).as_posix()
+    return KeptFolder(name, entry.bytes, belongs_to, state, reason, entry.days)
+
+
+def _tell_kind(name):
+    return next(
+        (text for kind, text in KINDS.items() if name.startswith(kind)), "features of an earlier version of kmm"
+    )
 
 
 def _find_obstacle(out, path, name):
@@ -221,13 +257,3 @@ def _find_obstacle(out, path, name):
     except (OSError, ValueError, KeyError, TypeError):
         return "data.json is missing or damaged"
     return "" if code == digest_code() else "the code of kmm has changed"
-
-
-def _measure(folder):
-    """Sums the sizes of the files in a folder, at any depth, without following links."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # a running fit removes and renames files
-                total += os.lstat(os.path.join(place, name)).st_size
-    return total

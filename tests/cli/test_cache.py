@@ -2,27 +2,35 @@
 
 import fcntl
 import json
+import os
+import time
 
+import numpy as np
 import pytest
 
-from kmm.training.feature_cache import FeatureCache
+from kmm.training.array_store import ArrayStore
 from kmm.training.run_folders import digest_code, open_work_folder
 from tests.factories.commands import run
+
+FILMS, FEATURES = ".cache/films-8-0123456789abcdef", ".cache/features-tiny-0123456789abcdef"
 
 
 @pytest.fixture
 def out(tmp_path):
-    """A folder of classifiers with four stopped runs, cached features, the phantom set and a saved classifier."""
+    """A folder of classifiers with four stopped runs, films, features, the phantom set and a saved classifier."""
     out = tmp_path / "saved"
     for name in ("good", "old", "early", "saved"):
         (out / f".work-{name}").mkdir(parents=True)
-        (out / f".work-{name}" / "films.f32").write_bytes(bytes(1000))
+        (out / f".work-{name}" / "state").write_bytes(bytes(1000))
     for name, code in (("good", digest_code()), ("old", "0" * 64), ("saved", digest_code())):
         (out / f".work-{name}" / "stages" / "text").mkdir(parents=True)
         (out / f".work-{name}" / "data.json").write_text(json.dumps({"code": code}))
     (out / "saved").mkdir()
     (out / "saved" / "classifier.json").write_text("{}")
-    FeatureCache(out / ".cache", {"pixels": 8}, "0").store(["a"], [[1.0, 2.0]])
+    for entry in (FILMS, FEATURES):
+        store = ArrayStore(out / entry)
+        store.add("a", np.ones(1000, np.float32))
+        store.flush()
     (out / ".phantom").mkdir()
     (out / ".phantom" / "film.png").write_bytes(bytes(500))
     return out
@@ -40,17 +48,45 @@ def clear(out, *names, **options):
 
 def test_list_says_size_owner_and_whether_a_run_can_be_resumed(out):
     kept = list_cache(out)
-    (features,) = [name for name in kept if name.startswith(".cache/")]
-    assert set(kept) == {".work-early", ".work-good", ".work-old", ".work-saved", features, ".phantom"}
+    assert set(kept) == {".work-early", ".work-good", ".work-old", ".work-saved", FILMS, FEATURES, ".phantom"}
     states = {name: (one["state"], one["reason"]) for name, one in kept.items()}
     assert states[".work-good"] == ("can be resumed", "")
     assert states[".work-old"] == ("cannot be resumed", "the code of kmm has changed")
     assert states[".work-early"] == ("cannot be resumed", "no stage has begun")
     assert states[".work-saved"][0] == "cannot be resumed" and "--overwrite" in states[".work-saved"][1]
     assert kept[".work-early"]["bytes"] == 1000 and kept[".phantom"]["bytes"] == 500
-    assert kept[".work-good"]["belongs_to"].startswith("run good: ") and states[features][0] == "reused"
+    assert kept[".work-good"]["belongs_to"].startswith("run good: ") and states[FEATURES][0] == "reused"
+    assert [kept[name]["belongs_to"] for name in (FILMS, FEATURES)] == [
+        "prepared films, for all runs",
+        "features of frozen encoders, for all runs",
+    ]
+    assert 4000 < kept[FILMS]["bytes"] < 5000 and kept[FILMS]["days"] == 0
     shown = run("cache", "list", "--out", out)
-    assert "6 folders" in shown.stdout and "can be resumed" in shown.stdout
+    assert "7 folders" in shown.stdout and "can be resumed" in shown.stdout
+    assert "Films and features may take 50 GB (KMM_CACHE_GB)" in shown.stdout
+
+
+def test_list_says_when_an_entry_was_last_used(out):
+    for path in (out / FILMS).iterdir():
+        os.utime(path, (time.time() - 3 * 86_400,) * 2)
+    assert list_cache(out)[FILMS]["days"] == pytest.approx(3, abs=0.1)
+    ArrayStore(out / FILMS)
+    assert list_cache(out)[FILMS]["days"] == 0
+
+
+def test_films_that_a_process_uses_are_not_removed(out):
+    store = ArrayStore(out / FILMS)
+    result = clear(out, FEATURES, FILMS, "--yes")
+    assert result.exit_code == 2 and "cannot be removed: a process uses it" in result.stderr
+    assert {FILMS, FEATURES} <= set(list_cache(out))
+    del store
+    assert clear(out, FEATURES, FILMS, "--yes").exit_code == 0 and not (out / ".cache").exists()
+
+
+def test_a_limit_that_is_no_number_is_refused(out, monkeypatch):
+    monkeypatch.setenv("KMM_CACHE_GB", "much")
+    result = run("cache", "list", "--out", out)
+    assert result.exit_code == 2 and "KMM_CACHE_GB must be a number of GB above 0. Received: 'much'." in result.stderr
 
 
 def test_list_of_nothing_makes_nothing(tmp_path):

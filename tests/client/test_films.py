@@ -10,6 +10,7 @@ from PIL import Image
 from kmm.client.films import encode_film, encode_report, read_drawable
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, ReportError
+from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image, read_image
 from tests.factories import jpegs
 
@@ -26,6 +27,21 @@ def test_levels_arrive_within_the_bound(film):
     assert np.abs(read_back(film) - film).max() <= 0.5
     film[0, 0], film[0, 1] = 0, 255
     assert np.abs(read_back(film) - film).max() <= 1 / 514 + 1e-4
+
+
+HALVES = st.integers(0, 509).map(lambda twice: np.float32(twice / 2)) | st.floats(0, 255, width=32)
+
+
+@settings(max_examples=40)
+@given(film=hnp.arrays(np.float32, SIDES, elements=HALVES), fractional=st.booleans())
+def test_a_preparation_that_rounds_gives_the_same_square_of_what_is_sent(film, fractional):
+    """Of 8 bits or of 16: a level that is sent is on the same side of the next half, and halves go to even numbers."""
+    if fractional:
+        film[0, :3] = 0, 255, 100.5
+    sent = read_back(film)
+    assert np.array_equal(np.rint(sent), np.rint(film))
+    preparation = ImagePreparation(16)
+    assert np.array_equal(preparation.apply(sent), preparation.apply(film))
 
 
 @settings(max_examples=20)
@@ -82,6 +98,8 @@ def test_dicom(tmp_path):
     dataset.PixelData = stored.tobytes()
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     assert np.abs(read_back(tmp_path / "a.dcm") - read_image(tmp_path / "a.dcm")).max() <= 1 / 514 + 1e-4
+    prepared = (ImagePreparation(16).apply(read(tmp_path / "a.dcm")) for read in (read_back, read_image))
+    assert np.array_equal(*prepared)
     assert read_drawable(tmp_path / "a.dcm").dtype == np.uint8
 
 

@@ -135,28 +135,48 @@ def test_resizing_equals_the_graph(height, width, new_height, new_width):
     assert abs(resize_image(image, new_height, new_width) - graph).max() < 0.001
 
 
+@pytest.mark.parametrize("rounding", ["uint8", "none"])
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
-def test_prepared_films_and_their_boxes_are_those_of_kmm(fit):
-    preparation = ImagePreparation(96, fit=fit)
+def test_prepared_films_and_their_boxes_are_those_of_kmm(fit, rounding):
+    preparation = ImagePreparation(96, fit=fit, rounding=rounding)
     random = np.random.default_rng(1)
-    films = [random.integers(0, 256, size, np.uint8) for size in ((300, 200), (199, 400), (20, 31), (96, 96))]
+    sizes = [(300, 200), (199, 400), (20, 31), (96, 96), (1024, 833)]
+    films = [random.integers(0, 256, size, np.uint8) for size in sizes]
     read = tf.function(lambda files: read_films(files, preparation), [tf.TensorSpec([None], tf.string)])
     squares, boxes = read(tf.constant([write(film) for film in films] + [b""]))
     for row, film in enumerate(films):
-        np.testing.assert_allclose(squares[row], preparation.apply(film.astype(np.float32)), atol=0.001)
+        np.testing.assert_allclose(
+            squares[row], preparation.apply(film.astype(np.float32)), atol=0 if rounding == "uint8" else 0.001
+        )
         assert boxes[row].numpy().tolist() == list(preparation.find_box(film.shape))
     assert not squares[-1].numpy().any() and not boxes[-1].numpy().any()
 
 
-@pytest.mark.parametrize("name", ["rgb", "rgba", "palette-transparency", "gray-alpha", "16-bit", "jpeg-420"])
-def test_prepared_films_of_every_kind_are_those_of_kmm(name, read_small):
-    image, kind, options = IMAGES[name]
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    square = read_small(tf.constant([file.getvalue()]))[0][0]
-    film = decode_image(file.getvalue(), name)
-    np.testing.assert_allclose(square, ImagePreparation(32).apply(film), atol=0.001)
-    assert film.std() > 30
+KINDS = ["rgb", "rgba", "palette-transparency", "gray-alpha", "16-bit", "jpeg-420"]
+
+
+@pytest.mark.parametrize("rounding", ["uint8", "none"])
+@pytest.mark.parametrize("name", [*KINDS, *DEEP_FILMS])
+def test_prepared_films_of_every_kind_are_those_of_kmm(name, rounding, read_small):
+    if name in IMAGES:
+        image, kind, options = IMAGES[name]
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        data = file.getvalue()
+    else:
+        data = write(DEEP_FILMS[name])
+    square = read_small[rounding](tf.constant([data]))[0][0]
+    film = decode_image(data, name)
+    expected = ImagePreparation(32, rounding=rounding).apply(film)
+    np.testing.assert_allclose(square, expected, atol=0 if rounding == "uint8" else 0.001)
+    assert (square.numpy() == np.rint(square)).all() == (rounding == "uint8") and film.std() > 30
+
+
+def test_a_film_of_many_strips_is_rounded_as_a_whole(read_small):
+    rgb = np.random.default_rng(0).integers(0, 256, (1100, 2003, 3), np.uint8)
+    data = write(rgb)
+    square = read_small["uint8"](tf.constant([data]))[0][0]
+    assert (square == ImagePreparation(32).apply(decode_image(data, "film.png"))).numpy().all()
 
 
 def test_gray_with_a_transparent_level_equals_the_graph():
@@ -273,14 +293,19 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def read_small():
-    return tf.function(lambda files: read_films(files, ImagePreparation(32)), [tf.TensorSpec([None], tf.string)])
+    """Functions that read films of 32 pixels, by their rounding."""
+
+    def build(preparation):
+        return tf.function(lambda files: read_films(files, preparation), [tf.TensorSpec([None], tf.string)])
+
+    return {rounding: build(ImagePreparation(32, rounding=rounding)) for rounding in ("uint8", "none")}
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_film_is_refused_by_its_number(name, read_small):
     data, said = REFUSED[name]
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"image 1: {said}"):
-        read_small(tf.constant([write(FILM), data, write(FILM)]))
+        read_small["uint8"](tf.constant([write(FILM), data, write(FILM)]))
 
 
 def test_luma_is_one_formula():

@@ -1,3 +1,8 @@
+import hashlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -5,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.image.prepare import FITS, ImagePreparation, PixelMapping, resize_image, resize_weights
+from kmm.image.prepare import (
+    FITS,
+    PREPARATION_VERSION,
+    ImagePreparation,
+    PixelMapping,
+    resize_image,
+    resize_weights,
+)
+from kmm.image.read import decode_image
 
 SIDES = st.integers(1, 3000)
 PREPARATIONS = st.builds(ImagePreparation, pixels=st.integers(16, 600), fit=st.sampled_from(FITS))
@@ -102,17 +115,60 @@ def test_prepared_image_keeps_its_promises(preparation, height, width, seed):
 
 def test_image_of_the_right_size_is_unchanged():
     image = np.random.default_rng(0).uniform(0, 255, (32, 32)).astype(np.float32)
-    assert (ImagePreparation(32).apply(image)[..., 0] == image).all()
+    assert (ImagePreparation(32, rounding="none").apply(image)[..., 0] == image).all()
+    assert (ImagePreparation(32).apply(image)[..., 0] == np.rint(image)).all()
+
+
+def test_halves_go_to_even_numbers_and_a_rounded_film_needs_8_bits():
+    image = np.tile(np.arange(16, dtype=np.float32) + 0.5, (16, 1))
+    rounded = ImagePreparation(16).apply(image)[0, :, 0]
+    assert rounded.tolist() == [0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14, 16]
+    assert (ImagePreparation(16).dtype, ImagePreparation(16).nbytes) == (np.uint8, 256)
+    exact = ImagePreparation(16, rounding="none")
+    assert (exact.dtype, exact.nbytes) == (np.float32, 1024)
+
+
+@settings(max_examples=30)
+@given(preparation=PREPARATIONS, height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
+def test_rounding_moves_a_whole_film_by_half_a_level_at_most(preparation, height, width, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.float32)
+    rounded, exact = preparation.apply(image), replace(preparation, rounding="none").apply(image)
+    assert (rounded == rounded.astype(preparation.dtype)).all() and abs(rounded - exact).max() <= 0.5
+    assert (rounded == np.rint(exact)).all()
+
+
+# SHA-256 of prepared films. Caches of films and features know the code of the preparation by PREPARATION_VERSION alone:
+# raise it whenever one of these changes, and only then.
+FILMS = Path(__file__).parents[1] / "golden" / "films"
+GOLDEN = {"letterbox": "4b1d2f7bdc01da6b", "stretch": "7fcd7bd796074718"}
+
+
+@pytest.mark.parametrize("fit", GOLDEN)
+def test_the_version_names_what_the_preparation_gives(fit):
+    films = [path.read_bytes() for path in sorted(FILMS.glob("*.png"))]
+    y, x = np.mgrid[:61, :83]
+    for pixels in ((700 + 40 * x + 3 * y).astype(np.uint16), np.stack([3 * x, 4 * y, x + y], axis=2).astype(np.uint8)):
+        file = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(file, "PNG")
+        films.append(file.getvalue())
+    total = hashlib.sha256()
+    for data in films:
+        for pixels in (20, 96):
+            total.update(ImagePreparation(pixels, fit).apply(decode_image(data, "film")).astype(np.uint8).tobytes())
+    assert (PREPARATION_VERSION, total.hexdigest()[:16]) == (1, GOLDEN[fit])
 
 
 def test_preparation_there_and_back_as_dict():
-    preparation = ImagePreparation(299, "stretch")
-    assert ImagePreparation.from_dict(preparation.as_dict()) == preparation
+    for preparation in (ImagePreparation(299, "stretch"), ImagePreparation(299, rounding="none")):
+        assert ImagePreparation.from_dict(preparation.as_dict()) == preparation
+    assert ImagePreparation.from_dict({"pixels": 64, "fit": "letterbox"}) == ImagePreparation(64, rounding="none")
     with pytest.raises(InputError, match="Received: side"):
         ImagePreparation.from_dict({"side": 3})
 
 
-@pytest.mark.parametrize("settings", [{"fit": "crop"}, {"pixels": 8}, {"pixels": 224.0}, {"pixels": True}])
+@pytest.mark.parametrize(
+    "settings", [{"fit": "crop"}, {"rounding": "int8"}, {"pixels": 8}, {"pixels": 224.0}, {"pixels": True}]
+)
 def test_bad_settings_are_refused(settings):
     with pytest.raises(InputError, match="must be"):
         ImagePreparation(**settings)

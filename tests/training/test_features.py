@@ -1,19 +1,23 @@
 """Features of encoders by side and part."""
 
 import hashlib
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
+from kmm.errors import InputError
 from kmm.image.prepare import ImagePreparation
 from kmm.models.build import ModelSpec, build_model
+from kmm.models.checkpoints import architecture_digest
 from kmm.models.fusion import FUSIONS, Fusion
 from kmm.models.parts import embed_of, image_encoder_of, text_encoder_of
 from kmm.progress import Progress
 from kmm.training import features as room
-from kmm.training.features import Features, choose_batch, find_parts, read_ahead
+from kmm.training.array_store import ArrayStore
+from kmm.training.features import Features, Source, choose_batch, fill_stores, find_parts, read_ahead
 
 COUNT = 11
 SPEC = ModelSpec("small-cnn", "text-cnn", pixels=32, length=6, embedding_size=4, text_filters=3, fusion_units=8)
@@ -120,24 +124,24 @@ def test_a_second_run_takes_features_from_the_cache(context, calls):
     assert calls == {"image": 1}
 
 
-@pytest.mark.parametrize("change", ("weights", "film", "length", "precision"))
+@pytest.mark.parametrize("change", ("weights", "film", "precision"))
 def test_what_decides_features_keeps_them_apart(context, calls, change):
     Features(context).compute(build(), ("image", "text"))
     calls.clear()
     if change == "film":
         context.maker.image = ImagePreparation(32, "stretch")
-    elif change != "weights":
-        setattr(context.settings, change, {"length": 7, "precision": "mixed_float16"}[change])
+    elif change == "precision":
+        context.settings.precision = "mixed_float16"
     Features(context).compute(build(seed=int(change == "weights")), ("image", "text"))
     both = {"image": COUNT - 2, "token_ids": COUNT - 1}
-    assert calls == {"film": {"image": COUNT - 2}, "length": {"token_ids": COUNT - 1}}.get(change, both)
+    assert calls == ({"image": COUNT - 2} if change == "film" else both)
 
 
 def test_features_of_an_encoder_that_the_run_trains_are_not_in_the_cache(context):
     features = Features(context)
     features.mark_trained("text")
     features.compute(build(), ("image", "text"))
-    assert [path.name.split("-")[1] for path in context.cache.iterdir()] == ["image"]
+    assert [path.name.rpartition("-")[0] for path in context.cache.iterdir()] == ["features-small-cnn-vector"]
 
 
 def test_features_are_recalled_for_the_same_weights_only(context, calls):
@@ -194,11 +198,61 @@ def test_the_next_batch_is_read_while_one_is_used():
     assert seen == [(0, [0, 10, 20]), (3, [30, 40, 50]), (6, [60, 60, 60])] and column.asked == 3
 
 
-def test_a_film_that_cannot_be_read_ends_the_computation(context):
-    class Broken:
-        def __getitem__(self, rows):
-            raise OSError(5, "the disk is gone")
+class Films:
+    """A column of films of 2 x 2 pixels, of which only so many can be read."""
 
-    context.prepared.films = Broken()
+    def __init__(self, most):
+        self.most, self.films = most, np.random.default_rng(0).normal(size=(600, 2, 2, 1)).astype("float32")
+
+    def __getitem__(self, rows):
+        if max(rows) >= self.most:
+            raise OSError(5, "the disk is gone")
+        return self.films[rows]
+
+
+def fill(folder, column, monkeypatch):
+    """Fills a store with the sums of films; returns it and the number of films that were encoded."""
+    film = keras.Input((2, 2, 1), name="image")
+    encoder = keras.Model({"image": film}, {"vector": keras.ops.sum(film, axis=(1, 2))})
+    monkeypatch.setattr(room, "choose_batch", lambda encoder, count: 50)
+    progress, counts = Counting(), []
+    progress.counts = counts
+    keys = [f"{row:064d}" for row in range(600)]
+    store = ArrayStore(folder)
+    source = Source("image", "sum", column, keys, {}, "Features of films")
+    try:
+        fill_stores(encoder, source, {"vector": store}, progress)
+    finally:
+        filled = sum(counts)
+    np.testing.assert_allclose(store.column(keys)[np.arange(600)][:, 0], column.films.sum(axis=(1, 2, 3)), rtol=1e-4)
+    return filled
+
+
+class Counting(Progress):
+    @contextmanager
+    def step(self, title, total, done=0):
+        yield lambda count=1, text="": self.counts.append(count)
+
+
+def test_a_computation_that_was_stopped_keeps_all_but_the_last_shard(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="the disk is gone"):
-        Features(context).compute(build(), ("image",))
+        fill(tmp_path / "f", Films(most=500), monkeypatch)
+    assert fill(tmp_path / "f", Films(most=600), monkeypatch) == 600 - 256
+    assert fill(tmp_path / "f", Films(most=0), monkeypatch) == 0
+
+
+def test_too_small_a_disk_is_said_before_features_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    with pytest.raises(InputError, match="too little free disk space: features of films need"):
+        fill(tmp_path / "f", Films(most=600), monkeypatch)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_architecture_is_known_whatever_its_layers_are_called():
+    def network(activation):
+        film = keras.Input((2, 2, 1))
+        x = keras.ops.max(keras.layers.Dense(2, activation=activation)(film), axis=1)
+        return keras.Model(film, keras.layers.Flatten()(x))
+
+    relu, tanh, again = map(architecture_digest, map(network, ("relu", "tanh", "relu")))
+    assert relu == again != tanh

@@ -231,6 +231,23 @@ def _find_percentiles(counts):
     return found
 
 
+def _round_levels(pixels):
+    """Rounds pixels of `use_pixels` to gray levels uint8 `(h, w, 1)`, half to even, strip by strip to save memory."""
+    if pixels.dtype == tf.uint8 and pixels.shape[-1] == 1:
+        return pixels
+    height, width = tf.unstack(tf.shape(pixels)[:2], num=2)
+    rows = tf.maximum(STRIP_PIXELS // width, 1)
+    count = (height + rows - 1) // rows
+    strips = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=(None, None))
+
+    def walk(at, strips):
+        levels = tf.round(mix_channels(pixels[at * rows : (at + 1) * rows]))
+        return at + 1, strips.write(at, tf.cast(levels, tf.uint8))
+
+    _, strips = tf.while_loop(lambda at, _: at < count, walk, (tf.constant(0), strips), parallel_iterations=1)
+    return strips.concat()[..., None]
+
+
 def _prepare(pixels, preparation):
     """Converts pixels of `use_pixels` to the square `(pixels, pixels, 1)` and the film's box in it."""
     side = preparation.pixels
@@ -241,8 +258,13 @@ def _prepare(pixels, preparation):
         longest = tf.reduce_max(size)
         height, width = tf.unstack(tf.maximum(tf.constant(1, tf.int64), (2 * size * side + longest) // (2 * longest)))
     top, left = (side - height) // 2, (side - width) // 2
-    # Resizing is linear, so channels are mixed afterwards, when there are fewer pixels. `resize` accepts uint8.
-    film = tf.image.resize(pixels, tf.cast(tf.stack([height, width]), tf.int32), antialias=True)
+    whole = preparation.rounding == "uint8"
+    # Resizing is linear, so unrounded channels are mixed afterwards, when there are fewer pixels. `resize` takes uint8.
+    film = tf.image.resize(
+        _round_levels(pixels) if whole else pixels, tf.cast(tf.stack([height, width]), tf.int32), antialias=True
+    )
     film = tf.clip_by_value(mix_channels(film), 0, 255)[..., None]
+    if whole:
+        film = tf.round(film)  # half to even, as numpy.rint
     square = tf.pad(film, [[top, side - height - top], [left, side - width - left], [0, 0]])
     return tf.ensure_shape(square, (side, side, 1)), tf.cast(tf.stack([top, left, height, width]), tf.int32)

@@ -1,0 +1,191 @@
+"""Reading of the studies of a fit: films prepared once and kept for every fit, folds and resumed runs."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kmm.batches import BatchMaker
+from kmm.data.study import Problem, Study
+from kmm.errors import ImageError, InputError, ReportError
+from kmm.film_identity import digest_film, sketch_film
+from kmm.image.prepare import PREPARATION_VERSION, ImagePreparation
+from kmm.progress import Progress
+from kmm.training.array_store import ArrayStore, StoredArrays
+from kmm.training.cache_folder import name_entry
+
+AT_ONCE = 64  # studies handed to the threads together
+
+
+@dataclass(frozen=True, repr=False)
+class ReadStudies:
+    """Studies that can be used, as columns: indexing a column with an array of row numbers returns an array.
+
+    Attributes:
+        studies: tuple of `Study`, with the `pixel_digest` of their films.
+        films: column of float32 `(pixels, pixels, 1)`, gray levels 0..255, zeros for a study without a film; None for a
+            model without images.
+        film_digests: tuple of str, the SHA-256 of each film's file; empty for a study without one.
+        sketches: tuple of int, `kmm.film_identity.sketch_film` of each film; 0 for a study without one.
+        present: float32 `(n, 2)`: 1 where the study has a film, and where it has words.
+        problems: tuple of `Problem`: the studies that cannot be used.
+    """
+
+    studies: tuple[Study, ...]
+    films: StoredArrays | None
+    film_digests: tuple[str, ...]
+    sketches: tuple[int, ...]
+    present: np.ndarray
+    problems: tuple[Problem, ...]
+
+    def __repr__(self) -> str:  # short, and without reports
+        return f"{type(self).__name__}({len(self.studies)} studies, {int(self.present[:, 0].sum())} films)"
+
+    def mean_image(self, rows: Iterable[int]) -> np.ndarray | None:
+        """Returns the mean film of some rows, float32 `(pixels, pixels, 1)`; None if none of them has a film."""
+        filmed = [row for row in rows if self.present[row, 0]]
+        if self.films is None or not filmed:
+            return None
+        total = np.zeros(self.films.shape[1:], np.float64)
+        for row in filmed:
+            total += self.films[[row]][0]
+        return (total / len(filmed)).astype(np.float32)
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the data: ids, patients, image bytes, report text and labels."""
+        total = hashlib.sha256()
+        for study, film in zip(self.studies, self.film_digests, strict=True):
+            text = "" if study.report is None else "\x1f".join(map(str, vars(study.report).values()))
+            labels = repr(sorted(study.labels.items()))
+            total.update("\x1e".join([study.id, study.patient, film, text, labels]).encode())
+        return total.hexdigest()
+
+
+def open_films(cache: Path, preparation: ImagePreparation) -> ArrayStore:
+    """Opens the store of prepared films of one preparation: uint8 if it rounds, else float32, by the SHA-256 of the
+    film's file. The facts of a film are its `pixel_digest` and its sketch."""
+    facts = {**preparation.as_dict(), "version": PREPARATION_VERSION}
+    return ArrayStore(cache / name_entry(f"films-{preparation.pixels}", facts))
+
+
+def read_studies(
+    studies: Sequence[Study],
+    maker: BatchMaker,
+    cache: Path | str,
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> ReadStudies:
+    """Reads every study and identifies its film; leaves out unusable studies and lists them.
+
+    The bytes of every film are read, so that a changed file counts as another film. Only films that the cache lacks are
+    decoded and prepared.
+
+    Args:
+        studies: sequence of `Study`.
+        maker: `kmm.batches.BatchMaker`; it needs no vocabulary.
+        cache: path of the folder of prepared films, shared by all fits.
+        strict: bool. Raises an error at an unusable study instead of leaving it out.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        `ReadStudies`.
+
+    Raises:
+        ImageError, ReportError: with `strict`, for the first unusable study that is found.
+        InputError: if the disk has no room for the prepared films.
+    """
+    progress = progress or Progress()
+    errors: dict[str, InputError] = {}
+    found: dict[str, tuple[bool, str]] = {}
+    for study, result in _work("Reading studies", studies, lambda study: _identify(study, maker), progress):
+        if isinstance(result, InputError):
+            _keep_error(errors, study, result, strict)
+        else:
+            found[study.id] = result
+    store = open_films(Path(cache), maker.image) if maker.image else None
+    if store is not None:
+        filmed = [(study, found[study.id][1]) for study in studies if study.id in found and found[study.id][1]]
+        errors |= _prepare_films(filmed, maker, store, strict, progress)
+    good = [(study, *found[study.id]) for study in studies if study.id not in errors]
+    problems = [Problem(f"study {study.id}", str(errors[study.id])) for study in studies if study.id in errors]
+    return _gather(good, store, problems)
+
+
+def _identify(study, maker):
+    """Returns whether the study has words, and the digest of its film; or an error."""
+    try:
+        words = bool(maker.words(study))
+        digest = maker.film_digest(study)
+        if not words and not digest:
+            raise maker.nothing_to_read(study)
+        return words, digest
+    except (ImageError, ReportError) as error:
+        return error
+
+
+def _prepare_films(filmed, maker, store, strict, progress):
+    """Adds the films that the store lacks, given pairs of study and digest. Returns the errors of films that cannot be
+    prepared, by study id."""
+    store.check(digest for _, digest in filmed)
+    missing = list({digest: (study, digest) for study, digest in filmed if digest not in store}.values())
+    store.reserve(len(missing), maker.image.nbytes, "prepared films")
+    errors = {}
+    while missing:
+        for (study, _), result in _work("Preparing films", missing, lambda pair: _prepare_film(*pair, maker), progress):
+            if isinstance(result, InputError):
+                _keep_error(errors, study, result, strict)
+            else:
+                store.add(*result)
+        store.flush()
+        # Copies of a film that failed may be readable, and each error names its own file.
+        missing = [pair for pair in filmed if pair[1] not in store and pair[0].id not in errors]
+    return errors
+
+
+def _prepare_film(study, digest, maker):
+    """Returns digest, prepared film and facts; or an error."""
+    try:
+        film, now = maker.read_film(study)
+        if now != digest:
+            return ImageError(f"{study.frontal.path}: the file changed while the studies were read. Start again.")
+        square = maker.image.apply(film)
+        return digest, square.astype(maker.image.dtype), [digest_film(film), sketch_film(square)]
+    except ImageError as error:
+        return error
+
+
+def _work(title, items, work, progress):
+    """Yields each item with the result of a function, which threads compute."""
+    if not items:
+        return
+    with progress.step(title, len(items)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(items), AT_ONCE):
+            chunk = items[start : start + AT_ONCE]
+            yield from zip(chunk, pool.map(work, chunk), strict=True)
+            advance(len(chunk))
+
+
+def _keep_error(errors, study, error, strict):
+    if strict:
+        raise type(error)(f"study {study.id}: {error}")
+    errors[study.id] = error
+
+
+def _gather(good, store, problems):
+    """Makes the columns of usable studies: tuples of study, whether it has words, and the digest of its film."""
+    facts = [store.facts(digest) if digest else (None, 0) for _, _, digest in good]
+    digests = tuple(digest for _, _, digest in good)
+    present = np.array([(bool(digest), words) for _, words, digest in good], np.float32).reshape(-1, 2)
+    return ReadStudies(
+        studies=tuple(study.with_pixel_digest(fact[0]) for (study, *_), fact in zip(good, facts, strict=True)),
+        films=None if store is None else store.column(digests, np.float32),
+        film_digests=digests,
+        sketches=tuple(fact[1] for fact in facts),
+        present=present,
+        problems=tuple(problems),
+    )
