@@ -87,10 +87,10 @@ def build(preset, **overrides):
     return build_model(spec, label_count=1, vocabulary_size=2000), spec, s
 
 
-def plan_stage():
-    from kmm.training.checkpoint import StagePlan
+def make_stage():
+    from kmm.training.recipe import Stage
 
-    return StagePlan("epoch", epochs=2, learning_rate=1e-4, patience=9)
+    return Stage("epoch", epochs=2, learning_rate=1e-4, patience=9)
 
 
 def compile_plainly(model):
@@ -99,8 +99,8 @@ def compile_plainly(model):
 
     from kmm.models.loss import MaskedCrossentropy
 
-    plan = plan_stage()
-    optimizer = keras.optimizers.Adam(plan.learning_rate, global_clipnorm=plan.clip_norm)
+    stage = make_stage()
+    optimizer = keras.optimizers.Adam(stage.learning_rate, global_clipnorm=stage.clip_norm)
     model.compile(optimizer, loss=MaskedCrossentropy(), jit_compile=False)
     return model
 
@@ -120,11 +120,12 @@ def time_epochs(model, *data, epochs=2, callbacks=(), **how):
 
 def time_stage(model, dataset, validation, folder):
     """Returns the seconds of an epoch as kmm runs it: in a reproducible order, with its state saved at the end."""
-    from kmm.training.checkpoint import Checkpoint
+    from kmm.training.checkpoint import Checkpoint, EpochStart
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
-        checkpoint = Checkpoint(plan_stage(), state, dataset)
-        return time_epochs(model, dataset.as_input(), validation_data=validation.as_input(), callbacks=[checkpoint])
+        checkpoint = Checkpoint(make_stage(), state, dataset)
+        callbacks = [EpochStart(checkpoint), checkpoint]
+        return time_epochs(model, dataset.as_input(), validation_data=validation.as_input(), callbacks=callbacks)
 
 
 def measure_epochs(preset, studies, rounds):
@@ -137,7 +138,7 @@ def measure_epochs(preset, studies, rounds):
 
     model, spec, s = build(preset)
     plain_model = compile_plainly(build(preset)[0])
-    compile_stage(model, plan_stage(), s.batch_size)
+    compile_stage(model, make_stage(), s.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         columns, arrays, labels = make_columns(spec.pixels, studies, folder)
         rows = np.arange(studies)
@@ -186,8 +187,8 @@ def measure_cache(studies, rounds):
 
     model, spec, s = build("paper", image_weights=None)
     set_trainable(model, spec, image=False, text=False)
-    head = compile_stage(view_features(model, ("image", "text")), plan_stage(), s.batch_size)
-    compile_stage(model, plan_stage(), s.batch_size)
+    head = compile_stage(view_features(model, ("image", "text")), make_stage(), s.batch_size)
+    compile_stage(model, make_stage(), s.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         columns, _, labels = make_columns(spec.pixels, studies, folder)
         sizes = {tensor.name: tensor.shape[1] for tensor in head.inputs if tensor.name != "present"}

@@ -16,6 +16,8 @@ _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
 )
+_AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
+_AUGMENT_BELOW_ONE = ("augment_zoom", "augment_contrast", "augment_gamma")
 SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
     "report": ("indication", "impression", "findings"),  # the paper's sections, which state what the film shows
@@ -42,7 +44,7 @@ class FitSettings:
     label_min_count: int = 50  # scheme `findings`: fewest studies of a finding that becomes a label
     # scheme `findings`: rules of kmm.data.headings, or single headings, that make no label
     not_findings: tuple[str, ...] = ("technical quality", "bare organs")
-    shares: tuple[float, ...] = (0.65, 0.15, 0.2)  # fractions of train, validation and test
+    shares: tuple[float, ...] = (0.65, 0.15, 0.2)  # fractions of train, validation and test; that of test may be 0
     strict: bool = False  # the first unusable study ends the run, instead of being set aside
     # Text
     text_encoder: str | None = "text-cnn"  # a name in kmm.models.encoders_text.TEXT_ENCODERS, or none
@@ -69,6 +71,14 @@ class FitSettings:
     pixels: int = 128  # height and width of the encoder's input
     image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
     augment: bool = True  # small shifts, rotations and exposure changes while training on pixels
+    augment_rotation: float = 5.0  # largest rotation in either direction, in degrees
+    augment_shift: float = 0.04  # largest shift along each axis, as a fraction of the side
+    augment_zoom: float = 0.08  # largest relative change of size
+    augment_contrast: float = 0.1  # largest relative change of the distance from mid gray
+    augment_brightness: float = 0.05  # largest change of brightness, as a fraction of the gray range
+    augment_gamma: float = 0.1  # largest change of the exponent of the gray curve, which is 1
+    augment_noise: float = 0.01  # largest standard deviation of added noise, as a fraction of the gray range
+    augment_flip: bool = False  # mirror half of the films; off, because the heart would change sides
     # Fusion
     fusion: str = "concat"  # a name in kmm.models.fusion.FUSIONS
     fusion_units: int = 128
@@ -110,7 +120,10 @@ class FitSettings:
         for name in (*names, "bootstrap_repeats"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
-        for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"):
+        for name in _AUGMENT_AT_LEAST_ZERO:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"Setting `{name}` must be a number of at least 0. Received: {getattr(self, name)}")
+        for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout", *_AUGMENT_BELOW_ONE):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
         for name in ("learning_rate", "text_learning_rate", "tune_learning_rate"):
@@ -120,8 +133,12 @@ class FitSettings:
             raise InputError(f"Setting `seed` must be in 0..4294967294. Received: {self.seed}")
         if self.modality_dropout > 0.5:
             raise InputError(f"Setting `modality_dropout` must be at most 0.5. Received: {self.modality_dropout}")
-        if len(self.shares) != 3 or not min(self.shares) > 0 or not abs(sum(self.shares) - 1) < 1e-6:
-            raise InputError(f"Setting `shares` must be three numbers above 0 that sum to 1. Received: {self.shares}")
+        whole = len(self.shares) == 3 and abs(sum(self.shares) - 1) < 1e-6
+        if not whole or not min(self.shares[:2]) > 0 or not self.shares[2] >= 0:
+            raise InputError(
+                "Setting `shares` must be three numbers that sum to 1, those of train and validation above 0. "
+                f"Received: {self.shares}"
+            )
         for name in self.sections:
             _check_choice("sections", name, SECTIONS)
         if not self.sections:

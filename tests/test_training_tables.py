@@ -10,13 +10,14 @@ from kmm.errors import InputError
 from kmm.models.loss import LOSSES
 from kmm.settings import FitSettings
 from kmm.text.vocabulary import Vocabulary
-from kmm.training.checkpoint import Checkpoint, StagePlan
+from kmm.training.checkpoint import Checkpoint
 from kmm.training.fit import fit_classifier
 from kmm.training.optimizers import OPTIMIZERS
+from kmm.training.recipe import Stage
 from kmm.training.schedule import SCHEDULES, Schedule
 from kmm.training.word_rows import WORD_ROW_SOURCES, choose_source
 
-PLAN = StagePlan("head", epochs=10, learning_rate=0.1, patience=4)
+STAGE = Stage("head", epochs=10, learning_rate=0.1, patience=4)
 
 
 @pytest.mark.parametrize(
@@ -33,27 +34,27 @@ def test_an_unknown_name_ends_a_fit_before_a_study_is_read(name, table, noun, tm
 
 def test_a_constant_rate_is_never_changed():
     constant = SCHEDULES["constant"]
-    assert {constant.at_start(0.03, PLAN, epoch) for epoch in range(10)} == {0.03}
-    assert {constant.without_gain(0.03, PLAN, waited) for waited in range(1, 5)} == {0.03}
+    assert {constant.at_start(0.03, STAGE, epoch) for epoch in range(10)} == {0.03}
+    assert {constant.without_gain(0.03, STAGE, waited) for waited in range(1, 5)} == {0.03}
 
 
 def test_a_plateau_lowers_the_rate_once_after_half_the_patience():
     plateau = SCHEDULES["plateau"]
-    rates = [plateau.without_gain(0.1, PLAN, waited) for waited in (1, 2, 3, 4)]
+    rates = [plateau.without_gain(0.1, STAGE, waited) for waited in (1, 2, 3, 4)]
     assert rates == pytest.approx([0.1, 0.03, 0.1, 0.1])
 
 
-def test_a_cosine_falls_from_the_rate_of_the_plan_to_nothing():
-    rates = [SCHEDULES["cosine"].at_start(7.0, PLAN, epoch) for epoch in range(11)]
+def test_a_cosine_falls_from_the_rate_of_the_stage_to_nothing():
+    rates = [SCHEDULES["cosine"].at_start(7.0, STAGE, epoch) for epoch in range(11)]
     assert rates == pytest.approx([0.1 * np.cos(np.pi * epoch / 20) ** 2 for epoch in range(11)])
 
 
 def test_a_warm_up_rises_in_equal_steps_and_ends_in_a_cosine():
-    plan = StagePlan("head", epochs=30, learning_rate=0.1)
-    rates = [SCHEDULES["warmup-cosine"].at_start(7.0, plan, epoch) for epoch in range(30)]
+    stage = Stage("head", epochs=30, learning_rate=0.1)
+    rates = [SCHEDULES["warmup-cosine"].at_start(7.0, stage, epoch) for epoch in range(30)]
     assert rates[:3] == pytest.approx([0.025, 0.05, 0.075])
     assert rates[3:] == pytest.approx([0.1 * np.cos(np.pi * epoch / 54) ** 2 for epoch in range(27)])
-    assert SCHEDULES["warmup-cosine"].at_start(7.0, StagePlan("head", 1, 0.1), 0) == pytest.approx(0.05)
+    assert SCHEDULES["warmup-cosine"].at_start(7.0, Stage("head", 1, 0.1), 0) == pytest.approx(0.05)
 
 
 def test_decay_shrinks_weights_but_no_bias_and_no_scale():
@@ -61,24 +62,24 @@ def test_decay_shrinks_weights_but_no_bias_and_no_scale():
     layers = [keras.layers.Dense(2, bias_initializer="ones"), keras.layers.LayerNormalization()]
     model = keras.Sequential([keras.Input((3,)), *layers])
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.trainable_variables]
-    plan = StagePlan("head", 1, learning_rate=0.1, optimizer="adamw", weight_decay=0.5)
-    optimizer = OPTIMIZERS["adamw"](plan)
+    stage = Stage("head", 1, learning_rate=0.1, optimizer="adamw", weight_decay=0.5)
+    optimizer = OPTIMIZERS["adamw"](stage)
     optimizer.apply([keras.ops.zeros_like(weight) for weight in model.trainable_variables], model.trainable_variables)
     after = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
     factors = [0.95 if weight.ndim == 2 else 1.0 for weight in before]
     for old, new, factor in zip(before, after, factors, strict=True):
         np.testing.assert_allclose(new, factor * old, rtol=1e-6)
-    assert isinstance(OPTIMIZERS["adam"](plan), keras.optimizers.Adam) and not OPTIMIZERS["adam"](plan).weight_decay
+    assert isinstance(OPTIMIZERS["adam"](stage), keras.optimizers.Adam) and not OPTIMIZERS["adam"](stage).weight_decay
 
 
 def test_another_schedule_is_one_entry(monkeypatch, tmp_path):
-    monkeypatch.setitem(SCHEDULES, "halved", Schedule(at_start=lambda rate, plan, epoch: rate / 2 if epoch else rate))
-    checkpoint = Checkpoint(StagePlan("head", 3, 0.4, schedule="halved"), tmp_path / "halved", SimpleNamespace())
-    assert [checkpoint.schedule.at_start(0.4, checkpoint.plan, epoch) for epoch in (0, 1)] == [0.4, 0.2]
+    monkeypatch.setitem(SCHEDULES, "halved", Schedule(at_start=lambda rate, stage, epoch: rate / 2 if epoch else rate))
+    checkpoint = Checkpoint(Stage("head", 3, 0.4, schedule="halved"), tmp_path / "halved", SimpleNamespace())
+    assert [checkpoint.schedule.at_start(0.4, checkpoint.stage, epoch) for epoch in (0, 1)] == [0.4, 0.2]
     with pytest.raises(
         InputError, match=r"^Unknown schedule 'warm'. Known: plateau, cosine, warmup-cosine, constant, halved.$"
     ):
-        Checkpoint(StagePlan("head", 3, 0.4, schedule="warm"), tmp_path / "warm", SimpleNamespace())
+        Checkpoint(Stage("head", 3, 0.4, schedule="warm"), tmp_path / "warm", SimpleNamespace())
 
 
 def test_word_rows_come_from_the_training_reports_or_from_a_file(tmp_path):

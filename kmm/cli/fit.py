@@ -118,6 +118,8 @@ def fit(
         )
         save_run(classifier, run, out / name, overwrite=overwrite)
     list_problems([*collection.problems, *run.prepared.problems])
+    if "test" not in classifier.metrics:
+        progress.note("The split has no test studies: the results are of validation alone, which also chose thresholds")
     write_result(json_file, classifier.metrics, lambda: result_tables.print_results(classifier.metrics))
     progress.note(f"Saved: {out / name}")
 

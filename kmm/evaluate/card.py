@@ -59,7 +59,11 @@ def write_card(facts: Mapping[str, Any]) -> str:
     parts += ["### Split", _list_facts(facts.get("split"))]
     results = facts.get("results") or {}
     for part, note in (("test", _TEST_NOTE), ("validation", _VALIDATION_NOTE)):
-        parts += [f"## Results on {part} studies", _write_results(results.get(part)), note]
+        missing = results and part not in results
+        parts += [
+            f"## Results on {part} studies",
+            *([_NO_TEST] if missing else [_write_results(results.get(part)), note]),
+        ]
     parts += [MEASURED_ON, _METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
     parts += ["\n".join([*([_FILM_LIMITS] if "image" in reads else []), _LIMITS])]
     path = str(facts.get("path") or f"saved_models/{name}")
@@ -258,6 +262,9 @@ If the text given to the classifier includes the findings or the impression, it 
 text and joint rows with this in mind; the image row shows how much the film alone contributes."""
 
 _TEST_NOTE = "Test studies were measured once, with thresholds and temperatures from validation."
+
+_NO_TEST = """\
+The split has none. Measure the classifier on studies that it has not seen: `kmm evaluate`."""
 
 _VALIDATION_NOTE = """\
 These studies were also used to choose the epoch, the initial weights of the joint model, the temperature and the

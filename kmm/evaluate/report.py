@@ -195,7 +195,7 @@ def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path
 
 def write_results(
     classifier: Classifier,
-    predictions: Predictions,
+    predictions: Predictions | None,
     history: Mapping[str, Mapping[str, Sequence[float]]],
     folder: Path,
     *,
@@ -205,14 +205,16 @@ def write_results(
 
     Args:
         classifier: `Classifier` with metrics.
-        predictions: `Predictions` of the test part.
+        predictions: `Predictions` of the test part; None if it has no studies.
         history: dict of stage to learning curves.
         folder: path to write to.
         path: future path of the classifier, for the commands of the card.
     """
-    draw_pictures(classifier, predictions, folder / "pictures")
+    if predictions is not None:
+        draw_pictures(classifier, predictions, folder / "pictures")
     if learned := {stage: curve for stage, curve in history.items() if curve}:
-        plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
+        with marking_output(folder / "pictures"):
+            plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
     (folder / "model_card.md").write_text(write_card(describe_for_card(classifier, path)), encoding="utf-8")
 
 

@@ -91,7 +91,7 @@ def architecture_digest(model: keras.Model) -> str:
 
 def _layer_names(model):
     yield model.name
-    for layer in model.layers:
+    for layer in getattr(model, "operations", model.layers):  # those of `keras.ops` are no layers
         yield from _layer_names(layer) if isinstance(layer, keras.Model) else [layer.name]
 
 

@@ -1,6 +1,6 @@
 """Views of a model that start from, or return, encoder features, such as those computed once by a frozen encoder."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -64,11 +64,21 @@ def view_joint(model: keras.Model) -> keras.Model:
     )
 
 
-def view_text(model: keras.Model) -> keras.Model:
-    """Makes a model from token_ids `(n, t)` to the outputs of the text encoder. It shares its weights with `model`."""
+def view_encoder(model: keras.Model, side: str, parts: Sequence[str]) -> keras.Model:
+    """Makes a model of the encoder of one side, from its raw input to some parts of its `Encoding`. It shares its
+    weights with `model`.
+
+    Args:
+        model: `keras.Model` from `kmm.models.build.build_model`.
+        side: str. `"image"` or `"text"`.
+        parts: of `"vector"`, `"sequence"` and `"mask"`.
+
+    Returns:
+        `keras.Model` from `{"image": (n, h, w, 1)}` or `{"token_ids": (n, t)}` to a dict of the parts.
+    """
     inputs: dict[str, keras.KerasTensor] = {}
-    encoded = _encode(model, "text", inputs)
-    return keras.Model(inputs, encoded)
+    encoded = _encode(model, side, inputs)
+    return keras.Model(inputs, {part: encoded[part] for part in parts})
 
 
 def _encode(model, side, inputs):

@@ -1,49 +1,65 @@
 """Calibration of a run on its validation studies, for each combination of film and report, with notes for the user."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from kmm.classifier import Classifier
+from kmm.classifier import Classifier, Predictions
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, as_table, hide_sides
 from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, choose_thresholds, fit_calibration, has_few
 from kmm.evaluate.report import find_measured, score_rows
-from kmm.training.run_context import Run
+from kmm.training.run_context import RunContext
+
+Answer = Callable[..., np.ndarray]
 
 
-def calibrate(run: Run, classifier: Classifier, answers: Mapping[str, Callable[..., np.ndarray]]) -> None:
+def calibrate(
+    context: RunContext, classifier: Classifier, answers: Mapping[str, Answer], validation: Predictions
+) -> dict[str, Any]:
     """Chooses a classifier's temperatures and thresholds on validation, for film and report, film alone, report alone.
 
     A film or a report alone is calibrated on the validation studies that have it, with the other side hidden. Parts
-    that read only one side have one set of numbers. The number of studies behind each choice is noted and recorded in
-    `run.facts`.
+    that read only one side have one set of numbers.
 
     Args:
-        run: `kmm.training.run_context.Run` with `predictions` of the part `"validation"`.
+        context: `RunContext`.
         classifier: `Classifier`; its `temperatures` and `thresholds` are filled in.
         answers: dict of part to a function of int64 rows of the run, and optionally of `present` `(all rows, 2)`, which
             replaces the actual one, that returns logits `(n, n_labels)`.
+        validation: `Predictions` of the part `"validation"`.
+
+    Returns:
+        dict with `calibration`, the numbers of studies behind the choices for each pattern; empty if no part reads both
+        sides.
     """
-    policy, validation = run.settings.threshold_policy, run.predictions["validation"]
+    policy, facts = context.settings.threshold_policy, {}
     for part, answer in answers.items():
-        samples = {pattern: hide_studies(run, part, answer, pattern) for pattern in PATTERNS if part == "joint"}
+        samples = {
+            pattern: hide_studies(context, part, answer, pattern, validation) for pattern in PATTERNS if part == "joint"
+        }
         chosen = find_measured(part, validation.present)
         found = fit_calibration((validation.logits[part][chosen], validation.labels[chosen]), samples, policy=policy)
         classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
         if part == "joint":
-            tell_calibration(run, found, samples)
-            tell_prevalence(run)
+            counts = {pattern: len(labels) for pattern, (_, labels) in samples.items()}
+            facts["calibration"] = count_calibration(context, found, counts)
+            for line in describe_calibration(facts["calibration"]):
+                context.progress.note(line)
     if classifier.tfidf is not None:
         scores, chosen = score_rows(classifier, validation)["tfidf"], find_measured("tfidf", validation.present)
         cuts = choose_thresholds(validation.labels[chosen], scores[chosen], policy=policy)
         classifier.thresholds["tfidf"] = as_table(cuts)
+    return facts
 
 
-def hide_studies(run: Run, part: str, answer: Callable[..., np.ndarray], pattern: str) -> tuple[np.ndarray, np.ndarray]:
+def hide_studies(
+    context: RunContext, part: str, answer: Answer, pattern: str, validation: Predictions
+) -> tuple[np.ndarray, np.ndarray]:
     """Selects the validation studies that have the sides of a pattern, and hides their other side.
 
     Args:
-        run: as in `calibrate`.
+        context, validation: as in `calibrate`.
         part: str, the name of the part.
         answer: function of the part, as in `answers` of `calibrate`.
         pattern: str, one of `kmm.data.modalities.PATTERNS`.
@@ -51,8 +67,8 @@ def hide_studies(run: Run, part: str, answer: Callable[..., np.ndarray], pattern
     Returns:
         logits `(k, n_labels)` and labels `(k, n_labels)` of these studies, in their order.
     """
-    rows, validation = run.rows("validation"), run.predictions["validation"]
-    present, _ = hide_sides(run.prepared.present, pattern)
+    rows = context.rows("validation")
+    present, _ = hide_sides(context.prepared.present, pattern)
     hidden, kept = hide_sides(validation.present, pattern)
     changed = kept & (hidden != validation.present).any(axis=1)
     logits = validation.logits[part].copy()
@@ -61,43 +77,43 @@ def hide_studies(run: Run, part: str, answer: Callable[..., np.ndarray], pattern
     return logits[kept], validation.labels[kept]
 
 
-def tell_calibration(run: Run, found: Calibration, samples: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Notes the number of studies behind the calibration of each pattern, and the labels that use pooled numbers.
+def count_calibration(context: RunContext, found: Calibration, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Counts the studies behind the numbers of each pattern.
 
     Args:
-        run: `kmm.training.run_context.Run`; `facts["calibration"]` becomes a dict of pattern to `studies` and `pooled`.
+        context: `RunContext`.
         found: `kmm.evaluate.calibration.Calibration`.
-        samples: dict of pattern to logits and labels.
+        counts: dict of pattern to the number of its validation studies.
+
+    Returns:
+        dict of pattern to a dict of `studies`; `pooled`, the labels whose calibration comes from all validation
+        studies, because too few have the pattern; `prevalence_pooled`, the labels whose prevalence comes from all
+        training studies likewise.
     """
-    names = np.array(run.maker.label_names)
-    facts = run.facts["calibration"] = {
-        pattern: {"studies": len(samples[pattern][1]), "pooled": names[pooled].tolist()}
+    train, names = context.rows("train"), np.array(context.maker.label_names)
+    labels, present = context.prepared.labels[train], context.prepared.present[train]
+    return {
+        pattern: {
+            "studies": counts[pattern],
+            "pooled": names[pooled].tolist(),
+            "prevalence_pooled": names[has_few(labels[hide_sides(present, pattern)[1]])].tolist(),
+        }
         for pattern, pooled in zip(PATTERNS, found.pooled, strict=True)
     }
+
+
+def describe_calibration(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Describes the result of `count_calibration` in lines for the user."""
     counts = ", ".join(f"{PATTERN_TITLES[name]} {kept['studies']}" for name, kept in facts.items())
-    run.progress.note(f"Calibrated on validation studies: {counts}; a film or report alone with the other side hidden")
-    for name, kept in facts.items():
-        if kept["pooled"]:
-            run.progress.note(
-                f"Fewer than {LEAST_OF_A_CLASS} validation studies of a class for {PATTERN_TITLES[name]}: "
-                f"the calibration of all validation studies is used for {', '.join(kept['pooled'])}"
-            )
-
-
-def tell_prevalence(run: Run) -> None:
-    """Notes the patterns and labels whose prevalence comes from all training studies, because theirs are too few.
-
-    Args:
-        run: `kmm.training.run_context.Run`; each pattern of `facts["calibration"]` gets `prevalence_pooled`, the
-            names of these labels.
-    """
-    train, names = run.rows("train"), np.array(run.maker.label_names)
-    labels, present = run.prepared.labels[train], run.prepared.present[train]
-    for pattern, kept in run.facts["calibration"].items():
-        few = names[has_few(labels[hide_sides(present, pattern)[1]])].tolist()
-        kept["prevalence_pooled"] = few
-        if few:
-            run.progress.note(
-                f"Fewer than {LEAST_OF_A_CLASS} training studies of a class for {PATTERN_TITLES[pattern]}: "
-                f"the prevalence among all training studies is used for {', '.join(few)}"
-            )
+    lines = [f"Calibrated on validation studies: {counts}; a film or report alone with the other side hidden"]
+    for key, studies, what in (
+        ("pooled", "validation studies", "calibration of all validation studies"),
+        ("prevalence_pooled", "training studies", "prevalence among all training studies"),
+    ):
+        lines += [
+            f"Fewer than {LEAST_OF_A_CLASS} {studies} of a class for {PATTERN_TITLES[name]}: the {what} is used for "
+            f"{', '.join(kept[key])}"
+            for name, kept in facts.items()
+            if kept[key]
+        ]
+    return lines

@@ -1,4 +1,9 @@
-"""Batches of a training stage: rows of columns, reordered and augmented differently in every epoch."""
+"""Batches of a training stage: rows of columns, reordered and augmented differently in every epoch.
+
+All batches of a stage have one shape, so that a backend compiles each step once. The last batch of an epoch is filled
+up with other studies of the epoch, which count for nothing: their labels are unknown and their weights are 0. With
+`mean_with_sample_weight` as the loss's reduction, the gradient is that of the studies that count alone.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +21,9 @@ AHEAD = 2  # batches prepared while the model trains on another
 class StudyDataset(keras.utils.PyDataset):
     """Batches of columns in an order that depends only on the seed and the epoch, so that a resumed run repeats it.
 
+    A batch is `(inputs, labels, weights)`: a dict of columns, float32 `(batch_size, n_labels)`, and float32
+    `(batch_size,)`, 1 for a study of the epoch and 0 for one that fills up the last batch.
+
     Args:
         columns: dict of input name to an array, or another object that returns an array for an array of row numbers.
         labels: float32 `(n, n_labels)`.
@@ -30,8 +38,9 @@ class StudyDataset(keras.utils.PyDataset):
     Example:
         >>> films = np.zeros((3, 32, 32, 1), np.float32)
         >>> data = StudyDataset({"image": films}, np.float32([[1], [0], [1]]), rows=[2, 1, 0], batch_size=2)
-        >>> [(inputs["image"].shape, labels.tolist()) for inputs, labels in (data[i] for i in range(len(data)))]
-        [((2, 32, 32, 1), [[1.0], [0.0]]), ((1, 32, 32, 1), [[1.0]])]
+        >>> inputs, labels, weights = data[1]
+        >>> inputs["image"].shape, labels.tolist(), weights.tolist()
+        ((2, 32, 32, 1), [[1.0], [nan]], [1.0, 0.0])
     """
 
     def __init__(
@@ -63,6 +72,10 @@ class StudyDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        known = len(rows)
+        rows = np.concatenate([rows, np.resize(self.order, self.batch_size - known)])
+        labels, weights = self.labels[rows], np.ones(self.batch_size, np.float32)
+        labels[known:], weights[known:] = np.nan, 0
         inputs = {name: column[rows] for name, column in self.columns.items()}
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch, index])
@@ -72,7 +85,7 @@ class StudyDataset(keras.utils.PyDataset):
                 inputs["present"] = drop_modalities(inputs["present"], self.modality_dropout, generator)
             if self.word_dropout and "token_ids" in inputs:
                 inputs["token_ids"] = drop_words(inputs["token_ids"], self.word_dropout, generator)
-        return inputs, self.labels[rows]
+        return inputs, labels, weights
 
     def as_input(self) -> Any:
         """Returns the argument for `keras.Model.fit` and `evaluate`: this data set, on TensorFlow a `tf.data.Dataset`.
@@ -95,7 +108,7 @@ class StudyDataset(keras.utils.PyDataset):
         def read(index):
             values = tf.numpy_function(lambda at: tf.nest.flatten(self[int(at)]), [index], [a.dtype for a in flat])
             for value, like in zip(values, flat):
-                value.set_shape((None, *like.shape[1:]))
+                value.set_shape(like.shape)
             return tf.nest.pack_sequence_as(batch, values)
 
         options = tf.data.Options()

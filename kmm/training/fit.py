@@ -1,47 +1,77 @@
-"""Training in stages: word vectors, text classifier, image classifier, then the joint model that starts from both."""
+"""Fit of a classifier: prepare the studies, learn the words, train the models by the recipe, calibrate and evaluate."""
 
 import copy
-import dataclasses
-import platform
 import shutil
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-import kmm
+from kmm.batches import BatchMaker
 from kmm.classifier import Classifier, Predictions
-from kmm.data.split import read_parts
+from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
-from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
-from kmm.evaluate.report import evaluate_predictions, write_results
-from kmm.evaluate.seen import gather_seen
-from kmm.models import build, checkpoints, parts
-from kmm.models.feature_view import view_features, view_text
-from kmm.models.fusion import FUSIONS
+from kmm.evaluate.calibration import THRESHOLD_POLICIES
+from kmm.evaluate.report import write_results
+from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
-from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.clean import find_words
-from kmm.text.tfidf import TfidfBaseline
-from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_report
-from kmm.text.word_pieces import WordPieces
-from kmm.text.word_vectors import embedding_matrix, measure_coverage
-from kmm.training.calibration import calibrate
+from kmm.training.compilation import keep_compilations
+from kmm.training.features import Features
+from kmm.training.finish import finish_run
 from kmm.training.optimizers import OPTIMIZERS
-from kmm.training.prepared_studies import prepare_studies
-from kmm.training.run_context import FEATURE_BATCH, Run
-from kmm.training.run_folders import digest_code
+from kmm.training.prepared_studies import PreparedStudies, make_maker, prepare_studies
+from kmm.training.resume import FILES, check_data, check_settings
+from kmm.training.run_context import RunContext
 from kmm.training.schedule import SCHEDULES
 from kmm.training.token_ids import encode_reports
-from kmm.training.word_rows import choose_source
+from kmm.training.train import train_models
+from kmm.training.words import describe_words, learn_words
 
-TUNED = {"none": False, "top": "top", "all": True}
+SPLIT = "split.csv"  # file of a work folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """Result of a fit, beside the classifier.
+
+    Attributes:
+        settings: `FitSettings`.
+        work: Path of the folder of its state.
+        prepared: `PreparedStudies`.
+        maker: `kmm.batches.BatchMaker` with the vocabulary.
+        token_ids: int32 `(n, length)`, as training read them.
+        models: dict of side (`"image"`, `"text"`, `"joint"`) to its `keras.Model`.
+        history: dict of stage to its learning curves.
+        predictions: dict of `"validation"` and, unless it is empty, `"test"` to `Predictions`.
+        facts: dict for JSON, the provenance of the classifier.
+    """
+
+    settings: FitSettings
+    work: Path
+    prepared: PreparedStudies
+    maker: BatchMaker
+    token_ids: np.ndarray
+    models: dict[str, keras.Model]
+    history: dict[str, dict[str, list[float]]]
+    predictions: dict[str, Predictions]
+    facts: dict[str, Any]
+
+    @property
+    def split(self) -> Split:
+        """The part of each study."""
+        return self.prepared.split
+
+    def rows(self, part: str) -> np.ndarray:
+        """Returns the int64 rows of the studies of a part of the split."""
+        return self.prepared.rows(part)
 
 
 def fit_classifier(
@@ -51,8 +81,10 @@ def fit_classifier(
     work: Path | str,
     cache: Path | str,
     split: Path | str | None = None,
+    prepared: PreparedStudies | None = None,
     progress: Progress | None = None,
     tensorboard: Path | str | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[Classifier, Run]:
     """Trains, calibrates and evaluates a classifier.
 
@@ -62,58 +94,67 @@ def fit_classifier(
         work: path of the folder for the state of the run. A stopped run resumes from this state.
         cache: path of the folder for prepared films and features of frozen encoders, shared by all runs.
         split: path of a `split.csv` to use; None for a random split.
+        prepared: `PreparedStudies` of this collection, to share between runs; None prepares them here.
         progress: `kmm.progress.Progress`.
         tensorboard: path of the folder for TensorBoard logs, or None.
+        callbacks: sequence of `keras.callbacks.Callback` for every stage; see `kmm.training.fit_stage.fit_stage`.
 
     Returns:
-        `Classifier` with `metrics`, and the finished `Run` (history, split, problems).
+        `Classifier` with `metrics`, and its `Run` (history, split, problems). If the split has no test studies, there
+        are metrics of validation only.
 
     Raises:
         InputError: if the data or settings cannot be used. Its `problems` list the skipped studies.
         LeakError: if the split leaks. Its `problems` list the skipped studies.
     """
-    run = Run(settings, work, cache=cache, progress=progress, tensorboard=tensorboard)
+    progress, work, cache = progress or Progress(), Path(work), Path(cache)
+    check_names(settings)
+    if split:
+        read_parts(split)  # reports a wrong file before the first film is read
+    work.mkdir(parents=True, exist_ok=True)
+    check_settings(work, settings, collection)
+    studies = _prepare(collection, settings, work, cache, split, prepared, progress)
     policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.precision)
     try:
-        return _fit_run(run, collection, split), run
+        check_data(work, settings, studies, split)
+        studies.split.save(work / SPLIT)
+        context, facts = _make_context(settings, studies, work, cache, progress, callbacks, tensorboard)
+        with keep_compilations(cache):
+            return _fit(context, {**studies.facts, **facts})
     except KmmError as error:
-        if run.prepared is not None:
-            _attach_problems(error, run)
+        error.problems = studies.problems  # they may explain it
         raise
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def _attach_problems(error, run):
-    """Adds the skipped studies to an error, as they may explain it."""
-    error.problems = run.prepared.problems
+def _fit(context, facts):
+    features = Features(context)
+    trained = train_models(context, features)
+    classifier, predictions = finish_run(context, trained, features, facts)
+    run = Run(
+        settings=context.settings,
+        work=context.work,
+        prepared=context.prepared,
+        maker=context.maker,
+        token_ids=context.token_ids,
+        models=trained.models,
+        history=trained.history,
+        predictions=predictions,
+        facts=classifier.provenance,
+    )
+    return classifier, run
 
 
-def _fit_run(run, collection, split):
-    settings = run.settings
-    _check_settings(settings)
-    if split:
-        read_parts(split)  # reports a wrong file before the first film is read
-    _check_work(run, collection)
-    _prepare(run, collection, split)
-    _check_data(run, split)
-    if settings.text_encoder:
-        _prepare_text(run)
-    run.token_ids = encode_reports(run.prepared, run.maker, hidden=run.rare)
-    if settings.image_encoder:
-        _build_image(run)  # before any training, to report weights for another network at once
-    if settings.text_encoder:
-        _fit_text(run)
-    if settings.image_encoder:
-        _fit_image(run)
-    if settings.text_encoder and settings.image_encoder:
-        _fit_joint(run)
-    return _finish(run)
+def check_names(settings: FitSettings) -> None:
+    """Checks the names and files in settings, before the first film is read.
 
-
-def _check_settings(s):
-    """Checks names and files in the settings before the first film is read."""
-    build.ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
+    Raises:
+        InputError: for an unknown name or a file that does not exist.
+    """
+    s = settings
+    ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
     for table, name, noun in (
         (THRESHOLD_POLICIES, s.threshold_policy, "threshold policy"),
@@ -122,271 +163,58 @@ def _check_settings(s):
         (SCHEDULES, s.schedule, "schedule"),
     ):
         look_up(table, name, noun)
-    for name in ("word_pieces", "word_vectors", "image_weights"):
+    for name in FILES:
         path = getattr(s, name)
         if path and path != "imagenet" and not Path(path).is_file():
             raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
 
 
-def _check_work(run, collection):
-    """Checks that the work folder belongs to the same settings and data."""
-    run.work.mkdir(parents=True, exist_ok=True)
-    path = run.work / "run.json"
-    now = {"settings": run.settings.as_dict(), "studies": len(collection.studies), "layout": collection.layout}
-    if path.exists():
-        before = read_json(path)
-        old = before.get("settings", {})
-        changed = [name for name, value in now["settings"].items() if old.get(name) != value]
-        changed += [name for name in ("studies", "layout") if before.get(name) != now[name]]
-        if changed:
-            raise _make_resume_error(run, changed)
+def _prepare(collection, settings, work, cache, split, prepared, progress):
+    """Prepares the studies, with the split of the stopped run if there is one, or checks those that were given."""
+    kept = work / SPLIT
+    if prepared is None:
+        chosen = kept if kept.exists() else split
+        prepared = prepare_studies(collection, settings, films=cache, split=chosen, progress=progress)
+    elif split:
+        raise InputError("Prepared studies have a split of their own. Give either `prepared` or `split`.")
     else:
-        write_json(path, now)
+        _check_prepared(prepared, settings)
+    return prepared
 
 
-def _make_resume_error(run, changed):
-    return InputError(
-        f"{run.work} cannot be resumed: {', '.join(changed)} changed since this run started. Restore the earlier "
-        "state, or start over with --overwrite."
+def _check_prepared(prepared, settings):
+    """Checks that studies were prepared as the settings say."""
+    maker = make_maker(settings, prepared.maker.label_names)
+    for side in ("image", "text"):
+        before, wanted = getattr(prepared.maker, side), getattr(maker, side)
+        if before != wanted:
+            raise InputError(
+                f"The studies were prepared with other settings of the {side}: {before}. The fit needs {wanted}. "
+                "Prepare them again."
+            )
+
+
+def _make_context(settings, prepared, work, cache, progress, callbacks, tensorboard):
+    """Learns the words of the training reports; returns the context of the run, and facts about the words."""
+    maker, vectors, rare, facts = copy.copy(prepared.maker), None, frozenset(), {}
+    if maker.text is not None:
+        train, validation = ([prepared.studies[row] for row in prepared.rows(part)] for part in ("train", "validation"))
+        words = learn_words(settings, maker.text, train, validation)
+        maker.vocabulary, vectors, rare, facts = words.vocabulary, words.vectors, words.rare, {"text": words.facts}
+        progress.note(describe_words(words.facts, settings.length))
+    context = RunContext(
+        settings=settings,
+        prepared=prepared,
+        maker=maker,
+        token_ids=encode_reports(prepared, maker, hidden=rare),
+        vectors=vectors,
+        work=work,
+        cache=cache,
+        progress=progress,
+        callbacks=tuple(callbacks),
+        tensorboard=Path(tensorboard) if tensorboard else None,
     )
-
-
-def _check_data(run, split):
-    """Checks that a resumed run has the same data, files and code as when it started."""
-    s, path = run.settings, run.work / "data.json"
-    files = {name: getattr(s, name) for name in ("word_pieces", "word_vectors", "image_weights")} | {"split": split}
-    now = {
-        "data": run.prepared.digest(),
-        **{name: digest_file(file) for name, file in files.items() if file and Path(file).is_file()},
-        "code": digest_code(),
-        "backend": keras.backend.backend(),
-    }
-    before = read_json(path) if path.exists() else now
-    if before != now:
-        raise _make_resume_error(run, [name for name in {**before, **now} if before.get(name) != now.get(name)])
-    write_json(path, now)
-
-
-def _prepare(run, collection, split):
-    """Prepares the studies, with the split of the stopped run if there is one."""
-    kept = run.work / "split.csv"
-    run.prepared = prepare_studies(
-        collection, run.settings, films=run.cache, split=kept if kept.exists() else split, progress=run.progress
-    )
-    prepared = run.prepared
-    run.split, run.maker = prepared.split, copy.copy(prepared.maker)
-    run.split.save(kept)
-    run.facts.update(prepared.facts)
-
-
-def _prepare_text(run):
-    """Builds vocabulary and word vectors from the training reports only, without the words of too few patients."""
-    s, text = run.settings, run.maker.text
-    studies = [run.prepared.studies[row] for row in run.rows("train")]
-    documents, patients = [text.words(study) for study in studies], [study.patient for study in studies]
-    if not any(documents):
-        raise InputError(
-            f"No training report has words in the sections {', '.join(s.sections)}. Choose other --sections, or train "
-            "on films alone with --text-encoder none."
-        )
-    if s.word_pieces:
-        trained = WordPieces.read(s.word_pieces)
-        documents = [trained.pieces(words) for words in documents]
-    word_patients = count_patients(documents, patients)
-    run.rare = find_rare(word_patients, s.min_word_patients)
-    documents = [words for words in documents if words]
-    common = [[word for word in words if word not in run.rare] for words in documents]
-    if not s.word_pieces:
-        trained = Vocabulary.fit(common, min_count=s.min_word_count, max_words=s.max_words)
-    source = choose_source(s)
-    vectors, vocabulary = source.make(s, text, common, trained)
-    run.maker.vocabulary = vocabulary
-    counts = Counter(word for words in documents for word in words)
-    run.vectors, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
-    coverage = measure_coverage(vectors, trained, counts=counts)
-    unseen = [vocabulary.pieces(text.words(run.prepared.studies[row])) for row in run.rows("validation")]
-    run.facts["text"] = {
-        **text_report(documents, vocabulary, s.length),
-        "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
-        "words": len(vocabulary),
-        "words_of_the_vectors_alone": len(vocabulary) - len(trained),
-        "word_patients": _sum_patients(word_patients, vocabulary, run.rare, s.min_word_patients),
-        "words_passed_over": vectors.passed_over,
-        "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
-        "word_vectors": source.describe(s),
-        "coverage_of_words": coverage.types,
-        "coverage_of_running_words": coverage.tokens,
-    }
-    run.progress.note(_describe_text(run.facts["text"], s.length))
-
-
-def _sum_patients(counts, vocabulary, rare, least):
-    """Counts the patients that use the words read in training, for the privacy report of an export: numbers only."""
-    used = [counts[word] for word in vocabulary.words[2:] if word in counts and word not in rare]
-    return {
-        "min_word_patients": least,
-        "words": len(used),
-        "of_one_patient": sum(count == 1 for count in used),
-        "of_fewer_than_5": sum(count < 5 for count in used),
-        "left_out": len(rare),
-    }
-
-
-def _describe_text(facts, length):
-    words = "word pieces" if facts["word_pieces"] else "words"
-    trained = facts["words"] - facts["words_of_the_vectors_alone"]
-    more = f" and {facts['words_of_the_vectors_alone']} only from the vectors" if facts["words"] > trained else ""
-    skipped, patients = facts["words_passed_over"], facts["word_patients"]
-    end = f"; {skipped} words of the file are skipped, as they have white space or are not UTF-8" if skipped else ""
-    if patients["left_out"]:
-        end += (
-            f"; {patients['left_out']} {words} of fewer than {patients['min_word_patients']} patients are read as "
-            "unknown"
-        )
-    return (
-        f"{words.capitalize()}: {trained} from training{more}; {facts['coverage_of_words']:.1%} of those from training "
-        f"({facts['coverage_of_running_words']:.1%} of their occurrences) have a vector; "
-        f"{facts['truncated_share']:.1%} of the training reports are cut at {length}; "
-        f"{facts['unknown_rate_on_validation']:.1%} of the {words} of validation are unknown{end}"
-    )
-
-
-def _fit_text(run):
-    s = run.settings
-    model = run.build(image=False, text=True)
-    run.fit(model, "text", epochs=s.text_epochs, rate=s.text_learning_rate)
-    run.models["text"] = model
-
-
-def _build_image(run):
-    s = run.settings
-    run.models["image"] = run.build(image=True, text=False)
-    if s.image_weights:
-        encoder = parts.image_encoder_of(run.models["image"])
-        report = checkpoints.load_image_weights(encoder, s.image_encoder, s.image_weights)
-        run.facts["image_weights"] = dataclasses.asdict(report)
-
-
-def _fit_image(run):
-    s, model = run.settings, run.models["image"]
-    encoder = parts.image_encoder_of(model)
-    if s.image_weights:
-        head = view_features(model, ("image",))
-        features = {"image_vector": run.image_features(encoder)}
-        run.fit(head, "image head", epochs=s.image_epochs, rate=s.learning_rate, features=features)
-        if s.tune_image != "none":
-            parts.set_trainable(model, run.spec(image=True, text=False), image=TUNED[s.tune_image])
-            run.tuned = True
-            run.fit(model, "image tuning", epochs=s.tune_epochs, rate=s.tune_learning_rate)
-    else:
-        run.fit(model, "image", epochs=s.image_epochs, rate=s.learning_rate)
-
-
-def _fit_joint(run):
-    """Initialises the joint model with the sum of both trained classifiers, weighted on validation; trains its head on
-    features, then the whole model at the low rate."""
-    s = run.settings
-    model = run.build(image=True, text=True)
-    parts.copy_encoder_weights(run.models["image"], model)
-    parts.copy_encoder_weights(run.models["text"], model)
-    features = {
-        "image_vector": run.image_features(parts.image_encoder_of(model)),
-        "text_vector": _text_features(run, model),
-    }
-    rows = run.rows("validation")
-    sides = {side: view_features(run.models[side], (side,)) for side in ("image", "text")}
-    logits = {side: run.predict(view, rows, features) for side, view in sides.items()}
-    weights, bias = fit_weights(logits, run.prepared.labels[rows])
-    heads = {side: parts.fusion_of(run.models[side]) for side in sides}
-    FUSIONS[s.fusion].join(parts.fusion_of(model), heads, weights, bias)
-    run.facts["start_weights"] = {side: list(map(float, row)) for side, row in weights.items()}
-    head = view_features(model, ("image", "text"))
-    run.fit(head, "joint head", epochs=s.joint_epochs, rate=s.learning_rate, features=features)
-    if s.tune_epochs:
-        parts.set_trainable(model, run.spec(image=True, text=True), image=TUNED[s.tune_image])
-        tuned = model if s.tune_image != "none" else view_features(model, ("image",))
-        run.fit(tuned, "joint tuning", epochs=s.tune_epochs, rate=s.tune_learning_rate, features=features)
-    run.models["joint"] = model
-
-
-def _text_features(run, model):
-    encode, ids = view_text(model), run.token_ids
-    size = FEATURE_BATCH * 8
-    vectors = [encode.predict_on_batch({"token_ids": ids[at : at + size]})["vector"] for at in range(0, len(ids), size)]
-    return np.concatenate(vectors)
-
-
-def _finish(run):
-    """Calibrates and chooses thresholds on validation, then evaluates validation and, only once, test."""
-    s, prepared = run.settings, run.prepared
-    train = run.rows("train")
-    known = prepared.labels[train]
-    tfidf = None
-    if s.text_encoder:
-        texts = [run.maker.text.text(prepared.studies[row]) for row in train]
-        patients = [prepared.studies[row].patient for row in train]
-        tfidf = TfidfBaseline.fit(texts, known, seed=s.seed, patients=patients, min_patients=s.min_word_patients)
-    classifier = Classifier(
-        models={part: run.models[part] for part in ("joint", "image", "text") if part in run.models},
-        batches=run.maker,
-        settings=s if run.vectors is None else dataclasses.replace(s, embedding_size=run.vectors.shape[1]),
-        temperatures={},
-        thresholds={},
-        prevalence=fit_prevalence(known, prepared.present[train]),
-        mean_image=prepared.mean_image(train),
-        tfidf=tfidf,
-        seen=_gather_seen(run),
-    )
-    views = {name: _view_answers(run, name, model) for name, model in classifier.models.items()}
-    run.predictions = {part: _predict(run, views, part) for part in ("validation", "test")}
-    calibrate(run, classifier, views)
-    for name, predictions in run.predictions.items():
-        with run.progress.step(f"Evaluating {name}", 1) as advance:
-            classifier.metrics[name] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
-            advance()
-    classifier.provenance = _provenance(run)
-    return classifier
-
-
-def _view_answers(run, name, model):
-    """Returns a function from rows, and optionally another `present`, to logits; reuses a frozen encoder's features."""
-    features = {}
-    if run.frozen and name != "text":
-        model, features = view_features(model, ("image",)), {"image_vector": run.image_vectors}
-    return lambda rows, **hidden: run.predict(model, rows, {**features, **hidden})
-
-
-def _predict(run, views, part):
-    """Predicts a part of the split."""
-    rows, prepared = run.rows(part), run.prepared
-    return Predictions(
-        studies=[prepared.studies[row] for row in rows],
-        present=prepared.present[rows],
-        logits={name: answer(rows) for name, answer in views.items()},
-        labels=prepared.labels[rows],
-        problems=[],
-    )
-
-
-def _gather_seen(run):
-    """Hashes the studies of training and validation, so that `kmm evaluate` can recognise them."""
-    prepared, text = run.prepared, run.maker.text
-    columns = (prepared.studies, prepared.film_digests, prepared.sketches)
-    return {
-        part: gather_seen(*([column[row] for row in run.rows(part)] for column in columns), text) for part in SEEN_PARTS
-    }
-
-
-def _provenance(run):
-    return {
-        **run.facts,
-        "data_digest": run.prepared.digest(),
-        "kmm": kmm.__version__,
-        "code_digest": digest_code(),
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "python": platform.python_version(),
-    }
+    return context, facts
 
 
 def save_run(classifier: Classifier, run: Run, folder: Path | str, *, overwrite: bool = False) -> None:
@@ -405,7 +233,7 @@ def save_run(classifier: Classifier, run: Run, folder: Path | str, *, overwrite:
     def extra(temporary):
         run.split.save(temporary / "split.csv")
         write_json(temporary / "history.json", run.history)
-        write_results(classifier, run.predictions["test"], run.history, temporary, path=folder)
+        write_results(classifier, run.predictions.get("test"), run.history, temporary, path=folder)
 
     classifier.save(folder, overwrite=overwrite, extra=extra)
     shutil.rmtree(run.work)

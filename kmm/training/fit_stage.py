@@ -1,17 +1,19 @@
 """One stage of training: compilation of the model, and a fit that can be resumed."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from kmm.errors import InputError, look_up, require
+from kmm.errors import InputError, look_up
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
-from kmm.training.checkpoint import MONITORED, Checkpoint, StagePlan
+from kmm.training.checkpoint import MONITORED, Checkpoint, EpochStart
 from kmm.training.dataset import StudyDataset
 from kmm.training.optimizers import OPTIMIZERS
+from kmm.training.recipe import Stage
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # input values
@@ -50,18 +52,19 @@ def choose_steps(model: keras.Model, batch_size: int) -> int:
 
 
 def compile_stage(
-    model: keras.Model, plan: StagePlan, batch_size: int, class_weights: np.ndarray | None = None
+    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None
 ) -> keras.Model:
     """Compiles a model with the optimizer and the loss of a stage. Arguments as for `fit_stage`; returns the model.
 
-    The metric that selects the best epoch is the loss without the weight penalties that Keras adds.
+    The metric that selects the best epoch is the loss without the weight penalties that Keras adds. Both count a study
+    as often as its weight in the batch says, so that those which fill up a batch of `StudyDataset` change neither.
     """
-    build = look_up(LOSSES, plan.loss, "loss").build
+    build = look_up(LOSSES, stage.loss, "loss").build
     monitored = build(class_weights, reduction="none")
     model.compile(
-        optimizer=look_up(OPTIMIZERS, plan.optimizer, "optimizer")(plan),
-        loss=build(class_weights),
-        metrics=[keras.metrics.MeanMetricWrapper(monitored, name=MONITORED)],
+        optimizer=look_up(OPTIMIZERS, stage.optimizer, "optimizer")(stage),
+        loss=build(class_weights, reduction="mean_with_sample_weight"),
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(monitored, name=MONITORED)],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data trains
         steps_per_execution=choose_steps(model, batch_size),
     )
@@ -73,61 +76,69 @@ def fit_stage(
     train: StudyDataset,
     validation: StudyDataset,
     *,
-    plan: StagePlan,
+    stage: Stage,
     folder: Path | str,
     class_weights: np.ndarray | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
 ) -> dict[str, list[float]]:
     """Trains a model to its best validation loss; resumes an earlier run of the stage.
 
+    Callbacks run between the two of the stage: an epoch begins with its order of studies, its random state and its
+    learning rate before a callback sees it, and is saved after a callback has seen it end. So a callback may change the
+    learning rate or the weights, stop the stage (`model.stop_training`), and read exact losses in its logs. It sees the
+    epochs by Keras's numbers from 0, also in a stage that is resumed; those that were saved before are not repeated.
+
     Args:
         model: `keras.Model` that returns logits. It ends with its best weights.
         train, validation: `kmm.training.dataset.StudyDataset`.
-        plan: `kmm.training.checkpoint.StagePlan`.
-        folder: path of the folder for the state of the stage. It must not belong to another plan.
+        stage: `kmm.training.recipe.Stage`.
+        folder: path of the folder for the state of the stage. It must not belong to another stage.
         class_weights: see `kmm.models.loss.MaskedLoss`.
+        callbacks: sequence of `keras.callbacks.Callback`.
         progress: `kmm.progress.Progress`.
 
     Returns:
         dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without weight penalties),
-        `learning_rate`; empty if the plan has no epochs.
+        `learning_rate`; empty if the stage has no epochs.
 
     Raises:
         InputError: if neither the initial weights nor any epoch had a finite validation loss, or a file of the folder
             is damaged.
     """
-    if plan.epochs == 0:
+    if stage.epochs == 0:
         return {}
-    steps = len(train)
-    compile_stage(model, plan, train.batch_size, class_weights)
-    checkpoint = Checkpoint(plan, folder, train)
+    steps, progress = len(train), progress or Progress()
+    compile_stage(model, stage, train.batch_size, class_weights)
+    checkpoint = Checkpoint(stage, folder, train)
     checkpoint.set_model(model)
-    with (progress or Progress()).step(plan.name, plan.epochs * steps, checkpoint.state["epoch"] * steps) as advance:
+    with progress.step(stage.name, stage.epochs * steps, checkpoint.state["epoch"] * steps) as advance:
         checkpoint.advance = advance
+        checkpoint.restore()
         if not checkpoint.state["done"]:
-            checkpoint.restore()
-            check = validation.as_input()
-            if not checkpoint.state["epoch"]:
-                checkpoint.measure_start(check)
-            # A backend may read the first batch before the epoch begins.
-            train.start_epoch(checkpoint.state["epoch"])
-            callbacks = [checkpoint]
-            if plan.tensorboard:
-                require("tensorboard", "tensorboard")
-                callbacks.append(keras.callbacks.TensorBoard(plan.tensorboard))
-            model.fit(
-                train.as_input(),
-                validation_data=check,
-                epochs=plan.epochs,
-                initial_epoch=checkpoint.state["epoch"],
-                callbacks=callbacks,
-                shuffle=False,  # the data set shuffles itself; Keras would use a seed that a resumed run lacks
-                verbose=0,
-            )
+            advance(0, text="compiling")
+            _run_epochs(model, train, validation.as_input(), checkpoint, callbacks)
             if checkpoint.state["best"] is None:
-                raise InputError(f"{plan.name}: no epoch had a finite validation loss. Try a lower learning rate.")
+                raise InputError(f"{stage.name}: no epoch had a finite validation loss. Try a lower learning rate.")
             checkpoint.finish()
-        else:
-            checkpoint.restore(best=True)
         advance(0, text=checkpoint.describe_best())
     return checkpoint.state["history"]
+
+
+def _run_epochs(model, train, validation, checkpoint, callbacks):
+    """Runs the epochs that are left."""
+    if not checkpoint.state["epoch"]:
+        checkpoint.measure_start(validation)
+    if checkpoint.state["ended"]:  # killed before its end was saved
+        return
+    # A backend may read the first batch before the epoch begins.
+    train.start_epoch(checkpoint.state["epoch"])
+    model.fit(
+        train.as_input(),
+        validation_data=validation,
+        epochs=checkpoint.stage.epochs,
+        initial_epoch=checkpoint.state["epoch"],
+        callbacks=[EpochStart(checkpoint), *callbacks, checkpoint],
+        shuffle=False,  # the data set shuffles itself; Keras would use a seed that a resumed run lacks
+        verbose=0,
+    )

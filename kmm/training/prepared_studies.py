@@ -1,6 +1,6 @@
 """The studies of a fit: read, labelled, split and checked for leaks, once for any number of runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -77,7 +77,7 @@ class PreparedStudies(ReadStudies):
             raise InputError(f"The split must name every study. It lacks {len(unnamed)}, for example {unnamed[0]}.")
         tell = note or _tell_nobody
         moved = replace(self, split=split, maker=_rename(self.maker, self.candidates))
-        for part in PARTS:
+        for part in ("train", "validation"):  # a test part may be empty
             if not len(moved.rows(part)):
                 raise InputError(f"The part {part} of the split has no studies. Give another --split, or more studies.")
         names = _choose_labels(moved, tell)
@@ -155,14 +155,7 @@ def _label(collection, settings, note):
     except InputError as error:
         raise InputError(f"{collection.folder}: {error}") from None
     known = [study for study in studies if any(np.isfinite(study.labels[name]) for name in names)]
-    maker = BatchMaker(
-        ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
-        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate, pieces=bool(s.word_pieces))
-        if s.text_encoder
-        else None,
-        vocabulary=None,
-        label_names=names,
-    )
+    maker = make_maker(s, names)
     facts = {
         **note_labels(collection.studies, s, note),
         "layout": collection.layout,
@@ -170,6 +163,19 @@ def _label(collection, settings, note):
         "unlabelled": len(studies) - len(known),
     }
     return known, maker, facts
+
+
+def make_maker(settings: FitSettings, label_names: Sequence[str]) -> BatchMaker:
+    """Returns the preparation of films and reports that the settings describe, without a vocabulary."""
+    s = settings
+    return BatchMaker(
+        ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
+        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate, pieces=bool(s.word_pieces))
+        if s.text_encoder
+        else None,
+        vocabulary=None,
+        label_names=tuple(label_names),
+    )
 
 
 def note_labels(studies: tuple[Study, ...], settings: FitSettings, note: Note) -> dict[str, Any]:
@@ -221,7 +227,7 @@ def _choose_labels(prepared, note):
                 f"Label {name!r} lacks a class in validation ({describe_classes(counts['validation'])}): its threshold "
                 "and its temperature cannot be chosen."
             )
-        if not all(counts["test"]):
+        if len(prepared.rows("test")) and not all(counts["test"]):
             note(
                 f"Label {name!r} lacks a class in test ({describe_classes(counts['test'])}): ROC AUC and other "
                 "measures of two classes are left out."
@@ -250,7 +256,7 @@ def _check_films(prepared, note):
             "alone with --image-encoder none."
         )
     for part, purpose in (("validation", "choose its epochs and thresholds"), ("test", "be evaluated")):
-        if not len(films[part]):
+        if len(prepared.rows(part)) and not len(films[part]):
             note(f"No study of {part} has a film: the image part cannot {purpose}.")
     for name in prepared.maker.label_names:
         counts = _count_classes(prepared, name, films["train"])

@@ -22,6 +22,7 @@ STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resu
 KINDS = {  # beginnings of the names of entries of the cache
     "films-": "prepared films, for all runs",
     "features-": "features of frozen encoders, for all runs",
+    "compiled": "steps that JAX compiled, for all runs",
 }
 RUNNING, RESUMABLE, NOT_RESUMABLE, REUSED = "running", "can be resumed", "cannot be resumed", "reused"
 

@@ -61,9 +61,10 @@ def start_fit(folder, out, *options):
 
 
 def wait_for_epoch(process, out, epoch):
-    state, end = out / ".work-x" / "stages" / "text" / "state.json", time.monotonic() + 120
+    stage, end = out / ".work-x" / "stages" / "text", time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
-        if state.exists() and (now := json.loads(state.read_text())["epoch"]) >= epoch:
+        now = max((int(path.stem.split("-")[1]) for path in stage.glob("epoch-*.npz")), default=-1)
+        if now >= epoch:
             return now
         time.sleep(0.01)
     raise AssertionError("the fit ended, or did not begin, before it could be stopped")

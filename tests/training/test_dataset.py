@@ -41,22 +41,38 @@ def test_a_backend_gets_each_batch_of_the_epoch_that_begins(seed):
     if keras.backend.backend() != "tensorflow":
         assert given is data
         return
-    inputs, labels = given.element_spec
-    shapes = {"image": [None, 8, 8, 1], "token_ids": [None, 5], "present": [None, 2]}
+    inputs, labels, weights = given.element_spec
+    shapes = {"image": [4, 8, 8, 1], "token_ids": [4, 5], "present": [4, 2]}
     assert {name: spec.shape.as_list() for name, spec in inputs.items()} == shapes
-    assert labels.shape.as_list() == [None, 1]
+    assert labels.shape.as_list() == [4, 1] and weights.shape.as_list() == [4]
     assert int(given.cardinality()) == len(data) == 5
     for epoch in (0, 4):
         data.start_epoch(epoch)
         batches = list(given.as_numpy_iterator())
         assert len(batches) == 5
-        for (inputs, labels), index in zip(batches, range(5)):
-            expected, known = data[index]
+        for (inputs, labels, weights), index in zip(batches, range(5)):
+            expected, known, counted = data[index]
             assert set(inputs) == set(expected)
             for name, values in inputs.items():
                 assert values.dtype == expected[name].dtype
                 np.testing.assert_array_equal(values, expected[name])
             np.testing.assert_array_equal(labels, known)
+            np.testing.assert_array_equal(weights, counted)
+
+
+@pytest.mark.parametrize("size", (4, 7, 32))
+def test_all_batches_have_one_shape_and_each_study_counts_once(size):
+    data = dataset(3)
+    data.batch_size, data.augmentation = size, None
+    data.start_epoch(2)
+    batches = [data[index] for index in range(len(data))]
+    assert {len(column) for inputs, *rest in batches for column in (*inputs.values(), *rest)} == {size}
+    labels, weights = (np.concatenate([batch[at] for batch in batches]) for at in (1, 2))
+    assert labels[weights > 0, 0].tolist() == data.order.tolist()
+    assert np.isnan(labels[weights == 0]).all() and set(weights) <= {0, 1}
+    films = np.concatenate([batch[0]["image"] for batch in batches])
+    filled = np.concatenate([data.order, np.resize(data.order, len(films) - 19)])
+    np.testing.assert_array_equal(films, data.columns["image"][filled])
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras reads the batches itself on other backends")

@@ -1,6 +1,7 @@
 """Whole runs on tiny studies."""
 
 import json
+import pickle
 import re
 import zipfile
 from dataclasses import replace
@@ -16,16 +17,17 @@ from kmm.classifier import Classifier, Predictions, run_model
 from kmm.data.collection import read_collection
 from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
-from kmm.evaluate.calibration import Calibration
-from kmm.models.parts import embed_of
+from kmm.models.build import ModelSpec, build_model
+from kmm.models.parts import embed_of, fusion_of, text_encoder_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors
-from kmm.training.calibration import hide_studies, tell_calibration
+from kmm.training.calibration import describe_calibration, hide_studies
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit import fit_classifier, save_run
-from kmm.training.prepared_studies import note_labels
+from kmm.training.prepared_studies import note_labels, prepare_studies
+from kmm.training.recipe import FEATURES, Stage
 from kmm.training.token_ids import encode_reports
 from tests.factories.studies import TINY
 
@@ -178,7 +180,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tiny_run, tiny_folde
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_folder, tmp_path / "parts", **TINY)
     monkeypatch.undo()
-    assert json.loads((tmp_path / "parts" / "stages" / "text" / "state.json").read_text())["done"]
+    (path,) = (tmp_path / "parts" / "stages" / "text").iterdir()
+    with np.load(path) as stored:
+        assert json.loads(stored["state"].tobytes())["done"]
     resumed, _ = fit(tiny_folder, tmp_path / "parts", **TINY)
     assert numbers(resumed) == numbers(tiny_run[0])
 
@@ -223,12 +227,12 @@ def prepare(labels, parts, work, films=(), **settings):
     progress = Progress()
     progress.note = notes.append
 
-    def stop(run):
-        made.append(run.maker.label_names)
+    def stop(settings, prepared, *context):
+        made.append(prepared.maker.label_names)
         raise Prepared
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Prepared):
-        patch.setattr("kmm.training.fit._prepare_text", stop)
+        patch.setattr("kmm.training.fit._make_context", stop)
         fit_classifier(
             Collection(work, "test", studies),
             make_settings("small", {**FAST, "labels": "columns", "image_encoder": None, **settings}),
@@ -313,13 +317,13 @@ def test_a_hidden_side_is_a_side_that_is_not_there(hand_made, studies):
 
     rows = np.arange(len(studies))
     validation = Predictions(studies, batch.present, {"joint": answer(rows)}, batch.labels, [])
-    run = SimpleNamespace(prepared=batch, predictions={"validation": validation}, rows=lambda part: rows)
+    context = SimpleNamespace(prepared=batch, rows=lambda part: rows)
     for pattern, kept, lack in (
         ("both", [0, 1], {}),
         ("image", [0, 1, 2], {"report": None}),
         ("text", [0, 1, 3], NO_FILM),
     ):
-        logits, labels = hide_studies(run, "joint", answer, pattern)
+        logits, labels = hide_studies(context, "joint", answer, pattern, validation)
         apart = hand_made.predict([replace(studies[row], **lack) for row in kept]).logits["joint"]
         np.testing.assert_allclose(logits, apart, atol=1e-5)
         assert len(labels) == len(kept)
@@ -338,17 +342,15 @@ def test_few_validation_studies_get_the_pooled_numbers_and_it_is_said(tiny_run, 
     card = (folder / "model_card.md").read_text(encoding="utf-8")
     count = run.facts["calibration"]["image"]["studies"]
     assert f"- film alone: {count} validation studies; the numbers of all validation studies hold for abnormal" in card
-    notes = []
-    progress = Progress()
-    progress.note = notes.append
-    told = SimpleNamespace(maker=run.maker, facts={}, progress=progress)
-    pooled = Calibration(*[classifier.temperatures["joint"]] * 2, np.array([[False], [True], [False]]))
-    tell_calibration(told, pooled, {name: (None, [0] * 7) for name in ("both", "image", "text")})
-    assert notes == [
+    facts = {name: {"studies": 7, "pooled": [], "prevalence_pooled": []} for name in ("both", "image", "text")}
+    facts["image"]["pooled"], facts["text"]["prevalence_pooled"] = ["abnormal"], ["abnormal", "mass"]
+    assert describe_calibration(facts) == [
         "Calibrated on validation studies: film and report 7, film alone 7, report alone 7; a film or report alone "
         "with the other side hidden",
         "Fewer than 20 validation studies of a class for film alone: the calibration of all validation studies is used "
         "for abnormal",
+        "Fewer than 20 training studies of a class for report alone: the prevalence among all training studies is used "
+        "for abnormal, mass",
     ]
 
 
@@ -486,7 +488,7 @@ def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):
     def stop(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kmm.training.fit._fit_text", stop)
+    monkeypatch.setattr("kmm.training.fit.train_models", stop)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_folder, tmp_path, **settings)
     collection = read_collection(tiny_folder)
@@ -500,3 +502,88 @@ def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):
             work=tmp_path,
             cache=tmp_path,
         )
+
+
+def test_without_a_test_part_there_are_results_of_validation_and_it_is_said(tiny_folder, tmp_path):
+    settings = {"image_encoder": None, "shares": (0.7, 0.3, 0.0)}
+    classifier, run = fit(tiny_folder, tmp_path / "work", **settings)
+    assert set(classifier.metrics) == set(run.predictions) == {"validation"}
+    assert run.facts["parts"]["test"] == 0 and len(run.rows("train")) + len(run.rows("validation")) == 59
+    save_run(classifier, run, tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "metrics.json").read_text())
+    assert set(saved) == {"schema", "validation"}
+    card = (tmp_path / "saved" / "model_card.md").read_text(encoding="utf-8")
+    assert "## Results on test studies\n\nThe split has none. Measure the classifier on studies" in card
+    assert {path.name for path in (tmp_path / "saved" / "pictures").glob("*.png")} == {"learning_curves.png"}
+    assert Classifier.load(tmp_path / "saved").metrics == classifier.metrics
+
+
+def test_fits_share_prepared_studies(tiny_folder, tmp_path, tiny_run, monkeypatch):
+    collection, settings = read_collection(tiny_folder), make_settings("small", {**FAST, "image_encoder": None})
+    prepared = prepare_studies(collection, settings, films=tmp_path)
+    before = pickle.dumps(prepared)
+    monkeypatch.setattr("kmm.training.fit.prepare_studies", lambda *_, **__: pytest.fail("prepared again"))
+
+    def again(work, settings=settings, **options):
+        return fit_classifier(
+            collection, settings, work=tmp_path / work, cache=tmp_path / "c", prepared=prepared, **options
+        )
+
+    (first, run), (second, _) = again("a"), again("b")
+    assert numbers(first) == numbers(second) and run.split == prepared.split
+    assert pickle.dumps(prepared) == before and prepared.maker.vocabulary is None
+    with pytest.raises(InputError, match="Give either `prepared` or `split`"):
+        again("c", split=tiny_run[2] / "split.csv")
+    with pytest.raises(InputError, match=r"prepared with other settings of the text: .*length=12.*needs .*length=9"):
+        again("d", replace(settings, length=9))
+    other = replace(prepared, split=tiny_run[1].split)
+    with pytest.raises(InputError, match="cannot be resumed: parts changed"):
+        fit_classifier(collection, settings, work=tmp_path / "a", cache=tmp_path / "c", prepared=other)
+
+
+class Count(keras.callbacks.Callback):
+    """Keeps the number of weights that each stage trains, and its epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = []
+
+    def on_train_begin(self, logs=None):
+        self.stages.append([])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.stages[-1].append(epoch)
+
+
+def test_a_callback_sees_every_stage_and_changes_no_figure(tiny_folder, tmp_path):
+    settings = {"image_encoder": None, "text_epochs": 2}
+    count = Count()
+    watched, _ = fit_classifier(
+        read_collection(tiny_folder), make_settings("small", {**FAST, **settings}),
+        work=tmp_path / "a", cache=tmp_path / "c", callbacks=[count],
+    )  # fmt: skip
+    assert count.stages == [[0, 1]]
+    alone, _ = fit(tiny_folder, tmp_path / "b", **settings)
+    assert numbers(watched) == numbers(alone)
+
+
+def test_another_recipe_is_a_change_of_its_stages(tiny_folder, tmp_path, monkeypatch):
+    """The head of the text side alone: the encoder and the word vectors stay as they were built."""
+
+    def train_head(settings):
+        return {"text": (Stage("text head", 2, 0.01, side="text", text=FEATURES, batch_size=16),)}
+
+    monkeypatch.setattr("kmm.training.train.make_recipe", train_head)
+    _, run = fit(tiny_folder, tmp_path, image_encoder=None)
+    assert list(run.history) == ["text head"] and len(run.history["text head"]["loss"]) == 2
+    model = run.models["text"]
+    fresh = build_model(
+        ModelSpec(text_encoder="text-cnn", length=12, embedding_size=8, text_filters=8, fusion_units=8),
+        label_count=1, embedding=embed_of(model).get_weights()[0], seed=run.settings.seed,
+    )  # fmt: skip
+    for part in (text_encoder_of, embed_of):
+        for one, other in zip(part(model).get_weights(), part(fresh).get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    head = [fusion_of(built).get_layer("logits").get_weights()[0] for built in (model, fresh)]
+    assert not np.array_equal(*head)
+    assert [path.name.rpartition("-")[0] for path in (tmp_path / "cache").iterdir()] == ["features-text-cnn-vector"]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-import kmm.training.run_context
+import kmm.training.features
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
 from kmm.models import parts
@@ -63,8 +63,11 @@ def test_a_frozen_encoder_stays_as_it_was_given_and_its_features_predict_what_it
 
 
 def test_a_second_fit_takes_all_features_from_the_cache(frozen, tiny_folder, weights, tmp_path, monkeypatch):
-    def store(*arguments):
-        raise AssertionError("a film was prepared or encoded again")
+    add = ArrayStore.add
+
+    def store(self, *arguments):
+        assert self.folder.parent.name == "features", "a film was prepared or encoded again"  # text, of this run alone
+        add(self, *arguments)
 
     monkeypatch.setattr(ArrayStore, "add", store)
     again, _ = fit(tiny_folder, weights, tmp_path, "none", cache=frozen[2] / "cache")
@@ -95,15 +98,16 @@ def test_a_frozen_fit_that_was_stopped_goes_on_to_the_same_numbers(frozen, tiny_
 def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_folder, weights, tmp_path, monkeypatch):
     monkeypatch.setitem(FAST, "tune_epochs", 2)
     encoded = []
-    compute_features = kmm.training.run_context.compute_features
+    fill_stores = kmm.training.features.fill_stores
 
-    def count(encode, films, digests, store=None, **options):
-        encoded.append(store is not None)
-        return compute_features(encode, films, digests, store, **options)
+    def note(encoder, source, stores, progress):
+        encoded.append((source.name, *(store.folder.parent.name for store in stores.values())))
+        fill_stores(encoder, source, stores, progress)
 
-    monkeypatch.setattr(kmm.training.run_context, "compute_features", count)
+    monkeypatch.setattr(kmm.training.features, "fill_stores", note)
     whole, run = fit(tiny_folder, weights, tmp_path / "whole", "top")
-    assert encoded == [True, False]  # the head's features are the file's; the joint ones are of this run alone
+    # The features of the first head are of the file's weights; later ones are of this run alone.
+    assert encoded == [("image", "cache"), ("image", "features"), ("token_ids", "features")]
     assert {"image head", "image tuning", "joint head", "joint tuning"} <= set(run.history)
     assert not is_as_given(run.models["image"], weights)
     layers = parts.image_encoder_of(run.models["image"]).layers

@@ -1,0 +1,225 @@
+"""Features of encoders, by side and part of the encoding, computed once for all studies that share them."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kmm.image.prepare import PREPARATION_VERSION
+from kmm.models.checkpoints import architecture_digest, weights_digest
+from kmm.models.feature_view import view_encoder
+from kmm.models.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.training.array_store import ArrayStore
+from kmm.training.cache_folder import name_entry
+from kmm.training.run_context import RunContext
+
+MOST_AT_ONCE = 256  # films or reports per batch
+LAYER_BYTES = 2**28  # of the largest output of a layer for one batch; a few such outputs are in memory at a time
+MEMORY_BYTES = 2**28  # features of one part that are larger stay on disk
+# Raise the number of a side whenever the same encoder, weights and input give other features.
+VERSIONS = {"image": 1, "text": 1}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an encoder reads, for the studies of a run.
+
+    Attributes:
+        name: str. Name of the encoder's input.
+        encoder: str. Name of the encoder, for people.
+        column: array, or column of `kmm.training.array_store`, of all studies.
+        keys: sequence of str, one per study: equal for equal inputs; empty for a study whose features are zeros.
+        facts: dict for JSON of everything that decides the features, except the weights.
+        title: str, for the user.
+    """
+
+    name: str
+    encoder: str
+    column: Any
+    keys: Sequence[str]
+    facts: Mapping[str, Any]
+    title: str
+
+
+def find_source(context: RunContext, side: str) -> Source:
+    """Returns what the encoder of `"image"` or `"text"` reads in a run."""
+    s, prepared = context.settings, context.prepared
+    shared = {"precision": s.precision, "backend": keras.backend.backend(), "version": VERSIONS[side]}
+    if side == "image":
+        film = context.maker.image and {**context.maker.image.as_dict(), "version": PREPARATION_VERSION}
+        facts = {**shared, "film": film}
+        return Source("image", str(s.image_encoder), prepared.films, prepared.film_digests, facts, "Features of films")
+    keys = [hashlib.sha256(row.tobytes()).hexdigest() for row in context.token_ids]
+    return Source("token_ids", str(s.text_encoder), context.token_ids, keys, shared, "Features of reports")
+
+
+class Features:
+    """Features of the encoders of a run's models. A column of features has one row per study.
+
+    The parts of an encoding that the fusion needs are computed in one pass, once for each set of weights. Features of
+    an encoder that the run has not trained are kept in the cache for other runs, by the content of film or report;
+    those of an encoder that it has trained serve no other run.
+
+    Args:
+        context: `RunContext`.
+    """
+
+    def __init__(self, context: RunContext):
+        self.context = context
+        self._trained: set[str] = set()
+        self._known: dict[str, tuple[str, dict[str, Any]]] = {}  # by side: digest of the weights, columns
+
+    def mark_trained(self, side: str) -> None:
+        """Notes that the run trains the encoder of a side."""
+        self._trained.add(side)
+
+    def compute(self, model: keras.Model, sides: Sequence[str]) -> dict[str, Any]:
+        """Returns the columns of the encoders of some sides of a model.
+
+        Args:
+            model: `keras.Model` from `kmm.models.build.build_model`.
+            sides: of `"image"` and `"text"`.
+
+        Returns:
+            dict of `"<side>_<part>"` to an array `(n, ...)`, or a column on disk if that would be large.
+        """
+        columns: dict[str, Any] = {}
+        for side in sides:
+            digest = digest_encoder(model, side)
+            if side not in self._known or self._known[side][0] != digest:
+                self._known[side] = digest, self._compute(model, side, digest)
+            columns |= self._known[side][1]
+        return columns
+
+    def recall(self, model: keras.Model) -> dict[str, Any]:
+        """Returns the columns of those encoders of a model whose features are known for exactly its weights."""
+        columns: dict[str, Any] = {}
+        for side, (digest, known) in self._known.items():
+            if find_parts(model, side) and digest == digest_encoder(model, side):
+                columns |= known
+        return columns
+
+    def _compute(self, model, side, digest):
+        context, encoder = self.context, view_encoder(model, side, find_parts(model, side))
+        source = find_source(context, side)
+        folder = context.work / "features" if side in self._trained else context.cache
+        facts = {**source.facts, "architecture": architecture_digest(encoder), "weights": digest}
+        kind = f"features-{source.encoder}"
+        stores = {part: ArrayStore(folder / name_entry(f"{kind}-{part}", facts)) for part in encoder.output}
+        fill_stores(encoder, source, stores, context.progress)
+        return {f"{side}_{part}": _open_column(store, source.keys) for part, store in stores.items()}
+
+
+def digest_encoder(model: keras.Model, side: str) -> str:
+    """Returns a digest of the weights of a side's encoder, of reports with their embedding rows."""
+    encoders = [image_encoder_of(model)] if side == "image" else [embed_of(model), text_encoder_of(model)]
+    return " ".join(weights_digest(encoder) for encoder in encoders if encoder is not None)
+
+
+def find_parts(model: keras.Model, side: str) -> tuple[str, ...]:
+    """Returns the parts of a side's encoding that the fusion of a model needs; empty if it has no such side."""
+    names = [name.partition("_") for name in fusion_of(model).input]
+    return tuple(part for found, _, part in names if found == side and part)
+
+
+def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, ArrayStore], progress: Any) -> None:
+    """Computes the features that a store lacks, and adds them to it; the next films are read while the encoder runs.
+
+    Args:
+        encoder: `keras.Model` from `view_encoder`.
+        source: `Source`.
+        stores: dict of part to the `ArrayStore` of its arrays.
+        progress: `kmm.progress.Progress`.
+    """
+    for store in stores.values():
+        store.check(key for key in source.keys if key)
+    missing: dict[str, int] = {}
+    for row, key in enumerate(source.keys):
+        if key and any(key not in store for store in stores.values()):
+            missing.setdefault(key, row)
+    if not missing:
+        return
+    keys, rows = list(missing), list(missing.values())
+    for part, store in stores.items():
+        store.reserve(sum(key not in store for key in keys), _measure(encoder.output[part]), source.title.lower())
+    size = choose_batch(encoder, len(rows))
+    encoder.compile(jit_compile="auto" if keras.backend.backend() == "jax" else False)  # as the stages
+    with progress.step(source.title, len(rows)) as advance:
+        for start, inputs in read_ahead(source.column, rows, size):
+            made = encoder.predict_on_batch({source.name: inputs})
+            chunk = keys[start : start + size]
+            for part, store in stores.items():
+                for key, array in zip(chunk, np.asarray(made[part])):
+                    if key not in store:
+                        store.add(key, np.ascontiguousarray(array))
+            advance(len(chunk))
+    for store in stores.values():
+        store.flush()
+
+
+def choose_batch(encoder: keras.Model, count: int) -> int:
+    """Chooses the number of films or reports per batch: the largest power of 2, up to 256, for which the largest output
+    of a layer takes at most 256 MiB; not much more than there are.
+
+    Args:
+        encoder: `keras.Model`.
+        count: int. Number of films or reports.
+
+    Returns:
+        int, at least 1.
+
+    Example:
+        >>> film = keras.Input((224, 224, 1))
+        >>> maps = keras.layers.Conv2D(64, 3, strides=2, padding="same")(film)
+        >>> choose_batch(keras.Model(film, maps), 1000), choose_batch(keras.Model(film, maps), 5)
+        (64, 8)
+    """
+    largest = max(_measure(tensor) for layer in _list_layers(encoder) for tensor in keras.tree.flatten(layer.output))
+    fitting = max(1, LAYER_BYTES // largest)
+    return min(MOST_AT_ONCE, 2 ** (fitting.bit_length() - 1), 2 ** (max(count, 1) - 1).bit_length())
+
+
+def read_ahead(column: Any, rows: Sequence[int], size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields batches of a column while the next one is read; the last one is filled up with its first rows.
+
+    Args:
+        column: array, or another object that returns an array for an array of row numbers.
+        rows: sequence of int.
+        size: int. Rows per batch.
+
+    Yields:
+        the position in `rows` of the batch's first row, and its array `(size, ...)`.
+
+    Example:
+        >>> [(start, batch.tolist()) for start, batch in read_ahead(np.array([5, 6, 7]), [2, 1, 0], 2)]
+        [(0, [7, 6]), (2, [5, 5])]
+    """
+    chunks = [np.resize(rows[start : start + size], size) for start in range(0, len(rows), size)]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(column.__getitem__, chunks[0])
+        for number in range(len(chunks)):
+            batch = waiting.result()
+            if number + 1 < len(chunks):
+                waiting = pool.submit(column.__getitem__, chunks[number + 1])
+            yield number * size, batch
+
+
+def _open_column(store, keys):
+    """Returns a column of a store as float32, in memory unless it is large."""
+    column = store.column(keys, np.float32)
+    return np.asarray(column) if 4 * math.prod(column.shape) <= MEMORY_BYTES else column
+
+
+def _list_layers(model):
+    for layer in model.layers:
+        yield from _list_layers(layer) if isinstance(layer, keras.Model) else [layer]
+
+
+def _measure(tensor):
+    """Returns the bytes of one row of a tensor."""
+    return math.prod(tensor.shape[1:]) * 4

@@ -1,0 +1,66 @@
+"""Check that a stopped run goes on with the settings, data, files and code that it began with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kmm.data.study import Collection
+from kmm.errors import InputError
+from kmm.settings import FitSettings
+from kmm.storage.classifier_folder import digest_file, read_json
+from kmm.storage.files import write_json
+from kmm.training.prepared_studies import PreparedStudies
+from kmm.training.run_folders import digest_code
+
+FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files
+
+
+def check_settings(work: Path, settings: FitSettings, collection: Collection) -> None:
+    """Checks that a work folder belongs to the same settings and collection, before the first film is read.
+
+    Raises:
+        InputError: if it belongs to others.
+    """
+    now = {"settings": settings.as_dict(), "studies": len(collection.studies), "layout": collection.layout}
+    path = work / "run.json"
+    if not path.exists():
+        write_json(path, now)
+        return
+    before = read_json(path)
+    old = before.get("settings", {})
+    changed = [name for name, value in settings.as_dict().items() if old.get(name) != value]
+    _require_same(work, changed + _list_changed(before, now, ("studies", "layout")))
+
+
+def check_data(work: Path, settings: FitSettings, prepared: PreparedStudies, split: Path | str | None) -> None:
+    """Checks that a work folder belongs to the same data, files and code.
+
+    Raises:
+        InputError: if it belongs to others.
+    """
+    files = {name: getattr(settings, name) for name in FILES} | {"split": split}
+    now = {
+        "data": prepared.digest(),
+        "parts": prepared.split.digest,
+        **{name: digest_file(Path(file)) for name, file in files.items() if file and Path(file).is_file()},
+        "code": digest_code(),
+        "backend": keras.backend.backend(),
+    }
+    path = work / "data.json"
+    before = read_json(path) if path.exists() else now
+    _require_same(work, _list_changed(before, now, {**before, **now}))
+    write_json(path, now)
+
+
+def _list_changed(before: Mapping[str, Any], now: Mapping[str, Any], names):
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
+def _require_same(work, changed):
+    if changed:
+        raise InputError(
+            f"{work} cannot be resumed: {', '.join(changed)} changed since this run started. Restore the earlier "
+            "state, or start over with --overwrite."
+        )

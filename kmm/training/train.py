@@ -1,0 +1,164 @@
+"""Training of the models of a run: each side starts as its entry says, then goes through the stages of its recipe."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kmm.errors import require
+from kmm.evaluate.calibration import fit_weights
+from kmm.models import checkpoints, parts
+from kmm.models.feature_view import view_features
+from kmm.models.fusion import FUSIONS
+from kmm.models.loss import LOSSES
+from kmm.training.dataset import StudyDataset
+from kmm.training.features import Features
+from kmm.training.fit_stage import balance_classes, fit_stage
+from kmm.training.recipe import TRAINED, Stage, make_recipe
+from kmm.training.run_context import RunContext
+
+Models = Mapping[str, keras.Model]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Result of training.
+
+    Attributes:
+        models: dict of side to its trained model.
+        history: dict of stage to its learning curves: `loss`, `val_loss`, `learning_rate`.
+        facts: dict for JSON, for the classifier's provenance.
+    """
+
+    models: dict[str, keras.Model]
+    history: dict[str, dict[str, list[float]]]
+    facts: dict[str, Any]
+
+
+def train_models(context: RunContext, features: Features) -> Trained:
+    """Trains the models of a run. Stages that an earlier process finished are not repeated.
+
+    Args:
+        context: `RunContext`.
+        features: `Features` of the run.
+
+    Returns:
+        `Trained`.
+    """
+    models: dict[str, keras.Model] = {}
+    history: dict[str, dict[str, list[float]]] = {}
+    facts: dict[str, Any] = {}
+
+    def start(side: str) -> None:
+        if side not in models:
+            models[side], found = STARTS[side](context, models, features)
+            facts.update(found)
+
+    recipe = make_recipe(context.settings)
+    if "image" in recipe:
+        start("image")  # before any training, to report weights for another network at once
+    for side, stages in recipe.items():
+        start(side)
+        for stage in stages:
+            history[stage.name] = run_stage(context, stage, models[side], features)
+    return Trained(models, history, facts)
+
+
+def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: Features) -> dict[str, list[float]]:
+    """Trains a model, of whatever side, in one stage.
+
+    Args:
+        context: `RunContext`.
+        stage: `Stage`.
+        model: `keras.Model` of the stage's side, changed in place.
+        features: `Features` of the run.
+
+    Returns:
+        dict, as `kmm.training.fit_stage.fit_stage`.
+    """
+    parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=bool(TRAINED[stage.text]))
+    trained = view_features(model, stage.features) if stage.features else model
+    columns = context.columns(trained, features.compute(model, stage.features) if stage.epochs else None)
+    labels, rows, seed = context.prepared.labels, context.rows("train"), context.settings.seed
+    train = StudyDataset(
+        columns,
+        labels,
+        rows=rows,
+        batch_size=stage.batch_size,
+        seed=seed + 1,
+        augmentation=stage.augmentation,
+        modality_dropout=stage.modality_dropout,
+        word_dropout=stage.word_dropout,
+    )
+    validation = StudyDataset(columns, labels, rows=context.rows("validation"), batch_size=stage.batch_size)
+    balanced = stage.class_weights or LOSSES[stage.loss].balances
+    keras.utils.set_random_seed(seed)
+    history = fit_stage(
+        trained,
+        train,
+        validation,
+        stage=stage,
+        folder=context.work / "stages" / name_folder(stage),
+        class_weights=balance_classes(labels[rows]) if balanced else None,
+        callbacks=[*log_to_tensorboard(context, stage), *context.callbacks],
+        progress=context.progress,
+    )
+    for side in stage.trained:
+        features.mark_trained(side)
+    return history
+
+
+def name_folder(stage: Stage) -> str:
+    """Returns the name of the folder of a stage, without spaces."""
+    return stage.name.replace(" ", "-")
+
+
+def log_to_tensorboard(context: RunContext, stage: Stage) -> list[keras.callbacks.Callback]:
+    """Returns the callback that writes TensorBoard logs of a stage, if they are wanted."""
+    if context.tensorboard is None:
+        return []
+    require("tensorboard", "tensorboard")
+    return [keras.callbacks.TensorBoard(context.tensorboard / name_folder(stage))]
+
+
+def start_image(context: RunContext, models: Models, features: Features) -> tuple[keras.Model, dict[str, Any]]:
+    """Builds the model of films, with the weights of its encoder that the settings name.
+
+    Returns:
+        the model, and facts about the weights.
+    """
+    s, model = context.settings, context.build("image")
+    if not s.image_weights or not s.image_encoder:
+        return model, {}
+    encoder = parts.image_encoder_of(model)
+    report = checkpoints.load_image_weights(encoder, s.image_encoder, s.image_weights)
+    return model, {"image_weights": dataclasses.asdict(report)}
+
+
+def start_text(context: RunContext, models: Models, features: Features) -> tuple[keras.Model, dict[str, Any]]:
+    """Builds the model of reports; returns it, and no facts."""
+    return context.build("text"), {}
+
+
+def start_joint(context: RunContext, models: Models, features: Features) -> tuple[keras.Model, dict[str, Any]]:
+    """Builds the joint model as the sum of both trained classifiers, weighted on validation.
+
+    Returns:
+        the model, and the weights as facts.
+    """
+    model = context.build("joint")
+    for side in ("image", "text"):
+        parts.copy_encoder_weights(models[side], model)
+    columns = features.compute(model, ("image", "text"))
+    rows = context.rows("validation")
+    logits = {side: context.predict(view_features(models[side], (side,)), rows, columns) for side in ("image", "text")}
+    weights, bias = fit_weights(logits, context.prepared.labels[rows])
+    heads = {side: parts.fusion_of(models[side]) for side in ("image", "text")}
+    FUSIONS[context.settings.fusion].join(parts.fusion_of(model), heads, weights, bias)
+    return model, {"start_weights": {side: list(map(float, row)) for side, row in weights.items()}}
+
+
+Start = Callable[[RunContext, Models, Features], tuple[keras.Model, dict[str, Any]]]
+STARTS: dict[str, Start] = {"image": start_image, "text": start_text, "joint": start_joint}

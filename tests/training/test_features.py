@@ -1,0 +1,258 @@
+"""Features of encoders by side and part."""
+
+import hashlib
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from kmm.errors import InputError
+from kmm.image.prepare import ImagePreparation
+from kmm.models.build import ModelSpec, build_model
+from kmm.models.checkpoints import architecture_digest
+from kmm.models.fusion import FUSIONS, Fusion
+from kmm.models.parts import embed_of, image_encoder_of, text_encoder_of
+from kmm.progress import Progress
+from kmm.training import features as room
+from kmm.training.array_store import ArrayStore
+from kmm.training.features import Features, Source, choose_batch, fill_stores, find_parts, read_ahead
+
+COUNT = 11
+SPEC = ModelSpec("small-cnn", "text-cnn", pixels=32, length=6, embedding_size=4, text_filters=3, fusion_units=8)
+
+
+@pytest.fixture
+def context(tmp_path):
+    """What features need of a run: films of 11 studies, two of them equal and one missing, and reports."""
+    generator = np.random.default_rng(0)
+    films = generator.uniform(0, 255, (COUNT, 32, 32, 1)).astype("float32")
+    films[4], films[5] = films[2], 0
+    digests = [hashlib.sha256(film.tobytes()).hexdigest() for film in films]
+    digests[5] = ""
+    ids = generator.integers(2, 9, (COUNT, 6)).astype("int32")
+    ids[7] = ids[3]
+    return SimpleNamespace(
+        settings=SimpleNamespace(image_encoder="small-cnn", text_encoder="text-cnn", precision="float32", length=6),
+        prepared=SimpleNamespace(films=films, film_digests=digests),
+        maker=SimpleNamespace(image=ImagePreparation(32)),
+        token_ids=ids,
+        work=tmp_path / "work",
+        cache=tmp_path / "cache",
+        progress=Progress(),
+    )
+
+
+def build(seed=0):
+    return build_model(SPEC, label_count=1, vocabulary_size=9, seed=seed)
+
+
+def encode(model, context):
+    """The encodings of all films and reports, each by one call of its encoder."""
+    rows = embed_of(model)(context.token_ids)
+    mask = keras.ops.convert_to_tensor((context.token_ids != 0).astype("float32"))
+    made = {
+        "image": image_encoder_of(model)(context.prepared.films, training=False),
+        "text": text_encoder_of(model)({"rows": rows, "padding_mask": mask}, training=False),
+    }
+    arrays = {
+        f"{side}_{part}": np.array(keras.ops.convert_to_numpy(array))
+        for side, encoding in made.items()
+        for part, array in encoding.items()
+    }
+    for name in arrays:
+        if name.startswith("image"):
+            arrays[name][5] = 0
+    return arrays
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Numbers of films and reports that are encoded from now on, by name of the encoder's input."""
+    counts, read = {}, room.read_ahead
+
+    def count(column, rows, size):
+        name = "image" if np.ndim(column) == 4 else "token_ids"
+        counts[name] = counts.get(name, 0) + len(rows)
+        return read(column, rows, size)
+
+    monkeypatch.setattr(room, "read_ahead", count)
+    return counts
+
+
+def test_features_are_those_of_the_encoders_and_zero_without_a_film(context, calls):
+    model = build()
+    found, expected = Features(context).compute(model, ("image", "text")), encode(model, context)
+    assert set(found) == {"image_vector", "text_vector"}
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-4)
+    assert calls == {"image": COUNT - 2, "token_ids": COUNT - 1}  # equal ones once
+
+
+def all_parts(features, present, units, dropout):
+    """A fusion that reads every part of an encoding."""
+    flat = [
+        keras.layers.Flatten()(part if part.shape[2:] else keras.ops.expand_dims(part, -1))
+        for parts in features.values()
+        for part in parts.values()
+    ]
+    return keras.layers.Identity(name="joint")(keras.layers.Concatenate()(flat))
+
+
+def test_a_fusion_gets_the_parts_that_it_needs_in_one_pass(context, calls, monkeypatch):
+    needs = ("vector", "sequence", "mask")
+    monkeypatch.setitem(FUSIONS, "concat", Fusion(all_parts, needs, FUSIONS["concat"].join, ""))
+    model = build()
+    assert find_parts(model, "image") == find_parts(model, "text") == needs
+    found, expected = Features(context).compute(model, ("image", "text")), encode(model, context)
+    assert set(found) == set(expected)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-4)
+    assert calls == {"image": COUNT - 2, "token_ids": COUNT - 1}
+
+
+def test_a_second_run_takes_features_from_the_cache(context, calls):
+    first = Features(context).compute(build(), ("image", "text"))
+    calls.clear()
+    again = Features(context).compute(build(), ("image", "text"))
+    assert not calls
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+    context.prepared.film_digests[5] = "5" * 64  # a film that is new
+    Features(context).compute(build(), ("image", "text"))
+    assert calls == {"image": 1}
+
+
+@pytest.mark.parametrize("change", ("weights", "film", "precision"))
+def test_what_decides_features_keeps_them_apart(context, calls, change):
+    Features(context).compute(build(), ("image", "text"))
+    calls.clear()
+    if change == "film":
+        context.maker.image = ImagePreparation(32, "stretch")
+    elif change == "precision":
+        context.settings.precision = "mixed_float16"
+    Features(context).compute(build(seed=int(change == "weights")), ("image", "text"))
+    both = {"image": COUNT - 2, "token_ids": COUNT - 1}
+    assert calls == ({"image": COUNT - 2} if change == "film" else both)
+
+
+def test_features_of_an_encoder_that_the_run_trains_are_not_in_the_cache(context):
+    features = Features(context)
+    features.mark_trained("text")
+    features.compute(build(), ("image", "text"))
+    assert [path.name.rpartition("-")[0] for path in context.cache.iterdir()] == ["features-small-cnn-vector"]
+
+
+def test_features_are_recalled_for_the_same_weights_only(context, calls):
+    features, model = Features(context), build()
+    assert features.recall(model) == {}
+    found = features.compute(model, ("image", "text"))
+    calls.clear()
+    twin = build(seed=1)
+    for part in (embed_of, image_encoder_of, text_encoder_of):
+        part(twin).set_weights(part(model).get_weights())
+    assert set(features.recall(twin)) == {"image_vector", "text_vector"}
+    assert features.compute(twin, ("image",))["image_vector"] is found["image_vector"]
+    kernel = text_encoder_of(twin).trainable_weights[0]
+    kernel.assign(kernel * 2)
+    assert set(features.recall(twin)) == {"image_vector"} and not calls
+    features.compute(twin, ("image", "text"))
+    assert calls == {"token_ids": COUNT - 1} and set(features.recall(model)) == {"image_vector"}
+
+
+def test_large_features_stay_on_disk(context, monkeypatch):
+    model = build()
+    in_memory = Features(context).compute(model, ("image",))["image_vector"]
+    monkeypatch.setattr(room, "MEMORY_BYTES", 100)
+    on_disk = Features(context).compute(model, ("image",))["image_vector"]
+    assert isinstance(in_memory, np.ndarray) and not isinstance(on_disk, np.ndarray)
+    rows = np.array([5, 0, 4])
+    np.testing.assert_array_equal(on_disk[rows], in_memory[rows])
+
+
+def test_batches_are_bounded_by_the_largest_layer():
+    def network(pixels, channels):
+        film = keras.Input((pixels, pixels, 1))
+        inner = keras.Model(film, keras.layers.Conv2D(channels, 3, padding="same")(film))
+        outer = keras.Input((pixels, pixels, 1))
+        return keras.Model(outer, keras.layers.GlobalAveragePooling2D()(inner(outer)))
+
+    assert choose_batch(network(64, 16), 10_000) == 256
+    assert choose_batch(network(512, 64), 10_000) == 4  # 64 MiB each
+    assert choose_batch(network(2048, 64), 10_000) == 1
+    assert [choose_batch(network(64, 16), count) for count in (1, 2, 3, 33, 256)] == [1, 2, 4, 64, 256]
+
+
+def test_the_next_batch_is_read_while_one_is_used():
+    class Column:
+        asked = 0
+
+        def __getitem__(self, rows):
+            self.asked += 1
+            return np.asarray(rows) * 10
+
+    column, seen = Column(), []
+    for start, batch in read_ahead(column, list(range(7)), 3):
+        seen.append((start, batch.tolist()))
+    assert seen == [(0, [0, 10, 20]), (3, [30, 40, 50]), (6, [60, 60, 60])] and column.asked == 3
+
+
+class Films:
+    """A column of films of 2 x 2 pixels, of which only so many can be read."""
+
+    def __init__(self, most):
+        self.most, self.films = most, np.random.default_rng(0).normal(size=(600, 2, 2, 1)).astype("float32")
+
+    def __getitem__(self, rows):
+        if max(rows) >= self.most:
+            raise OSError(5, "the disk is gone")
+        return self.films[rows]
+
+
+def fill(folder, column, monkeypatch):
+    """Fills a store with the sums of films; returns it and the number of films that were encoded."""
+    film = keras.Input((2, 2, 1), name="image")
+    encoder = keras.Model({"image": film}, {"vector": keras.ops.sum(film, axis=(1, 2))})
+    monkeypatch.setattr(room, "choose_batch", lambda encoder, count: 50)
+    progress, counts = Counting(), []
+    progress.counts = counts
+    keys = [f"{row:064d}" for row in range(600)]
+    store = ArrayStore(folder)
+    source = Source("image", "sum", column, keys, {}, "Features of films")
+    try:
+        fill_stores(encoder, source, {"vector": store}, progress)
+    finally:
+        filled = sum(counts)
+    np.testing.assert_allclose(store.column(keys)[np.arange(600)][:, 0], column.films.sum(axis=(1, 2, 3)), rtol=1e-4)
+    return filled
+
+
+class Counting(Progress):
+    @contextmanager
+    def step(self, title, total, done=0):
+        yield lambda count=1, text="": self.counts.append(count)
+
+
+def test_a_computation_that_was_stopped_keeps_all_but_the_last_shard(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="the disk is gone"):
+        fill(tmp_path / "f", Films(most=500), monkeypatch)
+    assert fill(tmp_path / "f", Films(most=600), monkeypatch) == 600 - 256
+    assert fill(tmp_path / "f", Films(most=0), monkeypatch) == 0
+
+
+def test_too_small_a_disk_is_said_before_features_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    with pytest.raises(InputError, match="too little free disk space: features of films need"):
+        fill(tmp_path / "f", Films(most=600), monkeypatch)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_architecture_is_known_whatever_its_layers_are_called():
+    def network(activation):
+        film = keras.Input((2, 2, 1))
+        x = keras.ops.max(keras.layers.Dense(2, activation=activation)(film), axis=1)
+        return keras.Model(film, keras.layers.Flatten()(x))
+
+    relu, tanh, again = map(architecture_digest, map(network, ("relu", "tanh", "relu")))
+    assert relu == again != tanh
