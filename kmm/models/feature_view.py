@@ -1,6 +1,6 @@
 """Views of a model that start from, or return, encoder features, such as those computed once by a frozen encoder."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -62,6 +62,23 @@ def view_joint(model: keras.Model) -> keras.Model:
             for name, value in zip(("logits", "features"), both(values), strict=True)
         },
     )
+
+
+def view_encoder(model: keras.Model, side: str, parts: Sequence[str]) -> keras.Model:
+    """Makes a model of the encoder of one side, from its raw input to some parts of its `Encoding`. It shares its
+    weights with `model`.
+
+    Args:
+        model: `keras.Model` from `kmm.models.build.build_model`.
+        side: str. `"image"` or `"text"`.
+        parts: of `"vector"`, `"sequence"` and `"mask"`.
+
+    Returns:
+        `keras.Model` from `{"image": (n, h, w, 1)}` or `{"token_ids": (n, t)}` to a dict of the parts.
+    """
+    inputs: dict[str, keras.KerasTensor] = {}
+    encoded = _encode(model, side, inputs)
+    return keras.Model(inputs, {part: encoded[part] for part in parts})
 
 
 def view_text(model: keras.Model) -> keras.Model:

@@ -23,9 +23,11 @@ from kmm.data.labels import (
 from kmm.data.split import check_leaks, load_split, read_parts, split_studies
 from kmm.data.study import Collection, part_problems
 from kmm.errors import InputError, KmmError, look_up
-from kmm.evaluate.calibration import THRESHOLD_POLICIES, fit_prevalence, fit_weights
+from kmm.evaluate.calibration import fit_prevalence
 from kmm.evaluate.report import evaluate_predictions, write_results
 from kmm.evaluate.seen import gather_seen
+from kmm.evaluate.stacking import fit_weights
+from kmm.evaluate.thresholds import THRESHOLD_POLICIES
 from kmm.image.prepare import ImagePreparation
 from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
