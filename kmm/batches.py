@@ -1,8 +1,9 @@
 """Convert studies to arrays; the only module that calls both the image and the text packages."""
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.data.study import Problem, Study
+from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image, require_content
@@ -170,6 +172,15 @@ class BatchMaker:
         """Returns the film of `read_film` without its digest."""
         return self.read_film(study)[0]
 
+    def film_bytes(self, study: Study) -> int:
+        """Returns the size of the film file that `read_film` decodes; 0 if it decodes none or the file is missing."""
+        if study.frontal is None or self.image is None:
+            return 0
+        try:
+            return study.frontal.path.stat().st_size
+        except OSError:  # `read_film` says what is wrong with it
+            return 0
+
     def words(self, study: Study) -> list[str]:
         """Returns the words of a study's report that the model reads."""
         return self.text.words(study) if self.text else []
@@ -230,8 +241,10 @@ class BatchMaker:
         studies: Iterable[Study],
         size: int = 32,
         set_aside: Callable[[Study, InputError], object] | None = None,
-    ) -> Iterator[tuple[list[Study], Batch]]:
+    ) -> Generator[tuple[list[Study], Batch], None, None]:
         """Makes batches one at a time, so that memory does not grow with the number of studies.
+
+        Large films of the next batch are decoded in threads meanwhile, see `kmm.decoding.decode_ahead`.
 
         Args:
             studies: iterable of `Study`.
@@ -244,19 +257,29 @@ class BatchMaker:
         """
         waiting: list[Study] = []
         made: list[Batch] = []
-        for study in studies:
-            try:
-                made.append(self.batch([study]))
-                waiting.append(study)
-            except (ImageError, ReportError) as error:
-                if set_aside is None:
-                    raise type(error)(f"study {study.id}: {error}") from None
-                set_aside(study, error)
-            if len(waiting) == size:
-                yield waiting, join_batches(made)
-                waiting, made = [], []
+        prepared = decode_ahead(self._make_one, studies, size=self.film_bytes, ahead=size)
+        with contextlib.closing(prepared):
+            for study, result in prepared:
+                if isinstance(result, Batch):
+                    made.append(result)
+                    waiting.append(study)
+                elif set_aside is None:
+                    raise type(result)(f"study {study.id}: {result}") from None
+                else:
+                    set_aside(study, result)
+                if len(waiting) == size:
+                    full, batch = waiting, join_batches(made)
+                    waiting, made = [], []
+                    yield full, batch
         if waiting:
             yield waiting, join_batches(made)
+
+    def _make_one(self, study):
+        """Makes a batch of one study; returns the error if it cannot be used."""
+        try:
+            return self.batch([study])
+        except (ImageError, ReportError) as error:
+            return error
 
     def as_dict(self) -> dict[str, Any]:
         """Returns everything except the vocabulary as a JSON-compatible dict."""

@@ -1,5 +1,6 @@
 """Classifier: models, preparation and calibration in one object; saving it to a folder and loading it."""
 
+import contextlib
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from kmm.batches import BatchMaker
 from kmm.data.modalities import as_mapping, as_table, choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import KmmError
+from kmm.models.shared_encoders import SharedEncoders, predict_batch
 from kmm.progress import Progress
 from kmm.protocol.predictions import Prediction
 from kmm.settings import FitSettings
@@ -104,6 +106,7 @@ class Classifier:
     seen: dict[str, SeenStudies] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._shared = SharedEncoders()
         for name in ("temperatures", "thresholds"):
             setattr(self, name, {part: as_table(rows, name) for part, rows in getattr(self, name).items()})
         self.prevalence = as_table(self.prevalence, "prevalence")
@@ -129,6 +132,8 @@ class Classifier:
     ) -> Predictions:
         """Predicts studies with an image, a report, or both. Films are read batch by batch.
 
+        An encoder that several parts share, because training did not change it, runs once for all of them.
+
         Args:
             studies: sequence of `Study`.
             parts: names of the parts to run; the main one if None.
@@ -152,14 +157,16 @@ class Classifier:
             problems.append(Problem(f"study {study.id}", str(error)))
             advance()
 
-        with (progress or Progress()).step("Predicting", len(studies)) as advance:
-            for made, batch in self.batches.batches(studies, batch_size, None if strict else set_aside):
+        run = self._shared.prepare({part: self.models[part] for part in parts})
+        size = choose_size(len(studies), batch_size)
+        stream = self.batches.batches(studies, batch_size, None if strict else set_aside)
+        with (progress or Progress()).step("Predicting", len(studies)) as advance, contextlib.closing(stream):
+            for made, batch in stream:
                 used += made
                 present.append(batch.present)
                 labels.append(batch.labels)
-                inputs = pad_rows(batch.inputs(), batch_size)
-                for part in parts:
-                    logits[part].append(run_model(self.models[part], inputs)[: len(made)])
+                for part, rows in run(pad_rows(batch.inputs(), size)).items():
+                    logits[part].append(rows[: len(made)])
                 advance(len(made))
         count = len(self.label_names)
         return Predictions(
@@ -306,8 +313,7 @@ def _load_model(path):
 
 def run_model(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Computes the logits, float32 `(n, n_labels)`, of a model that takes some or all of the inputs."""
-    names = [tensor.name for tensor in model.inputs]
-    return np.asarray(model.predict_on_batch({name: inputs[name] for name in names}), np.float32)
+    return np.asarray(predict_batch(model, inputs), np.float32)
 
 
 def list_predictions(classifier: Classifier, predictions: Predictions) -> list[Prediction]:
@@ -373,3 +379,15 @@ def pad_rows(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarra
         name: np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
         for name, array in arrays.items()
     }
+
+
+def choose_size(studies: int, batch_size: int) -> int:
+    """Chooses the number of rows of every batch: `batch_size`, or the next power of two for fewer studies.
+
+    Few sizes mean that a model is compiled only a few times, however many studies it is called with.
+
+    Example:
+        >>> [choose_size(studies, 32) for studies in (0, 1, 3, 20, 32, 500)]
+        [1, 1, 4, 32, 32, 32]
+    """
+    return min(batch_size, 1 << max(0, studies - 1).bit_length())

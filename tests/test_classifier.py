@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from kmm.evaluate.report import evaluate_studies
 from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.film_identity import identify_films, sketch_film
 from kmm.image.read import read_image
+from kmm.models.build import ModelSpec, build_model
+from kmm.models.parts import copy_encoder_weights
+from kmm.models.shared_encoders import predict_batch
 from kmm.progress import Progress
 from kmm.storage.classifier_folder import digest_file, sign_description
 from kmm.storage.seen_studies import SeenStudies
@@ -85,6 +90,96 @@ def test_a_broken_film_is_set_aside(loaded, studies, tmp_path):
     predictions = loaded.predict([studies[0], bad, studies[1]])
     assert [study.id for study in predictions.studies] == [studies[0].id, studies[1].id]
     assert "broken.png" in str(predictions.problems[0])
+
+
+@pytest.fixture
+def in_threads(monkeypatch):
+    """Decodes every film in threads, as large ones are."""
+    monkeypatch.setattr("kmm.decoding.LARGE_BYTES", 1)
+    monkeypatch.setattr("kmm.decoding.count_threads", lambda: 3)
+
+
+def spoil(studies, tmp_path):
+    """Studies of which some cannot be used, for different reasons, and what is said of each."""
+    (tmp_path / "cut.png").write_bytes(studies[0].frontal.path.read_bytes()[:70])
+    (tmp_path / "words.png").write_text("no film")
+    bad = {
+        "cut": (ImageFile(tmp_path / "cut.png", view="frontal"),),
+        "gone": (ImageFile(tmp_path / "gone.png", view="frontal"),),
+        "none": (),
+        "words": (ImageFile(tmp_path / "words.png", view="frontal"),),
+    }
+    given = list(studies[:40])
+    for place, (name, images) in zip((0, 7, 8, 39), bad.items()):
+        given.insert(place, Study(name, name, images))
+    return given
+
+
+def test_films_decoded_in_threads_give_the_same_predictions_and_problems_in_the_same_order(
+    loaded, studies, tmp_path, request
+):
+    given = spoil(studies, tmp_path)
+    before = loaded.predict(given, parts=loaded.models)
+    with pytest.raises(ImageError) as one:
+        loaded.predict(given, strict=True)
+    request.getfixturevalue("in_threads")
+    after = loaded.predict(given, parts=loaded.models)
+    assert [problem.source.removeprefix("study ") for problem in after.problems] == ["cut", "gone", "none", "words"]
+    assert after.problems == before.problems and after.studies == before.studies
+    np.testing.assert_array_equal(after.present, before.present)
+    for part in loaded.models:
+        np.testing.assert_array_equal(after.logits[part], before.logits[part])
+    with pytest.raises(ImageError) as other:
+        loaded.predict(given, strict=True)
+    assert str(other.value) == str(one.value) and str(one.value).startswith("study cut: ")
+
+
+def test_a_failure_of_the_model_ends_the_threads(loaded, studies, in_threads, monkeypatch):
+    def fail(*_):
+        raise MemoryError("the model")
+
+    monkeypatch.setattr("kmm.classifier.pad_rows", fail)
+    with pytest.raises(MemoryError):
+        loaded.predict(studies[:40], batch_size=4)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kmm-decode")]
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_the_memory_of_a_prediction_does_not_grow_with_the_films(hand_made, studies, threaded, request):
+    if threaded:
+        request.getfixturevalue("in_threads")
+    filmed = [study for study in studies if study.images]
+    peaks = []
+    for count in (64, 64, 640):  # the first also traces the model
+        given = [filmed[number % len(filmed)] for number in range(count)]
+        tracemalloc.start()
+        hand_made.predict(given)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    held = 576 * 32 * 32 * 4
+    assert peaks[2] - peaks[1] < 0.2 * held, peaks
+
+
+def test_an_encoder_that_parts_share_runs_once(hand_made, studies, monkeypatch):
+    """The parts of a classifier whose encoders training did not change."""
+    sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
+    joint, words = hand_made.models["joint"], len(hand_made.batches.vocabulary)
+    models = {"joint": joint}
+    for part, sides in {"image": {"image_encoder": "small-cnn"}, "text": {"text_encoder": "text-cnn"}}.items():
+        models[part] = build_model(ModelSpec(**sides, **sizes), label_count=3, vocabulary_size=words, seed=3)
+        copy_encoder_weights(joint, models[part])
+    rows = {name: dict.fromkeys(models, getattr(hand_made, name)["joint"]) for name in ("temperatures", "thresholds")}
+    parts = replace(hand_made, models=models, **rows)
+    apart = {part: parts.predict(studies[:40], parts=[part]).logits[part] for part in models}
+    calls = []
+    monkeypatch.setattr(
+        "kmm.models.shared_encoders.predict_batch",
+        lambda model, inputs: calls.append([tensor.name for tensor in model.inputs]) or predict_batch(model, inputs),
+    )
+    together = parts.predict(studies[:40], parts=models).logits
+    for part in models:
+        np.testing.assert_allclose(together[part], apart[part], atol=1e-6)
+    assert sum("image" in names for names in calls) == sum("token_ids" in names for names in calls) == 2  # batches
 
 
 def test_rows_of_predictions_are_json(loaded, studies):

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,78 +37,61 @@ class _Sensitivity(click.ParamType):
         return value if value == AUTO else click.FloatRange(0, 1).convert(value, param, ctx)
 
 
+_option = partial(click.option, show_default=True)
+_ATTRIBUTION_OPTIONS = (
+    _option("--output", type=click.Choice(OUTPUTS), default=DEFAULTS.output, help="Model output to explain."),
+    _option(
+        "--baseline", "baselines", multiple=True, help="Baseline film: black (default), mean, blur or grey; repeatable."
+    ),
+    _option("--text-baseline", default=DEFAULTS.text_baseline, help="Baseline text: padding or zero."),
+    _option("--rule", default=DEFAULTS.rule, help="Quadrature rule: midpoint, left, paper, ..."),
+    _option("--steps", type=click.IntRange(1), help="Path points; refined to the tolerances when not given."),
+    _option(
+        "--map-tolerance",
+        type=float,
+        default=DEFAULTS.map_tolerance,
+        help="Relative error of the map at which refinement stops.",
+    ),
+    _option(
+        "--gap-tolerance",
+        type=float,
+        default=DEFAULTS.gap_tolerance,
+        help="Relative error of the sum of attributions at which refinement stops.",
+    ),
+    _option("--max-steps", type=click.IntRange(1), default=DEFAULTS.max_steps, help="Most path points."),
+    _option("--layer", help="Layer for the Grad-CAM methods; the last feature map when not given."),
+    _option("--memory-gb", type=float, default=DEFAULTS.memory_gb, help="Peak memory, in GB."),
+)
+_REGION_OPTIONS = (
+    _option("--region-rule", default=REGION_DEFAULTS.rule, help="Pixels of a region: mass, quantile or paper."),
+    _option(
+        "--smoothing",
+        type=float,
+        default=REGION_DEFAULTS.smoothing,
+        help="Width of smoothing, as a fraction of the map's diagonal.",
+    ),
+    _option("--cluster", default=REGION_DEFAULTS.cluster, help="Clustering: single-linkage, dbscan or hdbscan."),
+    _option(
+        "--distance",
+        type=float,
+        help="Largest gap in a cluster, in map pixels; 1.5 % of its diagonal when not given.",
+    ),
+    _option(
+        "--min-points", type=click.IntRange(1), default=REGION_DEFAULTS.min_points, help="Fewest pixels of a cluster."
+    ),
+    _option("--circle", default=REGION_DEFAULTS.circle, help="Circle: centroid, smallest or quantile."),
+    _option(
+        "--radius-quantile",
+        type=float,
+        default=REGION_DEFAULTS.radius_quantile,
+        help="Fraction of a cluster's pixels inside its circle, for --circle quantile.",
+    ),
+)
+
+
 def setting_options(command: Decorated) -> Decorated:
     """Adds the options for settings of an explanation, except the labels."""
-    d, r = DEFAULTS, REGION_DEFAULTS
-    options = [
-        click.option(
-            "--output", type=click.Choice(OUTPUTS), default=d.output, show_default=True, help="Model output to explain."
-        ),
-        click.option(
-            "--baseline",
-            "baselines",
-            multiple=True,
-            help="Baseline film: black (default), mean, blur or grey; repeatable.",
-        ),
-        click.option(
-            "--text-baseline", default=d.text_baseline, show_default=True, help="Baseline text: padding or zero."
-        ),
-        click.option("--rule", default=d.rule, show_default=True, help="Quadrature rule: midpoint, left, paper, ..."),
-        click.option("--steps", type=click.IntRange(1), help="Path points; refined to the tolerances when not given."),
-        click.option(
-            "--map-tolerance",
-            type=float,
-            default=d.map_tolerance,
-            show_default=True,
-            help="Relative error of the map at which refinement stops.",
-        ),
-        click.option(
-            "--gap-tolerance",
-            type=float,
-            default=d.gap_tolerance,
-            show_default=True,
-            help="Relative error of the sum of attributions at which refinement stops.",
-        ),
-        click.option(
-            "--max-steps", type=click.IntRange(1), default=d.max_steps, show_default=True, help="Most path points."
-        ),
-        click.option("--layer", help="Layer for the Grad-CAM methods; the last feature map when not given."),
-        click.option("--memory-gb", type=float, default=d.memory_gb, show_default=True, help="Peak memory, in GB."),
-        click.option(
-            "--region-rule", default=r.rule, show_default=True, help="Pixels of a region: mass, quantile or paper."
-        ),
-        click.option(
-            "--smoothing",
-            type=float,
-            default=r.smoothing,
-            show_default=True,
-            help="Width of smoothing, as a fraction of the map's diagonal.",
-        ),
-        click.option(
-            "--cluster", default=r.cluster, show_default=True, help="Clustering: single-linkage, dbscan or hdbscan."
-        ),
-        click.option(
-            "--distance",
-            type=float,
-            help="Largest gap in a cluster, in map pixels; 1.5 % of its diagonal when not given.",
-        ),
-        click.option(
-            "--min-points",
-            type=click.IntRange(1),
-            default=r.min_points,
-            show_default=True,
-            help="Fewest pixels of a cluster.",
-        ),
-        click.option("--circle", default=r.circle, show_default=True, help="Circle: centroid, smallest or quantile."),
-        click.option(
-            "--radius-quantile",
-            type=float,
-            default=r.radius_quantile,
-            show_default=True,
-            help="Fraction of a cluster's pixels inside its circle, for --circle quantile.",
-        ),
-    ]
-    return group_options(*options)(command)
+    return group_options(*_ATTRIBUTION_OPTIONS, *_REGION_OPTIONS)(command)
 
 
 def sensitivity_option(default: float | str, auto: str) -> Decorator:

@@ -106,22 +106,23 @@ def check_place(path: Path | str | None) -> None:
 
 
 def write_result(json_file: str | None, value: Mapping[str, Any], show: Callable[[], object]) -> None:
-    """Writes the result of a command: as JSON with the name of its schema if asked for, and for people.
+    """Writes the result of a command: for people, or as JSON with the name of its schema if asked for.
 
     Args:
-        json_file: path of the JSON file; "-" is standard output, then nothing else is printed; None: no JSON.
+        json_file: path of the JSON file; "-" is standard output; None: no JSON.
         value: JSON-compatible mapping.
-        show: prints the result for people.
+        show: prints the result for people. It is called only without JSON, and so renders no table that nobody reads.
     """
-    if json_file == "-":
+    if not json_file:
+        show()
+    elif json_file == "-":
         click.echo(_to_json(value))
-        return
-    with name_file_in_errors(json_file):
-        if json_file and Path(json_file).exists() and not Path(json_file).is_file():  # a pipe cannot be replaced
-            Path(json_file).write_text(_to_json(value) + "\n", encoding="utf-8")
-        elif json_file:
-            write_with_schema(os.path.realpath(json_file), value)
-    show()
+    else:
+        with name_file_in_errors(json_file):
+            if Path(json_file).exists() and not Path(json_file).is_file():  # a pipe cannot be replaced
+                Path(json_file).write_text(_to_json(value) + "\n", encoding="utf-8")
+            else:
+                write_with_schema(os.path.realpath(json_file), value)
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def part_problems(problems: Sequence[Problem | str]) -> tuple[list[str], list[st
     Example:
         >>> lacking = Problem("1.png", "film missing", study="1", kept_on="its report")
         >>> part_problems([lacking, Problem("2.png", "film missing")])
-        (['2.png: film missing'], ['1.png: film missing, study kept on its report'])
+        (['2.png: film missing'], ['1.png: film missing; the study is used with its report'])
         >>> part_problems([lacking, "study 1: expected a frontal image"])
         (['1.png: film missing', 'study 1: expected a frontal image'], [])
     """
@@ -174,7 +174,7 @@ def part_problems(problems: Sequence[Problem | str]) -> tuple[list[str], list[st
     set_aside, notes = [], []
     for problem in problems:
         if isinstance(problem, Problem) and problem.kept_on and f"study {problem.study}" not in lost:
-            notes.append(f"{problem}, study kept on {problem.kept_on}")
+            notes.append(f"{problem}; the study is used with {problem.kept_on}")
         else:
             set_aside.append(str(problem))
     return set_aside, notes

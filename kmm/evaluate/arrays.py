@@ -1,6 +1,6 @@
 """Check labels, scores and thresholds, and bring them to common shapes, before anything is measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -111,3 +111,27 @@ def known_columns(labels: np.ndarray, scores: np.ndarray) -> Iterator[tuple[np.n
     for column, score in zip(labels.T, scores.T):
         known = ~np.isnan(column)
         yield column[known], score[known]
+
+
+def number_groups(groups: Sequence | None, n: int) -> tuple[np.ndarray, int]:
+    """Numbers the groups of studies from 0.
+
+    Args:
+        groups: sequence of `n` str or int, equal for studies of one patient, or None: each study is a group.
+        n: int. Number of studies.
+
+    Returns:
+        int array `(n,)`, the number of each study's group; and the number of groups.
+
+    Raises:
+        InputError: if the lengths differ.
+
+    Example:
+        >>> number_groups(["b", "a", "b"], 3)
+        (array([1, 0, 1]), 2)
+    """
+    keys = np.arange(n) if groups is None else np.asarray(groups)
+    if keys.shape != (n,):
+        raise InputError(f"`groups` must have one entry for each of {n} studies. Received: shape {keys.shape}.")
+    names, group = np.unique(keys, return_inverse=True)
+    return group, len(names)

@@ -206,9 +206,13 @@ def _describe_patterns(chosen_on):
     """Lists for each pattern the number of validation studies, and the labels for which they were too few."""
     lines = []
     for pattern, found in (chosen_on or {}).items():
-        few = f"; the numbers of all validation studies hold for {_say(found['pooled'])}" if found["pooled"] else ""
+        few = (
+            f"; the numbers fitted on all validation studies are used for {_say(found['pooled'])}"
+            if found["pooled"]
+            else ""
+        )
         if found.get("prevalence_pooled"):
-            few += f"; the prevalence among all training studies holds for {_say(found['prevalence_pooled'])}"
+            few += f"; the prevalence among all training studies is used for {_say(found['prevalence_pooled'])}"
         lines.append(f"- {PATTERN_TITLES[pattern]}: {found['studies']} validation studies{few}")
     return ["\n".join(lines), _PATTERNS_NOTE] if lines else []
 

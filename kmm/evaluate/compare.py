@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 
 from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts
+from kmm.evaluate.bootstrap import RESAMPLED, average_draws, interval, resample_metrics
 from kmm.evaluate.metrics import average_labels, score_labels
-from kmm.evaluate.statistics import RESAMPLED, average_draws, compare_accuracy, compare_auc, interval, resample_metrics
+from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
 
 FITTED = ("joint", "image", "text", "tfidf")
 ROWS = (*FITTED, "majority", "chance")

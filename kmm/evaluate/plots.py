@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, as_cuts, known_columns
-from kmm.evaluate.calibration import calibration_bins, expected_calibration_error
+from kmm.evaluate.calibration_error import calibration_bins, expected_calibration_error
 from kmm.storage.files import replace_file
 
 MAX_PANELS = 6

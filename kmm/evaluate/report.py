@@ -131,8 +131,36 @@ def evaluate_studies(
     Raises:
         InputError: if no study is left to measure on; its `problems` list the studies that were set aside.
     """
-    s, progress = classifier.settings, progress or Progress()
-    labelled, _ = label_studies(studies, s.labels, names=classifier.label_names)
+    progress = progress or Progress()
+    parts = _choose_studies(classifier, studies, progress)
+    results: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for part, chosen in parts.items():
+        if not chosen:
+            continue
+        predictions = classifier.predict(chosen, parts=classifier.models, strict=strict, progress=progress)
+        problems += predictions.problems
+        if predictions.studies:
+            repeats = classifier.settings.bootstrap_repeats
+            results[part] = evaluate_predictions(classifier, predictions, repeats=repeats)
+            if not classifier.seen:
+                results[part]["caution"] = UNRECOGNISED
+            if pictures:
+                draw_pictures(classifier, predictions, Path(pictures) / part)
+    if not results:
+        error = InputError(f"Expected labelled studies that can be used. All {len(problems)} were set aside.")
+        error.problems = problems
+        raise error
+    return results, problems
+
+
+def _choose_studies(classifier, studies, progress):
+    """Returns the labelled studies that the classifier was not trained on, by part; notes how many are left out.
+
+    Raises:
+        InputError: if there are none.
+    """
+    labelled, _ = label_studies(studies, classifier.settings.labels, names=classifier.label_names)
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     parts = part_studies(classifier, known, progress=progress)
     trained = len(parts.pop("train"))
@@ -143,6 +171,9 @@ def evaluate_studies(
         f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
         f"{len(parts['test'])} are test"
     )
+    if not any(parts.values()):
+        reason = f"{trained} labelled studies, all used in training" if trained else "no labelled studies"
+        raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")
     for part, chosen in parts.items():
         for name in classifier.label_names if chosen else ():
             counts = count_classes(study.labels[name] for study in chosen)
@@ -151,27 +182,7 @@ def evaluate_studies(
                     f"Label {name!r} lacks a class in {part} ({describe_classes(counts)}): ROC AUC and other metrics "
                     "that need both classes are left out."
                 )
-    if not any(parts.values()):
-        reason = f"{trained} labelled studies, all used in training" if trained else "no labelled studies"
-        raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")
-    results: dict[str, dict[str, Any]] = {}
-    problems: list[Problem] = []
-    for part, chosen in parts.items():
-        if not chosen:
-            continue
-        predictions = classifier.predict(chosen, parts=classifier.models, strict=strict, progress=progress)
-        problems += predictions.problems
-        if predictions.studies:
-            results[part] = evaluate_predictions(classifier, predictions, repeats=s.bootstrap_repeats)
-            if not classifier.seen:
-                results[part]["caution"] = UNRECOGNISED
-            if pictures:
-                draw_pictures(classifier, predictions, Path(pictures) / part)
-    if not results:
-        error: Any = InputError(f"Expected labelled studies that can be used. All {len(problems)} were set aside.")
-        error.problems = problems
-        raise error
-    return results, problems
+    return parts
 
 
 def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path) -> None:

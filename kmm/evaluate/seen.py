@@ -4,11 +4,11 @@ import contextlib
 import hashlib
 import typing
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from kmm.batches import TextPreparation
 from kmm.data.study import Study
+from kmm.decoding import decode_ahead
 from kmm.errors import ImageError
 from kmm.film_identity import digest_film, sketch_film
 from kmm.image.read import read_image
@@ -18,8 +18,6 @@ from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies
 
 if typing.TYPE_CHECKING:
     from kmm.classifier import Classifier
-
-AT_ONCE = 64  # studies handed to the threads together
 
 
 def film_prints(*, file_digest: str = "", pixel_digest: str | None = None) -> set[int]:
@@ -110,16 +108,11 @@ def part_studies(
         dict with `"train"`, `"validation"` and `"test"`: lists of `Study`.
     """
     parts: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
-    find = partial(find_part, classifier)
-    with (
-        (progress or Progress()).step("Comparing with training", len(studies)) as advance,
-        ThreadPoolExecutor() as pool,
-    ):
-        for start in range(0, len(studies), AT_ONCE):
-            chunk = studies[start : start + AT_ONCE]
-            for study, part in zip(chunk, pool.map(find, chunk), strict=True):
-                parts[part].append(study)
-            advance(len(chunk))
+    found = decode_ahead(partial(find_part, classifier), studies, size=classifier.batches.film_bytes)
+    with (progress or Progress()).step("Comparing with training", len(studies)) as advance, contextlib.closing(found):
+        for study, part in found:
+            parts[part].append(study)
+            advance()
     return parts
 
 
@@ -129,6 +122,8 @@ def find_part(classifier: "Classifier", study: Study) -> str:
     A film is decoded only if its bytes and the record do not already show that the study was trained on. A film that
     cannot be read is ignored.
     """
+    if not classifier.seen:
+        return "test"
     film, preparation = study.frontal, classifier.batches.image
     text, digest = classifier.batches.text, ""
     if film and preparation and film.path.is_file():

@@ -1,5 +1,6 @@
 """Explanation of studies with one classifier: prepares them, attributes the score, finds regions and words."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from keras import ops
 from kmm.classifier import Classifier
 from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem, Study
+from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution.baselines import check_baselines
 from kmm.explain.attribution.methods import Case, choose_method, clear_bars
@@ -46,6 +48,21 @@ class _Job:
     case: Case
     film: np.ndarray | None
     made: dict[int, Explanation | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Film:
+    """A film as it is shown and as the model reads it.
+
+    Attributes:
+        shown: uint8 array `(height, width)`.
+        square: float32 array `(pixels, pixels, 1)`.
+        box: `(top, left, height, width)` of the film in its square.
+    """
+
+    shown: np.ndarray
+    square: np.ndarray
+    box: tuple[int, int, int, int]
 
 
 class Explainer:
@@ -148,7 +165,7 @@ class Explainer:
         set_aside: Callable[[Problem], None] | None = None,
         targets: Mapping[str, str | None] | None = None,
     ) -> Iterator[tuple[str, list[Explanation]]]:
-        """Explains studies as `explain` does, all labels of a study together.
+        """Explains studies as `explain` does, all labels of a study together. Large films are decoded ahead in threads.
 
         Yields:
             the id of a study and the list of its `Explanation`, one per label.
@@ -161,9 +178,11 @@ class Explainer:
             set_aside(Problem(f"study {study.id}", str(error)))
 
         def cases():
-            for study in studies:
+            for study, film in films:
                 try:
-                    prepared = self._prepare(study, targets.get(study.id))
+                    if isinstance(film, ImageError):
+                        raise film
+                    prepared = self._prepare(study, film, targets.get(study.id))
                 except (ImageError, ReportError) as error:
                     refuse(study, error)
                     continue
@@ -173,29 +192,44 @@ class Explainer:
                     jobs.append(job)
                     yield job.case
 
-        for number, found in self.attribute(cases()):
-            job, jobs[number] = jobs[number], None
-            if found.is_finite and job.made:
-                job.made[job.case.target] = self._finish(job, found)
-                if None not in job.made.values():
-                    yield job.study.id, list(job.made.values())
-            elif job.made:  # else it was refused with another of its labels
-                job.made.clear()
-                refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
+        films = decode_ahead(self._read_film, studies, size=self.classifier.batches.film_bytes)
+        with contextlib.closing(films):
+            for number, found in self.attribute(cases()):
+                job, jobs[number] = jobs[number], None
+                if found.is_finite and job.made:
+                    job.made[job.case.target] = self._finish(job, found)
+                    if None not in job.made.values():
+                        yield job.study.id, list(job.made.values())
+                elif job.made:  # else it was refused with another of its labels
+                    job.made.clear()
+                    refuse(job.study, InputError("expected finite scores and gradients. Received NaN or infinity."))
 
     def case(self, study: Study) -> Case:
         """Prepares a study as input of a method: its `Case`, for the first label to explain."""
-        return self._prepare(study)[0].case
+        film = self._read_film(study)
+        if isinstance(film, ImageError):
+            raise film
+        return self._prepare(study, film)[0].case
 
-    def _prepare(self, study, target=None):
-        """Returns the jobs of a study, one per label; its film and report are read once."""
+    def _read_film(self, study):
+        """Reads and prepares the film of a study; returns a `_Film`, None without a film, or the error."""
         batches = self.classifier.batches
-        film = batches.film(study)
+        try:
+            film = batches.film(study)
+        except ImageError as error:
+            return error
+        if film is None:
+            return None
+        return _Film(show_film(film), batches.image.apply(film), batches.image.find_box(film.shape))
+
+    def _prepare(self, study, film, target=None):
+        """Returns the jobs of a study, one per label, from its film and its report."""
+        batches = self.classifier.batches
         inputs, fixed, absent, padding_row = {}, {}, set(), None
         present = np.zeros(2, np.float32)
         if batches.image:
             side = batches.image.pixels
-            inputs["image"] = np.zeros((side, side, 1), np.float32) if film is None else batches.image.apply(film)
+            inputs["image"] = np.zeros((side, side, 1), np.float32) if film is None else film.square
             present[0] = film is not None
         if batches.text:
             ids = batches.token_ids(study)
@@ -212,14 +246,14 @@ class Explainer:
             study=study.id,
             inputs=inputs,
             absent=frozenset(absent),
-            box=None if film is None else batches.image.find_box(film.shape),
+            box=film and film.box,
             fixed={**fixed, "present": present},
             mean_image=self.classifier.mean_image,
             padding_row=padding_row,
         )
         chosen = self._choose_targets(target, case)
-        film, made = None if film is None else show_film(film), dict.fromkeys(chosen)
-        return [_Job(study, replace(case, target=target), film, made) for target in chosen]
+        made = dict.fromkeys(chosen)
+        return [_Job(study, replace(case, target=target), film and film.shown, made) for target in chosen]
 
     def _choose_targets(self, target, case):
         """Returns the indices of the requested labels, else of the only label, else of the most probable one."""

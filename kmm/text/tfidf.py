@@ -4,7 +4,9 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +18,10 @@ from kmm.text.clean import find_words
 MAX_FILE_BYTES = 2_000_000_000
 INVERSE_REGULARISATIONS = (1.0, 10.0, 100.0)
 FOLDS = 3
+MIN_REPORTS = 2
+MAX_TERMS = 100_000
 DAMAGED = (zipfile.BadZipFile, zlib.error)
+_TERMS: dict[str, Any] = {"lowercase": False, "token_pattern": r"\S+", "ngram_range": (1, 2)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +40,7 @@ class TfidfBaseline:
         >>> texts = ["clear lungs", "lungs are clear", "large mass", "a mass"]
         >>> baseline = TfidfBaseline.fit(texts, np.array([[0], [0], [1], [1]]))
         >>> baseline.predict(["mass", "clear"]).round(1).tolist()
-        [[0.8], [0.2]]
+        [[0.9], [0.2]]
     """
 
     terms: tuple[str, ...]
@@ -52,8 +57,13 @@ class TfidfBaseline:
         seed: int = 0,
         patients: Sequence[str] | None = None,
         min_patients: int = 1,
+        min_reports: int = MIN_REPORTS,
+        max_terms: int = MAX_TERMS,
     ) -> "TfidfBaseline":
         """Fits the vocabulary, the IDF weights and one regression per label, with regularisation chosen per label.
+
+        Most pairs of words occur once. They cannot inform about another report, and their number grows with the reports
+        (516,000 terms in 32,000 reports), so they are left out.
 
         Args:
             texts: list of n str, the sections that the compared model reads; a text may be empty.
@@ -61,6 +71,9 @@ class TfidfBaseline:
             seed: int. Seed of the folds of the training texts that choose the regularisation.
             patients: sequence of n str: the patient of each text; None treats each text as of another patient.
             min_patients: int. Words and pairs in texts of fewer patients are left out.
+            min_reports: int. Words and pairs in fewer texts are left out, unless all are.
+            max_terms: int. Most words and pairs; those in the most texts are kept, of equal ones the first in the
+                alphabet.
 
         Returns:
             `TfidfBaseline`. A label with a single class is always predicted with probability 1 for that class, a label
@@ -69,6 +82,8 @@ class TfidfBaseline:
         Raises:
             InputError: if the texts have no word (of enough patients) or do not match the labels.
         """
+        from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
         known_labels = np.asarray(labels, float)
         if known_labels.ndim != 2 or len(known_labels) != len(texts):
             raise InputError(
@@ -77,16 +92,13 @@ class TfidfBaseline:
         documents = _join_words(texts)
         if not any(documents):
             raise InputError("The TF-IDF baseline needs training texts with words. All texts are empty")
-        vectorizer = _make_vectorizer()
-        features = vectorizer.fit_transform(documents)
-        if min_patients > 1:
-            common = _count_patients(features, patients) >= min_patients
-            if not common.any():
-                raise InputError(
-                    f"The TF-IDF baseline needs words that at least {min_patients} patients share. Found none"
-                )
-            vectorizer = _make_vectorizer(vectorizer.get_feature_names_out()[common])
-            features = vectorizer.fit_transform(documents)
+        counter, weighting = CountVectorizer(**_TERMS), TfidfTransformer(sublinear_tf=True)
+        counts = counter.fit_transform(documents)
+        chosen = _choose_terms(counts, patients, min_patients, min_reports, max_terms)
+        if not len(chosen):
+            raise InputError(f"The TF-IDF baseline needs words that at least {min_patients} patients share. Found none")
+        terms = tuple(counter.get_feature_names_out()[chosen])
+        features = weighting.fit_transform(counts[:, chosen])
         n_labels = known_labels.shape[1]
         coef, intercept = np.zeros((n_labels, features.shape[1])), np.zeros(n_labels)
         for column, values in enumerate(known_labels.T):
@@ -97,7 +109,7 @@ class TfidfBaseline:
                 coef[column], intercept[column] = model.coef_[0], model.intercept_[0]
             elif len(classes) == 1:
                 intercept[column] = np.inf if classes[0] > 0.5 else -np.inf
-        return cls(tuple(vectorizer.get_feature_names_out()), vectorizer.idf_, coef, intercept)
+        return cls(terms, weighting.idf_, coef, intercept)
 
     def __repr__(self) -> str:
         return f"TfidfBaseline({len(self.terms)} terms, {len(self.intercept)} labels)"
@@ -108,9 +120,15 @@ class TfidfBaseline:
 
         if not len(texts):
             return np.empty((0, len(self.intercept)))
-        vectorizer = _make_vectorizer(self.terms)
+        return expit(self._vectorizer.transform(_join_words(texts)) @ self.coef.T + self.intercept)
+
+    @cached_property
+    def _vectorizer(self) -> Any:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        vectorizer = TfidfVectorizer(**_TERMS, sublinear_tf=True, vocabulary=self.terms)
         vectorizer.idf_ = self.idf
-        return expit(vectorizer.transform(_join_words(texts)) @ self.coef.T + self.intercept)
+        return vectorizer
 
     def save(self, path: Path | str) -> None:
         """Writes a `.npz` file of plain arrays (the terms as UTF-8 lines), whole or not at all."""
@@ -165,23 +183,25 @@ def _fit_regression(features, classes, seed):
         return best.fit(features, classes)
 
 
-def _count_patients(features, patients):
+def _choose_terms(counts, patients, min_patients, min_reports, max_terms):
+    """Chooses the columns of a sparse matrix of counts `(n, n_terms)` that are used as terms: int, in their order."""
+    reports = np.asarray((counts > 0).sum(axis=0)).ravel()
+    common = _count_patients(counts, patients) >= min_patients if min_patients > 1 else np.ones(len(reports), bool)
+    if (common & (reports >= min_reports)).any():
+        common &= reports >= min_reports
+    chosen = np.flatnonzero(common)
+    return np.sort(chosen[np.argsort(-reports[chosen], kind="stable")[:max_terms]])
+
+
+def _count_patients(counts, patients):
     """Counts the patients of each term of a sparse matrix `(n, n_terms)`: int `(n_terms,)`."""
     from scipy import sparse
 
-    texts = np.arange(features.shape[0])
+    texts = np.arange(counts.shape[0])
     owner = texts if patients is None else np.unique(np.asarray(patients, str), return_inverse=True)[1]
     belongs = sparse.csr_matrix((np.ones(len(owner)), (owner, texts)))
-    return np.asarray(((belongs @ (features > 0)) > 0).sum(axis=0)).ravel()
+    return np.asarray(((belongs @ (counts > 0)) > 0).sum(axis=0)).ravel()
 
 
 def _join_words(texts: Iterable[str]) -> list[str]:
     return [" ".join(word.text for word in find_words(text)) for text in texts]
-
-
-def _make_vectorizer(terms=None):
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(
-        lowercase=False, token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True, vocabulary=terms
-    )

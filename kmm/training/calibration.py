@@ -7,8 +7,9 @@ import numpy as np
 
 from kmm.classifier import Classifier, Predictions
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, as_table, hide_sides
-from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, choose_thresholds, fit_calibration, has_few
+from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, fit_calibration, has_few
 from kmm.evaluate.report import find_measured, score_rows
+from kmm.evaluate.thresholds import choose_thresholds
 from kmm.training.run_context import RunContext
 
 Answer = Callable[..., np.ndarray]

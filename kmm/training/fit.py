@@ -15,8 +15,8 @@ from kmm.classifier import Classifier, Predictions
 from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
-from kmm.evaluate.calibration import THRESHOLD_POLICIES
 from kmm.evaluate.report import write_results
+from kmm.evaluate.thresholds import THRESHOLD_POLICIES
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress

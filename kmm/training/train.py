@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from kmm.errors import require
-from kmm.evaluate.calibration import fit_weights
+from kmm.evaluate.stacking import fit_weights
 from kmm.models import checkpoints, parts
 from kmm.models.feature_view import view_features
 from kmm.models.fusion import FUSIONS

@@ -42,7 +42,7 @@ SET_ASIDE = {
     "indiana_reports.csv line": "expected 8 fields",
     "indiana_projections.csv line": "leads out of the folder",
 }
-NOTE = "note: gone.png: film missing, study kept on its other film"
+NOTE = "note: gone.png: film missing; the study is used with its other film"
 
 
 @pytest.fixture(scope="module")

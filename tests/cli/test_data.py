@@ -270,10 +270,13 @@ def lacking(tiny_folder, tmp_path):
     return tmp_path / "list.csv"
 
 
-def test_a_study_that_is_kept_on_its_report_is_not_set_aside(model, lacking):
+def test_a_study_that_still_has_its_report_is_not_set_aside(model, lacking):
     result = run("predict", model, lacking, "--json", "-")
     said = [line for line in result.stderr.splitlines() if line.startswith(("note: ", "set aside: "))]
-    notes = ["gone.png: film missing, study kept on its report", "side.png: film missing, study kept on its other film"]
+    notes = [
+        "gone.png: film missing; the study is used with its report",
+        "side.png: film missing; the study is used with its other film",
+    ]
     lost = ["lost.png: film missing", "study 4: expected a frontal image or a report with words. Found neither."]
     assert said == [*(f"note: {line}" for line in notes), *(f"set aside: {line}" for line in lost)]
     answer = json.loads(result.stdout)
@@ -287,9 +290,9 @@ def test_a_study_that_has_nothing_else_for_a_model_of_films_is_set_aside(build_c
     classifier = build_classifier(text=None)
     monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: classifier)
     result = run("predict", lacking.parent, lacking)
-    assert "kept on its report" not in result.stderr and "set aside: gone.png: film missing\n" in result.stderr
+    assert "is used with its report" not in result.stderr and "set aside: gone.png: film missing\n" in result.stderr
     assert "set aside: study 1: expected a frontal image" in result.stderr
-    assert "note: side.png: film missing, study kept on its other film\n" in result.stderr
+    assert "note: side.png: film missing; the study is used with its other film\n" in result.stderr
 
 
 def test_evaluation_on_one_class_is_said_by_the_name_of_the_label(model, tmp_path):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from kmm.cli.result_tables import MEASURES
+from kmm.cli.result_tables import MEASURES, print_fidelity
 from kmm.data.collection import read_collection
 from kmm.evaluate.report import part_studies
 from kmm.explain.settings import SENSITIVITY_FILE
@@ -54,7 +54,7 @@ def refuse(*arguments, says):
     return line
 
 
-def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_path):
+def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_path, capsys):
     boxes, words = write_boxes(tmp_path / "boxes.csv", range(1, 59, 2)), write_words(tmp_path / "words.csv")
     arguments = ("--boxes", boxes, "--words", words, "--method", "integrated-gradients", "--method", "gradient")
     places = ("--curve", tmp_path / "curve.png", "--json", tmp_path / "out.json", "--save")
@@ -78,7 +78,8 @@ def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_p
     (one,) = (tmp_path / "auto").glob("1*.json")
     settings = json.loads(one.read_text(encoding="utf-8"))["settings"]
     assert settings["regions"]["sensitivity"] == kept["sensitivity"]
-    check_print(result.stdout, said["methods"])
+    print_fidelity(said)
+    check_print(capsys.readouterr().out, said["methods"])
 
 
 def check_print(printed, methods):
@@ -159,7 +160,7 @@ def test_a_study_that_cannot_be_explained_is_listed(model, tiny_folder, monkeypa
     assert result.exit_code == 0 and "set aside: study 7: expected a film." in result.stderr
 
 
-def test_a_model_of_reports_alone_is_measured_by_its_words(of_reports, tiny_folder, tmp_path):
+def test_a_model_of_reports_alone_is_measured_by_its_words(of_reports, tiny_folder, tmp_path, capsys):
     words = write_words(tmp_path / "words.csv")
     options = ("--words", words, "--studies", 3, "--json", tmp_path / "out.json")
     result = run("fidelity", of_reports, tiny_folder, *options, *QUICK)
@@ -169,7 +170,8 @@ def test_a_model_of_reports_alone_is_measured_by_its_words(of_reports, tiny_fold
     assert list(said["methods"]) == ["integrated-gradients", "gradient", "gradient-x-input", "smoothgrad"]
     for found in said["methods"].values():
         assert found["named"]["n"] == found["alike_words"]["n"] == 3 and "similarity" not in found
-    check_print(result.stdout, said["methods"])
+    print_fidelity(said)
+    check_print(capsys.readouterr().out, said["methods"])
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_fit_prints_one_json_document_and_progress_apart(tiny_folder, tmp_path, 
 
 
 def test_fit_shows_tables_and_writes_json_beside(tiny_folder, tmp_path, fits):
-    result = run("fit", tiny_folder, "--out", tmp_path, "--json", tmp_path / "results.json")
+    result = run("fit", tiny_folder, "--out", tmp_path)
     assert result.exit_code == 0
     for words in (
         "test: 12 studies",
@@ -94,6 +94,8 @@ def test_fit_shows_tables_and_writes_json_beside(tiny_folder, tmp_path, fits):
         "Chance",
     ):
         assert words in result.stdout, words
+    result = run("fit", tiny_folder, "--out", tmp_path, "--json", tmp_path / "results.json")
+    assert result.exit_code == 0 and result.stdout == ""
     assert set(json.loads((tmp_path / "results.json").read_text())) == {"schema", "test", "validation"}
 
 

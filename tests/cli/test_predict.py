@@ -1,6 +1,8 @@
 """`kmm predict`: films, reports, DICOM, manifests and folders."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -61,8 +63,26 @@ def test_predict_an_image_with_and_without_its_report(model, loaded, tiny_folder
 
 def test_predict_from_a_fresh_load_shows_a_table(tiny_run, tiny_folder, tmp_path):
     films = [tiny_folder / "images" / f"{number}.png" for number in (1, 2)]
-    result = run("predict", tiny_run[2], *films, "--json", tmp_path / "answers.json")
+    result = run("predict", tiny_run[2], *films)
     assert result.exit_code == 0 and "abnormal" in result.stdout and "│ 2 " in result.stdout
+
+
+def test_json_takes_the_place_of_the_table(model, tiny_folder, tmp_path):
+    """Nothing is rendered, and the library that does it is not imported."""
+    code = """
+import json, sys
+from kmm.cli import main
+try:
+    main(json.loads(sys.argv[1]), prog_name="kmm")
+finally:
+    print(json.dumps([name for name in ("rich.table", "kmm.evaluate.card", "keras") if name in sys.modules]))
+"""
+    words = ["data", "verify", str(tiny_folder), "--json", str(tmp_path / "checks.json")]
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(words)], capture_output=True, text=True)
+    assert done.stdout == "[]\n" and "checks" in json.loads((tmp_path / "checks.json").read_text()), done.stderr
+    films = [tiny_folder / "images" / f"{number}.png" for number in (1, 2)]
+    result = run("predict", model, *films, "--json", tmp_path / "answers.json")
+    assert result.exit_code == 0 and result.stdout == ""
     assert len(json.loads((tmp_path / "answers.json").read_text())["predictions"]) == 2
 
 

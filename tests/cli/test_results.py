@@ -38,8 +38,10 @@ def test_every_command_with_json_is_documented(command):
 
 
 def test_the_result_of_a_command_is_an_object_that_names_its_schema(tmp_path, capsys):
-    write_result(str(tmp_path / "out.json"), {"ok": True}, lambda: click.echo("shown"))
+    write_result(None, {"ok": True}, lambda: click.echo("shown"))
     assert capsys.readouterr().out == "shown\n"
+    write_result(str(tmp_path / "out.json"), {"ok": True}, lambda: click.echo("shown"))
+    assert capsys.readouterr().out == ""
     write_result("-", {"ok": True}, lambda: click.echo("shown"))
     for text in (capsys.readouterr().out, (tmp_path / "out.json").read_text(encoding="utf-8")):
         assert list(json.loads(text).items()) == [("schema", RESULTS_SCHEMA), ("ok", True)]

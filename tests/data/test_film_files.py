@@ -75,7 +75,7 @@ def test_an_object_without_a_film_in_a_table_is_no_film_of_its_study(tmp_path):
     set_aside, notes = part_problems(collection.problems)
     said = "A1: a presentation state, which holds no film"
     assert set_aside == [said]
-    assert notes == [f"{said}, study kept on its other film", f"{said}, study kept on its report"]
+    assert notes == [f"{said}; the study is used with its other film", f"{said}; the study is used with its report"]
 
 
 def test_a_damaged_header_does_not_hide_a_film(tmp_path):

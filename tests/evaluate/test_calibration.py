@@ -6,18 +6,10 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from kmm.errors import InputError
-from kmm.evaluate.calibration import (
-    TEMPERATURE_RANGE,
-    THRESHOLD_POLICIES,
-    calibration_bins,
-    choose_thresholds,
-    expected_calibration_error,
-    fit_calibration,
-    fit_prevalence,
-    fit_temperature,
-    fit_weights,
-    has_few,
-)
+from kmm.evaluate.calibration import TEMPERATURE_RANGE, fit_calibration, fit_prevalence, fit_temperature, has_few
+from kmm.evaluate.calibration_error import calibration_bins, expected_calibration_error
+from kmm.evaluate.stacking import fit_weights
+from kmm.evaluate.thresholds import THRESHOLD_POLICIES, choose_thresholds
 
 
 @st.composite

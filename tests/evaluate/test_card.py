@@ -78,7 +78,7 @@ def test_the_card_says_what_it_must():
         "| Joint (image and text) | report alone | abnormal \\| any | 0.75 | 0.47 |",
         "- film alone: 393 validation studies\n", "the other modality hidden",
         "compared with the joint classifier, on studies with a film; Text only and TF-IDF on studies with a report.",
-        "- report alone: 12 validation studies; the numbers of all validation studies hold for abnormal \\| any",
+        "- report alone: 12 validation studies; the numbers fitted on all validation studies are used for abnormal",
         "Threshold policy: youden", "## Limits",
         "| TF-IDF + logistic regression | report alone | abnormal \\| any | – | 0.6 |",
         "kmm predict saved_models/openi",

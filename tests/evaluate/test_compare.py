@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
+from kmm.evaluate.bootstrap import RESAMPLED, interval, resample_metrics
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.metrics import METRICS, score_labels
-from kmm.evaluate.statistics import RESAMPLED, compare_accuracy, compare_auc, interval, resample_metrics
+from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
 
 
 def make_scores(labels, strength, seed):

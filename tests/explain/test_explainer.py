@@ -337,7 +337,28 @@ def broken_studies(folder, films):
     return made
 
 
-def test_bad_studies_are_set_aside_with_a_line_and_the_rest_is_done(few, studies, films, tmp_path):
+@pytest.fixture
+def in_threads(monkeypatch):
+    """Decodes every film in threads, as large ones are."""
+    monkeypatch.setattr("kmm.decoding.LARGE_BYTES", 1)
+    monkeypatch.setattr("kmm.decoding.count_threads", lambda: 3)
+
+
+def test_films_decoded_in_threads_are_explained_alike(few, studies, request):
+    given = [dataclasses.replace(study, id=f"{study.id} {copy}") for copy in range(5) for study in studies]
+    before = explain(few, given)
+    request.getfixturevalue("in_threads")
+    after = explain(few, given)
+    assert list(after) == list(before)
+    for name, explanation in after.items():
+        assert closeness(explanation.attribution, before[name].attribution) < 1e-6
+        np.testing.assert_array_equal(explanation.film, before[name].film)
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_bad_studies_are_set_aside_with_a_line_and_the_rest_is_done(few, studies, films, tmp_path, threaded, request):
+    if threaded:
+        request.getfixturevalue("in_threads")
     bad, problems = broken_studies(tmp_path, films), []
     mixed = [study for pair in zip([study for study, _ in bad], [*studies, *studies]) for study in pair]
     done = [explanation.study for explanation in few.explain(mixed, problems.append)]

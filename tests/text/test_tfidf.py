@@ -27,7 +27,7 @@ def make_reports(count=200, seed=0):
 def test_equals_scikit_learn():
     texts, labels = make_reports()
     baseline = TfidfBaseline.fit(texts[:150], labels[:150])
-    vectorizer = TfidfVectorizer(token_pattern=r"[^\W_]+", ngram_range=(1, 2), sublinear_tf=True)
+    vectorizer = TfidfVectorizer(token_pattern=r"[^\W_]+", ngram_range=(1, 2), sublinear_tf=True, min_df=2)
     train, test = vectorizer.fit_transform(texts[:150]), vectorizer.transform(texts[150:])
     predicted = baseline.predict(texts[150:])
     assert baseline.terms == tuple(vectorizer.get_feature_names_out())
@@ -60,10 +60,42 @@ def test_words_and_pairs_of_one_patient_are_left_out():
         token_pattern=r"[^\W_]+", ngram_range=(1, 2), sublinear_tf=True, vocabulary=baseline.terms
     ).fit(texts)
     np.testing.assert_allclose(baseline.idf, vectorizer.idf_)
-    whole = TfidfBaseline.fit(texts, labels, patients=patients, min_patients=1)
-    assert whole.terms == TfidfBaseline.fit(texts, labels).terms and {"smith", "john here"} <= set(whole.terms)
+    whole = TfidfBaseline.fit(texts, labels, patients=patients, min_patients=1, min_reports=1)
+    assert {"smith", "john here"} <= set(whole.terms)
     with pytest.raises(InputError, match="words that at least 5 patients share"):
         TfidfBaseline.fit(texts, labels, patients=patients, min_patients=5)
+
+
+def test_terms_of_one_report_and_beyond_the_cap_are_left_out():
+    texts, labels = ["a mass", "a mass of it", "no mass", "no cyst"], np.array([[1.0], [1], [0], [0]])
+    assert TfidfBaseline.fit(texts, labels).terms == ("a", "a mass", "mass", "no")
+    assert TfidfBaseline.fit(texts, labels, min_reports=3).terms == ("mass",)
+    assert TfidfBaseline.fit(texts, labels, max_terms=3).terms == ("a", "a mass", "mass")  # "mass" is in most
+    apart = TfidfBaseline.fit(["mass", "clear"], [[1.0], [0]])
+    assert apart.terms == ("clear", "mass")  # where no term is in two reports, all count
+
+
+def test_the_cap_keeps_the_terms_of_the_most_reports():
+    texts, labels = make_reports()
+    whole, capped = (TfidfBaseline.fit(texts, labels, **how) for how in ({}, {"max_terms": 30}))
+    vectorizer = TfidfVectorizer(
+        token_pattern=r"[^\W_]+", ngram_range=(1, 2), sublinear_tf=True, vocabulary=whole.terms
+    ).fit(texts)
+    reports = dict(zip(whole.terms, (vectorizer.transform(texts) > 0).sum(axis=0).tolist()[0]))
+    left_out = set(whole.terms) - set(capped.terms)
+    assert len(capped.terms) == 30 and len(left_out) == len(whole.terms) - 30 > 0
+    assert min(reports[term] for term in capped.terms) >= max(reports[term] for term in left_out)
+    idf = dict(zip(whole.terms, vectorizer.idf_))
+    np.testing.assert_allclose(capped.idf, [idf[term] for term in capped.terms])
+
+
+def test_the_vectorizer_is_made_once(monkeypatch):
+    texts, labels = make_reports(40)
+    baseline, made = TfidfBaseline.fit(texts, labels), []
+    check = TfidfVectorizer._validate_vocabulary
+    monkeypatch.setattr(TfidfVectorizer, "_validate_vocabulary", lambda self: made.append(self) or check(self))
+    first, second = baseline.predict(texts), baseline.predict(texts)
+    assert len({id(one) for one in made}) == 1 and np.array_equal(first, second)
 
 
 def test_the_seed_decides_alone():

@@ -341,7 +341,10 @@ def test_few_validation_studies_get_the_pooled_numbers_and_it_is_said(tiny_run, 
     assert all(found["pooled"] == ["abnormal"] for found in run.facts["calibration"].values())
     card = (folder / "model_card.md").read_text(encoding="utf-8")
     count = run.facts["calibration"]["image"]["studies"]
-    assert f"- film alone: {count} validation studies; the numbers of all validation studies hold for abnormal" in card
+    assert (
+        f"- film alone: {count} validation studies; the numbers fitted on all validation studies are used for abnormal"
+        in card
+    )
     facts = {name: {"studies": 7, "pooled": [], "prevalence_pooled": []} for name in ("both", "image", "text")}
     facts["image"]["pooled"], facts["text"]["prevalence_pooled"] = ["abnormal"], ["abnormal", "mass"]
     assert describe_calibration(facts) == [
@@ -361,7 +364,7 @@ def test_a_prevalence_of_few_training_studies_is_that_of_all_and_it_is_said(tiny
     assert few and classifier.prevalence[0] == pytest.approx(labels.mean())
     assert run.facts["calibration"]["both"]["prevalence_pooled"] == ["abnormal"]
     card = (folder / "model_card.md").read_text(encoding="utf-8")
-    assert "; the prevalence among all training studies holds for abnormal" in card
+    assert "; the prevalence among all training studies is used for abnormal" in card
 
 
 def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):

@@ -15,11 +15,6 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 TRIES = 3  # attempts in total at a batch whose process is killed
 
 
-def count_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def limit_threads(threads: int) -> dict[str, str]:
     """Returns the environment variables of a process that shares its machine; TensorFlow reads them when it is loaded.
 

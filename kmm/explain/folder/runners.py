@@ -21,8 +21,9 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
+from kmm.decoding import count_cores
 from kmm.errors import InputError, look_up
-from kmm.explain.folder.processes import TRIES, count_cores, end_with, limit_threads, make_portable, silence_libraries
+from kmm.explain.folder.processes import TRIES, end_with, limit_threads, make_portable, silence_libraries
 from kmm.explain.folder.ray_runner import run_ray
 
 if TYPE_CHECKING:

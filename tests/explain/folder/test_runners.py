@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from kmm.decoding import count_cores
 from kmm.errors import ImageError, InputError
 from kmm.explain.folder.lock import WORK_FOLDER
-from kmm.explain.folder.processes import count_cores
 from kmm.explain.folder.runners import RUNNERS, choose_runner
 from kmm.explain.folder.worker import Job
 
