@@ -31,6 +31,7 @@ from kmm.models import build, checkpoints, parts
 from kmm.models.feature_view import view_features, view_text
 from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
+from kmm.models.registration import keep_given_models
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
@@ -100,6 +101,7 @@ def _attach_problems(error, run):
 
 def _fit_run(run, collection, split):
     settings = run.settings
+    keep_given_models(settings, run.work)
     _check_settings(settings)
     if split:
         read_parts(split)  # reports a wrong file before the first film is read
@@ -135,7 +137,7 @@ def _check_settings(s):
         look_up(table, name, noun)
     for name in ("word_pieces", "word_vectors", "image_weights"):
         path = getattr(s, name)
-        if path and path != "imagenet" and not Path(path).is_file():
+        if path and path not in checkpoints.NAMED_WEIGHTS and not Path(path).is_file():
             raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
 
 
