@@ -96,8 +96,9 @@ def model_digest(model: keras.Model) -> str:
         >>> digests[0] == digests[1], digests[0] == digests[2]
         (True, False)
     """
-    names = dict.fromkeys([model.name, *_list_names(model)])
-    config = _number_names(model.get_config(), {name: number for number, name in enumerate(names)})
+    config = model.get_config()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(_list_names(config)))}
+    config = _number_names(config, numbers)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for weight in model.weights:
         array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
@@ -109,17 +110,17 @@ def model_digest(model: keras.Model) -> str:
 def _number_names(value, numbers, key=""):
     """Replaces the names of layers in a configuration by the order in which they occur."""
     if isinstance(value, dict):
-        return {name: _number_names(item, numbers, name) for name, item in value.items()}
+        return {name: _number_names(item, numbers, key if key in _HISTORIES else name) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_number_names(item, numbers, key if key in _HISTORIES else "") for item in value]
     return numbers.get(value, value) if isinstance(value, str) and key in ("name", *_HISTORIES) else value
 
 
-def _list_names(model):
-    for operation in model.operations:
-        yield operation.name
-        if hasattr(operation, "operations"):
-            yield from _list_names(operation)
+def _list_names(config):
+    """Yields the names of a model, of its layers and operations, and of those of models nested in it."""
+    yield config["name"]
+    for layer in config.get("layers", ()):
+        yield from _list_names(layer["config"])
 
 
 def _named_weights(model, prefix=""):

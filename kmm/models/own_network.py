@@ -81,7 +81,8 @@ class OwnNetwork:
 
     def _apply(self, model, inputs, copy, prefix):
         """Applies a model's operations one by one; the last call gives its output, as there is only one."""
-        model = keras.Model(model.input, model.outputs[0])
+        inputs_of_model = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        model = keras.Model(inputs_of_model, model.outputs[0])
         paths, results = {}, []
 
         def copy_and_note(operation):

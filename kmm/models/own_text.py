@@ -39,12 +39,12 @@ class OwnTextNetwork:
     def __init__(self, model: keras.Model, name: str, options: TextOptions):
         self.options = options
         named = {tensor.name: tensor for tensor in model.inputs}
-        self.layers = OwnNetwork(keras.Model({name: named[name] for name in NAMES}, model.outputs[0]), name)
+        self.layers = OwnNetwork(keras.Model([named[name] for name in NAMES], model.outputs[0], name=model.name), name)
 
     def __call__(self, rows: keras.KerasTensor, mask: keras.KerasTensor, filters: int, dropout: float) -> Encoding:
         """Applies copies of the model's layers; see `TextEncoder.network`. `filters` and `dropout` are not used."""
         stem = [layers.Identity(name=name)(tensor) for name, tensor in zip(STEM, (rows, mask), strict=True)]
-        output = self.layers.repeat(dict(zip(NAMES, stem, strict=True)), copy_weights=True)
+        output = self.layers.repeat(stem, copy_weights=True)
         if len(output.shape) == 3:
             row_mask = self._mask(output, mask)
             return Encoding(MaskedMean(name="masked_mean")(output, row_mask), output, row_mask)
