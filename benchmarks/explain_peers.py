@@ -129,9 +129,10 @@ def _serve_kmm(weights, *, freeze=False):
     from kmm.explain.attribution.integrated_gradients import PathIntegrator, integrated_gradients
     from kmm.explain.attribution.split_model import choose_chunk
     from kmm.explain.settings import ExplainSettings
+    from kmm.models.encoders_image import IMAGE_ENCODERS
     from kmm.models.path_view import view_path
 
-    view = view_path(_load_model(weights), image_encoder="densenet121")
+    view = view_path(_load_model(weights), image_encoder=IMAGE_ENCODERS["densenet121"])
     integrator = PathIntegrator(
         lambda inner, fixed: view.rest({**inner, **fixed}, training=False),
         stem=lambda inputs, fixed: view.stem(inputs, training=False),

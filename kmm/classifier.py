@@ -1,6 +1,7 @@
 """Classifier: models, preparation and calibration in one object; saving it to a folder and loading it."""
 
 import contextlib
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,11 @@ import kmm.models.loss  # and the loss, which saved models name
 from kmm.batches import BatchMaker
 from kmm.data.modalities import as_mapping, as_table, choose_rows
 from kmm.data.study import Problem, Study
-from kmm.errors import KmmError
+from kmm.errors import ArtefactError, KmmError
+from kmm.models.description import ImageDescription, TextDescription
+from kmm.models.encoder_table import EncoderTable
+from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.shared_encoders import SharedEncoders, predict_batch
 from kmm.progress import Progress
 from kmm.protocol.predictions import Prediction
@@ -31,6 +36,8 @@ from kmm.text.tfidf import TfidfBaseline
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_pieces import WordPieces
 
+DESCRIPTIONS: dict[str, Any] = {"image_encoder": ImageDescription, "text_encoder": TextDescription}
+TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_encoder": TEXT_ENCODERS}
 MAIN_ORDER = ("joint", "image", "text")
 BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
 
@@ -91,6 +98,8 @@ class Classifier:
         provenance: dict of versions, digests, layout and counts of the training data.
         metrics: dict of `"validation"` and `"test"` to results.
         seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
+        image_encoder, text_encoder: `ImageDescription` and `TextDescription` of the encoders that the models have; None
+            for a side that they do not read. Left out, they are those of the table entries that the settings name.
     """
 
     models: dict[str, keras.Model]
@@ -104,9 +113,14 @@ class Classifier:
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, SeenStudies] = field(default_factory=dict)
+    image_encoder: ImageDescription | None = None
+    text_encoder: TextDescription | None = None
 
     def __post_init__(self) -> None:
         self._shared = SharedEncoders()
+        for side, read in (("image_encoder", self.batches.image), ("text_encoder", self.batches.text)):
+            if read and getattr(self, side) is None:
+                setattr(self, side, _describe_entry(side, getattr(self.settings, side)))
         for name in ("temperatures", "thresholds"):
             setattr(self, name, {part: as_table(rows, name) for part, rows in getattr(self, name).items()})
         self.prevalence = as_table(self.prevalence, "prevalence")
@@ -242,6 +256,7 @@ class Classifier:
             "kmm": kmm.__version__,
             "parts": list(self.models),
             "preparation": self.batches.as_dict(),
+            "encoders": {side: found.describe() for side in DESCRIPTIONS if (found := getattr(self, side)) is not None},
             **{name: {part: as_mapping(table) for part, table in rows.items()} for name, rows in numbers.items()},
             "prevalence": as_mapping(self.prevalence),
             "provenance": self.provenance,
@@ -285,12 +300,14 @@ class Classifier:
         mean_image = None
         if "mean_image.npy" in description["files"]:
             mean_image = np.load(folder / "mean_image.npy", allow_pickle=False)
+        settings = FitSettings.from_dict({**BEFORE, **read_json(folder / "settings.json")})
+        encoders = description.get("encoders", {})  # earlier versions wrote none
         provenance = dict(description["provenance"])
         by_part = provenance.pop("studies_by_part", None)  # format 1
         return cls(
-            models={part: _load_model(folder / f"{part}.keras") for part in parts},
+            models=_load_models(folder, parts, settings),
             batches=batches,
-            settings=FitSettings.from_dict({**BEFORE, **read_json(folder / "settings.json")}),
+            settings=settings,
             temperatures=description["temperatures"],
             thresholds=description["thresholds"],
             prevalence=description["prevalence"],
@@ -301,14 +318,37 @@ class Classifier:
             seen=load_seen(folder, description["files"])
             if by_part is None
             else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},
+            **{side: kind.from_dict(encoders[side]) for side, kind in DESCRIPTIONS.items() if side in encoders},
         )
+
+
+def _describe_entry(side, name):
+    """Returns the description of an entry in a table of encoders; None if the table lacks it."""
+    table = TABLES[side]
+    return DESCRIPTIONS[side].from_dict(table[name].describe()) if name in table else None
+
+
+def _load_models(folder, parts, settings):
+    """Loads parts as `keras.Model`s. Packages that offer their encoders are imported first, for layers of their own."""
+    for side, table in TABLES.items():
+        if name := getattr(settings, side):
+            table.load_offer(name)
+    return {part: _load_model(folder / f"{part}.keras") for part in parts}
 
 
 def _load_model(path):
     """Loads a part as a `keras.Model`. Its file is an archive, checked first because it may come from anyone."""
     with zipfile.ZipFile(path) as archive:
         check_members(path, archive)
-    return keras.models.load_model(path, compile=False)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except TypeError as error:
+        if (found := re.match(r"Could not locate (?:class|function) '([^']{1,100})'", str(error))) is None:
+            raise
+        raise ArtefactError(
+            f"{path} has a layer of the class {found[1]}, which is not registered with Keras. Import the module that "
+            "defines it, or install the package that offers its encoder, before the classifier is loaded."
+        ) from None
 
 
 def run_model(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -70,11 +70,11 @@ def check_image_encoder(name, folder, *, pixels=32, structure_only=False):
             other = _build(dataclasses.replace(spec, fusion=fusion))
             again = [layer.name for layer in image_encoder_of(other).layers]
             assert again == [layer.name for layer in encoder.layers], "a second build has other names of layers"
-            _check_views(other, image_encoder=name)
+            _check_views(other, image_encoder=entry)
     if structure_only:
-        _check_views(model, image_encoder=name)
+        _check_views(model, image_encoder=entry)
         return
-    _check_model(model, folder, image_encoder=name)
+    _check_model(model, folder, image_encoder=entry)
     _check_top(model, spec)
     check_export(model, spec, folder, entry.network)
 
@@ -84,7 +84,7 @@ def check_text_encoder(name, folder):
 
     Args, Raises: as for `check_image_encoder`.
     """
-    spec = ModelSpec(text_encoder=name, **SIZES, **NO_DROPOUT)
+    entry, spec = TEXT_ENCODERS[name], ModelSpec(text_encoder=name, **SIZES, **NO_DROPOUT)
     both = dataclasses.replace(spec, image_encoder="small-cnn", pixels=32)
     model = _build(spec)
     check_encoding(text_encoder_of(model), read_text(model, model_inputs(model)))
@@ -92,10 +92,10 @@ def check_text_encoder(name, folder):
         for fusion in names:
             for kind in (spec, both):
                 other = _build(dataclasses.replace(kind, fusion=fusion))
-                _check_views(other, image_encoder=kind.image_encoder, text_encoder=name)
-    _check_views(_build(both), image_encoder="small-cnn", text_encoder=name)
-    _check_model(model, folder, text_encoder=name)
-    check_export(model, spec, folder, TEXT_ENCODERS[name].network)
+                _check_views(other, **find_descriptions(kind))
+    _check_views(_build(both), **find_descriptions(both))
+    _check_model(model, folder, text_encoder=entry)
+    check_export(model, spec, folder, entry.network)
 
 
 def check_fusion(name, folder):
@@ -116,8 +116,8 @@ def check_fusion(name, folder):
         spec = ModelSpec(fusion=name, pixels=32, **sides, **SIZES, **NO_DROPOUT)
         model = _build(spec)
         if kind != "both":
-            _check_views(model, **sides)
-    _check_model(model, folder, **sides)
+            _check_views(model, **find_descriptions(spec))
+    _check_model(model, folder, **find_descriptions(spec))
     _check_join(entry, name)
     check_export(model, spec, folder, entry.network)
 
@@ -163,6 +163,13 @@ def fusion_inputs(fusion, n=6):
     inputs["present"][1] = 0, 1
     inputs["present"][2] = 1, 0
     return inputs
+
+
+def find_descriptions(spec):
+    """Returns the arguments of `view_path` for a model of a specification: the entries of its encoders."""
+    tables = {"image_encoder": IMAGE_ENCODERS, "text_encoder": TEXT_ENCODERS}
+    names = {side: getattr(spec, side) for side in tables}
+    return {side: tables[side][name] for side, name in names.items() if name}
 
 
 def _build(spec):

@@ -26,7 +26,6 @@ from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words, warn_of_cut
 from kmm.image.pixel_aspect import find_pixel_scale
-from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.parts import embed_of
 from kmm.storage.archive import digest_classifier
 from kmm.text.vocabulary import UNKNOWN
@@ -95,9 +94,9 @@ class Explainer:
         self._check_targets()
         self.embed = embed_of(classifier.models[classifier.main])
         self._check_inputs()
-        layer, encoder = None, classifier.settings.image_encoder
+        layer, encoder = None, classifier.image_encoder
         if self.method.at_feature_map and encoder:
-            layer = settings.layer or IMAGE_ENCODERS[encoder].feature_map
+            layer = settings.layer or encoder.feature_map
         view = cut_model(classifier, layer)
         self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb, view.held)
         stem, score = call_view(view, classifier, settings.output)

@@ -68,10 +68,20 @@ class ModelSpec:
             entry = look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
             object.__setattr__(self, "pixels", entry.pixels if self.pixels is None else self.pixels)
             _check_least(self, pixels=32)
+            if entry.fixed_pixels and self.pixels != entry.pixels:
+                raise InputError(
+                    f"The image encoder {self.image_encoder!r} takes films of {entry.pixels} pixels only. Set `pixels` "
+                    f"to {entry.pixels}. Received: {self.pixels}."
+                )
         if self.text_encoder is not None:
             entry = look_up(TEXT_ENCODERS, self.text_encoder, "text encoder")
             object.__setattr__(self, "text_filters", entry.filters if self.text_filters is None else self.text_filters)
             _check_least(self, length=2, embedding_size=1, text_filters=1)
+            if entry.length and self.length != entry.length:
+                raise InputError(
+                    f"The text encoder {self.text_encoder!r} takes reports of {entry.length} words only. Set `length` "
+                    f"to {entry.length}. Received: {self.length}."
+                )
         _check_least(self, fusion_units=1)
         for name in ("text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:

@@ -14,14 +14,18 @@ from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.weight_files import WEIGHT_FORMATS, open_layers
 
+IMAGENET, GIVEN = "imagenet", "given"
+_HISTORIES = ("keras_history", "input_layers", "output_layers")  # keys of a configuration under which names occur
+NAMED_WEIGHTS = (IMAGENET, GIVEN)  # weights that are no file: Keras's, and those that a network brings
+
 
 @dataclass(frozen=True)
 class WeightsReport:
     """Report on loaded weights. Every field is a plain value, for JSON.
 
     Attributes:
-        source: str. `"imagenet"` or the name of the file, without its folder.
-        sha256: str. Digest of the file; for `"imagenet"`, of the loaded weights.
+        source: str. `"imagenet"`, `"given"` or the name of the file, without its folder.
+        sha256: str. Digest of the file; without a file, of the loaded weights.
         tensors: int. Number of loaded arrays: always all that the network has.
         parameters: int. Number of values in them.
         extra: tuple of str. Layers of the file that the network does not have, for example its old head.
@@ -40,7 +44,8 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
     Args:
         model: `keras.Model` named `image_encoder`, changed in place.
         encoder_name: str, its key in `IMAGE_ENCODERS`.
-        source: `"imagenet"` (downloaded by Keras) or path of a local file.
+        source: `"imagenet"` (downloaded by Keras), `"given"` (those that the network of the entry brings) or path of a
+            local file.
 
     Returns:
         `WeightsReport`.
@@ -49,8 +54,10 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
         WeightsError: if the file is missing, unreadable or for another network, or the download fails.
         MissingPackageError: if a PyTorch or safetensors file is given and the package that reads it is not installed.
     """
-    if str(source) == "imagenet":
-        return _assign(model, _imagenet_layers(model, encoder_name), "imagenet", None)
+    if str(source) == IMAGENET:
+        return _assign(model, _imagenet_layers(model, encoder_name), IMAGENET, None)
+    if str(source) == GIVEN:
+        return _assign(model, _given_layers(model, encoder_name), GIVEN, None)
     path = Path(source)
     with open_layers(path, encoder_name) as layers:
         with path.open("rb") as file:
@@ -83,16 +90,49 @@ def architecture_digest(model: keras.Model) -> str:
         >>> architecture_digest(one) == architecture_digest(other)
         True
     """
-    text = json.dumps(keras.saving.serialize_keras_object(model)["config"], sort_keys=True)
-    for number, name in enumerate(_layer_names(model)):
-        text = text.replace(f'"{name}"', f'"layer {number}"')
+    config = model.get_config()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(_list_names(config)))}
+    text = json.dumps(_number_names(config, numbers), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _layer_names(model):
-    yield model.name
-    for layer in getattr(model, "operations", model.layers):  # those of `keras.ops` are no layers
-        yield from _layer_names(layer) if isinstance(layer, keras.Model) else [layer.name]
+def model_digest(model: keras.Model) -> str:
+    """Returns the SHA-256, in hex, of a model: its configuration and its weights.
+
+    The names of layers do not count, because Keras numbers them by what was built before in the process: a model that
+    is built again, or loaded from its file, has the same digest.
+
+    Example:
+        >>> digests = []
+        >>> for activation in ("relu", "relu", "tanh"):
+        ...     rows = keras.Input((2,))
+        ...     dense = keras.layers.Dense(1, activation, kernel_initializer="ones")
+        ...     digests.append(model_digest(keras.Model(rows, dense(rows))))
+        >>> digests[0] == digests[1], digests[0] == digests[2]
+        (True, False)
+    """
+    digest = hashlib.sha256(architecture_digest(model).encode())
+    for weight in model.weights:
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value))
+        digest.update(f"{array.dtype} {array.shape}\n".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _number_names(value, numbers, key=""):
+    """Replaces the names of layers in a configuration by the order in which they occur."""
+    if isinstance(value, dict):
+        return {name: _number_names(item, numbers, key if key in _HISTORIES else name) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_number_names(item, numbers, key if key in _HISTORIES else "") for item in value]
+    return numbers.get(value, value) if isinstance(value, str) and key in ("name", *_HISTORIES) else value
+
+
+def _list_names(config):
+    """Yields the names of a model, of its layers and operations, and of those of models nested in it."""
+    yield config["name"]
+    for layer in config.get("layers", ()):
+        yield from _list_names(layer["config"])
 
 
 def _named_weights(model, prefix=""):
@@ -117,7 +157,18 @@ def _imagenet_layers(model, encoder_name):
             f"The ImageNet weights of {encoder_name} could not be downloaded ({reason}). "
             f"Give a local file: {WEIGHT_FORMATS}."
         ) from error
-    return {layer.name: layer.get_weights() for layer in donor.layers if layer.weights}
+    return _list_weights(donor)
+
+
+def _given_layers(model, encoder_name):
+    entry = IMAGE_ENCODERS[encoder_name]
+    if not entry.given:
+        raise WeightsError(f"The network of {encoder_name} brings no weights. Give a local file: {WEIGHT_FORMATS}.")
+    return _list_weights(build_image_encoder(entry, pixels=model.input.shape[1], weights=GIVEN))
+
+
+def _list_weights(model):
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
 
 
 def _assign(model, layers, name, digest):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kmm.errors import InputError, WeightsError, look_up, require
-from kmm.models.checkpoints import load_image_weights, weights_digest
+from kmm.models.checkpoints import GIVEN, IMAGENET, load_image_weights, weights_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
@@ -80,22 +80,32 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
     Returns:
         list of dicts: `name`, `reads` (`"films"` or `"reports"`), `pixels` (int, side of the film, or None),
-        `parameters` (int or None), `weights` (list of str: `"imagenet"` and file suffixes) and `source`.
+        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"given"` and file suffixes) and `source`. An
+        encoder of a package that cannot be loaded has no weights and the error as its source.
 
     Example:
         >>> [row["weights"] for row in list_encoders() if row["name"] == "small-cnn"]
         [['.h5', '.weights.h5', '.keras', '.safetensors']]
     """
     rows = []
-    for name, entry in IMAGE_ENCODERS.items():
-        formats = [*KERAS_FORMATS, *(TORCH_FORMATS if entry.torch_layers else ()), SAFETENSORS_SUFFIX]
-        count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
-        known = {"pixels": entry.pixels, "parameters": count, "weights": ["imagenet"] * entry.imagenet + formats}
-        rows.append({"name": name, "reads": "films", **known, "source": entry.source})
-    for name, text_entry in TEXT_ENCODERS.items():
-        known = {"pixels": None, "parameters": None, "weights": []}
-        rows.append({"name": name, "reads": "reports", **known, "source": text_entry.source})
+    for reads, table in (("films", IMAGE_ENCODERS), ("reports", TEXT_ENCODERS)):
+        for name in table:
+            row: dict[str, Any] = {"name": name, "reads": reads, "pixels": None, "parameters": None, "weights": []}
+            try:
+                entry = table[name]
+            except InputError as error:  # of a package
+                rows.append({**row, "source": str(error)})
+                continue
+            known = _describe_image(entry, count_parameters) if reads == "films" else {}
+            rows.append({**row, **known, "source": entry.source})
     return rows
+
+
+def _describe_image(entry, count_parameters):
+    formats = [*KERAS_FORMATS, *(TORCH_FORMATS if entry.torch_layers else ()), SAFETENSORS_SUFFIX]
+    named = [IMAGENET] * entry.imagenet + [GIVEN] * entry.given
+    count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
+    return {"pixels": entry.pixels, "parameters": count, "weights": named + formats}
 
 
 def _build(path, encoder_name):

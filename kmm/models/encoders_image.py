@@ -4,56 +4,37 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
 from kmm.errors import InputError, look_up
+from kmm.models.description import ImageDescription
+from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model, full_mask
 from kmm.models.torch_names import densenet_layers
 
 
-@dataclass(frozen=True)
-class ImageEncoder:
-    """A row of the table `IMAGE_ENCODERS`.
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoder(ImageDescription):
+    """A row of the table `IMAGE_ENCODERS`: a description, with the function that builds the network.
 
     Attributes:
         network: function `(x, weights) -> feature map (n, rows, columns, d)`. `x` is the scaled film
-            `(n, pixels, pixels, channels)`; `weights` is None (random) or `"imagenet"`.
-        pixels: int. Default height and width of the film.
-        channels: int. 3 repeats the gray film, for networks made for colour images; else 1.
-        scaling: str. Key of `SCALINGS`: the conversion of gray levels 0 to 255 to the network's range.
-        pooling: `"average"` or `"max-average"` (both, concatenated): the reduction of the feature map to a vector.
-        stem: str. The last layer whose output is an affine function of the film, provided that its normalisation uses
-            stored statistics.
-        blocks: tuple of str. The last layer of each block, in the order of the network; each returns a map
-            `(n, rows, columns, channels)`.
-        feature_map: str. The layer that returns the last feature map, the result of `network`.
-        top: str. The first layer to train when only the top of the network is trained.
+            `(n, pixels, pixels, channels)`; `weights` is None (random), `"imagenet"` or `"given"`. With the pooling
+            `"network"` it returns the pair of feature map and vector `(n, d)`.
         imagenet: bool. Whether ImageNet weights can be downloaded.
-        source: str. Link of the publication, or a description.
+        given: bool. Whether the network brings weights of its own.
         torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays; None if
             PyTorch weights cannot be read. See `kmm.models.torch_names`.
-        held: float > 0. Memory per path point, as a multiple of the bytes of the outputs of all layers. 1 suffices for
-            convolutions with ReLU. Activations of several operations (hard swish), gates and attention need more:
-            `check_image_encoder` of the tests says how much a point holds and how much is counted.
     """
 
-    network: Callable[[keras.KerasTensor, str | None], keras.KerasTensor]
-    pixels: int
-    channels: int
-    scaling: str
-    pooling: Literal["average", "max-average"]
-    stem: str
-    blocks: tuple[str, ...]
-    feature_map: str
-    top: str
-    imagenet: bool
-    source: str
+    network: Callable[[keras.KerasTensor, str | None], Any]
+    imagenet: bool = False
+    given: bool = False
     torch_layers: Callable[[Mapping[str, np.ndarray]], dict[str, list[np.ndarray]]] | None = None
-    held: float = 1.0
 
 
 def build_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None = None) -> keras.Model:
@@ -62,7 +43,7 @@ def build_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None
     Args:
         entry: `ImageEncoder`, a value of `IMAGE_ENCODERS`.
         pixels: int, at least 32. Height and width of the film.
-        weights: None (random) or `"imagenet"` (downloaded by Keras).
+        weights: None (random), `"imagenet"` (downloaded by Keras) or `"given"` (those that the network brings).
 
     Returns:
         `keras.Model` named `image_encoder`, from image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white, to
@@ -75,25 +56,28 @@ def build_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64).output["vector"].shape
         (None, 256)
     """
-    image = keras.Input((pixels, pixels, 1), name="film")
-    x = layers.Concatenate(name="colour")([image] * entry.channels) if entry.channels > 1 else image
-    features = entry.network(SCALINGS[entry.scaling](x), weights)
-    vector = layers.GlobalAveragePooling2D(name="average_pool")(features)
-    if entry.pooling == "max-average":
-        vector = layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), vector])
-    sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
-    encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
-    _normalise_names(encoder)
-    _check_names(encoder, entry, features)
+    encoder = assemble_image_encoder(entry, pixels=pixels, weights=weights)
+    _check_names(encoder, entry)
     return encoder
 
 
-def _check_names(encoder, entry, features):
+def assemble_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None = None) -> keras.Model:
+    """Builds an image encoder as `build_image_encoder` does, whichever layers its description names."""
+    image = keras.Input((pixels, pixels, 1), name="film")
+    x = layers.Concatenate(name="colour")([image] * entry.channels) if entry.channels > 1 else image
+    features, vector = POOLINGS[entry.pooling](entry.network(SCALINGS[entry.scaling](x), weights))
+    sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
+    encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
+    _normalise_names(encoder)
+    return encoder
+
+
+def _check_names(encoder, entry):
     """Checks that the network has the layers that an entry names."""
     layers_by_name = {layer.name: layer for layer in encoder.layers}
     for name in (entry.stem, *entry.blocks, entry.feature_map, entry.top):
         look_up(layers_by_name, name, "layer of the image encoder")
-    if layers_by_name[entry.feature_map].output is not features:
+    if layers_by_name[entry.feature_map].output is not layers_by_name["places"].input:
         raise InputError(f"The layer {entry.feature_map!r} is not the output of the image encoder's network.")
 
 
@@ -126,7 +110,31 @@ def _imagenet(x):
     return layers.Rescaling(scale, offset=offset, dtype="float32", name="scaling")(x)
 
 
-SCALINGS = {"unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
+def _none(x):
+    """Keeps 0..255."""
+    return layers.Identity(dtype="float32", name="scaling")(x)
+
+
+SCALINGS = {"none": _none, "unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
+
+
+def _average(features):
+    """Takes the mean of the feature map over its places."""
+    return features, layers.GlobalAveragePooling2D(name="average_pool")(features)
+
+
+def _max_average(features):
+    """Takes the maximum over the places beside the mean."""
+    vector = layers.GlobalAveragePooling2D(name="average_pool")(features)
+    return features, layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), vector])
+
+
+def _network(pair):
+    """Takes the vector that the network itself makes of its feature map."""
+    return pair
+
+
+POOLINGS = {"average": _average, "max-average": _max_average, "network": _network}
 
 
 def _application(build):
@@ -148,7 +156,7 @@ def _small_cnn(x, weights):
     return x
 
 
-IMAGE_ENCODERS = {
+_ENTRIES = {
     "densenet121": ImageEncoder(
         network=_application(keras.applications.DenseNet121),
         pixels=224,
@@ -173,7 +181,6 @@ IMAGE_ENCODERS = {
         blocks=tuple(f"block{number}_relu" for number in range(1, 6)),
         feature_map="block5_relu",
         top="block4_conv",
-        imagenet=False,
         source="five convolutions, trained from scratch",
     ),
     "xception": ImageEncoder(
@@ -190,3 +197,13 @@ IMAGE_ENCODERS = {
         source="https://arxiv.org/abs/1610.02357",
     ),
 }
+
+
+def _make_entry(made, name):
+    """Makes an entry of what a program registers or a package offers."""
+    from kmm.models.own_image import make_image_entry
+
+    return make_image_entry(made, name)
+
+
+IMAGE_ENCODERS: EncoderTable[ImageEncoder] = EncoderTable("image encoder", "kmm.image_encoders", _ENTRIES, _make_entry)

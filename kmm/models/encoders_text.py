@@ -6,27 +6,24 @@ from dataclasses import dataclass
 import keras
 from keras import layers, ops
 
+from kmm.errors import InputError
+from kmm.models.description import TextDescription
+from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model
 
 KERNELS = (3, 4, 5)
 CONVOLUTIONS = tuple(f"conv{kernel}" for kernel in KERNELS)
 
 
-@dataclass(frozen=True)
-class TextEncoder:
-    """A row of the table `TEXT_ENCODERS`.
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder(TextDescription):
+    """A row of the table `TEXT_ENCODERS`: a description, with the function that builds the network.
 
     Attributes:
         network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`.
-        filters: int. Default number of filters per kernel size.
-        stem: tuple of str. Layers whose outputs are affine functions of the rows and determine all later layers.
-        source: str. Link of the publication.
     """
 
     network: Callable[[keras.KerasTensor, keras.KerasTensor, int, float], Encoding]
-    filters: int
-    stem: tuple[str, ...]
-    source: str
 
 
 def build_text_encoder(
@@ -45,11 +42,19 @@ def build_text_encoder(
         `keras.Model` named `text_encoder`, from `{"rows": (n, length, embedding_size), "padding_mask": (n, length)}` to
         `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. In both masks 1 is a word and 0 padding.
 
+    Raises:
+        InputError: if the network takes rows of another size only.
+
     Example:
         >>> entry = TEXT_ENCODERS["text-cnn-paper"]
         >>> build_text_encoder(entry, length=140, embedding_size=8, filters=10, dropout=0.5).output["vector"].shape
         (None, 4170)
     """
+    if entry.embedding_size not in (0, embedding_size):
+        raise InputError(
+            f"The text encoder takes rows of {entry.embedding_size} numbers only. Set `embedding_size` to "
+            f"{entry.embedding_size}, or give word vectors of that size. Received: {embedding_size}."
+        )
     rows = keras.Input((length, embedding_size), name="rows")
     mask = keras.Input((length,), name="padding_mask")
     encoding = entry.network(rows, mask, filters, dropout)
@@ -89,7 +94,7 @@ def _text_cnn_paper(rows, mask, filters, dropout):
     return Encoding(vector, layers.Concatenate(name="maps")(maps), ops.squeeze(pair, -1))
 
 
-TEXT_ENCODERS = {
+_ENTRIES = {
     "text-cnn": TextEncoder(
         network=_text_cnn, filters=100, stem=(*CONVOLUTIONS, "word_mask"), source="https://arxiv.org/abs/1408.5882"
     ),
@@ -97,3 +102,13 @@ TEXT_ENCODERS = {
         network=_text_cnn_paper, filters=10, stem=CONVOLUTIONS, source="https://arxiv.org/abs/1902.08888"
     ),
 }
+
+
+def _make_entry(made, name):
+    """Makes an entry of what a program registers or a package offers."""
+    from kmm.models.own_text import make_text_entry
+
+    return make_text_entry(made, name)
+
+
+TEXT_ENCODERS: EncoderTable[TextEncoder] = EncoderTable("text encoder", "kmm.text_encoders", _ENTRIES, _make_entry)

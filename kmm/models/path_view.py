@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import keras
 
 from kmm.errors import InputError
-from kmm.models.encoders_image import IMAGE_ENCODERS
-from kmm.models.encoders_text import TEXT_ENCODERS
+from kmm.models.description import ImageDescription, TextDescription
 from kmm.models.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
 
 
@@ -23,7 +22,7 @@ class PathView:
             model reads them, to a dict of float tensors, each affine in image and rows.
         rest: `keras.Model` from these tensors, `present`, and `padding_mask` where the fusion reads the mask of words,
             to logits `(n, n_labels)`.
-        held: float. Memory per path point, as a multiple of the bytes of the outputs of all layers: see `ImageEncoder`.
+        held: float. Memory per path point, as a multiple of what is counted for the layers: see `ImageDescription`.
     """
 
     stem: keras.Model
@@ -34,17 +33,18 @@ class PathView:
 def view_path(
     model: keras.Model,
     *,
-    image_encoder: str | None = None,
-    text_encoder: str | None = None,
+    image_encoder: ImageDescription | None = None,
+    text_encoder: TextDescription | None = None,
     image_layer: str | None = None,
 ) -> PathView:
     """Splits a model after its affine stem.
 
     Args:
         model: `keras.Model` from `build_model`.
-        image_encoder, text_encoder: names in the tables of encoders, or None for a side that the model does not have.
-        image_layer: str. Name of another layer of the image encoder to split after, for example `feature_map` of its
-            table entry; the stem's output `image_<name>` is then not affine in the image.
+        image_encoder: `ImageDescription`, or None for a model without films.
+        text_encoder: `TextDescription`, or None for a model without reports.
+        image_layer: str. Name of another layer of the image encoder to split after, for example its `feature_map`; the
+            stem's output `image_<name>` is then not affine in the image.
 
     Returns:
         `PathView`.
@@ -56,10 +56,10 @@ def view_path(
     raw = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in core_of(model).inputs}
     sides: dict[str, tuple[keras.Model, tuple[str, ...], list[str]]] = {}
     if image_encoder:
-        entry, encoder = IMAGE_ENCODERS[image_encoder], image_encoder_of(model)
-        sides["image"] = (encoder, (_choose_layer(encoder, entry, image_layer),), ["image"])
+        encoder = image_encoder_of(model)
+        sides["image"] = (encoder, (_choose_layer(encoder, image_encoder, image_layer),), ["image"])
     if text_encoder:
-        sides["text"] = (text_encoder_of(model), TEXT_ENCODERS[text_encoder].stem, ["rows", "padding_mask"])
+        sides["text"] = (text_encoder_of(model), text_encoder.stem, ["rows", "padding_mask"])
     stems, features, inner = {}, {"present": raw["present"]}, {}
     masks = {"padding_mask": raw["padding_mask"]} if text_encoder and "text_mask" in fusion.input else {}
     for side, (encoder, layers, names) in sides.items():
@@ -77,7 +77,7 @@ def view_path(
     )
     given = {name: tensor for name, tensor in raw.items() if name != "present"}
     rest = keras.Model({**inner, **masks, "present": raw["present"]}, logits)
-    held = IMAGE_ENCODERS[image_encoder].held if image_encoder else PathView.held
+    held = image_encoder.held if image_encoder else PathView.held
     return PathView(stem=keras.Model(given, stems), rest=rest, held=held)
 
 

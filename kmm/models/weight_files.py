@@ -190,6 +190,6 @@ def _read_torch(path):
 def _translate(state, encoder_name, path):
     translate = IMAGE_ENCODERS[encoder_name].torch_layers
     if translate is None:
-        known = ", ".join(sorted(name for name, entry in IMAGE_ENCODERS.items() if entry.torch_layers))
+        known = ", ".join(sorted(name for name, entry in IMAGE_ENCODERS.loaded().items() if entry.torch_layers))
         raise WeightsError(f"{path.name} is a PyTorch file, which can be read only for {known}, not {encoder_name}.")
     return translate(state)

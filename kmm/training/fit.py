@@ -17,8 +17,10 @@ from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.report import write_results
 from kmm.evaluate.thresholds import THRESHOLD_POLICIES
+from kmm.models import checkpoints
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
+from kmm.models.registration import keep_given_models
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.storage.files import write_json
@@ -108,6 +110,7 @@ def fit_classifier(
         LeakError: if the split leaks. Its `problems` list the skipped studies.
     """
     progress, work, cache = progress or Progress(), Path(work), Path(cache)
+    keep_given_models(settings, work)
     check_names(settings)
     if split:
         read_parts(split)  # reports a wrong file before the first film is read
@@ -165,7 +168,7 @@ def check_names(settings: FitSettings) -> None:
         look_up(table, name, noun)
     for name in FILES:
         path = getattr(s, name)
-        if path and path != "imagenet" and not Path(path).is_file():
+        if path and path not in checkpoints.NAMED_WEIGHTS and not Path(path).is_file():
             raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
 
 

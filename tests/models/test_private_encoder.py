@@ -155,9 +155,9 @@ def test_the_top_that_is_trained_is_the_one_named(private):
     assert trained == {"second_conv"}
 
 
-def test_a_network_that_holds_more_at_a_point_gets_smaller_chunks(private, monkeypatch):
+def test_a_network_that_holds_more_at_a_point_gets_smaller_chunks(private):
     view = cut_model(private)
-    monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ENTRY, held=400.0))
+    private.image_encoder = dataclasses.replace(private.image_encoder, held=400.0)
     more = cut_model(private)
     assert (view.held, more.held) == (1.0, 400.0)
     few, many = (choose_chunk(cut.rest, 1.3, cut.held) for cut in (more, view))

@@ -57,15 +57,19 @@ def cut_model(classifier: "Classifier", image_layer: str | None = None) -> PathV
         `kmm.models.path_view.PathView`.
 
     Raises:
-        InputError: if the image encoder has no such layer, or the layer's output is not a feature map.
+        InputError: if the image encoder has no such layer, the layer's output is not a feature map, or an encoder of a
+            classifier that an earlier version saved is in no table.
     """
-    model, fit = classifier.models[classifier.main], classifier.settings
-    return view_path(
-        model,
-        image_encoder=fit.image_encoder if classifier.batches.image else None,
-        text_encoder=fit.text_encoder if classifier.batches.text else None,
-        image_layer=image_layer,
-    )
+    sides = {"image_encoder": classifier.batches.image, "text_encoder": classifier.batches.text}
+    encoders = {side: getattr(classifier, side) for side, preparation in sides.items() if preparation}
+    for side, encoder in encoders.items():
+        if encoder is None:
+            name = getattr(classifier.settings, side)
+            raise InputError(
+                f"The classifier was saved by an earlier version of kmm, which did not describe its encoder {name!r}. "
+                f"Register it with kmm.register_{side}, then load the classifier again."
+            )
+    return view_path(classifier.models[classifier.main], image_layer=image_layer, **encoders)
 
 
 def call_view(view: PathView, classifier: "Classifier", output: str = "logit") -> tuple[Stem, Score]:

@@ -24,6 +24,7 @@ from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.parts import fusion_of, image_encoder_of, text_encoder_of
 from kmm.models.path_view import view_path
 
@@ -196,8 +197,9 @@ def build_joint():
 
 
 def cut(model):
-    layer = IMAGE_ENCODERS["small-cnn"].feature_map
-    view = view_path(model, image_encoder="small-cnn", text_encoder="text-cnn", image_layer=layer)
+    image, text = IMAGE_ENCODERS["small-cnn"], TEXT_ENCODERS["text-cnn"]
+    layer = image.feature_map
+    view = view_path(model, image_encoder=image, text_encoder=text, image_layer=layer)
     stem = lambda inputs, fixed: view.stem(  # noqa: E731
         {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}, training=False
     )
