@@ -63,7 +63,8 @@ def _split_study(image, report):
         return image, report
     if report is not None:
         raise InputError("A `Study` already contains its own report. Do not pass another one.")
-    return image.frontal and image.frontal.path, image.report
+    film = image.frontal
+    return film and (film.path if film.memory is None else film.memory), image.report
 
 
 def list_targets(target: Targets, count: int) -> list[str | None]:
