@@ -22,8 +22,9 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from kmm.errors import InputError, look_up
-from kmm.explain.folder.processes import TRIES, count_cores, end_with, limit_threads, make_portable, silence_libraries
+from kmm.explain.folder.processes import TRIES, count_cores, end_with, limit_threads, make_portable
 from kmm.explain.folder.ray_runner import run_ray
+from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:
     from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Runner, Tell
