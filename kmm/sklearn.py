@@ -18,11 +18,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kmm.api.fitting import fit
 from kmm.data.study import Collection
 from kmm.data.tables import Columns, make_studies
 from kmm.errors import InputError
+from kmm.keras_backend import load_keras_quietly
 from kmm.presets import SETTING_NAMES
+
+with load_keras_quietly():
+    from kmm.api.fitting import fit
 
 LABEL = "label"  # name of the only label of the classifier inside
 NO_TEST = (0.8, 0.19, 0.01)  # scikit-learn holds the test studies, so nearly all are trained and calibrated on

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -52,7 +53,7 @@ class Classifier:
         self._record, self._folder = inner, None if folder is None else Path(folder)
         self._digests = {part: weights_digest(model) for part, model in inner.models.items()}
         self._explainers: dict[ExplainSettings, Explainer] = {}
-        self._temporary: tempfile.TemporaryDirectory | None = None  # holds the folder of a fit without a name
+        self._temporary: weakref.finalize | None = None  # removes the folder of a fit without a name
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -70,10 +71,10 @@ class Classifier:
         return cls(record.Classifier.load(folder), folder)
 
     @classmethod
-    def _of_temporary(cls, inner: record.Classifier, folder: Path, temporary: tempfile.TemporaryDirectory) -> Self:
-        """Makes a classifier of a fit without a name, whose files are removed with it unless it is saved."""
+    def _of_temporary(cls, inner: record.Classifier, folder: Path) -> Self:
+        """Makes a classifier of a fit without a name, whose parent folder is removed with it, or once it is saved."""
         made = cls(inner, folder)
-        made._temporary = temporary
+        made._temporary = weakref.finalize(made, shutil.rmtree, folder.parent, ignore_errors=True)
         return made
 
     @property
@@ -324,6 +325,8 @@ class Classifier:
                 (place / CARD).write_text(write_card(describe_for_card(inner, folder)), encoding="utf-8")
 
             inner.save(folder, overwrite=overwrite, extra=extra)
+        if self._temporary is not None:
+            self._temporary()
         self._folder, self._temporary = folder, None
         return folder
 

@@ -4,9 +4,10 @@ import difflib
 import hashlib
 import json
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -26,7 +27,8 @@ from kmm.training.run_folders import CACHE, STAGES, WORK, open_work_folder
 
 FOLDER = "saved_models"
 NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]*")
-WHOLE = 8  # hexadecimal digits that name a fit without a name
+DIGITS = 8  # of the digest that names the run of a fit without a name
+ARGUMENTS = {"--overwrite": "resume=False", "--resume": "resume=True", "--out": "folder="}  # by option
 
 
 def fit(
@@ -83,22 +85,23 @@ def fit(
         _check_name(base, name, overwrite)
     work = base / f"{WORK}{name or _name_run(joined, chosen)}"
     going_on = _can_resume(work, resume)
-    with ExitStack() as stack:
-        stack.enter_context(_speaking_python())
-        stack.enter_context(open_work_folder(work, resume=going_on, overwrite=not going_on))
-        temporary = tempfile.TemporaryDirectory(prefix="kmm-")
-        stack.callback(temporary.cleanup)
+    with ExitStack() as cleanup:
+        temporary = Path(tempfile.mkdtemp(prefix="kmm-"))
+        cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)
+        place = temporary / chosen.preset if name is None else base / name
+        given = _write_split(split, parts, joined, temporary)
         more: dict[str, Any] = {"callbacks": callbacks} if callbacks else {}
-        given = _write_split(split, parts, joined, Path(temporary.name))
-        inner, run = fit_classifier(joined, chosen, work=work, cache=base / CACHE, split=given, progress=shown, **more)
-        if joined.columns:
-            inner.provenance[COLUMNS] = dict(joined.columns)
+        with _naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
+            inner, run = fit_classifier(
+                joined, chosen, work=work, cache=base / CACHE, split=given, progress=shown, **more
+            )
+            if joined.columns:
+                inner.provenance[COLUMNS] = dict(joined.columns)
+            save_run(inner, run, place, overwrite=overwrite)
         if name is not None:
-            save_run(inner, run, base / name, overwrite=overwrite)
-            return Classifier(inner, base / name)
-        save_run(inner, run, Path(temporary.name, chosen.preset))
-        stack.pop_all()  # the temporary folder lives as long as the classifier
-        return Classifier._of_temporary(inner, Path(temporary.name, chosen.preset), temporary)
+            return Classifier(inner, place)
+        cleanup.pop_all()  # the temporary folder lives as long as the classifier
+        return Classifier._of_temporary(inner, place)
 
 
 def load(folder: Path | str) -> Classifier:
@@ -223,7 +226,7 @@ def _name_run(studies: Collection, settings: FitSettings) -> str:
     for study in studies:
         text = "" if study.report is None else "\x1f".join(vars(study.report).values())
         total.update("\x1e".join([study.id, study.patient, text, repr(sorted(study.labels.items()))]).encode())
-    return f"{settings.preset}-{total.hexdigest()[:WHOLE]}"
+    return f"{settings.preset}-{total.hexdigest()[:DIGITS]}"
 
 
 def _can_resume(work: Path, resume: bool | str) -> bool:
@@ -236,19 +239,16 @@ def _can_resume(work: Path, resume: bool | str) -> bool:
     return there and resume is not False
 
 
-class _speaking_python:
+@contextmanager
+def _naming_arguments() -> Iterator[None]:
     """Names arguments in errors of the training room as Python does, not as options of the command line."""
+    try:
+        yield
+    except KmmError as error:
+        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, str(text)) for text in error.args)
+        raise
 
-    WORDS = {"--overwrite": "resume=False", "--resume": "resume=True", "--out": "folder="}
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, KmmError) and error.args and "--" in str(error):
-            text = re.sub(r"--[a-z][a-z-]*( none)?", self._translate, str(error))
-            error.args = (text, *error.args[1:])
-
-    def _translate(self, match):
-        option, none = match[0].removesuffix(" none"), "None" if match[1] else ""
-        return self.WORDS.get(option, option.removeprefix("--").replace("-", "_") + "=") + none
+def _name_argument(option):
+    name, none = option[0].removesuffix(" none"), "None" if option[1] else ""
+    return ARGUMENTS.get(name, name.removeprefix("--").replace("-", "_") + "=") + none

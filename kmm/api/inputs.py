@@ -91,7 +91,7 @@ def studies(
 
 def is_many(value: Any) -> bool:
     """Returns whether an argument is a collection of studies or a table, and not one film."""
-    if isinstance(value, list | tuple) and value and all(isinstance(study, Study) for study in value):
+    if isinstance(value, list | tuple) and all(isinstance(study, Study) for study in value):
         return True
     return isinstance(value, Collection) or is_table(value)
 
@@ -117,7 +117,7 @@ def gather_studies(
         return value
     if isinstance(value, Study):
         value = (value,)
-    if isinstance(value, list | tuple) and value and all(isinstance(study, Study) for study in value):
+    if isinstance(value, list | tuple) and all(isinstance(study, Study) for study in value):
         return Collection(Path("studies"), f"{len(value)} studies", tuple(value))
     if isinstance(value, str | Path):
         return read(value)

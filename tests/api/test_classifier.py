@@ -1,6 +1,6 @@
 """The public classifier: one study, many, tables; explanations, features, arrays; nothing shown quotes a report."""
 
-import re
+import html
 from pathlib import Path
 
 import keras
@@ -163,7 +163,7 @@ def test_an_explanation(classifier, hand_made, film, pixels, tmp_path):
         region.as_dict() for region in found.explanation.regions
     ]
     page = found._repr_html_()
-    assert "effusion" in page and "sandbox" in page and "http" not in re.sub(r"https?://www.w3.org\S*", "", page)
+    assert "effusion" in page and "default-src 'none'" in html.unescape(page)  # the page loads nothing
     assert {path.suffix for path in found.save(tmp_path)} == {".json", ".png", ".jpg", ".html"}
     same = classifier.explain(pixels, report=REPORT, target="effusion", steps=5)
     np.testing.assert_array_equal(same.map, found.map)

@@ -57,7 +57,7 @@ def test_pictures_of_every_kind(results, plot, tmp_path):
     text = paths[1].read_text(encoding="utf-8")
     n, positive = (results.parts["test"][name] for name in ("n", "n_positive"))
     assert f"test: n = {n} ({positive} positive)" in text and "interval" in text
-    for path in paths:
+    for path in paths[1:]:
         assert draw(tmp_path / f"again{path.suffix}").read_bytes() == path.read_bytes()
     assert draw()._repr_png_() == paths[0].read_bytes() and "picture" not in repr(draw())
     assert "validation: n = " in draw(tmp_path / "part.svg", part="validation").read_text(encoding="utf-8")
