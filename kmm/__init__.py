@@ -1,30 +1,60 @@
 """kmm: classifiers of chest films and their reports, with the regions and words behind each decision.
 
 The public names are those of `__all__`; modules below may be renamed between versions. Each name is imported on first
-use, so that `import kmm` loads neither NumPy nor Keras:
+use, so that `import kmm` loads neither NumPy nor Keras; docs/python.md has an example of each:
 
-    Classifier   a trained classifier: `kmm.Classifier.load(folder)`, see `kmm.classifier.Classifier`
-    read_film    reads one film file to gray levels, see `kmm.batches.read_film`
+    read         reads the studies of a folder, a manifest, or images
+    studies      makes studies from a DataFrame, records or arrays in memory
+    fit          trains a classifier on studies
+    load         reads a saved classifier
+    Classifier   a trained classifier: predicts, evaluates, explains, exports and saves
+    Client       a connection to a served classifier
+    read_film    reads one film file to gray levels
     KmmError     base class of every error that kmm raises on purpose, see `kmm.errors`
+
+`kmm.sklearn.StudyClassifier` is the same as a scikit-learn estimator.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kmm.api.classifier import Classifier as Classifier
+    from kmm.api.fitting import fit as fit
+    from kmm.api.fitting import load as load
+    from kmm.api.inputs import read as read
+    from kmm.api.inputs import studies as studies
     from kmm.batches import read_film as read_film
-    from kmm.classifier import Classifier as Classifier
+    from kmm.client.sync import Client as Client
     from kmm.errors import KmmError as KmmError
 
 __version__ = "0.2.0"
-__all__ = ["Classifier", "KmmError", "__version__", "read_film"]
-_LAZY = {"Classifier": "kmm.classifier", "KmmError": "kmm.errors", "read_film": "kmm.batches"}
+__all__ = ["Classifier", "Client", "KmmError", "__version__", "fit", "load", "read", "read_film", "studies"]
+_LAZY = {
+    "Client": "kmm.client.sync",
+    "KmmError": "kmm.errors",
+    "read": "kmm.api.inputs",
+    "read_film": "kmm.batches",
+    "studies": "kmm.api.inputs",
+}
+_WITH_KERAS = {
+    "Classifier": "kmm.api.classifier",
+    "fit": "kmm.api.fitting",
+    "load": "kmm.api.fitting",
+    "sklearn": "kmm.sklearn",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name not in _WITH_KERAS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    from kmm.keras_backend import load_keras_quietly
+
+    with load_keras_quietly():
+        module = importlib.import_module(_WITH_KERAS[name])
+    return module if name == "sklearn" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

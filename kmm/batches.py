@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from kmm.data.inputs import MAX_REPORT_WORDS
-from kmm.data.study import Problem, Study
+from kmm.data.study import ImageFile, Problem, Study
 from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
-from kmm.image.read import decode_image, require_content
+from kmm.image.read import require_content
+from kmm.image.source import digest_source, load_film
 from kmm.text.clean import Word, find_words
 from kmm.text.vocabulary import Vocabulary
-
-MAX_IMAGE_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,8 @@ class BatchMaker:
         """Reads and prepares the frontal image of a study.
 
         Returns:
-            float32 `(height, width, 1)` and the SHA-256 of the file; `(None, "")` if the study has no frontal image or
-            the model reads no images.
+            float32 `(height, width, 1)` and the SHA-256 of its content; `(None, "")` if the study has no frontal image
+            or the model reads no images.
 
         Raises:
             ImageError: if the file cannot be used; it names the file.
@@ -151,7 +149,7 @@ class BatchMaker:
         """Reads the frontal image of a study at its own size.
 
         Returns:
-            float32 `(height, width)`, 0..255, and the SHA-256 of the file; `(None, "")` if the study has no frontal
+            float32 `(height, width)`, 0..255, and the SHA-256 of its content; `(None, "")` if the study has no frontal
             image or the model reads no images.
 
         Raises:
@@ -159,14 +157,18 @@ class BatchMaker:
         """
         if study.frontal is None or self.image is None:
             return None, ""
-        data = _read_file(study.frontal.path)
-        return _decode(data, study.frontal.path), hashlib.sha256(data).hexdigest()
+        film, digest = load_film(study.frontal)
+        return require_content(film, str(study.frontal.path)), digest
 
     def film_digest(self, study: Study) -> str:
         """Returns the digest of `read_film` without decoding the film; raises `ImageError` as it does."""
         if study.frontal is None or self.image is None:
             return ""
-        return hashlib.sha256(_read_file(study.frontal.path)).hexdigest()
+        try:
+            return digest_source(study.frontal)
+        except OSError as error:
+            path = study.frontal.path
+            raise ImageError(f"{path}: expected a readable image file. Received: {error.strerror}") from None
 
     def film(self, study: Study) -> np.ndarray | None:
         """Returns the film of `read_film` without its digest."""
@@ -331,23 +333,8 @@ def read_film(path: Path | str) -> np.ndarray:
         >>> film.shape, film.dtype.name, float(film.min()), float(film.max())
         ((256, 256), 'float32', 0.0, 255.0)
     """
-    path = Path(path)
-    return _decode(_read_file(path), path)
-
-
-def _read_file(path):
-    try:
-        if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise ImageError(f"{path}: expected an image file of at most {MAX_IMAGE_BYTES // 1_000_000} MB.")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: expected a readable image file. Received: {error.strerror}") from None
-
-
-def _decode(data, path):
-    film = decode_image(data, str(path))
-    require_content(film, str(path))
-    return film
+    film, _ = load_film(ImageFile(Path(path)))
+    return require_content(film, str(path))
 
 
 def join_batches(batches: Sequence[Batch]) -> Batch:

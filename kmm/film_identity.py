@@ -9,7 +9,7 @@ import numpy as np
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError
 from kmm.image.prepare import resize_image
-from kmm.image.read import read_image
+from kmm.image.source import read_source
 from kmm.progress import Progress
 
 AT_ONCE = 64
@@ -76,14 +76,14 @@ def identify_films(studies: Sequence[Study], *, progress: Progress | None = None
     Example:
         >>> from kmm.data.study import Study
         >>> identify_films([Study("1", "1")])
-        ([Study(id='1', patient='1', images=(), report=None, mesh_major=(), mesh_automatic=(), labels={})], [])
+        ([Study('1', images=0, report=None)], [])
     """
 
     def identify(study: Study) -> Study | ImageError:
         if study.frontal is None:
             return study
         try:
-            return study.with_pixel_digest(digest_film(read_image(study.frontal.path)))
+            return study.with_pixel_digest(digest_film(read_source(study.frontal)))
         except ImageError as error:
             return error
 

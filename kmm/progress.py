@@ -1,5 +1,7 @@
-"""Progress with rate and time left: a moving bar on a terminal, plain lines elsewhere, silent by default."""
+"""Progress with rate and time left: a moving bar on a terminal or in a notebook, plain lines elsewhere, silent by
+default."""
 
+import importlib
 import sys
 import time
 from collections.abc import Iterator
@@ -95,7 +97,46 @@ class TerminalProgress(Progress):
         self.console.print(text, markup=False)
 
 
+class NotebookProgress(Progress):
+    """One line per step in the output of a notebook's cell, which is replaced while the step goes on.
+
+    Args:
+        show: function of a dict of MIME types, with `raw` and `display_id`, that returns a handle with `update`:
+            `IPython.display.display`.
+        seconds: float. Least time between two updates.
+    """
+
+    def __init__(self, show: Any, seconds: float = 0.5) -> None:
+        self.show, self.seconds = show, seconds
+
+    @contextmanager
+    def step(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
+        start = last = time.monotonic()
+        before, latest = done, ""
+
+        def describe(end: str) -> dict[str, str]:
+            return {"text/plain": " ".join(filter(None, (f"{title}: {done}/{total}{end}", latest)))}
+
+        handle = self.show(describe(""), raw=True, display_id=True)
+
+        def advance(count: int = 1, text: str = "") -> None:
+            nonlocal done, latest, last
+            done, latest, now = done + count, text or latest, time.monotonic()
+            if now - last >= self.seconds and before < done < total:
+                last, rate = now, (done - before) / (now - start)
+                handle.update(describe(f", {rate:.3g}/s, {(total - done) / rate:.0f} s left"), raw=True)
+
+        yield advance
+        handle.update(describe(f" in {time.monotonic() - start:.1f} s"), raw=True)
+
+    def note(self, text: str) -> None:
+        self.show({"text/plain": text}, raw=True)
+
+
 def choose_progress(stream: TextIO | None = None) -> Progress:
-    """Returns a moving bar if the stream is a terminal, plain lines if it is a file or a pipe."""
+    """Returns a moving bar if the stream is a terminal, a replaced line in a notebook, plain lines otherwise."""
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    if stream is None and getattr(shell, "kernel", None) is not None:
+        return NotebookProgress(importlib.import_module("IPython.display").display)
     stream = stream or sys.stderr
     return TerminalProgress(stream) if stream.isatty() else PlainProgress(stream)

@@ -8,7 +8,6 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
-from kmm.cli.keras_backend import check_backend
 from kmm.cli.output import (
     check_place,
     check_problems,
@@ -21,6 +20,7 @@ from kmm.cli.output import (
 )
 from kmm.data.labels import LABEL_SCHEMES
 from kmm.errors import InputError
+from kmm.keras_backend import check_backend
 from kmm.presets import PRESETS, SETTING_NAMES, gather_settings
 
 

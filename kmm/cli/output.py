@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from kmm.cli.keras_backend import check_backend
 from kmm.data.collection import Collection
 from kmm.data.study import Problem, part_problems
 from kmm.errors import InputError, KmmError
-from kmm.explain.folder import processes
+from kmm.keras_backend import load_keras_quietly as load_keras_quietly
 from kmm.progress import Progress
 from kmm.storage.results import add_schema, write_with_schema
 
@@ -21,27 +20,6 @@ from kmm.storage.results import add_schema, write_with_schema
 def complain(text: object) -> None:
     """Prints one line on standard error; control characters, as file names may hold them, become `?`."""
     click.echo(f"kmm: {_one_line(text)}", err=True)
-
-
-@contextlib.contextmanager
-def load_keras_quietly() -> Iterator[None]:
-    """Imports modules that need Keras without their messages.
-
-    Raises:
-        InputError: in one line, if Keras's backend or settings do not let it load.
-    """
-    name = check_backend()
-    with processes.silence_libraries():
-        try:
-            yield
-        except KmmError:
-            raise
-        except Exception as error:  # importing Keras or its backend may raise anything; no data is read yet
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"Keras cannot be loaded on the backend {name}: {type(error).__name__}: {reason}. Repair its "
-                "installation or keras.json, or set KERAS_BACKEND to another backend."
-            ) from error
 
 
 def make_progress() -> Progress:

@@ -56,22 +56,9 @@ def print_results(results: Mapping[str, Row]) -> None:
     Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
     joint classifier from image and text, and for several labels a table of the area under the ROC curve of each.
     """
-    from kmm.evaluate.card import MEASURED_ON, compare_rows, evaluate_rows, label_rows
+    from kmm.evaluate.tables import write_results_table
 
-    for part, result in results.items():
-        columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
-        columns = [SHORT_TITLES.get(title, title) for title in columns]
-        rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]  # fits 160 columns
-        _print_table(columns, rows, title=f"{part}: {result['n']} studies")
-        if "caution" in result:
-            print(result["caution"])
-        if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
-            print(MEASURED_ON)
-        for line in compare_rows(result):
-            if "ROC AUC" in line and "TF-IDF" not in line:
-                print(line)
-        if labels := label_rows(result):
-            _print_table(labels[0], labels[1:], title=f"{part}: ROC AUC of each label [95 % interval]")
+    print(write_results_table(results, terminal=sys.stdout.isatty()), end="")
 
 
 def print_packed(packed: Row) -> None:
@@ -207,13 +194,6 @@ def print_fidelity(result: Row) -> None:
 
 
 MOST_ROWS = 40
-SHORT_TITLES = {  # the intervals need the space
-    "Studies (positive)": "n (positive)",
-    "Balanced accuracy": "Bal. acc.",
-    "Sensitivity": "Sens.",
-    "Specificity": "Spec.",
-}
-
 # Meaning of each measure, by the table that shows it.
 MEASURES = {
     "Circles and boxes": {
@@ -282,11 +262,6 @@ def _number(value):
 
 
 def _print_table(columns, rows, title=None):
-    from rich.console import Console
-    from rich.table import Table
+    from kmm.evaluate.tables import write_table
 
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, markup=False, highlight=False).print(table)
+    print(write_table(columns, rows, title=title, terminal=sys.stdout.isatty()), end="")

@@ -11,7 +11,7 @@ import click
 
 from kmm.cli.command import PLACE, Command, group_options
 from kmm.cli.serving_flags import translate_flags
-from kmm.explain.folder.processes import silence_libraries  # not of kmm.cli.output: Keras is not needed here
+from kmm.keras_backend import silence_libraries  # not of kmm.cli.output: Keras is not needed here
 
 
 class _Serve(Command):

@@ -15,3 +15,4 @@ from kmm.client.results import ServedWord as ServedWord
 from kmm.client.sync import Client as Client
 from kmm.client.tls import Tls as Tls
 from kmm.protocol.predictions import Prediction as Prediction
+from kmm.protocol.predictions import Predictions as Predictions

@@ -11,10 +11,11 @@ import numpy as np
 
 from kmm.client.base import BaseClient, advance_flow
 from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
-from kmm.client.results import Prediction, ServedExplanation
+from kmm.client.results import ServedExplanation
 from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
 from kmm.data.study import Problem
 from kmm.errors import InputError, KmmError
+from kmm.protocol.predictions import Prediction, Predictions
 
 
 class AsyncClient(BaseClient):
@@ -34,8 +35,8 @@ class AsyncClient(BaseClient):
     @overload
     async def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
     @overload
-    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]: ...
-    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]:
+    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions: ...
+    async def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions:
         """Same as `Client.predict`."""
         return await self._run(self._flows.predict(image, report))
 

@@ -29,7 +29,8 @@ def encode_film(film: Film | None) -> bytes:
     Args:
         film: path of a PNG, JPEG, DICOM, TIFF or BMP file; the bytes of one; or a numpy array: uint8 gray
             `(height, width)` or RGB `(height, width, 3)`, uint16 gray, which the classifier reads as a 16-bit PNG
-            (`kmm.image.gray_levels.scale_16_bits`), or float gray 0..255. None means no film.
+            (`kmm.image.gray_levels.scale_16_bits`), or float gray 0..255; gray arrays may be `(height, width, 1)`. A
+            PIL image or a `pydicom.Dataset` is sent as its gray levels. None means no film.
 
     Returns:
         bytes; empty for None.
@@ -51,7 +52,11 @@ def encode_film(film: Film | None) -> bytes:
         return _encode_bytes(bytes(film), "image bytes")
     if isinstance(film, str | Path):
         return _encode_bytes(_read_file(film), str(film))
-    raise ImageError(f"An image must be a path, bytes or a numpy array. Received: {type(film).__name__}.")
+    from kmm.image.source import decode_object, name_kind
+
+    if not name_kind(film):
+        raise ImageError(f"An image must be a path, bytes or a numpy array. Received: {type(film).__name__}.")
+    return _encode_levels(decode_object(film, "image"))
 
 
 def read_drawable(film: Film) -> np.ndarray:
@@ -136,6 +141,7 @@ def _encode_bytes(data, name):
 
 
 def _encode_array(film):
+    film = film[..., 0] if film.ndim == 3 and film.shape[2] == 1 else film
     shape, kind = film.shape, film.dtype.name
     if not film.size or not (film.ndim == 2 or (film.ndim == 3 and shape[2] == 3 and kind == "uint8")):
         raise ImageError(

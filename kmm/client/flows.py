@@ -22,11 +22,12 @@ from kmm.client.replies import (
     read_predictions,
     read_status,
 )
-from kmm.client.results import Prediction, ServedExplanation
+from kmm.client.results import ServedExplanation
 from kmm.client.studies import Images, Reports, Studies, Targets, list_sections, list_targets
 from kmm.errors import InputError, ServerError, look_up
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
+from kmm.protocol.predictions import Prediction, Predictions
 from kmm.protocol.tensors import encode_tensor
 
 MAX_DESCRIPTION_BYTES = 10_000_000
@@ -79,13 +80,14 @@ class Flows:
         """Drops everything known about the model, so that the next request asks again."""
         self._inputs = self._description = self._known_version = None
 
-    def predict(self, image: Images, report: Reports) -> Flow[Prediction | list[Prediction]]:
-        """Returns `Prediction`, or a list of them; arguments as for `Client.predict`."""
+    def predict(self, image: Images, report: Reports) -> Flow[Prediction | Predictions]:
+        """Returns `Prediction`, or `Predictions` for lists; arguments as for `Client.predict`."""
         studies = Studies(image, report)
         if not studies.rows:
-            return []
+            return Predictions([])
         reply, _ = yield from self._ask(studies, partial(self._call_predict, "serving_bytes"))
-        return studies.unpack(read_predictions(reply.model_spec, reply.outputs, len(studies.rows)))
+        found = read_predictions(reply.model_spec, reply.outputs, len(studies.rows))
+        return Predictions(found, studies.ids) if studies.many else found[0]
 
     def explain(
         self, image: Images, report: Reports, target: Targets

@@ -57,6 +57,10 @@ class ServedExplanation:
     words: tuple[ServedWord, ...]
     modality_share: dict[str, float]
 
+    def __repr__(self) -> str:
+        """Returns the label, its prediction and the number of words; no report text."""
+        return f"<ServedExplanation of {self.target}: {self.prediction!r}, {len(self.words)} words>"
+
     def regions(
         self, film_size: tuple[int, int] | None = None, settings: "RegionSettings | None" = None
     ) -> "list[Region]":

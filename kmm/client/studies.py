@@ -24,6 +24,7 @@ class Studies:
 
     Attributes:
         rows: list of `(image, report)`.
+        ids: list of str: the ids of the studies, or their numbers.
         many: bool. Whether lists were given.
         is_study: bool. Whether studies were given; the model then takes only the parts that it reads.
         need_sections: bool. Whether a report consists of separate sections.
@@ -44,6 +45,7 @@ class Studies:
                 f"Expected equal numbers of images and reports. Received: {len(images)} images, {len(reports)} reports."
             )
         self.is_study = any(isinstance(image, Study) for image in images)
+        self.ids = [image.id if isinstance(image, Study) else str(row) for row, image in enumerate(images)]
         self.rows = [_split_study(image, report) for image, report in zip(images, reports)]
         self.need_sections = any(not isinstance(report, str | None) for _, report in self.rows)
 
@@ -63,7 +65,8 @@ def _split_study(image, report):
         return image, report
     if report is not None:
         raise InputError("A `Study` already contains its own report. Do not pass another one.")
-    return image.frontal and image.frontal.path, image.report
+    film = image.frontal
+    return film and (film.path if film.memory is None else film.memory), image.report
 
 
 def list_targets(target: Targets, count: int) -> list[str | None]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from kmm.client.base import BaseClient, advance_flow
 from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
-from kmm.client.results import Prediction, ServedExplanation
+from kmm.client.results import ServedExplanation
 from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
 from kmm.data.study import Problem
 from kmm.errors import KmmError
+from kmm.protocol.predictions import Prediction, Predictions
 
 
 class Client(BaseClient):
@@ -54,8 +55,8 @@ class Client(BaseClient):
     @overload
     def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
     @overload
-    def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]: ...
-    def predict(self, image: Images = None, report: Reports = None) -> Prediction | list[Prediction]:
+    def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions: ...
+    def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions:
         """Predicts one study, or several in one request.
 
         Args:
@@ -65,7 +66,7 @@ class Client(BaseClient):
             report: str, `Report` or `Study`; None for no report; or a list of these.
 
         Returns:
-            `Prediction`, or a list of them where a list was given.
+            `Prediction`, or `kmm.protocol.predictions.Predictions`, a sequence of them, where a list was given.
         """
         return self._run(self._flows.predict(image, report))
 

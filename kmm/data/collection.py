@@ -12,7 +12,7 @@ from kmm.data.layouts.manifest import find_manifest, read_table
 from kmm.data.layouts.openi import find_reports, read_openi
 from kmm.data.names import IMAGE_SUFFIXES, UniqueNames, make_printable, sort_key, strip_suffixes
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Study, merge_images
-from kmm.data.views.dicom_header import Header, read_view_header
+from kmm.data.views.dicom_header import Header, read_dataset_header, read_view_header
 from kmm.data.views.ranking import assign_views, is_disputed, match_overrides
 from kmm.errors import InputError
 from kmm.storage.file_kinds import DICOM_SUFFIXES, is_dicom
@@ -137,7 +137,7 @@ def load_collection(path: Path | str) -> Loaded:
         reason = f" The first of {count} set aside: {collection.problems[0]}" if count else ""
         raise InputError(f"{path}: no studies in it, read as {collection.layout}.{reason}")
     problems = list(collection.problems)
-    studies, lost = _add_tags(collection.studies, problems)
+    studies, lost = add_tags(collection.studies, problems)
     collection = replace(collection, studies=studies, problems=tuple(problems))
     paths = (image.path for study in studies for image in study.images)
     return Loaded(collection, {file: _place(file, collection.folder) for file in paths}, lost)
@@ -228,7 +228,7 @@ def _read_folder(folder: Path) -> Collection:
 
 
 def _leave_out_missing(study: Study, problems: list[Problem]) -> Study:
-    missing = [image for image in study.images if not image.path.is_file()]
+    missing = [image for image in study.images if image.memory is None and not image.path.is_file()]
     left = replace(study, images=tuple(image for image in study.images if image not in missing))
     problems += [lose_image(left, image, MISSING_IMAGE) for image in missing]
     return left
@@ -248,10 +248,14 @@ def lose_image(study: Study, image: ImageFile, reason: str) -> Problem:
     return Problem(make_printable(image.path.name), reason, study=study.id if kept_on else "", kept_on=kept_on)
 
 
-def _add_tags(
+def add_tags(
     studies: Iterable[Study], problems: list[Problem]
 ) -> tuple[tuple[Study, ...], dict[str, list[tuple[ImageFile, str]]]]:
     """Adds to each image the tags of its DICOM header and of all rows that name the file.
+
+    Args:
+        studies: iterable of `Study`, views not yet decided.
+        problems: list of `Problem`, to which headers that cannot be read are added.
 
     Returns:
         the studies; and a dict of study id to the images that were left out, each with the reason: files without a
@@ -268,20 +272,19 @@ def _add_tags(
         folder = path.parent
         if folder not in marks:
             marks[folder] = read_mark(folder)
-        if marks[folder].owns(path.name):
+        (merged,) = merge_images(images)  # several studies may name one file
+        if merged.memory is None and marks[folder].owns(path.name):
             refused[path] = WRITTEN_IMAGE
             continue
-        (merged,) = merge_images(images)  # several studies may name one file
         tags[path] = merged.tags
-        if is_dicom(path) or (path.suffix.lower() in DICOM_SUFFIXES and path.is_file()):
-            try:
-                header = read_view_header(path)
-            except InputError:
-                problems.append(Problem(make_printable(path.name), "the DICOM header cannot be read"))
-                continue
-            tags[path] = {**header.tags, **merged.tags}
-            if header.kind:
-                refused[path] = _describe_kind(header)
+        try:
+            header = _read_header(merged)
+        except InputError:
+            problems.append(Problem(make_printable(path.name), "the DICOM header cannot be read"))
+            continue
+        tags[path] = {**header.tags, **merged.tags}
+        if header.kind:
+            refused[path] = _describe_kind(header)
 
     kept: list[Study] = []
     lost: dict[str, list[tuple[ImageFile, str]]] = defaultdict(list)
@@ -292,6 +295,16 @@ def _add_tags(
             if image.path in refused:
                 lost[study.id].append((image, refused[image.path]))
     return tuple(kept), lost
+
+
+def _read_header(image: ImageFile) -> Header:
+    """Reads the DICOM header of a film in a file or in memory; an empty `Header` for other films."""
+    path = image.path
+    if image.memory is not None:
+        is_dataset = hasattr(image.memory, "file_meta")
+        return read_dataset_header(image.memory, path.name) if is_dataset else Header()
+    known = is_dicom(path) or (path.suffix.lower() in DICOM_SUFFIXES and path.is_file())
+    return read_view_header(path) if known else Header()
 
 
 def _describe_kind(header: Header) -> str:

@@ -1,9 +1,10 @@
 """Data classes for studies, their reports and images, and the collections that readers return."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, overload
 
 from kmm.settings import SECTIONS as SECTIONS
 
@@ -15,7 +16,7 @@ class ImageFile:
     """One image of a study.
 
     Attributes:
-        path: Path of the file.
+        path: Path of the file; for a film in memory a name that is not a file, as `Path("7 (in memory)")`.
         view: `"frontal"`, `"lateral"`, `"other"` (known to be neither, as an oblique film) or None (unknown).
         evidence: str. The evidence that decided `view`, for example `"projections table"`.
         conflicts: tuple of str. Evidence for another view; empty when all evidence agrees.
@@ -23,6 +24,8 @@ class ImageFile:
             separates several, and those of `kmm.data.views.dicom_header.Header`.
         pixel_digest: str or None. Identity of the decoded film, see `kmm.film_identity.digest_film`; None if the film
             was not read or is blank. Studies whose frontal films share it are always in the same part of a split.
+        memory: the film itself, if it is not in a file: an array, the bytes of a file, a PIL image or a pydicom
+            dataset, see `kmm.image.source`; None for a file.
     """
 
     path: Path
@@ -31,6 +34,7 @@ class ImageFile:
     conflicts: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     pixel_digest: str | None = None
+    memory: Any = field(default=None, repr=False, compare=False)
 
 
 def merge_images(images: Iterable[ImageFile]) -> tuple[ImageFile, ...]:
@@ -98,6 +102,11 @@ class Report:
         """FINDINGS and IMPRESSION with normalized case, white space and Unicode form; duplicates have equal bodies."""
         return " ".join(unicodedata.normalize("NFC", f"{self.findings} {self.impression}").lower().split())
 
+    def __repr__(self) -> str:
+        """Returns the number of words of each section, without their text."""
+        counts = {name: len(getattr(self, name).split()) for name in SECTIONS}
+        return f"Report({', '.join(f'{name}: {count} words' for name, count in counts.items() if count)})"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -132,6 +141,11 @@ class Study:
             return self
         marked = replace(film, pixel_digest=digest)
         return replace(self, images=tuple(marked if image is film else image for image in self.images))
+
+    def __repr__(self) -> str:
+        """Returns the id, the number of images, the report's size and the labels; neither report text nor patient."""
+        labels = "".join(f", {name}={value:g}" for name, value in self.labels.items())
+        return f"Study({self.id!r}, images={len(self.images)}, report={self.report}{labels})"
 
 
 @dataclass(frozen=True)
@@ -187,10 +201,22 @@ class Collection:
     Attributes:
         folder: Path that was read.
         layout: str. The layout found, in words, for example `"Kaggle csv (indiana_reports.csv)"`.
-        studies: tuple of `Study`, sorted by id (numbers as numbers).
+        studies: tuple of `Study`, sorted by id (numbers as numbers), or in the order of a table in memory.
         problems: tuple of `Problem`: files, rows and studies that were set aside.
         passed_over: mapping of a kind of file to the number of such files that were skipped because they hold no film
             or because kmm wrote them.
+        columns: mapping of an argument of `kmm.studies` to the names of its columns, for studies made from a table in
+            memory; empty for others.
+
+    A collection has a length, can be iterated over, and is indexed like a tuple: an int gives a `Study`, a slice a
+    `Collection`.
+
+    Example:
+        >>> ward = Collection(Path("ward"), "manifest (ward.csv)", (Study("1", "a"), Study("2", "b")))
+        >>> ward
+        <Collection of 2 studies: manifest (ward.csv)>
+        >>> [study.id for study in ward[1:]]
+        ['2']
     """
 
     folder: Path
@@ -198,3 +224,23 @@ class Collection:
     studies: tuple[Study, ...]
     problems: tuple[Problem, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __iter__(self) -> Iterator[Study]:
+        return iter(self.studies)
+
+    @overload
+    def __getitem__(self, place: int) -> Study: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Collection": ...
+    def __getitem__(self, place: int | slice) -> "Study | Collection":
+        return replace(self, studies=self.studies[place]) if isinstance(place, slice) else self.studies[place]
+
+    def __repr__(self) -> str:
+        """Returns the number of studies and the layout; neither report text nor patients."""
+        count = len(self.studies)
+        aside = f", {len(self.problems)} problems" if self.problems else ""
+        return f"<Collection of {count} {'study' if count == 1 else 'studies'}: {self.layout}{aside}>"

@@ -33,6 +33,7 @@ def write_card(facts: Mapping[str, Any]) -> str:
 
     Args:
         facts: dict of `name` (str); `path` (str), the folder of the classifier, by default `saved_models/<name>`;
+            `caution` (str): what no longer holds, if anything;
             `reads`: those of `image` and `text` that the classifier reads, by default both;
             `model`, `data`, `labels`, `split`, `versions`, `digests`: each a flat dict of facts to list (`data` should
             have `layout` and counts, `labels` `scheme` and `names`, `split` `digest` and counts, `model` `sections`);
@@ -51,6 +52,7 @@ def write_card(facts: Mapping[str, Any]) -> str:
     """
     name, reads = facts.get("name", "classifier"), tuple(facts.get("reads", ("image", "text")))
     parts = [f"# {_escape(name)}", _INTENDED_USE.format(reads=_READS[reads])]
+    parts += [f"**{_escape(facts['caution'])}**"] if facts.get("caution") else []
     parts += ["## Classifier", _list_facts(facts.get("model"))]
     parts += ["## Data", _list_facts(facts.get("data"))]
     scheme = (facts.get("labels") or {}).get("scheme", "")

@@ -1,4 +1,4 @@
-"""Plot results as PNG files: the same numbers give the same bytes.
+"""Plot results as PNG, SVG or PDF files, by the suffix of the path: the same numbers give the same bytes.
 
 The colour of a curve depends on its position in the dict. The palette is safe for colour-blind readers, and each curve
 has its own line style, so that plots can be printed in grey. With many labels there is one panel for each of the six
@@ -10,14 +10,17 @@ Source: https://jfly.uni-koeln.de/color/ (palette of Okabe and Ito).
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts, known_columns
 from kmm.evaluate.calibration_error import calibration_bins, expected_calibration_error
 from kmm.storage.files import replace_file
@@ -28,15 +31,25 @@ STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 GREY = "#666666"
 DOTS_PER_INCH = 120
 Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
+Intervals = Mapping[str, Mapping[str, Sequence[float] | None]]  # of a curve and a label: the ends of an interval
 
 
-def plot_roc(curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None) -> Path:
+def plot_roc(
+    curves: Curves,
+    path: Path | str,
+    *,
+    label_names: Sequence[str] | None = None,
+    caption: str = "",
+    intervals: Intervals | None = None,
+) -> Path:
     """Plots receiver operating characteristics: sensitivity against 1 - specificity, with each area in the legend.
 
     Args:
         curves: dict of name to `(labels, probabilities)`, both `(n,)` or `(n, n_labels)`, NaN label = unknown.
-        path: str or Path of the PNG to write; replaced whole or not at all.
+        path: str or Path of the PNG, SVG or PDF file to write; replaced whole or not at all.
         label_names: sequence of `n_labels` str; required for more than one label.
+        caption: str, written below: the studies that were measured, and the meaning of the intervals.
+        intervals: dict of curve to a dict of label to the interval `(low, high)` of the number in the legend, or None.
 
     Returns:
         Path of the plot.
@@ -45,21 +58,30 @@ def plot_roc(curves: Curves, path: Path | str, *, label_names: Sequence[str] | N
         InputError: if there is no curve, or shapes, values or names do not match.
     """
 
-    def draw(axes, pairs):
+    def draw(axes, pairs, label):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
             x, y, _ = roc_curve(labels, scores)
-            axes.plot(x, y, label=f"{name} {roc_auc_score(labels, scores):.3f}", **look)
+            axes.plot(
+                x, y, label=f"{name} {roc_auc_score(labels, scores):.3f}{_between(intervals, name, label)}", **look
+            )
         axes.legend(title="ROC AUC", loc="lower right", **_LEGEND)
 
-    return _plot_panels(curves, path, label_names, draw, "ROC", ("1 - specificity", "Sensitivity"))
+    return _plot_panels(curves, path, label_names, draw, "ROC", ("1 - specificity", "Sensitivity"), caption)
 
 
-def plot_precision_recall(curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None) -> Path:
+def plot_precision_recall(
+    curves: Curves,
+    path: Path | str,
+    *,
+    label_names: Sequence[str] | None = None,
+    caption: str = "",
+    intervals: Intervals | None = None,
+) -> Path:
     """Plots precision against recall in steps, with average precisions in the legend and the prevalence dotted.
 
     Args:
-        curves, path, label_names: as in `plot_roc`.
+        curves, path, label_names, caption, intervals: as in `plot_roc`.
 
     Returns:
         Path of the plot.
@@ -68,19 +90,29 @@ def plot_precision_recall(curves: Curves, path: Path | str, *, label_names: Sequ
         InputError: if there is no curve, or shapes, values or names do not match.
     """
 
-    def draw(axes, pairs):
+    def draw(axes, pairs, label):
         prevalence = next(iter(pairs.values()))[0].mean()
         for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
             precision, recall, _ = precision_recall_curve(labels, scores)
             ap = average_precision_score(labels, scores)
-            axes.plot(recall, precision, drawstyle="steps-post", label=f"{name} {ap:.3f}", **look)
+            axes.plot(
+                recall,
+                precision,
+                drawstyle="steps-post",
+                label=f"{name} {ap:.3f}{_between(intervals, name, label)}",
+                **look,
+            )
         axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"prevalence {prevalence:.3f}")
         axes.legend(title="Average precision", loc="lower left", **_LEGEND)
 
-    return _plot_panels(curves, path, label_names, draw, "Precision-recall", ("Recall (sensitivity)", "Precision"))
+    return _plot_panels(
+        curves, path, label_names, draw, "Precision-recall", ("Recall (sensitivity)", "Precision"), caption
+    )
 
 
-def plot_calibration(curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None) -> Path:
+def plot_calibration(
+    curves: Curves, path: Path | str, *, label_names: Sequence[str] | None = None, caption: str = ""
+) -> Path:
     """Plots reliability diagrams: fraction of positives against mean probability in bins of equal mass.
 
     Points on the diagonal are well-calibrated probabilities; bars are 95 % Wilson intervals of the fraction. Below each
@@ -89,7 +121,7 @@ def plot_calibration(curves: Curves, path: Path | str, *, label_names: Sequence[
     Source: https://doi.org/10.1080/01621459.1927.10502953 (Wilson interval).
 
     Args:
-        curves, path, label_names: as in `plot_roc`.
+        curves, path, label_names, caption: as in `plot_roc`.
 
     Returns:
         Path of the plot.
@@ -98,7 +130,7 @@ def plot_calibration(curves: Curves, path: Path | str, *, label_names: Sequence[
         InputError: if there is no curve, or shapes, values or names do not match.
     """
 
-    def draw(axes, pairs, below):
+    def draw(axes, pairs, label, below):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
             mean, share, number = calibration_bins(labels, scores, bins=10)
@@ -112,7 +144,7 @@ def plot_calibration(curves: Curves, path: Path | str, *, label_names: Sequence[
         axes.legend(title="Calibration error", loc="upper left", **_LEGEND)
 
     labels = ("Probability", "Share of positives", "Studies")
-    return _plot_panels(curves, path, label_names, draw, "Calibration", labels)
+    return _plot_panels(curves, path, label_names, draw, "Calibration", labels, caption)
 
 
 def plot_confusion(
@@ -121,11 +153,14 @@ def plot_confusion(
     *,
     thresholds: Mapping[str, ArrayLike],
     label_names: Sequence[str] | None = None,
+    caption: str = "",
 ) -> Path:
     """Plots confusion matrices: one panel per classifier, or, with many labels, per label of the first classifier.
 
+    Below each panel are sensitivity and specificity with their 95 % Wilson intervals.
+
     Args:
-        curves, path, label_names: as in `plot_roc`.
+        curves, path, label_names, caption: as in `plot_roc`.
         thresholds: dict of name to float, array `(n_labels,)` or array `(n, n_labels)`; a decision is
             `probability >= threshold`.
 
@@ -154,7 +189,7 @@ def plot_confusion(
             axes, confusion_matrix(labels, scores >= cut, labels=[0, 1]) if len(labels) else np.zeros((2, 2), int)
         )
         axes.set_title(f"{name} (from {_show_cuts(cut)})", fontsize=10)
-    return _save(figure, path)
+    return _save(figure, path, caption)
 
 
 def _cuts_of(labels, scores, thresholds):
@@ -174,7 +209,7 @@ def plot_learning_curves(history: Mapping[str, Mapping[str, Sequence[float]]], p
     Args:
         history: dict of stage name to a dict of lists by epoch: `loss`, `val_loss` and any other metrics; `val_<name>`
             is dashed. The learning rate is left out.
-        path: str or Path of the PNG to write; replaced whole or not at all.
+        path: str or Path of the PNG, SVG or PDF file to write; replaced whole or not at all.
 
     Returns:
         Path of the plot.
@@ -230,7 +265,13 @@ def _rarer(labels):
     return min(labels.sum(), len(labels) - labels.sum())
 
 
-def _plot_panels(curves, path, label_names, draw, title, axis_labels):
+def _between(intervals, name, label):
+    """Formats the interval of a curve's number for a label; empty if there is none."""
+    found = ((intervals or {}).get(name) or {}).get(label)
+    return "" if found is None else f" [{found[0]:.3f}, {found[1]:.3f}]"
+
+
+def _plot_panels(curves, path, label_names, draw, title, axis_labels, caption):
     """Draws a panel for each label; with a third axis label, each panel gets second, lower axes."""
     panels, subtitle = _panels_of(curves, label_names)
     figure, grid = _make_figure(len(panels), 3.4 if len(panels) > 1 else 4.4, below=len(axis_labels) > 2)
@@ -245,10 +286,10 @@ def _plot_panels(curves, path, label_names, draw, title, axis_labels):
         for each in (axes, *below):
             _tidy(each)
         if all(len(np.unique(labels)) == 2 for labels, _ in pairs.values()):
-            draw(axes, pairs, *below)
+            draw(axes, pairs, name, *below)
         else:
             axes.text(0.5, 0.5, "one class only", ha="center", va="center", color=GREY)
-    return _save(figure, path)
+    return _save(figure, path, caption)
 
 
 def _make_figure(n_panels, inches, *, below=False):
@@ -270,7 +311,20 @@ def _draw_confusion(axes, counts):
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if share > 0.55 else "black")
     axes.set_xticks([0, 1], ["negative", "positive"], fontsize=8)
     axes.set_yticks([0, 1], ["negative", "positive"], fontsize=8, rotation=90, va="center")
-    axes.set(xlabel="Decision", ylabel="Label")
+    rates = [
+        f"{name} {_show_rate(row[right], row.sum())}"
+        for name, row, right in (("sensitivity", counts[1], 1), ("specificity", counts[0], 0))
+    ]
+    axes.set(xlabel="Decision\n" + "\n".join(rates), ylabel="Label")
+
+
+def _show_rate(right, number):
+    """Formats a rate with its 95 % Wilson interval."""
+    if not number:
+        return "–"
+    share = right / number
+    below, above = np.maximum(_wilson_error(share, number), 0)
+    return f"{share:.3f} [{share - below:.3f}, {share + above:.3f}]"
 
 
 def _draw_epochs(axes, stage, keys):
@@ -302,8 +356,27 @@ def _wilson_error(share, number, z=1.959964):
     return np.array([share - (centre - half), centre + half - share])
 
 
-def _save(figure, path):
+def _save(figure, path, caption=""):
     path = Path(path)
-    with replace_file(path) as place, open(place, "wb") as file:
-        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    canvas = look_up(FORMATS, path.suffix.lower(), "kind of picture file")
+    if caption:
+        figure.supxlabel(caption, fontsize=8, color=GREY, wrap=True)
+    with replace_file(path) as place, open(place, "wb") as file, matplotlib.rc_context(REPRODUCIBLE):
+        canvas(figure, file)
     return path
+
+
+def _print_png(figure, file):
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+
+
+def _print_svg(figure, file):
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
+
+
+def _print_pdf(figure, file):
+    FigureCanvasPdf(figure).print_pdf(file, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+
+
+FORMATS = {".png": _print_png, ".svg": _print_svg, ".pdf": _print_pdf}  # suffix of a file to what writes it
+REPRODUCIBLE = {"svg.hashsalt": "kmm", "svg.fonttype": "none", "pdf.fonttype": 42}

@@ -1,7 +1,7 @@
 """Evaluate a classifier: the results, the plots and the model card that every run reports."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kmm.data.modalities import as_mapping, choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
+from kmm.evaluate.changed_weights import UNVERIFIED, describe_change, is_stale
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 from kmm.evaluate.seen import part_studies
@@ -113,10 +114,12 @@ def evaluate_studies(
     strict: bool = False,
     progress: Progress | None = None,
     pictures: Path | str | None = None,
+    keep: Callable[[str, Predictions], object] | None = None,
 ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Measures a classifier on studies: those of its validation part as `validation`, unseen studies as `test`.
 
-    Studies that it was trained on are left out.
+    Studies that it was trained on are left out. If its weights were changed after the fit on studies that kmm does not
+    know, no study counts as test: the others are called `unverified`, see `kmm.evaluate.changed_weights`.
 
     Args:
         classifier: `Classifier`.
@@ -124,14 +127,19 @@ def evaluate_studies(
         strict: bool. Raise at the first unusable study.
         progress: `kmm.progress.Progress`. Its notes count the studies that were left out, with the reason.
         pictures: path of a folder for plots of curves, confusion and calibration, with a subfolder per part; or None.
+        keep: function of the name of a part and its `Predictions`, called for each part that is measured; or None.
 
     Returns:
-        dict of part to the result of `evaluate_predictions`, without empty parts; list of `Problem`.
+        dict of part to the result of `evaluate_predictions`, without empty parts, with `caution` (str) if training
+        studies may not have been recognised; list of `Problem`.
 
     Raises:
         InputError: if no study is left to measure on; its `problems` list the studies that were set aside.
     """
     progress = progress or Progress()
+    caution = describe_change(classifier) or ("" if classifier.seen else UNRECOGNISED)
+    if caution:
+        progress.note(caution)
     parts = _choose_studies(classifier, studies, progress)
     results: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
@@ -143,8 +151,10 @@ def evaluate_studies(
         if predictions.studies:
             repeats = classifier.settings.bootstrap_repeats
             results[part] = evaluate_predictions(classifier, predictions, repeats=repeats)
-            if not classifier.seen:
-                results[part]["caution"] = UNRECOGNISED
+            if caution:
+                results[part]["caution"] = caution
+            if keep:
+                keep(part, predictions)
             if pictures:
                 draw_pictures(classifier, predictions, Path(pictures) / part)
     if not results:
@@ -164,12 +174,13 @@ def _choose_studies(classifier, studies, progress):
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     parts = part_studies(classifier, known, progress=progress)
     trained = len(parts.pop("train"))
-    if not classifier.seen:
-        progress.note(UNRECOGNISED)
+    if is_stale(classifier):
+        parts[UNVERIFIED] = parts.pop("test")
+    others = UNVERIFIED if UNVERIFIED in parts else "test"
     progress.note(
         f"{len(studies)} studies: {len(studies) - len(known)} without a known label and {trained} that the classifier "
         f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
-        f"{len(parts['test'])} are test"
+        f"{len(parts[others])} are {others}"
     )
     if not any(parts.values()):
         reason = f"{trained} labelled studies, all used in training" if trained else "no labelled studies"
@@ -185,6 +196,25 @@ def _choose_studies(classifier, studies, progress):
     return parts
 
 
+def gather_curves(
+    classifier: Classifier, predictions: Predictions
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
+    """Gathers what the plots of predictions are drawn from.
+
+    Args:
+        classifier: `Classifier`.
+        predictions: `Predictions` with the logits of all its parts.
+
+    Returns:
+        dict of row to `(labels, probabilities)`, and dict of row to thresholds, all `(n, n_labels)` of the studies that
+        the row is measured on.
+    """
+    rows = score_rows(classifier, predictions)
+    measured = {name: find_measured(name, predictions.present) for name in rows}
+    curves = {name: (predictions.labels[measured[name]], scores[measured[name]]) for name, scores in rows.items()}
+    return curves, {name: classifier.thresholds_for(predictions.present[measured[name]], name) for name in rows}
+
+
 def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path) -> None:
     """Plots ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
 
@@ -193,10 +223,7 @@ def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path
         predictions: `Predictions` with the logits of all its parts.
         folder: Path.
     """
-    rows, names = score_rows(classifier, predictions), classifier.label_names
-    measured = {name: find_measured(name, predictions.present) for name in rows}
-    curves = {name: (predictions.labels[measured[name]], scores[measured[name]]) for name, scores in rows.items()}
-    cuts = {name: classifier.thresholds_for(predictions.present[measured[name]], name) for name in rows}
+    names, (curves, cuts) = classifier.label_names, gather_curves(classifier, predictions)
     with marking_output(folder):
         plot_roc(curves, folder / "roc.png", label_names=names)
         plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
@@ -261,6 +288,7 @@ def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any
             "chosen_on": facts.get("calibration"),
         },
         "results": classifier.metrics,
+        "caution": describe_change(classifier),
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},
         "digests": {name: facts.get(name) for name in ("data_digest", "code_digest")},
     }

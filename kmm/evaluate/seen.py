@@ -11,9 +11,8 @@ from kmm.data.study import Study
 from kmm.decoding import decode_ahead
 from kmm.errors import ImageError
 from kmm.film_identity import digest_film, sketch_film
-from kmm.image.read import read_image
+from kmm.image.source import digest_source, read_source
 from kmm.progress import Progress
-from kmm.storage.classifier_folder import digest_file
 from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies
 
 if typing.TYPE_CHECKING:
@@ -126,15 +125,15 @@ def find_part(classifier: "Classifier", study: Study) -> str:
         return "test"
     film, preparation = study.frontal, classifier.batches.image
     text, digest = classifier.batches.text, ""
-    if film and preparation and film.path.is_file():
-        with contextlib.suppress(OSError):  # such a study is set aside when it is predicted
-            digest = digest_file(film.path)
+    if film and preparation:
+        with contextlib.suppress(OSError, ImageError):  # such a study is set aside when it is predicted
+            digest = digest_source(film)
     record = record_print(study, text.text(study) if text else "", film=bool(digest))
     prints = film_prints(file_digest=digest) | ({record} if record is not None else set())
     part = _look_up(classifier.seen, prints, None if digest else record)
     if part != "train" and film and preparation and digest:
         with contextlib.suppress(ImageError):
-            pixels = read_image(film.path)
+            pixels = read_source(film)
             prints |= film_prints(pixel_digest=digest_film(pixels))
             part = _look_up(classifier.seen, prints, record, sketch_film(preparation.apply(pixels)))
     return part

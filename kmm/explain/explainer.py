@@ -25,7 +25,7 @@ from kmm.explain.explanation import Explanation, show_film
 from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words, warn_of_cut
-from kmm.image.pixel_aspect import find_pixel_scale
+from kmm.image.source import find_source_scale
 from kmm.models.parts import embed_of
 from kmm.storage.archive import digest_classifier
 from kmm.text.vocabulary import UNKNOWN
@@ -307,7 +307,7 @@ class Explainer:
             probabilities=dict(zip(names, map(float, probabilities), strict=True)),
             thresholds=dict(zip(names, map(float, thresholds), strict=True)),
             film=job.film,
-            pixel_scale=(1.0, 1.0) if job.film is None else find_pixel_scale(study.frontal.path),
+            pixel_scale=(1.0, 1.0) if job.film is None else find_source_scale(study.frontal),
             heat=heat,
             regions=[] if heat is None else find_regions(heat, self.settings.regions, film_size=film_size),
             text=text,

@@ -92,6 +92,11 @@ class Explanation:
         """The sum of the film's and of the report's attributions: see `sum_modalities`."""
         return sum_modalities(self.attribution)
 
+    def __repr__(self) -> str:
+        """Returns the study, the label and the numbers of regions and words; no report text."""
+        probability = f"{self.target} {self.probabilities[self.target]:.3f}"
+        return f"<Explanation of {self.study}: {probability}, {len(self.regions)} regions, {len(self.words)} words>"
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the explanation as written to JSON, in the schema of `docs/explanation.md`: numbers, no pixels."""
         found = self.attribution

@@ -71,6 +71,36 @@ def read_dicom(
         raise ImageError(f"{source}: the file cannot be read ({error.strerror}).") from error
 
 
+def encode_dataset(dataset: pydicom.Dataset, name: str) -> bytes:
+    """Encodes a DICOM film in memory as the bytes of a file, which `read_dicom` reads.
+
+    Args:
+        dataset: `pydicom.Dataset` of a film, with the transfer syntax of its pixels in `file_meta`.
+        name: str. Its name in the error.
+
+    Returns:
+        bytes.
+
+    Raises:
+        ImageError: if pydicom cannot write it.
+
+    Example:
+        >>> encode_dataset(pydicom.Dataset(), "film")
+        Traceback (most recent call last):
+        kmm.errors.ImageError: film: the DICOM dataset lacks its transfer syntax (file_meta.TransferSyntaxUID).
+    """
+    if not getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None):
+        raise ImageError(f"{name}: the DICOM dataset lacks its transfer syntax (file_meta.TransferSyntaxUID).")
+    file = io.BytesIO()
+    try:
+        with quiet_decoding:
+            pydicom.dcmwrite(file, dataset, enforce_file_format=False)
+    except Exception as error:  # pydicom raises many kinds of exception
+        raise ImageError(f"{name}: the DICOM dataset is incomplete and cannot be encoded as a file.") from error
+    data = file.getvalue()
+    return data if data[128:132] == b"DICM" else bytes(128) + b"DICM" + data
+
+
 def read_header(file: BinaryIO, name: str, keywords: Sequence[str] | None = None) -> pydicom.Dataset:
     """Reads the header of a DICOM file up to its pixels.
 

@@ -91,5 +91,21 @@ def find_pixel_scale(path: Path | str) -> tuple[float, float]:
             header = read_header(file, str(path), ["Rows", "Columns", *ASPECT_KEYWORDS])
     except OSError as error:
         raise ImageError(f"{path}: the file cannot be read ({error.strerror}).") from error
-    rows, columns = read_square_size(header, str(path))
+    return read_dataset_scale(header, str(path))
+
+
+def read_dataset_scale(header: "Dataset", name: str) -> tuple[float, float]:
+    """Finds the pixel scale of `find_pixel_scale` from a DICOM header or dataset.
+
+    Args:
+        header: `pydicom.Dataset` with `Rows` and `Columns`.
+        name: str. Its name in the error.
+
+    Returns:
+        `(across, down)`, floats >= 1.
+
+    Raises:
+        ImageError: as `read_square_size`.
+    """
+    rows, columns = read_square_size(header, name)
     return columns / header.Columns, rows / header.Rows

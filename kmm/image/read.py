@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.Image import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import (
     JPEGTABLES,
@@ -99,6 +100,40 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.
         kmm.errors.ImageError: notes.png: expected a PNG, JPEG, TIFF, BMP or DICOM image. The content is none of these.
     """
     return _decode(io.BytesIO(data), name, max_pixels)
+
+
+def decode_picture(image: Image, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Converts a PIL image in memory to gray levels, as a file of its pixels would be read.
+
+    Args:
+        image: `PIL.Image.Image`, one image in gray or colour of 8 to 16 bits; one that was opened from a file is
+            decoded by Pillow.
+        name: str. Its name in errors.
+        max_pixels: int, as in `read_image`.
+
+    Returns:
+        float32 array `(height, width)`, 0..255.
+
+    Raises:
+        ImageError: if it is too small or too large, has several frames or another mode, or cannot be decoded.
+
+    Example:
+        >>> from PIL import Image
+        >>> decode_picture(Image.new("L", (32, 16), 100), "film")[0, 0]
+        np.float32(100.0)
+    """
+    try:
+        check_film_size(name, *image.size, max_pixels=max_pixels)
+        _check_kind(image, name)
+        with quiet_decoding:
+            image.load()
+        return _to_gray(image, calibrated=False)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds of exception
+        raise ImageError(
+            f"{name}: the PIL image cannot be decoded. Its file is truncated, damaged or closed."
+        ) from error
 
 
 def compute_luma(rgb: np.ndarray) -> np.ndarray:
@@ -214,7 +249,7 @@ def _check_kind(image, name):
         raise ImageError(f"{name}: expected one image. Received: {frames} pages or frames.")
     if image.mode not in MODES:
         raise ImageError(f'{name}: expected gray or RGB of 8 to 16 bits. Received: pixels of kind "{image.mode}".')
-    if ";16" in str(image.tile) and not image.mode.startswith("I;16"):
+    if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I;16"):
         raise ImageError(f"{name}: expected 16 bits in gray images only. Received: 16-bit colour or alpha.")
 
 

@@ -1,7 +1,18 @@
-"""The prediction of one study, the same type from a local classifier and from a server."""
+"""Predictions of studies, the same types from a local classifier and from a server."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from kmm.errors import require
+
+if TYPE_CHECKING:
+    import pandas
+
+MOST_SHOWN = 10  # studies that `repr` lists
+FIELDS = ("probability", "threshold", "decision")  # columns of each label in a frame
 
 
 @dataclass(frozen=True)
@@ -17,8 +28,11 @@ class Prediction:
         version: int. Version of the served model that answered; None from a local classifier.
 
     Example:
-        >>> Prediction({"mass": 0.8}, {"mass": 1.4}, {"mass": 0.5}, {"mass": True}).as_dict()["decisions"]
+        >>> prediction = Prediction({"mass": 0.8}, {"mass": 1.4}, {"mass": 0.5}, {"mass": True})
+        >>> prediction.as_dict()["decisions"]
         {'mass': True}
+        >>> prediction
+        <Prediction mass 0.800 (positive)>
     """
 
     probabilities: dict[str, float]
@@ -31,3 +45,131 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """Returns the prediction as a JSON-compatible dict."""
         return asdict(self)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Returns a pandas frame with a row per label: `label`, `probability`, `threshold`, `decision`.
+
+        Raises:
+            MissingPackageError: if pandas is not installed.
+        """
+        rows = [
+            {
+                "label": name,
+                "probability": value,
+                "threshold": self.thresholds[name],
+                "decision": self.decisions[name],
+            }
+            for name, value in self.probabilities.items()
+        ]
+        return require("pandas", "pandas").DataFrame(rows)
+
+    def __repr__(self) -> str:
+        labels = (
+            f"{name} {value:.3f} ({'positive' if self.decisions[name] else 'negative'})"
+            for name, value in self.probabilities.items()
+        )
+        return f"<Prediction {', '.join(labels)}>"
+
+
+class Predictions(Sequence[Prediction]):
+    """The predictions of many studies: a sequence of `Prediction` that prints as a table.
+
+    Args:
+        predictions: iterable of `Prediction` with the same labels.
+        studies: sequence of str, the ids of the studies; their numbers from 0 if there are none.
+        problems: sequence of `kmm.data.study.Problem`: studies that could not be predicted, and have no row.
+
+    Example:
+        >>> one = Prediction({"mass": 0.8}, {"mass": 1.4}, {"mass": 0.5}, {"mass": True})
+        >>> found = Predictions([one, one], ["a", "b"])
+        >>> found.probabilities.tolist(), found[1] == one, len(found[:1])
+        ([[0.8], [0.8]], True, 1)
+        >>> found
+        study  mass
+        a      0.800 *
+        b      0.800 *
+        2 predictions; * at or above the label's threshold
+    """
+
+    def __init__(
+        self, predictions: Iterable[Prediction], studies: Sequence[str] = (), problems: Sequence[Any] = ()
+    ) -> None:
+        self._rows = tuple(predictions)
+        self.studies = tuple(studies) or tuple(map(str, range(len(self._rows))))
+        self.problems = tuple(problems)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of the columns; empty without a prediction."""
+        return tuple(self._rows[0].probabilities) if self._rows else ()
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The calibrated probabilities, float64 `(n, n_labels)`."""
+        return self._gather("probabilities", np.float64)
+
+    @property
+    def logits(self) -> np.ndarray:
+        """The scores before calibration, float64 `(n, n_labels)`."""
+        return self._gather("logits", np.float64)
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """The thresholds by which of film and report each study has, float64 `(n, n_labels)`."""
+        return self._gather("thresholds", np.float64)
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """Whether each probability is at or above its threshold, bool `(n, n_labels)`."""
+        return self._gather("decisions", bool)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Returns a pandas frame with a row per study: `study`, and for each label `probability:<label>`,
+        `threshold:<label>` and `decision:<label>`.
+
+        Raises:
+            MissingPackageError: if pandas is not installed.
+        """
+        columns: dict[str, Any] = {"study": list(self.studies)}
+        tables = dict(zip(FIELDS, (self.probabilities, self.thresholds, self.decisions), strict=True))
+        for place, name in enumerate(self.labels):
+            columns |= {f"{field}:{name}": table[:, place] for field, table in tables.items()}
+        return require("pandas", "pandas").DataFrame(columns)
+
+    def _gather(self, name, kind):
+        rows = [[getattr(row, name)[label] for label in self.labels] for row in self._rows]
+        return np.array(rows, kind).reshape(len(self._rows), len(self.labels))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Predictions": ...
+    def __getitem__(self, place: int | slice) -> "Prediction | Predictions":
+        if isinstance(place, slice):
+            return Predictions(self._rows[place], self.studies[place], self.problems)
+        return self._rows[place]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Returns a table of at most `MOST_SHOWN` studies, without reports."""
+        shown = [
+            [study, *(f"{value:.3f}{' *' if row.decisions[name] else ''}" for name, value in row.probabilities.items())]
+            for study, row in zip(self.studies[:MOST_SHOWN], self._rows)
+        ]
+        cells = [["study", *self.labels], *shown] if shown else []
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+        more = f", {len(self) - MOST_SHOWN} not shown" if len(self) > MOST_SHOWN else ""
+        aside = f", {len(self.problems)} studies set aside: see .problems" if self.problems else ""
+        star = "; * at or above the label's threshold" if shown else ""
+        return "\n".join([*lines, f"{len(self)} predictions{more}{aside}{star}"])

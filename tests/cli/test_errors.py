@@ -10,10 +10,10 @@ import click
 import pytest
 
 from kmm.cli import main
-from kmm.cli.keras_backend import check_backend
 from kmm.cli.output import load_keras_quietly
 from kmm.errors import InputError, LeakError
 from kmm.explain.folder.processes import make_portable
+from kmm.keras_backend import check_backend
 from kmm.tracebacks import describe_error, is_debugging
 from tests.factories.commands import find_command, run, walk_commands
 
@@ -134,7 +134,7 @@ def test_the_backend_is_that_of_the_variable_then_the_file_then_tensorflow(keras
 @pytest.mark.parametrize("name", ("jax", "torch"))
 def test_a_backend_that_is_not_installed_is_one_line_with_the_remedy(monkeypatch, tmp_path, name):
     monkeypatch.setenv("KERAS_BACKEND", name)
-    monkeypatch.setattr("kmm.cli.keras_backend.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("kmm.keras_backend.importlib.util.find_spec", lambda _: None)
     (tmp_path / "film.png").write_bytes(b"")
     for words in (["predict", tmp_path, tmp_path / "film.png"], ["fit", "--out", tmp_path / "out"]):
         result = run(*words)

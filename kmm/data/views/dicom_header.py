@@ -5,8 +5,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kmm.errors import InputError
+
+if TYPE_CHECKING:
+    import pydicom
 
 _READ = ["ViewPosition", "PatientOrientation", "ViewCodeSequence", "SOPClassUID", "Rows"]
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -62,11 +66,43 @@ def read_view_header(path: Path | str) -> Header:
             if meta.get("TransferSyntaxUID") == _DEFLATED:
                 raise InputError("the whole file is deflated and could expand without limit")
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
-            class_uid = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
-            kind = _name_kind(class_uid, pictured="Rows" in header)
-            return Header({} if kind else _read_tags(header), kind)
+            return _describe(header, meta)
     except Exception as error:  # pydicom raises many kinds of exception on a damaged header
         raise InputError(f"{path}: the DICOM header cannot be read") from error
+
+
+def read_dataset_header(dataset: "pydicom.Dataset", name: str) -> Header:
+    """Reads the view and the kind of a DICOM object in memory.
+
+    Args:
+        dataset: `pydicom.Dataset`.
+        name: str, its name in the error.
+
+    Returns:
+        `Header`.
+
+    Raises:
+        InputError: if an element cannot be read.
+
+    Example:
+        >>> from pydicom import Dataset
+        >>> dataset = Dataset()
+        >>> dataset.Rows, dataset.ViewPosition = 16, "PA"
+        >>> read_dataset_header(dataset, "film")
+        Header(tags={'view_position': 'PA'}, kind='')
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _describe(dataset, getattr(dataset, "file_meta", None) or {})
+    except Exception as error:
+        raise InputError(f"{name}: the DICOM header cannot be read") from error
+
+
+def _describe(header, meta):
+    class_uid = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+    kind = _name_kind(class_uid, pictured="Rows" in header)
+    return Header({} if kind else _read_tags(header), kind)
 
 
 def _name_kind(class_uid: str, *, pictured: bool = True) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from kmm.data.study import Study
 from kmm.explain.output.files import Outputs
 from kmm.explain.settings import ExplainSettings
-from kmm.storage.classifier_folder import digest_file
+from kmm.image.source import digest_source
 
 NUMBERS = 1  # increased when kmm computes different numbers from the same model, settings and studies
 DRAWING = 1  # increased when kmm draws the same numbers differently
@@ -33,20 +33,23 @@ def identify_study(study: Study, known: Mapping[str, Any] | None = None) -> dict
         >>> identify_study(Study("7", "7"))["film"] is None, len(identify_study(Study("7", "7"))["key"])
         (True, 64)
     """
-    film = None if study.frontal is None else _identify_film(study.frontal.path, known or {})
+    film = None if study.frontal is None else _identify_film(study.frontal, known or {})
     report = None if study.report is None else list(vars(study.report).values())
     content = json.dumps([study.id, film and [film["digest"]], report])
     return {"key": hashlib.sha256(content.encode("ascii")).hexdigest(), "film": film}
 
 
-def _identify_film(path, known):
+def _identify_film(source, known):
+    path = source.path
+    if source.memory is not None:
+        return {"path": str(path), "size": None, "mtime_ns": None, "digest": digest_source(source)}
     film = {"path": os.path.realpath(path), "size": None, "mtime_ns": None, "digest": None}
     try:
         stat = os.stat(path)
         film.update(size=stat.st_size, mtime_ns=stat.st_mtime_ns)
         if {**known, "digest": None} == film:
             return known
-        return {**film, "digest": digest_file(path)}
+        return {**film, "digest": digest_source(source)}
     except OSError:  # explaining the study reports the error
         return {**film, "size": None, "mtime_ns": None}
 

@@ -1,12 +1,10 @@
-"""Helpers for worker processes: their share of the cores, silenced libraries, errors that can be sent back."""
+"""Helpers for worker processes: their share of the cores, errors that can be sent back."""
 
-import contextlib
 import ctypes
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 
 from kmm.errors import KmmError
 from kmm.tracebacks import is_debugging
@@ -62,18 +60,3 @@ def make_portable(error: Exception) -> Exception:
     if not own or is_debugging():
         portable.add_note("".join(traceback.format_tb(error.__traceback__)))
     return portable
-
-
-@contextlib.contextmanager
-def silence_libraries() -> Iterator[None]:
-    """Discards what C++ libraries print to standard error while they are loaded."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

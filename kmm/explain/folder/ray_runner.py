@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kmm.decoding import count_cores
 from kmm.errors import require
 from kmm.explain.folder.lock import WORK_FOLDER
-from kmm.explain.folder.processes import TRIES, limit_threads, make_portable, silence_libraries
+from kmm.explain.folder.processes import TRIES, limit_threads, make_portable
+from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:
     from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Tell

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from kmm.decoding import count_cores
 from kmm.errors import InputError, look_up
-from kmm.explain.folder.processes import TRIES, end_with, limit_threads, make_portable, silence_libraries
+from kmm.explain.folder.processes import TRIES, end_with, limit_threads, make_portable
 from kmm.explain.folder.ray_runner import run_ray
+from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:
     from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Runner, Tell

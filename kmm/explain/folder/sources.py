@@ -8,8 +8,8 @@ from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError
 from kmm.explain.explanation import Explanation
 from kmm.explain.folder.maps import place_of, read_map
-from kmm.explain.folder.processes import silence_libraries
 from kmm.explain.settings import ExplainSettings
+from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:
     from kmm.explain.explainer import Explainer

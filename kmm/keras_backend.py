@@ -1,11 +1,15 @@
-"""Check Keras's backend before Keras is imported, so that a wrong one is a one-line error."""
+"""Load Keras: its backend is checked first, so that a wrong one is a one-line error, and its messages are discarded."""
 
+import contextlib
 import importlib.util
 import json
+import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from kmm.errors import InputError
+from kmm.errors import InputError, KmmError
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -36,6 +40,46 @@ def check_backend() -> str:
             "KERAS_BACKEND=tensorflow."
         )
     return name
+
+
+@contextlib.contextmanager
+def load_keras_quietly() -> Iterator[None]:
+    """Imports modules that need Keras without their messages.
+
+    Later messages of TensorFlow below errors are switched off too, unless the variable TF_CPP_MIN_LOG_LEVEL is set.
+
+    Raises:
+        InputError: in one line, if Keras's backend or settings do not let it load.
+    """
+    name = check_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with silence_libraries():
+        try:
+            yield
+        except KmmError:
+            raise
+        except Exception as error:  # importing Keras or its backend may raise anything; no data is read yet
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"Keras cannot be loaded on the backend {name}: {type(error).__name__}: {reason}. Repair its "
+                "installation or keras.json, or set KERAS_BACKEND to another backend."
+            ) from error
+
+
+@contextlib.contextmanager
+def silence_libraries() -> Iterator[None]:
+    """Discards what C++ libraries print to standard error while they are loaded."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _find_backend():

@@ -1,0 +1,457 @@
+"""The public classifier: one object that predicts, evaluates, explains, exports and saves."""
+
+import dataclasses
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import keras
+import numpy as np
+
+from kmm import classifier as record
+from kmm.api.explained import Explained
+from kmm.api.inputs import gather_studies, is_many, make_many, make_study
+from kmm.api.results import Curves, Results
+from kmm.data.study import Collection, Study
+from kmm.errors import InputError
+from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
+from kmm.evaluate.recalibration import recalibrate
+from kmm.evaluate.report import describe_for_card, evaluate_studies, gather_curves, write_card
+from kmm.explain.settings import ExplainSettings, RegionSettings
+from kmm.models.checkpoints import weights_digest
+from kmm.models.feature_view import view_joint
+from kmm.progress import Progress, choose_progress
+from kmm.protocol.predictions import Prediction, Predictions
+from kmm.settings import FitSettings
+from kmm.storage.archive import digest_classifier
+from kmm.storage.classifier_folder import CARD, read_description
+
+if TYPE_CHECKING:
+    from kmm.explain.explainer import Explainer
+
+COLUMNS = "columns"  # in the provenance: the columns of the table that the classifier was trained on
+BATCH = 32
+
+
+class Classifier:
+    """A trained classifier of chest films, reports, or both. `kmm.fit` and `kmm.load` return one.
+
+    Films are paths, arrays, PIL images, `pydicom.Dataset`s or bytes: see `kmm.studies`. Reports are text. Many studies
+    are a `Collection` of `kmm.read` or `kmm.studies`, or a table whose columns have the names of the table that the
+    classifier was trained on.
+
+    Args:
+        inner: `kmm.classifier.Classifier`, the models with their preparation and calibration.
+        folder: path of the folder from which it was loaded, or to which its fit saved it; None if there is none.
+    """
+
+    def __init__(self, inner: record.Classifier, folder: Path | str | None = None) -> None:
+        self._record, self._folder = inner, None if folder is None else Path(folder)
+        self._digests = {part: weights_digest(model) for part, model in inner.models.items()}
+        self._explainers: dict[ExplainSettings, Explainer] = {}
+        self._temporary: weakref.finalize | None = None  # removes the folder of a fit without a name
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Reads a saved classifier.
+
+        Args:
+            folder: path of a folder that `save` or `kmm fit` wrote, or of an archive of `kmm model pack`.
+
+        Returns:
+            `Classifier`.
+
+        Raises:
+            ArtefactError: if a file is missing, altered or of another format.
+        """
+        return cls(record.Classifier.load(folder), folder)
+
+    @classmethod
+    def _of_temporary(cls, inner: record.Classifier, folder: Path) -> Self:
+        """Makes a classifier of a fit without a name, whose parent folder is removed with it, or once it is saved."""
+        made = cls(inner, folder)
+        made._temporary = weakref.finalize(made, shutil.rmtree, folder.parent, ignore_errors=True)
+        return made
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of the columns."""
+        return self._record.label_names
+
+    @property
+    def settings(self) -> FitSettings:
+        """The settings of the fit."""
+        return self._record.settings
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The results of the fit on `validation` and `test`, as in docs/results.md; empty once the weights change."""
+        self._check_weights()
+        return self._record.metrics
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which the classifier is saved; None if it is only in memory."""
+        return None if self._temporary else self._folder
+
+    @property
+    def model(self) -> keras.Model:
+        """The plain Keras model: inputs of `preprocess`, by name, to logits `(n, n_labels)`.
+
+        It is the classifier's own model. Whoever trains it changes the classifier: see `recalibrate`.
+        """
+        return self._record.models[self._record.main]
+
+    @overload
+    def predict(self, image: Any = None, report: str | None = None) -> Prediction: ...
+    @overload
+    def predict(
+        self,
+        image: Any = None,
+        report: str | None = None,
+        *,
+        images: Sequence[Any] | None = None,
+        reports: Sequence[str | None] | None = None,
+        columns: Mapping[str, Any] | None = None,
+        progress: bool | Progress = False,
+    ) -> Prediction | Predictions: ...
+    def predict(
+        self,
+        image: Any = None,
+        report: str | None = None,
+        *,
+        images: Sequence[Any] | None = None,
+        reports: Sequence[str | None] | None = None,
+        columns: Mapping[str, Any] | None = None,
+        progress: bool | Progress = False,
+    ) -> Prediction | Predictions:
+        """Predicts one study, or many.
+
+        Args:
+            image: one film, or a `Study`; for many studies a `Collection`, a list of `Study`, or a table.
+            report: str, the text of the report of the one film.
+            images, reports: sequences of films and texts of many studies, None for a missing one.
+            columns: mapping of arguments of `kmm.studies` to the columns of the table; None for those of the training.
+            progress: bool, whether to show progress; or a `Progress`.
+
+        Returns:
+            `Prediction` of one study, else `Predictions` in the order given. Studies that cannot be used are left out
+            of these, with a warning, and listed in `problems`.
+
+        Raises:
+            InputError: if the one study cannot be used, or an argument has the wrong type.
+        """
+        if images is None and reports is None and not is_many(image):
+            raw = self._record.predict([self._make_study(image, report)], strict=True, batch_size=1)
+            return record.list_predictions(self._record, raw)[0]
+        collection = self._gather(image, images, reports, columns)
+        found = self._predict_all(collection, strict=False, progress=_choose_progress(progress))
+        if len(found) < len(collection):
+            message = f"{len(collection) - len(found)} of {len(collection)} studies cannot be used: see `problems`."
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return found
+
+    def evaluate(
+        self,
+        studies: Any,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        strict: bool = False,
+        progress: bool | Progress = False,
+    ) -> Results:
+        """Measures the classifier and its baselines on labelled studies, as `kmm evaluate` does.
+
+        Studies that it was trained on are left out; those that it was calibrated on are the part `validation`.
+
+        Args:
+            studies: `Collection`, list of `Study`, table, or path that `kmm.read` reads.
+            columns, progress: as for `predict`.
+            strict: bool. Whether the first study that cannot be used is an error.
+
+        Returns:
+            `Results`.
+
+        Raises:
+            InputError: if no study is left to measure on.
+
+        Warns:
+            UserWarning: if the weights were changed since the fit, so that no study counts as test.
+        """
+        self._check_weights(warn=True)
+        collection = gather_studies(studies, self._columns, columns, self._sections)
+        inner, notes = self._with_labels_of(collection), _Notes(_choose_progress(progress))
+        curves: dict[str, Curves] = {}
+
+        def keep(part: str, predictions: record.Predictions) -> None:
+            curves[part] = Curves(*gather_curves(inner, predictions))
+
+        parts, problems = evaluate_studies(inner, collection.studies, strict=strict, progress=notes, keep=keep)
+        return Results(parts, self.labels, tuple(notes.lines), (*collection.problems, *problems), curves)
+
+    def explain(self, image: Any = None, report: str | None = None, **settings: Any) -> Explained:
+        """Explains the prediction of one study: circles on the film, and scores of the words.
+
+        Args:
+            image: one film, or a `Study`.
+            report: str, the text of its report.
+            settings: fields of `kmm.explain.settings.ExplainSettings`, as `method` and `target`, and of
+                `RegionSettings`, as `sensitivity`; its `rule` is given as `region_rule`.
+
+        Returns:
+            `Explained`, which a notebook shows as a page.
+
+        Raises:
+            InputError: if the study cannot be used, or a setting is unknown or out of range.
+        """
+        study = self._make_study(image, report)
+        explanation = next(iter(self._explainer(_make_explain_settings(settings)).explain([study])))
+        return Explained(explanation, self.predict(study))
+
+    def features(self, studies: Any, *, columns: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Computes the features from which the logits are computed.
+
+        Args:
+            studies, columns: as for `evaluate`.
+
+        Returns:
+            float32 `(n, d)`, in the order of the studies.
+
+        Raises:
+            InputError: if a study cannot be used.
+        """
+        collection = gather_studies(studies, self._columns, columns, self._sections)
+        view, made = view_joint(self.model), []
+        for used, batch in self._record.batches.batches(collection.studies, BATCH):
+            inputs = record.pad_rows(batch.inputs(), BATCH)
+            names = [tensor.name for tensor in view.inputs]
+            found = view.predict_on_batch({name: inputs[name] for name in names})["features"]
+            made.append(np.asarray(found, np.float32)[: len(used)])
+        return np.concatenate(made) if made else np.zeros((0, int(view.output["features"].shape[-1])), np.float32)
+
+    def preprocess(
+        self,
+        image: Any = None,
+        report: str | None = None,
+        *,
+        images: Sequence[Any] | None = None,
+        reports: Sequence[str | None] | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Makes the arrays that `model` takes.
+
+        Args:
+            image, report, images, reports, columns: as for `predict`.
+
+        Returns:
+            dict of input name to array with a row per study: `image` float32 `(n, h, w, 1)`, gray levels 0..255;
+            `token_ids` int32 `(n, length)`; `present` float32 `(n, 2)`, whether there is a film, and a report.
+
+        Raises:
+            InputError: if a study cannot be used.
+        """
+        if images is None and reports is None and not is_many(image):
+            chosen: Sequence[Study] = [self._make_study(image, report)]
+        else:
+            chosen = self._gather(image, images, reports, columns).studies
+        inputs = self._record.batches.batch(chosen).inputs()
+        return {tensor.name: inputs[tensor.name] for tensor in self.model.inputs}
+
+    def recalibrate(
+        self,
+        studies: Any,
+        *,
+        trained_on: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        progress: bool | Progress = False,
+    ) -> Self:
+        """Chooses new temperatures and thresholds, after the weights were changed.
+
+        Args:
+            studies: labelled studies, as for `evaluate`, none of which the weights were changed on. They count as
+                validation from then on.
+            trained_on: the studies that the weights were changed on, as for `evaluate`, so that they never count as
+                test; None if they are not known.
+            columns, progress: as for `predict`.
+
+        Returns:
+            the classifier itself.
+
+        Raises:
+            InputError: if no study has a known label, or none can be used.
+        """
+        self._check_weights()
+        collection = gather_studies(studies, self._columns, columns, self._sections)
+        used = (
+            None if trained_on is None else gather_studies(trained_on, self._columns, columns, self._sections).studies
+        )
+        inner = self._with_labels_of(collection)
+        recalibrate(inner, collection.studies, trained_on=used, progress=_choose_progress(progress))
+        if inner is not self._record:
+            self._record = dataclasses.replace(inner, settings=self.settings)
+        self._digests = {part: weights_digest(model) for part, model in self._record.models.items()}
+        return self
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Saves the classifier with its model card, completely or not at all.
+
+        Split, learning curves and pictures of the fit are saved too, if it has them.
+
+        Args:
+            folder: path of the folder to make.
+            overwrite: bool. Whether to replace a saved classifier.
+
+        Returns:
+            Path of the folder.
+
+        Raises:
+            InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
+
+        Warns:
+            UserWarning: if the weights were changed and the classifier was not recalibrated.
+        """
+        self._check_weights(warn=True)
+        folder, inner = Path(folder), self._record
+        inner.provenance["name"] = folder.name
+        with tempfile.TemporaryDirectory() as kept:
+            if self._folder is not None and self._folder.is_dir():
+                _copy_files(self._folder, Path(kept), pictures=not describe_change(inner))
+
+            def extra(place: Path) -> None:
+                shutil.copytree(kept, place, dirs_exist_ok=True)
+                (place / CARD).write_text(write_card(describe_for_card(inner, folder)), encoding="utf-8")
+
+            inner.save(folder, overwrite=overwrite, extra=extra)
+        if self._temporary is not None:
+            self._temporary()
+        self._folder, self._temporary = folder, None
+        return folder
+
+    def export(self, folder: Path | str, **options: Any) -> Path:
+        """Exports the classifier as a SavedModel for TensorFlow Serving and `kmm serve`.
+
+        Args:
+            folder: path of the version to make, as `"models/openi/1"`: its last part is the number of the version.
+            options: `default`, `explanation`, `batching`, `warmup`: see `kmm.export.write.export_to`.
+
+        Returns:
+            Path of the version.
+
+        Raises:
+            InputError: if the version exists or is no number, or Keras does not run on TensorFlow.
+
+        Warns:
+            UserWarning: as `save`.
+        """
+        from kmm.export.write import choose_version, export_to
+
+        self._check_weights(warn=True)
+        place = Path(folder)
+        if not place.name.isdecimal():
+            raise InputError(f"{place}: the last part must be the number of the version, as in {place / '1'}.")
+        choose_version(place.parent, int(place.name))
+        with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the weights, given above
+            saved = Classifier(self._record, self._folder)
+            source = saved.save(Path(temporary, place.absolute().parent.name or "kmm"))
+            export_to(source, place, name=place.absolute().parent.name, **options)
+        return place
+
+    @property
+    def _columns(self) -> Mapping[str, Any]:
+        return self._record.provenance.get(COLUMNS, {})
+
+    @property
+    def _sections(self) -> tuple[str, ...]:
+        text = self._record.batches.text
+        return text.sections if text else ()
+
+    def _make_study(self, image, report):
+        return make_study(image, report, self._sections, reads_films=self._record.batches.image is not None)
+
+    def _predict_all(
+        self, collection: Collection, *, strict: bool = True, progress: Progress | None = None
+    ) -> Predictions:
+        """Predicts a collection; with `strict`, a study that cannot be used is an error."""
+        raw = self._record.predict(collection.studies, strict=strict, progress=progress)
+        problems = [*collection.problems, *raw.problems]
+        return Predictions(record.list_predictions(self._record, raw), [study.id for study in raw.studies], problems)
+
+    def _gather(self, image, images, reports, columns):
+        if images is None and reports is None:
+            return gather_studies(image, self._columns, columns, self._sections)
+        if image is not None:
+            raise InputError("Give either one study, or many as `images=` and `reports=`. Received: both.")
+        return make_many(images, reports, self._sections)
+
+    def _with_labels_of(self, collection: Collection) -> record.Classifier:
+        """Returns the record with the scheme `columns` for a table that has the labels by name, and no MeSH terms."""
+        named = any(set(study.labels) & set(self.labels) for study in collection)
+        if not named or any(study.mesh_major or study.mesh_automatic for study in collection):
+            return self._record
+        return dataclasses.replace(self._record, settings=dataclasses.replace(self.settings, labels="columns"))
+
+    def _explainer(self, settings):
+        from kmm.explain.explainer import Explainer
+
+        if settings not in self._explainers:
+            self._explainers = {settings: Explainer(self._record, settings)}  # only one is kept, as each is traced
+        explainer = self._explainers[settings]
+        explainer.digest = "" if self._folder is None or self._has_changed() else digest_classifier(self._folder)
+        return explainer
+
+    def _has_changed(self) -> bool:
+        return any(weights_digest(model) != self._digests[part] for part, model in self._record.models.items())
+
+    def _check_weights(self, *, warn: bool = False) -> None:
+        """Marks the classifier if its weights were changed, and warns if it was not recalibrated since."""
+        if not is_stale(self._record) and self._has_changed():
+            mark_changed(self._record)
+        if warn and is_stale(self._record):
+            warnings.warn(describe_change(self._record), UserWarning, stacklevel=3)
+
+    def __repr__(self) -> str:
+        s, inner = self.settings, self._record
+        reads = " and ".join(name for name in (s.image_encoder, s.text_encoder) if name)
+        place = f" in {self.folder}" if self.folder else ""
+        stale = ", weights changed since the fit" if is_stale(inner) else ""
+        return f"<Classifier of {', '.join(self.labels)}: {reads}{place}{stale}>"
+
+
+class _Notes(Progress):
+    """Progress that also keeps its notes."""
+
+    def __init__(self, shown):
+        self.shown, self.lines = shown, []
+
+    def step(self, title, total, done=0):
+        return self.shown.step(title, total, done)
+
+    def note(self, text):
+        self.lines.append(text)
+        self.shown.note(text)
+
+
+def _choose_progress(progress: bool | Progress) -> Progress:
+    return progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
+
+
+def _make_explain_settings(values):
+    """Makes `ExplainSettings` from its fields and those of `RegionSettings` in one dict."""
+    of_regions = {field.name for field in dataclasses.fields(RegionSettings)}
+    values = dict(values)
+    regions = {name: values.pop(name) for name in of_regions - {"rule"} if name in values}
+    if "region_rule" in values:
+        regions["rule"] = values.pop("region_rule")
+    return ExplainSettings.from_dict(values, RegionSettings(**regions) if regions else None)
+
+
+def _copy_files(source, place, *, pictures):
+    """Copies the files of a fit that the classifier itself does not write: split, learning curves, pictures."""
+    for name in read_description(source)["files"]:
+        if name in ("split.csv", "history.json") or (pictures and name.startswith("pictures/")):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, place / name)

@@ -1,0 +1,84 @@
+"""The explanation of one study, as a notebook uses it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kmm.api.records import Records
+from kmm.image.prepare import resize_weights
+from kmm.protocol.predictions import Prediction
+
+if TYPE_CHECKING:
+    from kmm.explain.explanation import Explanation
+    from kmm.explain.output.files import Outputs
+
+
+class Explained:
+    """The explanation of one label of one study. In a notebook it is shown as its page.
+
+    The page contains the film and the report; `repr` contains neither.
+
+    Args:
+        explanation: `kmm.explain.explanation.Explanation`, kept as the attribute `explanation`.
+        prediction: `Prediction` of the study.
+
+    Attributes:
+        explanation: `Explanation` with everything that was computed.
+        prediction: `Prediction`.
+    """
+
+    def __init__(self, explanation: "Explanation", prediction: Prediction) -> None:
+        self.explanation, self.prediction = explanation, prediction
+
+    @property
+    def target(self) -> str:
+        """The label that was explained."""
+        return self.explanation.target
+
+    @property
+    def map(self) -> np.ndarray | None:
+        """The signed attribution of each pixel of the film, float32 `(h, w)` at the film's own size; None without a
+        film.
+
+        The attribution of a pixel that the encoder reads is divided among the pixels of the film that it was computed
+        from, so the sum of the map is the part of the score that the film carries.
+        """
+        heat, film = self.explanation.heat, self.explanation.film
+        if heat is None or film is None:
+            return None
+        (height, width), (rows, columns) = film.shape, heat.shape
+        return (resize_weights(width, columns).T @ (resize_weights(height, rows).T @ heat).T).T.astype(np.float32)
+
+    @property
+    def regions(self) -> Records:
+        """The strongest circles on the film, heaviest first: `x`, `y` and `radius` in pixels of the file, and
+        `weight`."""
+        return Records((region.as_dict() for region in self.explanation.regions_in_file), "regions")
+
+    @property
+    def words(self) -> Records:
+        """The words of the report in order, with `share` and `signed`: see `kmm.explain.words.WordScore`."""
+        return Records((word.as_dict() for word in self.explanation.words), "words")
+
+    def save(self, folder: Path | str, outputs: "Outputs | None" = None) -> list[Path]:
+        """Writes page, picture and JSON of the study into a folder, as `kmm explain` does.
+
+        Args:
+            folder: path, created if missing.
+            outputs: `kmm.explain.output.files.Outputs`, or None for the defaults.
+
+        Returns:
+            list of Path: the files, which contain film and report.
+
+        Raises:
+            InputError: if the folder already has a file of one of these names that kmm did not write.
+        """
+        return self.explanation.save(folder, outputs)
+
+    def _repr_html_(self) -> str:
+        return self.explanation._repr_html_()
+
+    def __repr__(self) -> str:
+        found = f"{len(self.regions)} regions, {len(self.words)} words"
+        return f"<Explained {self.target} of {self.explanation.study}: {self.prediction!r}, {found}>"

@@ -1,0 +1,254 @@
+"""Train a classifier from Python, with its state in a folder, so that an interrupted fit continues."""
+
+import difflib
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from kmm.api.classifier import COLUMNS, Classifier
+from kmm.data.labels import label_studies
+from kmm.data.split import PARTS, Split, split_studies
+from kmm.data.study import Collection, Study
+from kmm.errors import InputError, KmmError
+from kmm.film_identity import identify_films
+from kmm.presets import SETTING_NAMES, gather_settings
+from kmm.progress import Progress, choose_progress
+from kmm.settings import FitSettings
+from kmm.training.fit import fit_classifier, save_run
+from kmm.training.run_folders import CACHE, STAGES, WORK, open_work_folder
+
+FOLDER = "saved_models"
+NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]*")
+DIGITS = 8  # of the digest that names the run of a fit without a name
+ARGUMENTS = {"--overwrite": "resume=False", "--resume": "resume=True", "--out": "folder="}  # by option
+
+
+def fit(
+    studies: Collection,
+    *,
+    preset: str = "small",
+    name: str | None = None,
+    folder: Path | str | None = None,
+    split: Split | Path | str | Mapping[str, str] | None = None,
+    validation: Collection | None = None,
+    test: Collection | None = None,
+    resume: bool | str = "auto",
+    overwrite: bool = False,
+    progress: bool | Progress = True,
+    callbacks: Sequence[Any] | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Trains, calibrates and evaluates a classifier.
+
+    The state of the run is kept in a folder until it is done. If it is interrupted, the same call continues it.
+
+    Args:
+        studies: `Collection` of `kmm.read` or `kmm.studies`.
+        preset: str, a name in `kmm.presets.PRESETS`; `settings` replace its values.
+        name: str. The classifier is saved as `folder/name`; None saves none, until `save` is called.
+        folder: path of the folder of classifiers, of the state of runs and of cached features; None for `saved_models`.
+        split: a `Split`, the path of a `split.csv`, or a mapping of study id to `"train"`, `"validation"` or `"test"`;
+            None for a random split that keeps patients together.
+        validation, test: `Collection`s of their own for these parts. The parts that are not given are split from
+            `studies` by the setting `shares`.
+        resume: `"auto"` continues a stopped run of the same name, or, without a name, of the same studies and settings;
+            False starts over; True demands that there is such a run.
+        overwrite: bool. Whether to replace a saved classifier of this name.
+        progress: bool, whether to show progress; or a `Progress`.
+        callbacks: sequence of `keras.callbacks.Callback` for every stage; or None.
+        settings: any setting of `kmm.settings.FitSettings` by name; `epochs` bounds the epochs of every stage. Without
+            `labels`, studies with label columns and no MeSH terms are labelled by their columns; a side that no study
+            has is not read.
+
+    Returns:
+        `Classifier`.
+
+    Raises:
+        InputError: if a setting or the data cannot be used, or the run to resume does not match.
+        LeakError: if the split leaks.
+    """
+    shown = progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
+    joined, parts = _join_parts(studies, validation, test)
+    chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
+    if parts is not None and split is None:
+        parts = _divide_rest(joined, parts, chosen, shown)
+    base = Path(FOLDER if folder is None else folder)
+    if name is not None:
+        _check_name(base, name, overwrite)
+    work = base / f"{WORK}{name or _name_run(joined, chosen)}"
+    going_on = _can_resume(work, resume)
+    with ExitStack() as cleanup:
+        temporary = Path(tempfile.mkdtemp(prefix="kmm-"))
+        cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)
+        place = temporary / chosen.preset if name is None else base / name
+        given = _write_split(split, parts, joined, temporary)
+        more: dict[str, Any] = {"callbacks": callbacks} if callbacks else {}
+        with _naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
+            inner, run = fit_classifier(
+                joined, chosen, work=work, cache=base / CACHE, split=given, progress=shown, **more
+            )
+            if joined.columns:
+                inner.provenance[COLUMNS] = dict(joined.columns)
+            save_run(inner, run, place, overwrite=overwrite)
+        if name is not None:
+            return Classifier(inner, place)
+        cleanup.pop_all()  # the temporary folder lives as long as the classifier
+        return Classifier._of_temporary(inner, place)
+
+
+def load(folder: Path | str) -> Classifier:
+    """Reads a saved classifier; the same as `kmm.Classifier.load`.
+
+    Args:
+        folder: path of a folder that `kmm fit` or `Classifier.save` wrote, or of an archive of `kmm model pack`.
+
+    Raises:
+        ArtefactError: if a file is missing, altered or of another format.
+    """
+    return Classifier.load(folder)
+
+
+def _choose_settings(studies: Collection, values: dict[str, Any], progress: Progress) -> FitSettings:
+    """Makes the settings from a preset, what is given, and what the studies have."""
+    for name in values:
+        if name not in SETTING_NAMES:
+            near = difflib.get_close_matches(name, SETTING_NAMES, n=3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(SETTING_NAMES)}."
+            raise InputError(f"Unknown setting {name!r}. {hint}")
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    has_labels = any(not isnan(value) for study in studies for value in study.labels.values())
+    if "labels" not in given and has_labels and not any(study.mesh_major or study.mesh_automatic for study in studies):
+        given["labels"] = "columns"
+    for side, has in (
+        ("image_encoder", any(study.images for study in studies)),
+        ("text_encoder", any(study.report is not None for study in studies)),
+    ):
+        if side not in given and not has:
+            progress.note(f"No study has {'a film' if side == 'image_encoder' else 'a report'}: {side}=None")
+            given[side] = "none"
+    for name in ("image_encoder", "text_encoder"):
+        if name in given and given[name] is None:
+            given[name] = "none"
+    return gather_settings(given)
+
+
+def _join_parts(
+    studies: Collection, validation: Collection | None, test: Collection | None
+) -> tuple[Collection, dict[str, str] | None]:
+    """Joins collections of their own parts; ids that several of them have are prefixed with the part.
+
+    Returns:
+        the joined `Collection`, and a dict of study id to part; None if there is nothing but `studies`.
+    """
+    given = {"train": studies, "validation": validation, "test": test}
+    present = {part: collection for part, collection in given.items() if collection is not None}
+    for part, collection in present.items():
+        if not isinstance(collection, Collection):
+            raise InputError(
+                f"{'The studies' if part == 'train' else f'`{part}`'} must be made by `kmm.read` or `kmm.studies`. "
+                f"Received: {type(collection).__name__}."
+            )
+    if len(present) == 1:
+        return studies, None
+    ids = [study.id for collection in present.values() for study in collection]
+    again = len(set(ids)) < len(ids)
+    joined: list[Study] = []
+    parts: dict[str, str] = {}
+    for part, collection in present.items():
+        for study in collection:
+            moved = _rename(study, f"{part}-{study.id}") if again else study
+            joined.append(moved)
+            parts[moved.id] = part
+    problems = [problem for collection in present.values() for problem in collection.problems]
+    return replace(studies, studies=tuple(joined), problems=tuple(problems)), parts
+
+
+def _divide_rest(
+    joined: Collection, parts: dict[str, str], settings: FitSettings, progress: Progress
+) -> dict[str, str]:
+    """Splits the training studies into the parts that have no collection of their own, by their shares."""
+    shares = [
+        0.0 if part in parts.values() and part != "train" else share for part, share in zip(PARTS, settings.shares)
+    ]
+    if not any(shares[1:]):
+        return parts
+    rest = [study for study in joined if parts[study.id] == "train"]
+    labelled, names = label_studies(
+        rest, settings.labels, min_count=settings.label_min_count, not_findings=settings.not_findings
+    )
+    known, _ = identify_films(labelled, progress=progress) if settings.image_encoder else (labelled, [])
+    whole = sum(shares)
+    found = split_studies(known, shares=[share / whole for share in shares], seed=settings.seed, label_names=names)
+    return {**parts, **found.parts}
+
+
+def _rename(study, id):
+    """Gives a study another id; a study that is its own patient stays so."""
+    return replace(study, id=id, patient=id if study.patient == study.id else study.patient)
+
+
+def _write_split(split, parts, studies: Collection, folder: Path) -> Path | str | None:
+    """Returns the path of a split; writes one that is not a file into a folder."""
+    if split is not None and parts is not None:
+        raise InputError("Give either `split=`, or `validation=` and `test=`. Received: both.")
+    if split is None and parts is None:
+        return None
+    if isinstance(split, str | Path):
+        return split
+    found = split.parts if isinstance(split, Split) else dict(parts if split is None else split)
+    if unknown := sorted({str(part) for part in found.values()} - set(PARTS)):
+        raise InputError(f"The parts of `split` must be {', '.join(PARTS)}. Received: {unknown[0]!r}.")
+    found = {str(study): part for study, part in found.items()}
+    patients = {study.id: study.patient for study in studies}
+    path = folder / "given-split.csv"
+    Split(found, {study: patients.get(study, study) for study in found}).save(path)
+    return path
+
+
+def _check_name(base: Path, name: str, overwrite: bool) -> None:
+    if not NAME.fullmatch(name):
+        raise InputError(f"`name` must be of letters, digits, '.', '_' and '-', and no number. Received: {name!r}")
+    if (base / name).exists() and not overwrite:
+        raise InputError(f"{base / name} already exists. Choose another name, or pass overwrite=True.")
+
+
+def _name_run(studies: Collection, settings: FitSettings) -> str:
+    """Names a run by its settings and studies, so that the same call finds the state of a stopped run."""
+    total = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
+    for study in studies:
+        text = "" if study.report is None else "\x1f".join(vars(study.report).values())
+        total.update("\x1e".join([study.id, study.patient, text, repr(sorted(study.labels.items()))]).encode())
+    return f"{settings.preset}-{total.hexdigest()[:DIGITS]}"
+
+
+def _can_resume(work: Path, resume: bool | str) -> bool:
+    """Decides whether a stopped run continues."""
+    if resume not in (True, False, "auto"):
+        raise InputError(f"`resume` must be True, False or 'auto'. Received: {resume!r}")
+    there = (work / STAGES).exists()
+    if resume is True and not there:
+        raise InputError(f"There is no stopped run to resume in {work.parent}. Leave out resume=True.")
+    return there and resume is not False
+
+
+@contextmanager
+def _naming_arguments() -> Iterator[None]:
+    """Names arguments in errors of the training room as Python does, not as options of the command line."""
+    try:
+        yield
+    except KmmError as error:
+        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, str(text)) for text in error.args)
+        raise
+
+
+def _name_argument(option):
+    name, none = option[0].removesuffix(" none"), "None" if option[1] else ""
+    return ARGUMENTS.get(name, name.removeprefix("--").replace("-", "_") + "=") + none

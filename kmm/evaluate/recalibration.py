@@ -1,0 +1,114 @@
+"""Recalibrate a classifier whose weights were changed: temperatures, thresholds, metrics and studies seen."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kmm.classifier import Classifier, Predictions
+from kmm.data.labels import label_studies
+from kmm.data.modalities import PATTERNS, as_table, hide_sides
+from kmm.data.study import Problem, Study
+from kmm.errors import ImageError, InputError
+from kmm.evaluate.calibration import choose_thresholds, fit_calibration
+from kmm.evaluate.changed_weights import mark_recalibrated
+from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows
+from kmm.evaluate.seen import gather_seen
+from kmm.film_identity import digest_film, sketch_film
+from kmm.progress import Progress
+from kmm.storage.seen_studies import SeenStudies
+
+
+def recalibrate(
+    classifier: Classifier,
+    studies: Sequence[Study],
+    *,
+    trained_on: Sequence[Study] | None = None,
+    progress: Progress | None = None,
+) -> list[Problem]:
+    """Chooses new temperatures and thresholds on labelled studies, as a fit does on its validation part.
+
+    The studies count as validation from then on, and their results become the classifier's only metrics.
+
+    Args:
+        classifier: `Classifier`, changed in place.
+        studies: sequence of `Study`, labelled by the scheme of the classifier.
+        trained_on: sequence of the `Study` that the weights were changed on, which count as trained on from then on;
+            None if they are not known.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        list of `Problem`: studies that could not be used.
+
+    Raises:
+        InputError: if no study has a known label, or none can be used.
+    """
+    labelled, _ = label_studies(studies, classifier.settings.labels, names=classifier.label_names)
+    known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
+    if not known:
+        raise InputError(f"Recalibration needs studies with a known label. Received: {len(studies)} without one.")
+    predictions = classifier.predict(known, parts=classifier.models, progress=progress)
+    if not predictions.studies:
+        raise InputError(f"Recalibration needs studies that can be used. All {len(known)} were set aside.")
+    _calibrate(classifier, predictions)
+    classifier.metrics.clear()
+    repeats = classifier.settings.bootstrap_repeats
+    classifier.metrics["validation"] = evaluate_predictions(classifier, predictions, repeats=repeats)
+    _add_seen(classifier, "validation", predictions.studies)
+    if trained_on is not None:
+        _add_seen(classifier, "train", trained_on)
+    mark_recalibrated(classifier, trained_on_known=trained_on is not None)
+    return predictions.problems
+
+
+def _calibrate(classifier, predictions):
+    """Fits the numbers of every part, and for a joint part those of each pattern, with its other side hidden."""
+    policy = classifier.settings.threshold_policy
+    for part in classifier.models:
+        samples = {name: _hide(classifier, part, predictions, name) for name in PATTERNS if part == "joint"}
+        chosen = find_measured(part, predictions.present)
+        pooled = (predictions.logits[part][chosen], predictions.labels[chosen])
+        found = fit_calibration(pooled, samples, policy=policy)
+        classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
+    if classifier.tfidf is not None:
+        scores, chosen = score_rows(classifier, predictions)["tfidf"], find_measured("tfidf", predictions.present)
+        cuts = choose_thresholds(predictions.labels[chosen], scores[chosen], policy=policy)
+        classifier.thresholds["tfidf"] = as_table(cuts)
+
+
+def _hide(classifier: Classifier, part: str, predictions: Predictions, pattern: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the logits and labels of the studies that have the sides of a pattern, with their other side hidden."""
+    hidden, kept = hide_sides(predictions.present, pattern)
+    changed = kept & (hidden != predictions.present).any(axis=1)
+    logits = predictions.logits[part].copy()
+    if changed.any():
+        rows = np.flatnonzero(changed)
+        shown = [predictions.studies[row] for row in rows]
+        studies = [replace(one, report=None) if pattern == "image" else replace(one, images=()) for one in shown]
+        logits[rows] = classifier.predict(studies, parts=[part], strict=True).logits[part]
+    return logits[kept], predictions.labels[kept]
+
+
+def _add_seen(classifier, part, studies):
+    """Adds the fingerprints of studies to those of a part that the classifier recognises."""
+    batches = classifier.batches
+    named, digests, sketches = [], [], []
+    for study in studies:
+        try:
+            film, digest = batches.read_film(study)
+        except ImageError:  # such a study was not used either
+            continue
+        named.append(study if film is None else study.with_pixel_digest(digest_film(film)))
+        digests.append(digest)
+        sketches.append(0 if film is None else sketch_film(batches.image.apply(film)))
+    new, old = gather_seen(named, digests, sketches, batches.text), classifier.seen.get(part)
+    if old is not None:
+        new = SeenStudies.gather(
+            {*map(int, old.prints), *map(int, new.prints)}, {**_as_dict(old.records), **_as_dict(new.records)}
+        )
+    classifier.seen[part] = new
+
+
+def _as_dict(records):
+    return {int(record): int(sketch) for record, sketch in records}

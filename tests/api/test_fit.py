@@ -1,0 +1,201 @@
+"""`kmm.fit`: settings by name, parts, folders and resuming; arrays give exactly the numbers of files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import kmm
+from kmm.api import fitting
+from kmm.data.split import Split
+from kmm.data.study import Collection
+from kmm.errors import InputError, LeakError
+from kmm.progress import Progress
+from tests.factories.studies import TINY
+
+
+def to_memory(collection):
+    """The same studies, their films as arrays."""
+    studies = []
+    for study in collection:
+        images = []
+        for image in study.images:
+            with PIL.Image.open(image.path) as film:
+                images.append(replace(image, memory=np.asarray(film)))
+        studies.append(replace(study, images=tuple(images)))
+    return replace(collection, studies=tuple(studies))
+
+
+@pytest.mark.large
+def test_a_fit_on_arrays_is_exactly_a_fit_on_files(tiny_run, tiny_folder, tmp_path):
+    files = kmm.read(tiny_folder)
+    arrays = to_memory(files)
+    found = kmm.fit(arrays, preset="small", folder=tmp_path, progress=False, **TINY)
+    expected = tiny_run[0]
+    assert found.metrics == expected.metrics
+    for part, model in expected.models.items():
+        for mine, theirs in zip(found._record.models[part].get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert found.predict(arrays) == found.predict(files)
+    assert found.evaluate(files).parts == found.evaluate(arrays).parts  # recognised either way
+    np.testing.assert_array_equal(found.features(files), found.features(arrays))
+    assert not list(tmp_path.glob(".work*")) and found.folder is None
+    kept = found._folder
+    history = (kept / "history.json").read_bytes()
+    loaded = kmm.load(found.save(tmp_path / "mine"))
+    assert loaded.metrics == found.metrics and (tmp_path / "mine" / "split.csv").exists() and found.folder
+    assert (tmp_path / "mine" / "history.json").read_bytes() == history and not kept.parent.exists()
+
+
+class Called(Exception):
+    """Stops a fit before it trains."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The arguments of `fit_classifier`, which trains nothing here."""
+    kept = {}
+
+    def fit_classifier(collection, settings, *, split, **given):
+        rows = dict(line.split(",")[::2] for line in split.read_text().split()[1:]) if split else None
+        kept.update(given, collection=collection, settings=settings, split=rows)
+        raise Called
+
+    monkeypatch.setattr(fitting, "fit_classifier", fit_classifier)
+    return kept
+
+
+def run(calls, studies, **arguments):
+    with pytest.raises(Called):
+        kmm.fit(studies, progress=False, **arguments)
+    return calls
+
+
+def make_table(count=20, **more):
+    rows = [{"text": f"Report {row}.", "sick": row % 2, "who": f"p{row}", **more} for row in range(count)]
+    return kmm.studies(rows, report="text", label="sick", patient="who")
+
+
+def test_a_preset_is_always_applied_and_every_setting_has_a_name(calls, tiny_folder, tmp_path):
+    files = kmm.read(tiny_folder)
+    settings = run(calls, files, folder=tmp_path, seed=3, epochs=2, sections=("findings",))["settings"]
+    assert (settings.preset, settings.pixels, settings.schedule, settings.seed) == ("small", 64, "cosine", 3)
+    assert settings.text_epochs == 2 and settings.sections == ("findings",) and settings.labels == "normal-abnormal"
+    settings = run(calls, files, folder=tmp_path, preset="paper", text_encoder=None)["settings"]
+    assert (settings.preset, settings.image_encoder, settings.text_encoder) == ("paper", "densenet121", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"epoch": 3}, r"Unknown setting 'epoch'. Did you mean epochs"),
+        ({"batchsize": 3}, r"Did you mean batch_size"),
+        ({"zzz": 3}, r"Unknown setting 'zzz'. Known: preset, seed"),
+        ({"seed": "x"}, r"`seed` must be a whole number"),
+        ({"preset": "tiny"}, r"Unknown preset 'tiny'. Known: small, paper"),
+        ({"name": "a/b"}, r"`name` must be of letters"),
+        ({"name": "7"}, r"and no number"),
+        ({"resume": "yes"}, r"`resume` must be True, False or 'auto'"),
+        ({"resume": True}, r"no stopped run"),
+        ({"split": {"1": "training"}}, r"parts of `split` must be train, validation, test. Received: 'training'"),
+    ],
+)
+def test_wrong_arguments(arguments, says, tiny_folder, tmp_path):
+    with pytest.raises(InputError, match=says):
+        kmm.fit(kmm.read(tiny_folder), folder=tmp_path, progress=False, **arguments)
+    with pytest.raises(InputError, match=r"made by `kmm\.read` or `kmm\.studies`\. Received: list"):
+        kmm.fit([1], folder=tmp_path)
+    assert not list(tmp_path.glob(".work*"))
+
+
+def test_a_table_is_labelled_by_its_columns_and_its_columns_are_kept(calls, tmp_path):
+    settings = run(calls, make_table(), folder=tmp_path)["settings"]
+    assert (settings.labels, settings.image_encoder, settings.text_encoder) == ("columns", None, "text-cnn")
+    assert run(calls, make_table(), folder=tmp_path, labels="findings")["settings"].labels == "findings"
+    assert calls["collection"].columns["report"] == "text"
+
+
+def test_splits_of_every_kind(calls, tmp_path):
+    table = make_table(6)
+    parts = {str(row): part for row, part in enumerate(("train", "train", "validation", "validation", "test", "test"))}
+    split = Split(parts, {study: f"p{study}" for study in parts})
+    split.save(tmp_path / "split.csv")
+    for given in (parts, split, tmp_path / "split.csv", {int(row): part for row, part in parts.items()}):
+        assert run(calls, table, folder=tmp_path, split=given)["split"] == parts
+    assert run(calls, table, folder=tmp_path)["split"] is None
+
+
+def test_parts_of_their_own(calls, tmp_path):
+    train, validation, test = make_table(6), make_table(4), make_table(2)
+    with pytest.raises(InputError, match="either `split=`"):
+        kmm.fit(train, folder=tmp_path, progress=False, validation=validation, split={"0": "train"})
+    given = run(calls, train, folder=tmp_path, validation=validation, test=test)
+    assert [study.id for study in given["collection"]][4:8] == ["train-4", "train-5", "validation-0", "validation-1"]
+    assert list(given["split"].values()) == ["test"] * 2 + ["train"] * 6 + ["validation"] * 4
+    given = run(calls, make_table(40), folder=tmp_path, test=test)
+    counts = {part: list(given["split"].values()).count(part) for part in ("train", "validation", "test")}
+    assert counts["test"] == 2 and counts["validation"] == round(40 * 0.15 / 0.8) and sum(counts.values()) == 42
+
+
+def test_own_patients_do_not_leak_between_collections(calls, tmp_path):
+    with pytest.warns(UserWarning, match="patient of its own"):
+        first, second = (
+            kmm.studies({"t": [f"{name} {row}" for row in range(6)], "y": [0, 1] * 3}, report="t", label="y")
+            for name in ("one", "two")
+        )
+    given = run(calls, first, folder=tmp_path, validation=second, test=second[:0])
+    assert len({study.patient for study in given["collection"]}) == 12
+
+
+def test_a_patient_in_two_collections_is_a_leak(tmp_path):
+    train, validation, test = make_table(6), make_table(4), make_table(2)
+    with pytest.raises(LeakError, match="patient"):
+        kmm.fit(train, folder=tmp_path, progress=False, validation=validation, test=test)
+
+
+class Stopping(Progress):
+    """Interrupts a fit once two of its stages have begun; keeps the titles of the steps."""
+
+    def __init__(self, folder, stages):
+        self.folder, self.stages, self.titles = folder, stages, []
+
+    def step(self, title, total, done=0):
+        if len(list(self.folder.glob(".work-*/stages/*"))) >= self.stages:
+            raise KeyboardInterrupt
+        self.titles.append((title, done))
+        return super().step(title, total, done)
+
+
+@pytest.mark.large
+def test_an_interrupted_fit_goes_on(tiny_folder, tmp_path, tiny_run):
+    files, first, second = kmm.read(tiny_folder), Stopping(tmp_path, 2), Stopping(tmp_path, 99)
+    with pytest.raises(KeyboardInterrupt):
+        kmm.fit(files, folder=tmp_path, progress=first, **TINY)
+    assert len(list(tmp_path.glob(".work-small-*"))) == 1
+    found = kmm.fit(files, folder=tmp_path, progress=second, **TINY)
+    assert found.metrics == tiny_run[0].metrics and not list(tmp_path.glob(".work-*"))
+    assert first.titles[-1] not in second.titles  # a stage that was done is not trained again
+
+
+def test_errors_name_arguments_and_not_options(tmp_path, tiny_folder):
+    one = kmm.read(tiny_folder)
+    with pytest.raises(InputError) as caught:
+        kmm.fit(one, folder=tmp_path, progress=False, split={study.id: "train" for study in one}, **TINY)
+    assert "--" not in str(caught.value) and "split=" in str(caught.value)
+
+
+def test_a_named_fit_is_saved(fits, tiny_folder, tmp_path, monkeypatch):
+    import kmm.training.fit as room
+
+    monkeypatch.setattr(fitting, "fit_classifier", room.fit_classifier)
+    monkeypatch.setattr(fitting, "save_run", room.save_run)
+    files = kmm.read(tiny_folder)
+    found = kmm.fit(files, name="ward", folder=tmp_path, progress=False, **TINY)
+    assert found.folder == tmp_path / "ward" and json.loads((tmp_path / "ward" / "settings.json").read_text())
+    assert fits[0]["cache"] == tmp_path / ".cache" and fits[0]["work"] == tmp_path / ".work-ward"
+    with pytest.raises(InputError, match=r"already exists. Choose another name, or pass overwrite=True"):
+        kmm.fit(files, name="ward", folder=tmp_path, progress=False, **TINY)
+    kmm.fit(files, name="ward", folder=tmp_path, progress=False, overwrite=True, **TINY)
+    assert isinstance(files, Collection)

@@ -1,0 +1,174 @@
+"""Studies from tables in memory: order, missing values, views, and errors that name row and column."""
+
+import math
+import warnings
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import kmm
+from kmm.data.columns import Table, is_missing, is_table
+from kmm.data.study import Report
+from kmm.data.tables import Columns, make_studies
+from kmm.errors import InputError
+from tests.factories.dicom import make_codes, make_dataset, make_film
+from tests.factories.frames import StubFrame
+
+FILM = np.full((16, 20), 9, np.uint8)
+ROWS = [
+    {"film": FILM, "text": "Clear lungs.", "sick": 0, "mrn": "p1", "key": "b"},
+    {"film": None, "text": " A mass. ", "sick": True, "mrn": 7.0, "key": "a"},
+    {"film": FILM[..., None], "text": None, "sick": None, "mrn": None, "key": "c"},
+]
+NAMED = {"image": "film", "report": "text", "label": "sick", "patient": "mrn", "id": "key"}
+
+
+def as_columns(rows):
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+@pytest.mark.parametrize("make", [list, StubFrame, as_columns, tuple])
+def test_studies_keep_the_order_of_the_table(make):
+    studies = kmm.studies(make(ROWS), **NAMED)
+    assert [study.id for study in studies] == ["b", "a", "c"]
+    assert [study.patient for study in studies] == ["p1", "7", "c"]
+    assert [study.report for study in studies] == [Report(findings="Clear lungs."), Report(findings="A mass."), None]
+    assert [len(study.images) for study in studies] == [1, 0, 1]
+    labels = [study.labels["sick"] for study in studies]
+    assert labels[:2] == [0.0, 1.0] and math.isnan(labels[2])
+    first = studies[0].frontal
+    assert first.memory is FILM and first.path.name == "b (in memory)" and first.view == "frontal"
+    assert studies.columns == {**{name: NAMED[name] for name in ("report", "patient", "id")}, "image": ["film"],
+                               "labels": ["sick"]}  # fmt: skip
+
+
+def test_a_frame_of_pandas_or_polars():
+    pandas = pytest.importorskip("pandas")
+    rows = [{**row, "film": f"{row['key']}.png"} for row in ROWS]
+    frame = pandas.DataFrame(rows)
+    frame.loc[1, "film"] = pandas.NA
+    found = kmm.studies(frame.set_index(pandas.Index([5, 3, 9])), **NAMED)
+    assert [study.id for study in found] == ["b", "a", "c"] and "DataFrame of 3 rows" in repr(found)
+    assert [str(problem) for problem in found.problems] == ["b.png: film missing", "c.png: film missing"]
+    polars = pytest.importorskip("polars")
+    typed = [{**row, "sick": row["sick"] and int(row["sick"]), "mrn": row["mrn"] and str(row["mrn"])} for row in rows]
+    assert [study.report for study in kmm.studies(polars.DataFrame(typed), **NAMED)] == [
+        study.report for study in found
+    ]
+
+
+def test_pandas_is_not_imported_for_records():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, kmm; kmm.studies([{'a': 'Clear.', 'p': 1}], report='a', patient='p'); "
+        "assert not {'pandas', 'polars', 'keras', 'tensorflow'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_are_numbered_without_ids_and_warned_of_without_patients():
+    with pytest.warns(UserWarning, match="every row counts as a patient of its own") as caught:
+        studies = kmm.studies({"text": ["a", "b", "c"]}, report="text")
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert [(study.id, study.patient) for study in studies] == [("0", "0"), ("1", "1"), ("2", "2")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kmm.studies({"text": ["a"], "who": ["x"]}, report="text", patient="who")
+
+
+def test_sections_have_columns_of_their_own():
+    rows = [{"why": "Cough.", "what": "Clear."}, {"why": None, "what": math.nan}]
+    first, second = make_studies(rows, Columns.choose(sections={"indication": "why", "impression": "what"}),
+                                 own_patients=True)  # fmt: skip
+    assert first.report == Report(indication="Cough.", impression="Clear.") and second.report is None
+
+
+def test_several_films_and_views(tmp_path):
+    for name in ("1.png", "2.png"):
+        PIL.Image.fromarray(FILM).save(tmp_path / name)
+    rows = [
+        {"film": [tmp_path / "1.png", str(tmp_path / "2.png"), FILM], "view": ["lateral", "PA", None]},
+        {"film": tmp_path / "1.png", "view": "lateral"},
+        {"film": FILM, "view": None},
+    ]
+    columns = Columns.choose(image="film", view="view")
+    one, two, three = make_studies(rows, columns, own_patients=True)
+    assert [image.view for image in one.images] == ["lateral", "frontal", None]
+    assert one.frontal.path == tmp_path / "2.png" and one.images[2].path.name == "0-3 (in memory)"
+    assert two.frontal is None and three.frontal is not None
+    two_columns = {"a": [FILM, None], "b": [FILM, FILM]}
+    found = make_studies(two_columns, Columns.choose(image=["a", "b"]), own_patients=True)
+    assert [len(study.images) for study in found] == [2, 1]
+
+
+def test_the_view_of_a_dataset_decides():
+    lateral = make_dataset(make_film(), ViewCodeSequence=make_codes(("399067008", "lateral")))
+    frontal = make_dataset(make_film(), ViewPosition="PA")
+    no_film = make_dataset(make_film(), SOPClassUID="1.2.840.10008.5.1.4.1.1.11.1")
+    found = make_studies({"film": [lateral, frontal, no_film]}, Columns.choose(image="film"), own_patients=True)
+    assert [study.frontal is not None for study in found] == [False, True, False]
+    assert found[0].images[0].evidence.startswith("View Code") and len(found.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "named", "says"),
+    [
+        (ROWS, {"image": "flim"}, r"no column 'flim'\. Did you mean film\? It has: film, text, sick, mrn, key"),
+        (ROWS, {"image": "Film"}, r"Did you mean film\?"),
+        (ROWS, {"report": "sick"}, r"Row 0: the column 'sick' must hold text. Received: int"),
+        (ROWS, {"image": "sick"}, r"Row 0: the column 'sick' must hold paths, arrays, .*Received: int"),
+        ([{"t": "x"}, {"t": "x", "s": 2}], {"report": "t", "label": "s"}, r"Row 1: the column 's' must hold 0"),
+        ([{"t": "x", "s": -1}], {"report": "t", "label": "s"}, r"Row 0: .*CheXpert's tables write -1"),
+        ([{"t": "x", "s": "yes"}], {"report": "t", "label": "s"}, r"Row 0: the column 's' must hold 0, 1 or"),
+        ([{"t": "x", "k": "a"}] * 2, {"report": "t", "id": "k"}, r"unique. 1 occur .*: rows 0, 1\."),
+        ([{"t": "x", "k": "../a"}], {"report": "t", "id": "k"}, r"Row 0: the column 'k' must hold an id"),
+        ([{"t": "x"}, {"t": "y", "k": "a"}], {"report": "t", "id": "k"}, r"Row 0: the column 'k' must hold an id"),
+        ([{"f": FILM, "v": "upside"}], {"image": "f", "view": "v"}, r"Row 0: the column 'v' must be one of frontal"),
+        ([{"f": [FILM], "v": ["PA", "AP"]}], {"image": "f", "view": "v"}, r"Row 0: 1 films and 2 views"),
+        ({"a": ["x"], "b": []}, {"report": "a"}, r"'a' has 1 rows and 'b' has 0"),
+        ({"a": "text"}, {"report": "a"}, r"'a' must be a sequence with one value per row. Received: str"),
+        ([{"a": "x"}, "b"], {"report": "a"}, r"Row 1 of the records is not a dict"),
+        (7, {"report": "a"}, r"from a DataFrame, a list of records or a dict of columns. Received: int"),
+        (ROWS, {}, r"Name the column of films with `image=`"),
+        (ROWS, {"report": "text", "sections": {"findings": "text"}}, r"either `report=`.*Received: both"),
+        (ROWS, {"report": "text", "label": "sick", "labels": ["sick"]}, r"either `label=` or `labels=`"),
+        (ROWS, {"sections": {"history": "text"}}, r"Unknown section 'history'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:No column of patients")
+def test_errors_name_row_and_column(table, named, says):
+    with pytest.raises(InputError, match=says) as caught:
+        kmm.studies(table, **named)
+    assert "\n" not in str(caught.value) and "Clear lungs" not in str(caught.value)
+
+
+def test_a_frame_with_two_columns_of_one_name():
+    frame = StubFrame([{"a": "x"}])
+    frame.columns = ["a", "a"]
+    with pytest.raises(InputError, match="two columns named 'a'"):
+        Table(frame)
+
+
+def test_missing_files_and_files_of_kmm_are_problems(tmp_path):
+    found = make_studies({"film": [tmp_path / "gone.png"], "text": ["Clear."]},
+                         Columns.choose(image="film", report="text"), own_patients=True)  # fmt: skip
+    assert [str(problem) for problem in found.problems] == ["gone.png: film missing"]
+    assert found.problems[0].kept_on == "its report" and not found[0].images
+
+
+def test_what_is_a_table_and_what_is_missing():
+    assert [is_table(value) for value in (StubFrame([]), {}, ROWS, [], FILM, "a.png", PIL.Image.new("L", (1, 1)))] == [
+        True, True, True, False, False, False, False,
+    ]  # fmt: skip
+    assert all(map(is_missing, (None, math.nan, np.float64("nan"), "", " \n")))
+    assert not any(map(is_missing, (0, 0.0, "0", FILM, False)))
+
+
+def test_nothing_that_is_shown_quotes_a_report_or_a_patient():
+    studies = kmm.studies(ROWS, **NAMED)
+    shown = " ".join(map(repr, (studies, studies[:1], *studies, *(study.report for study in studies))))
+    assert "Clear" not in shown and "mass" not in shown and "p1" not in shown
+    assert len(studies[1:]) == 2 and studies[1:].columns == studies.columns
