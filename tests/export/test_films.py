@@ -132,7 +132,7 @@ SIZES = [(256, 256, 224, 224), (1024, 1024, 224, 224), (457, 512, 200, 224), (17
 def test_resizing_equals_the_graph(height, width, new_height, new_width):
     image = np.random.default_rng(0).uniform(0, 255, (height, width)).astype(np.float32)
     graph = tf.image.resize(image[..., None], (new_height, new_width), antialias=True)[..., 0].numpy()
-    assert abs(resize_image(image, new_height, new_width) - graph).max() < 0.001
+    assert (resize_image(image, new_height, new_width) == graph).all()
 
 
 @pytest.mark.parametrize("rounding", ["uint8", "none"])
@@ -169,7 +169,7 @@ def test_prepared_films_of_every_kind_are_those_of_kmm(name, rounding, read_smal
     film = decode_image(data, name)
     expected = ImagePreparation(32, rounding=rounding).apply(film)
     np.testing.assert_allclose(square, expected, atol=0 if rounding == "uint8" else 0.001)
-    assert (square.numpy() == np.rint(square)).all() == (rounding == "uint8") and film.std() > 30
+    assert (square.numpy() == np.rint(square)).all() == (rounding == "uint8") and film.std() > 10
 
 
 def test_a_film_of_many_strips_is_rounded_as_a_whole(read_small):
