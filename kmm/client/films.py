@@ -24,7 +24,9 @@ def encode_film(film: Film | None) -> bytes:
     detect all of them (see `kmm.image.jpeg`). DICOM, TIFF and BMP files and float arrays are first decoded to gray
     levels 0..255. A film with fractional levels, a minimum of exactly 0 and a maximum of exactly 255 becomes a 16-bit
     PNG of its levels times 257, marked as such (`kmm.image.gray_levels`); its rounding error is at most 1/514, about
-    0.002 gray levels. Any other film is rounded to 8 bits, with an error of at most 0.5, or none for whole levels.
+    0.002 gray levels. Any other film is rounded to 8 bits, with an error of at most 0.5, or none for whole levels. A
+    classifier that rounds films to 8 bits (`kmm.image.prepare.ImagePreparation.rounding`) reads exactly the levels that
+    it reads from the file itself: both roundings send a level to the same whole number.
 
     Args:
         film: path of a PNG, JPEG, DICOM, TIFF or BMP file; the bytes of one; or a numpy array: uint8 gray

@@ -60,7 +60,7 @@ def resize_weights(n_in: int, n_out: int) -> sparse.csr_array:
 
 
 def resize_image(image: ArrayLike, height: int, width: int) -> np.ndarray:
-    """Resizes an image with triangle weights: equal to `tf.image.resize(antialias=True)` within 0.001 of 255.
+    """Resizes an image with triangle weights: equal to `tf.image.resize(antialias=True)` bit by bit.
 
     Args:
         image: float array `(h, w)`.

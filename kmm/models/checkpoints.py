@@ -15,7 +15,6 @@ from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.weight_files import WEIGHT_FORMATS, open_layers
 
 IMAGENET, GIVEN = "imagenet", "given"
-_HISTORIES = ("keras_history", "input_layers", "output_layers")  # keys of a configuration under which names occur
 NAMED_WEIGHTS = (IMAGENET, GIVEN)  # weights that are no file: Keras's, and those that a network brings
 
 
@@ -82,18 +81,16 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def architecture_digest(model: keras.Model) -> str:
-    """Returns the SHA-256, in hex, of a model's layers, their settings and their connections, without their weights and
-    without the names of layers, which Keras may number anew in every model.
+    """Returns the SHA-256, in hex, of a model's layers and operations, their settings and their connections, without
+    their weights and their names, which Keras may number anew in every model.
 
     Example:
         >>> one, other = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in range(2))
         >>> architecture_digest(one) == architecture_digest(other)
         True
     """
-    config = model.get_config()
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(_list_names(config)))}
-    text = json.dumps(_number_names(config, numbers), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    config = _number_names(keras.saving.serialize_keras_object(model)["config"], {})
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def model_digest(model: keras.Model) -> str:
@@ -119,20 +116,18 @@ def model_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _number_names(value, numbers, key=""):
-    """Replaces the names of layers in a configuration by the order in which they occur."""
+NAMED = ("name", "keras_history", "input_layers", "output_layers")  # where the config of a model has names
+
+
+def _number_names(value, numbers, *, named=False):
+    """Replaces each name of a layer or operation with its number, in the order in which they first occur."""
     if isinstance(value, dict):
-        return {name: _number_names(item, numbers, key if key in _HISTORIES else name) for name, item in value.items()}
+        if str(value.get("class_name")).endswith("DTypePolicy"):  # its name is a setting
+            return value
+        return {key: _number_names(item, numbers, named=named or key in NAMED) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_number_names(item, numbers, key if key in _HISTORIES else "") for item in value]
-    return numbers.get(value, value) if isinstance(value, str) and key in ("name", *_HISTORIES) else value
-
-
-def _list_names(config):
-    """Yields the names of a model, of its layers and operations, and of those of models nested in it."""
-    yield config["name"]
-    for layer in config.get("layers", ()):
-        yield from _list_names(layer["config"])
+        return [_number_names(item, numbers, named=named) for item in value]
+    return numbers.setdefault(value, len(numbers)) if named and isinstance(value, str) else value
 
 
 def _named_weights(model, prefix=""):

@@ -15,6 +15,7 @@ from typing import Any
 from kmm.errors import InputError
 
 MARK = ".use"  # file of an entry: who uses the entry holds a shared lock on it; its time is that of the last use
+GONE = ".gone-"  # beginning of the name of an entry that is being removed
 LIMIT_VARIABLE, DEFAULT_LIMIT_GB = "KMM_CACHE_GB", 50.0
 
 
@@ -130,10 +131,18 @@ def make_room(cache: Path, need: float) -> list[str]:
             break
         with claim_entry(entry.path) as free:
             if free:
-                shutil.rmtree(entry.path)
+                remove_entry(entry.path)
                 total -= entry.bytes
                 removed.append(entry.path.name)
     return removed
+
+
+def remove_entry(folder: Path) -> None:
+    """Removes an entry that was claimed, in one step for those who want to use it, and what is left of entries whose
+    removal was interrupted."""
+    folder.rename(folder.with_name(f"{GONE}{os.getpid()}-{folder.name}"))
+    for rest in folder.parent.glob(f"{GONE}*"):
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def require_disk(folder: Path, need: float, what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import kmm
 from kmm.errors import InputError, KmmError
-from kmm.training.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder
+from kmm.training.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder, remove_entry
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
 STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resume` continues
@@ -140,7 +140,8 @@ def clear_kept(out: Path | str, names: Sequence[str]) -> list[KeptFolder]:
             if Path(kept.name).parent.name == CACHE and not locks.enter_context(claim_entry(out / kept.name)):
                 raise InputError(f"{out / kept.name} cannot be removed: a process uses it. Wait until it ends.")
         for kept in chosen:
-            shutil.rmtree(out / kept.name)
+            remove = remove_entry if Path(kept.name).parent.name == CACHE else shutil.rmtree
+            remove(out / kept.name)
         with contextlib.suppress(OSError):  # missing or not empty
             (out / CACHE).rmdir()
     return chosen

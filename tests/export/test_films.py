@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
+from kmm.client.films import encode_film
 from kmm.export.graph.films import mix_channels, read_films, use_pixels
 from kmm.image.gray_levels import add_calibration
 from kmm.image.prepare import ImagePreparation, resize_image
@@ -132,7 +133,7 @@ SIZES = [(256, 256, 224, 224), (1024, 1024, 224, 224), (457, 512, 200, 224), (17
 def test_resizing_equals_the_graph(height, width, new_height, new_width):
     image = np.random.default_rng(0).uniform(0, 255, (height, width)).astype(np.float32)
     graph = tf.image.resize(image[..., None], (new_height, new_width), antialias=True)[..., 0].numpy()
-    assert abs(resize_image(image, new_height, new_width) - graph).max() < 0.001
+    assert (resize_image(image, new_height, new_width) == graph).all()
 
 
 @pytest.mark.parametrize("rounding", ["uint8", "none"])
@@ -169,7 +170,18 @@ def test_prepared_films_of_every_kind_are_those_of_kmm(name, rounding, read_smal
     film = decode_image(data, name)
     expected = ImagePreparation(32, rounding=rounding).apply(film)
     np.testing.assert_allclose(square, expected, atol=0 if rounding == "uint8" else 0.001)
-    assert (square.numpy() == np.rint(square)).all() == (rounding == "uint8") and film.std() > 30
+    assert (square.numpy() == np.rint(square)).all() == (rounding == "uint8") and film.std() > 10
+
+
+@pytest.mark.parametrize("low", [0, 3.25])
+def test_what_the_client_sends_of_fractional_levels_is_prepared_as_the_film_itself(low, read_small):
+    """Of a DICOM film, for example: sent in 16 bits if its levels reach from 0 to 255, else in 8."""
+    film = np.random.default_rng(0).uniform(low, 255, (90, 70)).astype(np.float32)
+    film[0, :4] = low, 255, 100.5, 101.5
+    data = encode_film(film)
+    assert data[24] == (16 if low == 0 else 8)  # the depth, in the header of the PNG
+    square = read_small["uint8"](tf.constant([data]))[0][0]
+    assert (square == ImagePreparation(32).apply(film)).numpy().all()
 
 
 def test_a_film_of_many_strips_is_rounded_as_a_whole(read_small):
@@ -189,6 +201,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import tensorflow as tf
+from kmm.client.films import encode_film
 from kmm.export.graph.films import read_films
 from kmm.image.prepare import ImagePreparation
 

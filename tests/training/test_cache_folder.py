@@ -1,11 +1,12 @@
 """The cache stays within its limit: entries that were unused for the longest time go first, those in use never."""
 
 import os
+import shutil
 import time
 
 import pytest
 
-from kmm.training.cache_folder import MARK, Use, claim_entry, list_entries, make_room, name_entry
+from kmm.training.cache_folder import GONE, MARK, Use, claim_entry, list_entries, make_room, name_entry
 
 
 @pytest.fixture
@@ -66,6 +67,29 @@ def test_several_may_use_an_entry_but_one_claims_it(cache):
         assert free and not twice
     with claim_entry(cache / "none") as free:
         assert not free
+
+
+def test_an_entry_can_be_made_again_while_it_is_removed(cache, monkeypatch):
+    """The files go after the entry has lost its name, so another process never meets half an entry."""
+    remove, uses = shutil.rmtree, []
+
+    def remove_slowly(path, **options):
+        uses.append(Use(cache / "three"))
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_slowly)
+    assert make_room(cache, 1000) == ["three"]
+    assert [path.name for path in (cache / "three").iterdir()] == [MARK] and list_names(cache) == [
+        "one",
+        "three",
+        "two",
+    ]
+
+
+def test_what_an_interrupted_removal_left_is_neither_listed_nor_kept(cache):
+    (cache / "three").rename(cache / f"{GONE}1-three")
+    assert list_names(cache) == ["one", "two"]
+    assert make_room(cache, 2500) == ["two"] and [path.name for path in cache.iterdir()] == ["one"]
 
 
 def test_every_fact_is_in_the_name_of_an_entry():
