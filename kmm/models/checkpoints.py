@@ -75,24 +75,30 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def architecture_digest(model: keras.Model) -> str:
-    """Returns the SHA-256, in hex, of a model's layers, their settings and their connections, without their weights and
-    without the names of layers, which Keras may number anew in every model.
+    """Returns the SHA-256, in hex, of a model's layers and operations, their settings and their connections, without
+    their weights and their names, which Keras may number anew in every model.
 
     Example:
         >>> one, other = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in range(2))
         >>> architecture_digest(one) == architecture_digest(other)
         True
     """
-    text = json.dumps(keras.saving.serialize_keras_object(model)["config"], sort_keys=True)
-    for number, name in enumerate(_layer_names(model)):
-        text = text.replace(f'"{name}"', f'"layer {number}"')
-    return hashlib.sha256(text.encode()).hexdigest()
+    config = _number_names(keras.saving.serialize_keras_object(model)["config"], {})
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def _layer_names(model):
-    yield model.name
-    for layer in getattr(model, "operations", model.layers):  # those of `keras.ops` are no layers
-        yield from _layer_names(layer) if isinstance(layer, keras.Model) else [layer.name]
+NAMED = ("name", "keras_history", "input_layers", "output_layers")  # where the config of a model has names
+
+
+def _number_names(value, numbers, *, named=False):
+    """Replaces each name of a layer or operation with its number, in the order in which they first occur."""
+    if isinstance(value, dict):
+        if str(value.get("class_name")).endswith("DTypePolicy"):  # its name is a setting
+            return value
+        return {key: _number_names(item, numbers, named=named or key in NAMED) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_number_names(item, numbers, named=named) for item in value]
+    return numbers.setdefault(value, len(numbers)) if named and isinstance(value, str) else value
 
 
 def _named_weights(model, prefix=""):
