@@ -27,7 +27,7 @@ from kmm.film_identity import identify_films, sketch_film
 from kmm.image.read import read_image
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.parts import copy_encoder_weights
-from kmm.models.shared_encoders import predict_batch
+from kmm.models.shared_encoders import find_shared
 from kmm.progress import Progress
 from kmm.storage.classifier_folder import digest_file, sign_description
 from kmm.storage.seen_studies import SeenStudies
@@ -161,7 +161,7 @@ def test_the_memory_of_a_prediction_does_not_grow_with_the_films(hand_made, stud
     assert peaks[2] - peaks[1] < 0.2 * held, peaks
 
 
-def test_an_encoder_that_parts_share_runs_once(hand_made, studies, monkeypatch):
+def test_parts_that_share_encoders_predict_what_they_do_alone(hand_made, studies):
     """The parts of a classifier whose encoders training did not change."""
     sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
     joint, words = hand_made.models["joint"], len(hand_made.batches.vocabulary)
@@ -172,15 +172,10 @@ def test_an_encoder_that_parts_share_runs_once(hand_made, studies, monkeypatch):
     rows = {name: dict.fromkeys(models, getattr(hand_made, name)["joint"]) for name in ("temperatures", "thresholds")}
     parts = replace(hand_made, models=models, **rows)
     apart = {part: parts.predict(studies[:40], parts=[part]).logits[part] for part in models}
-    calls = []
-    monkeypatch.setattr(
-        "kmm.models.shared_encoders.predict_batch",
-        lambda model, inputs: calls.append([tensor.name for tensor in model.inputs]) or predict_batch(model, inputs),
-    )
     together = parts.predict(studies[:40], parts=models).logits
     for part in models:
         np.testing.assert_allclose(together[part], apart[part], atol=1e-6)
-    assert sum("image" in names for names in calls) == sum("token_ids" in names for names in calls) == 2  # batches
+    assert find_shared(parts.models) == {"image": [("joint", "image")], "text": [("joint", "text")]}
 
 
 def test_rows_of_predictions_are_json(loaded, studies):

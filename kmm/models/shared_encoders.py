@@ -50,11 +50,39 @@ def find_shared(models: Mapping[str, keras.Model]) -> dict[str, list[tuple[str, 
     return found
 
 
+def join_models(models: Mapping[str, keras.Model], shared: Mapping[str, list[tuple[str, ...]]]) -> keras.Model:
+    """Makes one model of several, in which a shared encoder is called once. It shares its weights with them.
+
+    Args:
+        models: dict of name to `keras.Model` from `kmm.models.build.build_model`.
+        shared: dict of side to groups of names, as from `find_shared`.
+
+    Returns:
+        `keras.Model` from the raw inputs that any of the models reads, and `present`, to a dict of name to logits.
+    """
+    inputs = {tensor.name: tensor for model in models.values() for tensor in model.inputs}
+    inputs = {name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name) for name, tensor in inputs.items()}
+    encoded: dict[tuple[str, str], dict[str, keras.KerasTensor]] = {}
+    logits = {}
+    for name, model in models.items():
+        features = {"present": inputs["present"]}
+        sides = [side for side in SIDES if _encoders(model, side)]
+        for side in sides:
+            group = next((group for group in shared.get(side, ()) if name in group), (name,))
+            if (side, group[0]) not in encoded:
+                view = view_encoder(models[group[0]], side, _find_parts([models[one] for one in group], side))
+                encoded[side, group[0]] = view({raw: inputs[raw] for raw in view.input})
+            for part in _find_parts([model], side):
+                features[f"{side}_{part}"] = encoded[side, group[0]][part]
+        logits[name] = view_features(model, sides)(features)
+    return keras.Model(inputs, logits)
+
+
 class SharedEncoders:
-    """Runs models on batches, with views of them that are made and traced once."""
+    """Runs models on batches, those with a shared encoder as one model, which is made and traced once."""
 
     def __init__(self) -> None:
-        self._views: dict[tuple, tuple[keras.Model, keras.Model]] = {}
+        self._joined: dict[tuple, tuple[list[keras.Model], keras.Model]] = {}
 
     def prepare(self, models: Mapping[str, keras.Model]) -> Callable[[Arrays], dict[str, np.ndarray]]:
         """Makes a function from a batch to the logits of each model. It compares the weights that they have by now.
@@ -67,45 +95,36 @@ class SharedEncoders:
             float32 `(n, n_labels)`.
         """
         shared = find_shared(models) if len(models) > 1 else {}
-        groups = [(side, group) for side, found in shared.items() for group in found]
-        encoders = [(side, group, self._view_encoder(models, side, group)) for side, group in groups]
-        heads = {name: self._view_head(name, model, groups) for name, model in models.items()}
+        joined = self._join(models, shared) if any(shared.values()) else None
 
         def run(inputs: Arrays) -> dict[str, np.ndarray]:
-            features: dict[str, dict[str, np.ndarray]] = {name: {} for name in heads}
-            for side, group, encoder in encoders:
-                encoded = predict_batch(encoder, inputs)
-                for name in group:
-                    features[name] |= {f"{side}_{part}": np.asarray(rows, np.float32) for part, rows in encoded.items()}
-            return {
-                name: np.asarray(predict_batch(head, {**inputs, **features[name]}), np.float32)
-                for name, head in heads.items()
-            }
+            if joined is not None:
+                found = predict_batch(joined, inputs)
+            else:
+                found = {name: predict_batch(model, inputs) for name, model in models.items()}
+            return {name: np.asarray(rows, np.float32) for name, rows in found.items()}
 
         return run
 
-    def _view_encoder(self, models, side, group):
-        """Returns a view of a group's encoder, from its raw input to the parts that the group's fusions need."""
-        needs = {name.partition("_") for one in group for name in fusion_of(models[one]).input}
-        parts = tuple(sorted(part for of, _, part in needs if of == side and part))
-        return self._view((group[0], side, parts), models[group[0]], lambda model: view_encoder(model, side, parts))
-
-    def _view_head(self, name, model, groups):
-        """Returns a view of a model that starts from the features of the encoders it shares; the model if none."""
-        sides = tuple(side for side, group in groups if name in group)
-        return self._view((name, sides), model, lambda model: view_features(model, sides)) if sides else model
-
-    def _view(self, key, model, make):
-        """Returns the view of a model that was made under a key before, or makes it."""
-        made_of, view = self._views.get(key, (None, None))
-        if made_of is not model:
-            self._views[key] = (model, view := make(model))
-        return view
+    def _join(self, models, shared):
+        """Returns the joined model that was made for the same models before, or makes it."""
+        key, given = (*models, repr(shared)), list(models.values())
+        made_of, joined = self._joined.get(key, ([], None))
+        if len(made_of) != len(given) or any(one is not other for one, other in zip(made_of, given)):
+            joined = join_models(models, shared)
+            self._joined[key] = (given, joined)
+        return joined
 
 
 def predict_batch(model: keras.Model, inputs: Arrays) -> Any:
     """Computes the outputs of a model that takes some or all of the inputs by name, without training."""
     return model.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs})
+
+
+def _find_parts(models, side):
+    """Returns the parts of an encoder's result that the fusions of some models need, sorted."""
+    needs = (name.partition("_") for model in models for name in fusion_of(model).input)
+    return sorted({part for of, _, part in needs if of == side and part})
 
 
 def _encoders(model, side):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.parts import copy_encoder_weights, image_encoder_of, set_trainable, text_encoder_of
-from kmm.models.shared_encoders import SharedEncoders, find_shared, predict_batch
+from kmm.models.parts import copy_encoder_weights, image_encoder_of, part, set_trainable, text_encoder_of
+from kmm.models.shared_encoders import SharedEncoders, find_shared, join_models, predict_batch
 
 SIZES = {"pixels": 32, "length": 9, "embedding_size": 6, "text_filters": 5, "fusion_units": 12}
 SIDES = {"joint": ("small-cnn", "text-cnn"), "image": ("small-cnn", None), "text": (None, "text-cnn")}
@@ -20,9 +20,9 @@ def build(image, text, seed, **more):
 @pytest.fixture
 def models():
     """Three parts whose encoders are equal, as where training kept both frozen; their fusions differ."""
-    made = {part: build(*sides, seed) for seed, (part, sides) in enumerate(SIDES.items())}
-    for part in ("image", "text"):
-        copy_encoder_weights(made[part], made["joint"])
+    made = {name: build(*sides, seed) for seed, (name, sides) in enumerate(SIDES.items())}
+    for name in ("image", "text"):
+        copy_encoder_weights(made[name], made["joint"])
     return made
 
 
@@ -37,7 +37,7 @@ def inputs():
 
 
 def alone(models, inputs):
-    return {part: predict_batch(model, inputs) for part, model in models.items()}
+    return {name: predict_batch(model, inputs) for name, model in models.items()}
 
 
 def nudge(encoder, index):
@@ -47,28 +47,22 @@ def nudge(encoder, index):
     encoder.weights[index].assign(values)
 
 
-def count_calls(monkeypatch):
-    """Records the input names of each run of a model."""
-    calls = []
-
-    def record(model, inputs):
-        calls.append(tuple(sorted(tensor.name for tensor in model.inputs)))
-        return predict_batch(model, inputs)
-
-    monkeypatch.setattr("kmm.models.shared_encoders.predict_batch", record)
-    return calls
+def count_encoders(joined, name):
+    """Counts how often a joined model calls an encoder."""
+    return sum(part(layer, name) is not None for layer in joined.layers if isinstance(layer, keras.Model))
 
 
-def test_equal_encoders_run_once_and_the_logits_stay(models, inputs, monkeypatch):
-    assert find_shared(models) == {"image": [("joint", "image")], "text": [("joint", "text")]}
-    expected, calls = alone(models, inputs), count_calls(monkeypatch)
-    found = SharedEncoders().prepare(models)(inputs)
-    for part in models:
-        np.testing.assert_allclose(found[part], expected[part], atol=1e-6)
-    assert sorted(calls) == [
-        ("image",), ("image_vector", "present"), ("image_vector", "present", "text_vector"),
-        ("present", "text_vector"), ("token_ids",),
-    ]  # fmt: skip
+def test_equal_encoders_run_once_and_the_logits_stay(models, inputs):
+    shared = find_shared(models)
+    assert shared == {"image": [("joint", "image")], "text": [("joint", "text")]}
+    found, expected = SharedEncoders().prepare(models)(inputs), alone(models, inputs)
+    for name in models:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    for sides, counts in ((shared, [1, 1]), ({**shared, "text": []}, [1, 2]), ({}, [2, 2])):
+        joined = join_models(models, sides)
+        assert [count_encoders(joined, name) for name in ("image_encoder", "text_encoder")] == counts
+        for name, rows in joined.predict_on_batch(inputs).items():
+            np.testing.assert_allclose(rows, expected[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("side, index", [("image", 0), ("image", -1), ("text", 0)])
@@ -79,8 +73,8 @@ def test_an_encoder_that_training_changed_is_run_for_its_own_part(models, inputs
     other = "text" if side == "image" else "image"
     assert find_shared(models) == {side: [], other: [("joint", other)]}
     found, expected = SharedEncoders().prepare(models)(inputs), alone(models, inputs)
-    for part in models:
-        np.testing.assert_allclose(found[part], expected[part], atol=1e-6)
+    for name in models:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
     assert not np.allclose(found["joint"], before["joint"], atol=1e-6)
     np.testing.assert_allclose(found[side], before[side], atol=1e-6)
 
@@ -90,24 +84,41 @@ def test_weights_changed_after_the_views_were_made_count(models, inputs):
     shared.prepare(models)(inputs)
     nudge(image_encoder_of(models["image"]), 0)
     found, expected = shared.prepare(models)(inputs), alone(models, inputs)
-    for part in models:
-        np.testing.assert_allclose(found[part], expected[part], atol=1e-6)
+    for name in models:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
     models["text"] = build(None, "text-cnn", 9)
     np.testing.assert_allclose(shared.prepare(models)(inputs)["text"], alone(models, inputs)["text"], atol=1e-6)
 
 
 def test_what_is_trainable_or_saved_does_not_matter_but_other_layers_do(models, tmp_path):
     set_trainable(models["image"], ModelSpec(image_encoder="small-cnn", **SIZES), image=False)
-    for part, model in models.items():
-        model.save(tmp_path / f"{part}.keras")
-    loaded = {part: keras.models.load_model(tmp_path / f"{part}.keras", compile=False) for part in models}
+    for name, model in models.items():
+        model.save(tmp_path / f"{name}.keras")
+    loaded = {name: keras.models.load_model(tmp_path / f"{name}.keras", compile=False) for name in models}
     assert find_shared(loaded) == find_shared(models) == {"image": [("joint", "image")], "text": [("joint", "text")]}
     larger = build("small-cnn", None, 1, pixels=48)
     copy_encoder_weights(models["image"], larger)
     assert find_shared({"image": models["image"], "larger": larger})["image"] == []
 
 
-def test_one_model_is_run_as_it_is(models, inputs, monkeypatch):
-    calls = count_calls(monkeypatch)
-    found = SharedEncoders().prepare({"joint": models["joint"]})(inputs)
-    assert list(found) == ["joint"] and calls == [("image", "present", "token_ids")]
+def test_one_model_and_models_that_share_nothing_are_run_as_they_are(models, inputs, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "kmm.models.shared_encoders.predict_batch", lambda model, _: calls.append(model) or np.zeros((4, 2))
+    )
+    nudge(image_encoder_of(models["image"]), 0)
+    for names in (["joint"], ["joint", "image"], ["image", "text"]):
+        calls.clear()
+        found = SharedEncoders().prepare({name: models[name] for name in names})(inputs)
+        assert list(found) == names and calls == [models[name] for name in names]
+
+
+def test_the_joined_model_is_made_once(models, inputs, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "kmm.models.shared_encoders.join_models", lambda *given: made.append(given) or join_models(*given)
+    )
+    shared = SharedEncoders()
+    for _ in range(3):
+        shared.prepare(models)(inputs)
+    assert len(made) == 1
