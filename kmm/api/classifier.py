@@ -413,6 +413,11 @@ class Classifier:
         if warn and is_stale(self._record):
             warnings.warn(describe_change(self._record), UserWarning, stacklevel=3)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what belongs to this process, for copies and for the workers of joblib."""
+        folder = None if self._temporary else self._folder
+        return {**self.__dict__, "_explainers": {}, "_temporary": None, "_folder": folder}
+
     def __repr__(self) -> str:
         s, inner = self.settings, self._record
         reads = " and ".join(name for name in (s.image_encoder, s.text_encoder) if name)
