@@ -293,6 +293,7 @@ class Classifier:
         if inner is not self._record:
             self._record = dataclasses.replace(inner, settings=self.settings)
         self._digests = {part: weights_digest(model) for part, model in self._record.models.items()}
+        self._explainers.clear()  # they decide by the old thresholds
         return self
 
     def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
