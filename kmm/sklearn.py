@@ -7,6 +7,7 @@ model = StudyClassifier(image="path", report="text", patient="mrn", epochs=5)
 scores = cross_val_predict(model, frame, frame["abnormal"], groups=frame["mrn"], method="predict_proba")
 """
 
+import difflib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kmm.data.study import Collection
+from kmm.data.columns import Table
 from kmm.data.tables import Columns, make_studies
 from kmm.errors import InputError
 from kmm.keras_backend import load_keras_quietly
@@ -59,7 +60,7 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
         0.01
         >>> model.set_params(learning_rat=0.01)
         Traceback (most recent call last):
-        ValueError: Invalid parameter 'learning_rat' for estimator StudyClassifier(epochs=3, learning_rate=0.01, ...
+        ValueError: Invalid parameter 'learning_rat' for estimator StudyClassifier. Did you mean learning_rate?
     """
 
     def __init__(
@@ -88,8 +89,14 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: if a name is neither.
         """
+        own = self._get_param_names()
+        for name in params:
+            if name not in (*own, *SETTING_NAMES):
+                near = difflib.get_close_matches(name, (*own, *SETTING_NAMES), n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}.{hint}")
         self._settings = {**self._settings, **{name: params[name] for name in params if name in SETTING_NAMES}}
-        super().set_params(**{name: value for name, value in params.items() if name not in SETTING_NAMES})
+        super().set_params(**{name: params[name] for name in params if name in own})
         return self
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
@@ -112,7 +119,7 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
                 f"`y` must be one column of two classes. Received: shape {known.shape}, classes "
                 f"{', '.join(map(str, self.classes_[:5]))}."
             )
-        studies = self._make_studies(X)
+        studies = make_studies(X, self._columns, own_patients=True)
         if len(studies) != len(known):
             raise InputError(f"`X` and `y` must have equally many rows. Received: {len(studies)} and {len(known)}.")
         positive = known == self.classes_[1]
@@ -141,20 +148,21 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: if a row cannot be used.
         """
-        return self.classes_[self._predict(X).decisions[:, 0].astype(int)]
+        decisions = self._predict(X).decisions[:, 0]
+        return self.classes_[decisions.astype(int)]
 
     def _predict(self, X):
         check_is_fitted(self, "classifier_")
-        studies = self._make_studies(X)
+        studies = make_studies(X, self._columns.within(Table(X).names), own_patients=True)
         if studies.problems:
             raise InputError(f"Every row must have a prediction. {studies.problems[0]}")
         return self.classifier_._predict_all(studies)
 
-    def _make_studies(self, X: Any) -> Collection:
-        columns = Columns.choose(
+    @property
+    def _columns(self) -> Columns:
+        return Columns.choose(
             image=self.image, report=self.report, sections=self.sections, patient=self.patient, view=self.view
         )
-        return make_studies(X, columns, own_patients=True)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -37,7 +37,6 @@ def make_rows(count=48):
         checks.check_set_params,
         checks.check_estimator_tags_renamed,
         checks.check_valid_tag_types,
-        checks.check_do_not_raise_errors_in_init_or_set_params,
         checks.check_mixin_order,
     ],
 )

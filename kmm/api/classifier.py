@@ -293,6 +293,7 @@ class Classifier:
         if inner is not self._record:
             self._record = dataclasses.replace(inner, settings=self.settings)
         self._digests = {part: weights_digest(model) for part, model in self._record.models.items()}
+        self._explainers.clear()  # they decide by the old thresholds
         return self
 
     def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
@@ -412,6 +413,11 @@ class Classifier:
             mark_changed(self._record)
         if warn and is_stale(self._record):
             warnings.warn(describe_change(self._record), UserWarning, stacklevel=3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what belongs to this process, for copies and for the workers of joblib."""
+        folder = None if self._temporary else self._folder
+        return {**self.__dict__, "_explainers": {}, "_temporary": None, "_folder": folder}
 
     def __repr__(self) -> str:
         s, inner = self.settings, self._record

@@ -132,7 +132,8 @@ class Results:
     def _draw(self, plot: Callable[..., Path], path, part, meaning, *, intervals=None, **given):
         part = self._choose_part(part)
         result = self.parts[part]
-        given["caption"] = f"{part}: n = {result['n']} ({result['n_positive']} positive); {meaning}"
+        positive = "positive" if len(self.labels) == 1 else "positive labels"
+        given["caption"] = f"{part}: n = {result['n']} ({result['n_positive']} {positive}); {meaning}"
         if intervals:
             given["intervals"] = {
                 name: _list_intervals(result[name], intervals, self.labels) for name in self._curves[part].curves

@@ -95,7 +95,8 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     Args:
         table: a frame, records or a dict of columns: see `kmm.data.columns.Table`.
         columns: `Columns`.
-        own_patients: bool. Makes every row a patient of its own without a warning, if no column of patients is named.
+        own_patients: bool. Leaves out the warning that each row counts as another patient if no column of patients is
+            named.
 
     Returns:
         `Collection` in the order of the table, views decided, with `columns`. A file that is missing, or that kmm

@@ -68,7 +68,10 @@ def test_a_model_tuned_on_its_test_studies_keeps_no_metrics_and_no_test(classifi
 def test_recalibration_restores_what_holds(classifier, parts, tmp_path):
     tune(classifier, parts["train"])
     old = classifier._record.temperatures["joint"].copy()
+    before = classifier.explain(report="There is a mass", steps=5).explanation.thresholds
     assert classifier.recalibrate(parts["validation"], trained_on=parts["train"]) is classifier
+    after = classifier.explain(report="There is a mass", steps=5)
+    assert after.explanation.thresholds == after.prediction.thresholds != before
     assert set(classifier.metrics) == {"validation"}
     assert not np.array_equal(classifier._record.temperatures["joint"], old)
     found = classifier.evaluate([*parts["validation"], *parts["test"], *parts["train"]])
@@ -79,6 +82,7 @@ def test_recalibration_restores_what_holds(classifier, parts, tmp_path):
     assert set(loaded.evaluate(parts["test"]).parts) == {"test"} and set(loaded.metrics) == {"validation"}
 
 
+@pytest.mark.large
 def test_without_the_training_studies_a_caution_remains(classifier, parts):
     tune(classifier, parts["train"]).recalibrate(parts["validation"])
     found = classifier.evaluate(parts["test"])
@@ -88,6 +92,7 @@ def test_without_the_training_studies_a_caution_remains(classifier, parts):
         classifier.evaluate(parts["test"])
 
 
+@pytest.mark.large
 def test_recalibrated_studies_count_as_validation(classifier, parts):
     new = [replace(study, id=f"new-{study.id}", patient=f"new-{study.id}") for study in parts["test"]]
     tune(classifier, parts["train"]).recalibrate(new, trained_on=())

@@ -1,5 +1,6 @@
 """The public classifier: one study, many, tables; explanations, features, arrays; nothing shown quotes a report."""
 
+import copy
 import html
 from pathlib import Path
 
@@ -190,6 +191,11 @@ def test_a_saved_classifier_is_loaded_again(tiny_run, tmp_path):
         first.save(tmp_path / "again")
     again.save(tmp_path / "again", overwrite=True)
     assert (tmp_path / "again" / "split.csv").read_bytes() == (folder / "split.csv").read_bytes()
+
+
+def test_a_copy_predicts_the_same(classifier, film):
+    twin = copy.deepcopy(classifier)
+    assert twin.predict(film, REPORT) == classifier.predict(film, REPORT) and twin.model is not classifier.model
 
 
 def test_nothing_that_is_shown_quotes_a_report(classifier, film, tiny_run):

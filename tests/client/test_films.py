@@ -1,5 +1,7 @@
 """Films as they are sent, read back by kmm's own definition of gray, which a served classifier repeats."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,11 +10,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from kmm.client.films import encode_film, encode_report, read_drawable
-from kmm.data.study import Report, Study
+from kmm.client.studies import Studies
+from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image, read_image
 from tests.factories import jpegs
+from tests.factories.dicom import encode, make_dataset, make_film
 
 SIDES = st.tuples(st.integers(16, 24), st.integers(16, 24))
 
@@ -58,6 +62,17 @@ def test_colour_and_16_bits_are_read_as_files_of_them(tmp_path):
     deep = np.random.default_rng(0).integers(900, 4000, (20, 30), np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     assert np.array_equal(read_back(deep), read_image(tmp_path / "deep.png"))
+
+
+def test_objects_arrive_as_the_classifier_reads_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    assert encode_film(pixels[..., None]) == encode_film(pixels)
+    assert np.array_equal(read_back(Image.fromarray(pixels)), pixels)
+    dataset = make_dataset(make_film())
+    (tmp_path / "film.dcm").write_bytes(encode(dataset))
+    assert encode_film(dataset) == encode_film(tmp_path / "film.dcm")
+    study = Study("7", "7", (ImageFile(Path("7 (in memory)"), "frontal", memory=pixels),))
+    assert Studies(study, None).rows == [(pixels, None)] and Studies([study, None], None).ids == ["7", "1"]
 
 
 def test_png_and_jpeg_go_as_they_are_and_others_as_png(tmp_path):

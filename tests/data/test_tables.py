@@ -160,9 +160,9 @@ def test_missing_files_and_files_of_kmm_are_problems(tmp_path):
 
 
 def test_what_is_a_table_and_what_is_missing():
-    assert [is_table(value) for value in (StubFrame([]), {}, ROWS, [], FILM, "a.png", PIL.Image.new("L", (1, 1)))] == [
-        True, True, True, False, False, False, False,
-    ]  # fmt: skip
+    assert [is_table(value) for value in (StubFrame([]), {}, ROWS)] == [True] * 3
+    films = (FILM, "a.png", b"", PIL.Image.new("L", (1, 1)), make_dataset(make_film()))
+    assert not any(map(is_table, ([], *films)))
     assert all(map(is_missing, (None, math.nan, np.float64("nan"), "", " \n")))
     assert not any(map(is_missing, (0, 0.0, "0", FILM, False)))
 

@@ -1,0 +1,59 @@
+"""Predictions of many studies: a sequence with arrays and a frame, which prints ids and numbers alone."""
+
+import numpy as np
+import pytest
+
+from kmm.protocol.predictions import Prediction, Predictions
+
+
+def make(value, other=0.2):
+    scores = {"mass": value, "effusion": other}
+    decisions = {name: number >= 0.5 for name, number in scores.items()}
+    return Prediction(
+        scores, {name: number * 2 for name, number in scores.items()}, dict.fromkeys(scores, 0.5), decisions
+    )
+
+
+ROWS = [make(0.1), make(0.8), make(0.5, 0.9)]
+
+
+def test_columns_are_arrays_in_the_order_of_the_labels():
+    found = Predictions(ROWS, ["a", "b", "c"])
+    assert found.labels == ("mass", "effusion")
+    assert found.probabilities.tolist() == [[0.1, 0.2], [0.8, 0.2], [0.5, 0.9]]
+    assert found.decisions.tolist() == [[False, False], [True, False], [True, True]]
+    assert found.logits[1].tolist() == [1.6, 0.4] and (found.thresholds == 0.5).all()
+
+
+def test_it_is_a_sequence():
+    found = Predictions(ROWS, ["a", "b", "c"], ["problem"])
+    assert found[1] is ROWS[1] and list(found) == ROWS and found == ROWS and found == ROWS and found != ROWS[:2]
+    assert found[1:].studies == ("b", "c") and found[1:].problems == ("problem",) and found[-1] == ROWS[-1]
+    assert Predictions(ROWS).studies == ("0", "1", "2")
+    empty = Predictions([])
+    assert empty == [] and not empty and empty.probabilities.shape == (0, 0) and repr(empty) == "0 predictions"
+
+
+def test_long_lists_are_cut():
+    shown = repr(Predictions(ROWS * 10))
+    assert len(shown.splitlines()) == 12 and "30 predictions, 20 not shown" in shown and "0.800 *" in shown
+
+
+def test_frames():
+    pandas = pytest.importorskip("pandas")
+    frame = Predictions(ROWS, ["a", "b", "c"]).to_frame()
+    assert isinstance(frame, pandas.DataFrame) and frame["study"].tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(frame["probability:mass"], [0.1, 0.8, 0.5])
+    assert frame["decision:effusion"].tolist() == [False, False, True]
+    one = ROWS[1].to_frame()
+    assert one.to_dict("records")[0] == {"label": "mass", "probability": 0.8, "threshold": 0.5, "decision": True}
+
+
+def test_a_missing_pandas_is_named(monkeypatch):
+    import sys
+
+    from kmm.errors import MissingPackageError
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingPackageError, match=r'pip install "kmm\[pandas\]"'):
+        Predictions(ROWS).to_frame()
