@@ -343,7 +343,7 @@ def _load_model(path):
     try:
         return keras.models.load_model(path, compile=False)
     except TypeError as error:
-        if (found := re.match(r"Could not locate (?:class|function) '([^']{1,100})'", str(error))) is None:
+        if (found := re.search(r"Could not locate (?:class|function) '(\w{1,100})'", str(error))) is None:
             raise
         raise ArtefactError(
             f"{path} has a layer of the class {found[1]}, which is not registered with Keras. Import the module that "

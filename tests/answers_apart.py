@@ -39,7 +39,7 @@ def export_answers(saved, out, classifier, studies):
     """Exports a classifier and explains with the export: dict of name to array."""
     import tensorflow as tf
 
-    place = export_classifier(saved, out, explanation=ExplainSignature(steps=STEPS), warmup=())
+    place = export_classifier(saved, out=out, explanation=ExplainSignature(steps=STEPS), warmup=())
     signature = tf.saved_model.load(str(place)).signatures["explain_bytes"]
     files = [study.frontal.path.read_bytes() if study.frontal else b"" for study in studies]
     reports = [classifier.batches.text.text(study) for study in studies]

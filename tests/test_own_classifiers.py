@@ -115,7 +115,7 @@ def test_a_process_that_registered_nothing_gives_the_same_answers(
     if kind == "package":
         IMAGE_ENCODERS.pop(image, None)
         without = answer_apart(folder, tmp_path / "without", tmp_path / "saved")
-        assert without.returncode != 0 and "of the class films_package>Gain, which is not registered" in without.stderr
+        assert without.returncode != 0 and "of the class Gain, which is not registered" in without.stderr
     done = answer_apart(folder, tmp_path / "out", tmp_path / "saved", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "out" / "answers.npz", allow_pickle=False) as file:

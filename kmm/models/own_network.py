@@ -10,7 +10,7 @@ from kmm.errors import InputError, look_up
 # Names of kmm's own layers in an encoder; a layer of the model with one of them gets another.
 RESERVED = (
     *("film", "colour", "scaling", "average_pool", "max_pool", "pools", "places"),
-    *("own_map", "rows", "padding_mask", "stem_rows", "stem_mask", "masked_mean", "one_place"),
+    *("own_map", "rows", "padding_mask", "stem_rows", "stem_mask", "row_mask", "masked_mean", "one_place"),
 )
 CUSTOM = "Decorate the class with @keras.saving.register_keras_serializable() and give it `get_config`"
 

@@ -45,17 +45,17 @@ class OwnTextNetwork:
         """Applies copies of the model's layers; see `TextEncoder.network`. `filters` and `dropout` are not used."""
         stem = [layers.Identity(name=name)(tensor) for name, tensor in zip(STEM, (rows, mask), strict=True)]
         output = self.layers.repeat(stem, copy_weights=True)
-        if len(output.shape) == 3:
-            row_mask = self._mask(output, mask)
-            return Encoding(MaskedMean(name="masked_mean")(output, row_mask), output, row_mask)
-        sequences = [tensor for tensor in self.layers.tensors.values() if len(getattr(tensor, "shape", ())) == 3]
-        if not sequences:
-            sequences = [layers.Reshape((1, output.shape[-1]), name="one_place")(output)]
-        return Encoding(output, sequences[-1], self._mask(sequences[-1], mask))
+        sequence = output if len(output.shape) == 3 else self._find_sequence(output)
+        # The mask follows from the stem, not from the input, so that the model can be cut behind its stem.
+        worded = sequence.shape[1] == mask.shape[1]
+        row_mask = layers.Identity(name="row_mask")(stem[1]) if worded else full_mask(sequence)
+        vector = MaskedMean(name="masked_mean")(sequence, row_mask) if sequence is output else output
+        return Encoding(vector, sequence, row_mask)
 
-    def _mask(self, sequence, mask):
-        """Returns the mask of words of a sequence with a row per word; all ones for another."""
-        return mask if sequence.shape[1] == mask.shape[1] else full_mask(sequence)
+    def _find_sequence(self, vector):
+        """Returns the last sequence `(n, m, k)` inside a model that ends in a vector; else the vector as one row."""
+        inner = [tensor for tensor in self.layers.tensors.values() if len(getattr(tensor, "shape", ())) == 3]
+        return inner[-1] if inner else layers.Reshape((1, vector.shape[-1]), name="one_place")(vector)
 
 
 def make_text_entry(made: Any, name: str, options: TextOptions | None = None) -> TextEncoder:

@@ -56,7 +56,17 @@ def differentiate(function: Callable[..., Any]) -> Callable[..., tuple[Any, dict
     return _BACKENDS[keras.backend.backend()].differentiate(function)
 
 
+def keeps_copies() -> bool:
+    """Returns whether convolutions and poolings read copies of their inputs in another layout, which a gradient keeps.
+
+    Keras's images have their channels last and PyTorch's first, so on PyTorch each of these layers copies its input.
+    """
+    return _BACKENDS[keras.backend.backend()].keeps_copies
+
+
 class _TensorFlow:
+    keeps_copies = False
+
     @staticmethod
     def compile(function, freeze):
         tf = require("tensorflow", "tensorflow")
@@ -101,6 +111,8 @@ class _Frozen:
 
 
 class _Jax:
+    keeps_copies = False
+
     @staticmethod
     def compile(function, freeze):
         return require("jax", "jax").jit(function)
@@ -121,6 +133,8 @@ class _Jax:
 
 
 class _Torch:
+    keeps_copies = True
+
     @staticmethod
     def compile(function, freeze):
         torch = require("torch", "torch")

@@ -10,6 +10,7 @@ from keras import ops
 from kmm.data.modalities import find_patterns
 from kmm.errors import InputError
 from kmm.explain.attribution.gradients import Score, Stem
+from kmm.explain.attribution.held_memory import count_point_bytes
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
 from kmm.models.path_view import PathView, view_path
 
@@ -110,8 +111,8 @@ def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int
     Args:
         model: `keras.Model` to differentiate.
         memory_gb: float. Memory that the process may use in total, in units of 10^9 bytes.
-        held: float. Memory per point, as a multiple of the bytes of the outputs of all layers: `PathView.held`.
-            Measured: 0.4 (DenseNet) to 0.9 (plain convolutions).
+        held: float. Memory per point, as a multiple of what `count_point_bytes` counts: `PathView.held`. Measured: 0.4
+            (DenseNet) to 0.9 (plain convolutions).
 
     Returns:
         int from 1 to 64.
@@ -119,21 +120,9 @@ def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int
     Raises:
         InputError: if not even one point fits.
     """
-    point, rest = held * _output_bytes(model), PROCESS + TRACING + 4 * model.count_params()
+    point, rest = held * count_point_bytes(model), PROCESS + TRACING + 4 * model.count_params()
     chunk = int((memory_gb * 1e9 - rest) / point)
     if chunk < 1:
         least = np.ceil((rest + point) / 1e8) / 10
         raise InputError(f"`memory_gb` must be at least {least} for this model. Received: {memory_gb}.")
     return min(chunk, MAX_CHUNK)
-
-
-def _output_bytes(model):
-    """Returns the bytes of the float32 outputs of all layers, and of `keras.ops` between them, for one study."""
-    total = 0
-    for operation in getattr(model, "operations", model.layers):  # a `Sequential` has only layers
-        if isinstance(operation, keras.Model):
-            total += _output_bytes(operation)
-        elif not isinstance(operation, keras.layers.InputLayer):
-            outputs = keras.tree.flatten(operation.output)
-            total += sum(4 * int(np.prod(tensor.shape[1:])) for tensor in outputs)
-    return total
