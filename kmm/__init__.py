@@ -12,6 +12,8 @@ use, so that `import kmm` loads neither NumPy nor Keras; docs/python.md has an e
     read_film    reads one film file to gray levels
     KmmError     base class of every error that kmm raises on purpose, see `kmm.errors`
 
+    register_image_encoder, register_text_encoder    add an encoder of your own under a name
+
 `kmm.sklearn.StudyClassifier` is the same as a scikit-learn estimator.
 """
 
@@ -27,9 +29,23 @@ if TYPE_CHECKING:
     from kmm.batches import read_film as read_film
     from kmm.client.sync import Client as Client
     from kmm.errors import KmmError as KmmError
+    from kmm.models.registration import register_image_encoder as register_image_encoder
+    from kmm.models.registration import register_text_encoder as register_text_encoder
 
 __version__ = "0.2.0"
-__all__ = ["Classifier", "Client", "KmmError", "__version__", "fit", "load", "read", "read_film", "studies"]
+__all__ = [
+    "Classifier",
+    "Client",
+    "KmmError",
+    "__version__",
+    "fit",
+    "load",
+    "read",
+    "read_film",
+    "register_image_encoder",
+    "register_text_encoder",
+    "studies",
+]
 _LAZY = {
     "Client": "kmm.client.sync",
     "KmmError": "kmm.errors",
@@ -41,6 +57,8 @@ _WITH_KERAS = {
     "Classifier": "kmm.api.classifier",
     "fit": "kmm.api.fitting",
     "load": "kmm.api.fitting",
+    "register_image_encoder": "kmm.models.registration",
+    "register_text_encoder": "kmm.models.registration",
     "sklearn": "kmm.sklearn",
 }
 

@@ -19,6 +19,7 @@ from kmm.data.split import PARTS, Split, split_studies
 from kmm.data.study import Collection, Study
 from kmm.errors import InputError, KmmError
 from kmm.film_identity import identify_films
+from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
 from kmm.settings import FitSettings
@@ -28,6 +29,7 @@ from kmm.training.run_folders import CACHE, STAGES, WORK, open_work_folder
 FOLDER = "saved_models"
 NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]*")
 DIGITS = 8  # of the digest that names the run of a fit without a name
+GIVE = {"image_encoder": give_image_encoder, "text_encoder": give_text_encoder}
 ARGUMENTS = {"--overwrite": "resume=False", "--resume": "resume=True", "--out": "folder="}  # by option
 
 
@@ -66,7 +68,8 @@ def fit(
         callbacks: sequence of `keras.callbacks.Callback` for every stage; or None.
         settings: any setting of `kmm.settings.FitSettings` by name; `epochs` bounds the epochs of every stage. Without
             `labels`, studies with label columns and no MeSH terms are labelled by their columns; a side that no study
-            has is not read.
+            has is not read. `image_encoder` and `text_encoder` are a name or a functional `keras.Model`, from whose
+            weights the fit starts; `kmm.register_image_encoder` says how a model is read.
 
     Returns:
         `Classifier`.
@@ -124,6 +127,9 @@ def _choose_settings(studies: Collection, values: dict[str, Any], progress: Prog
             hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(SETTING_NAMES)}."
             raise InputError(f"Unknown setting {name!r}. {hint}")
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    for side, give in GIVE.items():
+        if not isinstance(given.get(side), str | None):
+            given |= {name: value for name, value in give(given[side]).items() if name == side or name not in given}
     has_labels = any(not isnan(value) for study in studies for value in study.labels.values())
     if "labels" not in given and has_labels and not any(study.mesh_major or study.mesh_automatic for study in studies):
         given["labels"] = "columns"

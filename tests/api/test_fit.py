@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -12,6 +13,7 @@ from kmm.api import fitting
 from kmm.data.split import Split
 from kmm.data.study import Collection
 from kmm.errors import InputError, LeakError
+from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.progress import Progress
 from tests.factories.studies import TINY
 
@@ -199,3 +201,20 @@ def test_a_named_fit_is_saved(fits, tiny_folder, tmp_path, monkeypatch):
         kmm.fit(files, name="ward", folder=tmp_path, progress=False, **TINY)
     kmm.fit(files, name="ward", folder=tmp_path, progress=False, overwrite=True, **TINY)
     assert isinstance(files, Collection)
+
+
+def test_a_keras_model_is_an_encoder(calls, tiny_folder, tmp_path):
+    image = keras.Input((32, 32, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, name="first")(image)
+    network = keras.Model(image, keras.layers.Conv2D(4, 3, strides=2, name="second")(x), name="mine")
+    arguments = {"folder": tmp_path, "image_encoder": network}
+    settings = run(calls, kmm.read(tiny_folder), **arguments)["settings"]
+    try:
+        assert settings.image_encoder.startswith("mine-") and settings.image_weights == "given"
+        assert settings.pixels == 32 and IMAGE_ENCODERS[settings.image_encoder].feature_map == "second"
+        settings = run(calls, kmm.read(tiny_folder), **arguments, image_weights=None)["settings"]
+        assert settings.image_weights is None
+    finally:
+        IMAGE_ENCODERS.pop(settings.image_encoder, None)
+    with pytest.raises(InputError, match=r"Expected the name of an encoder or a keras\.Model\. Received: int"):
+        kmm.fit(make_table(), folder=tmp_path, text_encoder=3)
