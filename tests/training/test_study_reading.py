@@ -20,6 +20,7 @@ from kmm.film_identity import identify_films
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image
 from kmm.text.vocabulary import Vocabulary
+from kmm.training.cache_folder import list_entries
 from kmm.training.study_reading import open_films, read_studies
 
 
@@ -179,6 +180,15 @@ def test_too_small_a_disk_is_said_before_anything_is_written(maker, studies, tmp
     assert not (tmp_path / "cache").exists()
     free *= 1.02  # one film of 8 bits: the two studies have the same
     assert len(read_studies(studies[:2], maker, tmp_path / "cache").films) == 2
+
+
+def test_films_that_no_run_uses_make_room_for_new_ones(maker, studies, tmp_path, monkeypatch):
+    monkeypatch.setenv("KMM_CACHE_GB", "1.5e-6")
+    kept = read_studies(studies[:3], make_maker(maker, pixels=16), tmp_path)
+    read_studies(studies[:3], make_maker(maker, pixels=17), tmp_path)
+    read_studies(studies[:3], maker, tmp_path)
+    assert [entry.path.name[:9] for entry in list_entries(tmp_path)] == ["films-16-", "films-32-"]
+    assert kept.films[[0]].any()
 
 
 def test_the_data_digest_sees_every_change(maker, studies, tmp_path):

@@ -236,7 +236,7 @@ def _round_levels(pixels):
     if pixels.dtype == tf.uint8 and pixels.shape[-1] == 1:
         return pixels
     height, width = tf.unstack(tf.shape(pixels)[:2], num=2)
-    rows = tf.maximum(STRIP_PIXELS // width, 1)
+    rows = tf.maximum(STRIP_PIXELS // 4 // width, 1)  # narrow, as the rounded strips are in memory too
     count = (height + rows - 1) // rows
     strips = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=(None, None))
 
