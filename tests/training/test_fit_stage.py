@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
-from kmm.models.loss import LOSSES, MaskedCrossentropy
+from kmm.models.loss import LOSSES, LossEntry, MaskedCrossentropy
 from kmm.progress import Progress
 from kmm.training.checkpoint import Checkpoint
+from kmm.training.compilation import keep_compilations
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit_stage import balance_classes, choose_steps, compile_stage, fit_stage
 from kmm.training.optimizers import OPTIMIZERS
@@ -212,6 +213,51 @@ def test_a_step_on_a_filled_batch_is_that_on_its_studies_alone(loss, monkeypatch
         np.testing.assert_allclose(filled[0], kernel, atol=1e-6)
         np.testing.assert_allclose(filled[1], bias, atol=1e-6)
         assert logs["crossentropy"] == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch traces nothing")
+def test_a_step_is_compiled_once_however_many_studies_there_are(tmp_path, monkeypatch):
+    """The cost is called once where a step is traced, and not when the compiled step runs."""
+    traced = []
+
+    class Traced(MaskedCrossentropy):
+        def cost(self, labels, logits):
+            traced.append(tuple(logits.shape))
+            return super().cost(labels, logits)
+
+    monkeypatch.setitem(LOSSES, "traced", LossEntry(Traced))
+    counts = []
+    for rows in (16, 21):
+        traced.clear()
+        stage = Stage("toy", 2, 0.1, loss="traced")
+        fit_stage(linear_model(), uneven(3, rows=rows), uneven(rows=rows), stage=stage, folder=tmp_path / str(rows))
+        counts.append(len(traced))
+        assert set(traced) <= {(8, 2), (None, 2)}
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX keeps what it compiles")
+def test_jax_keeps_what_it_compiles_while_it_is_told_to(tmp_path):
+    import jax
+
+    def compile_one(number):
+        jax.jit(lambda x: x * number + 1).lower(np.ones(3)).compile()
+
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compile_one(2)
+    with keep_compilations(tmp_path):
+        compile_one(3)
+    kept = sorted((tmp_path / "compiled").glob("*-cache"))
+    assert kept and jax.config.jax_compilation_cache_dir is None
+    compile_one(4)
+    assert sorted((tmp_path / "compiled").glob("*-cache")) == kept
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has")
+def test_other_backends_have_no_compilations_to_keep(tmp_path):
+    with keep_compilations(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 class Watch(keras.callbacks.Callback):

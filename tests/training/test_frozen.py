@@ -80,7 +80,7 @@ def stop_after(monkeypatch, stage, epoch):
 
     def stop(self, number, logs=None):
         on_epoch_end(self, number, logs)
-        if (self.plan.name, number + 1) == (stage, epoch):
+        if (self.stage.name, number + 1) == (stage, epoch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "on_epoch_end", stop)
