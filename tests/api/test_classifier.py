@@ -176,7 +176,17 @@ def test_an_explanation(classifier, hand_made, film, pixels, tmp_path):
     assert "small" not in repr((found, found.explanation, found.words))
 
 
-def test_a_saved_classifier_is_loaded_again(tiny_run, tmp_path):
+def test_a_classifier_is_saved_and_loaded(hand_made, film, tmp_path):
+    first = Classifier(hand_made)
+    assert first.folder is None and first.save(tmp_path / "mine") == first.folder == tmp_path / "mine"
+    again = kmm.load(tmp_path / "mine")
+    assert again.predict(film, REPORT) == first.predict(film, REPORT) and again.folder == first.folder
+    with pytest.raises(InputError, match="already exists"):
+        again.save(tmp_path / "mine")
+
+
+@pytest.mark.large
+def test_a_fitted_classifier_keeps_the_files_of_its_fit(tiny_run, tmp_path):
     folder = tiny_run[2]
     first = kmm.load(folder)
     assert first.folder == folder and first.metrics == tiny_run[0].metrics and first.settings.pixels == 32

@@ -51,6 +51,26 @@ def test_the_same_numbers_give_the_same_bytes(plot, tmp_path):
     assert first == second
 
 
+@pytest.mark.parametrize("suffix", [".svg", ".pdf"])
+@pytest.mark.parametrize("plot", PLOTS)
+def test_vector_pictures_are_reproducible(plot, suffix, tmp_path):
+    curves = make_curves(n_curves=2)
+    first, second = (plot(curves, tmp_path / f"{name}{suffix}", caption="test: n = 80").read_bytes() for name in "ab")
+    assert first == second and first.startswith({".svg": b"<?xml", ".pdf": b"%PDF-"}[suffix])
+    assert suffix == ".pdf" or b"test: n = 80" in first
+
+
+def test_intervals_are_in_the_legend(tmp_path):
+    intervals = {"joint": {"mass": (0.25, 0.75)}, "image": {"mass": None}}
+    text = plot_roc(make_curves(n_curves=2), tmp_path / "a.svg", label_names=["mass"], intervals=intervals).read_text()
+    assert text.count("[0.250, 0.750]") == 1
+
+
+def test_an_unknown_kind_of_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"Unknown kind of picture file '.gif'. Known: .png, .svg, .pdf"):
+        plot_roc(make_curves(), tmp_path / "a.gif")
+
+
 @pytest.mark.parametrize("plot", PLOTS)
 def test_one_class_or_nothing_known_is_drawn_without_a_warning(plot, tmp_path):
     plot({"joint": ([1.0, 1.0, np.nan], [0.2, 0.4, 0.6])}, tmp_path / "one.png")
