@@ -1,8 +1,8 @@
 """All that a saved classifier answers, in a process that registered no encoder.
 
-    python -m tests.answers_apart FILMS OUT SAVED
+    python -m tests.answers_apart FILMS OUT SAVED METHOD...
 
-predicts the studies of the films in FILMS with the classifier in SAVED, explains them by every method, exports the
+predicts the studies of the films in FILMS with the classifier in SAVED, explains them by the methods, exports the
 classifier to OUT/exported, calls the signature `explain_bytes`, and writes the arrays to OUT/answers.npz.
 """
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from kmm.classifier import Classifier
-from kmm.explain.attribution.methods import METHODS
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.export.explanation import ExplainSignature
@@ -22,11 +21,11 @@ from tests.factories.studies import make_studies
 STEPS = 25
 
 
-def list_answers(classifier, studies):
+def list_answers(classifier, studies, methods):
     """Predicts and explains: dict of name to array."""
     found = classifier.predict(studies)
     answers = {"logits": found.logits[classifier.main]}
-    for method in METHODS:
+    for method in methods:
         explainer = Explainer(classifier, ExplainSettings(method=method, steps=STEPS, baselines=("black",)))
         for one in explainer.explain(studies):
             for name, values in one.attribution.values.items():
@@ -54,10 +53,10 @@ def find_studies(folder):
 
 
 if __name__ == "__main__":
-    films, out, saved = sys.argv[1:]
+    films, out, saved, *chosen = sys.argv[1:]
     loaded, studies = Classifier.load(saved), find_studies(films)
     np.savez(
         Path(out, "answers.npz"),
-        **list_answers(loaded, studies),
+        **list_answers(loaded, studies, chosen),
         **export_answers(saved, Path(out, "exported"), loaded, studies),
     )

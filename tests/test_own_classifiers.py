@@ -10,6 +10,7 @@ import pytest
 
 from kmm.classifier import Classifier
 from kmm.errors import ArtefactError, InputError
+from kmm.explain.attribution.methods import METHODS
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.description import ImageDescription
@@ -80,11 +81,11 @@ def test_a_description_of_other_values_is_refused(change, said):
         ImageDescription.from_dict({**entry.describe(), **change})
 
 
-def answer_apart(films, out, saved, *paths):
+def answer_apart(films, out, saved, methods, *paths):
     out.mkdir()
     path = os.pathsep.join(map(str, (ROOT, *paths)))
     environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.answers_apart", str(films), str(out), str(saved)]
+    command = [sys.executable, "-m", "tests.answers_apart", str(films), str(out), str(saved), *methods]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
@@ -94,6 +95,7 @@ def test_a_process_that_registered_nothing_gives_the_same_answers(
     kind, register, build_classifier, films, tmp_path, monkeypatch
 ):
     folder, image = next(iter(films.values())).parent, "own-image"
+    methods = list(METHODS) if kind == "vectors" else ["integrated-gradients", "grad-cam"]
     if kind == "package":
         image = "offered-cnn"
         module = f"films_{kind}"
@@ -111,12 +113,12 @@ def test_a_process_that_registered_nothing_gives_the_same_answers(
         classifier = build_classifier(image=image, text="own-text")
     classifier.save(tmp_path / "saved")
     studies = find_studies(folder)
-    expected = list_answers(classifier, studies)
+    expected = list_answers(classifier, studies, methods)
     if kind == "package":
         IMAGE_ENCODERS.pop(image, None)
-        without = answer_apart(folder, tmp_path / "without", tmp_path / "saved")
+        without = answer_apart(folder, tmp_path / "without", tmp_path / "saved", methods)
         assert without.returncode != 0 and "of the class Gain, which is not registered" in without.stderr
-    done = answer_apart(folder, tmp_path / "out", tmp_path / "saved", tmp_path)
+    done = answer_apart(folder, tmp_path / "out", tmp_path / "saved", methods, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "out" / "answers.npz", allow_pickle=False) as file:
         found = dict(file)

@@ -1,11 +1,14 @@
 """Encoders that installed packages offer, and names that are taken."""
 
+import json
 import sys
 
 import pytest
 
 from kmm.errors import InputError, look_up
 from kmm.models.encoder_table import EncoderTable
+from kmm.models.encoders_image import IMAGE_ENCODERS
+from tests.factories.commands import run
 from tests.factories.own_encoders import write_package
 
 GROUP = "kmm.shapes"
@@ -94,3 +97,17 @@ def test_what_is_registered_is_made_when_it_is_first_used():
     assert (table["mine"], table["mine"], made) == ("a shape", "a shape", ["mine"])
     del table["mine"]
     assert "mine" not in table
+
+
+def test_the_command_that_lists_encoders_says_which_offers_are_broken(tmp_path, monkeypatch):
+    offers = "own-cnn = films_listed:build\nbroken-cnn = films_listed:nothing"
+    monkeypatch.syspath_prepend(write_package(tmp_path, "films_listed", offers=offers))
+    try:
+        rows = json.loads(run("weights", "list", "--json", "-").stdout)["encoders"]
+    finally:
+        IMAGE_ENCODERS.pop("own-cnn", None)
+    rows = {row["name"]: row for row in rows}
+    assert (rows["own-cnn"]["pixels"], rows["own-cnn"]["weights"][0]) == (32, "given")
+    said = "The image encoder 'broken-cnn' of the package films_listed-project cannot be loaded (AttributeError: "
+    assert rows["broken-cnn"]["source"].startswith(said) and rows["broken-cnn"]["weights"] == []
+    assert rows["densenet121"]["weights"][0] == "imagenet"

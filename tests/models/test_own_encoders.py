@@ -330,6 +330,7 @@ def test_encoders_of_kmm_leave_nothing_in_the_work_folder(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.large
 def test_a_model_of_one_s_own_keeps_the_promises_of_every_entry(tmp_path):
     register_image_encoder("mine", build_vector_cnn())
     check_image_encoder("mine", tmp_path)

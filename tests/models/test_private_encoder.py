@@ -66,13 +66,27 @@ class Attention(layers.Layer):
         return ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
 
 
-def attention(x, weights):
+@keras.saving.register_keras_serializable(package="tests")
+class CountedAttention(Attention):
+    """The same, which says what it holds."""
+
+    def path_point_bytes(self, outputs):
+        places = self.input.shape[1]
+        return 4 * outputs + 4 * 4 * places**2
+
+
+def counted_attention(x, weights):
+    """The network with the layer that says what it holds."""
+    return attention(x, weights, CountedAttention)
+
+
+def attention(x, weights, kind=Attention):
     """A convolution to 16 x 16 places for a film of 32 pixels, attention among them, a convolution."""
     x = layers.Conv2D(4, 3, strides=2, padding="same", name="first_conv")(x)
     x = layers.ReLU(name="first_relu")(x)
     shape = x.shape[1:]
     x = layers.Reshape((-1, shape[-1]), name="in_a_row")(x)
-    x = layers.Reshape(shape, name="attended")(Attention(name="attention")(x))
+    x = layers.Reshape(shape, name="attended")(kind(name="attention")(x))
     return layers.Conv2D(3, 3, strides=2, padding="same", name="second_conv")(x)
 
 
@@ -91,8 +105,8 @@ def test_it_keeps_the_promises_of_every_entry(private, tmp_path):
     check_image_encoder("private", tmp_path)
 
 
-def test_a_network_with_attention_keeps_them_where_its_entry_counts_its_memory(monkeypatch, tmp_path):
-    monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ATTENTION, held=60.0))
+def test_a_network_with_attention_keeps_them_where_its_layer_says_what_it_holds(monkeypatch, tmp_path):
+    monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ATTENTION, network=counted_attention))
     check_image_encoder("private", tmp_path)
 
 

@@ -19,8 +19,9 @@ from keras import layers
 from kmm.explain.attribution.gradients import keeps_copies
 
 FLOAT, INDEX = 4, 8  # bytes of a float32 and of a place in a pooling window on torch
-# What activations keep beside their output, as a multiple of it, on the backend that keeps most.
-ACTIVATIONS = {"gelu": 2.0, "silu": 2.0, "hard_silu": 2.25, "elu": 1.5, "selu": 1.5, "mish": 3.0, "tanh": 1.0}
+# What activations keep beside their output, as a multiple of it, on the backend that keeps most. Inside a layer that is
+# also their input.
+ACTIVATIONS = {"gelu": 3.0, "silu": 3.0, "hard_silu": 3.25, "elu": 2.5, "selu": 2.5, "mish": 4.0, "tanh": 2.0}
 GATES = 12  # values that a recurrent layer keeps per step and unit
 
 

@@ -34,7 +34,9 @@ class Case:
         fixed: dict of name to array: other inputs of the score.
         mean_image: float32 `(h, w, 1)`, the mean of the training films, or None.
         padding_row: float32 `(d,)`, or None for a model without text.
-        target: int or None. Index of the label to explain; None: the label of the highest score.
+        target: int or None. Index of the label to explain, from 0. None: methods that follow paths explain the label
+            whose score is highest at the end of the path; class activation maps need an index. `Explainer` always
+            gives one.
         box: `(top, left, height, width)` of the film in its square, or None if it fills the square. Outside are the
             letterbox bars: nothing is attributed to them.
     """
