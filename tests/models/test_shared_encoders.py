@@ -41,10 +41,8 @@ def alone(models, inputs):
 
 
 def nudge(encoder, index):
-    """Changes one number of one array of an encoder, as a step of training does."""
-    values = np.array(keras.ops.convert_to_numpy(encoder.weights[index].value))
-    values.flat[-1] += 0.25
-    encoder.weights[index].assign(values)
+    """Changes one array of an encoder, as a step of training does."""
+    encoder.weights[index].assign(encoder.weights[index] + 0.25)
 
 
 def count_encoders(joined, name):
