@@ -1,16 +1,16 @@
 """Reading of the studies of a fit: films prepared once and kept for every fit, folds and resumed runs."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem, Study
+from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.film_identity import digest_film, sketch_film
 from kmm.image.prepare import PREPARATION_VERSION, ImagePreparation
@@ -18,7 +18,7 @@ from kmm.progress import Progress
 from kmm.training.array_store import ArrayStore, StoredArrays
 from kmm.training.cache_folder import name_entry
 
-AT_ONCE = 64  # studies handed to the threads together
+AT_ONCE = 64  # most studies that are read or waiting at a time
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +102,8 @@ def read_studies(
     progress = progress or Progress()
     errors: dict[str, InputError] = {}
     found: dict[str, tuple[bool, str]] = {}
-    for study, result in _work("Reading studies", studies, lambda study: _identify(study, maker), progress):
+    identify = partial(_identify, maker=maker)
+    for study, result in _work("Reading studies", studies, identify, maker.film_bytes, progress):
         if isinstance(result, InputError):
             _keep_error(errors, study, result, strict)
         else:
@@ -136,7 +137,14 @@ def _prepare_films(filmed, maker, store, strict, progress):
     store.reserve(len(missing), maker.image.nbytes, "prepared films")
     errors = {}
     while missing:
-        for (study, _), result in _work("Preparing films", missing, lambda pair: _prepare_film(*pair, maker), progress):
+        found = _work(
+            "Preparing films",
+            missing,
+            lambda pair: _prepare_film(*pair, maker),
+            lambda pair: maker.film_bytes(pair[0]),
+            progress,
+        )
+        for (study, _), result in found:
             if isinstance(result, InputError):
                 _keep_error(errors, study, result, strict)
             else:
@@ -159,15 +167,14 @@ def _prepare_film(study, digest, maker):
         return error
 
 
-def _work(title, items, work, progress):
-    """Yields each item with the result of a function, which threads compute."""
+def _work(title, items, work, size, progress):
+    """Yields each item with the result of a function, computed in threads for items of large size."""
     if not items:
         return
-    with progress.step(title, len(items)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(items), AT_ONCE):
-            chunk = items[start : start + AT_ONCE]
-            yield from zip(chunk, pool.map(work, chunk), strict=True)
-            advance(len(chunk))
+    with progress.step(title, len(items)) as advance:
+        for item, result in decode_ahead(work, items, size=size, ahead=AT_ONCE):
+            yield item, result
+            advance(1)
 
 
 def _keep_error(errors, study, error, strict):
