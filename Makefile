@@ -79,7 +79,9 @@ test-backends-small: .venv/backends  ## the smallest encoder on JAX and torch, a
 bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/read.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/growth_of_films.py
 	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/explain.py
 	$(BIN)/python benchmarks/serve.py
 
