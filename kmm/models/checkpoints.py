@@ -76,7 +76,7 @@ def weights_digest(model: keras.Model) -> str:
 
 def architecture_digest(model: keras.Model) -> str:
     """Returns the SHA-256, in hex, of a model's layers and operations, their settings and their connections, without
-    their weights and their names, which Keras may number anew in every model.
+    their weights and their names, which Keras numbers differently in every model.
 
     Example:
         >>> one, other = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in range(2))
