@@ -76,8 +76,8 @@ def test_a_split_that_leaks_or_lacks_studies_is_refused(prepared):
     rest = {study.id: PARTS[row % 3] for row, study in enumerate(prepared.studies) if row}
     with pytest.raises(InputError, match="It lacks 1, for example 1"):
         prepared.with_split(Split(rest, dict(prepared.split.patients)))
-    with pytest.raises(InputError, match="The part test of the split has no studies"):
-        prepared.with_split(part_by(prepared, lambda row, study: PARTS[row % 2]))
+    with pytest.raises(InputError, match="The part validation of the split has no studies"):
+        prepared.with_split(part_by(prepared, lambda row, study: ("train", "test")[row % 2]))
 
 
 def answer_digest(prepared, answers):
