@@ -117,6 +117,8 @@ def fit_stage(
         checkpoint.restore()
         if not checkpoint.state["done"]:
             advance(0, text="compiling")
+            if keras.backend.backend() == "jax":  # for minutes, in which a log without a bar would say nothing
+                progress.note(f"{stage.name}: compiling")
             _run_epochs(model, train, validation.as_input(), checkpoint, callbacks)
             if checkpoint.state["best"] is None:
                 raise InputError(f"{stage.name}: no epoch had a finite validation loss. Try a lower learning rate.")

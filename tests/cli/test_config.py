@@ -121,7 +121,7 @@ def test_a_wrong_file_is_one_line_that_names_it(tiny_folder, tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("colour: 1", "unknown option `colour`. Known: augment, batch_size,"),
+        ("colour: 1", "unknown option `colour`. Known: augment, augment_brightness,"),
         ("seed: three", "Setting `seed` must be a whole number. Received: 'three'"),
         ("seed:", "Setting `seed` must be a whole number. Received: None"),
         ("preset: huge", "Unknown preset 'huge'"),

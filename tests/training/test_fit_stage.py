@@ -130,8 +130,13 @@ class Counting(Progress):
 
     @contextmanager
     def step(self, title, total, done=0):
-        self.total, self.counts = total, []
-        yield lambda count=1, text="": self.counts.append(count)
+        self.total, self.counts, self.texts = total, [], []
+
+        def advance(count=1, text=""):
+            self.counts.append(count)
+            self.texts += [text] if text else []
+
+        yield advance
 
 
 on_tensorflow = pytest.mark.skipif(
@@ -151,6 +156,11 @@ def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypat
     for value, other in zip(model.get_weights(), one.get_weights(), strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-6, atol=1e-7)
     assert sum(progress.counts) == progress.total == 24
+    assert progress.texts[:3] == [
+        "compiling",
+        "training",
+        f"loss {same['loss'][0]:.4f} validation {same['val_loss'][0]:.4f}",
+    ]
 
 
 @on_tensorflow
