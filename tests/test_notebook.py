@@ -30,10 +30,10 @@ def run_cell(source, names, place):
 
 def check_served(folder, film, report, expected):
     """Compares the answers of a server and of the C++ loader for an export with a probability of the classifier."""
-    with running(ModelSettings(folder.name, folder)) as (server, _):
-        with kmm.Client(f"localhost:{server.port}/{folder.name}") as client:
-            assert client.predict(film, report).probabilities["abnormal"] == pytest.approx(expected, abs=1e-5)
-            assert client.explain(film, report).words
+    served = running(ModelSettings(folder.name, folder))
+    with served as (server, _), kmm.Client(f"localhost:{server.port}/{folder.name}") as client:
+        assert client.predict(film, report).probabilities["abnormal"] == pytest.approx(expected, abs=1e-5)
+        assert client.explain(film, report).words
     if open_library():
         inputs = {"image_bytes": [Path(film).read_bytes()], "report": [report.encode()]}
         arrays = {name: np.array(value, object) for name, value in inputs.items()}
