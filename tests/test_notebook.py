@@ -4,6 +4,7 @@ import ast
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kmm
@@ -27,16 +28,17 @@ def run_cell(source, names, place):
     return names["shown"]
 
 
-def check_export(folder, classifier, film, report):
-    """The classifier with the notebook's own encoder answers alike here, from a server, and from the C++ loader."""
-    inputs = {name: value for name, value in classifier.preprocess(film, report).items() if name != "present"}
-    expected = classifier.predict(film, report).probabilities["abnormal"]
-    with running(ModelSettings("own", folder)) as (server, _), kmm.Client(f"localhost:{server.port}/own") as client:
+def check_served(folder, film, report, expected):
+    """Compares the answers of a server and of the C++ loader for an export with a probability of the classifier."""
+    served = running(ModelSettings(folder.name, folder))
+    with served as (server, _), kmm.Client(f"localhost:{server.port}/{folder.name}") as client:
         assert client.predict(film, report).probabilities["abnormal"] == pytest.approx(expected, abs=1e-5)
         assert client.explain(film, report).words
     if open_library():
-        answer = CppModel(folder / "1").run("serving_default", inputs)
-        assert answer["probabilities"][0, 0] == pytest.approx(expected, abs=1e-5)
+        inputs = {"image_bytes": [Path(film).read_bytes()], "report": [report.encode()]}
+        arrays = {name: np.array(value, object) for name, value in inputs.items()}
+        found = CppModel(folder / "1").run("serving_bytes", arrays)["probabilities"]
+        assert found[0, 0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_notebook_has_no_outputs():
@@ -52,10 +54,12 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     shown = [run_cell(source, names, f"tour.ipynb, cell {number}") for number, source in enumerate(CODE)]
     pages = [value._repr_html_() for value in shown if hasattr(value, "explanation")]
     assert len(pages) == 1 and "Patchy" in pages[0]
-    check_export(tmp_path / "models" / "own", names["own"], names["film"], names["report"])
     assert names["own_map"].shape == names["kmm"].read_film(names["film"]).shape
     pictures = [value for value in shown if hasattr(value, "_repr_png_")]
     assert len(pictures) == 1
+    for name, classifier in (("tuned", names["loaded"]), ("own", names["own"])):
+        expected = classifier.predict(names["film"], report=names["report"]).probabilities["abnormal"]
+        check_served(tmp_path / "models" / name, names["film"], names["report"], expected)
     texts = [text for text in names["frame"]["text"].dropna() if text]
     printed = "\n".join(repr(value) for value in shown if not hasattr(value, "columns"))
     assert not any(text in printed for text in texts)
