@@ -565,7 +565,7 @@ def test_the_chunk_follows_from_the_memory(hand_made):
 
 
 def test_the_chunk_is_the_same_whatever_the_process_holds(hand_made):
-    limits = np.linspace(1.255, 1.3, 3000)
+    limits = np.linspace(1.2545, 1.32, 30)
     before = [choose_chunk(hand_made.models["joint"], limit) for limit in limits]
     held = np.ones(10**8, np.uint8)
     assert before == [choose_chunk(hand_made.models["joint"], limit) for limit in limits] and held.any()
