@@ -11,11 +11,13 @@ import numpy as np
 
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.data.study import ImageFile, Problem, Study
-from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.image.decoding import decode_ahead
+from kmm.image.film_identity import digest_film
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import require_content
-from kmm.image.source import digest_source, load_film
+from kmm.image.source import digest_source, load_film, read_source
+from kmm.progress import Progress
 from kmm.text.clean import Word, find_words
 from kmm.text.vocabulary import Vocabulary
 
@@ -176,12 +178,7 @@ class BatchMaker:
 
     def film_bytes(self, study: Study) -> int:
         """Returns the size of the film file that `read_film` decodes; 0 if it decodes none or the file is missing."""
-        if study.frontal is None or self.image is None:
-            return 0
-        try:
-            return study.frontal.path.stat().st_size
-        except OSError:  # `read_film` says what is wrong with it
-            return 0
+        return 0 if self.image is None else _film_bytes(study)
 
     def words(self, study: Study) -> list[str]:
         """Returns the words of a study's report that the model reads."""
@@ -246,7 +243,7 @@ class BatchMaker:
     ) -> Generator[tuple[list[Study], Batch], None, None]:
         """Makes batches one at a time, so that memory does not grow with the number of studies.
 
-        Large films of the next batch are decoded in threads meanwhile, see `kmm.decoding.decode_ahead`.
+        Large films of the next batch are decoded in threads meanwhile, see `kmm.image.decoding.decode_ahead`.
 
         Args:
             studies: iterable of `Study`.
@@ -341,3 +338,52 @@ def join_batches(batches: Sequence[Batch]) -> Batch:
     """Joins batches into one, rows in order."""
     fields = Batch.__dataclass_fields__
     return Batch(**{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in fields})
+
+
+def identify_films(studies: Sequence[Study], *, progress: Progress | None = None) -> tuple[list[Study], list[Problem]]:
+    """Reads the frontal film of each study and adds its identity, so that a split can keep copies together.
+
+    Args:
+        studies: sequence of `Study`.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        list of `Study` in the same order, with the `pixel_digest` of their frontal films; and list of `Problem`: films
+        that cannot be read, which get no identity. A study without a frontal film is returned unchanged.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> identify_films([Study("1", "1")])
+        ([Study('1', images=0, report=None)], [])
+    """
+
+    def identify(study: Study) -> Study | ImageError:
+        if study.frontal is None:
+            return study
+        try:
+            return study.with_pixel_digest(digest_film(read_source(study.frontal)))
+        except ImageError as error:
+            return error
+
+    films = sum(study.frontal is not None for study in studies)
+    if not films:
+        return list(studies), []
+    found: list[Study] = []
+    problems: list[Problem] = []
+    with (progress or Progress()).step("Reading films", films) as advance:
+        for study, result in decode_ahead(identify, studies, size=_film_bytes):
+            if isinstance(result, ImageError):
+                problems.append(Problem(f"study {study.id}", f"not compared with other films: {result}"))
+                result = study
+            found.append(result)
+            advance(study.frontal is not None)
+    return found, problems
+
+
+def _film_bytes(study):
+    if study.frontal is None:
+        return 0
+    try:
+        return study.frontal.path.stat().st_size
+    except OSError:  # whoever reads the film says what is wrong with it
+        return 0

@@ -23,13 +23,13 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kmm.batches import identify_films
 from kmm.data.collection import read_collection
 from kmm.data.names import is_safe_id
 from kmm.data.split import Split, split_studies
 from kmm.data.study import SECTIONS, Problem
 from kmm.errors import InputError
 from kmm.export.write import export_to, new_folder, require_tensorflow
-from kmm.film_identity import identify_films
 from kmm.presets import gather_settings
 from kmm.storage.classifier_folder import DESCRIPTION
 from kmm.storage.file_kinds import JPEG_HEAD, PNG_HEAD

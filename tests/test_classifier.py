@@ -17,13 +17,14 @@ from PIL import Image
 
 import kmm
 import kmm.client
+from kmm.batches import identify_films
 from kmm.classifier import Classifier, describe_predictions, list_predictions, probabilities
 from kmm.data.collection import read_collection
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ArtefactError, ImageError, InputError
 from kmm.evaluate.report import evaluate_studies
 from kmm.evaluate.seen import gather_seen, part_studies
-from kmm.film_identity import identify_films, sketch_film
+from kmm.image.film_identity import sketch_film
 from kmm.image.read import read_image
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.parts import copy_encoder_weights
@@ -96,8 +97,8 @@ def test_a_broken_film_is_set_aside(loaded, studies, tmp_path):
 @pytest.fixture
 def in_threads(monkeypatch):
     """Decodes every film in threads, as large ones are."""
-    monkeypatch.setattr("kmm.decoding.LARGE_BYTES", 1)
-    monkeypatch.setattr("kmm.decoding.count_threads", lambda: 3)
+    monkeypatch.setattr("kmm.image.decoding.LARGE_BYTES", 1)
+    monkeypatch.setattr("kmm.image.decoding.count_threads", lambda: 3)
 
 
 def spoil(studies, tmp_path):
@@ -526,7 +527,8 @@ def test_the_public_names_are_few_and_lazy():
     code = """
 import sys, kmm
 assert kmm.__all__ == [
-    "Classifier", "Client", "KmmError", "__version__", "fit", "load", "read", "read_film", "studies"
+    "Classifier", "Client", "KmmError", "__version__", "fit", "load", "read", "read_film",
+    "register_image_encoder", "register_text_encoder", "studies",
 ]
 assert not {"keras", "numpy"} & set(sys.modules) and set(kmm.__all__) <= set(dir(kmm))
 try:

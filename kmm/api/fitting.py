@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from kmm.api.classifier import COLUMNS, Classifier
+from kmm.batches import identify_films
 from kmm.data.labels import label_studies
 from kmm.data.split import PARTS, Split, split_studies
 from kmm.data.study import Collection, Study
 from kmm.errors import InputError, KmmError
-from kmm.film_identity import identify_films
 from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress

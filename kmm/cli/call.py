@@ -15,9 +15,8 @@ from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
 from kmm.cli.output import check_place, list_problems, name_file_in_errors, tell_passed_over, write_result
 from kmm.data.study import part_problems
-from kmm.errors import InputError, KmmError
+from kmm.errors import InputError, KmmError, is_debugging
 from kmm.storage.output_mark import marking_output, refuse_foreign
-from kmm.tracebacks import is_debugging
 
 
 def _connection_options(command):

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from kmm.cli.output import complain
-from kmm.errors import InputError, KmmError, LeakError
-from kmm.tracebacks import describe_error, is_debugging, show_traceback
+from kmm.errors import InputError, KmmError, LeakError, describe_error, is_debugging, show_traceback
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Decorator = Callable[[Decorated], Decorated]

@@ -117,10 +117,10 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
     Examples: kmm data split openi --out split.csv --seed 3
               kmm data split openi --out split.csv --folds 5 --repeats 2
     """
+    from kmm.batches import identify_films
     from kmm.data.collection import read_collection
     from kmm.data.labels import label_studies, name_unread_columns
     from kmm.data.split import PARTS, k_folds, split_studies, write_digest
-    from kmm.film_identity import identify_films
     from kmm.presets import gather_settings
 
     check_place(out)

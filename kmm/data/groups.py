@@ -14,7 +14,7 @@ def group_studies(studies: Iterable[Study]) -> list[list[Study]]:
     """Groups studies that share a patient, a report body or a frontal film, directly or through other studies.
 
     Args:
-        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.film_identity.identify_films`) does not
+        studies: sequence of `Study`. A film without a `pixel_digest` (see `kmm.batches.identify_films`) does not
             join studies.
 
     Returns:

@@ -85,7 +85,7 @@ def split_studies(
     Groups are assigned largest first (of equal size, those with the rarest label first), each to the part that brings
     all parts closest to their shares of studies and of every label. This is iterative stratification, applied to
     groups. Unknown labels (NaN) are not counted. Empty bodies do not join studies, nor do films that were not
-    identified: see `kmm.film_identity.identify_films`.
+    identified: see `kmm.batches.identify_films`.
 
     Source: https://doi.org/10.1007/978-3-642-23808-6_10 (Sechidis et al. 2011, who assign single examples)
 

@@ -22,8 +22,8 @@ class ImageFile:
         conflicts: tuple of str. Evidence for another view; empty when all evidence agrees.
         tags: mapping of header or table values that the view rules read: `view` and `projection` of a table, where `;`
             separates several, and those of `kmm.data.views.dicom_header.Header`.
-        pixel_digest: str or None. Identity of the decoded film, see `kmm.film_identity.digest_film`; None if the film
-            was not read or is blank. Studies whose frontal films share it are always in the same part of a split.
+        pixel_digest: str or None. Identity of the decoded film, see `kmm.image.film_identity.digest_film`; None if the
+            film was not read or is blank. Studies whose frontal films share it are always in the same part of a split.
         memory: the film itself, if it is not in a file: an array, the bytes of a file, a PIL image or a pydicom
             dataset, see `kmm.image.source`; None for a file.
     """

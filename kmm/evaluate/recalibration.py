@@ -15,7 +15,7 @@ from kmm.evaluate.calibration import choose_thresholds, fit_calibration
 from kmm.evaluate.changed_weights import mark_recalibrated
 from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows
 from kmm.evaluate.seen import gather_seen
-from kmm.film_identity import digest_film, sketch_film
+from kmm.image.film_identity import digest_film, sketch_film
 from kmm.progress import Progress
 from kmm.storage.seen_studies import SeenStudies
 

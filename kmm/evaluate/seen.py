@@ -8,9 +8,9 @@ from functools import partial
 
 from kmm.batches import TextPreparation
 from kmm.data.study import Study
-from kmm.decoding import decode_ahead
 from kmm.errors import ImageError
-from kmm.film_identity import digest_film, sketch_film
+from kmm.image.decoding import decode_ahead
+from kmm.image.film_identity import digest_film, sketch_film
 from kmm.image.source import digest_source, read_source
 from kmm.progress import Progress
 from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies
@@ -24,7 +24,7 @@ def film_prints(*, file_digest: str = "", pixel_digest: str | None = None) -> se
 
     Args:
         file_digest: str, SHA-256 of the bytes of its file, or empty. It does not depend on the decoder.
-        pixel_digest: str from `kmm.film_identity.digest_film`, or None. It does not depend on the file format.
+        pixel_digest: str from `kmm.image.film_identity.digest_film`, or None. It does not depend on the file format.
 
     Returns:
         set of int below 2**64.
@@ -69,7 +69,7 @@ def gather_seen(
     Args:
         studies: sequence of `Study`, with their `pixel_digest`.
         digests: sequence of str: SHA-256 of each film's file; empty if there is no film.
-        sketches: sequence of int: `kmm.film_identity.sketch_film` of each film; ignored if there is no film.
+        sketches: sequence of int: `kmm.image.film_identity.sketch_film` of each film; ignored if there is no film.
         text: `kmm.batches.TextPreparation`, or None for a classifier of films alone.
 
     Returns:

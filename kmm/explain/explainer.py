@@ -14,7 +14,6 @@ from keras import ops
 from kmm.classifier import Classifier
 from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem, Study
-from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution.baselines import check_baselines
 from kmm.explain.attribution.methods import Case, choose_method, clear_bars
@@ -25,6 +24,7 @@ from kmm.explain.explanation import Explanation, show_film
 from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words, warn_of_cut
+from kmm.image.decoding import decode_ahead
 from kmm.image.source import find_source_scale
 from kmm.models.parts import embed_of
 from kmm.storage.archive import digest_classifier

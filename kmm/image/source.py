@@ -67,7 +67,7 @@ def digest_source(film: FilmSource) -> str:
     """Returns the SHA-256 of a film's content as hexadecimal digits.
 
     It is that of the bytes of a file, and of the kind, shape and pixels of a film in memory; a film in memory and a
-    file of the same pixels have different digests and the same `kmm.film_identity.digest_film`.
+    file of the same pixels have different digests and the same `kmm.image.film_identity.digest_film`.
 
     Raises:
         OSError: if the file cannot be read.

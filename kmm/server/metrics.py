@@ -12,9 +12,9 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import UnknownMetricFamily
 
+from kmm.errors import describe_error
 from kmm.server.access_log import Entry, log_request
 from kmm.server.status import ServingError
-from kmm.tracebacks import describe_error
 
 PATH = "/monitoring/prometheus/metrics"
 _BUCKETS = [10 * 1.8**power for power in range(33)]  # microseconds, as TensorFlow Serving's

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kmm.errors import InputError
-from kmm.tracebacks import describe_error
+from kmm.errors import InputError, describe_error
 
 MOST_BYTES = 2**20  # per file
 SETTLE_SECONDS = 0.05  # between two reads that must agree before a change counts

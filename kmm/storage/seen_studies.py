@@ -22,7 +22,7 @@ class SeenStudies:
         prints: sorted uint64 `(k,)`: hashes of films (of the file and of the pixels), and of the records (patient, id
             and report body together) of studies without a film.
         records: uint64 `(m, 2)`, sorted by the first column: the hash of the record of each study with a film, and the
-            sketch of that film, see `kmm.film_identity.sketch_film`.
+            sketch of that film, see `kmm.image.film_identity.sketch_film`.
 
     Example:
         >>> seen = SeenStudies.gather({3, 9}, {5: 0b1111})

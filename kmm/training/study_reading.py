@@ -10,9 +10,9 @@ import numpy as np
 
 from kmm.batches import BatchMaker
 from kmm.data.study import Problem, Study
-from kmm.decoding import decode_ahead
 from kmm.errors import ImageError, InputError, ReportError
-from kmm.film_identity import digest_film, sketch_film
+from kmm.image.decoding import decode_ahead
+from kmm.image.film_identity import digest_film, sketch_film
 from kmm.image.prepare import PREPARATION_VERSION, ImagePreparation
 from kmm.progress import Progress
 from kmm.training.array_store import ArrayStore, StoredArrays
@@ -30,7 +30,7 @@ class ReadStudies:
         films: column of float32 `(pixels, pixels, 1)`, gray levels 0..255, zeros for a study without a film; None for a
             model without images.
         film_digests: tuple of str, the SHA-256 of each film's file; empty for a study without one.
-        sketches: tuple of int, `kmm.film_identity.sketch_film` of each film; 0 for a study without one.
+        sketches: tuple of int, `kmm.image.film_identity.sketch_film` of each film; 0 for a study without one.
         present: float32 `(n, 2)`: 1 where the study has a film, and where it has words.
         problems: tuple of `Problem`: the studies that cannot be used.
     """

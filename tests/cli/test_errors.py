@@ -11,10 +11,9 @@ import pytest
 
 from kmm.cli import main
 from kmm.cli.output import load_keras_quietly
-from kmm.errors import InputError, LeakError
+from kmm.errors import InputError, LeakError, describe_error, is_debugging
 from kmm.explain.folder.processes import make_portable
 from kmm.keras_backend import check_backend
-from kmm.tracebacks import describe_error, is_debugging
 from tests.factories.commands import find_command, run, walk_commands
 
 SECRET = "opacity of Mr Smith"

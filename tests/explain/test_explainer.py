@@ -340,8 +340,8 @@ def broken_studies(folder, films):
 @pytest.fixture
 def in_threads(monkeypatch):
     """Decodes every film in threads, as large ones are."""
-    monkeypatch.setattr("kmm.decoding.LARGE_BYTES", 1)
-    monkeypatch.setattr("kmm.decoding.count_threads", lambda: 3)
+    monkeypatch.setattr("kmm.image.decoding.LARGE_BYTES", 1)
+    monkeypatch.setattr("kmm.image.decoding.count_threads", lambda: 3)
 
 
 def test_films_decoded_in_threads_are_explained_alike(few, studies, request):

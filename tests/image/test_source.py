@@ -10,7 +10,7 @@ import pytest
 
 from kmm.data.study import ImageFile
 from kmm.errors import ImageError
-from kmm.film_identity import digest_film
+from kmm.image.film_identity import digest_film
 from kmm.image.read import read_image
 from kmm.image.source import decode_object, digest_source, find_source_scale, load_film, name_kind, read_source
 from tests.factories.dicom import encode, make_dataset, make_film

@@ -13,10 +13,9 @@ from PIL import Image
 
 import kmm.batches
 import kmm.training.array_store
-from kmm.batches import BatchMaker, TextPreparation
+from kmm.batches import BatchMaker, TextPreparation, identify_films
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError
-from kmm.film_identity import identify_films
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image
 from kmm.text.vocabulary import Vocabulary

@@ -6,8 +6,7 @@ import signal
 import sys
 import traceback
 
-from kmm.errors import KmmError
-from kmm.tracebacks import is_debugging
+from kmm.errors import KmmError, is_debugging
 
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 TRIES = 3  # attempts in total at a batch whose process is killed

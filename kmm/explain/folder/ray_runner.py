@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kmm.decoding import count_cores
 from kmm.errors import require
 from kmm.explain.folder.lock import WORK_FOLDER
 from kmm.explain.folder.processes import TRIES, limit_threads, make_portable
+from kmm.image.decoding import count_cores
 from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from kmm.decoding import count_cores
 from kmm.errors import InputError, look_up
 from kmm.explain.folder.processes import TRIES, end_with, limit_threads, make_portable
 from kmm.explain.folder.ray_runner import run_ray
+from kmm.image.decoding import count_cores
 from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:

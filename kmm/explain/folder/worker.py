@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kmm.data.study import Study
-from kmm.errors import KmmError
+from kmm.errors import KmmError, describe_error
 from kmm.explain.folder.fingerprints import identify_study
 from kmm.explain.folder.journal import WORK, write_lines
 from kmm.explain.folder.lock import WORK_FOLDER, FolderLock
@@ -21,7 +21,6 @@ from kmm.explain.folder.maps import place_of, write_map
 from kmm.explain.folder.sources import MapSource, ModelSource
 from kmm.explain.output.files import Outputs, write_outputs
 from kmm.explain.output.table import describe_explanation, describe_failure
-from kmm.tracebacks import describe_error
 
 WRITERS = 2  # threads that draw and write
 IN_FLIGHT = 4  # most studies that wait to be written

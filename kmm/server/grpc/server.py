@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from kmm.errors import InputError
+from kmm.errors import InputError, describe_error
 from kmm.server import listeners
 from kmm.server.connections import Connections, logger
 from kmm.server.grpc import relay, services
@@ -28,7 +28,6 @@ from kmm.server.grpc.probes import Probes
 from kmm.server.requests.admission import Caller
 from kmm.server.requests.inference import Inference
 from kmm.server.status import ServingError, refuse, truncate
-from kmm.tracebacks import describe_error
 
 OPEN_METHODS = {f"/{health.SERVICE_NAME}/Check"}
 RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"

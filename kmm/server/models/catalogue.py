@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from kmm.errors import describe_error
 from kmm.protocol.messages import DEFAULT_MODEL
 from kmm.server.models.model import Model
 from kmm.server.models.servable import Servable
@@ -13,7 +14,6 @@ from kmm.server.policy import list_versions
 from kmm.server.settings import ModelSettings, ServeSettings
 from kmm.server.status import ServingError, refuse
 from kmm.server.watching import Watcher
-from kmm.tracebacks import describe_error
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import model_pb2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from kmm.decoding import count_cores
+from kmm.image.decoding import count_cores
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.signatures import EXPLAIN
 from kmm.server.access_log import Entry, note_version

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import IOStream, StreamClosedError
 
+from kmm.errors import describe_error
 from kmm.server.connections import Connection
 from kmm.server.requests.admission import Caller
 from kmm.server.rest.answer import HttpAnswer, answer_error, answer_text
 from kmm.server.rest.body import Body, Refused
 from kmm.server.status import ServingError
-from kmm.tracebacks import describe_error
 
 if TYPE_CHECKING:
     from kmm.server.rest.http_server import RestServer

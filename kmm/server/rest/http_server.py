@@ -15,7 +15,7 @@ from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, SSLIOStream
 from tornado.netutil import ssl_wrap_socket
 
-from kmm.errors import InputError
+from kmm.errors import InputError, describe_error
 from kmm.server import listeners
 from kmm.server.connections import Connections
 from kmm.server.memory import MemoryReturn
@@ -23,7 +23,6 @@ from kmm.server.requests.inference import Inference
 from kmm.server.rest.app import App
 from kmm.server.rest.body import ROOM, Room
 from kmm.server.rest.exchange import Exchange
-from kmm.tracebacks import describe_error
 
 HEAD_SECONDS = 10  # time limit for the TLS handshake and the headers of each request, with the silence before them
 HEAD_BYTES, READ_AHEAD_BYTES = 2**16, 2**20  # of the headers; of data that a client sends while it is being answered

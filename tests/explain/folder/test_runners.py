@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kmm.decoding import count_cores
 from kmm.errors import ImageError, InputError
 from kmm.explain.folder.lock import WORK_FOLDER
 from kmm.explain.folder.runners import RUNNERS, choose_runner
 from kmm.explain.folder.worker import Job
+from kmm.image.decoding import count_cores
 
 
 @pytest.fixture

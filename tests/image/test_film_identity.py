@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm.batches import identify_films
 from kmm.data.groups import group_studies
 from kmm.data.study import ImageFile, Study
-from kmm.film_identity import digest_film, identify_films
+from kmm.image.film_identity import digest_film
 
 
 @pytest.fixture

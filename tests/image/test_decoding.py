@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from kmm.decoding import LARGE_BYTES, count_cores, count_threads, decode_ahead
+from kmm.image.decoding import LARGE_BYTES, count_cores, count_threads, decode_ahead
 
 
 def large(item):
@@ -103,7 +103,7 @@ def test_ctrl_c_ends_the_wait_for_a_film_and_the_threads():
 
 @pytest.mark.parametrize("said, share", [(None, 1.0), ("1", 0), ("2", 0.5), ("2,1", 0.5), ("900", 1.0), ("many", 1.0)])
 def test_the_threads_are_the_share_of_the_cores_that_the_process_has(monkeypatch, said, share):
-    monkeypatch.setattr("kmm.decoding.count_cores", lambda: 4)
+    monkeypatch.setattr("kmm.image.decoding.count_cores", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
