@@ -380,7 +380,7 @@ def test_a_film_is_known_again_by_its_pixels_in_another_file_and_under_another_i
 def test_a_film_that_is_decoded_in_another_way_is_known_again_by_its_bytes(loaded, tmp_path, monkeypatch):
     known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
     trained, copy = remember(loaded, known), replace(known, id="18", patient="18")
-    monkeypatch.setattr("kmm.evaluate.seen.read_image", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("kmm.evaluate.seen.read_source", lambda path: pytest.fail("decoded"))
     assert part_studies(trained, [copy])["train"] == [copy]
 
 
@@ -497,7 +497,7 @@ def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_l
 
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
-    monkeypatch.setattr("kmm.evaluate.seen.digest_file", fail)
+    monkeypatch.setattr("kmm.evaluate.seen.digest_source", fail)
     results, problems = evaluate_studies(loaded, films)
     assert results["test"]["n"] == len(films) and not problems
     gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]

@@ -18,7 +18,7 @@ from kmm.batches import identify_films
 from kmm.data.labels import label_studies
 from kmm.data.split import PARTS, Split, split_studies
 from kmm.data.study import Collection, Study
-from kmm.errors import InputError, KmmError
+from kmm.errors import InputError, KmmError, look_up
 from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
@@ -124,8 +124,9 @@ def _choose_settings(studies: Collection, values: dict[str, Any], progress: Prog
     for name in values:
         if name not in SETTING_NAMES:
             near = difflib.get_close_matches(name, SETTING_NAMES, n=3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(SETTING_NAMES)}."
-            raise InputError(f"Unknown setting {name!r}. {hint}")
+            if near:
+                raise InputError(f"Unknown setting {name!r}. Did you mean {' or '.join(near)}?")
+            look_up(dict.fromkeys(SETTING_NAMES), name, "setting")
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     for side, give in GIVE.items():
         if not isinstance(given.get(side), str | None):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmm.errors import InputError, require
+from kmm.errors import look_up, require
 from kmm.evaluate import plots
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
@@ -125,8 +125,7 @@ class Results:
     def _choose_part(self, part):
         if part is None:
             return list(self.parts)[-1]
-        if part not in self.parts:
-            raise InputError(f"No studies of the part {part!r} were measured. Known: {', '.join(self.parts)}.")
+        look_up(self.parts, part, "part of the results")
         return part
 
     def _draw(self, plot: Callable[..., Path], path, part, meaning, *, intervals=None, **given):

@@ -16,13 +16,13 @@ _OUT = click.option(
 
 @click.group(cls=Group)
 def cache() -> None:
-    """List or clear stopped fits, prepared films and cached features."""
+    """List or clear stopped fits, films and features."""
 
 
 @cache.command("list")
 @group_options(_OUT, json_option("CACHE_LIST"))
 def list_cache(out: Path, json_file: str | None) -> None:
-    """List folders that fits keep, with size, days since the last use, and state.
+    """List folders that fits keep, with size, age and state.
 
     The state says whether a run can be resumed. A fit removes the films and features that were unused for the longest
     time when all of them would take more than KMM_CACHE_GB, 50 if not set.

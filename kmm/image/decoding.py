@@ -15,6 +15,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+AHEAD = 16  # items that are decoded or waiting at a time
 LARGE_BYTES = 32_000  # PNG films of 256 x 256 pixels, JPEG of 384 x 384; a thread adds .15 ms of CPU time per film
 
 
@@ -23,7 +24,7 @@ def decode_ahead(
     items: Iterable[Item],
     *,
     size: Callable[[Item], int],
-    ahead: int = 16,
+    ahead: int = AHEAD,
     threads: int | None = None,
 ) -> Generator[tuple[Item, Result], None, None]:
     """Applies a function to items in order, to those with large files in threads before they are asked for.

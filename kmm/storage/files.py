@@ -33,7 +33,7 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         ['words.txt']
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
+    temporary = path.with_name(f".{os.getpid()}.{threading.get_ident()}-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import kmm.batches
+import kmm.image.source
 import kmm.training.array_store
 from kmm.batches import BatchMaker, TextPreparation, identify_films
 from kmm.data.study import ImageFile, Report, Study
@@ -56,7 +56,7 @@ def decoded(monkeypatch):
         names.append(name)
         return decode_image(data, name)
 
-    monkeypatch.setattr("kmm.batches.decode_image", count)
+    monkeypatch.setattr("kmm.image.source.decode_image", count)
     return names
 
 
@@ -117,13 +117,13 @@ def test_damaged_films_are_prepared_again(maker, studies, tmp_path, decoded):
 def prepare_slowly(studies, maker, cache):
     """Writes a shard for every two films, and never ends."""
     kmm.training.array_store.SHARD_RECORDS = 2
-    decode = kmm.batches.decode_image
+    decode = kmm.image.source.decode_image
 
     def wait(data, name):
         time.sleep(0.2 if len(list(cache.glob("*/*.zip"))) < 2 else 60)
         return decode(data, name)
 
-    kmm.batches.decode_image = wait
+    kmm.image.source.decode_image = wait
     read_studies(studies, maker, cache)
 
 

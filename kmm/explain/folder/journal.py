@@ -148,7 +148,9 @@ class Journal:
                 self.lines[study] = {**self.lines[study], "drawing": None}
         mine = {name + suffix for name in self.names.values() for suffix in SUFFIXES}.union(FOLDER_FILES)
         for name in self.present:
-            incomplete = re.fullmatch(r"\.\d+-(.+)", name)  # temporary file that `replace_file` left in a killed run
+            incomplete = re.fullmatch(
+                r"\.\d+(?:\.\d+)?-(.+)", name
+            )  # temporary file that `replace_file` left in a killed run
             if incomplete and incomplete[1] in mine:
                 (self.out / name).unlink(missing_ok=True)
         (self.out / MAPS).mkdir(exist_ok=True)

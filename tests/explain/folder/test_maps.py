@@ -140,7 +140,7 @@ def test_a_study_is_its_id_its_report_and_the_bytes_of_its_film(tmp_path, film, 
     others = [replace(study, id="8"), replace(study, report=None), replace(study, report=Report(impression="A mass."))]
     assert len({first["key"], *(identify_study(other)["key"] for other in others)}) == 4
     monkeypatch.setattr(
-        "kmm.explain.folder.fingerprints.digest_file", lambda path: pytest.fail("a known film is read again")
+        "kmm.explain.folder.fingerprints.digest_source", lambda path: pytest.fail("a known film is read again")
     )
     again = replace(study, images=(ImageFile(copy, "frontal"),))
     assert identify_study(again, moved["film"]) == moved
