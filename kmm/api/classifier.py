@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kmm import classifier as record
+from kmm.api.checks import check_films
 from kmm.api.explained import Explained
 from kmm.api.inputs import gather_studies, is_many, make_many, make_study
 from kmm.api.results import Curves, Results
@@ -143,7 +144,10 @@ class Classifier:
             of these, with a warning, and listed in `problems`.
 
         Raises:
-            InputError: if the one study cannot be used, or an argument has the wrong type.
+            InputError: if the one study cannot be used, no film of a table is found, or an argument has the wrong type.
+
+        Warns:
+            UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone.
         """
         if images is None and reports is None and not is_many(image):
             raw = self._record.predict([self._make_study(image, report)], strict=True, batch_size=1)
@@ -176,13 +180,14 @@ class Classifier:
             `Results`.
 
         Raises:
-            InputError: if no study is left to measure on.
+            InputError: if no study is left to measure on, or no film of a table is found.
 
         Warns:
-            UserWarning: if the weights were changed since the fit, so that no study counts as test.
+            UserWarning: if the weights were changed since the fit, so that no study counts as test; or if studies lack
+                films and are measured by their reports alone.
         """
         self._check_weights(warn=True)
-        collection = gather_studies(studies, self._columns, columns, self._sections)
+        collection = self._gather_many(studies, columns)
         inner, notes = self._with_labels_of(collection), _Notes(_choose_progress(progress))
         curves: dict[str, Curves] = {}
 
@@ -223,7 +228,7 @@ class Classifier:
         Raises:
             InputError: if a study cannot be used.
         """
-        collection = gather_studies(studies, self._columns, columns, self._sections)
+        collection = self._gather_many(studies, columns)
         view, made = view_joint(self.model), []
         for used, batch in self._record.batches.batches(collection.studies, BATCH):
             inputs = record.pad_rows(batch.inputs(), BATCH)
@@ -284,10 +289,8 @@ class Classifier:
             InputError: if no study has a known label, or none can be used.
         """
         self._check_weights()
-        collection = gather_studies(studies, self._columns, columns, self._sections)
-        used = (
-            None if trained_on is None else gather_studies(trained_on, self._columns, columns, self._sections).studies
-        )
+        collection = self._gather_many(studies, columns)
+        used = None if trained_on is None else self._gather_many(trained_on, columns).studies
         inner = self._with_labels_of(collection)
         recalibrate(inner, collection.studies, trained_on=used, progress=_choose_progress(progress))
         if inner is not self._record:
@@ -370,8 +373,12 @@ class Classifier:
         text = self._record.batches.text
         return text.sections if text else ()
 
+    @property
+    def _reads_films(self) -> bool:
+        return self._record.batches.image is not None
+
     def _make_study(self, image, report):
-        return make_study(image, report, self._sections, reads_films=self._record.batches.image is not None)
+        return make_study(image, report, self._sections, reads_films=self._reads_films)
 
     def _predict_all(
         self, collection: Collection, *, strict: bool = True, progress: Progress | None = None
@@ -383,10 +390,17 @@ class Classifier:
 
     def _gather(self, image, images, reports, columns):
         if images is None and reports is None:
-            return gather_studies(image, self._columns, columns, self._sections)
+            return self._gather_many(image, columns, stacklevel=5)
         if image is not None:
             raise InputError("Give either one study, or many as `images=` and `reports=`. Received: both.")
-        return make_many(images, reports, self._sections)
+        found = make_many(images, reports, self._sections)
+        check_films(found, reads_films=self._reads_films, stacklevel=4)
+        return found
+
+    def _gather_many(self, studies: Any, columns: Mapping[str, Any] | None, *, stacklevel: int = 4) -> Collection:
+        found = gather_studies(studies, self._columns, columns, self._sections)
+        check_films(found, reads_films=self._reads_films, stacklevel=stacklevel)
+        return found
 
     def _with_labels_of(self, collection: Collection) -> record.Classifier:
         """Returns the record with the scheme `columns` for a table that has the labels by name, and no MeSH terms."""

@@ -13,6 +13,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from kmm.api.checks import check_callbacks, check_films
 from kmm.api.classifier import COLUMNS, Classifier
 from kmm.batches import identify_films
 from kmm.data.labels import label_studies
@@ -75,11 +76,17 @@ def fit(
         `Classifier`.
 
     Raises:
-        InputError: if a setting or the data cannot be used, or the run to resume does not match.
+        InputError: if a setting or the data cannot be used, no film of a table is found, or the run to resume does not
+            match.
         LeakError: if the split leaks.
+
+    Warns:
+        UserWarning: if studies lack films and are used with their reports alone.
     """
     shown = progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
+    check_callbacks(callbacks)
     joined, parts = _join_parts(studies, validation, test)
+    check_films(studies, validation, test, reads_films=settings.get("image_encoder", "") not in (None, "none"))
     chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
     if parts is not None and split is None:
         parts = _divide_rest(joined, parts, chosen, shown)

@@ -95,6 +95,22 @@ def test_studies_that_cannot_be_used_are_left_out_with_a_warning(classifier, fil
     assert "3 studies set aside" in repr(found)
 
 
+def test_films_that_are_not_found_are_never_left_out_in_silence(classifier, build_classifier, film):
+    named = {"image": "film", "report": "text"}
+    rows = [{"film": film, "text": REPORT, "mass": 1}, {"film": "gone.png", "text": REPORT, "mass": 0}]
+    with pytest.warns(UserWarning, match=r"1 of 2 studies lack films .*The first: gone\.png: film missing") as caught:
+        assert len(classifier.predict(rows, columns=named)) == 2
+    assert caught[0].filename == __file__
+    wrong = kmm.studies(rows[1:], **named, label="mass", patient="mass")
+    for use in (classifier.predict, classifier.evaluate, classifier.features, classifier.preprocess, kmm.fit):
+        with pytest.raises(InputError, match=r"None of the 1 studies has a film.*gone\.png.*absolute paths"):
+            use(wrong)
+    with pytest.raises(InputError, match="None of the 2 studies has a film"):
+        classifier.predict(images=["gone.png", "too.png"], reports=[REPORT, None])
+    assert len(Classifier(build_classifier(image=None)).predict(wrong)) == 1  # reads no films
+    assert len(classifier.predict([{"film": None, "text": REPORT}], columns=named)) == 1  # names no film
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
