@@ -136,7 +136,8 @@ class Classifier:
             image: one film, or a `Study`; for many studies a `Collection`, a list of `Study`, or a table.
             report: str, the text of the report of the one film.
             images, reports: sequences of films and texts of many studies, None for a missing one.
-            columns: mapping of arguments of `kmm.studies` to the columns of the table; None for those of the training.
+            columns: mapping of arguments of `kmm.studies` to columns of the table, instead of those of the training; None
+                for an argument that the table has no column for.
             progress: bool, whether to show progress; or a `Progress`.
 
         Returns:

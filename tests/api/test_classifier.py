@@ -11,6 +11,7 @@ import pytest
 
 import kmm
 from kmm.api.classifier import Classifier
+from kmm.api.inputs import gather_studies
 from kmm.classifier import list_predictions
 from kmm.data.collection import read_collection
 from kmm.data.inputs import read_inputs
@@ -88,6 +89,32 @@ def test_tables_need_names_of_columns_or_those_of_the_training(classifier, film)
         del classifier._record.provenance["columns"]
 
 
+def test_named_columns_are_laid_over_those_of_the_training(classifier, film):
+    kept = {"image": ["film"], "report": "text", "labels": ["mass"], "patient": "mrn"}
+    rows = [{"picture": film, "text": REPORT, "words": "No mass.", "sick": 1}]
+
+    def gather(columns):
+        return gather_studies(rows, kept, columns, ("findings",))
+
+    found = gather({"image": "picture"})
+    assert found[0].report.findings == REPORT and found[0].images and found.columns.keys() == {"image", "report"}
+    assert gather({"image": "picture", "label": "sick"})[0].labels == {"sick": 1}
+    assert gather({"image": "picture", "sections": {"impression": "words"}})[0].report == Report(impression="No mass.")
+    assert not gather({"image": None})[0].images
+    for columns, says in (({"report": "words"}, "'film'"), ({"image": "picture", "patient": "who"}, "'who'")):
+        with pytest.raises(InputError, match=f"no column {says}"):
+            gather(columns)
+
+
+def test_an_explanation_takes_one_film(classifier, film):
+    with pytest.raises(InputError, match="Expected one film. Received: a list of 2"):
+        classifier.explain([film, film])
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match=r"^`image` must be a path.*Received: Series.*images"):
+        classifier.predict(pandas.Series([film]))
+    assert classifier.predict(float("nan"), REPORT) == classifier.predict(report=REPORT)
+
+
 def test_studies_that_cannot_be_used_are_left_out_with_a_warning(classifier, film, tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 studies cannot be used"):
         found = classifier.predict(images=[tmp_path / "gone.png", film, np.zeros((16, 16), np.uint8)])
@@ -120,6 +147,20 @@ def test_films_that_are_not_found_are_never_left_out_in_silence(classifier, buil
         ({"report": Path("report.txt")}, ReportError, "Received: PosixPath"),
         ({"image": 7}, InputError, "Received: int"),
         ({"image": np.zeros((4, 16, 16), np.uint8)}, ImageError, r"study study: study \(in memory\)|0 \(in memory\)"),
+        ({"image": ["a.png", "b.png"]}, InputError, r"one film. Received: a list of 2. Films .* `images=\[\.\.\.\]`"),
+        ({"image": StubFrame([])["film"].__iter__()}, InputError, r"`image` must be a path.*Received: list_iterator"),
+        ({"images": "a.png"}, InputError, "`images` must be a list with one film per study.*Received: str"),
+        ({"images": Path("a.png")}, InputError, "Received: PosixPath"),
+        ({"images": np.zeros((16, 16), np.uint8)}, InputError, "Received: ndarray"),
+        ({"images": 7}, InputError, "Received: int"),
+        ({"reports": "Clear."}, InputError, "`reports` must be a list with one text per study.*Received: str"),
+        ({"reports": b"Clear."}, InputError, "Received: bytes"),
+        (
+            {"image": [{"f": 1}], "columns": {"film": "f"}},
+            InputError,
+            "argument in `columns` 'film'. Known: image, rep",
+        ),
+        ({"image": [{"f": 1}], "columns": "f"}, InputError, "`columns` must be a dict.*Received: str"),
         ({"images": ["a"], "reports": ["b", "c"]}, InputError, "1 images, 2 reports"),
         ({"image": "a.png", "images": ["b.png"]}, InputError, "Received: both"),
         ({"image": Study("1", "1", report=Report(findings="x")), "report": "y"}, InputError, "its own report"),
