@@ -18,7 +18,7 @@ from kmm.api.explained import Explained
 from kmm.api.inputs import gather_studies, is_many, make_many, make_study
 from kmm.api.results import Curves, Results
 from kmm.data.study import Collection, Study
-from kmm.errors import InputError
+from kmm.errors import InputError, check_path
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.recalibration import recalibrate
 from kmm.evaluate.report import describe_for_card, evaluate_studies, gather_curves, write_card
@@ -67,8 +67,10 @@ class Classifier:
             `Classifier`.
 
         Raises:
+            InputError: if `folder` is no path.
             ArtefactError: if a file is missing, altered or of another format.
         """
+        check_path("folder", folder)
         return cls(record.Classifier.load(folder), folder)
 
     @classmethod
@@ -103,7 +105,8 @@ class Classifier:
     def model(self) -> keras.Model:
         """The plain Keras model: inputs of `preprocess`, by name, to logits `(n, n_labels)`.
 
-        It is the classifier's own model. Whoever trains it changes the classifier: see `recalibrate`.
+        It is the classifier's own model. Whoever trains it, with
+        `loss=keras.losses.BinaryCrossentropy(from_logits=True)`, changes the classifier: see `recalibrate`.
         """
         return self._record.models[self._record.main]
 
@@ -136,8 +139,8 @@ class Classifier:
             image: one film, or a `Study`; for many studies a `Collection`, a list of `Study`, or a table.
             report: str, the text of the report of the one film.
             images, reports: sequences of films and texts of many studies, None for a missing one.
-            columns: mapping of arguments of `kmm.studies` to columns of the table, instead of those of the training; None
-                for an argument that the table has no column for.
+            columns: mapping of arguments of `kmm.studies` to columns of the table, instead of those of the training;
+                None for an argument that the table has no column for.
             progress: bool, whether to show progress; or a `Progress`.
 
         Returns:
@@ -313,13 +316,16 @@ class Classifier:
             Path of the folder.
 
         Raises:
-            InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
+            InputError: if the folder exists and `overwrite` is false, it is not a saved classifier, or it cannot be
+                written.
 
         Warns:
             UserWarning: if the weights were changed and the classifier was not recalibrated.
         """
         self._check_weights(warn=True)
         folder, inner = Path(folder), self._record
+        if folder.exists() and not overwrite:
+            raise InputError(f"{folder} already exists. Choose another name, or pass overwrite=True.")
         inner.provenance["name"] = folder.name
         with tempfile.TemporaryDirectory() as kept:
             if self._folder is not None and self._folder.is_dir():
@@ -387,7 +393,8 @@ class Classifier:
         """Predicts a collection; with `strict`, a study that cannot be used is an error."""
         raw = self._record.predict(collection.studies, strict=strict, progress=progress)
         problems = [*collection.problems, *raw.problems]
-        return Predictions(record.list_predictions(self._record, raw), [study.id for study in raw.studies], problems)
+        found = record.list_predictions(self._record, raw)
+        return Predictions(found, [study.id for study in raw.studies], problems, labels=self.labels)
 
     def _gather(self, image, images, reports, columns):
         if images is None and reports is None:

@@ -24,6 +24,7 @@ from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
 from kmm.settings import FitSettings
+from kmm.storage.classifier_folder import make_parent
 from kmm.training.fit import fit_classifier, save_run
 from kmm.training.run_folders import CACHE, STAGES, WORK, open_work_folder
 
@@ -93,6 +94,7 @@ def fit(
     base = Path(FOLDER if folder is None else folder)
     if name is not None:
         _check_name(base, name, overwrite)
+    make_parent(base)
     work = base / f"{WORK}{name or _name_run(joined, chosen)}"
     going_on = _can_resume(work, resume)
     with ExitStack() as cleanup:

@@ -1,6 +1,6 @@
 """Turn what a notebook passes, paths, films, texts and tables, into studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from kmm.data.names import choose_file_names, strip_suffixes
 from kmm.data.study import Collection, Study
 from kmm.data.tables import Columns, make_studies
 from kmm.data.views.ranking import load_view_overrides
-from kmm.errors import InputError, ReportError, look_up
+from kmm.errors import InputError, ReportError, check_path, look_up
 from kmm.image.source import name_kind
 
 ONE = Columns(image=("image",), report="report")  # of a table that is made from `image=` and `report=`
@@ -33,14 +33,16 @@ def read(path: Path | str | Sequence[Path | str], *, views: Path | str | Mapping
         `kmm.data.study.Collection`, sorted by id; `problems` lists what was left out.
 
     Raises:
-        InputError: if a path does not exist, nothing is found in it, or kmm wrote it.
+        InputError: if there is no path, a path does not exist, nothing is found in it, or kmm wrote it.
 
     Example:
         >>> read("no-such-folder")
         Traceback (most recent call last):
         kmm.errors.InputError: no-such-folder: no such file or folder
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
+    paths = list(path) if isinstance(path, Iterable) and not isinstance(path, str | bytes) else [path]
+    for one in paths:
+        check_path("path", one)
     overrides = load_view_overrides(views) if isinstance(views, str | Path) else views
     return read_inputs(paths, view_overrides=overrides)
 
@@ -64,8 +66,8 @@ def studies(
     Args:
         table: a pandas or polars frame, a list of records (dicts), or a dict of columns (lists or arrays).
         image: name of the column of films, or a list of several. A cell holds a path, an array (`(h, w)` or `(h, w, 1)`
-            of uint8, uint16 or float 0..255), a PIL image, a `pydicom.Dataset`, the bytes of a file, or a list of
-            these.
+            of uint8, uint16 or float 0..255, or `(h, w, 3)` of uint8 RGB), a PIL image, a `pydicom.Dataset`, the bytes
+            of a file, or a list of these.
         report: name of the column of whole reports, which become the section FINDINGS.
         sections: instead of `report`, dict of section (`indication`, `comparison`, `findings`, `impression`) to column.
         label, labels: names of the columns of labels: 0, 1 or missing.

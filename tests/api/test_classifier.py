@@ -107,7 +107,7 @@ def test_named_columns_are_laid_over_those_of_the_training(classifier, film):
 
 
 def test_an_explanation_takes_one_film(classifier, film):
-    with pytest.raises(InputError, match="Expected one film. Received: a list of 2"):
+    with pytest.raises(InputError, match=r"Expected one film\. Received: a list of 2"):
         classifier.explain([film, film])
     pandas = pytest.importorskip("pandas")
     with pytest.raises(InputError, match=r"^`image` must be a path.*Received: Series.*images"):
@@ -119,7 +119,7 @@ def test_studies_that_cannot_be_used_are_left_out_with_a_warning(classifier, fil
     with pytest.warns(UserWarning, match="2 of 3 studies cannot be used"):
         found = classifier.predict(images=[tmp_path / "gone.png", film, np.zeros((16, 16), np.uint8)])
     assert found.studies == ("1",) and len(found.problems) == 3
-    assert "3 studies set aside" in repr(found)
+    assert "2 studies set aside" in repr(found)
 
 
 def test_films_that_are_not_found_are_never_left_out_in_silence(classifier, build_classifier, film):
@@ -230,7 +230,8 @@ def test_an_explanation(classifier, hand_made, film, pixels, tmp_path):
     assert alone.map is None and alone.regions == []
     with pytest.raises(InputError, match="stepz"):
         classifier.explain(film, stepz=5)
-    assert "small" not in repr((found, found.explanation, found.words))
+    words = found.words
+    assert "small" not in repr((found, found.explanation, words, words[:4], words + words, words.copy()))
 
 
 def test_a_classifier_is_saved_and_loaded(hand_made, film, tmp_path):
@@ -238,8 +239,36 @@ def test_a_classifier_is_saved_and_loaded(hand_made, film, tmp_path):
     assert first.folder is None and first.save(tmp_path / "mine") == first.folder == tmp_path / "mine"
     again = kmm.load(tmp_path / "mine")
     assert again.predict(film, REPORT) == first.predict(film, REPORT) and again.folder == first.folder
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match=r"already exists\. Choose another name, or pass overwrite=True\."):
         again.save(tmp_path / "mine")
+
+
+def test_a_folder_that_cannot_be_written_is_named(hand_made, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "x", tmp_path / "file" / "deeper" / "x"):
+        with pytest.raises(InputError, match=r"The folder .* cannot be written to: a file has this name\."):
+            Classifier(hand_made).save(place)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=r"cannot be written to: Permission denied\. Choose another folder\."):
+        Classifier(hand_made).save(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_and_no_path_are_refused(classifier, film):
+    for use, given, says in (
+        (kmm.read, [], "at least one file or folder"),
+        (kmm.read, None, "`path` must be a path. Received: NoneType"),
+        (kmm.read, [film, 7], "`path` must be a path. Received: int"),
+        (kmm.load, None, "`folder` must be a path. Received: NoneType"),
+        (kmm.read_film, np.zeros((16, 16)), "`path` must be a path. Received: ndarray"),
+    ):
+        with pytest.raises(InputError, match=says):
+            use(given)
+    empty = {"film": [], "text": []}
+    named = {"image": "film", "report": "text"}
+    assert classifier.preprocess(empty, columns=named)["image"].shape == (0, 32, 32, 1)
+    assert classifier.predict(empty, columns=named).probabilities.shape == (0, 3)
+    assert classifier.features(empty, columns=named).shape == (0, 16)
 
 
 @pytest.mark.large

@@ -101,12 +101,15 @@ def test_a_preset_is_always_applied_and_every_setting_has_a_name(calls, tiny_fol
         ({"name": "7"}, r"and no number"),
         ({"resume": "yes"}, r"`resume` must be True, False or 'auto'"),
         ({"resume": True}, r"no stopped run"),
+        ({"callbacks": [print]}, r"`callbacks` must be a list of keras\.callbacks\.Callback\. It contains: builtin"),
+        ({"callbacks": keras.callbacks.TerminateOnNaN()}, r"`callbacks` must be a list .* Received: TerminateOnNaN"),
+        ({"folder": __file__}, r"cannot be written to: a file has this name"),
         ({"split": {"1": "training"}}, r"parts of `split` must be train, validation, test. Received: 'training'"),
     ],
 )
 def test_wrong_arguments(arguments, says, tiny_folder, tmp_path):
     with pytest.raises(InputError, match=says):
-        kmm.fit(kmm.read(tiny_folder), folder=tmp_path, progress=False, **arguments)
+        kmm.fit(kmm.read(tiny_folder), **{"folder": tmp_path, "progress": False, **arguments})
     with pytest.raises(InputError, match=r"made by `kmm\.read` or `kmm\.studies`\. Received: list"):
         kmm.fit([1], folder=tmp_path)
     assert not list(tmp_path.glob(".work*"))
