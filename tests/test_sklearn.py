@@ -86,6 +86,12 @@ def test_wrong_classes(y, says):
         StudyClassifier(report="text").fit(make_rows()[0], y)
 
 
+def test_films_that_are_not_found_are_an_error():
+    rows, y = make_rows(4)
+    with pytest.raises(InputError, match="None of the 4 studies has a film"):
+        StudyClassifier(image="film", report="text").fit([{**row, "film": "gone.png"} for row in rows], y)
+
+
 def test_an_estimator_must_be_fitted_first():
     with pytest.raises(NotFittedError):
         StudyClassifier(report="text").predict([{"text": "Clear."}])

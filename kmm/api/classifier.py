@@ -322,6 +322,7 @@ class Classifier:
         Warns:
             UserWarning: if the weights were changed and the classifier was not recalibrated.
         """
+        check_path("folder", folder)
         self._check_weights(warn=True)
         folder, inner = Path(folder), self._record
         if folder.exists() and not overwrite:

@@ -260,6 +260,7 @@ def test_nothing_and_no_path_are_refused(classifier, film):
         (kmm.read, None, "`path` must be a path. Received: NoneType"),
         (kmm.read, [film, 7], "`path` must be a path. Received: int"),
         (kmm.load, None, "`folder` must be a path. Received: NoneType"),
+        (classifier.save, None, "`folder` must be a path. Received: NoneType"),
         (kmm.read_film, np.zeros((16, 16)), "`path` must be a path. Received: ndarray"),
     ):
         with pytest.raises(InputError, match=says):
