@@ -179,6 +179,9 @@ def _read_classes(y):
     known = np.asarray(y)
     if rows := [row for row, value in enumerate(known.ravel().tolist()) if is_missing(value)]:
         raise InputError(f"`y` has no class in {len(rows)} rows, the first of them {rows[0]}. Leave these rows out.")
-    if known.dtype == object and len(kinds := {type(value).__name__ for value in known.ravel()}) > 1:
-        raise InputError(f"The classes in `y` must be of one type. Received: {', '.join(sorted(kinds))}.")
+    try:
+        np.unique(known)
+    except TypeError:
+        kinds = ", ".join(sorted({type(value).__name__ for value in known.ravel()}))
+        raise InputError(f"The classes in `y` must be of one type. Received: {kinds}.") from None
     return known

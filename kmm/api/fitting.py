@@ -94,9 +94,9 @@ def fit(
     base = Path(FOLDER if folder is None else folder)
     if name is not None:
         _check_name(base, name, overwrite)
-    make_parent(base)
     work = base / f"{WORK}{name or _name_run(joined, chosen)}"
     going_on = _can_resume(work, resume)
+    make_parent(base)
     with ExitStack() as cleanup:
         temporary = Path(tempfile.mkdtemp(prefix="kmm-"))
         cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)
