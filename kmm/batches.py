@@ -11,7 +11,7 @@ import numpy as np
 
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.data.study import ImageFile, Problem, Study
-from kmm.errors import ImageError, InputError, ReportError
+from kmm.errors import ImageError, InputError, ReportError, check_path
 from kmm.image.decoding import decode_ahead
 from kmm.image.film_identity import digest_film
 from kmm.image.prepare import ImagePreparation
@@ -232,7 +232,8 @@ class BatchMaker:
             present[row, 1] = float(token_ids[row].any())
             if not present[row].any():
                 raise self.nothing_to_read(study)
-        labels = np.array([self.labels(study) for study in studies], np.float32).reshape(len(studies), -1)
+        labels = np.array([self.labels(study) for study in studies], np.float32)
+        labels = labels.reshape(len(studies), len(self.label_names))
         return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
 
     def batches(
@@ -320,6 +321,7 @@ def read_film(path: Path | str) -> np.ndarray:
     Raises:
         ImageError: if the file is missing, larger than 500 MB, damaged, not a single image, or all of one gray level;
             it names the file.
+        InputError: if `path` is no path, as for a film in memory.
 
     Example:
         >>> import PIL.Image, tempfile
@@ -330,6 +332,7 @@ def read_film(path: Path | str) -> np.ndarray:
         >>> film.shape, film.dtype.name, float(film.min()), float(film.max())
         ((256, 256), 'float32', 0.0, 255.0)
     """
+    check_path("path", path)
     film, _ = load_film(ImageFile(Path(path)))
     return require_content(film, str(path))
 

@@ -102,6 +102,21 @@ def look_up(table: Mapping[str, Entry], name: str, noun: str) -> Entry:
     return table[name]
 
 
+def check_path(argument: str, value: Any) -> None:
+    """Checks that an argument is a path.
+
+    Raises:
+        InputError: if it is neither text nor a path object.
+
+    Example:
+        >>> check_path("folder", None)
+        Traceback (most recent call last):
+        kmm.errors.InputError: `folder` must be a path. Received: NoneType.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"`{argument}` must be a path. Received: {type(value).__name__}.")
+
+
 def require(package: str, extra: str) -> ModuleType:
     """Imports an optional package.
 

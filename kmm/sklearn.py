@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kmm.data.columns import Table
+from kmm.data.columns import Table, is_missing
 from kmm.data.tables import Columns, make_studies
 from kmm.errors import InputError
 from kmm.keras_backend import load_keras_quietly
@@ -110,9 +110,12 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
             the estimator itself.
 
         Raises:
-            InputError: if there are not two classes, or the table or a setting cannot be used.
+            InputError: if there are not two classes, one is missing, or the table or a setting cannot be used.
+
+        Warns:
+            UserWarning: if studies lack films and are used with their reports alone.
         """
-        known = np.asarray(y)
+        known = _read_classes(y)
         self.classes_ = np.unique(known)
         if known.ndim != 1 or len(self.classes_) != 2:
             raise InputError(
@@ -170,3 +173,15 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.string = tags.input_tags.allow_nan = True
         return tags
+
+
+def _read_classes(y):
+    known = np.asarray(y)
+    if rows := [row for row, value in enumerate(known.ravel().tolist()) if is_missing(value)]:
+        raise InputError(f"`y` has no class in {len(rows)} rows, the first of them {rows[0]}. Leave these rows out.")
+    try:
+        np.unique(known)
+    except TypeError:
+        kinds = ", ".join(sorted({type(value).__name__ for value in known.ravel()}))
+        raise InputError(f"The classes in `y` must be of one type. Received: {kinds}.") from None
+    return known

@@ -27,6 +27,11 @@ def test_the_examples_are_python():
         compile(block, "docs/python.md", "exec")
 
 
+def test_a_model_that_returns_logits_is_trained_on_logits():
+    losses = re.findall(r"loss=(.*)\)", PAGE.read_text(encoding="utf-8"))
+    assert losses and all("from_logits=True" in loss for loss in losses)
+
+
 @contextlib.contextmanager
 def serving(folder):
     """Serves a folder of versions; yields the server's address."""

@@ -62,6 +62,7 @@ def test_fit_and_predict():
     expected = model.classifier_.predict(rows, columns={"report": "text"})
     np.testing.assert_array_equal(found[:, 1], expected.probabilities[:, 0])
     np.testing.assert_array_equal(model.predict(rows), model.classes_[expected.decisions[:, 0].astype(int)])
+    assert model.predict_proba({"text": []}).shape == (0, 2) and model.predict({"text": []}).shape == (0,)
     assert model.score(rows, y) == np.mean(model.predict(rows) == y)
     sizes = model.classifier_._record.provenance["parts"]
     assert sizes == {"train": 38, "validation": 10, "test": 0}
@@ -70,11 +71,25 @@ def test_fit_and_predict():
 
 
 @pytest.mark.parametrize(
-    ("y", "says"), [([0, 1, 2] * 16, "two classes"), ([1] * 48, "two classes"), ([0, 1], "equally many rows")]
+    ("y", "says"),
+    [
+        ([0, 1, 2] * 16, "two classes"),
+        ([1] * 48, "two classes"),
+        ([0, 1], "equally many rows"),
+        (["well", None, "sick"] * 16, "no class in 16 rows, the first of them 1"),
+        ([0.0, 1.0, np.nan] * 16, "no class in 16 rows, the first of them 2"),
+        (np.array(["sick", 1] * 24, object), "must be of one type. Received: int, str"),
+    ],
 )
 def test_wrong_classes(y, says):
     with pytest.raises(InputError, match=says):
         StudyClassifier(report="text").fit(make_rows()[0], y)
+
+
+def test_films_that_are_not_found_are_an_error():
+    rows, y = make_rows(4)
+    with pytest.raises(InputError, match="None of the 4 studies has a film"):
+        StudyClassifier(image="film", report="text").fit([{**row, "film": "gone.png"} for row in rows], y)
 
 
 def test_an_estimator_must_be_fitted_first():

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 
 from kmm import classifier as record
+from kmm.api.checks import check_films
 from kmm.api.explained import Explained
 from kmm.api.inputs import gather_studies, is_many, make_many, make_study
 from kmm.api.results import Curves, Results
 from kmm.data.study import Collection, Study
-from kmm.errors import InputError
+from kmm.errors import InputError, check_path
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.recalibration import recalibrate
 from kmm.evaluate.report import describe_for_card, evaluate_studies, gather_curves, write_card
@@ -66,8 +67,10 @@ class Classifier:
             `Classifier`.
 
         Raises:
+            InputError: if `folder` is no path.
             ArtefactError: if a file is missing, altered or of another format.
         """
+        check_path("folder", folder)
         return cls(record.Classifier.load(folder), folder)
 
     @classmethod
@@ -102,7 +105,8 @@ class Classifier:
     def model(self) -> keras.Model:
         """The plain Keras model: inputs of `preprocess`, by name, to logits `(n, n_labels)`.
 
-        It is the classifier's own model. Whoever trains it changes the classifier: see `recalibrate`.
+        It is the classifier's own model. Whoever trains it, with
+        `loss=keras.losses.BinaryCrossentropy(from_logits=True)`, changes the classifier: see `recalibrate`.
         """
         return self._record.models[self._record.main]
 
@@ -135,7 +139,8 @@ class Classifier:
             image: one film, or a `Study`; for many studies a `Collection`, a list of `Study`, or a table.
             report: str, the text of the report of the one film.
             images, reports: sequences of films and texts of many studies, None for a missing one.
-            columns: mapping of arguments of `kmm.studies` to the columns of the table; None for those of the training.
+            columns: mapping of arguments of `kmm.studies` to columns of the table, instead of those of the training;
+                None for an argument that the table has no column for.
             progress: bool, whether to show progress; or a `Progress`.
 
         Returns:
@@ -143,7 +148,10 @@ class Classifier:
             of these, with a warning, and listed in `problems`.
 
         Raises:
-            InputError: if the one study cannot be used, or an argument has the wrong type.
+            InputError: if the one study cannot be used, no film of a table is found, or an argument has the wrong type.
+
+        Warns:
+            UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone.
         """
         if images is None and reports is None and not is_many(image):
             raw = self._record.predict([self._make_study(image, report)], strict=True, batch_size=1)
@@ -176,13 +184,14 @@ class Classifier:
             `Results`.
 
         Raises:
-            InputError: if no study is left to measure on.
+            InputError: if no study is left to measure on, or no film of a table is found.
 
         Warns:
-            UserWarning: if the weights were changed since the fit, so that no study counts as test.
+            UserWarning: if the weights were changed since the fit, so that no study counts as test; or if studies lack
+                films and are measured by their reports alone.
         """
         self._check_weights(warn=True)
-        collection = gather_studies(studies, self._columns, columns, self._sections)
+        collection = self._gather_many(studies, columns)
         inner, notes = self._with_labels_of(collection), _Notes(_choose_progress(progress))
         curves: dict[str, Curves] = {}
 
@@ -223,7 +232,7 @@ class Classifier:
         Raises:
             InputError: if a study cannot be used.
         """
-        collection = gather_studies(studies, self._columns, columns, self._sections)
+        collection = self._gather_many(studies, columns)
         view, made = view_joint(self.model), []
         for used, batch in self._record.batches.batches(collection.studies, BATCH):
             inputs = record.pad_rows(batch.inputs(), BATCH)
@@ -284,10 +293,8 @@ class Classifier:
             InputError: if no study has a known label, or none can be used.
         """
         self._check_weights()
-        collection = gather_studies(studies, self._columns, columns, self._sections)
-        used = (
-            None if trained_on is None else gather_studies(trained_on, self._columns, columns, self._sections).studies
-        )
+        collection = self._gather_many(studies, columns)
+        used = None if trained_on is None else self._gather_many(trained_on, columns).studies
         inner = self._with_labels_of(collection)
         recalibrate(inner, collection.studies, trained_on=used, progress=_choose_progress(progress))
         if inner is not self._record:
@@ -309,13 +316,17 @@ class Classifier:
             Path of the folder.
 
         Raises:
-            InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
+            InputError: if the folder exists and `overwrite` is false, it is not a saved classifier, or it cannot be
+                written.
 
         Warns:
             UserWarning: if the weights were changed and the classifier was not recalibrated.
         """
+        check_path("folder", folder)
         self._check_weights(warn=True)
         folder, inner = Path(folder), self._record
+        if folder.exists() and not overwrite:
+            raise InputError(f"{folder} already exists. Choose another name, or pass overwrite=True.")
         inner.provenance["name"] = folder.name
         with tempfile.TemporaryDirectory() as kept:
             if self._folder is not None and self._folder.is_dir():
@@ -370,8 +381,12 @@ class Classifier:
         text = self._record.batches.text
         return text.sections if text else ()
 
+    @property
+    def _reads_films(self) -> bool:
+        return self._record.batches.image is not None
+
     def _make_study(self, image, report):
-        return make_study(image, report, self._sections, reads_films=self._record.batches.image is not None)
+        return make_study(image, report, self._sections, reads_films=self._reads_films)
 
     def _predict_all(
         self, collection: Collection, *, strict: bool = True, progress: Progress | None = None
@@ -379,14 +394,22 @@ class Classifier:
         """Predicts a collection; with `strict`, a study that cannot be used is an error."""
         raw = self._record.predict(collection.studies, strict=strict, progress=progress)
         problems = [*collection.problems, *raw.problems]
-        return Predictions(record.list_predictions(self._record, raw), [study.id for study in raw.studies], problems)
+        found = record.list_predictions(self._record, raw)
+        return Predictions(found, [study.id for study in raw.studies], problems, labels=self.labels)
 
     def _gather(self, image, images, reports, columns):
         if images is None and reports is None:
-            return gather_studies(image, self._columns, columns, self._sections)
+            return self._gather_many(image, columns, stacklevel=5)
         if image is not None:
             raise InputError("Give either one study, or many as `images=` and `reports=`. Received: both.")
-        return make_many(images, reports, self._sections)
+        found = make_many(images, reports, self._sections)
+        check_films(found, reads_films=self._reads_films, stacklevel=4)
+        return found
+
+    def _gather_many(self, studies: Any, columns: Mapping[str, Any] | None, *, stacklevel: int = 4) -> Collection:
+        found = gather_studies(studies, self._columns, columns, self._sections)
+        check_films(found, reads_films=self._reads_films, stacklevel=stacklevel)
+        return found
 
     def _with_labels_of(self, collection: Collection) -> record.Classifier:
         """Returns the record with the scheme `columns` for a table that has the labels by name, and no MeSH terms."""

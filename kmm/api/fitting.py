@@ -13,6 +13,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from kmm.api.checks import check_callbacks, check_films
 from kmm.api.classifier import COLUMNS, Classifier
 from kmm.batches import identify_films
 from kmm.data.labels import label_studies
@@ -23,6 +24,7 @@ from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
 from kmm.settings import FitSettings
+from kmm.storage.classifier_folder import make_parent
 from kmm.training.fit import fit_classifier, save_run
 from kmm.training.run_folders import CACHE, STAGES, WORK, open_work_folder
 
@@ -75,11 +77,17 @@ def fit(
         `Classifier`.
 
     Raises:
-        InputError: if a setting or the data cannot be used, or the run to resume does not match.
+        InputError: if a setting or the data cannot be used, no film of a table is found, or the run to resume does not
+            match.
         LeakError: if the split leaks.
+
+    Warns:
+        UserWarning: if studies lack films and are used with their reports alone.
     """
     shown = progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
+    check_callbacks(callbacks)
     joined, parts = _join_parts(studies, validation, test)
+    check_films(studies, validation, test, reads_films=settings.get("image_encoder", "") not in (None, "none"))
     chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
     if parts is not None and split is None:
         parts = _divide_rest(joined, parts, chosen, shown)
@@ -88,6 +96,7 @@ def fit(
         _check_name(base, name, overwrite)
     work = base / f"{WORK}{name or _name_run(joined, chosen)}"
     going_on = _can_resume(work, resume)
+    make_parent(base)
     with ExitStack() as cleanup:
         temporary = Path(tempfile.mkdtemp(prefix="kmm-"))
         cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)

@@ -1,19 +1,24 @@
 """Turn what a notebook passes, paths, films, texts and tables, into studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kmm.data.columns import Table, is_table
+from kmm.data.columns import Table, is_missing, is_table
 from kmm.data.inputs import place_report, read_inputs
 from kmm.data.names import choose_file_names, strip_suffixes
 from kmm.data.study import Collection, Study
 from kmm.data.tables import Columns, make_studies
 from kmm.data.views.ranking import load_view_overrides
-from kmm.errors import InputError, ReportError
+from kmm.errors import InputError, ReportError, check_path, look_up
+from kmm.image.source import name_kind
 
 ONE = Columns(image=("image",), report="report")  # of a table that is made from `image=` and `report=`
+FILMS = "a path, array, PIL image, pydicom dataset or bytes"
+ARGUMENTS = ("image", "report", "sections", "label", "labels", "patient", "view", "id")  # of `studies`
+REPLACED = {"sections": "report", "report": "sections", "label": "labels"}  # by what is named instead
+MANY = "Films of many studies are given as `images=[...]`, and tables by their columns."
 
 
 def read(path: Path | str | Sequence[Path | str], *, views: Path | str | Mapping[str, str] | None = None) -> Collection:
@@ -28,14 +33,16 @@ def read(path: Path | str | Sequence[Path | str], *, views: Path | str | Mapping
         `kmm.data.study.Collection`, sorted by id; `problems` lists what was left out.
 
     Raises:
-        InputError: if a path does not exist, nothing is found in it, or kmm wrote it.
+        InputError: if there is no path, a path does not exist, nothing is found in it, or kmm wrote it.
 
     Example:
         >>> read("no-such-folder")
         Traceback (most recent call last):
         kmm.errors.InputError: no-such-folder: no such file or folder
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
+    paths = list(path) if isinstance(path, Iterable) and not isinstance(path, str | bytes) else [path]
+    for one in paths:
+        check_path("path", one)
     overrides = load_view_overrides(views) if isinstance(views, str | Path) else views
     return read_inputs(paths, view_overrides=overrides)
 
@@ -59,8 +66,8 @@ def studies(
     Args:
         table: a pandas or polars frame, a list of records (dicts), or a dict of columns (lists or arrays).
         image: name of the column of films, or a list of several. A cell holds a path, an array (`(h, w)` or `(h, w, 1)`
-            of uint8, uint16 or float 0..255), a PIL image, a `pydicom.Dataset`, the bytes of a file, or a list of
-            these.
+            of uint8, uint16 or float 0..255, or `(h, w, 3)` of uint8 RGB), a PIL image, a `pydicom.Dataset`, the bytes
+            of a file, or a list of these.
         report: name of the column of whole reports, which become the section FINDINGS.
         sections: instead of `report`, dict of section (`indication`, `comparison`, `findings`, `impression`) to column.
         label, labels: names of the columns of labels: 0, 1 or missing.
@@ -104,7 +111,8 @@ def gather_studies(
     Args:
         value: `Collection`, `Study`, sequence of `Study`, table, or path that `read` reads.
         kept: mapping of the columns that the classifier was trained on, as `Columns.as_dict` returns it; may be empty.
-        columns: mapping of arguments of `studies` to columns, which replace `kept`; or None.
+        columns: mapping of arguments of `studies` to columns, which are laid over `kept`; or None. None instead of a
+            column says that the table has none.
         sections: sections that the classifier reads. A whole report goes to the first if FINDINGS is none of them.
 
     Returns:
@@ -113,6 +121,7 @@ def gather_studies(
     Raises:
         InputError: if it is none of these, or the names of the columns are not known.
     """
+    _check_columns(columns)
     if isinstance(value, Collection):
         return value
     if isinstance(value, Study):
@@ -130,11 +139,29 @@ def gather_studies(
             "This classifier was not trained on a table, so the columns of this one are not known. Pass "
             "`columns={'image': ..., 'report': ...}`, or `kmm.studies(table, image=..., report=...)`."
         )
-    chosen = Columns.choose(**(columns or kept))
-    found = make_studies(value, chosen if columns else chosen.within(Table(value).names), own_patients=True)
+    chosen = _choose_columns(kept, columns or {}, Table(value).names)
+    found = make_studies(value, chosen, own_patients=True)
     if chosen.report is None or not sections or "findings" in sections:
         return found
     return replace(found, studies=tuple(_place(study, sections) for study in found))
+
+
+def _choose_columns(kept: Mapping[str, Any], columns: Mapping[str, Any], names: Sequence[str]) -> Columns:
+    """Lays the columns that are named over those of the training, of which a table may lack labels and the like."""
+    rest = Columns.choose(**kept).within(names).as_dict() if kept else {}
+    for given, replaced in REPLACED.items():
+        if columns.get(given) is not None:
+            rest.pop(replaced, None)
+    return Columns.choose(**{**rest, **columns})
+
+
+def _check_columns(columns):
+    if not isinstance(columns, Mapping | None):
+        raise InputError(
+            f"`columns` must be a dict, as {{'image': ..., 'report': ...}}. Received: {type(columns).__name__}."
+        )
+    for name in columns or ():
+        look_up(dict.fromkeys(ARGUMENTS), name, "argument in `columns`")
 
 
 def make_study(image: Any, report: str | None, sections: Sequence[str], *, reads_films: bool) -> Study:
@@ -156,10 +183,16 @@ def make_study(image: Any, report: str | None, sections: Sequence[str], *, reads
         if report is not None:
             raise InputError("A `Study` already contains its own report. Do not pass another one.")
         return image
+    if is_missing(image):
+        image = None
     if image is None and report is None:
         raise InputError("Expected a film, a report, or both. Received neither.")
     if report is not None and not isinstance(report, str):
         raise ReportError(f"`report` must be the text of a report. Received: {type(report).__name__}.")
+    if isinstance(image, list | tuple | set | frozenset):
+        raise InputError(f"Expected one film. Received: a {type(image).__name__} of {len(image)}. {MANY}")
+    if not (image is None or isinstance(image, str | Path) or name_kind(image)):
+        raise InputError(f"`image` must be {FILMS}. Received: {type(image).__name__}. {MANY}")
     if image is not None and not reads_films:
         raise InputError("This model reads reports only, so it cannot use a film. Leave the film out.")
     made = make_studies({"image": [image], "report": [report]}, ONE, own_patients=True)
@@ -178,6 +211,8 @@ def make_many(
     Raises:
         InputError: if their numbers differ, or one has the wrong type.
     """
+    for name, given in (("images", images), ("reports", reports)):
+        _check_sequence(name, given)
     count = len(images) if images is not None else len(reports or ())
     table = {
         "image": list(images) if images is not None else [None] * count,
@@ -189,6 +224,17 @@ def make_many(
         )
     found = make_studies(table, ONE, own_patients=True)
     return replace(found, studies=tuple(_place(study, sections) if study.report else study for study in found))
+
+
+def _check_sequence(name, values):
+    """Refuses one film or one text, whose pixels or letters would be taken for many."""
+    one = isinstance(values, str | Path | Mapping) or name_kind(values) in ("bytes", "picture", "dicom")
+    if values is None or not (one or getattr(values, "ndim", 1) == 2 or not hasattr(values, "__len__")):
+        return
+    raise InputError(
+        f"`{name}` must be a list with one {'film' if name == 'images' else 'text'} per study, None for a missing one. "
+        f"Received: {type(values).__name__}."
+    )
 
 
 def _place(study, sections):

@@ -1,7 +1,7 @@
 """Lists of records that do not print their text, and become frames."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from kmm.errors import require
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 class Records(list[dict[str, Any]]):
     """A list of dicts with the same keys. `repr` shows their number alone, as they may quote a report.
+
+    Slices and sums are `Records` too.
 
     Args:
         rows: iterable of mappings.
@@ -33,6 +35,22 @@ class Records(list[dict[str, Any]]):
             MissingPackageError: if pandas is not installed.
         """
         return require("pandas", "pandas").DataFrame(list(self))
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Records": ...
+    def __getitem__(self, place: SupportsIndex | slice) -> "dict[str, Any] | Records":
+        return (
+            Records(super().__getitem__(place), self.noun) if isinstance(place, slice) else super().__getitem__(place)
+        )
+
+    def __add__(self, other: list[Any]) -> "Records":  # type: ignore[override]
+        return Records(super().__add__(other), self.noun)
+
+    def copy(self) -> "Records":
+        """Returns a copy."""
+        return self[:]
 
     def __repr__(self) -> str:
         keys = f": {', '.join(self[0])}" if self else ""

@@ -34,10 +34,12 @@ def read_inputs(
         `Collection`, its studies in the order given. Repeated study ids get `-2`, `-3`, ...
 
     Raises:
-        InputError: if a path does not exist, no study is found or kmm wrote a path; if the list of views names none of
-            the images; if a report is given and there is not exactly one study.
+        InputError: if there is no path, a path does not exist, no study is found or kmm wrote a path; if the list of
+            views names none of the images; if a report is given and there is not exactly one study.
         ReportError: if the report cannot be read.
     """
+    if not paths:
+        raise InputError("Give at least one file or folder to read. Received: none.")
     loaded: list[Loaded] = []
     names = UniqueNames()
     for known, group in groupby(map(Path, paths), _has_layout):

@@ -40,6 +40,7 @@ class EncoderTable(MutableMapping[str, Entry], Generic[Entry]):
         self.noun, self.group, self._convert = noun, group, convert
         self._entries: dict[str, Any] = dict(entries)
         self._unmade: dict[str, Any] = {}  # registered, but not converted before their first use
+        self._added: dict[str, Any] = {}  # what was registered, by name
         self._loaded: set[str] = set()  # names whose entry came from a package
 
     def add(self, name: str, made: Any) -> None:
@@ -54,7 +55,11 @@ class EncoderTable(MutableMapping[str, Entry], Generic[Entry]):
             )
         if name in self:
             raise InputError(f"The name {name!r} is taken by another {self.noun}. Choose another name.")
-        self._unmade[name] = made
+        self._unmade[name] = self._added[name] = made
+
+    def find_added(self, name: str) -> Any:
+        """Returns what `add` was given for a name, as it was given; None if the name was not added."""
+        return self._added.get(name)
 
     def loaded(self) -> dict[str, Entry]:
         """Returns the entries that can be read without importing another package."""
@@ -86,8 +91,10 @@ class EncoderTable(MutableMapping[str, Entry], Generic[Entry]):
 
     def __setitem__(self, name: str, entry: Entry) -> None:
         self._entries[name] = entry
+        self._added.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
+        self._added.pop(name, None)
         self._unmade.pop(name, None) if name in self._unmade else self._entries.pop(name)
 
     def __contains__(self, name: object) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.models.checkpoints import GIVEN, model_digest
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder
@@ -35,8 +35,21 @@ class _Kind:
 
     table: EncoderTable[Any]
     entry: type
-    options: Callable[..., Any]
+    options: type
     make: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the entry of a registered function, when its name is first used."""
+
+    make: Callable[..., Any]
+    build: Callable[[], Any]
+    name: str
+    options: Any
+
+    def __call__(self) -> Any:
+        return self.make(self.build, self.name, self.options)
 
 
 IMAGE = _Kind(IMAGE_ENCODERS, ImageEncoder, ImageOptions, make_image_entry)
@@ -48,7 +61,7 @@ def register_image_encoder(name: str, encoder: ImageEncoder | keras.Model | Call
     """Adds an image encoder to the table, for this process: `kmm.fit(studies, image_encoder=name)`.
 
     Args:
-        name: str. A new name, of letters, digits, `.`, `_` and `-`.
+        name: str. A new name, of letters, digits, `.`, `_` and `-`; or that of the same encoder, registered again.
         encoder: a functional `keras.Model` from image `(n, h, w, c)`, with 1 or 3 channels, to a feature map
             `(n, h', w', d)` or a vector `(n, d)`; a function without arguments that returns one, called when the name
             is first used; or an entry of the table, `kmm.models.encoders_image.ImageEncoder`. With
@@ -56,7 +69,8 @@ def register_image_encoder(name: str, encoder: ImageEncoder | keras.Model | Call
         options: fields of `kmm.models.own_image.ImageOptions`, for a model.
 
     Raises:
-        InputError: if the name is taken or the model cannot be used; it says what to do.
+        InputError: if the name is taken by another encoder, an option is unknown, or the model cannot be used; it says
+            what to do.
 
     Example:
         >>> film = keras.Input((64, 64, 1))
@@ -72,7 +86,7 @@ def register_text_encoder(name: str, encoder: TextEncoder | keras.Model | Callab
     """Adds a text encoder to the table, for this process: `kmm.fit(studies, text_encoder=name)`.
 
     Args:
-        name: str. A new name, of letters, digits, `.`, `_` and `-`.
+        name: str. A new name, of letters, digits, `.`, `_` and `-`; or that of the same encoder, registered again.
         encoder: a functional `keras.Model` from the inputs `rows (n, t, d)` and `padding_mask (n, t)` to a vector
             `(n, d)` or a sequence `(n, m, k)`, whose weights every fit starts from; a function without arguments that
             returns one, called when the name is first used; or an entry of the table,
@@ -80,7 +94,8 @@ def register_text_encoder(name: str, encoder: TextEncoder | keras.Model | Callab
         options: fields of `kmm.models.own_text.TextOptions`, for a model.
 
     Raises:
-        InputError: if the name is taken or the model cannot be used; it says what to do.
+        InputError: if the name is taken by another encoder, an option is unknown, or the model cannot be used; it says
+            what to do.
 
     Example:
         >>> rows, mask = keras.Input((None, None), name="rows"), keras.Input((None,), name="padding_mask")
@@ -95,17 +110,37 @@ Received: (None, None).
 def _register(kind, name, encoder, options):
     if options and isinstance(encoder, kind.entry):
         raise InputError(f"The entry {name!r} describes itself. Leave out: {', '.join(options)}.")
-    chosen = kind.options(**options)
+    chosen = _choose_options(kind, options)
     if isinstance(encoder, kind.entry | keras.Model):
         made = kind.make(encoder, name, chosen)
-        kind.table.add(name, made)
+        if not _is_registered(kind, name, made):
+            kind.table.add(name, made)
     elif callable(encoder):
-        kind.table.add(name, lambda: kind.make(encoder, name, chosen))
+        made = _Maker(kind.make, encoder, name, chosen)
+        if not _is_registered(kind, name, made):
+            kind.table.add(name, made)
     else:
         raise InputError(
             f"The encoder {name!r} must be a keras.Model, a function that returns one, or a {kind.entry.__name__}. "
             f"Received: {type(encoder).__name__}."
         )
+
+
+def _choose_options(kind, options):
+    known = {field.name: field for field in dataclasses.fields(kind.options)}
+    for option in options:
+        look_up(known, option, f"option of the {kind.table.noun}")
+    return kind.options(**options)
+
+
+def _is_registered(kind, name, made):
+    """Returns whether a name stands for the same model or function already, as when a cell of a notebook runs again."""
+    known = kind.table.find_added(name)
+    if known is None or known == made:
+        return known is not None
+    networks = [getattr(entry, "network", None) for entry in (known, made)]
+    own = all(isinstance(network, OwnImageNetwork | OwnTextNetwork) for network in networks)
+    return own and _digest(networks[0]) == _digest(networks[1])
 
 
 def give_image_encoder(model: keras.Model, **options: Any) -> dict[str, Any]:
@@ -149,7 +184,7 @@ def _give(kind, model, options):
             f"Expected the name of an encoder or a keras.Model. Received: {type(model).__name__}. Register it under a "
             "name, and give the name."
         )
-    entry = kind.make(model, model.name, kind.options(**options))
+    entry = kind.make(model, model.name, _choose_options(kind, options))
     stem = re.sub(r"[^\w.-]+", "-", re.sub(r"_\d+$", "", model.name))
     name = f"{stem}-{_digest(entry.network)[:8]}"
     if name not in kind.table:

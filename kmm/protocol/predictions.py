@@ -77,7 +77,9 @@ class Predictions(Sequence[Prediction]):
     Args:
         predictions: iterable of `Prediction` with the same labels.
         studies: sequence of str, the ids of the studies; their numbers from 0 if there are none.
-        problems: sequence of `kmm.data.study.Problem`: studies that could not be predicted, and have no row.
+        problems: sequence of `kmm.data.study.Problem`: studies that could not be predicted, and have no row; and files
+            that others lack.
+        labels: sequence of str, the names of the labels; those of the predictions if there are none.
 
     Example:
         >>> one = Prediction({"mass": 0.8}, {"mass": 1.4}, {"mass": 0.5}, {"mass": True})
@@ -92,16 +94,21 @@ class Predictions(Sequence[Prediction]):
     """
 
     def __init__(
-        self, predictions: Iterable[Prediction], studies: Sequence[str] = (), problems: Sequence[Any] = ()
+        self,
+        predictions: Iterable[Prediction],
+        studies: Sequence[str] = (),
+        problems: Sequence[Any] = (),
+        labels: Sequence[str] = (),
     ) -> None:
         self._rows = tuple(predictions)
+        self._labels = tuple(labels) or (tuple(self._rows[0].probabilities) if self._rows else ())
         self.studies = tuple(studies) or tuple(map(str, range(len(self._rows))))
         self.problems = tuple(problems)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the labels, in the order of the columns; empty without a prediction."""
-        return tuple(self._rows[0].probabilities) if self._rows else ()
+        """The names of the labels, in the order of the columns."""
+        return self._labels
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -152,7 +159,7 @@ class Predictions(Sequence[Prediction]):
     def __getitem__(self, place: slice) -> "Predictions": ...
     def __getitem__(self, place: int | slice) -> "Prediction | Predictions":
         if isinstance(place, slice):
-            return Predictions(self._rows[place], self.studies[place], self.problems)
+            return Predictions(self._rows[place], self.studies[place], self.problems, self._labels)
         return self._rows[place]
 
     def __eq__(self, other: object) -> bool:
@@ -170,6 +177,16 @@ class Predictions(Sequence[Prediction]):
         widths = [max(map(len, column)) for column in zip(*cells)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
         more = f", {len(self) - MOST_SHOWN} not shown" if len(self) > MOST_SHOWN else ""
-        aside = f", {len(self.problems)} studies set aside: see .problems" if self.problems else ""
+        aside = f", {_count_problems(self.problems)}: see .problems" if self.problems else ""
         star = "; * at or above the label's threshold" if shown else ""
-        return "\n".join([*lines, f"{len(self)} predictions{more}{aside}{star}"])
+        noun = "prediction" if len(self) == 1 else "predictions"
+        return "\n".join([*lines, f"{len(self)} {noun}{more}{aside}{star}"])
+
+
+def _count_problems(problems):
+    """Counts the studies that were set aside, and those that only lack a file; a study may have several problems."""
+    aside = {problem.source for problem in problems if problem.source.startswith("study ")}
+    lacking = {problem.study for problem in problems if problem.kept_on and f"study {problem.study}" not in aside}
+    counts = ((len(aside), "set aside"), (len(lacking), "without a file"))
+    found = [f"{count} {'study' if count == 1 else 'studies'} {what}" for count, what in counts if count]
+    return ", ".join(found) or f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"

@@ -37,14 +37,14 @@ def write_classifier_folder(
         overwrite: bool. Replaces an existing saved classifier, but keeps the versions exported into its folder.
 
     Raises:
-        InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
+        InputError: if the folder exists and `overwrite` is false, it is not a saved classifier, or it cannot be made.
     """
     folder = Path(folder)
     if folder.exists() and not overwrite:
-        raise InputError(f"{folder} already exists. Choose another name or pass --overwrite.")
+        raise InputError(f"{folder} already exists. Choose another name, or overwrite it.")
     if folder.exists() and not (folder / DESCRIPTION).is_file():
         raise InputError(f"{folder} is not a saved classifier and is not overwritten. Choose another name.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         new = temporary / "new"
@@ -56,6 +56,22 @@ def write_classifier_folder(
         _swap(new, folder, temporary / "old")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_parent(folder: Path | str) -> None:
+    """Makes the folder in which classifiers are saved, if it is missing.
+
+    Raises:
+        InputError: if it cannot be made, or nothing can be written into it.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason: str | None = None if os.access(folder, os.W_OK) else "Permission denied"
+    except OSError as error:
+        reason = "a file has this name" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+    if reason:
+        raise InputError(f"The folder {folder} cannot be written to: {reason}. Choose another folder.")
 
 
 def read_description(folder: Path | str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -33,7 +34,7 @@ def tune(classifier, studies):
     model = classifier.model
     inputs = classifier.preprocess(studies)
     labels = np.array([[float("normal" not in study.mesh_major)] for study in studies], np.float32)
-    model.compile("sgd", loss="binary_crossentropy")
+    model.compile("sgd", loss=keras.losses.BinaryCrossentropy(from_logits=True))
     model.train_on_batch(inputs, labels)
     return classifier
 

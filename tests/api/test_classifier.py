@@ -11,6 +11,7 @@ import pytest
 
 import kmm
 from kmm.api.classifier import Classifier
+from kmm.api.inputs import gather_studies
 from kmm.classifier import list_predictions
 from kmm.data.collection import read_collection
 from kmm.data.inputs import read_inputs
@@ -88,11 +89,53 @@ def test_tables_need_names_of_columns_or_those_of_the_training(classifier, film)
         del classifier._record.provenance["columns"]
 
 
+def test_named_columns_are_laid_over_those_of_the_training(classifier, film):
+    kept = {"image": ["film"], "report": "text", "labels": ["mass"], "patient": "mrn"}
+    rows = [{"picture": film, "text": REPORT, "words": "No mass.", "sick": 1}]
+
+    def gather(columns):
+        return gather_studies(rows, kept, columns, ("findings",))
+
+    found = gather({"image": "picture"})
+    assert found[0].report.findings == REPORT and found[0].images and found.columns.keys() == {"image", "report"}
+    assert gather({"image": "picture", "label": "sick"})[0].labels == {"sick": 1}
+    assert gather({"image": "picture", "sections": {"impression": "words"}})[0].report == Report(impression="No mass.")
+    assert not gather({"image": None})[0].images
+    for columns, says in (({"report": "words"}, "'film'"), ({"image": "picture", "patient": "who"}, "'who'")):
+        with pytest.raises(InputError, match=f"no column {says}"):
+            gather(columns)
+
+
+def test_an_explanation_takes_one_film(classifier, film):
+    with pytest.raises(InputError, match=r"Expected one film\. Received: a list of 2"):
+        classifier.explain([film, film])
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match=r"^`image` must be a path.*Received: Series.*images"):
+        classifier.predict(pandas.Series([film]))
+    assert classifier.predict(float("nan"), REPORT) == classifier.predict(report=REPORT)
+
+
 def test_studies_that_cannot_be_used_are_left_out_with_a_warning(classifier, film, tmp_path):
     with pytest.warns(UserWarning, match="2 of 3 studies cannot be used"):
         found = classifier.predict(images=[tmp_path / "gone.png", film, np.zeros((16, 16), np.uint8)])
     assert found.studies == ("1",) and len(found.problems) == 3
-    assert "3 studies set aside" in repr(found)
+    assert "2 studies set aside" in repr(found)
+
+
+def test_films_that_are_not_found_are_never_left_out_in_silence(classifier, build_classifier, film):
+    named = {"image": "film", "report": "text"}
+    rows = [{"film": film, "text": REPORT, "mass": 1}, {"film": "gone.png", "text": REPORT, "mass": 0}]
+    with pytest.warns(UserWarning, match=r"1 of 2 studies lack films .*The first: gone\.png: film missing") as caught:
+        assert len(classifier.predict(rows, columns=named)) == 2
+    assert caught[0].filename == __file__
+    wrong = kmm.studies(rows[1:], **named, label="mass", patient="mass")
+    for use in (classifier.predict, classifier.evaluate, classifier.features, classifier.preprocess, kmm.fit):
+        with pytest.raises(InputError, match=r"None of the 1 studies has a film.*gone\.png.*absolute paths"):
+            use(wrong)
+    with pytest.raises(InputError, match="None of the 2 studies has a film"):
+        classifier.predict(images=["gone.png", "too.png"], reports=[REPORT, None])
+    assert len(Classifier(build_classifier(image=None)).predict(wrong)) == 1  # reads no films
+    assert len(classifier.predict([{"film": None, "text": REPORT}], columns=named)) == 1  # names no film
 
 
 @pytest.mark.parametrize(
@@ -104,6 +147,20 @@ def test_studies_that_cannot_be_used_are_left_out_with_a_warning(classifier, fil
         ({"report": Path("report.txt")}, ReportError, "Received: PosixPath"),
         ({"image": 7}, InputError, "Received: int"),
         ({"image": np.zeros((4, 16, 16), np.uint8)}, ImageError, r"study study: study \(in memory\)|0 \(in memory\)"),
+        ({"image": ["a.png", "b.png"]}, InputError, r"one film. Received: a list of 2. Films .* `images=\[\.\.\.\]`"),
+        ({"image": StubFrame([])["film"].__iter__()}, InputError, r"`image` must be a path.*Received: list_iterator"),
+        ({"images": "a.png"}, InputError, "`images` must be a list with one film per study.*Received: str"),
+        ({"images": Path("a.png")}, InputError, "Received: PosixPath"),
+        ({"images": np.zeros((16, 16), np.uint8)}, InputError, "Received: ndarray"),
+        ({"images": 7}, InputError, "Received: int"),
+        ({"reports": "Clear."}, InputError, "`reports` must be a list with one text per study.*Received: str"),
+        ({"reports": b"Clear."}, InputError, "Received: bytes"),
+        (
+            {"image": [{"f": 1}], "columns": {"film": "f"}},
+            InputError,
+            "argument in `columns` 'film'. Known: image, rep",
+        ),
+        ({"image": [{"f": 1}], "columns": "f"}, InputError, "`columns` must be a dict.*Received: str"),
         ({"images": ["a"], "reports": ["b", "c"]}, InputError, "1 images, 2 reports"),
         ({"image": "a.png", "images": ["b.png"]}, InputError, "Received: both"),
         ({"image": Study("1", "1", report=Report(findings="x")), "report": "y"}, InputError, "its own report"),
@@ -173,7 +230,8 @@ def test_an_explanation(classifier, hand_made, film, pixels, tmp_path):
     assert alone.map is None and alone.regions == []
     with pytest.raises(InputError, match="stepz"):
         classifier.explain(film, stepz=5)
-    assert "small" not in repr((found, found.explanation, found.words))
+    words = found.words
+    assert "small" not in repr((found, found.explanation, words, words[:4], words + words, words.copy()))
 
 
 def test_a_classifier_is_saved_and_loaded(hand_made, film, tmp_path):
@@ -181,8 +239,37 @@ def test_a_classifier_is_saved_and_loaded(hand_made, film, tmp_path):
     assert first.folder is None and first.save(tmp_path / "mine") == first.folder == tmp_path / "mine"
     again = kmm.load(tmp_path / "mine")
     assert again.predict(film, REPORT) == first.predict(film, REPORT) and again.folder == first.folder
-    with pytest.raises(InputError, match="already exists"):
+    with pytest.raises(InputError, match=r"already exists\. Choose another name, or pass overwrite=True\."):
         again.save(tmp_path / "mine")
+
+
+def test_a_folder_that_cannot_be_written_is_named(hand_made, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "x", tmp_path / "file" / "deeper" / "x"):
+        with pytest.raises(InputError, match=r"The folder .* cannot be written to: a file has this name\."):
+            Classifier(hand_made).save(place)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=r"cannot be written to: Permission denied\. Choose another folder\."):
+        Classifier(hand_made).save(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_and_no_path_are_refused(classifier, film):
+    for use, given, says in (
+        (kmm.read, [], "at least one file or folder"),
+        (kmm.read, None, "`path` must be a path. Received: NoneType"),
+        (kmm.read, [film, 7], "`path` must be a path. Received: int"),
+        (kmm.load, None, "`folder` must be a path. Received: NoneType"),
+        (classifier.save, None, "`folder` must be a path. Received: NoneType"),
+        (kmm.read_film, np.zeros((16, 16)), "`path` must be a path. Received: ndarray"),
+    ):
+        with pytest.raises(InputError, match=says):
+            use(given)
+    empty = {"film": [], "text": []}
+    named = {"image": "film", "report": "text"}
+    assert classifier.preprocess(empty, columns=named)["image"].shape == (0, 32, 32, 1)
+    assert classifier.predict(empty, columns=named).probabilities.shape == (0, 3)
+    assert classifier.features(empty, columns=named).shape == (0, 16)
 
 
 @pytest.mark.large

@@ -80,6 +80,21 @@ def make_table(count=20, **more):
     return kmm.studies(rows, report="text", label="sick", patient="who")
 
 
+def test_a_fit_warns_of_films_that_are_not_found_unless_it_reads_none(calls, tmp_path):
+    found = [
+        {"text": "Clear.", "sick": row, "who": row, "film": np.full((16, 16), row + 7, np.uint8)} for row in (0, 1)
+    ]
+    named = {"image": "film", "report": "text", "label": "sick", "patient": "who"}
+    some = kmm.studies([*found, {"text": "A mass.", "sick": 1, "who": 2, "film": "gone.png"}], **named)
+    none = some[2:]
+    with pytest.warns(UserWarning, match=r"1 of 3 studies lack films .*gone\.png: film missing"):
+        run(calls, some, folder=tmp_path)
+    for wrong in ({"studies": none}, {"studies": some[:2], "test": none}):
+        with pytest.raises(InputError, match="None of the 1 studies has a film"):
+            kmm.fit(**wrong, folder=tmp_path, progress=False)
+    run(calls, none, folder=tmp_path, image_encoder=None)
+
+
 def test_a_preset_is_always_applied_and_every_setting_has_a_name(calls, tiny_folder, tmp_path):
     files = kmm.read(tiny_folder)
     settings = run(calls, files, folder=tmp_path, seed=3, epochs=2, sections=("findings",))["settings"]
@@ -101,12 +116,15 @@ def test_a_preset_is_always_applied_and_every_setting_has_a_name(calls, tiny_fol
         ({"name": "7"}, r"and no number"),
         ({"resume": "yes"}, r"`resume` must be True, False or 'auto'"),
         ({"resume": True}, r"no stopped run"),
+        ({"callbacks": [print]}, r"`callbacks` must be a list of keras\.callbacks\.Callback\. It contains: builtin"),
+        ({"callbacks": keras.callbacks.TerminateOnNaN()}, r"`callbacks` must be a list .* Received: TerminateOnNaN"),
+        ({"folder": __file__}, r"cannot be written to: a file has this name"),
         ({"split": {"1": "training"}}, r"parts of `split` must be train, validation, test. Received: 'training'"),
     ],
 )
 def test_wrong_arguments(arguments, says, tiny_folder, tmp_path):
     with pytest.raises(InputError, match=says):
-        kmm.fit(kmm.read(tiny_folder), folder=tmp_path, progress=False, **arguments)
+        kmm.fit(kmm.read(tiny_folder), **{"folder": tmp_path, "progress": False, **arguments})
     with pytest.raises(InputError, match=r"made by `kmm\.read` or `kmm\.studies`\. Received: list"):
         kmm.fit([1], folder=tmp_path)
     assert not list(tmp_path.glob(".work*"))

@@ -62,7 +62,7 @@ def test_pictures_of_a_part_and_in_a_notebook(results, tmp_path):
     assert "validation: n = " in drawn
     with pytest.raises(InputError, match=r"Unknown kind of picture file '\.jpg'"):
         results.plot_roc(tmp_path / "picture.jpg")
-    with pytest.raises(InputError, match="part 'train'"):
+    with pytest.raises(InputError, match=r"part of the results 'train'\. Known: validation, test"):
         results.plot_roc(part="train")
 
 

@@ -3,11 +3,13 @@
 import json
 import sys
 
+import keras
 import pytest
 
 from kmm.errors import InputError, look_up
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.registration import register_image_encoder
 from tests.factories.commands import run
 from tests.factories.own_encoders import write_package
 
@@ -97,6 +99,43 @@ def test_what_is_registered_is_made_when_it_is_first_used():
     assert (table["mine"], table["mine"], made) == ("a shape", "a shape", ["mine"])
     del table["mine"]
     assert "mine" not in table
+
+
+def build_map(units=2):
+    film = keras.Input((32, 32, 1))
+    kernel = keras.initializers.Constant(0.1)
+    return keras.Model(film, keras.layers.Conv2D(units, 3, activation="relu", kernel_initializer=kernel)(film))
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_the_same_encoder_may_be_registered_again(used):
+    model = build_map()
+    try:
+        for name, given in (("again", model), ("built", build_map), ("entry", IMAGE_ENCODERS["small-cnn"])):
+            register_image_encoder(name, given)
+            if used:
+                assert IMAGE_ENCODERS[name].network
+            register_image_encoder(name, given)
+        register_image_encoder("again", build_map())  # equal
+        for name, given, options in (
+            ("again", build_map(3), {}),
+            ("again", model, {"scaling": "unit"}),
+            ("built", build_map, {"scaling": "unit"}),
+            ("built", lambda: build_map(), {}),
+            ("densenet121", model, {}),
+        ):
+            with pytest.raises(InputError, match=f"The name '{name}' is taken by another image encoder"):
+                register_image_encoder(name, given, **options)
+    finally:
+        for name in ("again", "built", "entry"):
+            IMAGE_ENCODERS.pop(name, None)
+    assert IMAGE_ENCODERS.find_added("again") is None
+
+
+def test_an_unknown_option_is_named():
+    with pytest.raises(InputError, match=r"Unknown option of the image encoder 'poolin'\. Known: pixels, scaling, po"):
+        register_image_encoder("mine", build_map(), poolin="max")
+    assert "mine" not in IMAGE_ENCODERS
 
 
 def test_the_command_that_lists_encoders_says_which_offers_are_broken(tmp_path, monkeypatch):

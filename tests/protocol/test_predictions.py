@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kmm.data.study import Problem
 from kmm.protocol.predictions import Prediction, Predictions
 
 
@@ -32,6 +33,24 @@ def test_it_is_a_sequence():
     assert Predictions(ROWS).studies == ("0", "1", "2")
     empty = Predictions([])
     assert empty == [] and not empty and empty.probabilities.shape == (0, 0) and repr(empty) == "0 predictions"
+
+
+def test_labels_outlive_the_last_row():
+    assert Predictions(ROWS)[:0].probabilities.shape == (0, 2)
+    assert Predictions([], labels=("mass",)).decisions.shape == (0, 1)
+
+
+def test_studies_are_counted_and_not_their_problems():
+    gone, other = Problem("gone.png", "film missing"), Problem("2.png", "film missing", "2", "its report")
+    aside = Problem("study 0", "expected a frontal image")
+    for problems, says in (
+        ([gone, aside], "1 study set aside"),
+        ([other, other], "1 study without a file"),
+        ([gone, aside, other, Problem("study 1", "blank")], "2 studies set aside, 1 study without a file"),
+        ([other, Problem("study 2", "no words")], "1 study set aside"),
+        ([gone], "1 problem"),
+    ):
+        assert repr(Predictions([], problems=problems)) == f"0 predictions, {says}: see .problems"
 
 
 def test_long_lists_are_cut():
