@@ -171,7 +171,7 @@ def _join_parts(
     parts: dict[str, str] = {}
     for part, collection in present.items():
         for study in collection:
-            moved = _rename(study, f"{part}-{study.id}") if again else study
+            moved = study.with_id(f"{part}-{study.id}") if again else study
             joined.append(moved)
             parts[moved.id] = part
     problems = [problem for collection in present.values() for problem in collection.problems]
@@ -195,11 +195,6 @@ def _divide_rest(
     whole = sum(shares)
     found = split_studies(known, shares=[share / whole for share in shares], seed=settings.seed, label_names=names)
     return {**parts, **found.parts}
-
-
-def _rename(study, id):
-    """Gives a study another id; a study that is its own patient stays so."""
-    return replace(study, id=id, patient=id if study.patient == study.id else study.patient)
 
 
 def _write_split(split, parts, studies: Collection, folder: Path) -> Path | str | None:

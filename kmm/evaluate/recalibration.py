@@ -17,7 +17,6 @@ from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows
 from kmm.evaluate.seen import gather_seen
 from kmm.image.film_identity import digest_film, sketch_film
 from kmm.progress import Progress
-from kmm.storage.seen_studies import SeenStudies
 
 
 def recalibrate(
@@ -103,12 +102,4 @@ def _add_seen(classifier, part, studies):
         digests.append(digest)
         sketches.append(0 if film is None else sketch_film(batches.image.apply(film)))
     new, old = gather_seen(named, digests, sketches, batches.text), classifier.seen.get(part)
-    if old is not None:
-        new = SeenStudies.gather(
-            {*map(int, old.prints), *map(int, new.prints)}, {**_as_dict(old.records), **_as_dict(new.records)}
-        )
-    classifier.seen[part] = new
-
-
-def _as_dict(records):
-    return {int(record): int(sketch) for record, sketch in records}
+    classifier.seen[part] = new if old is None else old.merged(new)

@@ -157,6 +157,14 @@ def test_a_patient_in_two_collections_is_a_leak(tmp_path):
         kmm.fit(train, folder=tmp_path, progress=False, validation=validation, test=test)
 
 
+def test_a_patient_that_is_named_as_its_row_is_in_one_part(tmp_path):
+    rows = [{"t": f"Report {row}.", "y": row % 2, "p": row} for row in range(6)]
+    named = {"report": "t", "label": "y", "patient": "p"}
+    later = [{**row, "t": f"Later {row['t']}"} for row in rows]
+    with pytest.raises(LeakError, match="Patients that cross: 6"):
+        kmm.fit(kmm.studies(rows, **named), test=kmm.studies(later, **named), folder=tmp_path, progress=False)
+
+
 class Stopping(Progress):
     """Interrupts a fit once two of its stages have begun; keeps the titles of the steps."""
 

@@ -9,6 +9,7 @@ import pytest
 
 import kmm
 from kmm.data.columns import Table, is_missing, is_table
+from kmm.data.groups import group_studies
 from kmm.data.study import Report
 from kmm.data.tables import Columns, make_studies
 from kmm.errors import InputError
@@ -32,7 +33,7 @@ def as_columns(rows):
 def test_studies_keep_the_order_of_the_table(make):
     studies = kmm.studies(make(ROWS), **NAMED)
     assert [study.id for study in studies] == ["b", "a", "c"]
-    assert [study.patient for study in studies] == ["p1", "7", "c"]
+    assert [study.patient for study in studies] == ["p1", "7", "study:c"]
     assert [study.report for study in studies] == [Report(findings="Clear lungs."), Report(findings="A mass."), None]
     assert [len(study.images) for study in studies] == [1, 0, 1]
     labels = [study.labels["sick"] for study in studies]
@@ -73,10 +74,17 @@ def test_rows_are_numbered_without_ids_and_warned_of_without_patients():
     with pytest.warns(UserWarning, match="every row counts as a patient of its own") as caught:
         studies = kmm.studies({"text": ["a", "b", "c"]}, report="text")
     assert len(caught) == 1 and caught[0].filename == __file__
-    assert [(study.id, study.patient) for study in studies] == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert [(study.id, study.patient) for study in studies] == [("0", "study:0"), ("1", "study:1"), ("2", "study:2")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kmm.studies({"text": ["a"], "who": ["x"]}, report="text", patient="who")
+
+
+def test_a_row_without_a_patient_joins_no_other():
+    studies = kmm.studies({"t": ["a", "b", "c"], "p": [1, None, 2]}, report="t", patient="p")
+    assert [study.patient for study in studies] == ["1", "study:1", "2"]
+    assert [sorted(study.made_up) for study in studies] == [["id"], ["id", "patient"], ["id"]]
+    assert [len(group) for group in group_studies(studies)] == [1, 1, 1]
 
 
 def test_sections_have_columns_of_their_own():
