@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
 from kmm.data.collection import Loaded, add_tags, decide_views
 from kmm.data.columns import Table, is_missing
-from kmm.data.names import is_safe_id
+from kmm.data.names import is_path, is_safe_id
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, own_patient
 from kmm.data.views.terms import VIEW_NAMES, name_view
 from kmm.errors import InputError, look_up
@@ -183,7 +184,8 @@ def _read_patients(table: Table, column: str | None) -> list[str]:
 
 def _write_key(value: Any) -> str:
     """Writes an id or a patient as text; a whole number loses the decimals that a column with gaps gives it."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    decimal = isinstance(value, Real) and not isinstance(value, Integral)
+    return str(int(value)) if decimal and float(value).is_integer() else str(value).strip()
 
 
 def _read_reports(table: Table, columns: Columns) -> Iterator[Report | None]:
@@ -236,9 +238,12 @@ def _read_images(row: int, study: str, cells: Sequence[Any], view: Any, columns:
                 f"Row {row}: the column {columns.view!r} must be one of {', '.join(VIEW_NAMES)} or missing."
             )
         if isinstance(film, str | Path):
+            if not is_path(film):
+                names = ", ".join(map(repr, columns.image))
+                raise InputError(f"Row {row}: the column {names} must hold paths. Received: text that is no path.")
             images.append(ImageFile(Path(film), tags=tags))
         elif _is_film(film):
-            number = f"-{len(images) + 1}" if images else ""
+            number = f" film {len(images) + 1}" if images else ""  # no id has a space
             images.append(ImageFile(Path(f"{study}{number} (in memory)"), tags=tags, memory=film))
         else:
             raise InputError(

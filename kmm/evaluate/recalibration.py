@@ -87,7 +87,7 @@ def _check_classes(names, labels):
         raise InputError(f"Recalibration needs studies of both classes. One class of {', '.join(lacking)} is missing.")
     if lacking:
         warnings.warn(
-            f"The temperature and the threshold of {', '.join(lacking)} cannot be chosen: the studies are of one class.",
+            f"The temperature and threshold of {', '.join(lacking)} cannot be chosen: the studies are of one class.",
             UserWarning,
             stacklevel=4,
         )

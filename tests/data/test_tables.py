@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 import kmm
+from kmm.api.inputs import make_study
 from kmm.data.columns import Table, is_missing, is_table
 from kmm.data.groups import group_studies
 from kmm.data.study import Report
@@ -87,6 +88,35 @@ def test_a_row_without_a_patient_joins_no_other():
     assert [len(group) for group in group_studies(studies)] == [1, 1, 1]
 
 
+def test_numbers_of_any_width_are_written_alike():
+    table = {"t": ["a", "b", "c", "d"], "p": [np.float32(7), 7, np.float32("nan"), np.float16(7)]}
+    assert [study.patient for study in kmm.studies(table, report="t", patient="p")] == ["7", "7", "study:2", "7"]
+
+
+def test_films_in_memory_keep_their_views_whatever_the_ids():
+    rows = [{"k": "a", "f": [FILM, FILM], "v": ["PA", "lateral"]}, {"k": "a-2", "f": [FILM], "v": ["PA"]}]
+    one, two = make_studies(rows, Columns.choose(image="f", view="v", id="k"), own_patients=True)
+    assert [image.view for image in (*one.images, *two.images)] == ["frontal", "lateral", "frontal"]
+    assert not one.frontal.conflicts and not two.frontal.conflicts
+
+
+@pytest.mark.parametrize("text", ["The lungs are clear. " * 20, "a\0b.png", "x/" * 4000])
+def test_text_that_is_no_path_is_refused_and_not_shown(text):
+    with pytest.raises(InputError, match=r"^Row 1: the column 'f' must hold paths\. Received: text that is no path\.$"):
+        make_studies([{"f": FILM}, {"f": text}], Columns.choose(image="f"), own_patients=True)
+
+
+def test_a_report_in_the_column_of_films_is_not_shown():
+    rows = [{"f": "Clear lungs.", "t": "a.png"}, {"f": "gone film.png", "t": "b.png"}]
+    found = make_studies(rows, Columns.choose(image="f", report="t"), own_patients=True)
+    assert [str(problem) for problem in found.problems] == [
+        "film of study 0: film missing",
+        "gone film.png: film missing",
+    ]
+    with pytest.raises(InputError, match=r"^The film: film missing$"):
+        make_study("Clear lungs.", None, (), reads_films=True)
+
+
 def test_sections_have_columns_of_their_own():
     rows = [{"why": "Cough.", "what": "Clear."}, {"why": None, "what": math.nan}]
     first, second = make_studies(rows, Columns.choose(sections={"indication": "why", "impression": "what"}),
@@ -105,7 +135,7 @@ def test_several_films_and_views(tmp_path):
     columns = Columns.choose(image="film", view="view")
     one, two, three = make_studies(rows, columns, own_patients=True)
     assert [image.view for image in one.images] == ["lateral", "frontal", None]
-    assert one.frontal.path == tmp_path / "2.png" and one.images[2].path.name == "0-3 (in memory)"
+    assert one.frontal.path == tmp_path / "2.png" and one.images[2].path.name == "0 film 3 (in memory)"
     assert two.frontal is None and three.frontal is not None
     two_columns = {"a": [FILM, None], "b": [FILM, FILM]}
     found = make_studies(two_columns, Columns.choose(image=["a", "b"]), own_patients=True)
@@ -171,7 +201,7 @@ def test_what_is_a_table_and_what_is_missing():
     assert [is_table(value) for value in (StubFrame([]), {}, ROWS)] == [True] * 3
     films = (FILM, "a.png", b"", PIL.Image.new("L", (1, 1)), make_dataset(make_film()))
     assert not any(map(is_table, ([], *films)))
-    assert all(map(is_missing, (None, math.nan, np.float64("nan"), "", " \n")))
+    assert all(map(is_missing, (None, math.nan, np.float64("nan"), np.float32("nan"), np.float16("nan"), "", " \n")))
     assert not any(map(is_missing, (0, 0.0, "0", FILM, False)))
 
 
