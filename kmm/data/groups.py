@@ -54,14 +54,14 @@ def group_studies(studies: Iterable[Study]) -> list[list[Study]]:
 def find_keys(study: Study) -> list[tuple[str, str]]:
     """Returns the keys that no two parts of a split may share: pairs of a kind and an identity.
 
-    The kinds are `patient` (unless it was made up), `body` (of the report) and `film` (the digest of the frontal film).
+    The kinds are `patient`, `body` (of the report) and `film` (the digest of the frontal film).
 
     Example:
         >>> from kmm.data.study import Study
         >>> find_keys(Study("1", "a"))
         [('patient', 'a')]
     """
-    keys = [] if "patient" in study.made_up else [("patient", study.patient)]
+    keys = [("patient", study.patient)]
     if study.report is not None and study.report.body:
         keys.append(("body", study.report.body))
     if study.frontal is not None and study.frontal.pixel_digest:

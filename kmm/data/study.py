@@ -137,6 +137,12 @@ class Study:
     labels: Mapping[str, float] = field(default_factory=dict)
     made_up: frozenset[str] = frozenset()
 
+    @property
+    def knows_patient(self) -> bool:
+        """Whether the patient is in the data, or was given since."""
+        given_since = self.patient != self.id and not self.patient.startswith(own_patient(""))
+        return "patient" not in self.made_up or given_since
+
     def with_id(self, id: str) -> "Study":
         """Returns a copy with another id, which counts as made up; so does its patient, if it was made up before.
 
@@ -145,7 +151,7 @@ class Study:
             >>> [study.with_id("2").patient for study in (own, Study("1", "1"))]
             ['study:2', '1']
         """
-        patient = own_patient(id) if "patient" in self.made_up else self.patient
+        patient = self.patient if self.knows_patient else own_patient(id)
         return replace(self, id=id, patient=patient, made_up=self.made_up | {"id"})
 
     @property

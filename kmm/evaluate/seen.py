@@ -64,18 +64,17 @@ def record_prints(study: Study, text: str = "", *, film: bool = False) -> dict[s
     identity = body or ("" if film else text)
     if not identity:
         return {}
-    own = "patient" in study.made_up
-    keys = {"study": [study.id, study.id if own else study.patient], "patient": [study.patient], "report": []}
-    return {
-        kind: _hash("\x1e".join([kind, *key, identity])) for kind, key in keys.items() if kind != "patient" or not own
-    }
+    known = study.knows_patient
+    keys = {"study": [study.id, study.patient if known else study.id], "report": []}
+    keys |= {"patient": [study.patient]} if known else {}
+    return {kind: _hash("\x1e".join([kind, *key, identity])) for kind, key in keys.items()}
 
 
 def _kept_records(study, text, *, film):
     """Returns the fingerprints by which a study is known again: the body alone only if there is nothing else."""
     found = record_prints(study, text, film=film)
-    left_out = {"study"} if "id" in study.made_up else set()
-    left_out |= set() if {"id", "patient"} <= study.made_up else {"report"}
+    row = "id" in study.made_up  # which number it has says nothing
+    left_out = {"study" if row else "", "" if row and not study.knows_patient else "report"}
     return {value for kind, value in found.items() if kind not in left_out}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -86,6 +87,8 @@ def test_a_row_without_a_patient_joins_no_other():
     assert [study.patient for study in studies] == ["1", "study:1", "2"]
     assert [sorted(study.made_up) for study in studies] == [["id"], ["id", "patient"], ["id"]]
     assert [len(group) for group in group_studies(studies)] == [1, 1, 1]
+    given = [replace(study, patient="p") for study in studies]  # from another table
+    assert len(group_studies(given)) == 1 and given[1].with_id("x").patient == "p"
 
 
 def test_numbers_of_any_width_are_written_alike():
