@@ -361,6 +361,45 @@ def test_ids_alone_do_not_make_a_study_of_another_hospital_one_of_training(loade
         assert found["train" if known.images or known.report else "test"] == [known]
 
 
+def list_rows(*rows):
+    """Studies of a table without ids; each row is a report and a patient, or None."""
+    table = {"text": [text for text, _ in rows], "mrn": [patient for _, patient in rows]}
+    return list(kmm.studies(table, report="text", patient="mrn"))
+
+
+def test_a_report_of_a_table_is_known_again_in_any_row_and_part(loaded):
+    known = list_rows(("A mass.", "p"), ("Clear.", None), ("Clear lungs.", 2))
+    again = list_rows(("Clear lungs.", 2), ("Clear.", None), ("A mass.", "p"))[::-1]
+    for trained in (known, [study.with_id(f"train-{study.id}") for study in known]):
+        classifier = remember(loaded, *trained)
+        assert part_studies(classifier, known)["train"] == known
+        assert part_studies(classifier, again)["train"] == again
+        others = list_rows(("A mass.", "q"), ("Clear lungs.", None), ("Clear lungs.", "3"))
+        assert part_studies(classifier, others)["test"] == others
+
+
+def test_a_report_is_known_again_that_was_kept_by_its_row_number(loaded):
+    known = list_rows(("A mass.", "p"), ("Clear.", None))
+    old = [replace(study, patient=patient, made_up=frozenset()) for study, patient in zip(known, ("p", "1"))]
+    assert part_studies(remember(loaded, *old), known)["train"] == known
+
+
+def test_films_with_equal_reports_keep_a_sketch_each(loaded, tmp_path):
+    x = np.tile(np.arange(160), (200, 1))
+    known = []
+    for number, film in enumerate((x * 1.5, 255 - x * 1.5)):
+        Image.fromarray(film.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        with Image.open(tmp_path / f"{number}.png") as image:
+            image.resize((80, 100), Image.Resampling.BILINEAR).save(tmp_path / f"half-{number}.png")
+        one = bare(str(number), "abnormal", tmp_path / f"{number}.png", findings="Clear.")
+        known.append(replace(one, made_up=frozenset({"id", "patient"})))
+    halves = [
+        replace(study, id=f"9{study.id}", images=(ImageFile(tmp_path / f"half-{study.id}.png", view="frontal"),))
+        for study in known
+    ]
+    assert part_studies(remember(loaded, *known), halves)["train"] == halves
+
+
 def make_film(place, seed=0):
     """A film of noise in a file of any format."""
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 40), dtype=np.uint8)).save(place)
@@ -418,7 +457,7 @@ def test_a_resized_or_compressed_copy_with_id_patient_and_report_is_known_again(
     for name in ("lossy.jpg", "half.png"):
         copy = replace(known, images=(ImageFile(tmp_path / name, view="frontal"),))
         assert part_studies(trained, [copy])["train"] == [copy]
-        stranger = replace(copy, id="18")  # neither the film's identity nor the record is known
+        stranger = replace(copy, id="18", patient="18")  # neither the film's identity nor the record is known
         assert part_studies(trained, [stranger])["test"] == [stranger]
 
 

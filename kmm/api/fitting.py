@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -17,9 +17,10 @@ from kmm.api.checks import check_callbacks, check_films
 from kmm.api.classifier import COLUMNS, Classifier
 from kmm.batches import identify_films
 from kmm.data.labels import label_studies
-from kmm.data.split import PARTS, Split, split_studies
+from kmm.data.split import PARTS, Split, read_parts, split_studies
 from kmm.data.study import Collection, Study
-from kmm.errors import InputError, KmmError, look_up
+from kmm.errors import ImageError, InputError, KmmError, look_up
+from kmm.image.source import digest_source
 from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
@@ -32,6 +33,7 @@ FOLDER = "saved_models"
 NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]*")
 DIGITS = 8  # of the digest that names the run of a fit without a name
 GIVE = {"image_encoder": give_image_encoder, "text_encoder": give_text_encoder}
+GIVEN_SPLIT = "given-split.csv"
 ARGUMENTS = {"--overwrite": "resume=False", "--resume": "resume=True", "--out": "folder="}  # by option
 
 
@@ -90,11 +92,13 @@ def fit(
     check_films(studies, validation, test, reads_films=settings.get("image_encoder", "") not in (None, "none"))
     chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
     if parts is not None and split is None:
+        _check_labels(joined, parts, chosen)
         parts = _divide_rest(joined, parts, chosen, shown)
     base = Path(FOLDER if folder is None else folder)
     if name is not None:
         _check_name(base, name, overwrite)
-    work = base / f"{WORK}{name or _name_run(joined, chosen)}"
+    _check_split(split, parts)
+    work = base / f"{WORK}{name or _name_run(joined, chosen, parts if split is None else split)}"
     going_on = _can_resume(work, resume)
     make_parent(base)
     with ExitStack() as cleanup:
@@ -172,6 +176,8 @@ def _join_parts(
                 f"{'The studies' if part == 'train' else f'`{part}`'} must be made by `kmm.read` or `kmm.studies`. "
                 f"Received: {type(collection).__name__}."
             )
+        if not collection.studies and part != "train":
+            raise InputError(f"`{part}` has no studies. Leave it out, or give some.")
     if len(present) == 1:
         return studies, None
     ids = [study.id for collection in present.values() for study in collection]
@@ -180,11 +186,30 @@ def _join_parts(
     parts: dict[str, str] = {}
     for part, collection in present.items():
         for study in collection:
-            moved = _rename(study, f"{part}-{study.id}") if again else study
+            moved = study.with_id(f"{part}-{study.id}") if again else study
             joined.append(moved)
             parts[moved.id] = part
     problems = [problem for collection in present.values() for problem in collection.problems]
     return replace(studies, studies=tuple(joined), problems=tuple(problems)), parts
+
+
+def _check_labels(joined: Collection, parts: dict[str, str], settings: FitSettings) -> None:
+    """Raises `InputError` if a part with a collection of its own has no known label of the training studies."""
+    shares: dict[str, list[Study]] = {}
+    for study in joined:
+        shares.setdefault(parts[study.id], []).append(study)
+    train = shares.pop("train", [])
+    _, names = label_studies(
+        train, settings.labels, min_count=settings.label_min_count, not_findings=settings.not_findings
+    )
+    for part, studies in shares.items():
+        labelled, _ = label_studies(studies, settings.labels, names=names, not_findings=settings.not_findings)
+        if all(isnan(value) for study in labelled for value in study.labels.values()):
+            has = list(dict.fromkeys(name for study in studies for name in study.labels))
+            raise InputError(
+                f"No study of `{part}` has a known value of {', '.join(map(repr, names[:5]))}, the labels of the "
+                f"studies. Its label columns: {', '.join(map(repr, has[:5])) or 'none'}."
+            )
 
 
 def _divide_rest(
@@ -206,27 +231,38 @@ def _divide_rest(
     return {**parts, **found.parts}
 
 
-def _rename(study, id):
-    """Gives a study another id; a study that is its own patient stays so."""
-    return replace(study, id=id, patient=id if study.patient == study.id else study.patient)
-
-
 def _write_split(split, parts, studies: Collection, folder: Path) -> Path | str | None:
     """Returns the path of a split; writes one that is not a file into a folder."""
-    if split is not None and parts is not None:
-        raise InputError("Give either `split=`, or `validation=` and `test=`. Received: both.")
     if split is None and parts is None:
         return None
     if isinstance(split, str | Path):
         return split
-    found = split.parts if isinstance(split, Split) else dict(parts if split is None else split)
-    if unknown := sorted({str(part) for part in found.values()} - set(PARTS)):
-        raise InputError(f"The parts of `split` must be {', '.join(PARTS)}. Received: {unknown[0]!r}.")
-    found = {str(study): part for study, part in found.items()}
+    found = _list_parts(parts if split is None else split)
     patients = {study.id: study.patient for study in studies}
-    path = folder / "given-split.csv"
+    path = folder / GIVEN_SPLIT
     Split(found, {study: patients.get(study, study) for study in found}).save(path)
     return path
+
+
+def _check_split(split: Any, parts: Mapping[str, str] | None) -> None:
+    """Checks the type and the parts of a split, before anything is read or made."""
+    if split is not None and parts is not None:
+        raise InputError("Give either `split=`, or `validation=` and `test=`. Received: both.")
+    if not isinstance(split, Split | str | Path | Mapping | None):
+        raise InputError(
+            "`split` must be a Split, the path of a split.csv, or a mapping of study id to part. "
+            f"Received: {type(split).__name__}."
+        )
+    if isinstance(split, Split | Mapping) and (
+        unknown := sorted({str(part) for part in _list_parts(split).values()} - set(PARTS))
+    ):
+        raise InputError(f"The parts of `split` must be {', '.join(PARTS)}. Received: {unknown[0]!r}.")
+
+
+def _list_parts(split: Split | Mapping[Any, str]) -> dict[str, str]:
+    """Returns the part of each study, ids as text."""
+    parts = split.parts if isinstance(split, Split) else split
+    return {str(study): part for study, part in parts.items()}
 
 
 def _check_name(base: Path, name: str, overwrite: bool) -> None:
@@ -236,13 +272,25 @@ def _check_name(base: Path, name: str, overwrite: bool) -> None:
         raise InputError(f"{base / name} already exists. Choose another name, or pass overwrite=True.")
 
 
-def _name_run(studies: Collection, settings: FitSettings) -> str:
-    """Names a run by its settings and studies, so that the same call finds the state of a stopped run."""
+def _name_run(studies: Collection, settings: FitSettings, split: Any) -> str:
+    """Names a run by its settings, studies and split, so that the same call finds the state of a stopped run."""
     total = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
     for study in studies:
         text = "" if study.report is None else "\x1f".join(vars(study.report).values())
-        total.update("\x1e".join([study.id, study.patient, text, repr(sorted(study.labels.items()))]).encode())
+        film = _digest_film(study) if settings.image_encoder else ""
+        total.update("\x1e".join([study.id, study.patient, film, text, repr(sorted(study.labels.items()))]).encode())
+    if isinstance(split, str | Path):
+        total.update(json.dumps(sorted(read_parts(split).items())).encode())
+    elif split is not None:
+        total.update(json.dumps(sorted(_list_parts(split).items())).encode())
     return f"{settings.preset}-{total.hexdigest()[:DIGITS]}"
+
+
+def _digest_film(study: Study) -> str:
+    """Returns the digest of the frontal film; empty if there is none or it cannot be read, which the fit reports."""
+    with suppress(OSError, ImageError):
+        return digest_source(study.frontal) if study.frontal else ""
+    return ""
 
 
 def _can_resume(work: Path, resume: bool | str) -> bool:
@@ -261,7 +309,9 @@ def _naming_arguments() -> Iterator[None]:
     try:
         yield
     except KmmError as error:
-        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, str(text)) for text in error.args)
+        place = rf"\S*/{re.escape(GIVEN_SPLIT)}"  # of a split that is no file
+        texts = (re.sub(place, "split=", str(text)) for text in error.args)
+        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, text) for text in texts)
         raise
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kmm.data.columns import Table, is_missing, is_table
 from kmm.data.inputs import place_report, read_inputs
-from kmm.data.names import choose_file_names, strip_suffixes
+from kmm.data.names import choose_file_names, is_prose, strip_suffixes
 from kmm.data.study import Collection, Study
 from kmm.data.tables import Columns, make_studies
 from kmm.data.views.ranking import load_view_overrides
@@ -197,7 +197,8 @@ def make_study(image: Any, report: str | None, sections: Sequence[str], *, reads
         raise InputError("This model reads reports only, so it cannot use a film. Leave the film out.")
     made = make_studies({"image": [image], "report": [report]}, ONE, own_patients=True)
     if made.problems:
-        raise InputError(f"{image}: {made.problems[0].reason}")
+        shown = "The film" if isinstance(image, str | Path) and is_prose(Path(image)) else image
+        raise InputError(f"{shown}: {made.problems[0].reason}")
     name = strip_suffixes(Path(image).name) if isinstance(image, str | Path) else "study"
     study = replace(made[0], id=choose_file_names([name])[name])
     return study if report is None else _place(study, sections)

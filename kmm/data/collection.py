@@ -10,8 +10,8 @@ from kmm.data.film_files import describe_passed_over, find_films, try_header, wa
 from kmm.data.layouts.kaggle import KAGGLE_REPORTS, read_kaggle
 from kmm.data.layouts.manifest import find_manifest, read_table
 from kmm.data.layouts.openi import find_reports, read_openi
-from kmm.data.names import IMAGE_SUFFIXES, UniqueNames, make_printable, sort_key, strip_suffixes
-from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Study, merge_images
+from kmm.data.names import IMAGE_SUFFIXES, UniqueNames, is_prose, make_printable, sort_key, strip_suffixes
+from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Study, merge_images, own_patient
 from kmm.data.views.dicom_header import Header, read_dataset_header, read_view_header
 from kmm.data.views.ranking import assign_views, is_disputed, match_overrides
 from kmm.errors import InputError
@@ -161,7 +161,9 @@ def load_images(paths: Sequence[Path | str]) -> Loaded:
         refuse_output(path)
         for file, tags in _list_images(path, problems, passed_over):
             study_id = names.take(_make_id(file.name))
-            studies.append(Study(study_id, study_id, (ImageFile(file, tags=tags),)))
+            studies.append(
+                Study(study_id, own_patient(study_id), (ImageFile(file, tags=tags),), made_up=frozenset({"patient"}))
+            )
             places[file] = _place(file, path)
     if not studies:
         found = "; ".join(filter(None, [*map(str, problems[:1]), describe_passed_over(passed_over)]))
@@ -245,7 +247,9 @@ def lose_image(study: Study, image: ImageFile, reason: str) -> Problem:
     """
     report = study.report is not None and bool(study.report.text(SECTIONS).split())
     kept_on = "its other film" if study.frontal else "its report" if report else ""
-    return Problem(make_printable(image.path.name), reason, study=study.id if kept_on else "", kept_on=kept_on)
+    prose = image.memory is None and is_prose(image.path)
+    source = f"film of study {study.id}" if prose else make_printable(image.path.name)
+    return Problem(source, reason, study=study.id if kept_on else "", kept_on=kept_on)
 
 
 def add_tags(

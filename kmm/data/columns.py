@@ -6,6 +6,7 @@ those of pandas and polars.
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from kmm.data.names import make_printable
@@ -107,7 +108,7 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, str):
         return not value.strip()
-    return isinstance(value, float) and value != value  # NumPy's float64 is a float
+    return isinstance(value, Real) and bool(value != value)
 
 
 def _is_frame(value):

@@ -46,7 +46,7 @@ def read_inputs(
         members = list(group)
         loaded += map(load_collection, members) if known else [load_images(members)]
     collections = decide_views(loaded, view_overrides)
-    studies = [replace(study, id=names.take(study.id)) for one in collections for study in one.studies]
+    studies = [_rename(study, names.take(study.id)) for one in collections for study in one.studies]
     problems = [problem for one in collections for problem in one.problems]
     layouts = [one.layout for one in collections]
     passed_over: Counter[str] = sum((Counter(one.passed_over) for one in collections), Counter())
@@ -82,6 +82,10 @@ def place_report(study: Study, sections: Sequence[str]) -> Study:
     section = "findings" if "findings" in sections else sections[0]
     text = study.report.findings if study.report is not None else ""
     return replace(study, report=Report(**{section: text}))
+
+
+def _rename(study: Study, id: str) -> Study:
+    return study if study.id == id else study.with_id(id)
 
 
 def _has_layout(path: Path) -> bool:

@@ -112,6 +112,31 @@ def is_inside(folder: Path | str, path: Path | str) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
+def is_path(text: Path | str) -> bool:
+    """Returns whether a file can have this path; no file system takes longer names, or NUL in them.
+
+    Example:
+        >>> is_path("films/1.png"), is_path("The lungs are clear. " * 20), is_path("a\\0b")
+        (True, False, False)
+    """
+    parts = str(text).split("/")
+    return (
+        "\0" not in str(text)
+        and all(len(os.fsencode(part)) <= _LONGEST_NAME for part in parts)
+        and len(str(text)) < 4096
+    )
+
+
+def is_prose(path: Path) -> bool:
+    """Returns whether a path may be the text of a report, which must not be shown: it has spaces and no known suffix.
+
+    Example:
+        >>> is_prose(Path("Clear lungs.")), is_prose(Path("my films/1.png"))
+        (True, False)
+    """
+    return " " in str(path) and path.suffix.lower() not in IMAGE_SUFFIXES
+
+
 def make_printable(name: str) -> str:
     """Returns a file name that fits on one line of any terminal: characters that cannot be printed become `?`.
 

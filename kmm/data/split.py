@@ -214,7 +214,8 @@ def check_leaks(split: Split, studies: Iterable[Study]) -> None:
         raise LeakError(
             "No patient, identical report body or identical film may cross the parts of a split. Films that cross: "
             f"{count['film']}. Patients that cross: {count['patient']}; report bodies: {count['body']}; studies: "
-            f"{len(ids)}, for example {examples}."
+            f"{len(ids)}, for example {examples}. Give the studies that share one the same part, or leave them out of "
+            "the others."
         )
 
 

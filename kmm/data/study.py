@@ -108,6 +108,11 @@ class Report:
         return f"Report({', '.join(f'{name}: {count} words' for name, count in counts.items() if count)})"
 
 
+def own_patient(id: str) -> str:
+    """Returns the patient of a study whose patient is not in the data, made up from its id."""
+    return f"study:{id}"
+
+
 @dataclass(frozen=True)
 class Study:
     """One examination of one patient.
@@ -119,6 +124,8 @@ class Study:
         report: `Report` or None when there is none.
         mesh_major, mesh_automatic: tuples of MeSH terms with qualifiers, as `"Opacity/lung/base/right"`.
         labels: mapping of label name to 0.0, 1.0 or NaN (unknown).
+        made_up: frozenset of `"id"` and `"patient"`: those that are not in the data. Such an id is the number of a row;
+            such a patient stands for this study alone. They identify nothing outside of the collection.
     """
 
     id: str
@@ -128,6 +135,24 @@ class Study:
     mesh_major: tuple[str, ...] = ()
     mesh_automatic: tuple[str, ...] = ()
     labels: Mapping[str, float] = field(default_factory=dict)
+    made_up: frozenset[str] = frozenset()
+
+    @property
+    def knows_patient(self) -> bool:
+        """Whether the patient is in the data, or was given since."""
+        given_since = self.patient != self.id and not self.patient.startswith(own_patient(""))
+        return "patient" not in self.made_up or given_since
+
+    def with_id(self, id: str) -> "Study":
+        """Returns a copy with another id, which counts as made up; so does its patient, if it was made up before.
+
+        Example:
+            >>> own = Study("1", own_patient("1"), made_up=frozenset({"patient"}))
+            >>> [study.with_id("2").patient for study in (own, Study("1", "1"))]
+            ['study:2', '1']
+        """
+        patient = self.patient if self.knows_patient else own_patient(id)
+        return replace(self, id=id, patient=patient, made_up=self.made_up | {"id"})
 
     @property
     def frontal(self) -> ImageFile | None:

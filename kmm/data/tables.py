@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
 from kmm.data.collection import Loaded, add_tags, decide_views
 from kmm.data.columns import Table, is_missing
-from kmm.data.names import is_safe_id
-from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study
+from kmm.data.names import is_path, is_safe_id
+from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, own_patient
 from kmm.data.views.terms import VIEW_NAMES, name_view
 from kmm.errors import InputError, look_up
 
@@ -118,7 +119,7 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     """
     read = Table(table)
     ids = _read_ids(read, columns.id)
-    patients = _read_patients(read, columns.patient, ids)
+    patients = _read_patients(read, columns.patient)
     views = read.read(columns.view) if columns.view else iter([None] * read.count)
     films = zip(*(read.read(name) for name in columns.image)) if columns.image else iter([()] * read.count)
     reports = _read_reports(read, columns)
@@ -126,7 +127,14 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     if columns.patient is None and not own_patients:
         warnings.warn(OWN_PATIENTS, UserWarning, stacklevel=3)
     made = [
-        Study(id, patient, _read_images(row, id, cells, view, columns), report, labels=values)
+        Study(
+            id,
+            patient or own_patient(id),
+            _read_images(row, id, cells, view, columns),
+            report,
+            labels=values,
+            made_up=frozenset(({"id"} if columns.id is None else set()) | (set() if patient else {"patient"})),
+        )
         for row, (id, patient, cells, view, report, values) in enumerate(
             zip(ids, patients, films, views, reports, labels, strict=True)
         )
@@ -165,20 +173,19 @@ def _read_ids(table: Table, column: str | None) -> list[str]:
     return ids
 
 
-def _read_patients(table: Table, column: str | None, ids: Sequence[str]) -> list[str]:
-    """Returns the patients of the rows; a row without one is a patient of its own."""
+def _read_patients(table: Table, column: str | None) -> list[str]:
+    """Returns the patients of the rows; empty for a row without one."""
     if column is None:
-        return list(ids)
-    values = table.read(column)
+        return [""] * table.count
     return [
-        id if is_missing(value) else unicodedata.normalize("NFC", _write_key(value))
-        for id, value in zip(ids, values, strict=True)
+        "" if is_missing(value) else unicodedata.normalize("NFC", _write_key(value)) for value in table.read(column)
     ]
 
 
 def _write_key(value: Any) -> str:
     """Writes an id or a patient as text; a whole number loses the decimals that a column with gaps gives it."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    decimal = isinstance(value, Real) and not isinstance(value, Integral)
+    return str(int(value)) if decimal and float(value).is_integer() else str(value).strip()
 
 
 def _read_reports(table: Table, columns: Columns) -> Iterator[Report | None]:
@@ -231,9 +238,12 @@ def _read_images(row: int, study: str, cells: Sequence[Any], view: Any, columns:
                 f"Row {row}: the column {columns.view!r} must be one of {', '.join(VIEW_NAMES)} or missing."
             )
         if isinstance(film, str | Path):
+            if not is_path(film):
+                names = ", ".join(map(repr, columns.image))
+                raise InputError(f"Row {row}: the column {names} must hold paths. Received: text that is no path.")
             images.append(ImageFile(Path(film), tags=tags))
         elif _is_film(film):
-            number = f"-{len(images) + 1}" if images else ""
+            number = f" film {len(images) + 1}" if images else ""  # no id has a space
             images.append(ImageFile(Path(f"{study}{number} (in memory)"), tags=tags, memory=film))
         else:
             raise InputError(

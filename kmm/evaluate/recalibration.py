@@ -1,23 +1,24 @@
 """Recalibrate a classifier whose weights were changed: temperatures, thresholds, metrics and studies seen."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from kmm.classifier import Classifier, Predictions
-from kmm.data.labels import label_studies
+from kmm.data.groups import name_some
+from kmm.data.labels import count_classes, label_studies
 from kmm.data.modalities import PATTERNS, as_table, hide_sides
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError
 from kmm.evaluate.calibration import choose_thresholds, fit_calibration
 from kmm.evaluate.changed_weights import mark_recalibrated
 from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows
-from kmm.evaluate.seen import gather_seen
+from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.image.film_identity import digest_film, sketch_film
 from kmm.progress import Progress
-from kmm.storage.seen_studies import SeenStudies
 
 
 def recalibrate(
@@ -42,24 +43,54 @@ def recalibrate(
         list of `Problem`: studies that could not be used.
 
     Raises:
-        InputError: if no study has a known label, or none can be used.
+        InputError: if no study has a known label, none can be used, one was trained on, or no label has both classes.
+
+    Warns:
+        UserWarning: if a label lacks a class, so that its temperature and threshold cannot be chosen.
     """
     labelled, _ = label_studies(studies, classifier.settings.labels, names=classifier.label_names)
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     if not known:
         raise InputError(f"Recalibration needs studies with a known label. Received: {len(studies)} without one.")
+    seen = dict(classifier.seen)
+    if trained_on is not None:
+        seen["train"] = _add_seen(classifier, "train", trained_on)
+    _refuse_trained(replace(classifier, seen=seen), known, progress)
     predictions = classifier.predict(known, parts=classifier.models, progress=progress)
     if not predictions.studies:
         raise InputError(f"Recalibration needs studies that can be used. All {len(known)} were set aside.")
+    _check_classes(classifier.label_names, predictions.labels)
+    seen["validation"] = _add_seen(classifier, "validation", predictions.studies)
     _calibrate(classifier, predictions)
+    classifier.seen.update(seen)
     classifier.metrics.clear()
     repeats = classifier.settings.bootstrap_repeats
     classifier.metrics["validation"] = evaluate_predictions(classifier, predictions, repeats=repeats)
-    _add_seen(classifier, "validation", predictions.studies)
-    if trained_on is not None:
-        _add_seen(classifier, "train", trained_on)
     mark_recalibrated(classifier, trained_on_known=trained_on is not None)
     return predictions.problems
+
+
+def _refuse_trained(classifier, studies, progress):
+    """Raises `InputError` if the classifier was trained on one of the studies."""
+    trained = part_studies(classifier, studies, progress=progress)["train"]
+    if trained:
+        raise InputError(
+            "Recalibration needs studies that the classifier was not trained on. It was trained on "
+            f"{name_some([study.id for study in trained])}. Leave them out."
+        )
+
+
+def _check_classes(names, labels):
+    """Raises `InputError` if no label has both classes; warns of labels that lack one."""
+    lacking = [name for name, values in zip(names, labels.T) if not all(count_classes(values))]
+    if len(lacking) == len(names):
+        raise InputError(f"Recalibration needs studies of both classes. One class of {', '.join(lacking)} is missing.")
+    if lacking:
+        warnings.warn(
+            f"The temperature and threshold of {', '.join(lacking)} cannot be chosen: the studies are of one class.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _calibrate(classifier, predictions):
@@ -91,7 +122,7 @@ def _hide(classifier: Classifier, part: str, predictions: Predictions, pattern: 
 
 
 def _add_seen(classifier, part, studies):
-    """Adds the fingerprints of studies to those of a part that the classifier recognises."""
+    """Returns the fingerprints of a part that the classifier recognises, with those of more studies."""
     batches = classifier.batches
     named, digests, sketches = [], [], []
     for study in studies:
@@ -103,12 +134,4 @@ def _add_seen(classifier, part, studies):
         digests.append(digest)
         sketches.append(0 if film is None else sketch_film(batches.image.apply(film)))
     new, old = gather_seen(named, digests, sketches, batches.text), classifier.seen.get(part)
-    if old is not None:
-        new = SeenStudies.gather(
-            {*map(int, old.prints), *map(int, new.prints)}, {**_as_dict(old.records), **_as_dict(new.records)}
-        )
-    classifier.seen[part] = new
-
-
-def _as_dict(records):
-    return {int(record): int(sketch) for record, sketch in records}
+    return new if old is None else old.merged(new)

@@ -37,10 +37,11 @@ def film_prints(*, file_digest: str = "", pixel_digest: str | None = None) -> se
     return {_hash(key) for key in (*keys, *([f"pixels {pixel_digest}"] if pixel_digest else []))}
 
 
-def record_print(study: Study, text: str = "", *, film: bool = False) -> int | None:
-    """Returns the fingerprint of a study's record: patient, id and report body.
+def record_prints(study: Study, text: str = "", *, film: bool = False) -> dict[str, int]:
+    """Returns the fingerprints of a study's record: its report body with what the data say of whose it is.
 
-    Many reports have the same body and many hospitals use the same ids, so neither alone identifies a study.
+    Many reports have the same body and many hospitals use the same ids, so neither alone identifies a study. The number
+    of a row identifies none at all: it changes with the order of the table.
 
     Args:
         study: `Study`.
@@ -48,17 +49,33 @@ def record_print(study: Study, text: str = "", *, film: bool = False) -> int | N
         film: bool. Whether the study has a film that the classifier reads.
 
     Returns:
-        int below 2**64, or None if the study has no text to identify it.
+        dict of kind to int below 2**64, empty if the study has no text to identify it: `study` (id, patient and body),
+        `patient` (patient and body, unless the patient was made up) and `report` (the body alone).
 
     Example:
         >>> from kmm.data.study import Report, Study
-        >>> one, other = (Study("1", "1", report=Report(findings=text)) for text in ("Clear.", "A mass."))
-        >>> record_print(one) == record_print(other), record_print(Study("1", "1"))
-        (False, None)
+        >>> one, other = (Study(id, "a", report=Report(findings="Clear.")) for id in "12")
+        >>> [record_prints(one)[kind] == record_prints(other)[kind] for kind in ("study", "patient", "report")]
+        [False, True, True]
+        >>> record_prints(Study("1", "1"))
+        {}
     """
     body = study.report.body if study.report else ""
     identity = body or ("" if film else text)
-    return _hash("\x1e".join(["study", study.id, study.patient, identity])) if identity else None
+    if not identity:
+        return {}
+    known = study.knows_patient
+    keys = {"study": [study.id, study.patient if known else study.id], "report": []}
+    keys |= {"patient": [study.patient]} if known else {}
+    return {kind: _hash("\x1e".join([kind, *key, identity])) for kind, key in keys.items()}
+
+
+def _kept_records(study, text, *, film):
+    """Returns the fingerprints by which a study is known again: the body alone only if there is nothing else."""
+    found = record_prints(study, text, film=film)
+    row = "id" in study.made_up  # which number it has says nothing
+    left_out = {"study" if row else "", "" if row and not study.knows_patient else "report"}
+    return {value for kind, value in found.items() if kind not in left_out}
 
 
 def gather_seen(
@@ -76,15 +93,15 @@ def gather_seen(
         `SeenStudies`.
     """
     prints: set[int] = set()
-    records: dict[int, int] = {}
+    records: set[tuple[int, int]] = set()
     for study, digest, sketch in zip(studies, digests, sketches, strict=True):
         film = study.frontal if digest else None
         prints |= film_prints(file_digest=digest, pixel_digest=film.pixel_digest if film else None)
-        record = record_print(study, text.text(study) if text else "", film=bool(digest))
-        if record is not None and digest:
-            records[record] = sketch
-        elif record is not None:
-            prints.add(record)
+        found = _kept_records(study, text.text(study) if text else "", film=bool(digest))
+        if digest:
+            records |= {(record, sketch) for record in found}
+        else:
+            prints |= found
     return SeenStudies.gather(prints, records)
 
 
@@ -93,10 +110,10 @@ def part_studies(
 ) -> dict[str, list[Study]]:
     """Sorts studies by the part that they had when the classifier was trained; unseen studies are test.
 
-    A study counts as trained on if there is any evidence for it: the bytes of its film, the pixels of its film, or
-    patient, id and report body together. Hospitals share ids and report templates, so patient, id and body do not count
-    if both studies have a film and the films look clearly different. A resized or compressed copy of a film does not
-    look different in this sense.
+    A study counts as trained on if there is any evidence for it: the bytes of its film, the pixels of its film, its
+    report body with its id and patient or with its patient alone, or the body of a study that had neither in the data.
+    Hospitals share ids and report templates, so the report does not count if both studies have a film and the films
+    look clearly different. A resized or compressed copy of a film does not look different in this sense.
 
     Args:
         classifier: `Classifier`.
@@ -128,22 +145,22 @@ def find_part(classifier: "Classifier", study: Study) -> str:
     if film and preparation:
         with contextlib.suppress(OSError, ImageError):  # such a study is set aside when it is predicted
             digest = digest_source(film)
-    record = record_print(study, text.text(study) if text else "", film=bool(digest))
-    prints = film_prints(file_digest=digest) | ({record} if record is not None else set())
-    part = _look_up(classifier.seen, prints, None if digest else record)
+    records = set(record_prints(study, text.text(study) if text else "", film=bool(digest)).values())
+    prints = film_prints(file_digest=digest) | records
+    part = _look_up(classifier.seen, prints, set() if digest else records)
     if part != "train" and film and preparation and digest:
         with contextlib.suppress(ImageError):
             pixels = read_source(film)
             prints |= film_prints(pixel_digest=digest_film(pixels))
-            part = _look_up(classifier.seen, prints, record, sketch_film(preparation.apply(pixels)))
+            part = _look_up(classifier.seen, prints, records, sketch_film(preparation.apply(pixels)))
     return part
 
 
-def _look_up(seen, prints, record, sketch=None):
-    """Returns the first part with one of the fingerprints, or with the record and a film similar to the sketch."""
+def _look_up(seen, prints, records, sketch=None):
+    """Returns the first part with one of the fingerprints, or with a record and a film similar to the sketch."""
     for part in SEEN_PARTS:
         known = seen.get(part)
-        if known and (known.holds(prints) or (record is not None and known.holds_record(record, sketch=sketch))):
+        if known and (known.holds(prints) or any(known.holds_record(record, sketch=sketch) for record in records)):
             return part
     return "test"
 

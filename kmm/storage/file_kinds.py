@@ -24,5 +24,5 @@ def is_dicom(path: Path | str, *, unreadable: bool = False) -> bool:
     try:
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with NUL
         return unreadable

@@ -19,13 +19,13 @@ class SeenStudies:
     """The studies of one part of a split, as hashes from which nothing can be reconstructed.
 
     Attributes:
-        prints: sorted uint64 `(k,)`: hashes of films (of the file and of the pixels), and of the records (patient, id
-            and report body together) of studies without a film.
-        records: uint64 `(m, 2)`, sorted by the first column: the hash of the record of each study with a film, and the
-            sketch of that film, see `kmm.image.film_identity.sketch_film`.
+        prints: sorted uint64 `(k,)`: hashes of films (of the file and of the pixels), and of the records (see
+            `kmm.evaluate.seen.record_prints`) of studies without a film.
+        records: uint64 `(m, 2)`, sorted: each hash of a record of a study with a film, and the sketch of that film, see
+            `kmm.image.film_identity.sketch_film`. Studies with equal reports may share a hash.
 
     Example:
-        >>> seen = SeenStudies.gather({3, 9}, {5: 0b1111})
+        >>> seen = SeenStudies.gather({3, 9}, {(5, 0b1111)})
         >>> seen.holds({9, 10}), seen.holds({4}), seen.holds({5})
         (True, False, False)
         >>> seen.holds_record(5, sketch=0b1101), seen.holds_record(5, sketch=0xFFFF), seen.holds_record(5, sketch=None)
@@ -36,10 +36,17 @@ class SeenStudies:
     records: np.ndarray
 
     @classmethod
-    def gather(cls, prints: Iterable[int], records: Mapping[int, int] | None = None) -> Self:
-        """Makes the tables from a set of prints and a dict of record to sketch, ints below 2**64."""
-        pairs = np.array(sorted((records or {}).items()), NUMBER).reshape(-1, 2)
-        return cls(np.array(sorted(prints), NUMBER), pairs)
+    def gather(cls, prints: Iterable[int], records: Iterable[tuple[int, int]] = ()) -> Self:
+        """Makes the tables from prints and from pairs of record and sketch, ints below 2**64."""
+        pairs = np.array(sorted(set(records)), NUMBER).reshape(-1, 2)
+        return cls(np.array(sorted(set(prints)), NUMBER), pairs)
+
+    def merged(self, other: Self) -> Self:
+        """Returns the studies of both."""
+        return type(self)(
+            np.union1d(self.prints, other.prints).astype(NUMBER),
+            np.unique(np.concatenate([self.records, other.records]).astype(NUMBER), axis=0),
+        )
 
     @classmethod
     def from_format_1(cls, known: Mapping[str, str], part: str) -> Self:
@@ -61,10 +68,12 @@ class SeenStudies:
             sketch: int below 2**64, the sketch of the study's film; None if it has no film, which matches any film. A
                 film that differs in more than `SAME_FILM_BITS` bits is another study's.
         """
-        place = np.searchsorted(self.records[:, 0], NUMBER.type(record))
-        if place == len(self.records) or self.records[place, 0] != record:
-            return False
-        return sketch is None or (int(self.records[place, 1]) ^ sketch).bit_count() <= SAME_FILM_BITS
+        first, last = (
+            int(np.searchsorted(self.records[:, 0], NUMBER.type(record), side)) for side in ("left", "right")
+        )
+        if sketch is None:
+            return first < last
+        return any((int(known) ^ sketch).bit_count() <= SAME_FILM_BITS for known in self.records[first:last, 1])
 
     def save(self, folder: Path, part: str) -> None:
         """Writes the two files of a part."""

@@ -123,11 +123,7 @@ def prepare_studies(
     known, maker, facts = _label(collection, settings, progress.note)
     read = read_studies(known, maker, films, strict=settings.strict, progress=progress)
     try:
-        if settings.image_encoder and not read.present[:, 0].any():
-            raise InputError(
-                f"{collection.folder} has no study with a frontal image. Train on reports alone with --image-encoder "
-                "none."
-            )
+        _check_read(collection, settings, read)
         return PreparedStudies(
             **vars(read),
             maker=maker,
@@ -143,6 +139,25 @@ def prepare_studies(
     except KmmError as error:
         error.problems = read.problems
         raise
+
+
+def _check_read(collection, settings, read):
+    """Raises `InputError` if no study has a film, or none has words, and the model reads nothing else."""
+    first = f" The first of {len(read.problems)} set aside: {read.problems[0]}" if read.problems else ""
+    if settings.image_encoder and not read.present[:, 0].any():
+        raise InputError(
+            f"{collection.folder} has no study with a frontal image that can be used. Train on reports alone with "
+            f"--image-encoder none.{first}"
+        )
+    if not len(read.studies):
+        sections = ", ".join(name.upper() for name in settings.sections)
+        named = ", ".join(f"{name!r}: ..." for name in settings.sections)
+        hint = (
+            f" Name their columns with sections={{{named}}}, or" if collection.columns else " Use reports with them, or"
+        )
+        raise InputError(
+            f"{collection.folder} has no study with words in {sections}.{hint} read others with --sections."
+        )
 
 
 def _label(collection, settings, note):

@@ -116,6 +116,19 @@ def test_unchanged_weights_are_recalibrated_to_the_numbers_of_the_fit(tiny_run, 
     assert "weights_changed" not in inner.provenance
 
 
+def test_recalibration_refuses_studies_of_training(classifier, parts):
+    seen, numbers = dict(classifier._record.seen), dict(classifier._record.temperatures)
+    for studies, trained_on in ((parts["train"], None), (parts["test"], parts["test"][:1])):
+        with pytest.raises(kmm.KmmError, match=r"not trained on\. It was trained on \d+ studies \("):
+            classifier.recalibrate(studies, trained_on=trained_on)
+    assert classifier._record.seen == seen and classifier._record.temperatures == numbers
+
+
+def test_recalibration_needs_both_classes(classifier, parts):
+    with pytest.raises(kmm.KmmError, match=r"both classes\. One class of abnormal is missing"):
+        classifier.recalibrate([study for study in parts["test"] if "normal" in study.mesh_major])
+
+
 def test_recalibration_needs_labelled_studies(classifier, parts):
     with pytest.raises(kmm.KmmError, match="known label"):
         classifier.recalibrate([replace(study, mesh_major=(), mesh_automatic=()) for study in parts["test"]])

@@ -15,6 +15,7 @@ from kmm.data.study import Collection
 from kmm.errors import InputError, LeakError
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.progress import Progress
+from tests.factories.frames import StubFrame
 from tests.factories.studies import TINY
 
 
@@ -165,7 +166,7 @@ def test_own_patients_do_not_leak_between_collections(calls, tmp_path):
             kmm.studies({"t": [f"{name} {row}" for row in range(6)], "y": [0, 1] * 3}, report="t", label="y")
             for name in ("one", "two")
         )
-    given = run(calls, first, folder=tmp_path, validation=second, test=second[:0])
+    given = run(calls, first, folder=tmp_path, validation=second)
     assert len({study.patient for study in given["collection"]}) == 12
 
 
@@ -173,6 +174,60 @@ def test_a_patient_in_two_collections_is_a_leak(tmp_path):
     train, validation, test = make_table(6), make_table(4), make_table(2)
     with pytest.raises(LeakError, match="patient"):
         kmm.fit(train, folder=tmp_path, progress=False, validation=validation, test=test)
+
+
+def test_a_patient_that_is_named_as_its_row_is_in_one_part(tmp_path):
+    rows = [{"t": f"Report {row}.", "y": row % 2, "p": row} for row in range(6)]
+    named = {"report": "t", "label": "y", "patient": "p"}
+    later = [{**row, "t": f"Later {row['t']}"} for row in rows]
+    with pytest.raises(LeakError, match="Patients that cross: 6"):
+        kmm.fit(kmm.studies(rows, **named), test=kmm.studies(later, **named), folder=tmp_path, progress=False)
+
+
+def test_a_part_without_usable_labels_is_refused(tmp_path):
+    other = kmm.studies([{"t": f"T {row}.", "sick": 1, "p": f"q{row}"} for row in range(4)],
+                        report="t", label="sick", patient="p")  # fmt: skip
+    table = kmm.studies([{"t": f"R {row}.", "abnormal": row % 2, "p": row} for row in range(20)],
+                        report="t", label="abnormal", patient="p")  # fmt: skip
+    with pytest.raises(InputError, match=r"No study of `test` has a known value of 'abnormal', .* columns: 'sick'\."):
+        kmm.fit(table, test=other, folder=tmp_path, progress=False)
+    with pytest.raises(InputError, match=r"`test` has no studies"):
+        kmm.fit(table, test=other[:0], folder=tmp_path, progress=False)
+
+
+def test_a_run_without_a_name_is_that_of_its_films_and_split(calls, tmp_path):
+    def name(level, **arguments):
+        films = [np.full((16, 16), row + level, np.uint8) for row in range(6)]
+        table = kmm.studies({"f": films, "y": [0, 1] * 3, "p": [*"abcdef"]}, image="f", label="y", patient="p")
+        return run(calls, table, folder=tmp_path, **arguments)["work"].name
+
+    parts = {str(row): "train" for row in range(6)}
+    same, other = name(1), name(2)
+    assert same == name(1) != other and name(1, split=parts) == name(1, split=dict(parts))
+    assert len({same, other, name(1, split=parts), name(1, split={**parts, "0": "test"})}) == 4
+
+
+def test_a_split_that_is_no_file_is_named_as_the_argument(tmp_path):
+    with pytest.raises(InputError, match=r"^split=: every study must have a row"):
+        kmm.fit(make_table(6), folder=tmp_path, progress=False, split={"0": "train"})
+    with pytest.raises(InputError, match=r"`split` must be a Split, .*Received: StubFrame\.$"):
+        kmm.fit(make_table(6), folder=tmp_path, progress=False, split=StubFrame([{"study": "0", "part": "train"}]))
+
+
+def test_a_fit_that_finds_nothing_to_read_says_why(tmp_path):
+    with pytest.raises(
+        InputError, match=r"no study with words in INDICATION, COMPARISON\. .*sections=\{'indication': "
+    ):
+        kmm.fit(make_table(6), folder=tmp_path, progress=False, sections="pre-read")
+    films = {"f": [np.full((16, 16), 0.5)] * 6, "y": [0, 1] * 3, "p": [*"abcdef"]}
+    table = kmm.studies(films, image="f", label="y", patient="p")
+    with pytest.raises(InputError, match=r"The first of 6 set aside: study 0: .*Multiply them by 255"):
+        kmm.fit(table, folder=tmp_path, progress=False)
+
+
+def test_a_shared_template_is_a_leak_with_a_remedy(tmp_path):
+    with pytest.raises(LeakError, match=r"the same part, or leave them out of the others\.$"):
+        kmm.fit(make_table(20), test=make_table(1), folder=tmp_path, progress=False)
 
 
 class Stopping(Progress):

@@ -127,7 +127,7 @@ def test_missing_values_are_empty_in_every_column(tmp_path, missing):
     write(tmp_path / "jsonl/manifest.jsonl", "\n".join(lines))
     for name in ("csv", "jsonl"):
         first, second = read_table(tmp_path / name).studies
-        assert (first.patient, second.patient) == ("1", "2")  # not one patient of that name
+        assert (first.patient, second.patient) == ("study:1", "study:2")  # not one patient of that name
         assert first.report is None and first.images == () and first.mesh_major == ()
         assert math.isnan(first.labels["mass"])
 
@@ -161,7 +161,7 @@ def test_the_list_of_pandas_is_in_ours():
 def test_none_is_a_word_of_a_report_and_missing_elsewhere(tmp_path, column):
     path = write(tmp_path / "m.csv", f"id,patient,{column}\n1,None,None\n2,None,nan\n")
     first, second = read_table(path).studies
-    assert (first.patient, second.patient) == ("1", "2")
+    assert (first.patient, second.patient) == ("study:1", "study:2")
     assert first.report.text(("indication", "comparison", "findings", "impression")) == "None" and not second.report
 
 
@@ -179,7 +179,7 @@ def test_nan_as_json_numbers_and_in_lists(tmp_path):
         '"mesh": ["normal", NaN]}\n',
     )
     (study,) = read_table(path).studies
-    assert study.patient == "1" and study.mesh_major == ("normal",)
+    assert study.patient == "study:1" and study.mesh_major == ("normal",)
     assert [(image.path.name, dict(image.tags)) for image in study.images] == [("a.png", {"view": "PA"}), ("b.png", {})]
 
 

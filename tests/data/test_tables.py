@@ -2,13 +2,16 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 
 import kmm
+from kmm.api.inputs import make_study
 from kmm.data.columns import Table, is_missing, is_table
+from kmm.data.groups import group_studies
 from kmm.data.study import Report
 from kmm.data.tables import Columns, make_studies
 from kmm.errors import InputError
@@ -32,7 +35,7 @@ def as_columns(rows):
 def test_studies_keep_the_order_of_the_table(make):
     studies = kmm.studies(make(ROWS), **NAMED)
     assert [study.id for study in studies] == ["b", "a", "c"]
-    assert [study.patient for study in studies] == ["p1", "7", "c"]
+    assert [study.patient for study in studies] == ["p1", "7", "study:c"]
     assert [study.report for study in studies] == [Report(findings="Clear lungs."), Report(findings="A mass."), None]
     assert [len(study.images) for study in studies] == [1, 0, 1]
     labels = [study.labels["sick"] for study in studies]
@@ -73,10 +76,48 @@ def test_rows_are_numbered_without_ids_and_warned_of_without_patients():
     with pytest.warns(UserWarning, match="every row counts as a patient of its own") as caught:
         studies = kmm.studies({"text": ["a", "b", "c"]}, report="text")
     assert len(caught) == 1 and caught[0].filename == __file__
-    assert [(study.id, study.patient) for study in studies] == [("0", "0"), ("1", "1"), ("2", "2")]
+    assert [(study.id, study.patient) for study in studies] == [("0", "study:0"), ("1", "study:1"), ("2", "study:2")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kmm.studies({"text": ["a"], "who": ["x"]}, report="text", patient="who")
+
+
+def test_a_row_without_a_patient_joins_no_other():
+    studies = kmm.studies({"t": ["a", "b", "c"], "p": [1, None, 2]}, report="t", patient="p")
+    assert [study.patient for study in studies] == ["1", "study:1", "2"]
+    assert [sorted(study.made_up) for study in studies] == [["id"], ["id", "patient"], ["id"]]
+    assert [len(group) for group in group_studies(studies)] == [1, 1, 1]
+    given = [replace(study, patient="p") for study in studies]  # from another table
+    assert len(group_studies(given)) == 1 and given[1].with_id("x").patient == "p"
+
+
+def test_numbers_of_any_width_are_written_alike():
+    table = {"t": ["a", "b", "c", "d"], "p": [np.float32(7), 7, np.float32("nan"), np.float16(7)]}
+    assert [study.patient for study in kmm.studies(table, report="t", patient="p")] == ["7", "7", "study:2", "7"]
+
+
+def test_films_in_memory_keep_their_views_whatever_the_ids():
+    rows = [{"k": "a", "f": [FILM, FILM], "v": ["PA", "lateral"]}, {"k": "a-2", "f": [FILM], "v": ["PA"]}]
+    one, two = make_studies(rows, Columns.choose(image="f", view="v", id="k"), own_patients=True)
+    assert [image.view for image in (*one.images, *two.images)] == ["frontal", "lateral", "frontal"]
+    assert not one.frontal.conflicts and not two.frontal.conflicts
+
+
+@pytest.mark.parametrize("text", ["The lungs are clear. " * 20, "a\0b.png", "x/" * 4000])
+def test_text_that_is_no_path_is_refused_and_not_shown(text):
+    with pytest.raises(InputError, match=r"^Row 1: the column 'f' must hold paths\. Received: text that is no path\.$"):
+        make_studies([{"f": FILM}, {"f": text}], Columns.choose(image="f"), own_patients=True)
+
+
+def test_a_report_in_the_column_of_films_is_not_shown():
+    rows = [{"f": "Clear lungs.", "t": "a.png"}, {"f": "gone film.png", "t": "b.png"}]
+    found = make_studies(rows, Columns.choose(image="f", report="t"), own_patients=True)
+    assert [str(problem) for problem in found.problems] == [
+        "film of study 0: film missing",
+        "gone film.png: film missing",
+    ]
+    with pytest.raises(InputError, match=r"^The film: film missing$"):
+        make_study("Clear lungs.", None, (), reads_films=True)
 
 
 def test_sections_have_columns_of_their_own():
@@ -97,7 +138,7 @@ def test_several_films_and_views(tmp_path):
     columns = Columns.choose(image="film", view="view")
     one, two, three = make_studies(rows, columns, own_patients=True)
     assert [image.view for image in one.images] == ["lateral", "frontal", None]
-    assert one.frontal.path == tmp_path / "2.png" and one.images[2].path.name == "0-3 (in memory)"
+    assert one.frontal.path == tmp_path / "2.png" and one.images[2].path.name == "0 film 3 (in memory)"
     assert two.frontal is None and three.frontal is not None
     two_columns = {"a": [FILM, None], "b": [FILM, FILM]}
     found = make_studies(two_columns, Columns.choose(image=["a", "b"]), own_patients=True)
@@ -163,7 +204,7 @@ def test_what_is_a_table_and_what_is_missing():
     assert [is_table(value) for value in (StubFrame([]), {}, ROWS)] == [True] * 3
     films = (FILM, "a.png", b"", PIL.Image.new("L", (1, 1)), make_dataset(make_film()))
     assert not any(map(is_table, ([], *films)))
-    assert all(map(is_missing, (None, math.nan, np.float64("nan"), "", " \n")))
+    assert all(map(is_missing, (None, math.nan, np.float64("nan"), np.float32("nan"), np.float16("nan"), "", " \n")))
     assert not any(map(is_missing, (0, 0.0, "0", FILM, False)))
 
 

@@ -90,4 +90,5 @@ def _read_projection(row: Mapping[str, str], films: Path) -> ImageFile:
 def _read_kaggle_row(uid: str, row: Mapping[str, str], images: tuple[ImageFile, ...]) -> Study:
     texts = {name: row[name].strip() for name in SECTIONS}
     report = Report(**texts) if any(texts.values()) else None
-    return Study(id=uid, patient=uid, images=images, report=report, mesh_major=read_terms(row["MeSH"]))
+    terms, made_up = read_terms(row["MeSH"]), frozenset({"patient"})  # the collection has one study per patient
+    return Study(id=uid, patient=uid, images=images, report=report, mesh_major=terms, made_up=made_up)

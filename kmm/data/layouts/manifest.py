@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kmm.data.names import is_safe_id, resolve_inside, sort_key
 from kmm.data.rows import is_null, read_rows, show_columns
-from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
+from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images, own_patient
 from kmm.data.views.terms import VIEW_NAMES, name_view
 from kmm.errors import InputError
 
@@ -26,7 +26,7 @@ def read_table(path: Path | str) -> Collection:
     Columns (in JSONL: keys, with lists instead of values separated by `;`); others are ignored:
         id: required. Letters, digits, `.`, `_`, `-`. Rows with the same id are one study: their images are joined, and
             their other columns must agree.
-        patient: id of the patient; `id` if empty or absent.
+        patient: id of the patient; if empty or absent, the study counts as a patient of its own.
         image: path relative to the manifest's folder, or several, separated by `;`.
         view: `frontal`, `PA`, `AP`, `lateral`, `LL`, ... or empty: one for the row, or one per image, separated by `;`.
         report: the whole text, stored as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
@@ -61,8 +61,12 @@ def read_table(path: Path | str) -> Collection:
         except InputError as error:
             problems.append(Problem(source, str(error)))
     ordered = sorted(studies.values(), key=lambda study: sort_key(study.id))
-    complete = tuple(replace(study, patient=study.patient or study.id) for study in ordered)
+    complete = tuple(study if study.patient else _make_patient(study) for study in ordered)
     return Collection(path.parent, f"manifest ({path.name})", complete, tuple(problems))
+
+
+def _make_patient(study: Study) -> Study:
+    return replace(study, patient=own_patient(study.id), made_up=frozenset({"patient"}))
 
 
 def find_manifest(folder: Path | str) -> Path | None:

@@ -130,6 +130,7 @@ def parse_report(data: bytes) -> tuple[Study, tuple[str, ...]]:
     study = Study(
         id=study_id,
         patient=study_id,
+        made_up=frozenset({"patient"}),  # the collection has one study per patient
         report=Report(**texts) if any(texts.values()) else None,
         mesh_major=major,
         mesh_automatic=automatic,

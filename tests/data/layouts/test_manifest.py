@@ -28,7 +28,7 @@ def test_a_manifest_with_all_columns(tmp_path):
     nine, ten, b = collection.studies
     assert (nine.id, ten.id, b.id) == ("9", "10", "b")
     assert collection.layout == "manifest (manifest.csv)" and collection.problems == ()
-    assert b.patient == "p1" and ten.patient == "10"
+    assert b.patient == "p1" and ten.patient == "study:10"
     assert [image.path for image in b.images] == [tmp_path / "a.png", tmp_path / "sub/b.png"]
     assert [image.tags for image in b.images] == [{"view": "PA"}, {"view": "lateral"}]
     assert nine.images[0].tags == {}
