@@ -79,8 +79,8 @@ def make_classifier(studies, encoder, weights):
     from kmm.evaluate.seen import gather_seen
     from kmm.image.prepare import ImagePreparation
     from kmm.models.build import ModelSpec, build_model
-    from kmm.models.checkpoints import load_image_weights
-    from kmm.models.parts import copy_encoder_weights, image_encoder_of
+    from kmm.models.views.parts import copy_encoder_weights, image_encoder_of
+    from kmm.models.weights.checkpoints import load_image_weights
     from kmm.presets import make_settings
     from kmm.storage.classifier_folder import digest_file
     from kmm.text.tfidf import TfidfBaseline

@@ -130,7 +130,7 @@ def _serve_kmm(weights, *, freeze=False):
     from kmm.explain.attribution.split_model import choose_chunk
     from kmm.explain.settings import ExplainSettings
     from kmm.models.encoders_image import IMAGE_ENCODERS
-    from kmm.models.path_view import view_path
+    from kmm.models.views.path_view import view_path
 
     view = view_path(_load_model(weights), image_encoder=IMAGE_ENCODERS["densenet121"])
     integrator = PathIntegrator(
@@ -154,7 +154,7 @@ def _serve_tf_keras_vis(weights):
     import numpy as np
     from tf_keras_vis.saliency import Saliency
 
-    from kmm.models.parts import core_of
+    from kmm.models.views.parts import core_of
 
     core = core_of(_load_model(weights))
     film = keras.Input((PIXELS, PIXELS, 1), name="film")
@@ -175,8 +175,8 @@ def _load_model(weights):
     import numpy as np
 
     from kmm.models.build import ModelSpec, build_model
-    from kmm.models.parts import fusion_of, image_encoder_of
-    from kmm.models.torch_names import densenet_layers
+    from kmm.models.views.parts import fusion_of, image_encoder_of
+    from kmm.models.weights.torch_names import densenet_layers
 
     model = build_model(ModelSpec(image_encoder="densenet121"), label_count=1)
     with np.load(weights, allow_pickle=False) as file:

@@ -57,7 +57,7 @@ def make_columns(pixels, studies, folder, vocabulary_size=2000, length=140):
     """Makes random studies: the columns that kmm trains from, the same as arrays in memory, and their labels."""
     import numpy as np
 
-    from kmm.training.array_store import ArrayStore
+    from kmm.training.cache.array_store import ArrayStore
 
     generator = np.random.default_rng(0)
     films = generator.integers(0, 256, (studies, pixels, pixels, 1)).astype("uint8")
@@ -180,8 +180,8 @@ def measure_epochs(preset, studies, rounds):
 def measure_cache(studies, rounds):
     import numpy as np
 
-    from kmm.models.feature_view import view_features
-    from kmm.models.parts import set_trainable
+    from kmm.models.views.feature_view import view_features
+    from kmm.models.views.parts import set_trainable
     from kmm.training.dataset import StudyDataset
     from kmm.training.fit_stage import compile_stage
 

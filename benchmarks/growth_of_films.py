@@ -39,7 +39,7 @@ def prepare(folder, pixels):
     """Prepares the studies of a folder and reads their films once; returns seconds and the growth of memory."""
     from kmm.data.collection import read_collection
     from kmm.presets import make_settings
-    from kmm.training.prepared_studies import prepare_studies
+    from kmm.training.preparation.prepared_studies import prepare_studies
 
     collection = read_collection(folder)
     settings = make_settings("small", {"labels": "columns", "pixels": pixels})

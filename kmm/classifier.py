@@ -22,7 +22,7 @@ from kmm.models.description import ImageDescription, TextDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.shared_encoders import SharedEncoders, predict_batch
+from kmm.models.views.shared_encoders import SharedEncoders, predict_batch
 from kmm.progress import Progress
 from kmm.protocol.predictions import Prediction
 from kmm.settings import FitSettings

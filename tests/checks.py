@@ -21,9 +21,9 @@ from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS, SIDES, Fusion, build_fusion
-from kmm.models.parts import fusion_of, image_encoder_of, set_trainable, text_encoder_of
-from kmm.models.path_view import view_path
 from kmm.models.stand_in import StandIn
+from kmm.models.views.parts import fusion_of, image_encoder_of, set_trainable, text_encoder_of
+from kmm.models.views.path_view import view_path
 from tests.export_roads import check_export
 from tests.model_checks import (
     VOCABULARY_SIZE,

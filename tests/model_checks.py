@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from kmm.explain.attribution import split_model
-from kmm.models.feature_view import view_features, view_joint
-from kmm.models.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
-from kmm.models.path_view import view_path
+from kmm.models.views.feature_view import view_features, view_joint
+from kmm.models.views.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.path_view import view_path
 from tests.gradient_memory import count_held_bytes
 
 VOCABULARY_SIZE = 20
@@ -108,7 +108,7 @@ def check_path_view(model, **encoders):
 
     Args:
         model: `keras.Model` from `build_model`.
-        encoders: as for `kmm.models.path_view.view_path`.
+        encoders: as for `kmm.models.views.path_view.view_path`.
 
     Returns:
         `PathView`.

@@ -9,7 +9,7 @@ from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
 from kmm.text.vocabulary import Vocabulary
-from kmm.training.study_reading import read_studies
+from kmm.training.preparation.study_reading import read_studies
 from tests.factories import jpegs
 from tests.factories.commands import CANARY
 

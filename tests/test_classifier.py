@@ -27,8 +27,8 @@ from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.image.film_identity import sketch_film
 from kmm.image.read import read_image
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.parts import copy_encoder_weights
-from kmm.models.shared_encoders import find_shared
+from kmm.models.views.parts import copy_encoder_weights
+from kmm.models.views.shared_encoders import find_shared
 from kmm.progress import Progress
 from kmm.storage.classifier_folder import digest_file, sign_description
 from kmm.storage.seen_studies import SeenStudies

@@ -23,8 +23,8 @@ from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.recalibration import recalibrate
 from kmm.evaluate.report import describe_for_card, evaluate_studies, gather_curves, write_card
 from kmm.explain.settings import ExplainSettings, RegionSettings
-from kmm.models.checkpoints import weights_digest
-from kmm.models.feature_view import view_joint
+from kmm.models.views.feature_view import view_joint
+from kmm.models.weights.checkpoints import weights_digest
 from kmm.progress import Progress, choose_progress
 from kmm.protocol.predictions import Prediction, Predictions
 from kmm.settings import FitSettings

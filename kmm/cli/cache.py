@@ -30,7 +30,7 @@ def list_cache(out: Path, json_file: str | None) -> None:
     \b
     Example: kmm cache list
     """
-    from kmm.training.cache_folder import read_limit
+    from kmm.training.cache.cache_folder import read_limit
     from kmm.training.run_folders import list_kept
 
     check_place(json_file)

@@ -79,7 +79,7 @@ def print_model_checks(checks: Sequence["ModelCheck"]) -> None:
 
 
 def print_encoders(rows: Sequence[Row]) -> None:
-    """Prints the encoders of `kmm.models.encoder_weights.list_encoders`."""
+    """Prints the encoders of `kmm.models.weights.encoder_weights.list_encoders`."""
     cells = [
         [
             row["name"],
@@ -95,7 +95,7 @@ def print_encoders(rows: Sequence[Row]) -> None:
 
 
 def print_weights(result: Row) -> None:
-    """Prints the result of `kmm.models.encoder_weights.check_weights` or `convert_weights`."""
+    """Prints the result of `kmm.models.weights.encoder_weights.check_weights` or `convert_weights`."""
     if not result["fits"]:
         print(f"does not fit {result['encoder']}: {result['reason']}")
         return

@@ -33,7 +33,7 @@ def list_weights(parameters: bool, json_file: str | None) -> None:
     """
     check_place(json_file)
     with load_keras_quietly():
-        from kmm.models.encoder_weights import list_encoders
+        from kmm.models.weights.encoder_weights import list_encoders
     rows = list_encoders(count_parameters=parameters)
     write_result(json_file, {"encoders": rows}, lambda: result_tables.print_encoders(rows))
 
@@ -53,7 +53,7 @@ def check(file: Path, encoder: str, json_file: str | None) -> None:
     """
     check_place(json_file)
     with load_keras_quietly():
-        from kmm.models.encoder_weights import check_weights
+        from kmm.models.weights.encoder_weights import check_weights
     result = check_weights(file, encoder)
     write_result(json_file, result, lambda: result_tables.print_weights(result))
     sys.exit(0 if result["fits"] else 1)
@@ -76,7 +76,7 @@ def convert(file: Path, encoder: str, out: Path, json_file: str | None) -> None:
     check_place(json_file)
     check_place(out)
     with load_keras_quietly():
-        from kmm.models.encoder_weights import convert_weights
+        from kmm.models.weights.encoder_weights import convert_weights
     with name_file_in_errors(out):
         result = convert_weights(file, encoder, out)
     write_result(json_file, result, lambda: result_tables.print_weights(result))

@@ -26,7 +26,7 @@ from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
 from kmm.explain.words import ReadWord, score_words, warn_of_cut
 from kmm.image.decoding import decode_ahead
 from kmm.image.source import find_source_scale
-from kmm.models.parts import embed_of
+from kmm.models.views.parts import embed_of
 from kmm.storage.archive import digest_classifier
 from kmm.text.vocabulary import UNKNOWN
 

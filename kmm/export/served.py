@@ -18,8 +18,8 @@ from kmm.export.graph.films import read_films
 from kmm.export.graph.letterbox import find_boxes
 from kmm.export.graph.reports import ReportReader
 from kmm.export.graph.slices import wrap_slices
-from kmm.models.feature_view import view_joint
-from kmm.models.parts import embed_of, fusion_of
+from kmm.models.views.feature_view import view_joint
+from kmm.models.views.parts import embed_of, fusion_of
 from kmm.protocol import signatures as names
 
 NOTHING = {

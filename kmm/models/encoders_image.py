@@ -14,7 +14,7 @@ from kmm.errors import InputError, look_up
 from kmm.models.description import ImageDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model, full_mask
-from kmm.models.torch_names import densenet_layers
+from kmm.models.weights.torch_names import densenet_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class ImageEncoder(ImageDescription):
         imagenet: bool. Whether ImageNet weights can be downloaded.
         given: bool. Whether the network brings weights of its own.
         torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays; None if
-            PyTorch weights cannot be read. See `kmm.models.torch_names`.
+            PyTorch weights cannot be read. See `kmm.models.weights.torch_names`.
     """
 
     network: Callable[[keras.KerasTensor, str | None], Any]
@@ -201,7 +201,7 @@ _ENTRIES = {
 
 def _make_entry(made, name):
     """Makes an entry of what a program registers or a package offers."""
-    from kmm.models.own_image import make_image_entry
+    from kmm.models.own.image import make_image_entry
 
     return make_image_entry(made, name)
 

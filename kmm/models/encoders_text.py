@@ -106,7 +106,7 @@ _ENTRIES = {
 
 def _make_entry(made, name):
     """Makes an entry of what a program registers or a package offers."""
-    from kmm.models.own_text import make_text_entry
+    from kmm.models.own.text import make_text_entry
 
     return make_text_entry(made, name)
 

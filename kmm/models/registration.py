@@ -17,12 +17,12 @@ from typing import Any
 import keras
 
 from kmm.errors import InputError, look_up
-from kmm.models.checkpoints import GIVEN, model_digest
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder
 from kmm.models.encoders_text import TEXT_ENCODERS, TextEncoder
-from kmm.models.own_image import ImageOptions, OwnImageNetwork, make_image_entry
-from kmm.models.own_text import OwnTextNetwork, TextOptions, make_text_entry
+from kmm.models.own.image import ImageOptions, OwnImageNetwork, make_image_entry
+from kmm.models.own.text import OwnTextNetwork, TextOptions, make_text_entry
+from kmm.models.weights.checkpoints import GIVEN, model_digest
 from kmm.settings import FitSettings
 from kmm.storage.archive import check_members
 from kmm.storage.classifier_folder import read_json
@@ -66,7 +66,7 @@ def register_image_encoder(name: str, encoder: ImageEncoder | keras.Model | Call
             `(n, h', w', d)` or a vector `(n, d)`; a function without arguments that returns one, called when the name
             is first used; or an entry of the table, `kmm.models.encoders_image.ImageEncoder`. With
             `image_weights="given"` a fit starts from the model's weights.
-        options: fields of `kmm.models.own_image.ImageOptions`, for a model.
+        options: fields of `kmm.models.own.image.ImageOptions`, for a model.
 
     Raises:
         InputError: if the name is taken by another encoder, an option is unknown, or the model cannot be used; it says
@@ -91,7 +91,7 @@ def register_text_encoder(name: str, encoder: TextEncoder | keras.Model | Callab
             `(n, d)` or a sequence `(n, m, k)`, whose weights every fit starts from; a function without arguments that
             returns one, called when the name is first used; or an entry of the table,
             `kmm.models.encoders_text.TextEncoder`.
-        options: fields of `kmm.models.own_text.TextOptions`, for a model.
+        options: fields of `kmm.models.own.text.TextOptions`, for a model.
 
     Raises:
         InputError: if the name is taken by another encoder, an option is unknown, or the model cannot be used; it says

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
-from kmm.models.checkpoints import architecture_digest, weights_digest
-from kmm.models.feature_view import view_encoder
-from kmm.models.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
-from kmm.training.array_store import ArrayStore
-from kmm.training.cache_folder import name_entry
+from kmm.models.views.feature_view import view_encoder
+from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.weights.checkpoints import architecture_digest, weights_digest
+from kmm.training.cache.array_store import ArrayStore
+from kmm.training.cache.cache_folder import name_entry
 from kmm.training.run_context import RunContext
 
 MOST_AT_ONCE = 256  # films or reports per batch
@@ -32,7 +32,7 @@ class Source:
     Attributes:
         name: str. Name of the encoder's input.
         encoder: str. Name of the encoder, for people.
-        column: array, or column of `kmm.training.array_store`, of all studies.
+        column: array, or column of `kmm.training.cache.array_store`, of all studies.
         keys: sequence of str, one per study: equal for equal inputs; empty for a study whose features are zeros.
         facts: dict for JSON of everything that decides the features, except the weights.
         title: str, for the user.

@@ -13,7 +13,7 @@ from kmm.classifier import Classifier, Predictions
 from kmm.evaluate.calibration import fit_prevalence
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
-from kmm.models.feature_view import view_features
+from kmm.models.views.feature_view import view_features
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.tfidf import TfidfBaseline
 from kmm.training.calibration import calibrate

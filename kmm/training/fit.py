@@ -17,25 +17,25 @@ from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.report import write_results
 from kmm.evaluate.thresholds import THRESHOLD_POLICIES
-from kmm.models import checkpoints
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
+from kmm.models.weights import checkpoints
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.storage.files import write_json
 from kmm.text.clean import find_words
-from kmm.training.compilation import keep_compilations
+from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features
 from kmm.training.finish import finish_run
 from kmm.training.optimizers import OPTIMIZERS
-from kmm.training.prepared_studies import PreparedStudies, make_maker, prepare_studies
+from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
+from kmm.training.preparation.token_ids import encode_reports
+from kmm.training.preparation.words import describe_words, learn_words
 from kmm.training.resume import FILES, check_data, check_settings
 from kmm.training.run_context import RunContext
 from kmm.training.schedule import SCHEDULES
-from kmm.training.token_ids import encode_reports
 from kmm.training.train import train_models
-from kmm.training.words import describe_words, learn_words
 
 SPLIT = "split.csv"  # file of a work folder
 

@@ -11,7 +11,7 @@ from kmm.errors import InputError
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
-from kmm.training.prepared_studies import PreparedStudies
+from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.run_folders import digest_code
 
 FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files

@@ -13,7 +13,7 @@ from kmm.classifier import run_model
 from kmm.models import build
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.training.prepared_studies import PreparedStudies
+from kmm.training.preparation.prepared_studies import PreparedStudies
 
 PREDICT_BATCH = 32
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import kmm
 from kmm.errors import InputError, KmmError
-from kmm.training.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder, remove_entry
+from kmm.training.cache.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder, remove_entry
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
 STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resume` continues

@@ -9,10 +9,11 @@ import keras
 
 from kmm.errors import require
 from kmm.evaluate.stacking import fit_weights
-from kmm.models import checkpoints, parts
-from kmm.models.feature_view import view_features
 from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
+from kmm.models.views import parts
+from kmm.models.views.feature_view import view_features
+from kmm.models.weights import checkpoints
 from kmm.training.dataset import StudyDataset
 from kmm.training.features import Features
 from kmm.training.fit_stage import balance_classes, fit_stage

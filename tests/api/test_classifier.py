@@ -203,7 +203,7 @@ def test_model_and_preprocess_give_the_logits(classifier, film):
 
 
 def test_features_are_those_before_the_logits(classifier, studies, hand_made):
-    from kmm.models.feature_view import view_joint
+    from kmm.models.views.feature_view import view_joint
 
     found = classifier.features(studies)
     assert found.shape == (len(studies), 16) and found.dtype == np.float32

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from kmm.training.array_store import ArrayStore
+from kmm.training.cache.array_store import ArrayStore
 from kmm.training.run_folders import digest_code, open_work_folder
 from tests.factories.commands import run
 

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from kmm.models.checkpoints import load_image_weights, weights_digest
-from kmm.models.encoder_weights import list_encoders
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
+from kmm.models.weights.checkpoints import load_image_weights, weights_digest
+from kmm.models.weights.encoder_weights import list_encoders
 from tests.factories.commands import run
 
 
@@ -123,5 +123,5 @@ def test_list_names_every_encoder_with_its_source_and_weights():
 
 
 def test_parameters_are_those_of_the_built_network(source, monkeypatch):
-    monkeypatch.setattr("kmm.models.encoder_weights.IMAGE_ENCODERS", {"small-cnn": IMAGE_ENCODERS["small-cnn"]})
+    monkeypatch.setattr("kmm.models.weights.encoder_weights.IMAGE_ENCODERS", {"small-cnn": IMAGE_ENCODERS["small-cnn"]})
     assert list_encoders(count_parameters=True)[0]["parameters"] == source.count_params()

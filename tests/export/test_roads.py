@@ -12,7 +12,7 @@ from kmm.export.explanation import ExplainSignature
 from kmm.export.samples import make_samples
 from kmm.export.served import ServedClassifier
 from kmm.export.write import export_classifier
-from kmm.models.feature_view import view_joint
+from kmm.models.views.feature_view import view_joint
 from kmm.protocol import signatures as names
 from kmm.protocol.messages import load_stubs
 from kmm.protocol.tensors import decode_tensor

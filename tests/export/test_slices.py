@@ -8,7 +8,7 @@ import tensorflow as tf
 from kmm.export.graph import slices
 from kmm.export.graph.slices import count_rows, wrap_slices
 from kmm.export.write import export_classifier
-from kmm.models.feature_view import view_joint
+from kmm.models.views.feature_view import view_joint
 from tests.export.calls import WITHOUT, call
 
 

@@ -4,8 +4,8 @@ import keras
 import pytest
 
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.checkpoints import architecture_digest
-from kmm.models.parts import image_encoder_of
+from kmm.models.views.parts import image_encoder_of
+from kmm.models.weights.checkpoints import architecture_digest
 
 
 def build(units=2, *, activation="relu", mode="max", dtype=None, order=(0, 1)):

@@ -7,7 +7,7 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
 from tests.model_checks import check_learns, compile_quickly, model_inputs, to_numpy
 
 SMALL = {"pixels": 64, "length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}

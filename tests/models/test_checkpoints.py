@@ -4,9 +4,9 @@ import pytest
 
 from kmm.errors import WeightsError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.checkpoints import load_image_weights, weights_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
-from kmm.models.parts import image_encoder_of
+from kmm.models.views.parts import image_encoder_of
+from kmm.models.weights.checkpoints import load_image_weights, weights_digest
 
 PIXELS = 72
 
@@ -115,7 +115,7 @@ def test_imagenet_needs_a_network_that_has_them(small):
 
 def test_imagenet_copies_every_layer(monkeypatch, xceptions):
     source, target = xceptions
-    monkeypatch.setattr("kmm.models.checkpoints.build_image_encoder", lambda entry, pixels, weights: source)
+    monkeypatch.setattr("kmm.models.weights.checkpoints.build_image_encoder", lambda entry, pixels, weights: source)
     report = load_image_weights(target, "xception", "imagenet")
     assert same(source, target)
     assert (report.source, report.sha256) == ("imagenet", weights_digest(source))

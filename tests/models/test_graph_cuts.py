@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from kmm.models.graph_cuts import list_cuts
+from kmm.models.views.graph_cuts import list_cuts
 
 
 def test_a_chain_is_cut_anywhere_but_at_its_ends():

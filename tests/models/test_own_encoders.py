@@ -7,12 +7,10 @@ from keras import layers, ops
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.checkpoints import load_image_weights, model_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
-from kmm.models.own_image import ImageOptions, is_affine, make_image_entry
-from kmm.models.own_text import make_text_entry
-from kmm.models.parts import image_encoder_of
+from kmm.models.own.image import ImageOptions, is_affine, make_image_entry
+from kmm.models.own.text import make_text_entry
 from kmm.models.registration import (
     give_image_encoder,
     give_text_encoder,
@@ -20,6 +18,8 @@ from kmm.models.registration import (
     register_image_encoder,
     register_text_encoder,
 )
+from kmm.models.views.parts import image_encoder_of
+from kmm.models.weights.checkpoints import load_image_weights, model_digest
 from kmm.settings import FitSettings
 from tests.checks import check_image_encoder, check_text_encoder
 from tests.factories.own_encoders import build_colour_cnn, build_vector_cnn, build_word_model

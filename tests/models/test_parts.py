@@ -3,7 +3,7 @@ import pytest
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.parts import (
+from kmm.models.views.parts import (
     copy_encoder_weights,
     core_of,
     embed_of,

@@ -4,8 +4,8 @@ import numpy as np
 
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS
-from kmm.models.parts import core_of
-from kmm.models.path_view import view_path
+from kmm.models.views.parts import core_of
+from kmm.models.views.path_view import view_path
 from tests.model_checks import core_inputs, run_halves, to_numpy
 
 SIZES = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}

@@ -12,9 +12,9 @@ from kmm.explain.attribution.split_model import choose_chunk, cut_model
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec
-from kmm.models.checkpoints import load_image_weights
 from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder, build_image_encoder
-from kmm.models.parts import image_encoder_of, set_trainable
+from kmm.models.views.parts import image_encoder_of, set_trainable
+from kmm.models.weights.checkpoints import load_image_weights
 from tests.checks import check_image_encoder
 from tests.model_checks import to_numpy
 

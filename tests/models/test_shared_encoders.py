@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.parts import copy_encoder_weights, image_encoder_of, part, set_trainable, text_encoder_of
-from kmm.models.shared_encoders import SharedEncoders, find_shared, join_models, predict_batch
+from kmm.models.views.parts import copy_encoder_weights, image_encoder_of, part, set_trainable, text_encoder_of
+from kmm.models.views.shared_encoders import SharedEncoders, find_shared, join_models, predict_batch
 
 SIZES = {"pixels": 32, "length": 9, "embedding_size": 6, "text_filters": 5, "fusion_units": 12}
 SIDES = {"joint": ("small-cnn", "text-cnn"), "image": ("small-cnn", None), "text": (None, "text-cnn")}
@@ -102,7 +102,7 @@ def test_what_is_trainable_or_saved_does_not_matter_but_other_layers_do(models, 
 def test_one_model_and_models_that_share_nothing_are_run_as_they_are(models, inputs, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "kmm.models.shared_encoders.predict_batch", lambda model, _: calls.append(model) or np.zeros((4, 2))
+        "kmm.models.views.shared_encoders.predict_batch", lambda model, _: calls.append(model) or np.zeros((4, 2))
     )
     nudge(image_encoder_of(models["image"]), 0)
     for names in (["joint"], ["joint", "image"], ["image", "text"]):
@@ -114,7 +114,7 @@ def test_one_model_and_models_that_share_nothing_are_run_as_they_are(models, inp
 def test_the_joined_model_is_made_once(models, inputs, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "kmm.models.shared_encoders.join_models", lambda *given: made.append(given) or join_models(*given)
+        "kmm.models.views.shared_encoders.join_models", lambda *given: made.append(given) or join_models(*given)
     )
     shared = SharedEncoders()
     for _ in range(3):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kmm.errors import WeightsError
-from kmm.models.checkpoints import load_image_weights
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
-from kmm.models.torch_names import densenet_layers
+from kmm.models.weights.checkpoints import load_image_weights
+from kmm.models.weights.torch_names import densenet_layers
 from tests.model_checks import to_numpy
 
 BLOCKS = (6, 12, 24, 16)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kmm.errors import WeightsError
-from kmm.models.weight_files import open_layers
+from kmm.models.weights.weight_files import open_layers
 
 KERNEL, GAMMA = np.arange(6.0).reshape(2, 3), np.arange(3.0)
 

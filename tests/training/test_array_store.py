@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import kmm.training.array_store
-from kmm.training.array_store import SHARD_RECORDS, ArrayStore
+import kmm.training.cache.array_store
+from kmm.training.cache.array_store import SHARD_RECORDS, ArrayStore
 
 SHAPES = [((3,), "float32"), ((4, 4, 1), "uint8"), ((6, 5), "float16"), ((), "int64")]
 
@@ -65,10 +65,10 @@ def test_an_array_of_another_shape_or_type_is_refused(tmp_path):
 
 
 def test_large_arrays_are_written_in_smaller_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(kmm.training.array_store, "SHARD_BYTES", 100)
+    monkeypatch.setattr(kmm.training.cache.array_store, "SHARD_BYTES", 100)
     store = fill(tmp_path / "store", make_arrays(10))
     assert len(store.shards) == 2  # of 12 bytes each, eight in a shard
-    monkeypatch.setattr(kmm.training.array_store, "SHARD_BYTES", 1)
+    monkeypatch.setattr(kmm.training.cache.array_store, "SHARD_BYTES", 1)
     assert len(fill(tmp_path / "single", make_arrays(3)).shards) == 3
 
 
@@ -144,8 +144,8 @@ def test_threads_and_other_writers_do_not_meet(tmp_path):
 
 
 def test_many_files_are_read_with_few_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(kmm.training.array_store, "SHARD_BYTES", 12)
-    monkeypatch.setattr(kmm.training.array_store, "OPEN_FILES", 5)
+    monkeypatch.setattr(kmm.training.cache.array_store, "SHARD_BYTES", 12)
+    monkeypatch.setattr(kmm.training.cache.array_store, "OPEN_FILES", 5)
     arrays = make_arrays(60)
     column = fill(tmp_path / "store", arrays).column(names(range(60)))
     before = len(os.listdir("/proc/self/fd"))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kmm.training.cache_folder import GONE, MARK, Use, claim_entry, list_entries, make_room, name_entry
+from kmm.training.cache.cache_folder import GONE, MARK, Use, claim_entry, list_entries, make_room, name_entry
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 from kmm.errors import InputError
 from kmm.image.prepare import ImagePreparation
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.checkpoints import architecture_digest
 from kmm.models.fusion import FUSIONS, Fusion
-from kmm.models.parts import embed_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import embed_of, image_encoder_of, text_encoder_of
+from kmm.models.weights.checkpoints import architecture_digest
 from kmm.progress import Progress
 from kmm.training import features as room
-from kmm.training.array_store import ArrayStore
+from kmm.training.cache.array_store import ArrayStore
 from kmm.training.features import Features, Source, choose_batch, fill_stores, find_parts, read_ahead
 
 COUNT = 11

@@ -18,7 +18,7 @@ from kmm.data.collection import read_collection
 from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.parts import embed_of, fusion_of, text_encoder_of
+from kmm.models.views.parts import embed_of, fusion_of, text_encoder_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.text.word_pieces import WordPieces
@@ -26,9 +26,9 @@ from kmm.text.word_vectors import embedding_matrix, load_word_vectors
 from kmm.training.calibration import describe_calibration, hide_studies
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit import fit_classifier, save_run
-from kmm.training.prepared_studies import note_labels, prepare_studies
+from kmm.training.preparation.prepared_studies import note_labels, prepare_studies
+from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.recipe import FEATURES, Stage
-from kmm.training.token_ids import encode_reports
 from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -377,7 +377,9 @@ def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):
 
 
 def test_a_wrong_split_file_is_said_before_a_film_is_read(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("kmm.training.prepared_studies.read_studies", lambda *_, **__: pytest.fail("films were read"))
+    monkeypatch.setattr(
+        "kmm.training.preparation.prepared_studies.read_studies", lambda *_, **__: pytest.fail("films were read")
+    )
     collection, settings = read_collection(tiny_folder), make_settings("small", FAST)
     with pytest.raises(InputError, match=r"typo\.csv: the split cannot be read"):
         fit_classifier(collection, settings, work=tmp_path / "w", cache=tmp_path, split=tmp_path / "typo.csv")

@@ -11,8 +11,8 @@ import pytest
 from kmm.errors import InputError
 from kmm.models.loss import LOSSES, LossEntry, MaskedCrossentropy
 from kmm.progress import Progress
+from kmm.training.cache.compilation import keep_compilations
 from kmm.training.checkpoint import Checkpoint
-from kmm.training.compilation import keep_compilations
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit_stage import balance_classes, choose_steps, compile_stage, fit_stage
 from kmm.training.optimizers import OPTIMIZERS

@@ -9,10 +9,10 @@ import pytest
 import kmm.training.features
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
-from kmm.models import parts
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.views import parts
 from kmm.presets import make_settings
-from kmm.training.array_store import ArrayStore
+from kmm.training.cache.array_store import ArrayStore
 from kmm.training.checkpoint import Checkpoint
 from kmm.training.fit import fit_classifier
 from tests.factories.studies import TINY

@@ -10,7 +10,7 @@ from kmm.data.collection import read_collection
 from kmm.data.split import PARTS, Split, k_folds
 from kmm.errors import InputError, LeakError
 from kmm.presets import make_settings
-from kmm.training.prepared_studies import prepare_studies
+from kmm.training.preparation.prepared_studies import prepare_studies
 from tests.factories.studies import TINY
 
 

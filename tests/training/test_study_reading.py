@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 import kmm.image.source
-import kmm.training.array_store
+import kmm.training.cache.array_store
 from kmm.batches import BatchMaker, TextPreparation, identify_films
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError
 from kmm.image.prepare import ImagePreparation
 from kmm.image.read import decode_image
 from kmm.text.vocabulary import Vocabulary
-from kmm.training.cache_folder import list_entries
-from kmm.training.study_reading import open_films, read_studies
+from kmm.training.cache.cache_folder import list_entries
+from kmm.training.preparation.study_reading import open_films, read_studies
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_damaged_films_are_prepared_again(maker, studies, tmp_path, decoded):
 
 def prepare_slowly(studies, maker, cache):
     """Writes a shard for every two films, and never ends."""
-    kmm.training.array_store.SHARD_RECORDS = 2
+    kmm.training.cache.array_store.SHARD_RECORDS = 2
     decode = kmm.image.source.decode_image
 
     def wait(data, name):

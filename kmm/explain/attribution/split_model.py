@@ -12,7 +12,7 @@ from kmm.errors import InputError
 from kmm.explain.attribution.gradients import Score, Stem
 from kmm.explain.attribution.held_memory import count_point_bytes
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
-from kmm.models.path_view import PathView, view_path
+from kmm.models.views.path_view import PathView, view_path
 
 if TYPE_CHECKING:
     from kmm.classifier import Classifier
@@ -55,7 +55,7 @@ def cut_model(classifier: "Classifier", image_layer: str | None = None) -> PathV
         image_layer: str or None. Layer of the image encoder to cut behind; None: its affine stem.
 
     Returns:
-        `kmm.models.path_view.PathView`.
+        `kmm.models.views.path_view.PathView`.
 
     Raises:
         InputError: if the image encoder has no such layer, the layer's output is not a feature map, or an encoder of a

@@ -25,8 +25,8 @@ from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.parts import fusion_of, image_encoder_of, text_encoder_of
-from kmm.models.path_view import view_path
+from kmm.models.views.parts import fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.path_view import view_path
 
 SIDE, CELLS = 32, 8
 HEAD = np.float32([[1.0, -0.5], [-2.0, 1.5], [0.5, 1.0]])  # channels by labels

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from kmm.storage.files import replace_file
-from kmm.training.cache_folder import MARK, Use, make_room, require_disk
+from kmm.training.cache.cache_folder import MARK, Use, make_room, require_disk
 
 SHARD_RECORDS, SHARD_BYTES = 256, 2**26  # a shard has at most so many records, and at most so many bytes of more than 1
 OPEN_FILES = 128

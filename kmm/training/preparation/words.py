@@ -15,7 +15,7 @@ from kmm.settings import FitSettings
 from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_report
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, measure_coverage
-from kmm.training.word_rows import choose_source
+from kmm.training.preparation.word_rows import choose_source
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from kmm.training.cache_folder import Use
+from kmm.training.cache.cache_folder import Use
 
 FOLDER = "compiled"
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from kmm.batches import BatchMaker
 from kmm.text.vocabulary import UNKNOWN, Vocabulary
-from kmm.training.prepared_studies import PreparedStudies
+from kmm.training.preparation.prepared_studies import PreparedStudies
 
 
 def encode_reports(prepared: PreparedStudies, maker: BatchMaker, *, hidden: Collection[str] = ()) -> np.ndarray:

@@ -22,7 +22,7 @@ from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.training.study_reading import ReadStudies, read_studies
+from kmm.training.preparation.study_reading import ReadStudies, read_studies
 
 Note = Callable[[str], None]
 
@@ -33,7 +33,7 @@ class PreparedStudies(ReadStudies):
     for other processes, which read the films from the same files.
 
     What depends on a vocabulary, and so on the training part alone, belongs to a run:
-    `kmm.training.token_ids.encode_reports`.
+    `kmm.training.preparation.token_ids.encode_reports`.
 
     Attributes:
         maker: `kmm.batches.BatchMaker` without vocabulary; its `label_names` are the labels to train.
@@ -41,7 +41,8 @@ class PreparedStudies(ReadStudies):
         labels: float32 `(n, n_labels)`, NaN where unknown.
         candidates: tuple of str. All labels of the scheme; those with both classes in the training part are trained.
         facts: mapping for JSON: layout and counts, for the provenance of a classifier.
-        problems, studies, films, film_digests, sketches, present: see `kmm.training.study_reading.ReadStudies`.
+        problems, studies, films, film_digests, sketches, present: see
+            `kmm.training.preparation.study_reading.ReadStudies`.
     """
 
     maker: BatchMaker

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kmm.models.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
 
 
 def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:

@@ -9,7 +9,7 @@ from keras import layers
 from kmm.errors import InputError
 from kmm.models.encoders_text import TextEncoder
 from kmm.models.encoding import Encoding, MaskedMean, full_mask
-from kmm.models.own_network import OwnNetwork, check_model
+from kmm.models.own.network import OwnNetwork, check_model
 
 NAMES = ("rows", "padding_mask")
 STEM = ("stem_rows", "stem_mask")  # copies of both inputs: every model can be cut behind them

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kmm.models.feature_view import view_encoder, view_features
-from kmm.models.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.feature_view import view_encoder, view_features
+from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
 
 SIDES = ("image", "text")
 Arrays = Mapping[str, np.ndarray]

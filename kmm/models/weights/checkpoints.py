@@ -12,7 +12,7 @@ import numpy as np
 
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
-from kmm.models.weight_files import WEIGHT_FORMATS, open_layers
+from kmm.models.weights.weight_files import WEIGHT_FORMATS, open_layers
 
 IMAGENET, GIVEN = "imagenet", "given"
 NAMED_WEIGHTS = (IMAGENET, GIVEN)  # weights that are no file: Keras's, and those that a network brings

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from kmm.errors import InputError, WeightsError, look_up, require
-from kmm.models.checkpoints import GIVEN, IMAGENET, load_image_weights, weights_digest
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
+from kmm.models.weights.checkpoints import GIVEN, IMAGENET, load_image_weights, weights_digest
+from kmm.models.weights.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
 from kmm.storage.files import replace_file
 
 KERAS_SUFFIX, SAFETENSORS_SUFFIX = ".weights.h5", ".safetensors"
@@ -20,13 +20,13 @@ def check_weights(path: Path | str, encoder_name: str) -> dict[str, Any]:
     """Loads a file of weights into a new image encoder and reports whether they fit.
 
     Args:
-        path: path of a file in one of the formats of `kmm.models.weight_files`.
+        path: path of a file in one of the formats of `kmm.models.weights.weight_files`.
         encoder_name: str, a key of `IMAGE_ENCODERS`.
 
     Returns:
         dict for JSON: `fits` (bool), `encoder`, `pixels`; if the weights fit, also `layers` (list of str, in the order
         of the network), `weights_sha256` (digest of the loaded weights, the same for every file format) and the fields
-        of `kmm.models.checkpoints.WeightsReport`; otherwise `reason` (str).
+        of `kmm.models.weights.checkpoints.WeightsReport`; otherwise `reason` (str).
 
     Raises:
         InputError: if the encoder is unknown or the file is missing.
@@ -43,7 +43,7 @@ def convert_weights(path: Path | str, encoder_name: str, out: Path | str) -> dic
     """Converts a file of weights to one that `load_image_weights` reads without translating names.
 
     Args:
-        path: path of a file in one of the formats of `kmm.models.weight_files`.
+        path: path of a file in one of the formats of `kmm.models.weights.weight_files`.
         encoder_name: str, a key of `IMAGE_ENCODERS`.
         out: path of the file to write, ending in `.weights.h5` (Keras 3) or `.safetensors`. An existing file is
             replaced.

@@ -10,7 +10,7 @@ import keras
 
 from kmm.errors import InputError
 from kmm.models.description import ImageDescription, TextDescription
-from kmm.models.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from keras import layers, ops
 
 from kmm.errors import InputError, look_up
 from kmm.models.encoders_image import POOLINGS, SCALINGS, ImageEncoder, assemble_image_encoder
-from kmm.models.graph_cuts import list_cuts
-from kmm.models.own_network import OwnNetwork, check_model
+from kmm.models.own.network import OwnNetwork, check_model
+from kmm.models.views.graph_cuts import list_cuts
 
 PIXELS = 224  # side of the film for a model that takes any size
 STEM = "scaling"  # the stem of a network whose first layer is not affine

@@ -1,0 +1,1 @@
+"""Encoders made of Keras models of the user's own."""

@@ -1,0 +1,1 @@
+"""Views of a model: its nested parts, models that start from features, cuts behind the stem."""

@@ -1,0 +1,1 @@
+"""Cache that runs share: prepared films, features, compiled steps."""

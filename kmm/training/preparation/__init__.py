@@ -1,0 +1,1 @@
+"""Studies of a fit, read and prepared once."""
