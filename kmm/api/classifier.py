@@ -290,7 +290,7 @@ class Classifier:
             the classifier itself.
 
         Raises:
-            InputError: if no study has a known label, or none can be used.
+            InputError: if no study has a known label, none can be used, one was trained on, or no label has both classes.
         """
         self._check_weights()
         collection = self._gather_many(studies, columns)
