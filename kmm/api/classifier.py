@@ -290,7 +290,8 @@ class Classifier:
             the classifier itself.
 
         Raises:
-            InputError: if no study has a known label, none can be used, one was trained on, or no label has both classes.
+            InputError: if no study has a known label, none can be used, one was trained on, or no label has both
+                classes.
         """
         self._check_weights()
         collection = self._gather_many(studies, columns)
