@@ -75,7 +75,7 @@ def make_text_entry(made: Any, name: str, options: TextOptions | None = None) ->
 
     Example:
         >>> rows, mask = keras.Input((None, 6), name="rows"), keras.Input((None,), name="padding_mask")
-        >>> output = layers.Dense(4)(rows * ops.expand_dims(mask, -1))
+        >>> output = layers.Dense(4)(rows * keras.ops.expand_dims(mask, -1))
         >>> entry = make_text_entry(keras.Model([rows, mask], output), "mine")
         >>> entry.length, entry.embedding_size, entry.stem
         (0, 6, ('stem_rows', 'stem_mask'))
