@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import keras
 import numpy as np
 
-from kmm import classifier as record
+from kmm import classifier as core
 from kmm.api.checks import check_films
 from kmm.api.explained import Explained
 from kmm.api.inputs import gather_studies, is_many, make_many, make_study
@@ -50,7 +50,7 @@ class Classifier:
         folder: path of the folder from which it was loaded, or to which its fit saved it; None if there is none.
     """
 
-    def __init__(self, inner: record.Classifier, folder: Path | str | None = None) -> None:
+    def __init__(self, inner: core.Classifier, folder: Path | str | None = None) -> None:
         self._record, self._folder = inner, None if folder is None else Path(folder)
         self._digests = {part: weights_digest(model) for part, model in inner.models.items()}
         self._explainers: dict[ExplainSettings, Explainer] = {}
@@ -71,10 +71,10 @@ class Classifier:
             ArtefactError: if a file is missing, altered or of another format.
         """
         check_path("folder", folder)
-        return cls(record.Classifier.load(folder), folder)
+        return cls(core.Classifier.load(folder), folder)
 
     @classmethod
-    def _of_temporary(cls, inner: record.Classifier, folder: Path) -> Self:
+    def _of_temporary(cls, inner: core.Classifier, folder: Path) -> Self:
         """Makes a classifier of a fit without a name, whose parent folder is removed with it, or once it is saved."""
         made = cls(inner, folder)
         made._temporary = weakref.finalize(made, shutil.rmtree, folder.parent, ignore_errors=True)
@@ -84,6 +84,11 @@ class Classifier:
     def labels(self) -> tuple[str, ...]:
         """The names of the labels, in the order of the columns."""
         return self._record.label_names
+
+    @property
+    def record(self) -> core.Classifier:
+        """The record inside, `kmm.classifier.Classifier`, which the modules of kmm take."""
+        return self._record
 
     @property
     def settings(self) -> FitSettings:
@@ -155,7 +160,7 @@ class Classifier:
         """
         if images is None and reports is None and not is_many(image):
             raw = self._record.predict([self._make_study(image, report)], strict=True, batch_size=1)
-            return record.list_predictions(self._record, raw)[0]
+            return core.list_predictions(self._record, raw)[0]
         collection = self._gather(image, images, reports, columns)
         found = self._predict_all(collection, strict=False, progress=_choose_progress(progress))
         if len(found) < len(collection):
@@ -195,7 +200,7 @@ class Classifier:
         inner, notes = self._with_labels_of(collection), _Notes(_choose_progress(progress))
         curves: dict[str, Curves] = {}
 
-        def keep(part: str, predictions: record.Predictions) -> None:
+        def keep(part: str, predictions: core.Predictions) -> None:
             curves[part] = Curves(*gather_curves(inner, predictions))
 
         parts, problems = evaluate_studies(inner, collection.studies, strict=strict, progress=notes, keep=keep)
@@ -235,7 +240,7 @@ class Classifier:
         collection = self._gather_many(studies, columns)
         view, made = view_joint(self.model), []
         for used, batch in self._record.batches.batches(collection.studies, BATCH):
-            inputs = record.pad_rows(batch.inputs(), BATCH)
+            inputs = core.pad_rows(batch.inputs(), BATCH)
             names = [tensor.name for tensor in view.inputs]
             found = view.predict_on_batch({name: inputs[name] for name in names})["features"]
             made.append(np.asarray(found, np.float32)[: len(used)])
@@ -395,7 +400,7 @@ class Classifier:
         """Predicts a collection; with `strict`, a study that cannot be used is an error."""
         raw = self._record.predict(collection.studies, strict=strict, progress=progress)
         problems = [*collection.problems, *raw.problems]
-        found = record.list_predictions(self._record, raw)
+        found = core.list_predictions(self._record, raw)
         return Predictions(found, [study.id for study in raw.studies], problems, labels=self.labels)
 
     def _gather(self, image, images, reports, columns):
@@ -412,7 +417,7 @@ class Classifier:
         check_films(found, reads_films=self._reads_films, stacklevel=stacklevel)
         return found
 
-    def _with_labels_of(self, collection: Collection) -> record.Classifier:
+    def _with_labels_of(self, collection: Collection) -> core.Classifier:
         """Returns the record with the scheme `columns` for a table that has the labels by name, and no MeSH terms."""
         named = any(set(study.labels) & set(self.labels) for study in collection)
         if not named or any(study.mesh_major or study.mesh_automatic for study in collection):

@@ -17,7 +17,7 @@ def explain(classifier: "Classifier", study: "Study", settings: "ExplainSettings
     `kmm.explain.folder.explain_folder`. With `settings.targets`, the first of the labels is explained.
 
     Args:
-        classifier: `kmm.classifier.Classifier`.
+        classifier: `kmm.Classifier`, or the record `kmm.classifier.Classifier` that it holds.
         study: `kmm.data.study.Study`.
         settings: `kmm.explain.settings.ExplainSettings`, or None for the defaults.
 
@@ -29,7 +29,8 @@ def explain(classifier: "Classifier", study: "Study", settings: "ExplainSettings
         ImageError, ReportError: if the study cannot be used.
         InputError: if a setting does not suit the classifier.
     """
-    return next(_find_explainer(classifier, settings).explain([study]))
+    record: Classifier = getattr(classifier, "record", classifier)
+    return next(_find_explainer(record, settings).explain([study]))
 
 
 def _find_explainer(classifier: "Classifier", settings: "ExplainSettings | None") -> "Explainer":

@@ -17,6 +17,7 @@ from kmm.data.collection import read_collection
 from kmm.data.inputs import read_inputs
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.explain import explain
 from kmm.protocol.predictions import Prediction, Predictions
 from tests.factories.frames import StubFrame
 
@@ -104,6 +105,12 @@ def test_named_columns_are_laid_over_those_of_the_training(classifier, film):
     for columns, says in (({"report": "words"}, "'film'"), ({"image": "picture", "patient": "who"}, "'who'")):
         with pytest.raises(InputError, match=f"no column {says}"):
             gather(columns)
+
+
+def test_the_function_of_the_room_takes_the_public_classifier(classifier, film):
+    study = kmm.read([film]).studies[0]
+    found, expected = explain(classifier, study), explain(classifier.record, study)
+    assert found.probabilities == expected.probabilities and found.model == expected.model
 
 
 def test_an_explanation_takes_one_film(classifier, film):
