@@ -4,7 +4,6 @@ The parts of a classifier (films alone, reports alone, both) start from the same
 not change it: then its features, most of the work, are the same for each part.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from kmm.models.views.feature_view import view_encoder, view_features
 from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.weights.checkpoints import architecture_digest
 
 SIDES = ("image", "text")
 Arrays = Mapping[str, np.ndarray]
@@ -135,7 +135,7 @@ def _encoders(model, side):
 
 def _is_equal(first, second, side):
     pairs = list(zip(_encoders(first, side), _encoders(second, side), strict=True))
-    if any(_describe(one) != _describe(other) for one, other in pairs):
+    if any(architecture_digest(one) != architecture_digest(other) for one, other in pairs):
         return False
     variables = chain.from_iterable(zip(one.weights, other.weights, strict=True) for one, other in pairs)
     return all(one is other or _same_values(one, other) for one, other in variables)
@@ -145,26 +145,3 @@ def _same_values(one, other):
     return tuple(one.shape) == tuple(other.shape) and np.array_equal(
         *(keras.ops.convert_to_numpy(variable.value) for variable in (one, other))
     )
-
-
-def _describe(encoder):
-    """Describes the layers of an encoder, and whatever they compute, as text. Layers are named by their numbers, since
-    Keras counts the names of operations on from model to model."""
-    config = encoder.get_config()
-    numbers = {name: f"layer {number}" for number, name in enumerate(dict.fromkeys(_layer_names(config)))}
-    return json.dumps(_simplify(config, numbers), sort_keys=True, default=repr)
-
-
-def _layer_names(config):
-    for layer in config.get("layers", ()):
-        yield layer["config"]["name"]
-        yield from _layer_names(layer["config"])
-
-
-def _simplify(config, numbers):
-    """Copies a configuration without what is trainable, and with other names of layers."""
-    if isinstance(config, dict):
-        return {name: _simplify(value, numbers) for name, value in config.items() if name != "trainable"}
-    if isinstance(config, list | tuple):
-        return [_simplify(value, numbers) for value in config]
-    return numbers.get(config, config) if isinstance(config, str) else config

@@ -81,8 +81,9 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def architecture_digest(model: keras.Model) -> str:
-    """Returns the SHA-256, in hex, of a model's layers and operations, their settings and their connections, without
-    their weights and their names, which Keras numbers differently in every model.
+    """Returns the SHA-256, in hex, of a model's layers and operations, their settings and their connections.
+
+    Weights do not count, nor which of them are trained, nor names, which Keras numbers differently in every model.
 
     Example:
         >>> one, other = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in range(2))
@@ -120,11 +121,16 @@ NAMED = ("name", "keras_history", "input_layers", "output_layers")  # where the 
 
 
 def _number_names(value, numbers, *, named=False):
-    """Replaces each name of a layer or operation with its number, in the order in which they first occur."""
+    """Replaces each name of a layer or operation with its number, in the order in which they first occur, and leaves
+    out what is trainable."""
     if isinstance(value, dict):
         if str(value.get("class_name")).endswith("DTypePolicy"):  # its name is a setting
             return value
-        return {key: _number_names(item, numbers, named=named or key in NAMED) for key, item in value.items()}
+        return {
+            key: _number_names(item, numbers, named=named or key in NAMED)
+            for key, item in value.items()
+            if key != "trainable"
+        }
     if isinstance(value, list | tuple):
         return [_number_names(item, numbers, named=named) for item in value]
     return numbers.setdefault(value, len(numbers)) if named and isinstance(value, str) else value
