@@ -12,7 +12,7 @@ import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
 from kmm.models.views.feature_view import view_encoder
-from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest, weights_digest
 from kmm.training.cache.array_store import ArrayStore
 from kmm.training.cache.cache_folder import name_entry
@@ -100,12 +100,12 @@ class Features:
         """Returns the columns of those encoders of a model whose features are known for exactly its weights."""
         columns: dict[str, Any] = {}
         for side, (digest, known) in self._known.items():
-            if find_parts(model, side) and digest == digest_encoder(model, side):
+            if parts_read(model, side) and digest == digest_encoder(model, side):
                 columns |= known
         return columns
 
     def _compute(self, model, side, digest):
-        context, encoder = self.context, view_encoder(model, side, find_parts(model, side))
+        context, encoder = self.context, view_encoder(model, side, parts_read(model, side))
         source = find_source(context, side)
         folder = context.work / "features" if side in self._trained else context.cache
         facts = {**source.facts, "architecture": architecture_digest(encoder), "weights": digest}
@@ -117,14 +117,7 @@ class Features:
 
 def digest_encoder(model: keras.Model, side: str) -> str:
     """Returns a digest of the weights of a side's encoder, of reports with their embedding rows."""
-    encoders = [image_encoder_of(model)] if side == "image" else [embed_of(model), text_encoder_of(model)]
-    return " ".join(weights_digest(encoder) for encoder in encoders if encoder is not None)
-
-
-def find_parts(model: keras.Model, side: str) -> tuple[str, ...]:
-    """Returns the parts of a side's encoding that the fusion of a model needs; empty if it has no such side."""
-    names = [name.partition("_") for name in fusion_of(model).input]
-    return tuple(part for found, _, part in names if found == side and part)
+    return " ".join(weights_digest(encoder) for encoder in encoders_of(model, side))
 
 
 def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, ArrayStore], progress: Any) -> None:

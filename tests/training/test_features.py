@@ -12,12 +12,12 @@ from kmm.errors import InputError
 from kmm.image.prepare import ImagePreparation
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.fusion import FUSIONS, Fusion
-from kmm.models.views.parts import embed_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import embed_of, image_encoder_of, parts_read, text_encoder_of
 from kmm.models.weights.checkpoints import architecture_digest
 from kmm.progress import Progress
 from kmm.training import features as room
 from kmm.training.cache.array_store import ArrayStore
-from kmm.training.features import Features, Source, choose_batch, fill_stores, find_parts, read_ahead
+from kmm.training.features import Features, Source, choose_batch, fill_stores, read_ahead
 
 COUNT = 11
 SPEC = ModelSpec("small-cnn", "text-cnn", pixels=32, length=6, embedding_size=4, text_filters=3, fusion_units=8)
@@ -104,7 +104,7 @@ def test_a_fusion_gets_the_parts_that_it_needs_in_one_pass(context, calls, monke
     needs = ("vector", "sequence", "mask")
     monkeypatch.setitem(FUSIONS, "concat", Fusion(all_parts, needs, FUSIONS["concat"].join, ""))
     model = build()
-    assert find_parts(model, "image") == find_parts(model, "text") == needs
+    assert parts_read(model, "image") == parts_read(model, "text") == needs
     found, expected = Features(context).compute(model, ("image", "text")), encode(model, context)
     assert set(found) == set(expected)
     for name, values in found.items():

@@ -52,6 +52,26 @@ def fusion_of(model: keras.Model) -> keras.Model:
     return part(model, "fusion")
 
 
+def encoders_of(model: keras.Model, side: str) -> list[keras.Model]:
+    """Returns the nested models of a side, `"image"` or `"text"`, in the order of the data: of reports, the embedding
+    and the text encoder. Empty if the model does not read that side."""
+    found = [image_encoder_of(model)] if side == "image" else [embed_of(model), text_encoder_of(model)]
+    return [encoder for encoder in found if encoder is not None]
+
+
+def parts_read(model: keras.Model, side: str) -> tuple[str, ...]:
+    """Returns the parts of a side's `Encoding` that the fusion of a model reads; empty if it does not read the side.
+
+    Example:
+        >>> from kmm.models.build import ModelSpec, build_model
+        >>> model = build_model(ModelSpec(image_encoder="small-cnn", pixels=32), label_count=1)
+        >>> parts_read(model, "image"), parts_read(model, "text")
+        (('vector',), ())
+    """
+    names = [name.partition("_") for name in fusion_of(model).input]
+    return tuple(part for found, _, part in names if found == side and part)
+
+
 def copy_encoder_weights(source: keras.Model, target: keras.Model) -> tuple[str, ...]:
     """Copies the encoders and embedding rows that both models have, so that `target` starts where `source` ended.
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kmm.models.views.feature_view import view_encoder, view_features
-from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest
 
 SIDES = ("image", "text")
@@ -39,7 +39,7 @@ def find_shared(models: Mapping[str, keras.Model]) -> dict[str, list[tuple[str, 
     for side in SIDES:
         groups: list[list[str]] = []
         for name, model in models.items():
-            if not _encoders(model, side):
+            if not encoders_of(model, side):
                 continue
             group = next((group for group in groups if _is_equal(models[group[0]], model, side)), None)
             if group is None:
@@ -66,13 +66,13 @@ def join_models(models: Mapping[str, keras.Model], shared: Mapping[str, list[tup
     logits = {}
     for name, model in models.items():
         features = {"present": inputs["present"]}
-        sides = [side for side in SIDES if _encoders(model, side)]
+        sides = [side for side in SIDES if encoders_of(model, side)]
         for side in sides:
             group = next((group for group in shared.get(side, ()) if name in group), (name,))
             if (side, group[0]) not in encoded:
                 view = view_encoder(models[group[0]], side, _find_parts([models[one] for one in group], side))
                 encoded[side, group[0]] = view({raw: inputs[raw] for raw in view.input})
-            for part in _find_parts([model], side):
+            for part in parts_read(model, side):
                 features[f"{side}_{part}"] = encoded[side, group[0]][part]
         logits[name] = view_features(model, sides)(features)
     return keras.Model(inputs, logits)
@@ -123,18 +123,11 @@ def predict_batch(model: keras.Model, inputs: Arrays) -> Any:
 
 def _find_parts(models, side):
     """Returns the parts of an encoder's result that the fusions of some models need, sorted."""
-    needs = (name.partition("_") for model in models for name in fusion_of(model).input)
-    return sorted({part for of, _, part in needs if of == side and part})
-
-
-def _encoders(model, side):
-    """Returns the nested models of one side, in the order of the data; empty if the model does not read it."""
-    found = [image_encoder_of(model)] if side == "image" else [embed_of(model), text_encoder_of(model)]
-    return [encoder for encoder in found if encoder is not None]
+    return sorted({part for model in models for part in parts_read(model, side)})
 
 
 def _is_equal(first, second, side):
-    pairs = list(zip(_encoders(first, side), _encoders(second, side), strict=True))
+    pairs = list(zip(encoders_of(first, side), encoders_of(second, side), strict=True))
     if any(architecture_digest(one) != architecture_digest(other) for one, other in pairs):
         return False
     variables = chain.from_iterable(zip(one.weights, other.weights, strict=True) for one, other in pairs)
