@@ -125,6 +125,13 @@ class Classifier:
             setattr(self, name, {part: as_table(rows, name) for part, rows in getattr(self, name).items()})
         self.prevalence = as_table(self.prevalence, "prevalence")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves traced functions out of copies; they are traced again when they are needed."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, _shared=SharedEncoders())
+
     @property
     def main(self) -> str:
         """The name of the part whose predictions count: `"joint"`, or the only part of the classifier."""
