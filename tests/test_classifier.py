@@ -419,7 +419,7 @@ def test_a_film_is_known_again_by_its_pixels_in_another_file_and_under_another_i
 def test_a_film_that_is_decoded_in_another_way_is_known_again_by_its_bytes(loaded, tmp_path, monkeypatch):
     known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
     trained, copy = remember(loaded, known), replace(known, id="18", patient="18")
-    monkeypatch.setattr("kmm.evaluate.seen.read_source", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("kmm.image.source.decode_image", lambda *_: pytest.fail("decoded"))
     assert part_studies(trained, [copy])["train"] == [copy]
 
 
@@ -530,20 +530,15 @@ def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
     ]
 
 
-def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies, monkeypatch):
-    def fail(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
+def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies):
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
-    monkeypatch.setattr("kmm.evaluate.seen.digest_source", fail)
-    results, problems = evaluate_studies(loaded, films)
-    assert results["test"]["n"] == len(films) and not problems
     gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]
+    results, problems = evaluate_studies(loaded, [*films, *gone])
+    assert results["test"]["n"] == len(films) == len(problems)
     with pytest.raises(InputError, match=rf"that can be used\. All {len(films)} were set aside") as caught:
         evaluate_studies(loaded, gone)
     assert len(caught.value.problems) == len(films) and "gone.png" in str(caught.value.problems[0])
-    monkeypatch.undo()
     with pytest.raises(InputError, match=rf"not trained on\. Received: {len(parts['train'])} labelled studies, all us"):
         evaluate_studies(loaded, parts["train"])
     with pytest.raises(InputError, match="Received: no labelled studies"):
