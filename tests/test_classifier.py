@@ -374,8 +374,24 @@ def test_a_report_of_a_table_is_known_again_in_any_row_and_part(loaded):
         classifier = remember(loaded, *trained)
         assert part_studies(classifier, known)["train"] == known
         assert part_studies(classifier, again)["train"] == again
-        others = list_rows(("A mass.", "q"), ("Clear lungs.", None), ("Clear lungs.", "3"))
+        others = list_rows(("A mass.", "q"), ("Clear lungs.", "3"), ("Clear lungs. No mass.", None))
         assert part_studies(classifier, others)["test"] == others
+
+
+def test_the_body_alone_is_known_again_in_a_table_without_ids_and_patients(loaded, tmp_path):
+    named = bare("17", "abnormal", findings="Clear lungs.", impression="A mass.")
+    filmed = bare("18", "abnormal", make_film(tmp_path / "1.png"), findings="A nodule.")
+    classifier = remember(loaded, named, filmed, bare("19", "abnormal", indication="Cough."))
+    same = list_rows(("clear lungs.  A MASS.", None), ("A nodule.", None))  # equal bodies, as in a split
+    assert part_studies(classifier, same)["train"] == same
+    film = (ImageFile(make_film(tmp_path / "2.png", seed=1), view="frontal"),)
+    others = [
+        *list_rows(("Clear lungs.", None), ("A mass.", None), ("Clear lungs. A mass.", "p")),
+        replace(same[1], id="20", images=film),  # another film speaks against it
+        Study("21", "21", report=Report(indication="Cough."), made_up=frozenset({"id", "patient"})),  # has no body
+        bare("22", "abnormal", findings="Clear lungs. A mass."),  # a named study of another hospital
+    ]
+    assert part_studies(classifier, others)["test"] == others
 
 
 def test_a_report_is_known_again_that_was_kept_by_its_row_number(loaded):
