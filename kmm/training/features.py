@@ -34,7 +34,7 @@ class Source:
     Attributes:
         name: str. Name of the encoder's input.
         encoder: str. Name of the encoder, for people.
-        column: array, or column of `kmm.training.cache.array_store`, of all studies.
+        column: array, or column of `kmm.training.cache.stored_arrays`, of all studies.
         keys: sequence of str, one per study: equal for equal inputs; empty for a study whose features are zeros.
         facts: dict for JSON of everything that decides the features, except the weights.
         title: str, for the user.
