@@ -110,6 +110,11 @@ class BatchPredictor:
         self._present, self._labels = [np.zeros((0, 2), np.float32)], [np.zeros((0, label_count), np.float32)]
         self._logits: dict[str, list[np.ndarray]] = {part: [] for part in parts}
 
+    def renew(self) -> "BatchPredictor":
+        """Returns a predictor of the same models for other studies, without comparing their weights again."""
+        size, strict = self._batch_size, self._strict
+        return BatchPredictor(self._run, self._logits, label_count=self._label_count, batch_size=size, strict=strict)
+
     def add(self, study: Study, made: Batch | InputError) -> None:
         """Adds a study.
 

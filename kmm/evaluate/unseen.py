@@ -43,9 +43,8 @@ def predict_unseen(
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     others = UNVERIFIED if is_stale(classifier) else "test"
     parts: dict[str, list[Study]] = {"train": [], "validation": [], others: []}
-    predictors = {
-        part: classifier.start_prediction(parts=classifier.models, strict=strict) for part in parts if part != "train"
-    }
+    predictor = classifier.start_prediction(parts=classifier.models, strict=strict)
+    predictors = {"validation": predictor, others: predictor.renew()}
 
     def prepare(study: Study) -> tuple[str, Batch | InputError | None]:
         """Returns the part of a study and its batch; None if it is left out, or the error if it cannot be used."""
