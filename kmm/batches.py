@@ -213,8 +213,13 @@ class BatchMaker:
         """Returns the labels of a study: float32 `(n_labels,)`, NaN where unknown."""
         return np.array([study.labels.get(name, np.nan) for name in self.label_names], np.float32)
 
-    def batch(self, studies: Iterable[Study]) -> Batch:
+    def batch(self, studies: Iterable[Study], films: Sequence[np.ndarray | None] | None = None) -> Batch:
         """Makes one batch.
+
+        Args:
+            studies: iterable of `Study`.
+            films: sequence of the prepared film of each study, float32 `(height, width, 1)`, None for a study without
+                one; or None to read them.
 
         Raises:
             ImageError, ReportError: if a study cannot be used; `batches` can set such studies aside instead.
@@ -225,7 +230,7 @@ class BatchMaker:
         present = np.zeros((len(studies), 2), np.float32)
         token_ids = np.zeros((len(studies), self.text.length if self.text else 0), np.int32)
         for row, study in enumerate(studies):
-            pixels, _ = self.pixels(study)
+            pixels = self.pixels(study)[0] if films is None else films[row]
             if pixels is not None:
                 image[row], present[row, 0] = pixels, 1
             token_ids[row] = self.token_ids(study)
@@ -257,7 +262,7 @@ class BatchMaker:
         """
         waiting: list[Study] = []
         made: list[Batch] = []
-        prepared = decode_ahead(self._make_one, studies, size=self.film_bytes, ahead=size)
+        prepared = decode_ahead(self.try_batch, studies, size=self.film_bytes, ahead=size)
         with contextlib.closing(prepared):
             for study, result in prepared:
                 if isinstance(result, Batch):
@@ -274,10 +279,10 @@ class BatchMaker:
         if waiting:
             yield waiting, join_batches(made)
 
-    def _make_one(self, study):
-        """Makes a batch of one study; returns the error if it cannot be used."""
+    def try_batch(self, study: Study, films: Sequence[np.ndarray | None] | None = None) -> Batch | InputError:
+        """Makes a batch of one study; returns the error of `batch` if the study cannot be used."""
         try:
-            return self.batch([study])
+            return self.batch([study], films)
         except (ImageError, ReportError) as error:
             return error
 

@@ -14,10 +14,11 @@ import numpy as np
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
 import kmm.models.loss  # and the loss, which saved models name
-from kmm.batches import BatchMaker
+from kmm.batches import Batch, BatchMaker, join_batches
 from kmm.data.modalities import as_mapping, as_table, choose_rows
 from kmm.data.study import Problem, Study
-from kmm.errors import ArtefactError, KmmError
+from kmm.errors import ArtefactError, InputError, KmmError
+from kmm.image.decoding import decode_ahead
 from kmm.models.description import ImageDescription, TextDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS
@@ -79,6 +80,83 @@ class Predictions:
     logits: dict[str, np.ndarray]
     labels: np.ndarray
     problems: list[Problem]
+
+
+class BatchPredictor:
+    """Predicts studies that arrive one at a time. It runs the models whenever a batch is full, and keeps no films.
+
+    Args:
+        run: function from the inputs of a batch to a dict of part to logits `(n, n_labels)`.
+        parts: names of the parts that `run` computes.
+        label_count: int.
+        batch_size: int. Studies per batch.
+        strict: bool. Raise at the first unusable study, instead of setting it aside.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]],
+        parts: Iterable[str],
+        *,
+        label_count: int,
+        batch_size: int = 32,
+        strict: bool = False,
+    ) -> None:
+        self._run, self._label_count, self._batch_size, self._strict = run, label_count, batch_size, strict
+        self._count = 0
+        self._waiting: list[Batch] = []
+        self._studies: list[Study] = []
+        self._problems: list[Problem] = []
+        self._present, self._labels = [np.zeros((0, 2), np.float32)], [np.zeros((0, label_count), np.float32)]
+        self._logits: dict[str, list[np.ndarray]] = {part: [] for part in parts}
+
+    def renew(self) -> "BatchPredictor":
+        """Returns a predictor of the same models for other studies, without comparing their weights again."""
+        size, strict = self._batch_size, self._strict
+        return BatchPredictor(self._run, self._logits, label_count=self._label_count, batch_size=size, strict=strict)
+
+    def add(self, study: Study, made: Batch | InputError) -> None:
+        """Adds a study.
+
+        Args:
+            study: `Study`.
+            made: the `Batch` of this study alone, or the error because of which it cannot be used; see
+                `kmm.batches.BatchMaker.try_batch`.
+
+        Raises:
+            InputError: of the type of the error, if the prediction is strict.
+        """
+        self._count += 1
+        if isinstance(made, Batch):
+            self._studies.append(study)
+            self._waiting.append(made)
+            if len(self._waiting) == self._batch_size:
+                self._run_batch()
+        elif self._strict:
+            raise type(made)(f"study {study.id}: {made}")
+        else:
+            self._problems.append(Problem(f"study {study.id}", str(made)))
+
+    def finish(self) -> Predictions:
+        """Runs the models on the studies that still wait for a full batch; returns the `Predictions` of all."""
+        if self._waiting:
+            self._run_batch()
+        none = np.zeros((0, self._label_count))
+        return Predictions(
+            studies=self._studies,
+            present=np.concatenate(self._present),
+            logits={part: np.concatenate(rows) if rows else none for part, rows in self._logits.items()},
+            labels=np.concatenate(self._labels),
+            problems=self._problems,
+        )
+
+    def _run_batch(self):
+        batch, self._waiting = join_batches(self._waiting), []
+        self._present.append(batch.present)
+        self._labels.append(batch.labels)
+        padded = pad_rows(batch.inputs(), choose_size(self._count, self._batch_size))
+        for part, rows in self._run(padded).items():
+            self._logits[part].append(rows[: len(batch.present)])
 
 
 @dataclass
@@ -168,35 +246,21 @@ class Classifier:
         Raises:
             ImageError, ReportError: with `strict`, if a study cannot be used.
         """
-        parts = [self.main] if parts is None else list(parts)
-        problems: list[Problem] = []
-        used: list[Study] = []
-        logits: dict[str, list[np.ndarray]] = {part: [] for part in parts}
-        present, labels = [], []
-
-        def set_aside(study: Study, error: KmmError) -> None:
-            problems.append(Problem(f"study {study.id}", str(error)))
-            advance()
-
-        run = self._shared.prepare({part: self.models[part] for part in parts})
-        size = choose_size(len(studies), batch_size)
-        stream = self.batches.batches(studies, batch_size, None if strict else set_aside)
+        predictor = self.start_prediction(parts=parts, batch_size=batch_size, strict=strict)
+        stream = decode_ahead(self.batches.try_batch, studies, size=self.batches.film_bytes, ahead=batch_size)
         with (progress or Progress()).step("Predicting", len(studies)) as advance, contextlib.closing(stream):
-            for made, batch in stream:
-                used += made
-                present.append(batch.present)
-                labels.append(batch.labels)
-                for part, rows in run(pad_rows(batch.inputs(), size)).items():
-                    logits[part].append(rows[: len(made)])
-                advance(len(made))
-        count = len(self.label_names)
-        return Predictions(
-            studies=used,
-            present=np.concatenate(present) if present else np.zeros((0, 2), np.float32),
-            logits={part: np.concatenate(rows) if rows else np.zeros((0, count)) for part, rows in logits.items()},
-            labels=np.concatenate(labels) if labels else np.zeros((0, count), np.float32),
-            problems=problems,
-        )
+            for study, made in stream:
+                predictor.add(study, made)
+                advance()
+        return predictor.finish()
+
+    def start_prediction(
+        self, *, parts: Iterable[str] | None = None, batch_size: int = 32, strict: bool = False
+    ) -> "BatchPredictor":
+        """Returns a `BatchPredictor` for studies that are prepared one at a time; arguments are those of `predict`."""
+        chosen = [self.main] if parts is None else list(parts)
+        run = self._shared.prepare({part: self.models[part] for part in chosen})
+        return BatchPredictor(run, chosen, label_count=len(self.label_names), batch_size=batch_size, strict=strict)
 
     def probabilities(self, logits: np.ndarray, present: np.ndarray, part: str | None = None) -> np.ndarray:
         """Calibrates the logits of a part.

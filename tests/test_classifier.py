@@ -374,8 +374,24 @@ def test_a_report_of_a_table_is_known_again_in_any_row_and_part(loaded):
         classifier = remember(loaded, *trained)
         assert part_studies(classifier, known)["train"] == known
         assert part_studies(classifier, again)["train"] == again
-        others = list_rows(("A mass.", "q"), ("Clear lungs.", None), ("Clear lungs.", "3"))
+        others = list_rows(("A mass.", "q"), ("Clear lungs.", "3"), ("Clear lungs. No mass.", None))
         assert part_studies(classifier, others)["test"] == others
+
+
+def test_the_body_alone_is_known_again_in_a_table_without_ids_and_patients(loaded, tmp_path):
+    named = bare("17", "abnormal", findings="Clear lungs.", impression="A mass.")
+    filmed = bare("18", "abnormal", make_film(tmp_path / "1.png"), findings="A nodule.")
+    classifier = remember(loaded, named, filmed, bare("19", "abnormal", indication="Cough."))
+    same = list_rows(("clear lungs.  A MASS.", None), ("A nodule.", None))  # equal bodies, as in a split
+    assert part_studies(classifier, same)["train"] == same
+    film = (ImageFile(make_film(tmp_path / "2.png", seed=1), view="frontal"),)
+    others = [
+        *list_rows(("Clear lungs.", None), ("A mass.", None), ("Clear lungs. A mass.", "p")),
+        replace(same[1], id="20", images=film),  # another film speaks against it
+        Study("21", "21", report=Report(indication="Cough."), made_up=frozenset({"id", "patient"})),  # has no body
+        bare("22", "abnormal", findings="Clear lungs. A mass."),  # a named study of another hospital
+    ]
+    assert part_studies(classifier, others)["test"] == others
 
 
 def test_a_report_is_known_again_that_was_kept_by_its_row_number(loaded):
@@ -419,7 +435,7 @@ def test_a_film_is_known_again_by_its_pixels_in_another_file_and_under_another_i
 def test_a_film_that_is_decoded_in_another_way_is_known_again_by_its_bytes(loaded, tmp_path, monkeypatch):
     known = bare("17", "abnormal", make_film(tmp_path / "a.png"), findings="A mass.")
     trained, copy = remember(loaded, known), replace(known, id="18", patient="18")
-    monkeypatch.setattr("kmm.evaluate.seen.read_source", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr("kmm.image.source.decode_image", lambda *_: pytest.fail("decoded"))
     assert part_studies(trained, [copy])["train"] == [copy]
 
 
@@ -530,20 +546,15 @@ def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
     ]
 
 
-def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies, monkeypatch):
-    def fail(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
+def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies):
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
-    monkeypatch.setattr("kmm.evaluate.seen.digest_source", fail)
-    results, problems = evaluate_studies(loaded, films)
-    assert results["test"]["n"] == len(films) and not problems
     gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]
+    results, problems = evaluate_studies(loaded, [*films, *gone])
+    assert results["test"]["n"] == len(films) == len(problems)
     with pytest.raises(InputError, match=rf"that can be used\. All {len(films)} were set aside") as caught:
         evaluate_studies(loaded, gone)
     assert len(caught.value.problems) == len(films) and "gone.png" in str(caught.value.problems[0])
-    monkeypatch.undo()
     with pytest.raises(InputError, match=rf"not trained on\. Received: {len(parts['train'])} labelled studies, all us"):
         evaluate_studies(loaded, parts["train"])
     with pytest.raises(InputError, match="Received: no labelled studies"):

@@ -15,9 +15,9 @@ from typing import Any
 
 from kmm.api.checks import check_callbacks, check_films
 from kmm.api.classifier import COLUMNS, Classifier
-from kmm.batches import identify_films
+from kmm.data.given_parts import GivenParts
 from kmm.data.labels import label_studies
-from kmm.data.split import PARTS, Split, read_parts, split_studies
+from kmm.data.split import PARTS, Split, read_parts
 from kmm.data.study import Collection, Study
 from kmm.errors import ImageError, InputError, KmmError, look_up
 from kmm.image.source import digest_source
@@ -33,7 +33,6 @@ FOLDER = "saved_models"
 NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]*")
 DIGITS = 8  # of the digest that names the run of a fit without a name
 GIVE = {"image_encoder": give_image_encoder, "text_encoder": give_text_encoder}
-GIVEN_SPLIT = "given-split.csv"
 ARGUMENTS = {"--overwrite": "resume=False", "--resume": "resume=True", "--out": "folder="}  # by option
 
 
@@ -88,28 +87,27 @@ def fit(
     """
     shown = progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
     check_callbacks(callbacks)
-    joined, parts = _join_parts(studies, validation, test)
+    joined, given = _join_parts(studies, validation, test)
     check_films(studies, validation, test, reads_films=settings.get("image_encoder", "") not in (None, "none"))
     chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
-    if parts is not None and split is None:
-        _check_labels(joined, parts, chosen)
-        parts = _divide_rest(joined, parts, chosen, shown)
+    if given is not None and split is None:
+        _check_labels(joined, given.parts, chosen)
     base = Path(FOLDER if folder is None else folder)
     if name is not None:
         _check_name(base, name, overwrite)
-    _check_split(split, parts)
-    work = base / f"{WORK}{name or _name_run(joined, chosen, parts if split is None else split)}"
+    _check_split(split, given)
+    divided = given if split is None else _make_split(split, joined)
+    work = base / f"{WORK}{name or _name_run(joined, chosen, divided)}"
     going_on = _can_resume(work, resume)
     make_parent(base)
     with ExitStack() as cleanup:
         temporary = Path(tempfile.mkdtemp(prefix="kmm-"))
         cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)
         place = temporary / chosen.preset if name is None else base / name
-        given = _write_split(split, parts, joined, temporary)
         more: dict[str, Any] = {"callbacks": callbacks} if callbacks else {}
         with _naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
             inner, run = fit_classifier(
-                joined, chosen, work=work, cache=base / CACHE, split=given, progress=shown, **more
+                joined, chosen, work=work, cache=base / CACHE, split=divided, progress=shown, **more
             )
             if joined.columns:
                 inner.provenance[COLUMNS] = dict(joined.columns)
@@ -162,11 +160,11 @@ def _choose_settings(studies: Collection, values: dict[str, Any], progress: Prog
 
 def _join_parts(
     studies: Collection, validation: Collection | None, test: Collection | None
-) -> tuple[Collection, dict[str, str] | None]:
+) -> tuple[Collection, GivenParts | None]:
     """Joins collections of their own parts; ids that several of them have are prefixed with the part.
 
     Returns:
-        the joined `Collection`, and a dict of study id to part; None if there is nothing but `studies`.
+        the joined `Collection` and its `GivenParts`; None if there is nothing but `studies`.
     """
     given = {"train": studies, "validation": validation, "test": test}
     present = {part: collection for part, collection in given.items() if collection is not None}
@@ -190,10 +188,10 @@ def _join_parts(
             joined.append(moved)
             parts[moved.id] = part
     problems = [problem for collection in present.values() for problem in collection.problems]
-    return replace(studies, studies=tuple(joined), problems=tuple(problems)), parts
+    return replace(studies, studies=tuple(joined), problems=tuple(problems)), GivenParts(parts)
 
 
-def _check_labels(joined: Collection, parts: dict[str, str], settings: FitSettings) -> None:
+def _check_labels(joined: Collection, parts: Mapping[str, str], settings: FitSettings) -> None:
     """Raises `InputError` if a part with a collection of its own has no known label of the training studies."""
     shares: dict[str, list[Study]] = {}
     for study in joined:
@@ -212,41 +210,17 @@ def _check_labels(joined: Collection, parts: dict[str, str], settings: FitSettin
             )
 
 
-def _divide_rest(
-    joined: Collection, parts: dict[str, str], settings: FitSettings, progress: Progress
-) -> dict[str, str]:
-    """Splits the training studies into the parts that have no collection of their own, by their shares."""
-    shares = [
-        0.0 if part in parts.values() and part != "train" else share for part, share in zip(PARTS, settings.shares)
-    ]
-    if not any(shares[1:]):
-        return parts
-    rest = [study for study in joined if parts[study.id] == "train"]
-    labelled, names = label_studies(
-        rest, settings.labels, min_count=settings.label_min_count, not_findings=settings.not_findings
-    )
-    known, _ = identify_films(labelled, progress=progress) if settings.image_encoder else (labelled, [])
-    whole = sum(shares)
-    found = split_studies(known, shares=[share / whole for share in shares], seed=settings.seed, label_names=names)
-    return {**parts, **found.parts}
-
-
-def _write_split(split, parts, studies: Collection, folder: Path) -> Path | str | None:
-    """Returns the path of a split; writes one that is not a file into a folder."""
-    if split is None and parts is None:
-        return None
+def _make_split(split: Split | Path | str | Mapping[Any, str], studies: Collection) -> Split | Path | str:
+    """Makes a `Split` with the patients of the studies from a split that is no file."""
     if isinstance(split, str | Path):
         return split
-    found = _list_parts(parts if split is None else split)
-    patients = {study.id: study.patient for study in studies}
-    path = folder / GIVEN_SPLIT
-    Split(found, {study: patients.get(study, study) for study in found}).save(path)
-    return path
+    parts, patients = _list_parts(split), {study.id: study.patient for study in studies}
+    return Split(parts, {study: patients.get(study, study) for study in parts})
 
 
-def _check_split(split: Any, parts: Mapping[str, str] | None) -> None:
+def _check_split(split: Any, given: GivenParts | None) -> None:
     """Checks the type and the parts of a split, before anything is read or made."""
-    if split is not None and parts is not None:
+    if split is not None and given is not None:
         raise InputError("Give either `split=`, or `validation=` and `test=`. Received: both.")
     if not isinstance(split, Split | str | Path | Mapping | None):
         raise InputError(
@@ -272,17 +246,16 @@ def _check_name(base: Path, name: str, overwrite: bool) -> None:
         raise InputError(f"{base / name} already exists. Choose another name, or pass overwrite=True.")
 
 
-def _name_run(studies: Collection, settings: FitSettings, split: Any) -> str:
+def _name_run(studies: Collection, settings: FitSettings, split: Split | GivenParts | Path | str | None) -> str:
     """Names a run by its settings, studies and split, so that the same call finds the state of a stopped run."""
     total = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
     for study in studies:
         text = "" if study.report is None else "\x1f".join(vars(study.report).values())
         film = _digest_film(study) if settings.image_encoder else ""
         total.update("\x1e".join([study.id, study.patient, film, text, repr(sorted(study.labels.items()))]).encode())
-    if isinstance(split, str | Path):
-        total.update(json.dumps(sorted(read_parts(split).items())).encode())
-    elif split is not None:
-        total.update(json.dumps(sorted(_list_parts(split).items())).encode())
+    if split is not None:
+        parts = read_parts(split) if isinstance(split, str | Path) else split.parts
+        total.update(json.dumps(sorted(parts.items())).encode())
     return f"{settings.preset}-{total.hexdigest()[:DIGITS]}"
 
 
@@ -309,9 +282,7 @@ def _naming_arguments() -> Iterator[None]:
     try:
         yield
     except KmmError as error:
-        place = rf"\S*/{re.escape(GIVEN_SPLIT)}"  # of a split that is no file
-        texts = (re.sub(place, "split=", str(text)) for text in error.args)
-        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, text) for text in texts)
+        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, str(text)) for text in error.args)
         raise
 
 

@@ -188,6 +188,18 @@ def load_split(path: Path | str, studies: Sequence[Study], *, allow_missing: boo
     unknown = [study for study in parts if study not in patients]
     if unknown and not allow_missing:
         raise InputError(f"{path}: every row must name a study of the data. {name_some(unknown)} of the file do not.")
+    return restrict_split(parts, studies)
+
+
+def restrict_split(parts: Mapping[str, str], studies: Iterable[Study]) -> Split:
+    """Returns the `Split` of those studies that a mapping of study id to part names, with the patients of the studies.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> restrict_split({"1": "train", "7": "test"}, [Study("1", "p1"), Study("2", "p2")])
+        Split(parts={'1': 'train'}, patients={'1': 'p1'})
+    """
+    patients = {study.id: study.patient for study in studies if study.id in parts}
     return Split({study: parts[study] for study in patients}, patients)
 
 

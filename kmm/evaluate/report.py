@@ -1,6 +1,5 @@
 """Evaluate a classifier: the results, the plots and the model card that every run reports."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from kmm.classifier import MAIN_ORDER, Classifier, Predictions
-from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.data.modalities import as_mapping, choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.evaluate.card import write_card
-from kmm.evaluate.changed_weights import UNVERIFIED, describe_change, is_stale
+from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
-from kmm.evaluate.seen import part_studies
+from kmm.evaluate.seen import part_studies as part_studies
+from kmm.evaluate.unseen import predict_unseen
 from kmm.progress import Progress
 from kmm.storage.output_mark import marking_output
 
@@ -140,13 +139,9 @@ def evaluate_studies(
     caution = describe_change(classifier) or ("" if classifier.seen else UNRECOGNISED)
     if caution:
         progress.note(caution)
-    parts = _choose_studies(classifier, studies, progress)
     results: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
-    for part, chosen in parts.items():
-        if not chosen:
-            continue
-        predictions = classifier.predict(chosen, parts=classifier.models, strict=strict, progress=progress)
+    for part, predictions in predict_unseen(classifier, studies, strict=strict, progress=progress).items():
         problems += predictions.problems
         if predictions.studies:
             repeats = classifier.settings.bootstrap_repeats
@@ -162,38 +157,6 @@ def evaluate_studies(
         error.problems = problems
         raise error
     return results, problems
-
-
-def _choose_studies(classifier, studies, progress):
-    """Returns the labelled studies that the classifier was not trained on, by part; notes how many are left out.
-
-    Raises:
-        InputError: if there are none.
-    """
-    labelled, _ = label_studies(studies, classifier.settings.labels, names=classifier.label_names)
-    known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
-    parts = part_studies(classifier, known, progress=progress)
-    trained = len(parts.pop("train"))
-    if is_stale(classifier):
-        parts[UNVERIFIED] = parts.pop("test")
-    others = UNVERIFIED if UNVERIFIED in parts else "test"
-    progress.note(
-        f"{len(studies)} studies: {len(studies) - len(known)} without a known label and {trained} that the classifier "
-        f"was trained on are left out, {len(parts['validation'])} that it was calibrated on are validation, "
-        f"{len(parts[others])} are {others}"
-    )
-    if not any(parts.values()):
-        reason = f"{trained} labelled studies, all used in training" if trained else "no labelled studies"
-        raise InputError(f"Expected labelled studies that the classifier was not trained on. Received: {reason}.")
-    for part, chosen in parts.items():
-        for name in classifier.label_names if chosen else ():
-            counts = count_classes(study.labels[name] for study in chosen)
-            if not all(counts):
-                progress.note(
-                    f"Label {name!r} lacks a class in {part} ({describe_classes(counts)}): ROC AUC and other metrics "
-                    "that need both classes are left out."
-                )
-    return parts
 
 
 def gather_curves(

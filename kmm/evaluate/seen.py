@@ -4,14 +4,18 @@ import contextlib
 import hashlib
 import typing
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+
+import numpy as np
 
 from kmm.batches import TextPreparation
 from kmm.data.study import Study
 from kmm.errors import ImageError
 from kmm.image.decoding import decode_ahead
 from kmm.image.film_identity import digest_film, sketch_film
-from kmm.image.source import digest_source, read_source
+from kmm.image.read import require_content
+from kmm.image.source import FilmContent
 from kmm.progress import Progress
 from kmm.storage.seen_studies import SEEN_PARTS, SeenStudies
 
@@ -50,13 +54,15 @@ def record_prints(study: Study, text: str = "", *, film: bool = False) -> dict[s
 
     Returns:
         dict of kind to int below 2**64, empty if the study has no text to identify it: `study` (id, patient and body),
-        `patient` (patient and body, unless the patient was made up) and `report` (the body alone).
+        `patient` (patient and body, unless the patient was made up), and the body alone: as `report`, which is kept of
+        a study that has neither id nor patient in the data, and as `body`, by which such a study is looked up. Only
+        FINDINGS and IMPRESSION make a `body`, as in a split.
 
     Example:
         >>> from kmm.data.study import Report, Study
         >>> one, other = (Study(id, "a", report=Report(findings="Clear.")) for id in "12")
-        >>> [record_prints(one)[kind] == record_prints(other)[kind] for kind in ("study", "patient", "report")]
-        [False, True, True]
+        >>> [kind for kind, known in record_prints(one).items() if known == record_prints(other)[kind]]
+        ['report', 'patient', 'body']
         >>> record_prints(Study("1", "1"))
         {}
     """
@@ -67,15 +73,27 @@ def record_prints(study: Study, text: str = "", *, film: bool = False) -> dict[s
     known = study.knows_patient
     keys = {"study": [study.id, study.patient if known else study.id], "report": []}
     keys |= {"patient": [study.patient]} if known else {}
+    keys |= {"body": []} if body else {}
     return {kind: _hash("\x1e".join([kind, *key, identity])) for kind, key in keys.items()}
 
 
 def _kept_records(study, text, *, film):
-    """Returns the fingerprints by which a study is known again: the body alone only if there is nothing else."""
+    """Returns the fingerprints that are kept of a study. The number of a row says nothing."""
     found = record_prints(study, text, film=film)
-    row = "id" in study.made_up  # which number it has says nothing
-    left_out = {"study" if row else "", "" if row and not study.knows_patient else "report"}
+    left_out = {"study" if "id" in study.made_up else "", "body" if _is_nameless(study) else "report"}
     return {value for kind, value in found.items() if kind not in left_out}
+
+
+def _asked_records(study, text, *, film):
+    """Returns the fingerprints by which a study is looked up. Two named studies may share a body, so that the body of a
+    named study is only compared with those of nameless ones."""
+    found = record_prints(study, text, film=film)
+    return {value for kind, value in found.items() if kind != "body" or _is_nameless(study)}
+
+
+def _is_nameless(study):
+    """Returns whether the data have neither the id nor the patient of a study."""
+    return "id" in study.made_up and not study.knows_patient
 
 
 def gather_seen(
@@ -111,9 +129,10 @@ def part_studies(
     """Sorts studies by the part that they had when the classifier was trained; unseen studies are test.
 
     A study counts as trained on if there is any evidence for it: the bytes of its film, the pixels of its film, its
-    report body with its id and patient or with its patient alone, or the body of a study that had neither in the data.
-    Hospitals share ids and report templates, so the report does not count if both studies have a film and the films
-    look clearly different. A resized or compressed copy of a film does not look different in this sense.
+    report body with its id and patient or with its patient alone, or the body alone if either of the two studies has
+    neither id nor patient in the data. Hospitals share ids and report templates, so the report does not count if both
+    studies have a film and the films look clearly different. A resized or compressed copy of a film does not look
+    different in this sense.
 
     Args:
         classifier: `Classifier`.
@@ -124,36 +143,64 @@ def part_studies(
         dict with `"train"`, `"validation"` and `"test"`: lists of `Study`.
     """
     parts: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
-    found = decode_ahead(partial(find_part, classifier), studies, size=classifier.batches.film_bytes)
+    if not classifier.seen:
+        return parts | {"test": list(studies)}
+    found = decode_ahead(partial(recognise_study, classifier), studies, size=classifier.batches.film_bytes)
     with (progress or Progress()).step("Comparing with training", len(studies)) as advance, contextlib.closing(found):
-        for study, part in found:
-            parts[part].append(study)
+        for study, recognised in found:
+            parts[recognised.part].append(study)
             advance()
     return parts
 
 
-def find_part(classifier: "Classifier", study: Study) -> str:
-    """Returns the part that a study had, `"test"` if the classifier never saw it; see `part_studies`.
+@dataclass(frozen=True)
+class RecognisedStudy:
+    """What `recognise_study` found.
 
-    A film is decoded only if its bytes and the record do not already show that the study was trained on. A film that
-    cannot be read is ignored.
+    Attributes:
+        part: `"train"`, `"validation"` or `"test"`.
+        film: float32 `(pixels, pixels, 1)`, the prepared film; None if the study has none that the classifier reads, if
+            it cannot be used, or if it was not decoded.
+        error: `ImageError` that says why the film cannot be used; None for others.
     """
-    if not classifier.seen:
-        return "test"
-    film, preparation = study.frontal, classifier.batches.image
-    text, digest = classifier.batches.text, ""
-    if film and preparation:
-        with contextlib.suppress(OSError, ImageError):  # such a study is set aside when it is predicted
-            digest = digest_source(film)
-    records = set(record_prints(study, text.text(study) if text else "", film=bool(digest)).values())
+
+    part: str
+    film: np.ndarray | None = None
+    error: ImageError | None = None
+
+
+def recognise_study(classifier: "Classifier", study: Study) -> RecognisedStudy:
+    """Finds the part that a study had, `"test"` if the classifier never saw it; see `part_studies`.
+
+    The film's file is read once. It is decoded only if its bytes and the record do not already show that the study was
+    trained on. A film that cannot be read does not count as evidence.
+    """
+    text, preparation, film = classifier.batches.text, classifier.batches.image, study.frontal
+    content, digest, error = _read_content(film if preparation else None)
+    records = _asked_records(study, text.text(study) if text else "", film=bool(digest))
     prints = film_prints(file_digest=digest) | records
     part = _look_up(classifier.seen, prints, set() if digest else records)
-    if part != "train" and film and preparation and digest:
-        with contextlib.suppress(ImageError):
-            pixels = read_source(film)
-            prints |= film_prints(pixel_digest=digest_film(pixels))
-            part = _look_up(classifier.seen, prints, records, sketch_film(preparation.apply(pixels)))
-    return part
+    if part == "train" or film is None or preparation is None or content is None:
+        return RecognisedStudy(part, error=error)
+    try:
+        levels = content.decode()
+        square = preparation.apply(levels)
+        if classifier.seen:
+            prints |= film_prints(pixel_digest=digest_film(levels))
+            part = _look_up(classifier.seen, prints, records, sketch_film(square))
+        require_content(levels, str(film.path))
+    except ImageError as caught:
+        return RecognisedStudy(part, error=caught)
+    return RecognisedStudy(part, square)
+
+
+def _read_content(film):
+    """Returns content and digest of a film's file, and the error if it cannot be read."""
+    try:
+        content = FilmContent(film) if film else None
+        return content, content.digest if content else "", None
+    except ImageError as error:
+        return None, "", error
 
 
 def _look_up(seen, prints, records, sketch=None):

@@ -47,11 +47,39 @@ def load_film(film: FilmSource) -> tuple[np.ndarray, str]:
     Raises:
         ImageError: if the film cannot be used; it names the file, or the film in memory.
     """
-    name = str(film.path)
-    if film.memory is not None:
-        return decode_object(film.memory, name), digest_source(film)
-    data = _read_file(film.path)
-    return decode_image(data, name), hashlib.sha256(data).hexdigest()
+    content = FilmContent(film)
+    return content.decode(), content.digest
+
+
+class FilmContent:
+    """The content of a film. Its file is read once, and decoded only when `decode` is called.
+
+    Args:
+        film: `kmm.data.study.ImageFile`.
+
+    Raises:
+        ImageError: if the film is a file that cannot be read or is too large.
+
+    Example:
+        >>> from kmm.data.study import ImageFile
+        >>> content = FilmContent(ImageFile(Path("7 (in memory)"), memory=np.zeros((16, 20), np.uint8)))
+        >>> len(content.digest), content.decode().shape
+        (64, (16, 20))
+    """
+
+    def __init__(self, film: FilmSource) -> None:
+        self._film = film
+        self._data = _read_file(film.path) if film.memory is None else b""
+
+    @property
+    def digest(self) -> str:
+        """The digest of `digest_source`; raises `ImageError` if a DICOM dataset cannot be encoded."""
+        return hashlib.sha256(self._data).hexdigest() if self._film.memory is None else digest_source(self._film)
+
+    def decode(self) -> np.ndarray:
+        """Returns the gray levels, float32 `(height, width)`, 0..255; raises `ImageError` as `load_film` does."""
+        name, memory = str(self._film.path), self._film.memory
+        return decode_image(self._data, name) if memory is None else decode_object(memory, name)
 
 
 def read_source(film: FilmSource) -> np.ndarray:

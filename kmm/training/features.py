@@ -21,6 +21,8 @@ from kmm.training.run_context import RunContext
 MOST_AT_ONCE = 256  # films or reports per batch
 LAYER_BYTES = 2**28  # of the largest output of a layer for one batch; a few such outputs are in memory at a time
 MEMORY_BYTES = 2**28  # features of one part that are larger stay on disk
+# Sequences are stored as half floats: 49 x 2,048 numbers per film take 200 kB. Vectors are stored as computed.
+SEQUENCE_TYPE = "float16"
 # Raise the number of a side whenever the same encoder, weights and input give other features.
 VERSIONS = {"image": 1, "text": 1}
 
@@ -32,7 +34,7 @@ class Source:
     Attributes:
         name: str. Name of the encoder's input.
         encoder: str. Name of the encoder, for people.
-        column: array, or column of `kmm.training.cache.array_store`, of all studies.
+        column: array, or column of `kmm.training.cache.stored_arrays`, of all studies.
         keys: sequence of str, one per study: equal for equal inputs; empty for a study whose features are zeros.
         facts: dict for JSON of everything that decides the features, except the weights.
         title: str, for the user.
@@ -61,9 +63,10 @@ def find_source(context: RunContext, side: str) -> Source:
 class Features:
     """Features of the encoders of a run's models. A column of features has one row per study.
 
-    The parts of an encoding that the fusion needs are computed in one pass, once for each set of weights. Features of
-    an encoder that the run has not trained are kept in the cache for other runs, by the content of film or report;
-    those of an encoder that it has trained serve no other run.
+    The parts of an encoding that the fusion needs are computed in one pass, once for each set of weights. All are read
+    from files as float32, so that a run that finds them has exactly those of the run that computed them. Features of an
+    encoder that the run has not trained are kept in the cache for other runs, by the content of film or report; those
+    of an encoder that it has trained serve no other run.
 
     Args:
         context: `RunContext`.
@@ -109,8 +112,10 @@ class Features:
         source = find_source(context, side)
         folder = context.work / "features" if side in self._trained else context.cache
         facts = {**source.facts, "architecture": architecture_digest(encoder), "weights": digest}
-        kind = f"features-{source.encoder}"
-        stores = {part: ArrayStore(folder / name_entry(f"{kind}-{part}", facts)) for part in encoder.output}
+        stores = {}
+        for part, tensor in encoder.output.items():
+            kept = {**facts, "stored": SEQUENCE_TYPE} if _is_sequence(tensor) else facts
+            stores[part] = ArrayStore(folder / name_entry(f"features-{source.encoder}-{part}", kept))
         fill_stores(encoder, source, stores, context.progress)
         return {f"{side}_{part}": _open_column(store, source.keys) for part, store in stores.items()}
 
@@ -139,20 +144,39 @@ def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, Array
         return
     keys, rows = list(missing), list(missing.values())
     for part, store in stores.items():
-        store.reserve(sum(key not in store for key in keys), _measure(encoder.output[part]), source.title.lower())
+        count = sum(key not in store for key in keys)
+        store.reserve(count, _measure_stored(encoder.output[part]), source.title.lower())
     size = choose_batch(encoder, len(rows))
     encoder.compile(jit_compile="auto" if keras.backend.backend() == "jax" else False)  # as the stages
+    cut = 0
     with progress.step(source.title, len(rows)) as advance:
         for start, inputs in read_ahead(source.column, rows, size):
             made = encoder.predict_on_batch({source.name: inputs})
             chunk = keys[start : start + size]
             for part, store in stores.items():
-                for key, array in zip(chunk, np.asarray(made[part])):
+                arrays, beyond = _pack(np.asarray(made[part])[: len(chunk)], encoder.output[part])
+                cut += beyond
+                for key, array in zip(chunk, arrays, strict=True):
                     if key not in store:
                         store.add(key, np.ascontiguousarray(array))
             advance(len(chunk))
     for store in stores.values():
         store.flush()
+    if cut:
+        progress.note(f"{source.title}: {cut} numbers are outside the range of half floats and were set to its limits.")
+
+
+def _is_sequence(tensor):
+    """Returns whether a part of an encoding has several rows `(n, m, k)`."""
+    return len(tensor.shape) > 2
+
+
+def _pack(arrays, tensor):
+    """Returns the arrays of a part in the type in which they are stored, and how many numbers its range cuts."""
+    if not _is_sequence(tensor):
+        return arrays, 0
+    limit = float(np.finfo(SEQUENCE_TYPE).max)
+    return np.clip(arrays, -limit, limit).astype(SEQUENCE_TYPE), int((np.abs(arrays) > limit).sum())
 
 
 def choose_batch(encoder: keras.Model, count: int) -> int:
@@ -211,6 +235,11 @@ def _open_column(store, keys):
 def _list_layers(model):
     for layer in model.layers:
         yield from _list_layers(layer) if isinstance(layer, keras.Model) else [layer]
+
+
+def _measure_stored(tensor):
+    """Returns the bytes of one row of a tensor in its store, at most."""
+    return _measure(tensor) // 4 * (np.dtype(SEQUENCE_TYPE).itemsize if _is_sequence(tensor) else 4)
 
 
 def _measure(tensor):

@@ -12,6 +12,7 @@ import numpy as np
 
 from kmm.batches import BatchMaker
 from kmm.classifier import Classifier, Predictions
+from kmm.data.given_parts import GivenParts
 from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
@@ -82,7 +83,7 @@ def fit_classifier(
     *,
     work: Path | str,
     cache: Path | str,
-    split: Path | str | None = None,
+    split: Split | GivenParts | Path | str | None = None,
     prepared: PreparedStudies | None = None,
     progress: Progress | None = None,
     tensorboard: Path | str | None = None,
@@ -95,7 +96,8 @@ def fit_classifier(
         settings: `FitSettings`.
         work: path of the folder for the state of the run. A stopped run resumes from this state.
         cache: path of the folder for prepared films and features of frozen encoders, shared by all runs.
-        split: path of a `split.csv` to use; None for a random split.
+        split: `Split` or path of a `split.csv` to use; `GivenParts`, whose other parts are split at random; None for a
+            random split. See `kmm.training.preparation.prepared_studies.prepare_studies`.
         prepared: `PreparedStudies` of this collection, to share between runs; None prepares them here.
         progress: `kmm.progress.Progress`.
         tensorboard: path of the folder for TensorBoard logs, or None.
@@ -112,7 +114,7 @@ def fit_classifier(
     progress, work, cache = progress or Progress(), Path(work), Path(cache)
     keep_given_models(settings, work)
     check_names(settings)
-    if split:
+    if isinstance(split, str | Path):
         read_parts(split)  # reports a wrong file before the first film is read
     work.mkdir(parents=True, exist_ok=True)
     check_settings(work, settings, collection)
@@ -178,7 +180,7 @@ def _prepare(collection, settings, work, cache, split, prepared, progress):
     if prepared is None:
         chosen = kept if kept.exists() else split
         prepared = prepare_studies(collection, settings, films=cache, split=chosen, progress=progress)
-    elif split:
+    elif split is not None:
         raise InputError("Prepared studies have a split of their own. Give either `prepared` or `split`.")
     else:
         _check_prepared(prepared, settings)

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from kmm.data.given_parts import GivenParts
+from kmm.data.split import Split
 from kmm.data.study import Collection
 from kmm.errors import InputError
 from kmm.settings import FitSettings
@@ -34,17 +36,22 @@ def check_settings(work: Path, settings: FitSettings, collection: Collection) ->
     _require_same(work, changed + _list_changed(before, now, ("studies", "layout")))
 
 
-def check_data(work: Path, settings: FitSettings, prepared: PreparedStudies, split: Path | str | None) -> None:
+def check_data(
+    work: Path, settings: FitSettings, prepared: PreparedStudies, split: Split | GivenParts | Path | str | None
+) -> None:
     """Checks that a work folder belongs to the same data, files and code.
 
     Raises:
         InputError: if it belongs to others.
     """
-    files = {name: getattr(settings, name) for name in FILES} | {"split": split}
+    files = {name: getattr(settings, name) for name in FILES}
+    if not isinstance(split, Split | GivenParts):
+        files["split"] = split
     now = {
         "data": prepared.digest(),
         "parts": prepared.split.digest,
         **{name: digest_file(Path(file)) for name, file in files.items() if file and Path(file).is_file()},
+        **({"split": split.digest} if isinstance(split, Split | GivenParts) else {}),
         "code": digest_code(),
         "backend": keras.backend.backend(),
     }

@@ -1,6 +1,7 @@
 """`kmm.fit`: settings by name, parts, folders and resuming; arrays give exactly the numbers of files."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import keras
@@ -9,12 +10,14 @@ import PIL.Image
 import pytest
 
 import kmm
+import kmm.image.source
 from kmm.api import fitting
-from kmm.data.split import Split
+from kmm.data.split import PARTS, Split
 from kmm.data.study import Collection
 from kmm.errors import InputError, LeakError
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.progress import Progress
+from kmm.training.preparation.prepared_studies import prepare_studies
 from tests.factories.frames import StubFrame
 from tests.factories.studies import TINY
 
@@ -61,9 +64,8 @@ def calls(monkeypatch):
     """The arguments of `fit_classifier`, which trains nothing here."""
     kept = {}
 
-    def fit_classifier(collection, settings, *, split, **given):
-        rows = dict(line.split(",")[::2] for line in split.read_text().split()[1:]) if split else None
-        kept.update(given, collection=collection, settings=settings, split=rows)
+    def fit_classifier(collection, settings, **given):
+        kept.update(given, collection=collection, settings=settings)
         raise Called
 
     monkeypatch.setattr(fitting, "fit_classifier", fit_classifier)
@@ -143,8 +145,9 @@ def test_splits_of_every_kind(calls, tmp_path):
     parts = {str(row): part for row, part in enumerate(("train", "train", "validation", "validation", "test", "test"))}
     split = Split(parts, {study: f"p{study}" for study in parts})
     split.save(tmp_path / "split.csv")
-    for given in (parts, split, tmp_path / "split.csv", {int(row): part for row, part in parts.items()}):
-        assert run(calls, table, folder=tmp_path, split=given)["split"] == parts
+    for given in (parts, split, Split(parts, {}), {int(row): part for row, part in parts.items()}):
+        assert run(calls, table, folder=tmp_path, split=given)["split"] == split
+    assert run(calls, table, folder=tmp_path, split=tmp_path / "split.csv")["split"] == tmp_path / "split.csv"
     assert run(calls, table, folder=tmp_path)["split"] is None
 
 
@@ -154,10 +157,45 @@ def test_parts_of_their_own(calls, tmp_path):
         kmm.fit(train, folder=tmp_path, progress=False, validation=validation, split={"0": "train"})
     given = run(calls, train, folder=tmp_path, validation=validation, test=test)
     assert [study.id for study in given["collection"]][4:8] == ["train-4", "train-5", "validation-0", "validation-1"]
-    assert list(given["split"].values()) == ["test"] * 2 + ["train"] * 6 + ["validation"] * 4
-    given = run(calls, make_table(40), folder=tmp_path, test=test)
-    counts = {part: list(given["split"].values()).count(part) for part in ("train", "validation", "test")}
-    assert counts["test"] == 2 and counts["validation"] == round(40 * 0.15 / 0.8) and sum(counts.values()) == 42
+    names = ["train"] * 6 + ["validation"] * 4 + ["test"] * 2
+    assert [given["split"].parts[study.id] for study in given["collection"]] == names
+    other = make_table(2, text="Another report.", who="q")
+    given = run(calls, make_table(40), folder=tmp_path, test=other, shares=[0.65, 0.15, 0.2])
+    prepared = prepare_studies(given["collection"], given["settings"], films=tmp_path, split=given["split"])
+    assert [len(prepared.rows(part)) for part in PARTS] == [40 - round(40 * 0.15 / 0.8), round(40 * 0.15 / 0.8), 2]
+
+
+def test_a_fit_with_a_test_part_of_its_own_decodes_each_film_once(tmp_path, monkeypatch):
+    def make(name, count):
+        (tmp_path / name).mkdir()
+        rows = []
+        for row in range(count):
+            level = np.random.default_rng([len(name), row]).integers(0, 256, (20, 20), dtype=np.uint8)
+            PIL.Image.fromarray(level).save(path := tmp_path / name / f"{row}.png")
+            rows.append({"film": path, "sick": row % 2, "who": f"{name} {row}"})
+        return kmm.studies(rows, image="film", label="sick", patient="who")
+
+    decoded, decode = Counter(), kmm.image.source.decode_image
+
+    def count(data, name):
+        decoded[name] += 1
+        return decode(data, name)
+
+    def train_models(context, features):
+        raise Called
+
+    monkeypatch.setattr("kmm.image.source.decode_image", count)
+    monkeypatch.setattr("kmm.image.source.read_image", lambda path: pytest.fail("decoded elsewhere"))
+    monkeypatch.setattr("kmm.training.fit.train_models", train_models)
+    train, test = make("ward", 20), make("clinic", 4)
+    with pytest.raises(Called):
+        kmm.fit(train, test=test, folder=tmp_path / "out", progress=False)
+    assert decoded == {str(study.images[0].path): 1 for study in (*train, *test)}
+    split = (next((tmp_path / "out").glob(".work-*")) / "split.csv").read_text()
+    assert [split.count(f",{part}\n") for part in PARTS] == [16, 4, 4]
+    with pytest.raises(Called):
+        kmm.fit(train, test=test, folder=tmp_path / "out", progress=False)
+    assert set(decoded.values()) == {1}  # a second fit finds the prepared films
 
 
 def test_own_patients_do_not_leak_between_collections(calls, tmp_path):
@@ -207,8 +245,8 @@ def test_a_run_without_a_name_is_that_of_its_films_and_split(calls, tmp_path):
     assert len({same, other, name(1, split=parts), name(1, split={**parts, "0": "test"})}) == 4
 
 
-def test_a_split_that_is_no_file_is_named_as_the_argument(tmp_path):
-    with pytest.raises(InputError, match=r"^split=: every study must have a row"):
+def test_a_split_that_is_no_file_must_name_every_study(tmp_path):
+    with pytest.raises(InputError, match=r"^The split must name every study\. It lacks 5, for example 1\.$"):
         kmm.fit(make_table(6), folder=tmp_path, progress=False, split={"0": "train"})
     with pytest.raises(InputError, match=r"`split` must be a Split, .*Received: StubFrame\.$"):
         kmm.fit(make_table(6), folder=tmp_path, progress=False, split=StubFrame([{"study": "0", "part": "train"}]))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kmm.training.cache.array_store
+import kmm.training.cache.stored_arrays
 from kmm.training.cache.array_store import SHARD_RECORDS, ArrayStore
 
 SHAPES = [((3,), "float32"), ((4, 4, 1), "uint8"), ((6, 5), "float16"), ((), "int64")]
@@ -145,7 +146,7 @@ def test_threads_and_other_writers_do_not_meet(tmp_path):
 
 def test_many_files_are_read_with_few_open(tmp_path, monkeypatch):
     monkeypatch.setattr(kmm.training.cache.array_store, "SHARD_BYTES", 12)
-    monkeypatch.setattr(kmm.training.cache.array_store, "OPEN_FILES", 5)
+    monkeypatch.setattr(kmm.training.cache.stored_arrays, "OPEN_FILES", 5)
     arrays = make_arrays(60)
     column = fill(tmp_path / "store", arrays).column(names(range(60)))
     before = len(os.listdir("/proc/self/fd"))

@@ -108,8 +108,59 @@ def test_a_fusion_gets_the_parts_that_it_needs_in_one_pass(context, calls, monke
     found, expected = Features(context).compute(model, ("image", "text")), encode(model, context)
     assert set(found) == set(expected)
     for name, values in found.items():
-        np.testing.assert_allclose(values, expected[name], atol=1e-4)
+        half = 2**-10 if name.endswith("sequence") else 0  # the precision of half floats
+        np.testing.assert_allclose(values, expected[name], atol=1e-4, rtol=half)
+        assert values.dtype == np.float32
     assert calls == {"image": COUNT - 2, "token_ids": COUNT - 1}
+
+
+def test_sequences_are_stored_as_half_floats_and_everything_else_as_computed(context, calls, monkeypatch):
+    monkeypatch.setitem(
+        FUSIONS, "concat", Fusion(all_parts, ("vector", "sequence", "mask"), FUSIONS["concat"].join, "")
+    )
+    model = build()
+    cold = Features(context).compute(model, ("image", "text"))
+    calls.clear()
+    warm = Features(context).compute(model, ("image", "text"))
+    assert not calls
+    stored = {}
+    for folder in context.cache.iterdir():
+        like = ArrayStore(folder).like
+        stored[folder.name.rpartition("-")[0].removeprefix("features-")] = (like.dtype, like.shape)
+    sequences = {name: array.shape[1:] for name, array in cold.items() if name.endswith("sequence")}
+    assert stored["small-cnn-sequence"] == ("<f2", sequences["image_sequence"])
+    assert stored["text-cnn-sequence"] == ("<f2", sequences["text_sequence"])
+    assert {stored[f"{name}-{part}"][0] for name in ("small-cnn", "text-cnn") for part in ("vector", "mask")} == {"<f4"}
+    for name, array in cold.items():
+        np.testing.assert_array_equal(array, warm[name])
+        if name in sequences:
+            np.testing.assert_array_equal(array, array.astype(np.float16))
+
+
+def test_vectors_do_not_change_because_a_fusion_reads_sequences_too(context, monkeypatch):
+    model = build()
+    alone = Features(context).compute(model, ("image", "text"))
+    places = {path.name for path in context.cache.iterdir()}
+    monkeypatch.setitem(FUSIONS, "concat", Fusion(all_parts, ("vector", "sequence"), FUSIONS["concat"].join, ""))
+    both = Features(context).compute(build(), ("image", "text"))
+    for name, array in alone.items():
+        np.testing.assert_array_equal(both[name], array)
+    assert places <= {path.name for path in context.cache.iterdir()}  # vectors that are in a cache stay of use
+
+
+def test_numbers_beyond_half_floats_are_cut_and_counted(tmp_path):
+    film = keras.Input((2, 3), name="image")
+    encoder = keras.Model({"image": film}, {"sequence": film * 2.0, "vector": keras.ops.sum(film * 2.0, axis=1)})
+    films = np.float32([[[1, -2, 3], [4e4, -4e4, 0]], [[np.nan, 1e-9, 0.1], [0, 0, 0]]])
+    notes, progress = [], Progress()
+    progress.note = notes.append
+    stores = {part: ArrayStore(tmp_path / part) for part in ("sequence", "vector")}
+    fill_stores(encoder, Source("image", "twice", films, ["a", "b"], {}, "Features of films"), stores, progress)
+    found = stores["sequence"].column(["a", "b"], np.float32)[[0, 1]]
+    np.testing.assert_array_equal(found[0], [[2, -4, 6], [65504, -65504, 0]])
+    np.testing.assert_array_equal(found[1], [[np.nan, 0, np.float16(0.2)], [0, 0, 0]])
+    assert stores["vector"].column(["a"])[[0]].tolist() == [[80002, -80004, 6]]
+    assert notes == ["Features of films: 2 numbers are outside the range of half floats and were set to its limits."]
 
 
 def test_another_run_computes_what_the_cache_lacks_and_what_something_else_decides(context, calls):

@@ -1,62 +1,24 @@
 """Arrays of one shape and type in files, found by a digest of what they were computed from and read by position.
 
-A store is a folder of shards. A shard is an uncompressed ZIP file of two members: `records.json` with the digests, and
-`arrays.npy`, which `numpy.load` reads too. A shard appears completely or not at all. So a killed process loses at most
-one shard, and any number of processes may write at once.
+A store is a folder of shards. A killed process loses at most one shard, and any number of processes may write at once.
 """
 
 import contextlib
-import errno
 import hashlib
-import json
-import os
-import struct
 import time
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from kmm.storage.files import replace_file
 from kmm.training.cache.cache_folder import MARK, Use, make_room, require_disk
+from kmm.training.cache.shards import DAMAGE, Shard, has_checksums, read_shard, write_shard
+from kmm.training.cache.stored_arrays import StoredArrays
 
 SHARD_RECORDS, SHARD_BYTES = 256, 2**26  # a shard has at most so many records, and at most so many bytes of more than 1
-OPEN_FILES = 128
 LEFT_SECONDS = 3600  # a shard takes seconds to write: an older temporary file was left by a killed process
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file of a store.
-
-    Attributes:
-        name: str. Name of the file.
-        start: int. Position of the first record in it, in bytes.
-        shape: tuple of int. Shape of a record.
-        dtype: str. Type of the numbers, as NumPy writes it.
-        digests: tuple of str, one per record.
-        sums: tuple of int. CRC-32 of each record.
-        facts: tuple of JSON values, one per record.
-    """
-
-    name: str
-    start: int
-    shape: tuple[int, ...]
-    dtype: str
-    digests: tuple[str, ...]
-    sums: tuple[int, ...]
-    facts: tuple[Any, ...]
-
-    @property
-    def record(self) -> int:
-        """Size of a record in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
 class ArrayStore:
@@ -115,7 +77,7 @@ class ArrayStore:
                 name, record = self.places[digest]
                 wanted.setdefault(name, []).append(record)
         for name, records in wanted.items():
-            if not _is_whole(self.folder / name, self.shards[name], records):
+            if not has_checksums(self.folder / name, self.shards[name], records):
                 self._forget(name)
 
     def reserve(self, count: int, record: int, what: str) -> None:
@@ -167,7 +129,7 @@ class ArrayStore:
             raise
         self._know(read_shard(self.folder / name))
 
-    def column(self, digests: Sequence[str], dtype: DTypeLike | None = None) -> "StoredArrays":
+    def column(self, digests: Sequence[str], dtype: DTypeLike | None = None) -> StoredArrays:
         """Returns the arrays of some digests as a column; its rows are read when they are asked for.
 
         Args:
@@ -214,166 +176,9 @@ class ArrayStore:
                     break
 
 
-class StoredArrays:
-    """A column of a store: an array of row numbers gives the arrays of these rows.
-
-    Nothing is mapped into memory or kept there, so that memory does not grow with the number of rows. A column can be
-    pickled: another process opens the files again. Threads may read at once.
-
-    Args:
-        folder: Path of the store.
-        shards: list of (name, start) of its files.
-        numbers: int32 `(n,)`. Number of the file of each row; -1 for a row of zeros.
-        records: int32 `(n,)`. Place of each row in its file.
-        shape: tuple of int. Shape of one row.
-        stored: str. Type of the numbers in the files.
-        dtype: type of the arrays to return; as stored if None.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        shards: Sequence[tuple[str, int]],
-        numbers: np.ndarray,
-        records: np.ndarray,
-        *,
-        shape: tuple[int, ...],
-        stored: str,
-        dtype: DTypeLike | None = None,
-    ) -> None:
-        self.folder, self.shards, self.numbers, self.records = folder, list(shards), numbers, records
-        self.stored = np.dtype(stored)
-        self.dtype = self.stored if dtype is None else np.dtype(dtype)
-        self.shape = (len(numbers), *shape)
-        self._open_files()
-
-    def _open_files(self):
-        self.use = Use(self.folder) if self.folder.exists() else None
-        paths = [self.folder / name for name, _ in self.shards]
-        self.open = lru_cache(OPEN_FILES)(lambda number: _OpenFile(paths[number]))
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Returns the arrays `(len(rows), *shape)` of the given row numbers, a sequence or array of int.
-
-        Raises:
-            OSError: if a file of the store is gone or was truncated.
-        """
-        numbers, records = self.numbers[rows].tolist(), self.records[rows].tolist()
-        read = np.zeros((len(numbers), *self.shape[1:]), self.stored)
-        size = read.nbytes // max(len(numbers), 1)
-        for place, (number, record) in enumerate(zip(numbers, records, strict=True)):
-            if number >= 0:
-                self.open(number).read(read[place : place + 1], self.shards[number][1] + record * size)
-        return read.astype(self.dtype, copy=False)
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype or self.dtype, copy=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("use", "open")}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self._open_files()
-
-
-class _OpenFile:
-    """A file that closes itself when no thread reads from it and the column has opened many others since."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor, self.path = -1, path
-        self.descriptor = os.open(path, os.O_RDONLY)
-
-    def read(self, into: np.ndarray, position: int) -> None:
-        if os.preadv(self.descriptor, [into.data], position) != into.nbytes:
-            raise OSError(errno.EIO, "the file of cached arrays was truncated", str(self.path))
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
-RECORDS, ARRAYS = "records.json", "arrays.npy"
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, struct.error, zipfile.BadZipFile, zlib.error)
-HEADER, LENGTHS = 30, 26  # of a ZIP member: size of its header without names, and where it says their lengths
-
-
-def write_shard(path: Path, digests: Sequence[str], arrays: Sequence[np.ndarray], facts: Sequence[Any]) -> None:
-    """Writes one shard, completely or not at all.
-
-    Args:
-        path: Path of the file.
-        digests: sequence of str, one per array.
-        arrays: sequence of arrays of one shape and type, at least one.
-        facts: sequence of values for JSON, one per array.
-    """
-    arrays = [np.asarray(array, order="C") for array in arrays]
-    shape, dtype = arrays[0].shape, arrays[0].dtype.str
-    described = {
-        "shape": shape,
-        "dtype": dtype,
-        "digests": digests,
-        "sums": [zlib.crc32(array.data) for array in arrays],
-        "facts": facts,
-    }
-    header = {"shape": (len(arrays), *shape), "fortran_order": False, "descr": dtype}
-    with replace_file(path) as place, zipfile.ZipFile(place, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(RECORDS, json.dumps(described))
-        with archive.open(ARRAYS, "w", force_zip64=True) as member:
-            np.lib.format.write_array_header_1_0(member, header)
-            for array in arrays:
-                member.write(array.data)
-
-
-def read_shard(path: Path) -> Shard:
-    """Reads the list of records of a shard, not its arrays.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError, KeyError, zipfile.BadZipFile and others of `DAMAGE`: if it is damaged.
-    """
-    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-        described = json.loads(archive.read(RECORDS))
-        shard = Shard(
-            path.name,
-            0,
-            tuple(described["shape"]),
-            np.dtype(described["dtype"]).str,
-            *(tuple(described[name]) for name in ("digests", "sums", "facts")),
-        )
-        count, info = len(shard.digests), archive.getinfo(ARRAYS)
-        file.seek(info.header_offset + LENGTHS)
-        before = info.header_offset + HEADER + sum(struct.unpack("<HH", file.read(4)))
-        start = before + info.file_size - count * shard.record
-        if not len(shard.sums) == len(shard.facts) == count or start <= before or info.compress_type:
-            raise ValueError("a shard whose parts do not fit together")
-    return Shard(**{**vars(shard), "start": start})
-
-
 def _remove_left(folder):
     """Removes the unfinished shards of killed processes."""
     for path in folder.glob(".*.zip"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > LEFT_SECONDS:
                 path.unlink()
-
-
-def _is_whole(path, shard, records):
-    """Returns whether records of a shard have their checksums."""
-    data = np.empty(shard.record, np.uint8)
-    try:
-        file = _OpenFile(path)
-        for record in records:
-            file.read(data, shard.start + record * shard.record)
-            if zlib.crc32(data) != shard.sums[record]:
-                return False
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        if error.errno == errno.EIO:
-            return False
-        raise
-    return True

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from kmm.batches import BatchMaker, TextPreparation
+from kmm.data.given_parts import GivenParts
 from kmm.data.labels import (
     audit_headings,
     count_classes,
@@ -16,7 +17,7 @@ from kmm.data.labels import (
     label_studies,
     name_unread_columns,
 )
-from kmm.data.split import PARTS, Split, check_leaks, load_split, split_studies
+from kmm.data.split import PARTS, Split, check_leaks, load_split, restrict_split, split_studies
 from kmm.data.study import Collection, Study, part_problems
 from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
@@ -101,7 +102,7 @@ def prepare_studies(
     settings: FitSettings,
     *,
     films: Path | str,
-    split: Path | str | None = None,
+    split: Split | GivenParts | Path | str | None = None,
     progress: Progress | None = None,
 ) -> PreparedStudies:
     """Labels and reads the studies of a collection, splits them, and checks the split.
@@ -110,7 +111,8 @@ def prepare_studies(
         collection: `kmm.data.study.Collection`.
         settings: `FitSettings`.
         films: path of the folder of prepared films, shared by all fits.
-        split: path of a `split.csv` to use; None for a random split.
+        split: `Split` or path of a `split.csv` that names every study; `GivenParts`, of which the parts that are not
+            given are split at random; None for a random split. Studies that cannot be used are left out of it.
         progress: `kmm.progress.Progress`. It notes labels that are left out, and parts that lack films or a class.
 
     Returns:
@@ -210,10 +212,13 @@ def note_labels(studies: tuple[Study, ...], settings: FitSettings, note: Note) -
     return {"not_findings": rows}
 
 
-def _split(studies, settings, path, label_names):
-    if path:
-        return load_split(path, studies, allow_missing=True)
-    return split_studies(studies, shares=settings.shares, seed=settings.seed, label_names=label_names)
+def _split(studies, settings, split, label_names):
+    if isinstance(split, str | Path):
+        return load_split(split, studies, allow_missing=True)
+    if isinstance(split, Split):
+        return restrict_split(split.parts, studies)
+    divide = split_studies if split is None else split.complete
+    return divide(studies, shares=settings.shares, seed=settings.seed, label_names=label_names)
 
 
 def _rename(maker, label_names):

@@ -15,8 +15,9 @@ from kmm.image.decoding import decode_ahead
 from kmm.image.film_identity import digest_film, sketch_film
 from kmm.image.prepare import PREPARATION_VERSION, ImagePreparation
 from kmm.progress import Progress
-from kmm.training.cache.array_store import ArrayStore, StoredArrays
+from kmm.training.cache.array_store import ArrayStore
 from kmm.training.cache.cache_folder import name_entry
+from kmm.training.cache.stored_arrays import StoredArrays
 
 AT_ONCE = 64  # most studies that are read or waiting at a time
 
