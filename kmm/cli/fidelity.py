@@ -147,7 +147,7 @@ def _choose_studies(classifier, collection, truth, *, sweep, most):
 
     If tables of boxes or words were given, only studies in them are chosen.
     """
-    from kmm.evaluate.report import part_studies
+    from kmm.evaluate.seen import part_studies
     from kmm.image.pixel_aspect import find_pixel_scale
 
     has_tables = bool(truth.boxes or truth.words)

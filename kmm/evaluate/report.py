@@ -14,7 +14,6 @@ from kmm.evaluate.card import write_card
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
-from kmm.evaluate.seen import part_studies as part_studies
 from kmm.evaluate.unseen import predict_unseen
 from kmm.progress import Progress
 from kmm.storage.output_mark import marking_output
