@@ -26,7 +26,7 @@ from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.models.views.feature_view import view_joint
 from kmm.models.weights.checkpoints import weights_digest
 from kmm.progress import Progress, choose_progress
-from kmm.protocol.predictions import Prediction, Predictions
+from kmm.protocol.predictions import Prediction, Predictions, warn_of_unused
 from kmm.settings import FitSettings
 from kmm.storage.archive import digest_classifier
 from kmm.storage.classifier_folder import CARD, read_description
@@ -163,9 +163,7 @@ class Classifier:
             return core.list_predictions(self._record, raw)[0]
         collection = self._gather(image, images, reports, columns)
         found = self._predict_all(collection, strict=False, progress=_choose_progress(progress))
-        if len(found) < len(collection):
-            message = f"{len(collection) - len(found)} of {len(collection)} studies cannot be used: see `problems`."
-            warnings.warn(message, UserWarning, stacklevel=2)
+        warn_of_unused(found, len(collection))
         return found
 
     def evaluate(
