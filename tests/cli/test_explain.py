@@ -163,7 +163,7 @@ def test_of_5000_files_the_good_ones_are_explained_and_each_broken_one_has_a_lin
     assert result.stderr.count("set aside") == 21 and "set aside: 4977 more" in result.stderr
 
 
-def test_check_tells_whether_maps_hang_on_the_model(tiny_run, tiny_folder, tmp_path, capsys):
+def test_check_says_whether_maps_depend_on_the_model(tiny_run, tiny_folder, tmp_path, capsys):
     out = tmp_path / "out"
     result = run("explain", tiny_run[2], tiny_folder, "--out", out, "--check", "--json", tmp_path / "rows.json", *FAST)
     said = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ def test_check_tells_whether_maps_hang_on_the_model(tiny_run, tiny_folder, tmp_p
     [({"similarity": 0.1}, 0), ({"similarity": 0.9, "completeness_gap": 0.001}, 1), ({"similarity": float("nan")}, 1)],
     ids=["passed", "failed", "not measured"],
 )
-def test_check_is_bad_news_when_something_failed_or_nothing_was_measured(
+def test_check_exits_with_1_when_a_criterion_failed_or_nothing_was_measured(
     explained, tiny_run, tiny_folder, monkeypatch, row, code
 ):
     import kmm.explain.fidelity.evaluation

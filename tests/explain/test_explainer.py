@@ -397,7 +397,7 @@ def test_no_studies_give_no_explanations(few):
 
 
 @pytest.mark.parametrize("settings", [ExplainSettings(), FEW], ids=["refined", "fixed"])
-def test_a_study_is_explained_alike_whoever_is_beside_it(hand_made, studies, settings):
+def test_an_explanation_does_not_depend_on_the_other_studies(hand_made, studies, settings):
     explainer = Explainer(hand_made, settings)
     together = explain(explainer, [*studies, *(dataclasses.replace(study, id=f"{study.id}-2") for study in studies)])
     for study in studies:

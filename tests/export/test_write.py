@@ -198,7 +198,7 @@ def test_folders_that_no_server_takes_for_a_version(tmp_path):
 
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), 60_001, True, "2"])
-def test_a_wait_that_is_none(wait):
+def test_an_invalid_timeout_is_refused(wait):
     with pytest.raises(InputError, match="`timeout_ms` must be a number from 0 to 60000"):
         Batching(timeout_ms=wait)
 
