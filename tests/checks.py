@@ -262,6 +262,6 @@ def _check_join(entry, name):
     features["present"] = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 2, "float32")
     expected = bias
     for side, part in parts.items():
-        logits = part.predict_on_batch({tensor: features[tensor] for tensor in part.input})
+        logits = to_numpy(part({tensor: features[tensor] for tensor in part.input}, training=False))
         expected = expected + weights[side] * logits
-    np.testing.assert_allclose(fusion.predict_on_batch(features), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(to_numpy(fusion(features, training=False)), expected, rtol=1e-3, atol=1e-3)
