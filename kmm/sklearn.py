@@ -9,7 +9,7 @@ scores = cross_val_predict(model, frame, frame["abnormal"], groups=frame["mrn"],
 
 import difflib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -66,11 +66,11 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        image: str | Sequence[str] | None = None,
-        report: str | None = None,
-        sections: Mapping[str, str] | None = None,
-        patient: str | None = None,
-        view: str | None = None,
+        image: Hashable | Sequence[Hashable] | None = None,
+        report: Hashable | None = None,
+        sections: Mapping[str, Hashable] | None = None,
+        patient: Hashable | None = None,
+        view: Hashable | None = None,
         folder: Path | str | None = None,
         progress: bool = False,
         **settings: Any,
@@ -122,7 +122,8 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
                 f"`y` must be one column of two classes. Received: shape {known.shape}, classes "
                 f"{', '.join(map(str, self.classes_[:5]))}."
             )
-        studies = make_studies(X, self._columns, own_patients=True)
+        table = Table(X)
+        studies = make_studies(table, self._choose_columns(table), own_patients=True)
         if len(studies) != len(known):
             raise InputError(f"`X` and `y` must have equally many rows. Received: {len(studies)} and {len(known)}.")
         positive = known == self.classes_[1]
@@ -156,16 +157,15 @@ class StudyClassifier(ClassifierMixin, BaseEstimator):
 
     def _predict(self, X):
         check_is_fitted(self, "classifier_")
-        studies = make_studies(X, self._columns.within(Table(X).names), own_patients=True)
+        table = Table(X)
+        studies = make_studies(table, self._choose_columns(table).within(table.names), own_patients=True)
         if studies.problems:
             raise InputError(f"Every row must have a prediction. {studies.problems[0]}")
         return self.classifier_._predict_all(studies)
 
-    @property
-    def _columns(self) -> Columns:
-        return Columns.choose(
-            image=self.image, report=self.report, sections=self.sections, patient=self.patient, view=self.view
-        )
+    def _choose_columns(self, table: Table) -> Columns:
+        named = {name: getattr(self, name) for name in ("image", "report", "sections", "patient", "view")}
+        return Columns.choose(**named, known=table.names)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,6 +1,7 @@
 """Checks of one built model, on the backend that Keras runs on: each raises `AssertionError` and says what differs."""
 
 import itertools
+import warnings
 from unittest import mock
 
 import keras
@@ -15,6 +16,9 @@ from tests.gradient_memory import count_held_bytes
 
 VOCABULARY_SIZE = 20
 LEAST_SHARE = 0.1  # of the counted memory of a path point that a gradient holds; less would waste memory
+FIRST_FALL = 0.02  # of the loss, that the first step of a check is predicted to bring
+STEP_HALVINGS = 8  # the last step moves the loss by a hundred times what float32 adds to it
+FALL_TOLERANCE = 0.1  # of what a gradient predicts
 
 
 def to_numpy(tensors):
@@ -61,11 +65,11 @@ def stir(model):
             weight.assign(weight + random.uniform(0.1, 0.5, weight.shape))
 
 
-def compile_quickly(model):
+def compile_quickly(model, optimizer=None):
     """Compiles a model for a few steps: a graph of a deep network takes minutes to trace, but JAX is slower without."""
     jax = keras.backend.backend() == "jax"
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=jax, run_eagerly=not jax)
+    model.compile(optimizer or keras.optimizers.Adam(1e-3), loss, jit_compile=jax, run_eagerly=not jax)
 
 
 def check_encoding(encoder, inputs):
@@ -81,17 +85,84 @@ def check_encoding(encoder, inputs):
     assert np.ptp(encoding["vector"], axis=0).max() > 0, "the vector ignores its input"
 
 
-def check_learns(model, inputs, *, steps=6):
-    """Training lowers the loss, leaves every weight finite and changes every part that may change."""
+def check_learns(model, inputs, *, steps=2):
+    """Gradients reach every trainable weight, and steps against them lower the loss by as much as they predict.
+
+    The loss is that of one batch in training mode with the same dropout masks each time, so it depends on the weights
+    alone. Along the negative gradient it falls by `rate * |gradient|^2`, up to terms of the second order. Where a
+    gradient is wrong, say by a sign or because one path to a weight is cut, the ratio of the two has another limit.
+
+    Args:
+        model: `keras.Model` that returns logits.
+        inputs: dict of input name to array.
+        steps: int. Steps against the gradient; a weight behind a gate that starts at zero has a gradient from the
+            second on.
+    """
     labels = np.resize(np.eye(2), (len(inputs["present"]), model.output.shape[-1])).astype("float32")
-    compile_quickly(model)
-    before = [to_numpy(weight) for weight in model.trainable_weights]
-    losses = [float(model.train_on_batch(inputs, labels)) for _ in range(steps)]
-    after = [to_numpy(weight) for weight in model.trainable_weights]
-    assert np.isfinite(losses).all() and min(losses[1:]) < losses[0]
+    reached = np.zeros(len(model.trainable_weights), bool)
+    for _ in range(steps):
+        gradients = loss_gradients(model, inputs, labels)
+        reached |= [gradient.any() for gradient in gradients]
+        _step_down(model, inputs, labels, gradients)
+    unreached = [weight.path for weight, is_reached in zip(model.trainable_weights, reached) if not is_reached]
+    assert not unreached, f"no gradient reached {unreached[:5]}"
     assert all(np.isfinite(to_numpy(weight)).all() for weight in model.weights)
-    unchanged = [w.path for w, old, new in zip(model.trainable_weights, before, after) if np.array_equal(old, new)]
-    assert not unchanged, f"no gradient reached {unchanged[:5]}"
+
+
+def loss_gradients(model, inputs, labels):
+    """Computes the gradient of the loss in training mode for each trainable weight, as Keras's own training does.
+
+    A step of gradient descent at the rate 1 leaves the gradients in the momentum of the optimizer. All variables of the
+    model have their values again afterwards.
+    """
+    variables = model.variables
+    values = [to_numpy(variable) for variable in variables]
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.5)
+    compile_quickly(model, optimizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Gradients do not exist", UserWarning)
+        model.train_on_batch(inputs, labels)
+    _assign(variables, values)
+    gradients = [-to_numpy(momentum) for momentum in optimizer.momentums]
+    assert all(np.isfinite(gradient).all() for gradient in gradients), "a gradient is not finite"
+    return gradients
+
+
+def _step_down(model, inputs, labels, gradients):
+    """Takes the first of ever shorter steps whose fall of the loss is predicted by the gradient; it must exist.
+
+    The prediction must hold for the step and for half of it: one alone may agree by chance with a wrong gradient, where
+    the curvature makes up for it.
+    """
+    weights, others = model.trainable_weights, model.non_trainable_variables  # statistics, and seeds of dropout
+    values, kept = ([to_numpy(variable) for variable in variables] for variables in (weights, others))
+
+    def loss_at(rate):
+        _assign(weights, [value - rate * gradient for value, gradient in zip(values, gradients)])
+        loss = _training_loss(model, inputs, labels)
+        _assign(others, kept)
+        return loss
+
+    square = sum(float(np.sum(np.square(gradient, dtype=np.float64))) for gradient in gradients)
+    assert square > 0, "all gradients are zero"
+    start, ratios = loss_at(0.0), []
+    for halvings in range(STEP_HALVINGS):
+        rate = FIRST_FALL * start / square / 2**halvings
+        ratios.append((start - loss_at(rate)) / (rate * square))
+        if all(abs(ratio - 1) <= FALL_TOLERANCE for ratio in ratios[-2:]) and halvings:
+            return
+    raise AssertionError(f"the loss falls by {np.round(ratios, 2).tolist()} of what the gradients predict")
+
+
+def _training_loss(model, inputs, labels):
+    """Returns the mean binary cross-entropy in training mode, summed in double precision."""
+    logits = to_numpy(model(inputs, training=True)).astype(np.float64)
+    return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values):
+        variable.assign(value)
 
 
 def check_same_after_save_and_load(model, inputs, folder):

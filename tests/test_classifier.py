@@ -60,7 +60,7 @@ def test_a_loaded_classifier_predicts_what_the_trained_one_did(tiny_run, loaded,
     np.testing.assert_array_equal(loaded.thresholds["joint"], trained.thresholds["joint"])
 
 
-def test_a_prediction_does_not_depend_on_the_company(loaded, studies):
+def test_a_prediction_does_not_depend_on_the_other_studies(loaded, studies):
     together = loaded.predict(studies[:7])
     alone = [loaded.predict([study]).logits["joint"][0] for study in studies[:7]]
     np.testing.assert_allclose(together.logits["joint"], alone, atol=1e-5)

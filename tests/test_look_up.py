@@ -21,7 +21,7 @@ def test_an_unknown_name_is_refused_in_one_line_with_the_known_ones_in_the_order
     assert str(error.value) == f"Unknown label {name!r}. Known: mass, effusion."
 
 
-def test_no_other_room_words_this_message_itself():
+def test_this_message_is_written_in_one_place():
     """Docstrings may quote it in an example; commands have an own message for options in a file of settings."""
     root = Path(kmm.__file__).parent
     worded = {

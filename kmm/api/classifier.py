@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import tempfile
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -13,28 +12,26 @@ import keras
 import numpy as np
 
 from kmm import classifier as core
-from kmm.api.checks import check_films
-from kmm.api.explained import Explained
-from kmm.api.inputs import gather_studies, is_many, make_many, make_study
+from kmm.api.explained import Explained, make_explain_settings
 from kmm.api.results import Curves, Results
+from kmm.api.saving import export_record, save_record
+from kmm.api.study_arguments import StudyArguments
 from kmm.data.study import Collection, Study
-from kmm.errors import InputError, check_path
+from kmm.errors import check_path
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.recalibration import recalibrate
-from kmm.evaluate.report import describe_for_card, evaluate_studies, gather_curves, write_card
-from kmm.explain.settings import ExplainSettings, RegionSettings
+from kmm.evaluate.report import evaluate_studies, gather_curves
+from kmm.explain.settings import ExplainSettings
 from kmm.models.views.feature_view import view_joint
 from kmm.models.weights.checkpoints import weights_digest
 from kmm.progress import Progress, choose_progress
-from kmm.protocol.predictions import Prediction, Predictions
+from kmm.protocol.predictions import Prediction, Predictions, warn_of_unused
 from kmm.settings import FitSettings
 from kmm.storage.archive import digest_classifier
-from kmm.storage.classifier_folder import CARD, read_description
 
 if TYPE_CHECKING:
     from kmm.explain.explainer import Explainer
 
-COLUMNS = "columns"  # in the provenance: the columns of the table that the classifier was trained on
 BATCH = 32
 
 
@@ -158,14 +155,13 @@ class Classifier:
         Warns:
             UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone.
         """
-        if images is None and reports is None and not is_many(image):
-            raw = self._record.predict([self._make_study(image, report)], strict=True, batch_size=1)
+        if self._arguments.is_one(image, images, reports):
+            study = self._arguments.read_one(image, report)
+            raw = self._record.predict([study], strict=True, batch_size=1)
             return core.list_predictions(self._record, raw)[0]
-        collection = self._gather(image, images, reports, columns)
+        collection = self._arguments.read_many(image, images, reports, columns)
         found = self._predict_all(collection, strict=False, progress=_choose_progress(progress))
-        if len(found) < len(collection):
-            message = f"{len(collection) - len(found)} of {len(collection)} studies cannot be used: see `problems`."
-            warnings.warn(message, UserWarning, stacklevel=2)
+        warn_of_unused(found, len(collection))
         return found
 
     def evaluate(
@@ -196,8 +192,8 @@ class Classifier:
                 films and are measured by their reports alone.
         """
         self._check_weights(warn=True)
-        collection = self._gather_many(studies, columns)
-        inner, notes = self._with_labels_of(collection), _Notes(_choose_progress(progress))
+        collection = self._arguments.read_many(studies, columns=columns)
+        inner, notes = self._arguments.with_labels_of(collection), _Notes(_choose_progress(progress))
         curves: dict[str, Curves] = {}
 
         def keep(part: str, predictions: core.Predictions) -> None:
@@ -221,8 +217,8 @@ class Classifier:
         Raises:
             InputError: if the study cannot be used, or a setting is unknown or out of range.
         """
-        study = self._make_study(image, report)
-        explanation = next(iter(self._explainer(_make_explain_settings(settings)).explain([study])))
+        study = self._arguments.read_one(image, report)
+        explanation = next(iter(self._explainer(make_explain_settings(settings)).explain([study])))
         return Explained(explanation, self.predict(study))
 
     def features(self, studies: Any, *, columns: Mapping[str, Any] | None = None) -> np.ndarray:
@@ -237,7 +233,7 @@ class Classifier:
         Raises:
             InputError: if a study cannot be used.
         """
-        collection = self._gather_many(studies, columns)
+        collection = self._arguments.read_many(studies, columns=columns)
         view, made = view_joint(self.model), []
         for used, batch in self._record.batches.batches(collection.studies, BATCH):
             inputs = core.pad_rows(batch.inputs(), BATCH)
@@ -267,10 +263,10 @@ class Classifier:
         Raises:
             InputError: if a study cannot be used.
         """
-        if images is None and reports is None and not is_many(image):
-            chosen: Sequence[Study] = [self._make_study(image, report)]
+        if self._arguments.is_one(image, images, reports):
+            chosen: Sequence[Study] = [self._arguments.read_one(image, report)]
         else:
-            chosen = self._gather(image, images, reports, columns).studies
+            chosen = self._arguments.read_many(image, images, reports, columns).studies
         inputs = self._record.batches.batch(chosen).inputs()
         return {tensor.name: inputs[tensor.name] for tensor in self.model.inputs}
 
@@ -299,9 +295,9 @@ class Classifier:
                 classes.
         """
         self._check_weights()
-        collection = self._gather_many(studies, columns)
-        used = None if trained_on is None else self._gather_many(trained_on, columns).studies
-        inner = self._with_labels_of(collection)
+        collection = self._arguments.read_many(studies, columns=columns)
+        used = None if trained_on is None else self._arguments.read_many(trained_on, columns=columns).studies
+        inner = self._arguments.with_labels_of(collection)
         recalibrate(inner, collection.studies, trained_on=used, progress=_choose_progress(progress))
         if inner is not self._record:
             self._record = dataclasses.replace(inner, settings=self.settings)
@@ -330,19 +326,8 @@ class Classifier:
         """
         check_path("folder", folder)
         self._check_weights(warn=True)
-        folder, inner = Path(folder), self._record
-        if folder.exists() and not overwrite:
-            raise InputError(f"{folder} already exists. Choose another name, or pass overwrite=True.")
-        inner.provenance["name"] = folder.name
-        with tempfile.TemporaryDirectory() as kept:
-            if self._folder is not None and self._folder.is_dir():
-                _copy_files(self._folder, Path(kept), pictures=not describe_change(inner))
-
-            def extra(place: Path) -> None:
-                shutil.copytree(kept, place, dirs_exist_ok=True)
-                (place / CARD).write_text(write_card(describe_for_card(inner, folder)), encoding="utf-8")
-
-            inner.save(folder, overwrite=overwrite, extra=extra)
+        folder = Path(folder)
+        save_record(self._record, folder, source=self._folder, overwrite=overwrite)
         if self._temporary is not None:
             self._temporary()
         self._folder, self._temporary = folder, None
@@ -364,35 +349,15 @@ class Classifier:
         Warns:
             UserWarning: as `save`.
         """
-        from kmm.export.write import choose_version, export_to
-
+        check_path("folder", folder)
         self._check_weights(warn=True)
         place = Path(folder)
-        if not place.name.isdecimal():
-            raise InputError(f"{place}: the last part must be the number of the version, as in {place / '1'}.")
-        choose_version(place.parent, int(place.name))
-        with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of the weights, given above
-            saved = Classifier(self._record, self._folder)
-            source = saved.save(Path(temporary, place.absolute().parent.name or "kmm"))
-            export_to(source, place, name=place.absolute().parent.name, **options)
+        export_record(self._record, place, source=self._folder, **options)
         return place
 
     @property
-    def _columns(self) -> Mapping[str, Any]:
-        return self._record.provenance.get(COLUMNS, {})
-
-    @property
-    def _sections(self) -> tuple[str, ...]:
-        text = self._record.batches.text
-        return text.sections if text else ()
-
-    @property
-    def _reads_films(self) -> bool:
-        return self._record.batches.image is not None
-
-    def _make_study(self, image, report):
-        return make_study(image, report, self._sections, reads_films=self._reads_films)
+    def _arguments(self) -> StudyArguments:
+        return StudyArguments(self._record)
 
     def _predict_all(
         self, collection: Collection, *, strict: bool = True, progress: Progress | None = None
@@ -402,27 +367,6 @@ class Classifier:
         problems = [*collection.problems, *raw.problems]
         found = core.list_predictions(self._record, raw)
         return Predictions(found, [study.id for study in raw.studies], problems, labels=self.labels)
-
-    def _gather(self, image, images, reports, columns):
-        if images is None and reports is None:
-            return self._gather_many(image, columns, stacklevel=5)
-        if image is not None:
-            raise InputError("Give either one study, or many as `images=` and `reports=`. Received: both.")
-        found = make_many(images, reports, self._sections)
-        check_films(found, reads_films=self._reads_films, stacklevel=4)
-        return found
-
-    def _gather_many(self, studies: Any, columns: Mapping[str, Any] | None, *, stacklevel: int = 4) -> Collection:
-        found = gather_studies(studies, self._columns, columns, self._sections)
-        check_films(found, reads_films=self._reads_films, stacklevel=stacklevel)
-        return found
-
-    def _with_labels_of(self, collection: Collection) -> core.Classifier:
-        """Returns the record with the scheme `columns` for a table that has the labels by name, and no MeSH terms."""
-        named = any(set(study.labels) & set(self.labels) for study in collection)
-        if not named or any(study.mesh_major or study.mesh_automatic for study in collection):
-            return self._record
-        return dataclasses.replace(self._record, settings=dataclasses.replace(self.settings, labels="columns"))
 
     def _explainer(self, settings):
         from kmm.explain.explainer import Explainer
@@ -472,21 +416,3 @@ class _Notes(Progress):
 
 def _choose_progress(progress: bool | Progress) -> Progress:
     return progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
-
-
-def _make_explain_settings(values):
-    """Makes `ExplainSettings` from its fields and those of `RegionSettings` in one dict."""
-    of_regions = {field.name for field in dataclasses.fields(RegionSettings)}
-    values = dict(values)
-    regions = {name: values.pop(name) for name in of_regions - {"rule"} if name in values}
-    if "region_rule" in values:
-        regions["rule"] = values.pop("region_rule")
-    return ExplainSettings.from_dict(values, RegionSettings(**regions) if regions else None)
-
-
-def _copy_files(source, place, *, pictures):
-    """Copies the files of a fit that the classifier itself does not write: split, learning curves, pictures."""
-    for name in read_description(source)["files"]:
-        if name in ("split.csv", "history.json") or (pictures and name.startswith("pictures/")):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, place / name)

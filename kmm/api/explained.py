@@ -1,17 +1,41 @@
 """The explanation of one study, as a notebook uses it."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kmm.api.records import Records
+from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.image.prepare import resize_weights
 from kmm.protocol.predictions import Prediction
 
 if TYPE_CHECKING:
     from kmm.explain.explanation import Explanation
     from kmm.explain.output.files import Outputs
+
+
+def make_explain_settings(values: Mapping[str, Any]) -> ExplainSettings:
+    """Makes the settings of an explanation from its fields and those of its regions in one mapping.
+
+    Args:
+        values: mapping of fields of `ExplainSettings`, and of `RegionSettings`, whose `rule` is `region_rule`.
+
+    Raises:
+        InputError: if a name is unknown, or a value out of range.
+
+    Example:
+        >>> make_explain_settings({"sensitivity": 0.3, "region_rule": "energy"}).regions.sensitivity
+        0.3
+    """
+    of_regions = {field.name for field in dataclasses.fields(RegionSettings)}
+    values = dict(values)
+    regions = {name: values.pop(name) for name in of_regions - {"rule"} if name in values}
+    if "region_rule" in values:
+        regions["rule"] = values.pop("region_rule")
+    return ExplainSettings.from_dict(values, RegionSettings(**regions) if regions else None)
 
 
 class Explained:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kmm.api.checks import check_callbacks, check_films
-from kmm.api.classifier import COLUMNS, Classifier
+from kmm.api.classifier import Classifier
+from kmm.api.study_arguments import COLUMNS
 from kmm.data.given_parts import GivenParts
 from kmm.data.labels import label_studies
 from kmm.data.split import PARTS, Split, read_parts

@@ -1,6 +1,6 @@
 """Turn what a notebook passes, paths, films, texts and tables, into studies."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,19 @@ def read(path: Path | str | Sequence[Path | str], *, views: Path | str | Mapping
 def studies(
     table: Any,
     *,
-    image: str | Sequence[str] | None = None,
-    report: str | None = None,
-    sections: Mapping[str, str] | None = None,
-    label: str | None = None,
-    labels: Sequence[str] | None = None,
-    patient: str | None = None,
-    view: str | None = None,
-    id: str | None = None,
+    image: Hashable | Sequence[Hashable] | None = None,
+    report: Hashable | None = None,
+    sections: Mapping[str, Hashable] | None = None,
+    label: Hashable | None = None,
+    labels: Sequence[Hashable] | None = None,
+    patient: Hashable | None = None,
+    view: Hashable | None = None,
+    id: Hashable | None = None,
 ) -> Collection:
     """Makes studies from a table in memory, in its order.
 
-    Missing values (None, NaN, NA, empty text) are allowed in every column but that of ids.
+    Columns are named as in the table: by text, a number, or a tuple of these, as in a MultiIndex of pandas. Missing
+    values (None, NaN, NA, empty text) are allowed in every column but that of ids.
 
     Args:
         table: a pandas or polars frame, a list of records (dicts), or a dict of columns (lists or arrays).
@@ -70,7 +71,7 @@ def studies(
             of a file, or a list of these.
         report: name of the column of whole reports, which become the section FINDINGS.
         sections: instead of `report`, dict of section (`indication`, `comparison`, `findings`, `impression`) to column.
-        label, labels: names of the columns of labels: 0, 1 or missing.
+        label, labels: names of the columns of labels: 0, 1 or missing. A label has its column's name, as text.
         patient: name of the column of patients. All studies of a patient are in the same part of a split.
         view: name of the column of views, as `"PA"` or `"lateral"`; without it DICOM tags decide, and an only film is
             frontal.
@@ -80,7 +81,8 @@ def studies(
         `kmm.data.study.Collection`. It keeps the names of the columns, and so does a classifier that is trained on it.
 
     Raises:
-        InputError: if a column is missing, a cell has the wrong type, or an id occurs twice; it names the rows, from 0.
+        InputError: if a column is missing or its name is neither text nor a number, a cell has the wrong type, or an id
+            occurs twice; it names the rows, from 0.
 
     Warns:
         UserWarning: if no column of patients is named, so that each row counts as a patient of its own.
@@ -90,10 +92,19 @@ def studies(
         >>> studies(ward, report="text", label="sick", patient="mrn")
         <Collection of 2 studies: records of 2 rows>
     """
+    read = Table(table)
     columns = Columns.choose(
-        image=image, report=report, sections=sections, label=label, labels=labels, patient=patient, view=view, id=id
+        image=image,
+        report=report,
+        sections=sections,
+        label=label,
+        labels=labels,
+        patient=patient,
+        view=view,
+        id=id,
+        known=read.names,
     )
-    return make_studies(table, columns)
+    return make_studies(read, columns)
 
 
 def is_many(value: Any) -> bool:
@@ -139,20 +150,21 @@ def gather_studies(
             "This classifier was not trained on a table, so the columns of this one are not known. Pass "
             "`columns={'image': ..., 'report': ...}`, or `kmm.studies(table, image=..., report=...)`."
         )
-    chosen = _choose_columns(kept, columns or {}, Table(value).names)
-    found = make_studies(value, chosen, own_patients=True)
+    table = Table(value)
+    chosen = _choose_columns(kept, columns or {}, table.names)
+    found = make_studies(table, chosen, own_patients=True)
     if chosen.report is None or not sections or "findings" in sections:
         return found
     return replace(found, studies=tuple(_place(study, sections) for study in found))
 
 
-def _choose_columns(kept: Mapping[str, Any], columns: Mapping[str, Any], names: Sequence[str]) -> Columns:
+def _choose_columns(kept: Mapping[str, Any], columns: Mapping[str, Any], names: Sequence[Hashable]) -> Columns:
     """Lays the columns that are named over those of the training, of which a table may lack labels and the like."""
     rest = Columns.choose(**kept).within(names).as_dict() if kept else {}
     for given, replaced in REPLACED.items():
         if columns.get(given) is not None:
             rest.pop(replaced, None)
-    return Columns.choose(**{**rest, **columns})
+    return Columns.choose(**{**rest, **columns}, known=names)
 
 
 def _check_columns(columns):

@@ -10,10 +10,10 @@ import grpc
 import numpy as np
 
 from kmm.client.base import BaseClient, advance_flow
-from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
+from kmm.client.folder import Row, Sources, check_alone, check_concurrency, fail_row, gather_predictions, list_rows
 from kmm.client.results import ServedExplanation
 from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
-from kmm.data.study import Problem
+from kmm.data.study import Collection, Problem
 from kmm.errors import InputError, KmmError
 from kmm.protocol.predictions import Prediction, Predictions
 
@@ -35,9 +35,14 @@ class AsyncClient(BaseClient):
     @overload
     async def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
     @overload
+    async def predict(self, image: Collection) -> Predictions: ...
+    @overload
     async def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions: ...
     async def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions:
         """Same as `Client.predict`."""
+        if isinstance(image, Collection):
+            check_alone(report)
+            return gather_predictions(image, [row async for row in self.predict_folder(image)])
         return await self._run(self._flows.predict(image, report))
 
     @overload

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kmm.client.arguments import take_whole
-from kmm.data.study import Problem, Study
-from kmm.errors import InputError
-from kmm.protocol.predictions import Prediction
+from kmm.data.study import Collection, Problem, Study
+from kmm.errors import InputError, ServerError
+from kmm.protocol.predictions import Prediction, Predictions, warn_of_unused
 
-Sources = Path | str | Study | Iterable[Path | str | Study]
+Sources = Path | str | Study | Collection | Iterable[Path | str | Study]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,42 @@ def check_concurrency(concurrency: int) -> int:
 def fail_row(study: Study, error: Exception) -> Row:
     """Returns the row of a study that could not be predicted."""
     return Row(study, problem=Problem(f"study {study.id}", str(error)))
+
+
+def check_alone(report: object) -> None:
+    """Raises `InputError` if reports are given beside a `Collection`."""
+    if report is not None:
+        raise InputError("A `Collection` already contains its own reports. Do not pass others.")
+
+
+def gather_predictions(collection: Collection, rows: Iterable[Row], *, stacklevel: int = 2) -> Predictions:
+    """Gathers the predictions of a collection, as a local classifier returns them.
+
+    Args:
+        collection: `Collection`.
+        rows: iterable of `Row` for its studies, in order.
+        stacklevel: int. Of the warning, as for `warnings.warn`; 2 is the caller.
+
+    Returns:
+        `Predictions` of the studies that have one. `problems` lists those of the collection, and the other studies.
+
+    Raises:
+        ServerError: if the labels of the model changed meanwhile.
+
+    Warns:
+        UserWarning: if studies have no prediction.
+    """
+    found: list[Prediction] = []
+    ids: list[str] = []
+    problems = list(collection.problems)
+    for row in rows:
+        if row.problem is not None:
+            problems.append(row.problem)
+        elif row.study is not None and row.prediction is not None:
+            found.append(row.prediction)
+            ids.append(row.study.id)
+    if any(list(one.probabilities) != list(found[0].probabilities) for one in found):
+        raise ServerError("The labels of the served model changed during the requests. Try again.", "ABORTED")
+    predictions = Predictions(found, ids, problems)
+    warn_of_unused(predictions, len(collection), stacklevel=stacklevel + 1)
+    return predictions

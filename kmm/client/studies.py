@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from kmm.client.films import Film
-from kmm.data.study import SECTIONS, Report, Study
+from kmm.data.columns import is_table
+from kmm.data.study import SECTIONS, Collection, Report, Study
 from kmm.errors import InputError
 
 AnyImage = Film | Study | None
 AnyReport = str | Report | Study | None
-Images = AnyImage | Sequence[AnyImage]
+Images = AnyImage | Sequence[AnyImage] | Collection
 Reports = AnyReport | Sequence[AnyReport]
 Targets = str | None | Sequence[str | None]
 _Result = TypeVar("_Result")
@@ -19,7 +20,8 @@ class Studies:
     """Arguments of a request as rows of image and report.
 
     Args:
-        image: a film, a `kmm.data.study.Study` for both, or a list of these; None marks a missing film.
+        image: a film, a `kmm.data.study.Study` for both, or a list of these; None marks a missing film. A
+            `kmm.data.study.Collection` is the list of its studies.
         report: a report, or a list of them; None marks a missing report.
 
     Attributes:
@@ -30,10 +32,16 @@ class Studies:
         need_sections: bool. Whether a report consists of separate sections.
 
     Raises:
-        InputError: if the lists have different lengths, or a study comes with a second report.
+        InputError: if the lists have different lengths, a study comes with a second report, or a table is given.
     """
 
     def __init__(self, image: Images, report: Reports):
+        if isinstance(image, Collection):
+            image = list(image)
+        elif is_table(image):
+            raise InputError(
+                "A client does not read tables. Pass the studies of `kmm.studies(table, image=..., report=...)`."
+            )
         self.many = isinstance(image, list | tuple) or isinstance(report, list | tuple)
         images, reports = (_as_rows(value) for value in (image, report))
         if self.many and None in (images, reports):

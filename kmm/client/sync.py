@@ -12,10 +12,10 @@ import grpc
 import numpy as np
 
 from kmm.client.base import BaseClient, advance_flow
-from kmm.client.folder import Row, Sources, check_concurrency, fail_row, list_rows
+from kmm.client.folder import Row, Sources, check_alone, check_concurrency, fail_row, gather_predictions, list_rows
 from kmm.client.results import ServedExplanation
 from kmm.client.studies import AnyImage, AnyReport, Images, Reports, Targets
-from kmm.data.study import Problem
+from kmm.data.study import Collection, Problem
 from kmm.errors import KmmError
 from kmm.protocol.predictions import Prediction, Predictions
 
@@ -55,19 +55,29 @@ class Client(BaseClient):
     @overload
     def predict(self, image: AnyImage = None, report: AnyReport = None) -> Prediction: ...
     @overload
+    def predict(self, image: Collection) -> Predictions: ...
+    @overload
     def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions: ...
     def predict(self, image: Images = None, report: Reports = None) -> Prediction | Predictions:
-        """Predicts one study, or several in one request.
+        """Predicts one study, several in one request, or a collection with a request for each study.
 
         Args:
             image: path of a PNG, JPEG, DICOM, TIFF or BMP film, its bytes, or a numpy array (see
                 `kmm.client.films.encode_film`); a `kmm.data.study.Study`, which includes its report; None for no film;
-                or a list of these.
+                or a list of these. Or a `Collection` of `kmm.read` or `kmm.studies`, of any number of studies.
             report: str, `Report` or `Study`; None for no report; or a list of these.
 
         Returns:
-            `Prediction`, or `kmm.protocol.predictions.Predictions`, a sequence of them, where a list was given.
+            `Prediction`; or `kmm.protocol.predictions.Predictions`, a sequence of them, for a list or a collection.
+            Studies of a collection that cannot be read, or that the server refuses, are left out of these, with a
+            warning, and listed in `problems`.
+
+        Warns:
+            UserWarning: if studies of a collection have no prediction.
         """
+        if isinstance(image, Collection):
+            check_alone(report)
+            return gather_predictions(image, self.predict_folder(image))
         return self._run(self._flows.predict(image, report))
 
     @overload

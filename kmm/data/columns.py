@@ -5,9 +5,12 @@ those of pandas and polars.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from kmm.data.names import make_printable
 from kmm.errors import InputError
@@ -38,7 +41,7 @@ class Table:
 
     Attributes:
         kind: str. The kind of the table, for messages.
-        names: tuple of str. Its columns.
+        names: tuple of hashable, as a rule str. The names of its columns.
         count: int. Its rows.
 
     Raises:
@@ -54,9 +57,10 @@ class Table:
     """
 
     def __init__(self, source: Any) -> None:
-        self._columns: Mapping[str, Any] | None = None
-        self._records: Sequence[Mapping[str, Any]] = ()
+        self._columns: Mapping[Any, Any] | None = None
+        self._records: Sequence[Mapping[Any, Any]] = ()
         self._frame: Any = None
+        self.names: tuple[Hashable, ...]
         if isinstance(source, Mapping):
             self.kind, self._columns = "dict", source
             self.names, self.count = tuple(source), _count_rows(source)
@@ -75,7 +79,7 @@ class Table:
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             raise InputError(f"The table has two columns named {twice[0]!r}. Rename one.")
 
-    def read(self, name: str) -> Iterator[Any]:
+    def read(self, name: Hashable) -> Iterator[Any]:
         """Iterates over the values of a column.
 
         Raises:
@@ -95,6 +99,34 @@ class Table:
         meant = next((known for known in names if near and known.lower() == near[0]), "")
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         return f"{f' Did you mean {meant}?' if meant else ''} It has: {', '.join(names[:MOST_NAMED]) or 'none'}{more}."
+
+
+def read_name(name: Any) -> Hashable:
+    """Returns the name of a column in the form in which it is kept with a classifier, as JSON.
+
+    Args:
+        name: str, a number, or a tuple of these, as pandas names the columns of a MultiIndex. A list, which JSON makes
+            of a tuple, is read as a tuple, and a scalar of NumPy as a number.
+
+    Raises:
+        InputError: if it is none of these.
+
+    Example:
+        >>> read_name(0), read_name(["report", "text"])
+        (0, ('report', 'text'))
+        >>> read_name(None)
+        Traceback (most recent call last):
+        kmm.errors.InputError: A column is named by text, a number, or a tuple of these. Received: NoneType. Rename it.
+    """
+    if isinstance(name, list | tuple):
+        return tuple(map(read_name, name))
+    if isinstance(name, np.generic):
+        name = name.item()
+    if isinstance(name, str | int) or (isinstance(name, float) and isfinite(name)):
+        return name
+    raise InputError(
+        f"A column is named by text, a number, or a tuple of these. Received: {type(name).__name__}. Rename it."
+    )
 
 
 def is_missing(value: Any) -> bool:

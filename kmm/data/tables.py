@@ -3,7 +3,7 @@
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import nan
 from numbers import Integral, Real
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kmm.data.collection import Loaded, add_tags, decide_views
-from kmm.data.columns import Table, is_missing
+from kmm.data.columns import Table, is_missing, read_name
 from kmm.data.names import is_path, is_safe_id
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, own_patient
 from kmm.data.views.terms import VIEW_NAMES, name_view
@@ -26,41 +26,51 @@ FILMS = "paths, arrays, PIL images, pydicom datasets or bytes"
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns from which studies are made, by name.
+    """The columns from which studies are made, by name: text, a number, or a tuple of these.
 
     Attributes:
-        image: tuple of str. Columns of films.
-        report: str or None. Column of whole reports, which are stored as FINDINGS.
+        image: tuple of names. Columns of films.
+        report: name or None. Column of whole reports, which are stored as FINDINGS.
         sections: dict of section (`indication`, `comparison`, `findings`, `impression`) to its column.
-        labels: tuple of str. Columns of labels, each named as its label.
-        patient, view, id: str or None.
+        labels: tuple of names. Columns of labels; each label is named as its column, see `name_label`.
+        patient, view, id: name or None.
     """
 
-    image: tuple[str, ...] = ()
-    report: str | None = None
-    sections: Mapping[str, str] | None = None
-    labels: tuple[str, ...] = ()
-    patient: str | None = None
-    view: str | None = None
-    id: str | None = None
+    image: tuple[Hashable, ...] = ()
+    report: Hashable | None = None
+    sections: Mapping[str, Hashable] | None = None
+    labels: tuple[Hashable, ...] = ()
+    patient: Hashable | None = None
+    view: Hashable | None = None
+    id: Hashable | None = None
 
     @classmethod
     def choose(
         cls,
         *,
-        image: str | Sequence[str] | None = None,
-        report: str | None = None,
-        sections: Mapping[str, str] | None = None,
-        label: str | None = None,
-        labels: str | Sequence[str] | None = None,
-        patient: str | None = None,
-        view: str | None = None,
-        id: str | None = None,
+        image: Hashable | Sequence[Hashable] | None = None,
+        report: Hashable | None = None,
+        sections: Mapping[str, Hashable] | None = None,
+        label: Hashable | None = None,
+        labels: Hashable | Sequence[Hashable] | None = None,
+        patient: Hashable | None = None,
+        view: Hashable | None = None,
+        id: Hashable | None = None,
+        known: Sequence[Hashable] = (),
     ) -> Self:
         """Makes `Columns` from the arguments of `kmm.studies`.
 
+        Args:
+            image, report, sections, label, labels, patient, view, id: as for `kmm.studies`.
+            known: the columns that the table has. A tuple among them names one column, any other several.
+
         Raises:
-            InputError: if two of them contradict each other, or neither films nor reports are named.
+            InputError: if two of them contradict each other, neither films nor reports are named, or a name is neither
+                text nor a number.
+
+        Example:
+            >>> Columns.choose(image=0, report=("note", "en"), labels=["mass", 7]).as_dict()
+            {'image': [0], 'report': ('note', 'en'), 'labels': ['mass', 7]}
         """
         if report is not None and sections is not None:
             raise InputError("Name either `report=`, the column of whole reports, or `sections=`. Received: both.")
@@ -68,18 +78,21 @@ class Columns:
             raise InputError("Name either `label=` or `labels=`. Received: both.")
         for section in sections or ():
             look_up(dict.fromkeys(SECTIONS), section, "section")
-        found = cls(_list_names(image), report, sections, _list_names(label or labels), patient, view, id)
+        chosen = {} if sections is None else {section: read_name(name) for section, name in sections.items()}
+        whole, *others = (None if name is None else read_name(name) for name in (report, patient, view, id))
+        of_labels = _list_names(labels if label is None else label, known)
+        found = cls(_list_names(image, known), whole, chosen or None, of_labels, *others)
         if not (found.image or report is not None or sections):
             raise InputError("Name the column of films with `image=`, that of reports with `report=`, or both.")
         return found
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the named columns as a JSON-compatible dict, by the arguments of `choose`."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items() if value
-        }
+        several = {"image": list(self.image), "labels": list(self.labels)}
+        named = {name: value for name, value in {**asdict(self), **several}.items() if value is not None}
+        return {name: value for name, value in named.items() if name not in several or value}
 
-    def within(self, names: Sequence[str]) -> Self:
+    def within(self, names: Sequence[Hashable]) -> Self:
         """Returns a copy without the labels, patients, views and ids that a table lacks; films and reports stay."""
         return type(self)(
             self.image,
@@ -94,7 +107,7 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     """Makes studies from a table in memory.
 
     Args:
-        table: a frame, records or a dict of columns: see `kmm.data.columns.Table`.
+        table: a frame, records or a dict of columns: see `kmm.data.columns.Table`; or a `Table`.
         columns: `Columns`.
         own_patients: bool. Leaves out the warning that each row counts as another patient if no column of patients is
             named.
@@ -117,10 +130,10 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
         >>> [(study.id, study.patient, study.frontal.path.name, study.report) for study in studies]
         [('0', 'a', '0 (in memory)', Report(findings: 1 words)), ('1', 'b', '1 (in memory)', None)]
     """
-    read = Table(table)
+    read = table if isinstance(table, Table) else Table(table)
     ids = _read_ids(read, columns.id)
     patients = _read_patients(read, columns.patient)
-    views = read.read(columns.view) if columns.view else iter([None] * read.count)
+    views = iter([None] * read.count) if columns.view is None else read.read(columns.view)
     films = zip(*(read.read(name) for name in columns.image)) if columns.image else iter([()] * read.count)
     reports = _read_reports(read, columns)
     labels = _read_labels(read, columns.labels)
@@ -146,11 +159,25 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     return decide_views([Loaded(collection, {}, lost)], None)[0]
 
 
-def _list_names(names):
-    return () if names is None else (names,) if isinstance(names, str) else tuple(names)
+def _list_names(names: Any, known: Sequence[Hashable]) -> tuple[Hashable, ...]:
+    """Lists the names of columns that are given as one name or as several."""
+    if names is None:
+        return ()
+    one = isinstance(names, str) or not isinstance(names, Iterable) or (isinstance(names, tuple) and names in known)
+    return (read_name(names),) if one else tuple(map(read_name, names))
 
 
-def _read_ids(table: Table, column: str | None) -> list[str]:
+def name_label(column: Hashable) -> str:
+    """Returns the name of the label that a column holds.
+
+    Example:
+        >>> name_label("mass"), name_label(7), name_label(("chest", "mass"))
+        ('mass', '7', 'chest mass')
+    """
+    return " ".join(map(str, column)) if isinstance(column, tuple) else str(column)
+
+
+def _read_ids(table: Table, column: Hashable | None) -> list[str]:
     """Returns the ids of the rows: those of a column, else their numbers."""
     if column is None:
         return [str(row) for row in range(table.count)]
@@ -173,7 +200,7 @@ def _read_ids(table: Table, column: str | None) -> list[str]:
     return ids
 
 
-def _read_patients(table: Table, column: str | None) -> list[str]:
+def _read_patients(table: Table, column: Hashable | None) -> list[str]:
     """Returns the patients of the rows; empty for a row without one."""
     if column is None:
         return [""] * table.count
@@ -204,13 +231,16 @@ def _read_text(value, row, column):
     return value.strip()
 
 
-def _read_labels(table: Table, names: Sequence[str]) -> Iterator[dict[str, float]]:
-    cells = {name: table.read(name) for name in names}
+def _read_labels(table: Table, columns: Sequence[Hashable]) -> Iterator[dict[str, float]]:
+    names = [name_label(column) for column in columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"Two columns of labels give a label named {twice[0]!r}. Rename one, or name it once.")
+    cells = [(name, column, table.read(column)) for name, column in zip(names, columns)]
     for row in range(table.count):
-        yield {name: _read_label(next(values), row, name) for name, values in cells.items()}
+        yield {name: _read_label(next(values), row, column) for name, column, values in cells}
 
 
-def _read_label(value: Any, row: int, column: str) -> float:
+def _read_label(value: Any, row: int, column: Hashable) -> float:
     """Returns 0.0, 1.0, or NaN for a missing value."""
     if is_missing(value):
         return nan

@@ -103,12 +103,15 @@ class TextDescription(_Description):
         stem: tuple of str. Layers whose outputs are affine functions of the rows and determine all later layers.
         length: int. The only number of words per report that the network takes; 0 if it takes any.
         embedding_size: int. The only size of a word's row that the network takes; 0 if it takes any.
+        top: str. The first layer to train when only the top of the network is trained; empty for all of its layers. The
+            rows of words, which are below the network, stay as they are.
     """
 
     filters: int
     stem: tuple[str, ...]
     length: int = 0
     embedding_size: int = 0
+    top: str = ""
 
 
 _KINDS = (ImageDescription, TextDescription)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers, ops
 
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.models.description import TextDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model
@@ -43,7 +43,7 @@ def build_text_encoder(
         `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. In both masks 1 is a word and 0 padding.
 
     Raises:
-        InputError: if the network takes rows of another size only.
+        InputError: if the network takes rows of another size only, or the entry names a top that it does not have.
 
     Example:
         >>> entry = TEXT_ENCODERS["text-cnn-paper"]
@@ -58,7 +58,10 @@ def build_text_encoder(
     rows = keras.Input((length, embedding_size), name="rows")
     mask = keras.Input((length,), name="padding_mask")
     encoding = entry.network(rows, mask, filters, dropout)
-    return encoder_model({"rows": rows, "padding_mask": mask}, encoding, name="text_encoder")
+    encoder = encoder_model({"rows": rows, "padding_mask": mask}, encoding, name="text_encoder")
+    if entry.top:
+        look_up({layer.name: layer for layer in encoder.layers}, entry.top, "layer of the text encoder")
+    return encoder
 
 
 def _text_cnn(rows, mask, filters, dropout):

@@ -1,5 +1,6 @@
 """Predictions of studies, the same types from a local classifier and from a server."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
@@ -181,6 +182,22 @@ class Predictions(Sequence[Prediction]):
         star = "; * at or above the label's threshold" if shown else ""
         noun = "prediction" if len(self) == 1 else "predictions"
         return "\n".join([*lines, f"{len(self)} {noun}{more}{aside}{star}"])
+
+
+def warn_of_unused(found: Predictions, count: int, *, stacklevel: int = 2) -> None:
+    """Warns if fewer than `count` studies have a prediction.
+
+    Args:
+        found: `Predictions`.
+        count: int. The studies that were given.
+        stacklevel: int. As for `warnings.warn`; 2 is the caller.
+
+    Warns:
+        UserWarning: if so, with both numbers.
+    """
+    if len(found) < count:
+        message = f"{count - len(found)} of {count} studies cannot be used: see `problems`."
+        warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
 
 
 def _count_problems(problems):

@@ -20,7 +20,7 @@ class Stage:
 
     - `"features"`: the encoder stays as it is. Its features are computed once, and only what follows it is trained.
     - `"none"`: the encoder stays as it is, and runs in every step, on augmented films and reports with dropped words.
-    - `"top"`: its upper layers are trained too (image encoders only).
+    - `"top"`: its upper layers are trained too. The rows of words are below all layers of a text encoder.
     - `"all"`: all of its layers are trained too.
 
     The head, which is the fusion and the layer of the logits, is trained in every stage.

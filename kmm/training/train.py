@@ -79,7 +79,7 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     Returns:
         dict, as `kmm.training.fit_stage.fit_stage`.
     """
-    parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=bool(TRAINED[stage.text]))
+    parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=TRAINED[stage.text])
     trained = view_features(model, stage.features) if stage.features else model
     columns = context.columns(trained, features.compute(model, stage.features) if stage.epochs else None)
     labels, rows, seed = context.prepared.labels, context.rows("train"), context.settings.seed

@@ -20,7 +20,7 @@ def test_an_altered_classifier(tiny_run, good, tmp_path, name):
 
 
 @pytest.mark.parametrize("change", ["format", "files", "parts", "way out", "nonsense", "empty", "missing"])
-def test_a_classifier_that_is_none(tiny_run, good, tmp_path, change):
+def test_a_folder_that_is_not_a_classifier_is_refused(tiny_run, good, tmp_path, change):
     folder = tmp_path / "model"
     shutil.copytree(tiny_run[2], folder)
     path = folder / "classifier.json"

@@ -44,7 +44,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(bad_images, model):
     assert peak < 20_000_000  # the pixels would be 400 MB, and 50 MB at one bit each
 
 
-def test_verify_calls_bad_images_bad_news(bad_images, tmp_path):
+def test_verify_reports_bad_images_and_exits_with_1(bad_images, tmp_path):
     (tmp_path / "images").mkdir()
     for name in BAD_IMAGES:
         shutil.copy(bad_images / name, tmp_path / "images")

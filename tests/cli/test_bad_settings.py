@@ -38,20 +38,20 @@ def test_a_name_or_value_that_is_not_known(tiny_folder, tmp_path, options, says)
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe\x00", b"a: [", b"- 1\n- 2", b"!!python/object/apply:os.getcwd []"])
-def test_a_settings_file_that_is_none(tiny_folder, tmp_path, text):
+def test_a_file_that_is_not_of_settings_is_refused(tiny_folder, tmp_path, text):
     (tmp_path / "settings.yaml").write_bytes(text)
     arguments = ["fit", tiny_folder, "--out", tmp_path / "out", "--config", tmp_path / "settings.yaml"]
     refuse(*arguments, says=("settings.yaml", "expected"))
 
 
 @pytest.mark.parametrize("data", [b"", bytes(range(256)) * 9, b"2 3\nmass 1 2 3\n", b"mass 1 2\ncyst 1 nan\n"])
-def test_word_vectors_that_are_none(tiny_folder, tmp_path, data):
+def test_a_file_that_is_not_of_word_vectors_is_refused(tiny_folder, tmp_path, data):
     (tmp_path / "vectors.txt").write_bytes(data)
     arguments = ["fit", tiny_folder, "--out", tmp_path / "out", "--word-vectors", tmp_path / "vectors.txt"]
     refuse(*arguments, "--image-encoder", "none", says=(str(tmp_path / "vectors.txt"), "expected word vectors"))
 
 
-def test_word_pieces_that_are_none(tiny_folder, tmp_path):
+def test_a_file_that_is_not_of_word_pieces_is_refused(tiny_folder, tmp_path):
     (tmp_path / "vocab.txt").write_text("no\nmass\n", encoding="utf-8")
     arguments = ["fit", tiny_folder, "--out", tmp_path / "out", "--word-pieces", tmp_path / "vocab.txt"]
     refuse(*arguments, "--image-encoder", "none", says=(str(tmp_path / "vocab.txt"), "expected the word pieces"))
@@ -69,7 +69,7 @@ def test_weights_of_another_network(tiny_folder, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n damaged", b"words"])
-def test_weights_that_are_none(tiny_folder, tmp_path, data):
+def test_a_file_that_is_not_of_weights_is_refused(tiny_folder, tmp_path, data):
     (tmp_path / "w.h5").write_bytes(data)
     arguments = ["fit", tiny_folder, "--out", tmp_path / "out", "--image-weights", tmp_path / "w.h5", *IMAGES_ONLY]
     refuse(*arguments, says="w.h5 ")

@@ -20,7 +20,7 @@ from tests.factories.studies import write_table
     ],
     ids=["empty", "long", "latin-1", "utf-16", "missing"],
 )
-def test_a_report_file_that_is_none(model, good, tmp_path, text, says):
+def test_a_file_that_is_not_a_report_is_refused(model, good, tmp_path, text, says):
     path = tmp_path / "report.txt"
     if text is not None:
         path.write_bytes(text)

@@ -244,7 +244,7 @@ def test_predict_reads_the_other_film_of_a_manifest_and_no_lateral_alone(turned,
 
 @pytest.mark.parametrize("text", ["file,view\n0a.png,upside down\n", "a,b\n1,2\n", None])
 @pytest.mark.parametrize("command", ["verify", "fit", "evaluate", "predict"])
-def test_a_file_of_views_that_is_none(turned, tmp_path, model, command, text):
+def test_a_file_that_is_not_of_views_is_refused(turned, tmp_path, model, command, text):
     path = tmp_path / "other.csv"
     if text:
         path.write_text(text)

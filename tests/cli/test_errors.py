@@ -37,7 +37,7 @@ def fail(*_, **__):
 
 
 @pytest.mark.parametrize("path", list(walk_commands(main)), ids=" ".join)
-def test_what_nobody_thought_of_is_one_line_and_whole_with_debug(path, monkeypatch):
+def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug(path, monkeypatch):
     monkeypatch.delenv("KMM_DEBUG", raising=False)
     command = find_command(path)
     monkeypatch.setattr(command, "callback", fail)
@@ -60,7 +60,7 @@ def test_what_nobody_thought_of_is_one_line_and_whole_with_debug(path, monkeypat
 
 
 @pytest.mark.parametrize("error", (InputError("expected a film."), OSError(28, "No space left", "film.png")))
-def test_errors_that_were_thought_of_have_a_traceback_too(monkeypatch, tmp_path, error):
+def test_expected_errors_have_a_traceback_with_debug_too(monkeypatch, tmp_path, error):
     def fail(*_, **__):
         raise error
 
@@ -191,7 +191,7 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(tiny_folder, tmp
     assert result.stderr == f"kmm: {place}: expected the name of a file in a folder that exists.\n"
 
 
-def test_bad_news_is_1_and_an_interrupt_130(tiny_folder, tmp_path, monkeypatch, fits):
+def test_exit_codes_of_failed_checks_and_of_interrupts(tiny_folder, tmp_path, monkeypatch, fits):
     import kmm.data.phantom.dataset
     import kmm.training.fit
 

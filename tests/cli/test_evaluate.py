@@ -29,7 +29,7 @@ def test_evaluate_shows_tables_and_draws_pictures(model, tiny_folder, tmp_path):
     assert result.exit_code == 0 and "test: 12 studies" in result.stdout and "Joint" in result.stdout
 
 
-def test_a_refusal_comes_with_what_was_set_aside(model, tiny_folder, tmp_path):
+def test_an_error_lists_the_studies_that_were_skipped_before_it(model, tiny_folder, tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(tiny_folder, folder)
     for path in (folder / "images").iterdir():

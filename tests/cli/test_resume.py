@@ -24,14 +24,14 @@ def test_resume_finds_the_run_that_was_stopped(tiny_folder, tmp_path, fits):
     assert run("fit", tiny_folder, "--out", tmp_path, "--resume", "--name", "b").exit_code == 0
 
 
-def test_a_stopped_run_is_not_lost_without_a_word(tiny_folder, tmp_path, fits):
+def test_starting_over_a_stopped_run_needs_overwrite(tiny_folder, tmp_path, fits):
     (tmp_path / ".work-small" / "stages").mkdir(parents=True)
     result = run("fit", tiny_folder, "--out", tmp_path)
     assert result.exit_code == 2 and "--resume" in result.stderr and "--overwrite" in result.stderr
     assert run("fit", tiny_folder, "--out", tmp_path, "--overwrite").exit_code == 0
 
 
-def test_two_runs_of_one_name_do_not_meet(tiny_folder, tmp_path, fits):
+def test_a_second_run_of_the_same_name_is_refused(tiny_folder, tmp_path, fits):
     import fcntl
 
     with open(tmp_path / ".lock-small", "w") as lock:

@@ -60,7 +60,7 @@ def test_addresses(text, expected):
         *("unix:/a\0", "unix:/\ud800", "unix-abstract:a", "vsock:1:2"),
     ],
 )
-def test_what_is_no_address(text):
+def test_text_that_is_not_an_address_is_refused(text):
     with pytest.raises(InputError, match="An address is") as error:
         parse_address(text)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500

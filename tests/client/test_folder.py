@@ -3,13 +3,18 @@
 import itertools
 import threading
 import time
+import warnings
+from pathlib import Path
 
 import grpc
 import pytest
 
-from kmm.data.study import Report, Study
+import kmm
+from kmm.data.study import Collection, Problem, Report, Study
 from kmm.errors import InputError, ServerError
+from kmm.protocol.predictions import Predictions
 from kmm.protocol.tensors import decode_tensor
+from tests.client.calls import ask, make_studies
 
 
 def make_study(number):
@@ -81,3 +86,46 @@ def test_threads_share_a_client(stub, client):
 def test_concurrency_out_of_range(client, concurrency):
     with pytest.raises(InputError, match="concurrency"):
         next(client.predict_folder([], concurrency=concurrency))
+
+
+def collect(studies):
+    return Collection(Path("ward"), "made here", tuple(studies), (Problem("row 9", "not read"),))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_collection_gives_the_predictions_that_a_classifier_gives(stub, client, address, film, is_async):
+    def predict(studies):
+        return ask(address, lambda other: other.predict(studies)) if is_async else client.predict(studies)
+
+    ward = [{"film": film, "text": None}, {"film": str(film), "text": "ab"}, {"film": None, "text": "abc"}]
+    studies = kmm.studies([{**row, "who": "a"} for row in ward], image="film", report="text", patient="who")
+    stub.requests.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = predict(studies)
+    assert type(found) is Predictions and found.studies == ("0", "1", "2") and found.problems == ()
+    assert found == client.predict(list(studies))
+    assert found.probabilities[:, 1].round(2).tolist() == [0, 0.02, 0.03]
+    asked = [one.model_spec.signature_name for one in stub.requests if type(one).__name__ == "PredictRequest"]
+    assert asked.count("serving_bytes") == 3 + 1
+    assert len(predict(collect(make_studies(30)))) == 30
+    assert predict(collect([])) == [] and "1 problem" in repr(predict(collect([])))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_studies_of_a_collection_that_cannot_be_predicted_are_problems(stub, client, address, is_async):
+    studies = collect([make_study(1), Study("none", ""), make_study(3)])
+    with pytest.warns(UserWarning, match="1 of 3 studies cannot be used: see `problems`") as caught:
+        found = ask(address, lambda other: other.predict(studies)) if is_async else client.predict(studies)
+    assert found.studies == ("1", "3") and len(found) == 2
+    assert [problem.source for problem in found.problems] == ["row 9", "study none"]
+    assert is_async or caught[0].filename == __file__
+
+
+def test_reports_beside_a_collection_tables_and_other_labels_are_refused(stub, client):
+    with pytest.raises(InputError, match="already contains its own reports"):
+        client.predict(collect(make_studies(2)), ["a", "b"])
+    for table in ([{"text": "Clear."}], {"text": ["Clear."]}):
+        with pytest.raises(InputError, match=r"Pass the studies of `kmm\.studies"):
+            client.predict(table)
+    assert [one.target for one in client.explain(collect(make_studies(2)))] == ["mass", "mass"]

@@ -104,7 +104,7 @@ def test_predictions_are_checked_as_explanations_are(stub, client, film):
         assert row.prediction is None and "reply" in str(row.problem) and after.problem
 
 
-def test_the_ends_of_the_range_are_right(stub, client, film):
+def test_the_bounds_of_a_probability_are_valid(stub, client, film):
     def change(outputs):
         outputs["probabilities"], outputs["thresholds"] = np.array([[0, 1]], F), np.array([[1, -0.0]], F)
 
@@ -246,7 +246,7 @@ def test_no_memory_is_taken_for_what_a_server_claims(monkeypatch, proto):
     ],
     ids=range(10),
 )
-def test_a_description_that_is_none(stub, client, said):
+def test_an_invalid_description_is_an_error(stub, client, said):
     stub.change = put("description", np.array([said], object))
     with pytest.raises(ServerError, match="not a valid JSON object"):
         client.describe()
@@ -262,7 +262,7 @@ def test_all_zero_energy_and_unknown_bytes(stub, client, film):
     assert [(word.text, word.share) for word in found.words] == [("�", 0), ("b", 0)]
 
 
-def test_signatures_that_are_none():
+def test_invalid_signatures_are_an_error():
     class Stub(StubServer):
         def GetModelMetadata(self, request, context):
             reply = super().GetModelMetadata(request, context)

@@ -76,7 +76,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named_before_anything_is_sent(c
     [{"ca": 3}, {"ca": b"a.pem"}, {"ca": "a\0b"}, {"server_name": ""}, {"server_name": "a b"}, {"server_name": b"a"},
      {"server_name": "line\nbreak"}, {"server_name": ".a"}, {"server_name": "a" * 300}, {"key": "a.key"}],
 )  # fmt: skip
-def test_arguments_that_are_none(arguments):
+def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(InputError):
         Tls(**arguments)
 

@@ -117,7 +117,7 @@ def test_words_of_a_report_are_counted_not_shown(tmp_path):
         (b"x" * (MAX_REPORT_BYTES + 1), "bytes"),
     ],
 )
-def test_a_report_that_is_none_is_refused(tmp_path, data, said):
+def test_a_file_that_is_not_a_report_is_refused(tmp_path, data, said):
     path = tmp_path / "report.txt"
     path.write_bytes(data)
     with pytest.raises(ReportError, match=rf"report\.txt: .*{said}"):

@@ -1,19 +1,21 @@
 """Studies from tables in memory: order, missing values, views, and errors that name row and column."""
 
+import json
 import math
 import warnings
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import PIL.Image
 import pytest
 
 import kmm
-from kmm.api.inputs import make_study
+from kmm.api.inputs import gather_studies, make_study
 from kmm.data.columns import Table, is_missing, is_table
 from kmm.data.groups import group_studies
 from kmm.data.study import Report
-from kmm.data.tables import Columns, make_studies
+from kmm.data.tables import Columns, make_studies, name_label
 from kmm.errors import InputError
 from tests.factories.dicom import make_codes, make_dataset, make_film
 from tests.factories.frames import StubFrame
@@ -59,6 +61,72 @@ def test_a_frame_of_pandas_or_polars():
     assert [study.report for study in kmm.studies(polars.DataFrame(typed), **NAMED)] == [
         study.report for study in found
     ]
+
+
+def name_by_number(rows):
+    return [dict(enumerate(row.values())) for row in rows]
+
+
+def name_by_pair(rows):
+    return [{("ward", name): value for name, value in row.items()} for row in rows]
+
+
+@pytest.mark.parametrize("make", [list, StubFrame, as_columns])
+@pytest.mark.parametrize("name", [name_by_number, name_by_pair])
+def test_columns_may_be_named_by_numbers_and_tuples(make, name):
+    expected, table = kmm.studies(ROWS, **NAMED), make(name(ROWS))
+    film, text, sick, mrn, key = name(ROWS)[0]
+    found = kmm.studies(table, image=film, report=text, label=sick, patient=mrn, id=key)
+    label = name_label(sick)
+    assert [study.labels for study in found] == [
+        {label: pytest.approx(study.labels["sick"], nan_ok=True)} for study in expected
+    ]
+    assert [replace(study, labels={}) for study in found] == [replace(study, labels={}) for study in expected]
+    again = kmm.studies(table, sections={"findings": text}, labels=[sick], patient=mrn, view=None)
+    assert again[1].report == expected[1].report and again[1].patient == "7"
+
+
+def test_columns_are_found_again_by_what_json_keeps_of_their_names():
+    for name, label in ((name_by_number, "2"), (name_by_pair, "ward sick")):
+        film, text, sick, mrn, _ = name(ROWS)[0]
+        table = StubFrame(name(ROWS))
+        kept = kmm.studies(table, image=[film], report=text, label=sick, patient=mrn).columns
+        found = gather_studies(table, json.loads(json.dumps(kept)), None, ("findings",))
+        assert found.columns == kept and found[1].labels == {label: 1.0} and len(found[0].images) == 1
+        named = gather_studies(table, json.loads(json.dumps(kept)), {"image": None, "patient": film}, ("findings",))
+        assert not named[0].images and "image" not in named.columns
+
+
+def test_a_frame_of_pandas_with_a_header_of_numbers_or_of_two_lines():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([["a.png", "Clear.", 0], ["b.png", "A mass.", 1]])
+    found = kmm.studies(frame, image=0, report=1, label=2, patient=0)
+    assert [study.labels for study in found] == [{"2": 0.0}, {"2": 1.0}] and found[1].patient == "b.png"
+    assert kmm.studies(frame, image=frame.columns[0], report=np.int64(1), patient=0).columns == {
+        "image": [0], "report": 1, "patient": 0
+    }  # fmt: skip
+    frame.columns = pandas.MultiIndex.from_tuples([("film", "path"), ("report", "text"), ("sick", "yes")])
+    found = kmm.studies(frame, image=("film", "path"), report=("report", "text"), patient=("film", "path"))
+    assert [study.patient for study in found] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"report": 4}, "no column 4. It has: 0, 1, 2, 3 text"),
+        ({"report": "1"}, "no column '1'. Did you mean 1?"),
+        ({"report": (0, 1)}, r"no column \(0, 1\)"),
+        ({"report": date(2026, 1, 1)}, "named by text, a number, or a tuple of these. Received: date. Rename it."),
+        ({"report": {"a": 1}}, "named by text, a number, or a tuple of these. Received: dict"),
+        ({"report": math.nan}, "named by text, a number, or a tuple of these. Received: float"),
+        ({"report": 0, "labels": [1, "1"]}, "Two columns of labels give a label named '1'. Rename one"),
+        ({"image": None}, "Name the column of films"),
+    ],
+)
+def test_names_that_no_column_has(named, message):
+    table = {0: ["Clear."], 1: [0], 2: [1], "3 text": ["x"]} | ({"1": [0]} if "labels" in named else {})
+    with pytest.raises(InputError, match=message):
+        kmm.studies(table, patient=0, **named)
 
 
 def test_pandas_is_not_imported_for_records():

@@ -83,7 +83,7 @@ def test_conflicts_of_view_are_listed_but_not_wrong(tmp_path):
     )
 
 
-def test_the_full_open_i_is_told_of_as_information(tmp_path):
+def test_the_size_of_the_full_open_i_is_information_and_not_a_fault(tmp_path):
     (tmp_path / "ecgen-radiology").mkdir()
     (tmp_path / "ecgen-radiology/1.xml").write_bytes(b'<eCitation><uId id="CXR1"/></eCitation>')
     report = verify_collection(tmp_path, read_image)

@@ -1,6 +1,7 @@
 """Studies to explanations, with small classifiers of random weights."""
 
 import dataclasses
+import itertools
 import re
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm import explain as room
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain import explainer as explainer_module
@@ -98,7 +100,7 @@ def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier,
     classifier = build_classifier()
     classifier.thresholds["joint"][:] = (0.0, 1.01, 0.0)
     alone = {
-        label: explain(Explainer(classifier, dataclasses.replace(FEW, target=label)), studies)
+        label: {study.id: room.explain(classifier, study, dataclasses.replace(FEW, target=label)) for study in studies}
         for label in classifier.label_names
     }
     read, film = [], classifier.batches.film
@@ -133,17 +135,16 @@ def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier,
 
 
 def test_explaining_in_a_loop_cuts_and_traces_the_model_once(build_classifier, studies, monkeypatch):
-    from kmm import explain as room
-
     classifier, cuts, cut = build_classifier(), [], explainer_module.cut_model
     monkeypatch.setattr(explainer_module, "cut_model", lambda *given: cuts.append(given) or cut(*given))
     settings = [FEW, dataclasses.replace(FEW, target="cyst"), dataclasses.replace(FEW, regions=RegionSettings(0.3))]
-    for study in studies[:2]:
-        for one in settings:
-            found, expected = room.explain(classifier, study, one), next(Explainer(classifier, one).explain([study]))
-            assert closeness(found.attribution, expected.attribution) < 1e-5 and found.target == expected.target
-            assert found.regions == expected.regions and found.settings == one
-    assert len(cuts) == 1 + len(studies[:2]) * len(settings)  # once for all calls, and once for each that is compared
+    looped = [[room.explain(classifier, study, one) for one in settings] for study in studies[:2]]
+    assert len(cuts) == 1
+    expected = [list(Explainer(classifier, one).explain(studies[:2])) for one in settings]
+    for row, column in itertools.product(range(2), range(3)):
+        found, wanted = looped[row][column], expected[column][row]
+        assert closeness(found.attribution, wanted.attribution) < 1e-5 and found.target == wanted.target
+        assert found.regions == wanted.regions and found.settings == settings[column]
     with pytest.raises(InputError, match="`sensitivity` must be in"):
         room.explain(classifier, studies[0], dataclasses.replace(FEW, regions=RegionSettings(7)))
     for weight in classifier.models["joint"].weights:
@@ -397,7 +398,7 @@ def test_no_studies_give_no_explanations(few):
 
 
 @pytest.mark.parametrize("settings", [ExplainSettings(), FEW], ids=["refined", "fixed"])
-def test_a_study_is_explained_alike_whoever_is_beside_it(hand_made, studies, settings):
+def test_an_explanation_does_not_depend_on_the_other_studies(hand_made, studies, settings):
     explainer = Explainer(hand_made, settings)
     together = explain(explainer, [*studies, *(dataclasses.replace(study, id=f"{study.id}-2") for study in studies)])
     for study in studies:

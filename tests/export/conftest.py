@@ -2,13 +2,24 @@
 
 import pytest
 
+from tests.factories.shared import sharing
+
+
+@pytest.fixture
+def one_signature(monkeypatch):
+    """Exports of the default signature alone, for tests of what happens around an export."""
+    from tests.export.calls import trace_only
+
+    trace_only(monkeypatch, "serving_default")
+
 
 @pytest.fixture(scope="session")
 def saved(hand_made, tmp_path_factory):
     """The folder of a classifier of films and reports with three labels."""
-    folder = tmp_path_factory.mktemp("saved_models") / "tiny"
-    hand_made.save(folder)
-    return folder
+    with sharing(tmp_path_factory, "tiny-export") as folder:
+        if not (folder / "tiny").exists():
+            hand_made.save(folder / "tiny")
+    return folder / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +31,15 @@ def saved_reader(build_classifier, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(saved):
+def exported(saved, tmp_path_factory):
     """The folder of its first version, explanations of 15 points included."""
     from kmm.export.explanation import ExplainSignature
     from kmm.export.write import export_classifier
 
-    return export_classifier(saved, explanation=ExplainSignature(steps=15, baseline="mean"))
+    with sharing(tmp_path_factory, "tiny-export"):
+        if not (saved / "1").exists():
+            export_classifier(saved, explanation=ExplainSignature(steps=15, baseline="mean"))
+    return saved / "1"
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from kmm.export.samples import make_samples
 from kmm.export.write import check_export, choose_version, export_classifier
 from kmm.protocol import signatures as names
 from kmm.protocol.tensors import decode_tensor
-from tests.export.calls import WITHOUT, call
+from tests.export.calls import WITHOUT, call, trace_only
 from tests.factories.commands import run
 
 PREDICTING = ("serving_default", "serving_bytes", "tf_example", "classify")
@@ -82,6 +82,7 @@ def test_files_of_a_version(exported, saved):
     assert not [path for path in saved.iterdir() if path.name.startswith(".tmp")]
 
 
+@pytest.mark.usefixtures("one_signature")
 def test_the_card_lies_beside_the_model(saved_reader, tmp_path):
     text = f'# Card\n\n    kmm predict {saved_reader} FILM.png\n    kmm.Classifier.load("/home/a b/reader")\n'
     (saved_reader / "model_card.md").write_text(text, encoding="utf-8")
@@ -198,7 +199,7 @@ def test_folders_that_no_server_takes_for_a_version(tmp_path):
 
 
 @pytest.mark.parametrize("wait", [-1, float("nan"), float("inf"), 60_001, True, "2"])
-def test_a_wait_that_is_none(wait):
+def test_an_invalid_timeout_is_refused(wait):
     with pytest.raises(InputError, match="`timeout_ms` must be a number from 0 to 60000"):
         Batching(timeout_ms=wait)
 
@@ -221,6 +222,7 @@ def test_a_baseline_that_the_graph_cannot_make():
         ExplainSignature(baseline="blur")
 
 
+@pytest.mark.usefixtures("one_signature")
 def test_an_export_that_says_something_else_never_appears(saved_reader, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "PROBABILITY_TOLERANCE", -1.0)
     with pytest.raises(ArtefactError, match="differs from the classifier"):
@@ -230,8 +232,10 @@ def test_an_export_that_says_something_else_never_appears(saved_reader, tmp_path
 
 @pytest.fixture(scope="module")
 def reader(saved_reader):
-    """A classifier of reports and its export."""
-    return Classifier.load(saved_reader), export_classifier(saved_reader, **WITHOUT)
+    """A classifier of reports and its export, which reads tensors and text."""
+    with pytest.MonkeyPatch.context() as patch:
+        trace_only(patch, "serving_default", "serving_bytes")
+        return Classifier.load(saved_reader), export_classifier(saved_reader, **WITHOUT)
 
 
 def test_nan_is_no_small_difference(reader, monkeypatch):
@@ -254,6 +258,7 @@ FULL = [
 ]
 
 
+@pytest.mark.usefixtures("one_signature")
 @pytest.mark.parametrize("error", FULL, ids=["python", "tensorflow"])
 def test_a_full_disk_leaves_nothing(saved_reader, tmp_path, monkeypatch, error):
     def full(*args, **options):
@@ -265,6 +270,7 @@ def test_a_full_disk_leaves_nothing(saved_reader, tmp_path, monkeypatch, error):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("one_signature")
 def test_another_export_that_is_faster(saved_reader, tmp_path, monkeypatch):
     def check(folder, classifier):
         (tmp_path / "1").mkdir()
@@ -304,6 +310,7 @@ def test_kill_during_an_export_leaves_no_version_and_the_next_one_works(saved_re
     assert done.exit_code == 0 and done.stdout.strip() == str(tmp_path / "1"), done.stderr
 
 
+@pytest.mark.usefixtures("one_signature")
 def test_the_command(saved_reader, tmp_path):
     result = run(
         "export", saved_reader, "--out", tmp_path, "--without", "explain", "--warmup", "2", "--json", "-", "--batching"

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
+from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.views.parts import (
     copy_encoder_weights,
     core_of,
@@ -86,6 +89,24 @@ def test_one_side_is_frozen_alone():
     model = build(JOINT)
     set_trainable(model, JOINT, image=False)
     assert {name for name, _, changed in step(model) if changed} == {"fusion", "text_encoder", "embed"}
+
+
+@pytest.mark.parametrize(("top", "trained"), [("", {"conv3", "conv4", "conv5"}), ("conv4", {"conv4", "conv5"})])
+def test_the_top_of_the_text_encoder_is_trained_without_the_word_rows(monkeypatch, top, trained):
+    entry = dataclasses.replace(TEXT_ENCODERS[JOINT.text_encoder], top=top)
+    monkeypatch.setitem(TEXT_ENCODERS, JOINT.text_encoder, entry)
+    model = build(JOINT)
+    set_trainable(model, JOINT, image=False, text="top")
+    assert {name for name, _, changed in step(model) if changed} == {"fusion", "text_encoder"}
+    layers = text_encoder_of(model).layers
+    assert {layer.name for layer in layers if layer.trainable_weights} == trained
+
+
+def test_a_top_that_the_text_encoder_does_not_have(monkeypatch):
+    entry = dataclasses.replace(TEXT_ENCODERS[JOINT.text_encoder], top="con5")
+    monkeypatch.setitem(TEXT_ENCODERS, JOINT.text_encoder, entry)
+    with pytest.raises(InputError, match="Unknown layer of the text encoder 'con5'"):
+        build(JOINT)
 
 
 def test_word_rows_that_are_kept_stay_kept():

@@ -169,7 +169,7 @@ class Connection:
 
 
 def ask_health(port, timeout=1.0, tls=None):
-    """Whether a fresh connection is told within so many seconds that the server is healthy."""
+    """Returns whether a new connection learns within so many seconds that the server is healthy."""
     connection, limit = Connection(port, timeout=timeout, tls=tls), time.monotonic() + timeout
     try:
         connection.open(message=b"")

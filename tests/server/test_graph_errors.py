@@ -1,4 +1,4 @@
-"""TensorFlow's errors, as its C++ server would tell them."""
+"""Errors of TensorFlow have the codes and texts that its C++ server gives them."""
 
 import pytest
 

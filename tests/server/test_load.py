@@ -233,7 +233,7 @@ def test_what_a_request_holds_is_never_logged(tiny, caplog):
     assert not any("Cough" in line for line in lines)
 
 
-def test_what_nobody_thought_of_is_internal_and_says_no_more(tiny, monkeypatch, caplog):
+def test_an_unexpected_error_is_internal_and_quotes_nothing(tiny, monkeypatch, caplog):
     def fail(*arguments):
         raise KeyError("Cough since Monday")
 

@@ -1,4 +1,4 @@
-"""What a server may be told."""
+"""Settings of a server: which values are valid, and what the others are called."""
 
 import math
 

@@ -145,7 +145,7 @@ def test_a_file_that_is_no_archive_is_refused_in_one_line(tmp_path, data):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', "[" * 5000])
-def test_a_description_that_is_none_is_refused(tmp_path, text):
+def test_an_invalid_description_is_refused(tmp_path, text):
     pack(tmp_path / "x.zip", [(DESCRIPTION, text.encode())])
     with pytest.raises(ArtefactError, match=DESCRIPTION):
         unpack_archive(tmp_path / "x.zip", tmp_path / "folder")

@@ -1,4 +1,4 @@
-"""What kmm wrote is told from what a user put there, whatever the order."""
+"""Files that kmm wrote are distinguished from those of a user, whichever came first."""
 
 import json
 

@@ -129,7 +129,7 @@ def test_a_spawned_process_reads_the_column_of_its_parent(tmp_path):
     child.join()
 
 
-def test_threads_and_other_writers_do_not_meet(tmp_path):
+def test_threads_and_other_writers_do_not_conflict(tmp_path):
     """Eight writers of overlapping arrays, each with its own store, and readers of what is there already."""
     arrays = make_arrays(400)
     column = fill(tmp_path / "store", arrays[:100]).column(names(range(100)))

@@ -104,7 +104,7 @@ def test_no_file_of_a_saved_classifier_holds_a_word_of_one_patient(tiny_run):
 
 
 def test_training_reads_words_of_one_patient_as_unknown_where_a_file_brings_them(tiny_folder, tmp_path):
-    """A row that training changed would tell that the word was used; one left out of the file's would tell it too."""
+    """A changed row of the embedding would reveal that a word occurs in the reports, and so would a missing one."""
     studies = read_collection(tiny_folder).studies
     numbers = [study.report.findings.rstrip(".").split()[-1] for study in studies if study.report]
     lines = ["mass 0 1 0", "cyst 0 1 1", *(f"{number} 1 0 {row}" for row, number in enumerate(numbers))]

@@ -7,6 +7,9 @@ import keras
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec
 from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.encoders_text import TEXT_ENCODERS
+
+Trained = bool | Literal["top"]
 
 
 def part(model: keras.Model, name: str) -> keras.Model | None:
@@ -98,35 +101,36 @@ def copy_encoder_weights(source: keras.Model, target: keras.Model) -> tuple[str,
     return tuple(copied)
 
 
-def set_trainable(
-    model: keras.Model, spec: ModelSpec, *, image: bool | Literal["top"] = True, text: bool = True
-) -> None:
+def set_trainable(model: keras.Model, spec: ModelSpec, *, image: Trained = True, text: Trained = True) -> None:
     """Selects the encoders that further training changes. The fusion is always trained. Compile the model afterwards.
 
     Args:
         model: `keras.Model` from `build_model`, changed in place.
         spec: `ModelSpec` of the model.
-        image: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on, with all
-            batch normalisation frozen. Frozen batch normalisation uses its stored statistics, also in training.
-        text: True or False. Embedding rows are treated alike, unless `spec.train_embedding` keeps them frozen.
+        image, text: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on, with
+            all batch normalisation frozen. Frozen batch normalisation uses its stored statistics, also in training.
+            Rows of words are trained with the whole text encoder only, unless `spec.train_embedding` keeps them frozen.
 
     Raises:
         InputError: if `image` or `text` has another value.
     """
-    if image not in (True, False, "top") or text not in (True, False):
-        raise InputError(f"`image` must be True, False or 'top', `text` True or False. Received: {image!r}, {text!r}.")
+    if any(value not in (True, False, "top") for value in (image, text)):
+        raise InputError(f"`image` and `text` must be True, False or 'top'. Received: {image!r}, {text!r}.")
     encoder, text_encoder, embed = image_encoder_of(model), text_encoder_of(model), embed_of(model)
     if spec.image_encoder and encoder is not None:
         encoder.trainable = bool(image)
         if image == "top":
             _freeze_below(encoder, IMAGE_ENCODERS[spec.image_encoder].top)
     if spec.text_encoder and text_encoder is not None and embed is not None:
-        text_encoder.trainable = text
-        embed.trainable = text and spec.train_embedding
+        text_encoder.trainable = bool(text)
+        if text == "top":
+            _freeze_below(text_encoder, TEXT_ENCODERS[spec.text_encoder].top)
+        embed.trainable = bool(text) and text != "top" and spec.train_embedding
 
 
 def _freeze_below(encoder, top):
-    above = False
+    """Freezes the layers before the one named `top`, none if it is empty, and all batch normalisation."""
+    above = not top
     for layer in encoder.layers:
         above = above or layer.name == top
         layer.trainable = above and not isinstance(layer, keras.layers.BatchNormalization)

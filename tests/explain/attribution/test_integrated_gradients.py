@@ -111,7 +111,7 @@ def test_the_first_error_says_how_many_steps_are_needed(tolerance):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 16, 64])
-def test_the_result_does_not_depend_on_the_chunk_or_on_who_is_beside(chunk):
+def test_the_result_does_not_depend_on_the_chunk_or_on_other_studies(chunk):
     together = integrated_gradients(hinge, {"x": INPUT}, {"x": 0}, chunk=chunk)
     alone = integrated_gradients(HINGE, {"x": INPUT[2:3]}, {"x": 0})[0]
     assert together[2].steps == alone.steps

@@ -236,7 +236,7 @@ def test_boxes_of_other_labels_do_not_count(hand_made, studies):
 
 
 def test_the_same_weights_give_the_same_map_and_words(hand_made, studies, monkeypatch):
-    """What `kmm explain --check` looks for: a map and words that do not hang on the weights."""
+    """The fault that `kmm explain --check` looks for: a map and words that do not depend on the weights."""
     monkeypatch.setattr(fidelity, "randomise_weights", lambda model, seed: model)
     rows = try_methods(hand_made, studies, ["gradient-x-input"], settings=SETTINGS)
     measured = fidelity.measure_fidelity(rows)["gradient-x-input"]
@@ -260,7 +260,7 @@ def test_a_method_that_says_nothing_of_words_is_not_judged_by_them(hand_made, st
     assert sum("similarity" in row for row in rows) == 2
 
 
-def test_what_is_set_aside_is_told_once_and_progress_comes_to_its_end(hand_made, studies, tmp_path):
+def test_a_skipped_study_is_listed_once_and_progress_reaches_its_end(hand_made, studies, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     broken = Study("broken", "broken", (ImageFile(tmp_path / "broken.png", "frontal"),))
     problems, progress = [], Count()

@@ -132,7 +132,7 @@ def test_reads_the_phantom_s_words(tmp_path):
         (b"uid,words\n1,\xff\n", "expected UTF-8"),
     ],
 )
-def test_a_table_of_words_that_is_none(tmp_path, data, said):
+def test_a_table_that_is_not_of_words_is_refused(tmp_path, data, said):
     path = tmp_path / "words.csv"
     if data is not None:
         path.write_bytes(data)

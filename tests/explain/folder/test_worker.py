@@ -70,7 +70,7 @@ def worker(tmp_path):
 
 @pytest.fixture
 def odd_writer(monkeypatch):
-    """Writing `unwritten-...` fails in a way that nobody thought of."""
+    """Writing `unwritten-...` raises an unexpected error."""
     write = module.write_outputs
 
     def fail(explanation, *arguments, **options):
@@ -86,7 +86,7 @@ def make_batch(*ids):
     return Job("done", tuple(Study(name, name) for name in ids), ids, known)
 
 
-def test_what_nobody_thought_of_costs_a_study_and_tells_nothing_of_it(worker, odd_writer):
+def test_an_unexpected_error_skips_one_study_and_quotes_nothing_of_it(worker, odd_writer):
     lines = worker.explain_batch(make_batch("1", "odd-2", "3", "unwritten-4", *(f"{n}" for n in range(5, 12))))
     errors = {line["study"]: line["rows"][0]["error"] for line in lines if line["rows"][0]["error"]}
     assert set(errors) == {"odd-2", "unwritten-4"}

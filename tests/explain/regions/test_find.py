@@ -289,7 +289,7 @@ def test_weights_are_sorted_shares_and_circles_lie_on_the_film(heat, level, smoo
         (np.zeros((0, 4)), r"\(0, 4\)"),
     ],
 )
-def test_maps_that_are_none_are_named(heat, said):
+def test_invalid_maps_are_refused(heat, said):
     with pytest.raises(InputError, match=said):
         find_regions(heat, RegionSettings())
     with pytest.raises(InputError, match=said):
