@@ -64,8 +64,8 @@ def probabilities(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Predictions of several studies as arrays; `list_predictions` makes a `Prediction` of each.
+class StudyLogits:
+    """Logits of several studies by part, with what the studies had; `list_predictions` makes a `Prediction` of each.
 
     Attributes:
         studies: list of `Study` in the order of the rows.
@@ -137,12 +137,12 @@ class BatchPredictor:
         else:
             self._problems.append(Problem(f"study {study.id}", str(made)))
 
-    def finish(self) -> Predictions:
-        """Runs the models on the studies that still wait for a full batch; returns the `Predictions` of all."""
+    def finish(self) -> StudyLogits:
+        """Runs the models on the studies that still wait for a full batch; returns the `StudyLogits` of all."""
         if self._waiting:
             self._run_batch()
         none = np.zeros((0, self._label_count))
-        return Predictions(
+        return StudyLogits(
             studies=self._studies,
             present=np.concatenate(self._present),
             logits={part: np.concatenate(rows) if rows else none for part, rows in self._logits.items()},
@@ -228,7 +228,7 @@ class Classifier:
         batch_size: int = 32,
         strict: bool = False,
         progress: Progress | None = None,
-    ) -> Predictions:
+    ) -> StudyLogits:
         """Predicts studies with an image, a report, or both. Films are read batch by batch.
 
         An encoder that several parts share, because training did not change it, runs once for all of them.
@@ -241,7 +241,7 @@ class Classifier:
             progress: `kmm.progress.Progress`.
 
         Returns:
-            `Predictions`.
+            `StudyLogits`.
 
         Raises:
             ImageError, ReportError: with `strict`, if a study cannot be used.
@@ -427,12 +427,12 @@ def run_model(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarra
     return np.asarray(predict_batch(model, inputs), np.float32)
 
 
-def list_predictions(classifier: Classifier, predictions: Predictions) -> list[Prediction]:
+def list_predictions(classifier: Classifier, predictions: StudyLogits) -> list[Prediction]:
     """Makes a `Prediction` of the main part for each study.
 
     Args:
         classifier: `Classifier` that made the predictions.
-        predictions: `Predictions` with the logits of its main part.
+        predictions: `StudyLogits` with the logits of its main part.
 
     Returns:
         list of `kmm.protocol.predictions.Prediction`, the type that a client of a served classifier returns too;
@@ -456,7 +456,7 @@ def list_predictions(classifier: Classifier, predictions: Predictions) -> list[P
     ]
 
 
-def describe_predictions(classifier: Classifier, predictions: Predictions) -> list[dict[str, Any]]:
+def describe_predictions(classifier: Classifier, predictions: StudyLogits) -> list[dict[str, Any]]:
     """Makes a JSON-compatible row of each study's prediction by the main part.
 
     Args:

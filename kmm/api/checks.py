@@ -14,7 +14,7 @@ def check_films(*collections: Collection | None, reads_films: bool = True, stack
     """Warns of studies that lack a film which was named for them and would be used with their reports alone.
 
     Args:
-        collections: `Collection`s; None is passed over.
+        collections: `Collection`s; None is skipped.
         reads_films: bool. Whether films are read at all; nothing is checked if not.
         stacklevel: int. Of the warning, as for `warnings.warn`; 2 is the caller.
 

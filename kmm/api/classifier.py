@@ -196,7 +196,7 @@ class Classifier:
         inner, notes = self._arguments.with_labels_of(collection), _Notes(_choose_progress(progress))
         curves: dict[str, Curves] = {}
 
-        def keep(part: str, predictions: core.Predictions) -> None:
+        def keep(part: str, predictions: core.StudyLogits) -> None:
             curves[part] = Curves(*gather_curves(inner, predictions))
 
         parts, problems = evaluate_studies(inner, collection.studies, strict=strict, progress=notes, keep=keep)

@@ -13,7 +13,7 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
-from kmm.cli.output import check_place, list_problems, name_file_in_errors, tell_passed_over, write_result
+from kmm.cli.output import check_place, list_problems, name_file_in_errors, print_skipped, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError, KmmError, is_debugging
 from kmm.storage.output_mark import marking_output, refuse_foreign
@@ -135,7 +135,7 @@ def _list_studies(client, files, report, views):
 
     if files:
         collection = read_inputs(files, report=report, view_overrides=views)
-        tell_passed_over(collection)
+        print_skipped(collection)
         studies, problems = list(collection.studies), list(collection.problems)
     else:
         studies, problems = [Study(report.stem, report.stem, report=Report(findings=read_report(report)))], []

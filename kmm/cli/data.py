@@ -9,7 +9,7 @@ import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import LIST, PLACE, SEED, Group, json_option, views_option
-from kmm.cli.output import check_place, list_problems, make_progress, name_file_in_errors, tell_layout, write_result
+from kmm.cli.output import check_place, list_problems, make_progress, name_file_in_errors, print_layout, write_result
 from kmm.errors import InputError
 
 
@@ -128,7 +128,7 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
         raise InputError("`--repeats` needs `--folds`. Give --folds too.")
     settings = gather_settings(values)
     collection = read_collection(folder)
-    tell_layout(collection)
+    print_layout(collection)
     list_problems(collection.problems)
     labelled, names = label_studies(
         collection.studies,

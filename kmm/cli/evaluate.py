@@ -15,9 +15,9 @@ from kmm.cli.output import (
     load_keras_quietly,
     make_progress,
     name_file_in_errors,
+    print_layout,
     print_problems_on_error,
-    tell_layout,
-    tell_passed_over,
+    print_skipped,
     write_result,
 )
 from kmm.data.study import part_problems
@@ -52,7 +52,7 @@ def evaluate(
 
     check_place(json_file)
     collection = read_collection(folder, view_overrides=views)
-    tell_layout(collection)
+    print_layout(collection)
     check_problems(collection, strict)
     with load_keras_quietly():
         from kmm.classifier import Classifier
@@ -122,9 +122,9 @@ def _read_studies(files, report, views, strict):
         return [Study(report.stem, report.stem, report=Report(findings=read_report(report)))], []
     collection = read_inputs(files, report=report, view_overrides=views)
     if collection.layout == "images":
-        tell_passed_over(collection)
+        print_skipped(collection)
     else:
-        tell_layout(collection)
+        print_layout(collection)
     check_problems(collection, strict)
     return list(collection.studies), list(collection.problems)
 

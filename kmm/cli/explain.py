@@ -18,7 +18,7 @@ from kmm.cli.output import (
     load_keras_quietly,
     make_progress,
     name_file_in_errors,
-    tell_passed_over,
+    print_skipped,
     write_result,
 )
 from kmm.errors import InputError
@@ -171,7 +171,7 @@ def explain(
         raise InputError("--redraw computes nothing. Leave out --overwrite and --check.")
     settings = read_explain_settings(model, {**values, **_choose_targets(model, values["targets"])})
     collection = read_inputs(inputs, report=report, view_overrides=views)
-    tell_passed_over(collection)
+    print_skipped(collection)
     engine = engine or ("workers" if workers > 1 else "process")
     with load_keras_quietly():
         from kmm.explain.folder.explain_folder import OVERWRITE, REDRAW, RESUME, explain_folder
@@ -277,8 +277,8 @@ def _check(model, studies, settings, progress):
     from kmm.explain.fidelity.measures import is_sound, judge, measure_fidelity
 
     classifier, problems = Classifier.load(model, main_only=True), []
-    tell = {"set_aside": problems.append, "progress": progress}
-    rows = try_methods(classifier, studies[:RANDOMISED], [settings.method], settings=settings, **tell)
+    options = {"set_aside": problems.append, "progress": progress}
+    rows = try_methods(classifier, studies[:RANDOMISED], [settings.method], settings=settings, **options)
     list_problems(problems)
     measured = measure_fidelity(rows)
     verdict = judge(measured.get(settings.method, {}), measured.get(RANDOM_ORDER, {}), settings.gap_tolerance)

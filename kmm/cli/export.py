@@ -97,7 +97,7 @@ def export(
         if strict_privacy:
             require_privacy(report)
 
-    def tell(place, result):
+    def finish(place, result):
         for line in describe_privacy(report):
             click.echo(f"privacy: {line}", err=True)
         write_result(json_file, {**result, "privacy": report}, lambda: click.echo(str(place)))
@@ -107,7 +107,7 @@ def export(
             from kmm.export.formats import export_format
 
         file = export_format(model, kind, out, inspect=inspect)
-        tell(file, {"file": str(file)})
+        finish(file, {"file": str(file)})
         return
     with load_keras_quietly():
         from kmm.export.explanation import ExplainSignature
@@ -127,7 +127,7 @@ def export(
         warmup=_read_sizes(warmup),
         inspect=inspect,
     )
-    tell(place, {"version": int(place.name), "folder": str(place)})
+    finish(place, {"version": int(place.name), "folder": str(place)})
 
 
 def _refuse_idle(context, kind, without, batching):

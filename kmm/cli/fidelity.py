@@ -92,13 +92,13 @@ def fidelity(
     validation, test = _choose_studies(classifier, collection, truth, sweep=sweep, most=studies)
     problems = list(collection.problems)
     result: dict[str, Any] = {}
-    tell = {"truth": truth, "set_aside": problems.append, "progress": progress}
+    options = {"truth": truth, "set_aside": problems.append, "progress": progress}
     if sweep:
-        rows, rule, best = sweep_studies(classifier, validation, settings=settings, **tell)
+        rows, rule, best = sweep_studies(classifier, validation, settings=settings, **options)
         _keep_sweep(rows, rule, best, curve=curve, kept=Path(model) / SENSITIVITY_FILE if save else None)
         result["sensitivity"] = {"chosen": best, "rule": rule, "sweep": [row.as_dict() for row in rows]}
         settings = replace(settings, regions=replace(settings.regions, sensitivity=best))
-    result["methods"] = measure_fidelity(try_methods(classifier, test, methods, settings=settings, **tell))
+    result["methods"] = measure_fidelity(try_methods(classifier, test, methods, settings=settings, **options))
     list_problems(problems)
     write_result(json_file, result, lambda: result_tables.print_fidelity(result))
 

@@ -38,20 +38,20 @@ def list_problems(problems: Sequence[Problem | str], most: int = 20) -> None:
             click.echo(f"{kind}: {len(lines) - most} more", err=True)
 
 
-def tell_layout(collection: Collection) -> None:
-    """Prints the layout and number of the studies that were read, and the files passed over, on standard error."""
+def print_layout(collection: Collection) -> None:
+    """Prints the layout and number of the studies that were read, and the skipped files, on standard error."""
     count = len(collection.studies)
     layout = f"{collection.layout}, {count} {'study' if count == 1 else 'studies'}"
     click.echo(_one_line(f"{collection.folder}: {layout}"), err=True)
-    tell_passed_over(collection)
+    print_skipped(collection)
 
 
-def tell_passed_over(collection: Collection) -> None:
-    """Prints the number of files passed over, by kind, on standard error; nothing if there were none."""
-    from kmm.data.film_files import describe_passed_over
+def print_skipped(collection: Collection) -> None:
+    """Prints the number of files that were skipped, by kind, on standard error; nothing if there were none."""
+    from kmm.data.film_files import describe_skipped
 
-    if counts := describe_passed_over(collection.passed_over):
-        click.echo(f"passed over: {counts}", err=True)
+    if counts := describe_skipped(collection.skipped):
+        click.echo(f"skipped: {counts}", err=True)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from kmm.cli.output import (
     list_problems,
     load_keras_quietly,
     name_file_in_errors,
-    tell_layout,
+    print_layout,
     write_result,
 )
 
@@ -128,7 +128,7 @@ def embed(
     check_suffix(out)
     chosen = expand_sections(sections) if sections else SECTIONS
     collection = read_collection(folder)
-    tell_layout(collection)
+    print_layout(collection)
     parts = read_parts(split) if split else {}
     studies = [study for study in collection.studies if not split or parts.get(study.id) == "train"]
     documents, patients, problems = [], [], []

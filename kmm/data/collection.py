@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kmm.data.film_files import describe_passed_over, find_films, try_header, walk_files
+from kmm.data.film_files import describe_skipped, find_films, try_header, walk_files
 from kmm.data.layouts.kaggle import KAGGLE_REPORTS, read_kaggle
 from kmm.data.layouts.manifest import find_manifest, read_table
 from kmm.data.layouts.openi import find_reports, read_openi
@@ -155,23 +155,23 @@ def load_images(paths: Sequence[Path | str]) -> Loaded:
     studies: list[Study] = []
     places: dict[Path, Path] = {}
     problems: list[Problem] = []
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     names = UniqueNames()
     for path in map(Path, paths):
         refuse_output(path)
-        for file, tags in _list_images(path, problems, passed_over):
+        for file, tags in _list_images(path, problems, skipped):
             study_id = names.take(_make_id(file.name))
             studies.append(
                 Study(study_id, own_patient(study_id), (ImageFile(file, tags=tags),), made_up=frozenset({"patient"}))
             )
             places[file] = _place(file, path)
     if not studies:
-        found = "; ".join(filter(None, [*map(str, problems[:1]), describe_passed_over(passed_over)]))
+        found = "; ".join(filter(None, [*map(str, problems[:1]), describe_skipped(skipped)]))
         more = f", but {found}" if found else ""
         raise InputError(
             f"Expected image files ({', '.join(IMAGE_SUFFIXES)}), DICOM or folders of them. Found none{more}"
         )
-    return Loaded(Collection(Path(paths[0]), BARE, tuple(studies), tuple(problems), passed_over), places)
+    return Loaded(Collection(Path(paths[0]), BARE, tuple(studies), tuple(problems), skipped), places)
 
 
 def decide_views(loaded: Sequence[Loaded], view_overrides: Mapping[str, str] | None) -> list[Collection]:
@@ -316,7 +316,7 @@ def _describe_kind(header: Header) -> str:
 
 
 def _list_images(
-    path: Path, problems: list[Problem], passed_over: Counter[str]
+    path: Path, problems: list[Problem], skipped: Counter[str]
 ) -> Iterable[tuple[Path, Mapping[str, str]]]:
     """Lists films with their tags: the file at `path`, or all films in that folder, sorted by name."""
     if path.is_file():
@@ -327,7 +327,7 @@ def _list_images(
         return [(path, header.tags)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    return find_films(sorted(walk_files(path, passed_over), key=lambda file: sort_key(str(file))), passed_over)
+    return find_films(sorted(walk_files(path, skipped), key=lambda file: sort_key(str(file))), skipped)
 
 
 def _place(file: Path, folder: Path) -> Path:

@@ -15,7 +15,7 @@ from kmm.storage.output_mark import OWN_HIDDEN, read_mark
 HIDDEN, WRITTEN, OTHER_FILE = "hidden file", "result of kmm", "other file"
 
 
-def walk_files(folder: Path, passed_over: Counter[str] | None = None, *, deep: bool = True) -> Iterator[Path]:
+def walk_files(folder: Path, skipped: Counter[str] | None = None, *, deep: bool = True) -> Iterator[Path]:
     """Lists the files in a folder and its subfolders, except hidden files and files that kmm wrote.
 
     A file is hidden if its name begins with a dot, as the `._film.png` that a Mac writes beside `film.png`. Links to
@@ -23,22 +23,22 @@ def walk_files(folder: Path, passed_over: Counter[str] | None = None, *, deep: b
 
     Args:
         folder: Path.
-        passed_over: `Counter` of skipped files and folders by reason, which is updated, or None.
+        skipped: `Counter` of skipped files and folders by reason, which is updated, or None.
         deep: bool. Whether subfolders are walked too.
 
     Yields:
         Path of a file: the files of a folder sorted by name, then those of its subfolders.
     """
-    passed_over = Counter() if passed_over is None else passed_over
+    skipped = Counter() if skipped is None else skipped
     for place, folders, names in os.walk(folder):
         mark = read_mark(place, {*folders, *names})
         for group in (folders, names):
             kept = []
             for name in sorted(group):
                 if name.startswith("."):
-                    passed_over[HIDDEN] += name not in OWN_HIDDEN
+                    skipped[HIDDEN] += name not in OWN_HIDDEN
                 elif mark.owns(name):
-                    passed_over[WRITTEN] += 1
+                    skipped[WRITTEN] += 1
                 else:
                     kept.append(name)
             group[:] = kept
@@ -58,32 +58,30 @@ def list_folders(folder: Path) -> list[Path]:
     return [place for place in kept if place.is_dir() and not read_mark(place).whole]
 
 
-def find_films(
-    files: Iterable[Path], passed_over: Counter[str] | None = None
-) -> Iterator[tuple[Path, Mapping[str, str]]]:
+def find_films(files: Iterable[Path], skipped: Counter[str] | None = None) -> Iterator[tuple[Path, Mapping[str, str]]]:
     """Selects the films among files: images by suffix, and DICOM files by content under any suffix.
 
     Args:
         files: iterable of Path.
-        passed_over: as in `walk_files`. DICOM files without a film, such as presentation states, are counted by kind.
+        skipped: as in `walk_files`. DICOM files without a film, such as presentation states, are counted by kind.
 
     Yields:
         `(Path, tags)`, with the tags of `Header`; the tags are empty for a file that is not DICOM or has a damaged
         header, which is reported when its pixels are read.
     """
-    passed_over = Counter() if passed_over is None else passed_over
+    skipped = Counter() if skipped is None else skipped
     for file in files:
         known = file.name.lower().endswith(IMAGE_SUFFIXES)
         if is_dicom(file, unreadable=not known):
             header = try_header(file)
             if header.kind:
-                passed_over[header.kind] += 1
+                skipped[header.kind] += 1
             else:
                 yield file, header.tags
         elif known:
             yield file, {}
         else:
-            passed_over[OTHER_FILE] += 1
+            skipped[OTHER_FILE] += 1
 
 
 def try_header(path: Path) -> Header:
@@ -94,17 +92,17 @@ def try_header(path: Path) -> Header:
         return Header()
 
 
-def describe_passed_over(passed_over: Mapping[str, int]) -> str:
-    """Describes the files that were passed over, the most frequent kind first; empty if there are none.
+def describe_skipped(skipped: Mapping[str, int]) -> str:
+    """Describes the files that were skipped, the most frequent kind first; empty if there are none.
 
     Args:
-        passed_over: mapping of reason to count, as `walk_files` and `find_films` fill it.
+        skipped: mapping of reason to count, as `walk_files` and `find_films` fill it.
 
     Example:
-        >>> describe_passed_over({"hidden file": 1, "presentation state": 2, "DICOMDIR": 1, "result of kmm": 3})
+        >>> describe_skipped({"hidden file": 1, "presentation state": 2, "DICOMDIR": 1, "result of kmm": 3})
         '3 results of kmm, 2 presentation states, 1 DICOMDIR, 1 hidden file'
     """
-    ordered = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {_make_plural(reason) if count > 1 else reason}" for reason, count in ordered if count)
 
 

@@ -69,7 +69,7 @@ def find_keys(study: Study) -> list[tuple[str, str]]:
     return keys
 
 
-def deal_groups(
+def assign_groups(
     groups: Sequence[Sequence[Study]],
     shares: Sequence[float],
     rng: np.random.Generator,
@@ -102,20 +102,20 @@ def deal_groups(
     weight = np.divide(1.0, target, out=np.zeros_like(target), where=target > 0)
     rarest = np.where(counts[:, 1:] > 0, total[1:], np.inf).min(1, initial=np.inf)
     chance = rng.permutation(len(groups))
-    dealt: list[list[Sequence[Study]]] = [[] for _ in shares]
+    assigned: list[list[Sequence[Study]]] = [[] for _ in shares]
     missing = -2 * target
     unused = np.where(np.asarray(shares) > 0, 0.0, np.inf)
     for index in np.lexsort((chance, rarest, -counts[:, 0])):
-        # The rise of sum((dealt - target) ** 2 / target) if this group goes to each part.
+        # The rise of sum((assigned - target) ** 2 / target) if this group goes to each part.
         rise = (weight * counts[index] * (missing + counts[index])).sum(1) + unused
         best = int(rise.argmin())
-        dealt[best].append(groups[index])
+        assigned[best].append(groups[index])
         missing[best] += 2 * counts[index]
-    for part, share in zip(dealt, shares):
+    for part, share in zip(assigned, shares):
         if share > 0 and not part:
-            largest = max(dealt, key=len)
+            largest = max(assigned, key=len)
             part.append(largest.pop())
-    return dealt
+    return assigned
 
 
 def _count_labels(groups: Sequence[Sequence[Study]], label_names: Sequence[str] | None) -> np.ndarray:

@@ -49,13 +49,13 @@ def read_inputs(
     studies = [_rename(study, names.take(study.id)) for one in collections for study in one.studies]
     problems = [problem for one in collections for problem in one.problems]
     layouts = [one.layout for one in collections]
-    passed_over: Counter[str] = sum((Counter(one.passed_over) for one in collections), Counter())
+    skipped: Counter[str] = sum((Counter(one.skipped) for one in collections), Counter())
     if report is not None:
         if len(studies) != 1:
             raise InputError(f"A report file belongs to one image. Received: {len(studies)} studies.")
         studies = [replace(studies[0], report=Report(findings=read_report(report)))]
     layout = ", ".join(dict.fromkeys(layouts))
-    return Collection(Path(paths[0]), layout, tuple(studies), tuple(problems), passed_over)
+    return Collection(Path(paths[0]), layout, tuple(studies), tuple(problems), skipped)
 
 
 def place_report(study: Study, sections: Sequence[str]) -> Study:

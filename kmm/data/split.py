@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kmm.data.groups import deal_groups, find_keys, group_studies, name_some
+from kmm.data.groups import assign_groups, find_keys, group_studies, name_some
 from kmm.data.rows import read_rows, show_columns
 from kmm.data.study import Study
 from kmm.errors import InputError, LeakError
@@ -112,8 +112,8 @@ def split_studies(
     if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise InputError(f"The shares of train, validation and test must be 0 or more with sum 1. Received: {shares}.")
     groups = group_studies(studies)
-    dealt = deal_groups(groups, shares, _seeded(seed), label_names=label_names)
-    return _make_split(dict(zip(PARTS, dealt)))
+    assigned = assign_groups(groups, shares, _seeded(seed), label_names=label_names)
+    return _make_split(dict(zip(PARTS, assigned)))
 
 
 def k_folds(
@@ -153,11 +153,11 @@ def k_folds(
     groups = group_studies(studies)
     splits = []
     for repeat in range(repeats):
-        folds = deal_groups(groups, (1 / k,) * k, _seeded(seed, repeat), label_names=label_names)
+        folds = assign_groups(groups, (1 / k,) * k, _seeded(seed, repeat), label_names=label_names)
         for index, test in enumerate(folds):
             rest = [group for fold in folds if fold is not test for group in fold]
             share = validation / (1 - 1 / k)
-            train, held_out = deal_groups(
+            train, held_out = assign_groups(
                 rest, (1 - share, share), _seeded(seed, repeat, index), label_names=label_names
             )
             splits.append(_make_split({"train": train, "validation": held_out, "test": test}))
@@ -231,8 +231,8 @@ def check_leaks(split: Split, studies: Iterable[Study]) -> None:
         )
 
 
-def _make_split(dealt: Mapping[str, Iterable[Iterable[Study]]]) -> Split:
-    part_of = {study.id: (study, name) for name, groups in dealt.items() for group in groups for study in group}
+def _make_split(assigned: Mapping[str, Iterable[Iterable[Study]]]) -> Split:
+    part_of = {study.id: (study, name) for name, groups in assigned.items() for group in groups for study in group}
     rows = [part_of[key] for key in sorted(part_of)]
     return Split({study.id: name for study, name in rows}, {study.id: study.patient for study, _ in rows})
 

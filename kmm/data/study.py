@@ -228,7 +228,7 @@ class Collection:
         layout: str. The layout found, in words, for example `"Kaggle csv (indiana_reports.csv)"`.
         studies: tuple of `Study`, sorted by id (numbers as numbers), or in the order of a table in memory.
         problems: tuple of `Problem`: files, rows and studies that were set aside.
-        passed_over: mapping of a kind of file to the number of such files that were skipped because they hold no film
+        skipped: mapping of a kind of file to the number of such files that were skipped because they hold no film
             or because kmm wrote them.
         columns: mapping of an argument of `kmm.studies` to the names of its columns, for studies made from a table in
             memory; empty for others.
@@ -248,7 +248,7 @@ class Collection:
     layout: str
     studies: tuple[Study, ...]
     problems: tuple[Problem, ...] = ()
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

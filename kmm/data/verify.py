@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kmm.data.collection import MISSING_IMAGE, read_collection
-from kmm.data.film_files import OTHER_FILE, describe_passed_over, find_films, walk_files
+from kmm.data.film_files import OTHER_FILE, describe_skipped, find_films, walk_files
 from kmm.data.names import make_printable
 from kmm.data.study import FRONTAL, LATERAL, Collection, ImageFile, Study
 from kmm.errors import ImageError
@@ -107,8 +107,8 @@ def verify_collection(
     images = [image for study in collection.studies for image in study.images]
     missing = [problem.source for problem in collection.problems if problem.reason == MISSING_IMAGE]
     set_aside = [str(problem) for problem in collection.problems if problem.reason != MISSING_IMAGE]
-    passed_over = Counter(collection.passed_over)
-    orphans = _find_orphans(collection.folder, [image.path for image in images], passed_over)
+    skipped = Counter(collection.skipped)
+    orphans = _find_orphans(collection.folder, [image.path for image in images], skipped)
     checks = [
         DataCheck("images", len(images), len(images) + len(missing)),
         _expect_none("missing images", missing),
@@ -116,7 +116,7 @@ def verify_collection(
         *_check_pixels([image.path for image in images], read_image, progress or Progress()),
         _expect_none("orphaned images", orphans),
         *_inform(collection, images),
-        _count_passed_over(passed_over),
+        _count_skipped(skipped),
     ]
     if collection.layout.startswith("Open-i original"):
         found = {"reports": len(collection.studies), "images": len(images)}
@@ -208,23 +208,23 @@ def _join_groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
     return [" = ".join(names) for names in groups.values() if len(names) > 1]
 
 
-def _find_orphans(folder: Path, paths: Sequence[Path], passed_over: Counter[str]) -> list[str]:
+def _find_orphans(folder: Path, paths: Sequence[Path], skipped: Counter[str]) -> list[str]:
     """Lists films that no study names, in those top-level folders of the collection that hold named films."""
     tops = {folder / path.relative_to(folder).parts[0] for path in paths} or {folder}
     known = set(paths)
     files: list[Path] = []
     for top in sorted(top for top in tops if top.is_dir()):
-        files += walk_files(top, passed_over)
+        files += walk_files(top, skipped)
     if any(not top.is_dir() for top in tops):
-        files += (file for file in walk_files(folder, passed_over, deep=False))
+        files += (file for file in walk_files(folder, skipped, deep=False))
     strays = dict.fromkeys(file for file in files if file not in known)
-    return sorted(_name(file) for file, _ in find_films(strays, passed_over))
+    return sorted(_name(file) for file, _ in find_films(strays, skipped))
 
 
-def _count_passed_over(passed_over: Mapping[str, int]) -> DataCheck:
-    """Counts the files passed over, except text files and tables, which every collection has."""
-    kinds = {kind: count for kind, count in passed_over.items() if kind != OTHER_FILE}
-    summary = describe_passed_over(kinds)
+def _count_skipped(skipped: Mapping[str, int]) -> DataCheck:
+    """Counts the files that were skipped, except text files and tables, which every collection has."""
+    kinds = {kind: count for kind, count in skipped.items() if kind != OTHER_FILE}
+    summary = describe_skipped(kinds)
     return DataCheck("files passed over", sum(kinds.values()), examples=(summary,) if summary else ())
 
 

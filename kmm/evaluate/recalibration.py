@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kmm.classifier import Classifier, Predictions
+from kmm.classifier import Classifier, StudyLogits
 from kmm.data.groups import name_some
 from kmm.data.labels import count_classes, label_studies
 from kmm.data.modalities import PATTERNS, as_table, hide_sides
@@ -108,7 +108,7 @@ def _calibrate(classifier, predictions):
         classifier.thresholds["tfidf"] = as_table(cuts)
 
 
-def _hide(classifier: Classifier, part: str, predictions: Predictions, pattern: str) -> tuple[np.ndarray, np.ndarray]:
+def _hide(classifier: Classifier, part: str, predictions: StudyLogits, pattern: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the logits and labels of the studies that have the sides of a pattern, with their other side hidden."""
     hidden, kept = hide_sides(predictions.present, pattern)
     changed = kept & (hidden != predictions.present).any(axis=1)

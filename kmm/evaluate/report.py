@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kmm.classifier import MAIN_ORDER, Classifier, Predictions
+from kmm.classifier import MAIN_ORDER, Classifier, StudyLogits
 from kmm.data.modalities import as_mapping, choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
@@ -25,12 +25,12 @@ UNRECOGNISED = (
 SIDES = {"image": 0, "text": 1, "tfidf": 1}  # the column of `present` that a row of the results needs
 
 
-def score_rows(classifier: Classifier, predictions: Predictions) -> dict[str, np.ndarray]:
+def score_rows(classifier: Classifier, predictions: StudyLogits) -> dict[str, np.ndarray]:
     """Computes the probabilities for each trained row of the results table.
 
     Args:
         classifier: `Classifier`.
-        predictions: `Predictions` with the logits of all its parts.
+        predictions: `StudyLogits` with the logits of all its parts.
 
     Returns:
         dict of `"joint"`, `"image"`, `"text"` (those that the classifier has) and `"tfidf"` to float arrays
@@ -65,14 +65,14 @@ def find_measured(row: str, present: np.ndarray) -> np.ndarray:
     return np.ones(len(present), bool) if side is None else present[:, side] > 0
 
 
-def evaluate_predictions(classifier: Classifier, predictions: Predictions, *, repeats: int = 1000) -> dict[str, Any]:
+def evaluate_predictions(classifier: Classifier, predictions: StudyLogits, *, repeats: int = 1000) -> dict[str, Any]:
     """Measures predictions and baselines.
 
     A row that reads one modality is measured, and compared with the joint classifier, on the studies that have it.
 
     Args:
         classifier: `Classifier`.
-        predictions: `Predictions` with the logits of all its parts.
+        predictions: `StudyLogits` with the logits of all its parts.
         repeats: int. Number of bootstrap draws for the intervals.
 
     Returns:
@@ -112,7 +112,7 @@ def evaluate_studies(
     strict: bool = False,
     progress: Progress | None = None,
     pictures: Path | str | None = None,
-    keep: Callable[[str, Predictions], object] | None = None,
+    keep: Callable[[str, StudyLogits], object] | None = None,
 ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Measures a classifier on studies: those of its validation part as `validation`, unseen studies as `test`.
 
@@ -125,7 +125,7 @@ def evaluate_studies(
         strict: bool. Raise at the first unusable study.
         progress: `kmm.progress.Progress`. Its notes count the studies that were left out, with the reason.
         pictures: path of a folder for plots of curves, confusion and calibration, with a subfolder per part; or None.
-        keep: function of the name of a part and its `Predictions`, called for each part that is measured; or None.
+        keep: function of the name of a part and its `StudyLogits`, called for each part that is measured; or None.
 
     Returns:
         dict of part to the result of `evaluate_predictions`, without empty parts, with `caution` (str) if training
@@ -159,13 +159,13 @@ def evaluate_studies(
 
 
 def gather_curves(
-    classifier: Classifier, predictions: Predictions
+    classifier: Classifier, predictions: StudyLogits
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
     """Gathers what the plots of predictions are drawn from.
 
     Args:
         classifier: `Classifier`.
-        predictions: `Predictions` with the logits of all its parts.
+        predictions: `StudyLogits` with the logits of all its parts.
 
     Returns:
         dict of row to `(labels, probabilities)`, and dict of row to thresholds, all `(n, n_labels)` of the studies that
@@ -177,12 +177,12 @@ def gather_curves(
     return curves, {name: classifier.thresholds_for(predictions.present[measured[name]], name) for name in rows}
 
 
-def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path) -> None:
+def draw_pictures(classifier: Classifier, predictions: StudyLogits, folder: Path) -> None:
     """Plots ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
 
     Args:
         classifier: `Classifier`.
-        predictions: `Predictions` with the logits of all its parts.
+        predictions: `StudyLogits` with the logits of all its parts.
         folder: Path.
     """
     names, (curves, cuts) = classifier.label_names, gather_curves(classifier, predictions)
@@ -195,7 +195,7 @@ def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path
 
 def write_results(
     classifier: Classifier,
-    predictions: Predictions | None,
+    predictions: StudyLogits | None,
     history: Mapping[str, Mapping[str, Sequence[float]]],
     folder: Path,
     *,
@@ -205,7 +205,7 @@ def write_results(
 
     Args:
         classifier: `Classifier` with metrics.
-        predictions: `Predictions` of the test part; None if it has no studies.
+        predictions: `StudyLogits` of the test part; None if it has no studies.
         history: dict of stage to learning curves.
         folder: path to write to.
         path: future path of the classifier, for the commands of the card.

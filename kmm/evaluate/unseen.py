@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from kmm.batches import Batch
-from kmm.classifier import Classifier, Predictions
+from kmm.classifier import Classifier, StudyLogits
 from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.data.study import Study
 from kmm.errors import InputError
@@ -17,7 +17,7 @@ from kmm.progress import Progress
 
 def predict_unseen(
     classifier: Classifier, studies: Sequence[Study], *, strict: bool = False, progress: Progress | None = None
-) -> dict[str, Predictions]:
+) -> dict[str, StudyLogits]:
     """Predicts studies by all parts of a classifier, except those that it was trained on or that have no known label.
 
     Each film is decoded at most once: the same gray levels say whether the classifier knows the film, and are
@@ -31,7 +31,7 @@ def predict_unseen(
             labels that lack a class.
 
     Returns:
-        dict of `"validation"`, and `"test"` or `kmm.evaluate.changed_weights.UNVERIFIED`, to `Predictions`; a part
+        dict of `"validation"`, and `"test"` or `kmm.evaluate.changed_weights.UNVERIFIED`, to `StudyLogits`; a part
         without studies is left out.
 
     Raises:

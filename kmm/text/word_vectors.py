@@ -48,7 +48,7 @@ class WordVectors:
     Attributes:
         words: tuple of n str without white space. If a word is repeated, its first vector is used.
         vectors: float32 `(n, dimensions)`, finite.
-        passed_over: int. Number of words in the file that were skipped because they cannot occur in a report.
+        skipped: int. Number of words in the file that were skipped because they cannot occur in a report.
 
     Raises:
         InputError: if words and vectors do not fit together or a number is not finite.
@@ -60,7 +60,7 @@ class WordVectors:
 
     words: tuple[str, ...]
     vectors: np.ndarray
-    passed_over: int = 0
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", tuple(self.words))
@@ -182,7 +182,7 @@ def load_word_vectors(
 
     Returns:
         `WordVectors`, in the order of the file. Words that cannot occur in a report, with white space (in some GloVe
-        files) or bytes that are not UTF-8 (in some files of the C tool), are skipped and counted in `passed_over`.
+        files) or bytes that are not UTF-8 (in some files of the C tool), are skipped and counted in `skipped`.
 
     Raises:
         InputError: if the file is missing, compressed, a pickle or in another format; it names the file, and the line
@@ -220,7 +220,7 @@ class _Chosen:
         self.keep, self.more, self.accept = keep, more, accept or (lambda word: True)
         self.words: list[str] = []
         self.rows: list[np.ndarray] = []
-        self.passed_over = 0
+        self.skipped = 0
 
     def offer(self, data: bytes, make_row: Callable[[], np.ndarray]) -> None:
         """Keeps a word, given as bytes, if it is wanted; its vector is made only then."""
@@ -229,7 +229,7 @@ class _Chosen:
         except UnicodeDecodeError:
             word = ""
         if word.split() != [word]:
-            self.passed_over += 1
+            self.skipped += 1
         elif self._wants(word):
             self.words.append(word)
             self.rows.append(make_row())
@@ -244,9 +244,9 @@ class _Chosen:
 
     def gather(self, count: int) -> WordVectors:
         if not self.words or (self.keep is not None and not any(word in self.keep for word in self.words)):
-            over = f" ({self.passed_over} with white space or bytes that are not UTF-8)" if self.passed_over else ""
+            over = f" ({self.skipped} with white space or bytes that are not UTF-8)" if self.skipped else ""
             raise InputError(f"Received: {count} vectors, none of them for a word of the reports{over}")
-        return WordVectors(tuple(self.words), np.array(self.rows), self.passed_over)
+        return WordVectors(tuple(self.words), np.array(self.rows), self.skipped)
 
 
 def _read_file(file, size, chosen):

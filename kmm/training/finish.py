@@ -9,15 +9,15 @@ import keras
 import numpy as np
 
 import kmm
-from kmm.classifier import Classifier, Predictions
+from kmm.classifier import Classifier, StudyLogits
 from kmm.evaluate.calibration import fit_prevalence
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
 from kmm.models.views.feature_view import view_features
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.tfidf import TfidfBaseline
-from kmm.training.calibration import calibrate
 from kmm.training.features import Features
+from kmm.training.run_calibration import calibrate
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import digest_code
 from kmm.training.train import Trained
@@ -25,7 +25,7 @@ from kmm.training.train import Trained
 
 def finish_run(
     context: RunContext, trained: Trained, features: Features, facts: Mapping[str, Any]
-) -> tuple[Classifier, dict[str, Predictions]]:
+) -> tuple[Classifier, dict[str, StudyLogits]]:
     """Calibrates and chooses thresholds on validation, then evaluates validation and, only once, test.
 
     Args:
@@ -35,7 +35,7 @@ def finish_run(
         facts: mapping for JSON: what the run found out before training, for the classifier's provenance.
 
     Returns:
-        `Classifier` with metrics, and dict of `"validation"` and, if the split has one, `"test"` to `Predictions`.
+        `Classifier` with metrics, and dict of `"validation"` and, if the split has one, `"test"` to `StudyLogits`.
     """
     classifier = _assemble(context, trained)
     views = {name: _view_answers(context, features, model) for name, model in classifier.models.items()}
@@ -84,7 +84,7 @@ def _view_answers(context, features, model) -> Callable[..., np.ndarray]:
 def _predict(context, views, part):
     """Predicts a part of the split."""
     rows, prepared = context.rows(part), context.prepared
-    return Predictions(
+    return StudyLogits(
         studies=[prepared.studies[row] for row in rows],
         present=prepared.present[rows],
         logits={name: answer(rows) for name, answer in views.items()},

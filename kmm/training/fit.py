@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kmm.batches import BatchMaker
-from kmm.classifier import Classifier, Predictions
+from kmm.classifier import Classifier, StudyLogits
 from kmm.data.given_parts import GivenParts
 from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
@@ -53,7 +53,7 @@ class Run:
         token_ids: int32 `(n, length)`, as training read them.
         models: dict of side (`"image"`, `"text"`, `"joint"`) to its `keras.Model`.
         history: dict of stage to its learning curves.
-        predictions: dict of `"validation"` and, unless it is empty, `"test"` to `Predictions`.
+        predictions: dict of `"validation"` and, unless it is empty, `"test"` to `StudyLogits`.
         facts: dict for JSON, the provenance of the classifier.
     """
 
@@ -64,7 +64,7 @@ class Run:
     token_ids: np.ndarray
     models: dict[str, keras.Model]
     history: dict[str, dict[str, list[float]]]
-    predictions: dict[str, Predictions]
+    predictions: dict[str, StudyLogits]
     facts: dict[str, Any]
 
     @property

@@ -103,7 +103,7 @@ def list_kept(out: Path | str) -> list[KeptFolder]:
     """
     out = Path(out)
     kept = [_describe_work(out, path) for path in _list_folders(out, f"{WORK}*")]
-    kept += [_describe(out, entry, _tell_kind(entry.path.name)) for entry in list_entries(out / CACHE)]
+    kept += [_describe(out, entry, _classify(entry.path.name)) for entry in list_entries(out / CACHE)]
     phantom = [measure_folder(path) for path in _list_folders(out, PHANTOM)]
     return kept + [_describe(out, entry, "phantom set of `kmm fit` without FOLDER") for entry in phantom]
 
@@ -239,7 +239,7 @@ def _describe(out: Path, entry: CacheEntry, belongs_to: str, state: str = REUSED
     return KeptFolder(name, entry.bytes, belongs_to, state, reason, entry.days)
 
 
-def _tell_kind(name):
+def _classify(name):
     return next(
         (text for kind, text in KINDS.items() if name.startswith(kind)), "features of an earlier version of kmm"
     )

@@ -184,7 +184,7 @@ def test_explanations_never_replace_a_film_and_are_never_studies(address, folder
         assert call(address, "explain", folder, "--out", folder / "explained").exit_code == 0
         result = call(address, "predict", folder, "--json", folder / "out.json")
         assert [row["study"] for row in json.loads((folder / "out.json").read_text())["predictions"]] == ["film"]
-    assert "passed over: 2 other files, 2 results of kmm" in result.stderr
+    assert "skipped: 2 other files, 2 results of kmm" in result.stderr
 
 
 def put_nan(outputs):

@@ -49,7 +49,7 @@ def test_explanations_are_never_studies(films, model, place):
     for folder in (films, films.parent):
         found, stderr = predict(model, folder)
         assert found == expected
-    assert "passed over: " in stderr and "results of kmm" in stderr
+    assert "skipped: " in stderr and "results of kmm" in stderr
     assert (films / "a.jpg").is_file() and (out / "a.png").is_file()
 
 

@@ -4,7 +4,7 @@ import cv2
 import pytest
 
 from kmm.data.collection import bare_images, read_collection
-from kmm.data.film_files import describe_passed_over
+from kmm.data.film_files import describe_skipped
 from kmm.data.inputs import read_inputs
 from kmm.data.study import part_problems
 from kmm.data.verify import verify_collection
@@ -48,7 +48,7 @@ def test_what_holds_no_film_is_passed_over_and_counted(tmp_path):
         (tmp_path / "cd/explained/IM0001.png").write_bytes(b"x")
     collection = read_inputs([tmp_path / "cd"])
     assert [study.id for study in collection.studies] == ["IM0001"] and not collection.problems
-    assert describe_passed_over(collection.passed_over) == (
+    assert describe_skipped(collection.skipped) == (
         "3 hidden files, 2 presentation states, 1 DICOMDIR, 1 other file, 1 result of kmm, 1 structured report"
     )
 

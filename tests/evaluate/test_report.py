@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from kmm.classifier import Predictions
+from kmm.classifier import StudyLogits
 from kmm.cli.result_tables import print_results
 from kmm.data.collection import read_collection
 from kmm.evaluate.card import evaluate_rows
@@ -30,7 +30,7 @@ def predictions(loaded, tiny_folder):
     labels = (rng.random((60, 1)) < 0.5).astype(np.float32)
     present = np.repeat([[1, 1], [1, 0], [0, 1]], [30, 18, 12], axis=0).astype(np.float32)
     logits = {part: (2 * labels - 1 + rng.normal(0, 1.5, (60, 1))) for part in ("joint", "image", "text")}
-    return Predictions(list(read_collection(tiny_folder).studies), present, logits, labels, [])
+    return StudyLogits(list(read_collection(tiny_folder).studies), present, logits, labels, [])
 
 
 @pytest.fixture(scope="module")

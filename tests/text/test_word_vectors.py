@@ -234,7 +234,7 @@ def test_words_that_are_not_utf8_are_passed_over_and_counted(tmp_path, binary):
     words = [b"mass", b"caf\xe9", b"\xff\xfe", b"lung", "caf\u00e9".encode()]
     (tmp_path / "v").write_bytes(make_file(words, binary))
     vectors = load_word_vectors(tmp_path / "v")
-    assert vectors.words == ("mass", "lung", "caf\u00e9") and vectors.passed_over == 2
+    assert vectors.words == ("mass", "lung", "caf\u00e9") and vectors.skipped == 2
     assert vectors.vectors[:, 0].tolist() == [0, 3, 4]
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kmm.batches import BatchMaker, TextPreparation
-from kmm.classifier import Classifier, Predictions, run_model
+from kmm.classifier import Classifier, StudyLogits, run_model
 from kmm.data.collection import read_collection
 from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
@@ -23,12 +23,12 @@ from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors
-from kmm.training.calibration import describe_calibration, hide_studies
 from kmm.training.dataset import StudyDataset
 from kmm.training.fit import fit_classifier, save_run
 from kmm.training.preparation.prepared_studies import note_labels, prepare_studies
 from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.recipe import FEATURES, Stage
+from kmm.training.run_calibration import describe_calibration, hide_studies
 from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -316,7 +316,7 @@ def test_a_hidden_side_is_a_side_that_is_not_there(hand_made, studies):
         return run_model(model, {name: column[rows] for name, column in {**batch.inputs(), "present": present}.items()})
 
     rows = np.arange(len(studies))
-    validation = Predictions(studies, batch.present, {"joint": answer(rows)}, batch.labels, [])
+    validation = StudyLogits(studies, batch.present, {"joint": answer(rows)}, batch.labels, [])
     context = SimpleNamespace(prepared=batch, rows=lambda part: rows)
     for pattern, kept, lack in (
         ("both", [0, 1], {}),

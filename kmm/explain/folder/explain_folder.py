@@ -135,15 +135,15 @@ class _Work:
         chosen, failed = [study for study in self.studies if study.id in identities], {}
         total = total or len(chosen)
         with self.progress.step(title, total, total - len(chosen)) as advance:
-            tell, cut = _count_up(advance), partial(cut_batches, chosen, self.journal.names, identities)
-            for batch, reply in self.runner(worker, cut, self.begin, tell) if chosen else ():
+            notify, cut = _count_up(advance), partial(cut_batches, chosen, self.journal.names, identities)
+            for batch, reply in self.runner(worker, cut, self.begin, notify) if chosen else ():
                 if isinstance(reply, str):
                     failed.update((study.id, describe_failure(study, reply)) for study in batch.studies)
                 else:
                     errors = {line["study"]: line["rows"][0] for line in reply if not line["files"]}
                     failed.update(errors)
                     self.journal.add(line for line in reply if worker.source.computes or line["study"] not in errors)
-                tell(batch, len(batch.studies))
+                notify(batch, len(batch.studies))
         return failed
 
 
@@ -185,12 +185,12 @@ def _count_up(advance):
     """Makes a function `(batch, count)` that counts each study once, even if a killed batch is repeated."""
     counted = Counter()
 
-    def tell(batch, count):
+    def notify(batch, count):
         if count > counted[batch.name]:
             advance(count - counted[batch.name])
             counted[batch.name] = count
 
-    return tell
+    return notify
 
 
 def _check_studies(studies):

@@ -13,11 +13,11 @@ from kmm.image.decoding import count_cores
 from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:
-    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Tell
+    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Notify, Reply
 
 
 def run_ray(
-    worker: "FolderWorker", cut: "Cut", begin: "Begin", tell: "Tell", *, count: int, address: str | None = None
+    worker: "FolderWorker", cut: "Cut", begin: "Begin", notify: "Notify", *, count: int, address: str | None = None
 ) -> "Iterator[tuple[Job, Reply]]":
     """Explains the batches in actors of Ray Data, on any machine of a cluster.
 
@@ -25,7 +25,7 @@ def run_ray(
 
     Args:
         worker, cut, begin: as for every runner.
-        tell: never called, as actors return whole batches.
+        notify: never called, as actors return whole batches.
         count: int >= 1. Number of actors, which share the cores of the cluster.
         address: str or None. Address of a cluster; None: the one that this process is connected to or that
             `RAY_ADDRESS` names, else a local one for the duration of the run.

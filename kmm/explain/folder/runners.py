@@ -2,10 +2,10 @@
 
 A runner is a function of four arguments:
 
-    worker    `kmm.explain.folder.worker.FolderWorker`, with `load(parent)` and `explain_batch(batch, tell)`
+    worker    `kmm.explain.folder.worker.FolderWorker`, with `load(parent)` and `explain_batch(batch, notify)`
     cut       function that returns the batches for a number of workers
     begin     function that is called once before the first batch, if possible after a worker has loaded the model
-    tell      function of a batch and the number of its studies done so far, called during a batch if possible
+    notify    function of a batch and the number of its studies done so far, called during a batch if possible
 
 It yields each batch with its reply, in the order in which batches are done: the lines of the batch, or the reason (str)
 why it was given up. An error of a worker ends the run. The processes of a runner end with the run.
@@ -28,26 +28,26 @@ from kmm.image.decoding import count_cores
 from kmm.keras_backend import silence_libraries
 
 if TYPE_CHECKING:
-    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Reply, Runner, Tell
+    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Notify, Reply, Runner
 
 
-def run_here(worker: "FolderWorker", cut: "Cut", begin: "Begin", tell: "Tell") -> "Iterator[tuple[Job, Reply]]":
+def run_here(worker: "FolderWorker", cut: "Cut", begin: "Begin", notify: "Notify") -> "Iterator[tuple[Job, Reply]]":
     """Explains the batches in this process, one after the other; arguments as for every runner."""
     worker.load()
     begin()
     for batch in cut(1):
-        yield batch, worker.explain_batch(batch, partial(tell, batch))
+        yield batch, worker.explain_batch(batch, partial(notify, batch))
 
 
 def run_workers(
-    worker: "FolderWorker", cut: "Cut", begin: "Begin", tell: "Tell", *, count: int
+    worker: "FolderWorker", cut: "Cut", begin: "Begin", notify: "Notify", *, count: int
 ) -> "Iterator[tuple[Job, Reply]]":
     """Explains the batches in processes of this machine, which share its cores.
 
     A batch whose process is killed is repeated by another process.
 
     Args:
-        worker, cut, begin, tell: as for every runner.
+        worker, cut, begin, notify: as for every runner.
         count: int >= 1. Number of processes.
 
     Yields:
@@ -86,7 +86,7 @@ def run_workers(
                     begin()
                     begun = True
                 if isinstance(reply, int):
-                    tell(process.batch, reply)
+                    notify(process.batch, reply)
                     continue
                 if process.batch is not None:
                     yield process.batch, reply

@@ -101,12 +101,12 @@ class FolderWorker:
         self.source.load()
         return self
 
-    def explain_batch(self, batch: Job, tell: Callable[[int], None] = lambda count: None) -> list[dict[str, Any]]:
+    def explain_batch(self, batch: Job, notify: Callable[[int], None] = lambda count: None) -> list[dict[str, Any]]:
         """Explains the studies of a batch and writes their files, then the file that records that they are done.
 
         Args:
             batch: `Job`.
-            tell: callable taking the number of studies of the batch that are explained or set aside so far.
+            notify: callable taking the number of studies of the batch that are explained or set aside so far.
 
         Returns:
             list of dict, one per study: `study`, the `run`, `drawing` and `kmm` of the stamp, the `key` and `film` of
@@ -128,7 +128,7 @@ class FolderWorker:
                 mark = {"run": self.stamp.run, "key": identities[study]["key"]}
                 pending.append((study, pool.submit(self._write, names[study], mark, explanations)))
                 del explanations
-                tell(count + len(failed))
+                notify(count + len(failed))
                 if len(pending) >= IN_FLIGHT:
                     _collect(*pending.popleft(), written, failed)
             for study, future in pending:
@@ -194,9 +194,9 @@ class FolderWorker:
 # Arguments of a runner, and the runner itself: see `kmm.explain.folder.runners`.
 Cut = Callable[[int], Sequence[Job]]
 Begin = Callable[[], None]
-Tell = Callable[[Job, int], None]
+Notify = Callable[[Job, int], None]
 Reply = list[dict[str, Any]] | str
-Runner = Callable[[FolderWorker, Cut, Begin, Tell], Iterator[tuple[Job, Reply]]]
+Runner = Callable[[FolderWorker, Cut, Begin, Notify], Iterator[tuple[Job, Reply]]]
 
 
 def _collect(study, future, written, failed):

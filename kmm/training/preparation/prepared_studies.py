@@ -77,12 +77,12 @@ class PreparedStudies(ReadStudies):
         unnamed = [study.id for study in self.studies if study.id not in split.parts]
         if unnamed:
             raise InputError(f"The split must name every study. It lacks {len(unnamed)}, for example {unnamed[0]}.")
-        tell = note or _tell_nobody
+        notify = note or _ignore
         moved = replace(self, split=split, maker=_rename(self.maker, self.candidates))
         for part in ("train", "validation"):  # a test part may be empty
             if not len(moved.rows(part)):
                 raise InputError(f"The part {part} of the split has no studies. Give another --split, or more studies.")
-        names = _choose_labels(moved, tell)
+        names = _choose_labels(moved, notify)
         maker = _rename(self.maker, names)
         labels = np.array([maker.labels(study) for study in self.studies], np.float32).reshape(-1, len(names))
         parts = {part: len(moved.rows(part)) for part in PARTS}
@@ -93,7 +93,7 @@ class PreparedStudies(ReadStudies):
             facts={**self.facts, "parts": parts, "split_digest": split.digest},
         )
         if maker.image:
-            _check_films(chosen, tell)
+            _check_films(chosen, notify)
         return chosen
 
 
@@ -225,7 +225,7 @@ def _rename(maker, label_names):
     return BatchMaker(maker.image, maker.text, vocabulary=None, label_names=label_names)
 
 
-def _tell_nobody(line: str) -> None:
+def _ignore(line: str) -> None:
     pass
 
 

@@ -79,7 +79,7 @@ def learn_words(
         "words": len(vocabulary),
         "words_of_the_vectors_alone": len(vocabulary) - len(trained),
         "word_patients": _sum_patients(word_patients, vocabulary, rare, s.min_word_patients),
-        "words_passed_over": vectors.passed_over,
+        "words_passed_over": vectors.skipped,
         "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
         "word_vectors": source.describe(s),
         "coverage_of_words": coverage.types,

@@ -264,13 +264,13 @@ def test_a_skipped_study_is_listed_once_and_progress_reaches_its_end(hand_made, 
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     broken = Study("broken", "broken", (ImageFile(tmp_path / "broken.png", "frontal"),))
     problems, progress = [], Count()
-    tell = {"settings": SETTINGS, "set_aside": problems.append, "progress": progress}
-    rows = try_methods(hand_made, [broken, studies[0]], ["gradient", "gradient-x-input"], **tell)
+    options = {"settings": SETTINGS, "set_aside": problems.append, "progress": progress}
+    rows = try_methods(hand_made, [broken, studies[0]], ["gradient", "gradient-x-input"], **options)
     assert [problem.source for problem in problems] == ["study broken"] and {row["study"] for row in rows} == {"48x48"}
     assert progress.steps == [["Trying gradient", 2, 2], ["Trying gradient-x-input", 2, 2]]
     problems.clear()
     with pytest.raises(InputError, match="with a film"):
-        sweep_studies(hand_made, [broken], **tell)
+        sweep_studies(hand_made, [broken], **options)
     assert [problem.source for problem in problems] == ["study broken"] and progress.steps[-1][1:] == [1, 1]
     with pytest.raises(ImageError, match="study broken"):
         try_methods(hand_made, [broken], ["gradient"], settings=SETTINGS)

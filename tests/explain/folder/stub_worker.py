@@ -25,8 +25,8 @@ class StubWorker:
             raise ImageError("expected a model.")
         return self
 
-    def explain_batch(self, batch, tell=lambda count: None):
-        tell(1)
+    def explain_batch(self, batch, notify=lambda count: None):
+        notify(1)
         kind, _, times = batch.name.partition("-")
         if kind == "kill":
             with open(self.out / batch.name, "a+", encoding="ascii") as file:

@@ -80,7 +80,7 @@ class Recorder:
     def __init__(self):
         self.computed, self.drawn = [], []
 
-    def __call__(self, worker, cut, begin, tell):
+    def __call__(self, worker, cut, begin, notify):
         begin()
         for batch in cut(1):
             (self.computed if worker.source.computes else self.drawn).extend(study.id for study in batch.studies)
@@ -90,11 +90,11 @@ class Recorder:
 class Drawer(Recorder):
     """A runner that draws, and computes nothing."""
 
-    def __call__(self, worker, cut, begin, tell):
+    def __call__(self, worker, cut, begin, notify):
         if worker.source.computes:
-            yield from super().__call__(worker, cut, begin, tell)
+            yield from super().__call__(worker, cut, begin, notify)
         else:
-            for batch, lines in choose_runner("process")(worker, cut, begin, tell):
+            for batch, lines in choose_runner("process")(worker, cut, begin, notify):
                 self.drawn += [study.id for study in batch.studies]
                 yield batch, lines
 
@@ -207,7 +207,7 @@ def test_what_is_drawn_again_is_there_all_the_time(again):
     model, studies, out, _ = again
     before = read_files(out)
 
-    def interrupted(worker, cut, begin, tell):
+    def interrupted(worker, cut, begin, notify):
         begin()
         yield cut(1)[0], worker.load().explain_batch(cut(1)[0])
         assert before.keys() <= read_files(out).keys()
@@ -386,7 +386,7 @@ def test_ids_must_differ(tmp_path, ids, said):
 def test_an_interrupted_run_frees_the_folder(tiny, tmp_path):
     model, studies, _, _ = tiny
 
-    def interrupted(worker, cut, begin, tell):
+    def interrupted(worker, cut, begin, notify):
         begin()
         yield cut(1)[0], "not now."
         raise KeyboardInterrupt
@@ -413,10 +413,10 @@ def test_a_run_that_is_killed_and_resumed_gives_what_an_undisturbed_one_gives(ti
     assert run.wait() == -signal.SIGKILL
     computed = []
 
-    def counted(worker, cut, begin, tell):
+    def counted(worker, cut, begin, notify):
         if worker.source.computes:
             computed.extend(cut(1))
-        return choose_runner("process")(worker, cut, begin, tell)
+        return choose_runner("process")(worker, cut, begin, notify)
 
     assert explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=counted) == rows
     assert len(computed) < -(-COUNT // BATCH)
@@ -452,11 +452,11 @@ def test_progress_counts_each_study_once_though_a_batch_is_done_again(tiny, tmp_
             assert (title, total, done) == ("Explaining", COUNT, 0)
             yield lambda count=1, text="": counts.append(count)
 
-    def repeated(worker, cut, begin, tell):
+    def repeated(worker, cut, begin, notify):
         begin()
         for batch in cut(1):
             for count in (1, 3, 1, 2, 5):  # after 3 its process is killed
-                tell(batch, count)
+                notify(batch, count)
             yield batch, "not now."
 
     explain_folder(model, studies, tmp_path / "out", settings=SETTINGS, runner=repeated, progress=Counting())

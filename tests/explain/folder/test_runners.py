@@ -25,11 +25,11 @@ def stub(monkeypatch, tmp_path):
     return lambda **how: StubWorker(tmp_path, **how)
 
 
-def run(name, worker, names, *, count=2, begin=lambda: None, tell=lambda batch, count: None):
+def run(name, worker, names, *, count=2, begin=lambda: None, notify=lambda batch, count: None):
     batches = [Job(name, (), (), ()) for name in names]
     return {
         batch.name: reply
-        for batch, reply in choose_runner(name, count=count)(worker, lambda workers: batches, begin, tell)
+        for batch, reply in choose_runner(name, count=count)(worker, lambda workers: batches, begin, notify)
     }
 
 
@@ -45,7 +45,7 @@ def test_processes_share_batches_and_cores(stub):
 @pytest.mark.parametrize("name", ["process", "workers"])
 def test_what_a_worker_tells_on_the_way_is_passed_on(stub, name):
     told = []
-    run(name, stub(), ["well-1", "well-2"], tell=lambda batch, count: told.append((batch.name, count)))
+    run(name, stub(), ["well-1", "well-2"], notify=lambda batch, count: told.append((batch.name, count)))
     assert sorted(told) == [("well-1", 1), ("well-2", 1)]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kmm.classifier import Classifier, Predictions
+from kmm.classifier import Classifier, StudyLogits
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, as_table, hide_sides
 from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, fit_calibration, has_few
 from kmm.evaluate.report import find_measured, score_rows
@@ -16,7 +16,7 @@ Answer = Callable[..., np.ndarray]
 
 
 def calibrate(
-    context: RunContext, classifier: Classifier, answers: Mapping[str, Answer], validation: Predictions
+    context: RunContext, classifier: Classifier, answers: Mapping[str, Answer], validation: StudyLogits
 ) -> dict[str, Any]:
     """Chooses a classifier's temperatures and thresholds on validation, for film and report, film alone, report alone.
 
@@ -28,7 +28,7 @@ def calibrate(
         classifier: `Classifier`; its `temperatures` and `thresholds` are filled in.
         answers: dict of part to a function of int64 rows of the run, and optionally of `present` `(all rows, 2)`, which
             replaces the actual one, that returns logits `(n, n_labels)`.
-        validation: `Predictions` of the part `"validation"`.
+        validation: `StudyLogits` of the part `"validation"`.
 
     Returns:
         dict with `calibration`, the numbers of studies behind the choices for each pattern; empty if no part reads both
@@ -55,7 +55,7 @@ def calibrate(
 
 
 def hide_studies(
-    context: RunContext, part: str, answer: Answer, pattern: str, validation: Predictions
+    context: RunContext, part: str, answer: Answer, pattern: str, validation: StudyLogits
 ) -> tuple[np.ndarray, np.ndarray]:
     """Selects the validation studies that have the sides of a pattern, and hides their other side.
 
