@@ -17,15 +17,16 @@ def summarize_splits(values: ArrayLike, *, n_train: float, n_test: float, level:
     """Computes the mean of a metric over splits and its interval, corrected for overlapping training parts.
 
     The variance of the mean is `(1 / K + n_test / n_train) * s**2` for `K` splits. The naive `s**2 / K` is far too
-    small: models of different splits share most of their training studies, so their results are correlated.
+    small: different splits share most of their studies, so their results are correlated. The correction is made for
+    random splits and repeated folds; for the folds of a single cross-validation it is too wide.
 
     Source: https://doi.org/10.1023/A:1024068626366; https://doi.org/10.1007/978-3-540-24775-3_3 (repeated folds).
 
     Args:
         values: array `(K,)`, one number per split, or per fold of every repeat. NaN (undefined in that split) is left
             out.
-        n_train, n_test: float above 0. Size of the training and test part of a split, as counts or shares: `k - 1` and
-            1 for `k` folds.
+        n_train, n_test: float above 0. Studies that a split does not test (training and validation) and that it tests,
+            as counts or shares: `k - 1` and 1 for `k` folds.
         level: float in (0, 1). Coverage of the interval.
 
     Returns:
@@ -67,7 +68,7 @@ def compare_splits(differences: ArrayLike, *, n_train: float, n_test: float, lev
 
     The statistic is that of the paired t-test with the variance of `summarize_splits`. `naive_p` is the p of the
     uncorrected test, which errs several times as often as it says. It is given to show what the correction does, and
-    supports no claim.
+    supports no claim. `benchmarks/error_rates.py` measures how often either errs.
 
     Source: https://doi.org/10.1023/A:1024068626366; https://doi.org/10.1007/978-3-540-24775-3_3 (repeated folds).
 
