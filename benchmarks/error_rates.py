@@ -10,6 +10,10 @@ time. The learners are linear (the line between the means of the classes); each 
     naive        the same for the uncorrected t-test, which takes overlapping splits for independent
     covered      fraction of 95 % intervals of the difference that contain the true one; for equal learners, and for
                  learners of which the second has the weaker features. Right: 0.95
+    folds, pooled, overlapping
+                 fraction of DeLong's tests at 5 % that call equal learners different: over 5 folds, with their scores
+                 pooled, and pooled over 10 splits whose test parts overlap, which kmm never does. The first two take
+                 the models as fixed, so they may err more often than 0.05 for learners
     class 0, 1   fraction of new studies of a class whose conformal set contains it. Right: 1 - alpha, or a little more
     p            of two identical scores. Right: 1
 
@@ -23,6 +27,7 @@ import numpy as np
 
 from kmm.evaluate.bootstrap import interval, resample_metrics
 from kmm.evaluate.conformal import count_scores, predict_sets
+from kmm.evaluate.fold_tests import compare_folds
 from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
 from kmm.evaluate.resampled_tests import compare_splits
 
@@ -43,6 +48,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     found = {name: measure_splits(options.draws, **scheme) for name, scheme in SCHEMES.items()}
+    found["DeLong of equal learners"] = measure_pooled(max(1, options.draws // 4))
     found |= {f"conformal, alpha {alpha}": measure_sets(options.draws, alpha) for alpha in (0.05, 0.1, 0.2)}
     found["bootstrap interval of an AUC"] = measure_bootstrap(max(1, options.draws // 5))
     found["identical scores"] = compare_identical()
@@ -87,31 +93,56 @@ def draw_differences(draws, splits, n_train, n_test, *, folds, seed, strength=1.
     Returns:
         float array `(draws, splits)`.
     """
+    found = []
+    for labels, scores, test in draw_scores(draws, splits, n_train, n_test, folds=folds, seed=seed, strength=strength):
+        one, other = ((((score > 0) == labels) & test).sum(axis=2) / n_test for score in scores)
+        found.append(one - other)
+    return np.concatenate(found)
+
+
+def draw_scores(draws, splits, n_train, n_test, *, folds, seed, strength=1.0):
+    """Draws data sets and trains both learners on each split.
+
+    Yields:
+        for some of the draws at a time: labels `(n,)`; two arrays `(some, splits, n)`, the scores of both learners for
+        all studies, positive above 0; bool `(some, splits, n)`, the studies that a split tests.
+    """
     rng = np.random.default_rng(seed)
-    done = [
-        _compare_learners(rng, min(AT_ONCE, draws - start), splits, n_train, n_test, folds, strength)
-        for start in range(0, draws, AT_ONCE)
-    ]
-    return np.concatenate(done)
-
-
-def _compare_learners(rng, draws, splits, n_train, n_test, folds, strength):
     labels = np.arange(STUDIES) % 2
     shift = np.repeat([1.0, strength], FEATURES) * 0.3
-    x = rng.normal(size=(draws, STUDIES, 2 * FEATURES)) + np.where(labels, 1, -1)[:, None] * shift
-    place = _place_studies(rng, draws, splits, n_test, folds)  # (draws, splits, n): below n_test is test
-    train = (place >= n_test) & (place < n_test + n_train)
-    test = place < n_test
-    means = [
-        (train * (labels == kind)) @ x / (train * (labels == kind)).sum(axis=2)[..., None] for kind in (0, 1)
-    ]  # (draws, splits, features)
-    direction, centre = means[1] - means[0], (means[0] + means[1]) / 2
-    right = []
-    for half in (slice(0, FEATURES), slice(FEATURES, None)):
-        w = direction[..., half]
-        score = w @ x[..., half].swapaxes(1, 2) - (w * centre[..., half]).sum(axis=2)[..., None]
-        right.append((((score > 0) == labels) & test).sum(axis=2) / n_test)
-    return right[0] - right[1]
+    for start in range(0, draws, AT_ONCE):
+        some = min(AT_ONCE, draws - start)
+        x = rng.normal(size=(some, STUDIES, 2 * FEATURES)) + np.where(labels, 1, -1)[:, None] * shift
+        place = _place_studies(rng, some, splits, n_test, folds)  # (some, splits, n): below n_test is test
+        train = (place >= n_test) & (place < n_test + n_train)
+        means = [(train * (labels == kind)) @ x / (train * (labels == kind)).sum(axis=2)[..., None] for kind in (0, 1)]
+        direction, centre = means[1] - means[0], (means[0] + means[1]) / 2  # (some, splits, features)
+        scores = []
+        for half in (slice(0, FEATURES), slice(FEATURES, None)):
+            w = direction[..., half]
+            scores.append(w @ x[..., half].swapaxes(1, 2) - (w * centre[..., half]).sum(axis=2)[..., None])
+        yield labels, scores, place < n_test
+
+
+def measure_pooled(draws, *, seed=5):
+    """Measures the tests of `compare_folds` on 5 folds, and DeLong's test pooled over 10 overlapping test parts.
+
+    Returns:
+        dict of fractions called significant. `folds` tests the mean AUC of the folds, `pooled` the scores of all folds
+        together, and `overlapping` does what kmm refuses to do.
+    """
+    p = {"folds": [], "pooled": [], "overlapping": []}
+    for labels, scores, test in draw_scores(draws, 5, 160, 40, folds=True, seed=seed):
+        for one, other, chosen in zip(*scores, test):
+            fold, study = np.nonzero(chosen)
+            known = (1 / (1 + np.exp(-score[chosen])) for score in (one, other))
+            found = compare_folds(labels[study], *known, fold, studies=study.astype(str))
+            p["folds"].append(found["mean_auc"]["p"])
+            p["pooled"].append(found["pooled"]["roc_auc"]["p"])
+    for labels, scores, test in draw_scores(draws, 10, 160, 40, folds=False, seed=seed):
+        for one, other, chosen in zip(*scores, test):
+            p["overlapping"].append(compare_auc(labels[np.nonzero(chosen)[1]], one[chosen], other[chosen])["p"])
+    return {name: float(np.mean(np.array(values) < 0.05)) for name, values in p.items()}
 
 
 def _place_studies(rng, draws, splits, n_test, folds):

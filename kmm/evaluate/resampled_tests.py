@@ -31,8 +31,8 @@ def summarize_splits(values: ArrayLike, *, n_train: float, n_test: float, level:
 
     Returns:
         dict for JSON: `mean`, `sd` (with `K - 1`), `interval` `[low, high]`, `n` (splits with a value) and `left_out`.
-        `mean` is None without a value, `sd` and `interval` with fewer than 2. The interval may leave the range of the
-        metric, as it is symmetric.
+        `mean` is None without a value, `sd` and `interval` with fewer than 2. `interval` is None too if all values are
+        equal, which says nothing of other splits. It is symmetric, so it may leave the range of the metric.
 
     Raises:
         InputError: if the values are not one finite number or NaN per split, a size is not above 0, or `level` is not
@@ -57,7 +57,7 @@ def summarize_splits(values: ArrayLike, *, n_train: float, n_test: float, level:
         "n": n,
         "left_out": left_out,
     }
-    if n > 1:
+    if n > 1 and np.ptp(known) >= SAME:
         half = student.ppf((1 + level) / 2, n - 1) * found["sd"] * np.sqrt(1 / n + ratio)
         found["interval"] = [float(found["mean"] - half), float(found["mean"] + half)]
     return found
@@ -99,10 +99,10 @@ def compare_splits(differences: ArrayLike, *, n_train: float, n_test: float, lev
     counts = {"n": n, "left_out": found["left_out"], "reason": None}
     if n < 2:
         return result | counts | {"reason": FEW}
-    if np.ptp(_as_splits(differences)[0]) < SAME:
+    if found["interval"] is None:
         if abs(mean) < SAME:
             return result | {"difference": 0.0, "interval": [0.0, 0.0], "t": 0.0, "p": 1.0, "naive_p": 1.0} | counts
-        return result | {"interval": None} | counts | {"reason": NO_SPREAD}
+        return result | counts | {"reason": NO_SPREAD}
     naive_t = mean / (found["sd"] / np.sqrt(n))
     t = naive_t / np.sqrt(1 + n * n_test / n_train)
     result |= {name: float(2 * student.sf(abs(value), n - 1)) for name, value in (("p", t), ("naive_p", naive_t))}

@@ -65,6 +65,7 @@ def test_an_equal_difference_in_all_splits_has_no_p_and_a_reason(value):
     found = compare_splits([value] * 3 + [value + 1e-15], **HALVES)  # rounding is no variance
     assert found["difference"] == pytest.approx(value) and found["reason"] == NO_SPREAD
     assert (found["interval"], found["t"], found["p"], found["naive_p"]) == (None,) * 4
+    assert summarize_splits([value] * 3, **HALVES)["interval"] is None
 
 
 @pytest.mark.parametrize("values", ([], [0.3], [0.3, np.nan]))
