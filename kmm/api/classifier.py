@@ -18,6 +18,7 @@ from kmm.api.saving import export_record, save_record
 from kmm.api.study_arguments import StudyArguments
 from kmm.data.study import Collection, Study
 from kmm.errors import check_path
+from kmm.evaluate.abstention import abstain_from, check_abstention
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.recalibration import recalibrate
 from kmm.evaluate.report import evaluate_studies, gather_curves
@@ -113,7 +114,7 @@ class Classifier:
         return self._record.models[self._record.main]
 
     @overload
-    def predict(self, image: Any = None, report: str | None = None) -> Prediction: ...
+    def predict(self, image: Any = None, report: str | None = None, *, abstain: float | None = None) -> Prediction: ...
     @overload
     def predict(
         self,
@@ -123,6 +124,7 @@ class Classifier:
         images: Sequence[Any] | None = None,
         reports: Sequence[str | None] | None = None,
         columns: Mapping[str, Any] | None = None,
+        abstain: float | None = None,
         progress: bool | Progress = False,
     ) -> Prediction | Predictions: ...
     def predict(
@@ -133,6 +135,7 @@ class Classifier:
         images: Sequence[Any] | None = None,
         reports: Sequence[str | None] | None = None,
         columns: Mapping[str, Any] | None = None,
+        abstain: float | None = None,
         progress: bool | Progress = False,
     ) -> Prediction | Predictions:
         """Predicts one study, or many.
@@ -143,6 +146,8 @@ class Classifier:
             images, reports: sequences of films and texts of many studies, None for a missing one.
             columns: mapping of arguments of `kmm.studies` to columns of the table, instead of those of the training;
                 None for an argument that the table has no column for.
+            abstain: float in (0, 1), the largest fraction of wrong decisions among the studies of a class. A decision
+                that validation does not support at this error level is `"abstain"`. None decides every study.
             progress: bool, whether to show progress; or a `Progress`.
 
         Returns:
@@ -150,17 +155,23 @@ class Classifier:
             of these, with a warning, and listed in `problems`.
 
         Raises:
-            InputError: if the one study cannot be used, no film of a table is found, or an argument has the wrong type.
+            InputError: if the one study cannot be used, no film of a table is found, or an argument has the wrong type;
+                with `abstain`, if the classifier was saved by a version of kmm that kept no validation scores.
 
         Warns:
-            UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone.
+            UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone; with
+                `abstain`, if validation has too few studies of a class, or the weights were changed since.
         """
+        if abstain is not None:
+            self._check_weights(warn=True)
+            for line in check_abstention(self._record, abstain):
+                warnings.warn(line, UserWarning, stacklevel=2)
         if self._arguments.is_one(image, images, reports):
             study = self._arguments.read_one(image, report)
             raw = self._record.predict([study], strict=True, batch_size=1)
-            return core.list_predictions(self._record, raw)[0]
+            return self._decide(raw, abstain)[0]
         collection = self._arguments.read_many(image, images, reports, columns)
-        found = self._predict_all(collection, strict=False, progress=_choose_progress(progress))
+        found = self._predict_all(collection, strict=False, abstain=abstain, progress=_choose_progress(progress))
         warn_of_unused(found, len(collection))
         return found
 
@@ -359,13 +370,21 @@ class Classifier:
     def _arguments(self) -> StudyArguments:
         return StudyArguments(self._record)
 
+    def _decide(self, raw: core.StudyLogits, abstain: float | None) -> list[Prediction]:
+        return core.list_predictions(self._record, raw) if abstain is None else abstain_from(self._record, raw, abstain)
+
     def _predict_all(
-        self, collection: Collection, *, strict: bool = True, progress: Progress | None = None
+        self,
+        collection: Collection,
+        *,
+        strict: bool = True,
+        abstain: float | None = None,
+        progress: Progress | None = None,
     ) -> Predictions:
         """Predicts a collection; with `strict`, a study that cannot be used is an error."""
         raw = self._record.predict(collection.studies, strict=strict, progress=progress)
         problems = [*collection.problems, *raw.problems]
-        found = core.list_predictions(self._record, raw)
+        found = self._decide(raw, abstain)
         return Predictions(found, [study.id for study in raw.studies], problems, labels=self.labels)
 
     def _explainer(self, settings):

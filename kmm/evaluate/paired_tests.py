@@ -43,18 +43,57 @@ def compare_auc(
         >>> round(compare_auc(labels * 5, first * 5, second * 5, list("abcdef") * 5)["p"], 3)
         0.371
     """
+    difference, variance = estimate_auc_difference(labels, first, second, groups)
+    return {"difference": difference, "p": find_normal_p(difference, variance)}
+
+
+def estimate_auc_difference(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, groups: Sequence | None = None
+) -> tuple[float | None, float | None]:
+    """Estimates the difference of two ROC AUCs and its variance, as `compare_auc` tests it.
+
+    Args:
+        labels, first, second, groups: as in `compare_auc`.
+
+    Returns:
+        (difference, or None if a class is missing; variance, or None if it cannot be estimated). Both are exactly 0 if
+        both scores order every pair in the same way.
+
+    Raises:
+        InputError: if the arrays do not match.
+
+    Example:
+        >>> difference, variance = estimate_auc_difference([0, 0, 0, 1, 1, 1], [1, 2, 5, 3, 4, 6], [1, 4, 5, 2, 3, 6])
+        >>> round(difference, 3), round(variance, 4)
+        (0.222, 0.0617)
+    """
     known, (one, other), group = _one_label(labels, first, second, groups, probabilities=False)
     if len(np.unique(known)) < 2:
-        return {"difference": None, "p": None}
+        return None, None
     apart = np.subtract(_placements(known, one), _placements(known, other))
+    if np.abs(apart).max() < 1e-12:
+        return 0.0, 0.0
     positive = known == 1
     difference = float(apart[positive].mean())
-    if np.abs(apart).max() < 1e-12:
-        return {"difference": 0.0, "p": 1.0}
     variance = _clustered_variance(apart - difference, positive, group)
-    if variance is None or variance < 1e-20:
-        return {"difference": difference, "p": None}
-    return {"difference": difference, "p": float(2 * norm.sf(abs(difference) / np.sqrt(variance)))}
+    return difference, None if variance is None else float(variance)
+
+
+def find_normal_p(difference: float | None, variance: float | None) -> float | None:
+    """Computes the two-sided p of a difference that is normally distributed around zero.
+
+    Returns:
+        float in [0, 1]; 1 if both are exactly 0; None if one is None, or the variance is zero.
+
+    Example:
+        >>> round(find_normal_p(1.96, 1.0), 3), find_normal_p(0.0, 0.0), find_normal_p(0.1, 0.0)
+        (0.05, 1.0, None)
+    """
+    if difference is None or variance is None:
+        return None
+    if difference == 0 and variance == 0:
+        return 1.0
+    return None if variance < 1e-20 else float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
 
 
 def compare_accuracy(
