@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kmm.evaluate.card import MEASURED_ON, compare_rows, evaluate_rows, label_rows
+from kmm.evaluate.result_rows import MEASURED_ON, compare_rows, evaluate_rows, label_rows, operating_rows
 
 WIDTH = 160  # columns of a table that is not printed on a terminal
 SHORT_TITLES = {  # the intervals need the space
@@ -19,7 +19,8 @@ def write_results_table(results: Mapping[str, Mapping[str, Any]], *, terminal: b
     """Writes a table for each part (validation, test) of the results of `kmm.evaluate.compare.compare_models`.
 
     Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
-    joint classifier from image and text, and for several labels a table of the area under the ROC curve of each.
+    joint classifier from image and text, the confusion counts at the stored thresholds, and for several labels a table
+    of the area under the ROC curve of each.
 
     Args:
         results: mapping of part to result.
@@ -41,6 +42,9 @@ def _write_part(part, result, terminal):
         lines.append(MEASURED_ON)
     lines += [line for line in compare_rows(result) if "ROC AUC" in line and "TF-IDF" not in line]
     text += "".join(f"{line}\n" for line in lines)
+    if points := operating_rows(result):
+        title = f"{part}: decisions at the stored thresholds [95 % interval]"
+        text += write_table(points[0], points[1:], title=title, terminal=terminal)
     if labels := label_rows(result):
         title = f"{part}: ROC AUC of each label [95 % interval]"
         text += write_table(labels[0], labels[1:], title=title, terminal=terminal)
