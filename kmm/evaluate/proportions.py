@@ -72,13 +72,32 @@ def clustered_interval(hits: ArrayLike, groups: Sequence | None = None, *, level
     group, n_groups = number_groups(groups, len(hit))
     if not len(hit):
         return None
-    share = float(hit.mean())
-    independent = share * (1 - share)
-    effective = float(n_groups)
-    if independent > 0:
-        apart = np.bincount(group, hit - share)
-        effective = len(hit) / max(1.0, float(np.sum(apart**2)) / (len(hit) * independent))
-    return wilson_interval(share * effective, effective, level=level)
+    effective = count_effective(np.bincount(group, hit, n_groups), np.bincount(group, minlength=n_groups))
+    return wilson_interval(float(hit.mean()) * effective, effective, level=level)
+
+
+def count_effective(hits: ArrayLike, numbers: ArrayLike) -> float:
+    """Computes the number of independent observations that tell as much of a proportion as those of these groups.
+
+    Source: as `clustered_interval`, which describes it.
+
+    Args:
+        hits: array `(k,)`. Successes in each group (patient).
+        numbers: array `(k,)`. Observations in each group, 0 or more.
+
+    Returns:
+        float in [0, sum of `numbers`].
+
+    Example:
+        >>> round(count_effective([1, 0, 1], [1, 1, 1]), 6), round(count_effective([5, 0, 5], [5, 5, 5]), 6)
+        (3.0, 3.0)
+    """
+    found, total = np.asarray(hits, np.float64), np.asarray(numbers, np.float64)
+    n = float(total.sum())
+    share = float(found.sum()) / n if n else 0.0
+    if not 0 < share < 1:
+        return float((total > 0).sum())
+    return n / max(1.0, float(np.sum((found - share * total) ** 2)) / (n * share * (1 - share)))
 
 
 def newcombe_interval(
