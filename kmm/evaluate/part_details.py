@@ -1,13 +1,17 @@
 """Details of a part of an evaluation: its subgroups, and what shifted since training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from kmm.classifier import Classifier, Predictions
 from kmm.data.cohorts import find_cohorts
+from kmm.data.study import Study
 from kmm.evaluate.profile import UNKNOWN_WORDS, FilmTally, Profile, Share, profile_studies
 from kmm.evaluate.shift import NO_PROFILE, compare_profiles
 from kmm.evaluate.subgroups import measure_subgroups
+from kmm.evaluate.wrong_report import Predict
 
 PROFILE = "training_profile"  # in the provenance of a classifier
 
@@ -36,6 +40,19 @@ def describe_subgroups(
         repeats=repeats,
         seed=classifier.settings.seed,
     )
+
+
+def make_predict(classifier: Classifier) -> Predict:
+    """Makes a function of studies that returns the probabilities of the main part `(n, n_labels)`, in their order.
+
+    Its errors are `ImageError` and `ReportError`, for the first study that cannot be used.
+    """
+
+    def predict(studies: Sequence[Study]) -> np.ndarray:
+        found = classifier.predict(studies, strict=True)
+        return classifier.probabilities(found.logits[classifier.main], found.present)
+
+    return predict
 
 
 def describe_part_shift(classifier: Classifier, predictions: Predictions, tally: FilmTally) -> dict[str, Any]:
