@@ -1,4 +1,4 @@
-"""Details of a part of an evaluation: its subgroups, and what shifted since training."""
+"""Details of a part of an evaluation: its decision curves, its subgroups, and what shifted since training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,13 @@ import numpy as np
 from kmm.classifier import Classifier, Predictions
 from kmm.data.cohorts import find_cohorts
 from kmm.data.study import Study
+from kmm.evaluate.decision_curve import compute_decision_curve
 from kmm.evaluate.profile import UNKNOWN_WORDS, FilmTally, Profile, Share, profile_studies
 from kmm.evaluate.shift import NO_PROFILE, compare_profiles
 from kmm.evaluate.subgroups import measure_subgroups
 from kmm.evaluate.wrong_report import Predict
 
+CURVE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 PROFILE = "training_profile"  # in the provenance of a classifier
 
 
@@ -40,6 +42,32 @@ def describe_subgroups(
         repeats=repeats,
         seed=classifier.settings.seed,
     )
+
+
+def describe_decision_curves(
+    classifier: Classifier, predictions: Predictions, *, repeats: int = 1000
+) -> dict[str, dict[str, Any] | None]:
+    """Computes the decision curve of the main part for each label.
+
+    Args:
+        classifier, predictions, repeats: as for `describe_subgroups`.
+
+    Returns:
+        dict of label to the dict of `kmm.evaluate.decision_curve.DecisionCurve` at `CURVE_THRESHOLDS`, or None if no
+        label is known.
+    """
+    probabilities = classifier.probabilities(predictions.logits[classifier.main], predictions.present)
+    patients, seed = [study.patient for study in predictions.studies], classifier.settings.seed
+    found: dict[str, dict[str, Any] | None] = {}
+    for name, labels, values in zip(classifier.label_names, predictions.labels.T, probabilities.T, strict=True):
+        known = not np.isnan(labels).all()
+        curve = (
+            compute_decision_curve(labels, values, CURVE_THRESHOLDS, patients, repeats=repeats, seed=seed)
+            if known
+            else None
+        )
+        found[name] = curve.as_dict() if curve else None
+    return found
 
 
 def make_predict(classifier: Classifier) -> Predict:
