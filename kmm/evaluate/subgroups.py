@@ -18,6 +18,7 @@ from kmm.evaluate.result_rows import show_number
 LEAST_OF_A_CLASS = 10
 SHARES = ("accuracy", "sensitivity", "specificity")
 MEASURES = ("roc_auc", *SHARES)
+SHOWN = ("roc_auc", "sensitivity", "specificity")
 ALL = "all"
 
 
@@ -120,7 +121,7 @@ def subgroup_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
     Returns:
         list of rows, each a list of str: a header, then one row per cohort and label; labels are shown if there are
-        several.
+        several. Accuracy, which depends on the prevalence of a cohort, is left out.
 
     Example:
         >>> rows = measure_subgroups([0, 1], [0.2, 0.8], 0.5, {}, label_names=["mass"], repeats=0)
@@ -129,9 +130,9 @@ def subgroup_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """
     several = len({row["label"] for row in rows}) > 1
     header = ["Group", "", *(["Label"] if several else []), "n (positive)"]
-    table = [[*header, "ROC AUC", "Accuracy", "Sensitivity", "Specificity", "Note"]]
+    table = [[*header, "ROC AUC", "Sensitivity", "Specificity", "Note"]]
     for row in rows:
         cells = [row["grouping"], "" if row["grouping"] == ALL else row["value"], *([row["label"]] if several else [])]
-        numbers = [show_number(row[name], row["intervals"][name]) for name in MEASURES]
+        numbers = [show_number(row[name], row["intervals"][name]) for name in SHOWN]
         table.append([*cells, f"{row['n']} ({row['n_positive']})", *numbers, row["note"]])
     return table
