@@ -16,7 +16,7 @@ from kmm.evaluate.card import write_card
 from kmm.evaluate.changed_weights import UNVERIFIED, describe_change, is_stale
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.decision_plot import plot_decision_curve
-from kmm.evaluate.part_details import describe_decision_curves, describe_part_shift, describe_subgroups
+from kmm.evaluate.part_details import describe_part
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 from kmm.evaluate.profile import FilmTally
 from kmm.evaluate.seen import part_studies
@@ -133,8 +133,8 @@ def evaluate_studies(
         keep: function of the name of a part and its `Predictions`, called for each part that is measured; or None.
 
     Returns:
-        dict of part to the result of `evaluate_predictions`, without empty parts, with `decision_curve`, `subgroups`
-        and, except for validation, `shift` (see `kmm.evaluate.part_details`), and with `caution` (str) if training
+        dict of part to the result of `evaluate_predictions`, without empty parts, with the keys of
+        `kmm.evaluate.part_details.describe_part` (no `shift` of validation), and with `caution` (str) if training
         studies may not have been recognised; list of `Problem`.
 
     Raises:
@@ -158,10 +158,8 @@ def evaluate_studies(
         if predictions.studies:
             repeats = classifier.settings.bootstrap_repeats
             results[part] = evaluate_predictions(classifier, predictions, repeats=repeats)
-            results[part]["decision_curve"] = describe_decision_curves(classifier, predictions, repeats=repeats)
-            results[part]["subgroups"] = describe_subgroups(classifier, predictions, repeats=repeats)
-            if part != "validation":
-                results[part]["shift"] = describe_part_shift(classifier, predictions, tally)
+            seen = part == "validation"
+            results[part] |= describe_part(classifier, predictions, studies, None if seen else tally, repeats=repeats)
             if caution:
                 results[part]["caution"] = caution
             if keep:

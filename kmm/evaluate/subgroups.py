@@ -88,7 +88,9 @@ def _list_cohorts(cohorts, n) -> Iterator[tuple[str, str, np.ndarray]]:
             yield grouping, value, chosen
 
 
-def _measure(labels, probabilities, cuts, group, *, repeats, seed):
+def _measure(
+    labels: np.ndarray, probabilities: np.ndarray, cuts: np.ndarray, group: np.ndarray, *, repeats: int, seed: int
+) -> dict[str, Any]:
     """Measures the studies of a cohort, all with a known label."""
     found = score_labels(labels[:, None], probabilities[:, None], cuts[:, None])
     n, n_positive = found["n"], found["n_positive"]

@@ -98,3 +98,14 @@ def test_a_classifier_without_a_profile_compares_what_it_knows(loaded, tiny_fold
     shift = results["test"]["shift"]
     assert shift["note"] == NO_PROFILE and set(shift["items"]) == {"prevalence of abnormal", "unknown words"}
     assert NO_PROFILE in " ".join(run("evaluate", model, tiny_folder).stdout.split())
+
+
+def test_other_label_schemes_are_in_the_json(model, tiny_folder):
+    results = read_one_document(run("evaluate", model, tiny_folder, "--json", "-").stdout)
+    schemes = results["test"]["label_schemes"]
+    own = schemes["normal-abnormal"]
+    assert next(iter(schemes)) == "normal-abnormal" and own["n"] == 12
+    assert own["rows"]["joint"]["roc_auc"] == results["test"]["joint"]["roc_auc"]
+    assert schemes["normal-abnormal-indexed-only"]["same_as"] == "normal-abnormal"
+    curve = results["test"]["decision_curve"]["abnormal"]
+    assert curve["n"] == 12 and len(curve["net_benefit"]) == len(curve["thresholds"]) == 19
