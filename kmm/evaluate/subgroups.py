@@ -97,10 +97,10 @@ def _measure(
     correct, positive = (probabilities >= cuts) == labels, labels == 1
     parts = {"accuracy": np.ones(n, bool), "sensitivity": positive, "specificity": ~positive}
     intervals: dict[str, list[float] | None] = {"roc_auc": None}
-    intervals |= {name: clustered_interval(correct[part], group[part]) for name, part in parts.items()}
+    intervals |= {name: clustered_interval(correct[part], group[part].tolist()) for name, part in parts.items()}
     enough = min(n_positive, n - n_positive) >= LEAST_OF_A_CLASS
     if enough:
-        draws = resample_metrics(labels, probabilities, cuts[:, None], group, repeats=repeats, seed=seed)
+        draws = resample_metrics(labels, probabilities, cuts[:, None], group.tolist(), repeats=repeats, seed=seed)
         intervals["roc_auc"] = interval(draws["roc_auc"][:, 0])
     measured = {name: found[name] for name in MEASURES} | ({} if enough else {"roc_auc": None})
     note = "" if enough else _note_size(n_positive, n - n_positive)
