@@ -1,4 +1,4 @@
-"""How far a wrong report misleads a classifier: films with the report of another study."""
+"""Measure how far a wrong report misleads a classifier: films with the report of another study."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
