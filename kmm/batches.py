@@ -14,7 +14,7 @@ from kmm.data.study import ImageFile, Problem, Study
 from kmm.errors import ImageError, InputError, ReportError, check_path
 from kmm.image.decoding import decode_ahead
 from kmm.image.film_identity import digest_film
-from kmm.image.prepare import ImagePreparation
+from kmm.image.prepare import ImagePreparation, PreparedFilm
 from kmm.image.read import require_content
 from kmm.image.source import digest_source, load_film, read_source
 from kmm.progress import Progress
@@ -31,12 +31,14 @@ class Batch:
         token_ids: int32 `(n, length)`, 0 is padding.
         present: float32 `(n, 2)`: 1 where the study has an image, and where it has words.
         labels: float32 `(n, n_labels)`, NaN where unknown.
+        film_sizes: int32 `(n, 2)`, height and width of the film before its preparation; 0 where there is none.
     """
 
     image: np.ndarray
     token_ids: np.ndarray
     present: np.ndarray
     labels: np.ndarray
+    film_sizes: np.ndarray
 
     def inputs(self) -> dict[str, np.ndarray]:
         """Returns the model's inputs by name: image, token_ids and present."""
@@ -213,13 +215,12 @@ class BatchMaker:
         """Returns the labels of a study: float32 `(n_labels,)`, NaN where unknown."""
         return np.array([study.labels.get(name, np.nan) for name in self.label_names], np.float32)
 
-    def batch(self, studies: Iterable[Study], films: Sequence[np.ndarray | None] | None = None) -> Batch:
+    def batch(self, studies: Iterable[Study], films: Sequence[PreparedFilm | None] | None = None) -> Batch:
         """Makes one batch.
 
         Args:
             studies: iterable of `Study`.
-            films: sequence of the prepared film of each study, float32 `(height, width, 1)`, None for a study without
-                one; or None to read them.
+            films: sequence of the `PreparedFilm` of each study, None for a study without one; or None to read them.
 
         Raises:
             ImageError, ReportError: if a study cannot be used; `batches` can set such studies aside instead.
@@ -229,17 +230,18 @@ class BatchMaker:
         image = np.zeros((len(studies), side, side, 1), np.float32)
         present = np.zeros((len(studies), 2), np.float32)
         token_ids = np.zeros((len(studies), self.text.length if self.text else 0), np.int32)
+        film_sizes = np.zeros((len(studies), 2), np.int32)
         for row, study in enumerate(studies):
-            pixels = self.pixels(study)[0] if films is None else films[row]
-            if pixels is not None:
-                image[row], present[row, 0] = pixels, 1
+            film = self._prepare_film(study) if films is None else films[row]
+            if film is not None:
+                image[row], present[row, 0], film_sizes[row] = film.pixels, 1, film.size
             token_ids[row] = self.token_ids(study)
             present[row, 1] = float(token_ids[row].any())
             if not present[row].any():
                 raise self.nothing_to_read(study)
         labels = np.array([self.labels(study) for study in studies], np.float32)
         labels = labels.reshape(len(studies), len(self.label_names))
-        return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
+        return Batch(image=image, token_ids=token_ids, present=present, labels=labels, film_sizes=film_sizes)
 
     def batches(
         self,
@@ -279,7 +281,11 @@ class BatchMaker:
         if waiting:
             yield waiting, join_batches(made)
 
-    def try_batch(self, study: Study, films: Sequence[np.ndarray | None] | None = None) -> Batch | InputError:
+    def _prepare_film(self, study):
+        film = self.film(study)
+        return None if film is None or self.image is None else PreparedFilm(self.image.apply(film), film.shape)
+
+    def try_batch(self, study: Study, films: Sequence[PreparedFilm | None] | None = None) -> Batch | InputError:
         """Makes a batch of one study; returns the error of `batch` if the study cannot be used."""
         try:
             return self.batch([study], films)

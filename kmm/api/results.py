@@ -11,7 +11,9 @@ import numpy as np
 from kmm.errors import look_up, require
 from kmm.evaluate import plots
 from kmm.evaluate.compare import ROWS
+from kmm.evaluate.decision_plot import plot_decision_curve
 from kmm.evaluate.metrics import METRICS
+from kmm.evaluate.operating_points import COUNTS
 from kmm.evaluate.tables import write_results_table
 from kmm.storage.results import add_schema, write_with_schema
 
@@ -76,8 +78,9 @@ class Results:
         """Returns a pandas frame with a row per part, model and label.
 
         Columns: `part`, `model` (`joint`, `image`, `text`, `tfidf`, `majority`, `chance`), `label`, `n`, `n_positive`,
-            and
-        each metric with the ends of its interval, as `roc_auc`, `roc_auc_low` and `roc_auc_high`.
+        each metric with the ends of its interval, as `roc_auc`, `roc_auc_low` and `roc_auc_high`, the confusion counts
+        `tp`, `fp`, `tn` and `fn` at the stored thresholds, and the predictive values `ppv` and `npv` with the ends of
+        their intervals.
 
         Raises:
             MissingPackageError: if pandas is not installed.
@@ -122,6 +125,10 @@ class Results:
         part = self._choose_part(part)
         return self._draw(plots.plot_confusion, path, part, WILSON, thresholds=self._curves[part].thresholds)
 
+    def plot_decision_curve(self, path: Path | str | None = None, *, part: str | None = None) -> Path | Picture:
+        """Plots the net benefit of acting on each model, beside acting on every study and on none; as `plot_roc`."""
+        return self._draw(plot_decision_curve, path, part, "dotted: all studies treated, and none")
+
     def _choose_part(self, part):
         if part is None:
             return list(self.parts)[-1]
@@ -156,6 +163,11 @@ def _flatten(found: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]
     for metric in METRICS:
         between: Sequence[float | None] = (found.get("intervals") or {}).get(metric) or (None, None)
         flat |= {metric: found.get(metric), f"{metric}_low": between[0], f"{metric}_high": between[1]}
+    point = found.get("operating_point") or {}
+    flat |= {count: point.get(count) for count in COUNTS}
+    for rate in ("ppv", "npv"):
+        between = (point.get("intervals") or {}).get(rate) or (None, None)
+        flat |= {rate: point.get(rate), f"{rate}_low": between[0], f"{rate}_high": between[1]}
     return flat
 
 

@@ -1,5 +1,6 @@
 """Evaluate a classifier: the results, the plots and the model card that every run reports."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
+from kmm.evaluate.decision_plot import plot_decision_curve
+from kmm.evaluate.part_details import describe_part
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
+from kmm.evaluate.profile import FilmTally
 from kmm.evaluate.unseen import predict_unseen
 from kmm.progress import Progress
 from kmm.storage.output_mark import marking_output
@@ -128,7 +132,8 @@ def evaluate_studies(
         keep: function of the name of a part and its `StudyLogits`, called for each part that is measured; or None.
 
     Returns:
-        dict of part to the result of `evaluate_predictions`, without empty parts, with `caution` (str) if training
+        dict of part to the result of `evaluate_predictions`, without empty parts, with the keys of
+        `kmm.evaluate.part_details.describe_part` (no `shift` of validation), and with `caution` (str) if training
         studies may not have been recognised; list of `Problem`.
 
     Raises:
@@ -140,11 +145,17 @@ def evaluate_studies(
         progress.note(caution)
     results: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
-    for part, predictions in predict_unseen(classifier, studies, strict=strict, progress=progress).items():
+    tallies: dict[str, FilmTally] = defaultdict(FilmTally)
+    measured = predict_unseen(
+        classifier, studies, strict=strict, progress=progress, watch=lambda part, batch: tallies[part].add(batch)
+    )
+    for part, predictions in measured.items():
         problems += predictions.problems
         if predictions.studies:
             repeats = classifier.settings.bootstrap_repeats
             results[part] = evaluate_predictions(classifier, predictions, repeats=repeats)
+            tally = None if part == "validation" else tallies[part]
+            results[part] |= describe_part(classifier, predictions, studies, tally, repeats=repeats)
             if caution:
                 results[part]["caution"] = caution
             if keep:
@@ -178,7 +189,9 @@ def gather_curves(
 
 
 def draw_pictures(classifier: Classifier, predictions: StudyLogits, folder: Path) -> None:
-    """Plots ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
+    """Plots ROC, precision-recall, calibration, confusion and decision curves of predictions as PNG files.
+
+    The folder is made if needed.
 
     Args:
         classifier: `Classifier`.
@@ -191,6 +204,7 @@ def draw_pictures(classifier: Classifier, predictions: StudyLogits, folder: Path
         plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
         plot_calibration(curves, folder / "calibration.png", label_names=names)
         plot_confusion(curves, folder / "confusion.png", thresholds=cuts, label_names=names)
+        plot_decision_curve(curves, folder / "decision_curve.png", label_names=names)
 
 
 def write_results(

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from kmm.batches import TextPreparation
 from kmm.data.study import Study
 from kmm.errors import ImageError
 from kmm.image.decoding import decode_ahead
 from kmm.image.film_identity import digest_film, sketch_film
+from kmm.image.prepare import PreparedFilm
 from kmm.image.read import require_content
 from kmm.image.source import FilmContent
 from kmm.progress import Progress
@@ -159,13 +158,13 @@ class RecognisedStudy:
 
     Attributes:
         part: `"train"`, `"validation"` or `"test"`.
-        film: float32 `(pixels, pixels, 1)`, the prepared film; None if the study has none that the classifier reads, if
-            it cannot be used, or if it was not decoded.
+        film: `PreparedFilm`; None if the study has none that the classifier reads, if it cannot be used, or if it was
+            not decoded.
         error: `ImageError` that says why the film cannot be used; None for others.
     """
 
     part: str
-    film: np.ndarray | None = None
+    film: PreparedFilm | None = None
     error: ImageError | None = None
 
 
@@ -191,7 +190,7 @@ def recognise_study(classifier: "Classifier", study: Study) -> RecognisedStudy:
         require_content(levels, str(film.path))
     except ImageError as caught:
         return RecognisedStudy(part, error=caught)
-    return RecognisedStudy(part, square)
+    return RecognisedStudy(part, PreparedFilm(square, levels.shape))
 
 
 def _read_content(film):

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kmm.batches import Batch
 from kmm.classifier import Classifier, StudyLogits
@@ -16,7 +16,12 @@ from kmm.progress import Progress
 
 
 def predict_unseen(
-    classifier: Classifier, studies: Sequence[Study], *, strict: bool = False, progress: Progress | None = None
+    classifier: Classifier,
+    studies: Sequence[Study],
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+    watch: Callable[[str, Batch], object] | None = None,
 ) -> dict[str, StudyLogits]:
     """Predicts studies by all parts of a classifier, except those that it was trained on or that have no known label.
 
@@ -29,6 +34,7 @@ def predict_unseen(
         strict: bool. Raise at the first unusable study.
         progress: `kmm.progress.Progress`. Its notes count the studies that were left out, with the reason, and name the
             labels that lack a class.
+        watch: function of a part and the `Batch` of one study of it, called for each study that can be used; or None.
 
     Returns:
         dict of `"validation"`, and `"test"` or `kmm.evaluate.changed_weights.UNVERIFIED`, to `StudyLogits`; a part
@@ -58,6 +64,8 @@ def predict_unseen(
     with progress.step("Predicting", len(known)) as advance, contextlib.closing(prepared):
         for study, (part, made) in prepared:
             parts[part].append(study)
+            if watch and isinstance(made, Batch):
+                watch(part, made)
             if made is not None:
                 predictors[part].add(study, made)
             advance()

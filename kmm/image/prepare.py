@@ -8,7 +8,7 @@ transposes map attributions back to the film.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -110,6 +110,18 @@ class PixelMapping:
     def to_original(self, xy: ArrayLike) -> np.ndarray:
         """Maps `(n, 2)` coordinates of the prepared square to the film; float64 `(n, 2)`, not rounded, not clipped."""
         return (np.asarray(xy, np.float64) + 0.5 - self.offset) / self.scale - 0.5
+
+
+class PreparedFilm(NamedTuple):
+    """A film that was prepared, and its size before.
+
+    Attributes:
+        pixels: float32 `(height, width, 1)`, as `ImagePreparation.apply` returns it.
+        size: `(height, width)` of the film in its file.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import kmm
 from kmm.classifier import Classifier, StudyLogits
 from kmm.evaluate.calibration import fit_prevalence
+from kmm.evaluate.part_details import PROFILE
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
 from kmm.models.views.feature_view import view_features
@@ -21,6 +22,7 @@ from kmm.training.run_calibration import calibrate
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import digest_code
 from kmm.training.train import Trained
+from kmm.training.training_profile import profile_training
 
 
 def finish_run(
@@ -47,7 +49,8 @@ def finish_run(
             repeats = context.settings.bootstrap_repeats
             classifier.metrics[name] = evaluate_predictions(classifier, found, repeats=repeats)
             advance()
-    classifier.provenance = {**facts, **trained.facts, **chosen_on, **_describe_versions(context)}
+    profile = {PROFILE: profile_training(context).as_dict()}
+    classifier.provenance = {**facts, **trained.facts, **chosen_on, **profile, **_describe_versions(context)}
     return classifier, predictions
 
 

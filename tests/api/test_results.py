@@ -42,6 +42,9 @@ def test_the_frame_has_a_row_per_part_model_and_label(results):
     found = results.parts["test"]["joint"]
     assert joint["roc_auc"] == found["roc_auc"] and joint["n"] == found["n"]
     assert [joint["accuracy_low"], joint["accuracy_high"]] == found["intervals"]["accuracy"]
+    point = found["operating_point"]
+    assert [joint[count] for count in ("tp", "fp", "tn", "fn")] == [point[count] for count in ("tp", "fp", "tn", "fn")]
+    assert [joint["ppv_low"], joint["ppv_high"]] == point["intervals"]["ppv"]
     assert len({tuple(row) for row in rows}) == 1
     pandas = pytest.importorskip("pandas")
     assert isinstance(results.to_frame(), pandas.DataFrame) and len(results.to_frame()) == len(rows)
@@ -52,6 +55,8 @@ def test_pictures_name_part_number_and_interval(results, plot, tmp_path):
     text = getattr(results, plot)(tmp_path / "picture.svg").read_text(encoding="utf-8")
     n, positive = (results.parts["test"][name] for name in ("n", "n_positive"))
     assert f"test: n = {n} ({positive} positive)" in text and "interval" in text
+    curve = results.plot_decision_curve(tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert f"test: n = {n} ({positive} positive); dotted: all studies treated, and none" in curve
 
 
 def test_pictures_of_a_part_and_in_a_notebook(results, tmp_path):
