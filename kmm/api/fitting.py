@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def fit(
     check_callbacks(callbacks)
     joined, parts = _join_parts(studies, validation, test)
     check_films(studies, validation, test, reads_films=settings.get("image_encoder", "") not in (None, "none"))
-    chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
+    chosen = choose_settings(joined, {"preset": preset, **settings}, shown)
     if parts is not None and split is None:
         _check_labels(joined, parts, chosen)
         parts = _divide_rest(joined, parts, chosen, shown)
@@ -107,7 +108,7 @@ def fit(
         place = temporary / chosen.preset if name is None else base / name
         given = _write_split(split, parts, joined, temporary)
         more: dict[str, Any] = {"callbacks": callbacks} if callbacks else {}
-        with _naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
+        with naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
             inner, run = fit_classifier(
                 joined, chosen, work=work, cache=base / CACHE, split=given, progress=shown, **more
             )
@@ -132,8 +133,20 @@ def load(folder: Path | str) -> Classifier:
     return Classifier.load(folder)
 
 
-def _choose_settings(studies: Collection, values: dict[str, Any], progress: Progress) -> FitSettings:
-    """Makes the settings from a preset, what is given, and what the studies have."""
+def choose_settings(
+    studies: Collection, values: Mapping[str, Any], progress: Progress, protocol: Mapping[str, Any] | None = None
+) -> FitSettings:
+    """Makes the settings from a preset, what is given, and what the studies have.
+
+    Args:
+        studies: `Collection`.
+        values: mapping of a name in `kmm.presets.SETTING_NAMES` to what the caller has given.
+        progress: `Progress`, which notes a side that no study has.
+        protocol: mapping of setting name to value that ranks above the preset alone; or None.
+
+    Raises:
+        InputError: for an unknown name or a value of the wrong kind.
+    """
     for name in values:
         if name not in SETTING_NAMES:
             near = difflib.get_close_matches(name, SETTING_NAMES, n=3)
@@ -157,7 +170,7 @@ def _choose_settings(studies: Collection, values: dict[str, Any], progress: Prog
     for name in ("image_encoder", "text_encoder"):
         if name in given and given[name] is None:
             given[name] = "none"
-    return gather_settings(given)
+    return gather_settings(given, protocol=protocol)
 
 
 def _join_parts(
@@ -304,17 +317,21 @@ def _can_resume(work: Path, resume: bool | str) -> bool:
 
 
 @contextmanager
-def _naming_arguments() -> Iterator[None]:
-    """Names arguments in errors of the training room as Python does, not as options of the command line."""
+def naming_arguments(names: Mapping[str, str] = ARGUMENTS) -> Iterator[None]:
+    """Names arguments in errors of the rooms below as Python does, not as options of the command line.
+
+    Args:
+        names: mapping of an option to an argument that has another name.
+    """
     try:
         yield
     except KmmError as error:
         place = rf"\S*/{re.escape(GIVEN_SPLIT)}"  # of a split that is no file
         texts = (re.sub(place, "split=", str(text)) for text in error.args)
-        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, text) for text in texts)
+        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", partial(_name_argument, names), text) for text in texts)
         raise
 
 
-def _name_argument(option):
+def _name_argument(names, option):
     name, none = option[0].removesuffix(" none"), "None" if option[1] else ""
-    return ARGUMENTS.get(name, name.removeprefix("--").replace("-", "_") + "=") + none
+    return names.get(name, name.removeprefix("--").replace("-", "_") + "=") + none
