@@ -39,6 +39,7 @@ from kmm.text.word_pieces import WordPieces
 DESCRIPTIONS: dict[str, Any] = {"image_encoder": ImageDescription, "text_encoder": TextDescription}
 TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_encoder": TEXT_ENCODERS}
 MAIN_ORDER = ("joint", "image", "text")
+ARRAYS = ("conformal", "mean_image")  # each a file, if the classifier has it
 BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
 
 
@@ -93,6 +94,8 @@ class Classifier:
         temperatures, thresholds: dict of part to float64 `(3, n_labels)`, chosen on validation: a row for each of
             `kmm.data.modalities.PATTERNS`. An array `(n_labels,)` applies to every pattern.
         prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: fraction of positives in training.
+        conformal: int32 `(3, n_labels, 2, bins)`: counts of validation studies by pattern, label, class and probability
+            of the main part, from which `kmm.evaluate.abstention` makes prediction sets; None if it was saved without.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films; None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports; None for a model without text.
         provenance: dict of versions, digests, layout and counts of the training data.
@@ -108,6 +111,7 @@ class Classifier:
     temperatures: dict[str, np.ndarray]
     thresholds: dict[str, np.ndarray]
     prevalence: np.ndarray
+    conformal: np.ndarray | None = None
     mean_image: np.ndarray | None = None
     tfidf: TfidfBaseline | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -250,8 +254,9 @@ class Classifier:
             self.batches.vocabulary.save(folder / "vocabulary.txt")
         if self.tfidf is not None:
             self.tfidf.save(folder / "tfidf.npz")
-        if self.mean_image is not None:
-            np.save(folder / "mean_image.npy", self.mean_image, allow_pickle=False)
+        for name in ARRAYS:
+            if (array := getattr(self, name)) is not None:
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
         for part, seen in self.seen.items():
             seen.save(folder, part)
         write_json(folder / "settings.json", self.settings.as_dict())
@@ -304,9 +309,6 @@ class Classifier:
             kind = WordPieces if batches.text.pieces else Vocabulary
             batches.vocabulary = kind.load(folder / "vocabulary.txt")
         tfidf = TfidfBaseline.load(folder / "tfidf.npz") if "tfidf.npz" in description["files"] else None
-        mean_image = None
-        if "mean_image.npy" in description["files"]:
-            mean_image = np.load(folder / "mean_image.npy", allow_pickle=False)
         settings = FitSettings.from_dict({**BEFORE, **read_json(folder / "settings.json")})
         encoders = description.get("encoders", {})  # earlier versions wrote none
         provenance = dict(description["provenance"])
@@ -318,15 +320,20 @@ class Classifier:
             temperatures=description["temperatures"],
             thresholds=description["thresholds"],
             prevalence=description["prevalence"],
-            mean_image=mean_image,
             tfidf=tfidf,
             provenance=provenance,
             metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])
             if by_part is None
             else {part: SeenStudies.from_format_1(by_part, part) for part in SEEN_PARTS},
+            **{name: _load_array(folder / f"{name}.npy") for name in ARRAYS if f"{name}.npy" in description["files"]},
             **{side: kind.from_dict(encoders[side]) for side, kind in DESCRIPTIONS.items() if side in encoders},
         )
+
+
+def _load_array(path):
+    """Loads an array; mapping it first compares the size that its header declares with that of the file."""
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _describe_entry(side, name):
@@ -392,17 +399,21 @@ def list_predictions(classifier: Classifier, predictions: Predictions) -> list[P
     ]
 
 
-def describe_predictions(classifier: Classifier, predictions: Predictions) -> list[dict[str, Any]]:
+def describe_predictions(
+    classifier: Classifier, predictions: Predictions, found: Sequence[Prediction] | None = None
+) -> list[dict[str, Any]]:
     """Makes a JSON-compatible row of each study's prediction by the main part.
 
     Args:
         classifier, predictions: as in `list_predictions`.
+        found: sequence of `Prediction` of the studies, if it is not that of `list_predictions`.
 
     Returns:
         list of dict: `study`, `image` (path or None), `image_present`, `text_present`, and the fields of
         `kmm.protocol.predictions.Prediction`. `kmm call predict` writes the same keys.
     """
-    found = zip(predictions.studies, predictions.present, list_predictions(classifier, predictions), strict=True)
+    found = list_predictions(classifier, predictions) if found is None else found
+    rows = zip(predictions.studies, predictions.present, found, strict=True)
     return [
         {
             "study": study.id,
@@ -411,7 +422,7 @@ def describe_predictions(classifier: Classifier, predictions: Predictions) -> li
             "text_present": bool(present[1]),
             **prediction.as_dict(),
         }
-        for study, present, prediction in found
+        for study, present, prediction in rows
     ]
 
 

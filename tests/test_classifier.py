@@ -58,6 +58,7 @@ def test_a_loaded_classifier_predicts_what_the_trained_one_did(tiny_run, loaded,
         np.testing.assert_allclose(after.logits[part], before.logits[part], atol=1e-6)
     assert loaded.metrics == trained.metrics and loaded.settings == trained.settings
     np.testing.assert_array_equal(loaded.thresholds["joint"], trained.thresholds["joint"])
+    np.testing.assert_array_equal(loaded.conformal, trained.conformal)
 
 
 def test_a_prediction_does_not_depend_on_the_company(loaded, studies):
@@ -212,7 +213,7 @@ def test_an_altered_file_is_refused(tiny_run, tmp_path):
         Classifier.load(folder)
 
 
-@pytest.mark.parametrize("name", ["joint.keras", "mean_image.npy"])
+@pytest.mark.parametrize("name", ["joint.keras", "mean_image.npy", "conformal.npy"])
 def test_a_file_that_its_library_cannot_read_is_one_line_that_names_the_folder(tiny_run, tmp_path, name):
     folder = tmp_path / "other"
     shutil.copytree(tiny_run[2], folder)
@@ -223,6 +224,20 @@ def test_a_file_that_its_library_cannot_read_is_one_line_that_names_the_folder(t
     with pytest.raises(ArtefactError) as caught:
         Classifier.load(folder)
     assert str(caught.value).startswith(f"{folder} is not a valid classifier") and "\n" not in str(caught.value)
+
+
+def test_an_array_is_not_allocated_by_what_its_header_says(tiny_run, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_run[2], folder)
+    path = folder / "conformal.npy"
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (10**13,)})
+        file.write(bytes(100))
+    description = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+    description["files"]["conformal.npy"] = digest_file(path)
+    (folder / "classifier.json").write_text(json.dumps(sign_description(description)), encoding="utf-8")
+    with pytest.raises(ArtefactError, match="is not a valid classifier as `kmm fit` saves it"):
+        Classifier.load(folder, main_only=True)
 
 
 BROKEN = ["", "[]", "{}", '{"format": 99}', '{"format": 1}', '{"format": 1, "files": {"../x": "0"}}']
@@ -292,6 +307,7 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "vocabulary.txt",
         "tfidf.npz",
         "mean_image.npy",
+        "conformal.npy",
         "seen_train.npy",
         "seen_train_records.npy",
         "seen_validation.npy",

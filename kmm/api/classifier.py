@@ -19,6 +19,7 @@ from kmm.api.inputs import gather_studies, is_many, make_many, make_study
 from kmm.api.results import Curves, Results
 from kmm.data.study import Collection, Study
 from kmm.errors import InputError, check_path
+from kmm.evaluate.abstention import abstain_from, check_abstention
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.recalibration import recalibrate
 from kmm.evaluate.report import describe_for_card, evaluate_studies, gather_curves, write_card
@@ -116,7 +117,7 @@ class Classifier:
         return self._record.models[self._record.main]
 
     @overload
-    def predict(self, image: Any = None, report: str | None = None) -> Prediction: ...
+    def predict(self, image: Any = None, report: str | None = None, *, abstain: float | None = None) -> Prediction: ...
     @overload
     def predict(
         self,
@@ -126,6 +127,7 @@ class Classifier:
         images: Sequence[Any] | None = None,
         reports: Sequence[str | None] | None = None,
         columns: Mapping[str, Any] | None = None,
+        abstain: float | None = None,
         progress: bool | Progress = False,
     ) -> Prediction | Predictions: ...
     def predict(
@@ -136,6 +138,7 @@ class Classifier:
         images: Sequence[Any] | None = None,
         reports: Sequence[str | None] | None = None,
         columns: Mapping[str, Any] | None = None,
+        abstain: float | None = None,
         progress: bool | Progress = False,
     ) -> Prediction | Predictions:
         """Predicts one study, or many.
@@ -146,6 +149,8 @@ class Classifier:
             images, reports: sequences of films and texts of many studies, None for a missing one.
             columns: mapping of arguments of `kmm.studies` to columns of the table, instead of those of the training;
                 None for an argument that the table has no column for.
+            abstain: float in (0, 1), the largest fraction of wrong decisions among the studies of a class. A decision
+                that validation does not support at this error level is `"abstain"`. None decides every study.
             progress: bool, whether to show progress; or a `Progress`.
 
         Returns:
@@ -153,16 +158,22 @@ class Classifier:
             of these, with a warning, and listed in `problems`.
 
         Raises:
-            InputError: if the one study cannot be used, no film of a table is found, or an argument has the wrong type.
+            InputError: if the one study cannot be used, no film of a table is found, or an argument has the wrong type;
+                with `abstain`, if the classifier was saved by a version of kmm that kept no validation scores.
 
         Warns:
-            UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone.
+            UserWarning: if studies cannot be used, or lack films and are predicted from their reports alone; with
+                `abstain`, if validation has too few studies of a class, or the weights were changed since.
         """
+        if abstain is not None:
+            self._check_weights(warn=True)
+            for line in check_abstention(self._record, abstain):
+                warnings.warn(line, UserWarning, stacklevel=2)
         if images is None and reports is None and not is_many(image):
             raw = self._record.predict([self._make_study(image, report)], strict=True, batch_size=1)
-            return core.list_predictions(self._record, raw)[0]
+            return self._decide(raw, abstain)[0]
         collection = self._gather(image, images, reports, columns)
-        found = self._predict_all(collection, strict=False, progress=_choose_progress(progress))
+        found = self._predict_all(collection, strict=False, abstain=abstain, progress=_choose_progress(progress))
         if len(found) < len(collection):
             message = f"{len(collection) - len(found)} of {len(collection)} studies cannot be used: see `problems`."
             warnings.warn(message, UserWarning, stacklevel=2)
@@ -394,13 +405,21 @@ class Classifier:
     def _make_study(self, image, report):
         return make_study(image, report, self._sections, reads_films=self._reads_films)
 
+    def _decide(self, raw: core.Predictions, abstain: float | None) -> list[Prediction]:
+        return core.list_predictions(self._record, raw) if abstain is None else abstain_from(self._record, raw, abstain)
+
     def _predict_all(
-        self, collection: Collection, *, strict: bool = True, progress: Progress | None = None
+        self,
+        collection: Collection,
+        *,
+        strict: bool = True,
+        abstain: float | None = None,
+        progress: Progress | None = None,
     ) -> Predictions:
         """Predicts a collection; with `strict`, a study that cannot be used is an error."""
         raw = self._record.predict(collection.studies, strict=strict, progress=progress)
         problems = [*collection.problems, *raw.problems]
-        found = core.list_predictions(self._record, raw)
+        found = self._decide(raw, abstain)
         return Predictions(found, [study.id for study in raw.studies], problems, labels=self.labels)
 
     def _gather(self, image, images, reports, columns):

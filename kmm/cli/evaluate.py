@@ -72,6 +72,11 @@ def evaluate(
 @click.argument("model", type=PLACE)
 @click.argument("files", nargs=-1, type=PLACE)
 @click.option("--report", type=PLACE, help="Text file with the report of the one image, or without an image.")
+@click.option(
+    "--abstain",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Largest fraction of wrong decisions among the studies of a class, such as 0.1; others are left undecided.",
+)
 @views_option
 @json_option("PREDICT")
 @strict_option
@@ -79,6 +84,7 @@ def predict(
     model: Path,
     files: tuple[Path, ...],
     report: Path | None,
+    abstain: float | None,
     views: Mapping[str, str] | None,
     json_file: str | None,
     strict: bool,
@@ -88,6 +94,8 @@ def predict(
     FILES are images, DICOM files, manifests or folders. The text of --report counts as one section; headings in it are
     not recognised. The section is FINDINGS if MODEL reads it, else the first section that MODEL reads. A classifier
     trained with --sections pre-read reads INDICATION first, so pass the indication alone, not the whole report.
+
+    With --abstain a study is decided only if the validation studies rule out the other class at that error level.
 
     \b
     Examples: kmm predict saved_models/openi film.dcm --report report.txt
@@ -99,16 +107,26 @@ def predict(
     studies, problems = _read_studies(files, report, views, strict)
     with load_keras_quietly():
         from kmm.classifier import Classifier, describe_predictions
+        from kmm.evaluate.abstention import abstain_from, check_abstention
 
     classifier, progress = Classifier.load(model, main_only=True), make_progress()
+    for line in check_abstention(classifier, abstain) if abstain else ():
+        progress.note(line)
     if report:
         studies = [_place_report(classifier, studies[0], progress)]
     predictions = classifier.predict(studies, strict=strict, progress=progress)
     problems += predictions.problems
     list_problems(problems)
-    rows = describe_predictions(classifier, predictions)
+    found = abstain_from(classifier, predictions, abstain) if abstain else None
+    rows = describe_predictions(classifier, predictions, found)
     set_aside, notes = part_problems(problems)
-    result = {"model": str(model), "predictions": rows, "set_aside": set_aside, "notes": notes}
+    result = {
+        "model": str(model),
+        "abstain": abstain,
+        "predictions": rows,
+        "set_aside": set_aside,
+        "notes": notes,
+    }
     write_result(json_file, result, lambda: result_tables.print_predictions(rows))
     sys.exit(0 if rows else 2)
 

@@ -143,7 +143,9 @@ def print_cleared(result: Row) -> None:
 
 
 def print_predictions(rows: Sequence[Row]) -> None:
-    """Prints one line per study of `kmm.classifier.describe_predictions`; a star marks a positive decision."""
+    """Prints one line per study of `kmm.classifier.describe_predictions`, with a mark for each decision."""
+    from kmm.protocol.predictions import explain_marks, show_decision
+
     if not rows:
         return
     names = list(rows[0]["probabilities"])
@@ -152,12 +154,12 @@ def print_predictions(rows: Sequence[Row]) -> None:
             row["study"],
             "yes" if row["image_present"] else "no",
             "yes" if row["text_present"] else "no",
-            *(f"{row['probabilities'][name]:.3f}{' *' if row['decisions'][name] else ''}" for name in names),
+            *(show_decision(row["probabilities"][name], row["decisions"][name]) for name in names),
         ]
         for row in rows
     ]
     _print_table(["study", "image", "text", *names], lines)
-    print("* at or above the label's threshold")
+    print(explain_marks(row["decisions"] for row in rows))
 
 
 def print_explanations(result: Row) -> None:

@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.evaluate.arrays import as_columns, known_columns
+from kmm.evaluate.conformal import count_scores
 from kmm.evaluate.thresholds import choose_thresholds
 
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -54,17 +55,20 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures and thresholds of a model, for each pattern of modalities.
+    """Temperatures, thresholds and conformal scores of a model, for each pattern of modalities.
 
     Attributes:
         temperatures, thresholds: float64 `(3, n_labels)`, one row for each of `kmm.data.modalities.PATTERNS`.
         pooled: bool `(3, n_labels)`: True if the pattern had too few studies of a class, so that the numbers were
             fitted on all studies.
+        conformal: int32 `(3, n_labels, 2, BINS)`: `kmm.evaluate.conformal.count_scores` of the studies of the pattern
+            itself, however few.
     """
 
     temperatures: np.ndarray
     thresholds: np.ndarray
     pooled: np.ndarray
+    conformal: np.ndarray
 
 
 def fit_calibration(
@@ -74,7 +78,7 @@ def fit_calibration(
     policy: str = "youden",
     least: int = LEAST_OF_A_CLASS,
 ) -> Calibration:
-    """Fits temperatures and thresholds for each pattern of modalities.
+    """Fits temperatures and thresholds for each pattern of modalities, and counts its conformal scores.
 
     Args:
         pooled: logits `(n, n_labels)` and labels of all validation studies, with all modalities they have.
@@ -103,7 +107,9 @@ def fit_calibration(
         logits, labels = patterns.get(pattern, (pooled[0][:0], pooled[1][:0]))
         few = has_few(labels, least=least)
         own = _fit_numbers(logits, labels, policy)
-        rows.append((*(np.where(few, one, other) for one, other in zip(shared, own, strict=True)), few))
+        temperatures, thresholds = (np.where(few, one, other) for one, other in zip(shared, own, strict=True))
+        counts = _count_scores(*patterns.get(pattern, pooled), temperatures)
+        rows.append((temperatures, thresholds, few, counts))
     return Calibration(*map(np.stack, zip(*rows, strict=True)))
 
 
@@ -152,6 +158,10 @@ def _fit_numbers(logits, labels, policy):
     """Fits temperatures and thresholds `(n_labels,)` on one set of studies."""
     temperatures = fit_temperature(logits, labels)
     return temperatures, choose_thresholds(labels, expit(np.asarray(logits, np.float64) / temperatures), policy=policy)
+
+
+def _count_scores(logits, labels, temperatures):
+    return count_scores(labels, expit(np.asarray(logits, np.float64) / temperatures))
 
 
 def _fit_one(labels, logits):

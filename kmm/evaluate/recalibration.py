@@ -102,6 +102,8 @@ def _calibrate(classifier, predictions):
         pooled = (predictions.logits[part][chosen], predictions.labels[chosen])
         found = fit_calibration(pooled, samples, policy=policy)
         classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
+        if part == classifier.main:
+            classifier.conformal = found.conformal
     if classifier.tfidf is not None:
         scores, chosen = score_rows(classifier, predictions)["tfidf"], find_measured("tfidf", predictions.present)
         cuts = choose_thresholds(predictions.labels[chosen], scores[chosen], policy=policy)

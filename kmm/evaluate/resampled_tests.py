@@ -17,21 +17,22 @@ def summarize_splits(values: ArrayLike, *, n_train: float, n_test: float, level:
     """Computes the mean of a metric over splits and its interval, corrected for overlapping training parts.
 
     The variance of the mean is `(1 / K + n_test / n_train) * s**2` for `K` splits. The naive `s**2 / K` is far too
-    small: models of different splits share most of their training studies, so their results are correlated.
+    small: different splits share most of their studies, so their results are correlated. The correction is made for
+    random splits and repeated folds; for the folds of a single cross-validation it is too wide.
 
     Source: https://doi.org/10.1023/A:1024068626366; https://doi.org/10.1007/978-3-540-24775-3_3 (repeated folds).
 
     Args:
         values: array `(K,)`, one number per split, or per fold of every repeat. NaN (undefined in that split) is left
             out.
-        n_train, n_test: float above 0. Size of the training and test part of a split, as counts or shares: `k - 1` and
-            1 for `k` folds.
+        n_train, n_test: float above 0. Studies that a split does not test (training and validation) and that it tests,
+            as counts or shares: `k - 1` and 1 for `k` folds.
         level: float in (0, 1). Coverage of the interval.
 
     Returns:
         dict for JSON: `mean`, `sd` (with `K - 1`), `interval` `[low, high]`, `n` (splits with a value) and `left_out`.
-        `mean` is None without a value, `sd` and `interval` with fewer than 2. The interval may leave the range of the
-        metric, as it is symmetric.
+        `mean` is None without a value, `sd` and `interval` with fewer than 2. `interval` is None too if all values are
+        equal, which says nothing of other splits. It is symmetric, so it may leave the range of the metric.
 
     Raises:
         InputError: if the values are not one finite number or NaN per split, a size is not above 0, or `level` is not
@@ -56,7 +57,7 @@ def summarize_splits(values: ArrayLike, *, n_train: float, n_test: float, level:
         "n": n,
         "left_out": left_out,
     }
-    if n > 1:
+    if n > 1 and np.ptp(known) >= SAME:
         half = student.ppf((1 + level) / 2, n - 1) * found["sd"] * np.sqrt(1 / n + ratio)
         found["interval"] = [float(found["mean"] - half), float(found["mean"] + half)]
     return found
@@ -67,7 +68,7 @@ def compare_splits(differences: ArrayLike, *, n_train: float, n_test: float, lev
 
     The statistic is that of the paired t-test with the variance of `summarize_splits`. `naive_p` is the p of the
     uncorrected test, which errs several times as often as it says. It is given to show what the correction does, and
-    supports no claim.
+    supports no claim. `benchmarks/error_rates.py` measures how often either errs.
 
     Source: https://doi.org/10.1023/A:1024068626366; https://doi.org/10.1007/978-3-540-24775-3_3 (repeated folds).
 
@@ -98,10 +99,10 @@ def compare_splits(differences: ArrayLike, *, n_train: float, n_test: float, lev
     counts = {"n": n, "left_out": found["left_out"], "reason": None}
     if n < 2:
         return result | counts | {"reason": FEW}
-    if np.ptp(_as_splits(differences)[0]) < SAME:
+    if found["interval"] is None:
         if abs(mean) < SAME:
             return result | {"difference": 0.0, "interval": [0.0, 0.0], "t": 0.0, "p": 1.0, "naive_p": 1.0} | counts
-        return result | {"interval": None} | counts | {"reason": NO_SPREAD}
+        return result | counts | {"reason": NO_SPREAD}
     naive_t = mean / (found["sd"] / np.sqrt(n))
     t = naive_t / np.sqrt(1 + n * n_test / n_train)
     result |= {name: float(2 * student.sf(abs(value), n - 1)) for name, value in (("p", t), ("naive_p", naive_t))}

@@ -1,4 +1,4 @@
-"""How much of a result the film gives and how much the report: Shapley values of two players."""
+"""Divide a result between film and report: Shapley values of two players."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

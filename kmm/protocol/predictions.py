@@ -1,6 +1,6 @@
 """Predictions of studies, the same types from a local classifier and from a server."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas
 
 MOST_SHOWN = 10  # studies that `repr` lists
+ABSTAIN = "abstain"  # in place of a decision
 FIELDS = ("probability", "threshold", "decision")  # columns of each label in a frame
 
 
@@ -23,9 +24,12 @@ class Prediction:
         probabilities: dict of label name to calibrated probability.
         logits: dict of label name to score, before calibration.
         thresholds: dict of label name to the probability at or above which the label is positive.
-        decisions: dict of label name to bool: whether the probability is at or above the threshold.
+        decisions: dict of label name to bool: whether the probability is at or above the threshold; `"abstain"` if
+            validation does not support a decision at the error level that was asked for.
         model: str. Name of the served model; None from a local classifier.
         version: int. Version of the served model that answered; None from a local classifier.
+        sets: dict of label name to the classes (0, 1) that validation does not rule out at that error level: none, one
+            or both; None if no error level was asked for.
 
     Example:
         >>> prediction = Prediction({"mass": 0.8}, {"mass": 1.4}, {"mass": 0.5}, {"mass": True})
@@ -38,9 +42,10 @@ class Prediction:
     probabilities: dict[str, float]
     logits: dict[str, float]
     thresholds: dict[str, float]
-    decisions: dict[str, bool]
+    decisions: dict[str, bool | str]
     model: str | None = None
     version: int | None = None
+    sets: dict[str, list[int]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the prediction as a JSON-compatible dict."""
@@ -65,8 +70,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         labels = (
-            f"{name} {value:.3f} ({'positive' if self.decisions[name] else 'negative'})"
-            for name, value in self.probabilities.items()
+            f"{name} {value:.3f} ({_name_decision(self.decisions[name])})" for name, value in self.probabilities.items()
         )
         return f"<Prediction {', '.join(labels)}>"
 
@@ -127,8 +131,11 @@ class Predictions(Sequence[Prediction]):
 
     @property
     def decisions(self) -> np.ndarray:
-        """Whether each probability is at or above its threshold, bool `(n, n_labels)`."""
-        return self._gather("decisions", bool)
+        """Whether each probability is at or above its threshold, bool `(n, n_labels)`.
+
+        If an error level was asked for, an object array of True, False and `"abstain"`.
+        """
+        return self._gather("decisions", bool if all(row.sets is None for row in self._rows) else object)
 
     def to_frame(self) -> "pandas.DataFrame":
         """Returns a pandas frame with a row per study: `study`, and for each label `probability:<label>`,
@@ -170,7 +177,7 @@ class Predictions(Sequence[Prediction]):
     def __repr__(self) -> str:
         """Returns a table of at most `MOST_SHOWN` studies, without reports."""
         shown = [
-            [study, *(f"{value:.3f}{' *' if row.decisions[name] else ''}" for name, value in row.probabilities.items())]
+            [study, *(show_decision(value, row.decisions[name]) for name, value in row.probabilities.items())]
             for study, row in zip(self.studies[:MOST_SHOWN], self._rows)
         ]
         cells = [["study", *self.labels], *shown] if shown else []
@@ -178,9 +185,34 @@ class Predictions(Sequence[Prediction]):
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
         more = f", {len(self) - MOST_SHOWN} not shown" if len(self) > MOST_SHOWN else ""
         aside = f", {_count_problems(self.problems)}: see .problems" if self.problems else ""
-        star = "; * at or above the label's threshold" if shown else ""
+        star = f"; {explain_marks(row.decisions for row in self._rows)}" if shown else ""
         noun = "prediction" if len(self) == 1 else "predictions"
         return "\n".join([*lines, f"{len(self)} {noun}{more}{aside}{star}"])
+
+
+def show_decision(probability: float, decision: bool | str) -> str:
+    """Returns a probability with the mark of its decision: a star if positive, a question mark if there is none.
+
+    Example:
+        >>> show_decision(0.8, True), show_decision(0.2, False), show_decision(0.5, ABSTAIN)
+        ('0.800 *', '0.200', '0.500 ?')
+    """
+    return f"{probability:.3f}{' ?' if decision == ABSTAIN else ' *' if decision else ''}"
+
+
+def explain_marks(decisions: Iterable[Mapping[str, bool | str]]) -> str:
+    """Returns what the marks of a table of `show_decision` mean, as far as they can occur in it.
+
+    Example:
+        >>> explain_marks([{"mass": True}, {"mass": ABSTAIN}])
+        "* at or above the label's threshold, ? undecided"
+    """
+    undecided = any(ABSTAIN in row.values() for row in decisions)
+    return f"* at or above the label's threshold{', ? undecided' if undecided else ''}"
+
+
+def _name_decision(decision):
+    return "undecided" if decision == ABSTAIN else "positive" if decision else "negative"
 
 
 def _count_problems(problems):

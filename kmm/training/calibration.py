@@ -25,7 +25,7 @@ def calibrate(
 
     Args:
         context: `RunContext`.
-        classifier: `Classifier`; its `temperatures` and `thresholds` are filled in.
+        classifier: `Classifier`; its `temperatures`, `thresholds` and `conformal` are filled in.
         answers: dict of part to a function of int64 rows of the run, and optionally of `present` `(all rows, 2)`, which
             replaces the actual one, that returns logits `(n, n_labels)`.
         validation: `Predictions` of the part `"validation"`.
@@ -42,6 +42,8 @@ def calibrate(
         chosen = find_measured(part, validation.present)
         found = fit_calibration((validation.logits[part][chosen], validation.labels[chosen]), samples, policy=policy)
         classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
+        if part == classifier.main:
+            classifier.conformal = found.conformal
         if part == "joint":
             counts = {pattern: len(labels) for pattern, (_, labels) in samples.items()}
             facts["calibration"] = count_calibration(context, found, counts)

@@ -71,6 +71,7 @@ def test_recalibration_restores_what_holds(classifier, parts):
     assert classifier.recalibrate(parts["validation"], trained_on=parts["train"]) is classifier
     assert set(classifier.metrics) == {"validation"}
     assert not np.array_equal(classifier._record.temperatures["joint"], old)
+    assert classifier._record.conformal[0].sum() <= len(parts["validation"])
     found = classifier.evaluate([*parts["validation"], *parts["test"], *parts["train"]])
     assert set(found.parts) == {"validation", "test"} and not found.caution
     assert found.parts["test"]["n"] == len(parts["test"])

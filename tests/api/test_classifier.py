@@ -1,6 +1,7 @@
 """The public classifier: one study, many, tables; explanations, features, arrays; nothing shown quotes a report."""
 
 import copy
+import dataclasses
 import html
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kmm.data.collection import read_collection
 from kmm.data.inputs import read_inputs
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, InputError, ReportError
+from kmm.evaluate.conformal import count_scores
 from kmm.explain import explain
 from kmm.protocol.predictions import Prediction, Predictions
 from tests.factories.frames import StubFrame
@@ -71,6 +73,22 @@ def test_many_studies(classifier, film, pixels):
     np.testing.assert_array_equal(found.decisions, found.probabilities >= found.thresholds)
     assert [one.thresholds for one in found] == [one.thresholds for one in single]
     assert len(classifier.predict(images=[film])) == 1 and len(classifier.predict(reports=[REPORT])) == 1
+
+
+def test_studies_that_validation_cannot_decide_are_left_undecided(classifier, hand_made, film):
+    labels, scores = np.repeat([[0.0] * 3, [1.0] * 3], 50, axis=0), np.repeat([[0.9] * 3, [0.1] * 3], 50, axis=0)
+    confused = Classifier(dataclasses.replace(hand_made, conformal=np.stack([count_scores(labels, scores)] * 3)))
+    plain, found = confused.predict(film), confused.predict(film, abstain=0.1)
+    assert set(found.sets) == set(plain.decisions) and plain.sets is None and found.probabilities == plain.probabilities
+    assert set(found.decisions.values()) == {"abstain"}
+    many = confused.predict(images=[film, None], reports=[None, REPORT], abstain=0.1)
+    assert many[0].sets == found.sets and (many.decisions == "abstain").all() and "?" in repr(many)
+    with pytest.warns(UserWarning, match="Fewer than the 99 validation studies"):
+        confused.predict(film, abstain=0.01)
+    with pytest.raises(InputError, match="cannot abstain"):
+        classifier.predict(film, abstain=0.1)
+    with pytest.raises(InputError, match="`abstain` must be an error level"):
+        confused.predict(images=[film], abstain=2)
 
 
 def test_tables_need_names_of_columns_or_those_of_the_training(classifier, film):

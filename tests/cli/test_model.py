@@ -72,6 +72,7 @@ def test_a_packed_classifier_predicts_as_the_saved_one(packed, opened, loaded, t
     )
     assert opened.provenance["packed_from"] != packed[1]["digest"]
     np.testing.assert_array_equal(opened.mean_image, loaded.mean_image)
+    np.testing.assert_array_equal(opened.conformal, loaded.conformal)
 
 
 def test_evaluate_on_a_packed_classifier_says_that_training_studies_cannot_be_recognised(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,3 +110,38 @@ def test_predict_manifests_and_folders(model, tiny_folder, tmp_path):
     layout = read_predictions(run("predict", model, tiny_folder, "--json", "-"))
     assert len(layout["predictions"]) == 60 and sum(row["text_present"] for row in layout["predictions"]) == 59
     assert "│ 60 " in run("predict", model, tiny_folder).stdout
+
+
+def test_undecided_studies_are_stated_in_the_json_and_in_the_table(tiny_run, tiny_folder, loaded, monkeypatch):
+    from kmm.classifier import Classifier
+    from kmm.evaluate.conformal import BINS
+
+    films = [tiny_folder / "images" / f"{number}.png" for number in range(1, 7)]
+    counts = np.full((3, 1, 2, BINS), 1)  # every probability is as likely for either class
+    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: replace(loaded, conformal=counts))
+    answer = read_predictions(run("predict", tiny_run[2], *films, "--abstain", "0.1", "--json", "-"))
+    plain = read_predictions(run("predict", tiny_run[2], *films, "--json", "-"))
+    assert (answer["abstain"], plain["abstain"]) == (0.1, None)
+    for row, other in zip(answer["predictions"], plain["predictions"], strict=True):
+        assert row["sets"] == {"abnormal": [0, 1]} and row["decisions"] == {"abnormal": "abstain"}
+        assert row["probabilities"] == other["probabilities"] and other["decisions"]["abnormal"] in (True, False)
+    shown = run("predict", tiny_run[2], *films, "--abstain", "0.1").stdout
+    assert " ?" in shown and "? undecided" in shown
+    shown = run("predict", tiny_run[2], *films, "--abstain", "0.001")
+    assert "Fewer than the 999 validation studies" in shown.stderr
+    assert run("predict", tiny_run[2], *films, "--abstain", "1.5").exit_code == 2
+
+
+def test_a_fresh_classifier_can_abstain(tiny_run, tiny_folder):
+    found = read_predictions(
+        run("predict", tiny_run[2], tiny_folder / "images" / "1.png", "--abstain", "0.3", "--json", "-")
+    )
+    assert set(found["predictions"][0]["sets"]) == {"abnormal"}
+
+
+def test_a_classifier_without_validation_scores_refuses_to_abstain(tiny_run, tiny_folder, loaded, monkeypatch):
+    from kmm.classifier import Classifier
+
+    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: replace(loaded, conformal=None))
+    result = run("predict", tiny_run[2], tiny_folder / "images" / "1.png", "--abstain", "0.1", "--json", "-")
+    assert result.exit_code == 2 and result.stdout == "" and "cannot abstain" in result.stderr

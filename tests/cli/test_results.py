@@ -55,9 +55,9 @@ def test_commands_write_json_in_one_place():
 def test_predictions_have_the_documented_keys(tiny_run, tiny_folder):
     result = run("predict", tiny_run[2], tiny_folder / "images" / "1.png", "--json", "-")
     found = json.loads(result.stdout)
-    assert list(found) == ["schema", "model", "predictions", "set_aside", "notes"]
+    assert list(found) == ["schema", "model", "abstain", "predictions", "set_aside", "notes"]
     (row,) = found["predictions"]
-    assert list(row) == PREDICTED and row["model"] is row["version"] is None
+    assert list(row) == PREDICTED and row["model"] is row["version"] is row["sets"] is found["abstain"] is None
     assert all(f"`{key}`" in DOCUMENT for key in (*row, *found))
 
 

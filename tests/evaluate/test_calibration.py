@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from kmm.errors import InputError
 from kmm.evaluate.calibration import TEMPERATURE_RANGE, fit_calibration, fit_prevalence, fit_temperature, has_few
 from kmm.evaluate.calibration_error import calibration_bins, expected_calibration_error
+from kmm.evaluate.conformal import count_scores
 from kmm.evaluate.stacking import fit_weights
 from kmm.evaluate.thresholds import THRESHOLD_POLICIES, choose_thresholds
 
@@ -239,6 +240,16 @@ def test_fewer_than_twenty_of_a_class_get_the_pooled_numbers(positives, negative
     for name in ("temperatures", "thresholds"):
         same = getattr(found, name) == getattr(everywhere, name)
         assert same.tolist() == expected
+
+
+def test_conformal_scores_are_those_of_the_pattern_alone_however_few():
+    samples = {"both": draw_sample(2.0, 0.0), "image": draw_sample(0.5, 0.0, n=30)}
+    pooled = tuple(map(np.concatenate, zip(*samples.values())))
+    found = fit_calibration(pooled, samples)
+    assert found.conformal.sum(axis=(1, 2, 3)).tolist() == [6000, 30, 6030]  # without a sample: those of all
+    for row, (logits, labels) in enumerate((*samples.values(), pooled)):
+        expected = count_scores(labels, expit(logits / found.temperatures[row]))
+        np.testing.assert_array_equal(found.conformal[row], expected)
 
 
 def test_labels_are_pooled_one_by_one():

@@ -1,5 +1,7 @@
 """Predictions of many studies: a sequence with arrays and a frame, which prints ids and numbers alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,14 @@ def test_a_missing_pandas_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingPackageError, match=r'pip install "kmm\[pandas\]"'):
         Predictions(ROWS).to_frame()
+
+
+def test_undecided_studies_are_shown_as_such():
+    rows = [replace(ROWS[1], decisions={"mass": "abstain", "effusion": False}, sets={"mass": [0, 1], "effusion": [0]})]
+    found = Predictions(rows, ["a"])
+    assert found.decisions.dtype == object and found.decisions.tolist() == [["abstain", False]]
+    assert (found.decisions == "abstain").tolist() == [[True, False]]
+    assert "0.800 ?" in repr(found) and repr(found).endswith("* at or above the label's threshold, ? undecided")
+    assert repr(rows[0]) == "<Prediction mass 0.800 (undecided), effusion 0.200 (negative)>"
+    assert found[0].as_dict()["sets"] == {"mass": [0, 1], "effusion": [0]}
+    assert "undecided" not in repr(Predictions(ROWS))

@@ -15,6 +15,8 @@ import pytest
 from kmm.classifier import Classifier, describe_predictions
 from kmm.data.study import Report, Study
 from kmm.engines.runners import run_here
+from kmm.errors import InputError
+from kmm.evaluate.abstention import check_abstention
 from kmm.evaluate.report import evaluate_studies
 from kmm.evaluate.seen import film_prints, part_studies
 from kmm.explain.explainer import Explainer
@@ -82,6 +84,11 @@ def test_it_predicts_what_it_did(classifier, studies, known):
     rows = describe_predictions(classifier, predictions)
     assert [row["probabilities"]["abnormal"] for row in rows] == pytest.approx(known["probabilities"], abs=1e-5)
     assert [row["decisions"]["abnormal"] for row in rows] == known["decisions"]
+
+
+def test_it_cannot_abstain_and_says_why(classifier):
+    with pytest.raises(InputError, match="no validation scores and cannot abstain"):
+        check_abstention(classifier, 0.1)
 
 
 def test_it_is_explained_as_it_was(classifier, studies, known):
