@@ -31,12 +31,14 @@ class Batch:
         token_ids: int32 `(n, length)`, 0 is padding.
         present: float32 `(n, 2)`: 1 where the study has an image, and where it has words.
         labels: float32 `(n, n_labels)`, NaN where unknown.
+        film_sizes: int32 `(n, 2)`, height and width of the film before its preparation; 0 where there is none.
     """
 
     image: np.ndarray
     token_ids: np.ndarray
     present: np.ndarray
     labels: np.ndarray
+    film_sizes: np.ndarray
 
     def inputs(self) -> dict[str, np.ndarray]:
         """Returns the model's inputs by name: image, token_ids and present."""
@@ -224,17 +226,18 @@ class BatchMaker:
         image = np.zeros((len(studies), side, side, 1), np.float32)
         present = np.zeros((len(studies), 2), np.float32)
         token_ids = np.zeros((len(studies), self.text.length if self.text else 0), np.int32)
+        film_sizes = np.zeros((len(studies), 2), np.int32)
         for row, study in enumerate(studies):
-            pixels, _ = self.pixels(study)
-            if pixels is not None:
-                image[row], present[row, 0] = pixels, 1
+            film = self.film(study)
+            if film is not None and self.image is not None:
+                image[row], present[row, 0], film_sizes[row] = self.image.apply(film), 1, film.shape
             token_ids[row] = self.token_ids(study)
             present[row, 1] = float(token_ids[row].any())
             if not present[row].any():
                 raise self.nothing_to_read(study)
         labels = np.array([self.labels(study) for study in studies], np.float32)
         labels = labels.reshape(len(studies), len(self.label_names))
-        return Batch(image=image, token_ids=token_ids, present=present, labels=labels)
+        return Batch(image=image, token_ids=token_ids, present=present, labels=labels, film_sizes=film_sizes)
 
     def batches(
         self,

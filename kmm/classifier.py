@@ -14,7 +14,7 @@ import numpy as np
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
 import kmm.models.loss  # and the loss, which saved models name
-from kmm.batches import BatchMaker
+from kmm.batches import Batch, BatchMaker
 from kmm.data.modalities import as_mapping, as_table, choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import ArtefactError, KmmError
@@ -154,6 +154,7 @@ class Classifier:
         batch_size: int = 32,
         strict: bool = False,
         progress: Progress | None = None,
+        watch: Callable[[Batch], object] | None = None,
     ) -> Predictions:
         """Predicts studies with an image, a report, or both. Films are read batch by batch.
 
@@ -165,6 +166,7 @@ class Classifier:
             batch_size: int. Studies per batch.
             strict: bool. Raise at the first unusable study, instead of setting it aside.
             progress: `kmm.progress.Progress`.
+            watch: callable that takes each `Batch`, for example to describe the films that were read; or None.
 
         Returns:
             `Predictions`.
@@ -188,6 +190,8 @@ class Classifier:
         with (progress or Progress()).step("Predicting", len(studies)) as advance, contextlib.closing(stream):
             for made, batch in stream:
                 used += made
+                if watch:
+                    watch(batch)
                 present.append(batch.present)
                 labels.append(batch.labels)
                 for part, rows in run(pad_rows(batch.inputs(), size)).items():

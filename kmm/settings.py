@@ -103,7 +103,8 @@ class FitSettings:
     class_weights: bool = False  # weight both classes of a label equally (shifts the probabilities)
     precision: str = "float32"  # float32, mixed_float16 or mixed_bfloat16
     # Decision
-    threshold_policy: str = "youden"  # a name in kmm.evaluate.thresholds.THRESHOLD_POLICIES
+    # a name in kmm.evaluate.thresholds.THRESHOLD_POLICIES, or as sensitivity-0.9, specificity-0.95 or cost-5
+    threshold_policy: str = "youden"
     bootstrap_repeats: int = 1000
 
     def __post_init__(self) -> None:

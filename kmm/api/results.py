@@ -12,6 +12,7 @@ from kmm.errors import look_up, require
 from kmm.evaluate import plots
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
+from kmm.evaluate.operating_points import COUNTS
 from kmm.evaluate.tables import write_results_table
 from kmm.storage.results import add_schema, write_with_schema
 
@@ -76,8 +77,9 @@ class Results:
         """Returns a pandas frame with a row per part, model and label.
 
         Columns: `part`, `model` (`joint`, `image`, `text`, `tfidf`, `majority`, `chance`), `label`, `n`, `n_positive`,
-            and
-        each metric with the ends of its interval, as `roc_auc`, `roc_auc_low` and `roc_auc_high`.
+        each metric with the ends of its interval, as `roc_auc`, `roc_auc_low` and `roc_auc_high`, the confusion counts
+        `tp`, `fp`, `tn` and `fn` at the stored thresholds, and the predictive values `ppv` and `npv` with the ends of
+        their intervals.
 
         Raises:
             MissingPackageError: if pandas is not installed.
@@ -156,6 +158,11 @@ def _flatten(found: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]
     for metric in METRICS:
         between: Sequence[float | None] = (found.get("intervals") or {}).get(metric) or (None, None)
         flat |= {metric: found.get(metric), f"{metric}_low": between[0], f"{metric}_high": between[1]}
+    point = found.get("operating_point") or {}
+    flat |= {count: point.get(count) for count in COUNTS}
+    for rate in ("ppv", "npv"):
+        between = (point.get("intervals") or {}).get(rate) or (None, None)
+        flat |= {rate: point.get(rate), f"{rate}_low": between[0], f"{rate}_high": between[1]}
     return flat
 
 

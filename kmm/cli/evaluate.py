@@ -29,6 +29,11 @@ from kmm.data.study import part_problems
 @click.option(
     "--pictures", type=PLACE, help="Folder to write plots to: ROC, precision-recall, calibration, confusion matrix."
 )
+@click.option(
+    "--subgroups",
+    is_flag=True,
+    help="Print a table of subgroups: view, sections, heading, sex, age, ... (in --json always).",
+)
 @views_option
 @json_option("EVALUATE")
 @strict_option
@@ -36,6 +41,7 @@ def evaluate(
     model: Path,
     folder: Path,
     pictures: Path | None,
+    subgroups: bool,
     views: Mapping[str, str] | None,
     json_file: str | None,
     strict: bool,
@@ -43,7 +49,8 @@ def evaluate(
     """Measure a classifier and its baselines on a folder.
 
     Skips the studies of FOLDER that MODEL was trained on and reports those it was calibrated on separately, as
-    validation; both are counted. Brackets hold 95 % confidence intervals over patients.
+    validation; both are counted. Brackets hold 95 % confidence intervals over patients. Below the table of the test
+    studies stands what differs from the training studies: prevalence, films, words, missing sections.
 
     \b
     Example: kmm evaluate saved_models/openi other-hospital --json results.json --pictures pictures
@@ -65,7 +72,7 @@ def evaluate(
             classifier, collection.studies, strict=strict, progress=progress, pictures=pictures
         )
     list_problems([*collection.problems, *problems])
-    write_result(json_file, results, lambda: result_tables.print_results(results))
+    write_result(json_file, results, lambda: result_tables.print_results(results, subgroups=subgroups))
 
 
 @click.command(cls=Command)

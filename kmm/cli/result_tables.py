@@ -50,15 +50,11 @@ def print_summary(summary: Row) -> None:
         _print_table(["label", "positive", "negative", "unknown", "prevalence"], labels, title=title)
 
 
-def print_results(results: Mapping[str, Row]) -> None:
-    """Prints a table for each part (validation, test) of the results of `kmm.evaluate.compare.compare_models`.
-
-    Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
-    joint classifier from image and text, and for several labels a table of the area under the ROC curve of each.
-    """
+def print_results(results: Mapping[str, Row], *, subgroups: bool = False) -> None:
+    """Prints the tables of `kmm.evaluate.tables.write_results_table`."""
     from kmm.evaluate.tables import write_results_table
 
-    print(write_results_table(results, terminal=sys.stdout.isatty()), end="")
+    print(write_results_table(results, terminal=sys.stdout.isatty(), subgroups=subgroups), end="")
 
 
 def print_comparison(summary: Row) -> None:

@@ -257,6 +257,8 @@ def add_tags(
 ) -> tuple[tuple[Study, ...], dict[str, list[tuple[ImageFile, str]]]]:
     """Adds to each image the tags of its DICOM header and of all rows that name the file.
 
+    A study gets the sex and the age in the header of its first film with them, unless a table gave these.
+
     Args:
         studies: iterable of `Study`, views not yet decided.
         problems: list of `Problem`, to which headers that cannot be read are added.
@@ -272,6 +274,7 @@ def add_tags(
             listed[image.path].append(image)
     tags: dict[Path, Mapping[str, str]] = {}
     refused: dict[Path, str] = {}
+    about: dict[Path, Mapping[str, str | float]] = {}
     for path, images in listed.items():
         folder = path.parent
         if folder not in marks:
@@ -287,6 +290,7 @@ def add_tags(
             problems.append(Problem(make_printable(path.name), "the DICOM header cannot be read"))
             continue
         tags[path] = {**header.tags, **merged.tags}
+        about[path] = header.attributes
         if header.kind:
             refused[path] = _describe_kind(header)
 
@@ -294,7 +298,10 @@ def add_tags(
     lost: dict[str, list[tuple[ImageFile, str]]] = defaultdict(list)
     for study in studies:
         left = tuple(replace(image, tags=tags[image.path]) for image in study.images if image.path not in refused)
-        kept.append(replace(study, images=left))
+        known = dict(study.attributes)
+        for image in left:
+            known = {**about.get(image.path, {}), **known}
+        kept.append(replace(study, images=left, attributes=known))
         for image in study.images:
             if image.path in refused:
                 lost[study.id].append((image, refused[image.path]))

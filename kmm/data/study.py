@@ -126,6 +126,7 @@ class Study:
         labels: mapping of label name to 0.0, 1.0 or NaN (unknown).
         made_up: frozenset of `"id"` and `"patient"`: those that are not in the data. Such an id is the number of a row;
             such a patient stands for this study alone. They identify nothing outside of the collection.
+        attributes: mapping of `sex` and `age`, if the data have them: see `kmm.data.attributes`. No model reads them.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Study:
     mesh_automatic: tuple[str, ...] = ()
     labels: Mapping[str, float] = field(default_factory=dict)
     made_up: frozenset[str] = frozenset()
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def knows_patient(self) -> bool:
@@ -168,7 +170,7 @@ class Study:
         return replace(self, images=tuple(marked if image is film else image for image in self.images))
 
     def __repr__(self) -> str:
-        """Returns the id, the number of images, the report's size and the labels; neither report text nor patient."""
+        """Returns id, number of images, size of the report and labels; no report text, nothing about the patient."""
         labels = "".join(f", {name}={value:g}" for name, value in self.labels.items())
         return f"Study({self.id!r}, images={len(self.images)}, report={self.report}{labels})"
 

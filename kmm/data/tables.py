@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
+from kmm.data.attributes import find_columns, read_attributes
 from kmm.data.collection import Loaded, add_tags, decide_views
 from kmm.data.columns import Table, is_missing
 from kmm.data.names import is_path, is_safe_id
@@ -91,7 +92,7 @@ class Columns:
 
 
 def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) -> Collection:
-    """Makes studies from a table in memory.
+    """Makes studies from a table in memory. Columns of sex and age are read by their names: see `kmm.data.attributes`.
 
     Args:
         table: a frame, records or a dict of columns: see `kmm.data.columns.Table`.
@@ -124,6 +125,7 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     films = zip(*(read.read(name) for name in columns.image)) if columns.image else iter([()] * read.count)
     reports = _read_reports(read, columns)
     labels = _read_labels(read, columns.labels)
+    attributes = _read_attributes(read)
     if columns.patient is None and not own_patients:
         warnings.warn(OWN_PATIENTS, UserWarning, stacklevel=3)
     made = [
@@ -134,9 +136,10 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
             report,
             labels=values,
             made_up=frozenset(({"id"} if columns.id is None else set()) | (set() if patient else {"patient"})),
+            attributes=about,
         )
-        for row, (id, patient, cells, view, report, values) in enumerate(
-            zip(ids, patients, films, views, reports, labels, strict=True)
+        for row, (id, patient, cells, view, report, values, about) in enumerate(
+            zip(ids, patients, films, views, reports, labels, attributes, strict=True)
         )
     ]
     problems: list[Problem] = []
@@ -208,6 +211,14 @@ def _read_labels(table: Table, names: Sequence[str]) -> Iterator[dict[str, float
     cells = {name: table.read(name) for name in names}
     for row in range(table.count):
         yield {name: _read_label(next(values), row, name) for name, values in cells.items()}
+
+
+def _read_attributes(table: Table) -> Iterator[dict[str, str | float]]:
+    """Reads sex and age from columns of these names, for results by subgroup."""
+    cells = {name: table.read(column) for name, column in find_columns(table.names).items()}
+    for _ in range(table.count):
+        row = {name: next(values) for name, values in cells.items()}
+        yield read_attributes({name: value for name, value in row.items() if not is_missing(value)})
 
 
 def _read_label(value: Any, row: int, column: str) -> float:

@@ -84,7 +84,7 @@ def fit_calibration(
         pooled: logits `(n, n_labels)` and labels of all validation studies, with all modalities they have.
         patterns: dict of pattern to logits and labels of the validation studies that have its modalities, with the
             other modality hidden. A missing pattern gets the pooled numbers.
-        policy: str, a key of `THRESHOLD_POLICIES`.
+        policy: str, as for `kmm.evaluate.thresholds.choose_thresholds`.
         least: int. A label with fewer known studies of either class in a pattern gets the pooled numbers there.
 
     Returns:

@@ -2,27 +2,23 @@
 
 import json
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.metrics import METRICS
-
-ROW_TITLES = {
-    "majority": "Majority (training prevalence)",
-    "chance": "Chance (random scores)",
-    "tfidf": "TF-IDF + logistic regression",
-    "image": "Image only",
-    "text": "Text only",
-    "joint": "Joint (image and text)",
-}
-ROW_PATTERNS = {"joint": PATTERNS, "image": ("image",), "text": ("text",), "tfidf": ("text",)}
-MEASURED_ON = (
-    "Image only is measured, and compared with the joint classifier, on studies with a film; Text only and TF-IDF on "
-    "studies with a report."
+from kmm.evaluate.result_rows import (
+    MEASURED_ON,
+    NOTHING,
+    ROW_TITLES,
+    compare_rows,
+    evaluate_rows,
+    label_rows,
+    operating_rows,
 )
-NOTHING = "–"
+
+ROW_PATTERNS = {"joint": PATTERNS, "image": ("image",), "text": ("text",), "tfidf": ("text",)}
 
 
 def write_card(facts: Mapping[str, Any]) -> str:
@@ -74,36 +70,6 @@ def write_card(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def evaluate_rows(result: Mapping[str, Any], *, intervals: bool | Collection[str] = False) -> list[list[str]]:
-    """Formats the result of `compare_models` as a table: baselines first, the joint classifier last.
-
-    Args:
-        result: dict as returned by `compare_models`.
-        intervals: bool, whether cells show the interval after the number, or the names of the metrics that do.
-
-    Returns:
-        list of rows, each a list of str: a header, then one row for each measured classifier and baseline, with its
-        numbers of studies and positive labels; undefined numbers are dashes.
-
-    Example:
-        >>> row = {"accuracy": 0.648, "intervals": {"accuracy": [0.61, 0.69]}}
-        >>> rows = evaluate_rows({"n": 540, "n_positive": 350, "majority": row}, intervals=True)
-        >>> rows[0][:3], rows[1][1:4]
-        (['', 'Studies (positive)', 'Accuracy'], ['540 (350)', '0.648 [0.610, 0.690]', '–'])
-    """
-    header = ["", "Studies (positive)", *(metric.title for metric in METRICS.values())]
-    shown: Collection[str] = METRICS if intervals is True else () if intervals is False else intervals
-    rows = []
-    for name, title in ROW_TITLES.items():
-        if row := result.get(name):
-            between = {metric: found for metric, found in row.get("intervals", {}).items() if metric in shown}
-            n, positive = (row.get(name, result.get(name, NOTHING)) for name in ("n", "n_positive"))
-            rows.append(
-                [title, f"{n} ({positive})", *(_show(row.get(metric), between.get(metric)) for metric in METRICS)]
-            )
-    return [header, *rows]
-
-
 def _write_results(result):
     if not result:
         return "Not recorded."
@@ -112,34 +78,9 @@ def _write_results(result):
     missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
     absent = [f"Not measured: {', '.join(missing)}."] if missing else []
     labels = [part for metric in ("roc_auc", "accuracy") for part in _write_labels(result, metric)]
-    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *labels])
-
-
-def label_rows(result: Mapping[str, Any], metric: str = "roc_auc") -> list[list[str]]:
-    """Formats one metric of each label as a table, with intervals.
-
-    Args:
-        result: dict as returned by `compare_models`.
-        metric: str, a key of `METRICS`.
-
-    Returns:
-        list of rows, each a list of str: a header, then one row for each label; empty if there is only one label.
-
-    Example:
-        >>> counts, joint = {"n": 9, "n_positive": 4}, {"roc_auc": 0.9, "intervals": {"roc_auc": [0.8, 0.95]}}
-        >>> rows = {"majority": {"per_label": {"mass": counts}}, "joint": {"per_label": {"mass": joint}}}
-        >>> label_rows(rows)
-        [['Label', 'Studies', 'Positive', 'Joint'], ['mass', '9', '4', '0.900 [0.800, 0.950]']]
-    """
-    shown = {name: row["per_label"] for name in ROW_TITLES if "per_label" in (row := result.get(name) or {})}
-    counts = shown.pop("majority", {})
-    shown.pop("chance", None)
-    rows = [["Label", "Studies", "Positive", *(ROW_TITLES[name].partition(" (")[0] for name in shown)]]
-    for label, count in counts.items():
-        singles = [labels[label] for labels in shown.values()]
-        cells = [_show(single[metric], single.get("intervals", {}).get(metric)) for single in singles]
-        rows.append([label, str(count["n"]), str(count["n_positive"]), *cells])
-    return rows if counts else []
+    points = operating_rows(result)
+    decisions = [_DECISIONS, _write_table(points)] if points else []
+    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *decisions, *labels])
 
 
 def _write_labels(result, metric):
@@ -151,30 +92,6 @@ def _write_table(rows):
     header, *rows = rows
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
-
-
-def compare_rows(result: Mapping[str, Any]) -> list[str]:
-    """Describes how much better the joint classifier is than its parts, with intervals and paired tests.
-
-    Args:
-        result: dict as returned by `compare_models`.
-
-    Returns:
-        list of str, one per comparison and metric; empty if there is no joint classifier.
-
-    Example:
-        >>> test = {"difference": 0.03, "interval": [0.01, 0.05], "p": 0.0151}
-        >>> compare_rows({"tests": {"image": {"roc_auc": test}}})
-        ['Joint minus Image only, ROC AUC: +0.030 [+0.010, +0.050], p = 0.015']
-    """
-    lines = []
-    for name, test in (result.get("tests") or {}).items():
-        for metric, found in (test or {}).items():
-            if metric != "per_label" and found.get("difference") is not None:
-                p = "" if found.get("p") is None else f", p = {found['p']:.2g}"
-                shown = _show(found["difference"], found.get("interval"), sign="+")
-                lines.append(f"Joint minus {ROW_TITLES[name]}, {METRICS[metric].title}: {shown}{p}")
-    return lines
 
 
 def _compare_in_words(result):
@@ -231,12 +148,6 @@ def _say(value):
     return _escape(", ".join(map(str, value)) if isinstance(value, list | tuple) else value)
 
 
-def _show(value, between=None, *, sign=""):
-    if value is None:
-        return NOTHING
-    return f"{value:{sign}.3f}" + (f" [{between[0]:{sign}.3f}, {between[1]:{sign}.3f}]" if between else "")
-
-
 def _escape(text):
     return " ".join(str(text).split()).replace("|", "\\|")
 
@@ -283,6 +194,10 @@ same labels are defined; `metrics.json` has the intervals and tests of each labe
 and ECE (expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p:
 DeLong's test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient as one observation;
 neither is adjusted for multiple comparisons."""
+
+_DECISIONS = """\
+Decisions at the stored thresholds: true and false positives, true and false negatives, and rates with 95 % Wilson
+intervals, the studies of a patient counted together. The predictive values hold at the prevalence of these studies."""
 
 _PATTERNS_NOTE = """\
 Films alone and reports alone were calibrated on validation studies with the other modality hidden. If a class has fewer

@@ -10,6 +10,7 @@ from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts
 from kmm.evaluate.bootstrap import RESAMPLED, average_draws, interval, resample_metrics
 from kmm.evaluate.metrics import average_labels, score_labels
+from kmm.evaluate.operating_points import measure_operating_point, sum_operating_points
 from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
 
 FITTED = ("joint", "image", "text", "tfidf")
@@ -47,10 +48,11 @@ def compare_models(
         seed: int. Seed of the draws.
 
     Returns:
-        dict for JSON: `n` and `n_positive`; for each name in `ROWS` the dict of `score_labels` with `intervals`, or
-        None; `tests`: for each of image, text and tfidf, or None, the dicts `roc_auc` (DeLong, clustered) and
-        `accuracy` (McNemar, clustered) with `difference` (joint minus it), the `interval` of the difference over the
-        same draws, and `p`. With many labels, each entry of `per_label` has its own `intervals` and tests, and the
+        dict for JSON: `n` and `n_positive`; for each name in `ROWS` the dict of `score_labels` with `intervals` and
+        `operating_point` (of `measure_operating_point`; with many labels the sum of the counts), or None; `tests`: for
+        each of image, text and tfidf, or None, the dicts `roc_auc` (DeLong, clustered) and `accuracy` (McNemar,
+        clustered) with `difference` (joint minus it), the `interval` of the difference over the same draws, and `p`.
+        With many labels, each entry of `per_label` has its own `intervals`, `operating_point` and tests, and the
         overall difference is that of the means, without `p`. Intervals and tests treat the studies of a group as one
         observation. The interval of a mean uses the draws for which the metrics of the same labels are defined; it is
         None if these are fewer than half of the draws.
@@ -79,6 +81,7 @@ def compare_models(
         rows[name] = score_labels(labels, values, thresholds[name], label_names=label_names)
         drawn = resample_metrics(labels, values, thresholds[name], groups, repeats=repeats, seed=seed)
         draws[name] = _add_intervals(rows[name], drawn)
+        _add_operating_points(rows[name], labels, values, thresholds[name], groups)
     rows["chance"] = _score_chance(rows["majority"], label_names)
     counts = {key: rows["majority"][key] for key in ("n", "n_positive")}
     for row in filter(None, rows.values()):
@@ -114,6 +117,16 @@ def _add_intervals(row, drawn):
         single["intervals"] = {metric: interval(draws[metric].single[:, place]) for metric in RESAMPLED}
     row["intervals"] = {metric: interval(draws[metric].mean) for metric in RESAMPLED}
     return draws
+
+
+def _add_operating_points(row, labels, probabilities, thresholds, groups):
+    """Adds `operating_point` to a row of `score_labels` and to each of its labels."""
+    known, values = as_columns(labels, probabilities)
+    cuts = as_cuts(thresholds, (len(known), known.shape[1]), "thresholds")
+    points = [measure_operating_point(y, p, cut, groups) for y, p, cut in zip(known.T, values.T, cuts.T, strict=True)]
+    for single, point in zip(row.get("per_label", {"": row}).values(), points, strict=True):
+        single["operating_point"] = point
+    row["operating_point"] = points[0] if len(points) == 1 else sum_operating_points(points)
 
 
 def _score_chance(majority, label_names):

@@ -15,7 +15,9 @@ from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.changed_weights import UNVERIFIED, describe_change, is_stale
 from kmm.evaluate.compare import ROWS, compare_models
+from kmm.evaluate.part_details import describe_part_shift, describe_subgroups
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
+from kmm.evaluate.profile import FilmTally
 from kmm.evaluate.seen import part_studies
 from kmm.progress import Progress
 from kmm.storage.output_mark import marking_output
@@ -130,8 +132,9 @@ def evaluate_studies(
         keep: function of the name of a part and its `Predictions`, called for each part that is measured; or None.
 
     Returns:
-        dict of part to the result of `evaluate_predictions`, without empty parts, with `caution` (str) if training
-        studies may not have been recognised; list of `Problem`.
+        dict of part to the result of `evaluate_predictions`, without empty parts, with `subgroups`, with `shift` of
+        other parts than validation (see `kmm.evaluate.part_details`), and with `caution` (str) if training studies may
+        not have been recognised; list of `Problem`.
 
     Raises:
         InputError: if no study is left to measure on; its `problems` list the studies that were set aside.
@@ -146,11 +149,17 @@ def evaluate_studies(
     for part, chosen in parts.items():
         if not chosen:
             continue
-        predictions = classifier.predict(chosen, parts=classifier.models, strict=strict, progress=progress)
+        tally = FilmTally()
+        predictions = classifier.predict(
+            chosen, parts=classifier.models, strict=strict, progress=progress, watch=tally.add
+        )
         problems += predictions.problems
         if predictions.studies:
             repeats = classifier.settings.bootstrap_repeats
             results[part] = evaluate_predictions(classifier, predictions, repeats=repeats)
+            results[part]["subgroups"] = describe_subgroups(classifier, predictions, repeats=repeats)
+            if part != "validation":
+                results[part]["shift"] = describe_part_shift(classifier, predictions, tally)
             if caution:
                 results[part]["caution"] = caution
             if keep:

@@ -4,7 +4,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kmm.evaluate.card import MEASURED_ON, compare_rows, evaluate_rows, label_rows
+from kmm.evaluate.result_rows import MEASURED_ON, compare_rows, evaluate_rows, label_rows, operating_rows
+from kmm.evaluate.shift import describe_shift
+from kmm.evaluate.subgroups import subgroup_rows
 
 WIDTH = 160  # columns of a table that is not printed on a terminal
 SHORT_TITLES = {  # the intervals need the space
@@ -15,20 +17,34 @@ SHORT_TITLES = {  # the intervals need the space
 }
 
 
-def write_results_table(results: Mapping[str, Mapping[str, Any]], *, terminal: bool = False) -> str:
+def write_results_table(
+    results: Mapping[str, Mapping[str, Any]], *, terminal: bool = False, subgroups: bool = False
+) -> str:
     """Writes a table for each part (validation, test) of the results of `kmm.evaluate.compare.compare_models`.
 
     Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
-    joint classifier from image and text, and for several labels a table of the area under the ROC curve of each.
+    joint classifier from image and text, what shifted since training, the confusion counts at the stored thresholds,
+    and for several labels a table of the area under the ROC curve of each.
 
     Args:
         results: mapping of part to result.
         terminal: bool. Whether the text is for a terminal: of its width, with bold headers.
+        subgroups: bool. Whether a table of the subgroups follows.
 
     Returns:
         str of several lines, with a newline at the end.
     """
-    return "".join(_write_part(part, result, terminal) for part, result in results.items())
+    return "".join(
+        _write_part(part, result, terminal) + (_write_subgroups(part, result, terminal) if subgroups else "")
+        for part, result in results.items()
+    )
+
+
+def _write_subgroups(part, result, terminal):
+    rows = subgroup_rows(result.get("subgroups") or [])
+    if len(rows) < 2:
+        return ""
+    return write_table(rows[0], rows[1:], title=f"{part}: subgroups [95 % interval]", terminal=terminal)
 
 
 def _write_part(part, result, terminal):
@@ -40,7 +56,11 @@ def _write_part(part, result, terminal):
     if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
         lines.append(MEASURED_ON)
     lines += [line for line in compare_rows(result) if "ROC AUC" in line and "TF-IDF" not in line]
+    lines += describe_shift(result["shift"]) if "shift" in result else []
     text += "".join(f"{line}\n" for line in lines)
+    if points := operating_rows(result):
+        title = f"{part}: decisions at the stored thresholds [95 % interval]"
+        text += write_table(points[0], points[1:], title=title, terminal=terminal)
     if labels := label_rows(result):
         title = f"{part}: ROC AUC of each label [95 % interval]"
         text += write_table(labels[0], labels[1:], title=title, terminal=terminal)

@@ -218,6 +218,24 @@ def find_rare(counts: Mapping[str, int], least: int) -> set[str]:
     return rare
 
 
+def count_unknown(documents: Sequence[Sequence[str]], vocabulary: Vocabulary) -> list[int]:
+    """Counts the words of each document that are not in a vocabulary.
+
+    Args:
+        documents: list of lists of str: words, or the pieces that the vocabulary splits them into.
+        vocabulary: `Vocabulary`.
+
+    Returns:
+        list of int, one per document.
+
+    Example:
+        >>> count_unknown([["no", "mass"], []], Vocabulary.fit([["no"]]))
+        [1, 0]
+    """
+    known = set(vocabulary.words[len(SPECIAL_WORDS) :])
+    return [sum(word not in known for word in words) for words in documents]
+
+
 def text_report(documents: Sequence[Sequence[str]], vocabulary: Vocabulary, length: int = 140) -> dict[str, Any]:
     """Counts the parts of documents that a model does not see.
 
@@ -236,8 +254,7 @@ def text_report(documents: Sequence[Sequence[str]], vocabulary: Vocabulary, leng
         0.3333333333333333
     """
     lengths = np.array([len(words) for words in documents] or [0])
-    known = set(vocabulary.words[len(SPECIAL_WORDS) :])
-    unknown = sum(word not in known for words in documents for word in words)
+    unknown = sum(count_unknown(documents, vocabulary))
     return {
         "documents": len(documents),
         "empty_share": float((lengths == 0).mean()) if documents else 0.0,

@@ -10,6 +10,7 @@ import keras
 import kmm
 from kmm.classifier import MAIN_ORDER, Classifier, Predictions
 from kmm.evaluate.calibration import fit_prevalence
+from kmm.evaluate.part_details import PROFILE
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
 from kmm.models.views.feature_view import view_features
@@ -20,6 +21,7 @@ from kmm.training.features import Features
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import digest_code
 from kmm.training.train import Trained
+from kmm.training.training_profile import profile_training
 
 MEASURED = ("validation", "test")  # parts that a classifier's metrics describe
 
@@ -54,7 +56,8 @@ def finish_run(
             repeats = context.settings.bootstrap_repeats
             classifier.metrics[name] = evaluate_predictions(classifier, found, repeats=repeats)
             advance()
-    classifier.provenance = {**facts, **trained.facts, **chosen_on, **_describe_versions(context)}
+    profile = {PROFILE: profile_training(context).as_dict()}
+    classifier.provenance = {**facts, **trained.facts, **chosen_on, **profile, **_describe_versions(context)}
     return classifier, predictions
 
 

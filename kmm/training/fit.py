@@ -16,7 +16,7 @@ from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.report import write_results
-from kmm.evaluate.thresholds import THRESHOLD_POLICIES
+from kmm.evaluate.thresholds import find_policy
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
@@ -169,8 +169,8 @@ def check_names(settings: FitSettings) -> None:
     s = settings
     ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
+    find_policy(s.threshold_policy)
     for table, name, noun in (
-        (THRESHOLD_POLICIES, s.threshold_policy, "threshold policy"),
         (LOSSES, s.loss, "loss"),
         (OPTIMIZERS, s.optimizer, "optimizer"),
         (SCHEDULES, s.schedule, "schedule"),

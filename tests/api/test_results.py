@@ -42,6 +42,9 @@ def test_the_frame_has_a_row_per_part_model_and_label(results):
     found = results.parts["test"]["joint"]
     assert joint["roc_auc"] == found["roc_auc"] and joint["n"] == found["n"]
     assert [joint["accuracy_low"], joint["accuracy_high"]] == found["intervals"]["accuracy"]
+    point = found["operating_point"]
+    assert [joint[count] for count in ("tp", "fp", "tn", "fn")] == [point[count] for count in ("tp", "fp", "tn", "fn")]
+    assert [joint["ppv_low"], joint["ppv_high"]] == point["intervals"]["ppv"]
     assert len({tuple(row) for row in rows}) == 1
     pandas = pytest.importorskip("pandas")
     assert isinstance(results.to_frame(), pandas.DataFrame) and len(results.to_frame()) == len(rows)

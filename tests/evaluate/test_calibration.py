@@ -10,7 +10,7 @@ from kmm.evaluate.calibration import TEMPERATURE_RANGE, fit_calibration, fit_pre
 from kmm.evaluate.calibration_error import calibration_bins, expected_calibration_error
 from kmm.evaluate.conformal import count_scores
 from kmm.evaluate.stacking import fit_weights
-from kmm.evaluate.thresholds import THRESHOLD_POLICIES, choose_thresholds
+from kmm.evaluate.thresholds import NUMBERED_POLICIES, THRESHOLD_POLICIES, choose_thresholds
 
 
 @st.composite
@@ -115,10 +115,20 @@ def objective(policy, labels, decisions):
         "f1": 2 * tp / (tp + fp + positives),
         "accuracy": (tp + negatives - fp) / len(labels),
         "sensitivity-0.95": 1 - fp / negatives if tp / positives >= 0.95 - 1e-12 else -1.0,
+        "sensitivity-0.6": 1 - fp / negatives if tp / positives >= 0.6 - 1e-12 else -1.0,
+        "specificity-0.75": tp / positives if 1 - fp / negatives >= 0.75 - 1e-12 else -1.0,
+        "cost-5": -(5 * (positives - tp) + fp),
+        "cost-0.5": -(0.5 * (positives - tp) + fp),
     }[policy]
 
 
-@pytest.mark.parametrize("policy", sorted(set(THRESHOLD_POLICIES) - {"half"}))
+POLICIES = [
+    *sorted(set(THRESHOLD_POLICIES) - {"half"}),
+    *("sensitivity-0.95", "sensitivity-0.6", "specificity-0.75", "cost-5", "cost-0.5"),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 @given(case=cases())
 def test_a_threshold_is_the_best_of_all(policy, case):
     labels, logits = case
@@ -128,7 +138,7 @@ def test_a_threshold_is_the_best_of_all(policy, case):
     assert objective(policy, labels, p >= threshold) == pytest.approx(best, abs=1e-12)
 
 
-@given(cases(), st.sampled_from(sorted(set(THRESHOLD_POLICIES) - {"half"})))
+@given(cases(), st.sampled_from(["youden", "f1", "accuracy", "sensitivity-0.95"]))
 def test_a_threshold_stands_in_the_middle_between_two_scores(case, policy):
     labels, logits = case
     p = expit(logits / 4)
@@ -155,8 +165,36 @@ def test_thresholds_of_degenerate_labels_are_a_half():
     assert choose_thresholds([0, 1], [0.1, 0.2], policy="half").tolist() == [0.5]
 
 
+def test_the_cut_of_costs_is_that_of_calibrated_probabilities():
+    # calling a study positive saves cost * p and costs 1 - p: better from p = 1 / (1 + cost) on
+    rng = np.random.default_rng(0)
+    p = rng.random(400_000)
+    labels = (rng.random(len(p)) < p).astype(float)
+    for cost in (1, 4, 9):
+        assert choose_thresholds(labels, p, policy=f"cost-{cost}")[0] == pytest.approx(1 / (1 + cost), abs=0.02)
+
+
+def test_a_target_holds_on_the_studies_it_is_chosen_on():
+    rng = np.random.default_rng(1)
+    labels = (rng.random(3000) < 0.3).astype(float)
+    p = expit(2 * labels - 1 + rng.normal(size=3000))
+    positive = labels == 1
+    for target in (0.5, 0.9, 1.0):
+        cut = choose_thresholds(labels, p, policy=f"sensitivity-{target}")[0]
+        assert target <= np.mean(p[positive] >= cut) < target + 0.002
+        cut = choose_thresholds(labels, p, policy=f"specificity-{target}")[0]
+        assert target <= np.mean(p[~positive] < cut) < target + 0.02
+
+
+@pytest.mark.parametrize("kind", NUMBERED_POLICIES)
+@pytest.mark.parametrize("number", ["", "x", "nan", "-1", "0", "inf", "NUMBER"])
+def test_the_number_of_a_policy_is_checked(kind, number):
+    with pytest.raises(InputError, match=f"'{kind}-{number}' needs a number above 0"):
+        choose_thresholds([0, 1], [0.1, 0.2], policy=f"{kind}-{number}")
+
+
 def test_an_unknown_policy_is_named_with_the_known_ones():
-    with pytest.raises(InputError, match=r"Unknown threshold policy 'best'.*youden"):
+    with pytest.raises(InputError, match=r"Unknown threshold policy 'best'.*youden.*cost-NUMBER"):
         choose_thresholds([0, 1], [0.1, 0.2], policy="best")
 
 

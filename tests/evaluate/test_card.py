@@ -104,9 +104,19 @@ def test_the_commands_of_the_card_name_the_folder_of_the_classifier():
     assert 'kmm.Classifier.load("my models/one")' in card and "saved_models" not in card
 
 
+def test_the_card_states_the_confusion_counts_of_each_part():
+    card, point = write_card(make_facts()), make_result()["joint"]["operating_point"]
+    counts = " | ".join(str(point[name]) for name in ("tp", "fp", "tn", "fn"))
+    assert card.count("Decisions at the stored thresholds") == 2 and card.count(f"| Joint | {counts} | ") == 2
+    earlier = make_facts()
+    for row in filter(None, earlier["results"]["test"].values()):
+        isinstance(row, dict) and row.pop("operating_point", None)
+    assert write_card(earlier).count("Decisions at the stored thresholds") == 1
+
+
 def test_every_row_of_a_table_has_as_many_cells():
     tables = [line.replace("\\|", "") for line in write_card(make_facts()).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {3 + len(METRICS), 6}
+    assert {line.count("|") for line in tables} == {3 + len(METRICS), 6, 10}  # results, calibration, decisions
 
 
 def make_labels_result():

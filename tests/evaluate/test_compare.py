@@ -8,6 +8,7 @@ from kmm.evaluate.bootstrap import RESAMPLED, interval, resample_metrics
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.metrics import METRICS, score_labels
 from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
+from kmm.evaluate.result_rows import operating_rows
 
 
 def make_scores(labels, strength, seed):
@@ -34,7 +35,7 @@ def test_every_row_is_there_and_json_can_hold_it():
     assert result["n"] == 150 and result["n_positive"] == labels.sum()
     assert result["tfidf"] is None and result["tests"]["tfidf"] is None
     for name in ("joint", "image", "text", "majority"):
-        assert list(result[name]) == [*METRICS, "intervals"]
+        assert list(result[name]) == [*METRICS, "intervals", "operating_point"]
         assert set(result[name]["intervals"]) == set(RESAMPLED)
     assert list(result["chance"]) == list(METRICS)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -201,3 +202,26 @@ def make_result_of(scores, thresholds):
     return compare_models(
         [0, 1], scores, thresholds=thresholds, groups=None, label_names=["a"], train_prevalence=0.5, repeats=1
     )
+
+
+def test_every_row_states_its_confusion_counts():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 2)) < 0.5).astype(float)
+    labels[:5, 1] = np.nan
+    scores = {name: rng.random((60, 2)) for name in ("joint", "text")}
+    result = compare_models(
+        labels, scores, thresholds={"joint": 0.4, "text": [0.5, 0.6]}, groups=None, label_names=["a", "b"],
+        train_prevalence=[0.6, 0.4], repeats=5,
+    )  # fmt: skip
+    for name in ("joint", "text", "majority"):
+        row = result[name]
+        assert sum(row["operating_point"].values()) == 60 + 55
+        for label, single in row["per_label"].items():
+            point = single["operating_point"]
+            assert point["tp"] + point["fn"] == single["n_positive"], label
+            assert [point["sensitivity"], point["specificity"]] == [single["sensitivity"], single["specificity"]]
+    assert "operating_point" not in result["chance"]
+    assert operating_rows(result)[0][0] == "Joint" and [row[0] for row in operating_rows(result)[1:]] == ["a", "b"]
+    one = {**result, "joint": result["joint"]["per_label"]["a"], "text": None, "majority": None}
+    (row,) = operating_rows(one)[1:]
+    assert row[:2] == ["Joint", str(one["joint"]["operating_point"]["tp"])] and "[" in row[-1]

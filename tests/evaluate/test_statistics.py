@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 from kmm.errors import InputError
 from kmm.evaluate.bootstrap import (
     RESAMPLED,
-    _draw_groups,
     _measure_weighted,
     average_draws,
+    draw_groups,
     interval,
     resample_metrics,
 )
@@ -41,7 +41,7 @@ def test_a_weighted_measure_equals_the_plain_one_on_repeated_studies(seed, ties,
     labels, p = make_case(seed, n, ties)
     labels[::5] = np.nan
     rng = np.random.default_rng(seed)
-    times = _draw_groups(rng, 4, n)
+    times = draw_groups(rng, 4, n)
     weighted = _measure_weighted(labels, p, 0.5, times)
     for draw, row in enumerate(times.astype(int)):
         plain = score_labels(np.repeat(labels, row), np.repeat(p, row), 0.5)
@@ -51,7 +51,7 @@ def test_a_weighted_measure_equals_the_plain_one_on_repeated_studies(seed, ties,
 
 
 def test_a_draw_takes_as_many_groups_as_there_are_each_equally_often():
-    times = _draw_groups(np.random.default_rng(0), 4000, 10)
+    times = draw_groups(np.random.default_rng(0), 4000, 10)
     assert np.all(times.sum(axis=1) == 10)
     assert times.mean(axis=0) == pytest.approx(np.ones(10), abs=0.08)  # 5 standard errors
     assert times.var() == pytest.approx(0.9, abs=0.05)  # binomial: 10 * 0.1 * 0.9

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from kmm.data.attributes import find_columns, join_attributes, read_attributes
 from kmm.data.names import is_safe_id, resolve_inside, sort_key
 from kmm.data.rows import is_null, read_rows, show_columns
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images, own_patient
@@ -25,13 +26,14 @@ def read_table(path: Path | str) -> Collection:
 
     Columns (in JSONL: keys, with lists instead of values separated by `;`); others are ignored:
         id: required. Letters, digits, `.`, `_`, `-`. Rows with the same id are one study: their images are joined, and
-            their other columns must agree.
+            their other columns must agree, except sex and age, which are then unknown.
         patient: id of the patient; if empty or absent, the study counts as a patient of its own.
         image: path relative to the manifest's folder, or several, separated by `;`.
         view: `frontal`, `PA`, `AP`, `lateral`, `LL`, ... or empty: one for the row, or one per image, separated by `;`.
         report: the whole text, stored as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
         mesh: MeSH terms with qualifiers, separated by `;`.
         label:<name>: 1, 0, or empty for unknown; any number of such columns. `1.0`, `1,0` and `true` are 1.
+        sex, age: of the patient, in one of the columns of `kmm.data.attributes.COLUMNS`, for results by subgroup.
 
     Separators, encodings, blank rows and missing values are those of `kmm.data.rows.read_rows`. Patients, MeSH terms
     and names of labels are normalized to Unicode NFC, so that different encodings of a name are equal.
@@ -122,6 +124,7 @@ def _read_study(row: Mapping[str, str], folder: Path, source: str, problems: lis
             for name in row
             if name.startswith(_LABEL)
         },
+        attributes=read_attributes({name: row[column] for name, column in find_columns(row).items()}),
     )
 
 
@@ -197,4 +200,5 @@ def _join(first: Study, second: Study) -> Study:
         report=first.report or second.report,
         mesh_major=first.mesh_major or second.mesh_major,
         labels=labels,
+        attributes=join_attributes(first.attributes, second.attributes),
     )

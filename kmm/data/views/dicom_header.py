@@ -1,4 +1,4 @@
-"""Read the view of a film from a DICOM header, and recognise DICOM objects that hold no film."""
+"""Read view, sex and age from a DICOM header, and recognise DICOM objects that hold no film."""
 
 import re
 import warnings
@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kmm.data.attributes import read_attributes
 from kmm.errors import InputError
 
 if TYPE_CHECKING:
     import pydicom
 
-_READ = ["ViewPosition", "PatientOrientation", "ViewCodeSequence", "SOPClassUID", "Rows"]
+_ATTRIBUTES = {"sex": "PatientSex", "age": "PatientAge"}
+_READ = ["ViewPosition", "PatientOrientation", "ViewCodeSequence", "SOPClassUID", "Rows", *_ATTRIBUTES.values()]
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # SOP classes that hold no film, by the beginning of their UID.
@@ -36,10 +38,12 @@ class Header:
         tags: mapping of `view_position`, `patient_orientation`, `view_code` and `view_meaning` to str; empty values are
             left out. Several items of View Code Sequence are separated by a backslash.
         kind: str. The kind of an object that is not a film, for example `"presentation state"`; empty for a film.
+        attributes: mapping of `sex` and `age` of the patient, as `kmm.data.attributes.read_attributes` returns it.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     kind: str = ""
+    attributes: Mapping[str, str | float] = field(default_factory=dict, repr=False)
 
 
 def read_view_header(path: Path | str) -> Header:
@@ -102,7 +106,10 @@ def read_dataset_header(dataset: "pydicom.Dataset", name: str) -> Header:
 def _describe(header, meta):
     class_uid = str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
     kind = _name_kind(class_uid, pictured="Rows" in header)
-    return Header({} if kind else _read_tags(header), kind)
+    if kind:
+        return Header(kind=kind)
+    about = read_attributes({name: _join(header.get(keyword)) for name, keyword in _ATTRIBUTES.items()})
+    return Header(_read_tags(header), attributes=about)
 
 
 def _name_kind(class_uid: str, *, pictured: bool = True) -> str:

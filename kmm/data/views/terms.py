@@ -101,6 +101,23 @@ def name_view(text: str) -> str | None:
     return OTHER if decubitus or words & _PROJECTIONS else None
 
 
+def name_direction(text: str) -> str | None:
+    """Returns the direction of the beam that a term of a frontal film names.
+
+    Args:
+        text: str, as for `name_view`; several terms are separated by `;` or a backslash.
+
+    Returns:
+        `"PA"`, `"AP"`, or None if the term names neither or both, or the view is not frontal.
+
+    Example:
+        >>> [name_direction(text) for text in ("pa", "AP erect", "Postero-anterior", "Frontal", "PA;AP", "AP oblique")]
+        ['PA', 'AP', 'PA', None, None, None]
+    """
+    named = _split_words(text) & {"PA", "AP"}
+    return next(iter(named)) if len(named) == 1 and name_view(text) == FRONTAL else None
+
+
 def judge_term(text: str) -> str | None:
     """Returns the view that a header states, as `name_view` does, except that an unknown term is `"other"`.
 

@@ -31,6 +31,8 @@ class ReadStudies:
             model without images.
         film_digests: tuple of str, the SHA-256 of each film's file; empty for a study without one.
         sketches: tuple of int, `kmm.image.film_identity.sketch_film` of each film; 0 for a study without one.
+        film_sizes: int32 `(n, 2)`, height and width of each film before its preparation; 0 for a study without one, and
+            for a film that an earlier version of kmm prepared.
         present: float32 `(n, 2)`: 1 where the study has a film, and where it has words.
         problems: tuple of `Problem`: the studies that cannot be used.
     """
@@ -39,6 +41,7 @@ class ReadStudies:
     films: StoredArrays | None
     film_digests: tuple[str, ...]
     sketches: tuple[int, ...]
+    film_sizes: np.ndarray
     present: np.ndarray
     problems: tuple[Problem, ...]
 
@@ -67,7 +70,8 @@ class ReadStudies:
 
 def open_films(cache: Path, preparation: ImagePreparation) -> ArrayStore:
     """Opens the store of prepared films of one preparation: uint8 if it rounds, else float32, by the SHA-256 of the
-    film's file. The facts of a film are its `pixel_digest` and its sketch."""
+    film's file. The facts of a film are its `pixel_digest`, its sketch, and its height and width, which earlier
+    versions did not add."""
     facts = {**preparation.as_dict(), "version": PREPARATION_VERSION}
     return ArrayStore(cache / name_entry(f"films-{preparation.pixels}", facts))
 
@@ -162,7 +166,7 @@ def _prepare_film(study, digest, maker):
         if now != digest:
             return ImageError(f"{study.frontal.path}: the file changed while the studies were read. Start again.")
         square = maker.image.apply(film)
-        return digest, square.astype(maker.image.dtype), [digest_film(film), sketch_film(square)]
+        return digest, square.astype(maker.image.dtype), [digest_film(film), sketch_film(square), *film.shape]
     except ImageError as error:
         return error
 
@@ -186,6 +190,7 @@ def _keep_error(errors, study, error, strict):
 def _gather(good, store, problems):
     """Makes the columns of usable studies: tuples of study, whether it has words, and the digest of its film."""
     facts = [store.facts(digest) if digest else (None, 0) for _, _, digest in good]
+    sizes = [fact[2:4] if len(fact) == 4 else (0, 0) for fact in facts]
     digests = tuple(digest for _, _, digest in good)
     present = np.array([(bool(digest), words) for _, words, digest in good], np.float32).reshape(-1, 2)
     return ReadStudies(
@@ -193,6 +198,7 @@ def _gather(good, store, problems):
         films=None if store is None else store.column(digests, np.float32),
         film_digests=digests,
         sketches=tuple(fact[1] for fact in facts),
+        film_sizes=np.array(sizes, np.int32).reshape(-1, 2),
         present=present,
         problems=tuple(problems),
     )
