@@ -16,6 +16,7 @@ from kmm.data.split import PARTS
 from kmm.evaluate.compare import expect_chance
 from kmm.evaluate.metrics import METRICS, score_labels
 from kmm.experiments.answers import Answers, gather_answers
+from kmm.experiments.measures import measure_split
 from kmm.experiments.tables import HISTORY, PREDICTIONS, ROWS, join_columns, make_columns
 from kmm.experiments.tasks import RESULT, WORK, Task, TaskResult, name_stages
 from kmm.progress import Advance, Progress
@@ -70,6 +71,7 @@ def run_task(
             "leaks": studies.facts.get("leaks"),
             "notes": notes.lines,
             "within": classifier.metrics.get("test"),
+            **measure_split(classifier, run, answers),
             "probe": probe,
             "provenance": {name: run.facts.get(name) for name in ("image_weights", "text", "start_weights")},
             "minutes": (time.monotonic() - start) / 60,

@@ -3,6 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from kmm.evaluate.error_table import tabulate_errors
+from kmm.evaluate.fold_tests import compare_folds
+from kmm.experiments.averages import average_nested, average_rows
 from kmm.experiments.comparison import list_values
 from kmm.experiments.plan import Plan
 from kmm.experiments.published import list_published
@@ -14,7 +19,11 @@ from kmm.experiments.statistics import (
     compare_claims,
     describe_families,
 )
-from kmm.experiments.tables import Columns
+from kmm.experiments.tables import Columns, select
+
+NESTED = ("shapley", "wrong_report", "selective", "label_schemes")  # measures of a split that are nested dicts
+COHORT = ("grouping", "value", "label")  # what names a row of the subgroups
+MOST_STUDIES = 50  # per row of the table of errors
 
 
 def summarize(
@@ -56,6 +65,9 @@ def summarize(
         BEST.replace("-", "_"): {
             variant: {metric: values.best_names(variant, metric) for metric in MAIN_METRICS} for variant in variants
         },
+        **_average_measures(variants, facts, plan.sizes),
+        "errors_mended": _list_errors(predictions),
+        "pooled": _pool(plan, predictions),
         "within": [{name: fact[name] for name in ("split", "variant", "within")} for fact in facts],
         "published": list_published(plan.protocol),
         "leaks": [fact["leaks"] for fact in facts if fact.get("leaks")],
@@ -66,3 +78,57 @@ def summarize(
         "memory_gb": max((fact["memory_gb"] for fact in facts), default=None),
         "reduced": plan.deviations(),
     }
+
+
+def _average_measures(variants, facts, sizes):
+    """Averages over the splits, for each variant, what was measured within them."""
+    found: dict[str, Any] = {name: {} for name in (*NESTED, "subgroups")}
+    for variant in variants:
+        own = [fact for fact in facts if fact["variant"] == variant]
+        for name in NESTED:
+            found[name][variant] = average_nested([fact.get(name) for fact in own], sizes)
+        found["subgroups"][variant] = average_rows([fact.get("subgroups") for fact in own], COHORT, sizes)
+    return found
+
+
+def _list_errors(predictions):
+    """Lists the studies that the joint model mends and breaks, the clearest ones first."""
+    if "joint" not in predictions["model"]:
+        return []
+    found = tabulate_errors(predictions)
+    return [{**row, "studies": row["studies"][:MOST_STUDIES]} for row in found]
+
+
+def _pool(plan, predictions):
+    """Compares the models over the folds of the first cross-validation, in which each study is tested once."""
+    if not plan.resampling.folds:
+        return []
+    first = np.isin(predictions["split"], [str(number + 1) for number in range(plan.resampling.folds)])
+    rows = []
+    for variant in list_values(predictions, "variant"):
+        for label in list_values(predictions, "label"):
+            for other in ("text", "image", "tfidf", "image-linear", "linear-sum"):
+                pair = [
+                    first & select(predictions, variant=variant, label=label, part="test", model=model)
+                    for model in ("joint", other)
+                ]
+                if all(chosen.any() for chosen in pair):
+                    rows.append({"variant": variant, "label": label, "first": "joint", "second": other})
+                    rows[-1] |= _compare_folds(predictions, *pair)
+    return rows
+
+
+def _compare_folds(predictions, first, second):
+    """Compares two models on the studies on which both were measured."""
+    places = {study: row for row, study in zip(np.flatnonzero(second), predictions["study"][second].tolist())}
+    own = [row for row in np.flatnonzero(first) if predictions["study"][row] in places]
+    other = [places[predictions["study"][row]] for row in own]
+    return compare_folds(
+        predictions["truth"][own],
+        predictions["probability"][own],
+        predictions["probability"][other],
+        predictions["split"][own].tolist(),
+        studies=predictions["study"][own].tolist(),
+        thresholds=(predictions["threshold"][own], predictions["threshold"][other]),
+        groups=predictions["patient"][own].tolist(),
+    )
