@@ -91,8 +91,8 @@ def _exchange(classifier, run):
 def make_joint(classifier: Classifier, run: Run) -> Callable[[Sequence[Study]], np.ndarray]:
     """Makes a function of studies of the run that returns the probabilities of the joint model `(n, n_labels)`.
 
-    A study may have the report of another study of the run, or none. Films and reports are not read again: what is known
-    of them is put together anew.
+    A study may have the report of another study of the run, or none. Films and reports are not read again: the features
+    that are known are put together.
     """
     place = {study.id: row for row, study in enumerate(run.prepared.studies)}
     owner = {id(study.report): row for row, study in enumerate(run.prepared.studies)}
@@ -104,9 +104,8 @@ def make_joint(classifier: Classifier, run: Run) -> Callable[[Sequence[Study]], 
         report = np.arange(len(run.prepared.studies))
         report[rows] = [owner[id(study.report)] if study.report else row for row, study in zip(rows, studies)]
         present = run.prepared.present.copy()
-        present[rows, 1] = [
-            run.prepared.present[report[row], 1] if study.report else 0 for row, study in zip(rows, studies)
-        ]
+        has_words = run.prepared.present[report[rows], 1]
+        present[rows, 1] = [words if study.report else 0 for words, study in zip(has_words, studies)]
         other = {name: column[report] for name, column in columns.items()}
         logits = run.answers["joint"](rows, present=present, **other)
         return classifier.probabilities(logits, present[rows], "joint")

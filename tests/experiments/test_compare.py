@@ -1,4 +1,4 @@
-"""`kmm compare` with real models on tiny studies: rows, predictions and curves agree, engines too, kills cost little."""
+"""`kmm compare` with real models on tiny studies: rows, predictions, curves, engines agree; kills cost little."""
 
 import json
 import os
