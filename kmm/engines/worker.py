@@ -1,4 +1,4 @@
-"""What an engine runs: a worker, and the jobs that it is given one after the other."""
+"""Protocols of an engine: a worker, and the jobs that it is given one after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol

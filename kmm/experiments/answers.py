@@ -1,4 +1,4 @@
-"""What the models and baselines of a split say of its studies."""
+"""Answers of the models and baselines of a split for its studies."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is measured within a split beside the metrics: what each side gives, wrong reports, label rules, subgroups."""
+"""Measures within a split beside the metrics: shares of each side, wrong reports, label rules, subgroups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -53,6 +53,6 @@ class TaskWorker:
             raise
         except KmmError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001  its message may quote a report, so only its origin is told
+        except Exception as error:  # noqa: BLE001  its message may quote a report, so only its origin is named
             return f"unexpected {describe_error(error)}"
         return {name: result.facts[name] for name in ("minutes", "memory_gb")}
