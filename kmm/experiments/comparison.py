@@ -114,6 +114,8 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
             cells = [_show_mean(metrics.get(metric)) for metric in SHOWN]
             table.add_row(*([variant] if several else []), model, *cells)
     for row in summary["published"]:
+        if not row["printed"]:
+            continue
         cells = [f"{row['value']:.2f}" if row["metric"] == metric else "" for metric in SHOWN]
         table.add_row(*([""] if several else []), f"published: {row['model']} ({row['what']})", *cells, style="dim")
     console.print(table)
