@@ -39,26 +39,27 @@ def gather_answers(classifier: Classifier, run: Run) -> tuple[dict[str, dict[str
     Returns:
         dict of part to dict of model to `Answers`; and facts for JSON about the linear models.
     """
-    linear, facts = _fit_linear(classifier, run)
-    found: dict[str, dict[str, Answers]] = {}
-    for part, predictions in run.predictions.items():
-        present, rows = predictions.present, run.rows(part)
-        scores = score_rows(classifier, predictions)
-        found[part] = {
-            name: Answers(values, classifier.thresholds_for(present, name), find_measured(name, present))
-            for name, values in scores.items()
-        }
-        if part != "train":
-            found[part] |= {
-                name: _hide_side(classifier, run, part, side) for name, side in ALONE.items() if "joint" in scores
-            }
-        found[part] |= {
-            name: Answers(all_rows.probabilities[rows], all_rows.thresholds[rows], all_rows.measured[rows])
-            for name, all_rows in linear.items()
-        }
-        prevalence = choose_rows(classifier.prevalence, present)
-        found[part]["majority"] = Answers(prevalence, np.full(prevalence.shape, 0.5), np.ones(len(present), bool))
-    return found, facts
+    scores = {part: score_rows(classifier, predictions) for part, predictions in run.predictions.items()}
+    linear, facts = _fit_linear(run, {part: found.get("tfidf") for part, found in scores.items()})
+    return {part: _answer(classifier, run, part, scores[part], linear) for part in run.predictions}, facts
+
+
+def _answer(classifier, run, part, scores, linear):
+    """Returns the answers for a part, given the scores of the trained rows and those of the linear models."""
+    present, rows = run.predictions[part].present, run.rows(part)
+    found = {
+        name: Answers(values, classifier.thresholds_for(present, name), find_measured(name, present))
+        for name, values in scores.items()
+    }
+    if "joint" in scores and part != "train":
+        found |= {name: _hide_side(classifier, run, part, side) for name, side in ALONE.items()}
+    found |= {
+        name: Answers(whole.probabilities[rows], whole.thresholds[rows], whole.measured[rows])
+        for name, whole in linear.items()
+    }
+    prevalence = choose_rows(classifier.prevalence, present)
+    everything = np.ones(len(present), bool)
+    return {**found, "majority": Answers(prevalence, np.full(prevalence.shape, 0.5), everything)}
 
 
 def _hide_side(classifier, run, part, pattern):
@@ -70,25 +71,32 @@ def _hide_side(classifier, run, part, pattern):
     return Answers(values, classifier.thresholds_for(hidden, "joint"), kept)
 
 
-def _fit_linear(classifier, run):
-    """Fits the linear probe, and its sum with TF-IDF; returns dict of model to `Answers` of all studies, and facts."""
+def _fit_linear(run, tfidf):
+    """Fits the linear probe, and its sum with TF-IDF.
+
+    Args:
+        run: `Run`.
+        tfidf: dict of part to the probabilities of the TF-IDF baseline, or None.
+
+    Returns:
+        dict of model to `Answers` of all studies, and facts.
+    """
     if "image" not in run.models:
         return {}, {}
-    prepared, labels = run.prepared, run.prepared.labels
+    labels, (has_film, has_report) = run.prepared.labels, run.prepared.present.T > 0
     train, validation = run.rows("train"), run.rows("validation")
-    has_film = prepared.present[:, 0] > 0
-    features = _pool_features(run)
-    probe = fit_probe(features, labels, train=train[has_film[train]], validation=validation[has_film[validation]])
+    features, policy = _pool_features(run), run.settings.threshold_policy
+    held = validation[has_film[validation]]
+    probe = fit_probe(features, labels, train=train[has_film[train]], validation=held)
     logits = {"image": probe.logits(features)}
     facts: dict[str, Any] = {"features": features.shape[1], "strengths": list(probe.strengths)}
-    policy = run.settings.threshold_policy
-    held = validation[has_film[validation]]
     found = {"image-linear": _calibrate(logits["image"], labels, held, has_film, policy)}
-    if classifier.tfidf is not None:
-        texts = [classifier.batches.text.text(study) for study in prepared.studies]
-        logits["text"] = find_odds(classifier.tfidf.predict(texts))
+    if tfidf["train"] is not None:
         prior = np.nanmean(labels[train], axis=0)
-        sides = {"image": has_film, "text": prepared.present[:, 1] > 0}
+        logits["text"] = np.tile(find_odds(prior), (len(labels), 1))
+        for part, scores in tfidf.items():
+            logits["text"][run.rows(part)] = find_odds(scores)
+        sides = {"image": has_film, "text": has_report}
         total = sum_logits(logits, labels, validation=validation, present=sides, prior=prior)
         found["linear-sum"] = _calibrate(total, labels, validation, np.ones(len(labels), bool), policy)
     return found, facts

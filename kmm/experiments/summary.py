@@ -66,6 +66,7 @@ def summarize(
             variant: {metric: values.best_names(variant, metric) for metric in MAIN_METRICS} for variant in variants
         },
         **_average_measures(variants, facts, plan.sizes),
+        "leak": _measure_leak(variants, facts, plan.sizes),
         "errors_mended": _list_errors(predictions),
         "pooled": _pool(plan, predictions),
         "within": [{name: fact[name] for name in ("split", "variant", "within")} for fact in facts],
@@ -88,6 +89,26 @@ def _average_measures(variants, facts, sizes):
         for name in NESTED:
             found[name][variant] = average_nested([fact.get(name) for fact in own], sizes)
         found["subgroups"][variant] = average_rows([fact.get("subgroups") for fact in own], COHORT, sizes)
+    return found
+
+
+def _measure_leak(variants, facts, sizes):
+    """Averages what TF-IDF finds in exactly the text that the model reads, and in the text before its redaction."""
+    found: dict[str, Any] = {}
+    for variant in variants:
+        own = [fact["within"] or {} for fact in facts if fact["variant"] == variant]
+        rows = [one.get("tfidf") for one in own]
+        if not any(rows):
+            continue
+        before = [(one.get("leak") or {}).get("before") or row for one, row in zip(own, rows, strict=True)]
+        areas = {
+            "tfidf_auc_before": [row and row["roc_auc"] for row in before],
+            "tfidf_auc_after": [row and row["roc_auc"] for row in rows],
+        }
+        found[variant] = {
+            **{name: average_nested(values, sizes) for name, values in areas.items()},
+            "redacted": any((one.get("leak") or {}).get("before") for one in own),
+        }
     return found
 
 
