@@ -49,6 +49,7 @@ def test_a_batch_holds_what_is_there_and_says_what_is_not(maker, studies):
     assert not batch.image[2].any() and not batch.token_ids[1].any()
     assert batch.labels[:2].tolist() == [[1], [0]] and np.isnan(batch.labels[2, 0])
     np.testing.assert_allclose(batch.image[0, 16, :, 0], np.linspace(0, 234, 32), atol=5)
+    assert batch.film_sizes.tolist() == [[40, 40], [40, 40], [0, 0]]
 
 
 @pytest.mark.parametrize("name", ["gray", "progressive"])

@@ -11,6 +11,7 @@ import numpy as np
 from kmm.errors import look_up, require
 from kmm.evaluate import plots
 from kmm.evaluate.compare import ROWS
+from kmm.evaluate.decision_plot import plot_decision_curve
 from kmm.evaluate.metrics import METRICS
 from kmm.evaluate.operating_points import COUNTS
 from kmm.evaluate.tables import write_results_table
@@ -123,6 +124,10 @@ class Results:
         """Plots the confusion matrix at the stored thresholds, with sensitivity and specificity; as `plot_roc`."""
         part = self._choose_part(part)
         return self._draw(plots.plot_confusion, path, part, WILSON, thresholds=self._curves[part].thresholds)
+
+    def plot_decision_curve(self, path: Path | str | None = None, *, part: str | None = None) -> Path | Picture:
+        """Plots the net benefit of acting on each model, beside acting on every study and on none; as `plot_roc`."""
+        return self._draw(plot_decision_curve, path, part, "dotted: all studies treated, and none")
 
     def _choose_part(self, part):
         if part is None:

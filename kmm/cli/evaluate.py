@@ -27,7 +27,9 @@ from kmm.data.study import part_problems
 @click.argument("model", type=PLACE)
 @click.argument("folder", type=PLACE)
 @click.option(
-    "--pictures", type=PLACE, help="Folder to write plots to: ROC, precision-recall, calibration, confusion matrix."
+    "--pictures",
+    type=PLACE,
+    help="Folder to write plots to: ROC, precision-recall, calibration, confusion matrix, decision curve.",
 )
 @click.option(
     "--subgroups",

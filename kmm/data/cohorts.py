@@ -13,7 +13,7 @@ from kmm.data.study import SECTIONS, ImageFile, Study
 from kmm.data.views.terms import name_direction
 from kmm.storage.file_kinds import DICOM_SUFFIXES
 
-UNKNOWN = "unknown"
+UNKNOWN, HEADING = "unknown", "heading"
 MOST_HEADINGS = 20
 LEAST_OF_A_HEADING = 10
 
@@ -32,7 +32,7 @@ def find_cohorts(studies: Sequence[Study], present: np.ndarray) -> Cohorts:
         film alone, report alone), `view` of the film (`PA`, `AP`, `frontal` if the source does not say which),
         `source` of the film (kind of file), `sections` (with and without each), `heading` (MeSH heads, the most
         frequent 20 of at least 10 studies; cohorts may overlap), `sex` and `age`. A grouping of which nothing is
-        known, or that has one cohort of all studies, is left out.
+        known, or that divides nothing, is left out.
 
     Example:
         >>> studies = [Study("1", "1", attributes={"sex": "F"}), Study("2", "2", attributes={"sex": "M"})]
@@ -43,12 +43,12 @@ def find_cohorts(studies: Sequence[Study], present: np.ndarray) -> Cohorts:
     groupings = {"present": _group(studies, present, _name_present)}
     groupings |= {name: _group(studies, present, function) for name, function in _GROUPINGS.items()}
     groupings["sections"] = _group_sections(studies)
-    groupings["heading"] = _group_headings(studies)
+    groupings[HEADING] = _group_headings(studies)
     found: Cohorts = {}
     for name, values in groupings.items():
         kept = {value: mask for value, mask in values.items() if mask.any()}
-        told = [mask for value, mask in kept.items() if value != UNKNOWN]
-        if told and not (len(kept) == 1 and told[0].all()):
+        divides = len(kept) > 1 or name == HEADING
+        if divides and any(value != UNKNOWN for value in kept):
             found[name] = kept
     return found
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from kmm.data.headings import NOT_FINDINGS
 from kmm.data.labels import LABEL_SCHEMES, label_studies
 from kmm.data.study import Study
-from kmm.errors import InputError
+from kmm.errors import InputError, look_up
 from kmm.evaluate.compare import compare_models
 
 MEASURES = ("roc_auc", "accuracy")
@@ -19,6 +19,7 @@ def relabel_studies(
     studies: Sequence[Study],
     label_names: Sequence[str],
     *,
+    own: str | None = None,
     min_count: int = 1,
     not_findings: Sequence[str] = tuple(NOT_FINDINGS),
 ) -> dict[str, np.ndarray]:
@@ -27,6 +28,7 @@ def relabel_studies(
     Args:
         studies: sequence of `n` `Study`, with the label columns of their manifest, if any, as read.
         label_names: sequence of `n_labels` str.
+        own: str or None. The scheme that gave the labels; it is never left out.
         min_count, not_findings: as for `kmm.data.labels.label_studies`, scheme `findings`.
 
     Returns:
@@ -42,18 +44,22 @@ def relabel_studies(
     places = {study.id: row for row, study in enumerate(studies)}
     found = {}
     for scheme, rule in LABEL_SCHEMES.items():
-        try:
-            names, _ = rule.function(studies, min_count, None, not_findings)
-        except InputError:  # the studies have no such labels
-            continue
-        if not set(label_names) <= set(names):
+        if scheme != own and not set(label_names) <= set(_find_names(rule, studies, min_count, not_findings)):
             continue
         labelled, _ = label_studies(studies, scheme, names=label_names, not_findings=not_findings)
         table = np.full((len(studies), len(label_names)), np.nan)
         for study in labelled:
             table[places[study.id]] = [study.labels[name] for name in label_names]
-        found[scheme] = table
+        if scheme == own or np.isfinite(table).any():
+            found[scheme] = table
     return found
+
+
+def _find_names(rule, studies, min_count, not_findings):
+    try:
+        return rule.function(studies, min_count, None, not_findings)[0]
+    except InputError:  # the studies have no such headings or columns
+        return ()
 
 
 def measure_label_schemes(
@@ -88,11 +94,10 @@ def measure_label_schemes(
         earlier one are listed with `same_as` (str) and its numbers.
 
     Raises:
-        InputError: if the own scheme cannot label the studies, or the arguments do not match.
+        InputError: if the scheme is unknown, or the arguments do not match.
     """
-    tables = relabel_studies(studies, label_names, min_count=min_count, not_findings=not_findings)
-    if scheme not in tables:
-        raise InputError(f"The label scheme '{scheme}' does not give the labels {', '.join(label_names)} here.")
+    look_up(LABEL_SCHEMES, scheme, "label scheme")
+    tables = relabel_studies(studies, label_names, own=scheme, min_count=min_count, not_findings=not_findings)
     if scheme != "columns" and np.array_equal(tables[scheme], tables.get("columns", np.zeros(0)), equal_nan=True):
         del tables["columns"]  # labels that the own scheme gave these studies
     found: dict[str, dict[str, Any]] = {}

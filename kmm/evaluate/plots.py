@@ -7,8 +7,9 @@ labels whose rarer class has the most studies.
 Source: https://jfly.uni-koeln.de/color/ (palette of Okabe and Ito).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -60,14 +61,14 @@ def plot_roc(
 
     def draw(axes, pairs, label):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
+        for (name, (labels, scores)), look in zip(pairs.items(), list_looks()):
             x, y, _ = roc_curve(labels, scores)
             axes.plot(
                 x, y, label=f"{name} {roc_auc_score(labels, scores):.3f}{_between(intervals, name, label)}", **look
             )
-        axes.legend(title="ROC AUC", loc="lower right", **_LEGEND)
+        axes.legend(title="ROC AUC", loc="lower right", **LEGEND)
 
-    return _plot_panels(curves, path, label_names, draw, "ROC", ("1 - specificity", "Sensitivity"), caption)
+    return plot_panels(curves, path, label_names, draw, "ROC", ("1 - specificity", "Sensitivity"), caption)
 
 
 def plot_precision_recall(
@@ -92,7 +93,7 @@ def plot_precision_recall(
 
     def draw(axes, pairs, label):
         prevalence = next(iter(pairs.values()))[0].mean()
-        for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
+        for (name, (labels, scores)), look in zip(pairs.items(), list_looks()):
             precision, recall, _ = precision_recall_curve(labels, scores)
             ap = average_precision_score(labels, scores)
             axes.plot(
@@ -103,9 +104,9 @@ def plot_precision_recall(
                 **look,
             )
         axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"prevalence {prevalence:.3f}")
-        axes.legend(title="Average precision", loc="lower left", **_LEGEND)
+        axes.legend(title="Average precision", loc="lower left", **LEGEND)
 
-    return _plot_panels(
+    return plot_panels(
         curves, path, label_names, draw, "Precision-recall", ("Recall (sensitivity)", "Precision"), caption
     )
 
@@ -132,7 +133,7 @@ def plot_calibration(
 
     def draw(axes, pairs, label, below):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-        for (name, (labels, scores)), look in zip(pairs.items(), _looks()):
+        for (name, (labels, scores)), look in zip(pairs.items(), list_looks()):
             mean, share, number = calibration_bins(labels, scores, bins=10)
             bars = np.maximum(_wilson_error(share, number), 0)
             error = expected_calibration_error(labels, scores)
@@ -141,10 +142,10 @@ def plot_calibration(
             )
             counts, edges = np.histogram(scores, bins=20, range=(0, 1))
             below.stairs(counts, edges, **look)
-        axes.legend(title="Calibration error", loc="upper left", **_LEGEND)
+        axes.legend(title="Calibration error", loc="upper left", **LEGEND)
 
     labels = ("Probability", "Share of positives", "Studies")
-    return _plot_panels(curves, path, label_names, draw, "Calibration", labels, caption)
+    return plot_panels(curves, path, label_names, draw, "Calibration", labels, caption)
 
 
 def plot_confusion(
@@ -235,10 +236,11 @@ def plot_learning_curves(history: Mapping[str, Mapping[str, Sequence[float]]], p
     return _save(figure, path)
 
 
-_LEGEND: dict = {"fontsize": 8, "title_fontsize": 8, "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
+LEGEND: dict = {"fontsize": 8, "title_fontsize": 8, "frameon": True, "framealpha": 0.85, "edgecolor": "none"}
 
 
-def _looks():
+def list_looks() -> Iterator[dict[str, Any]]:
+    """Yields the colour, style and width of each curve in turn."""
     return ({"color": colour, "linestyle": style, "linewidth": 1.6} for colour, style in zip(COLOURS, STYLES))
 
 
@@ -271,8 +273,27 @@ def _between(intervals, name, label):
     return "" if found is None else f" [{found[0]:.3f}, {found[1]:.3f}]"
 
 
-def _plot_panels(curves, path, label_names, draw, title, axis_labels, caption):
-    """Draws a panel for each label; with a third axis label, each panel gets second, lower axes."""
+def plot_panels(
+    curves: Curves,
+    path: Path | str,
+    label_names: Sequence[str] | None,
+    draw: Callable[..., object],
+    title: str,
+    axis_labels: Sequence[str],
+    caption: str,
+) -> Path:
+    """Draws a panel for each label.
+
+    Args:
+        curves, path, label_names, caption: as in `plot_roc`.
+        draw: function of the axes, a dict of curve to `(labels, scores)` without unknown labels, and the label; and of
+            lower axes, if there is a third axis label. It is not called for a label of one class only.
+        title: str.
+        axis_labels: sequence of str: of x, of y, and perhaps of the lower y.
+
+    Returns:
+        Path of the plot.
+    """
     panels, subtitle = _panels_of(curves, label_names)
     figure, grid = _make_figure(len(panels), 3.4 if len(panels) > 1 else 4.4, below=len(axis_labels) > 2)
     figure.suptitle(f"{title}: {subtitle}" if subtitle else title)
@@ -341,7 +362,7 @@ def _draw_epochs(axes, stage, keys):
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     _tidy(axes)
     if axes.lines:
-        axes.legend(**_LEGEND)
+        axes.legend(**LEGEND)
 
 
 def _tidy(axes):

@@ -1,4 +1,4 @@
-"""Profile of a set of studies: shares and histograms, from which no study can be told."""
+"""Profile of a set of studies: shares and histograms, which identify no study."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

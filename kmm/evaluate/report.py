@@ -15,7 +15,8 @@ from kmm.errors import InputError
 from kmm.evaluate.card import write_card
 from kmm.evaluate.changed_weights import UNVERIFIED, describe_change, is_stale
 from kmm.evaluate.compare import ROWS, compare_models
-from kmm.evaluate.part_details import describe_part_shift, describe_subgroups
+from kmm.evaluate.decision_plot import plot_decision_curve
+from kmm.evaluate.part_details import describe_part
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 from kmm.evaluate.profile import FilmTally
 from kmm.evaluate.seen import part_studies
@@ -132,9 +133,9 @@ def evaluate_studies(
         keep: function of the name of a part and its `Predictions`, called for each part that is measured; or None.
 
     Returns:
-        dict of part to the result of `evaluate_predictions`, without empty parts, with `subgroups`, with `shift` of
-        other parts than validation (see `kmm.evaluate.part_details`), and with `caution` (str) if training studies may
-        not have been recognised; list of `Problem`.
+        dict of part to the result of `evaluate_predictions`, without empty parts, with the keys of
+        `kmm.evaluate.part_details.describe_part` (no `shift` of validation), and with `caution` (str) if training
+        studies may not have been recognised; list of `Problem`.
 
     Raises:
         InputError: if no study is left to measure on; its `problems` list the studies that were set aside.
@@ -157,9 +158,8 @@ def evaluate_studies(
         if predictions.studies:
             repeats = classifier.settings.bootstrap_repeats
             results[part] = evaluate_predictions(classifier, predictions, repeats=repeats)
-            results[part]["subgroups"] = describe_subgroups(classifier, predictions, repeats=repeats)
-            if part != "validation":
-                results[part]["shift"] = describe_part_shift(classifier, predictions, tally)
+            seen = part == "validation"
+            results[part] |= describe_part(classifier, predictions, studies, None if seen else tally, repeats=repeats)
             if caution:
                 results[part]["caution"] = caution
             if keep:
@@ -225,7 +225,9 @@ def gather_curves(
 
 
 def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path) -> None:
-    """Plots ROC, precision-recall, calibration and confusion of predictions as PNG files; makes the folder if needed.
+    """Plots ROC, precision-recall, calibration, confusion and decision curves of predictions as PNG files.
+
+    The folder is made if needed.
 
     Args:
         classifier: `Classifier`.
@@ -238,6 +240,7 @@ def draw_pictures(classifier: Classifier, predictions: Predictions, folder: Path
         plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
         plot_calibration(curves, folder / "calibration.png", label_names=names)
         plot_confusion(curves, folder / "confusion.png", thresholds=cuts, label_names=names)
+        plot_decision_curve(curves, folder / "decision_curve.png", label_names=names)
 
 
 def write_results(

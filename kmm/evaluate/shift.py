@@ -1,4 +1,4 @@
-"""What differs between the studies of an evaluation and those that the classifier was trained on."""
+"""Compare the studies of an evaluation with those that the classifier was trained on."""
 
 import math
 from collections.abc import Mapping

@@ -18,6 +18,7 @@ from kmm.evaluate.result_rows import show_number
 LEAST_OF_A_CLASS = 10
 SHARES = ("accuracy", "sensitivity", "specificity")
 MEASURES = ("roc_auc", *SHARES)
+SHOWN = ("roc_auc", "sensitivity", "specificity")
 ALL = "all"
 
 
@@ -87,17 +88,19 @@ def _list_cohorts(cohorts, n) -> Iterator[tuple[str, str, np.ndarray]]:
             yield grouping, value, chosen
 
 
-def _measure(labels, probabilities, cuts, group, *, repeats, seed):
+def _measure(
+    labels: np.ndarray, probabilities: np.ndarray, cuts: np.ndarray, group: np.ndarray, *, repeats: int, seed: int
+) -> dict[str, Any]:
     """Measures the studies of a cohort, all with a known label."""
     found = score_labels(labels[:, None], probabilities[:, None], cuts[:, None])
     n, n_positive = found["n"], found["n_positive"]
     correct, positive = (probabilities >= cuts) == labels, labels == 1
     parts = {"accuracy": np.ones(n, bool), "sensitivity": positive, "specificity": ~positive}
     intervals: dict[str, list[float] | None] = {"roc_auc": None}
-    intervals |= {name: clustered_interval(correct[part], group[part]) for name, part in parts.items()}
+    intervals |= {name: clustered_interval(correct[part], group[part].tolist()) for name, part in parts.items()}
     enough = min(n_positive, n - n_positive) >= LEAST_OF_A_CLASS
     if enough:
-        draws = resample_metrics(labels, probabilities, cuts[:, None], group, repeats=repeats, seed=seed)
+        draws = resample_metrics(labels, probabilities, cuts[:, None], group.tolist(), repeats=repeats, seed=seed)
         intervals["roc_auc"] = interval(draws["roc_auc"][:, 0])
     measured = {name: found[name] for name in MEASURES} | ({} if enough else {"roc_auc": None})
     note = "" if enough else _note_size(n_positive, n - n_positive)
@@ -120,7 +123,7 @@ def subgroup_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
     Returns:
         list of rows, each a list of str: a header, then one row per cohort and label; labels are shown if there are
-        several.
+        several. Accuracy, which depends on the prevalence of a cohort, is left out.
 
     Example:
         >>> rows = measure_subgroups([0, 1], [0.2, 0.8], 0.5, {}, label_names=["mass"], repeats=0)
@@ -129,9 +132,9 @@ def subgroup_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """
     several = len({row["label"] for row in rows}) > 1
     header = ["Group", "", *(["Label"] if several else []), "n (positive)"]
-    table = [[*header, "ROC AUC", "Accuracy", "Sensitivity", "Specificity", "Note"]]
+    table = [[*header, "ROC AUC", "Sensitivity", "Specificity", "Note"]]
     for row in rows:
         cells = [row["grouping"], "" if row["grouping"] == ALL else row["value"], *([row["label"]] if several else [])]
-        numbers = [show_number(row[name], row["intervals"][name]) for name in MEASURES]
+        numbers = [show_number(row[name], row["intervals"][name]) for name in SHOWN]
         table.append([*cells, f"{row['n']} ({row['n_positive']})", *numbers, row["note"]])
     return table

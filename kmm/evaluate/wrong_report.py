@@ -1,4 +1,4 @@
-"""How far a wrong report misleads a classifier: films with the report of another study."""
+"""Measure how far a wrong report misleads a classifier: films with the report of another study."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -77,6 +77,7 @@ def measure_wrong_report(
     labels: ArrayLike,
     *,
     thresholds: ArrayLike,
+    film_thresholds: ArrayLike | None = None,
     label_names: Sequence[str],
     seed: int = 0,
     repeats: int = 1000,
@@ -88,6 +89,7 @@ def measure_wrong_report(
         studies: sequence of `Study`; those without a frontal film or without words in the report are left out.
         labels: array `(n,)` or `(n, n_labels)` of 0, 1 and NaN (unknown).
         thresholds: float, or array `(n_labels,)`, of studies with film and report.
+        film_thresholds: the same of studies with a film alone; None for equal ones.
         label_names: sequence of `n_labels` str.
         seed: int. Seed of the exchange and of the draws.
         repeats: int. Number of bootstrap draws of patients for the interval of `moved`.
@@ -123,13 +125,14 @@ def measure_wrong_report(
     }
     shaped = {name: as_columns(truth, np.reshape(values, truth.shape))[1] for name, values in answers.items()}
     cuts = as_cuts(thresholds, truth.shape, "thresholds")
+    alone = cuts if film_thresholds is None else as_cuts(film_thresholds, truth.shape, "thresholds")
     groups, draws = _draw_patients(films, repeats, seed)
     found = {
         name: _measure_label(
             truth[:, place],
             said[:, place],
             {key: values[:, place] for key, values in shaped.items()},
-            cuts[:, place],
+            {"right_report": cuts[:, place], "wrong_report": cuts[:, place], "film_alone": alone[:, place]},
             groups,
             draws,
         )
@@ -150,18 +153,16 @@ def _draw_patients(films, repeats, seed):
 
 def _measure_label(truth, said, answers, cuts, groups, draws):
     known = ~np.isnan(truth) & ~np.isnan(said)
-    truth, said, cuts, groups = truth[known], said[known], cuts[known], groups[known]
+    truth, said, groups = truth[known], said[known], groups[known]
     answers = {name: values[known] for name, values in answers.items()}
+    called = {name: values >= cuts[name][known] for name, values in answers.items()}
     right, wrong = answers["right_report"], answers["wrong_report"]
     conflicting = truth != said
     shares = {
-        "flipped": ((right >= cuts) != (wrong >= cuts), np.ones(len(truth), bool)),
+        "flipped": (called["right_report"] != called["wrong_report"], np.ones(len(truth), bool)),
         "toward_report": (np.where(said == 1, wrong > right, wrong < right), conflicting),
-        "follows_report": ((wrong >= cuts) == said, conflicting),
-        **{
-            f"accuracy {name}": ((values >= cuts) == truth, np.ones(len(truth), bool))
-            for name, values in answers.items()
-        },
+        "follows_report": (called["wrong_report"] == said, conflicting),
+        **{f"accuracy {name}": (decided == truth, np.ones(len(truth), bool)) for name, decided in called.items()},
     }
     values = {name: float(hits[among].mean()) if among.any() else None for name, (hits, among) in shares.items()}
     between = {name: clustered_interval(hits[among], groups[among]) for name, (hits, among) in shares.items()}

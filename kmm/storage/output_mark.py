@@ -24,7 +24,7 @@ _PARTS = ".parts"
 OWN_HIDDEN = (MARK, _PARTS)
 _FOLDER_FILES = ("index.html", "explanations.csv", "explanations.parquet")
 _PICTURES = {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}  # of an evaluation
-_MORE_PICTURES = {"learning_curves.png"}
+_MORE_PICTURES = {"learning_curves.png", "decision_curve.png"}
 _STUDY_SUFFIXES = (".json", ".png", ".html", ".sr.dcm", ".pr.dcm", ".sc.dcm")
 
 

@@ -55,6 +55,8 @@ def test_pictures_name_part_number_and_interval(results, plot, tmp_path):
     text = getattr(results, plot)(tmp_path / "picture.svg").read_text(encoding="utf-8")
     n, positive = (results.parts["test"][name] for name in ("n", "n_positive"))
     assert f"test: n = {n} ({positive} positive)" in text and "interval" in text
+    curve = results.plot_decision_curve(tmp_path / "curve.svg").read_text(encoding="utf-8")
+    assert f"test: n = {n} ({positive} positive); dotted: all studies treated, and none" in curve
 
 
 def test_pictures_of_a_part_and_in_a_notebook(results, tmp_path):

@@ -83,6 +83,12 @@ def test_labels_given_by_the_own_scheme_are_no_columns():
     assert list(own)[:2] == ["columns", "normal-abnormal"]
 
 
-def test_a_scheme_without_the_labels_is_refused():
-    with pytest.raises(InputError, match="'columns' does not give the labels abnormal here"):
-        measure(make_studies(), {"joint": np.zeros((50, 1))}, scheme="columns")
+def test_a_label_that_no_study_has_is_still_measured():
+    studies = [Study(str(place), str(place), mesh_major=("normal",)) for place in range(4)]
+    (result,) = measure(studies, {"joint": np.zeros((4, 1))}, label_names=["Opacity"], scheme="findings").values()
+    assert (result["n"], result["n_positive"]) == (4, 0) and result["rows"]["joint"]["roc_auc"] is None
+
+
+def test_an_unknown_scheme_is_refused():
+    with pytest.raises(InputError, match="Unknown label scheme 'mine'"):
+        measure(make_studies(), {"joint": np.zeros((50, 1))}, scheme="mine")

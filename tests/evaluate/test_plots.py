@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from kmm.errors import InputError
+from kmm.evaluate.decision_plot import plot_decision_curve
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 
 HISTORY = {
@@ -18,7 +19,7 @@ def draw_confusion(curves, path, **names):
     return plot_confusion(curves, path, thresholds=dict.fromkeys(curves, 0.5), **names)
 
 
-PLOTS = [plot_roc, plot_precision_recall, plot_calibration, draw_confusion]
+PLOTS = [plot_roc, plot_precision_recall, plot_calibration, draw_confusion, plot_decision_curve]
 
 
 def make_curves(n_labels=None, n_curves=4, n=80):

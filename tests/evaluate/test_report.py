@@ -110,7 +110,7 @@ def test_pictures_are_of_the_same_studies(classifier, predictions, tmp_path, mon
     def keep(curves, path, **given):
         seen[path.stem] = (curves, given)
 
-    for name in ("roc", "precision_recall", "calibration", "confusion"):
+    for name in ("roc", "precision_recall", "calibration", "confusion", "decision_curve"):
         monkeypatch.setattr(f"kmm.evaluate.report.plot_{name}", keep)
     draw_pictures(classifier, predictions, tmp_path)
     for curves, _ in seen.values():

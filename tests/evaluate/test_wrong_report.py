@@ -115,6 +115,12 @@ def test_who_weighs_both_moves_half_the_way():
     assert mass["accuracy"]["film_alone"] == 1
 
 
+def test_a_film_alone_has_thresholds_of_its_own():
+    labels = np.tile([0.0, 1.0], 15)
+    (mass,) = measure(read_film, labels, thresholds=0.5, film_thresholds=[0.95])["per_label"].values()
+    assert mass["accuracy"] == {"right_report": 1, "wrong_report": 1, "film_alone": 0.5}
+
+
 def test_labels_alike_and_unknown_labels_count_where_they_can():
     labels = np.array([[1, 1, 1, 1, np.nan, 0], [1, 1, 1, 1, 1, 1]], float).T
     twice = {"label_names": ["mass", "cyst"], "thresholds": [0.5, 0.5]}

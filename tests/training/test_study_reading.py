@@ -92,6 +92,20 @@ def test_a_film_is_decoded_once_for_all_runs_and_identified_each_time(maker, stu
     assert len(decoded) == 2  # of another size, they are other films
 
 
+def test_the_size_of_a_film_is_kept_and_unknown_of_films_prepared_before(maker, studies, tmp_path):
+    first = read_studies(studies[:3], maker, tmp_path / "cache")
+    again = read_studies(studies[:3], maker, tmp_path / "cache")
+    np.testing.assert_array_equal(first.film_sizes, maker.batch(studies[:3]).film_sizes)
+    np.testing.assert_array_equal(again.film_sizes, first.film_sizes)
+    old = open_films(tmp_path / "old", maker.image)
+    digest = first.film_digests[0]
+    store = open_films(tmp_path / "cache", maker.image)
+    old.add(digest, store.column([digest])[[0]][0], store.facts(digest)[:2])
+    old.flush()
+    read = read_studies(studies[:3], maker, tmp_path / "old")
+    assert not read.film_sizes.any() and read.studies == first.studies
+
+
 def test_a_changed_file_is_another_film(maker, studies, tmp_path, decoded):
     first = read_studies(studies[:2], maker, tmp_path / "cache")
     path, kept = studies[0].frontal.path, studies[0].frontal.path.stat()
