@@ -16,12 +16,21 @@ def test_by_hand():
     )
 
 
+@pytest.mark.large  # statsmodels takes long to import
 @given(families)
 def test_it_is_that_of_statsmodels(family):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     if family:
         expected = multitest.multipletests(list(family.values()), method="holm")[1]
         np.testing.assert_allclose(list(adjust_holm(family).values()), expected, atol=1e-12)
+
+
+@given(families)
+def test_step_by_step_the_smallest_p_is_multiplied_by_the_tests_that_are_left(family):
+    values, expected, before = sorted(family.values()), {}, 0.0
+    for rank, p in enumerate(values):
+        before = expected[p] = max(before, min(1.0, p * (len(values) - rank)))
+    assert adjust_holm(family) == pytest.approx({name: expected[p] for name, p in family.items()})
 
 
 @given(families)
