@@ -91,7 +91,7 @@ def _fit_linear(run, tfidf):
     logits = {"image": probe.logits(features)}
     facts: dict[str, Any] = {"features": features.shape[1], "strengths": list(probe.strengths)}
     found = {"image-linear": _calibrate(logits["image"], labels, held, has_film, policy)}
-    if tfidf["train"] is not None:
+    if tfidf.get("validation") is not None:
         prior = np.nanmean(labels[train], axis=0)
         logits["text"] = np.tile(find_odds(prior), (len(labels), 1))
         for part, scores in tfidf.items():
