@@ -101,7 +101,7 @@ def overhead(model, data, count, out, steps):
         begin()
         began.append(time.process_time())
         for batch in batches:
-            yield batch, worker.explain_batch(batch)
+            yield batch, worker.run(batch)
 
     settings = ExplainSettings(steps=int(steps) if steps else None)
     explain_folder(model, read_complete_studies(data, int(count)), Path(out, "out"), settings=settings, runner=run)
@@ -116,8 +116,8 @@ def folder(model, data, count, out, steps, workers):
     """Prints the wall seconds of explaining a folder, from the time when the first worker has loaded the model."""
     from classifiers import read_complete_studies
 
+    from kmm.engines.runners import run_workers
     from kmm.explain.folder.explain_folder import explain_folder
-    from kmm.explain.folder.runners import run_workers
     from kmm.explain.settings import ExplainSettings
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(workers)])  # one core per worker

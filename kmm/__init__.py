@@ -6,6 +6,7 @@ use, so that `import kmm` loads neither NumPy nor Keras; docs/python.md has an e
     read         reads the studies of a folder, a manifest, or images
     studies      makes studies from a DataFrame, records or arrays in memory
     fit          trains a classifier on studies
+    compare      compares models and baselines over many splits of studies
     load         reads a saved classifier
     Classifier   a trained classifier: predicts, evaluates, explains, exports and saves
     Client       a connection to a served classifier
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kmm.api.classifier import Classifier as Classifier
+    from kmm.api.comparing import compare as compare
     from kmm.api.fitting import fit as fit
     from kmm.api.fitting import load as load
     from kmm.api.inputs import read as read
@@ -38,6 +40,7 @@ __all__ = [
     "Client",
     "KmmError",
     "__version__",
+    "compare",
     "fit",
     "load",
     "read",
@@ -55,6 +58,7 @@ _LAZY = {
 }
 _WITH_KERAS = {
     "Classifier": "kmm.api.classifier",
+    "compare": "kmm.api.comparing",
     "fit": "kmm.api.fitting",
     "load": "kmm.api.fitting",
     "register_image_encoder": "kmm.models.registration",

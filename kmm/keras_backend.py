@@ -1,6 +1,7 @@
 """Load Keras: its backend is checked first, so that a wrong one is a one-line error, and its messages are discarded."""
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import logging
@@ -40,6 +41,17 @@ def check_backend() -> str:
             "KERAS_BACKEND=tensorflow."
         )
     return name
+
+
+def has_accelerator() -> bool:
+    """Returns whether Keras's backend, which is loaded, has another device than processors."""
+    name = check_backend()
+    module = importlib.import_module(name)
+    if name == "tensorflow":
+        return any(device.device_type != "CPU" for device in module.config.list_physical_devices())
+    if name == "jax":
+        return any(device.platform != "cpu" for device in module.devices())
+    return bool(module.cuda.is_available())
 
 
 @contextlib.contextmanager

@@ -85,14 +85,20 @@ def make_settings(preset: str = "small", values: Mapping[str, Any] | None = None
 
 
 def gather_settings(
-    values: Mapping[str, Any], *, more: Sequence[str] = (), config: Mapping[str, Any] | None = None
+    values: Mapping[str, Any],
+    *,
+    more: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
+    protocol: Mapping[str, Any] | None = None,
 ) -> FitSettings:
-    """Makes the settings of a run from the command line: options win over `NAME=VALUE`, a file, and the preset.
+    """Makes the settings of a run from the command line: options win over `NAME=VALUE`, a file, a protocol, and the
+    preset.
 
     Args:
         values: mapping of `SETTING_NAMES` to values; None means not given. `epochs` bounds the epochs of every stage.
         more: sequence of `"NAME=VALUE"`.
         config: mapping of `SETTING_NAMES` to values from a file, or None.
+        protocol: mapping of `SETTING_NAMES` to values of the protocol of a comparison, or None.
 
     Returns:
         `FitSettings`.
@@ -104,7 +110,7 @@ def gather_settings(
         >>> gather_settings({"seed": 4, "epochs": 2}, more=["fusion-units=64"]).joint_epochs
         2
     """
-    gathered = dict(config or {})
+    gathered = {**(protocol or {}), **(config or {})}
     for item in more:
         name, equals, value = item.partition("=")
         if not equals:

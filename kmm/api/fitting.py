@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def fit(
     check_callbacks(callbacks)
     joined, given = _join_parts(studies, validation, test)
     check_films(studies, validation, test, reads_films=settings.get("image_encoder", "") not in (None, "none"))
-    chosen = _choose_settings(joined, {"preset": preset, **settings}, shown)
+    chosen = choose_settings(joined, {"preset": preset, **settings}, shown)
     if given is not None and split is None:
         _check_labels(joined, given.parts, chosen)
     base = Path(FOLDER if folder is None else folder)
@@ -106,7 +107,7 @@ def fit(
         cleanup.callback(shutil.rmtree, temporary, ignore_errors=True)
         place = temporary / chosen.preset if name is None else base / name
         more: dict[str, Any] = {"callbacks": callbacks} if callbacks else {}
-        with _naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
+        with naming_arguments(), open_work_folder(work, resume=going_on, overwrite=not going_on):
             inner, run = fit_classifier(
                 joined, chosen, work=work, cache=base / CACHE, split=divided, progress=shown, **more
             )
@@ -131,8 +132,20 @@ def load(folder: Path | str) -> Classifier:
     return Classifier.load(folder)
 
 
-def _choose_settings(studies: Collection, values: dict[str, Any], progress: Progress) -> FitSettings:
-    """Makes the settings from a preset, what is given, and what the studies have."""
+def choose_settings(
+    studies: Collection, values: Mapping[str, Any], progress: Progress, protocol: Mapping[str, Any] | None = None
+) -> FitSettings:
+    """Makes the settings from a preset, what is given, and what the studies have.
+
+    Args:
+        studies: `Collection`.
+        values: mapping of a name in `kmm.presets.SETTING_NAMES` to what the caller has given.
+        progress: `Progress`, which notes a side that no study has.
+        protocol: mapping of setting name to value that ranks above the preset alone; or None.
+
+    Raises:
+        InputError: for an unknown name or a value of the wrong kind.
+    """
     for name in values:
         if name not in SETTING_NAMES:
             near = difflib.get_close_matches(name, SETTING_NAMES, n=3)
@@ -156,7 +169,7 @@ def _choose_settings(studies: Collection, values: dict[str, Any], progress: Prog
     for name in ("image_encoder", "text_encoder"):
         if name in given and given[name] is None:
             given[name] = "none"
-    return gather_settings(given)
+    return gather_settings(given, protocol=protocol)
 
 
 def _join_parts(
@@ -278,15 +291,20 @@ def _can_resume(work: Path, resume: bool | str) -> bool:
 
 
 @contextmanager
-def _naming_arguments() -> Iterator[None]:
-    """Names arguments in errors of the training room as Python does, not as options of the command line."""
+def naming_arguments(names: Mapping[str, str] = ARGUMENTS) -> Iterator[None]:
+    """Names arguments in errors of the rooms below as Python does, not as options of the command line.
+
+    Args:
+        names: mapping of an option to an argument that has another name.
+    """
     try:
         yield
     except KmmError as error:
-        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", _name_argument, str(text)) for text in error.args)
+        name_argument = partial(_name_argument, names)
+        error.args = tuple(re.sub(r"--[a-z][a-z-]*( none)?", name_argument, str(text)) for text in error.args)
         raise
 
 
-def _name_argument(option):
+def _name_argument(names, option):
     name, none = option[0].removesuffix(" none"), "None" if option[1] else ""
-    return ARGUMENTS.get(name, name.removeprefix("--").replace("-", "_") + "=") + none
+    return names.get(name, name.removeprefix("--").replace("-", "_") + "=") + none

@@ -18,7 +18,7 @@ import kmm
 from kmm.cli.command import Group, rename_command
 
 COMMANDS = {
-    "train": {"fit": "kmm.cli.fit"},
+    "train": {"fit": "kmm.cli.fit", "compare": "kmm.cli.compare"},
     "use": {
         "predict": "kmm.cli.evaluate",
         "evaluate": "kmm.cli.evaluate",

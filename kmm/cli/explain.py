@@ -174,8 +174,8 @@ def explain(
     print_skipped(collection)
     engine = engine or ("workers" if workers > 1 else "process")
     with load_keras_quietly():
+        from kmm.engines.runners import choose_runner
         from kmm.explain.folder.explain_folder import OVERWRITE, REDRAW, RESUME, explain_folder
-        from kmm.explain.folder.runners import choose_runner
         from kmm.explain.output.files import Outputs
 
     studies = list(collection.studies)

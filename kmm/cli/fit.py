@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from kmm.cli import result_tables
-from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
+from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.fit_options import fit_options, set_option
 from kmm.cli.output import (
     check_place,
     check_problems,
@@ -18,50 +19,18 @@ from kmm.cli.output import (
     print_problems_on_error,
     write_result,
 )
-from kmm.data.labels import LABEL_SCHEMES
 from kmm.errors import InputError
 from kmm.keras_backend import check_backend
-from kmm.presets import PRESETS, SETTING_NAMES, gather_settings
-
-
-def _setting_options(command):
-    """Adds the options of `fit` that are settings; their defaults come from the preset."""
-    options = [
-        click.option("--preset", help=" ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())),
-        click.option("--seed", type=int, help="Seed of the random numbers."),
-        click.option(
-            "--labels", help="; ".join(f"{name}: {scheme.description}" for name, scheme in LABEL_SCHEMES.items()) + "."
-        ),
-        click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
-        click.option("--text-encoder", help="Name of the text encoder, or none."),
-        click.option("--word-pieces", type=click.Path(), help="Word-piece file: vocab.txt of an uncased BERT."),
-        click.option("--word-vectors", type=click.Path(), help="Word-vector file: word2vec or GloVe."),
-        click.option(
-            "--min-word-patients",
-            type=int,
-            help="Fewest training patients who use a word that is kept; 1 keeps the words of a single patient.",
-        ),
-        click.option("--image-encoder", help="Name of the image encoder, or none."),
-        click.option("--image-weights", type=click.Path(), help="imagenet, or a weights file; see kmm weights list."),
-        click.option("--pixels", type=int, help="Height and width of the encoder's input, in pixels."),
-        click.option("--batch-size", type=int, help="Studies per training step."),
-        click.option(
-            "--learning-rate", type=float, help="Learning rate of heads and of randomly initialised encoders."
-        ),
-        click.option("--epochs", type=int, help="Most epochs per stage."),
-        click.option("--strict", is_flag=True, default=None, help="Stop at the first unusable study."),
-    ]
-    return group_options(*options)(command)
+from kmm.presets import SETTING_NAMES, gather_settings
+from kmm.progress import Progress
 
 
 @click.command(cls=Command, settings=SETTING_NAMES)
 @click.argument("folder", type=PLACE, required=False)
 @click.option("--name", help="Name of the classifier; the preset's name when not given.")
 @click.option("--out", default="saved_models", show_default=True, type=PLACE, help="Folder of classifiers.")
-@_setting_options
-@click.option(
-    "--set", "more", multiple=True, metavar="NAME=VALUE", envvar="KMM_FIT_SET", help="Any other setting; repeatable."
-)
+@fit_options
+@set_option("FIT")
 @click.option("--split", type=PLACE, help="split.csv to use instead of a new split.")
 @views_option
 @click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
@@ -99,7 +68,7 @@ def fit(
     progress = make_progress()
     check_place(json_file)
     name = _choose_name(out, name, settings.preset, resume=resume, overwrite=overwrite)
-    collection = read_collection(folder or _make_phantom(out, progress), view_overrides=views)
+    collection = read_collection(folder or make_phantom_set(out, progress), view_overrides=views)
     progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
     check_problems(collection, settings.strict)
     with load_keras_quietly():
@@ -124,8 +93,8 @@ def fit(
     progress.note(f"Saved: {out / name}")
 
 
-def _make_phantom(out, progress):
-    """Returns the folder of the phantom set, on which `fit` without FOLDER trains; makes it on first use."""
+def make_phantom_set(out: Path, progress: Progress) -> Path:
+    """Returns the folder of the phantom set, on which a command without FOLDER trains; makes it on first use."""
     from kmm.data.phantom.dataset import make_phantom
     from kmm.training.run_folders import PHANTOM
 

@@ -57,6 +57,14 @@ def print_results(results: Mapping[str, Row], *, subgroups: bool = False) -> Non
     print(write_results_table(results, terminal=sys.stdout.isatty(), subgroups=subgroups), end="")
 
 
+def print_comparison(summary: Row) -> None:
+    """Prints the means over splits of `kmm compare`, the differences with their tests, and what was done otherwise than
+    in the published protocol."""
+    from kmm.experiments.comparison import render_summary
+
+    print(render_summary(summary, terminal=sys.stdout.isatty()), end="")
+
+
 def print_packed(packed: Row) -> None:
     """Prints the files that `kmm.export.pack.pack_classifier` wrote, and those that it left out."""
     print(f"{packed['archive']}: {packed['bytes'] / 1e6:.1f} MB, digest {packed['digest'][:16]}")

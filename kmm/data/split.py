@@ -213,12 +213,7 @@ def check_leaks(split: Split, studies: Iterable[Study]) -> None:
     Raises:
         LeakError: if one does; it counts the patients, bodies and films that cross, and names some studies.
     """
-    keys: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for study in studies:
-        if study.id in split.parts:
-            for key in find_keys(study):
-                keys[key].append(study.id)
-    crossing = {key: ids for key, ids in keys.items() if len({split.parts[study] for study in ids}) > 1}
+    crossing = _find_crossing(split, studies)
     if crossing:
         count = Counter(kind for kind, _ in crossing)
         ids = dict.fromkeys(study for group in crossing.values() for study in group)
@@ -229,6 +224,36 @@ def check_leaks(split: Split, studies: Iterable[Study]) -> None:
             f"{len(ids)}, for example {examples}. Give the studies that share one the same part, or leave them out of "
             "the others."
         )
+
+
+def count_leaks(split: Split, studies: Iterable[Study]) -> dict[str, int]:
+    """Counts what occurs in more than one part of a split.
+
+    Args:
+        split, studies: as in `check_leaks`.
+
+    Returns:
+        dict of `"patients"`, `"bodies"`, `"films"` and `"studies"`, those that share one of them, to their numbers.
+
+    Example:
+        >>> from kmm.data.study import Study
+        >>> count_leaks(Split({"1": "train", "2": "test"}, {"1": "a", "2": "a"}), [Study("1", "a"), Study("2", "a")])
+        {'patients': 1, 'bodies': 0, 'films': 0, 'studies': 2}
+    """
+    crossing = _find_crossing(split, studies)
+    count = Counter(kind for kind, _ in crossing)
+    ids = {study for group in crossing.values() for study in group}
+    return {"patients": count["patient"], "bodies": count["body"], "films": count["film"], "studies": len(ids)}
+
+
+def _find_crossing(split, studies):
+    """Returns a dict of each key that crosses the parts of a split to the ids of its studies."""
+    keys: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for study in studies:
+        if study.id in split.parts:
+            for key in find_keys(study):
+                keys[key].append(study.id)
+    return {key: ids for key, ids in keys.items() if len({split.parts[study] for study in ids}) > 1}
 
 
 def _make_split(assigned: Mapping[str, Iterable[Iterable[Study]]]) -> Split:

@@ -131,14 +131,22 @@ def _add_operating_points(row, labels, probabilities, thresholds, groups):
 
 def _score_chance(majority, label_names):
     if "per_label" not in majority:
-        return _expect_chance(majority)
-    singles = [_expect_chance(majority["per_label"][name]) for name in label_names]
+        return expect_chance(majority)
+    singles = [expect_chance(majority["per_label"][name]) for name in label_names]
     return average_labels(singles, n=majority["n"], label_names=label_names)
 
 
-def _expect_chance(counts):
+def expect_chance(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the average result of scores drawn uniformly from [0, 1]; see `compare_models`.
+
+    Args:
+        counts: mapping with `n` and `n_positive`.
+
+    Returns:
+        dict of both counts and each metric, None where it is undefined.
+    """
     n, n_positive = counts["n"], counts["n_positive"]
-    p = n_positive / n if n else None
+    p = n_positive / n if n else 0.0
     known, has_positive, has_negative = n > 0, n_positive > 0, n_positive < n
     both = has_positive and has_negative
     return {

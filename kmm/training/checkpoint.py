@@ -29,6 +29,7 @@ from kmm.training.recipe import Stage
 from kmm.training.schedule import SCHEDULES
 
 MONITORED = "crossentropy"  # the metric that selects the best epoch
+CURVES = ("accuracy", "roc_auc")  # metrics of validation that are recorded too
 SAVE_MINUTES = 5.0  # a large network is saved when it has improved, and at the latest so long after it was saved
 LARGE_BYTES = 2**25  # of weights and optimizer; smaller networks are saved after every epoch
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
@@ -85,7 +86,9 @@ class Checkpoint(keras.callbacks.Callback):
             self.advance(0, text=f"loss {logs['loss']}: training ends here")
             self.model.stop_training = True
             return
-        for name, number in {"loss": loss, "val_loss": value, "learning_rate": self._rate()}.items():
+        measured = {f"val_{name}": logs.get(f"val_{name}", math.nan) for name in CURVES}
+        known = {name: number for name, number in measured.items() if math.isfinite(number)}
+        for name, number in {"loss": loss, "val_loss": value, "learning_rate": self._rate(), **known}.items():
             state["history"].setdefault(name, []).append(float(number))
         improved = state["best"] is None or value < state["best"] - 1e-4
         if improved:

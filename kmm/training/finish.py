@@ -2,14 +2,13 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 import kmm
-from kmm.classifier import Classifier, StudyLogits
+from kmm.classifier import MAIN_ORDER, Classifier, StudyLogits
 from kmm.evaluate.calibration import fit_prevalence
 from kmm.evaluate.part_details import PROFILE
 from kmm.evaluate.report import evaluate_predictions
@@ -18,33 +17,41 @@ from kmm.models.views.feature_view import view_features
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.tfidf import TfidfBaseline
 from kmm.training.features import Features
-from kmm.training.run_calibration import calibrate
+from kmm.training.run_calibration import Answer, calibrate
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import digest_code
 from kmm.training.train import Trained
 from kmm.training.training_profile import profile_training
 
+MEASURED = ("validation", "test")  # parts that a classifier's metrics describe
+
 
 def finish_run(
-    context: RunContext, trained: Trained, features: Features, facts: Mapping[str, Any]
+    context: RunContext,
+    trained: Trained,
+    answers: Mapping[str, Answer],
+    facts: Mapping[str, Any],
+    parts: Sequence[str] = MEASURED,
 ) -> tuple[Classifier, dict[str, StudyLogits]]:
     """Calibrates and chooses thresholds on validation, then evaluates validation and, only once, test.
 
     Args:
         context: `RunContext`.
         trained: `Trained` models.
-        features: `Features` of the run.
+        answers: functions of `view_answers`.
         facts: mapping for JSON: what the run found out before training, for the classifier's provenance.
+        parts: sequence of the parts whose predictions are wanted. Those of validation and test are measured.
 
     Returns:
-        `Classifier` with metrics, and dict of `"validation"` and, if the split has one, `"test"` to `StudyLogits`.
+        `Classifier` with metrics, and dict of part to `StudyLogits`, without parts that have no studies.
     """
     classifier = _assemble(context, trained)
-    views = {name: _view_answers(context, features, model) for name, model in classifier.models.items()}
-    measured = [part for part in ("validation", "test") if len(context.rows(part))]
-    predictions = {part: _predict(context, views, part) for part in measured}
-    chosen_on = calibrate(context, classifier, views, predictions["validation"])
+    wanted = [part for part in dict.fromkeys([*MEASURED, *parts]) if len(context.rows(part))]
+    predictions = {part: _predict(context, answers, part) for part in wanted}
+    chosen_on = calibrate(context, classifier, answers, predictions["validation"])
     for name, found in predictions.items():
+        if name not in MEASURED:
+            continue
         with context.progress.step(f"Evaluating {name}", 1) as advance:
             repeats = context.settings.bootstrap_repeats
             classifier.metrics[name] = evaluate_predictions(classifier, found, repeats=repeats)
@@ -64,7 +71,7 @@ def _assemble(context, trained):
         patients = [prepared.studies[row].patient for row in train]
         tfidf = TfidfBaseline.fit(texts, known, seed=s.seed, patients=patients, min_patients=s.min_word_patients)
     return Classifier(
-        models={part: trained.models[part] for part in ("joint", "image", "text") if part in trained.models},
+        models={part: trained.models[part] for part in MAIN_ORDER if part in trained.models},
         batches=context.maker,
         settings=s if context.vectors is None else dataclasses.replace(s, embedding_size=context.vectors.shape[1]),
         temperatures={},
@@ -76,21 +83,35 @@ def _assemble(context, trained):
     )
 
 
-def _view_answers(context, features, model) -> Callable[..., np.ndarray]:
-    """Returns a function from rows, and optionally another `present`, to logits; it uses features that are known."""
-    known = features.recall(model)
-    sides = tuple(dict.fromkeys(name.partition("_")[0] for name in known))
-    view = view_features(model, sides) if sides else model
-    return lambda rows, **hidden: context.predict(view, rows, {**known, **hidden})
+def view_answers(context: RunContext, features: Features, models: Mapping[str, keras.Model]) -> dict[str, Answer]:
+    """Makes the functions that answer for the models of a run; they use the features that are known.
+
+    Args:
+        context: `RunContext`.
+        features: `Features` of the run.
+        models: mapping of side to trained `keras.Model`.
+
+    Returns:
+        dict of side, the joint model first, to a function of int64 rows, and optionally of other columns of all rows
+        such as `present`, that returns logits float32 `(n, n_labels)`.
+    """
+
+    def answer_with(model: keras.Model) -> Answer:
+        known = features.recall(model)
+        sides = tuple(dict.fromkeys(name.partition("_")[0] for name in known))
+        view = view_features(model, sides) if sides else model
+        return lambda rows, **other: context.predict(view, rows, {**known, **other})
+
+    return {side: answer_with(models[side]) for side in MAIN_ORDER if side in models}
 
 
-def _predict(context, views, part):
+def _predict(context, answers, part):
     """Predicts a part of the split."""
     rows, prepared = context.rows(part), context.prepared
     return StudyLogits(
         studies=[prepared.studies[row] for row in rows],
         present=prepared.present[rows],
-        logits={name: answer(rows) for name, answer in views.items()},
+        logits={name: answer(rows) for name, answer in answers.items()},
         labels=prepared.labels[rows],
         problems=[],
     )

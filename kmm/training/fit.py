@@ -28,12 +28,13 @@ from kmm.storage.files import write_json
 from kmm.text.clean import find_words
 from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features
-from kmm.training.finish import finish_run
+from kmm.training.finish import MEASURED, finish_run, view_answers
 from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
 from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.preparation.words import describe_words, learn_words
 from kmm.training.resume import FILES, check_data, check_settings
+from kmm.training.run_calibration import Answer
 from kmm.training.run_context import RunContext
 from kmm.training.schedule import SCHEDULES
 from kmm.training.train import train_models
@@ -52,8 +53,10 @@ class Run:
         maker: `kmm.batches.BatchMaker` with the vocabulary.
         token_ids: int32 `(n, length)`, as training read them.
         models: dict of side (`"image"`, `"text"`, `"joint"`) to its `keras.Model`.
+        features: `Features` of the run, which knows those of the encoders of the models.
+        answers: dict of side to a function from rows to logits, see `kmm.training.finish.view_answers`.
         history: dict of stage to its learning curves.
-        predictions: dict of `"validation"` and, unless it is empty, `"test"` to `StudyLogits`.
+        predictions: dict of the parts that were asked for, unless they are empty, to `StudyLogits`.
         facts: dict for JSON, the provenance of the classifier.
     """
 
@@ -63,6 +66,8 @@ class Run:
     maker: BatchMaker
     token_ids: np.ndarray
     models: dict[str, keras.Model]
+    features: Features
+    answers: dict[str, Answer]
     history: dict[str, dict[str, list[float]]]
     predictions: dict[str, StudyLogits]
     facts: dict[str, Any]
@@ -78,7 +83,7 @@ class Run:
 
 
 def fit_classifier(
-    collection: Collection,
+    collection: Collection | None,
     settings: FitSettings,
     *,
     work: Path | str,
@@ -88,11 +93,12 @@ def fit_classifier(
     progress: Progress | None = None,
     tensorboard: Path | str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    parts: Sequence[str] = MEASURED,
 ) -> tuple[Classifier, Run]:
     """Trains, calibrates and evaluates a classifier.
 
     Args:
-        collection: `kmm.data.study.Collection`.
+        collection: `kmm.data.study.Collection`; None if `prepared` is given.
         settings: `FitSettings`.
         work: path of the folder for the state of the run. A stopped run resumes from this state.
         cache: path of the folder for prepared films and features of frozen encoders, shared by all runs.
@@ -102,6 +108,7 @@ def fit_classifier(
         progress: `kmm.progress.Progress`.
         tensorboard: path of the folder for TensorBoard logs, or None.
         callbacks: sequence of `keras.callbacks.Callback` for every stage; see `kmm.training.fit_stage.fit_stage`.
+        parts: sequence of the parts whose predictions the run keeps.
 
     Returns:
         `Classifier` with `metrics`, and its `Run` (history, split, problems). If the split has no test studies, there
@@ -117,7 +124,7 @@ def fit_classifier(
     if isinstance(split, str | Path):
         read_parts(split)  # reports a wrong file before the first film is read
     work.mkdir(parents=True, exist_ok=True)
-    check_settings(work, settings, collection)
+    check_settings(work, settings, collection or prepared)
     studies = _prepare(collection, settings, work, cache, split, prepared, progress)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
@@ -126,7 +133,7 @@ def fit_classifier(
         studies.split.save(work / SPLIT)
         context, facts = _make_context(settings, studies, work, cache, progress, callbacks, tensorboard)
         with keep_compilations(cache):
-            return _fit(context, {**studies.facts, **facts})
+            return _fit(context, {**studies.facts, **facts}, parts)
     except KmmError as error:
         error.problems = studies.problems  # they may explain it
         raise
@@ -134,10 +141,11 @@ def fit_classifier(
         keras.config.set_dtype_policy(policy)
 
 
-def _fit(context, facts):
+def _fit(context, facts, parts):
     features = Features(context)
     trained = train_models(context, features)
-    classifier, predictions = finish_run(context, trained, features, facts)
+    answers = view_answers(context, features, trained.models)
+    classifier, predictions = finish_run(context, trained, answers, facts, parts)
     run = Run(
         settings=context.settings,
         work=context.work,
@@ -145,6 +153,8 @@ def _fit(context, facts):
         maker=context.maker,
         token_ids=context.token_ids,
         models=trained.models,
+        features=features,
+        answers=answers,
         history=trained.history,
         predictions=predictions,
         facts=classifier.provenance,
@@ -178,6 +188,8 @@ def _prepare(collection, settings, work, cache, split, prepared, progress):
     """Prepares the studies, with the split of the stopped run if there is one, or checks those that were given."""
     kept = work / SPLIT
     if prepared is None:
+        if collection is None:
+            raise InputError("Give either a collection, or prepared studies. Received: neither.")
         chosen = kept if kept.exists() else split
         prepared = prepare_studies(collection, settings, films=cache, split=chosen, progress=progress)
     elif split is not None:

@@ -10,7 +10,8 @@ import numpy as np
 from kmm.errors import InputError, look_up
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
-from kmm.training.checkpoint import MONITORED, Checkpoint, EpochStart
+from kmm.training.checkpoint import CURVES, MONITORED, Checkpoint, EpochStart
+from kmm.training.curve_metrics import LabelAccuracy, LabelAuc
 from kmm.training.dataset import StudyDataset
 from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.recipe import Stage
@@ -60,11 +61,15 @@ def compile_stage(
     as often as its weight in the batch says, so that those which fill up a batch of `StudyDataset` change neither.
     """
     build = look_up(LOSSES, stage.loss, "loss").build
-    monitored = build(class_weights, reduction="none")
+    monitored, label_count = build(class_weights, reduction="none"), model.outputs[0].shape[-1]
     model.compile(
         optimizer=look_up(OPTIMIZERS, stage.optimizer, "optimizer")(stage),
         loss=build(class_weights, reduction="mean_with_sample_weight"),
-        weighted_metrics=[keras.metrics.MeanMetricWrapper(monitored, name=MONITORED)],
+        weighted_metrics=[
+            keras.metrics.MeanMetricWrapper(monitored, name=MONITORED),
+            LabelAccuracy(label_count, name=CURVES[0]),
+            LabelAuc(label_count, name=CURVES[1]),
+        ],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data trains
         steps_per_execution=choose_steps(model, batch_size),
     )
@@ -100,7 +105,8 @@ def fit_stage(
 
     Returns:
         dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without weight penalties),
-        `learning_rate`; empty if the stage has no epochs.
+        `learning_rate`, and `val_accuracy` (at probability 0.5) and `val_roc_auc` if they are defined; empty if the
+        stage has no epochs.
 
     Raises:
         InputError: if neither the initial weights nor any epoch had a finite validation loss, or a file of the folder

@@ -19,13 +19,19 @@ from kmm.training.run_folders import digest_code
 FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files
 
 
-def check_settings(work: Path, settings: FitSettings, collection: Collection) -> None:
+def check_settings(work: Path, settings: FitSettings, source: Collection | PreparedStudies | None) -> None:
     """Checks that a work folder belongs to the same settings and collection, before the first film is read.
+
+    Args:
+        work: Path of the folder.
+        settings: `FitSettings`.
+        source: `Collection`, or `PreparedStudies` of one.
 
     Raises:
         InputError: if it belongs to others.
     """
-    now = {"settings": settings.as_dict(), "studies": len(collection.studies), "layout": collection.layout}
+    facts = source.facts if isinstance(source, PreparedStudies) else _describe_collection(source)
+    now = {"settings": settings.as_dict(), "studies": facts["studies"], "layout": facts["layout"]}
     path = work / "run.json"
     if not path.exists():
         write_json(path, now)
@@ -59,6 +65,10 @@ def check_data(
     before = read_json(path) if path.exists() else now
     _require_same(work, _list_changed(before, now, {**before, **now}))
     write_json(path, now)
+
+
+def _describe_collection(collection):
+    return {"studies": len(collection.studies), "layout": collection.layout}
 
 
 def _list_changed(before: Mapping[str, Any], now: Mapping[str, Any], names):

@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import kmm
 from kmm.errors import InputError, KmmError
+from kmm.storage.file_lock import hold_file
 from kmm.training.cache.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder, remove_entry
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
@@ -183,23 +183,9 @@ def _drop_docstrings(node):
             _drop_docstrings(statement)
 
 
-@contextlib.contextmanager
 def _lock(work):
-    """Tries to lock a work folder without waiting and yields whether it succeeded. The system releases the lock of a
-    killed process."""
-    mark = work.with_name(work.name.replace(WORK, LOCK, 1))
-    with open(mark, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have removed the file meanwhile.
-            held = mark.exists() and os.path.samestat(os.fstat(lock.fileno()), mark.stat())
-        except BlockingIOError:
-            held = False
-        try:
-            yield held
-        finally:
-            if held:
-                mark.unlink(missing_ok=True)
+    """Tries to lock a work folder without waiting; a context that yields whether it succeeded."""
+    return hold_file(work.with_name(work.name.replace(WORK, LOCK, 1)))
 
 
 def _is_running(work):

@@ -31,6 +31,7 @@ COMMANDS = [
     ("cache", "clear"),
     ("model", "card"),
     ("fit",),
+    ("compare",),
     ("evaluate",),
     ("predict",),
     ("explain",),

@@ -13,8 +13,10 @@ from kmm.cli.fidelity import TRIED
 from kmm.client import Client
 from kmm.data.phantom.dataset import make_phantom
 from kmm.data.split import k_folds
+from kmm.engines.runners import choose_runner
+from kmm.experiments.plan import make_plan
+from kmm.experiments.run_comparison import compare_studies
 from kmm.explain.folder.explain_folder import explain_folder
-from kmm.explain.folder.runners import choose_runner
 from kmm.explain.output.files import Outputs
 from kmm.explain.regions.find import DISTANCE
 from kmm.explain.settings import ExplainSettings, RegionSettings
@@ -50,6 +52,9 @@ EXPECTED = {
     "weights embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")}
     | {"cbow": not VECTORS["skip_gram"], "min_word_patients": FitSettings().min_word_patients},
     "fit": {"out": "saved_models"},
+    "compare": {"protocol": defaults(make_plan)["protocol"], "repeats": defaults(make_plan)["repeats"]}
+    | {"workers": defaults(choose_runner)["count"], "predictions": defaults(compare_studies)["predictions"]}
+    | {"cache": "saved_models"},
     "cache list": {"out": "saved_models"},
     "cache clear": {"out": "saved_models"},
     "explain": EXPLANATION

@@ -11,8 +11,8 @@ import pytest
 
 from kmm.cli import main
 from kmm.cli.output import load_keras_quietly
+from kmm.engines.processes import make_portable
 from kmm.errors import InputError, LeakError, describe_error, is_debugging
-from kmm.explain.folder.processes import make_portable
 from kmm.keras_backend import check_backend
 from tests.factories.commands import find_command, run, walk_commands
 

@@ -14,6 +14,7 @@ import pytest
 
 from kmm.classifier import Classifier, describe_predictions
 from kmm.data.study import Report, Study
+from kmm.engines.runners import run_here
 from kmm.errors import InputError
 from kmm.evaluate.abstention import check_abstention
 from kmm.evaluate.report import evaluate_studies
@@ -21,7 +22,6 @@ from kmm.evaluate.seen import film_prints, part_studies
 from kmm.explain.explainer import Explainer
 from kmm.explain.folder.explain_folder import REDRAW, explain_folder
 from kmm.explain.folder.maps import read_map
-from kmm.explain.folder.runners import run_here
 from kmm.explain.settings import RegionSettings
 from kmm.export.verification import PASSED, UNKNOWN, verify_classifier
 from kmm.storage.classifier_folder import READABLE

@@ -95,3 +95,13 @@ def test_a_spawned_process_reads_the_same_studies(prepared):
     expected = context.SimpleQueue()
     answer_digest(prepared, expected)
     assert found == expected.get()
+
+
+def test_a_split_that_leaks_is_refused_or_its_leaks_are_counted(prepared):
+    split = part_by(prepared, lambda row, study: PARTS[row % 3])
+    shared = dataclasses.replace(prepared.studies[1], patient=prepared.studies[0].patient)
+    leaky = dataclasses.replace(prepared, studies=(prepared.studies[0], shared, *prepared.studies[2:]))
+    with pytest.raises(LeakError):
+        leaky.with_split(split)
+    facts = leaky.with_split(split, record_leaks=True).facts
+    assert facts["leaks"]["patients"] == 1 and facts["leaks"]["studies"] >= 2 and "leaks" not in prepared.facts

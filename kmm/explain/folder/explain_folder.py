@@ -12,13 +12,14 @@ from typing import Any
 import kmm
 from kmm.data.names import choose_file_names
 from kmm.data.study import Study
+from kmm.engines.runners import run_here
+from kmm.engines.worker import Runner
 from kmm.errors import InputError
 from kmm.explain.folder.fingerprints import describe_attribution, describe_drawing, digest_record
 from kmm.explain.folder.journal import FOLDER_FILES, INDEX, Journal, lock_folder
 from kmm.explain.folder.lock import FolderLock
-from kmm.explain.folder.runners import run_here
 from kmm.explain.folder.sources import MapSource, ModelSource
-from kmm.explain.folder.worker import FolderWorker, Job, Runner, Stamp
+from kmm.explain.folder.worker import FolderWorker, Job, Stamp
 from kmm.explain.output.files import Outputs
 from kmm.explain.output.index import render_index
 from kmm.explain.output.table import choose_table, describe_failure
@@ -61,7 +62,7 @@ def explain_folder(
         settings: `ExplainSettings`; None: the defaults.
         outputs: `Outputs`, the files to write for each study; None: the defaults.
         table: kind of table, a name in `kmm.explain.output.table.TABLES`.
-        runner: runner from `kmm.explain.folder.runners.choose_runner`.
+        runner: runner from `kmm.engines.runners.choose_runner`.
         progress: `kmm.progress.Progress`.
         mode: `"resume"`; `"redraw"`: only draw from stored maps, and a study without a map gets an `error` and keeps
             its files; or `"overwrite"`: replace explanations of another model or method.

@@ -6,7 +6,7 @@ The files of a study are written into a folder of their own, and moved into plac
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +101,7 @@ class FolderWorker:
         self.source.load()
         return self
 
-    def explain_batch(self, batch: Job, notify: Callable[[int], None] = lambda count: None) -> list[dict[str, Any]]:
+    def run(self, batch: Job, notify: Callable[[int], None] = lambda count: None) -> list[dict[str, Any]]:
         """Explains the studies of a batch and writes their files, then the file that records that they are done.
 
         Args:
@@ -189,14 +189,6 @@ class FolderWorker:
         finally:
             shutil.rmtree(made)
         return files, rows
-
-
-# Arguments of a runner, and the runner itself: see `kmm.explain.folder.runners`.
-Cut = Callable[[int], Sequence[Job]]
-Begin = Callable[[], None]
-Notify = Callable[[Job, int], None]
-Reply = list[dict[str, Any]] | str
-Runner = Callable[[FolderWorker, Cut, Begin, Notify], Iterator[tuple[Job, Reply]]]
 
 
 def _collect(study, future, written, failed):

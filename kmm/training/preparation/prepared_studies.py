@@ -17,7 +17,7 @@ from kmm.data.labels import (
     label_studies,
     name_unread_columns,
 )
-from kmm.data.split import PARTS, Split, check_leaks, load_split, restrict_split, split_studies
+from kmm.data.split import PARTS, Split, check_leaks, count_leaks, load_split, restrict_split, split_studies
 from kmm.data.study import Collection, Study, part_problems
 from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
@@ -61,19 +61,23 @@ class PreparedStudies(ReadStudies):
         wanted = set(self.split.part(part))
         return np.array([row for row, study in enumerate(self.studies) if study.id in wanted], np.int64)
 
-    def with_split(self, split: Split, *, note: Note | None = None) -> Self:
+    def with_split(self, split: Split, *, note: Note | None = None, record_leaks: bool = False) -> Self:
         """Returns the same studies with another split, for example of a fold. Labels are chosen for its training part.
 
         Args:
             split: `Split` that names every study.
             note: callable that takes one line about a label or part that lacks something; see `prepare_studies`.
+            record_leaks: bool. Accepts a split that leaks, and counts what leaks as `leaks` in the facts. Results of
+                such a split are too optimistic; it is for repeating published ones.
 
         Raises:
-            LeakError: if a patient, report body or film is in more than one part.
+            LeakError: if a patient, report body or film is in more than one part, unless leaks are recorded.
             InputError: if a study has no part, a part has no studies, or the training part has no film or no label with
                 both classes.
         """
-        check_leaks(split, self.studies)
+        leaks = {"leaks": count_leaks(split, self.studies)} if record_leaks else {}
+        if not record_leaks:
+            check_leaks(split, self.studies)
         unnamed = [study.id for study in self.studies if study.id not in split.parts]
         if unnamed:
             raise InputError(f"The split must name every study. It lacks {len(unnamed)}, for example {unnamed[0]}.")
@@ -90,7 +94,7 @@ class PreparedStudies(ReadStudies):
             moved,
             maker=maker,
             labels=labels,
-            facts={**self.facts, "parts": parts, "split_digest": split.digest},
+            facts={**self.facts, "parts": parts, "split_digest": split.digest, **leaks},
         )
         if maker.image:
             _check_films(chosen, notify)

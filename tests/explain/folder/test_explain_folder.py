@@ -21,12 +21,12 @@ from PIL import Image
 
 from kmm.data.collection import read_collection
 from kmm.data.study import Report, Study
+from kmm.engines.runners import choose_runner
 from kmm.errors import ArtefactError, InputError
 from kmm.explain.explainer import Explainer
 from kmm.explain.folder.explain_folder import BATCH, cut_batches, explain_folder
 from kmm.explain.folder.journal import FOLDER_FILES, lock_folder
 from kmm.explain.folder.lock import WORK_FOLDER
-from kmm.explain.folder.runners import choose_runner
 from kmm.explain.output.files import Outputs
 from kmm.explain.output.table import TABLE_COLUMNS
 from kmm.explain.settings import ExplainSettings, RegionSettings
@@ -209,7 +209,7 @@ def test_what_is_drawn_again_is_there_all_the_time(again):
 
     def interrupted(worker, cut, begin, notify):
         begin()
-        yield cut(1)[0], worker.load().explain_batch(cut(1)[0])
+        yield cut(1)[0], worker.load().run(cut(1)[0])
         assert before.keys() <= read_files(out).keys()
         raise KeyboardInterrupt
 

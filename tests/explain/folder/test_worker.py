@@ -87,7 +87,7 @@ def make_batch(*ids):
 
 
 def test_an_unexpected_error_skips_one_study_and_quotes_nothing_of_it(worker, odd_writer):
-    lines = worker.explain_batch(make_batch("1", "odd-2", "3", "unwritten-4", *(f"{n}" for n in range(5, 12))))
+    lines = worker.run(make_batch("1", "odd-2", "3", "unwritten-4", *(f"{n}" for n in range(5, 12))))
     errors = {line["study"]: line["rows"][0]["error"] for line in lines if line["rows"][0]["error"]}
     assert set(errors) == {"odd-2", "unwritten-4"}
     assert errors["odd-2"].startswith("unexpected MemoryError at kmm/explain/folder/worker.py:")
@@ -96,7 +96,7 @@ def test_an_unexpected_error_skips_one_study_and_quotes_nothing_of_it(worker, od
 
 def test_the_good_are_done_and_the_broken_have_one_line_each(worker, tmp_path):
     told = []
-    lines = worker.explain_batch(make_batch("1", "broken-2", "3", "nan-4", "5"), told.append)
+    lines = worker.run(make_batch("1", "broken-2", "3", "nan-4", "5"), told.append)
     assert told == [1, 2, 4]  # the broken one with the first after it
     assert [(line["study"], line["rows"][0]["error"]) for line in lines] == [
         ("1", ""),
@@ -130,7 +130,7 @@ def test_few_explanations_are_held_at_once(worker, monkeypatch):
 
     worker.source.explain_studies = explain
     monkeypatch.setattr(module, "write_outputs", write)
-    assert len(worker.explain_batch(make_batch(*map(str, range(40))))) == 40
+    assert len(worker.run(make_batch(*map(str, range(40))))) == 40
     assert max(most) <= module.IN_FLIGHT + 1
 
 
@@ -140,7 +140,7 @@ def test_a_full_disk_ends_the_batch_and_nothing_is_said_to_be_done(worker, tmp_p
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
-        worker.explain_batch(make_batch("1", "2"))
+        worker.run(make_batch("1", "2"))
     assert {path.name for path in tmp_path.iterdir()} == {MARK, WORK_FOLDER, MAPS} and not list(
         (tmp_path / MAPS).iterdir()
     )
@@ -151,7 +151,7 @@ def test_a_worker_of_a_run_that_another_one_followed_writes_nothing(worker, tmp_
     with open(tmp_path / WORK_FOLDER / LOCK, "a", encoding="ascii") as lock:  # as a run that found the lock free
         take_folder(lock)
     with pytest.raises(InputError, match="another run has taken over"):
-        worker.explain_batch(make_batch("1"))
+        worker.run(make_batch("1"))
     assert {path.name for path in tmp_path.iterdir()} == {MARK, WORK_FOLDER, MAPS} and not list(
         (tmp_path / MAPS).iterdir()
     )
@@ -161,7 +161,7 @@ def test_a_worker_of_a_run_that_another_one_followed_writes_nothing(worker, tmp_
 def test_a_worker_that_has_lost_its_parent_writes_nothing(worker, tmp_path):
     worker.claim = replace(worker.claim, parent=os.getpid())  # which is not the parent of this process
     with pytest.raises(InputError, match="has ended"):
-        worker.explain_batch(make_batch("1"))
+        worker.run(make_batch("1"))
     assert {path.name for path in tmp_path.iterdir()} == {MARK, WORK_FOLDER, MAPS}
 
 
@@ -171,7 +171,7 @@ def test_kinds_of_pictures(worker, tmp_path, picture):
     from PIL import Image
 
     worker.outputs = replace(worker.outputs, picture=picture, page=False)
-    assert worker.explain_batch(make_batch("1"))[0]["files"] == ["1.json", "1.png", "1.thumb.jpg"]
+    assert worker.run(make_batch("1"))[0]["files"] == ["1.json", "1.png", "1.thumb.jpg"]
     with Image.open(tmp_path / "1.png") as image:
         assert image.mode == "RGB" and image.width == 320
         np.testing.assert_array_equal(np.asarray(image), draw_picture(make_explanation("1"), picture))

@@ -1,14 +1,14 @@
-"""Runners, which explain the batches of a folder in this process, in worker processes, or in actors of a Ray cluster.
+"""Runners, which run jobs in this process, in worker processes, or in actors of a Ray cluster.
 
 A runner is a function of four arguments:
 
-    worker    `kmm.explain.folder.worker.FolderWorker`, with `load(parent)` and `explain_batch(batch, notify)`
-    cut       function that returns the batches for a number of workers
-    begin     function that is called once before the first batch, if possible after a worker has loaded the model
-    notify    function of a batch and the number of its studies done so far, called during a batch if possible
+    worker    a `Worker`; before it is loaded it can be sent to another process
+    cut       function that returns the jobs for a number of workers
+    begin     function that is called once before the first job, if possible after a worker has been loaded
+    notify      function of a job and the amount of it that is done so far, called during a job if possible
 
-It yields each batch with its reply, in the order in which batches are done: the lines of the batch, or the reason (str)
-why it was given up. An error of a worker ends the run. The processes of a runner end with the run.
+It yields each job with its reply, in the order in which jobs are done: what the worker returned, or the reason (str)
+why the job was given up. An error of a worker ends the run. The processes of a runner end with the run.
 """
 
 import contextlib
@@ -19,43 +19,39 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kmm.engines.processes import TRIES, describe_kills, end_with, limit_threads, make_portable
+from kmm.engines.ray_runner import run_ray
+from kmm.engines.worker import Begin, Cut, Job, Notify, Runner, Worker
 from kmm.errors import InputError, look_up
-from kmm.explain.folder.processes import TRIES, end_with, limit_threads, make_portable
-from kmm.explain.folder.ray_runner import run_ray
 from kmm.image.decoding import count_cores
 from kmm.keras_backend import silence_libraries
 
-if TYPE_CHECKING:
-    from kmm.explain.folder.worker import Begin, Cut, FolderWorker, Job, Notify, Reply, Runner
 
-
-def run_here(worker: "FolderWorker", cut: "Cut", begin: "Begin", notify: "Notify") -> "Iterator[tuple[Job, Reply]]":
-    """Explains the batches in this process, one after the other; arguments as for every runner."""
+def run_here(worker: Worker, cut: Cut, begin: Begin, notify: Notify) -> Iterator[tuple[Job, Any]]:
+    """Runs the jobs in this process, one after the other; arguments as for every runner."""
     worker.load()
     begin()
-    for batch in cut(1):
-        yield batch, worker.explain_batch(batch, partial(notify, batch))
+    for job in cut(1):
+        yield job, worker.run(job, partial(notify, job))
 
 
-def run_workers(
-    worker: "FolderWorker", cut: "Cut", begin: "Begin", notify: "Notify", *, count: int
-) -> "Iterator[tuple[Job, Reply]]":
-    """Explains the batches in processes of this machine, which share its cores.
+def run_workers(worker: Worker, cut: Cut, begin: Begin, notify: Notify, *, count: int) -> Iterator[tuple[Job, Any]]:
+    """Runs the jobs in processes of this machine, which share its cores.
 
-    A batch whose process is killed is repeated by another process.
+    A job whose process is killed is repeated by another process.
 
     Args:
         worker, cut, begin, notify: as for every runner.
         count: int >= 1. Number of processes.
 
     Yields:
-        each batch and its reply, as every runner.
+        each job and its reply, as every runner.
 
     Raises:
         KmmError, OSError: the error of a worker.
-        InputError: if processes are repeatedly killed before they have loaded the model.
+        InputError: if processes are repeatedly killed before they are loaded.
     """
     waiting, begun = deque(cut(count)), False
     tries: Counter = Counter()
@@ -77,8 +73,8 @@ def run_workers(
                 except (EOFError, ConnectionError):
                     del processes[connection]
                     cause = _name_exit(process.stop())
-                    if _give_up(process.batch, waiting, tries, cause):
-                        yield process.batch, f"the process that explained it was killed {TRIES} times ({cause})."
+                    if _give_up(process.job, waiting, tries, cause) and process.job is not None:
+                        yield process.job, describe_kills(cause)
                     if waiting:
                         start()
                     continue
@@ -86,10 +82,10 @@ def run_workers(
                     begin()
                     begun = True
                 if isinstance(reply, int):
-                    notify(process.batch, reply)
+                    notify(process.job, reply)
                     continue
-                if process.batch is not None:
-                    yield process.batch, reply
+                if process.job is not None:
+                    yield process.job, reply
                 if waiting:
                     process.send(waiting.popleft())
                 else:
@@ -99,14 +95,14 @@ def run_workers(
             process.stop()
 
 
-def _give_up(batch, waiting, tries, cause):
-    """Returns whether the batch of a killed process is given up; if not, puts it first in the queue again."""
-    name = batch and batch.name
+def _give_up(job, waiting, tries, cause):
+    """Returns whether the job of a killed process is given up; if not, puts it first in the queue again."""
+    name = job and job.name
     tries[name] += 1
     if tries[name] < TRIES:
-        waiting.extendleft([batch] if batch else [])
+        waiting.extendleft([job] if job else [])
         return False
-    if batch is None:
+    if job is None:
         raise InputError(
             f"Workers were killed while they loaded the model ({cause}). Free memory or use fewer workers."
         )
@@ -116,19 +112,19 @@ def _give_up(batch, waiting, tries, cause):
 class _WorkerProcess:
     """A process with a worker of its own, and the connection to it."""
 
-    def __init__(self, worker: "FolderWorker", threads: int):
+    def __init__(self, worker: Worker, threads: int):
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.batch: Any = None
+        self.job: Job | None = None
         given = (other, worker, limit_threads(threads), os.getpid())
         self.process = context.Process(target=_serve, args=given, daemon=True)
         self.process.start()
         other.close()
 
-    def send(self, batch):
-        self.batch = batch
+    def send(self, job):
+        self.job = job
         with contextlib.suppress(ConnectionError):  # if the process was killed, `receive` will raise
-            self.connection.send(batch)
+            self.connection.send(job)
 
     def receive(self):
         reply = self.connection.recv()
@@ -145,10 +141,10 @@ class _WorkerProcess:
 
 
 def _serve(connection, worker, environment, parent):
-    """Runs in each process of `run_workers`: loads the model, then explains each batch that it receives.
+    """Runs in each process of `run_workers`: loads the worker, then runs each job that it receives.
 
-    It sends None when it is ready, ints (studies done so far) during a batch, and the batch's lines at the end. It ends
-    with its parent.
+    It sends None when it is ready, ints (the amount done so far) during a job, and the reply at the end. It ends with
+    its parent.
     """
     end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
@@ -158,7 +154,7 @@ def _serve(connection, worker, environment, parent):
             worker.load(parent)
         connection.send(None)
         while True:
-            connection.send(worker.explain_batch(connection.recv(), connection.send))
+            connection.send(worker.run(connection.recv(), connection.send))
     except EOFError:
         return  # the parent has closed the connection
     except Exception as error:
@@ -172,14 +168,14 @@ def _name_exit(code):
 
 
 # Name of a runner to a function of `count` and `address` that makes it.
-RUNNERS: "dict[str, Callable[[int, str | None], Runner]]" = {
+RUNNERS: dict[str, Callable[[int, str | None], Runner]] = {
     "process": lambda count, address: run_here,
     "workers": lambda count, address: partial(run_workers, count=count),
     "ray": lambda count, address: partial(run_ray, count=count, address=address),
 }
 
 
-def choose_runner(name: str, *, count: int = 1, address: str | None = None) -> "Runner":
+def choose_runner(name: str, *, count: int = 1, address: str | None = None) -> Runner:
     """Makes a runner by name.
 
     Args:

@@ -25,7 +25,7 @@ class StubWorker:
             raise ImageError("expected a model.")
         return self
 
-    def explain_batch(self, batch, notify=lambda count: None):
+    def run(self, batch, notify=lambda count: None):
         notify(1)
         kind, _, times = batch.name.partition("-")
         if kind == "kill":

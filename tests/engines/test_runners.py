@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kmm.engines.runners import RUNNERS, choose_runner
 from kmm.errors import ImageError, InputError
-from kmm.explain.folder.lock import WORK_FOLDER
-from kmm.explain.folder.runners import RUNNERS, choose_runner
 from kmm.explain.folder.worker import Job
 from kmm.image.decoding import count_cores
 
@@ -52,7 +51,7 @@ def test_what_a_worker_tells_on_the_way_is_passed_on(stub, name):
 def test_a_killed_process_is_replaced_and_its_batch_done_again_twice(stub, tmp_path):
     replies = run("workers", stub(), ["well-1", "kill-2", "kill-9", "well-2"])
     assert [isinstance(replies[name], list) for name in ("well-1", "kill-2", "kill-9", "well-2")] == [1, 1, 0, 1]
-    assert replies["kill-9"] == "the process that explained it was killed 3 times (signal 9)."
+    assert replies["kill-9"] == "the process that worked on it was killed 3 times (signal 9)."
     assert [(tmp_path / name).stat().st_size for name in ("kill-2", "kill-9")] == [3, 3]
 
 
@@ -82,7 +81,7 @@ ORPHAN = """
 import sys
 from types import SimpleNamespace
 from stub_worker import StubWorker
-from kmm.explain.folder.runners import choose_runner
+from kmm.engines.runners import choose_runner
 
 batches = [SimpleNamespace(name=f"slow-{number}") for number in range(2)]
 if __name__ == "__main__":
@@ -112,10 +111,9 @@ def test_a_worker_whose_parent_was_killed_writes_nothing_more(tmp_path):
 def test_ray_replaces_a_killed_actor_and_passes_errors_on(stub, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    (tmp_path / WORK_FOLDER).mkdir()
     replies = run("ray", stub(), ["well", "kill-1", "kill-9"])
     assert isinstance(replies["well"], list) and isinstance(replies["kill-1"], list)
-    assert replies["kill-9"] == "the process that explained it was killed 3 times."
+    assert replies["kill-9"] == "the process that worked on it was killed 3 times."
     with pytest.raises(OSError, match="No space left"):
         run("ray", stub(), ["full"], count=1)
 

@@ -9,7 +9,17 @@ import traceback
 from kmm.errors import KmmError, is_debugging
 
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
-TRIES = 3  # attempts in total at a batch whose process is killed
+TRIES = 3  # attempts in total at a job whose process is killed
+
+
+def describe_kills(cause: str = "") -> str:
+    """Describes why a job was given up.
+
+    Example:
+        >>> describe_kills("signal 9")
+        'the process that worked on it was killed 3 times (signal 9).'
+    """
+    return f"the process that worked on it was killed {TRIES} times{f' ({cause})' if cause else ''}."
 
 
 def limit_threads(threads: int) -> dict[str, str]:

@@ -1,0 +1,53 @@
+"""Options of commands that train: settings of a fit."""
+
+import click
+
+from kmm.cli.command import Decorated, Decorator, group_options
+from kmm.data.labels import LABEL_SCHEMES
+from kmm.presets import PRESETS
+
+
+def fit_options(command: Decorated) -> Decorated:
+    """Adds the options that are settings of a fit; their defaults come from the preset."""
+    options = [
+        click.option("--preset", help=" ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())),
+        click.option("--seed", type=int, help="Seed of the random numbers."),
+        click.option(
+            "--labels", help="; ".join(f"{name}: {scheme.description}" for name, scheme in LABEL_SCHEMES.items()) + "."
+        ),
+        click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
+        click.option("--text-encoder", help="Name of the text encoder, or none."),
+        click.option("--word-pieces", type=click.Path(), help="Word-piece file: vocab.txt of an uncased BERT."),
+        click.option("--word-vectors", type=click.Path(), help="Word-vector file: word2vec or GloVe."),
+        click.option(
+            "--min-word-patients",
+            type=int,
+            help="Fewest training patients who use a word that is kept; 1 keeps the words of a single patient.",
+        ),
+        click.option("--image-encoder", help="Name of the image encoder, or none."),
+        click.option("--image-weights", type=click.Path(), help="imagenet, or a weights file; see kmm weights list."),
+        click.option("--pixels", type=int, help="Height and width of the encoder's input, in pixels."),
+        click.option("--batch-size", type=int, help="Studies per training step."),
+        click.option(
+            "--learning-rate", type=float, help="Learning rate of heads and of randomly initialised encoders."
+        ),
+        click.option("--epochs", type=int, help="Most epochs per stage."),
+        click.option("--strict", is_flag=True, default=None, help="Stop at the first unusable study."),
+    ]
+    return group_options(*options)(command)
+
+
+def set_option(command: str) -> Decorator:
+    """Makes the option `--set`.
+
+    Args:
+        command: str. Words of the command in the option's variable, for example `"FIT"` for KMM_FIT_SET.
+    """
+    return click.option(
+        "--set",
+        "more",
+        multiple=True,
+        metavar="NAME=VALUE",
+        envvar=f"KMM_{command}_SET",
+        help="Any other setting; repeatable.",
+    )

@@ -1,0 +1,1 @@
+"""Engines that run jobs: this process, worker processes, actors of a Ray cluster."""

@@ -1,0 +1,151 @@
+"""Plan of a comparison: protocol, splits and the settings of every variant; what a folder was started with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kmm.errors import InputError, look_up
+from kmm.experiments.protocols import PROTOCOLS, list_deviations
+from kmm.experiments.resampling import Resampling
+from kmm.experiments.variants import list_variants
+from kmm.settings import FitSettings
+from kmm.storage.classifier_folder import read_json
+from kmm.storage.files import write_json
+
+PLAN = "plan.json"
+Gather = Callable[[Mapping[str, Any], Mapping[str, Any]], FitSettings]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and how.
+
+    Attributes:
+        protocol: str, a key of `PROTOCOLS`.
+        resampling: `Resampling`.
+        variants: mapping of the name of each variant to its `FitSettings`; a single name is empty.
+        changes: mapping of the name of each variant to what it changes.
+        tune: bool. Whether pretrained encoders are trained.
+    """
+
+    protocol: str
+    resampling: Resampling
+    variants: Mapping[str, FitSettings]
+    changes: Mapping[str, Mapping[str, Any]]
+    tune: bool = False
+
+    @property
+    def base(self) -> FitSettings:
+        """Settings of the first variant, whose seed and shares decide the splits."""
+        return next(iter(self.variants.values()))
+
+    @property
+    def sizes(self) -> tuple[float, float]:
+        """Sizes of the training and the test part, as shares or, of folds, as numbers of folds."""
+        if self.resampling.folds:
+            return self.resampling.folds - 1, 1
+        return self.base.shares[0], self.base.shares[2]
+
+    def deviations(self) -> list[str]:
+        """Says in one sentence each what is done otherwise than in the published protocol."""
+        return list_deviations(
+            self.protocol,
+            self.variants,
+            tune=self.tune,
+            splits=self.resampling.count,
+            folds=bool(self.resampling.folds),
+            plain=self.resampling.plain,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the plan for JSON."""
+        return {
+            "protocol": self.protocol,
+            "resampling": self.resampling.as_dict(),
+            "tune": self.tune,
+            "variants": {name: settings.as_dict() for name, settings in self.variants.items()},
+        }
+
+
+def make_plan(
+    gather: Gather,
+    *,
+    protocol: str = "quick",
+    folds: int | None = None,
+    splits: int | None = None,
+    repeats: int = 1,
+    plain: bool = False,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    tune: bool = False,
+    accelerator: bool = False,
+) -> Plan:
+    """Makes a plan.
+
+    Args:
+        gather: function of the changes of a variant and the settings of the protocol that returns `FitSettings`. What
+            the user has set wins over the protocol, and a variant over both.
+        protocol: str, a key of `PROTOCOLS`.
+        folds, splits: int or None; without both the number of splits is that of the protocol.
+        repeats: int. Number of cross-validations.
+        plain: bool. Splits study by study, as the paper does.
+        vary: mapping of setting name to its values.
+        tune: bool. Trains pretrained encoders too.
+        accelerator: bool. Whether this machine has one; then a protocol that tunes encoders does so without `tune`.
+
+    Returns:
+        `Plan`.
+
+    Raises:
+        InputError: for an unknown name, or values that do not go together.
+
+    Example:
+        >>> from kmm.presets import gather_settings
+        >>> gather = lambda changes, protocol: gather_settings(changes, protocol=protocol)
+        >>> plan = make_plan(gather, protocol="high", vary={"seed": [1, 2]})
+        >>> list(plan.variants), plan.base.learning_rate, plan.base.text_epochs, plan.resampling.count
+        (['seed=1', 'seed=2'], 0.01, 10, 10)
+    """
+    entry = look_up(PROTOCOLS, protocol, "protocol")
+    tune = tune or (entry.tunes and accelerator)
+    if folds is None and splits is None:
+        splits = entry.splits
+    resampling = Resampling(folds=folds or 0, splits=splits or 0, repeats=repeats, plain=plain)
+    settings, changes = {}, {}
+    for variant in list_variants(vary or {}):
+        pretrained = bool(gather(variant.changes, {}).image_weights)
+        settings[variant.name] = gather(variant.changes, entry.settings(pretrained=pretrained, tune=tune))
+        changes[variant.name] = variant.changes
+    return Plan(protocol, resampling, settings, changes, tune)
+
+
+def check_plan(out: Path, plan: Plan, data: str | None = None) -> None:
+    """Checks that a folder was started with the same plan, and writes the plan into a new one.
+
+    Args:
+        out: path of an existing folder.
+        plan: `Plan`.
+        data: str. Digest of the data; None before they are read.
+
+    Raises:
+        InputError: if it was started with another; it names what changed.
+    """
+    path, now = out / PLAN, plan.as_dict()
+    before = read_json(path) if path.exists() else {}
+    if before and (changed := _list_changes(before, {**now, **({"data": data} if data else {})})):
+        raise InputError(
+            f"{out} holds a comparison that was started with other settings. Changed: {', '.join(changed)}. Give "
+            "another --out, or the settings of before."
+        )
+    if data and before.get("data") != data:
+        write_json(path, {**now, "data": data})
+
+
+def _list_changes(before, now):
+    """Names what differs: the settings by their own names."""
+    changed = [name for name in now if name != "variants" and before.get(name) != now[name]]
+    old, new = before.get("variants", {}), now["variants"]
+    if set(old) != set(new):
+        return [*changed, "vary"]
+    names = {key for name in new for key in new[name] if old[name].get(key) != new[name][key]}
+    return [*changed, *sorted(names)]

@@ -1,0 +1,216 @@
+"""A comparison from studies to results: prepares the studies once, runs the tasks that are left, and sums them up."""
+
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kmm.data.study import Collection, Study
+from kmm.engines.runners import run_here
+from kmm.engines.worker import Runner
+from kmm.errors import InputError
+from kmm.experiments.comparison import Comparison
+from kmm.experiments.features import fill_features, measure_weights
+from kmm.experiments.given import GIVEN, keep_given
+from kmm.experiments.plan import Plan, check_plan
+from kmm.experiments.resampling import restrict_split
+from kmm.experiments.summary import summarize
+from kmm.experiments.tables import join_columns
+from kmm.experiments.tasks import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
+from kmm.experiments.worker import TaskWorker
+from kmm.progress import Progress
+from kmm.settings import FitSettings
+from kmm.storage.file_lock import hold_file
+from kmm.storage.output_mark import marking_output
+from kmm.training.cache.cache_folder import require_disk
+from kmm.training.fit import check_names
+from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
+
+TASKS, MODELS, LOCK = "tasks", "models", ".lock"
+COPIES = 4  # of the weights of an encoder that a running task or a kept classifier takes on the disk
+
+
+def compare_studies(
+    collection: Collection,
+    plan: Plan,
+    out: Path | str,
+    *,
+    cache: Path | str,
+    runner: Runner = run_here,
+    keep_models: bool = False,
+    predictions: str = "csv",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compares models and baselines over splits. Tasks that an earlier run of the same plan finished are not repeated.
+
+    Args:
+        collection: `Collection`.
+        plan: `Plan`.
+        out: path of the folder of the comparison, created if it is missing.
+        cache: path of the folder of prepared films and features, shared with fits.
+        runner: runner of `kmm.engines.runners.choose_runner`.
+        keep_models: bool. Keeps the classifier of each task in `models`.
+        predictions: str, the format of the table of predictions: a key of `FORMATS`.
+        progress: `kmm.progress.Progress`.
+
+    Returns:
+        `Comparison`, written to its folder. Tasks that failed are listed in its summary.
+
+    Raises:
+        InputError: if the data or settings cannot be used, the folder holds another comparison or is in use, the disk
+            is too full, or every task failed.
+    """
+    out, cache, progress = Path(out), Path(cache), progress or Progress()
+    for settings in plan.variants.values():
+        keep_given(out / TASKS, settings)
+        check_names(settings)
+    with _opening(out):
+        check_plan(out, plan)
+        prepared, keys = _prepare(collection, plan, cache, progress)
+        check_plan(out, plan, digest_facts({key: studies.digest() for key, studies in prepared.items()}))
+        tasks = list_tasks(plan, prepared, keys)
+        _remove_others(out / TASKS, tasks)
+        left = [task for task in tasks if task.name not in find_done(out / TASKS, tasks)]
+        if left:
+            _check_disk(out, plan, len(left) if keep_models else 0)
+            fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
+        worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS if keep_models else None)
+        failed = _run(tasks, left, worker, runner, progress)
+        comparison = gather(out, plan, tasks, failed)
+        comparison.save(predictions=predictions)
+        return comparison
+
+
+@contextlib.contextmanager
+def _opening(out: Path) -> Iterator[None]:
+    """Creates, marks and locks the folder of a comparison."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: expected a folder that can be written. Received: {error.strerror}.") from None
+    with hold_file(out / LOCK) as held:
+        if not held:
+            raise InputError(f"{out} is in use by another comparison. Choose another --out, or wait for it.")
+        with marking_output(out):
+            (out / TASKS).mkdir(exist_ok=True)
+            yield
+
+
+def _prepare(
+    collection: Collection, plan: Plan, cache: Path, progress: Progress
+) -> tuple[dict[str, PreparedStudies], dict[str, str]]:
+    """Prepares the studies once for all variants that read them alike.
+
+    Returns:
+        dict of the key of a preparation to `PreparedStudies`, and dict of variant to this key.
+    """
+    prepared: dict[str, PreparedStudies] = {}
+    keys: dict[str, str] = {}
+    for name, settings in plan.variants.items():
+        keys[name] = key_preparation(settings)
+        if keys[name] not in prepared:
+            prepared[keys[name]] = prepare_studies(collection, settings, films=cache, progress=progress)
+    return prepared, keys
+
+
+def key_preparation(settings: FitSettings) -> str:
+    """Returns the digest of the settings that decide what is prepared: labels, films and the text of reports.
+
+    Example:
+        >>> one, other = FitSettings(), FitSettings(sections=("findings",))
+        >>> key_preparation(one) == key_preparation(FitSettings(seed=3)), key_preparation(one) == key_preparation(other)
+        (True, False)
+    """
+    labels = {name: getattr(settings, name) for name in ("labels", "label_min_count", "not_findings", "strict")}
+    return digest_facts({**labels, "maker": make_maker(settings, ()).as_dict()})[:16]
+
+
+def list_tasks(plan: Plan, prepared: Mapping[str, PreparedStudies], keys: Mapping[str, str]) -> list[Task]:
+    """Lists the tasks of a plan: every variant on every split, split by split.
+
+    Args:
+        plan: `Plan`.
+        prepared: mapping of the key of a preparation to `PreparedStudies`.
+        keys: mapping of variant to the key of its preparation.
+
+    Returns:
+        list of `Task`. Variants share the splits, also those that read other studies.
+    """
+    studies: dict[str, Study] = {}
+    for one in prepared.values():
+        studies = {study.id: study for study in one.studies} | studies
+    first = prepared[keys[next(iter(keys))]]
+    splits = plan.resampling.make(
+        list(studies.values()), shares=plan.base.shares, seed=plan.base.seed, label_names=first.candidates
+    )
+    digests = {key: one.digest() for key, one in prepared.items()}
+    plain, tasks = plan.resampling.plain, []
+    for number, split in enumerate(splits, start=1):
+        for variant, settings in plan.variants.items():
+            key = keys[variant]
+            own = restrict_split(split, prepared[key].studies)
+            full = make_key(settings, own, digests[key], plain=plain)
+            tasks.append(Task(str(number), variant, settings, key, own, plain, full))
+    return tasks
+
+
+def _remove_others(folder: Path, tasks: Sequence[Task]) -> None:
+    """Removes the folders of tasks of earlier code."""
+    names = {task.name for task in tasks}
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in names and not path.name.startswith(GIVEN):
+            shutil.rmtree(path)
+
+
+def _check_disk(out: Path, plan: Plan, kept: int) -> None:
+    """Checks that the disk has room for a running task and for the classifiers that are kept."""
+    weights = max(map(measure_weights, plan.variants.values()))
+    what = "the state of a task and the classifiers that are kept" if kept else "the state of a task"
+    require_disk(out, COPIES * weights * (1 + kept), what)
+
+
+def _run(
+    tasks: Sequence[Task], left: Sequence[Task], worker: TaskWorker, runner: Runner, progress: Progress
+) -> list[dict[str, str]]:
+    """Runs the tasks that are left; returns those that failed."""
+    failed: list[dict[str, str]] = []
+    if not left:
+        return failed
+    total = sum(task.units for task in tasks)
+    done = total - sum(task.units for task in left)
+    counted: Counter[str] = Counter()
+    with progress.step(f"Comparing {len(tasks)} tasks, in stages", total, done) as advance:
+
+        def notify(task: Task, count: int) -> None:
+            """Counts each stage once, even if a killed task is repeated."""
+            if count > counted[task.name]:
+                advance(count - counted[task.name], text=task.title)
+                counted[task.name] = count
+
+        for task, reply in runner(worker, lambda count: left, lambda: None, notify):
+            if isinstance(reply, str):
+                failed.append({"split": task.split_name, "variant": task.variant, "reason": reply})
+                progress.note(f"{task.title}: failed: {reply}")
+            notify(task, task.units)
+    return failed
+
+
+def gather(out: Path, plan: Plan, tasks: Sequence[Task], failed: Sequence[Mapping[str, str]]) -> Comparison:
+    """Gathers the results of the tasks that are done.
+
+    Raises:
+        InputError: if none is.
+    """
+    done = find_done(out / TASKS, tasks)
+    results = [TaskResult.load(out / TASKS / task.name / RESULT) for task in tasks if task.name in done]
+    if not results:
+        reason = f" The first: {failed[0]['reason']}" if failed else ""
+        raise InputError(f"Every task of the comparison failed.{reason}")
+    tables: dict[str, Any] = {
+        name: join_columns(kinds, [getattr(result, name) for result in results]) for name, kinds in TABLES.items()
+    }
+    facts = [result.facts for result in results]
+    summary = summarize(plan, tables["rows"], tables["predictions"], facts, failed)
+    return Comparison(out, **tables, summary=summary)

@@ -1,0 +1,161 @@
+"""Statistics across the splits of a comparison: means, differences and their tests, computed from its tables."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kmm.evaluate.multiplicity import adjust_holm
+from kmm.evaluate.resampled_tests import compare_splits, summarize_splits
+from kmm.experiments.comparison import list_values
+from kmm.experiments.tables import Columns, select
+
+MACRO = "macro"
+MAIN_METRICS = ("roc_auc", "accuracy")
+BASELINES = ("tfidf", "image-linear", "linear-sum")  # simple models, of which the best one is chosen on validation
+BEST = "best-baseline"
+AGAINST = ("text", "image", BEST)  # what the joint model is compared with
+CLAIMS, LABELS, VARIANTS = "claims", "labels", "variants"  # families of tests
+Sizes = tuple[float, float]
+Key = tuple[str, str, str, str, str]
+
+
+class SplitValues:
+    """Values of the metrics, one per split.
+
+    Args:
+        rows: columns of `comparison.csv`.
+    """
+
+    def __init__(self, rows: Columns) -> None:
+        self.splits = list_values(rows, "split")
+        place = {name: number for number, name in enumerate(self.splits)}
+        self._values: dict[Key, np.ndarray] = {}
+        names = ("variant", "model", "part", "label", "metric")
+        keys = zip(*(rows[name].tolist() for name in names), strict=True)
+        for key, split, value in zip(keys, rows["split"].tolist(), rows["value"].tolist(), strict=True):
+            self._values.setdefault(key, np.full(len(self.splits), np.nan))[place[split]] = value
+
+    def get(self, variant: str, model: str, metric: str, *, part: str = "test", label: str = MACRO) -> np.ndarray:
+        """Returns the values of the splits, float64 `(K,)`; NaN where the metric is undefined or the task failed."""
+        if model == BEST:
+            return self._find_best(variant, metric, part, label)[0]
+        return self._values.get((variant, model, part, label, metric), np.full(len(self.splits), np.nan))
+
+    def has(self, variant: str, model: str) -> bool:
+        """Returns whether a model of a variant has any value."""
+        return any(key[:2] == (variant, model) for key in self._values) or (
+            model == BEST and any(self.has(variant, name) for name in BASELINES)
+        )
+
+    def best_names(self, variant: str, metric: str) -> list[str]:
+        """Returns the name of the best baseline of each split; see `_find_best`."""
+        return self._find_best(variant, metric, "test", MACRO)[1]
+
+    def _find_best(self, variant, metric, part, label):
+        """Chooses in each split the simple baseline that is best on validation by the same metric."""
+        names = [name for name in BASELINES if self.has(variant, name)]
+        if not names:
+            return np.full(len(self.splits), np.nan), []
+        chosen = np.stack([self.get(variant, name, metric, part="validation", label=label) for name in names])
+        measured = np.stack([self.get(variant, name, metric, part=part, label=label) for name in names])
+        best = np.where(np.isnan(chosen), -np.inf, chosen).argmax(axis=0)
+        return measured[best, np.arange(len(self.splits))], [names[place] for place in best]
+
+
+def average_models(values: SplitValues, rows: Columns, sizes: Sizes, *, part: str = "test") -> dict[str, Any]:
+    """Averages every metric of every model over the splits.
+
+    Args:
+        values: `SplitValues` of the rows.
+        rows: columns of `comparison.csv`.
+        sizes: of the training and the test part, as counts or shares.
+        part: str, the part that is averaged.
+
+    Returns:
+        dict of variant to dict of model to dict of metric to `mean`, `sd`, `interval`, `n`, `left_out` and `values`
+        (None where a split has none), of the mean over labels.
+    """
+    kept = select(rows, part=part, label=MACRO)
+    names = {name: rows[name][kept].tolist() for name in ("variant", "model", "metric")}
+    found: dict[str, Any] = {}
+    for variant, model, metric in dict.fromkeys(zip(*names.values(), strict=True)):
+        each = values.get(variant, model, metric, part=part)
+        summary = summarize_splits(each, n_train=sizes[0], n_test=sizes[1])
+        found.setdefault(variant, {}).setdefault(model, {})[metric] = {**summary, "values": as_list(each)}
+    return found
+
+
+def as_list(values: Iterable[float]) -> list[float | None]:
+    """Returns numbers for JSON, None for NaN.
+
+    Example:
+        >>> as_list(np.array([0.5, np.nan]))
+        [0.5, None]
+    """
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def compare_claims(values: SplitValues, labels: Iterable[str], variants: Iterable[str], sizes: Sizes) -> list[dict]:
+    """Compares the joint model with each side and with the best simple baseline, and variants with the first one.
+
+    Args:
+        values: `SplitValues`.
+        labels: names of the labels.
+        variants: names of the variants.
+        sizes: of the training and the test part, as counts or shares.
+
+    Returns:
+        list of dict: `variant`, `first`, `second`, `against` (the variant of `second`, or None if it is the same),
+        `metric`, `label`, the results of `compare_splits`, `family` and `p_holm`, which is adjusted within the family.
+    """
+    variants, labels, found = list(variants), list(labels), []
+    for variant in variants:
+        others = [name for name in AGAINST if values.has(variant, "joint") and values.has(variant, name)]
+        for label in [MACRO, *(labels if len(labels) > 1 else [])]:
+            family = CLAIMS if label == MACRO else LABELS
+            found += [
+                _compare(values, (variant, "joint"), (variant, other), metric, label, family, sizes)
+                for metric in MAIN_METRICS
+                for other in others
+            ]
+    for variant in variants[1:]:
+        found += [
+            _compare(values, (variant, model), (variants[0], model), metric, MACRO, VARIANTS, sizes)
+            for model in ("joint", "image", "text")
+            if values.has(variant, model) and values.has(variants[0], model)
+            for metric in MAIN_METRICS
+        ]
+    return _adjust(found)
+
+
+def _compare(values, first, second, metric, label, family, sizes):
+    differences = values.get(*first, metric, label=label) - values.get(*second, metric, label=label)
+    tested = compare_splits(differences, n_train=sizes[0], n_test=sizes[1])
+    place = {
+        "variant": first[0],
+        "first": first[1],
+        "second": second[1],
+        "against": None if first[0] == second[0] else second[0],
+    }
+    return {**place, "metric": metric, "label": label, **tested, "family": family, "values": as_list(differences)}
+
+
+def _adjust(found):
+    """Adds the p adjusted by Holm within each family."""
+    adjusted: dict[int, float | None] = {}
+    for family in dict.fromkeys(row["family"] for row in found):
+        members = {str(place): row["p"] for place, row in enumerate(found) if row["family"] == family}
+        adjusted |= {int(place): p for place, p in adjust_holm(members).items()}
+    return [{**row, "p_holm": adjusted[place]} for place, row in enumerate(found)]
+
+
+def describe_families(differences: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describes each family of tests: its number of tests and what they are."""
+    meaning = {
+        CLAIMS: "joint model against each side and the best simple baseline, on the main metrics, for every variant",
+        LABELS: "the same for each label",
+        VARIANTS: "each variant against the first one, on the main metrics",
+    }
+    families = [row["family"] for row in differences if row["p"] is not None]
+    return {name: {"tests": families.count(name), "what": meaning[name]} for name in dict.fromkeys(families)}

@@ -1,0 +1,155 @@
+"""Summary of a comparison: what is computed from its tables once all tasks are done."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kmm.evaluate.error_table import tabulate_errors
+from kmm.evaluate.fold_tests import compare_folds
+from kmm.experiments.averages import average_nested, average_rows
+from kmm.experiments.comparison import list_values
+from kmm.experiments.plan import Plan
+from kmm.experiments.published import list_published
+from kmm.experiments.statistics import (
+    BEST,
+    MAIN_METRICS,
+    SplitValues,
+    average_models,
+    compare_claims,
+    describe_families,
+)
+from kmm.experiments.tables import Columns, select
+
+NESTED = ("shapley", "wrong_report", "selective", "label_schemes")  # measures of a split that are nested dicts
+COHORT = ("grouping", "value", "label")  # what names a row of the subgroups
+MOST_STUDIES = 50  # per row of the table of errors
+
+
+def summarize(
+    plan: Plan,
+    rows: Columns,
+    predictions: Columns,
+    facts: Sequence[Mapping[str, Any]],
+    failed: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    """Computes the summary of a comparison.
+
+    Args:
+        plan: `Plan`.
+        rows, predictions: columns of the tables.
+        facts: sequence of the facts of the tasks that are done.
+        failed: sequence of dict: `split`, `variant` and `reason` of the tasks that failed.
+
+    Returns:
+        dict for JSON.
+    """
+    values, variants = SplitValues(rows), list_values(rows, "variant")
+    labels = list_values(predictions, "label")
+    differences = compare_claims(values, labels, variants, plan.sizes)
+    return {
+        "protocol": plan.protocol,
+        "variants": {name: dict(plan.changes[name]) for name in plan.variants},
+        "resampling": {
+            **plan.resampling.as_dict(),
+            "count": plan.resampling.count,
+            "description": plan.resampling.describe(),
+            "n_train": plan.sizes[0],
+            "n_test": plan.sizes[1],
+        },
+        "labels": labels,
+        "models": average_models(values, rows, plan.sizes),
+        "parts": {part: average_models(values, rows, plan.sizes, part=part) for part in ("train", "validation")},
+        "differences": differences,
+        "families": describe_families(differences),
+        BEST.replace("-", "_"): {
+            variant: {metric: values.best_names(variant, metric) for metric in MAIN_METRICS} for variant in variants
+        },
+        **_average_measures(variants, facts, plan.sizes),
+        "leak": _measure_leak(variants, facts, plan.sizes),
+        "errors_mended": _list_errors(predictions),
+        "pooled": _pool(plan, predictions),
+        "within": [{name: fact[name] for name in ("split", "variant", "within")} for fact in facts],
+        "published": list_published(plan.protocol),
+        "leaks": [fact["leaks"] for fact in facts if fact.get("leaks")],
+        "studies": facts[0]["parts"] if facts else {},
+        "notes": list(dict.fromkeys(line for fact in facts for line in fact["notes"])),
+        "failed": list(failed),
+        "minutes": sum(fact["minutes"] for fact in facts),
+        "memory_gb": max((fact["memory_gb"] for fact in facts), default=None),
+        "reduced": plan.deviations(),
+    }
+
+
+def _average_measures(variants, facts, sizes):
+    """Averages over the splits, for each variant, what was measured within them."""
+    found: dict[str, Any] = {name: {} for name in (*NESTED, "subgroups")}
+    for variant in variants:
+        own = [fact for fact in facts if fact["variant"] == variant]
+        for name in NESTED:
+            found[name][variant] = average_nested([fact.get(name) for fact in own], sizes)
+        found["subgroups"][variant] = average_rows([fact.get("subgroups") for fact in own], COHORT, sizes)
+    return found
+
+
+def _measure_leak(variants, facts, sizes):
+    """Averages what TF-IDF finds in exactly the text that the model reads, and in the text before its redaction."""
+    found: dict[str, Any] = {}
+    for variant in variants:
+        own = [fact["within"] or {} for fact in facts if fact["variant"] == variant]
+        rows = [one.get("tfidf") for one in own]
+        if not any(rows):
+            continue
+        before = [(one.get("leak") or {}).get("before") or row for one, row in zip(own, rows, strict=True)]
+        areas = {
+            "tfidf_auc_before": [row and row["roc_auc"] for row in before],
+            "tfidf_auc_after": [row and row["roc_auc"] for row in rows],
+        }
+        found[variant] = {
+            **{name: average_nested(values, sizes) for name, values in areas.items()},
+            "redacted": any((one.get("leak") or {}).get("before") for one in own),
+        }
+    return found
+
+
+def _list_errors(predictions):
+    """Lists the studies that the joint model mends and breaks, the clearest ones first."""
+    if "joint" not in predictions["model"]:
+        return []
+    found = tabulate_errors(predictions)
+    return [{**row, "studies": row["studies"][:MOST_STUDIES]} for row in found]
+
+
+def _pool(plan, predictions):
+    """Compares the models over the folds of the first cross-validation, in which each study is tested once."""
+    if not plan.resampling.folds:
+        return []
+    first = np.isin(predictions["split"], [str(number + 1) for number in range(plan.resampling.folds)])
+    rows = []
+    for variant in list_values(predictions, "variant"):
+        for label in list_values(predictions, "label"):
+            for other in ("text", "image", "tfidf", "image-linear", "linear-sum"):
+                pair = [
+                    first & select(predictions, variant=variant, label=label, part="test", model=model)
+                    for model in ("joint", other)
+                ]
+                if all(chosen.any() for chosen in pair):
+                    rows.append({"variant": variant, "label": label, "first": "joint", "second": other})
+                    rows[-1] |= _compare_folds(predictions, *pair)
+    return rows
+
+
+def _compare_folds(predictions, first, second):
+    """Compares two models on the studies on which both were measured."""
+    places = {study: row for row, study in zip(np.flatnonzero(second), predictions["study"][second].tolist())}
+    own = [row for row in np.flatnonzero(first) if predictions["study"][row] in places]
+    other = [places[predictions["study"][row]] for row in own]
+    return compare_folds(
+        predictions["truth"][own],
+        predictions["probability"][own],
+        predictions["probability"][other],
+        predictions["split"][own].tolist(),
+        studies=predictions["study"][own].tolist(),
+        thresholds=(predictions["threshold"][own], predictions["threshold"][other]),
+        groups=predictions["patient"][own].tolist(),
+    )

@@ -1,0 +1,153 @@
+"""Tasks of a comparison: one split with one variant, done when the file of its results is there."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmm.data.split import Split
+from kmm.experiments.tables import HISTORY, PREDICTIONS, ROWS, Columns
+from kmm.keras_backend import check_backend
+from kmm.settings import FitSettings
+from kmm.storage.classifier_folder import digest_file
+from kmm.storage.files import replace_file
+from kmm.training.recipe import make_recipe
+from kmm.training.run_folders import digest_code
+
+RESULT, WORK = "result.npz", "work"
+TABLES = {"rows": ROWS, "predictions": PREDICTIONS, "history": HISTORY}
+DIGITS = 10  # of a key, in the name of a folder
+
+
+@dataclass(frozen=True)
+class Task:
+    """The unit of work: the models of one variant, trained and measured on one split.
+
+    Attributes:
+        split_name: str, `"1"` for the first split.
+        variant: str. Name of the variant; empty if nothing is varied.
+        settings: `FitSettings` of the variant.
+        preparation: str. Key of its prepared studies.
+        split: `Split` of these studies.
+        plain: bool. Whether the split may leak.
+        key: str. Digest of everything that its results depend on.
+    """
+
+    split_name: str
+    variant: str
+    settings: FitSettings
+    preparation: str
+    split: Split
+    plain: bool
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return f"split-{int(self.split_name):03d}-{self.key[:DIGITS]}"
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return f"split {self.split_name}" + (f", {self.variant}" if self.variant else "")
+
+    @property
+    def units(self) -> int:
+        """Number of its stages, and one for what follows them."""
+        return len(name_stages(self.settings)) + 1
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Results of a task.
+
+    Attributes:
+        rows, predictions, history: columns of `kmm.experiments.tables`.
+        facts: dict for JSON: counts, notes, results within the split, minutes and memory.
+    """
+
+    rows: Columns
+    predictions: Columns
+    history: Columns
+    facts: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Writes one file of plain arrays, completely or not at all."""
+        arrays = {f"{table}.{name}": getattr(self, table)[name] for table, kinds in TABLES.items() for name in kinds}
+        facts = np.frombuffer(json.dumps(self.facts, allow_nan=False).encode(), np.uint8)
+        with replace_file(path) as place, open(place, "wb") as file:
+            np.savez_compressed(file, facts=facts, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "TaskResult":
+        """Reads a file that `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            tables = {table: {name: stored[f"{table}.{name}"] for name in kinds} for table, kinds in TABLES.items()}
+            return cls(**tables, facts=json.loads(stored["facts"].tobytes()))
+
+
+def name_stages(settings: FitSettings) -> dict[str, str]:
+    """Returns the side of each stage of a fit, by the name of the stage.
+
+    Example:
+        >>> name_stages(FitSettings(image_encoder=None))
+        {'text': 'text'}
+    """
+    stages = [stage for group in make_recipe(settings).values() for stage in group if stage.epochs]
+    return {stage.name: stage.side for stage in stages}
+
+
+def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = False) -> str:
+    """Returns the digest of everything that the results of a task depend on.
+
+    Args:
+        settings: `FitSettings`; the files that it names count by their content.
+        split: `Split`.
+        data: str, the digest of the prepared studies.
+        plain: bool. Whether the split may leak.
+
+    Returns:
+        str of 64 hexadecimal digits.
+    """
+    from kmm.training.resume import FILES  # loads Keras, which a process that only waits for tasks need not
+
+    files = {name: _digest(getattr(settings, name)) for name in FILES}
+    facts = {
+        "settings": {**settings.as_dict(), **{name: digest for name, digest in files.items() if digest}},
+        "split": split.digest,
+        "plain": plain,
+        "data": data,
+        "code": digest_code(),
+        "backend": check_backend(),
+    }
+    return digest_facts(facts)
+
+
+def digest_facts(facts: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a mapping for JSON, whatever the order of its keys.
+
+    Example:
+        >>> digest_facts({"a": 1, "b": 2}) == digest_facts({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _digest(path):
+    """Returns the digest of a file that a setting names; empty for None and for the name of known weights."""
+    return _digest_once(str(path), Path(path).stat().st_mtime_ns) if path and Path(path).is_file() else ""
+
+
+@lru_cache
+def _digest_once(path, changed):
+    return digest_file(Path(path))
+
+
+def find_done(out: Path, tasks: Sequence[Task]) -> set[str]:
+    """Returns the names of the tasks whose results are there."""
+    return {task.name for task in tasks if (out / task.name / RESULT).is_file()}

@@ -1,0 +1,137 @@
+"""A comparison without models: what is prepared, in which folder, what is repeated, and what a failed task does."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from kmm.data.collection import read_collection
+from kmm.errors import InputError
+from kmm.experiments.comparison import Comparison
+from kmm.experiments.plan import make_plan
+from kmm.experiments.run_comparison import TASKS, compare_studies
+from kmm.experiments.tasks import RESULT
+from kmm.presets import gather_settings
+from kmm.storage.file_lock import hold_file
+from kmm.storage.output_mark import read_mark
+from tests.factories.comparisons import FakeRunner
+from tests.factories.studies import TINY
+
+SPLITS = 3
+
+
+def plan_with(protocol="quick", vary=None, **given):
+    more = given if given else {"splits": SPLITS}
+    gather = lambda changes, base: gather_settings({**TINY, **changes}, protocol=base)  # noqa: E731
+    return make_plan(gather, protocol=protocol, vary=vary, **more)
+
+
+@pytest.fixture(scope="module")
+def collection(tiny_folder):
+    return read_collection(tiny_folder)
+
+
+@pytest.fixture
+def compare(collection, tmp_path):
+    return partial(compare_studies, collection, out=tmp_path / "out", cache=tmp_path / "cache")
+
+
+def test_every_variant_is_run_on_every_split_and_the_files_are_written(compare, tmp_path):
+    runner = FakeRunner()
+    found = compare(plan_with(vary={"fusion_units": [8, 16]}), runner=runner)
+    names = [(task.split_name, task.variant) for task in runner.done]
+    assert names == [(str(n), f"fusion_units={units}") for n in range(1, SPLITS + 1) for units in (8, 16)]
+    assert [task.split.digest for task in runner.done[::2]] == [task.split.digest for task in runner.done[1::2]]
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} >= {
+        *("comparison.csv", "predictions.csv", "history.csv", "summary.json", "plan.json", TASKS)
+    }
+    assert read_mark(out).whole and not (out / ".lock").exists()
+    read = Comparison.load(out)
+    np.testing.assert_array_equal(read.rows["value"], found.rows["value"])
+    assert set(found.summary["models"]) == {"fusion_units=8", "fusion_units=16"}
+    assert found.summary["minutes"] == pytest.approx(1.5) and not found.summary["failed"]
+
+
+def test_an_interrupted_comparison_repeats_no_task(compare):
+    first, second, third = FakeRunner(stop_after=1), FakeRunner(), FakeRunner()
+    with pytest.raises(KeyboardInterrupt):
+        compare(plan_with(), runner=first)
+    found = compare(plan_with(), runner=second)
+    assert [task.split_name for task in first.done] == ["1"] and [task.split_name for task in second.done] == ["2", "3"]
+    again = compare(plan_with(), runner=third)
+    assert third.done == [] and str(again) == str(found)
+
+
+def test_other_settings_or_data_in_the_same_folder_are_one_line(compare, collection, tmp_path):
+    compare(plan_with(), runner=FakeRunner())
+    for plan in (plan_with(splits=4), plan_with("low"), plan_with(vary={"seed": [1, 2]})):
+        with pytest.raises(InputError, match="Changed: "):
+            compare(plan, runner=FakeRunner())
+    import dataclasses
+
+    fewer = dataclasses.replace(collection, studies=collection.studies[:-4])
+    with pytest.raises(InputError, match="Changed: data"):
+        compare_studies(fewer, plan_with(), tmp_path / "out", cache=tmp_path / "cache", runner=FakeRunner())
+    assert len(list((tmp_path / "out" / TASKS).glob(f"*/{RESULT}"))) == SPLITS
+
+
+def test_results_of_other_code_are_removed_and_computed_again(compare, tmp_path, monkeypatch):
+    compare(plan_with(), runner=FakeRunner())
+    monkeypatch.setattr("kmm.experiments.tasks.digest_code", lambda: "other")
+    runner = FakeRunner()
+    compare(plan_with(), runner=runner)
+    assert len(runner.done) == SPLITS == len(list((tmp_path / "out" / TASKS).iterdir()))
+
+
+def test_a_failed_task_does_not_lose_the_others(compare):
+    found = compare(plan_with(), runner=FakeRunner(failing={"2"}))
+    assert found.summary["failed"] == [
+        {"split": "2", "variant": "", "reason": "no epoch had a finite validation loss."}
+    ]
+    assert set(found.rows["split"]) == {"1", "3"}
+    again = FakeRunner()
+    assert not compare(plan_with(), runner=again).summary["failed"] and [task.split_name for task in again.done] == [
+        "2"
+    ]
+
+
+def test_if_every_task_fails_the_first_reason_is_the_error(compare, tmp_path):
+    with pytest.raises(InputError, match=r"Every task .* no epoch had"):
+        compare(plan_with(), runner=FakeRunner(failing={"1", "2", "3"}))
+    assert not (tmp_path / "out" / "comparison.csv").exists()
+
+
+def test_variants_that_read_other_text_share_the_splits(compare):
+    runner = FakeRunner()
+    compare(plan_with(vary={"sections": ["findings", "indication"]}), runner=runner)
+    one, other = runner.done[:2]
+    assert one.preparation != other.preparation
+    shared = set(one.split.parts) & set(other.split.parts)
+    assert shared and all(one.split.parts[study] == other.split.parts[study] for study in shared)
+
+
+def test_a_folder_in_use_and_a_file_are_refused(compare, tmp_path):
+    (tmp_path / "out").mkdir()
+    with hold_file(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="in use by another comparison"):
+        compare(plan_with(), runner=FakeRunner())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="expected a folder"):
+        compare(plan_with(), out=tmp_path / "file", runner=FakeRunner())
+
+
+def test_a_full_disk_is_an_error_before_the_first_task(compare, monkeypatch):
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6))
+    runner = FakeRunner()
+    with pytest.raises(InputError, match="too little free disk space"):
+        compare(plan_with(), runner=runner, keep_models=True)
+    assert runner.done == []
+
+
+def test_names_are_checked_before_a_film_is_read(compare, tmp_path):
+    with pytest.raises(InputError, match="Unknown"):
+        compare(plan_with(vary={"fusion": ["concat", "glue"]}), runner=FakeRunner())
+    assert not (tmp_path / "cache").exists()

@@ -1,0 +1,170 @@
+"""Statistics across splits, on tables made in the test: means, claims, the best baseline, families, variants."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from kmm.evaluate.multiplicity import adjust_holm
+from kmm.evaluate.resampled_tests import compare_splits
+from kmm.experiments.comparison import render_summary
+from kmm.experiments.plan import make_plan
+from kmm.experiments.published import PUBLISHED, list_published
+from kmm.experiments.statistics import SplitValues, average_models, compare_claims, describe_families
+from kmm.experiments.summary import summarize
+from kmm.experiments.tables import PREDICTIONS, ROWS, join_columns, make_columns
+from kmm.presets import gather_settings
+
+SIZES = (0.65, 0.2)
+MODELS = ("joint", "image", "text", "tfidf", "image-linear", "linear-sum", "majority", "chance")
+
+
+def make_values(splits=5, seed=0):
+    """Values by model, part and metric, `(splits,)` each."""
+    rng = np.random.default_rng(seed)
+    return {
+        (model, part, metric): rng.uniform(0.6, 0.9, splits)
+        for model in MODELS
+        for part in ("train", "validation", "test")
+        for metric in ("roc_auc", "accuracy", "average_precision", "brier")
+    }
+
+
+def tabulate(values, *, variant="", labels=("macro", "abnormal"), leave_out=()):
+    tables = []
+    for (model, part, metric), found in values.items():
+        for split, value in enumerate(found, start=1):
+            if (split, model) not in leave_out:
+                place = {"split": str(split), "variant": variant, "model": model, "part": part, "label": list(labels)}
+                tables.append(make_columns(ROWS, {**place, "metric": metric, "value": value, "n": 10, "n_positive": 4}))
+    return join_columns(ROWS, tables)
+
+
+def find(differences, second, metric, **more):
+    wanted = {"second": second, "metric": metric, "label": "macro", **more}
+    (row,) = [row for row in differences if all(row[name] == value for name, value in wanted.items())]
+    return row
+
+
+def test_means_are_those_of_the_splits_with_corrected_intervals():
+    values = make_values()
+    rows = tabulate(values)
+    found = average_models(SplitValues(rows), rows, SIZES)[""]
+    assert set(found) == set(MODELS)
+    own = values["joint", "test", "roc_auc"]
+    row = found["joint"]["roc_auc"]
+    assert row["values"] == pytest.approx(own.tolist()) and row["mean"] == pytest.approx(own.mean())
+    half = student.ppf(0.975, 4) * own.std(ddof=1) * np.sqrt(1 / 5 + 0.2 / 0.65)
+    assert row["interval"] == pytest.approx([own.mean() - half, own.mean() + half])
+    train = average_models(SplitValues(rows), rows, SIZES, part="train")[""]["text"]["accuracy"]
+    assert train["mean"] == pytest.approx(values["text", "train", "accuracy"].mean())
+
+
+def test_claims_are_the_joint_model_against_both_sides_and_the_best_baseline():
+    values = make_values()
+    differences = compare_claims(SplitValues(tabulate(values)), ["abnormal"], [""], SIZES)
+    assert [(row["second"], row["metric"]) for row in differences] == [
+        (other, metric) for metric in ("roc_auc", "accuracy") for other in ("text", "image", "best-baseline")
+    ]
+    text = values["joint", "test", "roc_auc"] - values["text", "test", "roc_auc"]
+    row, expected = find(differences, "text", "roc_auc"), compare_splits(text, n_train=0.65, n_test=0.2)
+    assert {name: row[name] for name in expected} == expected and row["p"] > row["naive_p"]
+    assert row["values"] == pytest.approx(text.tolist())
+
+
+def test_the_best_baseline_is_chosen_on_validation_in_each_split():
+    values = make_values(seed=3)
+    names = ["tfidf", "image-linear", "linear-sum"]
+    chosen = np.stack([values[name, "validation", "accuracy"] for name in names]).argmax(axis=0)
+    assert len(set(chosen)) > 1
+    measured = np.array([values[names[best], "test", "accuracy"][split] for split, best in enumerate(chosen)])
+    found = SplitValues(tabulate(values))
+    assert found.best_names("", "accuracy") == [names[best] for best in chosen]
+    row = find(compare_claims(found, ["abnormal"], [""], SIZES), "best-baseline", "accuracy")
+    assert row["difference"] == pytest.approx((values["joint", "test", "accuracy"] - measured).mean())
+
+
+def test_holm_counts_the_claims_of_all_variants_as_one_family():
+    tables = [tabulate(make_values(seed=seed), variant=name) for seed, name in ((0, "seed=1"), (1, "seed=2"))]
+    differences = compare_claims(SplitValues(join_columns(ROWS, tables)), ["a"], ["seed=1", "seed=2"], SIZES)
+    claims = [row for row in differences if row["family"] == "claims"]
+    assert len(claims) == 12
+    adjusted = adjust_holm({str(place): row["p"] for place, row in enumerate(claims)})
+    assert [row["p_holm"] for row in claims] == list(adjusted.values())
+    variants = [row for row in differences if row["family"] == "variants"]
+    assert {(row["variant"], row["against"], row["first"], row["second"]) for row in variants} == {
+        ("seed=2", "seed=1", side, side) for side in ("joint", "image", "text")
+    }
+    assert {name: family["tests"] for name, family in describe_families(differences).items()} == {
+        "claims": 12,
+        "variants": 6,
+    }
+
+
+def test_variants_are_paired_on_the_splits_that_both_have():
+    values = make_values(seed=0), make_values(seed=1)
+    tables = [
+        tabulate(values[0], variant="a", leave_out={(2, model) for model in MODELS}),
+        tabulate(values[1], variant="b", leave_out={(4, model) for model in MODELS}),
+    ]
+    found = SplitValues(join_columns(ROWS, tables))
+    row = find(compare_claims(found, ["x"], ["a", "b"], SIZES), "joint", "roc_auc", family="variants")
+    kept = [0, 2, 4]
+    paired = [(values[1]["joint", "test", "roc_auc"] - values[0]["joint", "test", "roc_auc"])[place] for place in kept]
+    known = dict(zip(found.splits, row["values"], strict=True))
+    assert [known[str(place + 1)] for place in kept] == pytest.approx(paired) and row["left_out"] == 2
+
+
+def test_several_labels_have_a_family_of_their_own():
+    rows = tabulate(make_values(), labels=("macro", "mass", "cyst"))
+    differences = compare_claims(SplitValues(rows), ["mass", "cyst"], [""], SIZES)
+    assert [row["family"] for row in differences].count("labels") == 12 and len(differences) == 18
+
+
+def test_identical_models_have_p_one_and_a_single_split_has_none():
+    values = make_values()
+    for metric in ("roc_auc", "accuracy"):
+        values["text", "test", metric] = values["joint", "test", metric]
+    same = find(compare_claims(SplitValues(tabulate(values)), ["a"], [""], SIZES), "text", "roc_auc")
+    assert same["p"] == 1.0 and same["difference"] == 0
+    one = compare_claims(SplitValues(tabulate(make_values(splits=1))), ["a"], [""], SIZES)
+    assert all(row["p"] is None and row["p_holm"] is None and row["reason"] for row in one)
+
+
+def test_a_model_of_one_side_makes_no_claims():
+    values = {key: value for key, value in make_values().items() if key[0] in ("text", "tfidf", "majority", "chance")}
+    assert compare_claims(SplitValues(tabulate(values)), ["a"], [""], SIZES) == []
+
+
+def make_summary(**given):
+    rows = tabulate(make_values())
+    plan = make_plan(lambda changes, protocol: gather_settings(changes, protocol=protocol), **{"splits": 5, **given})
+    predictions = make_columns(
+        PREDICTIONS,
+        {
+            **{name: "" for name in ("split", "variant", "part", "study", "patient", "model")},
+            **{"label": ["abnormal"], "truth": 1.0, "probability": 0.5, "threshold": 0.5},
+            **{"has_image": 1, "has_report": 1},
+        },
+    )
+    facts = {"split": "1", "variant": "", "within": {}, "leaks": None, "parts": {"train": 6}, "notes": ["a note"]}
+    facts |= {"minutes": 0.5, "memory_gb": 1.5}
+    return summarize(plan, rows, predictions, [facts, facts], [{"split": "6", "variant": "", "reason": "killed"}])
+
+
+def test_the_summary_is_json_and_prints_as_tables():
+    summary = make_summary(protocol="high")
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["minutes"] == 1.0 and summary["notes"] == ["a note"] and summary["failed"][0]["split"] == "6"
+    text = render_summary(summary)
+    for part in ("joint - text", "joint - best-baseline", "Nadeau-Bengio", "published: joint", "0.81", "note: "):
+        assert part in text, part
+    assert "linear-sum" in text and max(map(len, text.splitlines()[:40])) <= 140
+
+
+def test_published_rows_have_a_source_and_belong_to_a_protocol():
+    assert all(row["source"].startswith("https://") and 0 < row["value"] < 1 for row in PUBLISHED)
+    high = [row for row in list_published("high") if row["what"].startswith("table 3")]
+    assert {row["model"]: row["value"] for row in high} == {"joint": 0.81, "text": 0.77, "image": 0.74}
+    assert {row["protocol"] for row in list_published("quick")} == {"", "high", "low"}
