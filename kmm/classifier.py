@@ -39,6 +39,7 @@ from kmm.text.word_pieces import WordPieces
 DESCRIPTIONS: dict[str, Any] = {"image_encoder": ImageDescription, "text_encoder": TextDescription}
 TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_encoder": TEXT_ENCODERS}
 MAIN_ORDER = ("joint", "image", "text")
+TEXT_BASELINES = ("tfidf", "tfidf_before")  # attributes of a classifier, and names of their files
 BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
 
 
@@ -95,6 +96,7 @@ class Classifier:
         prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: fraction of positives in training.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films; None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports; None for a model without text.
+        tfidf_before: `TfidfBaseline` trained on the same reports before their redaction; None without a redaction.
         provenance: dict of versions, digests, layout and counts of the training data.
         metrics: dict of `"validation"` and `"test"` to results.
         seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
@@ -110,6 +112,7 @@ class Classifier:
     prevalence: np.ndarray
     mean_image: np.ndarray | None = None
     tfidf: TfidfBaseline | None = None
+    tfidf_before: TfidfBaseline | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, SeenStudies] = field(default_factory=dict)
@@ -248,8 +251,9 @@ class Classifier:
             model.save(folder / f"{part}.keras")
         if self.batches.vocabulary is not None:
             self.batches.vocabulary.save(folder / "vocabulary.txt")
-        if self.tfidf is not None:
-            self.tfidf.save(folder / "tfidf.npz")
+        for name in TEXT_BASELINES:
+            if (baseline := getattr(self, name)) is not None:
+                baseline.save(folder / f"{name}.npz")
         if self.mean_image is not None:
             np.save(folder / "mean_image.npy", self.mean_image, allow_pickle=False)
         for part, seen in self.seen.items():
@@ -303,7 +307,6 @@ class Classifier:
         if "vocabulary.txt" in description["files"]:
             kind = WordPieces if batches.text.pieces else Vocabulary
             batches.vocabulary = kind.load(folder / "vocabulary.txt")
-        tfidf = TfidfBaseline.load(folder / "tfidf.npz") if "tfidf.npz" in description["files"] else None
         mean_image = None
         if "mean_image.npy" in description["files"]:
             mean_image = np.load(folder / "mean_image.npy", allow_pickle=False)
@@ -319,7 +322,11 @@ class Classifier:
             thresholds=description["thresholds"],
             prevalence=description["prevalence"],
             mean_image=mean_image,
-            tfidf=tfidf,
+            **{
+                name: TfidfBaseline.load(folder / f"{name}.npz")
+                for name in TEXT_BASELINES
+                if f"{name}.npz" in description["files"]
+            },
             provenance=provenance,
             metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
+from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.metrics import METRICS
 
 ROW_TITLES = {
@@ -112,7 +113,8 @@ def _write_results(result):
     missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
     absent = [f"Not measured: {', '.join(missing)}."] if missing else []
     labels = [part for metric in ("roc_auc", "accuracy") for part in _write_labels(result, metric)]
-    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *labels])
+    leak = [" ".join(sentences)] if (sentences := describe_leak(result)) else []
+    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *leak, *labels])
 
 
 def label_rows(result: Mapping[str, Any], metric: str = "roc_auc") -> list[list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kmm.evaluate.card import MEASURED_ON, compare_rows, evaluate_rows, label_rows
+from kmm.evaluate.leak_probe import describe_leak
 
 WIDTH = 160  # columns of a table that is not printed on a terminal
 SHORT_TITLES = {  # the intervals need the space
@@ -40,6 +41,7 @@ def _write_part(part, result, terminal):
     if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
         lines.append(MEASURED_ON)
     lines += [line for line in compare_rows(result) if "ROC AUC" in line and "TF-IDF" not in line]
+    lines += describe_leak(result)
     text += "".join(f"{line}\n" for line in lines)
     if labels := label_rows(result):
         title = f"{part}: ROC AUC of each label [95 % interval]"

@@ -25,6 +25,7 @@ from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.storage.files import write_json
 from kmm.text.clean import find_words
+from kmm.text.redaction import read_redaction
 from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features
 from kmm.training.finish import finish_run
@@ -159,6 +160,8 @@ def check_names(settings: FitSettings) -> None:
     s = settings
     ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
+    if s.redact:
+        read_redaction(s.redact)
     for table, name, noun in (
         (THRESHOLD_POLICIES, s.threshold_policy, "threshold policy"),
         (LOSSES, s.loss, "loss"),

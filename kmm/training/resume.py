@@ -14,7 +14,7 @@ from kmm.storage.files import write_json
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.run_folders import digest_code
 
-FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files
+FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files, compared by their bytes
 
 
 def check_settings(work: Path, settings: FitSettings, collection: Collection) -> None:
@@ -41,10 +41,12 @@ def check_data(work: Path, settings: FitSettings, prepared: PreparedStudies, spl
         InputError: if it belongs to others.
     """
     files = {name: getattr(settings, name) for name in FILES} | {"split": split}
+    text = prepared.maker.text
     now = {
         "data": prepared.digest(),
         "parts": prepared.split.digest,
         **{name: digest_file(Path(file)) for name, file in files.items() if file and Path(file).is_file()},
+        **({"redact": text.redaction.digest} if text and text.redaction else {}),
         "code": digest_code(),
         "backend": keras.backend.backend(),
     }
