@@ -251,6 +251,8 @@ class _Parser:
 
 
 def _match_one(char):
+    if char == "_":
+        raise InputError("an underscore of a report counts as a space: write a space.")
     return Expression(write_text(char), 1, size=1 if char.isascii() else 3)
 
 

@@ -2,8 +2,8 @@
 
 A redaction controls what a report gives away about the labels; it does not make a report anonymous. It is applied to
 the composed text (`kmm.text.clean.compose`) of all sections together, before the cleaning, in two passes: phrases, the
-longest first, then expressions in the order of their list. Every match becomes white space, so the words around it stay
-words of their own, and nothing shows the model that there was something.
+longest first, then expressions in the order of their list. Underscores count as spaces. Every match becomes white
+space, so the words around it stay words of their own, and nothing shows the model that there was something.
 
 `kmm.export.graph.redaction` does the same in TensorFlow. Both passes write `GAP`, which no entry matches, so a second
 match never reaches into a first one. Python writes one per character, which keeps the positions; the graph one per
@@ -29,10 +29,11 @@ MAX_ENTRIES = 1000
 MAX_CHARACTERS = 200  # of an entry
 MAX_SIZE = 20_000  # of all expressions together: RE2 compiles them in a fixed amount of memory
 START, END = "\ue000", "\ue001"  # around each word, while the graph looks for phrases
-RESERVED = f"[{START}-{GAP}]"
+SPACED = f"[_{START}-{GAP}]"  # read as spaces: the cleaning splits words at an underscore, but \b does not
 _WORDS = re.compile(f"[{WORD_CHARACTERS}]+")
 _PARTS = re.compile(f"(?P<word>{_WORDS.pattern})|(?P<space> )|.")
 _GAPS = re.compile(f"{GAP}+")
+_SPACED = re.compile(SPACED)
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +134,7 @@ class Redaction:
         return [(starts[start], ends[end - 1]) for start, end in spans]
 
     def _mark(self, text):
-        marked = re.sub(RESERVED, " ", text)
+        marked = _SPACED.sub(" ", text)
         for pattern in self._patterns:
             marked = pattern.sub(lambda match: GAP * len(match[0]), marked)
         return marked
@@ -152,7 +153,9 @@ def check_entry(entry: str) -> str:
         Traceback (most recent call last):
         kmm.errors.InputError: a phrase begins and ends with a letter or a digit; for other signs write /clear\\./.
     """
-    text = compose(" ".join(entry.split()) if not entry.strip().startswith("/") else entry.strip())
+    text = compose(entry.strip())
+    if not text.startswith("/"):
+        text = " ".join(text.replace("_", " ").split())
     if not 0 < len(text) <= MAX_CHARACTERS:
         raise InputError(f"an entry has 1 to {MAX_CHARACTERS} characters. It has {len(text)}.")
     if not text.isprintable():

@@ -18,11 +18,10 @@ from kmm.text.expressions import MAX_WAYS
 from kmm.text.redaction import DEFAULT, MAX_SIZE, Redaction, check_entry, read_redaction
 from kmm.text.vocabulary import Vocabulary
 
+SPACED = dict.fromkeys(map(ord, "_\ue000\ue001\ue002"), " ")
 SIGNS = "aAbB1_-.,/\\^$*+?(){}[]|&~# \t\n\x0b\x1c\u00a0\u2028éÉe\u0301ßſıİIiKkKµσςΣ\u0308\ue000\ue001\ue002漢🙂\x00"
 TEXTS = st.lists(st.text(st.one_of(st.sampled_from(SIGNS), st.characters(codec="utf-8")), max_size=30), max_size=8)
-LITERALS = st.sampled_from(
-    ["a", "b", "ab", "A1", "é", "ß", "k", "i", "s", "_", " ", r"\.", r"\-", r"\[", r"\\", "/", "漢"]
-)
+LITERALS = st.sampled_from(["a", "b", "ab", "A1", "é", "ß", "k", "i", "s", " ", r"\.", r"\-", r"\[", r"\\", "/", "漢"])
 SETS = st.sampled_from(
     [
         r"\d",
@@ -80,7 +79,7 @@ def assert_equal(redaction, texts):
         for start, end in _list_matches(redaction, composed):
             spaced, here = spaced + composed[here:start] + " ", end
         expected = spaced + composed[here:]
-        assert ascii(found.decode()) == ascii(expected.translate(dict.fromkeys(range(0xE000, 0xE003), " ")))
+        assert ascii(found.decode()) == ascii(expected.translate(SPACED))
         for mode in ("standard", "paper"):
             left = [word.text for word in find_words(found.decode(), mode)]
             assert left == [word.text for word in find_words(text, mode, redaction=redaction)]
@@ -88,14 +87,14 @@ def assert_equal(redaction, texts):
 
 def _list_matches(redaction, composed):
     """Every match of its own, where `find` joins those that touch."""
-    marked, matches = composed.translate(dict.fromkeys(range(0xE000, 0xE003), " ")), []
+    marked, matches = composed.translate(SPACED), []
     for pattern in redaction._patterns:
         matches += [match.span() for match in pattern.finditer(marked)]
         marked = pattern.sub(lambda match: "\ue002" * len(match[0]), marked)
     return sorted(matches)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(entries=ENTRIES, texts=TEXTS)
 def test_random_entries_and_texts(entries, texts):
     try:
@@ -114,7 +113,7 @@ REPORTS = [
 ]
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(texts=TEXTS)
 def test_the_published_list(texts):
     assert_equal(read_redaction(DEFAULT), [*REPORTS, *texts])
@@ -130,7 +129,7 @@ def test_the_largest_redaction_compiles_in_the_graph():
 def test_many_ways_give_the_same_match():
     redaction = Redaction((r"/(a|aa|aaa|b){1,3}(ab){0,9}(a|ab)(c|bcd)/",))
     assert_equal(redaction, ["aababababcd", "aaaaaabcd abac", "baaabcd" * 3])
-    assert 84 * 10 * 2 * 2 < MAX_WAYS
+    assert MAX_WAYS > 84 * 10 * 2 * 2
 
 
 @pytest.mark.parametrize("cleaning", ["standard", "paper"])

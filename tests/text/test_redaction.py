@@ -21,6 +21,8 @@ def read_words(text, *entries, mode="standard"):
         (["no acute", "no acute disease"], "No acute disease.", ""),  # the longest phrase wins, in any order
         (["a b", "b c"], "a b c", "c"),  # the first in the text wins
         (["no acute", "normal"], "no normal acute", "no acute"),  # what is left never becomes a phrase
+        (["within_normal"], "within normal, __within_normal__", ""),
+        ([r"/\bnormal\b/"], "___normal_heart", "heart"),
         (["x-ray"], "X-ray x ray x - ray", "x ray x ray"),
         (["ödem"], "O\N{COMBINING DIAERESIS}dem, Lungenödem, ÖDEM.", "lungenödem"),
         (["normal"], "normalé énormal normal", "normalé énormal"),  # letters outside of ASCII are letters

@@ -5,7 +5,7 @@ import tensorflow as tf
 from kmm.export.graph.composition import compose_texts
 from kmm.text.clean import WORD_CHARACTERS
 from kmm.text.expressions import GAP
-from kmm.text.redaction import END, RESERVED, START, Redaction
+from kmm.text.redaction import END, SPACED, START, Redaction
 
 
 def redact_texts(texts: tf.Tensor, redaction: Redaction) -> tf.Tensor:
@@ -19,7 +19,7 @@ def redact_texts(texts: tf.Tensor, redaction: Redaction) -> tf.Tensor:
         string tensor `(n,)`: the composed texts, with a space in place of each match. Their words are those of
         `redaction.blank`, which has a space in place of each character.
     """
-    texts = tf.strings.regex_replace(compose_texts(texts), RESERVED, " ")
+    texts = tf.strings.regex_replace(compose_texts(texts), SPACED, " ")
     if redaction.marked_phrases:
         texts = tf.strings.regex_replace(texts, f"[{WORD_CHARACTERS}]+", rf"{START}\0{END}")
         texts = tf.strings.regex_replace(texts, redaction.marked_phrases, GAP)
