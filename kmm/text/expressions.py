@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from kmm.errors import InputError
 
-MAX_WAYS = 5000  # most ways in which an expression may try to match at one place
+MAX_WAYS = 20_000  # most ways in which an expression may try to match at one place
 MAX_REPEATS = 1000  # RE2's own limit of {m,n}
 MAX_CLASS = 2000  # most characters of a class, apart from those of a negated one
 MAX_DEPTH = 20  # of groups inside groups
