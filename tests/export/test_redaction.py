@@ -104,6 +104,7 @@ def test_random_entries_and_texts(entries, texts):
     assert_equal(redaction, texts)
 
 
+PUBLISHED = read_redaction(DEFAULT)
 REPORTS = [
     "",
     "Heart size is NORMAL.  No\n acute  disease, un-remarkable; within_normal limits of normal_",
@@ -116,7 +117,7 @@ REPORTS = [
 @settings(max_examples=10)
 @given(texts=TEXTS)
 def test_the_published_list(texts):
-    assert_equal(read_redaction(DEFAULT), [*REPORTS, *texts])
+    assert_equal(PUBLISHED, [*REPORTS, *texts])
 
 
 def test_the_largest_redaction_compiles_in_the_graph():
@@ -137,9 +138,7 @@ def test_many_ways_give_the_same_match():
 def test_ids_and_words(tmp_path, cleaning, truncate):
     vocabulary = Vocabulary.fit([find_word.split() for find_word in ("heart size is in lungs are of or and", "clear")])
     vocabulary.save(tmp_path / "vocabulary.txt")
-    text = TextPreparation(
-        cleaning=cleaning, deidentified="drop", length=6, truncate=truncate, redaction=read_redaction(DEFAULT)
-    )
+    text = TextPreparation(cleaning=cleaning, deidentified="drop", length=6, truncate=truncate, redaction=PUBLISHED)
     ids, words = ReportReader(text, tmp_path / "vocabulary.txt").read(tf.constant([one.encode() for one in REPORTS]))
     maker = BatchMaker(None, text, vocabulary=vocabulary, label_names=("mass",))
     studies = [Study(str(row), "1", report=Report(findings=one)) for row, one in enumerate(REPORTS)]

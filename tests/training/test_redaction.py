@@ -18,7 +18,7 @@ from kmm.training.resume import check_data, check_settings
 from tests.factories.studies import TINY
 
 pytestmark = pytest.mark.large
-WORDS = "# the word that decides the label\nno\n/cases?/\n"
+WORDS = "# the words that decide the label\nno\na\n/cases?/\n"
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +41,29 @@ def fitted(tiny_folder, words, tmp_path_factory):
 def test_the_model_and_its_baseline_never_read_redacted_words(fitted):
     classifier, run, _ = fitted
     assert {"mass", "there"} <= set(classifier.batches.vocabulary.words)
-    assert not {"no", "case"} & set(classifier.batches.vocabulary.words)
+    assert not {"no", "a", "case"} & set(classifier.batches.vocabulary.words)
     assert not any("no" in term.split() for term in classifier.tfidf.terms)
     assert any("no" in term.split() for term in classifier.tfidf_before.terms)
-    assert run.facts["text"]["redaction"]["entries"] == 2 and 0.2 < run.facts["text"]["redaction"]["removed"] < 0.4
+    assert run.facts["text"]["redaction"]["entries"] == 3 and run.facts["text"]["redaction"]["removed"] == 0.25
 
 
 def test_the_leak_probe_tells_what_the_words_gave_away(fitted):
     for result in fitted[0].metrics.values():
         probe = result["leak_probe"]
-        assert probe["before"]["roc_auc"] == 1 and probe["after"]["roc_auc"] == result["tfidf"]["roc_auc"] < 1
+        assert probe["before"]["roc_auc"] == 1 and probe["after"]["roc_auc"] == result["tfidf"]["roc_auc"] < 0.9
 
 
 def test_the_words_are_saved_and_the_file_is_needed_no_more(fitted, words):
     classifier, run, folder = fitted
     loaded = Classifier.load(folder)
     assert loaded.batches.text == classifier.batches.text
-    assert loaded.batches.text.redaction == Redaction(("no", "/cases?/"))
-    assert json.loads((folder / "classifier.json").read_text())["preparation"]["text"]["redact"] == ["no", "/cases?/"]
+    assert loaded.batches.text.redaction == Redaction(("no", "a", "/cases?/"))
+    assert json.loads((folder / "classifier.json").read_text())["preparation"]["text"]["redact"] == ["no", "a", "/cases?/"]
     studies = run.prepared.studies[:5]
     np.testing.assert_allclose(loaded.predict(studies).logits["text"], classifier.predict(studies).logits["text"])
     np.testing.assert_array_equal(loaded.tfidf_before.coef, classifier.tfidf_before.coef)
     card = (folder / "model_card.md").read_text(encoding="utf-8")
-    assert "- redaction: words.txt, 2 entries (" in card and "Leak probe: TF-IDF reaches ROC AUC 1.000" in card
+    assert "- redaction: words.txt, 3 entries (" in card and "Leak probe: TF-IDF reaches ROC AUC 1.000" in card
     assert str(words.parent) not in card
 
 
@@ -71,7 +71,7 @@ def test_an_archive_keeps_the_words_and_leaves_out_path_and_baselines(fitted, wo
     result = pack_classifier(fitted[2], tmp_path / "shared.zip")
     assert not [name for name in result["files"] if name.endswith(".npz")]
     shared = Classifier.load(tmp_path / "shared.zip")
-    assert shared.settings.redact == "words.txt" and len(shared.batches.text.redaction.entries) == 2
+    assert shared.settings.redact == "words.txt" and len(shared.batches.text.redaction.entries) == 3
 
 
 def test_a_run_goes_on_only_with_the_same_words(tiny_folder, words, tmp_path):
