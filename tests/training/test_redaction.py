@@ -58,7 +58,11 @@ def test_the_words_are_saved_and_the_file_is_needed_no_more(fitted, words):
     loaded = Classifier.load(folder)
     assert loaded.batches.text == classifier.batches.text
     assert loaded.batches.text.redaction == Redaction(("no", "a", "/cases?/"))
-    assert json.loads((folder / "classifier.json").read_text())["preparation"]["text"]["redact"] == ["no", "a", "/cases?/"]
+    assert json.loads((folder / "classifier.json").read_text())["preparation"]["text"]["redact"] == [
+        "no",
+        "a",
+        "/cases?/",
+    ]
     studies = run.prepared.studies[:5]
     np.testing.assert_allclose(loaded.predict(studies).logits["text"], classifier.predict(studies).logits["text"])
     np.testing.assert_array_equal(loaded.tfidf_before.coef, classifier.tfidf_before.coef)
