@@ -54,7 +54,7 @@ def report_privacy(export: Path, folder: Path, description: Mapping[str, Any] | 
             {"file": name, "bytes": path.stat().st_size, "sha256": digest_file(path)} for name, path in files.items()
         ],
         "words": count_words(export / VOCABULARY, folder) if VOCABULARY in files else None,
-        "redaction": _count_entries(folder),
+        "redaction": _count_entries(description or {}),
         **{name: description and description.get(name) for name in ("name", "labels", "digest")},
         "description": description and sorted(description),
         "mean_film": ((description or {}).get("explain") or {}).get("baseline") == "mean",
@@ -95,8 +95,8 @@ def count_words(vocabulary: Path, folder: Path) -> dict[str, int | None]:
     }
 
 
-def _count_entries(folder):
-    text = peek_description(folder)["preparation"]["text"] or {}
+def _count_entries(description):
+    text = (description.get("preparation") or {}).get("text") or {}
     return len(text["redact"]) if "redact" in text else None
 
 
