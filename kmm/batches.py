@@ -18,7 +18,8 @@ from kmm.image.prepare import ImagePreparation, PreparedFilm
 from kmm.image.read import require_content
 from kmm.image.source import digest_source, load_film, read_source
 from kmm.progress import Progress
-from kmm.text.clean import Word, find_words
+from kmm.text.clean import Word, compose, find_words
+from kmm.text.redaction import Redaction
 from kmm.text.vocabulary import Vocabulary
 
 
@@ -56,6 +57,7 @@ class TextPreparation:
         length: int. Words, or word pieces, to which a report is cut or padded.
         truncate: `"end"` or `"start"`: which end of a longer report is cut.
         pieces: bool. Whether the vocabulary is `kmm.text.word_pieces.WordPieces`.
+        redaction: `kmm.text.redaction.Redaction` that is applied before the cleaning; None removes nothing.
     """
 
     sections: tuple[str, ...] = ("indication", "impression", "findings")
@@ -64,10 +66,16 @@ class TextPreparation:
     length: int = 140
     truncate: str = "end"
     pieces: bool = False
+    redaction: Redaction | None = None
 
     def text(self, study: Study) -> str:
-        """Returns the text of the sections that the model reads; empty if the study has no report."""
+        """Returns the text of the sections that the model reads, before the redaction; empty without a report."""
         return study.report.text(self.sections) if study.report else ""
+
+    def redacted_text(self, study: Study) -> str:
+        """Returns the text that the model reads, after the redaction, composed, with spaces for what was removed."""
+        text = self.text(study)
+        return text if self.redaction is None else self.redaction.blank(compose(text))
 
     def find(self, text: str) -> list[Word]:
         """Finds the words of a text with their positions in it.
@@ -75,10 +83,14 @@ class TextPreparation:
         Raises:
             ReportError: if there are more than `kmm.data.inputs.MAX_REPORT_WORDS`.
         """
-        words = find_words(text, self.cleaning, self.deidentified)
+        words = find_words(text, self.cleaning, self.deidentified, self.redaction)
         if len(words) > MAX_REPORT_WORDS:
             raise ReportError(f"expected a report of at most {MAX_REPORT_WORDS} words. Received: {len(words)}.")
         return words
+
+    def find_redacted(self, text: str) -> list[tuple[int, int]]:
+        """Finds what the redaction removes from a text: `[(start, end), ...]` in order."""
+        return self.redaction.find(text) if self.redaction else []
 
     def words(self, study: Study) -> list[str]:
         """Returns the cleaned words of a study's report.
@@ -87,6 +99,24 @@ class TextPreparation:
             ReportError: if there are more than `kmm.data.inputs.MAX_REPORT_WORDS`.
         """
         return [word.text for word in self.find(self.text(study))]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the settings as a JSON-compatible dict; `redact`, the entries, only if there is a redaction."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        redaction = fields.pop("redaction")
+        return {**fields, "sections": list(self.sections), **({"redact": list(redaction.entries)} if redaction else {})}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TextPreparation":
+        """Makes the settings from the dict of `as_dict`.
+
+        Raises:
+            KeyError, TypeError: if a value is missing or unknown.
+            InputError: if an entry of the redaction cannot be used.
+        """
+        rest = {name: value for name, value in values.items() if name != "redact"}
+        redaction = Redaction(tuple(values["redact"])) if "redact" in values else None
+        return cls(**{**rest, "sections": tuple(values["sections"])}, redaction=redaction)
 
 
 def gather_words(studies: Iterable[Study], text: TextPreparation) -> tuple[list[list[str]], list[Problem]]:
@@ -294,7 +324,7 @@ class BatchMaker:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns everything except the vocabulary as a JSON-compatible dict."""
-        text = self.text and {**dataclasses.asdict(self.text), "sections": list(self.text.sections)}
+        text = self.text and self.text.as_dict()
         return {"image": self.image and self.image.as_dict(), "text": text, "label_names": list(self.label_names)}
 
     @classmethod
@@ -308,7 +338,7 @@ class BatchMaker:
             image, text = values["image"], values["text"]
             return cls(
                 ImagePreparation.from_dict(image) if image is not None else None,
-                TextPreparation(**{**text, "sections": tuple(text["sections"])}) if text is not None else None,
+                TextPreparation.from_dict(text) if text is not None else None,
                 vocabulary=vocabulary,
                 label_names=tuple(values["label_names"]),
             )

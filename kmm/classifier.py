@@ -41,6 +41,7 @@ DESCRIPTIONS: dict[str, Any] = {"image_encoder": ImageDescription, "text_encoder
 TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_encoder": TEXT_ENCODERS}
 MAIN_ORDER = ("joint", "image", "text")
 ARRAYS = ("conformal", "mean_image")  # each a file, if the classifier has it
+TEXT_BASELINES = ("tfidf", "tfidf_before")  # attributes of a classifier, and names of their files
 BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
 
 
@@ -176,6 +177,7 @@ class Classifier:
             of the main part, from which `kmm.evaluate.abstention` makes prediction sets; None if it was saved without.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films; None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports; None for a model without text.
+        tfidf_before: `TfidfBaseline` trained on the same reports before their redaction; None without a redaction.
         provenance: dict of versions, digests, layout and counts of the training data.
         metrics: dict of `"validation"` and `"test"` to results.
         seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
@@ -192,6 +194,7 @@ class Classifier:
     conformal: np.ndarray | None = None
     mean_image: np.ndarray | None = None
     tfidf: TfidfBaseline | None = None
+    tfidf_before: TfidfBaseline | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, SeenStudies] = field(default_factory=dict)
@@ -316,8 +319,9 @@ class Classifier:
             model.save(folder / f"{part}.keras")
         if self.batches.vocabulary is not None:
             self.batches.vocabulary.save(folder / "vocabulary.txt")
-        if self.tfidf is not None:
-            self.tfidf.save(folder / "tfidf.npz")
+        for name in TEXT_BASELINES:
+            if (baseline := getattr(self, name)) is not None:
+                baseline.save(folder / f"{name}.npz")
         for name in ARRAYS:
             if (array := getattr(self, name)) is not None:
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -372,7 +376,6 @@ class Classifier:
         if "vocabulary.txt" in description["files"]:
             kind = WordPieces if batches.text.pieces else Vocabulary
             batches.vocabulary = kind.load(folder / "vocabulary.txt")
-        tfidf = TfidfBaseline.load(folder / "tfidf.npz") if "tfidf.npz" in description["files"] else None
         settings = FitSettings.from_dict({**BEFORE, **read_json(folder / "settings.json")})
         encoders = description.get("encoders", {})  # earlier versions wrote none
         provenance = dict(description["provenance"])
@@ -384,7 +387,11 @@ class Classifier:
             temperatures=description["temperatures"],
             thresholds=description["thresholds"],
             prevalence=description["prevalence"],
-            tfidf=tfidf,
+            **{
+                name: TfidfBaseline.load(folder / f"{name}.npz")
+                for name in TEXT_BASELINES
+                if f"{name}.npz" in description["files"]
+            },
             provenance=provenance,
             metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])

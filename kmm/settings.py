@@ -51,6 +51,7 @@ class FitSettings:
     sections: tuple[str, ...] = ("indication", "impression", "findings")  # report sections to read, in order
     cleaning: str = "standard"  # a name in kmm.text.clean.CLEANING_MODES
     deidentified: str = "keep"  # the token XXXX: keep or drop
+    redact: str | None = None  # file of words, phrases and expressions to remove, or `default`; none removes nothing
     length: int = 140  # words, or word pieces, to which a report is cut or padded
     truncate: str = "end"  # which end of a longer report is cut: end or start
     min_word_count: int = 1  # rarer words are unknown

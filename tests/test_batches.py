@@ -8,6 +8,7 @@ from kmm.batches import BatchMaker, TextPreparation
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
+from kmm.text.redaction import Redaction
 from kmm.text.vocabulary import Vocabulary
 from kmm.training.preparation.study_reading import read_studies
 from tests.factories import jpegs
@@ -79,6 +80,24 @@ def test_a_preparation_survives_json(maker, studies):
     np.testing.assert_array_equal(again.batch(studies[:3]).image, maker.batch(studies[:3]).image)
     with pytest.raises(InputError):
         BatchMaker.from_dict({"image": {}}, None)
+
+
+def test_a_redaction_is_part_of_the_preparation():
+    plain, redacted = TextPreparation(), TextPreparation(redaction=Redaction(("no acute", "/clear(ed)?/")))
+    study = Study("1", "1", report=Report(findings="No acute mass, clear.", impression="Normal."))
+    assert "redact" not in plain.as_dict()  # earlier versions of kmm read it
+    assert redacted.as_dict()["redact"] == ["no acute", "/clear(ed)?/"]
+    for text in (plain, redacted):
+        assert TextPreparation.from_dict(json.loads(json.dumps(text.as_dict()))) == text
+    assert plain.redacted_text(study) == plain.text(study) == redacted.text(study) == "Normal. No acute mass, clear."
+    assert redacted.redacted_text(study) == "Normal.          mass,      ."
+    assert (redacted.words(study), redacted.find_redacted(redacted.text(study))) == (
+        ["normal", "mass"],
+        [(8, 16), (23, 28)],
+    )
+    assert plain.find_redacted(plain.text(study)) == []
+    with pytest.raises(InputError, match="no upper bound"):
+        BatchMaker.from_dict({"image": None, "text": {**plain.as_dict(), "redact": ["/a*/"]}, "label_names": []}, None)
 
 
 def test_a_model_of_reports_alone_opens_no_film_and_one_of_films_no_report(bad_images, tiny_folder):

@@ -7,6 +7,7 @@ from typing import Any
 
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
+from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.metrics import METRICS
 from kmm.evaluate.result_rows import (
     MEASURED_ON,
@@ -78,9 +79,10 @@ def _write_results(result):
     missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
     absent = [f"Not measured: {', '.join(missing)}."] if missing else []
     labels = [part for metric in ("roc_auc", "accuracy") for part in _write_labels(result, metric)]
+    leak = [" ".join(sentences)] if (sentences := describe_leak(result)) else []
     points = operating_rows(result)
     decisions = [_DECISIONS, _write_table(points)] if points else []
-    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *decisions, *labels])
+    return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *leak, *decisions, *labels])
 
 
 def _write_labels(result, metric):

@@ -10,12 +10,13 @@ import numpy as np
 from kmm.classifier import Classifier, StudyLogits
 from kmm.data.groups import name_some
 from kmm.data.labels import count_classes, label_studies
-from kmm.data.modalities import PATTERNS, as_table, hide_sides
+from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError
-from kmm.evaluate.calibration import choose_thresholds, fit_calibration
+from kmm.evaluate.calibration import fit_calibration
 from kmm.evaluate.changed_weights import mark_recalibrated
-from kmm.evaluate.report import evaluate_predictions, find_measured, score_rows
+from kmm.evaluate.leak_probe import choose_text_thresholds
+from kmm.evaluate.report import evaluate_predictions, find_measured
 from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.image.film_identity import digest_film, sketch_film
 from kmm.progress import Progress
@@ -104,10 +105,7 @@ def _calibrate(classifier, predictions):
         classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
         if part == classifier.main:
             classifier.conformal = found.conformal
-    if classifier.tfidf is not None:
-        scores, chosen = score_rows(classifier, predictions)["tfidf"], find_measured("tfidf", predictions.present)
-        cuts = choose_thresholds(predictions.labels[chosen], scores[chosen], policy=policy)
-        classifier.thresholds["tfidf"] = as_table(cuts)
+    choose_text_thresholds(classifier, predictions)
 
 
 def _hide(classifier: Classifier, part: str, predictions: StudyLogits, pattern: str) -> tuple[np.ndarray, np.ndarray]:

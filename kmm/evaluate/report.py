@@ -15,6 +15,7 @@ from kmm.evaluate.card import write_card
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.decision_plot import plot_decision_curve
+from kmm.evaluate.leak_probe import probe_leak, score_texts
 from kmm.evaluate.part_details import describe_part
 from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
 from kmm.evaluate.profile import FilmTally
@@ -45,10 +46,8 @@ def score_rows(classifier: Classifier, predictions: StudyLogits) -> dict[str, np
         for part in MAIN_ORDER
         if part in predictions.logits
     }
-    text = classifier.batches.text
-    if classifier.tfidf is not None and text is not None:
-        rows["tfidf"] = classifier.tfidf.predict([text.text(study) for study in predictions.studies])
-    return rows
+    texts = score_texts(classifier, predictions.studies)
+    return rows | {name: scores for name, scores in texts.items() if name == "tfidf"}
 
 
 def find_measured(row: str, present: np.ndarray) -> np.ndarray:
@@ -81,7 +80,8 @@ def evaluate_predictions(classifier: Classifier, predictions: StudyLogits, *, re
 
     Returns:
         dict as returned by `kmm.evaluate.compare.compare_models`; each row also has `n` and `n_positive`, the counts of
-        the studies that it was measured on.
+        the studies that it was measured on. For a classifier with a text baseline also `leak_probe`, see
+        `kmm.evaluate.leak_probe.probe_leak`.
     """
     present, scores = predictions.present, score_rows(classifier, predictions)
     patients = np.array([study.patient for study in predictions.studies], object)
@@ -106,7 +106,8 @@ def evaluate_predictions(classifier: Classifier, predictions: StudyLogits, *, re
         if not measured[name].all():
             apart = measure([*(scores.keys() & {"joint"}), name], measured[name])
             result[name], result["tests"][name] = apart[name], apart["tests"][name]
-    return result
+    probe = probe_leak(classifier, predictions, result, repeats=repeats)
+    return result if probe is None else result | {"leak_probe": probe}
 
 
 def evaluate_studies(
@@ -299,6 +300,14 @@ def _text_facts(facts, s):
         "word_vectors": text.get("word_vectors"),
         "least_patients_of_a_word": text.get("word_patients", {}).get("min_word_patients"),
         "sections": s.sections,
+        **({"redaction": _describe_redaction(s.redact, text["redaction"])} if text.get("redaction") else {}),
         "length": s.length,
         **{name: None if text.get(key) is None else f"{text[key]:.4f}" for name, key in shares.items()},
     }
+
+
+def _describe_redaction(name, facts):
+    return (
+        f"{Path(name).name}, {facts['entries']} entries ({facts['digest'][:16]}), which remove "
+        f"{facts['removed']:.1%} of the words of the training reports"
+    )

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.result_rows import MEASURED_ON, compare_rows, evaluate_rows, label_rows, operating_rows
 from kmm.evaluate.shift import describe_shift
 from kmm.evaluate.subgroups import subgroup_rows
@@ -56,6 +57,7 @@ def _write_part(part, result, terminal):
     if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
         lines.append(MEASURED_ON)
     lines += [line for line in compare_rows(result) if "ROC AUC" in line and "TF-IDF" not in line]
+    lines += describe_leak(result)
     lines += describe_shift(result["shift"]) if "shift" in result else []
     text += "".join(f"{line}\n" for line in lines)
     if points := operating_rows(result):

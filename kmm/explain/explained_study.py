@@ -51,6 +51,9 @@ class ExplainedStudy(Protocol):
     def words(self) -> Sequence[WordScore]: ...
 
     @property
+    def redacted(self) -> Sequence[tuple[int, int]]: ...
+
+    @property
     def modality_share(self) -> Mapping[str, float]: ...
 
     @property

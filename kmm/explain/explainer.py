@@ -298,7 +298,9 @@ class Explainer:
         film_size = job.film.shape if job.film is not None else None
         text, sections, read = self._read(study)
         found = clear_bars(found, job.case.box)
-        words = score_words(text, sections, read, found.values.get("rows") if _has_words(job.case) else None)
+        redacted = self.classifier.batches.text.find_redacted(text) if text else []
+        values = found.values.get("rows") if _has_words(job.case) else None
+        words = score_words(text, sections, read, values, redacted)
         return Explanation(
             study=study.id,
             image=str(study.frontal.path) if job.film is not None else None,
@@ -313,6 +315,7 @@ class Explainer:
             text=text,
             sections=sections,
             words=words,
+            redacted=redacted,
             modality_share=share_modalities(found),
             settings=replace(self.settings, target=names[found.target]) if self.settings.targets else self.settings,
             model=self.digest,

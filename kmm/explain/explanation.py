@@ -40,7 +40,7 @@ class Explanation:
         heat: float32 array `(h', w')`: the part of the attribution map that lies on the film, signed, at the encoder's
             resolution; None without a film. Its pixel (0, 0) is the film's top left corner.
         regions: list of `Region` in pixels of the film, heaviest first.
-        text: str. The report as the model received it: its sections in order, joined by one space.
+        text: str. The report before its redaction: its sections in order, joined by one space.
         sections: list of `(name, start, end)`: the place of each section in `text`.
         words: list of `WordScore` in the order of the text.
         modality_share: dict of `"image"` and `"text"` to the share of the decision that each carried, summing to 1.
@@ -49,6 +49,7 @@ class Explanation:
         warnings: tuple of str.
         pixel_scale: `(across, down)`: pixels of `film` per pixel of its file. (1, 1) unless the file's pixels are not
             square: see `kmm.image.pixel_aspect`.
+        redacted: list of `(start, end)`: the places in `text` that were removed before the model read it.
     """
 
     study: str
@@ -68,6 +69,7 @@ class Explanation:
     model: str = ""
     warnings: tuple[str, ...] = field(default=())
     pixel_scale: tuple[float, float] = (1.0, 1.0)
+    redacted: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def decision(self) -> bool | None:
@@ -117,6 +119,7 @@ class Explanation:
             "regions": [region.as_dict() for region in self.regions_in_file],
             "words": [word.as_dict() for word in self.words],
             "words_scored": self.words_scored,
+            "redacted": [list(span) for span in self.redacted],
             "modality_share": self.modality_share,
             "modality_sum": self.modality_sum,
             "warnings": list(self.warnings),

@@ -29,9 +29,10 @@ class WordScore:
             attributions are products with the input (integrated gradients, gradient times input); for plain gradients
             (gradient, SmoothGrad) in units of the score per unit of the embedding.
         seen: bool. False if the model does not know the word: it is not in the vocabulary, or was not read at all.
-        read: bool. False if no part of it was read: it was dropped by the cleaning, or cut off. A word with `read` but
-            not `seen` was read as UNKNOWN.
+        read: bool. False if no part of it was read: it was redacted, dropped by the cleaning, or cut off. A word with
+            `read` but not `seen` was read as UNKNOWN.
         cut: bool. True if it was not read because the report is longer than the model reads.
+        redacted: bool. True if it was not read because the redaction removed it.
     """
 
     start: int
@@ -44,6 +45,7 @@ class WordScore:
     seen: bool = True
     read: bool = True
     cut: bool = False
+    redacted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the word as written to JSON."""
@@ -68,7 +70,11 @@ class ReadWord:
 
 
 def score_words(
-    text: str, sections: Sequence[tuple[str, int, int]], read: Sequence[ReadWord], values: np.ndarray | None
+    text: str,
+    sections: Sequence[tuple[str, int, int]],
+    read: Sequence[ReadWord],
+    values: np.ndarray | None,
+    redacted: Sequence[tuple[int, int]] = (),
 ) -> list[WordScore]:
     """Scores every word of a report, including those that the model did not read.
 
@@ -77,6 +83,7 @@ def score_words(
         sections: list of `(name, start, end)` in `text`.
         read: list of `ReadWord` in the order of the text.
         values: float array `(t, d)`, the attribution of the rows; None: all scores are 0.
+        redacted: list of `(start, end)` in `text`, which the redaction removed.
 
     Returns:
         list of `WordScore` in the order of the text, words that were read and words that were not. A share is the sum
@@ -97,12 +104,15 @@ def score_words(
     shares = squares / total if total else np.zeros(len(read))
     stops = _list_stops(text, sections)
     scores = [
-        (word.start, word.end, float(share), float(values[word.rows].sum()), word.known, True, False)
+        (word.start, word.end, float(share), float(values[word.rows].sum()), word.known, True, False, False)
         if word.rows.start < word.rows.stop
-        else (word.start, word.end, 0.0, 0.0, False, False, True)
+        else (word.start, word.end, 0.0, 0.0, False, False, True, False)
         for word, share in zip(read, shares, strict=True)
     ]
-    scores += [(start, end, 0.0, 0.0, False, False, False) for start, end in _find_unread(text, read)]
+    gone = [match.span() for span in redacted for match in _WRITTEN.finditer(text, *span)]
+    scores += [(start, end, 0.0, 0.0, False, False, False, True) for start, end in gone]
+    found = [*((word.start, word.end) for word in read), *redacted]
+    scores += [(start, end, 0.0, 0.0, False, False, False, False) for start, end in _find_unread(text, found)]
     return [
         WordScore(
             start=start,
@@ -115,8 +125,9 @@ def score_words(
             seen=seen,
             read=was_read,
             cut=cut,
+            redacted=was_redacted,
         )
-        for start, end, share, signed, seen, was_read, cut in sorted(scores)
+        for start, end, share, signed, seen, was_read, cut, was_redacted in sorted(scores)
     ]
 
 
@@ -176,15 +187,17 @@ def warn_of_cut(words: Sequence[WordScore]) -> tuple[str, ...]:
     cut, unread = sum(word.cut for word in words), sum(not word.read for word in words)
     if not cut:
         return ()
-    rest = f" ({cut} cut off, {unread - cut} dropped by the cleaning)" if unread > cut else ""
+    redacted = sum(word.redacted for word in words)
+    reasons = {"cut off": cut, "redacted": redacted, "dropped by the cleaning": unread - cut - redacted}
+    rest = f" ({', '.join(f'{count} {why}' for why, count in reasons.items() if count)})" if unread > cut else ""
     return (f"{unread} of {len(words)} words were not read{rest}: the report is longer than the model reads",)
 
 
-def _find_unread(text, read):
+def _find_unread(text, found):
     """Returns the spans of words that the tokenizer did not find, because the cleaning dropped them."""
     letters = list(text)
-    for word in read:
-        letters[word.start : word.end] = " " * (word.end - word.start)
+    for start, end in found:
+        letters[start:end] = " " * (end - start)
     return [match.span() for match in _WRITTEN.finditer("".join(letters))]
 
 

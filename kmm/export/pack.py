@@ -15,7 +15,7 @@ from kmm.storage.archive import digest_classifier, write_archive
 from kmm.storage.classifier_folder import CARD
 from kmm.text.vocabulary import SPECIAL_WORDS
 
-FILES = ("source", "image_weights", "word_vectors", "word_pieces")  # facts and settings that may be paths
+FILES = ("source", "image_weights", "word_vectors", "word_pieces", "redact")  # facts and settings that may be paths
 _ABSOLUTE = re.compile(r"(?<!\S)(?:~|[A-Za-z]:)?[/\\]\S*[/\\]")
 
 
@@ -51,6 +51,7 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
         classifier,
         seen={},
         tfidf=None,
+        tfidf_before=None,
         provenance={**_without_folders(classifier.provenance), "packed_from": digest},
         settings=dataclasses.replace(classifier.settings, **_without_folders(paths)),
     )

@@ -31,6 +31,7 @@ def report_privacy(export: Path, folder: Path, description: Mapping[str, Any] | 
         dict for JSON:
             `files`: list of dict of `file`, `bytes` and `sha256`.
             `words`: result of `count_words`, or None without a vocabulary.
+            `redaction`: number of entries of the redaction, which the export contains, or None.
             `name`, `labels`, `digest` (of the classifier's description) and `description` (its keys), or None.
             `mean_film`: bool, whether the export contains the mean of all training films.
             `card`: bool, whether the export contains the model card.
@@ -53,6 +54,7 @@ def report_privacy(export: Path, folder: Path, description: Mapping[str, Any] | 
             {"file": name, "bytes": path.stat().st_size, "sha256": digest_file(path)} for name, path in files.items()
         ],
         "words": count_words(export / VOCABULARY, folder) if VOCABULARY in files else None,
+        "redaction": _count_entries(description or {}),
         **{name: description and description.get(name) for name in ("name", "labels", "digest")},
         "description": description and sorted(description),
         "mean_film": ((description or {}).get("explain") or {}).get("baseline") == "mean",
@@ -93,6 +95,11 @@ def count_words(vocabulary: Path, folder: Path) -> dict[str, int | None]:
     }
 
 
+def _count_entries(description):
+    text = (description.get("preparation") or {}).get("text") or {}
+    return len(text["redact"]) if "redact" in text else None
+
+
 def require_privacy(report: Mapping[str, Any]) -> None:
     """Rejects an export for which `report_privacy` lists findings.
 
@@ -113,6 +120,8 @@ def describe_privacy(report: Mapping[str, Any]) -> list[str]:
     """Formats the result of `report_privacy` as readable lines."""
     lines = [f"{file['file']}: {file['bytes']:,} bytes, sha256 {file['sha256']}" for file in report["files"]]
     lines.append(f"words: {_describe_words(report['words'])}")
+    if report.get("redaction"):
+        lines.append(f"redaction: {report['redaction']} entries, which anyone can read in the export")
     if report["description"]:
         lines += [
             f"name: {report['name']}; labels: {', '.join(report['labels'])}",

@@ -19,9 +19,12 @@ import re
 import sys
 import unicodedata
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kmm.errors import InputError, ReportError, look_up
+
+if TYPE_CHECKING:
+    from kmm.text.redaction import Redaction
 
 MAX_CHARACTERS = 1_000_000
 UNICODE = unicodedata.ucd_3_2_0
@@ -53,6 +56,7 @@ def _list_characters(kinds: tuple[str, ...], categories: list[tuple[str, int, in
 CATEGORIES = _list_categories()
 WORD_CHARACTERS = _list_characters(("L", "N"), CATEGORIES)
 LETTERS = _list_characters(("L",), CATEGORIES)
+SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
 _UNASSIGNED = re.compile(f"([{_list_characters(('Cn',), CATEGORIES)}]+)")
 _WORD = re.compile(f"[{WORD_CHARACTERS}]+")
 _LETTERS = re.compile(f"[{LETTERS}]+")
@@ -91,7 +95,7 @@ def compose(text: str) -> str:
     return "".join(parts)
 
 
-def _list_places(text: str, composed: str) -> tuple[list[int], list[int]]:
+def list_places(text: str, composed: str) -> tuple[list[int], list[int]]:
     """Returns the start and the end, in the original text, of each character of a composed text.
 
     Composing moves and absorbs combining marks, but keeps the order of all other characters. These are counted in the
@@ -145,7 +149,9 @@ def _find_paper_words(text: str) -> list[Word]:
 CLEANING_MODES = {"standard": _find_standard_words, "paper": _find_paper_words}
 
 
-def find_words(text: str, mode: str = "standard", deidentified: str = "keep") -> list[Word]:
+def find_words(
+    text: str, mode: str = "standard", deidentified: str = "keep", redaction: "Redaction | None" = None
+) -> list[Word]:
     """Splits a report into the words that a model reads.
 
     `standard` takes each longest run of letters and digits, in lower case; no word is dropped, so negations are kept.
@@ -157,6 +163,7 @@ def find_words(text: str, mode: str = "standard", deidentified: str = "keep") ->
         text: str of at most `MAX_CHARACTERS` characters.
         mode: a name in `CLEANING_MODES`.
         deidentified: `"keep"` or `"drop"`: the treatment of words of four or more x, which replace removed names.
+        redaction: `kmm.text.redaction.Redaction`, which is applied before the text is split; None removes nothing.
 
     Returns:
         list of `Word` in the order of the text; may be empty. `start` and `end` index `text`, from the first character
@@ -182,9 +189,9 @@ def find_words(text: str, mode: str = "standard", deidentified: str = "keep") ->
     if len(text) > MAX_CHARACTERS:
         raise ReportError(f"A report must have at most {MAX_CHARACTERS} characters. Received: {len(text)}")
     composed = compose(text)
-    words = split(composed)
+    words = split(redaction.blank(composed) if redaction else composed)
     if composed != text:
-        starts, ends = _list_places(text, composed)
+        starts, ends = list_places(text, composed)
         words = [Word(word.text, starts[word.start], ends[word.end - 1]) for word in words]
     if deidentified == "drop":
         words = [word for word in words if not DEIDENTIFIED.fullmatch(word.text)]

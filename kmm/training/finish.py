@@ -65,11 +65,7 @@ def _assemble(context, trained):
     s, prepared, text = context.settings, context.prepared, context.maker.text
     train = context.rows("train")
     known = prepared.labels[train]
-    tfidf = None
-    if text is not None:
-        texts = [text.text(prepared.studies[row]) for row in train]
-        patients = [prepared.studies[row].patient for row in train]
-        tfidf = TfidfBaseline.fit(texts, known, seed=s.seed, patients=patients, min_patients=s.min_word_patients)
+    baselines = {} if text is None else _fit_baselines(s, text, [prepared.studies[row] for row in train], known)
     return Classifier(
         models={part: trained.models[part] for part in MAIN_ORDER if part in trained.models},
         batches=context.maker,
@@ -78,9 +74,21 @@ def _assemble(context, trained):
         thresholds={},
         prevalence=fit_prevalence(known, prepared.present[train]),
         mean_image=prepared.mean_image(train),
-        tfidf=tfidf,
+        **baselines,
         seen=_gather_seen(context),
     )
+
+
+def _fit_baselines(settings, text, studies, labels):
+    """Fits the text baseline on what the model reads and, with a redaction, also on the text before it."""
+    texts = {"tfidf": [text.redacted_text(study) for study in studies]}
+    if text.redaction is not None:
+        texts["tfidf_before"] = [text.text(study) for study in studies]
+    patients, least = [study.patient for study in studies], settings.min_word_patients
+    return {
+        name: TfidfBaseline.fit(found, labels, seed=settings.seed, patients=patients, min_patients=least)
+        for name, found in texts.items()
+    }
 
 
 def view_answers(context: RunContext, features: Features, models: Mapping[str, keras.Model]) -> dict[str, Answer]:

@@ -26,6 +26,7 @@ from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.storage.files import write_json
 from kmm.text.clean import find_words
+from kmm.text.redaction import read_redaction
 from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features
 from kmm.training.finish import MEASURED, finish_run, view_answers
@@ -172,6 +173,8 @@ def check_names(settings: FitSettings) -> None:
     ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
     find_words("", s.cleaning)
     find_policy(s.threshold_policy)
+    if s.redact:
+        read_redaction(s.redact)
     for table, name, noun in (
         (LOSSES, s.loss, "loss"),
         (OPTIMIZERS, s.optimizer, "optimizer"),

@@ -16,7 +16,7 @@ from kmm.storage.files import write_json
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.run_folders import digest_code
 
-FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files
+FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files, compared by their bytes
 
 
 def check_settings(work: Path, settings: FitSettings, source: Collection | PreparedStudies | None) -> None:
@@ -53,11 +53,13 @@ def check_data(
     files = {name: getattr(settings, name) for name in FILES}
     if not isinstance(split, Split | GivenParts):
         files["split"] = split
+    text = prepared.maker.text
     now = {
         "data": prepared.digest(),
         "parts": prepared.split.digest,
         **{name: digest_file(Path(file)) for name, file in files.items() if file and Path(file).is_file()},
         **({"split": split.digest} if isinstance(split, Split | GivenParts) else {}),
+        **({"redact": text.redaction.digest} if text and text.redaction else {}),
         "code": digest_code(),
         "backend": keras.backend.backend(),
     }

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from kmm.classifier import Classifier, StudyLogits
-from kmm.data.modalities import PATTERN_TITLES, PATTERNS, as_table, hide_sides
+from kmm.data.modalities import PATTERN_TITLES, PATTERNS, hide_sides
 from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, fit_calibration, has_few
-from kmm.evaluate.report import find_measured, score_rows
-from kmm.evaluate.thresholds import choose_thresholds
+from kmm.evaluate.leak_probe import choose_text_thresholds
+from kmm.evaluate.report import find_measured
 from kmm.training.run_context import RunContext
 
 Answer = Callable[..., np.ndarray]
@@ -49,10 +49,7 @@ def calibrate(
             facts["calibration"] = count_calibration(context, found, counts)
             for line in describe_calibration(facts["calibration"]):
                 context.progress.note(line)
-    if classifier.tfidf is not None:
-        scores, chosen = score_rows(classifier, validation)["tfidf"], find_measured("tfidf", validation.present)
-        cuts = choose_thresholds(validation.labels[chosen], scores[chosen], policy=policy)
-        classifier.thresholds["tfidf"] = as_table(cuts)
+    choose_text_thresholds(classifier, validation)
     return facts
 
 

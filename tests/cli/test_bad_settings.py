@@ -26,6 +26,7 @@ from tests.factories.commands import IMAGES_ONLY, refuse
         (["--image-encoder", "none", "--text-encoder", "none"], "must not both be none"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: expected a readable settings file"),
         (["--split", "nowhere.csv"], "nowhere.csv"),
+        (["--redact", "nowhere.txt"], "nowhere.txt: expected a readable redaction, or `default`"),
         (["--word-pieces", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_pieces`"),
         (["--word-vectors", "nowhere.txt"], "nowhere.txt is not a file. Give the setting `word_vectors`"),
         (["--image-weights", "nowhere.h5"], "nowhere.h5 is not a file. Give the setting `image_weights`"),
@@ -49,6 +50,12 @@ def test_a_file_that_is_not_of_word_vectors_is_refused(tiny_folder, tmp_path, da
     (tmp_path / "vectors.txt").write_bytes(data)
     arguments = ["fit", tiny_folder, "--out", tmp_path / "out", "--word-vectors", tmp_path / "vectors.txt"]
     refuse(*arguments, "--image-encoder", "none", says=(str(tmp_path / "vectors.txt"), "expected word vectors"))
+
+
+def test_a_redaction_with_an_endless_expression_is_refused(tiny_folder, tmp_path):
+    (tmp_path / "words.txt").write_text("# label words\nnormal\n/(no )+mass/\n", encoding="utf-8")
+    arguments = ["fit", tiny_folder, "--out", tmp_path / "out", "--redact", tmp_path / "words.txt"]
+    refuse(*arguments, says=f"{tmp_path / 'words.txt'}, line 3: `+` has no upper bound: write {{1,30}}")
 
 
 def test_a_file_that_is_not_of_word_pieces_is_refused(tiny_folder, tmp_path):

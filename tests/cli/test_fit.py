@@ -47,13 +47,14 @@ def test_every_option_has_its_variable(tiny_folder, tmp_path, fits):
 
 def test_other_options_of_fit_arrive(tiny_folder, tmp_path, fits):
     options = ["--split", tmp_path / "split.csv", "--tensorboard", tmp_path / "logs", "--word-vectors", "v.txt"]
-    options += ["--word-pieces", "p.txt", "--labels", "findings"]
+    options += ["--word-pieces", "p.txt", "--labels", "findings", "--redact", "default"]
     result = run("fit", tiny_folder, "--out", tmp_path / "out", *options)
     assert result.exit_code == 0, result.stderr
     call = fits[-1]
     assert (call["split"], call["tensorboard"]) == (tmp_path / "split.csv", tmp_path / "logs")
     settings = call["settings"]
     assert (settings.word_vectors, settings.word_pieces, settings.labels) == ("v.txt", "p.txt", "findings")
+    assert settings.redact == "default"
     assert call["cache"] == tmp_path / "out" / ".cache" and len(call["collection"].studies) == 60
 
 

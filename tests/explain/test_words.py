@@ -196,7 +196,32 @@ def test_a_word_is_a_row_of_json():
         "seen": True,
         "read": True,
         "cut": False,
+        "redacted": False,
     }
+
+
+def test_redacted_words_are_words_that_were_not_read():
+    text = "No acute-looking mass 5 is seen"
+    read = [ReadWord(9, 16, slice(0, 1)), ReadWord(17, 21, slice(1, 2))]
+    words = score_words(text, [("findings", 0, len(text))], read, rows(2), [(0, 8), (22, 23)])
+    assert [(word.text, word.read, word.redacted) for word in words] == [
+        ("No", False, True),
+        ("acute", False, True),
+        ("looking", True, False),
+        ("mass", True, False),
+        ("5", False, True),
+        ("is", False, False),
+        ("seen", False, False),
+    ]
+    assert all(text[word.start : word.end] == word.text for word in words)
+    assert sum(word.share for word in words) == pytest.approx(1) and words[0].share == words[0].signed == 0
+
+
+def test_a_warning_counts_redacted_words_apart():
+    read = [ReadWord(3, 7, slice(0, 1)), ReadWord(8, 12, slice(1, 1))]
+    words = score_words("no mass seen", [("findings", 0, 12)], read, rows(1), [(0, 2)])
+    (said,) = warn_of_cut(words)
+    assert said.startswith("2 of 3 words were not read (1 cut off, 1 redacted): ")
 
 
 def test_words_beyond_the_length_that_is_read_are_cut_and_warned_of():

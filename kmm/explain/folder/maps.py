@@ -145,6 +145,7 @@ def _restore(values, heat, regions, film, image):
         "words": [WordScore(**word) for word in values["words"]],
         "thresholds": {name: nan if value is None else value for name, value in values["thresholds"].items()},
         "sections": [tuple(section) for section in values["sections"]],
+        "redacted": [tuple(span) for span in values.get("redacted", [])],
         "warnings": tuple(values["warnings"]),
         "image": None if film is None else image,
         "film": film,

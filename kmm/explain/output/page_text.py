@@ -23,9 +23,10 @@ def describe_report(explanation: ExplainedStudy, decimals: int | None = None) ->
     Returns:
         dict, or None without a report: `scored` and `by_sum` (bool), `sections` (list of `name`, `parts`, `signed`,
         `share`), `words` (those not cut off, in the order of the text), `sentences` (those read, strongest first),
-        `unread` (number of sentences without a word that was read), `darkest` (the strongest word), `signed` (the
-        report's sum) and `rest` (the part of that sum in no sentence). A part is `{"text": ...}`, `{"word": ...}`, or
-        `{"folded": [...], "count": ...}` for words that were cut off.
+        `redacted` (number of redacted words), `unread` (number of sentences without a word that was read), `darkest`
+        (the strongest word), `signed` (the report's sum) and `rest` (the part of that sum in no sentence). A part is
+        `{"text": ...}`, `{"word": ...}`, `{"redacted": [...]}`, or `{"folded": [...], "count": ...}` for words that
+        were cut off.
     """
     text, words = explanation.text, explanation.words
     if not text.strip():
@@ -50,14 +51,15 @@ def describe_report(explanation: ExplainedStudy, decimals: int | None = None) ->
         "sections": [
             {
                 "name": name,
-                "parts": list(_cut_parts(text, words, described, start, end)),
+                "parts": list(_cut_parts(text, _list_items(explanation, described, start, end), start, end)),
                 "share": shares.get(name, (0.0, 0.0))[0],
                 "signed": sum(value for number, value in signed.items() if of_section[number] == name),
             }
             for name, start, end in sections
         ],
         "words": [word for word in described if not word["cut"]],
-        "sentences": _describe_sentences(text, words, sums, signed, by_sum),
+        "sentences": _describe_sentences(explanation, sums, signed, by_sum),
+        "redacted": sum(word.redacted for word in words),
         "unread": len(sums) - len({word.sentence for word in words if word.read}),
         "darkest": max(described, key=lambda word: word["weight"], default=None),
         "signed": total,
@@ -91,9 +93,9 @@ def _describe_words(words, by_sum):
     ]
 
 
-def _describe_sentences(text, words, sums, signed, by_sum):
+def _describe_sentences(explanation, sums, signed, by_sum):
     spans, read = {}, set()
-    for word in words:
+    for word in explanation.words:
         spans[word.sentence] = (spans.get(word.sentence, (word.start,))[0], word.end)
         if word.read:
             read.add(word.sentence)
@@ -102,7 +104,7 @@ def _describe_sentences(text, words, sums, signed, by_sum):
     lines = [
         {
             "number": number,
-            "text": text[slice(*spans[number])],
+            "parts": _strike(explanation, *spans[number]),
             "share": share,
             "signed": signed[number],
             "weight": weight,
@@ -115,23 +117,46 @@ def _describe_sentences(text, words, sums, signed, by_sum):
     return sorted(lines, key=lambda line: -line["weight"])
 
 
-def _cut_parts(text, words, described, start, end):
+def _list_items(explanation, described, start, end):
+    """Lists the words and the redacted places from `start` to `end` as `(start, end, part)`, in order."""
+    pairs = list(zip(explanation.words, described, strict=True))
+    items = [(word.start, word.end, {"word": item}) for word, item in pairs if not word.redacted]
+    gone = [(word.start, word.end, {"word": item}) for word, item in pairs if word.redacted]
+    for first, last in _clip(explanation.redacted, start, end):
+        items.append((first, last, {"redacted": list(_cut_parts(explanation.text, gone, first, last))}))
+    return sorted(items, key=lambda item: item[:2])
+
+
+def _cut_parts(text, items, start, end):
     """Splits the characters from `start` to `end` into parts; consecutive words that were cut off become one part."""
     folded, here = [], start
-    for word, item in zip(words, described, strict=True):
-        if not here <= word.start or not word.end <= end:
+    for first, last, part in items:
+        if not here <= first or not last <= end:
             continue
-        between = {"text": text[here : word.start]}
-        if item["cut"] and folded:
-            folded += [between, {"word": item}]
+        between, cut = {"text": text[here:first]}, part.get("word", {}).get("cut", False)
+        if folded and (cut or "redacted" in part):
+            folded += [between, part]
         else:
             yield from _fold(folded)
             yield between
-            folded = [{"word": item}] if item["cut"] else []
-            if not item["cut"]:
-                yield {"word": item}
-        here = word.end
+            folded = [part] if cut else []
+            if not cut:
+                yield part
+        here = last
     yield from _fold([*folded, {"text": text[here:end]}])
+
+
+def _strike(explanation, start, end):
+    """Splits the characters from `start` to `end` into parts: text, and redacted text."""
+    parts, here = [], start
+    for first, last in _clip(explanation.redacted, start, end):
+        parts += [{"text": explanation.text[here:first]}, {"redacted": [{"text": explanation.text[first:last]}]}]
+        here = last
+    return [*parts, {"text": explanation.text[here:end]}]
+
+
+def _clip(spans, start, end):
+    return [(max(first, start), min(last, end)) for first, last in spans if first < end and last > start]
 
 
 def _fold(parts):

@@ -8,12 +8,11 @@ from kmm.batches import TextPreparation
 from kmm.data.inputs import MAX_REPORT_WORDS
 from kmm.export.graph.checks import require_rows
 from kmm.export.graph.composition import compose_texts
+from kmm.export.graph.redaction import redact_texts
 from kmm.export.graph.word_pieces import split_pieces
-from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, STOP_WORDS, WORD_CHARACTERS
+from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, SPACES, STOP_WORDS, WORD_CHARACTERS
 from kmm.text.vocabulary import PADDING, UNKNOWN
 from kmm.text.word_pieces import WordPieces
-
-SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
 
 
 class _Lines(tf.lookup.TextFileInitializer):
@@ -66,7 +65,8 @@ class ReportReader(tf.Module):
 
     def _split(self, report):
         """Returns the kept words of one report, `(length,)`, padded with "", and the number of all its words."""
-        words = CLEANING_MODES[self.text.cleaning](report[None])
+        reports = report[None] if self.text.redaction is None else redact_texts(report[None], self.text.redaction)
+        words = CLEANING_MODES[self.text.cleaning](reports)
         if self.text.deidentified == "drop":
             words = _keep(words, ~tf.strings.regex_full_match(words.flat_values, DEIDENTIFIED.pattern))
         return self._cut(words).to_tensor("", shape=(1, self.text.length))[0], words.row_lengths()[0]

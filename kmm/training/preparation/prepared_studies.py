@@ -23,6 +23,7 @@ from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
 from kmm.progress import Progress
 from kmm.settings import FitSettings
+from kmm.text.redaction import read_redaction
 from kmm.training.preparation.study_reading import ReadStudies, read_studies
 
 Note = Callable[[str], None]
@@ -192,11 +193,22 @@ def make_maker(settings: FitSettings, label_names: Sequence[str]) -> BatchMaker:
     s = settings
     return BatchMaker(
         ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
-        TextPreparation(s.sections, s.cleaning, s.deidentified, s.length, s.truncate, pieces=bool(s.word_pieces))
-        if s.text_encoder
-        else None,
+        _make_text(s) if s.text_encoder else None,
         vocabulary=None,
         label_names=tuple(label_names),
+    )
+
+
+def _make_text(settings):
+    s = settings
+    return TextPreparation(
+        s.sections,
+        s.cleaning,
+        s.deidentified,
+        s.length,
+        s.truncate,
+        pieces=bool(s.word_pieces),
+        redaction=read_redaction(s.redact) if s.redact else None,
     )
 
 

@@ -12,6 +12,7 @@ from kmm.batches import TextPreparation
 from kmm.data.study import Study
 from kmm.errors import InputError
 from kmm.settings import FitSettings
+from kmm.text.redaction import describe_redaction
 from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_report
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, measure_coverage
@@ -54,6 +55,7 @@ def learn_words(
     """
     s = settings
     documents, patients = [text.words(study) for study in train], [study.patient for study in train]
+    removed = text.redaction and describe_redaction(text.redaction, [text.text(study) for study in train])
     if not any(documents):
         raise InputError(
             f"No training report has words in the sections {', '.join(s.sections)}. Choose other --sections, or train "
@@ -76,6 +78,7 @@ def learn_words(
     facts = {
         **text_report(documents, vocabulary, s.length),
         "unknown_rate_on_validation": text_report(unseen, vocabulary, s.length)["unknown_rate"],
+        **({"redaction": removed} if removed else {}),
         "words": len(vocabulary),
         "words_of_the_vectors_alone": len(vocabulary) - len(trained),
         "word_patients": _sum_patients(word_patients, vocabulary, rare, s.min_word_patients),
@@ -112,6 +115,8 @@ def describe_words(facts: Mapping[str, Any], length: int) -> str:
             f"; {patients['left_out']} {words} of fewer than {patients['min_word_patients']} patients are read as "
             "unknown"
         )
+    if removed := facts.get("redaction"):
+        end += f"; the redaction of {removed['entries']} entries removes {removed['removed']:.1%} of the words"
     return (
         f"{words.capitalize()}: {trained} from training{more}; {facts['coverage_of_words']:.1%} of those from training "
         f"({facts['coverage_of_running_words']:.1%} of their occurrences) have a vector; "

@@ -54,6 +54,7 @@ def make(image, heat=HEAT, settings=None, gap=0.001, **changes):
         "settings": settings,
         "model": "m",
         "warnings": ("missed",),
+        "redacted": [(0, 1)],
     }
     return Explanation(**{**given, **changes})
 

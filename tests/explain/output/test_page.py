@@ -369,6 +369,59 @@ def make_cut(truncate="end"):
     return make_explanation(text=text, sections=[("findings", 0, len(text))], words=words)
 
 
+REDACTED = "Heart is normal. No acute disease of the lungs."
+
+
+def make_redacted(cut_from=99):
+    """A report of which "normal" and "No acute disease" were redacted, and words from `cut_from` on cut off."""
+    spans = [(9, 15), (17, 33)]
+    words = []
+    for match in re.finditer(r"[A-Za-z]+", REDACTED):
+        gone = any(start <= match.start() < end for start, end in spans)
+        cut = not gone and match.start() >= cut_from
+        share, read = 0.0 if gone or cut else 0.2, not gone and not cut
+        words.append(
+            WordScore(*match.span(), match.group(), "findings", int(match.start() > 16), share, share, read, read, cut)
+        )
+        words[-1] = dataclasses.replace(words[-1], redacted=gone)
+    return make_explanation(text=REDACTED, sections=[("findings", 0, len(REDACTED))], words=words, redacted=spans)
+
+
+def test_redacted_places_are_struck_and_the_report_stays_whole():
+    explanation = make_redacted()
+    tree = parse(render_page(explanation))
+    (report,) = find_reports(tree)
+    assert read_text(report) == REDACTED
+    struck = report.findall("h:del", NAMESPACES)
+    assert [read_text(one) for one in struck] == ["normal", "No acute disease"]
+    assert {one.get("title") for one in struck} == {"redacted: removed before the model read the report"}
+    marks = [mark for one in struck for mark in one.findall("h:mark", NAMESPACES)]
+    assert [mark.text for mark in marks] == ["normal", "No", "acute", "disease"]
+    assert {(mark.get("class"), mark.get("title")) for mark in marks} == {
+        ("unread redacted", "not read by the model: redacted")
+    }
+    section = find_section(tree, "text")
+    assert "redacted: removed before the model read the report (4 words)." in read_text(section)
+    sentences = [read_text(cell) for cell in read_all(tree, "h:td") if cell.get("class") == "sentence"]
+    assert sorted(sentences) == ["Heart is normal", "No acute disease of the lungs"]
+    assert len([cell for cell in read_all(section, "h:td") if cell.findall("h:del", NAMESPACES)]) == 2
+    strip = next(element for element in tree.iter() if element.get("id") == "strip")
+    assert [mark.text for mark in strip] == [word.text for word in explanation.words]
+
+
+def test_redacted_places_do_not_break_a_fold():
+    tree = parse(render_page(make_redacted(cut_from=6)))
+    (details,) = [one for one in read_all(tree, "h:details") if one.get("class") == "folded"]
+    summary = details[0]
+    assert read_text(summary) == "4 words were cut off and not read"
+    assert read_text(details).removeprefix(read_text(summary)) == "is normal. No acute disease of the lungs."
+    assert len(details.findall("h:del", NAMESPACES)) == 2
+
+
+def test_without_a_redaction_a_page_says_nothing_of_one():
+    assert "redacted" not in render_page(make_explanation()).partition("</style>")[2]
+
+
 @pytest.mark.parametrize(("truncate", "folded"), [("end", "e5 f6 g7 h8 i9 j0"), ("start", "a1 b2, c3 d4. e5 f6")])
 def test_text_that_was_cut_off_is_folded_and_the_report_stays_whole(truncate, folded):
     tree = parse(render_page(make_cut(truncate)))
