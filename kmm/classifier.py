@@ -13,6 +13,7 @@ import numpy as np
 
 import kmm
 import kmm.models.build  # registers kmm's own layers with Keras
+import kmm.models.curve_metrics  # and the metrics of learning curves, which saved models name
 import kmm.models.loss  # and the loss, which saved models name
 from kmm.batches import Batch, BatchMaker, join_batches
 from kmm.data.modalities import as_mapping, as_table, choose_rows

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from kmm.errors import InputError, look_up
+from kmm.models.curve_metrics import LabelAccuracy, LabelAuc
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
 from kmm.training.checkpoint import CURVES, MONITORED, Checkpoint, EpochStart
-from kmm.training.curve_metrics import LabelAccuracy, LabelAuc
 from kmm.training.dataset import StudyDataset
 from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.recipe import Stage

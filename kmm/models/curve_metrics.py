@@ -8,12 +8,14 @@ from keras import ops
 BINS = 512  # of a probability, in the histograms of the ROC AUC
 
 
+@keras.saving.register_keras_serializable(package="kmm")
 class LabelAccuracy(keras.metrics.Metric):
     """Accuracy of logits at probability 0.5: the mean over labels. Labels that are NaN (unknown) do not count.
 
     Args:
         label_count: int.
         name: str.
+        options: of every `keras.metrics.Metric`.
 
     Example:
         >>> metric = LabelAccuracy(1)
@@ -22,8 +24,9 @@ class LabelAccuracy(keras.metrics.Metric):
         0.5
     """
 
-    def __init__(self, label_count: int, name: str = "accuracy") -> None:
-        super().__init__(name=name)
+    def __init__(self, label_count: int, name: str = "accuracy", **options: Any) -> None:
+        super().__init__(name=name, **options)
+        self.label_count = label_count
         self.known = self.add_weight(shape=(label_count,), initializer="zeros", name="known")
         self.correct = self.add_weight(shape=(label_count,), initializer="zeros", name="correct")
 
@@ -39,13 +42,18 @@ class LabelAccuracy(keras.metrics.Metric):
         defined = ops.cast(self.known > 0, "float32")
         return ops.sum(defined * self.correct / ops.maximum(self.known, 1.0)) / ops.sum(defined)
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_count": self.label_count}
 
+
+@keras.saving.register_keras_serializable(package="kmm")
 class LabelAuc(keras.metrics.Metric):
     """ROC AUC of logits, the mean over labels, from histograms of the probabilities: exact but for ties in a bin.
 
     Args:
         label_count: int.
         name: str.
+        options: of every `keras.metrics.Metric`.
 
     Example:
         >>> metric = LabelAuc(1)
@@ -54,8 +62,9 @@ class LabelAuc(keras.metrics.Metric):
         0.75
     """
 
-    def __init__(self, label_count: int, name: str = "roc_auc") -> None:
-        super().__init__(name=name)
+    def __init__(self, label_count: int, name: str = "roc_auc", **options: Any) -> None:
+        super().__init__(name=name, **options)
+        self.label_count = label_count
         self.positive = self.add_weight(shape=(label_count, BINS), initializer="zeros", name="positive")
         self.negative = self.add_weight(shape=(label_count, BINS), initializer="zeros", name="negative")
 
@@ -74,6 +83,9 @@ class LabelAuc(keras.metrics.Metric):
         areas = ops.sum(self.positive * below, axis=1) / ops.maximum(pairs, 1.0)
         defined = ops.cast(pairs > 0, "float32")
         return ops.sum(defined * areas) / ops.sum(defined)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_count": self.label_count}
 
 
 def _prepare(labels, logits, weights):

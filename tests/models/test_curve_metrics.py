@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from kmm.training.curve_metrics import BINS, LabelAccuracy, LabelAuc
+from kmm.models.curve_metrics import BINS, LabelAccuracy, LabelAuc
 
 
 def make_batches(count=5, size=40, seed=0):
