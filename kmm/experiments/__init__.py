@@ -1,0 +1,1 @@
+"""Comparison of models over splits and settings."""

@@ -1,0 +1,192 @@
+"""Figures of a comparison, each with its caption and a description for readers who do not see it.
+
+The same numbers give the same bytes. A file carries its caption below the picture; in the page the caption is text.
+"""
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from kmm.evaluate.plots import GREY, encode_figure
+from kmm.experiments.curve_figures import draw_benefit, draw_epochs, draw_risk, find_epoch_metrics
+from kmm.experiments.interval_figures import clean_text, draw_differences, draw_models, draw_shapley, draw_subgroups
+from kmm.experiments.published import list_published
+from kmm.experiments.summary import Columns, Summary, list_values, title_metric, title_variant
+
+SUFFIXES = (".png", ".svg")
+LETTERS_PER_INCH, MOST_CAPTION = 15, 1000  # letters of a caption
+SPREAD = "intervals: 95 %, of the mean over splits, corrected for their overlap (Nadeau and Bengio)"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure.
+
+    Attributes:
+        name: str. Name of its files, without suffix.
+        title: str.
+        caption: str. What was measured on what, and what lines, bands and intervals mean.
+        alt: str. Description in words of what the figure shows, without its numbers: these are in a table.
+        draw: function without arguments that draws the figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+
+    def encode(self, suffix: str, *, captioned: bool = True) -> bytes:
+        """Encodes the figure as a picture file, with or without the caption below it.
+
+        Args:
+            suffix: str, one of `SUFFIXES`.
+            captioned: bool.
+
+        Returns:
+            bytes, equal for equal numbers.
+        """
+        figure = self.draw()
+        if captioned:
+            caption = clean_text(f"{self.title}. {self.caption}", most=MOST_CAPTION)
+            lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * figure.get_figwidth()))
+            figure.supxlabel("\n".join(lines), fontsize=8, color=GREY)
+        return encode_figure(figure, suffix)
+
+
+def list_figures(comparison: Columns, history: Columns, summary: Summary) -> dict[str, Drawing]:
+    """Lists the figures whose numbers are there.
+
+    Args:
+        comparison: columns of the comparison; see `kmm.experiments.summary`.
+        history: columns of the history; may be empty.
+        summary: `Summary`.
+
+    Returns:
+        dict of name to `Drawing`, in the order of the page. Nothing is drawn yet.
+    """
+    where = describe_measured(comparison)
+    found = [_list_epochs(history), _list_models(summary, where), _list_differences(summary, where)]
+    found += [_list_shapley(summary, where), *_list_curves(summary), _list_subgroups(summary)]
+    return {drawing.name: drawing for drawing in found if drawing is not None}
+
+
+def describe_measured(comparison: Columns) -> str:
+    """Describes what test numbers were measured on: the studies per split and the number of splits.
+
+    Example:
+        >>> import numpy as np
+        >>> columns = {"part": ["test"] * 2, "split": ["1", "2"], "n": [40, 42], "label": ["macro"] * 2}
+        >>> describe_measured({name: np.array(column) for name, column in columns.items()})
+        'test part, n = 40 to 42 studies per split, 2 splits'
+    """
+    rows = comparison["part"] == "test"
+    numbers, splits = comparison["n"][rows & (comparison["label"] == "macro")], list_values(comparison["split"][rows])
+    if not len(numbers):
+        return "test part"
+    low, high = int(numbers.min()), int(numbers.max())
+    n = f"{low}" if low == high else f"{low} to {high}"
+    return f"test part, n = {n} studies per split, {len(splits)} {'split' if len(splits) == 1 else 'splits'}"
+
+
+def _list_epochs(history):
+    if not len(history.get("metric", ())) or not (metrics := find_epoch_metrics(history)):
+        return None
+    splits = len(list_values(history["split"]))
+    return Drawing(
+        "epochs",
+        "Validation over epochs",
+        f"Validation part, {splits} splits. Lines: mean over splits; bands: 1 standard deviation between splits to "
+        "each side, which is no confidence interval. Stages of a model follow each other.",
+        f"Line chart of validation {' and '.join(metrics)} by epoch for the joint, the image and the text model, with "
+        "bands for the spread between splits. Values of the last epoch are in the table below.",
+        lambda: draw_epochs(history),
+    )
+
+
+def _list_models(summary, where):
+    metrics = [
+        metric
+        for metric in ("roc_auc", "accuracy")
+        if any(metric in found for models in (summary.get("models") or {}).values() for found in models.values())
+    ]
+    if not metrics:
+        return None
+    published = list_published(summary.get("protocol", ""))
+    return Drawing(
+        "models",
+        "Models and baselines",
+        f"{where[0].upper()}{where[1:]}; {SPREAD}. Circles: models; squares: baselines; hollow diamonds: published "
+        "numbers, measured on other splits and without intervals.",
+        "Dot plot of each model and baseline with its interval, and of published numbers. The numbers are in the table "
+        "of results.",
+        lambda: draw_models(summary, metrics, published),
+    )
+
+
+def _list_differences(summary, where):
+    found = summary.get("differences") or ()
+    if all(one.get("difference") is None for one in found):
+        return None
+    return Drawing(
+        "differences",
+        "Differences",
+        f"{where[0].upper()}{where[1:]}; {SPREAD}; p: corrected resampled t-test, adjusted by Holm's method. Blue "
+        "squares: the interval leaves out 0; grey circles: it holds 0.",
+        "Forest plot of differences between models with their intervals. The numbers are in the table of differences.",
+        lambda: draw_differences(found),
+    )
+
+
+def _list_shapley(summary, where):
+    found = summary.get("shapley")
+    if not found:
+        return None
+    metric = title_metric(next(iter(found.values())).get("metric", "roc_auc"))
+    return Drawing(
+        "shapley",
+        "What film and report give",
+        f"{where[0].upper()}{where[1:]}; Shapley values of the joint model's {metric}, with 95 % intervals. The two "
+        "shares sum to what the joint model gains over seeing nothing.",
+        "Dot plot of the shares of film and report, and of their interaction. The numbers are in the table below.",
+        lambda: draw_shapley(found),
+    )
+
+
+def _list_curves(summary):
+    kinds = {
+        "risk-coverage": (
+            *("selective", "Selective prediction", draw_risk, "Test part. The most certain studies are decided first."),
+            "Line chart of the fraction of wrong decisions against the fraction of studies decided, by model.",
+        ),
+        "decision-curve": (
+            *("decision_curve", "Decision curve", draw_benefit),
+            "Test part. Net benefit: true positives per study, less false positives times the odds of the threshold.",
+            "Line chart of net benefit against threshold probability by model, acting on every study, and on none.",
+        ),
+    }
+    for name, (key, title, draw, caption, alt) in kinds.items():
+        for number, (variant, curves) in enumerate((summary.get(key) or {}).items(), start=1):
+            if curves:
+                where = f"{title}: {title_variant(variant)}" if variant else title
+                file = name if number == 1 else f"{name}-{number}"
+                yield Drawing(file, where, caption, alt, lambda draw=draw, curves=curves: draw(curves))
+
+
+def _list_subgroups(summary):
+    rows = [row for row in summary.get("subgroups") or () if row.get("model", "joint") == "joint"]
+    if not rows:
+        return None
+    first = rows[0]
+    rows = [
+        row for row in rows if row["metric"] == first["metric"] and row.get("variant", "") == first.get("variant", "")
+    ]
+    return Drawing(
+        "subgroups",
+        "Subgroups",
+        "Joint model, test part; intervals: 95 %. Hollow: too few studies to tell, see the notes in the table.",
+        f"Dot plot of {title_metric(first['metric'])} in each subgroup with its interval. The table has the numbers.",
+        lambda: draw_subgroups(rows),
+    )

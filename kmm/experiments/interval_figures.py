@@ -1,0 +1,308 @@
+"""Draw numbers with their intervals, one per row: differences, models, subgroups, and what each side gives."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
+from kmm.experiments.published import PublishedNumber
+from kmm.experiments.summary import (
+    BASELINES,
+    SIDES,
+    Difference,
+    Interval,
+    Subgroup,
+    Summary,
+    iterate_models,
+    title_briefly,
+    title_metric,
+    title_variant,
+)
+from kmm.explain.output.markup import is_known
+
+ROW_INCHES = 0.24
+MOST_LETTERS = 60  # of a label in a figure
+MARGIN: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans Mono"}
+DEFAULT = "default"  # the variant without changes
+SIDE_COLOURS = dict(zip(SIDES, COLOURS))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a figure: a number with its interval, or, without a value, a heading.
+
+    Attributes:
+        title: str, at the left.
+        value: float or None.
+        interval: two floats or None.
+        note: str, in the right margin, in letters of equal width.
+        colour: str. Colour of the marker.
+        marker: str. Matplotlib's marker.
+        hollow: bool. Whether the marker is not filled.
+    """
+
+    title: str
+    value: float | None = None
+    interval: Interval = None
+    note: str = ""
+    colour: str = COLOURS[0]
+    marker: str = "o"
+    hollow: bool = False
+
+
+def clean_text(text: object, most: int = MOST_LETTERS) -> str:
+    """Makes any text fit for a figure: one short line, without formulas and characters that the font lacks.
+
+    Example:
+        >>> clean_text("a$b\\n c"), clean_text("x" * 9, most=5)
+        ('a\\\\$b c', 'xxxx…')
+    """
+    line = " ".join(str(text).split())
+    line = "".join(letter for letter in line if unicodedata.category(letter) not in ("Cc", "Cf", "Cs"))
+    line = "".join(letter if ord(letter) in _list_glyphs() else "□" for letter in line)
+    line = line if len(line) <= most else line[: most - 1] + "…"
+    return line.replace("$", r"\$")
+
+
+@cache
+def _list_glyphs():
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def show_p(p: float | None) -> str:
+    """Formats a p value: three decimals, or `<0.001`; an en dash when it is unknown.
+
+    Example:
+        >>> show_p(0.0124), show_p(1e-9), show_p(None)
+        ('0.012', '<0.001', '–')
+    """
+    if not is_known(p):
+        return "–"
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def draw_differences(differences: Sequence[Difference]) -> Figure:
+    """Draws a forest plot: differences with their intervals, and their p after Holm's correction in the margin.
+
+    Args:
+        differences: sequence of `Difference`; one without a value is left out.
+
+    Returns:
+        Matplotlib's `Figure`. Blue: the interval leaves out 0.
+    """
+    known = [found for found in differences if is_known(found.get("difference"))]
+    rows: list[Row] = []
+    for (variant, metric), group in _group(known, lambda found: (name_variants(found), found["metric"])).items():
+        rows.append(Row(": ".join(filter(None, (variant, title_metric(metric))))))
+        several = len({found["label"] for found in group}) > 1
+        for found in group:
+            label = f", {found['label']}" if several else ""
+            shown = is_clear(found)
+            note = f"{show_signed(found['difference']):>7} {show_p(found.get('p_holm')):>7}"
+            title, colour, marker = f"{name_models(found)}{label}", COLOURS[0] if shown else GREY, "s" if shown else "o"
+            rows.append(Row(title, found["difference"], found.get("interval"), note, colour, marker))
+    figure, axes = _make_rows(len(rows), 7.2)
+    axes.axvline(0, color="black", linewidth=0.8)
+    _draw_rows(axes, rows, head=" change p(Holm)")
+    axes.set_xlabel("Difference (right of 0: the first is higher)", fontsize=8)
+    return figure
+
+
+def is_clear(found: Difference) -> bool:
+    """Returns whether the interval of a difference leaves out 0.
+
+    Example:
+        >>> is_clear({"interval": [0.01, 0.03]}), is_clear({"interval": [-0.01, 0.03]}), is_clear({})
+        (True, False, False)
+    """
+    between = found.get("interval")
+    return between is not None and (between[0] > 0 or between[1] < 0)
+
+
+def show_signed(value: float | None) -> str:
+    """Formats a difference with its sign and three decimals; an en dash when it is unknown.
+
+    Example:
+        >>> show_signed(0.0123), show_signed(-0.5), show_signed(None)
+        ('+0.012', '−0.500', '–')
+    """
+    return f"{value:+.3f}".replace("-", "−") if is_known(value) else "–"
+
+
+def name_models(found: Difference) -> str:
+    """Names the models of a difference; one model of two variants is named once.
+
+    Example:
+        >>> name_models({"first": "joint", "second": "tfidf"})
+        'Joint − TF-IDF + logistic regression'
+        >>> name_models({"first": "joint", "second": "joint", "second_variant": "pixels=64"})
+        'Joint'
+    """
+    first, second = (title_briefly(found[place]) for place in ("first", "second"))
+    return first if found.get("second_variant") is not None and first == second else f"{first} − {second}"
+
+
+def name_variants(found: Difference) -> str:
+    """Names the variant of a difference, or both of them.
+
+    Example:
+        >>> name_variants({"variant": "pixels=128", "second_variant": "pixels=64"})
+        'pixels = 128 − pixels = 64'
+    """
+    first, second = found.get("variant", ""), found.get("second_variant")
+    if second is None:
+        return title_variant(first)
+    return f"{title_variant(first) or DEFAULT} − {title_variant(second) or DEFAULT}"
+
+
+def _group(items, key):
+    groups: dict = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def draw_models(summary: Summary, metrics: Sequence[str], published: Sequence[PublishedNumber] = ()) -> Figure:
+    """Draws each model and baseline with the interval of its mean, one panel per metric; published numbers hollow.
+
+    Args:
+        summary: `Summary` with `models`.
+        metrics: sequence of str, one per panel.
+        published: sequence of `PublishedNumber`.
+
+    Returns:
+        Matplotlib's `Figure`.
+    """
+    models = list(iterate_models(summary))
+    several = len({variant for variant, _, _ in models}) > 1
+    panels: list[list[Row]] = [[] for _ in metrics]
+    last = None
+    for variant, model, found in models:
+        for rows, metric in zip(panels, metrics):
+            if several and variant != last:
+                rows.append(Row(title_variant(variant) or DEFAULT))
+            estimate: Mapping[str, Any] = found.get(metric) or {}
+            colour, marker = SIDE_COLOURS.get(model, GREY), "s" if model in BASELINES else "o"
+            mean = estimate.get("mean")
+            rows.append(
+                Row(
+                    title_briefly(model),
+                    np.nan if mean is None else mean,
+                    estimate.get("interval"),
+                    colour=colour,
+                    marker=marker,
+                )
+            )
+        last = variant
+    for rows, metric in zip(panels, metrics):
+        numbers = {(found.model, found.setting): found for found in published if found.metric == metric}
+        if published:
+            rows.append(Row("Published: other splits"))
+        for model, setting in dict.fromkeys((found.model, found.setting) for found in published):
+            value = numbers[model, setting].value if (model, setting) in numbers else np.nan
+            title, colour = f"{title_briefly(model)}, {setting}", SIDE_COLOURS.get(model, GREY)
+            rows.append(Row(title, value, colour=colour, marker="D", hollow=True))
+    figure, *axes = _make_rows(len(panels[0]), 3.4 + 2.3 * len(metrics), panels=len(metrics))
+    for place, (panel, rows, metric) in enumerate(zip(axes, panels, metrics)):
+        _draw_rows(panel, rows, titles=place == 0)
+        panel.set_xlabel(title_metric(metric), fontsize=8)
+    return figure
+
+
+def draw_subgroups(subgroups: Sequence[Subgroup]) -> Figure:
+    """Draws a metric of the joint model in each subgroup, with its interval, counts and notes in the margin.
+
+    Args:
+        subgroups: sequence of `Subgroup` of one model and metric.
+
+    Returns:
+        Matplotlib's `Figure`. Hollow: too small to tell.
+    """
+    rows: list[Row] = []
+    for attribute, group in _group(subgroups, lambda found: found["attribute"]).items():
+        rows.append(Row(attribute))
+        for found in group:
+            note = f"{found['n']:>5} ({found.get('n_positive', '–')})"
+            value = found.get("value")
+            rows.append(
+                Row(
+                    found["group"],
+                    np.nan if value is None else value,
+                    found.get("interval"),
+                    note,
+                    hollow=bool(found.get("note")),
+                )
+            )
+    figure, axes = _make_rows(len(rows), 6.4)
+    _draw_rows(axes, rows, head="    n (positive)")
+    axes.set_xlabel(title_metric(subgroups[0]["metric"]), fontsize=8)
+    return figure
+
+
+def draw_shapley(shapley: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draws what film and report each add to the joint model's metric, and what they give together.
+
+    Args:
+        shapley: dict of variant to the dict of `share_metric`.
+
+    Returns:
+        Matplotlib's `Figure`.
+    """
+    titles = {"image": "Film", "text": "Report", "interaction": "Interaction of both"}
+    colours = {"image": SIDE_COLOURS["image"], "text": SIDE_COLOURS["text"], "interaction": GREY}
+    rows: list[Row] = []
+    for variant, found in shapley.items():
+        if len(shapley) > 1:
+            rows.append(Row(title_variant(variant) or DEFAULT))
+        for name, title in titles.items():
+            share = found.get(name) or {}
+            if is_known(share.get("value")):
+                value, marker = share["value"], "D" if name == "interaction" else "o"
+                rows.append(Row(title, value, share.get("interval"), show_signed(value), colours[name], marker))
+    figure, axes = _make_rows(len(rows), 6.4)
+    axes.axvline(0, color="black", linewidth=0.8)
+    _draw_rows(axes, rows, head=" share")
+    metric = next(iter(shapley.values())).get("metric", "roc_auc")
+    axes.set_xlabel(f"Share of the joint model's {title_metric(metric)}", fontsize=8)
+    return figure
+
+
+def _make_rows(count, width, *, panels=1):
+    """Makes a figure with room for rows; returns it and its axes."""
+    size = (width, ROW_INCHES * count + 0.75)
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    return figure, *figure.subplots(1, panels, squeeze=False, sharey=True).ravel()
+
+
+def _draw_rows(axes: Axes, rows: Sequence[Row], *, head: str = "", titles: bool = True) -> None:
+    """Draws rows from the top, their titles at the left, their notes at the right of the axes."""
+    tidy_axes(axes)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="y", visible=False)
+    if titles:
+        axes.set_yticks(range(len(rows)), [clean_text(row.title) for row in rows], fontsize=8)
+        for row, label in zip(rows, axes.get_yticklabels()):
+            label.set_fontweight("bold" if row.value is None else "normal")
+    margin = axes.get_yaxis_transform()
+    if head:
+        axes.text(1.02, -0.65, head, transform=margin, color=GREY, va="bottom", **MARGIN)
+    for place, row in enumerate(rows):
+        if row.value is None:
+            axes.axhline(place + 0.45, color="#DDDDDD", linewidth=0.5)
+            continue
+        if row.interval is not None:
+            axes.plot(row.interval, [place, place], color=row.colour, linewidth=1.4, solid_capstyle="butt")
+        face = "white" if row.hollow else row.colour
+        axes.plot(
+            row.value, place, row.marker, color=row.colour, markersize=5, markerfacecolor=face, markeredgewidth=1.2
+        )
+        axes.text(1.02, place, row.note, transform=margin, va="center", **MARGIN)
