@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, LEGEND, STYLES, tidy_axes
 from kmm.experiments.interval_figures import clean_text
-from kmm.experiments.summary import SIDES, Columns, list_values, select, title_briefly, title_variant
+from kmm.experiments.schema import Columns, list_values, select
+from kmm.experiments.titles import SIDES, title_briefly, title_variant
 
 EPOCH_METRICS = {  # title of a panel, and the names under which a history may record it
     "Accuracy": ("val_accuracy", "accuracy"),
@@ -194,4 +195,4 @@ def _place_legend(figure, grid):
     for axes in (axes for line in grid for axes in line):
         found |= dict(zip(*reversed(axes.get_legend_handles_labels())))
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 3), **LEGEND)
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 4), **LEGEND)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from kmm.evaluate.plots import GREY, encode_figure
 from kmm.experiments.curve_figures import draw_benefit, draw_epochs, draw_risk, find_epoch_metrics
 from kmm.experiments.interval_figures import clean_text, draw_differences, draw_models, draw_shapley, draw_subgroups
-from kmm.experiments.published import list_published
-from kmm.experiments.summary import Columns, Summary, list_values, title_metric, title_variant
+from kmm.experiments.schema import Columns, Summary, list_test_numbers, list_values
+from kmm.experiments.titles import title_metric, title_variant
 
 SUFFIXES = (".png", ".svg")
 LETTERS_PER_INCH, MOST_CAPTION = 15, 1000  # letters of a caption
@@ -60,7 +60,7 @@ def list_figures(comparison: Columns, history: Columns, summary: Summary) -> dic
     """Lists the figures whose numbers are there.
 
     Args:
-        comparison: columns of the comparison; see `kmm.experiments.summary`.
+        comparison: columns of the comparison; see `kmm.experiments.schema`.
         history: columns of the history; may be empty.
         summary: `Summary`.
 
@@ -114,7 +114,7 @@ def _list_models(summary, where):
     ]
     if not metrics:
         return None
-    published = list_published(summary.get("protocol", ""))
+    published = list_test_numbers(summary)
     return Drawing(
         "models",
         "Models and baselines",
@@ -134,7 +134,7 @@ def _list_differences(summary, where):
         "differences",
         "Differences",
         f"{where[0].upper()}{where[1:]}; {SPREAD}; p: corrected resampled t-test, adjusted by Holm's method. Blue "
-        "squares: the interval leaves out 0; grey circles: it holds 0.",
+        "squares: the interval leaves out 0 and p is below 0.05; grey circles: not shown.",
         "Forest plot of differences between models with their intervals. The numbers are in the table of differences.",
         lambda: draw_differences(found),
     )
@@ -171,8 +171,19 @@ def _list_curves(summary):
         for number, (variant, curves) in enumerate((summary.get(key) or {}).items(), start=1):
             if curves:
                 where = f"{title}: {title_variant(variant)}" if variant else title
-                file = name if number == 1 else f"{name}-{number}"
-                yield Drawing(file, where, caption, alt, lambda draw=draw, curves=curves: draw(curves))
+                yield Drawing(
+                    name_curve(name, number), where, caption, alt, lambda draw=draw, curves=curves: draw(curves)
+                )
+
+
+def name_curve(name: str, number: int) -> str:
+    """Names the figure of a curve of a variant, by the number of the variant.
+
+    Example:
+        >>> name_curve("risk-coverage", 1), name_curve("risk-coverage", 2)
+        ('risk-coverage', 'risk-coverage-2')
+    """
+    return name if number == 1 else f"{name}-{number}"
 
 
 def _list_subgroups(summary):

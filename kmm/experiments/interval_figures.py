@@ -12,25 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
-from kmm.experiments.published import PublishedNumber
-from kmm.experiments.summary import (
-    BASELINES,
-    SIDES,
-    Difference,
-    Interval,
-    Subgroup,
-    Summary,
-    iterate_models,
-    title_briefly,
-    title_metric,
-    title_variant,
-)
+from kmm.experiments.claims import is_shown, name_models, name_variants
+from kmm.experiments.number_formats import show_p, show_signed
+from kmm.experiments.schema import Difference, Interval, PublishedNumber, Subgroup, Summary, iterate_models
+from kmm.experiments.titles import BASELINES, DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import is_known
 
 ROW_INCHES = 0.24
 MOST_LETTERS = 60  # of a label in a figure
 MARGIN: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans Mono"}
-DEFAULT = "default"  # the variant without changes
+HEADING: dict[str, Any] = {
+    **{"fontsize": 8, "fontweight": "bold", "va": "center", "in_layout": False, "zorder": 5},
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
+}
 SIDE_COLOURS = dict(zip(SIDES, COLOURS))
 
 
@@ -76,18 +70,6 @@ def _list_glyphs():
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
-def show_p(p: float | None) -> str:
-    """Formats a p value: three decimals, or `<0.001`; an en dash when it is unknown.
-
-    Example:
-        >>> show_p(0.0124), show_p(1e-9), show_p(None)
-        ('0.012', '<0.001', '–')
-    """
-    if not is_known(p):
-        return "–"
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
-
-
 def draw_differences(differences: Sequence[Difference]) -> Figure:
     """Draws a forest plot: differences with their intervals, and their p after Holm's correction in the margin.
 
@@ -95,7 +77,7 @@ def draw_differences(differences: Sequence[Difference]) -> Figure:
         differences: sequence of `Difference`; one without a value is left out.
 
     Returns:
-        Matplotlib's `Figure`. Blue: the interval leaves out 0.
+        Matplotlib's `Figure`. Blue squares: the difference is shown, see `is_shown`.
     """
     known = [found for found in differences if is_known(found.get("difference"))]
     rows: list[Row] = []
@@ -104,62 +86,15 @@ def draw_differences(differences: Sequence[Difference]) -> Figure:
         several = len({found["label"] for found in group}) > 1
         for found in group:
             label = f", {found['label']}" if several else ""
-            shown = is_clear(found)
+            shown = is_shown(found)
             note = f"{show_signed(found['difference']):>7} {show_p(found.get('p_holm')):>7}"
             title, colour, marker = f"{name_models(found)}{label}", COLOURS[0] if shown else GREY, "s" if shown else "o"
             rows.append(Row(title, found["difference"], found.get("interval"), note, colour, marker))
-    figure, axes = _make_rows(len(rows), 7.2)
+    figure, axes = _make_rows(len(rows), 6.4)
     axes.axvline(0, color="black", linewidth=0.8)
     _draw_rows(axes, rows, head=" change p(Holm)")
     axes.set_xlabel("Difference (right of 0: the first is higher)", fontsize=8)
     return figure
-
-
-def is_clear(found: Difference) -> bool:
-    """Returns whether the interval of a difference leaves out 0.
-
-    Example:
-        >>> is_clear({"interval": [0.01, 0.03]}), is_clear({"interval": [-0.01, 0.03]}), is_clear({})
-        (True, False, False)
-    """
-    between = found.get("interval")
-    return between is not None and (between[0] > 0 or between[1] < 0)
-
-
-def show_signed(value: float | None) -> str:
-    """Formats a difference with its sign and three decimals; an en dash when it is unknown.
-
-    Example:
-        >>> show_signed(0.0123), show_signed(-0.5), show_signed(None)
-        ('+0.012', '−0.500', '–')
-    """
-    return f"{value:+.3f}".replace("-", "−") if is_known(value) else "–"
-
-
-def name_models(found: Difference) -> str:
-    """Names the models of a difference; one model of two variants is named once.
-
-    Example:
-        >>> name_models({"first": "joint", "second": "tfidf"})
-        'Joint − TF-IDF + logistic regression'
-        >>> name_models({"first": "joint", "second": "joint", "second_variant": "pixels=64"})
-        'Joint'
-    """
-    first, second = (title_briefly(found[place]) for place in ("first", "second"))
-    return first if found.get("second_variant") is not None and first == second else f"{first} − {second}"
-
-
-def name_variants(found: Difference) -> str:
-    """Names the variant of a difference, or both of them.
-
-    Example:
-        >>> name_variants({"variant": "pixels=128", "second_variant": "pixels=64"})
-        'pixels = 128 − pixels = 64'
-    """
-    first, second = found.get("variant", ""), found.get("second_variant")
-    if second is None:
-        return title_variant(first)
-    return f"{title_variant(first) or DEFAULT} − {title_variant(second) or DEFAULT}"
 
 
 def _group(items, key):
@@ -202,14 +137,13 @@ def draw_models(summary: Summary, metrics: Sequence[str], published: Sequence[Pu
             )
         last = variant
     for rows, metric in zip(panels, metrics):
-        numbers = {(found.model, found.setting): found for found in published if found.metric == metric}
+        numbers = {(found["model"], found["what"]): found["value"] for found in published if found["metric"] == metric}
         if published:
             rows.append(Row("Published: other splits"))
-        for model, setting in dict.fromkeys((found.model, found.setting) for found in published):
-            value = numbers[model, setting].value if (model, setting) in numbers else np.nan
-            title, colour = f"{title_briefly(model)}, {setting}", SIDE_COLOURS.get(model, GREY)
-            rows.append(Row(title, value, colour=colour, marker="D", hollow=True))
-    figure, *axes = _make_rows(len(panels[0]), 3.4 + 2.3 * len(metrics), panels=len(metrics))
+        for model, what in dict.fromkeys((found["model"], found["what"]) for found in published):
+            value, title = numbers.get((model, what), np.nan), f"{title_briefly(model)}, {what}"
+            rows.append(Row(title, value, colour=SIDE_COLOURS.get(model, GREY), marker="D", hollow=True))
+    figure, *axes = _make_rows(len(panels[0]), 2.9 + 2.1 * len(metrics), panels=len(metrics))
     for place, (panel, rows, metric) in enumerate(zip(axes, panels, metrics)):
         _draw_rows(panel, rows, titles=place == 0)
         panel.set_xlabel(title_metric(metric), fontsize=8)
@@ -240,7 +174,7 @@ def draw_subgroups(subgroups: Sequence[Subgroup]) -> Figure:
                     hollow=bool(found.get("note")),
                 )
             )
-    figure, axes = _make_rows(len(rows), 6.4)
+    figure, axes = _make_rows(len(rows), 5.8)
     _draw_rows(axes, rows, head="    n (positive)")
     axes.set_xlabel(title_metric(subgroups[0]["metric"]), fontsize=8)
     return figure
@@ -289,20 +223,20 @@ def _draw_rows(axes: Axes, rows: Sequence[Row], *, head: str = "", titles: bool 
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="y", visible=False)
     if titles:
-        axes.set_yticks(range(len(rows)), [clean_text(row.title) for row in rows], fontsize=8)
-        for row, label in zip(rows, axes.get_yticklabels()):
-            label.set_fontweight("bold" if row.value is None else "normal")
+        names = ["" if row.value is None else clean_text(row.title) for row in rows]
+        axes.set_yticks(range(len(rows)), names, fontsize=8)
     margin = axes.get_yaxis_transform()
     if head:
         axes.text(1.02, -0.65, head, transform=margin, color=GREY, va="bottom", **MARGIN)
     for place, row in enumerate(rows):
         if row.value is None:
             axes.axhline(place + 0.45, color="#DDDDDD", linewidth=0.5)
+            if titles:
+                axes.text(0.01, place, clean_text(row.title), transform=margin, **HEADING)
             continue
         if row.interval is not None:
             axes.plot(row.interval, [place, place], color=row.colour, linewidth=1.4, solid_capstyle="butt")
         face = "white" if row.hollow else row.colour
-        axes.plot(
-            row.value, place, row.marker, color=row.colour, markersize=5, markerfacecolor=face, markeredgewidth=1.2
-        )
+        look = {"markersize": 5, "markerfacecolor": face, "markeredgewidth": 1.2}
+        axes.plot(row.value, place, row.marker, color=row.colour, **look)
         axes.text(1.02, place, row.note, transform=margin, va="center", **MARGIN)

@@ -1,4 +1,4 @@
-"""Format of a comparison's summary, `summary.json` of schema `kmm-comparison-1`, and the names that people read.
+"""Format of a comparison's summary, `summary.json` of schema `kmm-comparison-1`, and what is looked up in it.
 
 Every key may be absent: a reader leaves out what is not there. Unknown numbers are None, never NaN.
 """
@@ -8,23 +8,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from kmm.evaluate.card import ROW_TITLES
-from kmm.evaluate.metrics import METRICS
+from kmm.experiments.titles import BASELINES, SIDES
 
 COMPARISON_SCHEMA = "kmm-comparison-1"
 MACRO = "macro"  # the label of a mean over labels
-SIDES = ("joint", "image", "text")
-BASELINES = ("tfidf", "image-linear", "linear-sum", "majority", "chance")
-MODEL_TITLES = {
-    **{name: ROW_TITLES[name] for name in ("joint", "image", "text", "tfidf")},
-    "image-linear": "Logistic regression on image features",
-    "linear-sum": "Sum of both linear scores",
-    "joint-image": "Joint, film alone",
-    "joint-text": "Joint, report alone",
-    "majority": "Majority class",
-    "chance": "Chance",
-    "best-baseline": "Best simple baseline",
-}
 LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
 Columns = Mapping[str, np.ndarray]  # column name to an array with one value per row
@@ -32,26 +19,28 @@ Interval = Sequence[float] | None  # the ends of a 95 % interval
 
 
 class Estimate(TypedDict, total=False):
-    """One metric over splits: `mean`, `sd`, the 95 % `interval` of the mean, and `values`, one per split."""
+    """One metric over splits: `mean`, `sd`, the 95 % `interval` of the mean, and the `n` `values`, one per split."""
 
     mean: float | None
     sd: float | None
     interval: Interval
+    n: int
+    left_out: int
     values: Sequence[float | None]
 
 
 class Difference(TypedDict, total=False):
     """The difference `first` minus `second` of a metric, over the same splits.
 
-    `first` and `second` are models of `variant`; if `second_variant` is there, `second` belongs to that variant. `p` is
-    that of the corrected resampled t-test, `naive_p` that of the ordinary t-test, `p_holm` is adjusted over all
-    differences of the same `family`. `chosen` lists the baselines that were chosen on validation, one per split.
+    `first` and `second` are models of `variant`; if `against` is not None, `second` belongs to that variant. `p` is
+    that of the corrected resampled t-test, `naive_p` that of the ordinary t-test, and `p_holm` is adjusted over all
+    differences of the same `family`. `reason` says why `p` is None.
     """
 
     variant: str
     first: str
     second: str
-    second_variant: str
+    against: str | None
     metric: str
     label: str
     difference: float | None
@@ -61,7 +50,22 @@ class Difference(TypedDict, total=False):
     p_holm: float | None
     naive_p: float | None
     family: str
-    chosen: Sequence[str]
+    reason: str | None
+    n: int
+    left_out: int
+    values: Sequence[float | None]
+
+
+class PublishedNumber(TypedDict, total=False):
+    """A published number: `what` is its table, `protocol` the protocol that it belongs to, or empty."""
+
+    what: str
+    model: str
+    metric: str
+    part: str
+    value: float
+    source: str
+    protocol: str
 
 
 class Subgroup(TypedDict, total=False):
@@ -85,15 +89,21 @@ class Summary(TypedDict, total=False):
     Attributes:
         schema: str, `kmm-comparison-1`.
         protocol: str, a name of the table of protocols.
-        variants: list of str, `""` or `"NAME=V1;NAME2=W"`.
-        resampling: dict of `folds` (0 for repeated splits), `splits`, `repeats`, `plain` (bool), `shares` (of train,
-            validation and test) and `grouped_by` (list of str).
-        data: dict of `name`, `studies`, `patients`, `sections` (list of str), `leaks` (list of str), `set_aside`
-            (int), `source`.
+        variants: dict of variant (`""` or `"NAME=V1;NAME2=W"`) to its changes.
+        resampling: dict of `folds` (0 for repeated splits), `splits`, `repeats`, `plain` (bool), `count`,
+            `description`, `n_train`, `n_test`.
+        labels: list of str.
+        data: dict of `name`, `studies`, `patients`, `sections` (list of str), `set_aside` (int); what is missing is
+            counted in the predictions.
+        studies: dict of part to the number of studies in the first split.
+        leaks: list of dict, one per split that leaks: numbers of `patients`, `bodies`, `films`, `studies`.
         models: dict of variant to model to metric to `Estimate`, on the test part, means over labels.
+        parts: dict of `train` and `validation` to the same.
         differences: list of `Difference`.
-        pooled: list of tests within a split, or over the folds of one cross-validation: dict of `variant`, `first`,
-            `second`, `metric`, `label`, `test` (`DeLong` or `McNemar`), `split`, `difference`, `interval`, `p`.
+        families: dict of family to a dict of `tests` (number) and `what`.
+        best_baseline: dict of variant to metric to the baselines chosen on validation, one per split.
+        within: list of dict of `split`, `variant` and `within`, the result of `compare_models` on that test part.
+        published: list of `PublishedNumber`.
         shapley: dict of variant to the dict of `kmm.evaluate.shapley.share_metric`, with the `metric`.
         by_present: list of `Subgroup` whose `group` is `film and report`, `film alone` or `report alone`.
         errors_mended: dict of variant to a dict of `image` and `text` to a dict of `mended` and `broken` (counts) and
@@ -107,19 +117,28 @@ class Summary(TypedDict, total=False):
         decision_curve: dict of variant to model to the dict of `kmm.evaluate.decision_curve.DecisionCurve`.
         subgroups: list of `Subgroup`.
         leak: dict of `tfidf_auc_before`, `tfidf_auc_after` (None without redaction), `redacted` (number of spans).
-        minutes, memory_gb: float.
+        minutes, memory_gb: float. Sum over the tasks, and the largest memory of one process.
+        notes: list of str, about studies that were used without something.
+        failed: list of dict of `split`, `variant`, `reason`.
         reduced: list of str, one sentence per deviation from the published protocol.
         command: list of str or str; versions, digests: dict of str to str.
     """
 
     schema: str
     protocol: str
-    variants: Sequence[str]
+    variants: Mapping[str, Any]
     resampling: Mapping[str, Any]
+    labels: Sequence[str]
     data: Mapping[str, Any]
+    studies: Mapping[str, int]
+    leaks: Sequence[Mapping[str, int]]
     models: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+    parts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Estimate]]]]
     differences: Sequence[Difference]
-    pooled: Sequence[Mapping[str, Any]]
+    families: Mapping[str, Mapping[str, Any]]
+    best_baseline: Mapping[str, Mapping[str, Sequence[str]]]
+    within: Sequence[Mapping[str, Any]]
+    published: Sequence[PublishedNumber]
     shapley: Mapping[str, Mapping[str, Any]]
     by_present: Sequence[Subgroup]
     errors_mended: Mapping[str, Mapping[str, Any]]
@@ -130,7 +149,9 @@ class Summary(TypedDict, total=False):
     subgroups: Sequence[Subgroup]
     leak: Mapping[str, Any]
     minutes: float
-    memory_gb: float
+    memory_gb: float | None
+    notes: Sequence[str]
+    failed: Sequence[Mapping[str, str]]
     reduced: Sequence[str]
     command: Sequence[str] | str
     versions: Mapping[str, str]
@@ -167,46 +188,6 @@ def list_values(column: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(map(str, column)))
 
 
-def title_model(name: str) -> str:
-    """Returns the title of a model as printed; an unknown name is its own title.
-
-    Example:
-        >>> title_model("tfidf"), title_model("mine")
-        ('TF-IDF + logistic regression', 'mine')
-    """
-    return MODEL_TITLES.get(name, name)
-
-
-def title_briefly(name: str) -> str:
-    """Returns the title of a model without what it reads, for figures and lists.
-
-    Example:
-        >>> title_model("joint"), title_briefly("joint")
-        ('Joint (image and text)', 'Joint')
-    """
-    return title_model(name).partition(" (")[0]
-
-
-def title_metric(name: str) -> str:
-    """Returns the title of a metric as printed; an unknown name is its own title.
-
-    Example:
-        >>> title_metric("roc_auc"), title_metric("mine")
-        ('ROC AUC', 'mine')
-    """
-    return METRICS[name].title if name in METRICS else name
-
-
-def title_variant(variant: str) -> str:
-    """Returns a variant as printed: its settings with spaces; empty for a comparison without variants.
-
-    Example:
-        >>> title_variant("sections=pre-read;image_encoder=xception")
-        'sections = pre-read, image_encoder = xception'
-    """
-    return ", ".join(" = ".join(part.split("=", 1)) for part in variant.split(";")) if variant else ""
-
-
 def iterate_models(summary: Summary) -> Iterator[tuple[str, str, Mapping[str, Estimate]]]:
     """Iterates over the results of a summary: the sides first, then baselines, then any others.
 
@@ -232,3 +213,18 @@ def choose_metric(summary: Summary) -> str:
     """
     measured = list_values(found["metric"] for found in summary.get("differences") or ())
     return "roc_auc" if "roc_auc" in measured or not measured else measured[0]
+
+
+def list_test_numbers(summary: Summary) -> list[PublishedNumber]:
+    """Lists the published numbers that stand beside measured ones: those of all three models on a test part.
+
+    Example:
+        >>> row = {"what": "table 2", "part": "test", "model": "text"}
+        >>> list_test_numbers({"published": [row]})
+        []
+    """
+    found = [number for number in summary.get("published") or () if number["part"] == "test"]
+    models = {
+        number["what"]: {other["model"] for other in found if other["what"] == number["what"]} for number in found
+    }
+    return [number for number in found if models[number["what"]] >= set(SIDES)]
