@@ -237,6 +237,6 @@ def _draw_rows(axes: Axes, rows: Sequence[Row], *, head: str = "", titles: bool 
         if row.interval is not None:
             axes.plot(row.interval, [place, place], color=row.colour, linewidth=1.4, solid_capstyle="butt")
         face = "white" if row.hollow else row.colour
-        look = {"markersize": 5, "markerfacecolor": face, "markeredgewidth": 1.2}
+        look: dict[str, Any] = {"markersize": 5, "markerfacecolor": face, "markeredgewidth": 1.2}
         axes.plot(row.value, place, row.marker, color=row.colour, **look)
         axes.text(1.02, place, row.note, transform=margin, va="center", **MARGIN)

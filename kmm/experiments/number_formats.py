@@ -67,10 +67,13 @@ def show_signed(value: float | None) -> str:
     """Formats a difference with its sign and three decimals; an en dash when it is unknown.
 
     Example:
-        >>> show_signed(0.0123), show_signed(-0.5), show_signed(None)
-        ('+0.012', '−0.500', '–')
+        >>> show_signed(0.0123), show_signed(-0.5), show_signed(-0.0001), show_signed(None)
+        ('+0.012', '−0.500', '0.000', '–')
     """
-    return f"{value:+.3f}".replace("-", "−") if is_known(value) else "–"
+    if not is_known(value):
+        return NOTHING
+    text = f"{value:+.3f}".replace("-", "−")
+    return text if text[1:] != "0.000" else text[1:]
 
 
 def show_between(between: Interval) -> str:
