@@ -71,7 +71,7 @@ def resample_metrics(
     per_block = max(1, _NUMBERS_AT_ONCE // max(1, n))
     blocks = []
     for start in range(0, repeats, per_block):
-        times = _draw_groups(rng, min(per_block, repeats - start), n_groups)[:, group]
+        times = draw_groups(rng, min(per_block, repeats - start), n_groups)[:, group]
         singles = [_measure_weighted(known[:, i], values[:, i], cuts[:, i], times) for i in range(n_labels)]
         blocks.append({metric: np.stack([single[metric] for single in singles], axis=1) for metric in RESAMPLED})
     none = np.empty((0, n_labels))
@@ -124,7 +124,21 @@ def interval(values: np.ndarray, *, level: float = 0.95) -> list[float] | None:
     return np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]).tolist()
 
 
-def _draw_groups(rng, draws, n_groups):
+def draw_groups(rng: np.random.Generator, draws: int, n_groups: int) -> np.ndarray:
+    """Draws groups with replacement, as many as there are.
+
+    Args:
+        rng: `numpy.random.Generator`.
+        draws: int. Number of bootstrap draws.
+        n_groups: int.
+
+    Returns:
+        float64 array `(draws, n_groups)`: how often each group is in each draw.
+
+    Example:
+        >>> draw_groups(np.random.default_rng(0), 5, 3).sum(axis=1).tolist()
+        [3.0, 3.0, 3.0, 3.0, 3.0]
+    """
     if n_groups == 0:
         return np.zeros((draws, 0))
     drawn = rng.integers(n_groups, size=(draws, n_groups)) + n_groups * np.arange(draws)[:, None]

@@ -1,7 +1,4 @@
-"""Draw curves: validation metrics over epochs, risk against coverage, and net benefit against threshold."""
-
-from collections.abc import Mapping, Sequence
-from typing import Any
+"""Draw curves: validation metrics over epochs, calibration, risk against coverage, net benefit against threshold."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,6 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, LEGEND, STYLES, tidy_axes
 from kmm.experiments.interval_figures import clean_text
+from kmm.experiments.prediction_curves import COVERAGES, MODELS, THRESHOLDS, Curves
 from kmm.experiments.schema import Columns, list_values, select
 from kmm.experiments.titles import SIDES, title_briefly, title_variant
 
@@ -17,7 +15,7 @@ EPOCH_METRICS = {  # title of a panel, and the names under which a history may r
     "ROC AUC": ("val_roc_auc", "val_auc", "roc_auc", "auc"),
     "Loss": ("val_loss",),
 }
-_LOOKS = dict(zip(SIDES, zip(COLOURS, STYLES)))
+_LOOKS = dict(zip(MODELS, zip(COLOURS, STYLES)))
 
 
 def find_epoch_metrics(history: Columns) -> dict[str, str]:
@@ -100,8 +98,7 @@ def draw_epochs(history: Columns) -> Figure:
             axes.set_ylabel(f"Validation {title if title.isupper() or ' ' in title else title.lower()}", fontsize=8)
             axes.tick_params(labelsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    _place_legend(figure, grid)
-    return figure
+    return _place_legend(figure, grid.ravel())
 
 
 def _draw_spread(axes, table, model):
@@ -126,73 +123,92 @@ def _draw_spread(axes, table, model):
     )
 
 
-def draw_risk(selective: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw_calibration(curves: Curves) -> Figure:
+    """Draws reliability diagrams: the fraction of positives against the mean probability; the diagonal is perfect.
+
+    Args:
+        curves: dict of variant to dict of model to `PredictionCurves`.
+
+    Returns:
+        Matplotlib's `Figure`, a panel per variant.
+    """
+    figure, panels = _make_panels(curves, "Mean probability", "Fraction of positives")
+    for axes, models in zip(panels, curves.values()):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        for model, found in models.items():
+            axes.plot(found.probability, found.positives, marker="o", markersize=3, **_look(model))
+    return _place_legend(figure, panels)
+
+
+def draw_risk(curves: Curves) -> Figure:
     """Draws the fraction of wrong decisions among the studies decided, the most certain first.
 
     Args:
-        selective: dict of model to the dict of `kmm.evaluate.selective.measure_selection`.
+        curves: as in `draw_calibration`.
 
     Returns:
-        Matplotlib's `Figure`.
+        Matplotlib's `Figure`, a panel per variant.
     """
-    figure, axes = _make_curves("Coverage (fraction of studies decided)", "Risk (fraction of wrong decisions)")
-    for model, found in selective.items():
-        points = [(at["coverage"], at["risk"]) for at in found["risk"] if at["risk"] is not None]
-        if points:
-            axes.plot(*zip(*sorted(points)), marker="o", markersize=3, **_look(model))
-    axes.set_ylim(bottom=0)
-    _place_legend(figure, [[axes]])
-    return figure
+    figure, panels = _make_panels(curves, "Coverage (fraction decided)", "Risk (fraction wrong)")
+    for axes, models in zip(panels, curves.values()):
+        for model, found in models.items():
+            axes.plot(COVERAGES, found.risk, **_look(model))
+        axes.set_ylim(bottom=0)
+    return _place_legend(figure, panels)
 
 
-def draw_benefit(decision_curve: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw_benefit(curves: Curves) -> Figure:
     """Draws decision curves: net benefit of acting on each model, beside acting on every study and on none.
 
     Source: https://doi.org/10.1177/0272989X06295361
 
     Args:
-        decision_curve: dict of model to the dict of `kmm.evaluate.decision_curve.DecisionCurve`.
+        curves: as in `draw_calibration`.
 
     Returns:
-        Matplotlib's `Figure`.
+        Matplotlib's `Figure`, a panel per variant.
     """
-    figure, axes = _make_curves("Threshold probability", "Net benefit")
-    first = next(iter(decision_curve.values()))
-    axes.plot(first["thresholds"], _as_floats(first["treat_all"]), color=GREY, linewidth=1, label="Act on every study")
-    axes.axhline(0, color="black", linewidth=0.8, label="Act on none")
-    tops = [0.0]
-    for model, found in decision_curve.items():
-        benefit = _as_floats(found["net_benefit"])
-        axes.plot(found["thresholds"], benefit, **_look(model))
-        tops.append(float(np.nanmax(benefit)))
-    axes.set_ylim(-0.15 * max(tops) - 0.01, 1.1 * max(tops) + 0.01)
-    _place_legend(figure, [[axes]])
-    return figure
-
-
-def _as_floats(values: Sequence[float | None]) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in values])
+    figure, panels = _make_panels(curves, "Threshold probability", "Net benefit")
+    for axes, models in zip(panels, curves.values()):
+        first = next(iter(models.values()))
+        axes.plot(THRESHOLDS, first.treat_all, color=GREY, linewidth=1, label="Act on every study")
+        axes.axhline(0, color="black", linewidth=0.8, label="Act on none")
+        for model, found in models.items():
+            axes.plot(THRESHOLDS, found.benefit, **_look(model))
+        top = max(0.0, *(float(found.benefit.max()) for found in models.values()))
+        axes.set_ylim(-0.2 * top - 0.01, 1.1 * top + 0.01)
+    return _place_legend(figure, panels)
 
 
 def _look(model):
-    colour, style = _LOOKS.get(model, (COLOURS[len(SIDES)], STYLES[len(SIDES)]))
-    return {"color": colour, "linestyle": style, "linewidth": 1.6, "label": clean_text(title_briefly(model))}
+    colour, style = _LOOKS[model]
+    return {"color": colour, "linestyle": style, "linewidth": 1.6, "label": title_briefly(model)}
 
 
-def _make_curves(x, y):
-    figure = Figure(figsize=(5.2, 3.6), dpi=DOTS_PER_INCH, layout="constrained")
-    axes = figure.subplots()
-    tidy_axes(axes)
-    axes.tick_params(labelsize=8)
-    axes.set_xlabel(x, fontsize=8)
-    axes.set_ylabel(y, fontsize=8)
-    return figure, axes
+def _make_panels(curves, x, y):
+    """Makes a figure with a panel per variant, at most three in a row."""
+    columns = min(len(curves), 3)
+    rows = -(-len(curves) // columns)
+    size = (max(5.2, 2.9 * columns), 3.0 * rows + 0.5)
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axes in panels[len(curves) :]:
+        axes.remove()
+    for axes, variant in zip(panels, curves):
+        tidy_axes(axes)
+        axes.set_title(clean_text(title_variant(variant), most=36), fontsize=9, loc="left")
+        axes.tick_params(labelsize=8)
+        axes.set_xlabel(x, fontsize=8)
+        axes.set_ylabel(y, fontsize=8)
+    return figure, panels[: len(curves)]
 
 
-def _place_legend(figure, grid):
-    """Places one legend above all panels, where it hides no curve."""
+def _place_legend(figure, panels):
+    """Places one legend above all panels, where it hides no curve; returns the figure."""
     found = {}
-    for axes in (axes for line in grid for axes in line):
+    for axes in panels:
         found |= dict(zip(*reversed(axes.get_legend_handles_labels())))
     if found:
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 4), **LEGEND)
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 3), **LEGEND)
+    return figure

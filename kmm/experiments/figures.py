@@ -6,14 +6,17 @@ The same numbers give the same bytes. A file carries its caption below the pictu
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from kmm.evaluate.plots import GREY, encode_figure
-from kmm.experiments.curve_figures import draw_benefit, draw_epochs, draw_risk, find_epoch_metrics
+from kmm.experiments.curve_figures import draw_benefit, draw_calibration, draw_epochs, draw_risk, find_epoch_metrics
 from kmm.experiments.interval_figures import clean_text, draw_differences, draw_models, draw_shapley, draw_subgroups
-from kmm.experiments.schema import Columns, Summary, list_test_numbers, list_values
+from kmm.experiments.prediction_curves import Curves
+from kmm.experiments.schema import Columns, Summary, choose_metric, choose_shares, list_test_numbers, list_values
 from kmm.experiments.titles import title_metric, title_variant
+from kmm.explain.output.markup import is_known
 
 SUFFIXES = (".png", ".svg")
 LETTERS_PER_INCH, MOST_CAPTION = 15, 1000  # letters of a caption
@@ -56,20 +59,21 @@ class Drawing:
         return encode_figure(figure, suffix)
 
 
-def list_figures(comparison: Columns, history: Columns, summary: Summary) -> dict[str, Drawing]:
+def list_figures(comparison: Columns, history: Columns, summary: Summary, curves: Curves) -> dict[str, Drawing]:
     """Lists the figures whose numbers are there.
 
     Args:
         comparison: columns of the comparison; see `kmm.experiments.schema`.
         history: columns of the history; may be empty.
         summary: `Summary`.
+        curves: dict of variant to dict of model to `PredictionCurves`.
 
     Returns:
         dict of name to `Drawing`, in the order of the page. Nothing is drawn yet.
     """
     where = describe_measured(comparison)
     found = [_list_epochs(history), _list_models(summary, where), _list_differences(summary, where)]
-    found += [_list_shapley(summary, where), *_list_curves(summary), _list_subgroups(summary)]
+    found += [_list_shapley(summary, where), *_list_curves(curves), _list_subgroups(summary)]
     return {drawing.name: drawing for drawing in found if drawing is not None}
 
 
@@ -89,6 +93,16 @@ def describe_measured(comparison: Columns) -> str:
     low, high = int(numbers.min()), int(numbers.max())
     n = f"{low}" if low == high else f"{low} to {high}"
     return f"test part, n = {n} studies per split, {len(splits)} {'split' if len(splits) == 1 else 'splits'}"
+
+
+def capitalize(text: str) -> str:
+    """Returns a text with its first letter capital and the rest as it is.
+
+    Example:
+        >>> capitalize("test part, ROC AUC")
+        'Test part, ROC AUC'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def _list_epochs(history):
@@ -118,7 +132,7 @@ def _list_models(summary, where):
     return Drawing(
         "models",
         "Models and baselines",
-        f"{where[0].upper()}{where[1:]}; {SPREAD}. Circles: models; squares: baselines; hollow diamonds: published "
+        f"{capitalize(where)}; {SPREAD}. Circles: models; squares: baselines; hollow diamonds: published "
         "numbers, measured on other splits and without intervals.",
         "Dot plot of each model and baseline with its interval, and of published numbers. The numbers are in the table "
         "of results.",
@@ -133,7 +147,7 @@ def _list_differences(summary, where):
     return Drawing(
         "differences",
         "Differences",
-        f"{where[0].upper()}{where[1:]}; {SPREAD}; p: corrected resampled t-test, adjusted by Holm's method. Blue "
+        f"{capitalize(where)}; {SPREAD}; p: corrected resampled t-test, adjusted by Holm's method. Blue "
         "squares: the interval leaves out 0 and p is below 0.05; grey circles: not shown.",
         "Forest plot of differences between models with their intervals. The numbers are in the table of differences.",
         lambda: draw_differences(found),
@@ -141,63 +155,55 @@ def _list_differences(summary, where):
 
 
 def _list_shapley(summary, where):
-    found = summary.get("shapley")
+    found = choose_shares(summary)
     if not found:
         return None
-    metric = title_metric(next(iter(found.values())).get("metric", "roc_auc"))
+    metric = title_metric(choose_metric(summary))
     return Drawing(
         "shapley",
         "What film and report give",
-        f"{where[0].upper()}{where[1:]}; Shapley values of the joint model's {metric}, with 95 % intervals. The two "
-        "shares sum to what the joint model gains over seeing nothing.",
+        f"{capitalize(where)}, those with film and report; Shapley values of the joint model's {metric}; {SPREAD}. The "
+        "two shares sum to what the joint model gains over seeing nothing.",
         "Dot plot of the shares of film and report, and of their interaction. The numbers are in the table below.",
-        lambda: draw_shapley(found),
+        lambda: draw_shapley(found, metric),
     )
 
 
-def _list_curves(summary):
-    kinds = {
-        "risk-coverage": (
-            *("selective", "Selective prediction", draw_risk, "Test part. The most certain studies are decided first."),
-            "Line chart of the fraction of wrong decisions against the fraction of studies decided, by model.",
+def _list_curves(curves):
+    if not curves:
+        return
+    mean = "Test part, mean over splits."
+    kinds: list[tuple[str, str, Callable[[Curves], Figure], str, str]] = [
+        (
+            *("calibration", "Calibration", draw_calibration),
+            "Test part, all splits together, so a study may count several times; bins of equal mass. Dotted: perfect.",
+            "the fraction of positives against the probability",
         ),
-        "decision-curve": (
-            *("decision_curve", "Decision curve", draw_benefit),
-            "Test part. Net benefit: true positives per study, less false positives times the odds of the threshold.",
-            "Line chart of net benefit against threshold probability by model, acting on every study, and on none.",
+        (
+            *("risk-coverage", "Selective prediction", draw_risk),
+            f"{mean} The studies farthest from their threshold are decided first.",
+            "the fraction of wrong decisions against the fraction of studies decided",
         ),
-    }
-    for name, (key, title, draw, caption, alt) in kinds.items():
-        for number, (variant, curves) in enumerate((summary.get(key) or {}).items(), start=1):
-            if curves:
-                where = f"{title}: {title_variant(variant)}" if variant else title
-                yield Drawing(
-                    name_curve(name, number), where, caption, alt, lambda draw=draw, curves=curves: draw(curves)
-                )
-
-
-def name_curve(name: str, number: int) -> str:
-    """Names the figure of a curve of a variant, by the number of the variant.
-
-    Example:
-        >>> name_curve("risk-coverage", 1), name_curve("risk-coverage", 2)
-        ('risk-coverage', 'risk-coverage-2')
-    """
-    return name if number == 1 else f"{name}-{number}"
+        (
+            *("decision-curve", "Decision curve", draw_benefit),
+            f"{mean} Net benefit: true positives per study, less false positives times the odds of the threshold.",
+            "net benefit against threshold probability, beside acting on every study and on none",
+        ),
+    ]
+    for name, title, draw, caption, shows in kinds:
+        yield Drawing(name, title, caption, f"Line chart of {shows}, by model.", partial(draw, curves))
 
 
 def _list_subgroups(summary):
-    rows = [row for row in summary.get("subgroups") or () if row.get("model", "joint") == "joint"]
-    if not rows:
-        return None
-    first = rows[0]
-    rows = [
-        row for row in rows if row["metric"] == first["metric"] and row.get("variant", "") == first.get("variant", "")
-    ]
-    return Drawing(
-        "subgroups",
-        "Subgroups",
-        "Joint model, test part; intervals: 95 %. Hollow: too few studies to tell, see the notes in the table.",
-        f"Dot plot of {title_metric(first['metric'])} in each subgroup with its interval. The table has the numbers.",
-        lambda: draw_subgroups(rows),
-    )
+    for variant, rows in (summary.get("subgroups") or {}).items():
+        if rows and any(is_known((row.get("roc_auc") or {}).get("mean")) for row in rows):
+            where = f" ({title_variant(variant)})" if variant else ""
+            return Drawing(
+                "subgroups",
+                f"Subgroups{where}",
+                f"Main model, test part; {SPREAD}. Subgroups with too few studies of a class in every "
+                "split are in the table alone.",
+                "Dot plot of ROC AUC in each subgroup with its interval. The numbers are in the table.",
+                partial(draw_subgroups, rows),
+            )
+    return None

@@ -14,7 +14,7 @@ from matplotlib.font_manager import findfont, get_font
 from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
 from kmm.experiments.claims import is_shown, name_models, name_variants
 from kmm.experiments.number_formats import show_p, show_signed
-from kmm.experiments.schema import Difference, Interval, PublishedNumber, Subgroup, Summary, iterate_models
+from kmm.experiments.schema import Difference, Interval, PublishedNumber, Summary, iterate_models
 from kmm.experiments.titles import BASELINES, DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import is_known
 
@@ -150,41 +150,37 @@ def draw_models(summary: Summary, metrics: Sequence[str], published: Sequence[Pu
     return figure
 
 
-def draw_subgroups(subgroups: Sequence[Subgroup]) -> Figure:
-    """Draws a metric of the joint model in each subgroup, with its interval, counts and notes in the margin.
+def draw_subgroups(subgroups: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws the area under the ROC curve in each subgroup, with its interval and the mean number of studies.
 
     Args:
-        subgroups: sequence of `Subgroup` of one model and metric.
+        subgroups: rows of `Summary` of one variant.
 
     Returns:
-        Matplotlib's `Figure`. Hollow: too small to tell.
+        Matplotlib's `Figure`.
     """
+    measured = [found for found in subgroups if is_known((found.get("roc_auc") or {}).get("mean"))]
+    several = len({found["label"] for found in measured}) > 1
     rows: list[Row] = []
-    for attribute, group in _group(subgroups, lambda found: found["attribute"]).items():
-        rows.append(Row(attribute))
+    for grouping, group in _group(measured, lambda found: found["grouping"]).items():
+        rows.append(Row(grouping))
         for found in group:
-            note = f"{found['n']:>5} ({found.get('n_positive', '–')})"
-            value = found.get("value")
-            rows.append(
-                Row(
-                    found["group"],
-                    np.nan if value is None else value,
-                    found.get("interval"),
-                    note,
-                    hollow=bool(found.get("note")),
-                )
-            )
+            area, n = found["roc_auc"], (found.get("n") or {}).get("mean")
+            title = ", ".join(filter(None, (str(found["value"]), found["label"] if several else "")))
+            note = f"{n:>7.0f}" if is_known(n) else ""
+            rows.append(Row(title, area["mean"], area.get("interval"), note))
     figure, axes = _make_rows(len(rows), 5.8)
-    _draw_rows(axes, rows, head="    n (positive)")
-    axes.set_xlabel(title_metric(subgroups[0]["metric"]), fontsize=8)
+    _draw_rows(axes, rows, head="studies")
+    axes.set_xlabel(title_metric("roc_auc"), fontsize=8)
     return figure
 
 
-def draw_shapley(shapley: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw_shapley(shapley: Mapping[str, Mapping[str, Any]], metric: str) -> Figure:
     """Draws what film and report each add to the joint model's metric, and what they give together.
 
     Args:
-        shapley: dict of variant to the dict of `share_metric`.
+        shapley: dict of variant to shares; see `kmm.experiments.schema.choose_shares`.
+        metric: str, as printed.
 
     Returns:
         Matplotlib's `Figure`.
@@ -196,15 +192,14 @@ def draw_shapley(shapley: Mapping[str, Mapping[str, Any]]) -> Figure:
         if len(shapley) > 1:
             rows.append(Row(title_variant(variant) or DEFAULT))
         for name, title in titles.items():
-            share = found.get(name) or {}
-            if is_known(share.get("value")):
-                value, marker = share["value"], "D" if name == "interaction" else "o"
+            share = (found.get(name) or {}).get("value") or {}
+            if is_known(share.get("mean")):
+                value, marker = share["mean"], "D" if name == "interaction" else "o"
                 rows.append(Row(title, value, share.get("interval"), show_signed(value), colours[name], marker))
-    figure, axes = _make_rows(len(rows), 6.4)
+    figure, axes = _make_rows(len(rows), 5.8)
     axes.axvline(0, color="black", linewidth=0.8)
     _draw_rows(axes, rows, head=" share")
-    metric = next(iter(shapley.values())).get("metric", "roc_auc")
-    axes.set_xlabel(f"Share of the joint model's {title_metric(metric)}", fontsize=8)
+    axes.set_xlabel(f"Share of the joint model's {metric}", fontsize=8)
     return figure
 
 

@@ -44,22 +44,28 @@ def describe_resampling(resampling: Mapping[str, Any]) -> str:
 
 
 def count_data(predictions: Columns, summary: Summary) -> dict[str, int]:
-    """Counts studies and patients: as the summary says, or else those of the predictions.
+    """Counts studies and patients.
 
     Args:
         predictions: columns of the predictions, which hold the studies of validation and test parts.
         summary: `Summary`.
 
     Returns:
-        dict of `studies` and `patients`; one that is 0 is left out.
+        dict of `studies` and `patients`: as the summary says, or else those of the predictions. Patients are left out
+        if the predictions lack some of the studies.
 
     Example:
         >>> import numpy as np
-        >>> count_data({"study": np.array(["1", "1"]), "patient": np.array(["a", "a"])}, {"data": {"studies": 3}})
-        {'studies': 3, 'patients': 1}
+        >>> predictions = {"study": np.array(["1", "1", "2"]), "patient": np.array(["a", "a", "a"])}
+        >>> count_data(predictions, {"studies": {"train": 1, "test": 1}})
+        {'studies': 2, 'patients': 1}
+        >>> count_data(predictions, {"studies": {"train": 8, "test": 2}})
+        {'studies': 10}
     """
-    data, names = summary.get("data") or {}, {"studies": "study", "patients": "patient"}
-    counts = {name: data.get(name) or len(np.unique(predictions[column])) for name, column in names.items()}
+    data = summary.get("data") or {}
+    seen, patients = (len(np.unique(predictions[column])) for column in ("study", "patient"))
+    studies = data.get("studies") or sum((summary.get("studies") or {}).values()) or seen
+    counts = {"studies": studies, "patients": data.get("patients") or (patients if studies == seen else 0)}
     return {name: int(count) for name, count in counts.items() if count}
 
 
@@ -112,7 +118,6 @@ def _list_tests(summary):
         "mcnemar1947": "Accuracies within one split were compared by McNemar's test {cite:mcnemar1947}.",
         "shapley1953": "What film and report each give is their Shapley value as two players {cite:shapley1953}.",
         "geifman2017": "Selective prediction is described by risk and coverage {cite:geifman2017}.",
-        "vovk2005": "Prediction sets are Mondrian conformal sets {cite:vovk2005}.",
         "vickers2006": "Decision curves show net benefit {cite:vickers2006}.",
     }
     return sentences + [sentence for key, sentence in further.items() if key in used]

@@ -4,6 +4,7 @@ from kmm.experiments.schema import Estimate, Interval
 from kmm.explain.output.markup import is_known
 
 NOTHING = "–"
+LEAST_SPREAD = 0.0005  # of three decimals
 
 
 def show_number(value: float | None, digits: int = 3) -> str:
@@ -38,7 +39,7 @@ def show_estimate(found: Estimate | None) -> str:
     text, between, sd = show_number(found["mean"]), found.get("interval"), found.get("sd")
     if between is not None:
         return f"{text} {show_interval(between)}"
-    return f"{text} (SD {show_number(sd)})" if is_known(sd) else text
+    return f"{text} (SD {show_number(sd)})" if is_known(sd) and sd >= LEAST_SPREAD else text
 
 
 def show_value(value: float | None, between: Interval) -> str:

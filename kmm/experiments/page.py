@@ -18,14 +18,17 @@ from kmm.experiments.page_data import describe_data, describe_training, list_epo
 from kmm.experiments.page_parts import Link, Section, Table
 from kmm.experiments.page_results import compare_variants, list_differences, list_results, state_published_claim
 from kmm.experiments.page_sides import (
+    leave_undecided,
+    list_errors,
     list_subgroups,
     measure_calibration,
-    measure_selection,
     probe_leak,
     share_sides,
     swap_reports,
     trace_benefit,
+    vary_labels,
 )
+from kmm.experiments.prediction_curves import Curves, trace_predictions
 from kmm.experiments.references import REFERENCES, list_references, write_bibtex
 from kmm.experiments.schema import Columns, Summary, list_values
 from kmm.experiments.titles import title_briefly
@@ -56,10 +59,11 @@ def write_pages(
         OSError: if a file cannot be written.
     """
     folder, staging = Path(folder), Path(folder, f".pages-{os.getpid()}")
-    drawings = list_figures(comparison, history, summary)
+    curves = trace_predictions(predictions)
+    drawings = list_figures(comparison, history, summary, curves)
     files = {f"{FIGURES}/{name}{suffix}": one.encode(suffix) for name, one in drawings.items() for suffix in SUFFIXES}
     texts = {
-        PAGE: render_comparison(comparison, predictions, history, summary),
+        PAGE: _render(comparison, predictions, history, summary, curves, drawings),
         METHODS: write_methods(comparison, predictions, summary),
         BIBTEX: write_bibtex(list_references(summary)),
     }
@@ -86,8 +90,12 @@ def render_comparison(comparison: Columns, predictions: Columns, history: Column
     Returns:
         str. HTML, to be written as UTF-8. It has ids of studies where the summary lists errors; no text of reports.
     """
-    drawings = list_figures(comparison, history, summary)
-    sections = list_sections(comparison, predictions, history, summary)
+    curves = trace_predictions(predictions)
+    drawings = list_figures(comparison, history, summary, curves)
+    return _render(comparison, predictions, history, summary, curves, drawings)
+
+
+def _render(comparison, predictions, history, summary, curves, drawings):
     return render_template(
         "comparison.html",
         None,
@@ -95,17 +103,20 @@ def render_comparison(comparison: Columns, predictions: Columns, history: Column
         sheet="comparison.css",
         question=_ask(comparison, summary),
         answers=state_answers(summary),
-        sections=sections,
+        sections=list_sections(comparison, predictions, history, summary, curves),
         figures={name: _embed(drawing) for name, drawing in drawings.items()},
         is_link=lambda cell: isinstance(cell, Link),
     )
 
 
-def list_sections(comparison: Columns, predictions: Columns, history: Columns, summary: Summary) -> list[Section]:
+def list_sections(
+    comparison: Columns, predictions: Columns, history: Columns, summary: Summary, curves: Curves
+) -> list[Section]:
     """Lists the sections of the page below the answer, in their order.
 
     Args:
         comparison, predictions, history, summary: as in `render_comparison`.
+        curves: dict of variant to dict of model to `PredictionCurves`.
 
     Returns:
         list of `Section`.
@@ -121,11 +132,13 @@ def list_sections(comparison: Columns, predictions: Columns, history: Columns, s
         state_published_claim(summary),
         probe_leak(summary),
         share_sides(summary),
+        list_errors(summary),
         swap_reports(summary),
         measure_calibration(summary),
-        measure_selection(summary),
-        trace_benefit(summary),
+        leave_undecided(summary, curves),
+        trace_benefit(curves),
         list_subgroups(summary),
+        vary_labels(summary),
         compare_variants(summary),
         Section("limits", "Limits", points=LIMITS),
         _state_cost(summary),
@@ -139,7 +152,7 @@ def _ask(comparison: Columns, summary: Summary) -> str:
     models = set(list_values(comparison["model"]))
     others = [title_briefly(name).lower() for name in ("image", "text") if name in models]
     labels = [label for label in list_values(comparison["label"]) if label != "macro"]
-    what = f"{labels[0]}" if len(labels) == 1 else f"{len(labels)} labels"
+    what = f'"{labels[0]}"' if len(labels) == 1 else f"{len(labels)} labels"
     where = f", over {describe_resampling(summary['resampling'])}" if summary.get("resampling") else ""
     return (
         f"Does a model of film and report predict {what} better than {' and '.join(others) or 'other models'} and "
@@ -172,8 +185,6 @@ def _show_reproduction(summary):
     for key, title in (("versions", "Versions"), ("digests", "Digests")):
         if rows := [[str(name), str(value)] for name, value in (summary.get(key) or {}).items()]:
             tables.append(Table(title, ("Name", "Value"), rows, words=(1,)))
-    if not command and not tables:
-        return None
     lines = ["All numbers of this page follow from the tables of its folder: comparison.csv, history.csv, predictions."]
     code = (("Command", command),) if command else ()
     return Section("reproduce", "How to reproduce", lines, code=code, tables=tuple(tables))

@@ -94,7 +94,7 @@ def list_differences(summary: Summary) -> Section | None:
     families = [
         f"Family {name}: {one['tests']} tests; {one['what']}." for name, one in (summary.get("families") or {}).items()
     ]
-    tables = (table, *_list_within(summary.get("within") or ()))
+    tables = (table, *_list_within(summary.get("within") or ()), *_list_pooled(summary.get("pooled") or ()))
     return Section("differences", "Differences and their tests", (text,), families, ("differences",), tables)
 
 
@@ -124,6 +124,25 @@ def _list_within(found: Sequence[Any]) -> list[Table]:
         "these p are neither pooled nor adjusted"
     )
     return [Table(caption, head, group_rows(rows), words=(1, 2))] if rows else []
+
+
+def _list_pooled(found: Sequence[Any]) -> list[Table]:
+    """Lists the tests over the folds of one cross-validation, in which each study is tested once."""
+    groups: dict[str, list[list[str]]] = {}
+    for one in found:
+        mean, pooled = one.get("mean_auc") or {}, one.get("pooled") or {}
+        tests = [mean, pooled.get("roc_auc") or {}, pooled.get("accuracy") or {}]
+        cells = [f"{show_signed(test.get('difference'))} (p {show_p(test.get('p'))})" for test in tests]
+        title = f"{title_briefly(one['first'])} − {title_briefly(one['second'])}"
+        groups.setdefault(title_variant(one["variant"]), []).append(
+            [title, one["label"], str(one.get("n", NOTHING)), *cells]
+        )
+    head = ("Comparison", "Label", "Studies", "Mean ROC AUC of folds", "Pooled ROC AUC", "Pooled accuracy")
+    caption = (
+        "Tests over the folds of the first cross-validation: DeLong and McNemar, with the studies of a patient as one "
+        "observation. They take the models as fixed, and are not adjusted"
+    )
+    return [Table(caption, head, group_rows(groups), words=(1,))] if groups else []
 
 
 def state_published_claim(summary: Summary) -> Section | None:

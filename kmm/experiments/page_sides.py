@@ -1,17 +1,25 @@
 """Sections of the page of a comparison on what lies behind the results: leak, sides, errors, calibration, subgroups."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from kmm.experiments.figures import name_curve
-from kmm.experiments.number_formats import NOTHING, show_estimate, show_number, show_value
+from kmm.experiments.figures import capitalize
+from kmm.experiments.number_formats import show_estimate, show_number, show_p
 from kmm.experiments.page_parts import Section, Table, group_rows, link_inside
-from kmm.experiments.schema import Summary, choose_metric, iterate_models
-from kmm.experiments.titles import DEFAULT, title_briefly, title_metric, title_model, title_variant
+from kmm.experiments.prediction_curves import COVERAGES, THRESHOLDS, Curves
+from kmm.experiments.schema import Estimate, Summary, choose_metric, choose_shares, iterate_models
+from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_model, title_variant
 from kmm.explain.output.markup import format_percent, is_known
 
+HIGH = 0.9  # ROC AUC of words alone with which they give the answer away
+TELLING = (
+    "the text gives the answer away. Such results say how well a report can be read, and little about reading films."
+)
+NO_GAIN = "neither the film nor the order of the words adds anything that shows."
 CLOSE = 0.01  # of ROC AUC: a baseline of words this near to the joint model does as well
-MOST_STUDIES = 40  # of a list
+FEW_STUDIES = 20  # of a subgroup: no interval of its accuracy is shown
+MOST_STUDIES = 10  # of a comparison and label
+REPORTS = ("right_report", "wrong_report", "film_alone")
+PLACES = tuple(range(len(COVERAGES) - 1, -1, -2))  # of the coverages in the table
 
 
 def probe_leak(summary: Summary) -> Section | None:
@@ -26,10 +34,7 @@ def probe_leak(summary: Summary) -> Section | None:
             rows.append([title_variant(variant) or DEFAULT, show_estimate(probe), show_number(joint)])
             if is_known(joint) and mean >= joint - CLOSE:
                 where = f"With {title_variant(variant)}, counting" if variant else "Counting"
-                lines.append(
-                    f"{where} words does as well as the joint model: the text gives the answer away. Such results say "
-                    "how well a report can be read, and little about reading films."
-                )
+                lines.append(f"{where} words does as well as the joint model: {TELLING if mean >= HIGH else NO_GAIN}")
     if leak.get("tfidf_auc_after") is not None:
         spans = f" It hid {leak['redacted']} spans of text." if leak.get("redacted") else ""
         lines.append(
@@ -45,114 +50,99 @@ def probe_leak(summary: Summary) -> Section | None:
 
 
 def share_sides(summary: Summary) -> Section | None:
-    """Says what film and report each give, by Shapley's value, by what is present, and by the errors they mend."""
-    tables = [*_list_shares(summary), *_list_present(summary), *_list_alone(summary), *_list_mended(summary)]
+    """Says what film and report each give, by Shapley's value, and what the joint model does with one side alone."""
+    shares = choose_shares(summary)
+    tables = [*_list_shares(shares, title_metric(choose_metric(summary))), *_list_alone(summary)]
     if not tables:
         return None
     lines = []
-    if summary.get("shapley"):
+    if shares:
         lines.append(
             "The Shapley value of a side is the mean of what it adds to nothing and what it adds to the other side. "
-            "The interaction is what both give together beyond their sum: it is negative where they say the same."
+            "The interaction is what both give together beyond their sum: it is negative where they say the same. "
+            "Measured on studies with film and report, one side hidden."
         )
     return Section("sides", "What film and report give", lines, figures=("shapley",), tables=tuple(tables))
 
 
-def _list_shares(summary):
-    found = summary.get("shapley") or {}
+def _list_shares(shares, metric):
     rows = [
         [
             title_variant(variant) or DEFAULT,
-            *(show_number((one.get("values") or {}).get(name)) for name in ("none", "both")),
-            *(_show_share(one.get(name)) for name in ("image", "text", "interaction")),
+            *(show_number(((found.get("values") or {}).get(name) or {}).get("mean")) for name in ("none", "both")),
+            *(show_estimate((found.get(name) or {}).get("value")) for name in ("image", "text", "interaction")),
         ]
-        for variant, one in found.items()
+        for variant, found in shares.items()
     ]
-    if not rows:
-        return []
-    metric = title_metric(next(iter(found.values())).get("metric", "roc_auc"))
     head = ("Variant", "Seeing nothing", "Seeing both", "Share of the film", "Share of the report", "Interaction")
-    return [Table(f"Shapley values of the joint model's {metric}", head, rows)]
-
-
-def _show_share(share):
-    return show_value((share or {}).get("value"), (share or {}).get("interval"))
-
-
-def _list_present(summary):
-    found = summary.get("by_present") or ()
-    rows = [
-        [
-            ", ".join(filter(None, (one["group"], title_variant(one.get("variant", ""))))),
-            title_briefly(one.get("model", "joint")),
-            str(one["n"]),
-            f"{title_metric(one['metric'])} {show_value(one.get('value'), one.get('interval'))}",
-            one.get("note") or "",
-        ]
-        for one in found
-    ]
-    head = ("Present", "Model", "Studies", "Result", "Note")
-    return [Table("Results by what a study has", head, rows, words=(1, 4))] if rows else []
+    return [Table(f"Shapley values of the joint model's {metric}", head, rows)] if rows else []
 
 
 def _list_alone(summary):
     """Lists the joint model when one side of each study is hidden, beside the models of the sides."""
-    metric, rows = choose_metric(summary), []
+    metric, groups = choose_metric(summary), {}
     for variant, found in (summary.get("models") or {}).items():
-        for side, hidden in (("image", "joint-image"), ("text", "joint-text")):
+        for side, title, hidden in (("image", "film alone", "joint-image"), ("text", "report alone", "joint-text")):
             if hidden in found:
-                pair = [(found.get(name) or {}).get(metric) for name in (hidden, side)]
-                title = ", ".join(filter(None, (f"{side} alone", title_variant(variant))))
-                rows.append([title, *map(show_estimate, pair)])
-    head = ("What the model sees", "Joint model, other side hidden", "Model of that side")
-    return [Table(f"The joint model when it sees one side: {title_metric(metric)}", head, rows)] if rows else []
+                pair = [show_estimate((found.get(name) or {}).get(metric)) for name in (hidden, side)]
+                groups.setdefault(title_variant(variant), []).append([title, *pair])
+    head = ("What the model sees", "Joint model", "Model of that side")
+    caption = f"The joint model when it sees one side of each study: {title_metric(metric)}"
+    return [Table(caption, head, group_rows(groups))] if groups else []
 
 
-def _list_mended(summary):
-    tables = []
-    for variant, sides in (summary.get("errors_mended") or {}).items():
-        for side, found in sides.items():
-            studies = found.get("studies") or ()
-            rows = [
-                [
-                    link_inside(str(one["study"]), one.get("explanation")),
-                    str(one.get("label", NOTHING)),
-                    "positive" if one.get("truth") else "negative",
-                    str(one["outcome"]),
-                ]
-                for one in studies[:MOST_STUDIES]
-            ]
-            where = f" ({title_variant(variant)})" if variant else ""
-            more = f"; the first {MOST_STUDIES} are listed" if len(studies) > MOST_STUDIES else ""
-            caption = (
-                f"Errors of the {side} model that the joint model mended ({found.get('mended', 0)}), and right "
-                f"decisions that it broke ({found.get('broken', 0)}){where}{more}"
-            )
-            tables.append(Table(caption, ("Study", "Label", "Truth", "Joint model"), rows, words=(1, 2, 3)))
-    return tables
+def list_errors(summary: Summary) -> Section | None:
+    """Lists the studies that the joint model mends and breaks."""
+    found = summary.get("errors_mended") or ()
+    groups: dict[str, list[Any]] = {}
+    studies: dict[str, list[Any]] = {}
+    for one in found:
+        against = "image and text model" if one["other"] == "all" else f"{one['other']} model"
+        counts = [str(one[name]) for name in ("n", "both_right", "mended", "broken", "both_wrong")]
+        variant = title_variant(one["variant"])
+        groups.setdefault(variant, []).append([against, one["label"], *counts, show_p(one.get("p"))])
+        if one["other"] != "all":
+            for study in one["studies"][:MOST_STUDIES]:
+                truth = "positive" if study["truth"] else "negative"
+                other = show_number((study.get("others") or {}).get(one["other"]))
+                link = link_inside(str(study["study"]), study.get("explanation"))
+                numbers = [show_number(study.get("probability")), other]
+                where = f"{variant}, {against}" if variant else against
+                studies.setdefault(capitalize(where), []).append([link, one["label"], study["what"], truth, *numbers])
+    if not groups:
+        return None
+    text = (
+        "Mended: the joint model is right where the other model is wrong. Broken: the reverse. Decisions on the test "
+        "parts of all splits are counted, so a study may count several times; then there is no p (of McNemar's test)."
+    )
+    head = ("Compared with", "Label", "Decisions", "Both right", "Mended", "Broken", "Both wrong", "p")
+    tables = [Table("Decisions of the joint model and of another one", head, group_rows(groups), words=(1,))]
+    if studies:
+        columns = ("Study", "Label", "Joint model", "Truth", "Joint probability", "Other probability")
+        caption = f"Studies mended and broken: the {MOST_STUDIES} clearest of each comparison and label"
+        tables.append(Table(caption, columns, group_rows(studies), words=(1, 2, 3)))
+    return Section("errors", "Errors mended and broken", (text,), tables=tuple(tables))
 
 
 def swap_reports(summary: Summary) -> Section | None:
     """Says how far the joint model is misled by the report of another study."""
-    found = summary.get("wrong_report") or {}
-    rows = [
-        [
-            title_variant(variant) or DEFAULT,
-            str(one.get("n", NOTHING)),
-            *(show_number(one.get(name)) for name in ("right", "wrong", "image")),
-            format_percent(one.get("flipped")),
-        ]
-        for variant, one in found.items()
-    ]
-    if not rows:
+    groups: dict[str, list[Any]] = {}
+    for variant, found in (summary.get("wrong_report") or {}).items():
+        for label, one in ((found or {}).get("per_label") or {}).items():
+            areas = [show_estimate((one.get("roc_auc") or {}).get(name)) for name in REPORTS]
+            shares = [format_percent((one.get(name) or {}).get("mean")) for name in ("flipped", "follows_report")]
+            groups.setdefault(title_variant(variant), []).append([label, *areas, *shares])
+    if not groups:
         return None
-    metric = title_metric(next(iter(found.values())).get("metric", "roc_auc"))
     text = (
-        "Each film was given the report of another study. A model that reads the film would stay near the image model; "
-        "a model that follows the report would fall to chance."
+        "Each film was given the report of another study, with the other label where possible. A model that reads the "
+        "film would stay near its result with the film alone; a model that follows the report would fall far below. "
+        "ROC AUC is measured against the label of the film."
     )
-    head = ("Variant", "Studies", "Own report", "Another's report", "Image model", "Decisions changed")
-    return Section("wrong-report", "With a wrong report", (text,), tables=(Table(metric, head, rows),))
+    head = ("Label", "Right report", "Wrong report", "Film alone", "Decisions changed", "Decided as the report says")
+    caption = "ROC AUC of the joint model with right and wrong reports, and what becomes of its decisions"
+    table = Table(caption, head, group_rows(groups))
+    return Section("wrong-report", "With a wrong report", (text,), tables=(table,))
 
 
 def measure_calibration(summary: Summary) -> Section | None:
@@ -163,108 +153,115 @@ def measure_calibration(summary: Summary) -> Section | None:
         if "brier" in found:
             row = [title_model(name), *(show_estimate(found.get(metric)) for metric in metrics)]
             groups.setdefault(title_variant(variant), []).append(row)
-    rows = group_rows(groups)
-    if not rows:
+    if not groups:
         return None
     text = (
         "Lower is better. Probabilities were calibrated on validation. ECE is the expected calibration error in bins "
         "of equal mass; it is biased upwards in small test parts."
     )
-    table = Table("Errors of the probabilities on the test part", ("Model", *map(title_metric, metrics)), rows)
-    return Section("calibration", "Calibration", (text,), tables=(table,))
+    head = ("Model", *map(title_metric, metrics))
+    table = Table("Errors of the probabilities on the test part", head, group_rows(groups))
+    return Section("calibration", "Calibration", (text,), figures=("calibration",), tables=(table,))
 
 
-def measure_selection(summary: Summary) -> Section | None:
-    """Lists the risk when the least certain studies are left undecided, and conformal sets."""
-    tables, figures = [], []
-    for number, (variant, models) in enumerate((summary.get("selective") or {}).items(), start=1):
-        coverages = list(dict.fromkeys(at["coverage"] for one in models.values() for at in one["risk"]))
-        rows = []
-        for name, one in models.items():
-            risks = {at["coverage"]: at["risk"] for at in one["risk"]}
-            areas = [show_number(one.get(key)) for key in ("aurc", "oracle", "random")]
-            rows.append([title_briefly(name), *(show_number(risks.get(at)) for at in coverages), *areas])
-        if rows:
-            where = f" ({title_variant(variant)})" if variant else ""
-            head = (
-                "Model",
-                *(f"{100 * at:.0f} % decided" for at in coverages),
-                "Mean risk",
-                "Best possible",
-                "Random order",
-            )
-            tables.append(Table(f"Fraction of wrong decisions among the studies decided{where}", head, rows))
-            figures.append(name_curve("risk-coverage", number))
-    tables += _list_sets(summary.get("conformal") or {})
+def leave_undecided(summary: Summary, curves: Curves) -> Section | None:
+    """Lists the risk when the least certain studies are left undecided."""
+    groups: dict[str, list[list[str]]] = {}
+    for variant, models in curves.items():
+        rows = [[title_briefly(name), *(show_number(found.risk[p]) for p in PLACES)] for name, found in models.items()]
+        groups[title_variant(variant) or DEFAULT] = rows
+    tables = []
+    if groups:
+        head = ("Model", *(f"{100 * COVERAGES[place]:.0f} % decided" for place in PLACES))
+        tables.append(Table("Fraction of wrong decisions among the studies decided", head, group_rows(groups)))
+    areas: dict[str, list[list[str]]] = {}
+    for variant, labels in (summary.get("selective") or {}).items():
+        for label, found in (labels or {}).items():
+            cells = [show_estimate(found.get(name)) for name in ("aurc", "oracle", "random")]
+            areas.setdefault(title_variant(variant) or DEFAULT, []).append([label, *cells])
+    if areas:
+        head = ("Label", "Mean risk over coverages", "Best possible order", "Random order")
+        tables.append(Table("Selective prediction of the main model", head, group_rows(areas)))
     if not tables:
         return None
     text = (
-        "If the model may leave the least certain studies to a reader, how many of the others does it decide wrongly?"
+        "If the model may leave the least certain studies to a reader, how many of the others does it decide wrongly?",
     )
-    return Section("selective", "Selective prediction", (text,), figures=tuple(figures), tables=tuple(tables))
+    return Section("selective", "Selective prediction", text, figures=("risk-coverage",), tables=tuple(tables))
 
 
-def _list_sets(found):
-    rows = [
-        [
-            ", ".join(filter(None, (title_briefly(name), title_variant(variant)))),
-            format_percent(one.get("level")),
-            format_percent(one.get("coverage")),
-            show_number(one.get("mean_size"), 2),
-            format_percent(one.get("abstained")),
-        ]
-        for variant, models in found.items()
-        for name, one in models.items()
-    ]
-    head = ("Model", "Nominal coverage", "Measured coverage", "Mean size of a set", "No decision")
-    return [Table("Mondrian conformal sets on the test part", head, rows)] if rows else []
-
-
-def trace_benefit(summary: Summary) -> Section | None:
+def trace_benefit(curves: Curves) -> Section | None:
     """Lists net benefit at some thresholds, below the decision curve."""
-    tables, figures = [], []
-    for number, (variant, models) in enumerate((summary.get("decision_curve") or {}).items(), start=1):
-        if not models:
-            continue
-        first = next(iter(models.values()))
-        places = _choose_places(first["thresholds"])
-        rows = [
-            [title_briefly(name), *(show_number(one["net_benefit"][place]) for place in places)]
-            for name, one in models.items()
-        ]
-        rows.append(["Act on every study", *(show_number(first["treat_all"][place]) for place in places)])
-        where = f" ({title_variant(variant)})" if variant else ""
-        head = ("Net benefit at threshold", *(f"{first['thresholds'][place]:.2f}" for place in places))
-        tables.append(Table(f"Net benefit{where}; acting on none is 0", head, rows))
-        figures.append(name_curve("decision-curve", number))
-    if not tables:
+    places = [THRESHOLDS.index(threshold) for threshold in (0.1, 0.2, 0.3, 0.5, 0.7)]
+    groups: dict[str, list[list[str]]] = {}
+    for variant, models in curves.items():
+        rows = [[title_briefly(name), *(show_number(one.benefit[p]) for p in places)] for name, one in models.items()]
+        treat_all = next(iter(models.values())).treat_all
+        rows.append(["Act on every study", *(show_number(treat_all[place]) for place in places)])
+        groups[title_variant(variant) or DEFAULT] = rows
+    if not groups:
         return None
-    text = "Net benefit: true positives per study, less false positives times the odds of the threshold."
-    return Section("decision", "Decision curve", (text,), figures=tuple(figures), tables=tuple(tables))
-
-
-def _choose_places(thresholds: Iterable[float]) -> list[int]:
-    """Returns the places of the thresholds nearest to round numbers."""
-    values = list(thresholds)
-    wanted = (0.1, 0.2, 0.3, 0.5, 0.7)
-    return list(dict.fromkeys(min(range(len(values)), key=lambda i: abs(values[i] - one)) for one in wanted))
+    text = (
+        "Net benefit: true positives per study, less false positives times the odds of the threshold. A model is of "
+        "use at a threshold if it is above acting on every study and above 0, which is acting on none."
+    )
+    head = ("Threshold", *(f"{THRESHOLDS[place]:.2f}" for place in places))
+    table = Table("Net benefit on the test part, mean over splits and labels", head, group_rows(groups))
+    return Section("decision", "Decision curve", (text,), figures=("decision-curve",), tables=(table,))
 
 
 def list_subgroups(summary: Summary) -> Section | None:
     """Lists results by subgroup, with a note where there are too few studies."""
-    rows: list[Any] = [
-        [
-            ", ".join(filter(None, (f"{one['attribute']}: {one['group']}", title_variant(one.get("variant", ""))))),
-            title_briefly(one.get("model", "joint")),
-            f"{one['n']} ({one.get('n_positive', NOTHING)})",
-            f"{title_metric(one['metric'])} {show_value(one.get('value'), one.get('interval'))}",
-            one.get("note") or "",
-        ]
-        for one in summary.get("subgroups") or ()
-    ]
-    if not rows:
+    groups: dict[str, list[Any]] = {}
+    several = len(summary.get("labels") or ()) > 1
+    for variant, found in (summary.get("subgroups") or {}).items():
+        for one in found or ():
+            name = ", ".join(filter(None, (str(one["value"]), one["label"] if several else "")))
+            numbers = [(one.get(key) or {}).get("mean") for key in ("n", "n_positive")]
+            few = not is_known(numbers[0]) or numbers[0] < FEW_STUDIES
+            accuracy: Estimate = one.get("accuracy") or {}
+            cells = [
+                *(show_number(number, 0) for number in numbers),
+                show_estimate(one.get("roc_auc")),
+                show_number(accuracy.get("mean")) if few else show_estimate(accuracy),
+            ]
+            title = ", ".join(filter(None, (title_variant(variant), str(one["grouping"]))))
+            groups.setdefault(title, []).append([name, *cells, one.get("note") or _note_missing(one)])
+    if not groups:
         return None
-    text = "Many subgroups were looked at, without correction: a subgroup that stands out is a question, not a finding."
-    head = ("Subgroup", "Model", "n (positive)", "Result", "Note")
-    table = Table("Subgroups of the test part", head, rows, words=(1, 4))
+    text = (
+        "Many subgroups were looked at, without correction: a subgroup that stands out is a question, not a finding. "
+        "Counts are means over splits. A split in which a subgroup has too few studies of a class gives no ROC AUC."
+    )
+    head = ("Subgroup", "Studies", "Positive", "ROC AUC", "Accuracy", "Note")
+    table = Table("The main model in subgroups of the test part", head, group_rows(groups), words=(5,))
     return Section("subgroups", "Subgroups", (text,), figures=("subgroups",), tables=(table,))
+
+
+def _note_missing(one):
+    """Says in how many splits a subgroup was too small for a ROC AUC."""
+    area = one.get("roc_auc") or {}
+    left_out, measured = area.get("left_out") or 0, area.get("n") or 0
+    if not measured:
+        return "too few studies of a class for a ROC AUC"
+    return f"too small in {left_out} of {left_out + measured} splits" if left_out else ""
+
+
+def vary_labels(summary: Summary) -> Section | None:
+    """Lists the same predictions measured against the labels of other rules."""
+    groups: dict[str, list[list[str]]] = {}
+    names: list[str] = []
+    for variant, schemes in (summary.get("label_schemes") or {}).items():
+        for scheme, found in (schemes or {}).items():
+            measured = found.get("rows") or {}
+            names = names or [name for name in (*SIDES, "tfidf") if name in measured]
+            changed = show_number((found.get("changed") or {}).get("mean"), 0)
+            cells = [show_estimate((measured.get(name) or {}).get("roc_auc")) for name in names]
+            same = f" (same as {found['same_as']})" if found.get("same_as") else ""
+            groups.setdefault(title_variant(variant), []).append([f"{scheme}{same}", changed, *cells])
+    if not groups:
+        return None
+    text = "The models are the same; only the labels that they are measured against follow another rule."
+    head = ("Label rule", "Labels changed", *(f"{title_briefly(name)}, ROC AUC" for name in names))
+    table = Table("Results under other label rules", head, group_rows(groups))
+    return Section("label-rules", "Other label rules", (text,), tables=(table,))

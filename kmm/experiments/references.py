@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import kmm
-from kmm.experiments.schema import Summary
+from kmm.experiments.schema import Summary, choose_shares
 
 CITED = re.compile(r"\{cite:([a-z0-9,]+)\}")
 
@@ -107,13 +107,6 @@ REFERENCES = {
         "2017",
         **{"eprint": "1705.08500", "archiveprefix": "arXiv"},
     ),
-    "vovk2005": _cite(
-        *("book", "Vovk et al., 2005", "Algorithmic Learning in a Random World"),
-        "https://doi.org/10.1007/b106715",
-        "Vovk, Vladimir and Gammerman, Alexander and Shafer, Glenn",
-        "2005",
-        publisher="Springer",
-    ),
     "vickers2006": _cite(
         *("article", "Vickers and Elkin, 2006"),
         "Decision Curve Analysis: A Novel Method for Evaluating Prediction Models",
@@ -135,8 +128,8 @@ def list_references(summary: Summary) -> list[str]:
         list of keys of `REFERENCES`: kmm and the paper, and each method whose results are there.
 
     Example:
-        >>> list_references({"shapley": {"": {}}})
-        ['kmm', 'aydin2019', 'shapley1953']
+        >>> list_references({"models": {"": {}}})
+        ['kmm', 'aydin2019', 'vickers2006']
     """
     within = any(found.get("within") for found in summary.get("within") or ())
     folds = (summary.get("resampling") or {}).get("folds") and summary.get("differences")
@@ -149,10 +142,9 @@ def list_references(summary: Summary) -> list[str]:
         "delong1988": within,
         "obuchowski1997": within,
         "mcnemar1947": within,
-        "shapley1953": summary.get("shapley"),
+        "shapley1953": choose_shares(summary),
         "geifman2017": summary.get("selective"),
-        "vovk2005": summary.get("conformal"),
-        "vickers2006": summary.get("decision_curve"),
+        "vickers2006": summary.get("models"),
     }
     return [key for key in REFERENCES if used[key]]
 

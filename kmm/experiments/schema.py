@@ -68,21 +68,6 @@ class PublishedNumber(TypedDict, total=False):
     protocol: str
 
 
-class Subgroup(TypedDict, total=False):
-    """A metric of one model in one subgroup; `note` says if it is too small to tell."""
-
-    variant: str
-    model: str
-    attribute: str
-    group: str
-    metric: str
-    value: float | None
-    interval: Interval
-    n: int
-    n_positive: int
-    note: str
-
-
 class Summary(TypedDict, total=False):
     """The object of `summary.json`.
 
@@ -104,18 +89,17 @@ class Summary(TypedDict, total=False):
         best_baseline: dict of variant to metric to the baselines chosen on validation, one per split.
         within: list of dict of `split`, `variant` and `within`, the result of `compare_models` on that test part.
         published: list of `PublishedNumber`.
-        shapley: dict of variant to the dict of `kmm.evaluate.shapley.share_metric`, with the `metric`.
-        by_present: list of `Subgroup` whose `group` is `film and report`, `film alone` or `report alone`.
-        errors_mended: dict of variant to a dict of `image` and `text` to a dict of `mended` and `broken` (counts) and
-            `studies`: list of dict of `study`, `label`, `truth`, `outcome` (`mended` or `broken`), and `explanation`
-            (relative path of a page, if there is one).
-        wrong_report: dict of variant to a dict of `n`, `metric`, `right` and `wrong` (the joint model's metric with the
-            study's own report, and with another study's), `image` (that of the image model) and `flipped` (fraction
-            of decisions that changed).
-        selective: dict of variant to model to the dict of `kmm.evaluate.selective.measure_selection`.
-        conformal: dict of variant to model to a dict of `level`, `coverage`, `mean_size`, `abstained`.
-        decision_curve: dict of variant to model to the dict of `kmm.evaluate.decision_curve.DecisionCurve`.
-        subgroups: list of `Subgroup`.
+        pooled: list of dict, one per variant, label and pair of models, with the result of
+            `kmm.evaluate.fold_tests.compare_folds` on the first cross-validation.
+        shapley: dict of variant to metric to the dict of `kmm.evaluate.shapley.share_metric`, its numbers `Estimate`.
+        errors_mended: list of dict of `kmm.evaluate.error_table.tabulate_errors`; a study may have an `explanation`
+            (relative path of its page).
+        wrong_report: dict of variant to the dict of `kmm.evaluate.wrong_report.measure_wrong_report`, each number an
+            `Estimate`.
+        selective: dict of variant to label to `aurc`, `oracle`, `excess`, `random` (`Estimate`) of the main model.
+        subgroups: dict of variant to a list of dict of `grouping`, `value`, `label`, `note`, and `n`, `n_positive`,
+            `roc_auc`, `accuracy`, `sensitivity`, `specificity` (`Estimate`) of the main model.
+        label_schemes: dict of variant to scheme to a dict of `rows`: model to metric to `Estimate`.
         leak: dict of `tfidf_auc_before`, `tfidf_auc_after` (None without redaction), `redacted` (number of spans).
         minutes, memory_gb: float. Sum over the tasks, and the largest memory of one process.
         notes: list of str, about studies that were used without something.
@@ -139,14 +123,13 @@ class Summary(TypedDict, total=False):
     best_baseline: Mapping[str, Mapping[str, Sequence[str]]]
     within: Sequence[Mapping[str, Any]]
     published: Sequence[PublishedNumber]
-    shapley: Mapping[str, Mapping[str, Any]]
-    by_present: Sequence[Subgroup]
-    errors_mended: Mapping[str, Mapping[str, Any]]
-    wrong_report: Mapping[str, Mapping[str, Any]]
-    selective: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    conformal: Mapping[str, Mapping[str, Any]]
-    decision_curve: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    subgroups: Sequence[Subgroup]
+    pooled: Sequence[Mapping[str, Any]]
+    shapley: Mapping[str, Any]
+    errors_mended: Sequence[Mapping[str, Any]]
+    wrong_report: Mapping[str, Any]
+    selective: Mapping[str, Any]
+    subgroups: Mapping[str, Any]
+    label_schemes: Mapping[str, Any]
     leak: Mapping[str, Any]
     minutes: float
     memory_gb: float | None
@@ -228,3 +211,15 @@ def list_test_numbers(summary: Summary) -> list[PublishedNumber]:
         number["what"]: {other["model"] for other in found if other["what"] == number["what"]} for number in found
     }
     return [number for number in found if models[number["what"]] >= set(SIDES)]
+
+
+def choose_shares(summary: Summary) -> dict[str, Mapping[str, Any]]:
+    """Chooses the Shapley shares of the metric of the answer, by variant; variants without any are left out.
+
+    Example:
+        >>> choose_shares({"shapley": {"": {"roc_auc": {"values": {}}}, "pixels=64": None}})
+        {'': {'values': {}}}
+    """
+    metric = choose_metric(summary)
+    found = {variant: (shares or {}).get(metric) for variant, shares in (summary.get("shapley") or {}).items()}
+    return {variant: shares for variant, shares in found.items() if shares}

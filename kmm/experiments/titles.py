@@ -16,7 +16,7 @@ MODEL_TITLES = {
     "chance": "Chance",
     BEST: "Best simple baseline",
 }
-DEFAULT = "default"  # title of the variant without changes
+DEFAULT = "as given"  # title of the variant without changes
 
 
 def title_model(name: str) -> str:

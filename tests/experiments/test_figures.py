@@ -2,6 +2,7 @@
 
 import copy
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -9,18 +10,24 @@ import pytest
 from kmm.experiments.curve_figures import draw_epochs, trace_epochs
 from kmm.experiments.figures import list_figures
 from kmm.experiments.interval_figures import clean_text, draw_differences, draw_models
+from kmm.experiments.prediction_curves import COVERAGES, THRESHOLDS, trace_predictions
 from tests.factories.comparison_results import make_comparison
 
 NAMES = (
-    *("epochs", "models", "differences", "shapley", "risk-coverage", "risk-coverage-2", "decision-curve"),
+    *("epochs", "models", "differences", "shapley", "calibration", "risk-coverage", "decision-curve"),
     "subgroups",
 )
 HOSTILE = "<script>x</script> $\\frac{1$ _a \x00\x1b \u202eשלום 🫁 " + "long " * 40
 
 
+@cache
+def trace_all():
+    return trace_predictions(make_comparison().predictions)
+
+
 def list_all(made=None):
     made = made or make_comparison()
-    return list_figures(made.comparison, made.history, made.summary)
+    return list_figures(made.comparison, made.history, made.summary, trace_all())
 
 
 def test_every_part_of_the_summary_has_its_figure():
@@ -53,7 +60,7 @@ def test_captions_name_part_and_meaning_of_spread():
 def test_what_is_absent_has_no_figure():
     made = make_comparison()
     history = {name: column[:0] for name, column in made.history.items()}
-    assert list_figures(made.comparison, history, {}) == {}
+    assert list_figures(made.comparison, history, {}, {}) == {}
 
 
 def test_epochs_of_stages_follow_each_other_and_spread_is_that_of_splits():
@@ -108,12 +115,13 @@ def test_hostile_names_are_drawn_without_a_warning():
     variant = next(iter(summary["models"]))
     summary["models"] = {HOSTILE: summary["models"][variant], "b=$x$": summary["models"][variant]}
     summary["shapley"] = {HOSTILE: summary["shapley"][variant], "b": summary["shapley"][variant]}
-    summary["selective"] = {HOSTILE: {HOSTILE: summary["selective"][variant]["joint"]}}
-    summary["subgroups"][0] |= {"attribute": HOSTILE, "group": HOSTILE}
+    summary["subgroups"][variant][0] |= {"grouping": HOSTILE, "value": HOSTILE}
+    summary["subgroups"] = {HOSTILE: summary["subgroups"][variant]}
+    curves = {HOSTILE: trace_all()[variant], "b": trace_all()[variant]}
     for found in summary["differences"]:
         found |= {"variant": HOSTILE, "label": HOSTILE}
     history = {**made.history, "variant": np.full(len(made.history["variant"]), HOSTILE)}
-    for drawing in list_figures(made.comparison, history, summary).values():
+    for drawing in list_figures(made.comparison, history, summary, curves).values():
         svg = drawing.encode(".svg").decode()
         assert "<script" not in svg
         assert max(float(size) for size in re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()) < 2000
@@ -123,3 +131,38 @@ def test_hostile_names_are_drawn_without_a_warning():
 def test_cleaned_text_is_short_and_no_formula(text):
     cleaned = clean_text(text, most=30)
     assert len(cleaned.replace(r"\$", "$")) <= 30 and "$" not in cleaned.replace(r"\$", "")
+
+
+def test_curves_are_those_of_the_predictions():
+    """With one split and one label they are the measures of `kmm.evaluate` on these predictions."""
+    made = make_comparison()
+    predictions, variant = made.predictions, made.predictions["variant"][0]
+    kept = (predictions["split"] == "1") & (predictions["label"] == "effusion")
+    curves = trace_predictions({name: column[kept] for name, column in predictions.items()})[variant]["text"]
+    kept &= (predictions["part"] == "test") & (predictions["model"] == "text") & (predictions["variant"] == variant)
+    truth, probability, threshold = (predictions[name][kept] for name in ("truth", "probability", "threshold"))
+    assert curves.risk[COVERAGES.index(1.0)] == pytest.approx(np.mean((probability >= threshold) != truth))
+    called = probability >= THRESHOLDS[3]
+    odds = THRESHOLDS[3] / (1 - THRESHOLDS[3])
+    assert curves.benefit[3] == pytest.approx(np.mean(called & (truth == 1)) - odds * np.mean(called & (truth == 0)))
+    assert curves.treat_all[3] == pytest.approx(truth.mean() - odds * (1 - truth.mean()))
+    assert np.average(curves.positives) == pytest.approx(truth.mean(), abs=0.01)
+
+
+def test_curves_are_means_over_splits():
+    made = make_comparison()
+    each = [
+        trace_predictions({n: c[made.predictions["split"] == s] for n, c in made.predictions.items()}) for s in "123"
+    ]
+    whole = trace_all()
+    for variant, models in whole.items():
+        for model, found in models.items():
+            assert found.risk == pytest.approx(np.mean([one[variant][model].risk for one in each], axis=0))
+            assert found.benefit == pytest.approx(np.mean([one[variant][model].benefit for one in each], axis=0))
+
+
+def test_unknown_labels_and_parts_without_test_leave_no_curve():
+    predictions = make_comparison().predictions
+    unknown = {**predictions, "truth": np.full(len(predictions["truth"]), np.nan)}
+    assert trace_predictions(unknown) == {}
+    assert trace_predictions({name: column[:0] for name, column in predictions.items()}) == {}

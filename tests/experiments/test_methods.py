@@ -39,7 +39,7 @@ def test_every_citation_has_its_entry_and_every_method_its_reference():
 
 def test_only_what_was_used_is_cited():
     assert list_references({}) == ["kmm", "aydin2019"]
-    folds = {"differences": [{"p_holm": None}], "resampling": {"folds": 5}}
+    folds = {"differences": [{"p_holm": None, "metric": "roc_auc"}], "resampling": {"folds": 5}}
     assert list_references(folds) == ["kmm", "aydin2019", "nadeau2003", "bouckaert2004"]
 
 

@@ -19,7 +19,7 @@ from tests.factories.comparison_results import MadeComparison, make_comparison
 
 NAMESPACES = {"h": "http://www.w3.org/1999/xhtml"}
 HOSTILE = "<script>alert(1)</script></style>\"'&amp; {{ 7 * 7 }} {cite:x} \x00 \ud800 \u202e"
-OPTIONAL = {"wrong_report": "wrong-report", "decision_curve": "decision", "subgroups": "subgroups"}
+OPTIONAL = {"wrong_report": "wrong-report", "errors_mended": "errors", "subgroups": "subgroups"}
 
 
 def change(made=None, **changes):
@@ -119,8 +119,18 @@ def test_the_order_is_that_of_a_reader(tree):
             "differences",
             "claim",
         ),
-        *("leak", "sides", "wrong-report", "calibration", "selective", "decision", "subgroups", "variants", "limits"),
-        *("cost", "reproduce", "cite"),
+        *(
+            "leak",
+            "sides",
+            "errors",
+            "wrong-report",
+            "calibration",
+            "selective",
+            "decision",
+            "subgroups",
+            "label-rules",
+        ),
+        *("variants", "limits", "cost", "reproduce", "cite"),
     ]
     assert "Not for diagnosis." in read_text(tree.find(".//h:header", NAMESPACES))
 
@@ -188,7 +198,7 @@ def test_a_text_that_gives_the_answer_away_is_named(undrawn):
 
 
 def test_studies_link_to_their_explanations_inside_the_folder(tree):
-    links = [link for link in read_all(find_section(tree, "sides"), "h:a")]
+    links = [link for link in read_all(find_section(tree, "errors"), "h:a")]
     assert [(read_text(link), link.get("href")) for link in links] == [("study-4", "explanations/study-4.html")]
     for path in ("/etc/passwd", "a/../../b", "https://x.example/a", "javascript:alert(1)", "//x", "a\\b", "", ".", 3):
         assert link_inside("study", path) == "study"
@@ -199,12 +209,14 @@ def test_hostile_names_stay_text(undrawn):
     made = make_comparison()
     plain = parse(render_comparison(*made))
     summary = copy.deepcopy(dict(made.summary))
-    for key in ("models", "shapley", "errors_mended", "wrong_report", "selective", "conformal", "decision_curve"):
+    for key in ("models", "shapley", "wrong_report", "selective", "subgroups", "label_schemes"):
         summary[key] = {HOSTILE: next(iter(summary[key].values()))}
     summary["models"][HOSTILE]["joint"] |= {HOSTILE: {"mean": 0.5}}
     summary["models"][HOSTILE][HOSTILE] = summary["models"][HOSTILE]["joint"]
-    mended = summary["errors_mended"][HOSTILE]["text"]["studies"]
-    mended[0] |= {"study": HOSTILE, "label": HOSTILE, "explanation": HOSTILE}
+    summary["errors_mended"][0] |= {"variant": HOSTILE, "label": HOSTILE, "other": HOSTILE}
+    summary["errors_mended"][0]["studies"][0] |= {"study": HOSTILE, "what": HOSTILE, "explanation": HOSTILE}
+    summary["subgroups"][HOSTILE][0] |= {"grouping": HOSTILE, "value": HOSTILE, "note": HOSTILE}
+    summary["wrong_report"][HOSTILE]["per_label"] = {HOSTILE: summary["wrong_report"][HOSTILE]["per_label"]["abnormal"]}
     for found in summary["differences"]:
         found |= {"variant": HOSTILE, "label": HOSTILE}
     summary |= {"reduced": [HOSTILE], "notes": [HOSTILE], "command": ["kmm", HOSTILE], "versions": {HOSTILE: HOSTILE}}
@@ -241,7 +253,7 @@ def test_no_section_is_empty():
     made = make_comparison()
     history = {name: column[:0] for name, column in made.history.items()}
     for summary in ({}, made.summary):
-        for section in list_sections(made.comparison, made.predictions, history, summary):
+        for section in list_sections(made.comparison, made.predictions, history, summary, {}):
             assert section.lines or section.points or section.tables or section.code, section.name
             assert all(table.rows for table in section.tables), section.name
             for table in section.tables:
@@ -261,7 +273,7 @@ def read_folder(folder):
 
 def test_everything_is_written_and_again_the_same(tmp_path, monkeypatch):
     made = make_comparison()
-    drawings = {"subgroups": pages.list_figures(made.comparison, made.history, made.summary)["subgroups"]}
+    drawings = {"subgroups": pages.list_figures(made.comparison, made.history, made.summary, {})["subgroups"]}
     monkeypatch.setattr(pages, "list_figures", lambda *tables: drawings)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "old.png").write_bytes(b"")

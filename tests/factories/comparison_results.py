@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from kmm.evaluate.metrics import METRICS, score_labels
+from kmm.evaluate.metrics import METRICS
 from kmm.experiments.schema import Columns, Summary
 
 COMPARISON_COLUMNS = ("split", "variant", "model", "part", "label", "metric", "value", "n", "n_positive")
@@ -18,6 +18,7 @@ HISTORY_COLUMNS = ("split", "variant", "model", "stage", "epoch", "metric", "val
 VARIANTS = ("image_weights=imagenet", "image_weights=none")
 LABELS = ("abnormal", "effusion")
 STRENGTH = {"joint": 1.7, "image": 0.7, "text": 1.6, "tfidf": 1.8, "image-linear": 0.6, "linear-sum": 1.75}
+SCORED = ("accuracy", "roc_auc", "average_precision", "sensitivity", "specificity", "brier", "log_loss", "ece")
 TRAIN, VALIDATION, TEST = 100, 25, 50
 
 
@@ -70,19 +71,25 @@ def make_predictions(rng, splits, variants, labels):
 
 
 def score_predictions(predictions, labels):
-    """Measures each split, variant, part and model, as `comparison.csv` has it."""
+    """Measures each split, variant, part and model, as `comparison.csv` has it; other parts than test by two metrics."""
     keys = list(zip(*(predictions[name] for name in ("split", "variant", "part", "model")), strict=True))
+    groups = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
     rows = []
-    for key in dict.fromkeys(keys):
-        kept = np.array([other == key for other in keys])
-        shape = (-1, len(labels))
-        arrays = [predictions[name][kept].reshape(shape) for name in ("truth", "probability", "threshold")]
-        scores = score_labels(*arrays, label_names=labels)
-        split, variant, part, model = key
-        for label, found in {"macro": scores, **scores.get("per_label", {labels[0]: scores})}.items():
+    for (split, variant, part, model), kept in groups.items():
+        arrays = [predictions[name][kept].reshape(-1, len(labels)).T for name in ("truth", "probability", "threshold")]
+        for metric in SCORED[: len(SCORED) if part == "test" else 2]:
+            singles = {
+                label: float(METRICS[metric].measure(truth, values, (values >= cuts).astype(float)))
+                for label, truth, values, cuts in zip(labels, *arrays)
+            }
+            positive = dict(zip(labels, arrays[0].sum(axis=1).astype(int)))
+            singles["macro"], positive["macro"] = float(np.mean([*singles.values()])), sum(positive.values())
+            n = arrays[0].shape[1]
             rows += [
-                (split, variant, model, part, label, metric, found[metric], found["n"], found["n_positive"])
-                for metric in METRICS
+                (split, variant, model, part, label, metric, value, n, positive[label])
+                for label, value in singles.items()
             ]
     return as_columns(rows, COMPARISON_COLUMNS)
 
@@ -107,7 +114,7 @@ def summarize(comparison, variants):
         variant: {
             model: {
                 metric: {**correct(values), "values": values.tolist()}
-                for metric in METRICS
+                for metric in SCORED
                 if len(values := find_values(comparison, variant=variant, model=model, metric=metric, **where))
             }
             for model in STRENGTH
@@ -190,14 +197,71 @@ def make_published():
     ]
 
 
+def estimate(mean, spread=0.03):
+    """A number over splits, as the summary has it."""
+    between = [mean - spread, mean + spread]
+    return {"mean": mean, "sd": spread / 3, "interval": between, "n": 3, "left_out": 0, "values": [mean] * 3}
+
+
+def make_shares():
+    """Shares of film and report, averaged over splits."""
+    seen = {"none": 0.5, "image": 0.7, "text": 0.93, "both": 0.95}
+    shares = {"image": 0.11, "text": 0.34, "interaction": -0.18}
+    return {
+        "values": {name: estimate(value) for name, value in seen.items()},
+        **{name: {"value": estimate(value)} for name, value in shares.items()},
+    }
+
+
+def make_errors(variant, label):
+    """An error table with one study mended and one broken."""
+    counts = {"n": 50, "both_right": 40, "mended": 5, "broken": 3, "both_wrong": 2, "p": 0.73, "note": ""}
+    mended = {
+        "split": "1",
+        "study": "study-4",
+        "what": "mended",
+        "truth": 1,
+        "probability": 0.9,
+        "others": {"text": 0.2},
+    }
+    broken = {**mended, "study": "study-9", "what": "broken", "truth": 0, "probability": 0.8}
+    studies = [{**mended, "explanation": "explanations/study-4.html"}, broken]
+    return {"variant": variant, "label": label, "other": "text", **counts, "studies": studies}
+
+
+def make_subgroups(label):
+    """Subgroups of which one is too small in one split, and one in all."""
+    small = {"mean": None, "sd": None, "interval": None, "n": 0, "left_out": 3, "values": [None] * 3}
+    partly = {**estimate(0.9, 0.08), "n": 2, "left_out": 1}
+    rows = [("all", "all", 50, 20, estimate(0.95)), ("view", "PA", 40, 16, partly), ("view", "AP", 9, 3, small)]
+    return [
+        {"grouping": grouping, "value": value, "label": label, "n": estimate(n, 2), "n_positive": estimate(positive, 1)}
+        | {"roc_auc": area, "accuracy": estimate(0.9)}
+        | ({"note": "3 positives, 6 negatives: fewer than 10"} if area is small else {})
+        for grouping, value, n, positive, area in rows
+    ]
+
+
+def make_exchange(labels):
+    """What wrong reports do, averaged over splits."""
+    areas = {"right_report": estimate(0.95), "wrong_report": estimate(0.31), "film_alone": estimate(0.7)}
+    one = {"n": estimate(50), "flipped": estimate(0.61), "follows_report": estimate(0.83), "roc_auc": areas}
+    return {"studies": estimate(50), "per_label": dict.fromkeys(labels, one)}
+
+
+def make_folds(variant, label):
+    """Tests over the folds of a cross-validation."""
+    test = {"difference": 0.02, "p": 0.04}
+    pooled = {"roc_auc": test, "accuracy": {"difference": -0.01, "p": 0.6}, "caution": ""}
+    pair = {"variant": variant, "label": label, "first": "joint", "second": "text"}
+    return {**pair, "n": 175, "folds": 5, "mean_auc": {"difference": 0.03, "p": 0.01}, "pooled": pooled}
+
+
 def describe_run(variants, labels):
     """Everything else that a summary can hold, with numbers that are made up."""
-    risk = [{"coverage": at, "n": round(60 * at), "risk": 0.12 * at**2} for at in (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)]
-    cuts = np.linspace(0.05, 0.95, 19)
-    treat_all = 0.4 - 0.6 * cuts / (1 - cuts)
-    share = {"value": 0.12, "interval": [0.08, 0.16]}
-    curve = {"thresholds": cuts.tolist(), "treat_all": treat_all.tolist()}
-    groups = [("view", "PA", 41, 17, ""), ("view", "AP", 9, 3, "fewer than 10 positives"), ("sex", "F", 30, 12, "")]
+    first = variants[0]
+    areas = {"aurc": estimate(0.04), "oracle": estimate(0.01), "excess": estimate(0.03), "random": estimate(0.12)}
+    rules = {"rows": {"joint": {"roc_auc": estimate(0.94)}}, "changed": estimate(7)}
     return {
         "schema": "kmm-comparison-1",
         "protocol": "high",
@@ -213,62 +277,20 @@ def describe_run(variants, labels):
             "sections": ["indication", "impression", "findings"],
             "set_aside": 3,
         },
-        "within": [{"split": "1", "variant": variants[0], "within": {"tests": {"text": make_tests(labels)}}}],
+        "within": [{"split": "1", "variant": first, "within": {"tests": {"text": make_tests(labels)}}}],
+        "pooled": [make_folds(first, labels[0])],
         "published": make_published(),
-        "shapley": {
-            variant: {
-                "metric": "roc_auc",
-                "values": {"none": 0.5, "image": 0.7, "text": 0.93, "both": 0.95},
-                "image": share,
-                "text": {"value": 0.33, "interval": [0.28, 0.38]},
-                "interaction": {"value": -0.18, "interval": [-0.25, -0.11]},
-            }
-            for variant in variants
-        },
-        "by_present": [
-            {"variant": variants[0], "model": "joint", "attribute": "present", "group": group, "metric": "roc_auc"}
-            | {"value": value, "interval": [value - 0.04, value + 0.03], "n": n, "n_positive": n // 3}
-            for group, value, n in (("film and report", 0.95, 48), ("film alone", 0.71, 6), ("report alone", 0.93, 6))
-        ],
-        "errors_mended": {
-            variants[0]: {
-                "text": {
-                    "mended": 1,
-                    "broken": 1,
-                    "studies": [
-                        {"study": "study-4", "label": labels[0], "truth": 1, "outcome": "mended"}
-                        | {"explanation": "explanations/study-4.html"},
-                        {"study": "study-9", "label": labels[0], "truth": 0, "outcome": "broken"},
-                    ],
-                }
-            }
-        },
-        "wrong_report": {
-            variants[0]: {"n": 60, "metric": "roc_auc", "right": 0.95, "wrong": 0.55, "image": 0.7, "flipped": 0.41}
-        },
-        "selective": {
-            variant: {
-                model: {"n": 60, "aurc": 0.04, "oracle": 0.01, "excess": 0.03, "random": 0.12 * worse}
-                | {"risk": [{**at, "risk": at["risk"] * worse} for at in risk]}
-                for model, worse in {"joint": 1.0, "text": 1.2}.items()
-            }
-            for variant in variants
-        },
-        "conformal": {variants[0]: {"joint": {"level": 0.9, "coverage": 0.91, "mean_size": 1.1, "abstained": 0.12}}},
-        "decision_curve": {
-            variants[0]: {
-                model: {**curve, "net_benefit": (0.4 * (1 - cuts**power)).tolist()}
-                for model, power in {"joint": 3, "text": 2.5}.items()
-            }
-        },
-        "subgroups": [
-            {"variant": variants[0], "model": "joint", "attribute": attribute, "group": group, "metric": "roc_auc"}
-            | {"value": 0.94, "interval": [0.88, 0.99], "n": n, "n_positive": positive, "note": note}
-            for attribute, group, n, positive, note in groups
-        ],
+        "shapley": {variant: {"roc_auc": make_shares()} for variant in variants},
+        "errors_mended": [make_errors(first, labels[0])],
+        "wrong_report": {first: make_exchange(labels), **dict.fromkeys(variants[1:])},
+        "selective": {variant: dict.fromkeys(labels, areas) for variant in variants},
+        "subgroups": {first: make_subgroups(labels[0])},
+        "label_schemes": {first: {"normal-abnormal": rules}},
         "leak": {"tfidf_auc_before": 0.987, "tfidf_auc_after": 0.955, "redacted": 1234},
         "minutes": 8.25,
         "memory_gb": 3.1,
+        "notes": ["2 films have an unknown view."],
+        "failed": [],
         "reduced": ["The pretrained image encoder stays frozen, so this is not the paper's end-to-end tuning."],
         "command": ["kmm", "compare", "phantom", "--protocol", "high", "--out", "my comparison"],
         "versions": {"kmm": "0.2.0", "keras": "3.12.0"},
