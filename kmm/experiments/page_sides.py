@@ -6,7 +6,7 @@ from kmm.experiments.figures import capitalize
 from kmm.experiments.number_formats import show_estimate, show_number, show_p
 from kmm.experiments.page_parts import Section, Table, group_rows, link_inside
 from kmm.experiments.prediction_curves import COVERAGES, THRESHOLDS, Curves
-from kmm.experiments.schema import Estimate, Summary, choose_metric, choose_shares, iterate_models
+from kmm.experiments.schema import Summary, choose_metric, choose_shares, iterate_models
 from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_model, title_variant
 from kmm.explain.output.markup import format_percent, is_known
 
@@ -219,7 +219,7 @@ def list_subgroups(summary: Summary) -> Section | None:
             name = ", ".join(filter(None, (str(one["value"]), one["label"] if several else "")))
             numbers = [(one.get(key) or {}).get("mean") for key in ("n", "n_positive")]
             few = not is_known(numbers[0]) or numbers[0] < FEW_STUDIES
-            accuracy: Estimate = one.get("accuracy") or {}
+            accuracy: Any = one.get("accuracy") or {}
             cells = [
                 *(show_number(number, 0) for number in numbers),
                 show_estimate(one.get("roc_auc")),

@@ -71,7 +71,7 @@ def make_predictions(rng, splits, variants, labels):
 
 
 def score_predictions(predictions, labels):
-    """Measures each split, variant, part and model, as `comparison.csv` has it; other parts than test by two metrics."""
+    """Measures each split, variant, part and model, as `comparison.csv` has it; all but test by two metrics."""
     keys = list(zip(*(predictions[name] for name in ("split", "variant", "part", "model")), strict=True))
     groups = {}
     for place, key in enumerate(keys):
