@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from kmm.evaluate.plots import GREY, encode_figure
 from kmm.experiments.curve_figures import draw_benefit, draw_calibration, draw_epochs, draw_risk, find_epoch_metrics
 from kmm.experiments.interval_figures import clean_text, draw_differences, draw_models, draw_shapley, draw_subgroups
-from kmm.experiments.prediction_curves import Curves
+from kmm.experiments.prediction_curves import BINS, Curves
 from kmm.experiments.schema import Columns, Summary, choose_metric, choose_shares, list_test_numbers, list_values
 from kmm.experiments.titles import title_metric, title_variant
 from kmm.explain.output.markup import is_known
@@ -72,13 +72,13 @@ def list_figures(comparison: Columns, history: Columns, summary: Summary, curves
         dict of name to `Drawing`, in the order of the page. Nothing is drawn yet.
     """
     where = describe_measured(comparison)
-    found = [_list_epochs(history), _list_models(summary, where), _list_differences(summary, where)]
-    found += [_list_shapley(summary, where), *_list_curves(curves), _list_subgroups(summary)]
+    found = [_list_epochs(comparison, history), _list_models(summary, where), _list_differences(summary, where)]
+    found += [_list_shapley(summary, where), *_list_curves(curves, where), _list_subgroups(summary)]
     return {drawing.name: drawing for drawing in found if drawing is not None}
 
 
-def describe_measured(comparison: Columns) -> str:
-    """Describes what test numbers were measured on: the studies per split and the number of splits.
+def describe_measured(comparison: Columns, part: str = "test") -> str:
+    """Describes what the numbers of a part were measured on: the studies per split and the number of splits.
 
     Example:
         >>> import numpy as np
@@ -86,13 +86,13 @@ def describe_measured(comparison: Columns) -> str:
         >>> describe_measured({name: np.array(column) for name, column in columns.items()})
         'test part, n = 40 to 42 studies per split, 2 splits'
     """
-    rows = comparison["part"] == "test"
+    rows = comparison["part"] == part
     numbers, splits = comparison["n"][rows & (comparison["label"] == "macro")], list_values(comparison["split"][rows])
     if not len(numbers):
-        return "test part"
+        return f"{part} part"
     low, high = int(numbers.min()), int(numbers.max())
     n = f"{low}" if low == high else f"{low} to {high}"
-    return f"test part, n = {n} studies per split, {len(splits)} {'split' if len(splits) == 1 else 'splits'}"
+    return f"{part} part, n = {n} studies per split, {len(splits)} {'split' if len(splits) == 1 else 'splits'}"
 
 
 def capitalize(text: str) -> str:
@@ -105,15 +105,14 @@ def capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _list_epochs(history):
+def _list_epochs(comparison, history):
     if not len(history.get("metric", ())) or not (metrics := find_epoch_metrics(history)):
         return None
-    splits = len(list_values(history["split"]))
     return Drawing(
         "epochs",
         "Validation over epochs",
-        f"Validation part, {splits} splits. Lines: mean over splits; bands: 1 standard deviation between splits to "
-        "each side, which is no confidence interval. Stages of a model follow each other.",
+        f"{capitalize(describe_measured(comparison, 'validation'))}. Lines: mean over splits; bands: 1 standard "
+        "deviation between splits to each side, which is no confidence interval. Stages of a model follow each other.",
         f"Line chart of validation {' and '.join(metrics)} by epoch for the joint, the image and the text model, with "
         "bands for the spread between splits. Values of the last epoch are in the table below.",
         lambda: draw_epochs(history),
@@ -169,14 +168,15 @@ def _list_shapley(summary, where):
     )
 
 
-def _list_curves(curves):
+def _list_curves(curves, where):
     if not curves:
         return
-    mean = "Test part, mean over splits."
+    mean = f"{capitalize(where)}. Lines: mean over splits, without intervals."
     kinds: list[tuple[str, str, Callable[[Curves], Figure], str, str]] = [
         (
             *("calibration", "Calibration", draw_calibration),
-            "Test part, all splits together, so a study may count several times; bins of equal mass. Dotted: perfect.",
+            f"{capitalize(where)}, all together, so a study may count several times; {BINS} bins of equal mass, "
+            "without intervals. Dotted: perfect.",
             "the fraction of positives against the probability",
         ),
         (

@@ -14,11 +14,12 @@ from matplotlib.font_manager import findfont, get_font
 from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
 from kmm.experiments.claims import is_shown, name_models, name_variants
 from kmm.experiments.number_formats import show_p, show_signed
-from kmm.experiments.schema import Difference, Interval, PublishedNumber, Summary, iterate_models
+from kmm.experiments.schema import MACRO, Difference, Interval, PublishedNumber, Summary, iterate_models
 from kmm.experiments.titles import BASELINES, DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import is_known
 
 ROW_INCHES = 0.24
+ALL = "all"  # the grouping of all studies
 MOST_LETTERS = 60  # of a label in a figure
 MARGIN: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans Mono"}
 HEADING: dict[str, Any] = {
@@ -74,12 +75,14 @@ def draw_differences(differences: Sequence[Difference]) -> Figure:
     """Draws a forest plot: differences with their intervals, and their p after Holm's correction in the margin.
 
     Args:
-        differences: sequence of `Difference`; one without a value is left out.
+        differences: sequence of `Difference`. One without a value is left out, and those of single labels if there are
+            any of the mean over labels.
 
     Returns:
         Matplotlib's `Figure`. Blue squares: the difference is shown, see `is_shown`.
     """
     known = [found for found in differences if is_known(found.get("difference"))]
+    known = [found for found in known if found["label"] == MACRO] or known
     rows: list[Row] = []
     for (variant, metric), group in _group(known, lambda found: (name_variants(found), found["metric"])).items():
         rows.append(Row(": ".join(filter(None, (variant, title_metric(metric))))))
@@ -163,10 +166,14 @@ def draw_subgroups(subgroups: Sequence[Mapping[str, Any]]) -> Figure:
     several = len({found["label"] for found in measured}) > 1
     rows: list[Row] = []
     for grouping, group in _group(measured, lambda found: found["grouping"]).items():
-        rows.append(Row(grouping))
+        rows += [Row(grouping)] if grouping != ALL else []
         for found in group:
             area, n = found["roc_auc"], (found.get("n") or {}).get("mean")
-            title = ", ".join(filter(None, (str(found["value"]), found["label"] if several else "")))
+            title = ", ".join(
+                filter(
+                    None, ("all studies" if grouping == ALL else str(found["value"]), found["label"] if several else "")
+                )
+            )
             note = f"{n:>7.0f}" if is_known(n) else ""
             rows.append(Row(title, area["mean"], area.get("interval"), note))
     figure, axes = _make_rows(len(rows), 5.8)

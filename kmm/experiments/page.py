@@ -35,6 +35,7 @@ from kmm.experiments.titles import title_briefly
 from kmm.explain.output.markup import render_template, replace_forbidden_characters
 
 PAGE, METHODS, BIBTEX, FIGURES = "comparison.html", "methods.md", "references.bib", "figures"
+STAGING = ".pages"  # where files are written first
 LIMITS = (
     "Not for diagnosis. The models are not medical devices.",
     "The labels come from reports or their index terms and are not a second reading of the films; they have errors.",
@@ -58,7 +59,7 @@ def write_pages(
     Raises:
         OSError: if a file cannot be written.
     """
-    folder, staging = Path(folder), Path(folder, f".pages-{os.getpid()}")
+    folder, staging = Path(folder), Path(folder, STAGING)
     curves = trace_predictions(predictions)
     drawings = list_figures(comparison, history, summary, curves)
     files = {f"{FIGURES}/{name}{suffix}": one.encode(suffix) for name, one in drawings.items() for suffix in SUFFIXES}
@@ -68,6 +69,7 @@ def write_pages(
         BIBTEX: write_bibtex(list_references(summary)),
     }
     files |= {name: replace_forbidden_characters(text).encode("utf-8") for name, text in texts.items()}
+    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
     try:
         (staging / FIGURES).mkdir(parents=True)
         for name, content in files.items():

@@ -52,7 +52,8 @@ def test_a_file_carries_its_caption_and_the_page_does_not():
 
 def test_captions_name_part_and_meaning_of_spread():
     drawings = list_all()
-    assert "Validation part, 3 splits" in drawings["epochs"].caption
+    assert "Validation part, n = 25 studies per split, 3 splits" in drawings["epochs"].caption
+    assert "Test part, n = 50 studies per split, 3 splits" in drawings["decision-curve"].caption
     assert "no confidence interval" in drawings["epochs"].caption
     assert "hollow diamonds: published" in drawings["models"].caption
 
