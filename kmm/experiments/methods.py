@@ -162,14 +162,35 @@ def write_plain_methods(comparison: Columns, predictions: Columns, summary: Summ
 
 
 def show_command(summary: Summary) -> str:
-    """Returns the command line of a comparison, quoted for a shell; empty if it is unknown.
+    """Returns the command line of a comparison, quoted for a shell: as given, or else what the results tell of it.
 
     Example:
         >>> show_command({"command": ["kmm", "compare", "my films"]})
         "kmm compare 'my films'"
+        >>> show_command({"protocol": "high", "variants": {"pixels=64": {}, "pixels=96": {}}})
+        "kmm compare FOLDER --out OUT --protocol high --vary 'pixels=64|96'"
     """
-    command = summary.get("command") or ""
+    command = summary.get("command") or _rebuild_command(summary)
     return " ".join((command if isinstance(command, str) else shlex.join(command)).split())
+
+
+def _rebuild_command(summary):
+    """Lists the words of a command with the same protocol, splits and variants; empty if the protocol is unknown."""
+    if not summary.get("protocol"):
+        return []
+    resampling = summary.get("resampling") or {}
+    words = ["kmm", "compare", "FOLDER", "--out", "OUT", "--protocol", summary["protocol"]]
+    for name, least in (("folds", 1), ("splits", 1), ("repeats", 2)):
+        if (resampling.get(name) or 0) >= least:
+            words += [f"--{name}", str(resampling[name])]
+    words += ["--plain-split"] if resampling.get("plain") else []
+    variations: dict[str, dict[str, None]] = {}
+    for variant in filter(None, summary.get("variants") or {}):
+        for name, _, value in (part.partition("=") for part in variant.split(";")):
+            variations.setdefault(name, {})[value] = None
+    for name, values in variations.items():
+        words += ["--vary", f"{name}={'|'.join(values)}"]
+    return words
 
 
 def _join(words, last="and"):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import kmm
-from kmm.experiments.methods import describe_resampling, write_methods, write_plain_methods
+from kmm.experiments.methods import describe_resampling, show_command, write_methods, write_plain_methods
 from kmm.experiments.references import REFERENCES, list_references, write_bibtex
 from tests.factories.comparison_results import make_comparison
 
@@ -70,6 +70,15 @@ def test_names_cannot_become_markup_or_citations():
     hostile = "<script> [x](y) *a* `b` {cite:nobody} # c"
     text = make_methods(reduced=[hostile])
     assert r"\<script\> \[x\](y) \*a\* \`b\` {cite:nobody} \# c" in text
+
+
+def test_a_command_that_was_not_recorded_is_rebuilt():
+    variants = {"a=1;b=x y": {}, "a=1;b=z": {}, "a=2;b=x y": {}, "a=2;b=z": {}}
+    resampling = {"folds": 5, "repeats": 2, "splits": 0, "plain": False}
+    words = "kmm compare FOLDER --out OUT --protocol low --folds 5 --repeats 2 --vary 'a=1|2' --vary 'b=x y|z'"
+    assert show_command({"protocol": "low", "variants": variants, "resampling": resampling}) == words
+    assert show_command({"protocol": "high", "resampling": {"splits": 3, "plain": True}}).endswith("3 --plain-split")
+    assert show_command({}) == ""
 
 
 @pytest.mark.parametrize(
