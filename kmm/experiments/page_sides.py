@@ -3,6 +3,7 @@
 from typing import Any
 
 from kmm.experiments.figures import capitalize
+from kmm.experiments.interval_figures import ALL
 from kmm.experiments.number_formats import show_estimate, show_number, show_p
 from kmm.experiments.page_parts import Section, Table, group_rows, link_inside
 from kmm.experiments.prediction_curves import COVERAGES, THRESHOLDS, Curves
@@ -16,7 +17,8 @@ TELLING = (
 )
 NO_GAIN = "neither the film nor the order of the words adds anything that shows."
 CLOSE = 0.01  # of ROC AUC: a baseline of words this near to the joint model does as well
-FEW_STUDIES = 20  # of a subgroup: no interval of its accuracy is shown
+FEW_STUDIES = 50  # of a subgroup: no interval of its accuracy is shown
+SMALL = f"fewer than {FEW_STUDIES} studies"
 MOST_STUDIES = 10  # of a comparison and label
 REPORTS = ("right_report", "wrong_report", "film_alone")
 PLACES = tuple(range(len(COVERAGES) - 1, -1, -2))  # of the coverages in the table
@@ -225,8 +227,9 @@ def list_subgroups(summary: Summary) -> Section | None:
                 show_estimate(one.get("roc_auc")),
                 show_number(accuracy.get("mean")) if few else show_estimate(accuracy),
             ]
-            title = ", ".join(filter(None, (title_variant(variant), str(one["grouping"]))))
-            groups.setdefault(title, []).append([name, *cells, one.get("note") or _note_missing(one)])
+            grouping = "all studies" if one["grouping"] == ALL else str(one["grouping"])
+            title = ", ".join(filter(None, (title_variant(variant), grouping)))
+            groups.setdefault(title, []).append([name, *cells, one.get("note") or _note_missing(one) or SMALL * few])
     if not groups:
         return None
     text = (

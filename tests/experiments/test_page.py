@@ -306,3 +306,26 @@ def test_nothing_is_written_if_something_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_pages(tmp_path, *make_comparison())
     assert read_folder(tmp_path) == before and not [path for path in tmp_path.iterdir() if path.name[0] == "."]
+
+
+def test_small_subgroups_are_noted(undrawn):
+    rows = read_table(parse(render_comparison(*make_comparison())), "subgroups")
+    found = {row[0]: row[1:] for row in rows if len(row) > 1}
+    assert (
+        found["PA, abnormal"][-1] == "too small in 1 of 3 splits" and found["PA, abnormal"][2] == "0.900 [0.820, 0.980]"
+    )
+    assert found["AP, abnormal"] == ["9", "3", "–", "0.900", "3 positives, 6 negatives: fewer than 10"]
+    assert found["all, abnormal"][3:] == ["0.900 [0.870, 0.930]", ""]
+
+
+def test_counts_of_studies_are_those_of_the_collection(undrawn):
+    made = change(data=None, studies={"train": 100, "validation": 25, "test": 875})
+    assert "1000 studies." in read_text(find_section(parse(render_comparison(*made)), "data"))
+
+
+def test_a_chance_without_spread_has_no_interval(undrawn):
+    models = copy.deepcopy(make_comparison().summary["models"])
+    for found in models.values():
+        found["chance"] = {"roc_auc": {"mean": 0.5, "sd": 0.0, "interval": None, "values": [0.5] * 3}}
+    rows = read_table(parse(render_comparison(*change(models=models))), "results")
+    assert ["Chance", "0.500", "–", "–", "–", "–"] in rows
