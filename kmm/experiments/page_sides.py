@@ -26,29 +26,27 @@ PLACES = tuple(range(len(COVERAGES) - 1, -1, -2))  # of the coverages in the tab
 
 def probe_leak(summary: Summary) -> Section | None:
     """Says how much of the answer the words of the reports give away, before and after redaction."""
-    models, leak = summary.get("models") or {}, summary.get("leak") or {}
+    leak = summary.get("leak") or {}
+    redacted = any((found or {}).get("redacted") for found in leak.values())
     rows, lines = [], []
-    for variant, found in models.items():
-        probe = (found.get("tfidf") or {}).get("roc_auc") or {}
-        mean = probe.get("mean")
-        joint = ((found.get("joint") or {}).get("roc_auc") or {}).get("mean")
-        if is_known(mean):
-            rows.append([title_variant(variant) or DEFAULT, show_estimate(probe), show_number(joint)])
-            if is_known(joint) and mean >= joint - CLOSE:
-                where = f"With {title_variant(variant)}, counting" if variant else "Counting"
-                lines.append(f"{where} words does as well as the joint model: {TELLING if mean >= HIGH else NO_GAIN}")
-    if leak.get("tfidf_auc_after") is not None:
-        spans = f" It hid {leak['redacted']} spans of text." if leak.get("redacted") else ""
-        lines.append(
-            f"Before redaction the probe's ROC AUC was {show_number(leak['tfidf_auc_before'])}, after it "
-            f"{show_number(leak['tfidf_auc_after'])}.{spans}"
-        )
-    if not rows and not lines:
+    for variant, models in (summary.get("models") or {}).items():
+        probe = (models.get("tfidf") or {}).get("roc_auc") or {}
+        joint, mean = ((models.get("joint") or {}).get("roc_auc") or {}).get("mean"), probe.get("mean")
+        if not is_known(mean):
+            continue
+        before = [show_estimate((leak.get(variant) or {}).get("tfidf_auc_before"))] if redacted else []
+        rows.append([title_variant(variant) or DEFAULT, *before, show_estimate(probe), show_number(joint)])
+        if is_known(joint) and mean >= joint - CLOSE:
+            where = f"With {title_variant(variant)}, counting" if variant else "Counting"
+            lines.append(f"{where} words does as well as the joint model: {TELLING if mean >= HIGH else NO_GAIN}")
+    if not rows:
         return None
     text = "The leak probe: TF-IDF with logistic regression on exactly the text that the models read."
-    head = ("Variant", "ROC AUC of the probe", "ROC AUC of the joint model")
-    tables = (Table("Leak probe, test part", head, rows),) if rows else ()
-    return Section("leak", "Does the report give the answer away?", (text, *lines), tables=tables)
+    if redacted:
+        text += " Spans of the reports were hidden from the models; the probe was measured before and after that."
+    head = ("Variant", *(["Probe before redaction"] if redacted else []), "Probe", "Joint model")
+    table = Table("ROC AUC of the leak probe and of the joint model, test part", head, rows)
+    return Section("leak", "Does the report give the answer away?", (text, *lines), tables=(table,))
 
 
 def share_sides(summary: Summary) -> Section | None:

@@ -100,7 +100,8 @@ class Summary(TypedDict, total=False):
         subgroups: dict of variant to a list of dict of `grouping`, `value`, `label`, `note`, and `n`, `n_positive`,
             `roc_auc`, `accuracy`, `sensitivity`, `specificity` (`Estimate`) of the main model.
         label_schemes: dict of variant to scheme to a dict of `rows`: model to metric to `Estimate`.
-        leak: dict of `tfidf_auc_before`, `tfidf_auc_after` (None without redaction), `redacted` (number of spans).
+        leak: dict of variant to `tfidf_auc_before` and `tfidf_auc_after` (`Estimate`: TF-IDF on the text before its
+            redaction, and on exactly the text that the models read) and `redacted` (bool).
         minutes, memory_gb: float. Sum over the tasks, and the largest memory of one process.
         notes: list of str, about studies that were used without something.
         failed: list of dict of `split`, `variant`, `reason`.

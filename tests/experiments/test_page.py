@@ -189,12 +189,22 @@ def test_within_a_split_tests_are_counted_and_named(tree):
 
 def test_a_text_that_gives_the_answer_away_is_named(undrawn):
     made = make_comparison()
-    assert "the text gives the answer away" in read_text(find_section(parse(render_comparison(*made)), "leak"))
-    models = copy.deepcopy(made.summary["models"])
+    tree = parse(render_comparison(*made))
+    assert "the text gives the answer away" in read_text(find_section(tree, "leak"))
+    first, second = read_table(tree, "leak")[1:]
+    assert first[1] == "0.999 [0.998, 1.000]" and second[1] == "–"
+    assert first[2] == read_table(tree, "results")[5][1] and first[3] == read_table(tree, "results")[2][1][:5]
+
+
+@pytest.mark.parametrize(("probe", "joint", "words"), [(0.6, 0.9, None), (0.75, 0.7, "neither the film nor the order")])
+def test_a_text_that_tells_little_is_not_called_telling(probe, joint, words, undrawn):
+    models = copy.deepcopy(make_comparison().summary["models"])
     for found in models.values():
-        found["tfidf"]["roc_auc"]["mean"] = 0.6
-    honest = parse(render_comparison(*change(models=models, leak=None)))
-    assert "answer away" not in read_text(find_section(honest, "leak")).replace("give the answer away?", "")
+        found["tfidf"]["roc_auc"]["mean"], found["joint"]["roc_auc"]["mean"] = probe, joint
+    tree = parse(render_comparison(*change(models=models, leak=None)))
+    text = read_text(find_section(tree, "leak"))
+    assert "gives the answer away" not in text and (words in text if words else "does as well" not in text)
+    assert read_table(tree, "leak")[0] == ["Variant", "Probe", "Joint model"]
 
 
 def test_studies_link_to_their_explanations_inside_the_folder(tree):

@@ -286,7 +286,9 @@ def describe_run(variants, labels):
         "selective": {variant: dict.fromkeys(labels, areas) for variant in variants},
         "subgroups": {first: make_subgroups(labels[0])},
         "label_schemes": {first: {"normal-abnormal": rules}},
-        "leak": {"tfidf_auc_before": 0.987, "tfidf_auc_after": 0.955, "redacted": 1234},
+        "leak": {
+            first: {"tfidf_auc_before": estimate(0.999, 0.001), "tfidf_auc_after": estimate(0.95), "redacted": True}
+        },
         "minutes": 8.25,
         "memory_gb": 3.1,
         "notes": ["2 films have an unknown view."],
