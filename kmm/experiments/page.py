@@ -15,19 +15,10 @@ from kmm.experiments.figures import SUFFIXES, Drawing, list_figures
 from kmm.experiments.methods import describe_resampling, show_command, write_methods, write_plain_methods
 from kmm.experiments.number_formats import show_number
 from kmm.experiments.page_data import describe_data, describe_training, list_epochs, list_labels, list_parts
+from kmm.experiments.page_decisions import leave_undecided, measure_calibration, trace_benefit
 from kmm.experiments.page_parts import Link, Section, Table
 from kmm.experiments.page_results import compare_variants, list_differences, list_results, state_published_claim
-from kmm.experiments.page_sides import (
-    leave_undecided,
-    list_errors,
-    list_subgroups,
-    measure_calibration,
-    probe_leak,
-    share_sides,
-    swap_reports,
-    trace_benefit,
-    vary_labels,
-)
+from kmm.experiments.page_sides import list_errors, list_subgroups, probe_leak, share_sides, swap_reports, vary_labels
 from kmm.experiments.prediction_curves import Curves, trace_predictions
 from kmm.experiments.references import REFERENCES, list_references, write_bibtex
 from kmm.experiments.schema import Columns, Summary, list_values
