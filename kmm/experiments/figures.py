@@ -132,7 +132,7 @@ def _list_models(summary, where):
         "models",
         "Models and baselines",
         f"{capitalize(where)}; {SPREAD}. Circles: models; squares: baselines; hollow diamonds: published "
-        "numbers, measured on other splits and without intervals.",
+        "numbers, measured on other splits and without intervals. Intervals are cut at 0 and 1.",
         "Dot plot of each model and baseline with its interval, and of published numbers. The numbers are in the table "
         "of results.",
         lambda: draw_models(summary, metrics, published),

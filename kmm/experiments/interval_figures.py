@@ -149,6 +149,8 @@ def draw_models(summary: Summary, metrics: Sequence[str], published: Sequence[Pu
     figure, *axes = _make_rows(len(panels[0]), 2.9 + 2.1 * len(metrics), panels=len(metrics))
     for place, (panel, rows, metric) in enumerate(zip(axes, panels, metrics)):
         _draw_rows(panel, rows, titles=place == 0)
+        low, high = panel.get_xlim()
+        panel.set_xlim(max(low, -0.02), min(high, 1.05))  # a symmetric interval may leave the range of the metric
         panel.set_xlabel(title_metric(metric), fontsize=8)
     return figure
 

@@ -66,6 +66,7 @@ class Section:
         points: sequence of str or `Link`, a list below them.
         figures: tuple of str, names of figures.
         tables: tuple of `Table`.
+        folded: tuple of `Table`, long ones, each shown when it is asked for.
         notes: sequence of str, paragraphs at the end, in small print.
         code: tuple of pairs: the title and the text of a block to copy.
     """
@@ -76,6 +77,7 @@ class Section:
     points: Sequence[Cell] = ()
     figures: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    folded: tuple[Table, ...] = ()
     notes: Sequence[str] = ()
     code: tuple[tuple[str, str], ...] = ()
 

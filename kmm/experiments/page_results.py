@@ -67,8 +67,30 @@ def _show_cell(found, metric):
 
 def list_differences(summary: Summary) -> Section | None:
     """Lists differences across splits with their tests, and tests within a split."""
+    found = summary.get("differences") or ()
+    if not found:
+        return None
+    means = [one for one in found if one["label"] == MACRO] or found
+    singles = [one for one in found if one["label"] != MACRO] if len(means) < len(found) else []
+    table = _tabulate_differences("Differences across splits", means)
+    text = (
+        "Across splits: the corrected resampled t-test of Nadeau and Bengio (2003), paired by split; p values are "
+        "adjusted by Holm's method (1979) over the differences of the same family. A difference counts as shown if its "
+        "interval leaves out 0 and its adjusted p is below 0.05. The naive p ignores that splits share studies, errs "
+        "several times as often as it says, and supports no claim."
+    )
+    families = [
+        f"Family {name}: {one['tests']} tests; {one['what']}." for name, one in (summary.get("families") or {}).items()
+    ]
+    folded = [_tabulate_differences("Differences of each label across splits", singles)] if singles else []
+    folded += [*_list_within(summary.get("within") or ()), *_list_pooled(summary.get("pooled") or ())]
+    figures, name = ("differences",), "differences"
+    return Section(name, "Differences and their tests", (text,), families, figures, (table,), tuple(folded))
+
+
+def _tabulate_differences(caption, differences):
     groups: dict[str, list[list[str]]] = {}
-    for one in summary.get("differences") or ():
+    for one in differences:
         label = one["label"] if one["label"] != MACRO else ""
         row = [
             name_models(one),
@@ -80,22 +102,8 @@ def list_differences(summary: Summary) -> Section | None:
             "yes" if is_shown(one) else "no",
         ]
         groups.setdefault(name_variants(one), []).append(row)
-    if not groups:
-        return None
-    rows = group_rows(groups)
     head = ("Comparison", "Metric", "Difference", "95 % interval", "t", "p", "p (Holm)", "naive p", "Shown")
-    table = Table("Differences across splits", head, rows, words=(1, 8))
-    text = (
-        "Across splits: the corrected resampled t-test of Nadeau and Bengio (2003), paired by split; p values are "
-        "adjusted by Holm's method (1979) over the differences of the same family. A difference counts as shown if its "
-        "interval leaves out 0 and its adjusted p is below 0.05. The naive p ignores that splits share studies, errs "
-        "several times as often as it says, and supports no claim."
-    )
-    families = [
-        f"Family {name}: {one['tests']} tests; {one['what']}." for name, one in (summary.get("families") or {}).items()
-    ]
-    tables = (table, *_list_within(summary.get("within") or ()), *_list_pooled(summary.get("pooled") or ()))
-    return Section("differences", "Differences and their tests", (text,), families, ("differences",), tables)
+    return Table(caption, head, group_rows(groups), words=(1, 8))
 
 
 def _list_within(found: Sequence[Any]) -> list[Table]:

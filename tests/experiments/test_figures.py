@@ -167,3 +167,13 @@ def test_unknown_labels_and_parts_without_test_leave_no_curve():
     unknown = {**predictions, "truth": np.full(len(predictions["truth"]), np.nan)}
     assert trace_predictions(unknown) == {}
     assert trace_predictions({name: column[:0] for name, column in predictions.items()}) == {}
+
+
+def test_single_labels_are_left_to_the_table_and_wide_intervals_are_cut():
+    summary = copy.deepcopy(dict(make_comparison().summary))
+    found = summary["differences"]
+    whole = len(draw_differences(found).axes[0].lines)
+    assert len(draw_differences([*found, {**found[0], "label": "effusion"}]).axes[0].lines) == whole
+    next(iter(summary["models"].values()))["joint"]["accuracy"]["interval"] = [-2.0, 3.0]
+    low, high = draw_models(summary, ("accuracy",)).axes[0].get_xlim()
+    assert low >= -0.02 and high <= 1.05

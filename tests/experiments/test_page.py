@@ -339,3 +339,14 @@ def test_a_chance_without_spread_has_no_interval(undrawn):
         found["chance"] = {"roc_auc": {"mean": 0.5, "sd": 0.0, "interval": None, "values": [0.5] * 3}}
     rows = read_table(parse(render_comparison(*change(models=models))), "results")
     assert ["Chance", "0.500", "–", "–", "–", "–"] in rows
+
+
+def test_differences_of_single_labels_are_folded(undrawn):
+    made = make_comparison()
+    single = {**made.summary["differences"][0], "label": "effusion"}
+    tree = parse(render_comparison(*change(differences=[*made.summary["differences"], single])))
+    section = find_section(tree, "differences")
+    folded = [read_text(part.find("h:summary", NAMESPACES)) for part in read_all(section, "h:details")]
+    assert folded[0] == "Differences of each label across splits" and len(folded) == 3
+    assert len([row for row in read_table(tree, "differences")[1:] if len(row) > 1]) == len(made.summary["differences"])
+    assert read_table(tree, "differences", 1)[1][:2] == ["Joint − Text only", "ROC AUC, effusion"]
