@@ -9,7 +9,7 @@ import base64
 import hashlib
 import math
 import re
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, TypeGuard
 
@@ -79,25 +79,32 @@ def encode_png(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode("ascii")
 
 
-def render_template(name: str, script: str, **values: Any) -> str:
-    """Renders a template of this folder, with the style `page.css` and one script.
+def render_template(
+    name: str,
+    script: str | None,
+    *,
+    package: str = "kmm.explain.output",
+    sheet: str = "page.css",
+    **values: Any,
+) -> str:
+    """Renders a template with its style sheet and at most one script.
 
     Args:
-        name: str. The template, `"page.html"` or `"index.html"`.
-        script: str. The script, `"page.js"` or `"index.js"`.
+        name: str. The template, for example `"page.html"`.
+        script: str or None. The script, for example `"page.js"`; None: the page has none, and its policy allows none.
+        package: str. The package that contains the template, the script and the style sheet.
+        sheet: str. The style sheet.
         **values: values for the template. Text is escaped. A value that the template does not use is ignored; one that
             it lacks is an error.
 
     Returns:
         str. The page.
     """
-    style, code = _read_template("page.css"), _read_template(script)
-    policy = (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(code)}; base-uri 'none'; "
-        "form-action 'none'"
-    )
+    style, code = _read_template(package, sheet), _read_template(package, script) if script else ""
+    scripts = f"script-src {_digest(code)}; " if script else ""
+    policy = f"default-src 'none'; style-src {_digest(style)}; {scripts}base-uri 'none'; form-action 'none'"
     return (
-        _make_environment()
+        _make_environment(package)
         .get_template(name)
         .render(values, policy=Markup(policy), style=Markup(style), script=Markup(code))
         .lstrip()
@@ -105,9 +112,9 @@ def render_template(name: str, script: str, **values: Any) -> str:
 
 
 @cache
-def _make_environment():
+def _make_environment(package):
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read_template),
+        loader=jinja2.FunctionLoader(partial(_read_template, package)),
         autoescape=True,
         finalize=replace_forbidden_characters,
         undefined=jinja2.StrictUndefined,
@@ -124,5 +131,5 @@ def _digest(text):
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
 
 
-def _read_template(name):
-    return files("kmm.explain.output").joinpath(name).read_text(encoding="utf-8")
+def _read_template(package, name):
+    return files(package).joinpath(name).read_text(encoding="utf-8")
