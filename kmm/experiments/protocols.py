@@ -90,11 +90,11 @@ def list_deviations(
         >>> from kmm.settings import FitSettings
         >>> quick = list_deviations("quick", {"": FitSettings()}, tune=False, splits=10, folds=False, plain=False)
         >>> quick[0]
-        'The protocol quick is none of the paper: 4 epochs per head, pretrained encoders frozen, 10 splits.'
+        'The protocol quick is not from the paper: 4 epochs per head, pretrained encoders frozen, 10 splits.'
     """
     protocol, found = PROTOCOLS[name], []
     if not protocol.source:
-        found.append(f"The protocol {name} is none of the paper: {protocol.about}.")
+        found.append(f"The protocol {name} is not from the paper: {protocol.about}.")
     if not tune and any(one.image_weights for one in settings.values()):
         found.append(
             "The pretrained image encoder stays frozen, so this is not the paper's end-to-end tuning; --tune trains it."
