@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm.errors import ArtefactError, require
+from kmm.experiments.schema import COMPARISON_SCHEMA
 from kmm.experiments.tables import FORMATS, HISTORY, PREDICTIONS, ROWS, Columns, read_csv, write_csv
 from kmm.storage.classifier_folder import read_json
 from kmm.storage.files import write_json
@@ -14,7 +15,6 @@ from kmm.storage.files import write_json
 if TYPE_CHECKING:
     import pandas
 
-SCHEMA = "kmm-comparison-1"
 COMPARISON, CURVES, SUMMARY = "comparison.csv", "history.csv", "summary.json"
 SHOWN = ("roc_auc", "accuracy", "average_precision", "brier")  # metrics of the table that is printed
 WIDTH = 140
@@ -49,7 +49,7 @@ class Comparison:
         FORMATS[predictions].write(self.folder / f"predictions.{predictions}", self.predictions, PREDICTIONS)
         for other in set(FORMATS) - {predictions}:
             (self.folder / f"predictions.{other}").unlink(missing_ok=True)
-        write_json(self.folder / SUMMARY, {"schema": SCHEMA, **self.summary})
+        write_json(self.folder / SUMMARY, {"schema": COMPARISON_SCHEMA, **self.summary})
 
     @classmethod
     def load(cls, folder: Path | str) -> "Comparison":
@@ -82,7 +82,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the summary as `kmm compare --json` writes it."""
-        return {"schema": SCHEMA, "folder": str(self.folder), **self.summary}
+        return {"schema": COMPARISON_SCHEMA, "folder": str(self.folder), **self.summary}
 
     def __str__(self) -> str:
         return render_summary(self.summary)
@@ -152,14 +152,3 @@ def _show_mean(found):
 
 def _show_p(p):
     return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def list_values(columns: Columns, name: str) -> list[str]:
-    """Lists the different values of a column of text, in the order in which they occur.
-
-    Example:
-        >>> import numpy as np
-        >>> list_values({"model": np.array(["joint", "text", "joint"])}, "model")
-        ['joint', 'text']
-    """
-    return list(dict.fromkeys(columns[name].tolist()))

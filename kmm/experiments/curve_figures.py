@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from kmm.evaluate.plots import COLOURS, DOTS_PER_INCH, GREY, LEGEND, STYLES, tidy_axes
 from kmm.experiments.interval_figures import clean_text
 from kmm.experiments.prediction_curves import COVERAGES, MODELS, THRESHOLDS, Curves
-from kmm.experiments.schema import Columns, list_values, select
+from kmm.experiments.tables import Columns, list_values, select
 from kmm.experiments.titles import SIDES, title_briefly, title_variant
 
 EPOCH_METRICS = {  # title of a panel, and the names under which a history may record it

@@ -14,7 +14,8 @@ from kmm.evaluate.plots import GREY, encode_figure
 from kmm.experiments.curve_figures import draw_benefit, draw_calibration, draw_epochs, draw_risk, find_epoch_metrics
 from kmm.experiments.interval_figures import clean_text, draw_differences, draw_models, draw_shapley, draw_subgroups
 from kmm.experiments.prediction_curves import BINS, Curves
-from kmm.experiments.schema import Columns, Summary, choose_metric, choose_shares, list_test_numbers, list_values
+from kmm.experiments.schema import Summary, choose_metric, choose_shares, list_test_numbers
+from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_metric, title_variant
 from kmm.explain.output.markup import is_known
 

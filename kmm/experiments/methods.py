@@ -8,7 +8,8 @@ import numpy as np
 
 from kmm.experiments.claims import state_answers
 from kmm.experiments.references import cite_in_markdown, cite_in_words, list_references
-from kmm.experiments.schema import Columns, Summary, list_values
+from kmm.experiments.schema import Summary
+from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_variant, title_within
 
 PARTS = ("train", "validation", "test")

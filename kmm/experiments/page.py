@@ -21,7 +21,8 @@ from kmm.experiments.page_results import compare_variants, list_differences, lis
 from kmm.experiments.page_sides import list_errors, list_subgroups, probe_leak, share_sides, swap_reports, vary_labels
 from kmm.experiments.prediction_curves import Curves, trace_predictions
 from kmm.experiments.references import REFERENCES, list_references, write_bibtex
-from kmm.experiments.schema import Columns, Summary, list_values
+from kmm.experiments.schema import Summary
+from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_briefly
 from kmm.explain.output.markup import render_template, replace_forbidden_characters
 

@@ -6,7 +6,8 @@ from kmm.experiments.curve_figures import find_epoch_metrics, trace_epochs
 from kmm.experiments.methods import GROUPED_BY, PARTS, count_data, describe_resampling
 from kmm.experiments.number_formats import NOTHING, show_number
 from kmm.experiments.page_parts import Section, Table, group_rows
-from kmm.experiments.schema import MACRO, Columns, Summary, choose_metric, list_values, select
+from kmm.experiments.schema import MACRO, Summary, choose_metric
+from kmm.experiments.tables import Columns, list_values, select
 from kmm.experiments.titles import SIDES, title_briefly, title_metric, title_variant
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from kmm.evaluate.calibration_error import calibration_bins
 from kmm.evaluate.decision_curve import compute_decision_curve
 from kmm.evaluate.selective import measure_selection
-from kmm.experiments.schema import Columns
+from kmm.experiments.tables import Columns
 from kmm.experiments.titles import SIDES
 
 MODELS = (*SIDES, "tfidf")

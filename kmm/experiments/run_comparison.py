@@ -1,12 +1,16 @@
 """A comparison from studies to results: prepares the studies once, runs the tasks that are left, and sums them up."""
 
 import contextlib
+import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import keras
+
+import kmm
 from kmm.data.study import Collection, Study
 from kmm.engines.runners import run_here
 from kmm.engines.worker import Runner
@@ -14,8 +18,10 @@ from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.features import fill_features, measure_weights
 from kmm.experiments.given import GIVEN, keep_given
+from kmm.experiments.page import write_pages
 from kmm.experiments.plan import Plan, check_plan
 from kmm.experiments.resampling import restrict_split
+from kmm.experiments.schema import Summary
 from kmm.experiments.summary import summarize
 from kmm.experiments.tables import join_columns
 from kmm.experiments.tasks import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
@@ -27,6 +33,7 @@ from kmm.storage.output_mark import marking_output
 from kmm.training.cache.cache_folder import require_disk
 from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
+from kmm.training.run_folders import digest_code
 
 TASKS, MODELS, LOCK = "tasks", "models", ".lock"
 COPIES = 4  # of the weights of an encoder that a running task or a kept classifier takes on the disk
@@ -78,9 +85,44 @@ def compare_studies(
             fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
         worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS if keep_models else None)
         failed = _run(tasks, left, worker, runner, progress)
-        comparison = gather(out, plan, tasks, failed)
+        data = describe_studies(collection, plan, list(prepared.values()))
+        comparison = gather(out, plan, tasks, failed, data)
         comparison.save(predictions=predictions)
+        with progress.step("Writing the page and its figures", 1) as advance:
+            summary = cast(Summary, comparison.summary)
+            write_pages(out, comparison.rows, comparison.predictions, comparison.history, summary)
+            advance()
         return comparison
+
+
+def describe_studies(collection: Collection, plan: Plan, prepared: Sequence[PreparedStudies]) -> dict[str, Any]:
+    """Describes the studies and the program of a comparison.
+
+    Args:
+        collection: `Collection`.
+        plan: `Plan`.
+        prepared: sequence of `PreparedStudies`, one per preparation.
+
+    Returns:
+        dict for JSON: `data`, `versions` and `digests`, keys of `kmm.experiments.schema.Summary`.
+    """
+    patients = {study.id: study.patient for one in prepared for study in one.studies}
+    return {
+        "data": {
+            "name": collection.layout,
+            "studies": len(patients),
+            "patients": len(set(patients.values())),
+            "sections": list(plan.base.sections),
+            "set_aside": max(one.facts["set_aside"] for one in prepared),
+        },
+        "versions": {
+            "kmm": kmm.__version__,
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+            "python": platform.python_version(),
+        },
+        "digests": {"data": digest_facts({"data": sorted(one.digest() for one in prepared)}), "code": digest_code()},
+    }
 
 
 @contextlib.contextmanager
@@ -197,7 +239,13 @@ def _run(
     return failed
 
 
-def gather(out: Path, plan: Plan, tasks: Sequence[Task], failed: Sequence[Mapping[str, str]]) -> Comparison:
+def gather(
+    out: Path,
+    plan: Plan,
+    tasks: Sequence[Task],
+    failed: Sequence[Mapping[str, str]],
+    data: Mapping[str, Any],
+) -> Comparison:
     """Gathers the results of the tasks that are done.
 
     Raises:
@@ -212,5 +260,5 @@ def gather(out: Path, plan: Plan, tasks: Sequence[Task], failed: Sequence[Mappin
         name: join_columns(kinds, [getattr(result, name) for result in results]) for name, kinds in TABLES.items()
     }
     facts = [result.facts for result in results]
-    summary = summarize(plan, tables["rows"], tables["predictions"], facts, failed)
+    summary = summarize(plan, tables["rows"], tables["predictions"], facts, failed, data)
     return Comparison(out, **tables, summary=summary)

@@ -3,18 +3,16 @@
 Every key may be absent: a reader leaves out what is not there. Unknown numbers are None, never NaN.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
-import numpy as np
-
+from kmm.experiments.tables import list_values
 from kmm.experiments.titles import BASELINES, SIDES
 
 COMPARISON_SCHEMA = "kmm-comparison-1"
 MACRO = "macro"  # the label of a mean over labels
 LOWER_IS_BETTER = ("brier", "log_loss", "ece")
 
-Columns = Mapping[str, np.ndarray]  # column name to an array with one value per row
 Interval = Sequence[float] | None  # the ends of a 95 % interval
 
 
@@ -140,36 +138,6 @@ class Summary(TypedDict, total=False):
     command: Sequence[str] | str
     versions: Mapping[str, str]
     digests: Mapping[str, str]
-
-
-def select(columns: Columns, **values: str) -> dict[str, np.ndarray]:
-    """Selects the rows of a table that have the given values.
-
-    Args:
-        columns: dict of column name to array.
-        **values: value of each column to match.
-
-    Returns:
-        dict of column name to array.
-
-    Example:
-        >>> select({"split": np.array(["1", "2"]), "value": np.array([0.5, 0.7])}, split="2")["value"].tolist()
-        [0.7]
-    """
-    kept = np.ones(len(next(iter(columns.values()), ())), bool)
-    for name, value in values.items():
-        kept &= columns[name] == value
-    return {name: np.asarray(column)[kept] for name, column in columns.items()}
-
-
-def list_values(column: Iterable[Any]) -> list[str]:
-    """Lists the different values of a column in order of their first appearance.
-
-    Example:
-        >>> list_values(np.array(["b", "a", "b"]))
-        ['b', 'a']
-    """
-    return list(dict.fromkeys(map(str, column)))
 
 
 def iterate_models(summary: Summary) -> Iterator[tuple[str, str, Mapping[str, Estimate]]]:

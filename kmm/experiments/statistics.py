@@ -7,13 +7,12 @@ import numpy as np
 
 from kmm.evaluate.multiplicity import adjust_holm
 from kmm.evaluate.resampled_tests import compare_splits, summarize_splits
-from kmm.experiments.comparison import list_values
-from kmm.experiments.tables import Columns, select
+from kmm.experiments.schema import MACRO
+from kmm.experiments.tables import Columns, find_rows, list_values
+from kmm.experiments.titles import BEST
 
-MACRO = "macro"
 MAIN_METRICS = ("roc_auc", "accuracy")
-BASELINES = ("tfidf", "image-linear", "linear-sum")  # simple models, of which the best one is chosen on validation
-BEST = "best-baseline"
+SIMPLE_MODELS = ("tfidf", "image-linear", "linear-sum")  # simple models, of which the best one is chosen on validation
 AGAINST = ("text", "image", BEST)  # what the joint model is compared with
 CLAIMS, LABELS, VARIANTS = "claims", "labels", "variants"  # families of tests
 Sizes = tuple[float, float]
@@ -28,7 +27,7 @@ class SplitValues:
     """
 
     def __init__(self, rows: Columns) -> None:
-        self.splits = list_values(rows, "split")
+        self.splits = list_values(rows["split"])
         place = {name: number for number, name in enumerate(self.splits)}
         self._values: dict[Key, np.ndarray] = {}
         names = ("variant", "model", "part", "label", "metric")
@@ -45,7 +44,7 @@ class SplitValues:
     def has(self, variant: str, model: str) -> bool:
         """Returns whether a model of a variant has any value."""
         return any(key[:2] == (variant, model) for key in self._values) or (
-            model == BEST and any(self.has(variant, name) for name in BASELINES)
+            model == BEST and any(self.has(variant, name) for name in SIMPLE_MODELS)
         )
 
     def best_names(self, variant: str, metric: str) -> list[str]:
@@ -54,7 +53,7 @@ class SplitValues:
 
     def _find_best(self, variant, metric, part, label):
         """Chooses in each split the simple baseline that is best on validation by the same metric."""
-        names = [name for name in BASELINES if self.has(variant, name)]
+        names = [name for name in SIMPLE_MODELS if self.has(variant, name)]
         if not names:
             return np.full(len(self.splits), np.nan), []
         chosen = np.stack([self.get(variant, name, metric, part="validation", label=label) for name in names])
@@ -76,7 +75,7 @@ def average_models(values: SplitValues, rows: Columns, sizes: Sizes, *, part: st
         dict of variant to dict of model to dict of metric to `mean`, `sd`, `interval`, `n`, `left_out` and `values`
         (None where a split has none), of the mean over labels.
     """
-    kept = select(rows, part=part, label=MACRO)
+    kept = find_rows(rows, part=part, label=MACRO)
     names = {name: rows[name][kept].tolist() for name in ("variant", "model", "metric")}
     found: dict[str, Any] = {}
     for variant, model, metric in dict.fromkeys(zip(*names.values(), strict=True)):

@@ -8,18 +8,17 @@ import numpy as np
 from kmm.evaluate.error_table import tabulate_errors
 from kmm.evaluate.fold_tests import compare_folds
 from kmm.experiments.averages import average_nested, average_rows
-from kmm.experiments.comparison import list_values
 from kmm.experiments.plan import Plan
 from kmm.experiments.published import list_published
 from kmm.experiments.statistics import (
-    BEST,
     MAIN_METRICS,
     SplitValues,
     average_models,
     compare_claims,
     describe_families,
 )
-from kmm.experiments.tables import Columns, select
+from kmm.experiments.tables import Columns, find_rows, list_values
+from kmm.experiments.titles import BEST
 
 NESTED = ("shapley", "wrong_report", "selective", "label_schemes")  # measures of a split that are nested dicts
 COHORT = ("grouping", "value", "label")  # what names a row of the subgroups
@@ -32,6 +31,7 @@ def summarize(
     predictions: Columns,
     facts: Sequence[Mapping[str, Any]],
     failed: Sequence[Mapping[str, str]],
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Computes the summary of a comparison.
 
@@ -40,15 +40,17 @@ def summarize(
         rows, predictions: columns of the tables.
         facts: sequence of the facts of the tasks that are done.
         failed: sequence of dict: `split`, `variant` and `reason` of the tasks that failed.
+        data: dict for JSON, of `kmm.experiments.run_comparison.describe_studies`.
 
     Returns:
         dict for JSON.
     """
-    values, variants = SplitValues(rows), list_values(rows, "variant")
-    labels = list_values(predictions, "label")
+    values, variants = SplitValues(rows), list_values(rows["variant"])
+    labels = list_values(predictions["label"])
     differences = compare_claims(values, labels, variants, plan.sizes)
     return {
         "protocol": plan.protocol,
+        **data,
         "variants": {name: dict(plan.changes[name]) for name in plan.variants},
         "resampling": {
             **plan.resampling.as_dict(),
@@ -100,14 +102,15 @@ def _measure_leak(variants, facts, sizes):
         rows = [one.get("tfidf") for one in own]
         if not any(rows):
             continue
-        before = [(one.get("leak") or {}).get("before") or row for one, row in zip(own, rows, strict=True)]
+        probes = [one.get("leak_probe") or {} for one in own]
+        before = [probe.get("before") or row for probe, row in zip(probes, rows, strict=True)]
         areas = {
             "tfidf_auc_before": [row and row["roc_auc"] for row in before],
             "tfidf_auc_after": [row and row["roc_auc"] for row in rows],
         }
         found[variant] = {
             **{name: average_nested(values, sizes) for name, values in areas.items()},
-            "redacted": any((one.get("leak") or {}).get("before") for one in own),
+            "redacted": any("before" in probe for probe in probes),
         }
     return found
 
@@ -126,11 +129,11 @@ def _pool(plan, predictions):
         return []
     first = np.isin(predictions["split"], [str(number + 1) for number in range(plan.resampling.folds)])
     rows = []
-    for variant in list_values(predictions, "variant"):
-        for label in list_values(predictions, "label"):
+    for variant in list_values(predictions["variant"]):
+        for label in list_values(predictions["label"]):
             for other in ("text", "image", "tfidf", "image-linear", "linear-sum"):
                 pair = [
-                    first & select(predictions, variant=variant, label=label, part="test", model=model)
+                    first & find_rows(predictions, variant=variant, label=label, part="test", model=model)
                     for model in ("joint", other)
                 ]
                 if all(chosen.any() for chosen in pair):

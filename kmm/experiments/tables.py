@@ -59,17 +59,45 @@ def join_columns(kinds: Mapping[str, str], tables: Sequence[Columns]) -> dict[st
     return {name: np.concatenate([table[name] for table in tables] or [empty[name]]) for name in kinds}
 
 
-def select(columns: Columns, **values: Any) -> np.ndarray:
+def find_rows(columns: Columns, **values: Any) -> np.ndarray:
     """Finds the rows in which columns have some values: bool `(n,)`.
 
     Example:
-        >>> select({"model": np.array(["joint", "text"])}, model="text").tolist()
+        >>> find_rows({"model": np.array(["joint", "text"])}, model="text").tolist()
         [False, True]
     """
-    found = np.ones(len(next(iter(columns.values()))), bool)
+    found = np.ones(len(next(iter(columns.values()), ())), bool)
     for name, value in values.items():
         found &= columns[name] == value
     return found
+
+
+def select(columns: Columns, **values: str) -> dict[str, np.ndarray]:
+    """Selects the rows of a table that have the given values.
+
+    Args:
+        columns: dict of column name to array.
+        **values: value of each column to match.
+
+    Returns:
+        dict of column name to array.
+
+    Example:
+        >>> select({"split": np.array(["1", "2"]), "value": np.array([0.5, 0.7])}, split="2")["value"].tolist()
+        [0.7]
+    """
+    kept = find_rows(columns, **values)
+    return {name: np.asarray(column)[kept] for name, column in columns.items()}
+
+
+def list_values(column: Iterable[Any]) -> list[str]:
+    """Lists the different values of a column in order of their first appearance.
+
+    Example:
+        >>> list_values(np.array(["b", "a", "b"]))
+        ['b', 'a']
+    """
+    return list(dict.fromkeys(map(str, column)))
 
 
 def write_csv(path: Path, columns: Columns, kinds: Mapping[str, str]) -> None:

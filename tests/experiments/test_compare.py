@@ -15,7 +15,7 @@ import kmm
 from kmm.evaluate.metrics import METRICS, score_labels
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.run_comparison import MODELS, TASKS
-from kmm.experiments.tables import select
+from kmm.experiments.tables import find_rows
 from kmm.experiments.tasks import RESULT
 from tests.factories.commands import run
 from tests.factories.studies import TINY
@@ -43,7 +43,7 @@ def test_every_model_has_every_metric_on_every_part(compared):
     found = Comparison.load(compared[0])
     for split in ("1", "2"):
         for part in ("train", "validation", "test"):
-            rows = select(found.rows, split=split, part=part, label="macro", metric="accuracy")
+            rows = find_rows(found.rows, split=split, part=part, label="macro", metric="accuracy")
             models = set(found.rows["model"][rows])
             assert models == EVERY | ({"joint-image", "joint-text"} if part != "train" else set())
     assert set(found.rows["metric"]) == set(METRICS) and set(found.rows["label"]) == {"macro", "abnormal"}
@@ -54,11 +54,11 @@ def test_rows_can_be_computed_again_from_the_predictions(compared):
     found = Comparison.load(compared[0])
     table, checked = found.predictions, 0
     for model in EVERY - {"chance"}:
-        chosen = select(table, split="2", part="test", model=model)
+        chosen = find_rows(table, split="2", part="test", model=model)
         values = [table[name][chosen] for name in ("truth", "probability", "threshold")]
         scores = score_labels(*(value[:, None] for value in values))
         for metric in METRICS:
-            rows = select(found.rows, split="2", part="test", model=model, label="abnormal", metric=metric)
+            rows = find_rows(found.rows, split="2", part="test", model=model, label="abnormal", metric=metric)
             if scores[metric] is not None:
                 assert found.rows["value"][rows].tolist() == pytest.approx([scores[metric]], abs=1e-12)
                 checked += 1
@@ -69,8 +69,8 @@ def test_curves_have_accuracy_and_area_of_validation(compared):
     history = Comparison.load(compared[0]).history
     for model in ("image", "text", "joint"):
         for metric in ("val_loss", "val_accuracy", "val_roc_auc", "learning_rate"):
-            assert select(history, model=model, metric=metric, split="1").sum() >= 2, (model, metric)
-    share = history["value"][select(history, metric="val_accuracy")]
+            assert find_rows(history, model=model, metric=metric, split="1").sum() >= 2, (model, metric)
+    share = history["value"][find_rows(history, metric="val_accuracy")]
     assert ((share >= 0) & (share <= 1)).all()
 
 
@@ -99,7 +99,7 @@ def test_kept_models_are_classifiers_and_no_state_is_left(compared, tiny_folder)
     assert len(kept) == 2 and not list(out.glob(f"{TASKS}/*/work"))
     classifier = kmm.load(out / MODELS / kept[0])
     found = Comparison.load(out)
-    chosen = select(found.predictions, split="1", part="test", model="joint")
+    chosen = find_rows(found.predictions, split="1", part="test", model="joint")
     study = found.predictions["study"][chosen][0]
     studies = kmm.read(tiny_folder)
     (one,) = [known for known in studies if known.id == study]
@@ -161,7 +161,7 @@ def test_folds_plain_splits_and_models_of_one_side(tiny_folder, tmp_path):
     result = compare(tiny_folder, tmp_path / "folds", "--folds", 2, "--image-encoder", "none", "--predictions", "csv")
     assert result.exit_code == 0, result.output
     found = Comparison.load(tmp_path / "folds")
-    tested = found.predictions["study"][select(found.predictions, part="test", model="text")]
+    tested = found.predictions["study"][find_rows(found.predictions, part="test", model="text")]
     assert len(tested) == len(set(tested)) > 50
     assert set(found.rows["model"]) == {"text", "tfidf", "majority", "chance"} and found.summary["differences"] == []
     words = ("--splits", 1, "--plain-split", "--text-encoder", "none")
