@@ -25,11 +25,11 @@ import json
 
 import numpy as np
 
-from kmm.evaluate.bootstrap import interval, resample_metrics
-from kmm.evaluate.conformal import count_scores, predict_sets
-from kmm.evaluate.fold_tests import compare_folds
-from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
-from kmm.evaluate.resampled_tests import compare_splits
+from kmm.evaluate.decisions.conformal import count_scores, predict_sets
+from kmm.evaluate.statistics.bootstrap import interval, resample_metrics
+from kmm.evaluate.statistics.fold_tests import compare_folds
+from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc
+from kmm.evaluate.statistics.resampled_tests import compare_splits
 
 STUDIES, FEATURES = 200, 5  # of the data set; that each learner sees
 SCHEMES = {

@@ -104,7 +104,7 @@ class FitSettings:
     class_weights: bool = False  # weight both classes of a label equally (shifts the probabilities)
     precision: str = "float32"  # float32, mixed_float16 or mixed_bfloat16
     # Decision
-    # a name in kmm.evaluate.thresholds.THRESHOLD_POLICIES, or as sensitivity-0.9, specificity-0.95 or cost-5
+    # a name in kmm.evaluate.decisions.thresholds.THRESHOLD_POLICIES, or as sensitivity-0.9, specificity-0.95 or cost-5
     threshold_policy: str = "youden"
     bootstrap_repeats: int = 1000
 

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kmm.data.columns import Table, is_missing
-from kmm.data.tables import Columns, make_studies
+from kmm.data.tabular.columns import Table, is_missing
+from kmm.data.tabular.tables import Columns, make_studies
 from kmm.errors import InputError
 from kmm.keras_backend import load_keras_quietly
 from kmm.presets import SETTING_NAMES

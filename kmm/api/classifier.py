@@ -18,8 +18,8 @@ from kmm.api.saving import export_record, save_record
 from kmm.api.study_arguments import StudyArguments
 from kmm.data.study import Collection, Study
 from kmm.errors import check_path
-from kmm.evaluate.abstention import abstain_from, check_abstention
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
+from kmm.evaluate.decisions.abstention import abstain_from, check_abstention
 from kmm.evaluate.recalibration import recalibrate
 from kmm.evaluate.report import evaluate_studies, gather_curves
 from kmm.explain.settings import ExplainSettings

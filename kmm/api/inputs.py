@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kmm.data.columns import Table, is_missing, is_table
 from kmm.data.inputs import place_report, read_inputs
 from kmm.data.names import choose_file_names, is_prose, strip_suffixes
 from kmm.data.study import Collection, Study
-from kmm.data.tables import Columns, make_studies
+from kmm.data.tabular.columns import Table, is_missing, is_table
+from kmm.data.tabular.tables import Columns, make_studies
 from kmm.data.views.ranking import load_view_overrides
 from kmm.errors import InputError, ReportError, check_path, look_up
 from kmm.image.source import name_kind

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kmm.errors import look_up, require
-from kmm.evaluate import plots
 from kmm.evaluate.compare import ROWS
-from kmm.evaluate.decision_plot import plot_decision_curve
+from kmm.evaluate.decisions.operating_points import COUNTS
 from kmm.evaluate.metrics import METRICS
-from kmm.evaluate.operating_points import COUNTS
-from kmm.evaluate.tables import write_results_table
+from kmm.evaluate.output import plots
+from kmm.evaluate.output.decision_plot import plot_decision_curve
+from kmm.evaluate.output.tables import write_results_table
 from kmm.storage.results import add_schema, write_with_schema
 
 if TYPE_CHECKING:

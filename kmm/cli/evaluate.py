@@ -116,7 +116,7 @@ def predict(
     studies, problems = _read_studies(files, report, views, strict)
     with load_keras_quietly():
         from kmm.classifier import Classifier, describe_predictions
-        from kmm.evaluate.abstention import abstain_from, check_abstention
+        from kmm.evaluate.decisions.abstention import abstain_from, check_abstention
 
     classifier, progress = Classifier.load(model, main_only=True), make_progress()
     for line in check_abstention(classifier, abstain) if abstain else ():

@@ -51,8 +51,8 @@ def print_summary(summary: Row) -> None:
 
 
 def print_results(results: Mapping[str, Row], *, subgroups: bool = False) -> None:
-    """Prints the tables of `kmm.evaluate.tables.write_results_table`."""
-    from kmm.evaluate.tables import write_results_table
+    """Prints the tables of `kmm.evaluate.output.tables.write_results_table`."""
+    from kmm.evaluate.output.tables import write_results_table
 
     print(write_results_table(results, terminal=sys.stdout.isatty(), subgroups=subgroups), end="")
 
@@ -268,6 +268,6 @@ def _number(value):
 
 
 def _print_table(columns, rows, title=None):
-    from kmm.evaluate.tables import write_table
+    from kmm.evaluate.output.tables import write_table
 
     print(write_table(columns, rows, title=title, terminal=sys.stdout.isatty()), end="")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from kmm.client.films import Film
-from kmm.data.columns import is_table
 from kmm.data.study import SECTIONS, Collection, Report, Study
+from kmm.data.tabular.columns import is_table
 from kmm.errors import InputError
 
 AnyImage = Film | Study | None

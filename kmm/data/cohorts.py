@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kmm.data.attributes import AGE, SEX, name_age_band
 from kmm.data.headings import level_heading
 from kmm.data.labels import find_heads
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, find_patterns
 from kmm.data.study import SECTIONS, ImageFile, Study
+from kmm.data.tabular.attributes import AGE, SEX, name_age_band
 from kmm.data.views.terms import name_direction
 from kmm.storage.file_kinds import DICOM_SUFFIXES
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kmm.data.groups import assign_groups, find_keys, group_studies, name_some
-from kmm.data.rows import read_rows, show_columns
 from kmm.data.study import Study
+from kmm.data.tabular.rows import read_rows, show_columns
 from kmm.errors import InputError, LeakError
 from kmm.storage.files import replace_file
 

@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts
-from kmm.evaluate.bootstrap import RESAMPLED, average_draws, interval, resample_metrics
+from kmm.evaluate.decisions.operating_points import measure_operating_point, sum_operating_points
 from kmm.evaluate.metrics import average_labels, score_labels
-from kmm.evaluate.operating_points import measure_operating_point, sum_operating_points
-from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
+from kmm.evaluate.statistics.bootstrap import RESAMPLED, average_draws, interval, resample_metrics
+from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc
 
 FITTED = ("joint", "image", "text", "tfidf")
 ROWS = (*FITTED, "majority", "chance")

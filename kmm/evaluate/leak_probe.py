@@ -12,7 +12,7 @@ import numpy as np
 from kmm.data.modalities import as_table
 from kmm.data.study import Study
 from kmm.evaluate.compare import compare_models
-from kmm.evaluate.thresholds import choose_thresholds
+from kmm.evaluate.decisions.thresholds import choose_thresholds
 
 if TYPE_CHECKING:
     from kmm.classifier import Classifier, StudyLogits

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from kmm.errors import InputError
 from kmm.evaluate.arrays import as_columns, as_cuts, known_columns
-from kmm.evaluate.calibration_error import expected_calibration_error
+from kmm.evaluate.decisions.calibration_error import expected_calibration_error
 
 BOTH = (0, 1)
 

@@ -9,12 +9,12 @@ from kmm.classifier import Classifier, StudyLogits
 from kmm.data.cohorts import find_cohorts
 from kmm.data.modalities import choose_rows
 from kmm.data.study import Study
-from kmm.evaluate.decision_curve import compute_decision_curve
-from kmm.evaluate.label_sensitivity import measure_label_schemes
-from kmm.evaluate.profile import UNKNOWN_WORDS, FilmTally, Profile, Share, profile_studies
-from kmm.evaluate.shift import NO_PROFILE, compare_profiles
-from kmm.evaluate.subgroups import measure_subgroups
-from kmm.evaluate.wrong_report import Predict
+from kmm.evaluate.breakdown.label_sensitivity import measure_label_schemes
+from kmm.evaluate.breakdown.profile import UNKNOWN_WORDS, FilmTally, Profile, Share, profile_studies
+from kmm.evaluate.breakdown.shift import NO_PROFILE, compare_profiles
+from kmm.evaluate.breakdown.subgroups import measure_subgroups
+from kmm.evaluate.breakdown.wrong_report import Predict
+from kmm.evaluate.decisions.decision_curve import compute_decision_curve
 
 CURVE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 PROFILE = "training_profile"  # in the provenance of a classifier
@@ -60,7 +60,7 @@ def describe_subgroups(
         repeats: int. Number of bootstrap draws for the intervals.
 
     Returns:
-        list of dicts, as `kmm.evaluate.subgroups.measure_subgroups` returns it.
+        list of dicts, as `kmm.evaluate.breakdown.subgroups.measure_subgroups` returns it.
     """
     present = predictions.present
     return measure_subgroups(
@@ -84,7 +84,7 @@ def describe_decision_curves(
         classifier, predictions, repeats: as for `describe_subgroups`.
 
     Returns:
-        dict of label to the dict of `kmm.evaluate.decision_curve.DecisionCurve` at `CURVE_THRESHOLDS`, or None if no
+        dict of label to the dict of `kmm.evaluate.decisions.decision_curve.DecisionCurve` at `CURVE_THRESHOLDS`, or None if no
         label is known.
     """
     probabilities = classifier.probabilities(predictions.logits[classifier.main], predictions.present)
@@ -110,7 +110,7 @@ def describe_label_schemes(
         classifier, predictions, studies, repeats: as for `describe_part`.
 
     Returns:
-        dict of scheme to a dict, as `kmm.evaluate.label_sensitivity.measure_label_schemes` returns it.
+        dict of scheme to a dict, as `kmm.evaluate.breakdown.label_sensitivity.measure_label_schemes` returns it.
     """
     read, main, present = {study.id: study for study in studies}, classifier.main, predictions.present
     return measure_label_schemes(
@@ -148,7 +148,7 @@ def describe_part_shift(classifier: Classifier, predictions: StudyLogits, tally:
         tally: `FilmTally` of the films that were read for the predictions.
 
     Returns:
-        dict, as `kmm.evaluate.shift.compare_profiles` returns it; with `note` if the classifier has no profile.
+        dict, as `kmm.evaluate.breakdown.shift.compare_profiles` returns it; with `note` if the classifier has no profile.
     """
     found = profile_studies(
         classifier.batches,

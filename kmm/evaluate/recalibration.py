@@ -13,8 +13,8 @@ from kmm.data.labels import count_classes, label_studies
 from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError
-from kmm.evaluate.calibration import fit_calibration
 from kmm.evaluate.changed_weights import mark_recalibrated
+from kmm.evaluate.decisions.calibration import fit_calibration
 from kmm.evaluate.leak_probe import choose_text_thresholds
 from kmm.evaluate.report import evaluate_predictions, find_measured
 from kmm.evaluate.seen import gather_seen, part_studies

@@ -11,14 +11,20 @@ from kmm.classifier import MAIN_ORDER, Classifier, StudyLogits
 from kmm.data.modalities import as_mapping, choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
-from kmm.evaluate.card import write_card
+from kmm.evaluate.breakdown.profile import FilmTally
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
-from kmm.evaluate.decision_plot import plot_decision_curve
 from kmm.evaluate.leak_probe import probe_leak, score_texts
+from kmm.evaluate.output.card import write_card
+from kmm.evaluate.output.decision_plot import plot_decision_curve
+from kmm.evaluate.output.plots import (
+    plot_calibration,
+    plot_confusion,
+    plot_learning_curves,
+    plot_precision_recall,
+    plot_roc,
+)
 from kmm.evaluate.part_details import describe_part
-from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
-from kmm.evaluate.profile import FilmTally
 from kmm.evaluate.unseen import predict_unseen
 from kmm.progress import Progress
 from kmm.storage.output_mark import marking_output
@@ -234,7 +240,7 @@ def write_results(
 
 
 def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any]:
-    """Collects the facts of a classifier for `kmm.evaluate.card.write_card`.
+    """Collects the facts of a classifier for `kmm.evaluate.output.card.write_card`.
 
     Args:
         classifier: `Classifier` with metrics.

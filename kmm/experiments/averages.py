@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kmm.evaluate.resampled_tests import summarize_splits
+from kmm.evaluate.statistics.resampled_tests import summarize_splits
 from kmm.experiments.statistics import Sizes, as_list
 
 

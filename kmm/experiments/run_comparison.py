@@ -16,16 +16,16 @@ from kmm.engines.runners import run_here
 from kmm.engines.worker import Runner
 from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
-from kmm.experiments.features import fill_features, measure_weights
-from kmm.experiments.given import GIVEN, keep_given
-from kmm.experiments.page import write_pages
+from kmm.experiments.output.page import write_pages
 from kmm.experiments.plan import Plan, check_plan
 from kmm.experiments.resampling import restrict_split
 from kmm.experiments.schema import Summary
 from kmm.experiments.summary import summarize
 from kmm.experiments.tables import join_columns
-from kmm.experiments.tasks import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
-from kmm.experiments.worker import TaskWorker
+from kmm.experiments.tasks.features import fill_features, measure_weights
+from kmm.experiments.tasks.given import GIVEN, keep_given
+from kmm.experiments.tasks.task import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
+from kmm.experiments.tasks.worker import TaskWorker
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.storage.file_lock import hold_file

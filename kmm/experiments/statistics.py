@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kmm.evaluate.multiplicity import adjust_holm
-from kmm.evaluate.resampled_tests import compare_splits, summarize_splits
+from kmm.evaluate.statistics.multiplicity import adjust_holm
+from kmm.evaluate.statistics.resampled_tests import compare_splits, summarize_splits
 from kmm.experiments.schema import MACRO
 from kmm.experiments.tables import Columns, find_rows, list_values
 from kmm.experiments.titles import BEST

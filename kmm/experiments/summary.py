@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kmm.evaluate.error_table import tabulate_errors
-from kmm.evaluate.fold_tests import compare_folds
+from kmm.evaluate.breakdown.error_table import tabulate_errors
+from kmm.evaluate.statistics.fold_tests import compare_folds
 from kmm.experiments.averages import average_nested, average_rows
 from kmm.experiments.plan import Plan
 from kmm.experiments.published import list_published

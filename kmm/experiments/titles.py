@@ -1,7 +1,7 @@
 """Names of models, metrics and variants as people read them."""
 
-from kmm.evaluate.card import ROW_TITLES
 from kmm.evaluate.metrics import METRICS
+from kmm.evaluate.output.card import ROW_TITLES
 
 SIDES = ("joint", "image", "text")
 BASELINES = ("tfidf", "image-linear", "linear-sum", "majority", "chance")

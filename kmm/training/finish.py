@@ -9,7 +9,7 @@ import keras
 
 import kmm
 from kmm.classifier import MAIN_ORDER, Classifier, StudyLogits
-from kmm.evaluate.calibration import fit_prevalence
+from kmm.evaluate.decisions.calibration import fit_prevalence
 from kmm.evaluate.part_details import PROFILE
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen

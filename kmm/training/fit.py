@@ -16,8 +16,8 @@ from kmm.data.given_parts import GivenParts
 from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
+from kmm.evaluate.decisions.thresholds import find_policy
 from kmm.evaluate.report import write_results
-from kmm.evaluate.thresholds import find_policy
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models

@@ -7,7 +7,7 @@ import numpy as np
 
 from kmm.classifier import Classifier, StudyLogits
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, hide_sides
-from kmm.evaluate.calibration import LEAST_OF_A_CLASS, Calibration, fit_calibration, has_few
+from kmm.evaluate.decisions.calibration import LEAST_OF_A_CLASS, Calibration, fit_calibration, has_few
 from kmm.evaluate.leak_probe import choose_text_thresholds
 from kmm.evaluate.report import find_measured
 from kmm.training.run_context import RunContext
@@ -82,7 +82,7 @@ def count_calibration(context: RunContext, found: Calibration, counts: Mapping[s
 
     Args:
         context: `RunContext`.
-        found: `kmm.evaluate.calibration.Calibration`.
+        found: `kmm.evaluate.decisions.calibration.Calibration`.
         counts: dict of pattern to the number of its validation studies.
 
     Returns:

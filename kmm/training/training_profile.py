@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmm.evaluate.profile import FilmTally, Profile, profile_studies
+from kmm.evaluate.breakdown.profile import FilmTally, Profile, profile_studies
 from kmm.training.run_context import RunContext
 
 MOST_FILMS = 300  # enough for a histogram; each film is read from the cache again

@@ -18,7 +18,7 @@ from kmm.data.collection import read_collection
 from kmm.data.inputs import read_inputs
 from kmm.data.study import Report, Study
 from kmm.errors import ImageError, InputError, ReportError
-from kmm.evaluate.conformal import count_scores
+from kmm.evaluate.decisions.conformal import count_scores
 from kmm.explain import explain
 from kmm.protocol.predictions import Prediction, Predictions
 from tests.factories.frames import StubFrame

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kmm.evaluate.breakdown.shift import NO_PROFILE
 from kmm.evaluate.part_details import PROFILE
-from kmm.evaluate.shift import NO_PROFILE
 from tests.factories.commands import ROWS, read_one_document, run
 from tests.factories.studies import write_studies
 

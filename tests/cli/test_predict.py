@@ -76,7 +76,7 @@ from kmm.cli import main
 try:
     main(json.loads(sys.argv[1]), prog_name="kmm")
 finally:
-    print(json.dumps([name for name in ("rich.table", "kmm.evaluate.card", "keras") if name in sys.modules]))
+    print(json.dumps([name for name in ("rich.table", "kmm.evaluate.output.card", "keras") if name in sys.modules]))
 """
     words = ["data", "verify", str(tiny_folder), "--json", str(tmp_path / "checks.json")]
     done = subprocess.run([sys.executable, "-c", code, json.dumps(words)], capture_output=True, text=True)
@@ -114,7 +114,7 @@ def test_predict_manifests_and_folders(model, tiny_folder, tmp_path):
 
 def test_undecided_studies_are_stated_in_the_json_and_in_the_table(tiny_run, tiny_folder, loaded, monkeypatch):
     from kmm.classifier import Classifier
-    from kmm.evaluate.conformal import BINS
+    from kmm.evaluate.decisions.conformal import BINS
 
     films = [tiny_folder / "images" / f"{number}.png" for number in range(1, 7)]
     counts = np.full((3, 1, 2, BINS), 1)  # every probability is as likely for either class

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import kmm
-from kmm.data.attributes import find_columns, join_attributes, name_age_band, read_attributes
 from kmm.data.collection import read_collection
 from kmm.data.layouts.manifest import read_table
 from kmm.data.study import Study
+from kmm.data.tabular.attributes import find_columns, join_attributes, name_age_band, read_attributes
 from tests.factories.dicom import write_dicom
 
 

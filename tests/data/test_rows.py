@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kmm.data.layouts.kaggle import read_kaggle
 from kmm.data.layouts.manifest import read_table
-from kmm.data.rows import NULLS, REPORT_COLUMNS, read_rows
 from kmm.data.split import read_parts
+from kmm.data.tabular.rows import NULLS, REPORT_COLUMNS, read_rows
 from kmm.errors import InputError
 
 HEADER = ("id", "patient", "image", "view", "report", "mesh", "label:mass")
@@ -256,7 +256,7 @@ def test_time_grows_with_the_rows_even_where_every_quote_is_bad(tmp_path):
 
 
 def test_a_cell_that_is_never_closed_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmm.data.rows.MAX_ROW_LINES", 50)
+    monkeypatch.setattr("kmm.data.tabular.rows.MAX_ROW_LINES", 50)
     path = write(tmp_path / "m.csv", 'id,report\n0,"never closed\n' + "".join(f"{n},x\n" for n in range(1, 100)))
     _, rows, problems = read_rows(path)
     assert [row["id"] for _, row in rows] == list(map(str, range(1, 100)))

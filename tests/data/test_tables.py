@@ -12,10 +12,10 @@ import pytest
 
 import kmm
 from kmm.api.inputs import gather_studies, make_study
-from kmm.data.columns import Table, is_missing, is_table
 from kmm.data.groups import group_studies
 from kmm.data.study import Report
-from kmm.data.tables import Columns, make_studies, name_label
+from kmm.data.tabular.columns import Table, is_missing, is_table
+from kmm.data.tabular.tables import Columns, make_studies, name_label
 from kmm.errors import InputError
 from tests.factories.dicom import make_codes, make_dataset, make_film
 from tests.factories.frames import StubFrame

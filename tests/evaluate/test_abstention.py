@@ -10,8 +10,8 @@ from kmm.classifier import StudyLogits, list_predictions
 from kmm.data.modalities import PATTERNS
 from kmm.data.study import Study
 from kmm.errors import ArtefactError, InputError
-from kmm.evaluate.abstention import abstain_from, check_abstention
-from kmm.evaluate.conformal import count_scores
+from kmm.evaluate.decisions.abstention import abstain_from, check_abstention
+from kmm.evaluate.decisions.conformal import count_scores
 from kmm.protocol.predictions import ABSTAIN
 from tests.factories.classifiers import build_classifier
 

@@ -6,11 +6,17 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from kmm.errors import InputError
-from kmm.evaluate.calibration import TEMPERATURE_RANGE, fit_calibration, fit_prevalence, fit_temperature, has_few
-from kmm.evaluate.calibration_error import calibration_bins, expected_calibration_error
-from kmm.evaluate.conformal import count_scores
+from kmm.evaluate.decisions.calibration import (
+    TEMPERATURE_RANGE,
+    fit_calibration,
+    fit_prevalence,
+    fit_temperature,
+    has_few,
+)
+from kmm.evaluate.decisions.calibration_error import calibration_bins, expected_calibration_error
+from kmm.evaluate.decisions.conformal import count_scores
+from kmm.evaluate.decisions.thresholds import NUMBERED_POLICIES, THRESHOLD_POLICIES, choose_thresholds
 from kmm.evaluate.stacking import fit_weights
-from kmm.evaluate.thresholds import NUMBERED_POLICIES, THRESHOLD_POLICIES, choose_thresholds
 
 
 @st.composite

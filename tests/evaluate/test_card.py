@@ -1,9 +1,9 @@
 import numpy as np
 
 from kmm.data.modalities import as_mapping
-from kmm.evaluate.card import evaluate_rows, label_rows, write_card
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.metrics import METRICS
+from kmm.evaluate.output.card import evaluate_rows, label_rows, write_card
 
 
 def make_result(strength=4.0):

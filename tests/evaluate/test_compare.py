@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
-from kmm.evaluate.bootstrap import RESAMPLED, interval, resample_metrics
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.metrics import METRICS, score_labels
-from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
-from kmm.evaluate.result_rows import operating_rows
+from kmm.evaluate.output.result_rows import operating_rows
+from kmm.evaluate.statistics.bootstrap import RESAMPLED, interval, resample_metrics
+from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc
 
 
 def make_scores(labels, strength, seed):

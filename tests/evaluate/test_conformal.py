@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from kmm.errors import InputError
-from kmm.evaluate.conformal import BINS, REACH, WIDTH, count_scores, find_least, predict_sets
+from kmm.evaluate.decisions.conformal import BINS, REACH, WIDTH, count_scores, find_least, predict_sets
 
 CENTRES = expit((np.arange(BINS) + 0.5) * WIDTH - REACH)  # a probability in each bin
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
-from kmm.evaluate.decision_curve import THRESHOLDS, compute_decision_curve
+from kmm.evaluate.decisions.decision_curve import THRESHOLDS, compute_decision_curve
 
 
 def make_calibrated(n, seed=0):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
-from kmm.evaluate.error_table import NEEDED, REPEATED, tabulate_errors
-from kmm.evaluate.paired_tests import compare_accuracy
+from kmm.evaluate.breakdown.error_table import NEEDED, REPEATED, tabulate_errors
+from kmm.evaluate.statistics.paired_tests import compare_accuracy
 
 COLUMNS = (*NEEDED, "has_image", "has_report")
 

@@ -6,8 +6,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from kmm.errors import InputError
-from kmm.evaluate.fold_tests import CAUTION, ONE_CLASS, SHARED, UNKNOWN, compare_folds
-from kmm.evaluate.paired_tests import compare_accuracy, compare_auc, estimate_auc_difference
+from kmm.evaluate.statistics.fold_tests import CAUTION, ONE_CLASS, SHARED, UNKNOWN, compare_folds
+from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc, estimate_auc_difference
 
 
 def make_case(seed=0, n=200, folds=5):

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from kmm.data.study import Study
 from kmm.errors import InputError
-from kmm.evaluate.label_sensitivity import measure_label_schemes, relabel_studies
+from kmm.evaluate.breakdown.label_sensitivity import measure_label_schemes, relabel_studies
 
 TERMS = ["normal", "Opacity/lung", "No Indexing", "Technical Quality of Image Unsatisfactory", "Cardiomegaly/mild"]
 

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from kmm.classifier import StudyLogits
 from kmm.cli.result_tables import print_results
 from kmm.data.study import Report, Study
-from kmm.evaluate.card import write_card
 from kmm.evaluate.leak_probe import choose_text_thresholds, describe_leak, score_texts
+from kmm.evaluate.output.card import write_card
 from kmm.evaluate.report import evaluate_predictions
 from kmm.text.redaction import Redaction
 from kmm.text.tfidf import TfidfBaseline

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.evaluate.multiplicity import adjust_holm
+from kmm.evaluate.statistics.multiplicity import adjust_holm
 
 families = st.lists(st.floats(0, 1), max_size=12).map(lambda values: {str(i): p for i, p in enumerate(values)})
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from kmm.errors import InputError
+from kmm.evaluate.decisions.operating_points import COUNTS, RATES, measure_operating_point
 from kmm.evaluate.metrics import score_labels
-from kmm.evaluate.operating_points import COUNTS, RATES, measure_operating_point
-from kmm.evaluate.proportions import wilson_interval
+from kmm.evaluate.statistics.proportions import wilson_interval
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))

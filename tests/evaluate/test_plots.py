@@ -6,8 +6,14 @@ import pytest
 from PIL import Image
 
 from kmm.errors import InputError
-from kmm.evaluate.decision_plot import plot_decision_curve
-from kmm.evaluate.plots import plot_calibration, plot_confusion, plot_learning_curves, plot_precision_recall, plot_roc
+from kmm.evaluate.output.decision_plot import plot_decision_curve
+from kmm.evaluate.output.plots import (
+    plot_calibration,
+    plot_confusion,
+    plot_learning_curves,
+    plot_precision_recall,
+    plot_roc,
+)
 
 HISTORY = {
     "text": {"loss": [0.7, 0.5, 0.4], "val_loss": [0.7, 0.6, 0.65], "auc": [0.5, 0.7, 0.8], "learning_rate": [1, 1, 1]},
@@ -121,7 +127,7 @@ def test_a_write_that_fails_keeps_the_old_picture(tmp_path, monkeypatch):
 
 def test_no_framework_and_no_global_figure_state_is_imported():
     code = (
-        "import sys, kmm.evaluate.compare, kmm.evaluate.card, kmm.evaluate.plots;"
+        "import sys, kmm.evaluate.compare, kmm.evaluate.output.card, kmm.evaluate.output.plots;"
         "print({'keras', 'tensorflow', 'torch', 'jax', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 from kmm.batches import Batch, BatchMaker, TextPreparation
 from kmm.data.study import Report, Study
 from kmm.errors import InputError
-from kmm.evaluate.profile import GRAY, SHAPES, SIZES, UNKNOWN_WORDS, FilmTally, Profile, profile_studies
+from kmm.evaluate.breakdown.profile import GRAY, SHAPES, SIZES, UNKNOWN_WORDS, FilmTally, Profile, profile_studies
 from kmm.image.prepare import ImagePreparation
 from kmm.text.vocabulary import Vocabulary
 

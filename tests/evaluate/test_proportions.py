@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from kmm.errors import InputError
-from kmm.evaluate.proportions import clustered_interval, newcombe_interval, wilson_interval
+from kmm.evaluate.statistics.proportions import clustered_interval, newcombe_interval, wilson_interval
 
 
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.99))

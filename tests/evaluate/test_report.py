@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from kmm.classifier import StudyLogits
 from kmm.cli.result_tables import print_results
 from kmm.data.collection import read_collection
-from kmm.evaluate.card import evaluate_rows
+from kmm.evaluate.output.card import evaluate_rows
 from kmm.evaluate.report import draw_pictures, evaluate_predictions, find_measured
 
 

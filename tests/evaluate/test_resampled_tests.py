@@ -9,7 +9,7 @@ from scipy.stats import ttest_1samp
 
 from benchmarks.error_rates import compare_identical, count_below, count_covered, draw_differences
 from kmm.errors import InputError
-from kmm.evaluate.resampled_tests import FEW, NO_SPREAD, compare_splits, summarize_splits
+from kmm.evaluate.statistics.resampled_tests import FEW, NO_SPREAD, compare_splits, summarize_splits
 
 HALVES = {"n_train": 1, "n_test": 1}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.evaluate.selective import measure_selection, trace_risk
+from kmm.evaluate.decisions.selective import measure_selection, trace_risk
 
 cases = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1, max_size=6)
 

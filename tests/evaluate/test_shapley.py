@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError
-from kmm.evaluate.bootstrap import RESAMPLED
 from kmm.evaluate.metrics import score_labels
-from kmm.evaluate.shapley import COALITIONS, SHARES, share_metric, share_value
+from kmm.evaluate.statistics.bootstrap import RESAMPLED
+from kmm.evaluate.statistics.shapley import COALITIONS, SHARES, share_metric, share_value
 
 values = st.floats(-1e3, 1e3)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from kmm.evaluate.profile import GRAY, SIZES, Profile, Share
-from kmm.evaluate.shift import LEAST_DIVERGENCE, compare_profiles, describe_shift
+from kmm.evaluate.breakdown.profile import GRAY, SIZES, Profile, Share
+from kmm.evaluate.breakdown.shift import LEAST_DIVERGENCE, compare_profiles, describe_shift
 
 
 def make_share(hits, n):

@@ -8,7 +8,8 @@ from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
 from kmm.errors import InputError
-from kmm.evaluate.bootstrap import (
+from kmm.evaluate.metrics import METRICS, score_labels
+from kmm.evaluate.statistics.bootstrap import (
     RESAMPLED,
     _measure_weighted,
     average_draws,
@@ -16,8 +17,7 @@ from kmm.evaluate.bootstrap import (
     interval,
     resample_metrics,
 )
-from kmm.evaluate.metrics import METRICS, score_labels
-from kmm.evaluate.paired_tests import compare_accuracy, compare_auc
+from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc
 
 
 def make_case(seed, n=120, ties=20):
@@ -100,7 +100,7 @@ def test_whole_patients_are_drawn_so_copies_of_a_study_do_not_narrow_the_interva
 def test_the_same_seed_gives_the_same_draws_and_the_block_size_does_not_matter(monkeypatch):
     labels, p = make_case(0)
     whole = resample_metrics(labels, p, 0.5, None, repeats=50, seed=4)
-    monkeypatch.setattr("kmm.evaluate.bootstrap._NUMBERS_AT_ONCE", 7 * len(labels))
+    monkeypatch.setattr("kmm.evaluate.statistics.bootstrap._NUMBERS_AT_ONCE", 7 * len(labels))
     blocks = resample_metrics(labels, p, 0.5, None, repeats=50, seed=4)
     other = resample_metrics(labels, p, 0.5, None, repeats=50, seed=5)
     assert all(np.allclose(whole[metric], blocks[metric]) for metric in RESAMPLED)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError
+from kmm.evaluate.breakdown.subgroups import LEAST_OF_A_CLASS, MEASURES, measure_subgroups, subgroup_rows
 from kmm.evaluate.compare import compare_models
-from kmm.evaluate.subgroups import LEAST_OF_A_CLASS, MEASURES, measure_subgroups, subgroup_rows
 
 
 def make_case(n=200, n_labels=1):

@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import InputError
-from kmm.evaluate import wrong_report
-from kmm.evaluate.wrong_report import exchange_reports, measure_wrong_report
+from kmm.evaluate.breakdown import wrong_report
+from kmm.evaluate.breakdown.wrong_report import exchange_reports, measure_wrong_report
 
 
 def make_studies(labels, *, patients=None):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kmm.experiments.claims import is_shown, name_best, state_answers
+from kmm.experiments.output.claims import is_shown, name_best, state_answers
 
 
 def make_difference(second, size, half=0.01, **changes):

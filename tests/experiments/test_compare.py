@@ -16,7 +16,7 @@ from kmm.evaluate.metrics import METRICS, score_labels
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.run_comparison import MODELS, TASKS
 from kmm.experiments.tables import find_rows
-from kmm.experiments.tasks import RESULT
+from kmm.experiments.tasks.task import RESULT
 from tests.factories.commands import run
 from tests.factories.studies import TINY
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kmm.data.modalities import hide_sides
-from kmm.experiments.answers import gather_answers
-from kmm.experiments.measures import make_joint, measure_split
+from kmm.experiments.tasks.answers import gather_answers
+from kmm.experiments.tasks.measures import make_joint, measure_split
 
 pytestmark = pytest.mark.large
 

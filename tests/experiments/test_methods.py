@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import kmm
-from kmm.experiments.methods import describe_resampling, show_command, write_methods, write_plain_methods
-from kmm.experiments.references import REFERENCES, list_references, write_bibtex
+from kmm.experiments.output.methods import describe_resampling, show_command, write_methods, write_plain_methods
+from kmm.experiments.output.references import REFERENCES, list_references, write_bibtex
 from tests.factories.comparison_results import make_comparison
 
 CITATION = Path(kmm.__file__).parents[1] / "CITATION.cff"

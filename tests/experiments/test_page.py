@@ -10,9 +10,9 @@ import html5lib
 import numpy as np
 import pytest
 
-from kmm.experiments import page as pages
-from kmm.experiments.page import list_sections, render_comparison, write_pages
-from kmm.experiments.page_parts import Link, link_inside
+from kmm.experiments.output import page as pages
+from kmm.experiments.output.page import list_sections, render_comparison, write_pages
+from kmm.experiments.output.page_parts import Link, link_inside
 from kmm.experiments.schema import Summary
 from kmm.explain.output.markup import FORBIDDEN
 from tests.factories.comparison_results import MadeComparison, make_comparison

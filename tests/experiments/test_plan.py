@@ -10,7 +10,7 @@ from kmm.errors import InputError, LeakError
 from kmm.experiments.plan import check_plan, make_plan
 from kmm.experiments.protocols import PROTOCOLS
 from kmm.experiments.resampling import Resampling, restrict_split
-from kmm.experiments.tasks import make_key, name_stages
+from kmm.experiments.tasks.task import make_key, name_stages
 from kmm.experiments.variants import list_variants, parse_variations
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings

@@ -10,7 +10,7 @@ from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.plan import make_plan
 from kmm.experiments.run_comparison import TASKS, compare_studies
-from kmm.experiments.tasks import RESULT
+from kmm.experiments.tasks.task import RESULT
 from kmm.presets import gather_settings
 from kmm.storage.file_lock import hold_file
 from kmm.storage.output_mark import read_mark
@@ -78,7 +78,7 @@ def test_other_settings_or_data_in_the_same_folder_are_one_line(compare, collect
 
 def test_results_of_other_code_are_removed_and_computed_again(compare, tmp_path, monkeypatch):
     compare(plan_with(), runner=FakeRunner())
-    monkeypatch.setattr("kmm.experiments.tasks.digest_code", lambda: "other")
+    monkeypatch.setattr("kmm.experiments.tasks.task.digest_code", lambda: "other")
     runner = FakeRunner()
     compare(plan_with(), runner=runner)
     assert len(runner.done) == SPLITS == len(list((tmp_path / "out" / TASKS).iterdir()))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from kmm.evaluate.multiplicity import adjust_holm
-from kmm.evaluate.resampled_tests import compare_splits
+from kmm.evaluate.statistics.multiplicity import adjust_holm
+from kmm.evaluate.statistics.resampled_tests import compare_splits
 from kmm.experiments.comparison import render_summary
 from kmm.experiments.plan import make_plan
 from kmm.experiments.published import PUBLISHED, list_published

@@ -6,9 +6,9 @@ import pytest
 from kmm.errors import ArtefactError, InputError, MissingPackageError
 from kmm.evaluate.metrics import score_labels
 from kmm.experiments.comparison import Comparison
-from kmm.experiments.linear_probe import find_odds, fit_probe, sum_logits
 from kmm.experiments.tables import FORMATS, HISTORY, PREDICTIONS, ROWS, join_columns, make_columns
-from kmm.experiments.tasks import TaskResult
+from kmm.experiments.tasks.linear_probe import find_odds, fit_probe, sum_logits
+from kmm.experiments.tasks.task import TaskResult
 
 PLACE = {"split": "1", "variant": "image_weights=none;labels=a,b", "part": "test"}
 

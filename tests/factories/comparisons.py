@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from kmm.experiments.tables import HISTORY, PREDICTIONS, ROWS, join_columns, make_columns
-from kmm.experiments.tasks import RESULT, TaskResult
+from kmm.experiments.tasks.task import RESULT, TaskResult
 
 MODELS = ("joint", "image", "text", "tfidf", "image-linear", "linear-sum", "majority", "chance")
 PARTS = ("train", "validation", "test")

@@ -16,7 +16,7 @@ from kmm.classifier import Classifier, describe_predictions
 from kmm.data.study import Report, Study
 from kmm.engines.runners import run_here
 from kmm.errors import InputError
-from kmm.evaluate.abstention import check_abstention
+from kmm.evaluate.decisions.abstention import check_abstention
 from kmm.evaluate.report import evaluate_studies
 from kmm.evaluate.seen import film_prints, part_studies
 from kmm.explain.explainer import Explainer

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from kmm.evaluate.breakdown.profile import GRAY, SIZES, UNKNOWN_WORDS, Profile
 from kmm.evaluate.part_details import PROFILE
-from kmm.evaluate.profile import GRAY, SIZES, UNKNOWN_WORDS, Profile
 
 
 def test_a_fit_saves_the_profile_of_its_training_part(tiny_run, loaded):

@@ -7,8 +7,8 @@ from pathlib import Path
 from kmm.data.film_files import list_folders
 from kmm.data.layouts.manifest import read_terms
 from kmm.data.names import find_image_id, is_safe_id, make_printable, resolve_inside, sort_key
-from kmm.data.rows import read_rows
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images
+from kmm.data.tabular.rows import read_rows
 from kmm.data.views.terms import name_view
 from kmm.errors import InputError
 from kmm.storage.output_mark import read_mark

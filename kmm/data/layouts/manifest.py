@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kmm.data.attributes import find_columns, join_attributes, read_attributes
 from kmm.data.names import is_safe_id, resolve_inside, sort_key
-from kmm.data.rows import is_null, read_rows, show_columns
 from kmm.data.study import SECTIONS, Collection, ImageFile, Problem, Report, Study, merge_images, own_patient
+from kmm.data.tabular.attributes import find_columns, join_attributes, read_attributes
+from kmm.data.tabular.rows import is_null, read_rows, show_columns
 from kmm.data.views.terms import VIEW_NAMES, name_view
 from kmm.errors import InputError
 
@@ -33,9 +33,9 @@ def read_table(path: Path | str) -> Collection:
         report: the whole text, stored as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
         mesh: MeSH terms with qualifiers, separated by `;`.
         label:<name>: 1, 0, or empty for unknown; any number of such columns. `1.0`, `1,0` and `true` are 1.
-        sex, age: of the patient, in one of the columns of `kmm.data.attributes.COLUMNS`, for results by subgroup.
+        sex, age: of the patient, in one of the columns of `kmm.data.tabular.attributes.COLUMNS`, for results by subgroup.
 
-    Separators, encodings, blank rows and missing values are those of `kmm.data.rows.read_rows`. Patients, MeSH terms
+    Separators, encodings, blank rows and missing values are those of `kmm.data.tabular.rows.read_rows`. Patients, MeSH terms
     and names of labels are normalized to Unicode NFC, so that different encodings of a name are equal.
 
     Args:

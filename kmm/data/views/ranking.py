@@ -24,8 +24,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath, PureWindowsPath
 
 from kmm.data.names import find_image_id, is_openi_id, make_printable
-from kmm.data.rows import read_rows, show_columns
 from kmm.data.study import FRONTAL, LATERAL, OTHER, ImageFile, Study
+from kmm.data.tabular.rows import read_rows, show_columns
 from kmm.data.views.terms import VIEW_NAMES, judge_code, judge_orientation, judge_term, name_view
 from kmm.errors import InputError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kmm.data.rows import read_cells, show_columns
+from kmm.data.tabular.rows import read_cells, show_columns
 from kmm.errors import InputError
 
 BOX_COLUMNS = ("image index", "finding label", "x", "y", "w", "h")
@@ -41,7 +41,7 @@ def read_boxes(path: Path | str) -> dict[str, list[Box]]:
 
     Args:
         path: str or Path. A CSV of at most 100 MB, in the encodings and with the separators of
-            `kmm.data.rows.read_rows`; numbers may have a decimal comma.
+            `kmm.data.tabular.rows.read_rows`; numbers may have a decimal comma.
 
     Returns:
         dict of image file name to its list of `Box`, in the order of the table; empty when the table has no rows.

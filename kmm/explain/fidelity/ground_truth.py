@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kmm.data.rows import read_rows, show_columns
 from kmm.data.study import Study
+from kmm.data.tabular.rows import read_rows, show_columns
 from kmm.errors import ImageError, InputError
 from kmm.explain.explanation import Explanation
 from kmm.explain.fidelity.boxes import Box, place_boxes

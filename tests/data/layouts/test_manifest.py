@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.data.layouts.manifest import read_table, split_terms
-from kmm.data.rows import read_rows
 from kmm.data.study import Report
+from kmm.data.tabular.rows import read_rows
 from kmm.errors import InputError
 
 
@@ -151,7 +151,7 @@ def test_a_cell_or_a_table_without_end_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "m.jsonl", json.dumps({"id": "1", "report": "x" * (1 << 24)}))
     with pytest.raises(InputError, match=r"m\.jsonl line 1: expected at most"):
         read_table(path)
-    monkeypatch.setattr("kmm.data.rows.MAX_TABLE_BYTES", 10)
+    monkeypatch.setattr("kmm.data.tabular.rows.MAX_TABLE_BYTES", 10)
     with pytest.raises(InputError, match="larger than 10 bytes"):
         read_table(path)
 

@@ -1,0 +1,1 @@
+"""Tables of studies: files of text, rows, columns, frames in memory."""

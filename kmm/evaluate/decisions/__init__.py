@@ -1,0 +1,1 @@
+"""From probabilities to decisions: calibration, thresholds, operating points, conformal sets, selective prediction."""

@@ -1,0 +1,99 @@
+"""Write the results of an evaluation as text: the tables that the command line prints and that a notebook shows."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kmm.evaluate.breakdown.shift import describe_shift
+from kmm.evaluate.breakdown.subgroups import subgroup_rows
+from kmm.evaluate.leak_probe import describe_leak
+from kmm.evaluate.output.result_rows import MEASURED_ON, compare_rows, evaluate_rows, label_rows, operating_rows
+
+WIDTH = 160  # columns of a table that is not printed on a terminal
+SHORT_TITLES = {  # the intervals need the space
+    "Studies (positive)": "n (positive)",
+    "Balanced accuracy": "Bal. acc.",
+    "Sensitivity": "Sens.",
+    "Specificity": "Spec.",
+}
+
+
+def write_results_table(
+    results: Mapping[str, Mapping[str, Any]], *, terminal: bool = False, subgroups: bool = False
+) -> str:
+    """Writes a table for each part (validation, test) of the results of `kmm.evaluate.compare.compare_models`.
+
+    Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
+    joint classifier from image and text, what shifted since training, the confusion counts at the stored thresholds,
+    and for several labels a table of the area under the ROC curve of each.
+
+    Args:
+        results: mapping of part to result.
+        terminal: bool. Whether the text is for a terminal: of its width, with bold headers.
+        subgroups: bool. Whether a table of the subgroups follows.
+
+    Returns:
+        str of several lines, with a newline at the end.
+    """
+    return "".join(
+        _write_part(part, result, terminal) + (_write_subgroups(part, result, terminal) if subgroups else "")
+        for part, result in results.items()
+    )
+
+
+def _write_subgroups(part, result, terminal):
+    rows = subgroup_rows(result.get("subgroups") or [])
+    if len(rows) < 2:
+        return ""
+    return write_table(rows[0], rows[1:], title=f"{part}: subgroups [95 % interval]", terminal=terminal)
+
+
+def _write_part(part, result, terminal):
+    columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
+    columns = [SHORT_TITLES.get(title, title) for title in columns]
+    rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]
+    text = write_table(columns, rows, title=f"{part}: {result['n']} studies", terminal=terminal)
+    lines = [result["caution"]] if "caution" in result else []
+    if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
+        lines.append(MEASURED_ON)
+    lines += [line for line in compare_rows(result) if "ROC AUC" in line and "TF-IDF" not in line]
+    lines += describe_leak(result)
+    lines += describe_shift(result["shift"]) if "shift" in result else []
+    text += "".join(f"{line}\n" for line in lines)
+    if points := operating_rows(result):
+        title = f"{part}: decisions at the stored thresholds [95 % interval]"
+        text += write_table(points[0], points[1:], title=title, terminal=terminal)
+    if labels := label_rows(result):
+        title = f"{part}: ROC AUC of each label [95 % interval]"
+        text += write_table(labels[0], labels[1:], title=title, terminal=terminal)
+    return text
+
+
+def write_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None, terminal: bool = False
+) -> str:
+    """Writes rows as a table of plain text.
+
+    Args:
+        columns: sequence of str, the header.
+        rows: sequence of rows, each a sequence of cells.
+        title: str, or None.
+        terminal: bool, as in `write_results_table`.
+
+    Returns:
+        str of several lines, with a newline at the end.
+
+    Example:
+        >>> print(write_table(["label", "n"], [["mass", 9]], title="test").splitlines()[0].strip())
+        test
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    text = io.StringIO()
+    width = None if terminal else WIDTH
+    Console(file=text, width=width, markup=False, highlight=False, force_terminal=terminal).print(table)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Intervals and tests: bootstrap, paired tests, tests across splits, shares of the sides."""

@@ -1,0 +1,1 @@
+"""What people read of a comparison: figures, page, methods paragraph, references."""

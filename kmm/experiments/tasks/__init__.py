@@ -1,0 +1,1 @@
+"""One task of a comparison: the fit of one variant on one split, and what is measured on it."""
