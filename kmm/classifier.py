@@ -175,7 +175,8 @@ class Classifier:
             `kmm.data.modalities.PATTERNS`. An array `(n_labels,)` applies to every pattern.
         prevalence: float64 `(3, n_labels)`, or `(n_labels,)`: fraction of positives in training.
         conformal: int32 `(3, n_labels, 2, bins)`: counts of validation studies by pattern, label, class and probability
-            of the main part, from which `kmm.evaluate.decisions.abstention` makes prediction sets; None if it was saved without.
+            of the main part, from which `kmm.evaluate.decisions.abstention` makes prediction sets; None if it was saved
+            without.
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films; None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports; None for a model without text.
         tfidf_before: `TfidfBaseline` trained on the same reports before their redaction; None without a redaction.

@@ -126,7 +126,8 @@ class Study:
         labels: mapping of label name to 0.0, 1.0 or NaN (unknown).
         made_up: frozenset of `"id"` and `"patient"`: those that are not in the data. Such an id is the number of a row;
             such a patient stands for this study alone. They identify nothing outside of the collection.
-        attributes: mapping of `sex` and `age`, if the data have them: see `kmm.data.tabular.attributes`. No model reads them.
+        attributes: mapping of `sex` and `age`, if the data have them: see `kmm.data.tabular.attributes`. No model reads
+            them.
     """
 
     id: str

@@ -84,8 +84,8 @@ def describe_decision_curves(
         classifier, predictions, repeats: as for `describe_subgroups`.
 
     Returns:
-        dict of label to the dict of `kmm.evaluate.decisions.decision_curve.DecisionCurve` at `CURVE_THRESHOLDS`, or None if no
-        label is known.
+        dict of label to the dict of `kmm.evaluate.decisions.decision_curve.DecisionCurve` at `CURVE_THRESHOLDS`, or
+        None if no label is known.
     """
     probabilities = classifier.probabilities(predictions.logits[classifier.main], predictions.present)
     patients, seed = [study.patient for study in predictions.studies], classifier.settings.seed
@@ -148,7 +148,8 @@ def describe_part_shift(classifier: Classifier, predictions: StudyLogits, tally:
         tally: `FilmTally` of the films that were read for the predictions.
 
     Returns:
-        dict, as `kmm.evaluate.breakdown.shift.compare_profiles` returns it; with `note` if the classifier has no profile.
+        dict, as `kmm.evaluate.breakdown.shift.compare_profiles` returns it; with `note` if the classifier has no
+        profile.
     """
     found = profile_studies(
         classifier.batches,

@@ -89,11 +89,12 @@ class Summary(TypedDict, total=False):
         published: list of `PublishedNumber`.
         pooled: list of dict, one per variant, label and pair of models, with the result of
             `kmm.evaluate.statistics.fold_tests.compare_folds` on the first cross-validation.
-        shapley: dict of variant to metric to the dict of `kmm.evaluate.statistics.shapley.share_metric`, its numbers `Estimate`.
-        errors_mended: list of dict of `kmm.evaluate.breakdown.error_table.tabulate_errors`; a study may have an `explanation`
-            (relative path of its page).
-        wrong_report: dict of variant to the dict of `kmm.evaluate.breakdown.wrong_report.measure_wrong_report`, each number an
+        shapley: dict of variant to metric to the dict of `kmm.evaluate.statistics.shapley.share_metric`, its numbers
             `Estimate`.
+        errors_mended: list of dict of `kmm.evaluate.breakdown.error_table.tabulate_errors`; a study may have an
+            `explanation` (relative path of its page).
+        wrong_report: dict of variant to the dict of `kmm.evaluate.breakdown.wrong_report.measure_wrong_report`, each
+            number an `Estimate`.
         selective: dict of variant to label to `aurc`, `oracle`, `excess`, `random` (`Estimate`) of the main model.
         subgroups: dict of variant to a list of dict of `grouping`, `value`, `label`, `note`, and `n`, `n_positive`,
             `roc_auc`, `accuracy`, `sensitivity`, `specificity` (`Estimate`) of the main model.

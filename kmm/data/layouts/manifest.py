@@ -33,10 +33,11 @@ def read_table(path: Path | str) -> Collection:
         report: the whole text, stored as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
         mesh: MeSH terms with qualifiers, separated by `;`.
         label:<name>: 1, 0, or empty for unknown; any number of such columns. `1.0`, `1,0` and `true` are 1.
-        sex, age: of the patient, in one of the columns of `kmm.data.tabular.attributes.COLUMNS`, for results by subgroup.
+        sex, age: of the patient, in one of the columns of `kmm.data.tabular.attributes.COLUMNS`, for results by
+            subgroup.
 
-    Separators, encodings, blank rows and missing values are those of `kmm.data.tabular.rows.read_rows`. Patients, MeSH terms
-    and names of labels are normalized to Unicode NFC, so that different encodings of a name are equal.
+    Separators, encodings, blank rows and missing values are those of `kmm.data.tabular.rows.read_rows`. Patients, MeSH
+    terms and names of labels are normalized to Unicode NFC, so that different encodings of a name are equal.
 
     Args:
         path: a .csv or .jsonl file, or a folder with a `manifest.csv` or `manifest.jsonl`.

@@ -105,7 +105,8 @@ class Columns:
 
 
 def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) -> Collection:
-    """Makes studies from a table in memory. Columns of sex and age are read by their names: see `kmm.data.tabular.attributes`.
+    """Makes studies from a table in memory. Columns of sex and age are read by their names: see
+    `kmm.data.tabular.attributes`.
 
     Args:
         table: a frame, records or a dict of columns: see `kmm.data.tabular.columns.Table`; or a `Table`.

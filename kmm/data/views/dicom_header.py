@@ -38,7 +38,8 @@ class Header:
         tags: mapping of `view_position`, `patient_orientation`, `view_code` and `view_meaning` to str; empty values are
             left out. Several items of View Code Sequence are separated by a backslash.
         kind: str. The kind of an object that is not a film, for example `"presentation state"`; empty for a film.
-        attributes: mapping of `sex` and `age` of the patient, as `kmm.data.tabular.attributes.read_attributes` returns it.
+        attributes: mapping of `sex` and `age` of the patient, as `kmm.data.tabular.attributes.read_attributes` returns
+            it.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -61,8 +61,8 @@ class Calibration:
         temperatures, thresholds: float64 `(3, n_labels)`, one row for each of `kmm.data.modalities.PATTERNS`.
         pooled: bool `(3, n_labels)`: True if the pattern had too few studies of a class, so that the numbers were
             fitted on all studies.
-        conformal: int32 `(3, n_labels, 2, BINS)`: `kmm.evaluate.decisions.conformal.count_scores` of the studies of the pattern
-            itself, however few.
+        conformal: int32 `(3, n_labels, 2, BINS)`: `kmm.evaluate.decisions.conformal.count_scores` of the studies of the
+            pattern itself, however few.
     """
 
     temperatures: np.ndarray
