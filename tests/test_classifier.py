@@ -593,7 +593,7 @@ def test_the_public_names_are_few_and_lazy():
     code = """
 import sys, kmm
 assert kmm.__all__ == [
-    "Classifier", "Client", "KmmError", "__version__", "fit", "load", "read", "read_film",
+    "Classifier", "Client", "KmmError", "__version__", "compare", "fit", "load", "read", "read_film",
     "register_image_encoder", "register_text_encoder", "studies",
 ]
 assert not {"keras", "numpy"} & set(sys.modules) and set(kmm.__all__) <= set(dir(kmm))

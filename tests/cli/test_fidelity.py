@@ -7,7 +7,7 @@ import pytest
 
 from kmm.cli.result_tables import MEASURES, print_fidelity
 from kmm.data.collection import read_collection
-from kmm.evaluate.report import part_studies
+from kmm.evaluate.seen import part_studies
 from kmm.explain.settings import SENSITIVITY_FILE
 from kmm.storage.output_mark import read_mark
 from tests.factories.commands import run

@@ -1,1 +1,1 @@
-"""What people read of an evaluation: tables, plots, model card."""
+"""Presentation of an evaluation: tables, plots, model card."""

@@ -1,1 +1,1 @@
-"""What people read of a comparison: figures, page, methods paragraph, references."""
+"""Presentation of a comparison: figures, page, methods paragraph, references."""
