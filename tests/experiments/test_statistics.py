@@ -150,7 +150,7 @@ def make_summary(**given):
     )
     facts = {"split": "1", "variant": "", "within": {}, "leaks": None, "parts": {"train": 6}, "notes": ["a note"]}
     facts |= {"minutes": 0.5, "memory_gb": 1.5}
-    return summarize(plan, rows, predictions, [facts, facts], [{"split": "6", "variant": "", "reason": "killed"}])
+    return summarize(plan, rows, predictions, [facts, facts], [{"split": "6", "variant": "", "reason": "killed"}], {})
 
 
 def test_the_summary_is_json_and_prints_as_tables():

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from kmm.evaluate.metrics import METRICS
-from kmm.experiments.schema import Columns, Summary
+from kmm.experiments.schema import Summary
+from kmm.experiments.tables import Columns
 
 COMPARISON_COLUMNS = ("split", "variant", "model", "part", "label", "metric", "value", "n", "n_positive")
 PREDICTION_COLUMNS = (
