@@ -16,8 +16,9 @@ def studies(tiny_folder):
 
 @pytest.fixture
 def runner(monkeypatch):
-    """Replaces the engine with one that trains nothing."""
+    """Replaces the engine with one that trains nothing, and writes no page, whose figures take seconds to draw."""
     fake = FakeRunner()
+    monkeypatch.setattr("kmm.experiments.run_comparison.write_pages", lambda *given: None)
     monkeypatch.setattr("kmm.api.comparing.choose_runner", lambda *name, **how: fake)
     return fake
 

@@ -107,6 +107,7 @@ def test_a_worker_whose_parent_was_killed_writes_nothing_more(tmp_path):
     assert sorted(out.iterdir()) == left
 
 
+@pytest.mark.large
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")  # Ray warns of its own defaults
 def test_ray_replaces_a_killed_actor_and_passes_errors_on(stub, tmp_path, monkeypatch):
     pytest.importorskip("ray")

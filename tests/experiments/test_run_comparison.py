@@ -32,24 +32,33 @@ def collection(tiny_folder):
 
 
 @pytest.fixture
-def compare(collection, tmp_path):
+def compare_and_write(collection, tmp_path):
     return partial(compare_studies, collection, out=tmp_path / "out", cache=tmp_path / "cache")
 
 
-def test_every_variant_is_run_on_every_split_and_the_files_are_written(compare, tmp_path):
+@pytest.fixture
+def compare(compare_and_write, monkeypatch):
+    """Compares without the page, whose figures take seconds to draw."""
+    monkeypatch.setattr("kmm.experiments.run_comparison.write_pages", lambda *given: None)
+    return compare_and_write
+
+
+def test_every_variant_is_run_on_every_split_and_the_files_are_written(compare_and_write, tmp_path):
     runner = FakeRunner()
-    found = compare(plan_with(vary={"fusion_units": [8, 16]}), runner=runner)
+    found = compare_and_write(plan_with(vary={"fusion_units": [8, 16]}), runner=runner)
     names = [(task.split_name, task.variant) for task in runner.done]
     assert names == [(str(n), f"fusion_units={units}") for n in range(1, SPLITS + 1) for units in (8, 16)]
     assert [task.split.digest for task in runner.done[::2]] == [task.split.digest for task in runner.done[1::2]]
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} >= {
-        *("comparison.csv", "predictions.csv", "history.csv", "summary.json", "plan.json", TASKS)
+        *("comparison.csv", "predictions.csv", "history.csv", "summary.json", "plan.json", TASKS),
+        *("comparison.html", "figures", "methods.md", "references.bib"),
     }
     assert read_mark(out).whole and not (out / ".lock").exists()
     read = Comparison.load(out)
     np.testing.assert_array_equal(read.rows["value"], found.rows["value"])
     assert set(found.summary["models"]) == {"fusion_units=8", "fusion_units=16"}
+    assert found.summary["data"]["studies"] == found.summary["data"]["patients"] > 20
     assert found.summary["minutes"] == pytest.approx(1.5) and not found.summary["failed"]
 
 

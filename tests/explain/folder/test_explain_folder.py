@@ -513,6 +513,7 @@ def test_several_labels_of_a_study_in_one_run(build_classifier, studies, tmp_pat
     }
 
 
+@pytest.mark.large
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")  # Ray warns of its own defaults
 def test_two_nodes_of_ray_give_the_same_rows_and_files(tiny, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
