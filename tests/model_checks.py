@@ -89,8 +89,9 @@ def check_learns(model, inputs, *, steps=2):
     """Gradients reach every trainable weight, and steps against them lower the loss by as much as they predict.
 
     The loss is that of one batch in training mode with the same dropout masks each time, so it depends on the weights
-    alone. Along the negative gradient it falls by `rate * |gradient|^2`, up to terms of the second order. Where a
-    gradient is wrong, say by a sign or because one path to a weight is cut, the ratio of the two has another limit.
+    alone. If every weight moves by `rate` against its gradient, it falls by `rate * sum(|gradient|)`, up to terms of
+    the second order. Where a gradient is wrong, say by a sign or because one path to a weight is cut, the ratio of the
+    two has another limit.
 
     Args:
         model: `keras.Model` that returns logits.
@@ -121,6 +122,7 @@ def loss_gradients(model, inputs, labels):
     compile_quickly(model, optimizer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Gradients do not exist", UserWarning)
+        keras.utils.set_random_seed(0)
         model.train_on_batch(inputs, labels)
     _assign(variables, values)
     gradients = [-to_numpy(momentum) for momentum in optimizer.momentums]
@@ -129,33 +131,40 @@ def loss_gradients(model, inputs, labels):
 
 
 def _step_down(model, inputs, labels, gradients):
-    """Takes the first of ever shorter steps whose fall of the loss is predicted by the gradient; it must exist.
+    """Takes the first of ever shorter steps whose fall of the loss is predicted by the gradients; it must exist.
 
-    The prediction must hold for the step and for half of it: one alone may agree by chance with a wrong gradient, where
-    the curvature makes up for it.
+    Every weight moves equally far against its gradient, so the loss falls by `rate * sum(|gradient|)`, and a wrong
+    gradient of weights far from the loss counts too. The prediction must hold for the step and for half of it: one
+    alone may agree by chance with a wrong gradient, where the curvature makes up for it.
     """
+    lengths = [float(np.linalg.norm(gradient.astype(np.float64))) for gradient in gradients]
+    total = sum(lengths)
+    assert total > 0, "all gradients are zero"
+    directions = [gradient / length if length else gradient for gradient, length in zip(gradients, lengths)]
     weights, others = model.trainable_weights, model.non_trainable_variables  # statistics, and seeds of dropout
     values, kept = ([to_numpy(variable) for variable in variables] for variables in (weights, others))
 
     def loss_at(rate):
-        _assign(weights, [value - rate * gradient for value, gradient in zip(values, gradients)])
+        _assign(weights, [value - rate * direction for value, direction in zip(values, directions)])
         loss = _training_loss(model, inputs, labels)
         _assign(others, kept)
         return loss
 
-    square = sum(float(np.sum(np.square(gradient, dtype=np.float64))) for gradient in gradients)
-    assert square > 0, "all gradients are zero"
     start, ratios = loss_at(0.0), []
     for halvings in range(STEP_HALVINGS):
-        rate = FIRST_FALL * start / square / 2**halvings
-        ratios.append((start - loss_at(rate)) / (rate * square))
+        rate = FIRST_FALL * start / total / 2**halvings
+        ratios.append((start - loss_at(rate)) / (rate * total))
         if all(abs(ratio - 1) <= FALL_TOLERANCE for ratio in ratios[-2:]) and halvings:
             return
     raise AssertionError(f"the loss falls by {np.round(ratios, 2).tolist()} of what the gradients predict")
 
 
 def _training_loss(model, inputs, labels):
-    """Returns the mean binary cross-entropy in training mode, summed in double precision."""
+    """Returns the mean binary cross-entropy in training mode, summed in double precision.
+
+    Keras on torch draws dropout masks from the generator of the process, whatever the seed of the layer.
+    """
+    keras.utils.set_random_seed(0)
     logits = to_numpy(model(inputs, training=True)).astype(np.float64)
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
