@@ -161,8 +161,8 @@ def profile_studies(
             vocabulary, so that few of their words are unknown to it.
 
     Returns:
-        `Profile`. What the classifier does not read is left out, and so is a share without observations, such as that of
-        unknown words if no study has a report.
+        `Profile`. What the classifier does not read is left out, and so is a share without observations, such as that
+        of unknown words if no study has a report.
     """
     patients = [study.patient for study in studies]
     shares = {}
