@@ -21,7 +21,7 @@ from kmm.training.preparation.word_rows import choose_source
 
 @dataclass(frozen=True)
 class Words:
-    """What a fit learns from the words of its training reports before it trains a model.
+    """Vocabulary and word vectors of the training reports, made before a model is trained.
 
     Attributes:
         vocabulary: `Vocabulary` or `WordPieces`.
