@@ -231,7 +231,8 @@ class BatchMaker:
     def nothing_to_read(self, study: Study | None = None) -> ReportError:
         """Makes the error for a study without anything that the model reads.
 
-        If the study has lateral images only, the message says so, with the evidence for their view.
+        If the study has lateral images only, the message says so, with the evidence for their view; and if a redaction
+        removes all words of its report.
         """
         sides = [("a frontal image", self.image), ("a report with words", self.text)]
         read = [name for name, side in sides if side]
@@ -239,6 +240,9 @@ class BatchMaker:
         if study is not None and self.image and study.images and study.frontal is None:
             those = "its only image is" if len(study.images) == 1 else "its images are all"
             why = f": {those} lateral ({study.images[0].evidence or 'as given'})"
+        if study is not None and self.text and self.text.find_redacted(self.text.text(study)):
+            why += "; " if why else ": "
+            why += "the redaction removes all words of its report"
         return ReportError(f"expected {' or '.join(read)}. Found {'neither' if len(read) == 2 else 'none'}{why}.")
 
     def labels(self, study: Study) -> np.ndarray:

@@ -8,9 +8,11 @@ from kmm.batches import BatchMaker, TextPreparation
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.image.prepare import ImagePreparation
+from kmm.presets import make_settings
 from kmm.text.redaction import Redaction
 from kmm.text.vocabulary import Vocabulary
 from kmm.training.preparation.study_reading import read_studies
+from kmm.training.preparation.words import learn_words
 from tests.factories import jpegs
 from tests.factories.commands import CANARY
 
@@ -98,6 +100,23 @@ def test_a_redaction_is_part_of_the_preparation():
     assert plain.find_redacted(plain.text(study)) == []
     with pytest.raises(InputError, match="no upper bound"):
         BatchMaker.from_dict({"image": None, "text": {**plain.as_dict(), "redact": ["/a*/"]}, "label_names": []}, None)
+
+
+def test_a_report_that_the_redaction_empties_is_no_report():
+    text = TextPreparation(length=4, redaction=Redaction(("no mass", "/clear/")))
+    maker = BatchMaker(None, text, vocabulary=Vocabulary.fit([["mass"]]), label_names=("abnormal",))
+    with pytest.raises(ReportError, match="Found none: the redaction removes all words of its report"):
+        maker.batch([Study("1", "1", report=Report(findings="No mass. Clear."))])
+    with pytest.raises(ReportError, match=r"Found none\.$"):
+        maker.batch([Study("2", "2", report=Report(findings="--"))])
+    assert maker.batch([Study("3", "3", report=Report(findings="No mass here."))]).present.tolist() == [[0, 1]]
+
+
+def test_a_redaction_of_every_training_word_is_named():
+    study = Study("1", "1", report=Report(findings="No mass."))
+    text = TextPreparation(redaction=Redaction(("no mass",)))
+    with pytest.raises(InputError, match="The redaction removes every word of the training reports"):
+        learn_words(make_settings("small"), text, [study, Study("2", "2")], [])
 
 
 def test_a_model_of_reports_alone_opens_no_film_and_one_of_films_no_report(bad_images, tiny_folder):

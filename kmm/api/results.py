@@ -37,7 +37,7 @@ class Picture(bytes):
 
 @dataclass(frozen=True)
 class Curves:
-    """What the pictures of one part are drawn from: labels, probabilities and thresholds of each row of the results."""
+    """Labels, probabilities and thresholds of each row of the results of one part, from which its plots are drawn."""
 
     curves: dict[str, tuple[np.ndarray, np.ndarray]]
     thresholds: dict[str, np.ndarray]
@@ -63,7 +63,7 @@ class Results:
 
     @property
     def caution(self) -> str:
-        """What makes the results too good, if anything; else empty."""
+        """Why the results may be too good; empty if there is no reason to think so."""
         return next((result["caution"] for result in self.parts.values() if "caution" in result), "")
 
     def as_dict(self) -> dict[str, Any]:

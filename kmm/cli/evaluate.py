@@ -51,8 +51,8 @@ def evaluate(
     """Measure a classifier and its baselines on a folder.
 
     Skips the studies of FOLDER that MODEL was trained on and reports those it was calibrated on separately, as
-    validation; both are counted. Brackets hold 95 % confidence intervals over patients. Below the table of the test
-    studies stands what differs from the training studies: prevalence, films, words, missing sections.
+    validation; both are counted. Brackets hold 95 % confidence intervals over patients. The lines below the table of
+    the test studies say what differs from the training studies: prevalence, films, words, missing sections.
 
     \b
     Example: kmm evaluate saved_models/openi other-hospital --json results.json --pictures pictures
@@ -116,10 +116,11 @@ def predict(
     studies, problems = _read_studies(files, report, views, strict)
     with load_keras_quietly():
         from kmm.classifier import Classifier, describe_predictions
+        from kmm.evaluate.changed_weights import describe_change
         from kmm.evaluate.decisions.abstention import abstain_from, check_abstention
 
     classifier, progress = Classifier.load(model, main_only=True), make_progress()
-    for line in check_abstention(classifier, abstain) if abstain else ():
+    for line in filter(None, [describe_change(classifier), *check_abstention(classifier, abstain)]) if abstain else ():
         progress.note(line)
     if report:
         studies = [_place_report(classifier, studies[0], progress)]

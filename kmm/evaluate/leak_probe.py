@@ -110,12 +110,11 @@ def describe_leak(result: Mapping[str, Any]) -> list[str]:
             f"Leak probe: from the words that the model reads, TF-IDF alone reaches ROC AUC {after}.",
             "Near 1, the report itself gives the answer away.",
         ]
-    gave = probe["difference"]["roc_auc"]
-    between = f" [{gave['interval'][0]:+.3f}, {gave['interval'][1]:+.3f}]" if gave["interval"] else ""
+    difference = probe["difference"]["roc_auc"]
+    between = " [{:+.3f}, {:+.3f}]".format(*difference["interval"]) if difference["interval"] else ""
     return [
         f"Leak probe: TF-IDF reaches ROC AUC {_show(probe['before'])} on the reports before the redaction and {after} "
-        f"after it: the words that were removed gave away {gave['difference']:+.3f}{between} more than those that "
-        "are left.",
+        f"after it; before minus after: {difference['difference']:+.3f}{between}.",
         "If the value after the redaction is near 1, the words that are left still give the answer away.",
     ]
 

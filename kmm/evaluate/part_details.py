@@ -13,7 +13,6 @@ from kmm.evaluate.breakdown.label_sensitivity import measure_label_schemes
 from kmm.evaluate.breakdown.profile import UNKNOWN_WORDS, FilmTally, Profile, Share, profile_studies
 from kmm.evaluate.breakdown.shift import NO_PROFILE, compare_profiles
 from kmm.evaluate.breakdown.subgroups import measure_subgroups
-from kmm.evaluate.breakdown.wrong_report import Predict
 from kmm.evaluate.decisions.decision_curve import compute_decision_curve
 
 CURVE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -124,19 +123,6 @@ def describe_label_schemes(
         seed=classifier.settings.seed,
         not_findings=classifier.settings.not_findings,
     )
-
-
-def make_predict(classifier: Classifier) -> Predict:
-    """Makes a function of studies that returns the probabilities of the main part `(n, n_labels)`, in their order.
-
-    Its errors are `ImageError` and `ReportError`, for the first study that cannot be used.
-    """
-
-    def predict(studies: Sequence[Study]) -> np.ndarray:
-        found = classifier.predict(studies, strict=True)
-        return classifier.probabilities(found.logits[classifier.main], found.present)
-
-    return predict
 
 
 def describe_part_shift(classifier: Classifier, predictions: StudyLogits, tally: FilmTally) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Evaluate a classifier: the results, the plots and the model card that every run reports."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,9 +144,15 @@ def evaluate_studies(
         studies may not have been recognised; list of `Problem`.
 
     Raises:
-        InputError: if no study is left to measure on; its `problems` list the studies that were set aside.
+        InputError: if two studies have the same id, or no study is left to measure on; its `problems` list the studies
+            that were set aside.
     """
     progress = progress or Progress()
+    if again := [name for name, count in Counter(study.id for study in studies).items() if count > 1]:
+        some = ", ".join(again[:5]) + (", ..." if len(again) > 5 else "")
+        raise InputError(
+            f"Each study needs an id of its own. Received more than once: {some}. Rename them: `study.with_id(...)`."
+        )
     caution = describe_change(classifier) or ("" if classifier.seen else UNRECOGNISED)
     if caution:
         progress.note(caution)

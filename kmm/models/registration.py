@@ -31,7 +31,7 @@ from kmm.storage.files import replace_file, write_json
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the functions of this module need to know about one kind of encoder."""
+    """Table, classes and maker of one kind of encoder."""
 
     table: EncoderTable[Any]
     entry: type

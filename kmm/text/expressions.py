@@ -9,13 +9,13 @@ bound, and an expression may match in at most `MAX_WAYS` ways at one place.
 """
 
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from kmm.errors import InputError
 
 MAX_WAYS = 20_000  # most ways in which an expression may try to match at one place
-MAX_REPEATS = 1000  # RE2's own limit of {m,n}
+MAX_REPEATS = 1000  # RE2's own limit of {m,n}, and of the product of those inside each other
 MAX_CLASS = 2000  # most characters of a class, apart from those of a negated one
 MAX_DEPTH = 20  # of groups inside groups
 GAP = "\ue002"  # stands for text that is already removed: no expression matches it
@@ -42,12 +42,14 @@ class Expression:
         shortest: int. Fewest characters that it matches.
         ways: int. Most ways in which a backtracking engine may try it at one place.
         size: int. Roughly the number of instructions that RE2 compiles it to.
+        repeats: int. Largest product of the upper bounds of repetitions inside each other.
     """
 
     pattern: str
     shortest: int = 0
     ways: int = 1
     size: int = 0
+    repeats: int = 1
 
 
 def translate_expression(text: str) -> Expression:
@@ -136,16 +138,17 @@ class _Parser:
                 "an alternative is empty: make the group optional, as in (...)?, or write \\| for the sign."
             )
         ways = _limit(sum(part.ways for part in found))
-        shortest = min(part.shortest for part in found)
-        return Expression("|".join(p.pattern for p in found), shortest, ways, sum(part.size for part in found))
+        shortest, repeats = min(part.shortest for part in found), max(part.repeats for part in found)
+        size = sum(part.size for part in found)
+        return Expression("|".join(part.pattern for part in found), shortest, ways, size, repeats)
 
     def _read_sequence(self, depth):
-        pattern, shortest, ways, size = "", 0, 1, 0
+        pattern, shortest, ways, size, repeats = "", 0, 1, 0, 1
         while self.rest() and self.rest()[0] not in "|)":
             part = self._repeat(self._read_atom(depth))
             pattern, shortest, size = pattern + part.pattern, shortest + part.shortest, size + part.size
-            ways = _limit(ways * part.ways)
-        return Expression(pattern, shortest, ways, size)
+            ways, repeats = _limit(ways * part.ways), max(repeats, part.repeats)
+        return Expression(pattern, shortest, ways, size, repeats)
 
     def _repeat(self, atom):
         bounds = self._read_bounds()
@@ -154,11 +157,17 @@ class _Parser:
         low, high, mark = bounds
         if not atom.shortest:
             raise InputError("it repeats what may be empty: give the inner part at least one character.")
+        repeats = high * atom.repeats
+        if repeats > MAX_REPEATS:
+            raise InputError(
+                f"the repetitions inside each other repeat {repeats} times together, of at most {MAX_REPEATS}: lower "
+                "their bounds."
+            )
         lazy = "?" if self.skip("?") else ""
         ways = 0
         for count in range(low, high + 1):
             ways = _limit(ways + atom.ways**count)
-        return Expression(f"{atom.pattern}{mark}{lazy}", low * atom.shortest, ways, high * atom.size)
+        return Expression(f"{atom.pattern}{mark}{lazy}", low * atom.shortest, ways, high * atom.size, repeats)
 
     def _read_bounds(self):
         """Returns the fewest and the most repetitions and their notation; None if none follows."""
@@ -203,7 +212,7 @@ class _Parser:
             raise InputError("a `(` is not closed; for the character write \\(.")
         if not inside.size:
             raise InputError("a group is empty.")
-        return Expression(f"(?:{inside.pattern})", inside.shortest, inside.ways, inside.size)
+        return replace(inside, pattern=f"(?:{inside.pattern})")
 
     def _read_escape(self):
         char = self.take()

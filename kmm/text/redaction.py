@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 200_000
 MAX_ENTRIES = 1000
 MAX_CHARACTERS = 200  # of an entry
 MAX_SIZE = 20_000  # of all expressions together: RE2 compiles them in a fixed amount of memory
+MAX_PHRASES_SIZE = 500_000  # of all phrases together; RE2 compiles at most about 680,000
 START, END = "\ue000", "\ue001"  # around each word, while the graph looks for phrases
 SPACED = f"[_{START}-{GAP}]"  # read as spaces: the cleaning splits words at an underscore, but \b does not
 _WORDS = re.compile(f"[{WORD_CHARACTERS}]+")
@@ -66,6 +67,12 @@ class Redaction:
             raise InputError(
                 f"The expressions of the redaction are too large together ({size} of at most {MAX_SIZE}): lower the "
                 "bounds of their repetitions, or leave some out."
+            )
+        size = sum(map(_measure_phrase, self._phrases))
+        if size > MAX_PHRASES_SIZE:
+            raise InputError(
+                f"The phrases of the redaction are too large together ({size} of at most {MAX_PHRASES_SIZE}): shorten "
+                "them, or leave some out."
             )
 
     def __repr__(self) -> str:
@@ -226,6 +233,15 @@ def _write_phrase(phrase: str, mark: Callable[[str], str]) -> str:
         text = write_text(part[0])
         pattern += mark(text) if part["word"] else f"[{SPACES}]+" if part["space"] else text
     return pattern
+
+
+def _measure_phrase(phrase: str) -> int:
+    """Estimates the number of instructions that RE2 compiles a marked phrase to, from above: 30 for the class of
+    spaces, 6 for the marks of a word, 1 for an ASCII character and 6 for any other."""
+    size = 0
+    for part in _PARTS.finditer(phrase):
+        size += 30 if part["space"] else 6 * bool(part["word"]) + sum(1 if char.isascii() else 6 for char in part[0])
+    return size
 
 
 def describe_redaction(redaction: Redaction, documents: Sequence[str]) -> dict[str, int | float | str]:

@@ -29,7 +29,7 @@ VERSIONS = {"image": 1, "text": 1}
 
 @dataclass(frozen=True)
 class Source:
-    """What an encoder reads, for the studies of a run.
+    """Input of an encoder for the studies of a run.
 
     Attributes:
         name: str. Name of the encoder's input.

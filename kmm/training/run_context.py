@@ -20,7 +20,7 @@ PREDICT_BATCH = 32
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all stages of a run share. Nothing of it changes while the run goes on.
+    """Settings and data that all stages of a run share; they do not change during the run.
 
     Attributes:
         settings: `FitSettings`.

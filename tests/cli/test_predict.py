@@ -139,6 +139,17 @@ def test_a_fresh_classifier_can_abstain(tiny_run, tiny_folder):
     assert set(found["predictions"][0]["sets"]) == {"abnormal"}
 
 
+def test_a_classifier_with_changed_weights_says_so_when_it_abstains(tiny_run, tiny_folder, loaded, monkeypatch):
+    from kmm.classifier import Classifier
+    from kmm.evaluate.changed_weights import KEY, STALE
+
+    stale = replace(loaded, provenance={**loaded.provenance, KEY: STALE})
+    monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: stale)
+    film = tiny_folder / "images" / "1.png"
+    assert "The weights were changed after the fit" in run("predict", tiny_run[2], film, "--abstain", "0.1").stderr
+    assert "The weights were changed" not in run("predict", tiny_run[2], film).stderr
+
+
 def test_a_classifier_without_validation_scores_refuses_to_abstain(tiny_run, tiny_folder, loaded, monkeypatch):
     from kmm.classifier import Classifier
 

@@ -37,13 +37,15 @@ def test_columns_are_found_by_name():
 
 
 def test_rows_that_differ_make_an_attribute_unknown():
-    assert join_attributes({"sex": "F"}, {"age": 3.0}) == {"sex": "F", "age": 3.0}
-    assert join_attributes({"sex": "F"}, {"sex": "M"}) == join_attributes({}, {}) == {}
+    assert join_attributes([{"sex": "F"}, {"age": 3.0}]) == {"sex": "F", "age": 3.0}
+    assert join_attributes([{"sex": "F"}, {"sex": "M"}]) == join_attributes([{}, {}]) == {}
+    assert join_attributes([{"sex": "F"}, {"sex": "M"}, {"sex": "F"}]) == {}
 
 
 def test_a_manifest_gives_them(tmp_path):
     path = tmp_path / "manifest.csv"
-    path.write_text("id,report,Patient_Sex,age\n1,Clear.,female,61\n1,Clear.,M,61\n2,Clear.,?,x\n", encoding="utf-8")
+    rows = ["1,Clear.,female,61", "1,Clear.,M,61", "1,Clear.,female,61", "2,Clear.,?,x"]
+    path.write_text("\n".join(["id,report,Patient_Sex,age", *rows]), encoding="utf-8")
     one, two = read_table(path).studies
     assert one.attributes == {"age": 61.0} and two.attributes == {}  # its rows differ in the sex
 

@@ -71,7 +71,7 @@ def test_the_sentences_stand_below_the_table_and_in_the_card(result, capsys):
     first, second = describe_leak(result)
     after, gave = result["leak_probe"]["after"]["roc_auc"], result["leak_probe"]["difference"]["roc_auc"]
     assert first.startswith("Leak probe: TF-IDF reaches ROC AUC 1.000 [1.000, 1.000] on the reports before")
-    assert f" and {after:.3f} [" in first and f"gave away {gave['difference']:+.3f} [" in first
+    assert f" and {after:.3f} [" in first and f"before minus after: {gave['difference']:+.3f} [" in first
     assert second.startswith("If the value after the redaction is near 1")
     print_results({"test": result})
     assert first in capsys.readouterr().out

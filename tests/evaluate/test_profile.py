@@ -51,6 +51,10 @@ def test_words_may_be_counted_on_other_studies():
     assert make_profile(readers=readers).shares[UNKNOWN_WORDS].share == 2 / 3
 
 
+def test_a_share_of_nothing_is_left_out():
+    assert UNKNOWN_WORDS not in make_profile(readers=[Study("9", "z")]).shares
+
+
 def test_films_count_alike_whatever_their_pixels():
     tally = FilmTally()
     dark, bright = np.zeros((1, 4, 4, 1)), np.full((1, 4, 4, 1), 255.0)
@@ -83,4 +87,4 @@ def test_a_profile_is_read_back_and_quotes_nothing():
 def test_no_studies_have_a_profile():
     maker = BatchMaker(None, None, vocabulary=None, label_names=("mass",))
     found = profile_studies(maker, [], present=np.zeros((0, 2)), labels=np.zeros((0, 1)), tally=FilmTally())
-    assert list(found.shares) == ["prevalence of mass"] and found.shares["prevalence of mass"].n == 0
+    assert (found.studies, found.films, found.shares, found.histograms) == (0, 0, {}, {})

@@ -10,7 +10,7 @@ import kmm.image.source
 from kmm.data.collection import read_collection
 from kmm.data.labels import label_studies
 from kmm.data.study import ImageFile
-from kmm.errors import ImageError
+from kmm.errors import ImageError, InputError
 from kmm.evaluate.report import evaluate_predictions, evaluate_studies
 from kmm.evaluate.seen import part_studies
 from kmm.evaluate.unseen import predict_unseen
@@ -67,6 +67,13 @@ def test_one_pass_gives_exactly_the_numbers_of_two(loaded, studies, threads):
             np.testing.assert_array_equal(found.logits[side], logits)
         measured = evaluate_predictions(loaded, two, repeats=loaded.settings.bootstrap_repeats)
         assert {name: results[part][name] for name in measured} == measured
+
+
+def test_studies_of_one_id_are_refused_before_anything_is_read(loaded, studies, decoded):
+    other = replace(studies[0], patient="someone else", report=studies[1].report)
+    with pytest.raises(InputError, match=rf"Received more than once: {studies[0].id}\. Rename them"):
+        evaluate_studies(loaded, [*studies, other])
+    assert not decoded
 
 
 def test_full_batches_of_two_parts_are_those_of_each_part(loaded, studies, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kmm.data.modalities import hide_sides
+from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.experiments.tasks.answers import gather_answers
 from kmm.experiments.tasks.measures import make_joint, measure_split
 
@@ -64,3 +64,17 @@ def test_shares_sum_to_what_the_joint_model_gains(trained):
     assert found["selective"]["abnormal"]["n"] == len(run.rows("test"))
     assert found["subgroups"][0]["value"] == "all" and "normal-abnormal" in found["label_schemes"]
     assert found["wrong_report"]["per_label"]["abnormal"]["n"] > 5
+
+
+def test_wrong_reports_are_given_to_studies_with_both_sides_and_a_film_alone_has_its_own_threshold(trained):
+    classifier, run, rows, _ = trained
+    cuts = classifier.thresholds["joint"].copy()
+    cuts[PATTERNS.index("image")] = 1.1  # no film alone is called positive
+    strict = replace(classifier, thresholds={**classifier.thresholds, "joint": cuts})
+    present = run.prepared.present.copy()
+    present[np.flatnonzero(present.all(axis=1) & np.isin(np.arange(len(present)), rows))[0], 1] = 0
+    fewer = replace(run, prepared=replace(run.prepared, present=present))
+    found = measure_split(strict, fewer, gather_answers(strict, fewer)[0])["wrong_report"]["per_label"]["abnormal"]
+    both = present[rows].all(axis=1)
+    assert found["n"] == both.sum()
+    assert found["accuracy"]["film_alone"] == pytest.approx((run.prepared.labels[rows][both, 0] == 0).mean())

@@ -15,7 +15,7 @@ from kmm.export.graph.redaction import redact_texts
 from kmm.export.graph.reports import ReportReader
 from kmm.text.clean import compose, find_words
 from kmm.text.expressions import MAX_WAYS
-from kmm.text.redaction import DEFAULT, MAX_SIZE, Redaction, check_entry, read_redaction
+from kmm.text.redaction import DEFAULT, MAX_ENTRIES, MAX_SIZE, Redaction, check_entry, read_redaction
 from kmm.text.vocabulary import Vocabulary
 
 SPACED = dict.fromkeys(map(ord, "_\ue000\ue001\ue002"), " ")
@@ -125,6 +125,16 @@ def test_the_largest_redaction_compiles_in_the_graph():
     redaction = Redaction((*large, *(f"word{number} and more" for number in range(900))))
     assert MAX_SIZE / 2 < 8 * 299 * 8 < MAX_SIZE
     assert_equal(redaction, [*REPORTS, "xx" * 500, "word7 and  more " * 50])
+
+
+@pytest.mark.parametrize(("separator", "letter", "length"), [(" ", "a", 10), ("", "д", 80)])
+def test_as_many_phrases_as_are_allowed_compile_in_the_graph(separator, letter, length):
+    redaction = Redaction(tuple(separator.join(f"{number:03d}{letter * length}") for number in range(MAX_ENTRIES)))
+    assert_equal(redaction, [redaction.entries[7], f"{redaction.entries[8]}x"])
+
+
+def test_repetitions_inside_each_other_compile_in_the_graph():
+    assert_equal(Redaction((r"/x(?:a{10}){100}/", r"/y((?:ab{2}c){20}d){25}/")), ["x" + "a" * 1000, "yabbc"])
 
 
 def test_many_ways_give_the_same_match():

@@ -98,6 +98,9 @@ def test_what_an_expression_finds(expression, text, found):
         (r"\w{0,199}\w{0,199}", f"more than {MAX_WAYS} ways"),
         ("(no |any ){0,30}", f"more than {MAX_WAYS} ways"),
         ("(a{1,3}){1,30}b", f"more than {MAX_WAYS} ways"),
+        ("x(a{10}){101}", "repeat 1010 times together, of at most 1000"),
+        ("((a|b{2}c){20}d){26}", f"more than {MAX_WAYS} ways"),
+        ("((ab{2}c){20}d){26}", "repeat 1040 times together"),
     ],
 )
 def test_what_both_engines_do_not_share_is_refused(expression, said):

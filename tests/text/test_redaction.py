@@ -100,6 +100,8 @@ def test_a_redaction_has_an_end():
         Redaction(tuple(f"word{number}" for number in range(MAX_ENTRIES + 1)))
     with pytest.raises(InputError, match="too large together"):
         Redaction(tuple(f"/{'x' * number}.{{1,999}}/" for number in range(1, 9)))
+    with pytest.raises(InputError, match="phrases of the redaction are too large together"):
+        Redaction(tuple(" ".join(f"{number:03d}{'a' * 96}") for number in range(MAX_ENTRIES)))
 
 
 def test_a_file(tmp_path):

@@ -56,14 +56,17 @@ def read_table(path: Path | str) -> Collection:
     for name in ("id", "patient"):
         _check_decimals(path, name, rows)
     studies: dict[str, Study] = {}
+    attributes: dict[str, list[Mapping[str, str | float]]] = {}
     for line, row in rows:
         source = f"{path.name} line {line}"
         try:
             study = _read_study(row, path.parent, source, problems)
             studies[study.id] = _join(studies[study.id], study) if study.id in studies else study
+            attributes.setdefault(study.id, []).append(study.attributes)
         except InputError as error:
             problems.append(Problem(source, str(error)))
     ordered = sorted(studies.values(), key=lambda study: sort_key(study.id))
+    ordered = [replace(study, attributes=join_attributes(attributes[study.id])) for study in ordered]
     complete = tuple(study if study.patient else _make_patient(study) for study in ordered)
     return Collection(path.parent, f"manifest ({path.name})", complete, tuple(problems))
 
@@ -183,7 +186,7 @@ def _read_label(name: str, text: str) -> float:
 
 
 def _join(first: Study, second: Study) -> Study:
-    """Joins two rows of one study. Columns that are not empty in both must be equal."""
+    """Joins two rows of one study, apart from its attributes. Columns that are not empty in both must be equal."""
     labels = dict(first.labels)
     for name, value in second.labels.items():
         labels[name] = value if math.isnan(labels.get(name, math.nan)) else labels[name]
@@ -201,5 +204,4 @@ def _join(first: Study, second: Study) -> Study:
         report=first.report or second.report,
         mesh_major=first.mesh_major or second.mesh_major,
         labels=labels,
-        attributes=join_attributes(first.attributes, second.attributes),
     )

@@ -71,16 +71,18 @@ def _read_age(value: Any) -> float | None:
     return years if math.isfinite(years) and years <= MOST_YEARS else None
 
 
-def join_attributes(first: Mapping[str, str | float], second: Mapping[str, str | float]) -> dict[str, str | float]:
-    """Joins what two rows say of one study; an attribute on which they differ is left out.
+def join_attributes(rows: Iterable[Mapping[str, str | float]]) -> dict[str, str | float]:
+    """Joins what the rows of one study say; an attribute on which any two of them differ is left out.
 
     Example:
-        >>> join_attributes({"sex": "F", "age": 61.0}, {"age": 62.0})
+        >>> join_attributes([{"sex": "F", "age": 61.0}, {"age": 62.0}, {"age": 61.0}])
         {'sex': 'F'}
     """
-    return {
-        name: value for name, value in {**second, **first}.items() if second.get(name, value) == first.get(name, value)
-    }
+    found: dict[str, set[str | float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, set()).add(value)
+    return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
 
 def name_age_band(years: float) -> str:

@@ -161,7 +161,8 @@ def profile_studies(
             vocabulary, so that few of their words are unknown to it.
 
     Returns:
-        `Profile`. What the classifier does not read is left out.
+        `Profile`. What the classifier does not read is left out, and so is a share without observations, such as that
+        of unknown words if no study has a report.
     """
     patients = [study.patient for study in studies]
     shares = {}
@@ -178,7 +179,8 @@ def profile_studies(
             shares[f"reports without {section}"] = _share(~has, has_report, patients)
         if maker.vocabulary is not None:
             shares[UNKNOWN_WORDS] = _share_unknown(maker, studies if readers is None else readers)
-    return Profile(len(studies), tally.films, shares, tally.histograms())
+    known = {name: share for name, share in shares.items() if share.n}
+    return Profile(len(studies), tally.films, known, tally.histograms())
 
 
 def _share(hits, among, patients):

@@ -155,5 +155,7 @@ THRESHOLD_POLICIES: dict[str, Policy] = {
 NUMBERED_POLICIES = {
     "sensitivity": NumberedPolicy(_specificity_at, 1.0, "highest specificity at this sensitivity or more"),
     "specificity": NumberedPolicy(_sensitivity_at, 1.0, "highest sensitivity at this specificity or more"),
-    "cost": NumberedPolicy(_saving, math.inf, "lowest cost, if a missed positive costs so many false alarms"),
+    "cost": NumberedPolicy(
+        _saving, math.inf, "lowest cost, if a missed positive costs as much as this number of false alarms"
+    ),
 }

@@ -72,14 +72,19 @@ def _share(run, models):
 
 
 def _exchange(classifier, run):
-    """Measures the joint model on films with the report of another study; None if none can be exchanged."""
+    """Measures the joint model on films with the report of another study; None if none can be exchanged.
+
+    Studies without a film, or without words that the model reads, are left out.
+    """
     rows, studies = _test_studies(run)
+    both = run.prepared.present[rows].all(axis=1)
     try:
         return measure_wrong_report(
             make_joint(classifier, run),
-            studies,
-            run.prepared.labels[rows],
+            [study for study, kept in zip(studies, both, strict=True) if kept],
+            run.prepared.labels[rows][both],
             thresholds=classifier.thresholds["joint"][PATTERNS.index("both")],
+            film_thresholds=classifier.thresholds["joint"][PATTERNS.index("image")],
             label_names=run.maker.label_names,
             seed=run.settings.seed,
             repeats=0,

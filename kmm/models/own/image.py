@@ -20,7 +20,7 @@ ROUNDING = 1e-3  # largest relative deviation of an affine layer
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """What kmm cannot see in a model, and what it would find there. None: it is found in the model.
+    """Properties of a model that becomes an image encoder. Those that are None are found in the model.
 
     Attributes:
         pixels: int, at least 32. Height and width of the film: those of the model's input, or 224 if it takes any.

@@ -17,7 +17,7 @@ STEM = ("stem_rows", "stem_mask")  # copies of both inputs: every model can be c
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What a person may say about a model that becomes a text encoder.
+    """Properties of a model that becomes a text encoder.
 
     Attributes:
         source: str. Link of the publication, or a description.

@@ -159,12 +159,13 @@ def _check_read(collection, settings, read):
         )
     if not len(read.studies):
         sections = ", ".join(name.upper() for name in settings.sections)
+        left = " that the redaction leaves" if settings.redact else ""
         named = ", ".join(f"{name!r}: ..." for name in settings.sections)
         hint = (
             f" Name their columns with sections={{{named}}}, or" if collection.columns else " Use reports with them, or"
         )
         raise InputError(
-            f"{collection.folder} has no study with words in {sections}.{hint} read others with --sections."
+            f"{collection.folder} has no study with words{left} in {sections}.{hint} read others with --sections."
         )
 
 

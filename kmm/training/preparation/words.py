@@ -21,7 +21,7 @@ from kmm.training.preparation.word_rows import choose_source
 
 @dataclass(frozen=True)
 class Words:
-    """What a fit learns from the words of its training reports before it trains a model.
+    """Vocabulary and word vectors of the training reports, made before a model is trained.
 
     Attributes:
         vocabulary: `Vocabulary` or `WordPieces`.
@@ -51,11 +51,16 @@ def learn_words(
         `Words`.
 
     Raises:
-        InputError: if no training report has words.
+        InputError: if no training report has words, or the redaction leaves none.
     """
     s = settings
     documents, patients = [text.words(study) for study in train], [study.patient for study in train]
     removed = text.redaction and describe_redaction(text.redaction, [text.text(study) for study in train])
+    if removed and removed["removed"] == 1:
+        raise InputError(
+            "The redaction removes every word of the training reports. Take entries out of it, or train on films alone "
+            "with --text-encoder none."
+        )
     if not any(documents):
         raise InputError(
             f"No training report has words in the sections {', '.join(s.sections)}. Choose other --sections, or train "
