@@ -42,10 +42,17 @@ class Plan:
 
     @property
     def sizes(self) -> tuple[float, float]:
-        """Sizes of the training and the test part, as shares or, of folds, as numbers of folds."""
+        """Sizes of what a split does not test, training and validation, and of what it tests: shares, or folds."""
         if self.resampling.folds:
             return self.resampling.folds - 1, 1
-        return self.base.shares[0], self.base.shares[2]
+        return self.base.shares[0] + self.base.shares[1], self.base.shares[2]
+
+    def describe_parts(self) -> dict[str, float]:
+        """Returns the sizes of the training part, without validation unless they are folds, and of the test part, and
+        the `ratio` of test to the rest by which the tests across splits are corrected."""
+        rest, test = self.sizes
+        train = rest if self.resampling.folds else self.base.shares[0]
+        return {"n_train": train, "n_test": test, "ratio": test / rest}
 
     def deviations(self) -> list[str]:
         """Says in one sentence each what is done otherwise than in the published protocol."""
@@ -116,7 +123,13 @@ def make_plan(
         pretrained = bool(gather(variant.changes, {}).image_weights)
         settings[variant.name] = gather(variant.changes, entry.settings(pretrained=pretrained, tune=tune))
         changes[variant.name] = variant.changes
-    return Plan(protocol, resampling, settings, changes, tune)
+    plan = Plan(protocol, resampling, settings, changes, tune)
+    if not plan.sizes[1]:
+        raise InputError(
+            f"A comparison needs studies to test. Received: shares {', '.join(map(str, plan.base.shares))}. Give the "
+            "third one, of test, more than 0, or choose folds."
+        )
+    return plan
 
 
 def check_plan(out: Path, plan: Plan, data: str | None = None) -> None:

@@ -194,3 +194,9 @@ def test_a_folder_of_another_plan_names_what_changed(tmp_path):
 
 def test_no_protocol_ends_early_where_it_was_published_without():
     assert all(entry.patience > entry.epochs for entry in PROTOCOLS.values())
+
+
+def test_a_comparison_needs_a_test_part():
+    with pytest.raises(InputError, match=r"needs studies to test\. Received: shares 0\.8, 0\.2, 0\.0"):
+        make_plan(partial(gather, shares=(0.8, 0.2, 0.0)))
+    assert make_plan(partial(gather, shares=(0.8, 0.2, 0.0)), folds=5).sizes == (4, 1)
