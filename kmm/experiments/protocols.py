@@ -97,7 +97,8 @@ def list_deviations(
         found.append(f"The protocol {name} is not from the paper: {protocol.about}.")
     if not tune and any(one.image_weights for one in settings.values()):
         found.append(
-            "The pretrained image encoder stays frozen, so this is not the paper's end-to-end tuning; --tune trains it."
+            "An image encoder with given weights stays frozen, so this is not the paper's end-to-end tuning; --tune "
+            "trains it."
         )
     if protocol.source and (folds or splits != protocol.splits):
         kind = f"{splits} splits of a cross-validation" if folds else f"{splits} repeated splits"

@@ -1,5 +1,6 @@
 """Protocols are those that were published, variants multiply, splits are paired, and a changed plan is refused."""
 
+import dataclasses
 from functools import partial
 
 import pytest
@@ -10,6 +11,7 @@ from kmm.errors import InputError, LeakError
 from kmm.experiments.plan import check_plan, make_plan
 from kmm.experiments.protocols import PROTOCOLS
 from kmm.experiments.resampling import Resampling, restrict_split
+from kmm.experiments.tasks.features import reads_features
 from kmm.experiments.tasks.task import make_key, name_stages
 from kmm.experiments.variants import list_variants, parse_variations
 from kmm.presets import gather_settings
@@ -46,6 +48,19 @@ def test_tuning_trains_everything_in_one_stage_per_model():
 def test_an_accelerator_tunes_without_being_asked_but_not_in_quick(accelerator, tuned):
     for name, expected in tuned.items():
         assert make_plan(partial(gather, **PAPER), protocol=name, accelerator=accelerator).tune == expected
+
+
+def test_random_weights_are_frozen_where_pretrained_ones_are():
+    given = {**PAPER, "image_weights": "imagenet"}
+    for protocol in ("high", "quick"):
+        for tune in (False, True):
+            plan = make_plan(
+                partial(gather, **given), protocol=protocol, tune=tune, vary={"image_weights": ["imagenet", "random"]}
+            )
+            known, random = plan.variants.values()
+            assert random == dataclasses.replace(known, image_weights="random")
+            assert reads_features(random) == reads_features(known)
+    assert reads_features(make_plan(partial(gather, **{**PAPER, "image_weights": "random"}), protocol="high").base)
 
 
 def test_encoders_from_scratch_are_trained_and_quick_trains_heads_alone():

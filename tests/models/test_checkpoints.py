@@ -43,6 +43,14 @@ def test_keras_formats(small, suffix, tmp_path):
     assert report.parameters == source.count_params()
 
 
+def test_random_weights_are_those_that_the_network_is_made_with(small):
+    model, before = small[1], small[1].get_weights()
+    report = load_image_weights(model, "small-cnn", "random")
+    assert all(np.array_equal(now, then) for now, then in zip(model.get_weights(), before, strict=True))
+    assert (report.source, report.tensors, report.sha256) == ("random", 25, weights_digest(model))
+    assert report.parameters == model.count_params()
+
+
 def test_the_encoder_inside_a_trained_classifier(small, tmp_path):
     spec = ModelSpec(image_encoder="small-cnn", text_encoder="text-cnn", pixels=PIXELS, length=9, embedding_size=4)
     classifier = build_model(spec, label_count=1, vocabulary_size=20, seed=3)
