@@ -12,6 +12,7 @@ import numpy as np
 
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.weights.random_weights import scale_kernels
 from kmm.models.weights.weight_files import WEIGHT_FORMATS, open_layers
 
 IMAGENET, GIVEN, RANDOM = "imagenet", "given", "random"
@@ -45,7 +46,8 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
         model: `keras.Model` named `image_encoder`, changed in place.
         encoder_name: str, its key in `IMAGE_ENCODERS`.
         source: `"imagenet"` (downloaded by Keras), `"given"` (those that the network of the entry brings), `"random"`
-            (those that the model has, of its seed: the baseline of a pretrained encoder) or path of a local file.
+            (those that the model has, of its seed, scaled by `kmm.models.weights.random_weights`: the baseline of
+            pretrained ones) or path of a local file.
 
     Returns:
         `WeightsReport`.
@@ -59,6 +61,7 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
     if str(source) == GIVEN:
         return _assign(model, _given_layers(model, encoder_name), GIVEN, None)
     if str(source) == RANDOM:
+        scale_kernels(model)
         sizes = [weight.size for weight in model.get_weights()]
         return WeightsReport(RANDOM, weights_digest(model), len(sizes), sum(sizes))
     path = Path(source)
