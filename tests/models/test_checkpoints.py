@@ -62,7 +62,7 @@ def test_features_of_random_weights_differ_between_films(name):
     rng = np.random.default_rng(0)
     films = np.clip(rng.normal(128, 40, (4, 1, 1, 1)) + rng.normal(0, 40, (4, PIXELS, PIXELS, 1)), 0, 255)
     features = np.asarray(model.predict_on_batch(films.astype("float32"))["vector"])
-    assert 0.03 < np.median(features.std(axis=0)) < 1e3
+    assert 0.01 < np.median(features.std(axis=0)) < 1e3
 
 
 def test_the_encoder_inside_a_trained_classifier(small, tmp_path):
