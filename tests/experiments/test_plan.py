@@ -150,7 +150,7 @@ def test_the_plain_split_leaks_and_says_so():
     [
         ({"folds": 5, "splits": 3}, "not both"),
         ({"folds": 1}, "2 or more folds"),
-        ({"splits": 0}, "not both"),
+        ({"splits": 0}, "1 or more splits"),
         ({"splits": 3, "repeats": 2}, "Repeats belong to folds"),
         ({"folds": 3, "plain": True}, "has no folds"),
         ({"splits": 1001}, "at most 1000"),
@@ -215,3 +215,10 @@ def test_a_comparison_needs_a_test_part():
     with pytest.raises(InputError, match=r"needs studies to test\. Received: shares 0\.8, 0\.2, 0\.0"):
         make_plan(partial(gather, shares=(0.8, 0.2, 0.0)))
     assert make_plan(partial(gather, shares=(0.8, 0.2, 0.0)), folds=5).sizes == (4, 1)
+
+
+def test_quick_says_what_was_changed_too():
+    lines = make_plan(partial(gather, image_epochs=1), splits=2).deviations()
+    assert "There are 2 repeated splits, and not the 10 repeated splits of the protocol." in lines
+    assert "These settings are not those of the protocol: image_epochs." in lines
+    assert len(make_plan(gather).deviations()) == 1
