@@ -74,6 +74,8 @@ class Summary(TypedDict, total=False):
     Attributes:
         schema: str, `kmm-comparison-1`.
         protocol: str, a name of the table of protocols.
+        given: dict of `preset`, `tune` (bool) and `settings`, those that neither preset nor protocol has, as
+            on the command line.
         variants: dict of variant (`""` or `"NAME=V1;NAME2=W"`) to its changes.
         resampling: dict of `folds` (0 for repeated splits), `splits`, `repeats`, `plain` (bool), `count`,
             `description`, `n_train`, `n_test` and `ratio`, of the test part to all others.
@@ -112,6 +114,7 @@ class Summary(TypedDict, total=False):
 
     schema: str
     protocol: str
+    given: Mapping[str, Any]
     variants: Mapping[str, Any]
     resampling: Mapping[str, Any]
     labels: Sequence[str]

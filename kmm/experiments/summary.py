@@ -53,6 +53,7 @@ def summarize(
         "protocol": plan.protocol,
         **data,
         "variants": {name: dict(plan.changes[name]) for name in plan.variants},
+        "given": {"preset": plan.base.preset, "tune": plan.tune, "settings": plan.list_given()},
         "resampling": {
             **plan.resampling.as_dict(),
             "count": plan.resampling.count,

@@ -222,3 +222,21 @@ def test_quick_says_what_was_changed_too():
     assert "There are 2 repeated splits, and not the 10 repeated splits of the protocol." in lines
     assert "These settings are not those of the protocol: image_epochs." in lines
     assert len(make_plan(gather).deviations()) == 1
+
+
+def test_given_settings_are_those_that_repeat_the_plan():
+    given = {
+        "pixels": 96,
+        "image_epochs": 1,
+        "sections": ("findings",),
+        "augment": False,
+        "image_weights": "/a/b/film.h5",
+    }
+    plan = make_plan(partial(gather, **given), splits=2, vary={"seed": [1, 2]})
+    found = plan.list_given()
+    assert found == {
+        **{"sections": "findings", "image_weights": "film.h5", "pixels": "96", "augment": "false", "image_epochs": "1"},
+    }
+    repeated = make_plan(partial(gather, **{**found, "image_weights": "/a/b/film.h5"}), splits=2, vary={"seed": [1, 2]})
+    assert repeated == plan
+    assert make_plan(gather, protocol="high").list_given() == {}
