@@ -1,6 +1,7 @@
 """Protocols are those that were published, variants multiply, splits are paired, and a changed plan is refused."""
 
 import dataclasses
+import os
 from functools import partial
 
 import pytest
@@ -240,3 +241,14 @@ def test_given_settings_are_those_that_repeat_the_plan():
     repeated = make_plan(partial(gather, **{**found, "image_weights": "/a/b/film.h5"}), splits=2, vary={"seed": [1, 2]})
     assert repeated == plan
     assert make_plan(gather, protocol="high").list_given() == {}
+
+
+def test_the_content_of_a_redaction_belongs_to_the_key_of_a_task(tmp_path):
+    path, split, keys = tmp_path / "words.txt", Resampling(splits=1).make, set()
+    studies = [Study(str(n), str(n), labels={"a": n % 2}) for n in range(20)]
+    (first,) = split(studies, shares=(0.5, 0.25, 0.25), seed=0, label_names=["a"])
+    for number, words in enumerate(("clear", "clear lungs")):
+        path.write_text(words)
+        os.utime(path, ns=(number, number))
+        keys.add(make_key(FitSettings(redact=str(path)), first, "data"))
+    assert len(keys) == 2

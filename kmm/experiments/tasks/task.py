@@ -116,7 +116,7 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
     """
     from kmm.training.resume import FILES  # loads Keras, which a process that only waits for tasks need not
 
-    files = {name: _digest(getattr(settings, name)) for name in FILES}
+    files = {name: _digest(getattr(settings, name)) for name in (*FILES, "redact")}
     facts = {
         "settings": {**settings.as_dict(), **{name: digest for name, digest in files.items() if digest}},
         "split": split.digest,
