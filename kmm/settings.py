@@ -68,7 +68,7 @@ class FitSettings:
     word_dropout: float = 0.3  # fraction of the words of a training report that are replaced with UNKNOWN
     # Image
     image_encoder: str | None = "small-cnn"  # a name in kmm.models.encoders_image.IMAGE_ENCODERS, or none
-    image_weights: str | None = None  # `imagenet`, `given` (of a Keras model) or a file; none: random
+    image_weights: str | None = None  # `imagenet`, `given` (of a Keras model), `random` or a file; none: trained
     pixels: int = 128  # height and width of the encoder's input
     image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
     augment: bool = True  # small shifts, rotations and exposure changes while training on pixels

@@ -87,14 +87,12 @@ def compare(
     progress = make_progress()
     variations = parse_variations(vary)
     given = {name: value for name, value in values.items() if value is not None}
-    gather_settings(given, more=more, config=config)  # reports a wrong option before anything is read
-    collection = read_collection(folder or make_phantom_set(cache, progress), view_overrides=views)
-    progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
-    check_problems(collection, bool(given.get("strict")))
+    gather_settings(given, more=more, config=config)  # reports a wrong option before Keras is loaded
     with load_keras_quietly():
         from kmm.engines.runners import choose_runner
         from kmm.experiments.plan import make_plan
         from kmm.experiments.run_comparison import compare_studies
+        from kmm.experiments.tables import check_format
         from kmm.training.run_folders import CACHE
 
     plan = make_plan(
@@ -109,6 +107,10 @@ def compare(
         accelerator=has_accelerator(),
     )
     runner = choose_runner(engine or ("workers" if workers > 1 else "process"), count=workers, address=address)
+    check_format(predictions)
+    collection = read_collection(folder or make_phantom_set(cache, progress), view_overrides=views)
+    progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
+    check_problems(collection, bool(given.get("strict")))
     with name_file_in_errors(out), print_problems_on_error(collection.problems):
         found = compare_studies(
             collection,

@@ -8,7 +8,8 @@ from typing import Any
 from kmm.errors import InputError, look_up
 from kmm.experiments.protocols import PROTOCOLS, list_deviations
 from kmm.experiments.resampling import Resampling
-from kmm.experiments.variants import list_variants
+from kmm.experiments.variants import list_variants, show_value
+from kmm.presets import gather_settings
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import read_json
 from kmm.storage.files import write_json
@@ -42,10 +43,29 @@ class Plan:
 
     @property
     def sizes(self) -> tuple[float, float]:
-        """Sizes of the training and the test part, as shares or, of folds, as numbers of folds."""
+        """Sizes of what a split does not test, training and validation, and of what it tests: shares, or folds."""
         if self.resampling.folds:
             return self.resampling.folds - 1, 1
-        return self.base.shares[0], self.base.shares[2]
+        return self.base.shares[0] + self.base.shares[1], self.base.shares[2]
+
+    def describe_parts(self) -> dict[str, float]:
+        """Returns the sizes of the training part, without validation unless they are folds, and of the test part, and
+        the `ratio` of test to the rest by which the tests across splits are corrected."""
+        rest, test = self.sizes
+        train = rest if self.resampling.folds else self.base.shares[0]
+        return {"n_train": train, "n_test": test, "ratio": test / rest}
+
+    def list_given(self) -> dict[str, str]:
+        """Lists the settings that are neither those of the preset nor of the protocol, as on the command line; those
+        that are varied are left out, and an absolute path is its last part alone, because pages are shared."""
+        base, varied = self.base, {name for change in self.changes.values() for name in change}
+        protocol = PROTOCOLS[self.protocol].settings(pretrained=bool(base.image_weights), tune=self.tune)
+        usual = gather_settings({"preset": base.preset}, protocol=protocol).as_dict()
+        given = {name: value for name, value in base.as_dict().items() if value != usual[name] and name not in varied}
+        return {
+            name: Path(text).name if Path(text := show_value(value)).is_absolute() else text
+            for name, value in given.items()
+        }
 
     def deviations(self) -> list[str]:
         """Says in one sentence each what is done otherwise than in the published protocol."""
@@ -116,7 +136,13 @@ def make_plan(
         pretrained = bool(gather(variant.changes, {}).image_weights)
         settings[variant.name] = gather(variant.changes, entry.settings(pretrained=pretrained, tune=tune))
         changes[variant.name] = variant.changes
-    return Plan(protocol, resampling, settings, changes, tune)
+    plan = Plan(protocol, resampling, settings, changes, tune)
+    if not plan.sizes[1]:
+        raise InputError(
+            f"A comparison needs studies to test. Received: shares {', '.join(map(str, plan.base.shares))}. Give the "
+            "third one, of test, more than 0, or choose folds."
+        )
+    return plan
 
 
 def check_plan(out: Path, plan: Plan, data: str | None = None) -> None:

@@ -97,11 +97,13 @@ def list_deviations(
         found.append(f"The protocol {name} is not from the paper: {protocol.about}.")
     if not tune and any(one.image_weights for one in settings.values()):
         found.append(
-            "The pretrained image encoder stays frozen, so this is not the paper's end-to-end tuning; --tune trains it."
+            "An image encoder with given weights stays frozen, so this is not the paper's end-to-end tuning; --tune "
+            "trains it."
         )
-    if protocol.source and (folds or splits != protocol.splits):
+    if folds or splits != protocol.splits:
         kind = f"{splits} splits of a cross-validation" if folds else f"{splits} repeated splits"
-        found.append(f"There are {kind}, and not the {protocol.splits} repeated splits of the paper.")
+        whose = "paper" if protocol.source else "protocol"
+        found.append(f"There are {kind}, and not the {protocol.splits} repeated splits of the {whose}.")
     if protocol.source and not plain:
         found.append(
             "Studies that share a patient, a film or a report body stay in one part; the paper splits study by study, "
@@ -112,8 +114,8 @@ def list_deviations(
             "The splits ignore patients, copies of films and copies of reports, as the paper's do: the results are too "
             "optimistic."
         )
+    found += _list_changes(protocol, settings, tune)
     if protocol.source:
-        found += _list_changes(protocol, settings, tune)
         found.append("The optimizer is Adam for every model; the paper trains its text model with Adadelta.")
     return found
 

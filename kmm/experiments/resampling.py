@@ -35,9 +35,9 @@ class Resampling:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.folds) == bool(self.splits):
+        if self.folds and self.splits:
             raise InputError("Give either folds or splits, not both.")
-        if self.folds == 1 or min(self.folds, self.splits) < 0 or self.repeats < 1:
+        if self.folds == 1 or not (self.folds or self.splits) or min(self.folds, self.splits) < 0 or self.repeats < 1:
             raise InputError(
                 "A comparison needs 2 or more folds, or 1 or more splits, and 1 or more repeats. Received: "
                 f"folds {self.folds}, splits {self.splits}, repeats {self.repeats}."

@@ -1,10 +1,8 @@
 """A comparison from studies to results: prepares the studies once, runs the tasks that are left, and sums them up."""
 
-import contextlib
 import platform
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,26 +14,24 @@ from kmm.engines.runners import run_here
 from kmm.engines.worker import Runner
 from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
+from kmm.experiments.comparison_folder import MODELS, TASKS, list_left, open_folder, refuse_others, remove_others
 from kmm.experiments.output.page import write_pages
 from kmm.experiments.plan import Plan, check_plan
 from kmm.experiments.resampling import restrict_split
 from kmm.experiments.schema import Summary
 from kmm.experiments.summary import summarize
-from kmm.experiments.tables import join_columns
+from kmm.experiments.tables import check_format, join_columns
 from kmm.experiments.tasks.features import fill_features, measure_weights
-from kmm.experiments.tasks.given import GIVEN, keep_given
+from kmm.experiments.tasks.given import keep_given
 from kmm.experiments.tasks.task import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
 from kmm.experiments.tasks.worker import TaskWorker
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.storage.file_lock import hold_file
-from kmm.storage.output_mark import marking_output
 from kmm.training.cache.cache_folder import require_disk
 from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
 from kmm.training.run_folders import digest_code
 
-TASKS, MODELS, LOCK = "tasks", "models", ".lock"
 COPIES = 4  # of the weights of an encoder that a running task or a kept classifier takes on the disk
 
 
@@ -70,16 +66,18 @@ def compare_studies(
             is too full, or every task failed.
     """
     out, cache, progress = Path(out), Path(cache), progress or Progress()
+    check_format(predictions)
+    refuse_others(out)
     for settings in plan.variants.values():
         keep_given(out / TASKS, settings)
         check_names(settings)
-    with _opening(out):
+    with open_folder(out):
         check_plan(out, plan)
         prepared, keys = _prepare(collection, plan, cache, progress)
         check_plan(out, plan, digest_facts({key: studies.digest() for key, studies in prepared.items()}))
         tasks = list_tasks(plan, prepared, keys)
-        _remove_others(out / TASKS, tasks)
-        left = [task for task in tasks if task.name not in find_done(out / TASKS, tasks)]
+        remove_others(out / TASKS, tasks)
+        left = list_left(out, tasks, keep_models)
         if left:
             _check_disk(out, plan, len(left) if keep_models else 0)
             fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
@@ -123,21 +121,6 @@ def describe_studies(collection: Collection, plan: Plan, prepared: Sequence[Prep
         },
         "digests": {"data": digest_facts({"data": sorted(one.digest() for one in prepared)}), "code": digest_code()},
     }
-
-
-@contextlib.contextmanager
-def _opening(out: Path) -> Iterator[None]:
-    """Creates, marks and locks the folder of a comparison."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: expected a folder that can be written. Received: {error.strerror}.") from None
-    with hold_file(out / LOCK) as held:
-        if not held:
-            raise InputError(f"{out} is in use by another comparison. Choose another --out, or wait for it.")
-        with marking_output(out):
-            (out / TASKS).mkdir(exist_ok=True)
-            yield
 
 
 def _prepare(
@@ -196,14 +179,6 @@ def list_tasks(plan: Plan, prepared: Mapping[str, PreparedStudies], keys: Mappin
             full = make_key(settings, own, digests[key], plain=plain)
             tasks.append(Task(str(number), variant, settings, key, own, plain, full))
     return tasks
-
-
-def _remove_others(folder: Path, tasks: Sequence[Task]) -> None:
-    """Removes the folders of tasks of earlier code."""
-    names = {task.name for task in tasks}
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in names and not path.name.startswith(GIVEN):
-            shutil.rmtree(path)
 
 
 def _check_disk(out: Path, plan: Plan, kept: int) -> None:

@@ -32,7 +32,8 @@ class Difference(TypedDict, total=False):
 
     `first` and `second` are models of `variant`; if `against` is not None, `second` belongs to that variant. `p` is
     that of the corrected resampled t-test, `naive_p` that of the ordinary t-test, and `p_holm` is adjusted over all
-    differences of the same `family`. `reason` says why `p` is None.
+    differences of the same `family`. `reason` says why `p` is None. Both models are measured on the studies of both;
+    `restricted` counts the splits in which some are left out.
     """
 
     variant: str
@@ -47,6 +48,7 @@ class Difference(TypedDict, total=False):
     p: float | None
     p_holm: float | None
     naive_p: float | None
+    restricted: int
     family: str
     reason: str | None
     n: int
@@ -72,9 +74,11 @@ class Summary(TypedDict, total=False):
     Attributes:
         schema: str, `kmm-comparison-1`.
         protocol: str, a name of the table of protocols.
+        given: dict of `preset`, `tune` (bool) and `settings`, those that neither preset nor protocol has, as
+            on the command line.
         variants: dict of variant (`""` or `"NAME=V1;NAME2=W"`) to its changes.
         resampling: dict of `folds` (0 for repeated splits), `splits`, `repeats`, `plain` (bool), `count`,
-            `description`, `n_train`, `n_test`.
+            `description`, `n_train`, `n_test` and `ratio`, of the test part to all others.
         labels: list of str.
         data: dict of `name`, `studies`, `patients`, `sections` (list of str), `set_aside` (int); what is missing is
             counted in the predictions.
@@ -110,6 +114,7 @@ class Summary(TypedDict, total=False):
 
     schema: str
     protocol: str
+    given: Mapping[str, Any]
     variants: Mapping[str, Any]
     resampling: Mapping[str, Any]
     labels: Sequence[str]

@@ -7,6 +7,7 @@ import numpy as np
 
 from kmm.evaluate.statistics.multiplicity import adjust_holm
 from kmm.evaluate.statistics.resampled_tests import compare_splits, summarize_splits
+from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.schema import MACRO
 from kmm.experiments.tables import Columns, find_rows, list_values
 from kmm.experiments.titles import BEST
@@ -47,9 +48,9 @@ class SplitValues:
             model == BEST and any(self.has(variant, name) for name in SIMPLE_MODELS)
         )
 
-    def best_names(self, variant: str, metric: str) -> list[str]:
+    def best_names(self, variant: str, metric: str, label: str = MACRO) -> list[str]:
         """Returns the name of the best baseline of each split; see `_find_best`."""
-        return self._find_best(variant, metric, "test", MACRO)[1]
+        return self._find_best(variant, metric, "test", label)[1]
 
     def _find_best(self, variant, metric, part, label):
         """Chooses in each split the simple baseline that is best on validation by the same metric."""
@@ -68,7 +69,7 @@ def average_models(values: SplitValues, rows: Columns, sizes: Sizes, *, part: st
     Args:
         values: `SplitValues` of the rows.
         rows: columns of `comparison.csv`.
-        sizes: of the training and the test part, as counts or shares.
+        sizes: of the part that is not tested and of the test part, as counts or shares.
         part: str, the part that is averaged.
 
     Returns:
@@ -95,32 +96,44 @@ def as_list(values: Iterable[float]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def compare_claims(values: SplitValues, labels: Iterable[str], variants: Iterable[str], sizes: Sizes) -> list[dict]:
+def compare_claims(
+    values: SplitValues,
+    labels: Iterable[str],
+    variants: Iterable[str],
+    sizes: Sizes,
+    common: CommonStudies | None = None,
+) -> list[dict]:
     """Compares the joint model with each side and with the best simple baseline, and variants with the first one.
+
+    Two models are compared on the studies on which both were measured, so their difference need not be that of their
+    means.
 
     Args:
         values: `SplitValues`.
         labels: names of the labels.
         variants: names of the variants.
-        sizes: of the training and the test part, as counts or shares.
+        sizes: of the part that is not tested and of the test part, as counts or shares.
+        common: `CommonStudies` of the predictions; without it all models must be measured on the same studies.
 
     Returns:
         list of dict: `variant`, `first`, `second`, `against` (the variant of `second`, or None if it is the same),
-        `metric`, `label`, the results of `compare_splits`, `family` and `p_holm`, which is adjusted within the family.
+        `metric`, `label`, the results of `compare_splits`, `restricted` (splits in which studies that only one of the
+        two was measured on are left out), `family` and `p_holm`, which is adjusted within the family.
     """
     variants, labels, found = list(variants), list(labels), []
+    subtract = _Subtraction(values, common)
     for variant in variants:
         others = [name for name in AGAINST if values.has(variant, "joint") and values.has(variant, name)]
         for label in [MACRO, *(labels if len(labels) > 1 else [])]:
             family = CLAIMS if label == MACRO else LABELS
             found += [
-                _compare(values, (variant, "joint"), (variant, other), metric, label, family, sizes)
+                _compare(subtract, (variant, "joint"), (variant, other), metric, label, family, sizes)
                 for metric in MAIN_METRICS
                 for other in others
             ]
     for variant in variants[1:]:
         found += [
-            _compare(values, (variant, model), (variants[0], model), metric, MACRO, VARIANTS, sizes)
+            _compare(subtract, (variant, model), (variants[0], model), metric, MACRO, VARIANTS, sizes)
             for model in ("joint", "image", "text")
             if values.has(variant, model) and values.has(variants[0], model)
             for metric in MAIN_METRICS
@@ -128,8 +141,27 @@ def compare_claims(values: SplitValues, labels: Iterable[str], variants: Iterabl
     return _adjust(found)
 
 
-def _compare(values, first, second, metric, label, family, sizes):
-    differences = values.get(*first, metric, label=label) - values.get(*second, metric, label=label)
+class _Subtraction:
+    """Subtracts the values of two models, split by split, on the studies of both."""
+
+    def __init__(self, values, common):
+        self.values, self.common = values, common
+
+    def __call__(self, first, second, metric, label):
+        """Returns the differences of the splits `(K,)`, and in how many of them studies are left out."""
+        pairs = np.stack([self.values.get(*model, metric, label=label) for model in (first, second)], axis=1)
+        names = self.values.best_names(second[0], metric, label) if second[1] == BEST else []
+        restricted = 0
+        for place, split in enumerate(self.values.splits):
+            other = (second[0], names[place]) if names else second
+            if self.common and self.common.differ(split, first, other):
+                pairs[place] = self.common.measure(split, first, other, metric, label)
+                restricted += 1
+        return pairs[:, 0] - pairs[:, 1], restricted
+
+
+def _compare(subtract, first, second, metric, label, family, sizes):
+    differences, restricted = subtract(first, second, metric, label)
     tested = compare_splits(differences, n_train=sizes[0], n_test=sizes[1])
     place = {
         "variant": first[0],
@@ -137,7 +169,8 @@ def _compare(values, first, second, metric, label, family, sizes):
         "second": second[1],
         "against": None if first[0] == second[0] else second[0],
     }
-    return {**place, "metric": metric, "label": label, **tested, "family": family, "values": as_list(differences)}
+    more = {"restricted": restricted, "family": family, "values": as_list(differences)}
+    return {**place, "metric": metric, "label": label, **tested, **more}
 
 
 def _adjust(found):

@@ -8,6 +8,7 @@ import numpy as np
 from kmm.evaluate.breakdown.error_table import tabulate_errors
 from kmm.evaluate.statistics.fold_tests import compare_folds
 from kmm.experiments.averages import average_nested, average_rows
+from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.plan import Plan
 from kmm.experiments.published import list_published
 from kmm.experiments.statistics import (
@@ -47,17 +48,17 @@ def summarize(
     """
     values, variants = SplitValues(rows), list_values(rows["variant"])
     labels = list_values(predictions["label"])
-    differences = compare_claims(values, labels, variants, plan.sizes)
+    differences = compare_claims(values, labels, variants, plan.sizes, CommonStudies(predictions))
     return {
         "protocol": plan.protocol,
         **data,
         "variants": {name: dict(plan.changes[name]) for name in plan.variants},
+        "given": {"preset": plan.base.preset, "tune": plan.tune, "settings": plan.list_given()},
         "resampling": {
             **plan.resampling.as_dict(),
             "count": plan.resampling.count,
             "description": plan.resampling.describe(),
-            "n_train": plan.sizes[0],
-            "n_test": plan.sizes[1],
+            **plan.describe_parts(),
         },
         "labels": labels,
         "models": average_models(values, rows, plan.sizes),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kmm.errors import InputError, require
+from kmm.errors import InputError, look_up, require
 from kmm.storage.files import replace_file
 
 Columns = Mapping[str, np.ndarray]
@@ -171,3 +171,24 @@ FORMATS = {
     "csv": TableFormat(write_csv, read_csv),
     "parquet": TableFormat(_write_parquet, _read_parquet, ("pyarrow", "parquet")),
 }
+
+
+def check_format(name: str) -> None:
+    """Checks that a table can be written in a format, before there is anything to write.
+
+    Args:
+        name: str, a key of `FORMATS`.
+
+    Raises:
+        InputError: for an unknown name.
+        MissingPackageError: if a package that it needs is not installed.
+
+    Example:
+        >>> check_format("csv")
+        >>> check_format("cvs")
+        Traceback (most recent call last):
+        kmm.errors.InputError: Unknown format of the predictions 'cvs'. Known: csv, parquet.
+    """
+    packages = look_up(FORMATS, name, "format of the predictions").packages
+    if packages:
+        require(*packages)

@@ -82,11 +82,11 @@ def list_variants(variations: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...
             raise InputError(
                 f"{name} can be varied over text, numbers and lists of them. Received another kind of value."
             )
-        if isinstance(values, str) or len(set(map(_show, values))) != len(values) or len(values) < 2:
+        if isinstance(values, str) or len(set(map(show_value, values))) != len(values) or len(values) < 2:
             raise InputError(f"{name} needs two or more different values to vary, as in {name}=V1|V2.")
     pairs = [[(name, value) for value in values] for name, values in variations.items()]
     variants = tuple(
-        Variant(";".join(f"{name}={_show(value)}" for name, value in chosen), dict(chosen))
+        Variant(";".join(f"{name}={show_value(value)}" for name, value in chosen), dict(chosen))
         for chosen in itertools.product(*pairs)
     )
     if len(variants) > MOST:
@@ -94,8 +94,13 @@ def list_variants(variations: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...
     return variants
 
 
-def _show(value: Any) -> str:
-    """Writes a value as on the command line."""
+def show_value(value: Any) -> str:
+    """Writes the value of a setting as on the command line.
+
+    Example:
+        >>> show_value(False), show_value(None), show_value(["findings", "impression"])
+        ('false', 'none', 'findings,impression')
+    """
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -118,6 +118,7 @@ def test_list_names_every_encoder_with_its_source_and_weights():
         assert by_name[name]["parameters"] is None
     assert by_name["densenet121"]["weights"][0] == "imagenet" and ".pth" in by_name["densenet121"]["weights"]
     assert "imagenet" not in by_name["small-cnn"]["weights"] and ".pth" not in by_name["small-cnn"]["weights"]
+    assert all("random" in by_name[name]["weights"] for name in IMAGE_ENCODERS)
     shown = run("weights", "list").stdout
     assert all(name in shown for name in by_name)
 

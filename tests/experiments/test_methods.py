@@ -72,6 +72,12 @@ def test_names_cannot_become_markup_or_citations():
     assert r"\<script\> \[x\](y) \*a\* \`b\` {cite:nobody} \# c" in text
 
 
+def test_a_rebuilt_command_has_the_settings_that_were_given():
+    given = {"preset": "paper", "tune": True, "settings": {"pixels": "64", "redact": "my words.txt"}}
+    command = show_command({"protocol": "quick", "resampling": {"splits": 2}, "given": given})
+    assert command.endswith("--splits 2 --preset paper --tune --set pixels=64 --set 'redact=my words.txt'")
+
+
 def test_a_command_that_was_not_recorded_is_rebuilt():
     variants = {"a=1;b=x y": {}, "a=1;b=z": {}, "a=2;b=x y": {}, "a=2;b=z": {}}
     resampling = {"folds": 5, "repeats": 2, "splits": 0, "plain": False}

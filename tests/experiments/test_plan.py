@@ -1,5 +1,7 @@
 """Protocols are those that were published, variants multiply, splits are paired, and a changed plan is refused."""
 
+import dataclasses
+import os
 from functools import partial
 
 import pytest
@@ -10,6 +12,7 @@ from kmm.errors import InputError, LeakError
 from kmm.experiments.plan import check_plan, make_plan
 from kmm.experiments.protocols import PROTOCOLS
 from kmm.experiments.resampling import Resampling, restrict_split
+from kmm.experiments.tasks.features import reads_features
 from kmm.experiments.tasks.task import make_key, name_stages
 from kmm.experiments.variants import list_variants, parse_variations
 from kmm.presets import gather_settings
@@ -46,6 +49,19 @@ def test_tuning_trains_everything_in_one_stage_per_model():
 def test_an_accelerator_tunes_without_being_asked_but_not_in_quick(accelerator, tuned):
     for name, expected in tuned.items():
         assert make_plan(partial(gather, **PAPER), protocol=name, accelerator=accelerator).tune == expected
+
+
+def test_random_weights_are_frozen_where_pretrained_ones_are():
+    given = {**PAPER, "image_weights": "imagenet"}
+    for protocol in ("high", "quick"):
+        for tune in (False, True):
+            plan = make_plan(
+                partial(gather, **given), protocol=protocol, tune=tune, vary={"image_weights": ["imagenet", "random"]}
+            )
+            known, random = plan.variants.values()
+            assert random == dataclasses.replace(known, image_weights="random")
+            assert reads_features(random) == reads_features(known)
+    assert reads_features(make_plan(partial(gather, **{**PAPER, "image_weights": "random"}), protocol="high").base)
 
 
 def test_encoders_from_scratch_are_trained_and_quick_trains_heads_alone():
@@ -135,7 +151,7 @@ def test_the_plain_split_leaks_and_says_so():
     [
         ({"folds": 5, "splits": 3}, "not both"),
         ({"folds": 1}, "2 or more folds"),
-        ({"splits": 0}, "not both"),
+        ({"splits": 0}, "1 or more splits"),
         ({"splits": 3, "repeats": 2}, "Repeats belong to folds"),
         ({"folds": 3, "plain": True}, "has no folds"),
         ({"splits": 1001}, "at most 1000"),
@@ -194,3 +210,45 @@ def test_a_folder_of_another_plan_names_what_changed(tmp_path):
 
 def test_no_protocol_ends_early_where_it_was_published_without():
     assert all(entry.patience > entry.epochs for entry in PROTOCOLS.values())
+
+
+def test_a_comparison_needs_a_test_part():
+    with pytest.raises(InputError, match=r"needs studies to test\. Received: shares 0\.8, 0\.2, 0\.0"):
+        make_plan(partial(gather, shares=(0.8, 0.2, 0.0)))
+    assert make_plan(partial(gather, shares=(0.8, 0.2, 0.0)), folds=5).sizes == (4, 1)
+
+
+def test_quick_says_what_was_changed_too():
+    lines = make_plan(partial(gather, image_epochs=1), splits=2).deviations()
+    assert "There are 2 repeated splits, and not the 10 repeated splits of the protocol." in lines
+    assert "These settings are not those of the protocol: image_epochs." in lines
+    assert len(make_plan(gather).deviations()) == 1
+
+
+def test_given_settings_are_those_that_repeat_the_plan():
+    given = {
+        "pixels": 96,
+        "image_epochs": 1,
+        "sections": ("findings",),
+        "augment": False,
+        "image_weights": "/a/b/film.h5",
+    }
+    plan = make_plan(partial(gather, **given), splits=2, vary={"seed": [1, 2]})
+    found = plan.list_given()
+    assert found == {
+        **{"sections": "findings", "image_weights": "film.h5", "pixels": "96", "augment": "false", "image_epochs": "1"},
+    }
+    repeated = make_plan(partial(gather, **{**found, "image_weights": "/a/b/film.h5"}), splits=2, vary={"seed": [1, 2]})
+    assert repeated == plan
+    assert make_plan(gather, protocol="high").list_given() == {}
+
+
+def test_the_content_of_a_redaction_belongs_to_the_key_of_a_task(tmp_path):
+    path, split, keys = tmp_path / "words.txt", Resampling(splits=1).make, set()
+    studies = [Study(str(n), str(n), labels={"a": n % 2}) for n in range(20)]
+    (first,) = split(studies, shares=(0.5, 0.25, 0.25), seed=0, label_names=["a"])
+    for number, words in enumerate(("clear", "clear lungs")):
+        path.write_text(words)
+        os.utime(path, ns=(number, number))
+        keys.add(make_key(FitSettings(redact=str(path)), first, "data"))
+    assert len(keys) == 2

@@ -9,7 +9,7 @@ from kmm.data.collection import read_collection
 from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.plan import make_plan
-from kmm.experiments.run_comparison import TASKS, compare_studies
+from kmm.experiments.run_comparison import MODELS, TASKS, compare_studies
 from kmm.experiments.tasks.task import RESULT
 from kmm.presets import gather_settings
 from kmm.storage.file_lock import hold_file
@@ -144,3 +144,34 @@ def test_names_are_checked_before_a_film_is_read(compare, tmp_path):
     with pytest.raises(InputError, match="Unknown"):
         compare(plan_with(vary={"fusion": ["concat", "glue"]}), runner=FakeRunner())
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(compare, tmp_path):
+    out = tmp_path / "out"
+    (out / TASKS / "mine").mkdir(parents=True)
+    (out / TASKS / "mine" / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=r"holds other files, for example tasks/mine\. Choose a new folder"):
+        compare(plan_with(), runner=FakeRunner())
+    assert [path.name for path in out.rglob("*")] == [TASKS, "mine", "notes.txt"]
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "classifier.json").write_text("{}")
+    with pytest.raises(InputError, match=r"for example classifier\.json"):
+        compare(plan_with(), out=tmp_path / "saved", runner=FakeRunner())
+
+
+def test_an_unknown_format_of_predictions_is_an_error_before_the_first_task(compare, tmp_path):
+    with pytest.raises(InputError, match="Unknown format of the predictions 'cvs'"):
+        compare(plan_with(), runner=FakeRunner(), predictions="cvs")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tasks_whose_classifier_is_wanted_and_gone_are_repeated(compare, tmp_path):
+    compare(plan_with(), runner=FakeRunner())
+    runner = FakeRunner()
+    compare(plan_with(), runner=runner, keep_models=True)
+    assert len(runner.done) == SPLITS
+    for task in runner.done[1:]:
+        (tmp_path / "out" / MODELS / task.name).mkdir(parents=True)
+    again = FakeRunner()
+    compare(plan_with(), runner=again, keep_models=True)
+    assert [task.split_name for task in again.done] == ["1"]

@@ -8,6 +8,7 @@ from scipy.stats import t as student
 
 from kmm.evaluate.statistics.multiplicity import adjust_holm
 from kmm.evaluate.statistics.resampled_tests import compare_splits
+from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.comparison import render_summary
 from kmm.experiments.plan import make_plan
 from kmm.experiments.published import PUBLISHED, list_published
@@ -168,3 +169,57 @@ def test_published_rows_have_a_source_and_belong_to_a_protocol():
     high = [row for row in list_published("high") if row["what"].startswith("table 3")]
     assert {row["model"]: row["value"] for row in high} == {"joint": 0.81, "text": 0.77, "image": 0.74}
     assert {row["protocol"] for row in list_published("quick")} == {"", "high", "low"}
+
+
+def predict(split, model, studies, correct, variant=""):
+    """Predictions of studies `(study, truth)`, of which some are decided correctly."""
+    truth = np.array([label for _, label in studies], float)
+    right = np.isin([name for name, _ in studies], correct)
+    place = {"split": split, "variant": variant, "part": "test", "patient": "", "model": model, "label": "abnormal"}
+    found = {"study": [name for name, _ in studies], "truth": truth, "threshold": 0.5}
+    found |= {"probability": np.where(right, truth, 1 - truth), "has_image": 1, "has_report": 1}
+    return make_columns(PREDICTIONS, {**place, **found})
+
+
+def test_a_side_is_compared_on_the_studies_that_have_it():
+    """The joint model is right on the studies with a film, as the image model is, and wrong on the one without."""
+    studies = [("1", 0), ("2", 1), ("3", 0), ("4", 1), ("5", 1)]
+    filmed = [row for row in studies if row[0] != "5"]
+    tables = []
+    for split in ("1", "2", "3"):
+        tables.append(predict(split, "joint", studies, ["1", "2", "3", "4"]))
+        tables.append(predict(split, "image", filmed, ["1", "2", "3", "4"]))
+        tables.append(predict(split, "text", studies, ["1"]))
+    values = {key: value for key, value in make_values(splits=3).items() if key[0] in ("joint", "image", "text")}
+    values["joint", "test", "accuracy"], values["image", "test", "accuracy"] = np.full(3, 0.8), np.full(3, 1.0)
+    common = CommonStudies(join_columns(PREDICTIONS, tables))
+    differences = compare_claims(SplitValues(tabulate(values)), ["abnormal"], [""], SIZES, common)
+    row = find(differences, "image", "accuracy")
+    assert row["difference"] == 0 and row["p"] == 1 and row["restricted"] == 3
+    area = find(differences, "image", "roc_auc")
+    assert area["difference"] == 0 and area["restricted"] == 3
+    same = find(differences, "text", "accuracy")
+    assert same["restricted"] == 0
+    assert same["values"] == pytest.approx((0.8 - values["text", "test", "accuracy"]).tolist())
+
+
+def test_variants_that_read_other_studies_are_compared_on_those_of_both():
+    studies = [("1", 0), ("2", 1), ("3", 0), ("4", 1)]
+    tables = [
+        predict(split, "text", chosen, correct, variant)
+        for split in ("1", "2")
+        for variant, chosen, correct in (("a", studies, ["1", "2", "3"]), ("b", studies[:2], ["1"]))
+    ]
+    values = {key: value for key, value in make_values(splits=2).items() if key[0] == "text"}
+    rows = join_columns(ROWS, [tabulate(values, variant=variant) for variant in "ab"])
+    common = CommonStudies(join_columns(PREDICTIONS, tables))
+    found = compare_claims(SplitValues(rows), ["abnormal"], ["a", "b"], SIZES, common)
+    row = find(found, "text", "accuracy", family="variants")
+    assert row["values"] == [-0.5, -0.5] and row["restricted"] == 2
+
+
+def test_the_correction_counts_validation_as_not_tested():
+    summary = make_summary()["resampling"]
+    assert (summary["n_train"], summary["n_test"]) == (0.65, 0.2) and summary["ratio"] == pytest.approx(0.25)
+    folds = make_summary(splits=None, folds=5)["resampling"]
+    assert folds["ratio"] == pytest.approx(0.25) and folds["n_train"] == 4

@@ -9,6 +9,7 @@ from kmm.models.views.parts import image_encoder_of
 from kmm.models.weights.checkpoints import load_image_weights, weights_digest
 
 PIXELS = 72
+LARGE = ("xception", "densenet121")
 
 
 def build(name, seed=1):
@@ -41,6 +42,27 @@ def test_keras_formats(small, suffix, tmp_path):
     assert same(source, target)
     assert (report.source, report.tensors, report.extra) == (path.name, 25, ())
     assert report.parameters == source.count_params()
+
+
+def test_random_weights_are_those_of_the_seed_in_every_process():
+    reports = []
+    for seed in (3, 3, 4):
+        model = build("small-cnn", seed)
+        reports.append(load_image_weights(model, "small-cnn", "random"))
+    assert reports[0] == reports[1] and reports[0].sha256 != reports[2].sha256
+    assert (reports[2].source, reports[2].tensors, reports[2].sha256) == ("random", 25, weights_digest(model))
+    assert reports[2].parameters == model.count_params()
+
+
+@pytest.mark.parametrize("name", ["small-cnn", *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)])
+def test_features_of_random_weights_differ_between_films(name):
+    """With the kernels as Keras draws them, those of Xception are about 1e-5, which no head can learn from."""
+    model = build(name)
+    load_image_weights(model, name, "random")
+    rng = np.random.default_rng(0)
+    films = np.clip(rng.normal(128, 40, (4, 1, 1, 1)) + rng.normal(0, 40, (4, PIXELS, PIXELS, 1)), 0, 255)
+    features = np.asarray(model.predict_on_batch(films.astype("float32"))["vector"])
+    assert 0.01 < np.median(features.std(axis=0)) < 1e3
 
 
 def test_the_encoder_inside_a_trained_classifier(small, tmp_path):

@@ -9,8 +9,10 @@ import pytest
 import kmm.training.features
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
+from kmm.data.split import split_studies
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.views import parts
+from kmm.models.weights.checkpoints import weights_digest
 from kmm.presets import make_settings
 from kmm.training.cache.array_store import ArrayStore
 from kmm.training.checkpoint import Checkpoint
@@ -125,3 +127,17 @@ def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_fo
             fit(tiny_folder, weights, tmp_path / "parts", "top")
     resumed, _ = fit(tiny_folder, weights, tmp_path / "parts", "top")
     assert json.dumps(resumed.metrics) == json.dumps(whole.metrics)
+
+
+def test_random_weights_are_frozen_and_their_features_serve_every_split(tiny_folder, tmp_path):
+    settings = make_settings("small", {**FAST, "image_weights": "random", "tune_image": "none"})
+    collection, digests = read_collection(tiny_folder), []
+    for seed in (1, 2):
+        split = split_studies(collection.studies, shares=settings.shares, seed=seed)
+        work = tmp_path / str(seed)
+        classifier, run = fit_classifier(collection, settings, work=work, cache=tmp_path / "cache", split=split)
+        assert "image head" in run.history and "image" not in run.history
+        assert classifier.provenance["image_weights"]["source"] == "random"
+        digests.append(weights_digest(parts.image_encoder_of(run.models["joint"])))
+    assert digests[0] == digests[1] == classifier.provenance["image_weights"]["sha256"]
+    assert len(list((tmp_path / "cache").glob("features-small-cnn-vector-*"))) == 1

@@ -185,6 +185,11 @@ def _rebuild_command(summary):
         if (resampling.get(name) or 0) >= least:
             words += [f"--{name}", str(resampling[name])]
     words += ["--plain-split"] if resampling.get("plain") else []
+    given = summary.get("given") or {}
+    words += ["--preset", given["preset"]] if given.get("preset") else []
+    words += ["--tune"] if given.get("tune") else []
+    for name, value in (given.get("settings") or {}).items():
+        words += ["--set", f"{name}={value}"]
     variations: dict[str, dict[str, None]] = {}
     for variant in filter(None, summary.get("variants") or {}):
         for name, _, value in (part.partition("=") for part in variant.split(";")):

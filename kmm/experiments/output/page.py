@@ -188,7 +188,7 @@ def _show_reproduction(summary):
             tables.append(Table(title, ("Name", "Value"), rows, words=(1,)))
     lines = ["All numbers of this page follow from the tables of its folder: comparison.csv, history.csv, predictions."]
     if command and not summary.get("command"):
-        lines.append("FOLDER is the folder of the studies, OUT that of the results; plan.json has all other settings.")
+        lines.append("FOLDER is the folder of the studies, OUT that of the results; plan.json has all settings.")
     code = (("Command", command),) if command else ()
     return Section("reproduce", "How to reproduce", lines, code=code, tables=tuple(tables))
 

@@ -74,9 +74,10 @@ def list_differences(summary: Summary) -> Section | None:
     singles = [one for one in found if one["label"] != MACRO] if len(means) < len(found) else []
     table = _tabulate_differences("Differences across splits", means)
     text = (
-        "Across splits: the corrected resampled t-test of Nadeau and Bengio (2003), paired by split; p values are "
-        "adjusted by Holm's method (1979) over the differences of the same family. A difference counts as shown if its "
-        "interval leaves out 0 and its adjusted p is below 0.05. The naive p ignores that splits share studies, errs "
+        "Across splits: the corrected resampled t-test of Nadeau and Bengio (2003), paired by split, on the studies "
+        "that both models were measured on; p values are adjusted "
+        "by Holm's method (1979) over the differences of the same family. A difference counts as shown if its interval "
+        "leaves out 0 and its adjusted p is below 0.05. The naive p ignores that splits share studies, errs "
         "several times as often as it says, and supports no claim."
     )
     families = [

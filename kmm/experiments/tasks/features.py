@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kmm.models.weights.checkpoints import RANDOM
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.features import Features
@@ -41,7 +42,8 @@ def fill_features(
     """
     seen: set[str] = set()
     for settings, prepared in jobs:
-        mark = repr([id(prepared), *(getattr(settings, name) for name in DECIDES)])
+        seed = settings.seed if settings.image_weights == RANDOM else None
+        mark = repr([id(prepared), seed, *(getattr(settings, name) for name in DECIDES)])
         if mark in seen or not reads_features(settings):
             continue
         seen.add(mark)

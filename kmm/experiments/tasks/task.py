@@ -19,7 +19,7 @@ from kmm.storage.files import replace_file
 from kmm.training.recipe import make_recipe
 from kmm.training.run_folders import digest_code
 
-RESULT, WORK = "result.npz", "work"
+FOLDER, RESULT, WORK = "split-", "result.npz", "work"  # the folder of a task begins with its split
 TABLES = {"rows": ROWS, "predictions": PREDICTIONS, "history": HISTORY}
 DIGITS = 10  # of a key, in the name of a folder
 
@@ -49,7 +49,7 @@ class Task:
     @property
     def name(self) -> str:
         """Name of its folder."""
-        return f"split-{int(self.split_name):03d}-{self.key[:DIGITS]}"
+        return f"{FOLDER}{int(self.split_name):03d}-{self.key[:DIGITS]}"
 
     @property
     def title(self) -> str:
@@ -116,7 +116,7 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
     """
     from kmm.training.resume import FILES  # loads Keras, which a process that only waits for tasks need not
 
-    files = {name: _digest(getattr(settings, name)) for name in FILES}
+    files = {name: _digest(getattr(settings, name)) for name in (*FILES, "redact")}
     facts = {
         "settings": {**settings.as_dict(), **{name: digest for name, digest in files.items() if digest}},
         "split": split.digest,

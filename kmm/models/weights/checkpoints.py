@@ -12,10 +12,12 @@ import numpy as np
 
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.weights.random_weights import scale_kernels
 from kmm.models.weights.weight_files import WEIGHT_FORMATS, open_layers
 
-IMAGENET, GIVEN = "imagenet", "given"
-NAMED_WEIGHTS = (IMAGENET, GIVEN)  # weights that are no file: Keras's, and those that a network brings
+IMAGENET, GIVEN, RANDOM = "imagenet", "given", "random"
+# Weights that are no file: Keras's, those that a network brings, and random ones, which are used as if pretrained.
+NAMED_WEIGHTS = (IMAGENET, GIVEN, RANDOM)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class WeightsReport:
     """Report on loaded weights. Every field is a plain value, for JSON.
 
     Attributes:
-        source: str. `"imagenet"`, `"given"` or the name of the file, without its folder.
+        source: str. `"imagenet"`, `"given"`, `"random"` or the name of the file, without its folder.
         sha256: str. Digest of the file; without a file, of the loaded weights.
         tensors: int. Number of loaded arrays: always all that the network has.
         parameters: int. Number of values in them.
@@ -43,8 +45,9 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
     Args:
         model: `keras.Model` named `image_encoder`, changed in place.
         encoder_name: str, its key in `IMAGE_ENCODERS`.
-        source: `"imagenet"` (downloaded by Keras), `"given"` (those that the network of the entry brings) or path of a
-            local file.
+        source: `"imagenet"` (downloaded by Keras), `"given"` (those that the network of the entry brings), `"random"`
+            (those that the model has, of its seed, scaled by `kmm.models.weights.random_weights`: the baseline of
+            pretrained ones) or path of a local file.
 
     Returns:
         `WeightsReport`.
@@ -57,6 +60,10 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
         return _assign(model, _imagenet_layers(model, encoder_name), IMAGENET, None)
     if str(source) == GIVEN:
         return _assign(model, _given_layers(model, encoder_name), GIVEN, None)
+    if str(source) == RANDOM:
+        scale_kernels(model)
+        sizes = [weight.size for weight in model.get_weights()]
+        return WeightsReport(RANDOM, weights_digest(model), len(sizes), sum(sizes))
     path = Path(source)
     with open_layers(path, encoder_name) as layers:
         with path.open("rb") as file:

@@ -9,7 +9,7 @@ import numpy as np
 from kmm.errors import InputError, WeightsError, look_up, require
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.weights.checkpoints import GIVEN, IMAGENET, load_image_weights, weights_digest
+from kmm.models.weights.checkpoints import GIVEN, IMAGENET, RANDOM, load_image_weights, weights_digest
 from kmm.models.weights.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
 from kmm.storage.files import replace_file
 
@@ -103,7 +103,7 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
 def _describe_image(entry, count_parameters):
     formats = [*KERAS_FORMATS, *(TORCH_FORMATS if entry.torch_layers else ()), SAFETENSORS_SUFFIX]
-    named = [IMAGENET] * entry.imagenet + [GIVEN] * entry.given
+    named = [IMAGENET] * entry.imagenet + [GIVEN] * entry.given + [RANDOM]
     count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
     return {"pixels": entry.pixels, "parameters": count, "weights": named + formats}
 
