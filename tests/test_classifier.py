@@ -565,7 +565,8 @@ def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
 def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies):
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
-    gone = [replace(study, images=(ImageFile(Path("gone.png"), view="frontal"),)) for study in films]
+    missing = (ImageFile(Path("gone.png"), view="frontal"),)
+    gone = [replace(study.with_id(f"gone-{study.id}"), images=missing) for study in films]
     results, problems = evaluate_studies(loaded, [*films, *gone])
     assert results["test"]["n"] == len(films) == len(problems)
     with pytest.raises(InputError, match=rf"that can be used\. All {len(films)} were set aside") as caught:
