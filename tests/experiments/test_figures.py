@@ -177,3 +177,14 @@ def test_single_labels_are_left_to_the_table_and_wide_intervals_are_cut():
     next(iter(summary["models"].values()))["joint"]["accuracy"]["interval"] = [-2.0, 3.0]
     low, high = draw_models(summary, ("accuracy",)).axes[0].get_xlim()
     assert low >= -0.02 and high <= 1.05
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_figure_of_a_single_row_has_room_for_it(suffix):
+    """A figure without room for its axes is a warning, and so an error of this test."""
+    rows, predictions, history, summary = make_comparison()
+    all_studies = {"grouping": "all", "value": "all", "label": "abnormal", "n": {"mean": 30.0}}
+    area = {"mean": 0.5, "interval": [0.1, 0.9], "values": [0.4, 0.6]}
+    summary = {**summary, "subgroups": {"": [{**all_studies, "roc_auc": area}]}}
+    drawing = list_figures(rows, history, summary, trace_predictions(predictions))["subgroups"]
+    assert len(drawing.encode(suffix)) > 1000

@@ -19,6 +19,7 @@ from kmm.experiments.titles import BASELINES, DEFAULT, SIDES, title_briefly, tit
 from kmm.explain.output.markup import is_known
 
 ROW_INCHES = 0.24
+LEAST_ROWS = 3  # for which a figure has room, even if it has fewer: lower axes collapse
 ALL = "all"  # the grouping of all studies
 MOST_LETTERS = 60  # of a label in a figure
 MARGIN: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans Mono"}
@@ -214,7 +215,7 @@ def draw_shapley(shapley: Mapping[str, Mapping[str, Any]], metric: str) -> Figur
 
 def _make_rows(count, width, *, panels=1):
     """Makes a figure with room for rows; returns it and its axes."""
-    size = (width, ROW_INCHES * count + 0.75)
+    size = (width, ROW_INCHES * max(count, LEAST_ROWS) + 0.75)
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
     return figure, *figure.subplots(1, panels, squeeze=False, sharey=True).ravel()
 
