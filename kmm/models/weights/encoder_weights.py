@@ -80,12 +80,12 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
     Returns:
         list of dicts: `name`, `reads` (`"films"` or `"reports"`), `pixels` (int, side of the film, or None),
-        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"given"` and file suffixes) and `source`. An
-        encoder of a package that cannot be loaded has no weights and the error as its source.
+        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"random"`, `"given"` and file suffixes) and
+        `source`. An encoder of a package that cannot be loaded has no weights and the error as its source.
 
     Example:
         >>> [row["weights"] for row in list_encoders() if row["name"] == "small-cnn"]
-        [['.h5', '.weights.h5', '.keras', '.safetensors']]
+        [['random', '.h5', '.weights.h5', '.keras', '.safetensors']]
     """
     rows = []
     for reads, table in (("films", IMAGE_ENCODERS), ("reports", TEXT_ENCODERS)):
