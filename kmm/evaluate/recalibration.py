@@ -7,16 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from kmm.classifier import Classifier, StudyLogits
+from kmm.classifier import Classifier
 from kmm.data.groups import name_some
 from kmm.data.labels import count_classes, label_studies
-from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError
 from kmm.evaluate.changed_weights import mark_recalibrated
-from kmm.evaluate.decisions.calibration import fit_calibration
-from kmm.evaluate.leak_probe import choose_text_thresholds
-from kmm.evaluate.report import evaluate_predictions, find_measured
+from kmm.evaluate.decisions.part_calibration import calibrate_parts
+from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.image.film_identity import digest_film, sketch_film
 from kmm.progress import Progress
@@ -62,7 +60,13 @@ def recalibrate(
         raise InputError(f"Recalibration needs studies that can be used. All {len(known)} were set aside.")
     _check_classes(classifier.label_names, predictions.labels)
     seen["validation"] = _add_seen(classifier, "validation", predictions.studies)
-    _calibrate(classifier, predictions)
+
+    def answer_hidden(part: str, pattern: str, rows: np.ndarray) -> np.ndarray:
+        shown = [predictions.studies[row] for row in rows]
+        hidden = [replace(one, report=None) if pattern == "image" else replace(one, images=()) for one in shown]
+        return classifier.predict(hidden, parts=[part], strict=True).logits[part]
+
+    calibrate_parts(classifier, predictions, answer_hidden)
     classifier.seen.update(seen)
     classifier.metrics.clear()
     repeats = classifier.settings.bootstrap_repeats
@@ -92,33 +96,6 @@ def _check_classes(names, labels):
             UserWarning,
             stacklevel=4,
         )
-
-
-def _calibrate(classifier, predictions):
-    """Fits the numbers of every part, and for a joint part those of each pattern, with its other side hidden."""
-    policy = classifier.settings.threshold_policy
-    for part in classifier.models:
-        samples = {name: _hide(classifier, part, predictions, name) for name in PATTERNS if part == "joint"}
-        chosen = find_measured(part, predictions.present)
-        pooled = (predictions.logits[part][chosen], predictions.labels[chosen])
-        found = fit_calibration(pooled, samples, policy=policy)
-        classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
-        if part == classifier.main:
-            classifier.conformal = found.conformal
-    choose_text_thresholds(classifier, predictions)
-
-
-def _hide(classifier: Classifier, part: str, predictions: StudyLogits, pattern: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the logits and labels of the studies that have the sides of a pattern, with their other side hidden."""
-    hidden, kept = hide_sides(predictions.present, pattern)
-    changed = kept & (hidden != predictions.present).any(axis=1)
-    logits = predictions.logits[part].copy()
-    if changed.any():
-        rows = np.flatnonzero(changed)
-        shown = [predictions.studies[row] for row in rows]
-        studies = [replace(one, report=None) if pattern == "image" else replace(one, images=()) for one in shown]
-        logits[rows] = classifier.predict(studies, parts=[part], strict=True).logits[part]
-    return logits[kept], predictions.labels[kept]
 
 
 def _add_seen(classifier, part, studies):

@@ -7,9 +7,8 @@ import numpy as np
 
 from kmm.classifier import Classifier, StudyLogits
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS, hide_sides
-from kmm.evaluate.decisions.calibration import LEAST_OF_A_CLASS, Calibration, fit_calibration, has_few
-from kmm.evaluate.leak_probe import choose_text_thresholds
-from kmm.evaluate.report import find_measured
+from kmm.evaluate.decisions.calibration import LEAST_OF_A_CLASS, Calibration, has_few
+from kmm.evaluate.decisions.part_calibration import calibrate_parts
 from kmm.training.run_context import RunContext
 
 Answer = Callable[..., np.ndarray]
@@ -20,8 +19,7 @@ def calibrate(
 ) -> dict[str, Any]:
     """Chooses a classifier's temperatures and thresholds on validation, for film and report, film alone, report alone.
 
-    A film or a report alone is calibrated on the validation studies that have it, with the other side hidden. Parts
-    that read only one side have one set of numbers.
+    See `kmm.evaluate.decisions.part_calibration.calibrate_parts`.
 
     Args:
         context: `RunContext`.
@@ -34,47 +32,19 @@ def calibrate(
         dict with `calibration`, the numbers of studies behind the choices for each pattern; empty if no part reads both
         sides.
     """
-    policy, facts = context.settings.threshold_policy, {}
-    for part, answer in answers.items():
-        samples = {
-            pattern: hide_studies(context, part, answer, pattern, validation) for pattern in PATTERNS if part == "joint"
-        }
-        chosen = find_measured(part, validation.present)
-        found = fit_calibration((validation.logits[part][chosen], validation.labels[chosen]), samples, policy=policy)
-        classifier.temperatures[part], classifier.thresholds[part] = found.temperatures, found.thresholds
-        if part == classifier.main:
-            classifier.conformal = found.conformal
-        if part == "joint":
-            counts = {pattern: len(labels) for pattern, (_, labels) in samples.items()}
-            facts["calibration"] = count_calibration(context, found, counts)
-            for line in describe_calibration(facts["calibration"]):
-                context.progress.note(line)
-    choose_text_thresholds(classifier, validation)
-    return facts
-
-
-def hide_studies(
-    context: RunContext, part: str, answer: Answer, pattern: str, validation: StudyLogits
-) -> tuple[np.ndarray, np.ndarray]:
-    """Selects the validation studies that have the sides of a pattern, and hides their other side.
-
-    Args:
-        context, validation: as in `calibrate`.
-        part: str, the name of the part.
-        answer: function of the part, as in `answers` of `calibrate`.
-        pattern: str, one of `kmm.data.modalities.PATTERNS`.
-
-    Returns:
-        logits `(k, n_labels)` and labels `(k, n_labels)` of these studies, in their order.
-    """
     rows = context.rows("validation")
-    present, _ = hide_sides(context.prepared.present, pattern)
-    hidden, kept = hide_sides(validation.present, pattern)
-    changed = kept & (hidden != validation.present).any(axis=1)
-    logits = validation.logits[part].copy()
-    if changed.any():
-        logits[changed] = answer(rows[changed], present=present)
-    return logits[kept], validation.labels[kept]
+    hidden = {pattern: hide_sides(context.prepared.present, pattern)[0] for pattern in PATTERNS}
+
+    def answer_hidden(part: str, pattern: str, chosen: np.ndarray) -> np.ndarray:
+        return answers[part](rows[chosen], present=hidden[pattern])
+
+    found = calibrate_parts(classifier, validation, answer_hidden)
+    if "joint" not in found:
+        return {}
+    facts = count_calibration(context, *found["joint"])
+    for line in describe_calibration(facts):
+        context.progress.note(line)
+    return {"calibration": facts}
 
 
 def count_calibration(context: RunContext, found: Calibration, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,10 @@ from PIL import Image
 from kmm.batches import BatchMaker, TextPreparation
 from kmm.classifier import Classifier, StudyLogits, run_model
 from kmm.data.collection import read_collection
+from kmm.data.modalities import hide_sides
 from kmm.data.study import Collection, ImageFile, Report, Study
 from kmm.errors import InputError, LeakError
+from kmm.evaluate.decisions.part_calibration import select_hidden
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.views.parts import embed_of, fusion_of, text_encoder_of
 from kmm.presets import make_settings
@@ -28,7 +30,7 @@ from kmm.training.fit import fit_classifier, save_run
 from kmm.training.preparation.prepared_studies import note_labels, prepare_studies
 from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.recipe import FEATURES, Stage
-from kmm.training.run_calibration import describe_calibration, hide_studies
+from kmm.training.run_calibration import describe_calibration
 from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}
@@ -315,15 +317,17 @@ def test_a_hidden_side_is_a_side_that_is_not_there(hand_made, studies):
     def answer(rows, present=batch.present):
         return run_model(model, {name: column[rows] for name, column in {**batch.inputs(), "present": present}.items()})
 
+    def answer_hidden(part, pattern, rows):
+        return answer(rows, hide_sides(batch.present, pattern)[0])
+
     rows = np.arange(len(studies))
     validation = StudyLogits(studies, batch.present, {"joint": answer(rows)}, batch.labels, [])
-    context = SimpleNamespace(prepared=batch, rows=lambda part: rows)
     for pattern, kept, lack in (
         ("both", [0, 1], {}),
         ("image", [0, 1, 2], {"report": None}),
         ("text", [0, 1, 3], NO_FILM),
     ):
-        logits, labels = hide_studies(context, "joint", answer, pattern, validation)
+        logits, labels = select_hidden("joint", pattern, validation, answer_hidden)
         apart = hand_made.predict([replace(studies[row], **lack) for row in kept]).logits["joint"]
         np.testing.assert_allclose(logits, apart, atol=1e-5)
         assert len(labels) == len(kept)
