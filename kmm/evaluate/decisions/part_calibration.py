@@ -56,7 +56,7 @@ def select_hidden(
 
     Args:
         part, pattern: str, as for `answer_hidden`.
-        validation, answer_hidden: as in `calibrate_parts`. Only studies that have the other side are answered anew.
+        validation, answer_hidden: as in `calibrate_parts`; only studies that have the other side are passed to it.
 
     Returns:
         logits `(k, n_labels)` and labels `(k, n_labels)` of these studies, in their order.
