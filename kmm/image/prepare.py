@@ -18,6 +18,7 @@ from kmm.errors import InputError
 
 FITS = ("letterbox", "stretch")
 ROUNDINGS = ("uint8", "none")
+BAND = 32  # rows of the resized image that are made at a time
 # Raise this number whenever the same file and settings give another prepared film: caches then prepare films again.
 PREPARATION_VERSION = 1
 
@@ -59,12 +60,28 @@ def resize_weights(n_in: int, n_out: int) -> sparse.csr_array:
     )
 
 
-def resize_image(image: ArrayLike, height: int, width: int) -> np.ndarray:
+@lru_cache(maxsize=256)
+def _cut_bands(n_in, n_out):
+    """Cuts the matrix that resizes one axis into bands of rows, each with the input pixels that it reads.
+
+    Returns:
+        list of `(rows of the output, rows of the input, matrix)`.
+    """
+    weights, bands = resize_weights(n_in, n_out), []
+    for start in range(0, n_out, BAND):
+        band = weights[start : start + BAND]
+        first, last = band.indices.min(), band.indices.max()
+        bands.append((slice(start, start + BAND), slice(first, last + 1), band[:, first : last + 1]))
+    return bands
+
+
+def resize_image(image: ArrayLike, height: int, width: int, *, rounded: bool = False) -> np.ndarray:
     """Resizes an image with triangle weights: equal to `tf.image.resize(antialias=True)` bit by bit.
 
     Args:
         image: float array `(h, w)`.
         height, width: int >= 1. The new size.
+        rounded: bool. Rounds the image to whole numbers first, half to even.
 
     Returns:
         float32 array `(height, width)`.
@@ -75,7 +92,10 @@ def resize_image(image: ArrayLike, height: int, width: int) -> np.ndarray:
                [8., 8., 8.]], dtype=float32)
     """
     pixels = np.ascontiguousarray(image, np.float32)
-    narrow = resize_weights(pixels.shape[0], height) @ pixels
+    narrow = np.empty((height, pixels.shape[1]), np.float32)
+    for made, read, weights in _cut_bands(pixels.shape[0], height):
+        # A rounded copy of the whole film would cost page faults for tens of megabytes, more than the rounding.
+        narrow[made] = weights @ (np.rint(pixels[read]) if rounded else pixels[read])
     return (resize_weights(pixels.shape[1], width) @ narrow.T).T
 
 
@@ -205,7 +225,7 @@ class ImagePreparation:
         top, left, height, width = self.find_box(image.shape)
         prepared = np.zeros((self.pixels, self.pixels, 1), np.float32)
         whole = self.rounding == "uint8"
-        film = resize_image(np.rint(image) if whole else image, height, width)
+        film = resize_image(image, height, width, rounded=whole)
         np.clip(film, 0, 255, out=prepared[top : top + height, left : left + width, 0])
         return np.rint(prepared, out=prepared) if whole else prepared
 

@@ -32,6 +32,15 @@ def test_resize_equals_pillow(size, new):
     assert abs(resize_image(image, *new) - pillow).max() < 0.02
 
 
+@pytest.mark.parametrize("new", [(33, 32), (64, 200), (1, 1)])
+def test_resizing_a_rounded_image_gives_the_bits_of_the_whole_products(new):
+    image = np.random.default_rng(1).uniform(0, 255, (100, 90)).astype(np.float32)
+    for rounded in (False, True):
+        read = np.rint(image) if rounded else image
+        whole = (resize_weights(90, new[1]) @ (resize_weights(100, new[0]) @ read).T).T
+        np.testing.assert_array_equal(resize_image(image, *new, rounded=rounded), whole)
+
+
 @given(n_in=SIDES, n_out=SIDES)
 def test_weights_are_means(n_in, n_out):
     weights = resize_weights(n_in, n_out)
