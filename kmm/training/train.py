@@ -63,7 +63,8 @@ def train_models(context: RunContext, features: Features) -> Trained:
     for side, stages in recipe.items():
         start(side)
         for stage in stages:
-            history[stage.name] = run_stage(context, stage, models[side], features)
+            if stage.epochs:
+                history[stage.name] = run_stage(context, stage, models[side], features)
     return Trained(models, history, facts)
 
 
@@ -81,7 +82,7 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     """
     parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=TRAINED[stage.text])
     trained = view_features(model, stage.features) if stage.features else model
-    columns = context.columns(trained, features.compute(model, stage.features) if stage.epochs else None)
+    columns = context.columns(trained, features.compute(model, stage.features))
     labels, rows, seed = context.prepared.labels, context.rows("train"), context.settings.seed
     train = StudyDataset(
         columns,

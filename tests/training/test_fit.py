@@ -552,6 +552,19 @@ def test_fits_share_prepared_studies(tiny_folder, tmp_path, tiny_run, monkeypatc
         fit_classifier(collection, settings, work=tmp_path / "a", cache=tmp_path / "c", prepared=other)
 
 
+@pytest.mark.parametrize(
+    "settings, trained",
+    [
+        ({"joint_epochs": 0, "tune_image": "none"}, ["text", "image head", "joint tuning"]),
+        ({"image_epochs": 0, "tune_image": "top"}, ["text", "image tuning", "joint head", "joint tuning"]),
+    ],
+)
+def test_a_stage_without_epochs_is_skipped(tiny_folder, tmp_path, settings, trained):
+    _, run = fit(tiny_folder, tmp_path, image_weights="random", **settings)
+    assert list(run.history) == trained
+    assert len(run.predictions["test"].logits["joint"]) == len(run.rows("test"))
+
+
 def test_another_recipe_is_a_change_of_its_stages(tiny_folder, tmp_path, monkeypatch):
     """The head of the text side alone: the encoder and the word vectors stay as they were built."""
 
