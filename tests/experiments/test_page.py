@@ -196,15 +196,22 @@ def test_a_text_that_gives_the_answer_away_is_named(undrawn):
     assert first[2] == read_table(tree, "results")[5][1] and first[3] == read_table(tree, "results")[2][1][:5]
 
 
-@pytest.mark.parametrize(("probe", "joint", "words"), [(0.6, 0.9, None), (0.75, 0.7, "neither the film nor the order")])
-def test_a_text_that_tells_little_is_not_called_telling(probe, joint, words, undrawn):
-    models = copy.deepcopy(make_comparison().summary["models"])
+@pytest.mark.parametrize(
+    ("probe", "gain", "words"), [(0.6, 0.3, None), (0.75, -0.05, "neither the film nor the order")]
+)
+def test_a_text_that_tells_little_is_not_called_telling(probe, gain, words, undrawn):
+    made = make_comparison().summary
+    models, beside = copy.deepcopy(made["models"]), copy.deepcopy(made["beside"])
     for found in models.values():
-        found["tfidf"]["roc_auc"]["mean"], found["joint"]["roc_auc"]["mean"] = probe, joint
-    tree = parse(render_comparison(*change(models=models, leak=None)))
+        found["tfidf"]["roc_auc"]["mean"], found["joint"]["roc_auc"]["mean"] = probe, 0.7  # on other studies
+    for found in beside:
+        found |= {"difference": gain, "interval": [gain - 0.1, gain + 0.1]}
+    tree = parse(render_comparison(*change(models=models, beside=beside, leak=None)))
     text = read_text(find_section(tree, "leak"))
     assert "gives the answer away" not in text and (words in text if words else "does as well" not in text)
-    assert read_table(tree, "leak")[0] == ["Variant", "Probe", "Joint model"]
+    head, first, _ = read_table(tree, "leak")
+    assert head == ["Variant", "Probe", "Joint model", "Joint − probe"]
+    assert first[3] == f"{show(gain, '+')} [{show(gain - 0.1, '+')}, {show(gain + 0.1, '+')}]"
 
 
 def test_studies_link_to_their_explanations_inside_the_folder(tree):

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from kmm.evaluate.output.p_values import show_p
+from kmm.experiments.output.claims import find_claims
 from kmm.experiments.output.figures import capitalize
 from kmm.experiments.output.interval_figures import ALL
-from kmm.experiments.output.number_formats import show_estimate, show_number, show_p
+from kmm.experiments.output.number_formats import show_estimate, show_number, show_value
 from kmm.experiments.output.page_parts import Section, Table, group_rows, link_inside
 from kmm.experiments.schema import Summary, choose_metric, choose_shares
 from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_variant
@@ -33,16 +35,22 @@ def probe_leak(summary: Summary) -> Section | None:
         if not is_known(mean):
             continue
         before = [show_estimate((leak.get(variant) or {}).get("tfidf_auc_before"))] if redacted else []
-        rows.append([title_variant(variant) or DEFAULT, *before, show_estimate(probe), show_number(joint)])
-        if is_known(joint) and mean >= joint - CLOSE:
+        found = find_claims(summary, variant, "roc_auc", beside=True).get("tfidf") or {}
+        value = found.get("difference")
+        gain = show_value(value, found.get("interval"), signed=True)
+        rows.append([title_variant(variant) or DEFAULT, *before, show_estimate(probe), show_number(joint), gain])
+        if is_known(value) and value <= CLOSE:
             where = f"With {title_variant(variant)}, counting" if variant else "Counting"
             lines.append(f"{where} words does as well as the joint model: {TELLING if mean >= HIGH else NO_GAIN}")
     if not rows:
         return None
-    text = "The leak probe: TF-IDF with logistic regression on exactly the text that the models read."
+    text = (
+        "The leak probe: TF-IDF with logistic regression on exactly the text that the models read. Joint − probe is "
+        "measured on the studies of both, those with a report."
+    )
     if redacted:
         text += " Spans of the reports were hidden from the models; the probe was measured before and after that."
-    head = ("Variant", *(["Probe before redaction"] if redacted else []), "Probe", "Joint model")
+    head = ("Variant", *(["Probe before redaction"] if redacted else []), "Probe", "Joint model", "Joint − probe")
     table = Table("ROC AUC of the leak probe and of the joint model, test part", head, rows)
     return Section("leak", "Does the report give the answer away?", (text, *lines), tables=(table,))
 
