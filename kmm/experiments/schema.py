@@ -107,6 +107,8 @@ class Summary(TypedDict, total=False):
         subgroups: dict of variant to a list of dict of `grouping`, `value`, `label`, `note`, and `n`, `n_positive`,
             `roc_auc`, `accuracy`, `sensitivity`, `specificity` (`Estimate`) of the main model.
         label_schemes: dict of variant to scheme to a dict of `rows`: model to metric to `Estimate`.
+        not_measured: list of dict of `variant`, `measure` (`shapley`, `wrong_report`, `selective`, `subgroups` or
+            `label_schemes`), `reason` and `splits`, those in which it could not be measured for that reason.
         leak: dict of variant to `tfidf_auc_before` and `tfidf_auc_after` (`Estimate`: TF-IDF on the text before its
             redaction, and on exactly the text that the models read) and `redacted` (bool).
         minutes, memory_gb: float. Sum over the tasks, and the largest memory of one process.
@@ -141,6 +143,7 @@ class Summary(TypedDict, total=False):
     selective: Mapping[str, Any]
     subgroups: Mapping[str, Any]
     label_schemes: Mapping[str, Any]
+    not_measured: Sequence[Mapping[str, Any]]
     leak: Mapping[str, Any]
     minutes: float
     memory_gb: float | None

@@ -74,6 +74,7 @@ def summarize(
             variant: {metric: values.best_names(variant, metric) for metric in MAIN_METRICS} for variant in variants
         },
         **_average_measures(variants, facts, plan.sizes),
+        "not_measured": _list_reasons(facts),
         "leak": _measure_leak(variants, facts, plan.sizes),
         "errors_mended": _list_errors(predictions),
         "pooled": pooled,
@@ -98,6 +99,18 @@ def _average_measures(variants, facts, sizes):
             found[name][variant] = average_nested([fact.get(name) for fact in own], sizes)
         found["subgroups"][variant] = average_rows([fact.get("subgroups") for fact in own], COHORT, sizes)
     return found
+
+
+def _list_reasons(facts):
+    """Lists what could not be measured, for each reason the splits."""
+    splits: dict[tuple[str, str, str], list[str]] = {}
+    for fact in facts:
+        for measure, reason in (fact.get("not_measured") or {}).items():
+            splits.setdefault((fact["variant"], measure, reason), []).append(fact["split"])
+    return [
+        {"variant": variant, "measure": measure, "reason": reason, "splits": found}
+        for (variant, measure, reason), found in splits.items()
+    ]
 
 
 def _measure_leak(variants, facts, sizes):

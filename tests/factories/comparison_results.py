@@ -236,6 +236,8 @@ def make_errors(variant, label):
         "truth": 1,
         "probability": 0.9,
         "others": {"text": 0.2},
+        "image_share": -0.05,
+        "report_share": 0.45,
     }
     broken = {**mended, "study": "study-9", "what": "broken", "truth": 0, "probability": 0.8}
     studies = [{**mended, "explanation": "explanations/study-4.html"}, broken]
