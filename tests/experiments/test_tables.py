@@ -84,6 +84,17 @@ def test_frames_need_pandas_alone(tmp_path, monkeypatch):
         comparison.to_frame()
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_table_of_an_older_version_is_refused_with_what_it_lacks(kind, tmp_path):
+    older = {name: kind for name, kind in PREDICTIONS.items() if not name.endswith("_share")}
+    table, path = make_predictions(), tmp_path / f"p.{kind}"
+    FORMATS[kind].write(path, {name: table[name] for name in older}, older)
+    with pytest.raises(
+        InputError, match="lacks the columns image_share, report_share: another version of kmm wrote it"
+    ):
+        FORMATS[kind].read(path, PREDICTIONS)
+
+
 def test_half_a_comparison_and_other_files_are_refused(tmp_path):
     with pytest.raises(ArtefactError, match="no complete comparison"):
         Comparison.load(tmp_path)
@@ -111,17 +122,6 @@ def test_tables_without_rows_can_be_joined_and_written(tmp_path):
         empty = join_columns(kinds, [])
         FORMATS["csv"].write(tmp_path / "t.csv", empty, kinds)
         equal(empty, FORMATS["csv"].read(tmp_path / "t.csv", kinds))
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_table_of_an_older_version_is_refused_with_what_it_lacks(kind, tmp_path):
-    older = {name: kind for name, kind in PREDICTIONS.items() if not name.endswith("_share")}
-    table, path = make_predictions(), tmp_path / f"p.{kind}"
-    FORMATS[kind].write(path, {name: table[name] for name in older}, older)
-    with pytest.raises(
-        InputError, match="lacks the columns image_share, report_share: another version of kmm wrote it"
-    ):
-        FORMATS[kind].read(path, PREDICTIONS)
 
 
 def make_features(seed=0, n=600, d=40):
