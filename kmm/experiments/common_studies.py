@@ -72,7 +72,10 @@ class CommonStudies:
         names = [name for name in sides[0] if name in sides[1] and label in (MACRO, name)]
         pairs = np.array([[self._measure(side[name], studies, metric) for side in sides] for name in names])
         defined = pairs[~np.isnan(pairs).any(axis=1)] if names else pairs
-        return tuple(map(float, defined.mean(axis=0))) if len(defined) else (np.nan, np.nan)  # type: ignore[return-value]
+        if not len(defined):
+            return np.nan, np.nan
+        one, other = defined.mean(axis=0).tolist()
+        return one, other
 
     def _measure(self, places, studies, metric):
         rows = [row for study, row in places.items() if study in studies]
