@@ -1,4 +1,4 @@
-"""What film and report each give the joint model, study by study."""
+"""Shares of film and report in what the joint model says, study by study."""
 
 from collections.abc import Mapping
 
