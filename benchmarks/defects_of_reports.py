@@ -50,7 +50,7 @@ class Reader(NamedTuple):
 
     Attributes:
         model: `keras.Model`, the text model of kmm, or that with a softmax over its single output.
-        before: list of arrays, its weights before the training.
+        before: list of arrays, its trainable weights before the training.
         maker: `BatchMaker` with the vocabulary of the training reports.
         test: list of `Study`.
     """
@@ -67,18 +67,33 @@ class Reader(NamedTuple):
         return {"token_ids": ids, "present": np.tile(PRESENT, (len(ids), 1))}
 
 
+def copy_weights(model):
+    """Copies what training may change; statistics of batches change by themselves."""
+    return [keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_weights]
+
+
+def measure_crossentropy(labels, probabilities):
+    """Computes the binary cross-entropy of probabilities, as a formula.
+
+    That of Keras 3 takes the logits from before an activation, whichever it is, on TensorFlow: it would train the model
+    as if it ended in a sigmoid, with outputs that are 1 all the same.
+    """
+    p = keras.ops.clip(probabilities, 1e-7, 1 - 1e-7)
+    return -keras.ops.mean(labels * keras.ops.log(p) + (1 - labels) * keras.ops.log(1 - p), axis=-1)
+
+
 @cache
 def train_reader(*, softmax=False):
-    """Trains a text model as kmm does, or with a softmax over its single output and Keras's cross-entropy."""
+    """Trains a text model as kmm does, or with a softmax over its single output and the cross-entropy of that."""
     train, test, text = write_reports(500, 0), write_reports(300, 1), TextPreparation(length=LENGTH)
     vocabulary = Vocabulary.fit(map(text.words, train))
     model = build_model(SPEC, label_count=1, vocabulary_size=len(vocabulary), seed=0)
     loss = LOSSES["bce"].build()
     if softmax:
         model = keras.Model(model.input, keras.layers.Softmax()(model.output))
-        loss = keras.losses.BinaryCrossentropy()
+        loss = measure_crossentropy
     reader = Reader(
-        model, model.get_weights(), BatchMaker(None, text, vocabulary=vocabulary, label_names=("abnormal",)), test
+        model, copy_weights(model), BatchMaker(None, text, vocabulary=vocabulary, label_names=("abnormal",)), test
     )
     model.compile(keras.optimizers.Adam(3e-3), loss)
     labels = list_labels(train)[:, None].astype(np.float32)
