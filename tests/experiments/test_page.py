@@ -311,6 +311,8 @@ def test_variants_with_other_labels_say_so(undrawn):
     text = read_text(find_section(tree, "variants"))
     assert "The variants have different labels (labels = a: mass, cyst; labels = b: mass)." in text
     assert "measured against the labels of its own rule" in text
+    assert "ROC AUC: +0.100 [0.000, +0.200], not shown." in text
+    assert "ROC AUC: not compared, because the variants have no label in common." in text
 
 
 def test_a_plain_split_is_called_leaking(undrawn):

@@ -211,12 +211,17 @@ def compare_variants(summary: Summary) -> Section | None:
     table = Table(f"{title_metric(metric)} on the same splits", ("Variant", *map(title_briefly, names)), rows)
     between = [one for one in summary.get("differences") or () if one.get("against") is not None]
     notes = [
-        f"{name_models(one)}, {name_variants(one)}, {title_metric(one['metric'])}: "
-        f"{show_value(one.get('difference'), one.get('interval'), signed=True)}, "
-        f"{'shown' if is_shown(one) else 'not shown'}."
-        for one in between
+        f"{name_models(one)}, {name_variants(one)}, {title_metric(one['metric'])}: {_conclude(one)}." for one in between
     ]
     return Section("variants", "Variants", _say_own_labels(summary), notes, tables=(table,))
+
+
+def _conclude(found):
+    """Says how large a difference is and whether it is shown, or why there is none."""
+    if found.get("difference") is None:
+        return f"not compared, because {found['reason']}" if found.get("reason") else "not compared"
+    size = show_value(found["difference"], found.get("interval"), signed=True)
+    return f"{size}, {'shown' if is_shown(found) else 'not shown'}"
 
 
 def _say_own_labels(summary):
