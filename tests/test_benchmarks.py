@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-COMMANDS = ("attack", "error_rates", "evaluate", "explain", "fit", "growth", "growth_of_films", "read", "serve", "soak")
+COMMANDS = (
+    *("attack", "error_rates", "evaluate", "explain", "fit", "growth", "growth_of_films", "published_defects", "read"),
+    *("serve", "soak"),
+)
 
 
 def find_imports(path):

@@ -1,4 +1,4 @@
-"""Measures of two models on the studies on which both were measured: a model of films has none for a study without."""
+"""Measures of two models on the studies and labels of both: a model of films has none for a study without a film."""
 
 from collections import defaultdict
 
@@ -33,6 +33,17 @@ class CommonStudies:
         one, other = (self._places.get((split, *model)) for model in (first, second))
         return bool(one and other) and _list_studies(one) != _list_studies(other)
 
+    def share_labels(self, split: str, first: Model, second: Model) -> list[str] | None:
+        """Lists the labels that two models of a split share.
+
+        Returns:
+            list of str in the order of the first model; None if both have the same labels, or one has no predictions.
+        """
+        one, other = (self._places.get((split, *model)) for model in (first, second))
+        if not one or not other or one.keys() == other.keys():
+            return None
+        return [label for label in one if label in other]
+
     def measure(self, split: str, first: Model, second: Model, metric: str, label: str) -> tuple[float, float]:
         """Measures two models of a split on the test studies of both.
 
@@ -40,7 +51,8 @@ class CommonStudies:
             split: str, as in the table.
             first, second: variant and model.
             metric: str, a key of `kmm.evaluate.metrics.METRICS`.
-            label: str; `macro` for the mean over the labels of each model.
+            label: str; `macro` for the mean over the labels that both models have and for which the metric of both is
+                defined.
 
         Returns:
             the values of the first and the second model; NaN where undefined.
@@ -57,19 +69,20 @@ class CommonStudies:
         """
         sides = [self._places[split, *model] for model in (first, second)]
         studies = _list_studies(sides[0]) & _list_studies(sides[1])
-        one, other = (self._measure(side, studies, metric, label) for side in sides)
+        names = [name for name in sides[0] if name in sides[1] and label in (MACRO, name)]
+        pairs = np.array([[self._measure(side[name], studies, metric) for side in sides] for name in names])
+        defined = pairs[~np.isnan(pairs).any(axis=1)] if names else pairs
+        if not len(defined):
+            return np.nan, np.nan
+        one, other = defined.mean(axis=0).tolist()
         return one, other
 
-    def _measure(self, side, studies, metric, label):
-        values = []
-        for name, places in side.items():
-            if label in (MACRO, name):
-                rows = [row for study, row in places.items() if study in studies]
-                columns = (self.predictions[column][rows] for column in ("truth", "probability", "threshold"))
-                truth, probability, threshold = columns
-                values.append(score_labels(truth, probability, threshold[:, None])[metric])
-        defined = [value for value in values if value is not None]
-        return float(np.mean(defined)) if defined else np.nan
+    def _measure(self, places, studies, metric):
+        rows = [row for study, row in places.items() if study in studies]
+        columns = (self.predictions[column][rows] for column in ("truth", "probability", "threshold"))
+        truth, probability, threshold = columns
+        value = score_labels(truth, probability, threshold[:, None])[metric]
+        return np.nan if value is None else value
 
 
 def _list_studies(side):

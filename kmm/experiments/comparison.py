@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm.errors import ArtefactError, require
+from kmm.evaluate.output.p_values import show_p
 from kmm.experiments.schema import COMPARISON_SCHEMA
 from kmm.experiments.tables import FORMATS, HISTORY, PREDICTIONS, ROWS, Columns, read_csv, write_csv
 from kmm.storage.classifier_folder import read_json
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 COMPARISON, CURVES, SUMMARY = "comparison.csv", "history.csv", "summary.json"
 SHOWN = ("roc_auc", "accuracy", "average_precision", "brier")  # metrics of the table that is printed
 WIDTH = 140
+DIFFERENCES = (
+    "differences on the studies of both models: corrected resampled t-test (Nadeau-Bengio), p adjusted by Holm"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,7 +132,7 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
 def _list_claims(differences, several):
     from rich.table import Table
 
-    table = Table(title="differences: corrected resampled t-test (Nadeau-Bengio), p adjusted by Holm")
+    table = Table(title=DIFFERENCES)
     for name in ("difference", "metric", *(["variant"] if several else []), "mean", "95 % interval", "p", "p (Holm)"):
         table.add_column(name)
     for row in differences:
@@ -138,7 +142,7 @@ def _list_claims(differences, several):
         variant = [row["variant"]] if several else []
         ends = "-" if row["interval"] is None else "{:+.3f} to {:+.3f}".format(*row["interval"])
         mean = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
-        ps = [_show_p(row[name]) for name in ("p", "p_holm")]
+        ps = [show_p(row[name]) for name in ("p", "p_holm")]
         table.add_row(f"{row['first']} - {against}", row["metric"], *variant, mean, ends, *ps)
     return table
 
@@ -148,7 +152,3 @@ def _show_mean(found):
         return "-"
     ends = found["interval"]
     return f"{found['mean']:.3f}" + ("" if ends is None else f" ({ends[0]:.3f} to {ends[1]:.3f})")
-
-
-def _show_p(p):
-    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -33,7 +33,8 @@ class Difference(TypedDict, total=False):
     `first` and `second` are models of `variant`; if `against` is not None, `second` belongs to that variant. `p` is
     that of the corrected resampled t-test, `naive_p` that of the ordinary t-test, and `p_holm` is adjusted over all
     differences of the same `family`. `reason` says why `p` is None. Both models are measured on the studies of both;
-    `restricted` counts the splits in which some are left out.
+    `restricted` counts the splits in which some are left out. `labels` lists the labels that the means are over, if the
+    two do not have the same ones, and is None otherwise.
     """
 
     variant: str
@@ -49,6 +50,7 @@ class Difference(TypedDict, total=False):
     p_holm: float | None
     naive_p: float | None
     restricted: int
+    labels: Sequence[str] | None
     family: str
     reason: str | None
     n: int
@@ -79,7 +81,8 @@ class Summary(TypedDict, total=False):
         variants: dict of variant (`""` or `"NAME=V1;NAME2=W"`) to its changes.
         resampling: dict of `folds` (0 for repeated splits), `splits`, `repeats`, `plain` (bool), `count`,
             `description`, `n_train`, `n_test` and `ratio`, of the test part to all others.
-        labels: list of str.
+        labels: list of str, those of all variants.
+        labels_by_variant: dict of variant to its labels, a list of str.
         data: dict of `name`, `studies`, `patients`, `sections` (list of str), `set_aside` (int); what is missing is
             counted in the predictions.
         studies: dict of part to the number of studies in the first split.
@@ -87,12 +90,13 @@ class Summary(TypedDict, total=False):
         models: dict of variant to model to metric to `Estimate`, on the test part, means over labels.
         parts: dict of `train` and `validation` to the same.
         differences: list of `Difference`.
+        beside: list of `Difference` without tests: the joint model minus every other model and baseline.
         families: dict of family to a dict of `tests` (number) and `what`.
         best_baseline: dict of variant to metric to the baselines chosen on validation, one per split.
         within: list of dict of `split`, `variant` and `within`, the result of `compare_models` on that test part.
         published: list of `PublishedNumber`.
-        pooled: list of dict, one per variant, label and pair of models, with the result of
-            `kmm.evaluate.statistics.fold_tests.compare_folds` on the first cross-validation.
+        pooled: list of dict, one per variant, label and pair of models, of
+            `kmm.experiments.pooled_folds.pool_folds`: tests over the folds of the first cross-validation.
         shapley: dict of variant to metric to the dict of `kmm.evaluate.statistics.shapley.share_metric`, its numbers
             `Estimate`.
         errors_mended: list of dict of `kmm.evaluate.breakdown.error_table.tabulate_errors`; a study may have an
@@ -103,6 +107,8 @@ class Summary(TypedDict, total=False):
         subgroups: dict of variant to a list of dict of `grouping`, `value`, `label`, `note`, and `n`, `n_positive`,
             `roc_auc`, `accuracy`, `sensitivity`, `specificity` (`Estimate`) of the main model.
         label_schemes: dict of variant to scheme to a dict of `rows`: model to metric to `Estimate`.
+        not_measured: list of dict of `variant`, `measure` (`shapley`, `wrong_report`, `selective`, `subgroups` or
+            `label_schemes`), `reason` and `splits`, those in which it could not be measured for that reason.
         leak: dict of variant to `tfidf_auc_before` and `tfidf_auc_after` (`Estimate`: TF-IDF on the text before its
             redaction, and on exactly the text that the models read) and `redacted` (bool).
         minutes, memory_gb: float. Sum over the tasks, and the largest memory of one process.
@@ -118,12 +124,14 @@ class Summary(TypedDict, total=False):
     variants: Mapping[str, Any]
     resampling: Mapping[str, Any]
     labels: Sequence[str]
+    labels_by_variant: Mapping[str, Sequence[str]]
     data: Mapping[str, Any]
     studies: Mapping[str, int]
     leaks: Sequence[Mapping[str, int]]
     models: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     parts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Estimate]]]]
     differences: Sequence[Difference]
+    beside: Sequence[Difference]
     families: Mapping[str, Mapping[str, Any]]
     best_baseline: Mapping[str, Mapping[str, Sequence[str]]]
     within: Sequence[Mapping[str, Any]]
@@ -135,6 +143,7 @@ class Summary(TypedDict, total=False):
     selective: Mapping[str, Any]
     subgroups: Mapping[str, Any]
     label_schemes: Mapping[str, Any]
+    not_measured: Sequence[Mapping[str, Any]]
     leak: Mapping[str, Any]
     minutes: float
     memory_gb: float | None

@@ -15,7 +15,10 @@ from kmm.experiments.titles import BEST
 MAIN_METRICS = ("roc_auc", "accuracy")
 SIMPLE_MODELS = ("tfidf", "image-linear", "linear-sum")  # simple models, of which the best one is chosen on validation
 AGAINST = ("text", "image", BEST)  # what the joint model is compared with
+BESIDE = ("text", "image", *SIMPLE_MODELS, "majority", "chance")  # what stands beside the joint model
+TESTED = ("t", "p", "naive_p", "family")
 CLAIMS, LABELS, VARIANTS = "claims", "labels", "variants"  # families of tests
+NO_COMMON_LABEL = "the variants have no label in common, so their means over labels are not compared"
 Sizes = tuple[float, float]
 Key = tuple[str, str, str, str, str]
 
@@ -47,6 +50,10 @@ class SplitValues:
         return any(key[:2] == (variant, model) for key in self._values) or (
             model == BEST and any(self.has(variant, name) for name in SIMPLE_MODELS)
         )
+
+    def has_label(self, variant: str, label: str) -> bool:
+        """Returns whether any model of a variant has a value for a label."""
+        return any(key[0] == variant and key[3] == label for key in self._values)
 
     def best_names(self, variant: str, metric: str, label: str = MACRO) -> list[str]:
         """Returns the name of the best baseline of each split; see `_find_best`."""
@@ -105,26 +112,29 @@ def compare_claims(
 ) -> list[dict]:
     """Compares the joint model with each side and with the best simple baseline, and variants with the first one.
 
-    Two models are compared on the studies on which both were measured, so their difference need not be that of their
-    means.
+    Two models are compared on the studies on which both were measured and, by the mean over labels, on the labels that
+    both have, so their difference need not be that of their means.
 
     Args:
         values: `SplitValues`.
         labels: names of the labels.
         variants: names of the variants.
         sizes: of the part that is not tested and of the test part, as counts or shares.
-        common: `CommonStudies` of the predictions; without it all models must be measured on the same studies.
+        common: `CommonStudies` of the predictions; without it all models must be measured on the same studies and
+            labels.
 
     Returns:
         list of dict: `variant`, `first`, `second`, `against` (the variant of `second`, or None if it is the same),
         `metric`, `label`, the results of `compare_splits`, `restricted` (splits in which studies that only one of the
-        two was measured on are left out), `family` and `p_holm`, which is adjusted within the family.
+        two was measured on are left out), `labels` (those that the means are over, if only some are common; else None),
+        `family` and `p_holm`, which is adjusted within the family.
     """
     variants, labels, found = list(variants), list(labels), []
     subtract = _Subtraction(values, common)
     for variant in variants:
         others = [name for name in AGAINST if values.has(variant, "joint") and values.has(variant, name)]
-        for label in [MACRO, *(labels if len(labels) > 1 else [])]:
+        own = [label for label in labels if values.has_label(variant, label)]
+        for label in [MACRO, *(own if len(own) > 1 else [])]:
             family = CLAIMS if label == MACRO else LABELS
             found += [
                 _compare(subtract, (variant, "joint"), (variant, other), metric, label, family, sizes)
@@ -141,35 +151,64 @@ def compare_claims(
     return _adjust(found)
 
 
+def subtract_models(
+    values: SplitValues, variants: Iterable[str], sizes: Sizes, common: CommonStudies | None = None
+) -> list[dict[str, Any]]:
+    """Subtracts every other model and baseline from the joint model, on the studies of both, without tests.
+
+    What a sentence says of two models must follow from these, and not from their means, which may be over different
+    studies. These differences were not asked for before the data were seen, so they have no p.
+
+    Args:
+        values, variants, sizes, common: as for `compare_claims`.
+
+    Returns:
+        list of dict as of `compare_claims`, by the mean over labels, without `t`, `p`, `p_holm`, `naive_p` and
+        `family`.
+    """
+    subtract, found = _Subtraction(values, common), []
+    for variant in variants:
+        for other in BESIDE if values.has(variant, "joint") else ():
+            for metric in MAIN_METRICS if values.has(variant, other) else ():
+                row = _compare(subtract, (variant, "joint"), (variant, other), metric, MACRO, "", sizes)
+                found.append({name: value for name, value in row.items() if name not in TESTED})
+    return found
+
+
 class _Subtraction:
-    """Subtracts the values of two models, split by split, on the studies of both."""
+    """Subtracts the values of two models, split by split, on the studies and labels of both."""
 
     def __init__(self, values, common):
         self.values, self.common = values, common
 
     def __call__(self, first, second, metric, label):
-        """Returns the differences of the splits `(K,)`, and in how many of them studies are left out."""
+        """Returns the differences of the splits `(K,)`, in how many studies are left out, and labels if some are."""
         pairs = np.stack([self.values.get(*model, metric, label=label) for model in (first, second)], axis=1)
         names = self.values.best_names(second[0], metric, label) if second[1] == BEST else []
-        restricted = 0
+        restricted, shared = 0, None
         for place, split in enumerate(self.values.splits):
             other = (second[0], names[place]) if names else second
-            if self.common and self.common.differ(split, first, other):
+            differ = self.common is not None and self.common.differ(split, first, other)
+            labels = self.common.share_labels(split, first, other) if self.common and label == MACRO else None
+            if differ or labels is not None:
                 pairs[place] = self.common.measure(split, first, other, metric, label)
-                restricted += 1
-        return pairs[:, 0] - pairs[:, 1], restricted
+                restricted += differ
+                shared = shared if labels is None else [*(shared or []), *labels]
+        return pairs[:, 0] - pairs[:, 1], restricted, shared if shared is None else list(dict.fromkeys(shared))
 
 
 def _compare(subtract, first, second, metric, label, family, sizes):
-    differences, restricted = subtract(first, second, metric, label)
+    differences, restricted, shared = subtract(first, second, metric, label)
     tested = compare_splits(differences, n_train=sizes[0], n_test=sizes[1])
+    if shared == []:
+        tested["reason"] = NO_COMMON_LABEL
     place = {
         "variant": first[0],
         "first": first[1],
         "second": second[1],
         "against": None if first[0] == second[0] else second[0],
     }
-    more = {"restricted": restricted, "family": family, "values": as_list(differences)}
+    more = {"restricted": restricted, "labels": shared, "family": family, "values": as_list(differences)}
     return {**place, "metric": metric, "label": label, **tested, **more}
 
 

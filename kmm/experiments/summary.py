@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from kmm.evaluate.breakdown.error_table import tabulate_errors
-from kmm.evaluate.statistics.fold_tests import compare_folds
 from kmm.experiments.averages import average_nested, average_rows
 from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.plan import Plan
+from kmm.experiments.pooled_folds import MEANING, POOLED, count_pooled, pool_folds
 from kmm.experiments.published import list_published
 from kmm.experiments.statistics import (
     MAIN_METRICS,
@@ -17,8 +15,9 @@ from kmm.experiments.statistics import (
     average_models,
     compare_claims,
     describe_families,
+    subtract_models,
 )
-from kmm.experiments.tables import Columns, find_rows, list_values
+from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import BEST
 
 NESTED = ("shapley", "wrong_report", "selective", "label_schemes")  # measures of a split that are nested dicts
@@ -48,7 +47,9 @@ def summarize(
     """
     values, variants = SplitValues(rows), list_values(rows["variant"])
     labels = list_values(predictions["label"])
-    differences = compare_claims(values, labels, variants, plan.sizes, CommonStudies(predictions))
+    common = CommonStudies(predictions)
+    differences = compare_claims(values, labels, variants, plan.sizes, common)
+    pooled = pool_folds(predictions, plan.resampling.folds) if plan.resampling.folds else []
     return {
         "protocol": plan.protocol,
         **data,
@@ -61,17 +62,22 @@ def summarize(
             **plan.describe_parts(),
         },
         "labels": labels,
+        "labels_by_variant": {
+            name: list_values(predictions["label"][predictions["variant"] == name]) for name in variants
+        },
         "models": average_models(values, rows, plan.sizes),
         "parts": {part: average_models(values, rows, plan.sizes, part=part) for part in ("train", "validation")},
         "differences": differences,
-        "families": describe_families(differences),
+        "beside": subtract_models(values, variants, plan.sizes, common),
+        "families": describe_families(differences) | _describe_pooled(pooled),
         BEST.replace("-", "_"): {
             variant: {metric: values.best_names(variant, metric) for metric in MAIN_METRICS} for variant in variants
         },
         **_average_measures(variants, facts, plan.sizes),
+        "not_measured": _list_reasons(facts),
         "leak": _measure_leak(variants, facts, plan.sizes),
         "errors_mended": _list_errors(predictions),
-        "pooled": _pool(plan, predictions),
+        "pooled": pooled,
         "within": [{name: fact[name] for name in ("split", "variant", "within")} for fact in facts],
         "published": list_published(plan.protocol),
         "leaks": [fact["leaks"] for fact in facts if fact.get("leaks")],
@@ -93,6 +99,18 @@ def _average_measures(variants, facts, sizes):
             found[name][variant] = average_nested([fact.get(name) for fact in own], sizes)
         found["subgroups"][variant] = average_rows([fact.get("subgroups") for fact in own], COHORT, sizes)
     return found
+
+
+def _list_reasons(facts):
+    """Lists what could not be measured, for each reason the splits."""
+    splits: dict[tuple[str, str, str], list[str]] = {}
+    for fact in facts:
+        for measure, reason in (fact.get("not_measured") or {}).items():
+            splits.setdefault((fact["variant"], measure, reason), []).append(fact["split"])
+    return [
+        {"variant": variant, "measure": measure, "reason": reason, "splits": found}
+        for (variant, measure, reason), found in splits.items()
+    ]
 
 
 def _measure_leak(variants, facts, sizes):
@@ -124,36 +142,6 @@ def _list_errors(predictions):
     return [{**row, "studies": row["studies"][:MOST_STUDIES]} for row in found]
 
 
-def _pool(plan, predictions):
-    """Compares the models over the folds of the first cross-validation, in which each study is tested once."""
-    if not plan.resampling.folds:
-        return []
-    first = np.isin(predictions["split"], [str(number + 1) for number in range(plan.resampling.folds)])
-    rows = []
-    for variant in list_values(predictions["variant"]):
-        for label in list_values(predictions["label"]):
-            for other in ("text", "image", "tfidf", "image-linear", "linear-sum"):
-                pair = [
-                    first & find_rows(predictions, variant=variant, label=label, part="test", model=model)
-                    for model in ("joint", other)
-                ]
-                if all(chosen.any() for chosen in pair):
-                    rows.append({"variant": variant, "label": label, "first": "joint", "second": other})
-                    rows[-1] |= _compare_folds(predictions, *pair)
-    return rows
-
-
-def _compare_folds(predictions, first, second):
-    """Compares two models on the studies on which both were measured."""
-    places = {study: row for row, study in zip(np.flatnonzero(second), predictions["study"][second].tolist())}
-    own = [row for row in np.flatnonzero(first) if predictions["study"][row] in places]
-    other = [places[predictions["study"][row]] for row in own]
-    return compare_folds(
-        predictions["truth"][own],
-        predictions["probability"][own],
-        predictions["probability"][other],
-        predictions["split"][own].tolist(),
-        studies=predictions["study"][own].tolist(),
-        thresholds=(predictions["threshold"][own], predictions["threshold"][other]),
-        groups=predictions["patient"][own].tolist(),
-    )
+def _describe_pooled(pooled):
+    tests = count_pooled(pooled)
+    return {POOLED: {"tests": tests, "what": MEANING}} if tests else {}

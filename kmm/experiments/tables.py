@@ -22,6 +22,7 @@ ROWS = {
 PREDICTIONS = {
     **dict.fromkeys(("split", "variant", "part", "study", "patient", "model", "label"), TEXT),
     **{"truth": NUMBER, "probability": NUMBER, "threshold": NUMBER, "has_image": FLAG, "has_report": FLAG},
+    **{"image_share": NUMBER, "report_share": NUMBER},  # of the probability, in rows of the joint model
 }
 HISTORY = {
     **dict.fromkeys(("split", "variant", "model", "stage"), TEXT),
@@ -30,7 +31,7 @@ HISTORY = {
 
 
 def make_columns(kinds: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Makes the columns of a table of one kind per column; a single value is repeated.
+    """Makes the columns of a table of one kind per column; a single value is repeated, a number left out is NaN.
 
     Example:
         >>> table = make_columns({"model": TEXT, "value": NUMBER}, {"model": "joint", "value": [0.5, 0.7]})
@@ -38,7 +39,8 @@ def make_columns(kinds: Mapping[str, str], columns: Mapping[str, Any]) -> dict[s
         (['joint', 'joint'], [0.5, 0.7])
     """
     length = max((len(value) for value in columns.values() if not isinstance(value, str | int | float)), default=1)
-    return {name: _as_column(columns[name], kind, length) for name, kind in kinds.items()}
+    known = {**{name: np.nan for name, kind in kinds.items() if kind == NUMBER}, **columns}
+    return {name: _as_column(known[name], kind, length) for name, kind in kinds.items()}
 
 
 def _as_column(value, kind, length):
@@ -116,13 +118,22 @@ def read_csv(path: Path, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
     """
     with open(path, encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
-    if header != list(kinds):
-        raise InputError(f"{path}: expected the columns {', '.join(kinds)}. Found: {', '.join(header)}.")
+    _check_header(path, header, kinds)
     cells = list(zip(*rows, strict=True)) or [()] * len(kinds)
     try:
         return {name: _read_column(values, kinds[name]) for name, values in zip(kinds, cells, strict=True)}
     except ValueError:
         raise InputError(f"{path}: a cell of a column of numbers is no number.") from None
+
+
+def _check_header(path, header, kinds):
+    if missing := [name for name in kinds if name not in header]:
+        raise InputError(
+            f"{path} lacks the columns {', '.join(missing)}: another version of kmm wrote it. Run the same "
+            "`kmm compare` again."
+        )
+    if list(header) != list(kinds):
+        raise InputError(f"{path}: expected the columns {', '.join(kinds)}. Found: {', '.join(header)}.")
 
 
 def _show_column(column: np.ndarray, kind: str) -> Iterable[Any]:
@@ -146,6 +157,7 @@ def _write_parquet(path, columns, kinds):
 def _read_parquet(path, kinds):
     parquet = require("pyarrow.parquet", "parquet")
     table = parquet.read_table(path)
+    _check_header(path, table.column_names, kinds)
     return {
         name: np.array(table[name].to_pylist(), str) if kind == TEXT else table[name].to_numpy().astype(EMPTY[kind])
         for name, kind in kinds.items()

@@ -54,6 +54,13 @@ def test_it_counts_and_lists():
     json.dumps([image, text, everything], allow_nan=False)
 
 
+def test_shares_of_film_and_report_are_listed_where_they_are_known():
+    shares = [0.3 if row[5] == "joint" else np.nan for row in ROWS]
+    columns = make_columns(ROWS) | {"image_share": np.array(shares), "report_share": np.full(len(ROWS), np.nan)}
+    study = tabulate_errors(columns)[0]["studies"][0]
+    assert study["image_share"] == 0.3 and "report_share" not in study
+
+
 def test_p_is_that_of_mcnemar_over_patients():
     rng = np.random.default_rng(0)
     truth, joint, text = rng.integers(0, 2, 80), rng.random(80), rng.random(80)

@@ -9,6 +9,9 @@ from scipy.stats import chi2_contingency
 
 from kmm.evaluate.breakdown.profile import GRAY, SIZES, Profile, Share
 from kmm.evaluate.breakdown.shift import LEAST_DIVERGENCE, compare_profiles, describe_shift
+from kmm.evaluate.statistics.multiplicity import adjust_holm
+
+FOUND = "Compared with the training studies, 2 of 2 shifted, p after Holm's correction over all shares:"
 
 
 def make_share(hits, n):
@@ -68,6 +71,29 @@ def test_studies_of_the_same_kind_are_seldom_called_shifted():
     assert alarms[1] / 400 < 0.15 and np.mean(chances) == pytest.approx(1, abs=0.1)
 
 
+def test_of_many_shares_that_did_not_shift_seldom_one_is_called_shifted():
+    rng, names = np.random.default_rng(1), [f"share {number}" for number in range(10)]
+    alarms, uncorrected = 0, 0
+    for _ in range(400):
+        sites = [Profile(n, 0, {name: make_share(rng.binomial(n, 0.3), n) for name in names}, {}) for n in (2000, 500)]
+        items = compare_profiles(*sites)["items"]
+        alarms += any(item["shifted"] for item in items.values())
+        uncorrected += any(item["p"] < 0.05 for item in items.values())
+    assert alarms / 400 < 0.08 and uncorrected / 400 > 0.3
+
+
+def test_p_is_adjusted_over_the_shares_and_never_shown_as_0():
+    shares = {"a": (500, 1000), "b": (330, 1000), "c": (300, 1000)}
+    training = Profile(1, 0, {name: make_share(300, 1000) for name in shares}, {})
+    shift = compare_profiles(training, Profile(1, 0, {name: make_share(*pair) for name, pair in shares.items()}, {}))
+    items = shift["items"]
+    adjusted = adjust_holm({name: items[name]["p"] for name in shares})
+    assert {name: items[name]["p_holm"] for name in shares} == adjusted
+    assert [items[name]["shifted"] for name in "abc"] == [True, False, False]
+    assert items["a"]["text"].endswith("p < 0.001)") and f"p = {adjusted['b']:.3f})" in items["b"]["text"]
+    assert "1 of 3 shifted, p after Holm's correction over all shares:" in describe_shift(shift)[0]
+
+
 def test_another_kind_of_studies_is_called_shifted():
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -99,6 +125,6 @@ def test_every_shift_has_a_line():
         Profile(9, 900, {"a": make_share(500, 900)}, {GRAY: {"0": 0.0, "128": 1.0}}),
     )
     lines = describe_shift(shift | {"note": "A note."})
-    assert lines[:2] == ["A note.", "Compared with the training studies, 2 of 2 shifted:"] and len(lines) == 4
+    assert lines[:2] == ["A note.", FOUND] and len(lines) == 4
     assert lines[3].startswith("Gray levels: mean 192 here, mean 64 in training (Jensen-Shannon divergence 1.000 bits")
     assert describe_shift({"items": {}}) == []

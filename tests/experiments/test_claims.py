@@ -59,15 +59,20 @@ def test_one_split_has_no_interval_and_shows_nothing():
     assert not is_shown(make_difference("text", 0.3, interval=None, p=None, p_holm=None))
 
 
-def test_models_that_reach_the_joint_model_are_named():
-    models = {
-        "": {name: {"roc_auc": {"mean": mean}} for name, mean in (("joint", 0.9), ("text", 0.91), ("tfidf", 0.8))}
-    }
-    models[""] |= {"joint-image": {"roc_auc": {"mean": 0.99}}, "chance": {"roc_auc": {"mean": None}}}
-    found = state(make_difference("text", -0.01, p_holm=0.5), models=models)
+def test_models_that_reach_the_joint_model_on_the_studies_of_both_are_named():
+    """The means, which are over other studies, say the reverse."""
+    means = {"joint": 0.9, "text": 0.95, "tfidf": 0.8, "image-linear": 0.99}
+    models = {"": {name: {"roc_auc": {"mean": mean}} for name, mean in means.items()}}
+    beside = [make_difference("text", -0.01), make_difference("tfidf", -0.02), make_difference("image-linear", 0.05)]
+    beside.append(make_difference("majority", 0.0, half=0))
+    found = state(make_difference("text", -0.01, p_holm=0.5), models=models, beside=beside)
     assert found.cautions == (
-        "The joint model's mean ROC AUC, 0.900, is no better than that of the text model, 0.910.",
+        "In ROC AUC, the joint model is no better than TF-IDF + logistic regression (difference −0.020, 95 % interval "
+        "−0.030 to −0.010).",
+        "In ROC AUC, the joint model is no better than the majority class (difference 0.000, 95 % interval 0.000 to "
+        "0.000).",
     )
+    assert not state(make_difference("text", 0.01), models=models).cautions
 
 
 def test_differences_of_labels_and_between_variants_are_no_answer():

@@ -78,3 +78,17 @@ def test_wrong_reports_are_given_to_studies_with_both_sides_and_a_film_alone_has
     both = present[rows].all(axis=1)
     assert found["n"] == both.sum()
     assert found["accuracy"]["film_alone"] == pytest.approx((run.prepared.labels[rows][both, 0] == 0).mean())
+
+
+def test_what_cannot_be_measured_says_why(trained):
+    classifier, run, rows, _ = trained
+    present = run.prepared.present.copy()
+    present[rows, 1] = 0
+    filmed = replace(run, prepared=replace(run.prepared, present=present))
+    found = measure_split(classifier, filmed, gather_answers(classifier, run)[0])
+    assert found["shapley"] is None and found["wrong_report"] is None
+    assert found["not_measured"] == {
+        "shapley": "No study has a film and a report that the model reads.",
+        "wrong_report": "A wrong report needs studies with a film and a report. Received: 0.",
+    }
+    assert found["label_schemes"] and measure_split(classifier, run, {})["not_measured"] == {}

@@ -97,3 +97,10 @@ def test_a_command_that_was_not_recorded_is_rebuilt():
 )
 def test_resampling_in_words(resampling, words):
     assert describe_resampling(resampling) == words
+
+
+@pytest.mark.parametrize("restricted", [3, 0])
+def test_studies_that_a_difference_leaves_out_are_mentioned(restricted):
+    differences = [{**found, "restricted": restricted} for found in make_comparison().summary["differences"]]
+    text = make_methods(differences=differences)
+    assert ("compared on the studies that both were measured on" in text) == bool(restricted)

@@ -196,20 +196,29 @@ def test_a_text_that_gives_the_answer_away_is_named(undrawn):
     assert first[2] == read_table(tree, "results")[5][1] and first[3] == read_table(tree, "results")[2][1][:5]
 
 
-@pytest.mark.parametrize(("probe", "joint", "words"), [(0.6, 0.9, None), (0.75, 0.7, "neither the film nor the order")])
-def test_a_text_that_tells_little_is_not_called_telling(probe, joint, words, undrawn):
-    models = copy.deepcopy(make_comparison().summary["models"])
+@pytest.mark.parametrize(
+    ("probe", "gain", "words"), [(0.6, 0.3, None), (0.75, -0.05, "neither the film nor the order")]
+)
+def test_a_text_that_tells_little_is_not_called_telling(probe, gain, words, undrawn):
+    made = make_comparison().summary
+    models, beside = copy.deepcopy(made["models"]), copy.deepcopy(made["beside"])
     for found in models.values():
-        found["tfidf"]["roc_auc"]["mean"], found["joint"]["roc_auc"]["mean"] = probe, joint
-    tree = parse(render_comparison(*change(models=models, leak=None)))
+        found["tfidf"]["roc_auc"]["mean"], found["joint"]["roc_auc"]["mean"] = probe, 0.7  # on other studies
+    for found in beside:
+        found |= {"difference": gain, "interval": [gain - 0.1, gain + 0.1]}
+    tree = parse(render_comparison(*change(models=models, beside=beside, leak=None)))
     text = read_text(find_section(tree, "leak"))
     assert "gives the answer away" not in text and (words in text if words else "does as well" not in text)
-    assert read_table(tree, "leak")[0] == ["Variant", "Probe", "Joint model"]
+    head, first, _ = read_table(tree, "leak")
+    assert head == ["Variant", "Probe", "Joint model", "Joint − probe"]
+    assert first[3] == f"{show(gain, '+')} [{show(gain - 0.1, '+')}, {show(gain + 0.1, '+')}]"
 
 
 def test_studies_link_to_their_explanations_inside_the_folder(tree):
     links = [link for link in read_all(find_section(tree, "errors"), "h:a")]
     assert [(read_text(link), link.get("href")) for link in links] == [("study-4", "explanations/study-4.html")]
+    head, first, *_ = read_table(tree, "errors", 1)
+    assert head[5:7] == ["Share of the film", "Share of the report"] and first[4:7] == ["0.900", "−0.050", "+0.450"]
     for path in ("/etc/passwd", "a/../../b", "https://x.example/a", "javascript:alert(1)", "//x", "a\\b", "", ".", 3):
         assert link_inside("study", path) == "study"
     assert link_inside("study", "a/b c.html") == Link("study", "a/b c.html")
@@ -268,6 +277,42 @@ def test_no_section_is_empty():
             assert all(table.rows for table in section.tables), section.name
             for table in section.tables:
                 assert {len(row) for row in table.rows} <= {1, len(table.head)}, (section.name, table.caption)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize(
+    ("measure", "section"),
+    [
+        *(("shapley", "sides"), ("wrong_report", "wrong-report"), ("subgroups", "subgroups")),
+        *(("label_schemes", "label-rules"), ("selective", "selective")),
+    ],
+)
+def test_what_is_not_measured_says_why(measure, section, measured, undrawn):
+    missing = [{"variant": "", "measure": measure, "reason": "No study has a film.", "splits": ["2", "3"]}]
+    changes = {"not_measured": missing, **({} if measured else {measure: {}})}
+    text = read_text(find_section(parse(render_comparison(*change(**changes))), section))
+    assert "Not measured in splits 2, 3: No study has a film." in text
+
+
+def test_variants_with_other_labels_say_so(undrawn):
+    made = make_comparison().summary
+    variants = {"labels=a": {"labels": "a"}, "labels=b": {"labels": "b"}}
+    both = {"variant": "labels=b", "against": "labels=a", "first": "joint", "second": "joint", "metric": "roc_auc"}
+    both |= {"label": "macro", "difference": 0.1, "interval": [0.0, 0.2], "labels": ["mass"]}
+    apart = {**both, "variant": "labels=c", "difference": None, "interval": None, "labels": []}
+    apart["reason"] = "the variants have no label in common"
+    labels = {"labels=a": ["mass", "cyst"], "labels=b": ["mass"]}
+    models = dict(zip(labels, made["models"].values(), strict=True))
+    found = change(variants=variants, labels_by_variant=labels, differences=[both, apart], models=models)
+    tree = parse(render_comparison(*found))
+    text = read_text(find_section(tree, "differences"))
+    assert "labels = b − labels = a: the means are over the labels that both have (mass)." in text
+    assert "labels = c − labels = a: the variants have no label in common." in text
+    text = read_text(find_section(tree, "variants"))
+    assert "The variants have different labels (labels = a: mass, cyst; labels = b: mass)." in text
+    assert "measured against the labels of its own rule" in text
+    assert "ROC AUC: +0.100 [0.000, +0.200], not shown." in text
+    assert "ROC AUC: not compared, because the variants have no label in common." in text
 
 
 def test_a_plain_split_is_called_leaking(undrawn):

@@ -171,11 +171,11 @@ def test_published_rows_have_a_source_and_belong_to_a_protocol():
     assert {row["protocol"] for row in list_published("quick")} == {"", "high", "low"}
 
 
-def predict(split, model, studies, correct, variant=""):
+def predict(split, model, studies, correct, variant="", label="abnormal"):
     """Predictions of studies `(study, truth)`, of which some are decided correctly."""
     truth = np.array([label for _, label in studies], float)
     right = np.isin([name for name, _ in studies], correct)
-    place = {"split": split, "variant": variant, "part": "test", "patient": "", "model": model, "label": "abnormal"}
+    place = {"split": split, "variant": variant, "part": "test", "patient": "", "model": model, "label": label}
     found = {"study": [name for name, _ in studies], "truth": truth, "threshold": 0.5}
     found |= {"probability": np.where(right, truth, 1 - truth), "has_image": 1, "has_report": 1}
     return make_columns(PREDICTIONS, {**place, **found})
@@ -216,6 +216,42 @@ def test_variants_that_read_other_studies_are_compared_on_those_of_both():
     found = compare_claims(SplitValues(rows), ["abnormal"], ["a", "b"], SIZES, common)
     row = find(found, "text", "accuracy", family="variants")
     assert row["values"] == [-0.5, -0.5] and row["restricted"] == 2
+
+
+def compare_labels(labels):
+    """Differences of two variants with labels of their own; `labels` is a dict of variant to label to studies right."""
+    studies, splits = [("1", 0), ("2", 1), ("3", 0), ("4", 1)], ("1", "2")
+    tables, rows = [], []
+    for variant, found in labels.items():
+        values = {key: value for key, value in make_values(splits=2).items() if key[0] == "text"}
+        rows.append(tabulate(values, variant=variant, labels=("macro", *found)))
+        tables += [
+            predict(split, "text", studies, right, variant, label) for split in splits for label, right in found.items()
+        ]
+    names = list(dict.fromkeys(label for found in labels.values() for label in found))
+    common = CommonStudies(join_columns(PREDICTIONS, tables))
+    return compare_claims(SplitValues(join_columns(ROWS, rows)), names, list(labels), SIZES, common)
+
+
+def test_variants_with_other_labels_are_compared_on_those_of_both():
+    """`a` decides 1/4 of `mass` and all of `cyst`, which `b` lacks; `b` decides 3/4 of `mass` and none of `node`."""
+    given = {"a": {"mass": ["1"], "cyst": ["1", "2", "3", "4"]}, "b": {"mass": ["1", "2", "3"], "node": []}}
+    row = find(compare_labels(given), "text", "accuracy", family="variants")
+    assert row["values"] == [0.5, 0.5] and row["labels"] == ["mass"] and row["restricted"] == 0
+    same = find(compare_labels({"a": given["a"], "b": given["a"]}), "text", "accuracy", family="variants")
+    assert same["labels"] is None
+
+
+def test_variants_without_a_common_label_are_not_compared():
+    found = compare_labels({"a": {"mass": ["1"]}, "b": {"node": ["2"]}})
+    row = find(found, "text", "accuracy", family="variants")
+    assert row["difference"] is None and row["p_holm"] is None and row["labels"] == []
+    assert "no label in common" in row["reason"]
+    assert describe_families(found) == {}
+
+
+def test_the_labels_of_a_variant_are_its_own():
+    assert make_summary()["labels_by_variant"] == {"": ["abnormal"]}
 
 
 def test_the_correction_counts_validation_as_not_tested():

@@ -69,7 +69,7 @@ def test_headers_are_those_that_others_read(tmp_path):
     assert first == {
         "comparison.csv": "split,variant,model,part,label,metric,value,n,n_positive",
         "predictions.csv": "split,variant,part,study,patient,model,label,truth,probability,threshold,"
-        "has_image,has_report",
+        "has_image,has_report,image_share,report_share",
         "history.csv": "split,variant,model,stage,epoch,metric,value",
     }
     assert ",,0.333" in (tmp_path / "predictions.csv").read_text(encoding="utf-8")  # an unknown label is empty
@@ -84,6 +84,17 @@ def test_frames_need_pandas_alone(tmp_path, monkeypatch):
         comparison.to_frame()
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_table_of_an_older_version_is_refused_with_what_it_lacks(kind, tmp_path):
+    older = {name: kind for name, kind in PREDICTIONS.items() if not name.endswith("_share")}
+    table, path = make_predictions(), tmp_path / f"p.{kind}"
+    FORMATS[kind].write(path, {name: table[name] for name in older}, older)
+    with pytest.raises(
+        InputError, match="lacks the columns image_share, report_share: another version of kmm wrote it"
+    ):
+        FORMATS[kind].read(path, PREDICTIONS)
+
+
 def test_half_a_comparison_and_other_files_are_refused(tmp_path):
     with pytest.raises(ArtefactError, match="no complete comparison"):
         Comparison.load(tmp_path)
@@ -93,7 +104,7 @@ def test_half_a_comparison_and_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="is no number"):
         Comparison.load(tmp_path)
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="expected the columns split, variant"):
+    with pytest.raises(InputError, match="lacks the columns"):
         Comparison.load(tmp_path)
 
 

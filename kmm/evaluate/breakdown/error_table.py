@@ -11,6 +11,7 @@ from kmm.evaluate.statistics.paired_tests import compare_accuracy
 Columns = Mapping[str, np.ndarray]
 NEEDED = ("split", "variant", "part", "study", "patient", "model", "label", "truth", "probability", "threshold")
 SIDES = {"image": "has_image", "image-linear": "has_image", "text": "has_report", "tfidf": "has_report"}
+SHARES = ("image_share", "report_share")
 ALL_OTHERS = "all"
 REPEATED = "studies are in the test part of several splits: p is left out"
 
@@ -22,6 +23,7 @@ class _Row(NamedTuple):
     probability: float
     right: bool
     patient: str
+    shares: dict[str, float]
 
 
 def tabulate_errors(
@@ -35,8 +37,8 @@ def tabulate_errors(
 
     Args:
         columns: dict of column to array, one row per study, model and label: `split`, `variant`, `part`, `study`,
-            `patient`, `model`, `label`, `truth` (0, 1 or NaN), `probability`, `threshold`, and, if there are studies
-            without them, `has_image` and `has_report`.
+            `patient`, `model`, `label`, `truth` (0, 1 or NaN), `probability`, `threshold`; if there are studies without
+            them, `has_image` and `has_report`; and, if they are known, `image_share` and `report_share`.
         model: str. The model that mends or breaks.
         others: sequence of str. Those that are not among the predictions are left out.
         part: str. Part of the splits.
@@ -46,7 +48,8 @@ def tabulate_errors(
         `both_right`, `mended`, `broken` and `both_wrong`, `p` of McNemar's exact test over patients (None if studies
         are in several splits, and for `"all"`), `note` (str), and `studies`: the mended and the broken, those whose
         probability differs most first, each with `split`, `study`, `what` (`"mended"` or `"broken"`), `truth`,
-        `probability`, and `others` (dict of model to its probability).
+        `probability`, `others` (dict of model to its probability), and the shares of film and report in the probability
+        that are known.
 
     Raises:
         InputError: if a column is missing, or the model has no predictions in the part.
@@ -88,7 +91,9 @@ def _gather(columns: Columns, part: str) -> dict[tuple[str, str], dict[str, dict
         )
         truth, probability, cut = (float(columns[name][row]) for name in ("truth", "probability", "threshold"))
         rows = tables.setdefault((variant, label), {}).setdefault(model, {})
-        rows[split, study] = _Row(truth, probability, (probability >= cut) == (truth == 1), patient)
+        shares = {name: float(columns[name][row]) for name in SHARES if name in columns}
+        known = {name: share for name, share in shares.items() if not np.isnan(share)}
+        rows[split, study] = _Row(truth, probability, (probability >= cut) == (truth == 1), patient, known)
     return tables
 
 
@@ -121,6 +126,7 @@ def _compare(models, model, others):
             "truth": own[key].truth,
             "probability": own[key].probability,
             "others": {other: table[key].probability for other, table in zip(others, tables, strict=True)},
+            **own[key].shares,
         }
         for key, what in zip(keys, whats, strict=True)
         if what

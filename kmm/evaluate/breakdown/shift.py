@@ -9,8 +9,11 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import norm
 
 from kmm.evaluate.breakdown.profile import GRAY, Profile, Share
+from kmm.evaluate.output.p_values import state_p
+from kmm.evaluate.statistics.multiplicity import adjust_holm
 from kmm.evaluate.statistics.proportions import newcombe_interval
 
+LEVEL = 0.05  # of the adjusted p below which a share is called shifted
 LEAST_DIFFERENCE = 0.01  # of a share that is called shifted
 LEAST_WITHOUT_INTERVAL = 0.05  # the same, if the number of training studies is not known
 # Bits of the Jensen-Shannon divergence. For small shifts it is 1 / (8 ln 2) of the population stability index, of which
@@ -25,9 +28,10 @@ NO_PROFILE = (
 def compare_profiles(training: Profile, found: Profile) -> dict[str, Any]:
     """Compares the studies of an evaluation with the training studies.
 
-    A share is shifted if the 95 % interval of the difference excludes 0 and the difference is at least 0.01. A
-    histogram is shifted if its Jensen-Shannon divergence is at least 0.018 bits, and at least twice what as many films
-    would give by chance.
+    A share is shifted if its difference is at least 0.01 and its p, adjusted by Holm over all shares, is below 0.05:
+    without the correction one of ten shares would often seem shifted by chance. A histogram, which is not tested, is
+    shifted if its Jensen-Shannon divergence is at least 0.018 bits, and at least twice what as many films would give by
+    chance.
 
     Source: https://doi.org/10.1109/18.61115 (divergence); the interval is Newcombe's with the effective number of
     clustered studies, the test is of two proportions with the same numbers.
@@ -37,21 +41,24 @@ def compare_profiles(training: Profile, found: Profile) -> dict[str, Any]:
 
     Returns:
         dict for JSON: `training` and `found`, the profiles; `items`: a dict of name to a dict of `shifted` (bool),
-        `text` (str, one line) and, of a share, `training`, `found`, `difference` (found minus training), `interval` and
-        `p` (None if the number of training studies is not known), or, of a histogram, `divergence` (bits, 0 for equal
-        histograms, 1 for those that share no class) and `by_chance` (its expected value without a shift). What only one
-        profile has is left out.
+        `text` (str, one line) and, of a share, `training`, `found`, `difference` (found minus training), `interval` (of
+        this share alone), `p` and `p_holm` (None if the number of training studies is not known), or, of a histogram,
+        `divergence` (bits, 0 for equal histograms, 1 for those that share no class) and `by_chance` (its expected value
+        without a shift). What only one profile has is left out.
 
     Example:
         >>> sites = [Profile(100, 0, {"studies without a report": Share(share, 100, 100)}, {}) for share in (0.1, 0.4)]
         >>> shift = compare_profiles(*sites)["items"]["studies without a report"]
         >>> shift["shifted"], shift["text"]
-        (True, 'Studies without a report: 0.400 here, 0.100 in training (+0.300 [+0.183, +0.408], p = 9.6e-07)')
+        (True, 'Studies without a report: 0.400 here, 0.100 in training (+0.300 [+0.183, +0.408], p < 0.001)')
     """
-    items = {}
-    for name, share in found.shares.items():
-        if name in training.shares and share.n:
-            items[name] = _compare_shares(name, training.shares[name], share)
+    shares = [name for name, share in found.shares.items() if name in training.shares and share.n]
+    p = {name: _test_shares(found.shares[name], training.shares[name]) for name in shares}
+    adjusted = adjust_holm(p)
+    items = {
+        name: _compare_shares(name, training.shares[name], found.shares[name], p[name], adjusted[name])
+        for name in shares
+    }
     for name, histogram in found.histograms.items():
         if name in training.histograms:
             numbers = (training.films, found.films)
@@ -59,24 +66,23 @@ def compare_profiles(training: Profile, found: Profile) -> dict[str, Any]:
     return {"training": training.as_dict(), "found": found.as_dict(), "items": items}
 
 
-def _compare_shares(name: str, training: Share, found: Share) -> dict[str, Any]:
-    difference = found.share - training.share
-    interval, p = None, None
-    if training.effective and found.effective:
-        interval = newcombe_interval(*((one.share * one.effective, one.effective) for one in (found, training)))
-        p = _test_shares(found, training)
-    if interval is None:
+def _compare_shares(name: str, training: Share, found: Share, p: float | None, p_holm: float | None) -> dict[str, Any]:
+    difference, interval = found.share - training.share, None
+    if p_holm is None:
         shifted = abs(difference) >= LEAST_WITHOUT_INTERVAL
     else:
-        shifted = abs(difference) >= LEAST_DIFFERENCE and not interval[0] <= 0 <= interval[1]
-    between = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}], p = {p:.2g}"
-    text = f"{_begin(name)}: {found.share:.3f} here, {training.share:.3f} in training ({difference:+.3f}{between})"
+        interval = newcombe_interval(*((one.share * one.effective, one.effective) for one in (found, training)))
+        shifted = abs(difference) >= LEAST_DIFFERENCE and p_holm < LEVEL
+    ends = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}], {state_p(p_holm)}"
+    text = f"{_begin(name)}: {found.share:.3f} here, {training.share:.3f} in training ({difference:+.3f}{ends})"
     shares = {"training": training.share, "found": found.share, "difference": difference}
-    return {**shares, "interval": interval, "p": p, "shifted": shifted, "text": text}
+    return {**shares, "interval": interval, "p": p, "p_holm": p_holm, "shifted": shifted, "text": text}
 
 
-def _test_shares(first: Share, second: Share) -> float:
-    """Returns the two-sided p of the score test that two proportions are equal."""
+def _test_shares(first: Share, second: Share) -> float | None:
+    """Returns the two-sided p of the score test that two proportions are equal; None if a number is not known."""
+    if not (first.effective and second.effective):
+        return None
     total = first.effective + second.effective
     pooled = (first.share * first.effective + second.share * second.effective) / total
     error = math.sqrt(pooled * (1 - pooled) * (1 / first.effective + 1 / second.effective))
@@ -130,4 +136,6 @@ def describe_shift(shift: Mapping[str, Any]) -> list[str]:
         return note
     if not shifted:
         return [*note, f"Compared with the training studies, nothing shifted ({', '.join(items)})."]
-    return [*note, f"Compared with the training studies, {len(shifted)} of {len(items)} shifted:", *shifted]
+    tested = any(item["shifted"] and item.get("p_holm") is not None for item in items.values())
+    holm = ", p after Holm's correction over all shares" if tested else ""
+    return [*note, f"Compared with the training studies, {len(shifted)} of {len(items)} shifted{holm}:", *shifted]

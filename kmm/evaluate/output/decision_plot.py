@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kmm.evaluate.decisions.decision_curve import compute_decision_curve
-from kmm.evaluate.output.plots import GREY, LEGEND, Curves, list_looks, plot_panels
+from kmm.evaluate.output.figure_files import GREY, LEGEND, list_looks
+from kmm.evaluate.output.label_panels import Curves, plot_panels
 
 
 def plot_decision_curve(

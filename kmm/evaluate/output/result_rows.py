@@ -5,6 +5,7 @@ from typing import Any
 
 from kmm.evaluate.decisions.operating_points import COUNTS, RATES
 from kmm.evaluate.metrics import METRICS
+from kmm.evaluate.output.p_values import state_p
 
 ROW_TITLES = {
     "majority": "Majority (training prevalence)",
@@ -134,7 +135,7 @@ def compare_rows(result: Mapping[str, Any]) -> list[str]:
     for name, test in (result.get("tests") or {}).items():
         for metric, found in (test or {}).items():
             if metric != "per_label" and found.get("difference") is not None:
-                p = "" if found.get("p") is None else f", p = {found['p']:.2g}"
+                p = "".join(f", {said}" for said in [state_p(found.get("p"))] if said)
                 shown = show_number(found["difference"], found.get("interval"), sign="+")
                 lines.append(f"Joint minus {ROW_TITLES[name]}, {METRICS[metric].title}: {shown}{p}")
     return lines

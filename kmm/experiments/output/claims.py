@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kmm.evaluate.output.p_values import state_p
 from kmm.experiments.output.number_formats import show_between, show_signed
 from kmm.experiments.schema import LOWER_IS_BETTER, MACRO, Difference, Summary, choose_metric
 from kmm.experiments.titles import BEST, DEFAULT, SIDES, title_briefly, title_metric, title_variant, title_within
 from kmm.explain.output.markup import is_known
 
 LEVEL = 0.05
+WITH_ARTICLE = (BEST, "linear-sum", "majority")
 SIDE_NAMES = {"joint": "the joint model", "image": "the image model", "text": "the text model"}
 
 
@@ -23,7 +25,7 @@ class Answer:
     Attributes:
         variant: str.
         sentences: tuple of str: the joint model against its sides, and against the best simple baseline.
-        cautions: tuple of str: models and baselines whose mean is not below that of the joint model.
+        cautions: tuple of str: other models and baselines that the joint model does not exceed.
         best: str. Names of the best simple baselines, which were chosen on validation in each split.
     """
 
@@ -70,19 +72,21 @@ def state_answers(summary: Summary) -> list[Answer]:
     return answers
 
 
-def find_claims(summary: Summary, variant: str, metric: str) -> dict[str, Difference]:
+def find_claims(summary: Summary, variant: str, metric: str, *, beside: bool = False) -> dict[str, Difference]:
     """Finds the differences of the joint model from other models of a variant, means over labels.
 
     Args:
         summary: `Summary`.
         variant, metric: str.
+        beside: bool. Finds those from all models and baselines, which are not tested, instead of the claims.
 
     Returns:
         dict of the other model to its `Difference`, in the order of the summary.
     """
+    differences = summary.get("beside") if beside else summary.get("differences")
     return {
         found["second"]: found
-        for found in summary.get("differences") or ()
+        for found in differences or ()
         if found.get("variant", "") == variant
         and found.get("against") is None
         and found["first"] == "joint"
@@ -130,8 +134,7 @@ def state_claim(found: Difference) -> str:
     value, between, other = found["difference"] or 0.0, found.get("interval"), _name_other(found)
     if between is None:
         return f"differs from {other} by {show_signed(value)}, which has no interval and so shows nothing"
-    p = choose_p(found)
-    tested = "" if p is None else f", p {'< 0.001' if p < 0.0005 else f'= {p:.3f}'}"
+    tested = "".join(f", {said}" for said in [state_p(choose_p(found))] if said)
     if is_shown(found):
         higher = value > 0
         better = higher != (found["metric"] in LOWER_IS_BETTER)
@@ -139,8 +142,19 @@ def state_claim(found: Difference) -> str:
         size = f"{abs(value):.3f} (95 % interval {ends[0]:.3f} to {ends[1]:.3f}{tested})"
         return f"is {'better' if better else 'worse'} than {other} by {size}"
     holm = " after Holm's correction" if is_clear(found) else ""
-    numbers = f"difference {show_signed(value)}, 95 % interval {show_between(between)}{tested}"
-    return f"is not shown to differ from {other}{holm} ({numbers})"
+    return f"is not shown to differ from {other}{holm} ({show_difference(found)}{tested})"
+
+
+def show_difference(found: Difference) -> str:
+    """Formats a difference with its interval, for brackets in a sentence.
+
+    Example:
+        >>> show_difference({"difference": -0.01, "interval": [-0.02, 0.005]}), show_difference({"difference": 0.5})
+        ('difference −0.010, 95 % interval −0.020 to +0.005', 'difference +0.500, without an interval')
+    """
+    between = found.get("interval")
+    ends = "without an interval" if between is None else f"95 % interval {show_between(between)}"
+    return f"difference {show_signed(found['difference'])}, {ends}"
 
 
 def name_best(summary: Summary, variant: str, metric: str) -> str:
@@ -189,17 +203,17 @@ def name_variants(found: Difference) -> str:
 def _name_other(found):
     """Names the second model of a difference in a sentence."""
     name = found["second"]
-    return SIDE_NAMES.get(name, f"the {title_within(name)}" if name == BEST else title_within(name))
+    return SIDE_NAMES.get(name, f"the {title_within(name)}" if name in WITH_ARTICLE else title_within(name))
 
 
 def _list_cautions(summary: Summary, variant: str, metric: str) -> Iterator[str]:
-    """Lists the models whose mean reaches that of the joint model."""
-    models = (summary.get("models") or {}).get(variant) or {}
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    joint = (models.get("joint", {}).get(metric) or {}).get("mean")
-    for name, found in models.items():
-        mean = (found.get(metric) or {}).get("mean")
-        if name.startswith("joint") or not is_known(mean) or not is_known(joint) or sign * mean < sign * joint:
+    """Lists the models that the joint model does not exceed on the studies of both, beside those of the claims."""
+    claims = find_claims(summary, variant, metric)
+    for name, found in find_claims(summary, variant, metric, beside=True).items():
+        value = found["difference"] or 0.0
+        if name in claims or (-value if metric in LOWER_IS_BETTER else value) > 0:
             continue
-        title, what = SIDE_NAMES.get(name, title_within(name)), title_metric(metric)
-        yield f"The joint model's mean {what}, {joint:.3f}, is no better than that of {title}, {mean:.3f}."
+        yield (
+            f"In {title_metric(metric)}, the joint model is no better than {_name_other(found)} "
+            f"({show_difference(found)})."
+        )

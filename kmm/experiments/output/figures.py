@@ -10,7 +10,7 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from kmm.evaluate.output.plots import GREY, encode_figure
+from kmm.evaluate.output.figure_files import GREY, encode_figure
 from kmm.experiments.output.curve_figures import (
     draw_benefit,
     draw_calibration,

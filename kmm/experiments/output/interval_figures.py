@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from kmm.evaluate.output.plots import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
+from kmm.evaluate.output.figure_files import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
+from kmm.evaluate.output.p_values import show_p
 from kmm.experiments.output.claims import is_shown, name_models, name_variants
-from kmm.experiments.output.number_formats import show_p, show_signed
+from kmm.experiments.output.number_formats import show_signed
 from kmm.experiments.schema import MACRO, Difference, Interval, PublishedNumber, Summary, iterate_models
 from kmm.experiments.titles import BASELINES, DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import is_known

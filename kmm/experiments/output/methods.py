@@ -110,6 +110,11 @@ def _list_tests(summary):
             "Intervals of means and differences over splits, and tests of differences, use the corrected resampled "
             f"t-test {{cite:{keys}}}{holm if 'holm1979' in used else ''}."
         )
+    if any(found.get("restricted") for found in summary.get("differences") or ()):
+        sentences.append(
+            "Two models were compared on the studies that both were measured on; a model of films has no result for a "
+            "study without a film, nor a model of reports for one without a report."
+        )
     if "delong1988" in used:
         sentences.append(
             "Areas under the ROC curve within one split were compared by DeLong's test, with the studies of a patient "

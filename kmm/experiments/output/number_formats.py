@@ -1,4 +1,4 @@
-"""Numbers of a comparison as text: means with intervals, differences with their sign, p values."""
+"""Numbers of a comparison as text: means with intervals, differences with their sign."""
 
 from kmm.experiments.schema import Estimate, Interval
 from kmm.explain.output.markup import is_known
@@ -42,26 +42,16 @@ def show_estimate(found: Estimate | None) -> str:
     return f"{text} (SD {show_number(sd)})" if is_known(sd) and sd >= LEAST_SPREAD else text
 
 
-def show_value(value: float | None, between: Interval) -> str:
-    """Formats a number with its interval.
+def show_value(value: float | None, between: Interval, *, signed: bool = False) -> str:
+    """Formats a number with its interval; a difference with signs.
 
     Example:
-        >>> show_value(0.9, [0.88, 0.92]), show_value(None, None)
-        ('0.900 [0.880, 0.920]', '–')
+        >>> show_value(0.9, [0.88, 0.92]), show_value(None, None), show_value(0.01, [-0.02, 0.04], signed=True)
+        ('0.900 [0.880, 0.920]', '–', '+0.010 [−0.020, +0.040]')
     """
-    return f"{show_number(value)} {show_interval(between)}".strip()
-
-
-def show_p(p: float | None) -> str:
-    """Formats a p value: three decimals, or `<0.001`; an en dash when it is unknown.
-
-    Example:
-        >>> show_p(0.0124), show_p(1e-9), show_p(None)
-        ('0.012', '<0.001', '–')
-    """
-    if not is_known(p):
-        return "–"
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+    if signed and between is not None:
+        return f"{show_signed(value)} [{', '.join(map(show_signed, between))}]"
+    return f"{show_signed(value) if signed else show_number(value)} {show_interval(between)}".strip()
 
 
 def show_signed(value: float | None) -> str:

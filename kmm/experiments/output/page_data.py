@@ -122,8 +122,10 @@ def list_labels(comparison: Columns, summary: Summary) -> Section | None:
     for variant in list_values(rows["variant"]):
         for label in labels:
             found = select(rows, variant=variant, label=label)
+            if not len(found["value"]):
+                continue  # a variant with other labels
             cells = [_mean(select(found, model=model)["value"]) for model in models]
-            positive = f"{float(np.mean(found['n_positive'])):.0f}" if len(found["n_positive"]) else NOTHING
+            positive = f"{float(np.mean(found['n_positive'])):.0f}"
             groups.setdefault(title_variant(variant), []).append([label, positive, *cells])
     head = ("Label", "Positive per split", *map(title_briefly, models))
     table = Table(f"{title_metric(metric)} of each label on the test part (mean over splits)", head, group_rows(groups))

@@ -1,7 +1,7 @@
 """Sections of the page of a comparison on probabilities and decisions: calibration, selection, net benefit."""
 
 from kmm.experiments.output.number_formats import show_estimate, show_number
-from kmm.experiments.output.page_parts import Section, Table, group_rows
+from kmm.experiments.output.page_parts import Section, Table, group_rows, list_unmeasured
 from kmm.experiments.output.prediction_curves import COVERAGES, THRESHOLDS, Curves
 from kmm.experiments.schema import Summary, iterate_models
 from kmm.experiments.titles import DEFAULT, title_briefly, title_metric, title_model, title_variant
@@ -46,12 +46,14 @@ def leave_undecided(summary: Summary, curves: Curves) -> Section | None:
     if areas:
         head = ("Label", "Mean risk over coverages", "Best possible order", "Random order")
         tables.append(Table("Selective prediction of the main model", head, group_rows(areas)))
+    notes = list_unmeasured(summary, "selective")
     if not tables:
-        return None
+        return Section("selective", "Selective prediction", notes) if notes else None
     text = (
         "If the model may leave the least certain studies to a reader, how many of the others does it decide wrongly?",
     )
-    return Section("selective", "Selective prediction", text, figures=("risk-coverage",), tables=tuple(tables))
+    figures = ("risk-coverage",)
+    return Section("selective", "Selective prediction", text, figures=figures, tables=tuple(tables), notes=notes)
 
 
 def trace_benefit(curves: Curves) -> Section | None:

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kmm.evaluate.output.p_values import show_p
 from kmm.experiments.output.claims import LEVEL, find_claims, is_shown, name_models, name_variants, state_claim
 from kmm.experiments.output.number_formats import (
     NOTHING,
     show_between,
     show_estimate,
     show_number,
-    show_p,
     show_signed,
     show_value,
 )
 from kmm.experiments.output.page_parts import Section, Table, group_rows
-from kmm.experiments.schema import MACRO, Summary, choose_metric, iterate_models, list_test_numbers
+from kmm.experiments.schema import MACRO, Difference, Summary, choose_metric, iterate_models, list_test_numbers
 from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_model, title_variant
 
 RESULT_METRICS = ("roc_auc", "accuracy", "average_precision", "sensitivity", "specificity")
@@ -48,7 +48,8 @@ def list_results(summary: Summary) -> Section | None:
     )
     notes = [
         "Intervals are corrected for the overlap of the splits (Nadeau and Bengio). They are symmetric, so they may "
-        "pass 1. With several labels, each number is the mean over labels.",
+        "pass 1. With several labels, each number is the mean over labels. Each model is measured on the studies that "
+        "have what it reads, so where films or reports are missing, compare models by their differences below.",
     ]
     if len(rows) > start:
         notes.append(
@@ -83,10 +84,28 @@ def list_differences(summary: Summary) -> Section | None:
     families = [
         f"Family {name}: {one['tests']} tests; {one['what']}." for name, one in (summary.get("families") or {}).items()
     ]
+    families += say_labels(found)
     folded = [_tabulate_differences("Differences of each label across splits", singles)] if singles else []
     folded += [*_list_within(summary.get("within") or ()), *_list_pooled(summary.get("pooled") or ())]
     figures, name = ("differences",), "differences"
     return Section(name, "Differences and their tests", (text,), families, figures, (table,), tuple(folded))
+
+
+def say_labels(differences: Sequence[Difference]) -> list[str]:
+    """Says of which differences the means are over some of the labels only, because variants have different ones.
+
+    Example:
+        >>> say_labels([{"variant": "labels=a", "against": "labels=b", "labels": ["mass", "cyst"]}])
+        ['labels = a − labels = b: the means are over the labels that both have (mass, cyst).']
+    """
+    lines = []
+    for one in differences:
+        if (labels := one.get("labels")) is not None:
+            over = (
+                f"the means are over the labels that both have ({', '.join(labels)})" if labels else one.get("reason")
+            )
+            lines.append(f"{name_variants(one)}: {over}.")
+    return list(dict.fromkeys(lines))
 
 
 def _tabulate_differences(caption, differences):
@@ -141,7 +160,10 @@ def _list_pooled(found: Sequence[Any]) -> list[Table]:
     for one in found:
         mean, pooled = one.get("mean_auc") or {}, one.get("pooled") or {}
         tests = [mean, pooled.get("roc_auc") or {}, pooled.get("accuracy") or {}]
-        cells = [f"{show_signed(test.get('difference'))} (p {show_p(test.get('p'))})" for test in tests]
+        cells = [
+            f"{show_signed(test.get('difference'))} ({show_p(test.get('p'))}; {show_p(test.get('p_holm'))})"
+            for test in tests
+        ]
         title = f"{title_briefly(one['first'])} − {title_briefly(one['second'])}"
         groups.setdefault(title_variant(one["variant"]), []).append(
             [title, one["label"], str(one.get("n", NOTHING)), *cells]
@@ -149,7 +171,7 @@ def _list_pooled(found: Sequence[Any]) -> list[Table]:
     head = ("Comparison", "Label", "Studies", "Mean ROC AUC of folds", "Pooled ROC AUC", "Pooled accuracy")
     caption = (
         "Tests over the folds of the first cross-validation: DeLong and McNemar, with the studies of a patient as one "
-        "observation. They take the models as fixed, and are not adjusted"
+        "observation: difference (p; p by Holm over all tests of this table). They take the models as fixed"
     )
     return [Table(caption, head, group_rows(groups), words=(1,))] if groups else []
 
@@ -189,8 +211,29 @@ def compare_variants(summary: Summary) -> Section | None:
     table = Table(f"{title_metric(metric)} on the same splits", ("Variant", *map(title_briefly, names)), rows)
     between = [one for one in summary.get("differences") or () if one.get("against") is not None]
     notes = [
-        f"{name_models(one)}, {name_variants(one)}, {title_metric(one['metric'])}: "
-        f"{show_value(one.get('difference'), one.get('interval'))}, {'shown' if is_shown(one) else 'not shown'}."
-        for one in between
+        f"{name_models(one)}, {name_variants(one)}, {title_metric(one['metric'])}: {_conclude(one)}." for one in between
     ]
-    return Section("variants", "Variants", points=notes, tables=(table,))
+    return Section("variants", "Variants", _say_own_labels(summary), notes, tables=(table,))
+
+
+def _conclude(found):
+    """Says how large a difference is and whether it is shown, or why there is none."""
+    if found.get("difference") is None:
+        return f"not compared, because {found['reason']}" if found.get("reason") else "not compared"
+    size = show_value(found["difference"], found.get("interval"), signed=True)
+    return f"{size}, {'shown' if is_shown(found) else 'not shown'}"
+
+
+def _say_own_labels(summary):
+    """Says that the means of the variants are not over the same labels, or not against the same rule."""
+    labels = summary.get("labels_by_variant") or {}
+    lines = []
+    if len({tuple(sorted(names)) for names in labels.values()}) > 1:
+        each = "; ".join(f"{title_variant(variant)}: {', '.join(names)}" for variant, names in labels.items())
+        lines.append(
+            f"The variants have different labels ({each}). Each mean of the table is over the variant's own labels, so "
+            "compare only the differences, which are over the labels and studies that both have."
+        )
+    if any("labels" in (changes or {}) for changes in (summary.get("variants") or {}).values()):
+        lines.append("Each variant is measured against the labels of its own rule.")
+    return lines

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from kmm.evaluate.output.p_values import show_p
+from kmm.experiments.output.claims import find_claims
 from kmm.experiments.output.figures import capitalize
 from kmm.experiments.output.interval_figures import ALL
-from kmm.experiments.output.number_formats import show_estimate, show_number, show_p
-from kmm.experiments.output.page_parts import Section, Table, group_rows, link_inside
+from kmm.experiments.output.number_formats import show_estimate, show_number, show_signed, show_value
+from kmm.experiments.output.page_parts import Section, Table, group_rows, link_inside, list_unmeasured
 from kmm.experiments.schema import Summary, choose_metric, choose_shares
 from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import format_percent, is_known
@@ -19,6 +21,8 @@ CLOSE = 0.01  # of ROC AUC: a baseline of words this near to the joint model doe
 FEW_STUDIES = 50  # of a subgroup: no interval of its accuracy is shown
 SMALL = f"fewer than {FEW_STUDIES} studies"
 MOST_STUDIES = 10  # of a comparison and label
+SHARES = ("Share of the film", "Share of the report")
+WRONG, RULES = "With a wrong report", "Other label rules"  # titles of sections
 REPORTS = ("right_report", "wrong_report", "film_alone")
 
 
@@ -33,16 +37,22 @@ def probe_leak(summary: Summary) -> Section | None:
         if not is_known(mean):
             continue
         before = [show_estimate((leak.get(variant) or {}).get("tfidf_auc_before"))] if redacted else []
-        rows.append([title_variant(variant) or DEFAULT, *before, show_estimate(probe), show_number(joint)])
-        if is_known(joint) and mean >= joint - CLOSE:
+        found = find_claims(summary, variant, "roc_auc", beside=True).get("tfidf") or {}
+        value = found.get("difference")
+        gain = show_value(value, found.get("interval"), signed=True)
+        rows.append([title_variant(variant) or DEFAULT, *before, show_estimate(probe), show_number(joint), gain])
+        if is_known(value) and value <= CLOSE:
             where = f"With {title_variant(variant)}, counting" if variant else "Counting"
             lines.append(f"{where} words does as well as the joint model: {TELLING if mean >= HIGH else NO_GAIN}")
     if not rows:
         return None
-    text = "The leak probe: TF-IDF with logistic regression on exactly the text that the models read."
+    text = (
+        "The leak probe: TF-IDF with logistic regression on exactly the text that the models read. Joint − probe is "
+        "measured on the studies of both, those with a report."
+    )
     if redacted:
         text += " Spans of the reports were hidden from the models; the probe was measured before and after that."
-    head = ("Variant", *(["Probe before redaction"] if redacted else []), "Probe", "Joint model")
+    head = ("Variant", *(["Probe before redaction"] if redacted else []), "Probe", "Joint model", "Joint − probe")
     table = Table("ROC AUC of the leak probe and of the joint model, test part", head, rows)
     return Section("leak", "Does the report give the answer away?", (text, *lines), tables=(table,))
 
@@ -51,7 +61,8 @@ def share_sides(summary: Summary) -> Section | None:
     """Says what film and report each give, by Shapley's value, and what the joint model does with one side alone."""
     shares = choose_shares(summary)
     tables = [*_list_shares(shares, title_metric(choose_metric(summary))), *_list_alone(summary)]
-    if not tables:
+    notes = list_unmeasured(summary, "shapley")
+    if not tables and not notes:
         return None
     lines = []
     if shares:
@@ -60,7 +71,7 @@ def share_sides(summary: Summary) -> Section | None:
             "The interaction is what both give together beyond their sum: it is negative where they say the same. "
             "Measured on studies with film and report, one side hidden."
         )
-    return Section("sides", "What film and report give", lines, figures=("shapley",), tables=tuple(tables))
+    return Section("sides", "What film and report give", lines, figures=("shapley",), tables=tuple(tables), notes=notes)
 
 
 def _list_shares(shares, metric):
@@ -104,7 +115,8 @@ def list_errors(summary: Summary) -> Section | None:
                 truth = "positive" if study["truth"] else "negative"
                 other = show_number((study.get("others") or {}).get(one["other"]))
                 link = link_inside(str(study["study"]), study.get("explanation"))
-                numbers = [show_number(study.get("probability")), other]
+                shares = [show_signed(study.get(name)) for name in ("image_share", "report_share")]
+                numbers = [show_number(study.get("probability")), *shares, other]
                 where = f"{variant}, {against}" if variant else against
                 studies.setdefault(capitalize(where), []).append([link, one["label"], study["what"], truth, *numbers])
     if not groups:
@@ -116,8 +128,11 @@ def list_errors(summary: Summary) -> Section | None:
     head = ("Compared with", "Label", "Decisions", "Both right", "Mended", "Broken", "Both wrong", "p")
     tables = [Table("Decisions of the joint model and of another one", head, group_rows(groups), words=(1,))]
     if studies:
-        columns = ("Study", "Label", "Joint model", "Truth", "Joint probability", "Other probability")
-        caption = f"Studies mended and broken: the {MOST_STUDIES} clearest of each comparison and label"
+        columns = ("Study", "Label", "Joint model", "Truth", "Joint probability", *SHARES, "Other probability")
+        caption = (
+            f"Studies mended and broken: the {MOST_STUDIES} clearest of each comparison and label. The shares of film "
+            "and report (Shapley) sum to the joint probability minus the prevalence"
+        )
         tables.append(Table(caption, columns, group_rows(studies), words=(1, 2, 3)))
     return Section("errors", "Errors mended and broken", (text,), tables=tuple(tables))
 
@@ -130,8 +145,9 @@ def swap_reports(summary: Summary) -> Section | None:
             areas = [show_estimate((one.get("roc_auc") or {}).get(name)) for name in REPORTS]
             shares = [format_percent((one.get(name) or {}).get("mean")) for name in ("flipped", "follows_report")]
             groups.setdefault(title_variant(variant), []).append([label, *areas, *shares])
+    notes = list_unmeasured(summary, "wrong_report")
     if not groups:
-        return None
+        return Section("wrong-report", WRONG, notes) if notes else None
     text = (
         "Each film was given the report of another study, with the other label where possible. A model that reads the "
         "film would stay near its result with the film alone; a model that follows the report would fall far below. "
@@ -140,7 +156,7 @@ def swap_reports(summary: Summary) -> Section | None:
     head = ("Label", "Right report", "Wrong report", "Film alone", "Decisions changed", "Decided as the report says")
     caption = "ROC AUC of the joint model with right and wrong reports, and what becomes of its decisions"
     table = Table(caption, head, group_rows(groups))
-    return Section("wrong-report", "With a wrong report", (text,), tables=(table,))
+    return Section("wrong-report", WRONG, (text,), tables=(table,), notes=notes)
 
 
 def list_subgroups(summary: Summary) -> Section | None:
@@ -161,15 +177,16 @@ def list_subgroups(summary: Summary) -> Section | None:
             grouping = "all studies" if one["grouping"] == ALL else str(one["grouping"])
             title = ", ".join(filter(None, (title_variant(variant), grouping)))
             groups.setdefault(title, []).append([name, *cells, one.get("note") or _note_missing(one) or SMALL * few])
+    notes = list_unmeasured(summary, "subgroups")
     if not groups:
-        return None
+        return Section("subgroups", "Subgroups", notes) if notes else None
     text = (
         "Many subgroups were looked at, without correction: a subgroup that stands out is a question, not a finding. "
         "Counts are means over splits. A split in which a subgroup has too few studies of a class gives no ROC AUC."
     )
     head = ("Subgroup", "Studies", "Positive", "ROC AUC", "Accuracy", "Note")
     table = Table("The main model in subgroups of the test part", head, group_rows(groups), words=(5,))
-    return Section("subgroups", "Subgroups", (text,), figures=("subgroups",), tables=(table,))
+    return Section("subgroups", "Subgroups", (text,), figures=("subgroups",), tables=(table,), notes=notes)
 
 
 def _note_missing(one):
@@ -193,9 +210,10 @@ def vary_labels(summary: Summary) -> Section | None:
             cells = [show_estimate((measured.get(name) or {}).get("roc_auc")) for name in names]
             same = f" (same as {found['same_as']})" if found.get("same_as") else ""
             groups.setdefault(title_variant(variant), []).append([f"{scheme}{same}", changed, *cells])
+    notes = list_unmeasured(summary, "label_schemes")
     if not groups:
-        return None
+        return Section("label-rules", RULES, notes) if notes else None
     text = "The models are the same; only the labels that they are measured against follow another rule."
     head = ("Label rule", "Labels changed", *(f"{title_briefly(name)}, ROC AUC" for name in names))
     table = Table("Results under other label rules", head, group_rows(groups))
-    return Section("label-rules", "Other label rules", (text,), tables=(table,))
+    return Section("label-rules", RULES, (text,), tables=(table,), notes=notes)

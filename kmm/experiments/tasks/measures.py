@@ -21,6 +21,7 @@ from kmm.training.fit import Run
 MEASURED = "test"
 MODEL_OF = dict(zip(COALITIONS, ("majority", "joint-image", "joint-text", "joint"), strict=True))  # what sees what
 SHARED_METRICS = ("roc_auc", "accuracy")
+MEASURES = ("shapley", "wrong_report", "selective", "subgroups", "label_schemes")
 
 
 def measure_split(classifier: Classifier, run: Run, answers: Mapping[str, Mapping[str, Answers]]) -> dict[str, Any]:
@@ -32,18 +33,27 @@ def measure_split(classifier: Classifier, run: Run, answers: Mapping[str, Mappin
 
     Returns:
         dict for JSON: `shapley` (metric to the result of `share_metric`), `wrong_report`, `selective` (label to the
-        result of `measure_selection`), `subgroups`, `label_schemes`; None where there is nothing to measure.
+        result of `measure_selection`), `subgroups`, `label_schemes`; None where there is nothing to measure. And
+        `not_measured`: dict of those of them that could not be measured to the reason.
     """
     models = answers.get(MEASURED)
     if not models:
-        return dict.fromkeys(("shapley", "wrong_report", "selective", "subgroups", "label_schemes"))
-    return {
-        "shapley": _share(run, models) if "joint" in models else None,
-        "wrong_report": _exchange(classifier, run) if "joint" in models else None,
-        "selective": _select(run, models[classifier.main]),
-        "subgroups": _divide(run, models[classifier.main]),
-        "label_schemes": _relabel(classifier, run, models),
+        return {**dict.fromkeys(MEASURES), "not_measured": {}}
+    measures: dict[str, Callable[[], Any]] = {
+        "selective": lambda: _select(run, models[classifier.main]),
+        "subgroups": lambda: _divide(run, models[classifier.main]),
+        "label_schemes": lambda: _relabel(run, models),
     }
+    if "joint" in models:
+        measures |= {"shapley": lambda: _share(run, models), "wrong_report": lambda: _exchange(classifier, run)}
+    found: dict[str, Any] = dict.fromkeys(MEASURES)
+    reasons = {}
+    for name, measure in measures.items():
+        try:
+            found[name] = measure()
+        except InputError as error:  # the studies of this part lack what is measured
+            reasons[name] = str(error)
+    return {**found, "not_measured": reasons}
 
 
 def _test_studies(run: Run) -> tuple[np.ndarray, list[Study]]:
@@ -56,7 +66,7 @@ def _share(run, models):
     rows, _ = _test_studies(run)
     both = run.prepared.present[rows].all(axis=1)
     if not both.any():
-        return None
+        raise InputError("No study has a film and a report that the model reads.")
     seen = {name: models[model] for name, model in MODEL_OF.items()}
     return {
         metric: share_metric(
@@ -72,25 +82,22 @@ def _share(run, models):
 
 
 def _exchange(classifier, run):
-    """Measures the joint model on films with the report of another study; None if none can be exchanged.
+    """Measures the joint model on films with the report of another study.
 
     Studies without a film, or without words that the model reads, are left out.
     """
     rows, studies = _test_studies(run)
     both = run.prepared.present[rows].all(axis=1)
-    try:
-        return measure_wrong_report(
-            make_joint(classifier, run),
-            [study for study, kept in zip(studies, both, strict=True) if kept],
-            run.prepared.labels[rows][both],
-            thresholds=classifier.thresholds["joint"][PATTERNS.index("both")],
-            film_thresholds=classifier.thresholds["joint"][PATTERNS.index("image")],
-            label_names=run.maker.label_names,
-            seed=run.settings.seed,
-            repeats=0,
-        )
-    except InputError:
-        return None
+    return measure_wrong_report(
+        make_joint(classifier, run),
+        [study for study, kept in zip(studies, both, strict=True) if kept],
+        run.prepared.labels[rows][both],
+        thresholds=classifier.thresholds["joint"][PATTERNS.index("both")],
+        film_thresholds=classifier.thresholds["joint"][PATTERNS.index("image")],
+        label_names=run.maker.label_names,
+        seed=run.settings.seed,
+        repeats=0,
+    )
 
 
 def make_joint(classifier: Classifier, run: Run) -> Callable[[Sequence[Study]], np.ndarray]:
@@ -146,22 +153,19 @@ def _divide(run, found):
     )
 
 
-def _relabel(classifier, run, models):
-    """Measures the same predictions against the labels of other rules; None if there are none."""
+def _relabel(run, models):
+    """Measures the same predictions against the labels of other rules."""
     _, studies = _test_studies(run)
     whole = [name for name in ("joint", "image", "text", "tfidf") if name in models and models[name].measured.all()]
-    try:
-        found = measure_label_schemes(
-            studies,
-            {name: models[name].probabilities for name in whole},
-            thresholds={name: models[name].thresholds for name in whole},
-            label_names=run.maker.label_names,
-            scheme=run.settings.labels,
-            train_prevalence=models["majority"].probabilities,
-            repeats=0,
-            min_count=1,
-            not_findings=run.settings.not_findings,
-        )
-    except InputError:
-        return None
+    found = measure_label_schemes(
+        studies,
+        {name: models[name].probabilities for name in whole},
+        thresholds={name: models[name].thresholds for name in whole},
+        label_names=run.maker.label_names,
+        scheme=run.settings.labels,
+        train_prevalence=models["majority"].probabilities,
+        repeats=0,
+        min_count=1,
+        not_findings=run.settings.not_findings,
+    )
     return {scheme: {**result, "tests": None} for scheme, result in found.items()}

@@ -18,6 +18,7 @@ from kmm.evaluate.metrics import METRICS, score_labels
 from kmm.experiments.tables import HISTORY, PREDICTIONS, ROWS, join_columns, make_columns
 from kmm.experiments.tasks.answers import Answers, gather_answers
 from kmm.experiments.tasks.measures import measure_split
+from kmm.experiments.tasks.study_shares import share_studies
 from kmm.experiments.tasks.task import RESULT, WORK, Task, TaskResult, name_stages
 from kmm.progress import Advance, Progress
 from kmm.training.fit import Run, fit_classifier, save_run
@@ -127,8 +128,9 @@ def tabulate_predictions(task: Task, run: Run, answers: Mapping[str, Mapping[str
     """Lists the predictions of validation and test: a row per study, model and label."""
     tables, place = [], {"split": task.split_name, "variant": task.variant}
     for part in KEPT_PARTS:
-        rows = run.rows(part)
-        for model, found in answers.get(part, {}).items():
+        rows, models = run.rows(part), answers.get(part, {})
+        shares = share_studies(models) if "joint" in models else {}
+        for model, found in models.items():
             chosen = rows[found.measured]
             studies = [run.prepared.studies[row] for row in chosen]
             common = {
@@ -149,6 +151,11 @@ def tabulate_predictions(task: Task, run: Run, answers: Mapping[str, Mapping[str
                         "truth": run.prepared.labels[chosen, column],
                         "probability": found.probabilities[found.measured, column],
                         "threshold": found.thresholds[found.measured, column],
+                        **(
+                            {name: share[found.measured, column] for name, share in shares.items()}
+                            if model == "joint"
+                            else {}
+                        ),
                     },
                 )
                 for column, label in enumerate(run.maker.label_names)

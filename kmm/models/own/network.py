@@ -171,6 +171,12 @@ def _check_layer(layer, start):
                 "the functional API: keras.Model(inputs, outputs)."
             )
         return
+    softmax = isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
+    if softmax and layer.output.shape[-1] == 1 and getattr(layer, "axis", -1) in (-1, layer.output.ndim - 1):
+        raise InputError(
+            f"{start} has a softmax over one unit in the layer {layer.name!r}, which is 1 for every input. Leave the "
+            "layer out: kmm adds a logit per label."
+        )
     builtin = kind.__module__.split(".")[0] == "keras"
     if not builtin and keras.saving.get_registered_object(keras.saving.get_registered_name(kind)) is None:
         raise InputError(f"{start} has the layer {layer.name!r} of the unregistered class {kind.__name__}. {CUSTOM}.")
