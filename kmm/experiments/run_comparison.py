@@ -30,7 +30,7 @@ from kmm.settings import FitSettings
 from kmm.training.cache.cache_folder import require_disk
 from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
-from kmm.training.run_folders import digest_code
+from kmm.training.source_code import digest_code
 
 COPIES = 4  # of the weights of an encoder that a running task or a kept classifier takes on the disk
 

@@ -1,7 +1,6 @@
 """Fit of a classifier: prepare the studies, learn the words, train the models by the recipe, calibrate and evaluate."""
 
 import copy
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,12 @@ from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.decisions.thresholds import find_policy
-from kmm.evaluate.report import write_results
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
 from kmm.models.weights import checkpoints
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.storage.files import write_json
 from kmm.text.clean import find_words
 from kmm.text.redaction import read_redaction
 from kmm.training.cache.compilation import keep_compilations
@@ -235,25 +232,3 @@ def _make_context(settings, prepared, work, cache, progress, callbacks, tensorbo
         tensorboard=Path(tensorboard) if tensorboard else None,
     )
     return context, facts
-
-
-def save_run(classifier: Classifier, run: Run, folder: Path | str, *, overwrite: bool = False) -> None:
-    """Saves the classifier with its split, learning curves, pictures and model card, and removes the work folder.
-
-    Args:
-        classifier, run: results of `fit_classifier`.
-        folder: path of the new folder.
-        overwrite: bool. Replaces an existing saved classifier.
-
-    Raises:
-        InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
-    """
-    classifier.provenance["name"] = Path(folder).name
-
-    def extra(temporary):
-        run.split.save(temporary / "split.csv")
-        write_json(temporary / "history.json", run.history)
-        write_results(classifier, run.predictions.get("test"), run.history, temporary, path=folder)
-
-    classifier.save(folder, overwrite=overwrite, extra=extra)
-    shutil.rmtree(run.work)

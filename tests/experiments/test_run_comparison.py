@@ -87,7 +87,7 @@ def test_other_settings_or_data_in_the_same_folder_are_one_line(compare, collect
 
 def test_results_of_other_code_are_removed_and_computed_again(compare, tmp_path, monkeypatch):
     compare(plan_with(), runner=FakeRunner())
-    monkeypatch.setattr("kmm.experiments.tasks.task.digest_code", lambda: "other")
+    monkeypatch.setattr("kmm.experiments.tasks.task.digest_task_code", lambda: "other")
     runner = FakeRunner()
     compare(plan_with(), runner=runner)
     assert len(runner.done) == SPLITS == len(list((tmp_path / "out" / TASKS).iterdir()))

@@ -17,11 +17,12 @@ from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file
 from kmm.storage.files import replace_file
 from kmm.training.recipe import make_recipe
-from kmm.training.run_folders import digest_code
+from kmm.training.source_code import digest_reached
 
 FOLDER, RESULT, WORK = "split-", "result.npz", "work"  # the folder of a task begins with its split
 TABLES = {"rows": ROWS, "predictions": PREDICTIONS, "history": HISTORY}
 DIGITS = 10  # of a key, in the name of a folder
+COMPUTES = "kmm.experiments.tasks.run_task"  # the module that computes the results of a task
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,16 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
         "split": split.digest,
         "plain": plain,
         "data": data,
-        "code": digest_code(),
+        "code": digest_task_code(),
         "backend": check_backend(),
     }
     return digest_facts(facts)
+
+
+def digest_task_code() -> str:
+    """Returns the digest of the code on which the results of a task can depend: not of commands, pages and the summary,
+    nor of what is made from the results."""
+    return digest_reached(COMPUTES)
 
 
 def digest_facts(facts: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ class TaskWorker:
     def load(self, parent: int | None = None) -> Self:
         """Loads Keras; returns the worker itself."""
         with load_keras_quietly():
-            import kmm.experiments.tasks.run_task  # noqa: F401
+            import kmm.experiments.tasks.complete  # noqa: F401
         return self
 
     def run(self, task: Task, notify: Callable[[int], None] = lambda count: None) -> dict[str, Any] | str:
@@ -42,13 +42,13 @@ class TaskWorker:
         Raises:
             OSError: if the disk is full, which would end every other task too.
         """
+        from kmm.experiments.tasks.complete import complete_task
         from kmm.experiments.tasks.given import keep_given
-        from kmm.experiments.tasks.run_task import run_task
 
         prepared = self.prepared[task.preparation]
         keep_given(self.out, task.settings)
         try:
-            result = run_task(task, prepared, out=self.out, cache=self.cache, models=self.models, notify=notify)
+            result = complete_task(task, prepared, out=self.out, cache=self.cache, models=self.models, notify=notify)
         except OSError:
             raise
         except KmmError as error:
