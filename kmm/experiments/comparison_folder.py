@@ -2,13 +2,14 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from kmm.errors import InputError
 from kmm.experiments.plan import PLAN
 from kmm.experiments.tasks.given import GIVEN
-from kmm.experiments.tasks.task import FOLDER, Task, find_done
+from kmm.experiments.tasks.task import FOLDER, STATES, Task, find_done
 from kmm.storage.file_lock import hold_file
 from kmm.storage.output_mark import marking_output
 
@@ -22,7 +23,9 @@ def refuse_others(out: Path) -> None:
     others = [path.name for path in out.iterdir() if not path.name.startswith(".") and path.name != TASKS]
     if (out / TASKS).is_dir():
         others += [
-            f"{TASKS}/{path.name}" for path in (out / TASKS).iterdir() if not path.name.startswith((FOLDER, GIVEN))
+            f"{TASKS}/{path.name}"
+            for path in (out / TASKS).iterdir()
+            if not path.name.startswith((FOLDER, STATES, GIVEN))
         ]
     if others:
         raise InputError(f"{out} holds other files, for example {min(others)}. Choose a new folder for --out.")
@@ -43,12 +46,24 @@ def open_folder(out: Path) -> Iterator[None]:
             yield
 
 
-def remove_others(folder: Path, tasks: Sequence[Task]) -> None:
-    """Removes the folders of tasks of earlier code."""
-    names = {task.name for task in tasks}
+def remove_others(folder: Path, tasks: Sequence[Task], left: Sequence[Task]) -> None:
+    """Removes the folders of tasks of earlier code, and the states of stages that no task needs any more.
+
+    Args:
+        folder: Path of the folder of tasks.
+        tasks: sequence of `Task`, all of the comparison.
+        left: sequence of the tasks that are left to run.
+    """
+    names = {task.name for task in tasks} | {task.states for task in left}
     for path in folder.iterdir():
-        if path.is_dir() and path.name not in names and path.name.startswith(FOLDER):
-            shutil.rmtree(path)
+        if path.is_dir() and path.name not in names and path.name.startswith((FOLDER, STATES)):
+            shutil.rmtree(path, ignore_errors=True)  # a worker of before that was killed may still end its writing
+
+
+def remove_states(folder: Path, task: Task, left: Iterable[Task]) -> None:
+    """Removes the states of the stages of a task that is done, unless a task that is left shares them."""
+    if all(other.states != task.states for other in left):
+        shutil.rmtree(folder / task.states, ignore_errors=True)
 
 
 def list_left(out: Path, tasks: Sequence[Task], keep_models: bool) -> list[Task]:
@@ -57,3 +72,28 @@ def list_left(out: Path, tasks: Sequence[Task], keep_models: bool) -> list[Task]
     if keep_models:
         done = {name for name in done if (out / MODELS / name).is_dir()}
     return [task for task in tasks if task.name not in done]
+
+
+def order_tasks(tasks: Sequence[Task], workers: int) -> list[Task]:
+    """Orders tasks so that those of a split follow each other, while several workers begin with different splits: a
+    stage that tasks of a split share is then finished when the second one wants it.
+
+    Args:
+        tasks: sequence of `Task`.
+        workers: int >= 1.
+
+    Returns:
+        list of `Task`: the splits in groups of as many as there are workers; in a group, the first task of each split,
+        then the second, and so on.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> tasks = [SimpleNamespace(split_name=split, variant=name) for split in "123" for name in "ab"]
+        >>> " ".join(task.split_name + task.variant for task in order_tasks(tasks, 2))
+        '1a 2a 1b 2b 3a 3b'
+    """
+    splits: dict[str, list[Task]] = {}
+    for task in tasks:
+        splits.setdefault(task.split_name, []).append(task)
+    groups = [list(splits.values())[start : start + workers] for start in range(0, len(splits), workers)]
+    return [task for group in groups for turn in zip_longest(*group) for task in turn if task is not None]

@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,16 +14,34 @@ from kmm.engines.runners import run_here
 from kmm.engines.worker import Runner
 from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
-from kmm.experiments.comparison_folder import MODELS, TASKS, list_left, open_folder, refuse_others, remove_others
+from kmm.experiments.comparison_folder import (
+    MODELS,
+    TASKS,
+    list_left,
+    open_folder,
+    order_tasks,
+    refuse_others,
+    remove_others,
+    remove_states,
+)
 from kmm.experiments.output.page import write_pages
 from kmm.experiments.plan import Plan, check_plan
 from kmm.experiments.resampling import restrict_split
 from kmm.experiments.schema import Summary
 from kmm.experiments.summary import summarize
 from kmm.experiments.tables import check_format, join_columns
-from kmm.experiments.tasks.features import fill_features, measure_weights
+from kmm.experiments.tasks.features import fill_features, measure_states, measure_weights
 from kmm.experiments.tasks.given import keep_given
-from kmm.experiments.tasks.task import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
+from kmm.experiments.tasks.task import (
+    RESULT,
+    TABLES,
+    Task,
+    TaskResult,
+    digest_facts,
+    digest_task_code,
+    find_done,
+    make_key,
+)
 from kmm.experiments.tasks.worker import TaskWorker
 from kmm.progress import Progress
 from kmm.settings import FitSettings
@@ -32,7 +50,7 @@ from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
 from kmm.training.source_code import digest_code
 
-COPIES = 4  # of the weights of an encoder that a running task or a kept classifier takes on the disk
+COPIES = 4  # of the weights of an encoder that a running stage or a kept classifier takes on the disk
 
 
 def compare_studies(
@@ -76,13 +94,18 @@ def compare_studies(
         prepared, keys = _prepare(collection, plan, cache, progress)
         check_plan(out, plan, digest_facts({key: studies.digest() for key, studies in prepared.items()}))
         tasks = list_tasks(plan, prepared, keys)
-        remove_others(out / TASKS, tasks)
         left = list_left(out, tasks, keep_models)
+        remove_others(out / TASKS, tasks, left)
+
+        def cut(workers: int) -> list[Task]:
+            _check_disk(out, plan, workers, kept=len(left) if keep_models else 0)
+            return order_tasks(left, workers)
+
         if left:
-            _check_disk(out, plan, len(left) if keep_models else 0)
+            _check_disk(out, plan, 1, kept=len(left) if keep_models else 0)
             fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
         worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS if keep_models else None)
-        failed = _run(tasks, left, worker, runner, progress)
+        failed = _run(tasks, left, cut, worker, runner, progress)
         data = describe_studies(collection, plan, list(prepared.values()))
         comparison = gather(out, plan, tasks, failed, data)
         comparison.save(predictions=predictions)
@@ -171,30 +194,38 @@ def list_tasks(plan: Plan, prepared: Mapping[str, PreparedStudies], keys: Mappin
         list(studies.values()), shares=plan.base.shares, seed=plan.base.seed, label_names=first.candidates
     )
     digests = {key: one.digest() for key, one in prepared.items()}
-    plain, tasks = plan.resampling.plain, []
+    plain, code, tasks = plan.resampling.plain, digest_task_code(), []
     for number, split in enumerate(splits, start=1):
         for variant, settings in plan.variants.items():
             key = keys[variant]
             own = restrict_split(split, prepared[key].studies)
             full = make_key(settings, own, digests[key], plain=plain)
-            tasks.append(Task(str(number), variant, settings, key, own, plain, full))
+            tasks.append(Task(str(number), variant, settings, key, own, plain, full, code))
     return tasks
 
 
-def _check_disk(out: Path, plan: Plan, kept: int) -> None:
-    """Checks that the disk has room for a running task and for the classifiers that are kept."""
+def _check_disk(out: Path, plan: Plan, workers: int, *, kept: int) -> None:
+    """Checks that the disk has room for a running stage and the finished ones of a split for each worker, and for the
+    classifiers that are kept."""
     weights = max(map(measure_weights, plan.variants.values()))
-    what = "the state of a task and the classifiers that are kept" if kept else "the state of a task"
-    require_disk(out, COPIES * weights * (1 + kept), what)
+    states = sum(map(measure_states, plan.variants.values()))
+    what = f"the states of the stages{' and the classifiers that are kept' if kept else ''}"
+    require_disk(out, workers * (COPIES * weights + states) + COPIES * weights * kept, what)
 
 
 def _run(
-    tasks: Sequence[Task], left: Sequence[Task], worker: TaskWorker, runner: Runner, progress: Progress
+    tasks: Sequence[Task],
+    left: Sequence[Task],
+    cut: Callable[[int], list[Task]],
+    worker: TaskWorker,
+    runner: Runner,
+    progress: Progress,
 ) -> list[dict[str, str]]:
-    """Runs the tasks that are left; returns those that failed."""
+    """Runs the tasks that are left, in the order of `cut`; returns those that failed."""
     failed: list[dict[str, str]] = []
     if not left:
         return failed
+    waiting = {task.name: task for task in left}
     total = sum(task.units for task in tasks)
     done = total - sum(task.units for task in left)
     counted: Counter[str] = Counter()
@@ -206,10 +237,13 @@ def _run(
                 advance(count - counted[task.name], text=task.title)
                 counted[task.name] = count
 
-        for task, reply in runner(worker, lambda count: left, lambda: None, notify):
+        for task, reply in runner(worker, cut, lambda: None, notify):
             if isinstance(reply, str):
                 failed.append({"split": task.split_name, "variant": task.variant, "reason": reply})
                 progress.note(f"{task.title}: failed: {reply}")
+            else:
+                del waiting[task.name]
+                remove_states(worker.out, task, waiting.values())
             notify(task, task.units)
     return failed
 

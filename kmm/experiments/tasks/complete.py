@@ -1,13 +1,12 @@
 """What a task of a comparison leaves in its folders: the file of its results and, if it is wanted, its classifier."""
 
 import gc
-import shutil
 from pathlib import Path
 
 import keras
 
 from kmm.experiments.tasks.run_task import Notify, TaskProgress, run_task
-from kmm.experiments.tasks.task import RESULT, WORK, Task, TaskResult
+from kmm.experiments.tasks.task import RESULT, Task, TaskResult
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.save_run import save_run
 
@@ -39,13 +38,13 @@ def complete_task(
     """
     folder = out / task.name
     result, classifier, run = run_task(
-        task, prepared, work=folder / WORK, cache=cache, progress=TaskProgress(task, notify)
+        task, prepared, work=out / task.states, cache=cache, progress=TaskProgress(task, notify)
     )
+    folder.mkdir(exist_ok=True)
     if models is not None:
         models.mkdir(parents=True, exist_ok=True)
-        save_run(classifier, run, models / task.name, overwrite=True)
+        save_run(classifier, run, models / task.name, overwrite=True, keep_work=True)
     result.save(folder / RESULT)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
     del classifier, run
     keras.backend.clear_session()
     gc.collect()

@@ -38,12 +38,12 @@ def run_task(
     progress: "TaskProgress",
 ) -> tuple[TaskResult, Classifier, Run]:
     """Trains the models of a task and measures them. A task that was killed goes on with the stage that was
-    interrupted.
+    interrupted, and a stage that another task of the split has trained is not trained again.
 
     Args:
         task: `Task`.
         prepared: `PreparedStudies` of its preparation, with any split.
-        work: path of the folder of its state.
+        work: path of the folder of the states of stages, which the tasks of the split share.
         cache: path of the folder of prepared films and features.
         progress: `TaskProgress`.
 
@@ -56,7 +56,7 @@ def run_task(
     start = time.monotonic()
     studies = prepared.with_split(task.split, note=progress.note, record_leaks=task.plain)
     classifier, run = fit_classifier(
-        None, task.settings, work=work, cache=cache, prepared=studies, progress=progress, parts=PARTS
+        None, task.settings, work=work, cache=cache, prepared=studies, progress=progress, parts=PARTS, shared=True
     )
     answers, probe = gather_answers(classifier, run)
     result = TaskResult(

@@ -19,7 +19,8 @@ from kmm.storage.files import replace_file
 from kmm.training.recipe import make_recipe
 from kmm.training.source_code import digest_reached
 
-FOLDER, RESULT, WORK = "split-", "result.npz", "work"  # the folder of a task begins with its split
+FOLDER, RESULT = "split-", "result.npz"  # the folder of a task begins with its split
+STATES = "stages-"  # beginning of the folder of the stages that the tasks of a split share
 TABLES = {"rows": ROWS, "predictions": PREDICTIONS, "history": HISTORY}
 DIGITS = 10  # of a key, in the name of a folder
 COMPUTES = "kmm.experiments.tasks.run_task"  # the module that computes the results of a task
@@ -37,6 +38,7 @@ class Task:
         split: `Split` of these studies.
         plain: bool. Whether the split may leak.
         key: str. Digest of everything that its results depend on.
+        code: str. Digest of the code among it.
     """
 
     split_name: str
@@ -46,11 +48,17 @@ class Task:
     split: Split
     plain: bool
     key: str
+    code: str = ""
 
     @property
     def name(self) -> str:
         """Name of its folder."""
         return f"{FOLDER}{int(self.split_name):03d}-{self.key[:DIGITS]}"
+
+    @property
+    def states(self) -> str:
+        """Name of the folder of the states of its stages, which it shares with the other tasks of its split."""
+        return f"{STATES}{int(self.split_name):03d}-{self.code[:DIGITS]}"
 
     @property
     def title(self) -> str:

@@ -1,0 +1,162 @@
+"""Stages that variants have in common are trained once, with the same results; a kill repeats what was running."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import psutil
+import pytest
+
+from kmm.experiments.comparison import Comparison
+from kmm.experiments.run_comparison import TASKS
+from kmm.experiments.tables import select
+from kmm.experiments.tasks.task import RESULT, STATES
+from kmm.training import fit_stage
+from tests.factories.commands import ROOT, run
+from tests.factories.studies import TINY
+
+pytestmark = pytest.mark.large
+SETTINGS = [word for name, value in TINY.items() if name != "image_epochs" for word in ("--set", f"{name}={value}")]
+VARIED = ("--splits", 2, "--vary", "image_epochs=4|6")
+TABLES = {"rows": "value", "predictions": "probability", "history": "value"}
+
+
+def list_words(folder, out, *words):
+    return [str(word) for word in ("compare", folder, "--out", out, "--cache", out.parent / "cache", *SETTINGS, *words)]
+
+
+@contextlib.contextmanager
+def record_stages():
+    """Records the stages that this process trains: `stages-<split>/<stage>`, and the epoch that it starts from."""
+    found, run_epochs = [], fit_stage._run_epochs
+
+    def record(model, train, validation, checkpoint, callbacks):
+        found.append((name_stage(checkpoint.folder), checkpoint.state["epoch"]))
+        run_epochs(model, train, validation, checkpoint, callbacks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_stage, "_run_epochs", record)
+        yield found
+
+
+def name_stage(folder):
+    return f"{folder.parent.parent.name}/{folder.name}"
+
+
+def read_states(out):
+    """The epoch of each stage whose state is there, and whether it is done."""
+    found = {}
+    for folder in out.glob(f"{TASKS}/{STATES}*/stages/[!.]*"):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # replaced meanwhile, or not there yet
+            newest = max(folder.glob("epoch-*.npz"), key=lambda path: int(path.stem.partition("-")[2]))
+            with np.load(newest) as stored:
+                state = json.loads(stored["state"].tobytes())
+            found[name_stage(folder)] = state["epoch"], state["done"]
+    return found
+
+
+def assert_same(found, expected, atol=0.0, **chosen):
+    for table, number in TABLES.items():
+        one, other = getattr(found, table), select(getattr(expected, table), **chosen)
+        assert len(one[number]) == len(other[number]) > 50
+        for name in set(one) - {number, "threshold", *chosen}:
+            np.testing.assert_array_equal(one[name], other[name])
+        np.testing.assert_allclose(one[number], other[number], rtol=0, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder, tmp_path_factory):
+    """A comparison of two variants on two splits that nothing interrupts, and the stages that it trained."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with record_stages() as stages:
+        result = run(*list_words(tiny_folder, out, *VARIED))
+    assert result.exit_code == 0, result.output
+    return out, stages
+
+
+def test_the_text_stage_of_variants_of_the_image_is_trained_once_per_split(whole):
+    out, stages = whole
+    assert all(epoch == 0 for _, epoch in stages) and len(set(stages)) == len(stages)
+    counts = Counter((name[: len(STATES) + 3], name.partition("/")[2].rpartition("-")[0]) for name, _ in stages)
+    for split in ("001", "002"):
+        own = {stage: count for (place, stage), count in counts.items() if place == STATES + split}
+        assert own == {"text": 1, "image": 2, "joint-head": 2, "joint-tuning": 2}
+    assert not list(out.glob(f"{TASKS}/{STATES}*")) and len(list(out.glob(f"{TASKS}/*/{RESULT}"))) == 4
+
+
+@pytest.mark.parametrize("epochs", [4, 6])
+def test_results_are_those_of_a_comparison_that_shares_nothing(whole, tiny_folder, tmp_path, epochs):
+    with record_stages() as stages:
+        result = run(*list_words(tiny_folder, tmp_path / "out", "--splits", 2, "--set", f"image_epochs={epochs}"))
+    assert result.exit_code == 0 and len(stages) == 8, result.output
+    assert_same(Comparison.load(tmp_path / "out"), Comparison.load(whole[0]), variant=f"image_epochs={epochs}")
+
+
+@contextlib.contextmanager
+def start(*words):
+    """A comparison in a process of its own."""
+    command = [sys.executable, "-m", "kmm", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process, out, holds, seconds=240):
+    """Waits until the states of the stages are as wanted."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if holds(states := read_states(out)):
+            return states
+        time.sleep(0.02)
+    raise AssertionError(f"the comparison ended, or was too slow: {process.poll()}")
+
+
+def has_begun_the_second(states):
+    """Whether one stage is done, and another one has saved an epoch."""
+    return any(done for _, done in states.values()) and any(epoch and not done for epoch, done in states.values())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("engine", ["process", "workers", "ray"])
+def test_after_a_kill_no_finished_stage_is_trained_again(whole, tiny_folder, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
+    out = tmp_path / "out"
+    words = list_words(tiny_folder, out, *VARIED)
+    with start(*words, "--engine", engine, *(() if engine == "process" else ("--workers", 2))) as process:
+        before = wait_for(process, out, has_begun_the_second)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with record_stages() as stages:
+        result = run(*words)
+    assert result.exit_code == 0, result.output
+    for name, epoch in stages:
+        saved, done = before.get(name, (0, False))
+        assert not done and epoch >= saved, name
+    assert_same(Comparison.load(out), Comparison.load(whole[0]), atol=1e-4)  # threads sum in another order
+    assert not list(out.glob(f"{TASKS}/{STATES}*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the processes of Linux")
+def test_a_killed_worker_leaves_its_stage_to_another(whole, tiny_folder, tmp_path):
+    out = tmp_path / "out"
+    with start(*list_words(tiny_folder, out, *VARIED, "--engine", "workers", "--workers", 2)) as process:
+        wait_for(process, out, has_begun_the_second)
+        workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert_same(Comparison.load(out), Comparison.load(whole[0]), atol=1e-4)
