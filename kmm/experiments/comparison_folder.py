@@ -3,17 +3,17 @@
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 from kmm.errors import InputError
 from kmm.experiments.plan import PLAN
+from kmm.experiments.tasks.explanations import lacks_explanations
 from kmm.experiments.tasks.given import GIVEN
 from kmm.experiments.tasks.task import FOLDER, STATES, Task, find_done
 from kmm.storage.file_lock import hold_file
 from kmm.storage.output_mark import marking_output
 
-TASKS, MODELS, LOCK = "tasks", "models", ".lock"
+TASKS, MODELS, EXPLANATIONS, LOCK = "tasks", "models", "explanations", ".lock"
 
 
 def refuse_others(out: Path) -> None:
@@ -46,16 +46,16 @@ def open_folder(out: Path) -> Iterator[None]:
             yield
 
 
-def remove_others(folder: Path, tasks: Sequence[Task], left: Sequence[Task]) -> None:
+def remove_others(out: Path, tasks: Sequence[Task], left: Sequence[Task]) -> None:
     """Removes the folders of tasks of earlier code, and the states of stages that no task needs any more.
 
     Args:
-        folder: Path of the folder of tasks.
+        out: Path of the folder of the comparison.
         tasks: sequence of `Task`, all of the comparison.
         left: sequence of the tasks that are left to run.
     """
     names = {task.name for task in tasks} | {task.states for task in left}
-    for path in folder.iterdir():
+    for path in [*(out / TASKS).iterdir(), *(out / EXPLANATIONS).glob("*")]:
         if path.is_dir() and path.name not in names and path.name.startswith((FOLDER, STATES)):
             shutil.rmtree(path, ignore_errors=True)  # a worker of before that was killed may still end its writing
 
@@ -67,33 +67,9 @@ def remove_states(folder: Path, task: Task, left: Iterable[Task]) -> None:
 
 
 def list_left(out: Path, tasks: Sequence[Task], keep_models: bool) -> list[Task]:
-    """Lists the tasks to run: those without results and, if classifiers are wanted, those whose classifier is gone."""
+    """Lists the tasks to run: those without results, those that lack explanations and, if classifiers are wanted, those
+    whose classifier is gone."""
     done = find_done(out / TASKS, tasks)
     if keep_models:
         done = {name for name in done if (out / MODELS / name).is_dir()}
-    return [task for task in tasks if task.name not in done]
-
-
-def order_tasks(tasks: Sequence[Task], workers: int) -> list[Task]:
-    """Orders tasks so that those of a split follow each other, while several workers begin with different splits: a
-    stage that tasks of a split share is then finished when the second one wants it.
-
-    Args:
-        tasks: sequence of `Task`.
-        workers: int >= 1.
-
-    Returns:
-        list of `Task`: the splits in groups of as many as there are workers; in a group, the first task of each split,
-        then the second, and so on.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> tasks = [SimpleNamespace(split_name=split, variant=name) for split in "123" for name in "ab"]
-        >>> " ".join(task.split_name + task.variant for task in order_tasks(tasks, 2))
-        '1a 2a 1b 2b 3a 3b'
-    """
-    splits: dict[str, list[Task]] = {}
-    for task in tasks:
-        splits.setdefault(task.split_name, []).append(task)
-    groups = [list(splits.values())[start : start + workers] for start in range(0, len(splits), workers)]
-    return [task for group in groups for turn in zip_longest(*group) for task in turn if task is not None]
+    return [task for task in tasks if task.name not in done or lacks_explanations(task, out / TASKS)]

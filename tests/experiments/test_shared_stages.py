@@ -17,8 +17,8 @@ from kmm.experiments.comparison import Comparison
 from kmm.experiments.run_comparison import TASKS
 from kmm.experiments.tables import select
 from kmm.experiments.tasks.task import RESULT, STATES
-from kmm.training import fit_stage
 from tests.factories.commands import ROOT, run
+from tests.factories.stages import name_stage, record_stages
 from tests.factories.studies import TINY
 
 pytestmark = pytest.mark.large
@@ -29,24 +29,6 @@ TABLES = {"rows": "value", "predictions": "probability", "history": "value"}
 
 def list_words(folder, out, *words):
     return [str(word) for word in ("compare", folder, "--out", out, "--cache", out.parent / "cache", *SETTINGS, *words)]
-
-
-@contextlib.contextmanager
-def record_stages():
-    """Records the stages that this process trains: `stages-<split>/<stage>`, and the epoch that it starts from."""
-    found, run_epochs = [], fit_stage._run_epochs
-
-    def record(model, train, validation, checkpoint, callbacks):
-        found.append((name_stage(checkpoint.folder), checkpoint.state["epoch"]))
-        run_epochs(model, train, validation, checkpoint, callbacks)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_stage, "_run_epochs", record)
-        yield found
-
-
-def name_stage(folder):
-    return f"{folder.parent.parent.name}/{folder.name}"
 
 
 def read_states(out):

@@ -25,6 +25,7 @@ COMPUTING = (
 )
 SHOWING = (
     *("experiments.summary", "experiments.statistics", "experiments.run_comparison", "experiments.tasks.complete"),
+    *("experiments.tasks.explanations", "experiments.task_list", "experiments.comparison_folder"),
     *("evaluate.output.card", "evaluate.output.plots", "evaluate.result_files", "training.save_run"),
 )
 

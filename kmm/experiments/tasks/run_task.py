@@ -182,8 +182,13 @@ class TaskProgress(Progress):
     @contextmanager
     def step(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
         yield lambda count=1, text="": None
-        if title in self.stages and self.notify:
-            self.done += 1
+        if title in self.stages:
+            self.reach(self.done + 1)
+
+    def reach(self, count: int) -> None:
+        """Notifies that so many units of the task are done."""
+        self.done = max(self.done, count)
+        if self.notify:
             self.notify(self.done)
 
     def note(self, text: str) -> None:

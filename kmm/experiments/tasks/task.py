@@ -39,6 +39,8 @@ class Task:
         plain: bool. Whether the split may leak.
         key: str. Digest of everything that its results depend on.
         code: str. Digest of the code among it.
+        explained: int. Most studies that the joint model mends, and most that it breaks, of which an explanation is
+            wanted; the results do not depend on it.
     """
 
     split_name: str
@@ -49,6 +51,7 @@ class Task:
     plain: bool
     key: str
     code: str = ""
+    explained: int = 0
 
     @property
     def name(self) -> str:
@@ -67,8 +70,8 @@ class Task:
 
     @property
     def units(self) -> int:
-        """Number of its stages, and one for what follows them."""
-        return len(name_stages(self.settings)) + 1
+        """Number of its stages, one for what follows them, and one for explanations if they are wanted."""
+        return len(name_stages(self.settings)) + 1 + bool(self.explained)
 
 
 @dataclass(frozen=True)
