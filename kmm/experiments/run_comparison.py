@@ -99,13 +99,14 @@ def compare_studies(
         tasks = list_tasks(plan, prepared, keys, explain=explain)
         left = list_left(out, tasks, keep_models)
         remove_others(out, tasks, left)
+        kept = len(left) if keep_models else 0
 
         def cut(workers: int) -> list[Task]:
-            _check_disk(out, plan, workers, kept=len(left) if keep_models else 0)
+            _check_disk(out, plan, workers, kept)
             return order_tasks(left, workers)
 
         if left:
-            _check_disk(out, plan, 1, kept=len(left) if keep_models else 0)
+            _check_disk(out, plan, 1, kept)
             fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
         worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS, out / EXPLANATIONS, keep_models)
         failed = _run(tasks, left, cut, worker, runner, progress)
@@ -166,7 +167,7 @@ def _prepare(
     return prepared, keys
 
 
-def _check_disk(out: Path, plan: Plan, workers: int, *, kept: int) -> None:
+def _check_disk(out: Path, plan: Plan, workers: int, kept: int) -> None:
     """Checks that the disk has room for a running stage and the finished ones of a split for each worker, and for the
     classifiers that are kept."""
     weights = max(map(measure_weights, plan.variants.values()))

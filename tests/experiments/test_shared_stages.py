@@ -22,11 +22,18 @@ from tests.factories.stages import name_stage, record_stages
 from tests.factories.studies import TINY
 
 pytestmark = pytest.mark.large
-CHOSEN = {name: value for name, value in TINY.items() if name != "image_epochs"} | {"tune_epochs": 0}
-SETTINGS = [word for name, value in CHOSEN.items() for word in ("--set", f"{name}={value}")]
-VARY = ("--vary", "image_epochs=4|6")
+SETTINGS = [word for name, value in {**TINY, "tune_epochs": 0}.items() for word in ("--set", f"{name}={value}")]
+VARY = ("--vary", "image-fit=letterbox|stretch")
 FIRST = ("--splits", 1, *VARY)  # the first split alone
 TABLES = {"rows": "value", "predictions": "probability", "history": "value"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pages():
+    """Comparisons of this process write no page, whose figures take longer than the models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kmm.experiments.run_comparison.write_pages", lambda *given: None)
+        yield
 
 
 def list_words(folder, out, *words):
@@ -55,7 +62,7 @@ def assert_same(found, expected, atol=0.0, **chosen):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_folder, tmp_path_factory):
+def whole(no_pages, tiny_folder, tmp_path_factory):
     """A comparison of two variants on two splits that nothing interrupts, and the stages that it trained."""
     out = tmp_path_factory.mktemp("whole") / "out"
     with record_stages() as stages:
@@ -77,9 +84,9 @@ def test_the_text_stage_of_variants_of_the_image_is_trained_once_per_split(whole
 def test_results_are_those_of_a_comparison_that_shares_nothing(whole, tiny_folder, tmp_path):
     """The second variant of the shared comparison found the text stage that the first one had trained."""
     with record_stages() as stages:
-        result = run(*list_words(tiny_folder, tmp_path / "out", "--splits", 1, "--set", "image_epochs=6"))
+        result = run(*list_words(tiny_folder, tmp_path / "out", "--splits", 1, "--set", "image_fit=stretch"))
     assert result.exit_code == 0 and len(stages) == 3, result.output
-    assert_same(Comparison.load(tmp_path / "out"), Comparison.load(whole[0]), split="1", variant="image_epochs=6")
+    assert_same(Comparison.load(tmp_path / "out"), Comparison.load(whole[0]), split="1", variant="image_fit=stretch")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a task of a comparison leaves: its results and, if they are wanted, its classifier and explanations."""
+"""Completion of a task of a comparison: its results and, if they are wanted, its classifier and explanations."""
 
 import gc
 import shutil
