@@ -64,7 +64,7 @@ def list_reached(module: str, root: Path = ROOT) -> list[str]:
 
     Example:
         >>> list_reached("kmm.storage.file_lock")
-        ['kmm', 'kmm.storage', 'kmm.storage.file_lock']
+        ['kmm', 'kmm.errors', 'kmm.keras_backend', 'kmm.storage', 'kmm.storage.file_lock']
     """
     reached: set[str] = set()
     waiting = [module]
