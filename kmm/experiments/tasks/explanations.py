@@ -73,9 +73,9 @@ def explain_errors(
     Raises:
         OSError: if a file cannot be written.
     """
-    chosen = choose_studies(predictions, task.explained) if classifier else []
     found: dict[str, Any] = {"count": task.explained, "rows": [], "failed": 0, "problem": ""}
     try:
+        chosen = choose_studies(predictions, task.explained) if classifier else []
         for label, place in _name_places(predictions, out / task.name).items():
             own = {one["study"]: one for one in chosen if one["label"] == label}
             studies = [study for study in prepared.studies if study.id in own]
