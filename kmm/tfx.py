@@ -33,7 +33,8 @@ from kmm.export.write import export_to, new_folder, require_tensorflow
 from kmm.presets import gather_settings
 from kmm.storage.classifier_folder import DESCRIPTION
 from kmm.storage.file_kinds import JPEG_HEAD, PNG_HEAD
-from kmm.training.fit import fit_classifier, save_run
+from kmm.training.fit import fit_classifier
+from kmm.training.save_run import save_run
 
 SAVED = "classifier"  # the folder beside the export
 LABEL = "label:"

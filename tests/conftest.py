@@ -51,7 +51,8 @@ def tiny_run(tiny_folder, tmp_path_factory):
     """A classifier trained on the tiny studies and saved: (classifier, run, folder)."""
     from kmm.data.collection import read_collection
     from kmm.presets import make_settings
-    from kmm.training.fit import fit_classifier, save_run
+    from kmm.training.fit import fit_classifier
+    from kmm.training.save_run import save_run
     from tests.factories.studies import TINY
 
     out = tmp_path_factory.mktemp("saved_models")
@@ -133,6 +134,7 @@ def model(tiny_run, loaded, monkeypatch):
 def fits(tiny_run, monkeypatch):
     """Calls of `fit_classifier`, which here trains nothing and answers with the tiny classifier."""
     import kmm.training.fit
+    import kmm.training.save_run
 
     calls = []
 
@@ -146,5 +148,5 @@ def fits(tiny_run, monkeypatch):
         shutil.rmtree(calls[-1]["work"])
 
     monkeypatch.setattr(kmm.training.fit, "fit_classifier", fit_classifier)
-    monkeypatch.setattr(kmm.training.fit, "save_run", save_run)
+    monkeypatch.setattr(kmm.training.save_run, "save_run", save_run)
     return calls

@@ -21,7 +21,8 @@ from kmm.errors import check_path
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.decisions.abstention import abstain_from, check_abstention
 from kmm.evaluate.recalibration import recalibrate
-from kmm.evaluate.report import evaluate_studies, gather_curves
+from kmm.evaluate.report import evaluate_studies
+from kmm.evaluate.result_files import gather_curves
 from kmm.explain.settings import ExplainSettings
 from kmm.models.views.feature_view import view_joint
 from kmm.models.weights.checkpoints import weights_digest

@@ -35,6 +35,7 @@ def compare(
     engine: str | None = None,
     address: str | None = None,
     keep_models: bool = False,
+    explain: int = 0,
     predictions: str = "csv",
     cache: Path | str | None = None,
     progress: bool | Progress = True,
@@ -59,6 +60,8 @@ def compare(
         engine: `"process"`, `"workers"` or `"ray"`; None chooses by `workers`.
         address: str. Address of a Ray cluster.
         keep_models: bool. Keeps the classifier of every task, in `out/models`.
+        explain: int. Most studies of each variant that the joint model mends, and most that it breaks, that are
+            explained, in `out/explanations`.
         predictions: `"csv"` or `"parquet"`.
         cache: path of the folder of classifiers whose cache is used; None for `saved_models`.
         progress: bool, whether to show progress; or a `Progress`.
@@ -78,6 +81,8 @@ def compare(
         raise InputError(
             f"The studies must be made by `kmm.read` or `kmm.studies`. Received: {type(studies).__name__}."
         )
+    if not isinstance(explain, int) or explain < 0:
+        raise InputError(f"`explain` must be a whole number, at least 0. Received: {explain!r}.")
     shown = progress if isinstance(progress, Progress) else choose_progress() if progress else Progress()
     check_films(studies, reads_films=settings.get("image_encoder", "") not in (None, "none"))
     given = {"preset": preset, **settings}
@@ -103,6 +108,7 @@ def compare(
             cache=Path(FOLDER if cache is None else cache) / CACHE,
             runner=runner,
             keep_models=keep_models,
+            explain=explain,
             predictions=predictions,
             progress=shown,
         )

@@ -28,8 +28,9 @@ from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import make_parent
-from kmm.training.fit import fit_classifier, save_run
+from kmm.training.fit import fit_classifier
 from kmm.training.run_folders import CACHE, STAGES, WORK, open_work_folder
+from kmm.training.save_run import save_run
 
 FOLDER = "saved_models"
 NAME = re.compile(r"(?!\d+$)[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -8,7 +8,7 @@ from typing import Any
 from kmm.classifier import Classifier
 from kmm.errors import InputError
 from kmm.evaluate.changed_weights import describe_change
-from kmm.evaluate.report import describe_for_card, write_card
+from kmm.evaluate.result_files import describe_for_card, write_card
 from kmm.storage.classifier_folder import CARD, read_description
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from kmm.cli.output import complain
+from kmm.cli.typed_words import WORDS
 from kmm.errors import InputError, KmmError, LeakError, describe_error, is_debugging, show_traceback
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -56,7 +57,10 @@ class Command(click.Command):
     ) -> click.Context:
         if "--debug" in args:  # before the other options are read, which may fail
             _start_debugging(parent)
-        return super().make_context(info_name, args, parent, **extra)
+        words = list(args)
+        context = super().make_context(info_name, args, parent, **extra)
+        context.meta[WORDS] = words
+        return context
 
 
 class Group(click.Group):

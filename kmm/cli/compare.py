@@ -21,6 +21,7 @@ from kmm.cli.output import (
     print_problems_on_error,
     write_result,
 )
+from kmm.cli.typed_words import list_typed
 from kmm.keras_backend import check_backend, has_accelerator
 from kmm.presets import SETTING_NAMES, gather_settings
 
@@ -42,6 +43,13 @@ from kmm.presets import SETTING_NAMES, gather_settings
 @click.option("--engine", help="process, workers or ray; chosen by --workers when not given.")
 @click.option("--address", help="Address of a Ray cluster.")
 @click.option("--keep-models", is_flag=True, help="Keep the classifier of every task, in OUT/models.")
+@click.option(
+    "--explain",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Most studies of each variant that the joint model mends, and that it breaks, to explain in OUT/explanations.",
+)
 @click.option("--predictions", default="csv", show_default=True, help="Format of the predictions: csv or parquet.")
 @click.option(
     "--cache", type=PLACE, default="saved_models", show_default=True, help="Folder of classifiers, whose cache is used."
@@ -64,6 +72,7 @@ def compare(
     engine: str | None,
     address: str | None,
     keep_models: bool,
+    explain: int,
     predictions: str,
     cache: Path,
     json_file: str | None,
@@ -119,7 +128,9 @@ def compare(
             cache=cache / CACHE,
             runner=runner,
             keep_models=keep_models,
+            explain=explain,
             predictions=predictions,
+            command=list_typed("compare"),
             progress=progress,
         )
     list_problems(collection.problems)

@@ -1,8 +1,9 @@
 """`kmm evaluate` and `kmm predict`: measure a saved classifier, or apply it."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,9 @@ from kmm.cli.output import (
     write_result,
 )
 from kmm.data.study import part_problems
+
+if TYPE_CHECKING:
+    from kmm.classifier import StudyLogits
 
 
 @click.command(cls=Command)
@@ -66,12 +70,16 @@ def evaluate(
     with load_keras_quietly():
         from kmm.classifier import Classifier
         from kmm.evaluate.report import evaluate_studies
+        from kmm.evaluate.result_files import draw_pictures
 
     classifier = Classifier.load(model)
     progress = make_progress()
+    keep: Callable[[str, StudyLogits], None] | None = None
+    if pictures:
+        keep = lambda part, predictions: draw_pictures(classifier, predictions, pictures / part)  # noqa: E731
     with name_file_in_errors(pictures), print_problems_on_error(collection.problems):
         results, problems = evaluate_studies(
-            classifier, collection.studies, strict=strict, progress=progress, pictures=pictures
+            classifier, collection.studies, strict=strict, progress=progress, keep=keep
         )
     list_problems([*collection.problems, *problems])
     write_result(json_file, results, lambda: result_tables.print_results(results, subgroups=subgroups))

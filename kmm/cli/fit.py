@@ -72,7 +72,8 @@ def fit(
     progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
     check_problems(collection, settings.strict)
     with load_keras_quietly():
-        from kmm.training.fit import fit_classifier, save_run
+        from kmm.training.fit import fit_classifier
+        from kmm.training.save_run import save_run
 
     opened = open_work_folder(out / f"{WORK}{name}", resume=resume, overwrite=overwrite)
     with name_file_in_errors(out), print_problems_on_error(collection.problems), opened as work:

@@ -1,33 +1,22 @@
-"""Evaluate a classifier: the results, the plots and the model card that every run reports."""
+"""Evaluate a classifier: the results that every run reports."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from kmm.classifier import MAIN_ORDER, Classifier, StudyLogits
-from kmm.data.modalities import as_mapping, choose_rows
+from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
 from kmm.evaluate.breakdown.profile import FilmTally
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.leak_probe import probe_leak, score_texts
-from kmm.evaluate.output.card import write_card
-from kmm.evaluate.output.decision_plot import plot_decision_curve
-from kmm.evaluate.output.plots import (
-    plot_calibration,
-    plot_confusion,
-    plot_learning_curves,
-    plot_precision_recall,
-    plot_roc,
-)
 from kmm.evaluate.part_details import describe_part
 from kmm.evaluate.unseen import predict_unseen
 from kmm.progress import Progress
-from kmm.storage.output_mark import marking_output
 
 UNRECOGNISED = (
     "Training studies cannot be recognised, because this classifier stores no fingerprints of them, so every labelled "
@@ -122,7 +111,6 @@ def evaluate_studies(
     *,
     strict: bool = False,
     progress: Progress | None = None,
-    pictures: Path | str | None = None,
     keep: Callable[[str, StudyLogits], object] | None = None,
 ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
     """Measures a classifier on studies: those of its validation part as `validation`, unseen studies as `test`.
@@ -135,7 +123,6 @@ def evaluate_studies(
         studies: sequence of `Study`, not labelled yet.
         strict: bool. Raise at the first unusable study.
         progress: `kmm.progress.Progress`. Its notes count the studies that were left out, with the reason.
-        pictures: path of a folder for plots of curves, confusion and calibration, with a subfolder per part; or None.
         keep: function of the name of a part and its `StudyLogits`, called for each part that is measured; or None.
 
     Returns:
@@ -173,153 +160,8 @@ def evaluate_studies(
                 results[part]["caution"] = caution
             if keep:
                 keep(part, predictions)
-            if pictures:
-                draw_pictures(classifier, predictions, Path(pictures) / part)
     if not results:
         error = InputError(f"Expected labelled studies that can be used. All {len(problems)} were set aside.")
         error.problems = problems
         raise error
     return results, problems
-
-
-def gather_curves(
-    classifier: Classifier, predictions: StudyLogits
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
-    """Gathers what the plots of predictions are drawn from.
-
-    Args:
-        classifier: `Classifier`.
-        predictions: `StudyLogits` with the logits of all its parts.
-
-    Returns:
-        dict of row to `(labels, probabilities)`, and dict of row to thresholds, all `(n, n_labels)` of the studies that
-        the row is measured on.
-    """
-    rows = score_rows(classifier, predictions)
-    measured = {name: find_measured(name, predictions.present) for name in rows}
-    curves = {name: (predictions.labels[measured[name]], scores[measured[name]]) for name, scores in rows.items()}
-    return curves, {name: classifier.thresholds_for(predictions.present[measured[name]], name) for name in rows}
-
-
-def draw_pictures(classifier: Classifier, predictions: StudyLogits, folder: Path) -> None:
-    """Plots ROC, precision-recall, calibration, confusion and decision curves of predictions as PNG files.
-
-    The folder is made if needed.
-
-    Args:
-        classifier: `Classifier`.
-        predictions: `StudyLogits` with the logits of all its parts.
-        folder: Path.
-    """
-    names, (curves, cuts) = classifier.label_names, gather_curves(classifier, predictions)
-    with marking_output(folder):
-        plot_roc(curves, folder / "roc.png", label_names=names)
-        plot_precision_recall(curves, folder / "precision_recall.png", label_names=names)
-        plot_calibration(curves, folder / "calibration.png", label_names=names)
-        plot_confusion(curves, folder / "confusion.png", thresholds=cuts, label_names=names)
-        plot_decision_curve(curves, folder / "decision_curve.png", label_names=names)
-
-
-def write_results(
-    classifier: Classifier,
-    predictions: StudyLogits | None,
-    history: Mapping[str, Mapping[str, Sequence[float]]],
-    folder: Path,
-    *,
-    path: Path | str,
-) -> None:
-    """Writes the model card and the plots of a run into a folder.
-
-    Args:
-        classifier: `Classifier` with metrics.
-        predictions: `StudyLogits` of the test part; None if it has no studies.
-        history: dict of stage to learning curves.
-        folder: path to write to.
-        path: future path of the classifier, for the commands of the card.
-    """
-    if predictions is not None:
-        draw_pictures(classifier, predictions, folder / "pictures")
-    if learned := {stage: curve for stage, curve in history.items() if curve}:
-        with marking_output(folder / "pictures"):
-            plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
-    (folder / "model_card.md").write_text(write_card(describe_for_card(classifier, path)), encoding="utf-8")
-
-
-def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any]:
-    """Collects the facts of a classifier for `kmm.evaluate.output.card.write_card`.
-
-    Args:
-        classifier: `Classifier` with metrics.
-        path: future path of the classifier, for the commands of the card.
-
-    Returns:
-        dict.
-    """
-    facts, s = classifier.provenance, classifier.settings
-    return {
-        "name": facts.get("name", "classifier"),
-        "path": _show_place(path),
-        "reads": [side for side in ("image", "text") if getattr(s, f"{side}_encoder")],
-        "model": {
-            "preset": s.preset,
-            **(_image_facts(facts, s) if s.image_encoder else {}),
-            **(_text_facts(facts, s) if s.text_encoder else {}),
-            **({"fusion": s.fusion} if s.image_encoder and s.text_encoder else {}),
-            "seed": s.seed,
-        },
-        "data": {name: facts.get(name) for name in ("layout", "studies", "with_image", "unlabelled", "set_aside")},
-        "labels": {"scheme": s.labels, "names": classifier.label_names},
-        "split": {**facts.get("parts", {}), "digest": facts.get("split_digest")},
-        "calibration": {
-            "temperatures": {row: as_mapping(table) for row, table in classifier.temperatures.items()},
-            "thresholds": {row: as_mapping(table) for row, table in classifier.thresholds.items()},
-            "policy": s.threshold_policy,
-            "chosen_on": facts.get("calibration"),
-        },
-        "results": classifier.metrics,
-        "caution": describe_change(classifier),
-        "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},
-        "digests": {name: facts.get(name) for name in ("data_digest", "code_digest")},
-    }
-
-
-def _show_place(path):
-    """Returns a path inside the current folder unchanged, and the last part of others, because cards are shared."""
-    path = Path(path)
-    return path.name if path.is_absolute() or ".." in path.parts else str(path)
-
-
-def _image_facts(facts, s):
-    weights = facts.get("image_weights")
-    return {
-        "image_encoder": s.image_encoder,
-        "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from scratch",
-        "pixels": s.pixels,
-    }
-
-
-def _text_facts(facts, s):
-    text = facts.get("text", {})
-    shares = {
-        "words_with_a_vector": "coverage_of_words",
-        "running_words_with_a_vector": "coverage_of_running_words",
-        "reports_cut_at_length": "truncated_share",
-        "unknown_words_on_validation": "unknown_rate_on_validation",
-    }
-    return {
-        "text_encoder": s.text_encoder,
-        **({"word_pieces": text["word_pieces"]} if text.get("word_pieces") else {}),
-        "word_vectors": text.get("word_vectors"),
-        "least_patients_of_a_word": text.get("word_patients", {}).get("min_word_patients"),
-        "sections": s.sections,
-        **({"redaction": _describe_redaction(s.redact, text["redaction"])} if text.get("redaction") else {}),
-        "length": s.length,
-        **{name: None if text.get(key) is None else f"{text[key]:.4f}" for name, key in shares.items()},
-    }
-
-
-def _describe_redaction(name, facts):
-    return (
-        f"{Path(name).name}, {facts['entries']} entries ({facts['digest'][:16]}), which remove "
-        f"{facts['removed']:.1%} of the words of the training reports"
-    )

@@ -2,17 +2,18 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kmm.errors import InputError
 from kmm.experiments.plan import PLAN
+from kmm.experiments.tasks.explanations import lacks_explanations
 from kmm.experiments.tasks.given import GIVEN
-from kmm.experiments.tasks.task import FOLDER, Task, find_done
+from kmm.experiments.tasks.task import FOLDER, STATES, Task, find_done
 from kmm.storage.file_lock import hold_file
 from kmm.storage.output_mark import marking_output
 
-TASKS, MODELS, LOCK = "tasks", "models", ".lock"
+TASKS, MODELS, EXPLANATIONS, LOCK = "tasks", "models", "explanations", ".lock"
 
 
 def refuse_others(out: Path) -> None:
@@ -22,7 +23,9 @@ def refuse_others(out: Path) -> None:
     others = [path.name for path in out.iterdir() if not path.name.startswith(".") and path.name != TASKS]
     if (out / TASKS).is_dir():
         others += [
-            f"{TASKS}/{path.name}" for path in (out / TASKS).iterdir() if not path.name.startswith((FOLDER, GIVEN))
+            f"{TASKS}/{path.name}"
+            for path in (out / TASKS).iterdir()
+            if not path.name.startswith((FOLDER, STATES, GIVEN))
         ]
     if others:
         raise InputError(f"{out} holds other files, for example {min(others)}. Choose a new folder for --out.")
@@ -43,17 +46,30 @@ def open_folder(out: Path) -> Iterator[None]:
             yield
 
 
-def remove_others(folder: Path, tasks: Sequence[Task]) -> None:
-    """Removes the folders of tasks of earlier code."""
-    names = {task.name for task in tasks}
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in names and path.name.startswith(FOLDER):
-            shutil.rmtree(path)
+def remove_others(out: Path, tasks: Sequence[Task], left: Sequence[Task]) -> None:
+    """Removes the folders of tasks of earlier code, and the states of stages that no task needs any more.
+
+    Args:
+        out: Path of the folder of the comparison.
+        tasks: sequence of `Task`, all of the comparison.
+        left: sequence of the tasks that are left to run.
+    """
+    names = {task.name for task in tasks} | {task.states for task in left}
+    for path in [*(out / TASKS).iterdir(), *(out / EXPLANATIONS).glob("*")]:
+        if path.is_dir() and path.name not in names and path.name.startswith((FOLDER, STATES)):
+            shutil.rmtree(path, ignore_errors=True)  # a worker of before that was killed may still end its writing
+
+
+def remove_states(folder: Path, task: Task, left: Iterable[Task]) -> None:
+    """Removes the states of the stages of a task that is done, unless a task that is left shares them."""
+    if all(other.states != task.states for other in left):
+        shutil.rmtree(folder / task.states, ignore_errors=True)
 
 
 def list_left(out: Path, tasks: Sequence[Task], keep_models: bool) -> list[Task]:
-    """Lists the tasks to run: those without results and, if classifiers are wanted, those whose classifier is gone."""
+    """Lists the tasks to run: those without results, those that lack explanations and, if classifiers are wanted, those
+    whose classifier is gone."""
     done = find_done(out / TASKS, tasks)
     if keep_models:
         done = {name for name in done if (out / MODELS / name).is_dir()}
-    return [task for task in tasks if task.name not in done]
+    return [task for task in tasks if task.name not in done or lacks_explanations(task, out / TASKS)]

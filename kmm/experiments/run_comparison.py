@@ -2,37 +2,53 @@
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import keras
 
 import kmm
-from kmm.data.study import Collection, Study
+from kmm.data.study import Collection
 from kmm.engines.runners import run_here
 from kmm.engines.worker import Runner
 from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
-from kmm.experiments.comparison_folder import MODELS, TASKS, list_left, open_folder, refuse_others, remove_others
+from kmm.experiments.comparison_folder import (
+    EXPLANATIONS,
+    MODELS,
+    TASKS,
+    list_left,
+    open_folder,
+    refuse_others,
+    remove_others,
+    remove_states,
+)
 from kmm.experiments.output.page import write_pages
 from kmm.experiments.plan import Plan, check_plan
-from kmm.experiments.resampling import restrict_split
 from kmm.experiments.schema import Summary
 from kmm.experiments.summary import summarize
 from kmm.experiments.tables import check_format, join_columns
-from kmm.experiments.tasks.features import fill_features, measure_weights
+from kmm.experiments.task_list import key_preparation, list_tasks, order_tasks
+from kmm.experiments.tasks.explanations import describe_problem, read_explained
+from kmm.experiments.tasks.features import fill_features, measure_states, measure_weights
 from kmm.experiments.tasks.given import keep_given
-from kmm.experiments.tasks.task import RESULT, TABLES, Task, TaskResult, digest_facts, find_done, make_key
+from kmm.experiments.tasks.task import (
+    RESULT,
+    TABLES,
+    Task,
+    TaskResult,
+    digest_facts,
+    find_done,
+)
 from kmm.experiments.tasks.worker import TaskWorker
 from kmm.progress import Progress
-from kmm.settings import FitSettings
 from kmm.training.cache.cache_folder import require_disk
 from kmm.training.fit import check_names
-from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
-from kmm.training.run_folders import digest_code
+from kmm.training.preparation.prepared_studies import PreparedStudies, prepare_studies
+from kmm.training.source_code import digest_code
 
-COPIES = 4  # of the weights of an encoder that a running task or a kept classifier takes on the disk
+COPIES = 4  # of the weights of an encoder that a running stage or a kept classifier takes on the disk
 
 
 def compare_studies(
@@ -43,7 +59,9 @@ def compare_studies(
     cache: Path | str,
     runner: Runner = run_here,
     keep_models: bool = False,
+    explain: int = 0,
     predictions: str = "csv",
+    command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Comparison:
     """Compares models and baselines over splits. Tasks that an earlier run of the same plan finished are not repeated.
@@ -55,7 +73,10 @@ def compare_studies(
         cache: path of the folder of prepared films and features, shared with fits.
         runner: runner of `kmm.engines.runners.choose_runner`.
         keep_models: bool. Keeps the classifier of each task in `models`.
+        explain: int. Most studies of each variant that the joint model mends, and most that it breaks, that are
+            explained. Each split explains its share, the clearest ones.
         predictions: str, the format of the table of predictions: a key of `FORMATS`.
+        command: sequence of str. Words of the command, for the summary; empty if there was none.
         progress: `kmm.progress.Progress`.
 
     Returns:
@@ -75,16 +96,22 @@ def compare_studies(
         check_plan(out, plan)
         prepared, keys = _prepare(collection, plan, cache, progress)
         check_plan(out, plan, digest_facts({key: studies.digest() for key, studies in prepared.items()}))
-        tasks = list_tasks(plan, prepared, keys)
-        remove_others(out / TASKS, tasks)
+        tasks = list_tasks(plan, prepared, keys, explain=explain)
         left = list_left(out, tasks, keep_models)
+        remove_others(out, tasks, left)
+        kept = len(left) if keep_models else 0
+
+        def cut(workers: int) -> list[Task]:
+            _check_disk(out, plan, workers, kept)
+            return order_tasks(left, workers)
+
         if left:
-            _check_disk(out, plan, len(left) if keep_models else 0)
+            _check_disk(out, plan, 1, kept)
             fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
-        worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS if keep_models else None)
-        failed = _run(tasks, left, worker, runner, progress)
+        worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS, out / EXPLANATIONS, keep_models)
+        failed = _run(tasks, left, cut, worker, runner, progress)
         data = describe_studies(collection, plan, list(prepared.values()))
-        comparison = gather(out, plan, tasks, failed, data)
+        comparison = gather(out, plan, tasks, failed, {**data, "command": list(command)} if command else data)
         comparison.save(predictions=predictions)
         with progress.step("Writing the page and its figures", 1) as advance:
             summary = cast(Summary, comparison.summary)
@@ -140,61 +167,28 @@ def _prepare(
     return prepared, keys
 
 
-def key_preparation(settings: FitSettings) -> str:
-    """Returns the digest of the settings that decide what is prepared: labels, films and the text of reports.
-
-    Example:
-        >>> one, other = FitSettings(), FitSettings(sections=("findings",))
-        >>> key_preparation(one) == key_preparation(FitSettings(seed=3)), key_preparation(one) == key_preparation(other)
-        (True, False)
-    """
-    labels = {name: getattr(settings, name) for name in ("labels", "label_min_count", "not_findings", "strict")}
-    return digest_facts({**labels, "maker": make_maker(settings, ()).as_dict()})[:16]
-
-
-def list_tasks(plan: Plan, prepared: Mapping[str, PreparedStudies], keys: Mapping[str, str]) -> list[Task]:
-    """Lists the tasks of a plan: every variant on every split, split by split.
-
-    Args:
-        plan: `Plan`.
-        prepared: mapping of the key of a preparation to `PreparedStudies`.
-        keys: mapping of variant to the key of its preparation.
-
-    Returns:
-        list of `Task`. Variants share the splits, also those that read other studies.
-    """
-    studies: dict[str, Study] = {}
-    for one in prepared.values():
-        studies = {study.id: study for study in one.studies} | studies
-    first = prepared[keys[next(iter(keys))]]
-    splits = plan.resampling.make(
-        list(studies.values()), shares=plan.base.shares, seed=plan.base.seed, label_names=first.candidates
-    )
-    digests = {key: one.digest() for key, one in prepared.items()}
-    plain, tasks = plan.resampling.plain, []
-    for number, split in enumerate(splits, start=1):
-        for variant, settings in plan.variants.items():
-            key = keys[variant]
-            own = restrict_split(split, prepared[key].studies)
-            full = make_key(settings, own, digests[key], plain=plain)
-            tasks.append(Task(str(number), variant, settings, key, own, plain, full))
-    return tasks
-
-
-def _check_disk(out: Path, plan: Plan, kept: int) -> None:
-    """Checks that the disk has room for a running task and for the classifiers that are kept."""
+def _check_disk(out: Path, plan: Plan, workers: int, kept: int) -> None:
+    """Checks that the disk has room for a running stage and the finished ones of a split for each worker, and for the
+    classifiers that are kept."""
     weights = max(map(measure_weights, plan.variants.values()))
-    what = "the state of a task and the classifiers that are kept" if kept else "the state of a task"
-    require_disk(out, COPIES * weights * (1 + kept), what)
+    states = sum(map(measure_states, plan.variants.values()))
+    what = f"the states of the stages{' and the classifiers that are kept' if kept else ''}"
+    require_disk(out, workers * (COPIES * weights + states) + COPIES * weights * kept, what)
 
 
 def _run(
-    tasks: Sequence[Task], left: Sequence[Task], worker: TaskWorker, runner: Runner, progress: Progress
+    tasks: Sequence[Task],
+    left: Sequence[Task],
+    cut: Callable[[int], list[Task]],
+    worker: TaskWorker,
+    runner: Runner,
+    progress: Progress,
 ) -> list[dict[str, str]]:
-    """Runs the tasks that are left; returns those that failed."""
+    """Runs the tasks that are left, in the order of `cut`; returns those that failed."""
     failed: list[dict[str, str]] = []
     if not left:
         return failed
+    waiting = {task.name: task for task in left}
     total = sum(task.units for task in tasks)
     done = total - sum(task.units for task in left)
     counted: Counter[str] = Counter()
@@ -206,10 +200,13 @@ def _run(
                 advance(count - counted[task.name], text=task.title)
                 counted[task.name] = count
 
-        for task, reply in runner(worker, lambda count: left, lambda: None, notify):
+        for task, reply in runner(worker, cut, lambda: None, notify):
             if isinstance(reply, str):
                 failed.append({"split": task.split_name, "variant": task.variant, "reason": reply})
                 progress.note(f"{task.title}: failed: {reply}")
+            else:
+                del waiting[task.name]
+                remove_states(worker.out, task, waiting.values())
             notify(task, task.units)
     return failed
 
@@ -227,13 +224,21 @@ def gather(
         InputError: if none is.
     """
     done = find_done(out / TASKS, tasks)
-    results = [TaskResult.load(out / TASKS / task.name / RESULT) for task in tasks if task.name in done]
+    tasks = [task for task in tasks if task.name in done]
+    results = [TaskResult.load(out / TASKS / task.name / RESULT) for task in tasks]
     if not results:
         reason = f" The first: {failed[0]['reason']}" if failed else ""
         raise InputError(f"Every task of the comparison failed.{reason}")
     tables: dict[str, Any] = {
         name: join_columns(kinds, [getattr(result, name) for result in results]) for name, kinds in TABLES.items()
     }
-    facts = [result.facts for result in results]
+    facts = [_add_explanations(result.facts, task, out) for result, task in zip(results, tasks, strict=True)]
     summary = summarize(plan, tables["rows"], tables["predictions"], facts, failed, data)
     return Comparison(out, **tables, summary=summary)
+
+
+def _add_explanations(facts, task, out):
+    """Adds the pages of explained studies to the facts of a task, and what could not be explained to its notes."""
+    found = read_explained(out / TASKS / task.name)
+    rows = [row for row in found["rows"] if (out / row["page"]).is_file()]
+    return {**facts, "explained": rows, "notes": [*facts["notes"], *describe_problem(task, found)]}

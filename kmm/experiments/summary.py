@@ -76,7 +76,7 @@ def summarize(
         **_average_measures(variants, facts, plan.sizes),
         "not_measured": _list_reasons(facts),
         "leak": _measure_leak(variants, facts, plan.sizes),
-        "errors_mended": _list_errors(predictions),
+        "errors_mended": _list_errors(predictions, facts),
         "pooled": pooled,
         "within": [{name: fact[name] for name in ("split", "variant", "within")} for fact in facts],
         "published": list_published(plan.protocol),
@@ -134,12 +134,25 @@ def _measure_leak(variants, facts, sizes):
     return found
 
 
-def _list_errors(predictions):
-    """Lists the studies that the joint model mends and breaks, the clearest ones first."""
+def _list_errors(predictions, facts):
+    """Lists the studies that the joint model mends and breaks: those that are explained, then the clearest ones."""
     if "joint" not in predictions["model"]:
         return []
-    found = tabulate_errors(predictions)
-    return [{**row, "studies": row["studies"][:MOST_STUDIES]} for row in found]
+    pages = {
+        (fact["variant"], row["label"], fact["split"], row["study"]): row["page"]
+        for fact in facts
+        for row in fact.get("explained", ())
+    }
+    found = []
+    for row in tabulate_errors(predictions):
+        keys = [(row["variant"], row["label"], study["split"], study["study"]) for study in row["studies"]]
+        linked = [
+            {**study, "explanation": pages[key]} if key in pages else study
+            for study, key in zip(row["studies"], keys, strict=True)
+        ]
+        linked.sort(key=lambda study: "explanation" not in study)
+        found.append({**row, "studies": linked[:MOST_STUDIES]})
+    return found
 
 
 def _describe_pooled(pooled):

@@ -9,7 +9,7 @@ from typing import Any
 from kmm.classifier import Classifier
 from kmm.errors import InputError
 from kmm.evaluate.output.card import write_card
-from kmm.evaluate.report import describe_for_card
+from kmm.evaluate.result_files import describe_for_card
 from kmm.export.traces import IdSearch, read_ids
 from kmm.storage.archive import digest_classifier, write_archive
 from kmm.storage.classifier_folder import CARD

@@ -8,14 +8,15 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def hold_file(mark: Path) -> Iterator[bool]:
-    """Tries to lock a file without waiting. The system releases the lock of a killed process.
+def hold_file(mark: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Locks a file. The system releases the lock of a killed process.
 
     Args:
         mark: Path of the file, in an existing folder. It is created, and removed at the end.
+        wait: bool. Waits until no other process holds it.
 
     Yields:
-        bool: whether no other process holds it.
+        bool: whether this process holds it; always true after waiting.
 
     Example:
         >>> import tempfile
@@ -24,13 +25,18 @@ def hold_file(mark: Path) -> Iterator[bool]:
         ...         print(first, second)
         True False
     """
-    with open(mark, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have removed the file meanwhile.
-            held = mark.exists() and os.path.samestat(os.fstat(lock.fileno()), mark.stat())
-        except BlockingIOError:
-            held = False
+    with contextlib.ExitStack() as opened:
+        held = False
+        while not held:
+            lock = opened.enter_context(open(mark, "w", encoding="utf-8"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                # Another process may have removed the file meanwhile.
+                held = mark.exists() and os.path.samestat(os.fstat(lock.fileno()), mark.stat())
+            if not wait:
+                break
+            if not held:
+                opened.close()
         try:
             yield held
         finally:

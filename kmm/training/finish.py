@@ -19,7 +19,7 @@ from kmm.text.tfidf import TfidfBaseline
 from kmm.training.features import Features
 from kmm.training.run_calibration import Answer, calibrate
 from kmm.training.run_context import RunContext
-from kmm.training.run_folders import digest_code
+from kmm.training.source_code import digest_code
 from kmm.training.train import Trained
 from kmm.training.training_profile import profile_training
 

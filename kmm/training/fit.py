@@ -1,9 +1,8 @@
 """Fit of a classifier: prepare the studies, learn the words, train the models by the recipe, calibrate and evaluate."""
 
 import copy
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from kmm.data.split import Split, read_parts
 from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.decisions.thresholds import find_policy
-from kmm.evaluate.report import write_results
 from kmm.models.build import ModelSpec
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
 from kmm.models.weights import checkpoints
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.storage.files import write_json
 from kmm.text.clean import find_words
 from kmm.text.redaction import read_redaction
 from kmm.training.cache.compilation import keep_compilations
@@ -95,6 +92,7 @@ def fit_classifier(
     tensorboard: Path | str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     parts: Sequence[str] = MEASURED,
+    shared: bool = False,
 ) -> tuple[Classifier, Run]:
     """Trains, calibrates and evaluates a classifier.
 
@@ -110,6 +108,9 @@ def fit_classifier(
         tensorboard: path of the folder for TensorBoard logs, or None.
         callbacks: sequence of `keras.callbacks.Callback` for every stage; see `kmm.training.fit_stage.fit_stage`.
         parts: sequence of the parts whose predictions the run keeps.
+        shared: bool. Whether other runs of the same code use the folder `work`, perhaps at the same time. A stage that
+            is the same in several runs is then trained by one of them, see `kmm.training.stage_state`. Needs
+            `prepared`, and takes no callbacks.
 
     Returns:
         `Classifier` with `metrics`, and its `Run` (history, split, problems). If the split has no test studies, there
@@ -120,19 +121,26 @@ def fit_classifier(
         LeakError: if the split leaks. Its `problems` list the skipped studies.
     """
     progress, work, cache = progress or Progress(), Path(work), Path(cache)
-    keep_given_models(settings, work)
+    if shared and (prepared is None or callbacks):
+        raise ValueError("Runs that share their work folder need prepared studies, and take no callbacks.")
+    if not shared:
+        keep_given_models(settings, work)
     check_names(settings)
     if isinstance(split, str | Path):
         read_parts(split)  # reports a wrong file before the first film is read
     work.mkdir(parents=True, exist_ok=True)
-    check_settings(work, settings, collection or prepared)
+    if not shared:
+        check_settings(work, settings, collection or prepared)
     studies = _prepare(collection, settings, work, cache, split, prepared, progress)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
     try:
-        check_data(work, settings, studies, split)
-        studies.split.save(work / SPLIT)
-        context, facts = _make_context(settings, studies, work, cache, progress, callbacks, tensorboard)
+        if not shared:
+            check_data(work, settings, studies, split)
+            studies.split.save(work / SPLIT)
+        context, facts = _make_context(settings, studies, work, cache, progress)
+        logs = Path(tensorboard) if tensorboard else None
+        context = replace(context, callbacks=tuple(callbacks), tensorboard=logs, shared=shared)
         with keep_compilations(cache):
             return _fit(context, {**studies.facts, **facts}, parts)
     except KmmError as error:
@@ -214,7 +222,7 @@ def _check_prepared(prepared, settings):
             )
 
 
-def _make_context(settings, prepared, work, cache, progress, callbacks, tensorboard):
+def _make_context(settings, prepared, work, cache, progress):
     """Learns the words of the training reports; returns the context of the run, and facts about the words."""
     maker, vectors, rare, facts = copy.copy(prepared.maker), None, frozenset(), {}
     if maker.text is not None:
@@ -231,29 +239,5 @@ def _make_context(settings, prepared, work, cache, progress, callbacks, tensorbo
         work=work,
         cache=cache,
         progress=progress,
-        callbacks=tuple(callbacks),
-        tensorboard=Path(tensorboard) if tensorboard else None,
     )
     return context, facts
-
-
-def save_run(classifier: Classifier, run: Run, folder: Path | str, *, overwrite: bool = False) -> None:
-    """Saves the classifier with its split, learning curves, pictures and model card, and removes the work folder.
-
-    Args:
-        classifier, run: results of `fit_classifier`.
-        folder: path of the new folder.
-        overwrite: bool. Replaces an existing saved classifier.
-
-    Raises:
-        InputError: if the folder exists and `overwrite` is false, or it is not a saved classifier.
-    """
-    classifier.provenance["name"] = Path(folder).name
-
-    def extra(temporary):
-        run.split.save(temporary / "split.csv")
-        write_json(temporary / "history.json", run.history)
-        write_results(classifier, run.predictions.get("test"), run.history, temporary, path=folder)
-
-    classifier.save(folder, overwrite=overwrite, extra=extra)
-    shutil.rmtree(run.work)

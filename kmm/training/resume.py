@@ -14,7 +14,7 @@ from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
 from kmm.training.preparation.prepared_studies import PreparedStudies
-from kmm.training.run_folders import digest_code
+from kmm.training.source_code import digest_code
 
 FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files, compared by their bytes
 

@@ -33,6 +33,7 @@ class RunContext:
         progress: `kmm.progress.Progress`.
         callbacks: tuple of `keras.callbacks.Callback` for every stage.
         tensorboard: Path of a folder for TensorBoard logs, or None.
+        shared: bool. Whether other runs, with other settings too, use the folder `work`, perhaps at the same time.
     """
 
     settings: FitSettings
@@ -45,6 +46,7 @@ class RunContext:
     progress: Progress
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     tensorboard: Path | None = None
+    shared: bool = False
 
     def rows(self, part: str) -> np.ndarray:
         """Returns the int64 rows of the studies of a part of the split."""

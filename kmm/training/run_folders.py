@@ -1,21 +1,18 @@
 """Folders that fits keep next to saved classifiers: state of stopped runs, films and features, the phantom set."""
 
-import ast
 import contextlib
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kmm
 from kmm.errors import InputError, KmmError
 from kmm.storage.file_lock import hold_file
 from kmm.training.cache.cache_folder import CacheEntry, claim_entry, list_entries, measure_folder, remove_entry
+from kmm.training.source_code import digest_code
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
 STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resume` continues
@@ -145,42 +142,6 @@ def clear_kept(out: Path | str, names: Sequence[str]) -> list[KeptFolder]:
         with contextlib.suppress(OSError):  # missing or not empty
             (out / CACHE).rmdir()
     return chosen
-
-
-@cache
-def digest_code() -> str:
-    """Returns the SHA-256 of the statements of kmm's source files. It identifies the code even if it was not committed;
-    comments, docstrings and line breaks do not change it.
-
-    Returns:
-        str of 64 hexadecimal digits.
-    """
-    root, total = Path(kmm.__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        total.update(f"{path.relative_to(root).as_posix()} {dump_statements(path.read_bytes())}\n".encode())
-    return total.hexdigest()
-
-
-def dump_statements(source: bytes) -> str:
-    """Returns the syntax tree of Python source as text, without comments, docstrings and positions.
-
-    Example:
-        >>> dump_statements(b"x = 1  # one") == dump_statements(b"x = (1)") != dump_statements(b"x = 2")
-        True
-    """
-    tree = ast.parse(source)
-    _drop_docstrings(tree)
-    return ast.dump(tree)
-
-
-def _drop_docstrings(node):
-    body = getattr(node, "body", [])
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        del body[0]
-    for name in ("body", "orelse", "finalbody", "handlers"):
-        for statement in getattr(node, name, []):
-            _drop_docstrings(statement)
 
 
 def _lock(work):

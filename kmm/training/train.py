@@ -19,6 +19,7 @@ from kmm.training.features import Features
 from kmm.training.fit_stage import balance_classes, fit_stage
 from kmm.training.recipe import TRAINED, Stage, make_recipe
 from kmm.training.run_context import RunContext
+from kmm.training.stage_state import hold_state, name_folder
 
 Models = Mapping[str, keras.Model]
 
@@ -97,24 +98,20 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     validation = StudyDataset(columns, labels, rows=context.rows("validation"), batch_size=stage.batch_size)
     balanced = stage.class_weights or LOSSES[stage.loss].balances
     keras.utils.set_random_seed(seed)
-    history = fit_stage(
-        trained,
-        train,
-        validation,
-        stage=stage,
-        folder=context.work / "stages" / name_folder(stage),
-        class_weights=balance_classes(labels[rows]) if balanced else None,
-        callbacks=[*log_to_tensorboard(context, stage), *context.callbacks],
-        progress=context.progress,
-    )
+    with hold_state(context, stage, model) as folder:
+        history = fit_stage(
+            trained,
+            train,
+            validation,
+            stage=stage,
+            folder=folder,
+            class_weights=balance_classes(labels[rows]) if balanced else None,
+            callbacks=[*log_to_tensorboard(context, stage), *context.callbacks],
+            progress=context.progress,
+        )
     for side in stage.trained:
         features.mark_trained(side)
     return history
-
-
-def name_folder(stage: Stage) -> str:
-    """Returns the name of the folder of a stage, without spaces."""
-    return stage.name.replace(" ", "-")
 
 
 def log_to_tensorboard(context: RunContext, stage: Stage) -> list[keras.callbacks.Callback]:

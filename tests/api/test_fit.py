@@ -300,10 +300,10 @@ def test_errors_name_arguments_and_not_options(tmp_path, tiny_folder):
 
 
 def test_a_named_fit_is_saved(fits, tiny_folder, tmp_path, monkeypatch):
-    import kmm.training.fit as room
+    from kmm.training import fit, save_run
 
-    monkeypatch.setattr(fitting, "fit_classifier", room.fit_classifier)
-    monkeypatch.setattr(fitting, "save_run", room.save_run)
+    monkeypatch.setattr(fitting, "fit_classifier", fit.fit_classifier)
+    monkeypatch.setattr(fitting, "save_run", save_run.save_run)
     files = kmm.read(tiny_folder)
     found = kmm.fit(files, name="ward", folder=tmp_path, progress=False, **TINY)
     assert found.folder == tmp_path / "ward" and json.loads((tmp_path / "ward" / "settings.json").read_text())

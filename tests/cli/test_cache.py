@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kmm.training.cache.array_store import ArrayStore
-from kmm.training.run_folders import digest_code, open_work_folder
+from kmm.training.run_folders import open_work_folder
+from kmm.training.source_code import digest_code
 from tests.factories.commands import run
 
 FILMS, FEATURES = ".cache/films-8-0123456789abcdef", ".cache/features-tiny-0123456789abcdef"

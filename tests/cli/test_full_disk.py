@@ -62,10 +62,11 @@ def test_too_little_room_for_films_is_said_before_they_are_read(tiny_folder, tmp
 def trained(tiny_run, monkeypatch):
     """A fit that trains nothing and goes straight to saving."""
     import kmm.training.fit
+    import kmm.training.save_run
 
     monkeypatch.setattr(kmm.training.fit, "fit_classifier", lambda *_, **__: tiny_run[:2])
     monkeypatch.setattr(
-        kmm.training.fit, "save_run", lambda classifier, run, folder, overwrite: classifier.save(folder)
+        kmm.training.save_run, "save_run", lambda classifier, run, folder, overwrite: classifier.save(folder)
     )
 
 

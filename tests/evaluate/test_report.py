@@ -11,7 +11,8 @@ from kmm.classifier import StudyLogits
 from kmm.cli.result_tables import print_results
 from kmm.data.collection import read_collection
 from kmm.evaluate.output.card import evaluate_rows
-from kmm.evaluate.report import draw_pictures, evaluate_predictions, find_measured
+from kmm.evaluate.report import evaluate_predictions, find_measured
+from kmm.evaluate.result_files import draw_pictures
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_pictures_are_of_the_same_studies(classifier, predictions, tmp_path, mon
         seen[path.stem] = (curves, given)
 
     for name in ("roc", "precision_recall", "calibration", "confusion", "decision_curve"):
-        monkeypatch.setattr(f"kmm.evaluate.report.plot_{name}", keep)
+        monkeypatch.setattr(f"kmm.evaluate.result_files.plot_{name}", keep)
     draw_pictures(classifier, predictions, tmp_path)
     for curves, _ in seen.values():
         assert {name: len(labels) for name, (labels, _) in curves.items()} == {

@@ -96,7 +96,7 @@ def test_the_command_prints_claims_and_deviations(compared):
 def test_kept_models_are_classifiers_and_no_state_is_left(compared, tiny_folder):
     out, _ = compared
     kept = sorted(path.name for path in (out / MODELS).iterdir() if not path.name.startswith("."))
-    assert len(kept) == 2 and not list(out.glob(f"{TASKS}/*/work"))
+    assert len(kept) == 2 and not list(out.glob(f"{TASKS}/stages-*"))
     classifier = kmm.load(out / MODELS / kept[0])
     found = Comparison.load(out)
     chosen = find_rows(found.predictions, split="1", part="test", model="joint")

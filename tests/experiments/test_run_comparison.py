@@ -1,5 +1,6 @@
 """A comparison without models: what is prepared, in which folder, what is repeated, and what a failed task does."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -10,8 +11,9 @@ from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.plan import make_plan
 from kmm.experiments.run_comparison import MODELS, TASKS, compare_studies
-from kmm.experiments.tasks.task import RESULT
+from kmm.experiments.tasks.task import RESULT, name_stages
 from kmm.presets import gather_settings
+from kmm.progress import Progress
 from kmm.storage.file_lock import hold_file
 from kmm.storage.output_mark import read_mark
 from tests.factories.comparisons import FakeRunner
@@ -72,6 +74,65 @@ def test_an_interrupted_comparison_repeats_no_task(compare):
     assert third.done == [] and str(again) == str(found)
 
 
+class Counting(Progress):
+    """Counts the units of the step of all tasks: where it begins, and what is done at its end."""
+
+    @contextmanager
+    def step(self, title, total, done=0):
+        count = [done]
+
+        def advance(number=1, text=""):
+            count[0] += number
+
+        yield advance
+        if title.startswith("Comparing"):
+            self.seen = total, done, count[0]
+
+
+def test_the_progress_counts_every_stage_of_every_task_and_what_is_done_already(compare):
+    progress, stages = Counting(), len(name_stages(plan_with().base))
+    with pytest.raises(KeyboardInterrupt):
+        compare(plan_with(), runner=FakeRunner(stop_after=1))
+    compare(plan_with(), runner=FakeRunner(), progress=progress)
+    assert progress.seen == (SPLITS * (stages + 1), stages + 1, SPLITS * (stages + 1))
+    compare(plan_with(), runner=FakeRunner(), progress=progress, explain=2)  # the splits 1 and 2 explain a study
+    assert progress.seen == (SPLITS * (stages + 1) + 2, stages + 1, SPLITS * (stages + 1) + 2)
+
+
+def test_stages_that_no_task_needs_are_removed_and_those_of_a_failed_task_stay(compare, tmp_path):
+    def make_states(task):
+        (tmp_path / "out" / TASKS / task.states / "stages").mkdir(parents=True, exist_ok=True)
+
+    class Leaving(FakeRunner):
+        def __call__(self, worker, cut, begin, tell):
+            for task in cut(1):
+                make_states(task)
+            yield from super().__call__(worker, cut, begin, tell)
+
+    plan = plan_with(vary={"fusion_units": [8, 16]})
+    compare(plan, runner=Leaving(failing={"2"}))
+    assert [path.name[:10] for path in (tmp_path / "out" / TASKS).glob("stages-*")] == ["stages-002"]
+    compare(plan, runner=Leaving())
+    assert not list((tmp_path / "out" / TASKS).glob("stages-*"))
+    (tmp_path / "out" / TASKS / "stages-001-0123456789").mkdir()  # of earlier code
+    compare(plan, runner=FakeRunner())
+    assert not list((tmp_path / "out" / TASKS).glob("stages-*"))
+
+
+def test_the_disk_needs_room_for_the_stages_of_each_worker(compare, monkeypatch):
+    asked = []
+    monkeypatch.setattr("kmm.experiments.run_comparison.require_disk", lambda folder, need, what: asked.append(need))
+
+    class Two(FakeRunner):
+        def __call__(self, worker, cut, begin, tell):
+            return super().__call__(worker, lambda count: cut(2), begin, tell)
+
+    compare(plan_with(), runner=Two())
+    compare(plan_with(vary={"fusion_units": [8, 16]}), runner=FakeRunner(), out=compare.keywords["out"].with_name("b"))
+    one, two, varied, again = asked
+    assert two == 2 * one and varied == again > one
+
+
 def test_other_settings_or_data_in_the_same_folder_are_one_line(compare, collection, tmp_path):
     compare(plan_with(), runner=FakeRunner())
     for plan in (plan_with(splits=4), plan_with("low"), plan_with(vary={"seed": [1, 2]})):
@@ -87,7 +148,7 @@ def test_other_settings_or_data_in_the_same_folder_are_one_line(compare, collect
 
 def test_results_of_other_code_are_removed_and_computed_again(compare, tmp_path, monkeypatch):
     compare(plan_with(), runner=FakeRunner())
-    monkeypatch.setattr("kmm.experiments.tasks.task.digest_code", lambda: "other")
+    monkeypatch.setattr("kmm.experiments.tasks.task.digest_task_code", lambda: "other")
     runner = FakeRunner()
     compare(plan_with(), runner=runner)
     assert len(runner.done) == SPLITS == len(list((tmp_path / "out" / TASKS).iterdir()))

@@ -26,7 +26,8 @@ RESUME = """
 import json, sys
 from kmm.data.collection import read_collection
 from kmm.settings import FitSettings
-from kmm.training.fit import fit_classifier, save_run
+from kmm.training.fit import fit_classifier
+from kmm.training.save_run import save_run
 
 folder, work, out = sys.argv[1:]
 settings = FitSettings.from_dict(json.load(open(f"{work}/run.json"))["settings"])

@@ -12,9 +12,10 @@ from kmm.errors import InputError
 from kmm.export.pack import pack_classifier
 from kmm.presets import make_settings
 from kmm.text.redaction import Redaction
-from kmm.training.fit import fit_classifier, save_run
+from kmm.training.fit import fit_classifier
 from kmm.training.preparation.prepared_studies import prepare_studies
 from kmm.training.resume import check_data, check_settings
+from kmm.training.save_run import save_run
 from tests.factories.studies import TINY
 
 pytestmark = pytest.mark.large

@@ -129,9 +129,11 @@ def list_errors(summary: Summary) -> Section | None:
     tables = [Table("Decisions of the joint model and of another one", head, group_rows(groups), words=(1,))]
     if studies:
         columns = ("Study", "Label", "Joint model", "Truth", "Joint probability", *SHARES, "Other probability")
+        explained = any(study.get("explanation") for one in found for study in one["studies"])
+        which = f"the {MOST_STUDIES} clearest" if not explained else f"{MOST_STUDIES}, those with an explanation first,"
         caption = (
-            f"Studies mended and broken: the {MOST_STUDIES} clearest of each comparison and label. The shares of film "
-            "and report (Shapley) sum to the joint probability minus the prevalence"
+            f"Studies mended and broken: {which} of each comparison and label. The shares of film and report (Shapley) "
+            "sum to the joint probability minus the prevalence"
         )
         tables.append(Table(caption, columns, group_rows(studies), words=(1, 2, 3)))
     return Section("errors", "Errors mended and broken", (text,), tables=tuple(tables))

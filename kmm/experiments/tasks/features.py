@@ -61,6 +61,17 @@ def fill_features(
         Features(context).compute(model, ("image",))
 
 
+def measure_states(settings: FitSettings) -> float:
+    """Estimates the bytes of the finished stages of a task: one copy of the image encoder for each that runs it.
+
+    Example:
+        >>> measure_states(FitSettings(image_encoder=None)), measure_states(FitSettings(tune_epochs=0)) > 0
+        (0.0, True)
+    """
+    stages = [stage for group in make_recipe(settings).values() for stage in group if stage.epochs]
+    return measure_weights(settings) * sum("image" in stage.sides and stage.image != FEATURES for stage in stages)
+
+
 def measure_weights(settings: FitSettings) -> float:
     """Estimates the bytes of the weights of the image encoder: those of its file, if there is one."""
     path = settings.image_weights

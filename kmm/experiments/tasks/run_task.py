@@ -1,17 +1,19 @@
-"""One task of a comparison: trains the models of a split, measures them and their baselines, and keeps the results."""
+"""Results of a task of a comparison: trains the models of a split, and measures them and their baselines.
 
-import gc
+The key of a task depends on the code of this module and of all that it imports, see
+`kmm.experiments.tasks.task.digest_task_code`.
+"""
+
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import keras
 import numpy as np
 
+from kmm.classifier import Classifier
 from kmm.data.split import PARTS
 from kmm.evaluate.compare import expect_chance
 from kmm.evaluate.metrics import METRICS, score_labels
@@ -19,9 +21,9 @@ from kmm.experiments.tables import HISTORY, PREDICTIONS, ROWS, join_columns, mak
 from kmm.experiments.tasks.answers import Answers, gather_answers
 from kmm.experiments.tasks.measures import measure_split
 from kmm.experiments.tasks.study_shares import share_studies
-from kmm.experiments.tasks.task import RESULT, WORK, Task, TaskResult, name_stages
+from kmm.experiments.tasks.task import Task, TaskResult, name_stages
 from kmm.progress import Advance, Progress
-from kmm.training.fit import Run, fit_classifier, save_run
+from kmm.training.fit import Run, fit_classifier
 from kmm.training.preparation.prepared_studies import PreparedStudies
 
 KEPT_PARTS = ("validation", "test")  # parts whose predictions are kept
@@ -32,33 +34,30 @@ def run_task(
     task: Task,
     prepared: PreparedStudies,
     *,
-    out: Path,
+    work: Path,
     cache: Path,
-    models: Path | None = None,
-    notify: Notify | None = None,
-) -> TaskResult:
-    """Runs a task and writes the file of its results.
-
-    A task that was killed goes on with the stage that was interrupted.
+    progress: "TaskProgress",
+) -> tuple[TaskResult, Classifier, Run]:
+    """Trains the models of a task and measures them. A task that was killed goes on with the stage that was
+    interrupted, and a stage that another task of the split has trained is not trained again.
 
     Args:
         task: `Task`.
         prepared: `PreparedStudies` of its preparation, with any split.
-        out: path of the folder of tasks.
+        work: path of the folder of the states of stages, which the tasks of the split share.
         cache: path of the folder of prepared films and features.
-        models: path of the folder in which the classifier is kept, as `NAME`; None keeps none.
-        notify: function of the number of units of the task that are done.
+        progress: `TaskProgress`.
 
     Returns:
-        `TaskResult`.
+        `TaskResult`, and the classifier and the run of `kmm.training.fit.fit_classifier`.
 
     Raises:
         KmmError: if the models cannot be trained on the split.
     """
-    start, folder, notes = time.monotonic(), out / task.name, _TaskProgress(task, notify)
-    studies = prepared.with_split(task.split, note=notes.note, record_leaks=task.plain)
+    start = time.monotonic()
+    studies = prepared.with_split(task.split, note=progress.note, record_leaks=task.plain)
     classifier, run = fit_classifier(
-        None, task.settings, work=folder / WORK, cache=cache, prepared=studies, progress=notes, parts=PARTS
+        None, task.settings, work=work, cache=cache, prepared=studies, progress=progress, parts=PARTS, shared=True
     )
     answers, probe = gather_answers(classifier, run)
     result = TaskResult(
@@ -70,7 +69,7 @@ def run_task(
             "variant": task.variant,
             "parts": studies.facts["parts"],
             "leaks": studies.facts.get("leaks"),
-            "notes": notes.lines,
+            "notes": progress.lines,
             "within": classifier.metrics.get("test"),
             **measure_split(classifier, run, answers),
             "probe": probe,
@@ -79,15 +78,7 @@ def run_task(
             "memory_gb": measure_memory(),
         },
     )
-    if models is not None:
-        models.mkdir(parents=True, exist_ok=True)
-        save_run(classifier, run, models / task.name, overwrite=True)
-    result.save(folder / RESULT)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    del classifier, run
-    keras.backend.clear_session()
-    gc.collect()
-    return result
+    return result, classifier, run
 
 
 def _tabulate(task: Task, run: Run, answers: Mapping[str, Mapping[str, Answers]]) -> dict[str, np.ndarray]:
@@ -180,18 +171,31 @@ def _tabulate_history(task, run):
     return join_columns(HISTORY, tables)
 
 
-class _TaskProgress(Progress):
-    """Counts the stages of a task that are done, and keeps its notes."""
+class TaskProgress(Progress):
+    """Counts the stages of a task that are done, and keeps its notes.
 
-    def __init__(self, task, notify):
+    Args:
+        task: `Task`.
+        notify: function of the number of units of the task that are done; or None.
+
+    Attributes:
+        lines: list of str, its notes.
+    """
+
+    def __init__(self, task: Task, notify: Notify | None = None) -> None:
         self.stages, self.notify, self.done = set(name_stages(task.settings)), notify, 0
         self.lines: list[str] = []
 
     @contextmanager
     def step(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
         yield lambda count=1, text="": None
-        if title in self.stages and self.notify:
-            self.done += 1
+        if title in self.stages:
+            self.reach(self.done + 1)
+
+    def reach(self, count: int) -> None:
+        """Notifies that so many units of the task are done."""
+        self.done = max(self.done, count)
+        if self.notify:
             self.notify(self.done)
 
     def note(self, text: str) -> None:

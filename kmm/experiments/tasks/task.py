@@ -17,11 +17,13 @@ from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file
 from kmm.storage.files import replace_file
 from kmm.training.recipe import make_recipe
-from kmm.training.run_folders import digest_code
+from kmm.training.source_code import digest_reached
 
-FOLDER, RESULT, WORK = "split-", "result.npz", "work"  # the folder of a task begins with its split
+FOLDER, RESULT = "split-", "result.npz"  # the folder of a task begins with its split
+STATES = "stages-"  # beginning of the folder of the stages that the tasks of a split share
 TABLES = {"rows": ROWS, "predictions": PREDICTIONS, "history": HISTORY}
 DIGITS = 10  # of a key, in the name of a folder
+COMPUTES = "kmm.experiments.tasks.run_task"  # the module that computes the results of a task
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Task:
         split: `Split` of these studies.
         plain: bool. Whether the split may leak.
         key: str. Digest of everything that its results depend on.
+        code: str. Digest of the code among it.
+        explained: int. Most studies that the joint model mends, and most that it breaks, of which an explanation is
+            wanted; the results do not depend on it.
     """
 
     split_name: str
@@ -45,11 +50,18 @@ class Task:
     split: Split
     plain: bool
     key: str
+    code: str = ""
+    explained: int = 0
 
     @property
     def name(self) -> str:
         """Name of its folder."""
         return f"{FOLDER}{int(self.split_name):03d}-{self.key[:DIGITS]}"
+
+    @property
+    def states(self) -> str:
+        """Name of the folder of the states of its stages, which it shares with the other tasks of its split."""
+        return f"{STATES}{int(self.split_name):03d}-{self.code[:DIGITS]}"
 
     @property
     def title(self) -> str:
@@ -58,8 +70,8 @@ class Task:
 
     @property
     def units(self) -> int:
-        """Number of its stages, and one for what follows them."""
-        return len(name_stages(self.settings)) + 1
+        """Number of its stages, one for what follows them, and one for explanations if they are wanted."""
+        return len(name_stages(self.settings)) + 1 + bool(self.explained)
 
 
 @dataclass(frozen=True)
@@ -122,10 +134,16 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
         "split": split.digest,
         "plain": plain,
         "data": data,
-        "code": digest_code(),
+        "code": digest_task_code(),
         "backend": check_backend(),
     }
     return digest_facts(facts)
+
+
+def digest_task_code() -> str:
+    """Returns the digest of the code on which the results of a task can depend: not of commands, pages and the summary,
+    nor of what is made from the results."""
+    return digest_reached(COMPUTES)
 
 
 def digest_facts(facts: Mapping[str, Any]) -> str:

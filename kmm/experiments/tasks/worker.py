@@ -19,18 +19,22 @@ class TaskWorker:
         out: Path of the folder of tasks.
         cache: Path of the folder of prepared films and features.
         prepared: mapping of the key of a preparation to its `PreparedStudies`.
-        models: Path of the folder in which classifiers are kept; None keeps none.
+        models: Path of the folder in which classifiers are kept.
+        explanations: Path of the folder of explanations.
+        keep_models: bool. Whether classifiers are kept.
     """
 
     out: Path
     cache: Path
     prepared: Mapping[str, PreparedStudies]
-    models: Path | None = None
+    models: Path
+    explanations: Path
+    keep_models: bool = False
 
     def load(self, parent: int | None = None) -> Self:
         """Loads Keras; returns the worker itself."""
         with load_keras_quietly():
-            import kmm.experiments.tasks.run_task  # noqa: F401
+            import kmm.experiments.tasks.complete  # noqa: F401
         return self
 
     def run(self, task: Task, notify: Callable[[int], None] = lambda count: None) -> dict[str, Any] | str:
@@ -42,13 +46,22 @@ class TaskWorker:
         Raises:
             OSError: if the disk is full, which would end every other task too.
         """
+        from kmm.experiments.tasks.complete import complete_task
         from kmm.experiments.tasks.given import keep_given
-        from kmm.experiments.tasks.run_task import run_task
 
         prepared = self.prepared[task.preparation]
         keep_given(self.out, task.settings)
         try:
-            result = run_task(task, prepared, out=self.out, cache=self.cache, models=self.models, notify=notify)
+            result = complete_task(
+                task,
+                prepared,
+                out=self.out,
+                cache=self.cache,
+                models=self.models,
+                explanations=self.explanations,
+                keep_model=self.keep_models,
+                notify=notify,
+            )
         except OSError:
             raise
         except KmmError as error:
