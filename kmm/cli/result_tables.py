@@ -34,6 +34,8 @@ def print_summary(summary: Row) -> None:
     sides = {"film_and_report": "film and report", "film": "film alone", "report": "report alone", "neither": "neither"}
     having = summary["studies_with"]
     print(f"  {', '.join(f'{title}: {having[name]}' for name, title in sides.items())}")
+    if "parts" in summary:
+        print(f"published parts: {', '.join(f'{part}: {count}' for part, count in summary['parts'].items())}")
     films = summary["films"]
     print(f"films: {sum(films.values())}, {', '.join(f'{view}: {count}' for view, count in films.items())}")
     sections = [
