@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from kmm.data.names import resolve_inside, sort_key
 from kmm.data.study import Collection, ImageFile, Problem, Study, merge_images
@@ -29,10 +29,8 @@ OBSERVATIONS = (
 HEADER_BYTES = 2000
 _PATH, _SIDE, _DIRECTION = "Path", "Frontal/Lateral", "AP/PA"
 # Blank means that the report does not mention the observation; the publication counts it as negative (its table 1).
-_VALUES = {"1": 1.0, "0": 0.0, "": 0.0, "-1": math.nan}
-_UNCERTAIN = "-1"
-_TAIL = re.compile(r"patient\d{1,12}/study\d{1,12}/[^/]+")
-_NUMBER = re.compile(r"(-?\d)\.0*")
+_VALUES = {"1.0": 1.0, "1": 1.0, "0.0": 0.0, "0": 0.0, "": 0.0, "-1.0": math.nan, "-1": math.nan}
+_PLACE = re.compile(r"(?:.*/)?([^/]+)/(patient\d{1,12})/(study\d{1,12})/([^/]+)")
 
 
 @dataclass(frozen=True)
@@ -107,24 +105,27 @@ def _is_table(path: Path) -> bool:
 
 
 def _read_film(row: Mapping[str, str], labels: Sequence[str], folder: Path) -> _Film:
-    name = row[_PATH].strip()
-    parts = PureWindowsPath(name).parts
-    tail = "/".join(parts[-3:])
-    if len(parts) < 4 or not _TAIL.fullmatch(tail):
+    name = row[_PATH].strip().replace("\\", "/")
+    place = _PLACE.fullmatch(name)
+    if place is None:
         raise InputError("expected a Path such as CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg")
-    if ".." in parts or PureWindowsPath(name).root or PureWindowsPath(name).drive:
+    if name.startswith("/") or ":" in name or ".." in name.split("/"):
         raise InputError("the file name leads out of the folder; expected a relative path inside it")
-    values = {label: _NUMBER.sub(r"\1", row[label].strip()) for label in labels}
+    part, patient, study, file = place.groups()
+    values = {label: row[label].strip() for label in labels}
     wrong = [label for label, value in values.items() if value not in _VALUES]
     if wrong:
         raise InputError(f"the column {wrong[0]} must be 1, 0, -1 (uncertain) or empty")
-    view = _read_view(row, parts[-1])
+    view = _read_view(row, file)
+    known = {label: _VALUES[value] for label, value in values.items()}
     return _Film(
-        study="-".join(parts[-3:-1]),
-        patient=parts[-3],
-        image=ImageFile(resolve_inside(folder, f"{parts[-4]}/{tail}"), tags={"view": view} if view else {}),
-        labels={label: _VALUES[value] for label, value in values.items()},
-        uncertain=frozenset(label for label, value in values.items() if value == _UNCERTAIN),
+        study=f"{patient}-{study}",
+        patient=patient,
+        image=ImageFile(
+            resolve_inside(folder, f"{part}/{patient}/{study}/{file}"), tags={"view": view} if view else {}
+        ),
+        labels=known,
+        uncertain=frozenset(label for label, value in known.items() if math.isnan(value)),
         attributes=read_attributes({"sex": row.get("Sex", ""), "age": row.get("Age", "")}),
     )
 

@@ -62,6 +62,11 @@ class PreparedStudies(ReadStudies):
         wanted = set(self.split.part(part))
         return np.array([row for row, study in enumerate(self.studies) if study.id in wanted], np.int64)
 
+    def take(self, rows: np.ndarray) -> Self:
+        """Returns the studies of some rows, an int array, with their labels and parts. No film is read."""
+        taken = super().take(rows)
+        return replace(taken, labels=self.labels[rows], split=restrict_split(self.split.parts, taken.studies))
+
     def with_split(self, split: Split, *, note: Note | None = None, record_leaks: bool = False) -> Self:
         """Returns the same studies with another split, for example of a fold. Labels are chosen for its training part.
 
