@@ -64,7 +64,8 @@ def fit(
         name: str. The classifier is saved as `folder/name`; None saves none, until `save` is called.
         folder: path of the folder of classifiers, of the state of runs and of cached features; None for `saved_models`.
         split: a `Split`, the path of a `split.csv`, or a mapping of study id to `"train"`, `"validation"` or `"test"`;
-            None for a random split that keeps patients together.
+            None for the parts with which the studies were published, or else a random split that keeps patients
+            together.
         validation, test: `Collection`s of their own for these parts. The parts that are not given are split from
             `studies` by the setting `shares`.
         resume: `"auto"` continues a stopped run of the same name, or, without a name, of the same studies and settings;
@@ -203,7 +204,7 @@ def _join_parts(
             joined.append(moved)
             parts[moved.id] = part
     problems = [problem for collection in present.values() for problem in collection.problems]
-    return replace(studies, studies=tuple(joined), problems=tuple(problems)), GivenParts(parts)
+    return replace(studies, studies=tuple(joined), problems=tuple(problems), parts={}), GivenParts(parts)
 
 
 def _check_labels(joined: Collection, parts: Mapping[str, str], settings: FitSettings) -> None:

@@ -1,16 +1,20 @@
 """`kmm data`: check, split or summarize a folder of studies, or make the phantom set."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kmm.cli import result_tables
 from kmm.cli.command import LIST, PLACE, SEED, Group, json_option, views_option
 from kmm.cli.output import check_place, list_problems, make_progress, name_file_in_errors, print_layout, write_result
+from kmm.data.study import Collection, Study
 from kmm.errors import InputError
+
+if TYPE_CHECKING:
+    from kmm.data.split import Split
 
 
 @click.group(cls=Group)
@@ -110,8 +114,9 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
 
     Studies of one patient, or with identical report bodies or frontal films, stay in one part. Every frontal film is
     read, because copies are found by their pixels in any file format. Every study gets a part, with or without a known
-    label. Options that are not given default to those of `kmm fit`. The digest in OUT.sha256 is checked when the split
-    is read again; an altered split is refused.
+    label. ChestX-ray14 and CheXpert keep the parts with which they were published, and the parts that they lack are
+    split off their training studies, unless --folds is given. Options that are not given default to those of `kmm fit`.
+    The digest in OUT.sha256 is checked when the split is read again; an altered split is refused.
 
     \b
     Examples: kmm data split openi --out split.csv --seed 3
@@ -120,7 +125,7 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
     from kmm.batches import identify_films
     from kmm.data.collection import read_collection
     from kmm.data.labels import label_studies, name_unread_columns
-    from kmm.data.split import PARTS, k_folds, split_studies, write_digest
+    from kmm.data.split import PARTS, k_folds, write_digest
     from kmm.presets import gather_settings
 
     check_place(out)
@@ -148,9 +153,24 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
         splits = k_folds(studies, folds, repeats=repeats, validation=settings.shares[1], **shared)
         places = [out.with_name(f"{out.stem}-{number}{out.suffix}") for number in range(1, len(splits) + 1)]
     else:
-        splits, places = [split_studies(studies, shares=settings.shares, **shared)], [out]
+        splits, places = [_split_once(collection, studies, shares=settings.shares, **shared)], [out]
     for made, place in zip(splits, places):
         with name_file_in_errors(place):
             made.save(place)
             write_digest(place)
         click.echo(f"{place}: {', '.join(f'{part} {len(made.part(part))}' for part in PARTS)}, {made.digest[:12]}")
+
+
+def _split_once(collection: Collection, studies: Sequence[Study], **settings: Any) -> "Split":
+    """Splits studies at random, or by the parts with which they were published."""
+    from kmm.data.given_parts import GivenParts
+    from kmm.data.split import split_studies
+
+    if not collection.parts:
+        return split_studies(studies, **settings)
+    given = GivenParts(collection.parts)
+    leaks = given.find_leaks(studies)
+    list_problems(leaks)
+    left_out = {problem.source for problem in leaks}
+    kept = [study for study in studies if study.id in given.parts and f"study {study.id}" not in left_out]
+    return given.complete(kept, **settings)

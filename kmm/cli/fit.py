@@ -112,10 +112,11 @@ def _choose_name(out, name, preset, *, resume, overwrite):
     """Returns the given name, else that of the stopped run, else the preset's name with the first free number."""
     import re
 
-    from kmm.training.run_folders import WORK
+    from kmm.training.run_folders import OBJECTIVE, WORK
 
     if name is None and resume:
-        stopped = sorted(path.name.removeprefix(WORK) for path in out.glob(f"{WORK}*"))
+        runs = (path for path in out.glob(f"{WORK}*") if not (path / OBJECTIVE).exists())
+        stopped = sorted(path.name.removeprefix(WORK) for path in runs)
         if len(stopped) > 1:
             raise InputError(f"{out} has several stopped runs: {', '.join(stopped)}. Choose one with --name.")
         name = stopped[0] if stopped else None

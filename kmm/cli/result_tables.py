@@ -34,6 +34,8 @@ def print_summary(summary: Row) -> None:
     sides = {"film_and_report": "film and report", "film": "film alone", "report": "report alone", "neither": "neither"}
     having = summary["studies_with"]
     print(f"  {', '.join(f'{title}: {having[name]}' for name, title in sides.items())}")
+    if "parts" in summary:
+        print(f"published parts: {', '.join(f'{part}: {count}' for part, count in summary['parts'].items())}")
     films = summary["films"]
     print(f"films: {sum(films.values())}, {', '.join(f'{view}: {count}' for view, count in films.items())}")
     sections = [
@@ -63,6 +65,26 @@ def print_comparison(summary: Row) -> None:
     from kmm.experiments.comparison import render_summary
 
     print(render_summary(summary, terminal=sys.stdout.isatty()), end="")
+
+
+def print_pretrained(result: Row) -> None:
+    """Prints what `kmm.training.pretraining.pretrain.pretrain_encoder` trained on, and how the loss fell."""
+    films = result["films"]
+    print(f"{result['out']}: {result['image_encoder']}, {result['objective']}")
+    print(f"  films: {films['train']} of training, {films['validation']} of validation")
+    if "headings" in result:
+        print(f"  headings: {len(result['headings'])}")
+    for name, found in result.get("teacher_roc_auc", {}).items():
+        shown = (
+            "a class is missing" if found is None else f"ROC AUC {found:.3f} on training reports that it did not see"
+        )
+        print(f"  teacher of {name}: {shown}")
+    for name, history in result["history"].items():
+        if history:
+            losses = history["val_loss"]
+            print(f"  {name}: validation loss {losses[0]:.4f} after one epoch, {min(losses):.4f} at best")
+    if not result["changed"]:
+        print("  no epoch improved on the start: the weights are those that it started from")
 
 
 def print_packed(packed: Row) -> None:

@@ -1,25 +1,34 @@
-"""`kmm weights`: check, convert and list weights of encoders; train word vectors on reports."""
+"""`kmm weights`: check, convert and list weights of encoders; pretrain them; train word vectors on reports."""
 
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kmm.cli import result_tables
-from kmm.cli.command import LIST, PLACE, SEED, Group, json_option
+from kmm.cli.command import LIST, PLACE, SEED, Command, Group, json_option, views_option
+from kmm.cli.fit_options import fit_options, set_option
 from kmm.cli.output import (
     check_place,
+    check_problems,
     list_problems,
     load_keras_quietly,
+    make_progress,
     name_file_in_errors,
     print_layout,
+    print_problems_on_error,
     write_result,
 )
+from kmm.errors import InputError
+from kmm.presets import SETTING_NAMES, gather_settings
 
 
 @click.group(cls=Group)
 def weights() -> None:
-    """Check, convert or list weights; train word vectors."""
+    """Check, convert or pretrain weights; train word vectors."""
 
 
 @weights.command("list")
@@ -80,6 +89,94 @@ def convert(file: Path, encoder: str, out: Path, json_file: str | None) -> None:
     with name_file_in_errors(out):
         result = convert_weights(file, encoder, out)
     write_result(json_file, result, lambda: result_tables.print_weights(result))
+
+
+@weights.command(cls=Command, settings=SETTING_NAMES)
+@click.argument("folder", type=PLACE)
+@click.option(
+    "--objective",
+    required=True,
+    type=click.Choice(["contrastive", "multi-label", "distill"]),
+    help="What the films learn. contrastive: which report of a batch is theirs; multi-label: the MeSH headings of "
+    "their reports; distill: what a classifier of reports, fitted on other reports, says of theirs.",
+)
+@click.option("--out", required=True, type=PLACE, help="File to write, ending in .weights.h5.")
+@fit_options
+@set_option("WEIGHTS_PRETRAIN")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Number by which distill divides the logits of its teacher.",
+)
+@click.option("--split", type=PLACE, help="split.csv; its test studies are not read.")
+@views_option
+@click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
+@click.option("--overwrite", is_flag=True, help="Replace a file of this name.")
+@json_option("WEIGHTS_PRETRAIN")
+def pretrain(
+    folder: Path,
+    objective: str,
+    out: Path,
+    more: tuple[str, ...],
+    config: Mapping[str, Any],
+    temperature: float,
+    split: Path | None,
+    views: Mapping[str, str] | None,
+    resume: bool,
+    overwrite: bool,
+    json_file: str | None,
+    **values: Any,
+) -> None:
+    """Pretrain the image encoder on the reports of FOLDER.
+
+    `kmm fit --image-weights` takes the result. Give the options of that fit, --seed and --split too: then the parts are
+    the same, and nothing of the test part is used. The file records which studies it saw, and a fit says so when they
+    are among its test studies.
+
+    \b
+    Example: kmm weights pretrain openi --objective distill --split split.csv --out openi.weights.h5
+    """
+    from kmm.data.collection import read_collection
+    from kmm.keras_backend import check_backend
+    from kmm.training.run_folders import CACHE, WORK, open_work_folder
+
+    settings = gather_settings(values, more=more, config=config)
+    check_backend()
+    check_place(json_file)
+    check_place(out)
+    _check_name(out, overwrite)
+    progress = make_progress()
+    collection = read_collection(folder, view_overrides=views)
+    progress.note(f"{collection.folder}: {collection.layout}, {len(collection.studies)} studies")
+    check_problems(collection, settings.strict)
+    with load_keras_quietly():
+        from kmm.training.pretraining.pretrain import pretrain_encoder
+    opened = open_work_folder(out.parent / f"{WORK}{out.name}", resume=resume, overwrite=overwrite)
+    with name_file_in_errors(out), print_problems_on_error(collection.problems), opened as work:
+        pretrained = pretrain_encoder(
+            collection,
+            settings,
+            objective,
+            work=work,
+            cache=out.parent / CACHE,
+            split=split,
+            temperature=temperature,
+            progress=progress,
+        )
+        pretrained.save(out)
+        shutil.rmtree(work)
+    list_problems([*collection.problems, *pretrained.problems])
+    result = pretrained.as_dict() | {"out": str(out)}
+    write_result(json_file, result, lambda: result_tables.print_pretrained(result))
+
+
+def _check_name(out: Path, overwrite: bool) -> None:
+    if not out.name.endswith(".weights.h5") or out.name == ".weights.h5":
+        raise InputError(f"{out}: expected a name that ends in .weights.h5.")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} already exists. Choose another name or pass --overwrite.")
 
 
 @weights.command()

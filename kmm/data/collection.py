@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kmm.data.film_files import describe_skipped, find_films, try_header, walk_files
+from kmm.data.layouts.chestxray14 import TABLES, find_entries, read_chestxray14
+from kmm.data.layouts.chexpert import find_chexpert, read_chexpert
 from kmm.data.layouts.kaggle import KAGGLE_REPORTS, read_kaggle
 from kmm.data.layouts.manifest import find_manifest, read_table
 from kmm.data.layouts.openi import find_reports, read_openi
@@ -48,6 +50,8 @@ def _find_kaggle(folder: Path) -> Path | None:
 LAYOUTS = (
     Layout(_find_kaggle, read_kaggle, f"{KAGGLE_REPORTS} with indiana_projections.csv (Kaggle)"),
     Layout(find_reports, read_openi, "NLMCXR_reports.tgz or ecgen-radiology/ (Open-i original)"),
+    Layout(find_entries, read_chestxray14, f"{' or '.join(TABLES)} with folders of films (ChestX-ray14)"),
+    Layout(find_chexpert, read_chexpert, "train.csv or valid.csv with the columns of CheXpert"),
     Layout(find_manifest, read_table, "manifest.csv or manifest.jsonl"),
 )
 
@@ -202,12 +206,19 @@ def _decide(loaded: Loaded, override: Mapping[Path, str]) -> Collection:
     collection = loaded.collection
     problems: list[Problem] = list(collection.problems)
     studies: list[Study] = []
+    shared = _name_shared(loaded)
     for study in collection.studies:
         study = assign_views(study, override)
-        problems += [lose_image(study, image, DISPUTED) for image in study.images if is_disputed(image)]
-        studies.append(_leave_out_missing(study, problems) if collection.layout != BARE else study)
-        problems += [lose_image(studies[-1], image, reason) for image, reason in loaded.lost.get(study.id, ())]
+        problems += [lose_image(study, image, DISPUTED, shared) for image in study.images if is_disputed(image)]
+        studies.append(_leave_out_missing(study, problems, shared) if collection.layout != BARE else study)
+        problems += [lose_image(studies[-1], image, reason, shared) for image, reason in loaded.lost.get(study.id, ())]
     return replace(collection, studies=tuple(studies), problems=tuple(problems))
+
+
+def _name_shared(loaded: Loaded) -> dict[Path, str]:
+    """Returns the names of those images whose file name others have too: their paths relative to the folder."""
+    counts = Counter(path.name for path in loaded.places)
+    return {path: place.as_posix() for path, place in loaded.places.items() if counts[path.name] > 1}
 
 
 def _read_file(path: Path) -> Collection:
@@ -229,15 +240,19 @@ def _read_folder(folder: Path) -> Collection:
     return replace(collection, layout=f"{collection.layout}; left unread: {unread}") if unread else collection
 
 
-def _leave_out_missing(study: Study, problems: list[Problem]) -> Study:
+def _leave_out_missing(study: Study, problems: list[Problem], shared: Mapping[Path, str]) -> Study:
     missing = [image for image in study.images if image.memory is None and not image.path.is_file()]
     left = replace(study, images=tuple(image for image in study.images if image not in missing))
-    problems += [lose_image(left, image, MISSING_IMAGE) for image in missing]
+    problems += [lose_image(left, image, MISSING_IMAGE, shared) for image in missing]
     return left
 
 
-def lose_image(study: Study, image: ImageFile, reason: str) -> Problem:
+def lose_image(study: Study, image: ImageFile, reason: str, shared: Mapping[Path, str] | None = None) -> Problem:
     """Returns the `Problem` of an image that a study cannot use, with the input that the study still has.
+
+    Args:
+        study, image, reason: the study, its image, and what is wrong with it.
+        shared: mapping of the paths of images to the names to give instead of their file names, which others have too.
 
     Example:
         >>> from kmm.data.study import Report
@@ -248,7 +263,7 @@ def lose_image(study: Study, image: ImageFile, reason: str) -> Problem:
     report = study.report is not None and bool(study.report.text(SECTIONS).split())
     kept_on = "its other film" if study.frontal else "its report" if report else ""
     prose = image.memory is None and is_prose(image.path)
-    source = f"film of study {study.id}" if prose else make_printable(image.path.name)
+    source = f"film of study {study.id}" if prose else make_printable((shared or {}).get(image.path, image.path.name))
     return Problem(source, reason, study=study.id if kept_on else "", kept_on=kept_on)
 
 

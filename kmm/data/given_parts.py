@@ -1,20 +1,21 @@
-"""Parts that some studies have from the start, while the others are still to be split."""
+"""Parts that studies have from the start: those of collections of their own, and those of a publication."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from kmm.data.groups import find_keys
 from kmm.data.split import PARTS, Split, restrict_split, split_studies
-from kmm.data.study import Study
+from kmm.data.study import Problem, Study
 
 
 @dataclass(frozen=True)
 class GivenParts:
-    """The parts of studies from several collections. Validation and test, if given, stay as they are; the parts that
-    are not given are taken from the training studies once these are read, because their films belong to the keys of a
-    split.
+    """The parts of studies from several collections, or of one that was published with parts. Validation and test, if
+    given, stay as they are; the parts that are not given are taken from the training studies once these are read,
+    because their films belong to the keys of a split.
 
     Attributes:
         parts: mapping of study id to `"train"`, `"validation"` or `"test"`.
@@ -63,3 +64,37 @@ class GivenParts:
             wanted = [share / sum(left) for share in left]
             parts |= split_studies(rest, shares=wanted, seed=seed, label_names=label_names).parts
         return restrict_split(parts, studies)
+
+    def find_leaks(self, studies: Iterable[Study]) -> list[Problem]:
+        """Finds the studies that a published split must lose so that it does not leak: those of training that share a
+        patient, a report body or a film with validation or test, and those of validation that share one with test.
+
+        Args:
+            studies: sequence of `Study`, with the `pixel_digest` of their films. Those without a part are ignored.
+
+        Returns:
+            list of `Problem`, each with the source `"study <id>"`.
+
+        Example:
+            >>> given = GivenParts({"1": "train", "2": "train", "3": "test"})
+            >>> [str(problem) for problem in given.find_leaks([Study("1", "a"), Study("2", "b"), Study("3", "a")])]
+            ['study 1: left out of train, because the same patient is in test']
+        """
+        placed = [study for study in studies if study.id in self.parts]
+        held: dict[tuple[str, str], str] = {}
+        problems = []
+        for part in reversed(PARTS):
+            members = [(study, find_keys(study)) for study in placed if self.parts[study.id] == part]
+            kept = []
+            for study, keys in members:
+                shared = next((key for key in keys if key in held), None)
+                if shared is None:
+                    kept += keys
+                else:
+                    reason = f"left out of {part}, because the same {_KINDS[shared[0]]} is in {held[shared]}"
+                    problems.append(Problem(f"study {study.id}", reason))
+            held |= dict.fromkeys(kept, part)
+        return problems
+
+
+_KINDS = {"patient": "patient", "body": "report body", "film": "film"}  # of the keys of a split

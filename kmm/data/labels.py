@@ -26,11 +26,13 @@ class LabelScheme:
         description: str, one line.
         least: int. Minimum number of studies of 0 and of 1 for each label. Labels with fewer are left out, unless no
             label has enough.
+        reads_columns: bool. Whether the labels are those that the studies came with.
     """
 
     function: Callable[[Sequence[Study], int, Names | None, Names], tuple[tuple[str, ...], Labeller]]
     description: str
     least: int = 1
+    reads_columns: bool = False
 
 
 def label_studies(
@@ -84,7 +86,9 @@ def name_unread_columns(studies: Iterable[Study], scheme: str) -> str:
         >>> name_unread_columns([Study("1", "1", labels={"mass": 1.0})], "findings")
         "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them"
     """
-    names = [] if scheme == "columns" else list({name: None for study in studies for name in study.labels})
+    names = (
+        [] if LABEL_SCHEMES[scheme].reads_columns else list({name: None for study in studies for name in study.labels})
+    )
     if not names:
         return ""
     some = ", ".join(f"label:{name}" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -241,11 +245,21 @@ def _choose_findings(studies: Iterable[Study], min_count: int, not_findings: Nam
     return names
 
 
-def _take_columns(studies, min_count, names, not_findings):
-    found = tuple({name: None for study in studies for name in study.labels})
-    if not found and names is None:
-        raise InputError("Label scheme 'columns': expected a manifest with columns named label:<name>. Found none.")
-    return found, lambda study: study.labels
+def _take_columns(uncertain: float):
+    """Makes a scheme of the labels that the studies came with, in which uncertain ones get a value."""
+
+    def function(studies, min_count, names, not_findings):
+        found = tuple({name: None for study in studies for name in study.labels})
+        if not found and names is None:
+            raise InputError("Label scheme 'columns': expected a manifest with columns named label:<name>. Found none.")
+        if names is None and not math.isnan(uncertain) and not any(study.uncertain for study in studies):
+            raise InputError("No study has a label that is uncertain. Use the label scheme 'columns'.")
+        return found, label
+
+    def label(study):
+        return {**study.labels, **dict.fromkeys(study.uncertain & study.labels.keys(), uncertain)}
+
+    return function
 
 
 _NO_HEADS = {level_heading(NORMAL), level_heading(NOT_INDEXED)}
@@ -261,8 +275,18 @@ LABEL_SCHEMES = {
         "one label per MeSH head with a minimum count, organs and technical remarks left out; `normal` is 0 in all, "
         "`No Indexing` unknown",
     ),
-    "columns": LabelScheme(  # `least` allows one study of each class in each part of a split
-        _take_columns, "the label:<name> columns of the manifest; labels too rare to train are left out", least=3
+    # `least` allows one study of each class in each part of a split
+    "columns": LabelScheme(
+        _take_columns(math.nan),
+        "the label columns of the data (label:<name> in a manifest); labels too rare to train are left out",
+        least=3,
+        reads_columns=True,
+    ),
+    "columns-uncertain-ones": LabelScheme(
+        _take_columns(1.0), "the same, uncertain labels (-1 in CheXpert) are 1", least=3, reads_columns=True
+    ),
+    "columns-uncertain-zeros": LabelScheme(
+        _take_columns(0.0), "the same, uncertain labels are 0", least=3, reads_columns=True
     ),
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 from kmm.errors import InputError
@@ -145,6 +145,21 @@ def make_printable(name: str) -> str:
         '1?.xml'
     """
     return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def describe_some(names: Sequence[str], noun: str) -> str:
+    """Returns the number of things and the names of the first few, for an error.
+
+    Args:
+        names: sequence of str.
+        noun: str, in the singular; its plural ends in `s`.
+
+    Example:
+        >>> describe_some(["1.png"], "film"), describe_some(["1.png", "2.png", "3.png", "4.png"], "film")
+        ('1 film (1.png)', '4 films (1.png, 2.png, 3.png, ...)')
+    """
+    some = ", ".join(map(make_printable, names[:3])) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {noun}{'s' * (len(names) > 1)} ({some})"
 
 
 class UniqueNames:

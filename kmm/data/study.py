@@ -124,6 +124,8 @@ class Study:
         report: `Report` or None when there is none.
         mesh_major, mesh_automatic: tuples of MeSH terms with qualifiers, as `"Opacity/lung/base/right"`.
         labels: mapping of label name to 0.0, 1.0 or NaN (unknown).
+        uncertain: frozenset of str. Labels that the source calls uncertain; NaN in `labels` unless a label scheme that
+            decides on them was applied, see `kmm.data.labels.LABEL_SCHEMES`.
         made_up: frozenset of `"id"` and `"patient"`: those that are not in the data. Such an id is the number of a row;
             such a patient stands for this study alone. They identify nothing outside of the collection.
         attributes: mapping of `sex` and `age`, if the data have them: see `kmm.data.tabular.attributes`. No model reads
@@ -137,6 +139,7 @@ class Study:
     mesh_major: tuple[str, ...] = ()
     mesh_automatic: tuple[str, ...] = ()
     labels: Mapping[str, float] = field(default_factory=dict)
+    uncertain: frozenset[str] = frozenset()
     made_up: frozenset[str] = frozenset()
     attributes: Mapping[str, str | float] = field(default_factory=dict)
 
@@ -235,6 +238,9 @@ class Collection:
             or because kmm wrote them.
         columns: mapping of an argument of `kmm.studies` to the names of its columns, for studies made from a table in
             memory; empty for others.
+        parts: mapping of study id to `"train"`, `"validation"` or `"test"`, for collections that were published with
+            parts; empty for others. A study that it does not name belongs to no part. A fit without a split of its own
+            uses them.
 
     A collection has a length, can be iterated over, and is indexed like a tuple: an int gives a `Study`, a slice a
     `Collection`.
@@ -253,6 +259,7 @@ class Collection:
     problems: tuple[Problem, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.studies)

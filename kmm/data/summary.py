@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from kmm.data.labels import label_studies
+from kmm.data.split import PARTS
 from kmm.data.study import FRONTAL, LATERAL, OTHER, SECTIONS, Collection, Study, part_problems
 from kmm.settings import FitSettings
 
@@ -36,7 +37,8 @@ def summarize_collection(
         `studies_with`: studies by modality (`film_and_report`, `film`, `report`, `neither`; a film is frontal);
         `films`: images by view (`frontal`, `lateral`, `other`, `unknown`); `sections`: for each section the number of
         `reports` that have it, their total `words`, and `median_words` and `most_words` of one report (words are
-        separated by white space); and, with `labels`, `labels`: `scheme`, `studies` and `counts` of each label:
+        separated by white space); `parts`: studies by the part with which they were published, `none` for no part, if
+        the collection has such parts; and, with `labels`, `labels`: `scheme`, `studies` and `counts` of each label:
         `positive`, `negative`, `unknown` and `prevalence`, the share of 1 among known values.
 
     Raises:
@@ -62,6 +64,9 @@ def summarize_collection(
         "films": _count_views(studies),
         "sections": {name: _count_words(studies, name) for name in SECTIONS},
     }
+    if collection.parts:
+        found = Counter(collection.parts.get(study.id, "none") for study in studies)
+        summary["parts"] = {part: found[part] for part in (*PARTS, "none")}
     if labels is not None:
         summary["labels"] = _count_labels(studies, labels, min_count, note)
     return summary

@@ -27,6 +27,7 @@ _DARK = (
     *((0.30, 0.20, 0.30, 0.15), (0.30, 0.65, 0.30, 0.15)),  # lungs
 )
 _MARGIN = 15
+Namer = Callable[[Path], str]
 _AT_ONCE = 64  # images submitted to the threads together; few, so that Ctrl-C takes effect soon
 
 
@@ -108,14 +109,15 @@ def verify_collection(
     missing = [problem.source for problem in collection.problems if problem.reason == MISSING_IMAGE]
     set_aside = [str(problem) for problem in collection.problems if problem.reason != MISSING_IMAGE]
     skipped = Counter(collection.skipped)
-    orphans = _find_orphans(collection.folder, [image.path for image in images], skipped)
+    name = _choose_names(collection.folder, [image.path for image in images])
+    orphans = _find_orphans(collection.folder, [image.path for image in images], skipped, name)
     checks = [
         DataCheck("images", len(images), len(images) + len(missing)),
         _expect_none("missing images", missing),
         _expect_none("files or rows set aside", set_aside),
-        *_check_pixels([image.path for image in images], read_image, progress or Progress()),
+        *_check_pixels([image.path for image in images], read_image, progress or Progress(), name),
         _expect_none("orphaned images", orphans),
-        *_inform(collection, images),
+        *_inform(collection, images, name),
         _count_skipped(skipped),
     ]
     if collection.layout.startswith("Open-i original"):
@@ -163,7 +165,7 @@ def _expect_none(name: str, examples: Sequence[str]) -> DataCheck:
 
 
 def _check_pixels(
-    paths: Sequence[Path], read_image: Callable[[Path], np.ndarray], progress: Progress
+    paths: Sequence[Path], read_image: Callable[[Path], np.ndarray], progress: Progress, name: Namer
 ) -> list[DataCheck]:
     faults: dict[str, list[str]] = defaultdict(list)
     groups: dict[str, list[str]] = defaultdict(list)
@@ -172,9 +174,10 @@ def _check_pixels(
             some = paths[start : start + _AT_ONCE]
             for path, (fault, detail) in zip(some, pool.map(lambda path: _examine(path, read_image), some)):
                 if fault in ("", "inverted"):
-                    groups[detail].append(_name(path))
+                    groups[detail].append(name(path))
                 if fault:
-                    faults[fault].append(detail if fault == "unreadable" else _name(path))
+                    line = make_printable(detail.replace(str(path), name(path)))
+                    faults[fault].append(line if fault == "unreadable" else name(path))
                 advance()
     return [
         _expect_none("unreadable images", faults["unreadable"]),
@@ -191,7 +194,7 @@ def _examine(path: Path, read_image: Callable[[Path], np.ndarray]) -> tuple[str,
     try:
         image = read_image(path)
     except ImageError as error:
-        return "unreadable", make_printable(str(error).replace(str(path), path.name))
+        return "unreadable", str(error)
     if image.max() - image.min() < 1:
         return "empty", ""
     digest = hashlib.blake2b(
@@ -200,15 +203,22 @@ def _examine(path: Path, read_image: Callable[[Path], np.ndarray]) -> tuple[str,
     return "inverted" if is_inverted(image) else "", digest
 
 
-def _name(path: Path) -> str:
-    return make_printable(path.name)
+def _choose_names(folder: Path, paths: Sequence[Path]) -> Namer:
+    """Returns a function that names a film by its file, and by its path in the folder if films share the name."""
+    counts = Counter(path.name for path in paths)
+
+    def name(path: Path) -> str:
+        shared = counts[path.name] > 1 and path.is_relative_to(folder)
+        return make_printable(path.relative_to(folder).as_posix() if shared else path.name)
+
+    return name
 
 
 def _join_groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
     return [" = ".join(names) for names in groups.values() if len(names) > 1]
 
 
-def _find_orphans(folder: Path, paths: Sequence[Path], skipped: Counter[str]) -> list[str]:
+def _find_orphans(folder: Path, paths: Sequence[Path], skipped: Counter[str], name: Namer) -> list[str]:
     """Lists films that no study names, in those top-level folders of the collection that hold named films."""
     tops = {folder / path.relative_to(folder).parts[0] for path in paths} or {folder}
     known = set(paths)
@@ -218,7 +228,7 @@ def _find_orphans(folder: Path, paths: Sequence[Path], skipped: Counter[str]) ->
     if any(not top.is_dir() for top in tops):
         files += (file for file in walk_files(folder, skipped, deep=False))
     strays = dict.fromkeys(file for file in files if file not in known)
-    return sorted(_name(file) for file, _ in find_films(strays, skipped))
+    return sorted(name(file) for file, _ in find_films(strays, skipped))
 
 
 def _count_skipped(skipped: Mapping[str, int]) -> DataCheck:
@@ -228,13 +238,13 @@ def _count_skipped(skipped: Mapping[str, int]) -> DataCheck:
     return DataCheck("files passed over", sum(kinds.values()), examples=(summary,) if summary else ())
 
 
-def _inform(collection: Collection, images: Sequence[ImageFile]) -> list[DataCheck]:
+def _inform(collection: Collection, images: Sequence[ImageFile], name: Namer) -> list[DataCheck]:
     bodies: dict[str, list[str]] = defaultdict(list)
     for study in collection.studies:
         if study.report and study.report.body:
             bodies[study.report.body].append(study.id)
     conflicts = [
-        f"{_name(image.path)}: {image.view or 'unknown'} ({image.evidence or 'no evidence'}), but "
+        f"{name(image.path)}: {image.view or 'unknown'} ({image.evidence or 'no evidence'}), but "
         + ", ".join(image.conflicts)
         for image in images
         if image.conflicts

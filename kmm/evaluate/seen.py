@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -152,6 +152,24 @@ def part_studies(
     return parts
 
 
+def find_part(
+    seen: Mapping[str, SeenStudies], study: Study, *, text: str = "", file_digest: str = "", sketch: int = 0
+) -> str:
+    """Finds the part that a study had in some training, `"test"` if it was not seen; see `part_studies`.
+
+    Args:
+        seen: mapping of part to `SeenStudies`.
+        study: `Study`, with the `pixel_digest` of its film.
+        text: str, the part of its report that is read.
+        file_digest: str, SHA-256 of its film's file; empty if there is no film.
+        sketch: int, `kmm.image.film_identity.sketch_film` of its film; ignored without one.
+    """
+    records = _asked_records(study, text, film=bool(file_digest))
+    film = study.frontal if file_digest else None
+    prints = film_prints(file_digest=file_digest, pixel_digest=film.pixel_digest if film else None) | records
+    return _look_up(seen, prints, records, sketch if file_digest else None)
+
+
 @dataclass(frozen=True)
 class RecognisedStudy:
     """What `recognise_study` found.
@@ -202,7 +220,7 @@ def _read_content(film):
         return None, "", error
 
 
-def _look_up(seen, prints, records, sketch=None):
+def _look_up(seen, prints, records, sketch=None) -> str:
     """Returns the first part with one of the fingerprints, or with a record and a film similar to the sketch."""
     for part in SEEN_PARTS:
         known = seen.get(part)

@@ -120,7 +120,11 @@ class TfidfBaseline:
 
         if not len(texts):
             return np.empty((0, len(self.intercept)))
-        return expit(self._vectorizer.transform(_join_words(texts)) @ self.coef.T + self.intercept)
+        return expit(self.weigh(texts) @ self.coef.T + self.intercept)
+
+    def weigh(self, texts: Sequence[str]) -> Any:
+        """Returns the TF-IDF weights of n texts: a sparse float64 matrix `(n, n_terms)` with rows of length 1, or 0."""
+        return self._vectorizer.transform(_join_words(texts))
 
     @cached_property
     def _vectorizer(self) -> Any:

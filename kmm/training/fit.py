@@ -31,6 +31,7 @@ from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
 from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.preparation.words import describe_words, learn_words
+from kmm.training.pretraining.seen_by_weights import note_seen
 from kmm.training.resume import FILES, check_data, check_settings
 from kmm.training.run_calibration import Answer
 from kmm.training.run_context import RunContext
@@ -141,6 +142,7 @@ def fit_classifier(
         context, facts = _make_context(settings, studies, work, cache, progress)
         logs = Path(tensorboard) if tensorboard else None
         context = replace(context, callbacks=tuple(callbacks), tensorboard=logs, shared=shared)
+        facts.update(note_seen(settings, studies, progress))
         with keep_compilations(cache):
             return _fit(context, {**studies.facts, **facts}, parts)
     except KmmError as error:

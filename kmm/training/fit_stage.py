@@ -1,7 +1,7 @@
 """One stage of training: compilation of the model, and a fit that can be resumed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -76,6 +76,9 @@ def compile_stage(
     return model
 
 
+Compile = Callable[[keras.Model, Stage, int, np.ndarray | None], keras.Model]
+
+
 def fit_stage(
     model: keras.Model,
     train: StudyDataset,
@@ -86,6 +89,7 @@ def fit_stage(
     class_weights: np.ndarray | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
+    compile_model: Compile | None = None,
 ) -> dict[str, list[float]]:
     """Trains a model to its best validation loss; resumes an earlier run of the stage.
 
@@ -102,6 +106,8 @@ def fit_stage(
         class_weights: see `kmm.models.loss.MaskedLoss`.
         callbacks: sequence of `keras.callbacks.Callback`.
         progress: `kmm.progress.Progress`.
+        compile_model: function of the arguments of `compile_stage`, for a model that does not return logits of labels;
+            it must give the model a metric named `kmm.training.checkpoint.MONITORED`. None for `compile_stage`.
 
     Returns:
         dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without weight penalties),
@@ -115,7 +121,7 @@ def fit_stage(
     if stage.epochs == 0:
         return {}
     steps, progress = len(train), progress or Progress()
-    compile_stage(model, stage, train.batch_size, class_weights)
+    (compile_model or compile_stage)(model, stage, train.batch_size, class_weights)
     checkpoint = Checkpoint(stage, folder, train)
     checkpoint.set_model(model)
     with progress.step(stage.name, stage.epochs * steps, checkpoint.state["epoch"] * steps) as advance:

@@ -16,6 +16,7 @@ from kmm.training.source_code import digest_code
 
 WORK, LOCK, CACHE, PHANTOM = ".work-", ".lock-", ".cache", ".phantom"
 STAGES = "stages"  # part of a work folder: the state from which `kmm fit --resume` continues
+OBJECTIVE = "objective.json"  # part of the work folder of `kmm weights pretrain`
 KINDS = {  # beginnings of the names of entries of the cache
     "films-": "prepared films, for all runs",
     "features-": "features of frozen encoders, for all runs",

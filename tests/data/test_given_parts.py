@@ -1,10 +1,12 @@
 """`GivenParts`: parts of their own stay as they are; the others are split from the training studies."""
 
+from pathlib import Path
+
 import pytest
 
 from kmm.data.given_parts import GivenParts
-from kmm.data.split import PARTS, Split, split_studies
-from kmm.data.study import Report, Study
+from kmm.data.split import PARTS, Split, check_leaks, split_studies
+from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import InputError
 
 STUDIES = [Study(str(n), patient=f"p{n // 2}", labels={"abnormal": n % 2}) for n in range(40)]
@@ -57,3 +59,43 @@ def test_studies_that_cannot_be_used_are_left_out():
 def test_the_digest_is_that_of_the_parts_in_any_order():
     first, other = give(test=8), give(test=6)
     assert first.digest == GivenParts(dict(reversed(first.parts.items()))).digest != other.digest
+
+
+def test_what_a_published_split_loses_so_that_it_does_not_leak():
+    def study(id, patient, body="", film=None):
+        images = (ImageFile(Path(f"{id}.png"), "frontal", pixel_digest=film),)
+        return Study(id, patient, images, Report(findings=body) if body else None)
+
+    studies = [
+        study("1", "a"),
+        study("2", "b", "Clear."),
+        study("3", "c", film="f"),
+        study("4", "d"),
+        study("5", "e"),
+        study("6", "d", "clear. "),
+        study("7", "g", film="f"),
+        study("8", "e"),
+        study("9", "e"),
+        study("10", "e"),
+    ]
+    test, validation = dict.fromkeys("67", "test"), dict.fromkeys("58", "validation")
+    given = GivenParts(dict.fromkeys("12349", "train") | validation | test)
+    problems = given.find_leaks(studies)
+    assert list(map(str, problems)) == [
+        "study 2: left out of train, because the same report body is in test",
+        "study 3: left out of train, because the same film is in test",
+        "study 4: left out of train, because the same patient is in test",
+        "study 9: left out of train, because the same patient is in validation",
+    ]
+    sources = {problem.source for problem in problems}
+    kept = [one for one in studies if one.id in given.parts and f"study {one.id}" not in sources]
+    assert given.find_leaks(kept) == []
+    check_leaks(given.complete(kept, shares=(0.6, 0.2, 0.2)), kept)
+
+
+def test_what_is_left_out_holds_nothing_back():
+    """Study 2 goes because of test; study 1, which only shares with study 2, stays."""
+    body = Report(findings="Clear.")
+    studies = [Study("1", "a", report=body), Study("2", "b", report=body), Study("3", "b")]
+    given = GivenParts({"1": "train", "2": "validation", "3": "test"})
+    assert [problem.source for problem in given.find_leaks(studies)] == ["study 2"]

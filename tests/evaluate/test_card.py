@@ -91,9 +91,9 @@ def test_the_card_says_what_it_must():
 
 def test_the_card_says_where_labels_come_from():
     facts = make_facts()
-    assert "from the columns" not in write_card(facts)
+    assert "from the label columns" not in write_card(facts)
     card = write_card({**facts, "labels": {"scheme": "columns", "names": ["mass"]}})
-    assert "The labels come from the columns `label:<name>` of the manifest." in card
+    assert "The labels come from the label columns of the data (in a manifest `label:<name>`)." in card
     assert "from the MeSH terms" not in card
 
 

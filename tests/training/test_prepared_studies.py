@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from kmm.data.collection import read_collection
 from kmm.data.split import PARTS, Split, k_folds
 from kmm.errors import InputError, LeakError
 from kmm.presets import make_settings
+from kmm.progress import Progress
 from kmm.training.preparation.prepared_studies import prepare_studies
+from tests.factories.public_collections import write_chestxray14
 from tests.factories.studies import TINY
 
 
@@ -105,3 +108,29 @@ def test_a_split_that_leaks_is_refused_or_its_leaks_are_counted(prepared):
         leaky.with_split(split)
     facts = leaky.with_split(split, record_leaks=True).facts
     assert facts["leaks"]["patients"] == 1 and facts["leaks"]["studies"] >= 2 and "leaks" not in prepared.facts
+
+
+def test_the_published_parts_are_used_without_what_leaks(tmp_path):
+    folder = write_chestxray14(tmp_path / "nih", 16)
+    shutil.copy(folder / "images/00000016_000.png", folder / "images/00000001_000.png")
+    lists = folder / "train_val_list.txt"
+    lists.write_text(lists.read_text().replace("00000002_001.png\n", ""))
+    collection, notes = read_collection(folder), []
+    progress = Progress()
+    progress.note = notes.append
+    settings = make_settings("small", {**TINY, "labels": "columns", "text_encoder": "none"})
+    prepared = prepare_studies(collection, settings, films=tmp_path / "cache", progress=progress)
+    assert [str(problem) for problem in prepared.problems] == [
+        "study 00000001_000: left out of train, because the same film is in test"
+    ]
+    assert "Not used, because they have no part: 1 of 32 studies." in notes
+    assert len(prepared.studies) == len(prepared.films) == len(prepared.labels) == 30 and len(prepared.present) == 30
+    assert set(prepared.split.part("test")) == {study for study, part in collection.parts.items() if part == "test"}
+    validation = prepared.split.part("validation")
+    assert validation and all(collection.parts[study] == "train" for study in validation)
+    again = prepare_studies(collection, settings, films=tmp_path / "cache")
+    assert again.split == prepared.split and np.array_equal(again.films[[3]], prepared.films[[3]])
+
+    prepared.split.save(tmp_path / "split.csv")
+    read = prepare_studies(collection, settings, films=tmp_path / "cache", split=tmp_path / "split.csv")
+    assert read.split == prepared.split and read.problems == ()

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from kmm.data.labels import LABEL_SCHEMES
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.leak_probe import describe_leak
@@ -53,7 +54,7 @@ def write_card(facts: Mapping[str, Any]) -> str:
     parts += ["## Classifier", _list_facts(facts.get("model"))]
     parts += ["## Data", _list_facts(facts.get("data"))]
     scheme = (facts.get("labels") or {}).get("scheme", "")
-    parts += ["### Labels", _list_facts(facts.get("labels")), _LABEL_SOURCES.get(scheme, _LABELS_FROM_REPORTS)]
+    parts += ["### Labels", _list_facts(facts.get("labels")), _describe_labels(scheme)]
     parts += [_TEXT_NOTE] if "text" in reads else []
     parts += ["### Split", _list_facts(facts.get("split"))]
     results = facts.get("results") or {}
@@ -144,6 +145,11 @@ def _list_facts(facts):
     return "\n".join(f"- {_escape(key).replace('_', ' ')}: {_say(value)}" for key, value in facts.items())
 
 
+def _describe_labels(scheme):
+    known = LABEL_SCHEMES.get(scheme)
+    return _LABELS_FROM_COLUMNS if known and known.reads_columns else _LABELS_FROM_REPORTS
+
+
 def _say(value):
     if value is None or value == "" or value == []:
         return "not recorded"
@@ -170,11 +176,9 @@ care of any patient, and must not be used to find out who a patient is."""
 
 _LABELS_FROM_REPORTS = """\
 The labels come from the MeSH terms that index the reports, not from a second reading of the films."""
-_LABEL_SOURCES = {  # by label scheme, where they come from elsewhere
-    "columns": """\
-The labels come from the columns `label:<name>` of the manifest. Whether they were read from the reports, from the films
-or from another source is not recorded; ask the authors of the manifest."""
-}
+_LABELS_FROM_COLUMNS = """\
+The labels come from the label columns of the data (in a manifest `label:<name>`). Whether they were read from the
+reports, from the films or from another source is not recorded; ask those who published the data."""
 
 _TEXT_NOTE = """\
 If the text given to the classifier includes the findings or the impression, it has nearly seen the answer. Read the

@@ -69,6 +69,12 @@ class StoredArrays:
                 self.open(number).read(read[place : place + 1], self.shards[number][1] + record * size)
         return read.astype(self.dtype, copy=False)
 
+    def take(self, rows: np.ndarray) -> "StoredArrays":
+        """Returns the column of some rows, an int array, without reading them."""
+        shape, stored = self.shape[1:], self.stored.name
+        numbers, records = self.numbers[rows], self.records[rows]
+        return StoredArrays(self.folder, self.shards, numbers, records, shape=shape, stored=stored, dtype=self.dtype)
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 

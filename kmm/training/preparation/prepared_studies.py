@@ -17,7 +17,7 @@ from kmm.data.labels import (
     label_studies,
     name_unread_columns,
 )
-from kmm.data.split import PARTS, Split, check_leaks, count_leaks, load_split, restrict_split, split_studies
+from kmm.data.split import PARTS, Split, check_leaks, count_leaks, load_split, read_parts, restrict_split, split_studies
 from kmm.data.study import Collection, Study, part_problems
 from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
@@ -61,6 +61,11 @@ class PreparedStudies(ReadStudies):
         """Returns the int64 row numbers of a part of the split: train, validation or test."""
         wanted = set(self.split.part(part))
         return np.array([row for row, study in enumerate(self.studies) if study.id in wanted], np.int64)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Returns the studies of some rows, an int array, with their labels and parts. No film is read."""
+        taken = super().take(rows)
+        return replace(taken, labels=self.labels[rows], split=restrict_split(self.split.parts, taken.studies))
 
     def with_split(self, split: Split, *, note: Note | None = None, record_leaks: bool = False) -> Self:
         """Returns the same studies with another split, for example of a fold. Labels are chosen for its training part.
@@ -116,8 +121,10 @@ def prepare_studies(
         collection: `kmm.data.study.Collection`.
         settings: `FitSettings`.
         films: path of the folder of prepared films, shared by all fits.
-        split: `Split` or path of a `split.csv` that names every study; `GivenParts`, of which the parts that are not
-            given are split at random; None for a random split. Studies that cannot be used are left out of it.
+        split: `Split` or path of a `split.csv` that names every study, or, of a collection with published parts, those
+            to use; `GivenParts`, of which the parts that are not given are split at random; None for the published
+            parts, completed in the same way and without the studies that make them leak, or else for a random split.
+            Studies that cannot be used are left out of it.
         progress: `kmm.progress.Progress`. It notes labels that are left out, and parts that lack films or a class.
 
     Returns:
@@ -129,7 +136,12 @@ def prepare_studies(
     """
     progress = progress or Progress()
     known, maker, facts = _label(collection, settings, progress.note)
+    published = GivenParts(collection.parts) if collection.parts and split is None else None
+    if collection.parts:
+        known = _choose_named(known, split or collection.parts, progress.note)
     read = read_studies(known, maker, films, strict=settings.strict, progress=progress)
+    if published:
+        read = read.leave_out(published.find_leaks(read.studies))
     try:
         _check_read(collection, settings, read)
         return PreparedStudies(
@@ -143,10 +155,24 @@ def prepare_studies(
                 "set_aside": len(part_problems([*collection.problems, *read.problems])[0]),
                 "with_image": int(read.present[:, 0].sum()),
             },
-        ).with_split(_split(read.studies, settings, split, maker.label_names), note=progress.note)
+        ).with_split(_split(read.studies, settings, published or split, maker.label_names), note=progress.note)
     except KmmError as error:
         error.problems = read.problems
         raise
+
+
+def _choose_named(
+    studies: Sequence[Study], split: Split | GivenParts | Path | str | Mapping[str, str], note: Note
+) -> list[Study]:
+    """Returns the studies that have a part, and notes how many have none: published parts may leave studies out."""
+    if isinstance(split, str | Path):
+        parts: Mapping[str, str] = read_parts(split)
+    else:
+        parts = split if isinstance(split, Mapping) else split.parts
+    named = [study for study in studies if study.id in parts]
+    if len(named) < len(studies):
+        note(f"Not used, because they have no part: {len(studies) - len(named)} of {len(studies)} studies.")
+    return named
 
 
 def _check_read(collection, settings, read):

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -58,6 +59,24 @@ class ReadStudies:
         for row in filmed:
             total += self.films[[row]][0]
         return (total / len(filmed)).astype(np.float32)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Returns the studies of some rows, an int array. No film is read."""
+        return replace(
+            self,
+            studies=tuple(self.studies[row] for row in rows),
+            films=None if self.films is None else self.films.take(rows),
+            film_digests=tuple(self.film_digests[row] for row in rows),
+            sketches=tuple(self.sketches[row] for row in rows),
+            film_sizes=self.film_sizes[rows],
+            present=self.present[rows],
+        )
+
+    def leave_out(self, problems: Sequence[Problem]) -> Self:
+        """Returns the studies that no problem names by its source `"study <id>"`, with these problems added."""
+        sources = {problem.source for problem in problems}
+        rows = [row for row, study in enumerate(self.studies) if f"study {study.id}" not in sources]
+        return replace(self.take(np.array(rows, np.int64)), problems=(*self.problems, *problems))
 
     def digest(self) -> str:
         """Returns the SHA-256 of the data: ids, patients, image bytes, report text and labels."""

@@ -1,0 +1,114 @@
+"""Contrastive learning of films and reports: a film should be more like its own report than like those of others.
+
+Sources: ConVIRT, https://arxiv.org/abs/2010.00747; CLIP, https://arxiv.org/abs/2103.00020
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from kmm.errors import look_up
+from kmm.training.checkpoint import MONITORED
+from kmm.training.fit_stage import choose_steps
+from kmm.training.optimizers import OPTIMIZERS
+from kmm.training.recipe import Stage
+
+UNITS = 128  # dimensions in which films and reports are compared
+TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # at the start, and at most, as CLIP
+EXCLUDED = -1e9  # logit of a pair that is no negative
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class ContrastiveLoss(keras.losses.Loss):
+    """InfoNCE of the pairs of a batch, the mean of both directions.
+
+    For pair `i` with logits `s_ij = film_i . report_j` it is
+
+        (log sum_j exp(s_ij) + log sum_j exp(s_ji)) / 2 - s_ii
+
+    where `j` runs over the pairs whose report is another one, and `i` itself. Pairs with the same report are no
+    negatives of each other: many reports have identical bodies, and a film fits them all. Reports are the same if one
+    of their numbers is; a pair without any number is no negative.
+
+    Example:
+        >>> vectors = np.eye(2, dtype="float32")
+        >>> pairs = np.concatenate([vectors, vectors], axis=1)
+        >>> loss = ContrastiveLoss(reduction="none")
+        >>> [round(float(cost), 4) for cost in loss(np.array([[0.0], [1.0]]), pairs)]  # log(1 + exp(-1))
+        [0.3133, 0.3133]
+        >>> [float(cost) for cost in loss(np.array([[5.0], [5.0]]), pairs)]  # the same report
+        [0.0, 0.0]
+    """
+
+    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "contrastive", **options: Any) -> None:
+        super().__init__(name=name, reduction=reduction, **options)
+
+    def call(self, numbers: Any, vectors: Any) -> Any:
+        """Takes `numbers (n, k)` of the reports, NaN for none, and `vectors (n, 2 d)`, those of film and report;
+        returns `(n,)`."""
+        numbers = ops.cast(numbers, "float32")
+        films, reports = ops.split(ops.cast(vectors, "float32"), 2, axis=-1)
+        logits = ops.matmul(films, ops.transpose(reports))
+        places = ops.cumsum(ops.ones_like(numbers[:, :1]), axis=0)
+        own = ops.equal(places, ops.transpose(places))
+        same = ops.any(ops.equal(numbers[:, None, :], numbers[None, :, :]), axis=-1)  # NaN is equal to nothing
+        paired = ops.any(ops.equal(numbers, numbers), axis=-1)[None, :]
+        counted = ops.logical_or(own, ops.logical_and(ops.logical_not(same), paired))
+        to_report = ops.logsumexp(ops.where(counted, logits, EXCLUDED), axis=-1)
+        to_film = ops.logsumexp(ops.where(counted, ops.transpose(logits), EXCLUDED), axis=-1)
+        return (to_report + to_film) / 2 - ops.sum(ops.where(own, logits, 0.0), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class LogitScale(layers.Layer):
+    """Multiplies by a trained number, the inverse temperature, which is at most 100."""
+
+    def build(self, input_shape: Any) -> None:
+        start = keras.initializers.Constant(math.log(1 / TEMPERATURE))
+        self.logarithm = self.add_weight(shape=(), initializer=start, name="logarithm")
+
+    def call(self, inputs: Any) -> Any:
+        """Takes and returns a tensor of any shape."""
+        return inputs * ops.exp(ops.minimum(self.logarithm, math.log(LARGEST_SCALE)))
+
+
+def build_projection(image_size: int, report_size: int, *, units: int = UNITS, seed: int = 0) -> keras.Model:
+    """Builds the model that maps vectors of films and reports to the space in which they are compared.
+
+    Args:
+        image_size, report_size: int. Dimensions of a film's and of a report's vector.
+        units: int. Dimensions of the common space.
+        seed: int, which determines its weights.
+
+    Returns:
+        `keras.Model` from `{"image_vector": (n, image_size), "report_vector": (n, report_size)}` to
+        `(n, 2 * units)`: the vector of the film, of length 1 times the inverse temperature, and that of the report, of
+        length 1. The sum of their products is the logit of the pair.
+    """
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((image_size,), name="image_vector")
+    report = keras.Input((report_size,), name="report_vector")
+    film = layers.BatchNormalization(name="image_scale")(image)
+    film = layers.Dense(units, use_bias=False, name="image_projection")(film)
+    film = LogitScale(name="scale", dtype="float32")(layers.UnitNormalization(name="film", dtype="float32")(film))
+    words = layers.Dense(units, use_bias=False, name="report_projection")(report)
+    words = layers.UnitNormalization(name="report", dtype="float32")(words)
+    pairs = layers.Concatenate(name="pairs", dtype="float32")([film, words])
+    return keras.Model({"image_vector": image, "report_vector": report}, pairs, name="projection")
+
+
+def compile_contrastive(
+    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None
+) -> keras.Model:
+    """Compiles a model of pairs with the contrastive loss; arguments as for `kmm.training.fit_stage.compile_stage`."""
+    model.compile(
+        optimizer=look_up(OPTIMIZERS, stage.optimizer, "optimizer")(stage),
+        loss=ContrastiveLoss(reduction="mean_with_sample_weight"),
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(ContrastiveLoss(reduction="none"), name=MONITORED)],
+        jit_compile="auto" if keras.backend.backend() == "jax" else False,
+        steps_per_execution=choose_steps(model, batch_size),
+    )
+    return model

@@ -1,0 +1,196 @@
+"""Targets of pretraining from the reports and headings of studies. All are fitted on the training part alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kmm.data.groups import assign_groups, group_studies
+from kmm.data.labels import label_studies
+from kmm.errors import InputError
+from kmm.settings import FitSettings
+from kmm.text.tfidf import TfidfBaseline
+from kmm.training.preparation.prepared_studies import PreparedStudies
+
+FOLDS = 5  # of the training part, for predictions of a teacher on studies that it was not fitted on
+REPORT_DIMENSIONS = 128
+CERTAIN = 1e-6  # a teacher's probabilities are kept this far from 0 and 1
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What an encoder is trained to predict from each film.
+
+    Attributes:
+        values: float32 `(n, k)`, one row per study; NaN where unknown. A study without a known value is not used.
+        columns: mapping of model input to array `(n, ...)`: what the model reads beside the film.
+        facts: mapping for JSON, for people and for the record of the weights.
+    """
+
+    values: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def list_headings(prepared: PreparedStudies, settings: FitSettings) -> Targets:
+    """Labels the studies with every MeSH head of at least `label_min_count` training studies, organs included.
+
+    Args:
+        prepared: `PreparedStudies` of training and validation.
+        settings: `FitSettings`.
+
+    Returns:
+        `Targets` of 1, 0, and NaN for studies that were not indexed. `facts` has the names as `headings`.
+
+    Raises:
+        InputError: if no head is frequent enough.
+    """
+    train = [prepared.studies[row] for row in prepared.rows("train")]
+    try:
+        _, names = label_studies(train, "findings", min_count=settings.label_min_count, not_findings=())
+    except InputError as error:
+        raise InputError(
+            f"The objective multi-label needs MeSH headings: {error} Set label_min_count, or choose another objective."
+        ) from None
+    labelled, _ = label_studies(prepared.studies, "findings", names=names, not_findings=())
+    values = np.array([[study.labels[name] for name in names] for study in labelled], np.float32)
+    return Targets(values, facts={"headings": list(names)})
+
+
+def ask_teacher(prepared: PreparedStudies, settings: FitSettings, *, temperature: float) -> Targets:
+    """Lets a classifier of reports, logistic regression on TF-IDF, say how probable each label is.
+
+    A training study is judged by a teacher that was fitted on the other folds of the training part, so that it has
+    not seen the label; folds keep studies of a patient and copies of a report together. Validation is judged by the
+    teacher of the whole training part.
+
+    Args:
+        prepared: `PreparedStudies` of training and validation, with their labels.
+        settings: `FitSettings`.
+        temperature: float above 0, by which the teacher's logits are divided.
+
+    Returns:
+        `Targets` in (0, 1), NaN for studies without words. `facts` has the `labels`, the `temperature`, and
+        `teacher_roc_auc`: for each label the ROC AUC of the teacher on training studies out of fold, or None.
+
+    Source: https://arxiv.org/abs/1503.02531
+
+    Raises:
+        InputError: if the training reports lack words.
+    """
+    texts, names = read_texts(prepared), prepared.maker.label_names
+    worded = prepared.present[:, 1] > 0
+    train, validation = ([row for row in prepared.rows(part) if worded[row]] for part in ("train", "validation"))
+    probabilities = np.full(prepared.labels.shape, np.nan)
+
+    def teach(pupils: list[int], answers: list[int]) -> None:
+        patients = [prepared.studies[row].patient for row in pupils]
+        teacher = TfidfBaseline.fit(
+            [texts[row] for row in pupils],
+            prepared.labels[pupils],
+            seed=settings.seed,
+            patients=patients,
+            min_patients=settings.min_word_patients,
+        )
+        if answers:
+            probabilities[answers] = teacher.predict([texts[row] for row in answers])
+
+    for fold in divide_rows(prepared, train, settings.seed):
+        teach(sorted(set(train) - set(fold)), fold)
+    teach(train, validation)
+    quality = _measure_teacher(prepared.labels[train], probabilities[train])
+    kept = np.clip(probabilities, CERTAIN, 1 - CERTAIN)
+    softened = 1 / (1 + np.exp(-(np.log(kept) - np.log1p(-kept)) / temperature))
+    facts = {"labels": list(names), "temperature": temperature, "teacher_roc_auc": dict(zip(names, quality))}
+    return Targets(softened.astype(np.float32), facts=facts)
+
+
+def read_texts(prepared: PreparedStudies) -> list[str]:
+    """Returns the text of each report that the settings let a model read; empty for a study without one."""
+    if prepared.maker.text is None:
+        raise InputError("The settings read no reports. Name a text encoder.")
+    return [prepared.maker.text.redacted_text(study) for study in prepared.studies]
+
+
+def divide_rows(prepared: PreparedStudies, rows: list[int], seed: int, folds: int = FOLDS) -> list[list[int]]:
+    """Divides rows into folds that keep together studies of a patient, copies of a report and copies of a film.
+
+    Args:
+        prepared: `PreparedStudies`.
+        rows: list of int.
+        seed: int, 0 or more.
+        folds: int, 2 or more.
+
+    Returns:
+        list of lists of rows.
+
+    Raises:
+        InputError: if there are too few groups of studies.
+    """
+    places = {prepared.studies[row].id: row for row in rows}
+    groups = group_studies([prepared.studies[row] for row in rows])
+    parts = assign_groups(
+        groups, (1 / folds,) * folds, np.random.default_rng([seed, folds]), label_names=prepared.maker.label_names
+    )
+    return [sorted(places[study.id] for group in part for study in group) for part in parts]
+
+
+def _measure_teacher(labels, probabilities):
+    """Returns the ROC AUC of each label; None where a class is missing."""
+    from sklearn.metrics import roc_auc_score
+
+    found = []
+    for values, scores in zip(labels.T, probabilities.T, strict=True):
+        known = np.isfinite(values)
+        both = len(np.unique(values[known] > 0.5)) == 2
+        found.append(float(roc_auc_score(values[known] > 0.5, scores[known])) if both else None)
+    return found
+
+
+def describe_reports(prepared: PreparedStudies, settings: FitSettings) -> Targets:
+    """Describes each report by a vector: TF-IDF of its words and word pairs, reduced by a singular value decomposition.
+
+    Args:
+        prepared: `PreparedStudies` of training and validation.
+        settings: `FitSettings`.
+
+    Returns:
+        `Targets` whose column `report_vector`, float32 `(n, d)` with rows of length 1, describes the reports. The
+        values `(n, 2)` number the distinct bodies and the distinct texts that are read; NaN for an empty one, and for
+        a study without words.
+
+    Raises:
+        InputError: if the training reports lack words.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    texts = read_texts(prepared)
+    worded = prepared.present[:, 1] > 0
+    train = [row for row in prepared.rows("train") if worded[row]]
+    patients = [prepared.studies[row].patient for row in train]
+    fitted = TfidfBaseline.fit(
+        [texts[row] for row in train],
+        np.full((len(train), 0), np.nan),
+        patients=patients,
+        min_patients=settings.min_word_patients,
+    )
+    weights = fitted.weigh(texts)
+    dimensions = min(REPORT_DIMENSIONS, len(fitted.terms) - 1, len(train) - 1)
+    if dimensions < 2:
+        raise InputError("The objective contrastive needs more training reports with words. Choose another objective.")
+    reduction = TruncatedSVD(dimensions, random_state=settings.seed).fit(weights[train])
+    vectors = reduction.transform(weights)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    bodies = [study.report.body if study.report is not None else "" for study in prepared.studies]
+    read = [" ".join(text.lower().split()) if known else "" for text, known in zip(texts, worded, strict=True)]
+    values = np.stack([_number_texts(bodies), _number_texts(read)], axis=1)
+    values[~worded] = np.nan
+    facts = {"dimensions": dimensions, "distinct_reports": len(np.unique(values[worded, 1]))}
+    return Targets(values, {"report_vector": vectors.astype(np.float32)}, facts)
+
+
+def _number_texts(texts):
+    """Numbers the distinct texts: float32 `(n,)`, NaN for an empty one."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(text, len(numbers)) if text else np.nan for text in texts], np.float32)
