@@ -29,10 +29,11 @@ def hold_file(mark: Path, *, wait: bool = False) -> Iterator[bool]:
         held = False
         while not held:
             lock = opened.enter_context(open(mark, "w", encoding="utf-8"))
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(
+                BlockingIOError, FileNotFoundError
+            ):  # another process may remove the file meanwhile
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                # Another process may have removed the file meanwhile.
-                held = mark.exists() and os.path.samestat(os.fstat(lock.fileno()), mark.stat())
+                held = os.path.samestat(os.fstat(lock.fileno()), mark.stat())
             if not wait:
                 break
             if not held:

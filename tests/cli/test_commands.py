@@ -27,6 +27,7 @@ COMMANDS = [
     ("weights", "check"),
     ("weights", "convert"),
     ("weights", "embed"),
+    ("weights", "pretrain"),
     ("cache", "list"),
     ("cache", "clear"),
     ("model", "card"),

@@ -26,6 +26,7 @@ from kmm.export.write import export_classifier
 from kmm.server.settings import ServeSettings
 from kmm.settings import SECTIONS, FitSettings
 from kmm.text.word_vectors import train_word_vectors
+from kmm.training.pretraining.pretrain import pretrain_encoder
 from tests.factories.commands import find_command, walk_commands
 
 
@@ -51,10 +52,11 @@ EXPECTED = {
     "data split": {"repeats": defaults(k_folds)["repeats"]},
     "weights embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")}
     | {"cbow": not VECTORS["skip_gram"], "min_word_patients": FitSettings().min_word_patients},
+    "weights pretrain": {"temperature": defaults(pretrain_encoder)["temperature"]},
     "fit": {"out": "saved_models"},
     "compare": {"protocol": defaults(make_plan)["protocol"], "repeats": defaults(make_plan)["repeats"]}
     | {"workers": defaults(choose_runner)["count"], "predictions": defaults(compare_studies)["predictions"]}
-    | {"cache": "saved_models"},
+    | {"cache": "saved_models", "explain": defaults(compare_studies)["explain"]},
     "cache list": {"out": "saved_models"},
     "cache clear": {"out": "saved_models"},
     "explain": EXPLANATION

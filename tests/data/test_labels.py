@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -234,7 +235,8 @@ def test_columns_that_are_all_rare_are_kept_where_they_have_both_classes():
 
 @pytest.mark.parametrize("scheme", LABEL_SCHEMES)
 def test_studies_are_not_changed_and_answers_repeat(scheme):
-    studies = [*STUDIES, make("normal", labels={"a": 1.0}), make("Opacity", labels={"a": 0.0})]
+    unsure = replace(make("normal", labels={"a": NAN}), uncertain=frozenset({"a"}))
+    studies = [*STUDIES, make("normal", labels={"a": 1.0}), make("Opacity", labels={"a": 0.0}), unsure]
     before = [dict(study.labels) for study in studies]
     first, names = label_studies(studies, scheme, min_count=2)
     assert str(label_studies(studies, scheme, min_count=2)[0]) == str(first)

@@ -53,7 +53,7 @@ def read_record(path: Path | str) -> TrainingRecord | None:
         path: path of a file of any format.
 
     Returns:
-        `TrainingRecord`; None for a file without one.
+        `TrainingRecord`; None for a file without one, also for a damaged file, which the reader of weights reports.
 
     Raises:
         WeightsError: if the file has a record that is damaged.
@@ -62,7 +62,11 @@ def read_record(path: Path | str) -> TrainingRecord | None:
     if not path.is_file() or not h5py.is_hdf5(path):
         return None
     try:
-        with h5py.File(path, "r") as file:
+        opened = h5py.File(path, "r")
+    except OSError:
+        return None
+    try:
+        with opened as file:
             if not isinstance(file.get(GROUP), h5py.Group):
                 return None
             group = file[GROUP]
