@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kmm.errors import InputError, look_up
@@ -73,6 +74,8 @@ def list_variants(variations: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...
         augment=false;pixels=128
         >>> list_variants({})
         (Variant(name='', changes={}),)
+        >>> list_variants({"image_weights": ["/data/film.h5", "random"]})[0].name
+        'image_weights=film.h5'
     """
     for name, values in variations.items():
         look_up(dict.fromkeys(SETTING_NAMES), name, "setting")
@@ -84,14 +87,24 @@ def list_variants(variations: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...
             )
         if isinstance(values, str) or len(set(map(show_value, values))) != len(values) or len(values) < 2:
             raise InputError(f"{name} needs two or more different values to vary, as in {name}=V1|V2.")
-    pairs = [[(name, value) for value in values] for name, values in variations.items()]
+    pairs = [
+        [(f"{name}={shown}", name, value) for shown, value in zip(_shorten(values), values, strict=True)]
+        for name, values in variations.items()
+    ]
     variants = tuple(
-        Variant(";".join(f"{name}={show_value(value)}" for name, value in chosen), dict(chosen))
+        Variant(";".join(title for title, _, _ in chosen), {name: value for _, name, value in chosen})
         for chosen in itertools.product(*pairs)
     )
     if len(variants) > MOST:
         raise InputError(f"There are {len(variants)} variants. Vary fewer settings: at most {MOST} are compared.")
     return variants
+
+
+def _shorten(values: Sequence[Any]) -> list[str]:
+    """Shows values; of absolute paths the last part alone, because pages are shared, unless two are then equal."""
+    shown = [show_value(value) for value in values]
+    short = [Path(text).name if Path(text).is_absolute() else text for text in shown]
+    return short if len(set(short)) == len(short) else shown
 
 
 def show_value(value: Any) -> str:
