@@ -37,7 +37,8 @@ def forget():
 
 
 def rebuild(name, pixels):
-    """The network of a table's entry as a Keras model of one's own."""
+    """The network of a table's entry as a Keras model of one's own, whose layers are numbered from the first."""
+    keras.utils.clear_session()
     entry = IMAGE_ENCODERS[name]
     film = keras.Input((pixels, pixels, entry.channels))
     return keras.Model(film, entry.network(film, None)), entry
