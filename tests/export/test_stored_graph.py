@@ -27,6 +27,7 @@ def run(servable, key, samples):
     return run_signature(servable, key, {name: samples[name] for name in signature.inputs}, sorted(signature.outputs))
 
 
+@pytest.mark.large
 def test_each_signature_answers_as_tensorflow_does(servable, signatures, samples):
     assert set(servable.functions) == set(signatures)
     for key in servable.functions:

@@ -553,6 +553,7 @@ def test_fits_share_prepared_studies(tiny_folder, tmp_path, tiny_run, monkeypatc
         fit_classifier(collection, settings, work=tmp_path / "a", cache=tmp_path / "c", prepared=other)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "settings, trained",
     [
