@@ -359,19 +359,19 @@ def test_a_large_network_is_saved_when_it_improves_or_after_minutes_and_goes_on_
     tmp_path, large, monkeypatch
 ):
     saved = list_saved(monkeypatch)
-    whole, history = train(tmp_path / "hours", 6, learning_rate=1.0)
+    whole, history = train(tmp_path / "hours", 6, learning_rate=1.3)
     best, improved = read_start_loss(), [0]
     for epoch, value in enumerate(history["val_loss"], start=1):
         if value < best - 1e-4:
             best = value
             improved.append(epoch)
     assert saved == [*improved, None] and 1 < len(improved) < 7
-    unsaved = next(epoch for epoch in range(1, 6) if epoch not in improved)
-    stop_before(unsaved, tmp_path / "cut", epochs=6, learning_rate=1.0)
+    unsaved = max(epoch for epoch in range(1, 6) if epoch not in improved)
+    stop_before(unsaved, tmp_path / "cut", epochs=6, learning_rate=1.3)
     last = read_state(tmp_path / "cut")["epoch"]
     saved.clear()
     monkeypatch.setattr("kmm.training.checkpoint.SAVE_MINUTES", 0)
-    resumed, again = train(tmp_path / "cut", 6, learning_rate=1.0)
+    resumed, again = train(tmp_path / "cut", 6, learning_rate=1.3)
     assert last < unsaved and saved == [*range(last + 1, 7), None]
     for name in history:
         assert again[name] == pytest.approx(history[name], abs=1e-6)
@@ -524,12 +524,12 @@ def test_damaged_weights_are_said_with_what_to_do(tmp_path, damage):
 
 def test_the_best_weights_must_be_there_at_the_end(tmp_path):
     """A stage whose best epoch is not its last one keeps two files."""
-    stop_before(4, tmp_path, epochs=5, learning_rate=3.0)
+    stop_before(2, tmp_path, epochs=3, learning_rate=10.0)
     state = read_state(tmp_path)
-    assert state["best_epoch"] < state["epoch"] == 4
+    assert state["best_epoch"] < state["epoch"] == 2
     names = {f"epoch-{state[key]}.npz" for key in ("best_epoch", "epoch")}
     assert {path.name for path in tmp_path.iterdir()} == names
     best = tmp_path / f"epoch-{state['best_epoch']}.npz"
     best.unlink()
     with pytest.raises(InputError, match=rf"{best} is missing or damaged"):
-        train(tmp_path, 5, learning_rate=3.0)
+        train(tmp_path, 3, learning_rate=10.0)
