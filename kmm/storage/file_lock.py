@@ -29,9 +29,8 @@ def hold_file(mark: Path, *, wait: bool = False) -> Iterator[bool]:
         held = False
         while not held:
             lock = opened.enter_context(open(mark, "w", encoding="utf-8"))
-            with contextlib.suppress(
-                BlockingIOError, FileNotFoundError
-            ):  # another process may remove the file meanwhile
+            # Another process may hold the file, or remove it meanwhile.
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 held = os.path.samestat(os.fstat(lock.fileno()), mark.stat())
             if not wait:

@@ -1,5 +1,6 @@
 """Recipe of a fit as data: for each side, the stages in which its model is trained, derived from the settings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -114,12 +115,12 @@ def make_recipe(settings: FitSettings) -> dict[str, tuple[Stage, ...]]:
 
 
 def _train_text(s):
-    return (_make_stage(s)("text", s.text_epochs, s.text_learning_rate, side="text"),)
+    return (make_stage(s)("text", s.text_epochs, s.text_learning_rate, side="text"),)
 
 
 def _train_image(s):
     """Trains a randomly initialised encoder at once; of one with weights the head first, then the encoder too."""
-    make = partial(_make_stage(s), side="image")
+    make = partial(make_stage(s), side="image")
     if not s.image_weights:
         return (make("image", s.image_epochs, s.learning_rate),)
     head = make("image head", s.image_epochs, s.learning_rate, image=FEATURES)
@@ -130,7 +131,7 @@ def _train_image(s):
 
 def _train_joint(s):
     """Trains the head on the features of both encoders, then the encoders too, at the low rate."""
-    make = partial(_make_stage(s), side="joint")
+    make = partial(make_stage(s), side="joint")
     head = make("joint head", s.joint_epochs, s.learning_rate, image=FEATURES, text=FEATURES)
     if not s.tune_epochs:
         return (head,)
@@ -138,8 +139,9 @@ def _train_joint(s):
     return head, make("joint tuning", s.tune_epochs, s.tune_learning_rate, image=image)
 
 
-def _make_stage(s):
+def make_stage(settings: FitSettings) -> Callable[..., Stage]:
     """Returns `Stage` with what the settings say of every stage."""
+    s = settings
     return partial(
         Stage,
         schedule=s.schedule,

@@ -41,7 +41,7 @@ def hold_state(context: RunContext, stage: Stage, model: keras.Model) -> Iterato
         Path of the folder, which may be missing.
     """
     stages, name = context.work / STAGES, name_folder(stage)
-    if not context.shared or not stage.epochs:
+    if not context.shared:
         yield stages / name
         return
     name = name_entry(name, describe_stage(context, stage, model))

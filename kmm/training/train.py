@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from kmm.errors import require
 from kmm.evaluate.stacking import fit_weights
@@ -16,7 +17,7 @@ from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
 from kmm.training.dataset import StudyDataset
 from kmm.training.features import Features
-from kmm.training.fit_stage import balance_classes, fit_stage
+from kmm.training.fit_stage import Compile, balance_classes, fit_stage
 from kmm.training.recipe import TRAINED, Stage, make_recipe
 from kmm.training.run_context import RunContext
 from kmm.training.stage_state import hold_state, name_folder
@@ -84,10 +85,43 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=TRAINED[stage.text])
     trained = view_features(model, stage.features) if stage.features else model
     columns = context.columns(trained, features.compute(model, stage.features))
-    labels, rows, seed = context.prepared.labels, context.rows("train"), context.settings.seed
+    history = train_on(context, stage, model, trained, columns, context.prepared.labels)
+    for side in stage.trained:
+        features.mark_trained(side)
+    return history
+
+
+def train_on(
+    context: RunContext,
+    stage: Stage,
+    model: keras.Model,
+    trained: keras.Model,
+    columns: Mapping[str, Any],
+    targets: np.ndarray,
+    *,
+    most_validated: int | None = None,
+    compile_model: Compile | None = None,
+) -> dict[str, list[float]]:
+    """Trains a model on columns of the studies of a run, as its stage and its seed say.
+
+    Args:
+        context: `RunContext`.
+        stage: `Stage`.
+        model: `keras.Model` with what is trained marked, which names a shared state: see
+            `kmm.training.stage_state.hold_state`.
+        trained: `keras.Model` that reads the columns: the same, or a view of it.
+        columns: mapping of the names of its inputs to arrays `(n, ...)`.
+        targets: array `(n, k)`, NaN where unknown.
+        most_validated: int, or None. Studies of a validation batch, if fewer than in a training batch.
+        compile_model: see `kmm.training.fit_stage.fit_stage`.
+
+    Returns:
+        dict, as `kmm.training.fit_stage.fit_stage`.
+    """
+    rows, seed = context.rows("train"), context.settings.seed
     train = StudyDataset(
         columns,
-        labels,
+        targets,
         rows=rows,
         batch_size=stage.batch_size,
         seed=seed + 1,
@@ -95,23 +129,22 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
         modality_dropout=stage.modality_dropout,
         word_dropout=stage.word_dropout,
     )
-    validation = StudyDataset(columns, labels, rows=context.rows("validation"), batch_size=stage.batch_size)
+    size = min(stage.batch_size, most_validated or stage.batch_size)
+    validation = StudyDataset(columns, targets, rows=context.rows("validation"), batch_size=size)
     balanced = stage.class_weights or LOSSES[stage.loss].balances
     keras.utils.set_random_seed(seed)
     with hold_state(context, stage, model) as folder:
-        history = fit_stage(
+        return fit_stage(
             trained,
             train,
             validation,
             stage=stage,
             folder=folder,
-            class_weights=balance_classes(labels[rows]) if balanced else None,
+            class_weights=balance_classes(targets[rows]) if balanced else None,
             callbacks=[*log_to_tensorboard(context, stage), *context.callbacks],
             progress=context.progress,
+            compile_model=compile_model,
         )
-    for side in stage.trained:
-        features.mark_trained(side)
-    return history
 
 
 def log_to_tensorboard(context: RunContext, stage: Stage) -> list[keras.callbacks.Callback]:

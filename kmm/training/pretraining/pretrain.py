@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from kmm.data.split import read_parts
 from kmm.data.study import Collection, Problem
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.seen import gather_seen
-from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.weights.checkpoints import weights_digest
 from kmm.models.weights.training_record import TrainingRecord, write_record
@@ -25,18 +25,17 @@ from kmm.storage.classifier_folder import read_json
 from kmm.storage.files import replace_file, write_json
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.training.cache.compilation import keep_compilations
-from kmm.training.dataset import StudyDataset
 from kmm.training.features import Features
 from kmm.training.fit import check_names
-from kmm.training.fit_stage import balance_classes, fit_stage
 from kmm.training.preparation.prepared_studies import PreparedStudies, prepare_studies
 from kmm.training.pretraining.objectives import LARGE_BATCH, OBJECTIVES, Objective, Pupil
 from kmm.training.pretraining.targets import Targets
-from kmm.training.recipe import FEATURES, TRAINED, Stage, make_augmentation
+from kmm.training.recipe import FEATURES, TRAINED, Stage, make_stage
 from kmm.training.resume import check_data, check_settings
 from kmm.training.run_context import RunContext
-from kmm.training.run_folders import OBJECTIVE, STAGES, digest_code
-from kmm.training.train import name_folder
+from kmm.training.run_folders import OBJECTIVE
+from kmm.training.source_code import digest_code
+from kmm.training.train import train_on
 
 
 @dataclass(frozen=True, repr=False)
@@ -218,17 +217,12 @@ def list_stages(settings: FitSettings, count: int, *, large_batches: bool = Fals
         [('pretraining head', 'features', 512), ('pretraining', 'top', 32)]
     """
     s = settings
-    shared: dict[str, Any] = {
-        **{"side": "image", "schedule": s.schedule, "patience": s.patience, "clip_norm": s.clip_norm, "loss": s.loss},
-        **{"class_weights": s.class_weights, "optimizer": s.optimizer, "weight_decay": s.weight_decay},
-        "augmentation": make_augmentation(s),
-    }
+    make = partial(make_stage(s), side="image", modality_dropout=0.0, word_dropout=0.0)
     if not s.image_weights:
-        return (Stage("pretraining", s.image_epochs, s.learning_rate, batch_size=s.batch_size, **shared),)
+        return (make("pretraining", s.image_epochs, s.learning_rate),)
     size = min(LARGE_BATCH, count) if large_batches else s.batch_size
-    head = Stage("pretraining head", s.image_epochs, s.learning_rate, image=FEATURES, batch_size=size, **shared)
-    rate = s.tune_learning_rate
-    return head, Stage("pretraining", s.tune_epochs, rate, image=s.tune_image, batch_size=s.batch_size, **shared)
+    head = make("pretraining head", s.image_epochs, s.learning_rate, image=FEATURES, batch_size=size)
+    return head, make("pretraining", s.tune_epochs, s.tune_learning_rate, image=s.tune_image)
 
 
 def _run_stage(
@@ -236,30 +230,15 @@ def _run_stage(
 ) -> dict[str, list[float]]:
     parts.set_trainable(pupil.base, context.spec("image"), image=TRAINED[stage.image])
     model = pupil.of_features if stage.features else pupil.of_films
-    computed = features.compute(pupil.base, stage.features)
-    columns = context.columns(model, {**computed, **targets.columns})
-    rows, seed = context.rows("train"), context.settings.seed
-    train = StudyDataset(
+    columns = context.columns(model, {**features.compute(pupil.base, stage.features), **targets.columns})
+    history = train_on(
+        context,
+        stage,
+        pupil.base,
+        model,
         columns,
         targets.values,
-        rows=rows,
-        batch_size=stage.batch_size,
-        seed=seed + 1,
-        augmentation=stage.augmentation,
-    )
-    held = context.rows("validation")
-    validation = StudyDataset(columns, targets.values, rows=held, batch_size=min(stage.batch_size, len(held)))
-    balanced = stage.class_weights or LOSSES[stage.loss].balances
-    keras.utils.set_random_seed(seed)
-    history = fit_stage(
-        model,
-        train,
-        validation,
-        stage=stage,
-        folder=context.work / STAGES / name_folder(stage),
-        class_weights=balance_classes(targets.values[rows]) if balanced else None,
-        callbacks=context.callbacks,
-        progress=context.progress,
+        most_validated=len(context.rows("validation")),  # a batch is filled up with studies, which would be negatives
         compile_model=pupil.compile,
     )
     for side in stage.trained:
