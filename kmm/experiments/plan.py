@@ -8,7 +8,7 @@ from typing import Any
 from kmm.errors import InputError, look_up
 from kmm.experiments.protocols import PROTOCOLS, list_deviations
 from kmm.experiments.resampling import Resampling
-from kmm.experiments.variants import list_variants, show_value
+from kmm.experiments.variants import list_variants, show_shared
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import read_json
@@ -62,10 +62,7 @@ class Plan:
         protocol = PROTOCOLS[self.protocol].settings(pretrained=bool(base.image_weights), tune=self.tune)
         usual = gather_settings({"preset": base.preset}, protocol=protocol).as_dict()
         given = {name: value for name, value in base.as_dict().items() if value != usual[name] and name not in varied}
-        return {
-            name: Path(text).name if Path(text := show_value(value)).is_absolute() else text
-            for name, value in given.items()
-        }
+        return {name: show_shared(value) for name, value in given.items()}
 
     def deviations(self) -> list[str]:
         """Says in one sentence each what is done otherwise than in the published protocol."""

@@ -103,8 +103,19 @@ def list_variants(variations: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...
 def _shorten(values: Sequence[Any]) -> list[str]:
     """Shows values; of absolute paths the last part alone, because pages are shared, unless two are then equal."""
     shown = [show_value(value) for value in values]
-    short = [Path(text).name if Path(text).is_absolute() else text for text in shown]
+    short = [show_shared(value) for value in values]
     return short if len(set(short)) == len(short) else shown
+
+
+def show_shared(value: Any) -> str:
+    """Writes the value of a setting for a page that is shared: of an absolute path its last part alone.
+
+    Example:
+        >>> show_shared("/data/film.h5"), show_shared(False)
+        ('film.h5', 'false')
+    """
+    shown = show_value(value)
+    return Path(shown).name if Path(shown).is_absolute() else shown
 
 
 def show_value(value: Any) -> str:
