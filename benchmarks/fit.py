@@ -82,7 +82,7 @@ def build(preset, **overrides):
     s = make_settings(preset, overrides)
     spec = ModelSpec(
         s.image_encoder, s.text_encoder, pixels=s.pixels, length=s.length, embedding_size=s.embedding_size,
-        text_filters=s.text_filters, fusion_units=s.fusion_units,
+        text_filters=s.text_filters, fusion_units=s.fusion_units, head=s.head,
     )  # fmt: skip
     return build_model(spec, label_count=1, vocabulary_size=2000), spec, s
 

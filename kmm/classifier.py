@@ -24,6 +24,8 @@ from kmm.models.description import ImageDescription, TextDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
+from kmm.models.linear_probe import IMAGE_LINEAR, LinearBaselines
+from kmm.models.views.probe_view import view_probe
 from kmm.models.views.shared_encoders import SharedEncoders, predict_batch
 from kmm.progress import Progress
 from kmm.protocol.predictions import Prediction
@@ -43,7 +45,12 @@ TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_e
 MAIN_ORDER = ("joint", "image", "text")
 ARRAYS = ("conformal", "mean_image")  # each a file, if the classifier has it
 TEXT_BASELINES = ("tfidf", "tfidf_before")  # attributes of a classifier, and names of their files
-BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
+LINEAR = "linear.npz"  # file of `linear`
+BEFORE = {
+    "min_word_patients": 1,
+    "head": "decoder",
+    "text_teacher": 0.0,
+}  # values for classifiers saved before these settings existed
 
 
 def probabilities(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
@@ -180,6 +187,7 @@ class Classifier:
         mean_image: float32 `(h, w, 1)`, the mean of the prepared training films; None for a model without images.
         tfidf: `TfidfBaseline` trained on the same reports; None for a model without text.
         tfidf_before: `TfidfBaseline` trained on the same reports before their redaction; None without a redaction.
+        linear: `LinearBaselines` of the films; None for a model without films, and in classifiers saved before.
         provenance: dict of versions, digests, layout and counts of the training data.
         metrics: dict of `"validation"` and `"test"` to results.
         seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
@@ -197,6 +205,7 @@ class Classifier:
     mean_image: np.ndarray | None = None
     tfidf: TfidfBaseline | None = None
     tfidf_before: TfidfBaseline | None = None
+    linear: LinearBaselines | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, SeenStudies] = field(default_factory=dict)
@@ -205,6 +214,7 @@ class Classifier:
 
     def __post_init__(self) -> None:
         self._shared = SharedEncoders()
+        self._probed: tuple[Any, Any, keras.Model] | None = None  # a model, a probe, and the view of both
         for side, read in (("image_encoder", self.batches.image), ("text_encoder", self.batches.text)):
             if read and getattr(self, side) is None:
                 setattr(self, side, _describe_entry(side, getattr(self.settings, side)))
@@ -217,7 +227,7 @@ class Classifier:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state, _shared=SharedEncoders())
+        vars(self).update(state, _shared=SharedEncoders(), _probed=None)
 
     @property
     def main(self) -> str:
@@ -244,7 +254,7 @@ class Classifier:
 
         Args:
             studies: sequence of `Study`.
-            parts: names of the parts to run; the main one if None.
+            parts: names of the parts to run, or `kmm.models.linear_probe.IMAGE_LINEAR`; the main one if None.
             batch_size: int. Studies per batch.
             strict: bool. Raise at the first unusable study, instead of setting it aside.
             progress: `kmm.progress.Progress`.
@@ -268,8 +278,17 @@ class Classifier:
     ) -> "BatchPredictor":
         """Returns a `BatchPredictor` for studies that are prepared one at a time; arguments are those of `predict`."""
         chosen = [self.main] if parts is None else list(parts)
-        run = self._shared.prepare({part: self.models[part] for part in chosen})
+        run = self._shared.prepare({part: self._find_model(part) for part in chosen})
         return BatchPredictor(run, chosen, label_count=len(self.label_names), batch_size=batch_size, strict=strict)
+
+    def _find_model(self, part):
+        """Returns the model of a part; of the linear probe a view of the image model, which is made and traced once."""
+        if part != IMAGE_LINEAR or self.linear is None:
+            return self.models[part]
+        model, probe = self.models["image"], self.linear.probe
+        if self._probed is None or self._probed[0] is not model or self._probed[1] is not probe:
+            self._probed = model, probe, view_probe(model, probe)
+        return self._probed[2]
 
     def probabilities(self, logits: np.ndarray, present: np.ndarray, part: str | None = None) -> np.ndarray:
         """Calibrates the logits of a part.
@@ -324,6 +343,8 @@ class Classifier:
         for name in TEXT_BASELINES:
             if (baseline := getattr(self, name)) is not None:
                 baseline.save(folder / f"{name}.npz")
+        if self.linear is not None:
+            self.linear.save(folder / LINEAR)
         for name in ARRAYS:
             if (array := getattr(self, name)) is not None:
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -394,6 +415,7 @@ class Classifier:
                 for name in TEXT_BASELINES
                 if f"{name}.npz" in description["files"]
             },
+            linear=LinearBaselines.load(folder / LINEAR) if LINEAR in description["files"] else None,
             provenance=provenance,
             metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])

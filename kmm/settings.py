@@ -82,6 +82,7 @@ class FitSettings:
     augment_flip: bool = False  # mirror half of the films; off, because the heart would change sides
     # Fusion
     fusion: str = "concat"  # a name in kmm.models.fusion.FUSIONS
+    head: str = "mlp"  # what follows the fusion, a name in kmm.models.heads.HEADS
     fusion_units: int = 128
     fusion_dropout: float = 0.3
     modality_dropout: float = 0.1  # fraction of training examples whose image is hidden; the same for the text
@@ -92,6 +93,10 @@ class FitSettings:
     joint_epochs: int = 20  # of the fusion on frozen encoders
     tune_epochs: int = 4  # at tune_learning_rate, after the heads
     tune_image: str = "all"  # layers of the image encoder that are tuned: none, top or all
+    # Training targets: label, mixed with what TF-IDF, fitted on other training reports, says of the study's report
+    text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
+    image_teacher: float = 0.0  # the same for the image side; its teacher reads the whole report
+    teacher_temperature: float = 1.0  # by which the logits of both teachers are divided
     learning_rate: float = 1e-3  # of heads, and of a randomly initialised image encoder
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
@@ -128,7 +133,10 @@ class FitSettings:
         for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout", *_AUGMENT_BELOW_ONE):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
-        for name in ("learning_rate", "text_learning_rate", "tune_learning_rate"):
+        for name in ("text_teacher", "image_teacher"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"Setting `{name}` must be in [0, 1]. Received: {getattr(self, name)}")
+        for name in ("learning_rate", "text_learning_rate", "tune_learning_rate", "teacher_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
         if not 0 <= self.seed <= 2**32 - 2:

@@ -2,7 +2,7 @@
 
     check_image_encoder("densenet121", folder)     an entry of `IMAGE_ENCODERS`
     check_text_encoder("text-cnn", folder)         an entry of `TEXT_ENCODERS`
-    check_fusion("concat", folder)                 an entry of `FUSIONS`
+    check_fusion("concat", "mlp", folder)          an entry of `FUSIONS` with one of `HEADS`
 
 Each builds tiny models on the backend that Keras runs on, and raises `AssertionError` where one of them does not keep a
 promise of `kmm.models`: outputs, training, saving, the cut behind the stem, features computed apart, the memory of a
@@ -21,6 +21,7 @@ from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS, SIDES, Fusion, build_fusion
+from kmm.models.heads import HEADS
 from kmm.models.stand_in import StandIn
 from kmm.models.views.parts import encoders_of, fusion_of, image_encoder_of, set_trainable, text_encoder_of
 from kmm.models.views.path_view import view_path
@@ -99,8 +100,9 @@ def check_text_encoder(name, folder):
     check_export(model, spec, folder, entry.network)
 
 
-def check_fusion(name, folder):
-    """Checks an entry of `kmm.models.fusion.FUSIONS`: of films, of reports and of both.
+def check_fusion(name, head, folder):
+    """Checks an entry of `kmm.models.fusion.FUSIONS` with one of `kmm.models.heads.HEADS`: of films, of reports and of
+    both.
 
     Args, Raises: as for `check_image_encoder`.
     """
@@ -108,18 +110,18 @@ def check_fusion(name, folder):
     kinds = {"image": {"image_encoder": "small-cnn"}, "text": {"text_encoder": "text-cnn"}}
     kinds["both"] = kinds["image"] | kinds["text"]
     for kind, sides in kinds.items():
-        fusion = build_tiny_fusion(name, tuple(SIDES) if kind == "both" else (kind,))
+        fusion = build_tiny_fusion(name, tuple(SIDES) if kind == "both" else (kind,), head=head)
         inputs = fusion_inputs(fusion)
         _check_absent_sides(fusion, inputs)
         check_learns(fusion, inputs)
         check_same_after_save_and_load(fusion, inputs, folder)
         assert len(fusion.get_layer("joint").output.shape) == 2
-        spec = ModelSpec(fusion=name, pixels=32, **sides, **SIZES, **NO_DROPOUT)
+        spec = ModelSpec(fusion=name, head=head, pixels=32, **sides, **SIZES, **NO_DROPOUT)
         model = _build(spec)
         if kind != "both":
             _check_views(model, **find_descriptions(spec))
     _check_model(model, folder, **find_descriptions(spec))
-    _check_join(entry, name)
+    _check_join(entry, name, head)
     check_export(model, spec, folder, entry.network)
 
 
@@ -131,18 +133,17 @@ def other_fusions():
         yield [name for name in FUSIONS if name != ModelSpec.fusion]
 
 
-def _average_rows(features, present, units, dropout):
+def _average_rows(features, present):
     """Averages the rows of each side that its mask does not hide."""
     means = []
     for side, parts in features.items():
         mask = ops.expand_dims(parts["mask"], -1)
         mean = ops.sum(parts["sequence"] * mask, axis=1) / (ops.sum(mask, axis=1) + 1e-3)
         means.append(StandIn(SIDES.index(side), name=f"{side}_stand_in")(mean, present))
-    x = layers.Concatenate(name="side_by_side")(means) if len(means) > 1 else means[0]
-    return layers.Dense(units, name="joint")(x)
+    return {"rows": layers.Concatenate(name="means")(means) if len(means) > 1 else means[0]}
 
 
-def build_tiny_fusion(name, sides=SIDES):
+def build_tiny_fusion(name, sides=SIDES, head="decoder"):
     """Builds a fusion alone, of stand-ins for encoders: a fusion asks only for the shapes of their outputs."""
     sizes = {"image": 4, "text": 3}
     encoders = {}
@@ -151,7 +152,7 @@ def build_tiny_fusion(name, sides=SIDES):
         mask = ops.max(rows, axis=-1)
         encoders[side] = keras.Model(rows, {"vector": ops.max(rows, axis=1), "sequence": rows, "mask": mask})
     keras.utils.set_random_seed(0)
-    return build_fusion(FUSIONS[name], encoders, label_count=2, units=8, dropout=0.0)
+    return build_fusion(FUSIONS[name], encoders, label_count=2, units=8, dropout=0.0, head=head)
 
 
 def fusion_inputs(fusion, n=6):
@@ -245,9 +246,9 @@ def _check_absent_sides(fusion, inputs):
     assert np.array_equal(to_numpy(fusion(spoiled, training=False)), logits)
 
 
-def _check_join(entry, name):
+def _check_join(entry, name, head):
     """A joined fusion starts as the weighted sum of the fusions of both sides."""
-    shared = {"pixels": 32, "length": 6, "embedding_size": 4, "text_filters": 3, "fusion": name}
+    shared = {"pixels": 32, "length": 6, "embedding_size": 4, "text_filters": 3, "fusion": name, "head": head}
     sides = {"image": {"image_encoder": "small-cnn"}, "text": {"text_encoder": "text-cnn"}}
     random, parts = np.random.default_rng(0), {}
     for number, (side, encoder) in enumerate(sides.items()):
@@ -257,7 +258,7 @@ def _check_join(entry, name):
     spec = ModelSpec(**shared, **sides["image"], **sides["text"], fusion_units=11)
     fusion = fusion_of(build_model(spec, label_count=2, vocabulary_size=9))
     weights, bias = {"image": np.array([0.5, 2.0]), "text": np.array([1.5, 0.0])}, np.array([0.25, -1.0])
-    entry.join(fusion, parts, weights, bias)
+    entry.join(fusion, parts, weights, bias, HEADS[head])
     features = fusion_inputs(fusion, n=8)
     features["present"] = np.array([[1, 1], [1, 0], [0, 1], [0, 0]] * 2, "float32")
     expected = bias

@@ -77,10 +77,9 @@ class Results:
     def to_frame(self) -> "pandas.DataFrame":
         """Returns a pandas frame with a row per part, model and label.
 
-        Columns: `part`, `model` (`joint`, `image`, `text`, `tfidf`, `majority`, `chance`), `label`, `n`, `n_positive`,
-        each metric with the ends of its interval, as `roc_auc`, `roc_auc_low` and `roc_auc_high`, the confusion counts
-        `tp`, `fp`, `tn` and `fn` at the stored thresholds, and the predictive values `ppv` and `npv` with the ends of
-        their intervals.
+        Columns: `part`, `model` (a name in `kmm.evaluate.compare.ROWS`), `label`, `n`, `n_positive`, each metric with
+        the ends of its interval, as `roc_auc`, `roc_auc_low` and `roc_auc_high`, the confusion counts `tp`, `fp`, `tn`
+        and `fn` at the stored thresholds, and the predictive values `ppv` and `npv` with the ends of their intervals.
 
         Raises:
             MissingPackageError: if pandas is not installed.

@@ -13,7 +13,7 @@ from kmm.evaluate.metrics import average_labels, score_labels
 from kmm.evaluate.statistics.bootstrap import RESAMPLED, average_draws, interval, resample_metrics
 from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc
 
-FITTED = ("joint", "image", "text", "tfidf")
+FITTED = ("joint", "image", "text", "tfidf", "image-linear", "linear-sum")
 ROWS = (*FITTED, "majority", "chance")
 
 
@@ -50,7 +50,7 @@ def compare_models(
     Returns:
         dict for JSON: `n` and `n_positive`; for each name in `ROWS` the dict of `score_labels` with `intervals` and
         `operating_point` (of `measure_operating_point`; with many labels the sum of the counts), or None; `tests`: for
-        each of image, text and tfidf, or None, the dicts `roc_auc` (DeLong, clustered) and `accuracy` (McNemar,
+        each other name in `FITTED`, or None, the dicts `roc_auc` (DeLong, clustered) and `accuracy` (McNemar,
         clustered) with `difference` (joint minus it), the `interval` of the difference over the same draws, and `p`.
         With many labels, each entry of `per_label` has its own `intervals`, `operating_point` and tests, and the
         overall difference is that of the means, without `p`. Intervals and tests treat the studies of a group as one

@@ -39,12 +39,15 @@ def score_texts(classifier: "Classifier", studies: Sequence[Study]) -> dict[str,
     return found
 
 
-def choose_text_thresholds(classifier: "Classifier", validation: "StudyLogits") -> None:
-    """Chooses the thresholds of the text baselines on the validation studies that have a report."""
+def choose_text_thresholds(classifier: "Classifier", validation: "StudyLogits") -> np.ndarray | None:
+    """Chooses the thresholds of the text baselines on the validation studies that have a report; returns the scores of
+    the baseline, float64 `(n, n_labels)`, or None without one."""
     chosen, policy = validation.present[:, 1] > 0, classifier.settings.threshold_policy
-    for name, scores in score_texts(classifier, validation.studies).items():
+    found = score_texts(classifier, validation.studies)
+    for name, scores in found.items():
         cuts = choose_thresholds(validation.labels[chosen], scores[chosen], policy=policy)
         classifier.thresholds[name] = as_table(cuts)
+    return found.get(AFTER)
 
 
 def probe_leak(

@@ -12,11 +12,13 @@ from kmm.data.groups import name_some
 from kmm.data.labels import count_classes, label_studies
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError
-from kmm.evaluate.changed_weights import mark_recalibrated
+from kmm.evaluate.changed_weights import is_stale, mark_recalibrated
 from kmm.evaluate.decisions.part_calibration import calibrate_parts
+from kmm.evaluate.linear_baselines import list_measured
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.image.film_identity import digest_film, sketch_film
+from kmm.models.linear_probe import IMAGE_LINEAR, LINEAR_SUM
 from kmm.progress import Progress
 
 
@@ -55,7 +57,9 @@ def recalibrate(
     if trained_on is not None:
         seen["train"] = _add_seen(classifier, "train", trained_on)
     _refuse_trained(replace(classifier, seen=seen), known, progress)
-    predictions = classifier.predict(known, parts=classifier.models, progress=progress)
+    if is_stale(classifier):
+        _drop_linear(classifier)
+    predictions = classifier.predict(known, parts=list_measured(classifier), progress=progress)
     if not predictions.studies:
         raise InputError(f"Recalibration needs studies that can be used. All {len(known)} were set aside.")
     _check_classes(classifier.label_names, predictions.labels)
@@ -73,6 +77,14 @@ def recalibrate(
     classifier.metrics["validation"] = evaluate_predictions(classifier, predictions, repeats=repeats)
     mark_recalibrated(classifier, trained_on_known=trained_on is not None)
     return predictions.problems
+
+
+def _drop_linear(classifier):
+    """Drops the linear baselines, which were fitted on features of other weights."""
+    classifier.linear = None
+    for numbers in (classifier.temperatures, classifier.thresholds):
+        for name in (IMAGE_LINEAR, LINEAR_SUM):
+            numbers.pop(name, None)
 
 
 def _refuse_trained(classifier, studies, progress):

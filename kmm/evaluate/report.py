@@ -14,15 +14,17 @@ from kmm.evaluate.breakdown.profile import FilmTally
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
 from kmm.evaluate.leak_probe import probe_leak, score_texts
+from kmm.evaluate.linear_baselines import score_linear
 from kmm.evaluate.part_details import describe_part
 from kmm.evaluate.unseen import predict_unseen
+from kmm.models.linear_probe import IMAGE_LINEAR
 from kmm.progress import Progress
 
 UNRECOGNISED = (
     "Training studies cannot be recognised, because this classifier stores no fingerprints of them, so every labelled "
     "study counts as test. If it was trained on some of them, the results are too optimistic."
 )
-SIDES = {"image": 0, "text": 1, "tfidf": 1}  # the column of `present` that a row of the results needs
+SIDES = {"image": 0, IMAGE_LINEAR: 0, "text": 1, "tfidf": 1}  # the column of `present` that a row of the results needs
 
 
 def score_rows(classifier: Classifier, predictions: StudyLogits) -> dict[str, np.ndarray]:
@@ -33,23 +35,24 @@ def score_rows(classifier: Classifier, predictions: StudyLogits) -> dict[str, np
         predictions: `StudyLogits` with the logits of all its parts.
 
     Returns:
-        dict of `"joint"`, `"image"`, `"text"` (those that the classifier has) and `"tfidf"` to float arrays
-        `(n, n_labels)`.
+        dict of `"joint"`, `"image"`, `"text"`, `"tfidf"`, `"image-linear"` and `"linear-sum"`, those that the
+        classifier has, to float arrays `(n, n_labels)`.
     """
     rows = {
         part: classifier.probabilities(predictions.logits[part], predictions.present, part)
         for part in MAIN_ORDER
         if part in predictions.logits
     }
-    texts = score_texts(classifier, predictions.studies)
-    return rows | {name: scores for name, scores in texts.items() if name == "tfidf"}
+    texts = score_texts(classifier, predictions.studies).get("tfidf")
+    return rows | ({} if texts is None else {"tfidf": texts}) | score_linear(classifier, predictions, texts)
 
 
 def find_measured(row: str, present: np.ndarray) -> np.ndarray:
     """Finds the studies that a row of the results table is measured on: those with the modality that it reads.
 
     Args:
-        row: str. `"image"` needs a film, `"text"` and `"tfidf"` need a report; other rows use every study.
+        row: str. `"image"` and `"image-linear"` need a film, `"text"` and `"tfidf"` need a report; other rows use every
+            study.
         present: array `(n, 2)` of 0 and 1.
 
     Returns:

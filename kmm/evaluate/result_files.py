@@ -19,6 +19,7 @@ from kmm.evaluate.output.plots import (
     plot_roc,
 )
 from kmm.evaluate.report import find_measured, score_rows
+from kmm.models.linear_probe import IMAGE_LINEAR, LINEAR_SUM
 from kmm.storage.output_mark import marking_output
 
 
@@ -33,9 +34,10 @@ def gather_curves(
 
     Returns:
         dict of row to `(labels, probabilities)`, and dict of row to thresholds, all `(n, n_labels)` of the studies that
-        the row is measured on.
+        the row is measured on. The linear baselines of films are in the tables alone.
     """
-    rows = score_rows(classifier, predictions)
+    hidden = (IMAGE_LINEAR, LINEAR_SUM)
+    rows = {name: scores for name, scores in score_rows(classifier, predictions).items() if name not in hidden}
     measured = {name: find_measured(name, predictions.present) for name in rows}
     curves = {name: (predictions.labels[measured[name]], scores[measured[name]]) for name, scores in rows.items()}
     return curves, {name: classifier.thresholds_for(predictions.present[measured[name]], name) for name in rows}
@@ -105,6 +107,8 @@ def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any
             **(_image_facts(facts, s) if s.image_encoder else {}),
             **(_text_facts(facts, s) if s.text_encoder else {}),
             **({"fusion": s.fusion} if s.image_encoder and s.text_encoder else {}),
+            "head": s.head,
+            **_head_facts(facts.get("head_choice") or {}),
             "seed": s.seed,
         },
         "data": {name: facts.get(name) for name in ("layout", "studies", "with_image", "unlabelled", "set_aside")},
@@ -121,6 +125,11 @@ def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},
         "digests": {name: facts.get(name) for name in ("data_digest", "code_digest")},
     }
+
+
+def _head_facts(choices):
+    """Says for each side what was kept: a linear model of its features, or the result of a stage."""
+    return {f"head_of_{side}": found["kept"] for side, found in choices.items()}
 
 
 def _show_place(path):

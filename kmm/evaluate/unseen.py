@@ -10,6 +10,7 @@ from kmm.data.labels import count_classes, describe_classes, label_studies
 from kmm.data.study import Study
 from kmm.errors import InputError
 from kmm.evaluate.changed_weights import UNVERIFIED, is_stale
+from kmm.evaluate.linear_baselines import list_measured
 from kmm.evaluate.seen import recognise_study
 from kmm.image.decoding import decode_ahead
 from kmm.progress import Progress
@@ -49,7 +50,7 @@ def predict_unseen(
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     others = UNVERIFIED if is_stale(classifier) else "test"
     parts: dict[str, list[Study]] = {"train": [], "validation": [], others: []}
-    predictor = classifier.start_prediction(parts=classifier.models, strict=strict)
+    predictor = classifier.start_prediction(parts=list_measured(classifier), strict=strict)
     predictors = {"validation": predictor, others: predictor.renew()}
 
     def prepare(study: Study) -> tuple[str, Batch | InputError | None]:

@@ -7,6 +7,7 @@ from typing import Any
 from kmm.settings import FitSettings
 
 PAPER = "https://arxiv.org/abs/1902.08888"
+PUBLISHED = {"head": "decoder", "text_teacher": 0.0, "image_teacher": 0.0}  # network and targets of the publication
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Protocol:
         Returns:
             dict of setting name to value. A protocol that tunes has one stage for the joint model, and for an image
             encoder that is tuned: everything that can be trained is trained in it. Stages end early for no reason,
-            and every stage ends with the weights of its best epoch on validation.
+            and every stage ends with the weights of its best epoch on validation. A published protocol has the
+            head of its publication, and no teacher.
 
         Example:
             >>> PROTOCOLS["high"].settings(pretrained=True, tune=False)["tune_image"]
@@ -56,6 +58,7 @@ class Protocol:
             "tune_epochs": self.epochs if tuned else 0,
             "tune_image": "none" if frozen else "all",
             "patience": self.patience,
+            **(PUBLISHED if self.source else {}),
         }
         if self.learning_rate is not None:
             names = ("learning_rate", "text_learning_rate", "tune_learning_rate")

@@ -1,15 +1,14 @@
 """Names of models, metrics and variants as people read them."""
 
 from kmm.evaluate.metrics import METRICS
-from kmm.evaluate.output.card import ROW_TITLES
+from kmm.evaluate.output.result_rows import BASELINES as SIMPLE
+from kmm.evaluate.output.result_rows import ROW_TITLES
 
 SIDES = ("joint", "image", "text")
-BASELINES = ("tfidf", "image-linear", "linear-sum", "majority", "chance")
+BASELINES = (*SIMPLE, "majority", "chance")
 BEST = "best-baseline"  # the one that was chosen on validation in each split
 MODEL_TITLES = {
-    **{name: ROW_TITLES[name] for name in ("joint", "image", "text", "tfidf")},
-    "image-linear": "Logistic regression on image features",
-    "linear-sum": "Sum of both linear scores",
+    **{name: ROW_TITLES[name] for name in (*SIDES, *SIMPLE)},
     "joint-image": "Joint, film alone",
     "joint-text": "Joint, report alone",
     "majority": "Majority class",

@@ -45,6 +45,7 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
     left_out = [
         *(["split.csv", "hashes of training studies"] if classifier.seen else []),
         *(["TF-IDF baseline"] if classifier.tfidf is not None else []),
+        *(["linear baselines of films"] if classifier.linear is not None else []),
     ]
     paths = {name: getattr(classifier.settings, name) for name in FILES[1:]}
     classifier = dataclasses.replace(
@@ -52,6 +53,7 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
         seen={},
         tfidf=None,
         tfidf_before=None,
+        linear=None,
         provenance={**_without_folders(classifier.provenance), "packed_from": digest},
         settings=dataclasses.replace(classifier.settings, **_without_folders(paths)),
     )

@@ -18,6 +18,7 @@ from kmm.errors import InputError, look_up
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
 from kmm.models.fusion import FUSIONS, build_fusion
+from kmm.models.heads import HEADS
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ModelSpec:
         text_dropout: float in [0, 1). Fraction of the text encoder's inputs dropped in training.
         fusion_units: int, at least 1. Width of the decoder.
         fusion_dropout: float in [0, 1). Fraction of the decoder's outputs dropped in training.
+        head: str, a key of `HEADS`. A specification that lacks it is of a version that had only `decoder`.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.
@@ -59,11 +61,13 @@ class ModelSpec:
     text_dropout: float = 0.5
     fusion_units: int = 512
     fusion_dropout: float = 0.3
+    head: str = "decoder"
 
     def __post_init__(self):
         if self.image_encoder is None and self.text_encoder is None:
             raise InputError("A model needs an image encoder, a text encoder or both. Received neither.")
         look_up(FUSIONS, self.fusion, "fusion")
+        look_up(HEADS, self.head, "head")
         if self.image_encoder is not None:
             entry = look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
             object.__setattr__(self, "pixels", entry.pixels if self.pixels is None else self.pixels)
@@ -183,7 +187,12 @@ def _build_core(spec, label_count):
         outputs["text"] = encoders["text"](text)
     entry = FUSIONS[spec.fusion]
     fusion = build_fusion(
-        entry, encoders, label_count=label_count, units=spec.fusion_units, dropout=spec.fusion_dropout
+        entry,
+        encoders,
+        label_count=label_count,
+        units=spec.fusion_units,
+        dropout=spec.fusion_dropout,
+        head=spec.head,
     )
     features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in entry.needs}
     return keras.Model(inputs, fusion({**features, "present": present}), name="core")

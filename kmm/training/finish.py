@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 import kmm
 from kmm.classifier import MAIN_ORDER, Classifier, StudyLogits
 from kmm.evaluate.decisions.calibration import fit_prevalence
+from kmm.evaluate.leak_probe import score_texts
+from kmm.evaluate.linear_baselines import fit_baselines
 from kmm.evaluate.part_details import PROFILE
 from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
+from kmm.models.linear_probe import IMAGE_LINEAR
 from kmm.models.views.feature_view import view_features
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.tfidf import TfidfBaseline
@@ -29,6 +33,7 @@ MEASURED = ("validation", "test")  # parts that a classifier's metrics describe
 def finish_run(
     context: RunContext,
     trained: Trained,
+    features: Features,
     answers: Mapping[str, Answer],
     facts: Mapping[str, Any],
     parts: Sequence[str] = MEASURED,
@@ -38,6 +43,7 @@ def finish_run(
     Args:
         context: `RunContext`.
         trained: `Trained` models.
+        features: `Features` of the run.
         answers: functions of `view_answers`.
         facts: mapping for JSON: what the run found out before training, for the classifier's provenance.
         parts: sequence of the parts whose predictions are wanted. Those of validation and test are measured.
@@ -46,6 +52,7 @@ def finish_run(
         `Classifier` with metrics, and dict of part to `StudyLogits`, without parts that have no studies.
     """
     classifier = _assemble(context, trained)
+    answers = {**answers, **_fit_linear(context, classifier, features)}
     wanted = [part for part in dict.fromkeys([*MEASURED, *parts]) if len(context.rows(part))]
     predictions = {part: _predict(context, answers, part) for part in wanted}
     chosen_on = calibrate(context, classifier, answers, predictions["validation"])
@@ -89,6 +96,28 @@ def _fit_baselines(settings, text, studies, labels):
         name: TfidfBaseline.fit(found, labels, seed=settings.seed, patients=patients, min_patients=least)
         for name, found in texts.items()
     }
+
+
+def _fit_linear(context, classifier, features):
+    """Gives a classifier of films its linear baselines; returns the function from rows to the logits of the probe."""
+    columns = features.compute(classifier.models["image"], ("image",)) if "image" in classifier.models else {}
+    if "image_vector" not in columns:  # no films, or a fusion that does not read vectors
+        return {}
+    prepared, validation = context.prepared, context.rows("validation")
+    column, texts = columns["image_vector"], None
+    vectors = np.asarray(column[np.arange(len(prepared.studies))], np.float32)
+    if classifier.tfidf is not None:
+        texts = score_texts(classifier, [prepared.studies[row] for row in validation])["tfidf"]
+    classifier.linear = fit_baselines(
+        vectors,
+        prepared.labels,
+        prepared.present,
+        train=context.rows("train"),
+        validation=validation,
+        texts=texts,
+    )
+    probe, has_film = classifier.linear.probe, prepared.present[:, :1] > 0
+    return {IMAGE_LINEAR: lambda rows: np.where(has_film[rows], probe.logits(vectors[rows]), probe.intercept)}
 
 
 def view_answers(context: RunContext, features: Features, models: Mapping[str, keras.Model]) -> dict[str, Answer]:

@@ -36,6 +36,7 @@ from kmm.training.resume import FILES, check_data, check_settings
 from kmm.training.run_calibration import Answer
 from kmm.training.run_context import RunContext
 from kmm.training.schedule import SCHEDULES
+from kmm.training.teacher import make_targets
 from kmm.training.train import train_models
 
 SPLIT = "split.csv"  # file of a work folder
@@ -156,7 +157,7 @@ def _fit(context, facts, parts):
     features = Features(context)
     trained = train_models(context, features)
     answers = view_answers(context, features, trained.models)
-    classifier, predictions = finish_run(context, trained, answers, facts, parts)
+    classifier, predictions = finish_run(context, trained, features, answers, facts, parts)
     run = Run(
         settings=context.settings,
         work=context.work,
@@ -180,7 +181,7 @@ def check_names(settings: FitSettings) -> None:
         InputError: for an unknown name or a file that does not exist.
     """
     s = settings
-    ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length)
+    ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length, head=s.head)
     find_words("", s.cleaning)
     find_policy(s.threshold_policy)
     if s.redact:
@@ -225,13 +226,15 @@ def _check_prepared(prepared, settings):
 
 
 def _make_context(settings, prepared, work, cache, progress):
-    """Learns the words of the training reports; returns the context of the run, and facts about the words."""
+    """Learns the words of the training reports and asks the teachers; returns the context of the run, and facts."""
     maker, vectors, rare, facts = copy.copy(prepared.maker), None, frozenset(), {}
     if maker.text is not None:
         train, validation = ([prepared.studies[row] for row in prepared.rows(part)] for part in ("train", "validation"))
         words = learn_words(settings, maker.text, train, validation)
         maker.vocabulary, vectors, rare, facts = words.vocabulary, words.vectors, words.rare, {"text": words.facts}
         progress.note(describe_words(words.facts, settings.length))
+    targets, teachers = make_targets(prepared, settings, progress)
+    facts |= {"teachers": teachers} if teachers else {}
     context = RunContext(
         settings=settings,
         prepared=prepared,
@@ -241,5 +244,6 @@ def _make_context(settings, prepared, work, cache, progress):
         work=work,
         cache=cache,
         progress=progress,
+        targets=targets,
     )
     return context, facts

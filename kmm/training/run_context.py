@@ -1,7 +1,7 @@
 """Context of a run: what all of its stages share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class RunContext:
         callbacks: tuple of `keras.callbacks.Callback` for every stage.
         tensorboard: Path of a folder for TensorBoard logs, or None.
         shared: bool. Whether other runs, with other settings too, use the folder `work`, perhaps at the same time.
+        targets: dict of a side to what its model learns, float32 `(n, n_labels)`, where this is not the labels.
     """
 
     settings: FitSettings
@@ -47,10 +48,15 @@ class RunContext:
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     tensorboard: Path | None = None
     shared: bool = False
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def rows(self, part: str) -> np.ndarray:
         """Returns the int64 rows of the studies of a part of the split."""
         return self.prepared.rows(part)
+
+    def targets_of(self, side: str) -> np.ndarray:
+        """Returns what the model of a side learns, float32 `(n, n_labels)` in [0, 1], NaN where unknown."""
+        return self.targets.get(side, self.prepared.labels)
 
     def spec(self, side: str) -> build.ModelSpec:
         """Returns the specification of the model of a side: `"image"`, `"text"` or `"joint"`."""
@@ -60,6 +66,7 @@ class RunContext:
             image_encoder=s.image_encoder if image else None,
             text_encoder=s.text_encoder if text else None,
             fusion=s.fusion,
+            head=s.head,
             pixels=s.pixels,
             length=s.length,
             embedding_size=s.embedding_size if self.vectors is None or not text else self.vectors.shape[1],

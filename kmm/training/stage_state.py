@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+from kmm.models.views.parts import fusion_of
 from kmm.models.weights.checkpoints import model_digest
 from kmm.storage.file_lock import hold_file
 from kmm.training.cache.cache_folder import name_entry
@@ -25,7 +27,7 @@ LEARNED_FROM = ("train", "validation")
 
 
 @contextlib.contextmanager
-def hold_state(context: RunContext, stage: Stage, model: keras.Model) -> Iterator[Path]:
+def hold_state(context: RunContext, stage: Stage, model: keras.Model, targets: np.ndarray) -> Iterator[Path]:
     """Provides the folder of a stage's state, to one process at a time.
 
     The settings, the data and the code of a run that does not share its work folder are checked when it is resumed, so
@@ -36,6 +38,7 @@ def hold_state(context: RunContext, stage: Stage, model: keras.Model) -> Iterato
         context: `RunContext`.
         stage: `Stage`.
         model: `keras.Model` of its side as the stage begins, with what is trained in it marked.
+        targets: array `(n, n_labels)` that it learns, one row per study.
 
     Yields:
         Path of the folder, which may be missing.
@@ -44,7 +47,7 @@ def hold_state(context: RunContext, stage: Stage, model: keras.Model) -> Iterato
     if not context.shared:
         yield stages / name
         return
-    name = name_entry(name, describe_stage(context, stage, model))
+    name = name_entry(name, describe_stage(context, stage, model, targets))
     stages.mkdir(parents=True, exist_ok=True)
     with hold_file(stages / f".{name}.lock", wait=True):
         yield stages / name
@@ -55,11 +58,11 @@ def name_folder(stage: Stage) -> str:
     return stage.name.replace(" ", "-")
 
 
-def describe_stage(context: RunContext, stage: Stage, model: keras.Model) -> dict[str, Any]:
+def describe_stage(context: RunContext, stage: Stage, model: keras.Model, targets: np.ndarray) -> dict[str, Any]:
     """Describes all that the result of a stage depends on, except the code of kmm and the versions of libraries.
 
     Args:
-        context, stage, model: as for `hold_state`.
+        context, stage, model, targets: as for `hold_state`.
 
     Returns:
         dict for JSON: the settings of the stage as far as they concern what it reads, the network with its weights, how
@@ -70,9 +73,11 @@ def describe_stage(context: RunContext, stage: Stage, model: keras.Model) -> dic
         "stage": _describe_settings(stage),
         "start": model_digest(model),
         "trained": [bool(weight.trainable) for weight in model.weights],
+        "fixed": [layer.name for layer in fusion_of(model).layers if not layer.trainable],  # statistics too
         "sources": {side: source.facts for side, source in sources.items()},
         "data": {
-            part: _digest_data(context, part, [source.keys for source in sources.values()]) for part in LEARNED_FROM
+            part: _digest_data(context, part, [source.keys for source in sources.values()], targets)
+            for part in LEARNED_FROM
         },
         "seed": context.settings.seed,
     }
@@ -90,10 +95,10 @@ def _describe_settings(stage):
     return {name: value for name, value in found.items() if name not in read or name in stage.sides}
 
 
-def _digest_data(context, part, keys):
-    """Returns the digest of the inputs and labels of a part, in the order of its studies."""
-    rows, prepared = context.rows(part), context.prepared
+def _digest_data(context, part, keys, targets):
+    """Returns the digest of the inputs and targets of a part, in the order of its studies."""
+    rows = context.rows(part)
     total = hashlib.sha256(repr([[column[row] for row in rows] for column in keys]).encode())
-    for column in (prepared.present, prepared.labels):
+    for column in (context.prepared.present, targets):
         total.update(f"{column.dtype} {column[rows].shape}".encode() + column[rows].tobytes())
     return total.hexdigest()

@@ -11,6 +11,7 @@ import numpy as np
 from kmm.errors import require
 from kmm.evaluate.stacking import fit_weights
 from kmm.models.fusion import FUSIONS
+from kmm.models.heads import HEADS
 from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
@@ -18,6 +19,7 @@ from kmm.models.weights import checkpoints
 from kmm.training.dataset import StudyDataset
 from kmm.training.features import Features
 from kmm.training.fit_stage import Compile, balance_classes, fit_stage
+from kmm.training.head_choice import open_choice
 from kmm.training.recipe import TRAINED, Stage, make_recipe
 from kmm.training.run_context import RunContext
 from kmm.training.stage_state import hold_state, name_folder
@@ -62,12 +64,16 @@ def train_models(context: RunContext, features: Features) -> Trained:
     recipe = make_recipe(context.settings)
     if "image" in recipe:
         start("image")  # before any training, to report weights for another network at once
+    choices: dict[str, Any] = {}
     for side, stages in recipe.items():
         start(side)
+        choice = open_choice(context, stages, models[side], features)
         for stage in stages:
             if stage.epochs:
                 history[stage.name] = run_stage(context, stage, models[side], features)
-    return Trained(models, history, facts)
+                choice.judge(stage.name)
+        choices |= choice.finish()
+    return Trained(models, history, {**facts, **({"head_choice": choices} if choices else {})})
 
 
 def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: Features) -> dict[str, list[float]]:
@@ -85,7 +91,7 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=TRAINED[stage.text])
     trained = view_features(model, stage.features) if stage.features else model
     columns = context.columns(trained, features.compute(model, stage.features))
-    history = train_on(context, stage, model, trained, columns, context.prepared.labels)
+    history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
     for side in stage.trained:
         features.mark_trained(side)
     return history
@@ -133,7 +139,7 @@ def train_on(
     validation = StudyDataset(columns, targets, rows=context.rows("validation"), batch_size=size)
     balanced = stage.class_weights or LOSSES[stage.loss].balances
     keras.utils.set_random_seed(seed)
-    with hold_state(context, stage, model) as folder:
+    with hold_state(context, stage, model, targets) as folder:
         return fit_stage(
             trained,
             train,
@@ -188,7 +194,8 @@ def start_joint(context: RunContext, models: Models, features: Features) -> tupl
     logits = {side: context.predict(view_features(models[side], (side,)), rows, columns) for side in ("image", "text")}
     weights, bias = fit_weights(logits, context.prepared.labels[rows])
     heads = {side: parts.fusion_of(models[side]) for side in ("image", "text")}
-    FUSIONS[context.settings.fusion].join(parts.fusion_of(model), heads, weights, bias)
+    s = context.settings
+    FUSIONS[s.fusion].join(parts.fusion_of(model), heads, weights, bias, HEADS[s.head])
     return model, {"start_weights": {side: list(map(float, row)) for side, row in weights.items()}}
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kmm.errors import ArtefactError, InputError, MissingPackageError
+from kmm.evaluate.linear_probe import add_logits, find_odds, fit_probe, fit_sum
 from kmm.evaluate.metrics import score_labels
 from kmm.experiments.comparison import Comparison
 from kmm.experiments.tables import FORMATS, HISTORY, PREDICTIONS, ROWS, join_columns, make_columns
-from kmm.experiments.tasks.linear_probe import find_odds, fit_probe, sum_logits
 from kmm.experiments.tasks.task import TaskResult
 
 PLACE = {"split": "1", "variant": "image_weights=none;labels=a,b", "part": "test"}
@@ -169,14 +169,15 @@ def test_the_sum_weighs_what_helps_and_uses_the_prior_where_a_side_is_missing():
     n = 4000
     image, text, noise = (rng.normal(0, 1.5, (n, 1)) for _ in range(3))
     labels = (rng.random((n, 1)) < 1 / (1 + np.exp(-image - text))).astype(float)
-    has = {"image": np.ones(n, bool), "text": np.arange(n) % 4 > 0}
-    rows, prior = np.arange(n), labels.mean(axis=0)
-    added = sum_logits({"image": image, "text": text}, labels, validation=rows, present=has, prior=prior)
-    np.testing.assert_allclose(added[has["text"]], (image + text)[has["text"]], atol=0.45)
-    lacking = sum_logits(
-        {"image": image, "text": text + 100 * ~has["text"][:, None]}, labels, validation=rows, present=has, prior=prior
-    )
-    np.testing.assert_allclose(added, lacking)
-    useless = sum_logits({"image": image, "text": noise}, labels, validation=rows, present=has, prior=prior)
+    has = np.stack([np.ones(n), np.arange(n) % 4 > 0], axis=1)
+    prior = labels.mean(axis=0)
+
+    def add(image, text):
+        return add_logits(fit_sum(image, text, labels, present=has, prior=prior), image, text, has)
+
+    added, reported = add(image, text), has[:, 1] > 0
+    np.testing.assert_allclose(added[reported], (image + text)[reported], atol=0.45)
+    np.testing.assert_allclose(added, add(image, text + 100 * ~reported[:, None]))
+    useless = add(image, noise)
     assert abs(np.corrcoef(useless[:, 0], noise[:, 0])[0, 1]) < 0.1
     assert np.isfinite(find_odds(np.array([0.0, 1.0]))).all()

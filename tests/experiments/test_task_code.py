@@ -21,7 +21,7 @@ COMPUTING = (
     *("training.train", "training.fit_stage", "training.checkpoint", "training.preparation.words", "training.recipe"),
     *("text.clean", "image.prepare", "data.labels", "data.split", "models.fusion", "models.build", "batches"),
     *("classifier", "settings", "evaluate.metrics", "evaluate.decisions.calibration", "evaluate.compare"),
-    *("experiments.tasks.run_task", "experiments.tasks.measures", "experiments.tasks.linear_probe"),
+    *("experiments.tasks.run_task", "experiments.tasks.measures", "evaluate.linear_probe"),
 )
 SHOWING = (
     *("experiments.summary", "experiments.statistics", "experiments.run_comparison", "experiments.tasks.complete"),

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from kmm.models.fusion import FUSIONS
+from kmm.models.heads import HEADS
 from tests.checks import build_tiny_fusion, check_fusion, fusion_inputs
 from tests.model_checks import stir, to_numpy
 
 
+@pytest.mark.parametrize("head", sorted(HEADS))
 @pytest.mark.parametrize("name", sorted(FUSIONS))
-def test_every_entry(name, tmp_path):
-    check_fusion(name, tmp_path)
+def test_every_entry(name, head, tmp_path):
+    check_fusion(name, head, tmp_path)
 
 
 def normalise(x, layer):

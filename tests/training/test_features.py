@@ -90,14 +90,14 @@ def test_features_are_those_of_the_encoders_and_zero_without_a_film(context, cal
     assert calls == {"image": COUNT - 2, "token_ids": COUNT - 1}  # equal ones once
 
 
-def all_parts(features, present, units, dropout):
+def all_parts(features, present):
     """A fusion that reads every part of an encoding."""
     flat = [
         keras.layers.Flatten()(part if part.shape[2:] else keras.ops.expand_dims(part, -1))
         for parts in features.values()
         for part in parts.values()
     ]
-    return keras.layers.Identity(name="joint")(keras.layers.Concatenate()(flat))
+    return {"parts": keras.layers.Concatenate()(flat)}
 
 
 def test_a_fusion_gets_the_parts_that_it_needs_in_one_pass(context, calls, monkeypatch):

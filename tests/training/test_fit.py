@@ -578,7 +578,7 @@ def test_another_recipe_is_a_change_of_its_stages(tiny_folder, tmp_path, monkeyp
     assert list(run.history) == ["text head"] and len(run.history["text head"]["loss"]) == 2
     model = run.models["text"]
     fresh = build_model(
-        ModelSpec(text_encoder="text-cnn", length=12, embedding_size=8, text_filters=8, fusion_units=8),
+        ModelSpec(text_encoder="text-cnn", length=12, embedding_size=8, text_filters=8, fusion_units=8, head="mlp"),
         label_count=1, embedding=embed_of(model).get_weights()[0], seed=run.settings.seed,
     )  # fmt: skip
     for part in (text_encoder_of, embed_of):

@@ -10,10 +10,11 @@ from kmm.data.groups import find_keys
 from kmm.data.study import Report
 from kmm.errors import InputError
 from kmm.presets import make_settings
+from kmm.training import teacher
 from kmm.training.preparation.prepared_studies import prepare_studies
-from kmm.training.pretraining import targets
 from kmm.training.pretraining.pretrain import take_open
-from kmm.training.pretraining.targets import ask_teacher, describe_reports, divide_rows, list_headings
+from kmm.training.pretraining.targets import ask_teacher, describe_reports, list_headings
+from kmm.training.teacher import divide_rows
 from tests.factories.studies import TINY
 
 SETTINGS = make_settings("small", {**TINY, "label_min_count": 5, "min_word_patients": 1})
@@ -77,17 +78,17 @@ def test_a_teacher_never_saw_the_study_that_it_judges(opened, monkeypatch):
     class Teacher:
         @classmethod
         def fit(cls, texts, labels, **options):
-            teacher = cls()
-            teacher.texts = set(texts)
+            made = cls()
+            made.texts = set(texts)
             assert len(texts) == len(labels) == len(options["patients"])
-            return teacher
+            return made
 
         def predict(self, texts):
             assert not self.texts & set(texts)
             asked.extend(texts)
             return np.full((len(texts), 1), 0.8)
 
-    monkeypatch.setattr(targets, "TfidfBaseline", Teacher)
+    monkeypatch.setattr(teacher, "TfidfBaseline", Teacher)
     found = ask_teacher(opened, SETTINGS, temperature=2.0)
     texts = [study.report.text() for study in opened.studies if study.report]
     assert sorted(asked) == sorted(texts) and len(texts) == 47

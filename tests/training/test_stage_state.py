@@ -9,7 +9,7 @@ import pytest
 from kmm.image.augment import Augmentation
 from kmm.image.prepare import ImagePreparation
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.views.parts import set_trainable
+from kmm.models.views.parts import fusion_of, set_trainable
 from kmm.training.recipe import FEATURES, Stage
 from kmm.training.stage_state import describe_stage, hold_state
 
@@ -44,7 +44,7 @@ def build(seed=3, **changed):
 
 
 def describe(context, stage=STAGE, model=None):
-    return describe_stage(context, stage, model or build())
+    return describe_stage(context, stage, model or build(), context.prepared.labels)
 
 
 def test_what_a_text_stage_does_not_read_does_not_count(context):
@@ -75,6 +75,8 @@ def test_settings_of_the_stage_count(context, change):
 
 def test_data_labels_seed_precision_and_parts_count(context):
     found = [describe(context)]
+    context.prepared.labels[0] = 0.4  # a soft target
+    found.append(describe(context))
     context.token_ids[0, 0] += 1
     found.append(describe(context))
     context.prepared.labels[8] = 1 - context.prepared.labels[8]
@@ -94,9 +96,12 @@ def test_data_labels_seed_precision_and_parts_count(context):
 def test_the_network_its_weights_and_what_is_trained_count(context):
     first, frozen = describe(context), build()
     set_trainable(frozen, replace(TEXT, train_embedding=False))
-    others = [build(seed=4), build(text_dropout=0.2), build(fusion_units=6), frozen]
+    others = [build(seed=4), build(text_dropout=0.2), build(fusion_units=6), build(head="linear"), frozen]
     found = [describe(context, model=model) for model in others]
-    assert len({repr(one) for one in [first, *found]}) == 5
+    assert len({repr(one) for one in [first, *found]}) == 6
+    fixed = build(head="linear")
+    fusion_of(fixed).get_layer("standard").trainable = False  # its statistics stay as they are
+    assert describe(context, model=fixed) not in found
     assert describe(context, model=build()) == first
 
 
@@ -119,10 +124,10 @@ def test_augmentation_and_films_count_for_a_stage_that_reads_films(context):
 
 def test_a_folder_that_is_not_shared_is_named_after_the_stage_alone(context):
     context.shared = False
-    with hold_state(context, replace(STAGE, name="text head"), None) as folder:
+    with hold_state(context, replace(STAGE, name="text head"), None, None) as folder:
         assert folder == context.work / "stages" / "text-head"
     context.shared = True
-    with hold_state(context, STAGE, build()) as folder:
+    with hold_state(context, STAGE, build(), context.prepared.labels) as folder:
         assert folder.name.startswith("text-") and folder.with_name(f".{folder.name}.lock").exists()
-    with hold_state(context, STAGE, build()) as again:
+    with hold_state(context, STAGE, build(), context.prepared.labels) as again:
         assert again == folder and not again.exists()

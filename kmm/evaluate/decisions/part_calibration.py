@@ -8,6 +8,7 @@ import numpy as np
 from kmm.data.modalities import PATTERNS, hide_sides
 from kmm.evaluate.decisions.calibration import Calibration, fit_calibration
 from kmm.evaluate.leak_probe import choose_text_thresholds
+from kmm.evaluate.linear_baselines import calibrate_linear
 from kmm.evaluate.report import find_measured
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ AnswerHidden = Callable[[str, str, np.ndarray], np.ndarray]
 def calibrate_parts(
     classifier: "Classifier", validation: "StudyLogits", answer_hidden: AnswerHidden
 ) -> dict[str, tuple[Calibration, dict[str, int]]]:
-    """Chooses the temperatures and thresholds of every part, and of the text baselines.
+    """Chooses the temperatures and thresholds of every part, and of the baselines.
 
     A film or a report alone is calibrated on the validation studies that have it, with the other side hidden. Parts
     that read only one side have one set of numbers.
@@ -45,7 +46,8 @@ def calibrate_parts(
         if part == classifier.main:
             classifier.conformal = found.conformal
         chosen[part] = found, {pattern: len(labels) for pattern, (_, labels) in samples.items()}
-    choose_text_thresholds(classifier, validation)
+    texts = choose_text_thresholds(classifier, validation)
+    calibrate_linear(classifier, validation, texts)
     return chosen
 
 

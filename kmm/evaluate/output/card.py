@@ -16,11 +16,15 @@ from kmm.evaluate.output.result_rows import (
     ROW_TITLES,
     compare_rows,
     evaluate_rows,
+    judge_baselines,
     label_rows,
     operating_rows,
 )
 
-ROW_PATTERNS = {"joint": PATTERNS, "image": ("image",), "text": ("text",), "tfidf": ("text",)}
+ROW_PATTERNS = {
+    **{"joint": PATTERNS, "image": ("image",), "text": ("text",)},
+    **{"tfidf": ("text",), "image-linear": ("image",), "linear-sum": PATTERNS},
+}
 
 
 def write_card(facts: Mapping[str, Any]) -> str:
@@ -99,6 +103,7 @@ def _write_table(rows):
 
 def _compare_in_words(result):
     lines = [f"- {line}" for line in compare_rows(result)]
+    lines += [f"- **{line}**" for line in judge_baselines(result)]
     joint, majority = result.get("joint"), result.get("majority")
     pair = [row and row["accuracy"] for row in (joint, majority)]
     if None not in pair and pair[0] <= pair[1]:

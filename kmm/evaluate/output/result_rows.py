@@ -11,13 +11,16 @@ ROW_TITLES = {
     "majority": "Majority (training prevalence)",
     "chance": "Chance (random scores)",
     "tfidf": "TF-IDF + logistic regression",
+    "image-linear": "Logistic regression on image features",
+    "linear-sum": "Sum of both linear scores",
     "image": "Image only",
     "text": "Text only",
     "joint": "Joint (image and text)",
 }
+BASELINES = ("tfidf", "image-linear", "linear-sum")  # simple models, which a joint classifier should beat
 MEASURED_ON = (
-    "Image only is measured, and compared with the joint classifier, on studies with a film; Text only and TF-IDF on "
-    "studies with a report."
+    "Image only and the regression on image features are measured, and compared with the joint classifier, on studies "
+    "with a film; Text only and TF-IDF on studies with a report."
 )
 NOTHING = "–"
 RATE_TITLES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
@@ -69,7 +72,8 @@ def label_rows(result: Mapping[str, Any], metric: str = "roc_auc") -> list[list[
         >>> label_rows(rows)
         [['Label', 'Studies', 'Positive', 'Joint'], ['mass', '9', '4', '0.900 [0.800, 0.950]']]
     """
-    shown = {name: row["per_label"] for name in ROW_TITLES if "per_label" in (row := result.get(name) or {})}
+    names = [name for name in ROW_TITLES if name not in BASELINES[1:]]  # so many columns have room
+    shown = {name: row["per_label"] for name in names if "per_label" in (row := result.get(name) or {})}
     counts = shown.pop("majority", {})
     shown.pop("chance", None)
     rows = [["Label", "Studies", "Positive", *(ROW_TITLES[name].partition(" (")[0] for name in shown)]]
@@ -117,11 +121,12 @@ def operating_rows(result: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def compare_rows(result: Mapping[str, Any]) -> list[str]:
+def compare_rows(result: Mapping[str, Any], names: Collection[str] = tuple(ROW_TITLES)) -> list[str]:
     """Describes how much better the joint classifier is than its parts, with intervals and paired tests.
 
     Args:
         result: dict as returned by `compare_models`.
+        names: collection of the rows that it is compared with.
 
     Returns:
         list of str, one per comparison and metric; empty if there is no joint classifier.
@@ -133,12 +138,46 @@ def compare_rows(result: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for name, test in (result.get("tests") or {}).items():
+        if name not in names:
+            continue
         for metric, found in (test or {}).items():
             if metric != "per_label" and found.get("difference") is not None:
                 p = "".join(f", {said}" for said in [state_p(found.get("p"))] if said)
                 shown = show_number(found["difference"], found.get("interval"), sign="+")
                 lines.append(f"Joint minus {ROW_TITLES[name]}, {METRICS[metric].title}: {shown}{p}")
     return lines
+
+
+def judge_baselines(result: Mapping[str, Any]) -> list[str]:
+    """Says whether the joint classifier fails to beat the best simple baseline on these studies.
+
+    The best baseline is the one with the largest ROC AUC here, which favours it. The joint classifier beats it if the
+    interval of the paired difference is above 0.
+
+    Args:
+        result: dict as returned by `compare_models`.
+
+    Returns:
+        list of one sentence; empty if it beats the baseline, or there is nothing to compare.
+
+    Example:
+        >>> test = {"roc_auc": {"difference": 0.004, "interval": [-0.01, 0.018], "p": 0.6}}
+        >>> judge_baselines({"tfidf": {"roc_auc": 0.9}, "tests": {"tfidf": test}})[0][:70]
+        'The joint classifier does not beat the best simple baseline, TF-IDF + l'
+    """
+    tests = {name: (result.get("tests") or {}).get(name) for name in BASELINES}
+    areas = {name: (result.get(name) or {}).get("roc_auc") for name, test in tests.items() if test}
+    known = {name: area for name, area in areas.items() if area is not None}
+    if not known:
+        return []
+    best = max(known, key=lambda name: known[name])
+    found = (tests[best] or {})["roc_auc"]
+    if found.get("difference") is None or (found.get("interval") or [0.0])[0] > 0:
+        return []
+    title = ROW_TITLES[best]
+    title = title if title[:2].isupper() else title[:1].lower() + title[1:]
+    shown = show_number(found["difference"], found.get("interval"), sign="+")
+    return [f"The joint classifier does not beat the best simple baseline, {title}: ROC AUC {shown}."]
 
 
 def show_number(value: float | None, between: Sequence[float] | None = None, *, sign: str = "") -> str:

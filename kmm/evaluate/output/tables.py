@@ -7,7 +7,14 @@ from typing import Any
 from kmm.evaluate.breakdown.shift import describe_shift
 from kmm.evaluate.breakdown.subgroups import subgroup_rows
 from kmm.evaluate.leak_probe import describe_leak
-from kmm.evaluate.output.result_rows import MEASURED_ON, compare_rows, evaluate_rows, label_rows, operating_rows
+from kmm.evaluate.output.result_rows import (
+    MEASURED_ON,
+    compare_rows,
+    evaluate_rows,
+    judge_baselines,
+    label_rows,
+    operating_rows,
+)
 
 WIDTH = 160  # columns of a table that is not printed on a terminal
 SHORT_TITLES = {  # the intervals need the space
@@ -54,9 +61,10 @@ def _write_part(part, result, terminal):
     rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]
     text = write_table(columns, rows, title=f"{part}: {result['n']} studies", terminal=terminal)
     lines = [result["caution"]] if "caution" in result else []
-    if any((result[name] or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
+    if any((result.get(name) or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
         lines.append(MEASURED_ON)
-    lines += [line for line in compare_rows(result) if "ROC AUC" in line and "TF-IDF" not in line]
+    lines += [line for line in compare_rows(result, ("image", "text")) if "ROC AUC" in line]
+    lines += judge_baselines(result)
     lines += describe_leak(result)
     lines += describe_shift(result["shift"]) if "shift" in result else []
     text += "".join(f"{line}\n" for line in lines)

@@ -27,6 +27,7 @@ from kmm.training.fit import Run, fit_classifier
 from kmm.training.preparation.prepared_studies import PreparedStudies
 
 KEPT_PARTS = ("validation", "test")  # parts whose predictions are kept
+KEPT_FACTS = ("image_weights", "text", "start_weights", "head_choice", "teachers")  # of the provenance
 Notify = Callable[[int], None]
 
 
@@ -73,7 +74,7 @@ def run_task(
             "within": classifier.metrics.get("test"),
             **measure_split(classifier, run, answers),
             "probe": probe,
-            "provenance": {name: run.facts.get(name) for name in ("image_weights", "text", "start_weights")},
+            "provenance": {name: run.facts.get(name) for name in KEPT_FACTS},
             "minutes": (time.monotonic() - start) / 60,
             "memory_gb": measure_memory(),
         },

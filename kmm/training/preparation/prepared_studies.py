@@ -220,13 +220,14 @@ def make_maker(settings: FitSettings, label_names: Sequence[str]) -> BatchMaker:
     s = settings
     return BatchMaker(
         ImagePreparation(s.pixels, s.image_fit) if s.image_encoder else None,
-        _make_text(s) if s.text_encoder else None,
+        make_text(s) if s.text_encoder else None,
         vocabulary=None,
         label_names=tuple(label_names),
     )
 
 
-def _make_text(settings):
+def make_text(settings: FitSettings) -> TextPreparation:
+    """Returns the preparation of reports that the settings describe."""
     s = settings
     return TextPreparation(
         s.sections,

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from kmm.data.groups import assign_groups, group_studies
 from kmm.data.labels import label_studies
 from kmm.errors import InputError
 from kmm.settings import FitSettings
 from kmm.text.tfidf import TfidfBaseline
+from kmm.training import teacher
 from kmm.training.preparation.prepared_studies import PreparedStudies
 
-FOLDS = 5  # of the training part, for predictions of a teacher on studies that it was not fitted on
 REPORT_DIMENSIONS = 128
-CERTAIN = 1e-6  # a teacher's probabilities are kept this far from 0 and 1
 
 
 @dataclass(frozen=True)
@@ -79,31 +77,10 @@ def ask_teacher(prepared: PreparedStudies, settings: FitSettings, *, temperature
     Raises:
         InputError: if the training reports lack words.
     """
-    texts, names = read_texts(prepared), prepared.maker.label_names
-    worded = prepared.present[:, 1] > 0
-    train, validation = ([row for row in prepared.rows(part) if worded[row]] for part in ("train", "validation"))
-    probabilities = np.full(prepared.labels.shape, np.nan)
-
-    def teach(pupils: list[int], answers: list[int]) -> None:
-        patients = [prepared.studies[row].patient for row in pupils]
-        teacher = TfidfBaseline.fit(
-            [texts[row] for row in pupils],
-            prepared.labels[pupils],
-            seed=settings.seed,
-            patients=patients,
-            min_patients=settings.min_word_patients,
-        )
-        if answers:
-            probabilities[answers] = teacher.predict([texts[row] for row in answers])
-
-    for fold in divide_rows(prepared, train, settings.seed):
-        teach(sorted(set(train) - set(fold)), fold)
-    teach(train, validation)
-    quality = _measure_teacher(prepared.labels[train], probabilities[train])
-    kept = np.clip(probabilities, CERTAIN, 1 - CERTAIN)
-    softened = 1 / (1 + np.exp(-(np.log(kept) - np.log1p(-kept)) / temperature))
-    facts = {"labels": list(names), "temperature": temperature, "teacher_roc_auc": dict(zip(names, quality))}
-    return Targets(softened.astype(np.float32), facts=facts)
+    texts, worded = read_texts(prepared), prepared.present[:, 1] > 0
+    lesson = teacher.ask_teacher(prepared, texts, worded, settings, temperature=temperature, validation=True)
+    facts = {"labels": list(lesson.roc_auc), "temperature": temperature, "teacher_roc_auc": lesson.roc_auc}
+    return Targets(lesson.probabilities.astype(np.float32), facts=facts)
 
 
 def read_texts(prepared: PreparedStudies) -> list[str]:
@@ -111,41 +88,6 @@ def read_texts(prepared: PreparedStudies) -> list[str]:
     if prepared.maker.text is None:
         raise InputError("The settings read no reports. Name a text encoder.")
     return [prepared.maker.text.redacted_text(study) for study in prepared.studies]
-
-
-def divide_rows(prepared: PreparedStudies, rows: list[int], seed: int, folds: int = FOLDS) -> list[list[int]]:
-    """Divides rows into folds that keep together studies of a patient, copies of a report and copies of a film.
-
-    Args:
-        prepared: `PreparedStudies`.
-        rows: list of int.
-        seed: int, 0 or more.
-        folds: int, 2 or more.
-
-    Returns:
-        list of lists of rows.
-
-    Raises:
-        InputError: if there are too few groups of studies.
-    """
-    places = {prepared.studies[row].id: row for row in rows}
-    groups = group_studies([prepared.studies[row] for row in rows])
-    parts = assign_groups(
-        groups, (1 / folds,) * folds, np.random.default_rng([seed, folds]), label_names=prepared.maker.label_names
-    )
-    return [sorted(places[study.id] for group in part for study in group) for part in parts]
-
-
-def _measure_teacher(labels, probabilities):
-    """Returns the ROC AUC of each label; None where a class is missing."""
-    from sklearn.metrics import roc_auc_score
-
-    found = []
-    for values, scores in zip(labels.T, probabilities.T, strict=True):
-        known = np.isfinite(values)
-        both = len(np.unique(values[known] > 0.5)) == 2
-        found.append(float(roc_auc_score(values[known] > 0.5, scores[known])) if both else None)
-    return found
 
 
 def describe_reports(prepared: PreparedStudies, settings: FitSettings) -> Targets:

@@ -1,0 +1,100 @@
+"""Linear probes against scikit-learn, with soft targets, class weights and unknown labels; and in a Keras head."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from kmm.evaluate.linear_probe import STRENGTHS, fit_probe, weigh_losses
+from kmm.models.heads import HEADS, write_linear
+from tests.checks import build_tiny_fusion
+from tests.model_checks import to_numpy
+
+TRAIN, VALIDATION = np.arange(300), np.arange(300, 400)
+
+
+def make_rows(seed=0, n=400, d=20):
+    """Features of uneven scales, soft targets and 0/1 labels of two labels."""
+    rng = np.random.default_rng(seed)
+    standard = rng.normal(size=(n, d))
+    soft = 1 / (1 + np.exp(-standard[:, :2] * 2 - 0.5))
+    hard = (rng.random((n, 2)) < soft).astype(float)
+    features = standard * rng.uniform(0.01, 30, d) + rng.normal(0, 5, d)
+    return features, np.where(np.arange(n)[:, None] < 300, soft, hard), hard
+
+
+def fit_sklearn(features, targets, probe, column, weights=(1.0, 1.0)):
+    """Coefficients and intercept of scikit-learn, each row a weighted positive and a weighted negative."""
+    known = np.isfinite(targets[TRAIN, column])
+    x = ((features - probe.mean) / probe.scale)[TRAIN][known]
+    t = targets[TRAIN, column][known]
+    model = LogisticRegression(C=probe.strengths[column], max_iter=5000, tol=1e-9)
+    rows, classes = np.concatenate([x, x]), np.repeat([1, 0], len(x))
+    model.fit(rows, classes, sample_weight=np.concatenate([t * weights[1], (1 - t) * weights[0]]))
+    return model.coef_[0], model.intercept_[0]
+
+
+def check_like_sklearn(features, targets, class_weights=None):
+    probe = fit_probe(features, targets, train=TRAIN, validation=VALIDATION, class_weights=class_weights)
+    for column in range(targets.shape[1]):
+        weights = (1.0, 1.0) if class_weights is None else class_weights[column]
+        coef, intercept = fit_sklearn(features, targets, probe, column, weights)
+        np.testing.assert_allclose(probe.coef[:, column], coef, atol=2e-4)
+        np.testing.assert_allclose(probe.intercept[column], intercept, atol=2e-4)
+    return probe
+
+
+def test_hard_labels_give_the_coefficients_of_logistic_regression():
+    features, _, hard = make_rows()
+    probe = check_like_sklearn(features, hard)
+    x = (features - probe.mean) / probe.scale
+    plain = LogisticRegression(C=probe.strengths[0], max_iter=5000, tol=1e-9).fit(x[TRAIN], hard[TRAIN, 0])
+    np.testing.assert_allclose(probe.coef[:, 0], plain.coef_[0], atol=2e-4)
+    np.testing.assert_allclose(probe.mean, features[TRAIN].mean(axis=0))
+    np.testing.assert_allclose(probe.scale, features[TRAIN].std(axis=0))
+
+
+def test_soft_targets_are_a_weighted_positive_and_a_weighted_negative():
+    features, soft, hard = make_rows()
+    probe = check_like_sklearn(features, soft)
+    assert np.abs(probe.coef - fit_probe(features, hard, train=TRAIN, validation=VALIDATION).coef).max() > 1e-2
+
+
+def test_class_weights_and_unknown_labels():
+    features, soft, _ = make_rows()
+    soft[TRAIN[::3], 0] = np.nan
+    soft[VALIDATION[::2], 1] = np.nan
+    check_like_sklearn(features, soft, class_weights=np.array([[0.5, 2.0], [1.0, 3.0]]))
+
+
+def test_the_strength_has_the_least_loss_on_validation_of_those_up_to_the_first_rise():
+    features, _, hard = make_rows()
+    probe = fit_probe(features, hard, train=TRAIN, validation=VALIDATION)
+    x, losses = (features - probe.mean) / probe.scale, []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=5000, tol=1e-9).fit(x[TRAIN], hard[TRAIN, 0])
+        losses.append(weigh_losses(model.decision_function(x[VALIDATION]), hard[VALIDATION, 0], np.ones(2)).mean())
+    chosen = STRENGTHS.index(probe.strengths[0])
+    assert 0 < chosen < len(STRENGTHS) - 1
+    assert losses[: chosen + 1] == sorted(losses[: chosen + 1], reverse=True) and losses[chosen + 1] >= losses[chosen]
+
+
+def test_validation_decides_the_strength_and_nothing_else():
+    features, _, hard = make_rows()
+    probe = fit_probe(features, hard, train=TRAIN, validation=VALIDATION)
+    moved = features.copy()
+    moved[VALIDATION] *= 1.001
+    again = fit_probe(moved, hard, train=TRAIN, validation=VALIDATION)
+    assert again.strengths == probe.strengths
+    np.testing.assert_array_equal(again.coef, probe.coef)
+    np.testing.assert_array_equal(again.mean, probe.mean)
+
+
+@pytest.mark.parametrize("head", [name for name, head in HEADS.items() if head.linear])
+def test_a_keras_head_gives_the_logits_of_the_probe(head):
+    features, _, hard = make_rows(d=4)
+    probe = fit_probe(features, hard, train=TRAIN, validation=VALIDATION)
+    fusion = build_tiny_fusion("concat", ("image",), head=head)
+    write_linear(fusion, "image", mean=probe.mean, scale=probe.scale, coef=probe.coef, intercept=probe.intercept)
+    present = np.ones((len(features), 2), np.float32)
+    found = to_numpy(fusion({"image_vector": features.astype(np.float32), "present": present}, training=False))
+    np.testing.assert_allclose(found, probe.logits(features), atol=1e-4)
