@@ -43,7 +43,7 @@ TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_e
 MAIN_ORDER = ("joint", "image", "text")
 ARRAYS = ("conformal", "mean_image")  # each a file, if the classifier has it
 TEXT_BASELINES = ("tfidf", "tfidf_before")  # attributes of a classifier, and names of their files
-BEFORE = {"min_word_patients": 1}  # values for classifiers saved before these settings existed
+BEFORE = {"min_word_patients": 1, "batch_norm": "train"}  # values for classifiers saved before these settings existed
 
 
 def probabilities(logits: np.ndarray, temperatures: np.ndarray) -> np.ndarray:
