@@ -50,6 +50,7 @@ BEFORE = {
     "min_word_patients": 1,
     "head": "decoder",
     "text_teacher": 0.0,
+    "batch_norm": "train",
 }  # values for classifiers saved before these settings existed
 
 

@@ -18,6 +18,10 @@ _AT_LEAST_ONE = (
 )
 _AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
 _AUGMENT_BELOW_ONE = ("augment_zoom", "augment_contrast", "augment_gamma")
+_BELOW_ONE = (
+    *("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"),
+    *("warmup", "weight_average", "label_smoothing"),
+)
 SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
     "report": ("indication", "impression", "findings"),  # the paper's sections, which state what the film shows
@@ -71,14 +75,15 @@ class FitSettings:
     image_weights: str | None = None  # `imagenet`, `given` (of a Keras model), `random` or a file; none: trained
     pixels: int = 128  # height and width of the encoder's input
     image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
-    augment: bool = True  # small shifts, rotations and exposure changes while training on pixels
-    augment_rotation: float = 5.0  # largest rotation in either direction, in degrees
-    augment_shift: float = 0.04  # largest shift along each axis, as a fraction of the side
-    augment_zoom: float = 0.08  # largest relative change of size
-    augment_contrast: float = 0.1  # largest relative change of the distance from mid gray
-    augment_brightness: float = 0.05  # largest change of brightness, as a fraction of the gray range
-    augment_gamma: float = 0.1  # largest change of the exponent of the gray curve, which is 1
-    augment_noise: float = 0.01  # largest standard deviation of added noise, as a fraction of the gray range
+    augment: bool = True  # random shifts, rotations and exposure changes while training on pixels
+    augmentation: str = "mild"  # a name in kmm.image.augment.STRENGTHS; each range below replaces its own, unless none
+    augment_rotation: float | None = None  # largest rotation in either direction, in degrees
+    augment_shift: float | None = None  # largest shift along each axis, as a fraction of the side
+    augment_zoom: float | None = None  # largest relative change of size
+    augment_contrast: float | None = None  # largest relative change of the distance from mid gray
+    augment_brightness: float | None = None  # largest change of brightness, as a fraction of the gray range
+    augment_gamma: float | None = None  # largest change of the exponent of the gray curve, which is 1
+    augment_noise: float | None = None  # largest standard deviation of added noise, as a fraction of the gray range
     augment_flip: bool = False  # mirror half of the films; off, because the heart would change sides
     # Fusion
     fusion: str = "concat"  # a name in kmm.models.fusion.FUSIONS
@@ -87,12 +92,15 @@ class FitSettings:
     fusion_dropout: float = 0.3
     modality_dropout: float = 0.1  # fraction of training examples whose image is hidden; the same for the text
     # Training: heads first, on a frozen encoder; then the encoders too, at tune_learning_rate
+    label_smoothing: float = 0.0  # a label y is learnt as (1 - smoothing) y + smoothing / 2
+    mixup: float = 0.0  # alpha of the mixtures of two studies in stages that read no words; 0 mixes none
     batch_size: int = 32
     text_epochs: int = 15
     image_epochs: int = 30  # of a randomly initialised image encoder, or of the head on a frozen one
     joint_epochs: int = 20  # of the fusion on frozen encoders
     tune_epochs: int = 4  # at tune_learning_rate, after the heads
-    tune_image: str = "all"  # layers of the image encoder that are tuned: none, top or all
+    tune_image: str = "all"  # layers of the image encoder that are tuned: none, top, gradual (block by block) or all
+    batch_norm: str = "inference"  # of an image encoder from weights while it is tuned: inference (as stored) or train
     # Training targets: label, mixed with what TF-IDF, fitted on other training reports, says of the study's report
     text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
     image_teacher: float = 0.0  # the same for the image side; its teacher reads the whole report
@@ -104,8 +112,11 @@ class FitSettings:
     optimizer: str = "adam"  # a name in kmm.training.optimizers.OPTIMIZERS
     weight_decay: float = 0.01  # of adamw, per step and unit of the learning rate
     schedule: str = "plateau"  # a name in kmm.training.schedule.SCHEDULES
+    warmup: float = 0.0  # fraction of a stage's steps over which the rate rises from 0; the schedule follows
+    rate_decay: float = 1.0  # factor of the rate of tuning from each depth of the image encoder to the next lower one
     patience: int = 5  # epochs without a better validation loss before a stage ends
     clip_norm: float = 1.0  # norm to which gradients are clipped; 0 switches clipping off
+    weight_average: float = 0.0  # momentum per step of the average of the weights that is kept, as 0.99; 0: no average
     class_weights: bool = False  # weight both classes of a label equally (shifts the probabilities)
     precision: str = "float32"  # float32, mixed_float16 or mixed_bfloat16
     # Decision
@@ -117,7 +128,9 @@ class FitSettings:
         _check_choice("truncate", self.truncate, ("end", "start"))
         _check_choice("deidentified", self.deidentified, ("keep", "drop"))
         _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
-        _check_choice("tune_image", self.tune_image, ("none", "top", "all"))
+        _check_choice("augmentation", self.augmentation, ("none", "mild", "strong"))
+        _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all"))
+        _check_choice("batch_norm", self.batch_norm, ("inference", "train"))
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
         least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
         for name, bound in least.items():
@@ -127,11 +140,11 @@ class FitSettings:
         for name in (*names, "bootstrap_repeats"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
-        for name in _AUGMENT_AT_LEAST_ZERO:
-            if not 0 <= getattr(self, name) < math.inf:
+        for name in (*_AUGMENT_AT_LEAST_ZERO, "mixup"):
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number of at least 0. Received: {getattr(self, name)}")
-        for name in ("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout", *_AUGMENT_BELOW_ONE):
-            if not 0 <= getattr(self, name) < 1:
+        for name in (*_BELOW_ONE, *_AUGMENT_BELOW_ONE):
+            if not 0 <= (getattr(self, name) or 0) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
         for name in ("text_teacher", "image_teacher"):
             if not 0 <= getattr(self, name) <= 1:
@@ -139,6 +152,12 @@ class FitSettings:
         for name in ("learning_rate", "text_learning_rate", "tune_learning_rate", "teacher_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
+        if not 0 < self.rate_decay <= 1:
+            raise InputError(f"Setting `rate_decay` must be above 0 and at most 1. Received: {self.rate_decay}")
+        if self.warmup and self.schedule == "warmup-cosine":
+            raise InputError(
+                "The schedule warmup-cosine has a warm-up of its own. Set `schedule` to cosine, or leave out `warmup`."
+            )
         if not 0 <= self.seed <= 2**32 - 2:
             raise InputError(f"Setting `seed` must be in 0..4294967294. Received: {self.seed}")
         if self.modality_dropout > 0.5:

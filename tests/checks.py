@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers, ops
 
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS
+from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS, list_starts
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS, SIDES, Fusion, build_fusion
 from kmm.models.heads import HEADS
@@ -194,6 +194,10 @@ def _check_named_layers(entry, encoder):
     assert sides[-1] == feature_map.shape[1], f"the last block has the side {sides[-1]}, the map {feature_map.shape[1]}"
     places = [order.index(name) for name in (entry.stem, entry.blocks[0], entry.blocks[-1])]
     assert places[0] < places[1] <= places[2], "stem and blocks are not in the order of the network"
+    starts = [order.index(name) for name in list_starts(entry, encoder)]
+    assert starts == sorted(set(starts), reverse=True), "the blocks of gradual unfreezing are not from the top down"
+    weighted = [number for number, layer in enumerate(encoder.layers) if layer.weights]
+    assert starts[-1] <= weighted[0] < starts[0], "the blocks of gradual unfreezing leave out layers"
 
 
 def _check_views(model, **encoders):
@@ -219,7 +223,7 @@ def _check_model(model, folder, **encoders):
 def _check_top(model, spec, side, entry):
     """Where the top of a side is trained, a step changes the layers from the named one on, but for normalisation, and
     none below it: of films the first layers, of reports the rows of words at least."""
-    set_trainable(model, spec, **{side: "top"})
+    set_trainable(model, spec, **{side: "top"}, batch_norm="inference")
     inputs, known = model_inputs(model), [layer for part in encoders_of(model, side) for layer in part.layers]
     before = [(layer, weight, to_numpy(weight)) for layer in known for weight in layer.weights]
     compile_quickly(model)

@@ -57,6 +57,7 @@ class Protocol:
             "joint_epochs": 0 if tuned else self.epochs,
             "tune_epochs": self.epochs if tuned else 0,
             "tune_image": "none" if frozen else "all",
+            "batch_norm": "train",
             "patience": self.patience,
             **(PUBLISHED if self.source else {}),
         }

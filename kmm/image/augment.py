@@ -108,3 +108,12 @@ class Augmentation:
         lift = 255 * (0.5 * (1 - gain) + brightness * self.brightness)
         cv2.pow(image, power, dst=out)  # in units of 255 ** power
         cv2.addWeighted(out, gain * 255 ** (1 - power), grain, 255 * self.noise * abs(noise), lift, dst=out)
+
+
+STRENGTHS = {
+    "none": Augmentation(rotation_degrees=0, shift=0, zoom=0, contrast=0, brightness=0, gamma=0, noise=0),
+    "mild": Augmentation(),
+    "strong": Augmentation(
+        rotation_degrees=15, shift=0.1, zoom=0.15, contrast=0.3, brightness=0.15, gamma=0.3, noise=0.02
+    ),
+}

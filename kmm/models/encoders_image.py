@@ -29,12 +29,15 @@ class ImageEncoder(ImageDescription):
         given: bool. Whether the network brings weights of its own.
         torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays; None if
             PyTorch weights cannot be read. See `kmm.models.weights.torch_names`.
+        starts: tuple of str. The first layer of each block that gradual unfreezing thaws, from the top of the network
+            down. Empty: each of `blocks` is such a block.
     """
 
     network: Callable[[keras.KerasTensor, str | None], Any]
     imagenet: bool = False
     given: bool = False
     torch_layers: Callable[[Mapping[str, np.ndarray]], dict[str, list[np.ndarray]]] | None = None
+    starts: tuple[str, ...] = ()
 
 
 def build_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None = None) -> keras.Model:
@@ -75,10 +78,37 @@ def assemble_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | N
 def _check_names(encoder, entry):
     """Checks that the network has the layers that an entry names."""
     layers_by_name = {layer.name: layer for layer in encoder.layers}
-    for name in (entry.stem, *entry.blocks, entry.feature_map, entry.top):
+    for name in (entry.stem, *entry.blocks, entry.feature_map, entry.top, *entry.starts):
         look_up(layers_by_name, name, "layer of the image encoder")
     if layers_by_name[entry.feature_map].output is not layers_by_name["places"].input:
         raise InputError(f"The layer {entry.feature_map!r} is not the output of the image encoder's network.")
+
+
+def list_starts(entry: ImageEncoder, encoder: keras.Model) -> tuple[str, ...]:
+    """Lists the first layer of each block of an image encoder, from the top of the network down.
+
+    Args:
+        entry: `ImageEncoder`. If its `starts` is empty, a block begins at the first layer with weights behind the last
+            layer of the block before it.
+        encoder: `keras.Model` that was built from it.
+
+    Returns:
+        tuple of layer names, at least one.
+
+    Example:
+        >>> entry = IMAGE_ENCODERS["small-cnn"]
+        >>> list_starts(entry, build_image_encoder(entry, pixels=32))[:2]
+        ('block5_conv', 'block4_conv')
+    """
+    if entry.starts:
+        return entry.starts
+    ends, starts, behind = set(entry.blocks[:-1]), list[str](), True
+    for layer in encoder.layers:
+        if behind and layer.weights:
+            starts.append(layer.name)
+            behind = False
+        behind = behind or layer.name in ends
+    return tuple(reversed(starts)) or (entry.top,)
 
 
 def _normalise_names(model: keras.Model) -> None:
@@ -167,6 +197,7 @@ _ENTRIES = {
         blocks=("conv2_block6_concat", "conv3_block12_concat", "conv4_block24_concat", "conv5_block16_concat"),
         feature_map="relu",
         top="conv5_block1_0_bn",
+        starts=(*(f"conv{number}_block1_0_bn" for number in (5, 4, 3, 2)), "conv1_conv"),
         imagenet=True,
         source="https://arxiv.org/abs/1608.06993",
         torch_layers=densenet_layers,
@@ -193,6 +224,7 @@ _ENTRIES = {
         blocks=("block1_conv2_act", "add", *(f"add_{number}" for number in range(1, 12)), "block14_sepconv2_act"),
         feature_map="block14_sepconv2_act",
         top="block13_sepconv1",
+        starts=("block13_sepconv1", "block9_sepconv1", "block5_sepconv1", "block1_conv1"),
         imagenet=True,
         source="https://arxiv.org/abs/1610.02357",
     ),

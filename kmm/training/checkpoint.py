@@ -26,7 +26,8 @@ from kmm.progress import Advance
 from kmm.storage.files import replace_file
 from kmm.training.dataset import StudyDataset
 from kmm.training.recipe import Stage
-from kmm.training.schedule import SCHEDULES
+from kmm.training.schedule import SCHEDULES, average_rate
+from kmm.training.weight_average import start_averages, use_averages
 
 MONITORED = "crossentropy"  # the metric that selects the best epoch
 CURVES = ("accuracy", "roc_auc")  # metrics of validation that are recorded too
@@ -73,6 +74,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def measure_start(self, validation: Any) -> None:
         """Evaluates the initial weights as the first best ones, so that the stage never ends worse than it began."""
+        start_averages(self.model)
         value = self.model.evaluate(validation, verbose=0, return_dict=True)[MONITORED]
         if self.state["best"] is None and math.isfinite(value):
             self.state["best"] = float(value)
@@ -88,7 +90,8 @@ class Checkpoint(keras.callbacks.Callback):
             return
         measured = {f"val_{name}": logs.get(f"val_{name}", math.nan) for name in CURVES}
         known = {name: number for name, number in measured.items() if math.isfinite(number)}
-        for name, number in {"loss": loss, "val_loss": value, "learning_rate": self._rate(), **known}.items():
+        rate = average_rate(self._rate(), self.stage, epoch, len(self.dataset))
+        for name, number in {"loss": loss, "val_loss": value, "learning_rate": rate, **known}.items():
             state["history"].setdefault(name, []).append(float(number))
         improved = state["best"] is None or value < state["best"] - 1e-4
         if improved:
@@ -105,8 +108,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.advance(0, text=f"loss {loss:.4f} validation {value:.4f}")
 
     def finish(self) -> None:
-        """Restores the best weights, and keeps them with the state of a stage that is done."""
+        """Restores the best weights, or their averages, and keeps them with the state of a stage that is done."""
         self._load(self._file(self.state["best_epoch"]), self._variables())
+        use_averages(self.model)
         self.state["done"] = True
         self._save(self._weights())
 

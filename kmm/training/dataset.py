@@ -14,6 +14,7 @@ import numpy as np
 
 from kmm.image.augment import Augmentation
 from kmm.text.vocabulary import PADDING, UNKNOWN
+from kmm.training.mixing import mix_studies, smooth_labels
 
 AHEAD = 2  # batches prepared while the model trains on another
 
@@ -29,11 +30,13 @@ class StudyDataset(keras.utils.PyDataset):
         labels: float32 `(n, n_labels)`.
         rows: int array of the rows to use.
         batch_size: int.
-        seed: int to shuffle and augment; None to keep the order and the values.
+        seed: int to shuffle and change what is read; None to keep the order and the values.
         augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
         modality_dropout: float in [0, 0.5]. Fraction of the complete examples that lose their image; the same fraction
             loses the text.
         word_dropout: float in [0, 1). Fraction of the words replaced with UNKNOWN.
+        label_smoothing: float in [0, 1), see `kmm.training.mixing.smooth_labels`.
+        mixup: float. `alpha` of `kmm.training.mixing.mix_studies`; 0 mixes nothing.
 
     Example:
         >>> films = np.zeros((3, 32, 32, 1), np.float32)
@@ -54,11 +57,14 @@ class StudyDataset(keras.utils.PyDataset):
         augmentation: Augmentation | None = None,
         modality_dropout: float = 0.0,
         word_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
     ):
         super().__init__(workers=1)
         self.columns, self.labels, self.rows, self.batch_size = columns, labels, np.asarray(rows), batch_size
         self.seed, self.augmentation = seed, augmentation
         self.modality_dropout, self.word_dropout = modality_dropout, word_dropout
+        self.label_smoothing, self.mixup = label_smoothing, mixup
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -85,6 +91,10 @@ class StudyDataset(keras.utils.PyDataset):
                 inputs["present"] = drop_modalities(inputs["present"], self.modality_dropout, generator)
             if self.word_dropout and "token_ids" in inputs:
                 inputs["token_ids"] = drop_words(inputs["token_ids"], self.word_dropout, generator)
+            if self.label_smoothing:
+                labels = smooth_labels(labels, self.label_smoothing)
+            if self.mixup:
+                inputs, labels = mix_studies(inputs, labels, known, self.mixup, generator)
         return inputs, labels, weights
 
     def as_input(self) -> Any:

@@ -13,8 +13,9 @@ from kmm.models.loss import LOSSES
 from kmm.progress import Progress
 from kmm.training.checkpoint import CURVES, MONITORED, Checkpoint, EpochStart
 from kmm.training.dataset import StudyDataset
-from kmm.training.optimizers import OPTIMIZERS
+from kmm.training.optimizers import make_optimizer
 from kmm.training.recipe import Stage
+from kmm.training.weight_average import AveragedWeights
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # input values
@@ -53,9 +54,10 @@ def choose_steps(model: keras.Model, batch_size: int) -> int:
 
 
 def compile_stage(
-    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None
+    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None, steps: int = 1
 ) -> keras.Model:
-    """Compiles a model with the optimizer and the loss of a stage. Arguments as for `fit_stage`; returns the model.
+    """Compiles a model with the optimizer and the loss of a stage. Arguments as for `fit_stage`; `steps` are those
+    of an epoch. Returns the model.
 
     The metric that selects the best epoch is the loss without the weight penalties that Keras adds. Both count a study
     as often as its weight in the batch says, so that those which fill up a batch of `StudyDataset` change neither.
@@ -63,7 +65,7 @@ def compile_stage(
     build = look_up(LOSSES, stage.loss, "loss").build
     monitored, label_count = build(class_weights, reduction="none"), model.outputs[0].shape[-1]
     model.compile(
-        optimizer=look_up(OPTIMIZERS, stage.optimizer, "optimizer")(stage),
+        optimizer=make_optimizer(stage, model, steps),
         loss=build(class_weights, reduction="mean_with_sample_weight"),
         weighted_metrics=[
             keras.metrics.MeanMetricWrapper(monitored, name=MONITORED),
@@ -76,7 +78,7 @@ def compile_stage(
     return model
 
 
-Compile = Callable[[keras.Model, Stage, int, np.ndarray | None], keras.Model]
+Compile = Callable[[keras.Model, Stage, int, np.ndarray | None, int], keras.Model]
 
 
 def fit_stage(
@@ -97,6 +99,7 @@ def fit_stage(
     learning rate before a callback sees it, and is saved after a callback has seen it end. So a callback may change the
     learning rate or the weights, stop the stage (`model.stop_training`), and read exact losses in its logs. It sees the
     epochs by Keras's numbers from 0, also in a stage that is resumed; those that were saved before are not repeated.
+    Where weights are averaged it sees the averages during validation, and the weights at the end of the epoch.
 
     Args:
         model: `keras.Model` that returns logits. It ends with its best weights.
@@ -121,7 +124,7 @@ def fit_stage(
     if stage.epochs == 0:
         return {}
     steps, progress = len(train), progress or Progress()
-    (compile_model or compile_stage)(model, stage, train.batch_size, class_weights)
+    (compile_model or compile_stage)(model, stage, train.batch_size, class_weights, steps)
     checkpoint = Checkpoint(stage, folder, train)
     checkpoint.set_model(model)
     with progress.step(stage.name, stage.epochs * steps, checkpoint.state["epoch"] * steps) as advance:
@@ -147,12 +150,13 @@ def _run_epochs(model, train, validation, checkpoint, callbacks):
         return
     # A backend may read the first batch before the epoch begins.
     train.start_epoch(checkpoint.state["epoch"])
+    averages = [AveragedWeights()] if checkpoint.stage.weight_average else []
     model.fit(
         train.as_input(),
         validation_data=validation,
         epochs=checkpoint.stage.epochs,
         initial_epoch=checkpoint.state["epoch"],
-        callbacks=[EpochStart(checkpoint), *callbacks, checkpoint],
+        callbacks=[EpochStart(checkpoint), *averages, *callbacks, checkpoint],
         shuffle=False,  # the data set shuffles itself; Keras would use a seed that a resumed run lacks
         verbose=0,
     )

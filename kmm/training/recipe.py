@@ -1,15 +1,20 @@
 """Recipe of a fit as data: for each side, the stages in which its model is trained, derived from the settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from kmm.image.augment import Augmentation
+from kmm.errors import look_up
+from kmm.image.augment import STRENGTHS, Augmentation
 from kmm.settings import FitSettings
 
 FEATURES = "features"
-TRAINED: dict[str, bool | Literal["top"]] = {FEATURES: False, "none": False, "top": "top", "all": True}
+GRADUAL, GRADUAL_STAGES = "gradual", 4  # value of `tune_image`, and the most stages that it makes
+TRAINED: dict[str, bool | float | Literal["top"]] = {
+    **{FEATURES: False, "none": False, "top": "top", "all": True},
+    **{f"{number}/{count}": number / count for count in range(2, GRADUAL_STAGES + 1) for number in range(1, count)},
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Stage:
     - `"features"`: the encoder stays as it is. Its features are computed once, and only what follows it is trained.
     - `"none"`: the encoder stays as it is, and runs in every step, on augmented films and reports with dropped words.
     - `"top"`: its upper layers are trained too. The rows of words are below all layers of a text encoder.
+    - `"1/4"` and other fractions: this part of the blocks of an image encoder is trained too, the upper ones.
     - `"all"`: all of its layers are trained too.
 
     The head, which is the fusion and the layer of the logits, is trained in every stage.
@@ -33,15 +39,22 @@ class Stage:
         side: str. The model that is trained: `"image"`, `"text"` or `"joint"`.
         image, text: str, a key of `TRAINED`.
         schedule: str. Key of `kmm.training.schedule.SCHEDULES`.
+        warmup: float in [0, 1). Fraction of the steps over which the learning rate rises from 0, before the schedule.
+        rate_decay: float in (0, 1]. Factor of the learning rate from each depth of the image encoder to the next lower
+            one, see `kmm.models.views.depth.scale_by_depth`.
+        batch_norm: str. In trained layers of the image encoder `"train"` normalises by the batch, and trains scale and
+            shift; `"inference"` normalises by the stored statistics, and trains nothing of it.
         patience: int. Epochs without a better validation loss after which the stage ends.
         clip_norm: float. Largest global norm of the gradients; 0 for no limit.
         loss: str. Key of `kmm.models.loss.LOSSES`.
         class_weights: bool. Whether both classes of a label get the same total weight, whatever the loss says.
         optimizer: str. Key of `kmm.training.optimizers.OPTIMIZERS`.
         weight_decay: float. Weight decay of the optimizer `adamw`.
+        weight_average: float in [0, 1). Momentum of the moving average of the trained weights, which is validated and
+            is the result of the stage; 0 for the weights themselves. See `kmm.training.weight_average`.
         batch_size: int. Studies per step.
         augmentation: `Augmentation` of films, or None.
-        modality_dropout, word_dropout: float, as for `kmm.training.dataset.StudyDataset`.
+        modality_dropout, word_dropout, label_smoothing, mixup: float, as for `kmm.training.dataset.StudyDataset`.
 
     Example:
         >>> Stage("text head", 5, 1e-3, side="text", text=FEATURES).encoder("text")
@@ -55,16 +68,22 @@ class Stage:
     image: str = "all"
     text: str = "all"
     schedule: str = "plateau"
+    warmup: float = 0.0
+    rate_decay: float = 1.0
+    batch_norm: str = "train"
     patience: int = 5
     clip_norm: float = 1.0
     loss: str = "bce"
     class_weights: bool = False
     optimizer: str = "adam"
     weight_decay: float = 0.0
+    weight_average: float = 0.0
     batch_size: int = 32
     augmentation: Augmentation | None = None
     modality_dropout: float = 0.0
     word_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
 
     def encoder(self, side: str) -> str:
         """Returns how the encoder of `"image"` or `"text"` takes part: a key of `TRAINED`."""
@@ -126,7 +145,42 @@ def _train_image(s):
     head = make("image head", s.image_epochs, s.learning_rate, image=FEATURES)
     if s.tune_image == "none":
         return (head,)
-    return head, make("image tuning", s.tune_epochs, s.tune_learning_rate, image=s.tune_image)
+    return head, *list_tuning(s, make, "image tuning")
+
+
+def list_tuning(settings: FitSettings, make: Callable[..., Stage], name: str) -> tuple[Stage, ...]:
+    """Lists the stages that tune an image encoder that starts from weights: one, or with gradual unfreezing up to four.
+    Then the first trains the upper blocks of the encoder, each later one more of them, and the last one all layers. The
+    epochs are divided among them; those that are left over go to the last ones.
+
+    Args:
+        settings: `FitSettings`.
+        make: function that makes a `Stage` of a name, epochs and a learning rate, as `make_stage` returns.
+        name: str. Name of the stage; those of gradual unfreezing are numbered.
+
+    Source: https://arxiv.org/abs/1801.06146
+
+    Example:
+        >>> s = FitSettings(tune_image="gradual", tune_epochs=6)
+        >>> [(stage.name, stage.image, stage.epochs) for stage in list_tuning(s, make_stage(s), "tuning")]
+        [('tuning 1', '1/4', 1), ('tuning 2', '2/4', 1), ('tuning 3', '3/4', 2), ('tuning 4', 'all', 2)]
+    """
+    s = settings
+    tune = partial(make, learning_rate=s.tune_learning_rate, rate_decay=s.rate_decay, batch_norm=_choose_batch_norm(s))
+    if s.tune_image != GRADUAL:
+        return (tune(name, s.tune_epochs, image=s.tune_image),)
+    count = min(GRADUAL_STAGES, s.tune_epochs)
+    parts = [f"{number}/{count}" for number in range(1, count)] + ["all"] * (count > 0)
+    epochs = [s.tune_epochs * number // count for number in range(count + 1)] if count else []
+    return tuple(
+        tune(f"{name} {number}", epochs[number] - epochs[number - 1], image=part)
+        for number, part in enumerate(parts, start=1)
+    )
+
+
+def _choose_batch_norm(settings):
+    """An encoder that was trained from scratch goes on with batch statistics."""
+    return settings.batch_norm if settings.image_weights else "train"
 
 
 def _train_joint(s):
@@ -135,8 +189,10 @@ def _train_joint(s):
     head = make("joint head", s.joint_epochs, s.learning_rate, image=FEATURES, text=FEATURES)
     if not s.tune_epochs:
         return (head,)
-    image = FEATURES if s.tune_image == "none" else s.tune_image
-    return head, make("joint tuning", s.tune_epochs, s.tune_learning_rate, image=image)
+    if s.tune_image == "none":
+        return head, make("joint tuning", s.tune_epochs, s.tune_learning_rate, image=FEATURES)
+    image = "all" if s.tune_image == GRADUAL else s.tune_image  # its blocks were thawed for the image model
+    return head, *list_tuning(replace(s, tune_image=image), make, "joint tuning")
 
 
 def make_stage(settings: FitSettings) -> Callable[..., Stage]:
@@ -145,38 +201,42 @@ def make_stage(settings: FitSettings) -> Callable[..., Stage]:
     return partial(
         Stage,
         schedule=s.schedule,
+        warmup=s.warmup,
         patience=s.patience,
         clip_norm=s.clip_norm,
         loss=s.loss,
         class_weights=s.class_weights,
         optimizer=s.optimizer,
         weight_decay=s.weight_decay,
+        weight_average=s.weight_average,
         batch_size=s.batch_size,
         augmentation=make_augmentation(s),
         modality_dropout=s.modality_dropout,
         word_dropout=s.word_dropout,
+        label_smoothing=s.label_smoothing,
+        mixup=s.mixup,
     )
+
+
+RANGES = {
+    "rotation_degrees": "augment_rotation",
+    "horizontal_flip": "augment_flip",
+    **{name: f"augment_{name}" for name in ("shift", "zoom", "contrast", "brightness", "gamma", "noise")},
+}  # settings of the fields of `Augmentation`
 
 
 def make_augmentation(settings: FitSettings) -> Augmentation | None:
     """Returns the augmentation of films that the settings describe; None if they switch it off.
 
     Example:
-        >>> make_augmentation(FitSettings(augment_rotation=10)).rotation_degrees
-        10
+        >>> made = make_augmentation(FitSettings(augmentation="strong", augment_rotation=10))
+        >>> made.rotation_degrees, made.shift
+        (10, 0.1)
         >>> make_augmentation(FitSettings()) == Augmentation()
         True
     """
-    s = settings
-    if not s.augment:
+    if not settings.augment:
         return None
-    return Augmentation(
-        rotation_degrees=s.augment_rotation,
-        shift=s.augment_shift,
-        zoom=s.augment_zoom,
-        contrast=s.augment_contrast,
-        brightness=s.augment_brightness,
-        gamma=s.augment_gamma,
-        noise=s.augment_noise,
-        horizontal_flip=s.augment_flip,
-    )
+    given = {field: getattr(settings, name) for field, name in RANGES.items() if getattr(settings, name) is not None}
+    found = replace(look_up(STRENGTHS, settings.augmentation, "augmentation"), **given)
+    return None if found == STRENGTHS["none"] else found

@@ -84,7 +84,8 @@ def describe_stage(context: RunContext, stage: Stage, model: keras.Model, target
 
 
 def _describe_settings(stage):
-    """Returns the fields of a stage but its name, without those of films or words that it does not read."""
+    """Returns the fields of a stage but its name, without those of films or words that it does not read; a stage that
+    reads words mixes no studies."""
     found = dataclasses.asdict(stage)
     del found["name"]
     read = {side: side in stage.sides and stage.encoder(side) != FEATURES for side in ("image", "text")}
@@ -92,6 +93,8 @@ def _describe_settings(stage):
         found["augmentation"] = None
     if not read["text"]:
         found["word_dropout"] = None
+    else:
+        found["mixup"] = None
     return {name: value for name, value in found.items() if name not in read or name in stage.sides}
 
 

@@ -88,7 +88,13 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     Returns:
         dict, as `kmm.training.fit_stage.fit_stage`.
     """
-    parts.set_trainable(model, context.spec(stage.side), image=TRAINED[stage.image], text=TRAINED[stage.text])
+    parts.set_trainable(
+        model,
+        context.spec(stage.side),
+        image=TRAINED[stage.image],
+        text=TRAINED[stage.text],
+        batch_norm=stage.batch_norm,
+    )
     trained = view_features(model, stage.features) if stage.features else model
     columns = context.columns(trained, features.compute(model, stage.features))
     history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
@@ -134,6 +140,8 @@ def train_on(
         augmentation=stage.augmentation,
         modality_dropout=stage.modality_dropout,
         word_dropout=stage.word_dropout,
+        label_smoothing=stage.label_smoothing,
+        mixup=stage.mixup,
     )
     size = min(stage.batch_size, most_validated or stage.batch_size)
     validation = StudyDataset(columns, targets, rows=context.rows("validation"), batch_size=size)

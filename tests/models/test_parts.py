@@ -116,6 +116,38 @@ def test_word_rows_that_are_kept_stay_kept():
     assert {name for name, _, changed in step(model) if not changed} == {"embed"}
 
 
+def list_trained(model):
+    return [layer.name for layer in image_encoder_of(model).layers if layer.trainable_weights]
+
+
+@pytest.mark.parametrize(("share", "lowest"), [(0.25, 5), (0.5, 4), (0.75, 3), (0.1, 5)])
+def test_a_fraction_of_the_blocks_is_trained_from_the_top(share, lowest):
+    model = build(JOINT)
+    set_trainable(model, JOINT, image=share, text=False)
+    blocks = range(lowest, 6)
+    assert list_trained(model) == [f"block{number}_{kind}" for number in blocks for kind in ("conv", "bn")]
+    assert {name for name, _, changed in step(model) if changed} == {"fusion", "image_encoder"}
+
+
+@pytest.mark.parametrize("image", (True, "top", 0.5))
+def test_batch_normalisation_in_inference_uses_stored_statistics_in_training(image):
+    """A step leaves all of its weights, and training and inference give the same encoding."""
+    model = build(JOINT)
+    set_trainable(model, JOINT, image=image, text=False, batch_norm="inference")
+    assert not [name for name in list_trained(model) if name.endswith("bn")] and list_trained(model)
+    changes = {layer.name: changed for name, layer, changed in step(model) if name == "image_encoder"}
+    assert changes["block5_conv"] and not any(changed for name, changed in changes.items() if name.endswith("_bn"))
+    encoder, films = image_encoder_of(model), model_inputs(model)["image"]
+    assert np.array_equal(*(to_numpy(encoder(films, training=mode)["vector"]) for mode in (True, False)))
+    set_trainable(model, JOINT, image=True, text=False)
+    assert not np.array_equal(*(to_numpy(encoder(films, training=mode)["vector"]) for mode in (True, False)))
+
+
+def test_batch_normalisation_has_two_modes():
+    with pytest.raises(InputError, match=r"`batch_norm` must be 'train' or 'inference'\. Received: 'off'"):
+        set_trainable(build(JOINT), JOINT, batch_norm="off")
+
+
 def test_trainable_must_be_known():
     with pytest.raises(InputError, match="Received: 'half', True"):
         set_trainable(build(JOINT), JOINT, image="half")

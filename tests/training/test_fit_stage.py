@@ -1,6 +1,5 @@
 """One stage of training on a model whose right answers are known."""
 
-import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -18,63 +17,13 @@ from kmm.training.fit_stage import balance_classes, choose_steps, compile_stage,
 from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.recipe import Stage
 from kmm.training.train import log_to_tensorboard
+from tests.factories.small_stages import Stop, dataset, read_state, small_model, stop_before, train
 
 
 def test_balanced_weights_give_both_classes_half():
     labels = np.array([[1.0], [0.0], [0.0], [0.0], [np.nan]])
     weights = balance_classes(labels)[0]
     assert weights[0] * 3 == pytest.approx(weights[1] * 1) == pytest.approx(2.0)
-
-
-def dataset(seed=None):
-    generator = np.random.default_rng(1)
-    x = generator.normal(size=(64, 4)).astype("float32")
-    labels = (x[:, :1] > 0).astype("float32")
-    return StudyDataset({"x": x}, labels, rows=np.arange(64), batch_size=8, seed=seed)
-
-
-def small_model():
-    keras.utils.set_random_seed(0)
-    x = keras.Input((4,), name="x")
-    hidden = keras.layers.Dropout(0.3)(keras.layers.Dense(8, activation="relu")(x))
-    return keras.Model({"x": x}, keras.layers.Dense(1)(hidden))
-
-
-def train(folder, epochs, model=None, callbacks=(), **stage):
-    model = model or small_model()
-    stage = Stage(**{"name": "toy", "epochs": epochs, "learning_rate": 0.01, "patience": 50} | stage)
-    history = fit_stage(model, dataset(3), dataset(), stage=stage, folder=folder, callbacks=callbacks)
-    return model, history
-
-
-def read_state(folder):
-    """The state in the newest file of a stage."""
-    newest = max(folder.glob("*.npz"), key=lambda path: int(path.stem.split("-")[1]))
-    with np.load(newest) as stored:
-        return json.loads(stored["state"].tobytes())
-
-
-class Stop(Exception):
-    """Ends a stage as a kill between two epochs would."""
-
-
-class StoppingDataset(StudyDataset):
-    stop_at = None
-
-    def start_epoch(self, epoch):
-        if epoch == self.stop_at:
-            raise Stop
-        super().start_epoch(epoch)
-
-
-def stop_before(epoch, folder, callbacks=(), **stage):
-    """Trains as `train` until an epoch begins."""
-    data = dataset(3)
-    stopping = StoppingDataset(data.columns, data.labels, rows=data.rows, batch_size=8, seed=3)
-    stopping.stop_at = epoch
-    stage = Stage(**{"name": "toy", "learning_rate": 0.01, "patience": 50} | stage)
-    with pytest.raises(Stop):
-        fit_stage(small_model(), stopping, dataset(), stage=stage, folder=folder, callbacks=callbacks)
 
 
 def test_a_stage_learns_and_ends_with_its_best_weights(tmp_path):

@@ -52,7 +52,7 @@ def test_what_a_text_stage_does_not_read_does_not_count(context):
     context.prepared.film_digests = ["another film"] * COUNT
     context.settings.image_encoder, context.maker.image = "densenet121", ImagePreparation(64, "stretch")
     context.token_ids[10:], context.prepared.labels[10:] = 5, 0  # of the test part
-    again = describe(context, replace(STAGE, name="words", augmentation=None, image=FEATURES))
+    again = describe(context, replace(STAGE, name="words", augmentation=None, image=FEATURES, mixup=0.2))
     assert again == first
 
 
@@ -67,6 +67,11 @@ def test_what_a_text_stage_does_not_read_does_not_count(context):
         {"modality_dropout": 0.2},
         {"patience": 9},
         {"text": "top"},
+        {"warmup": 0.1},
+        {"rate_decay": 0.9},
+        {"batch_norm": "inference"},
+        {"weight_average": 0.9},
+        {"label_smoothing": 0.1},
     ],
 )
 def test_settings_of_the_stage_count(context, change):
@@ -116,6 +121,7 @@ def test_augmentation_and_films_count_for_a_stage_that_reads_films(context):
         describe(context, replace(stage, image=FEATURES, augmentation=one), model) for one in (None, Augmentation())
     ]
     assert frozen[0] == frozen[1] != first
+    assert describe(context, replace(stage, mixup=0.2), model) != first
     context.maker.image = ImagePreparation(32, "stretch")
     other = describe(context, stage, model)
     context.prepared.film_digests[3] = "another film"

@@ -6,10 +6,10 @@ import keras
 
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec
-from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.encoders_image import IMAGE_ENCODERS, list_starts
 from kmm.models.encoders_text import TEXT_ENCODERS
 
-Trained = bool | Literal["top"]
+Trained = bool | float | Literal["top"]
 
 
 def part(model: keras.Model, name: str) -> keras.Model | None:
@@ -101,36 +101,74 @@ def copy_encoder_weights(source: keras.Model, target: keras.Model) -> tuple[str,
     return tuple(copied)
 
 
-def set_trainable(model: keras.Model, spec: ModelSpec, *, image: Trained = True, text: Trained = True) -> None:
+def set_trainable(
+    model: keras.Model,
+    spec: ModelSpec,
+    *,
+    image: Trained = True,
+    text: Trained = True,
+    batch_norm: str = "train",
+) -> None:
     """Selects the encoders that further training changes. The fusion is always trained. Compile the model afterwards.
 
     Args:
         model: `keras.Model` from `build_model`, changed in place.
         spec: `ModelSpec` of the model.
-        image, text: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on, with
-            all batch normalisation frozen. Frozen batch normalisation uses its stored statistics, also in training.
-            Rows of words are trained with the whole text encoder only, unless `spec.train_embedding` keeps them frozen.
+        image, text: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on. Of
+            the image encoder also a float in (0, 1): the fraction of its blocks that is trained, from the top, at least
+            one of them; see `kmm.models.encoders_image.list_starts`. Rows of words are trained with the whole text
+            encoder only, unless `spec.train_embedding` keeps them frozen.
+        batch_norm: str. `"train"`, or `"inference"` to freeze all batch normalisation of the image encoder: it uses its
+            stored statistics then, also in training. That of a text encoder whose top is trained is always frozen.
 
     Raises:
-        InputError: if `image` or `text` has another value.
+        InputError: if `image`, `text` or `batch_norm` has another value.
     """
-    if any(value not in (True, False, "top") for value in (image, text)):
-        raise InputError(f"`image` and `text` must be True, False or 'top'. Received: {image!r}, {text!r}.")
+    fraction = isinstance(image, float) and 0 < image < 1
+    if not (fraction or image in (True, False, "top")) or text not in (True, False, "top"):
+        raise InputError(
+            f"`image` must be True, False, 'top' or a fraction, and `text` True, False or 'top'. Received: {image!r}, "
+            f"{text!r}."
+        )
+    if batch_norm not in ("train", "inference"):
+        raise InputError(f"`batch_norm` must be 'train' or 'inference'. Received: {batch_norm!r}.")
     encoder, text_encoder, embed = image_encoder_of(model), text_encoder_of(model), embed_of(model)
     if spec.image_encoder and encoder is not None:
-        encoder.trainable = bool(image)
+        _train_all(encoder, bool(image))
+        entry = IMAGE_ENCODERS[spec.image_encoder]
         if image == "top":
-            _freeze_below(encoder, IMAGE_ENCODERS[spec.image_encoder].top)
+            _freeze_below(encoder, entry.top)
+        elif fraction:
+            starts = list_starts(entry, encoder)
+            _freeze_below(encoder, starts[max(1, int(image * len(starts))) - 1])
+        if batch_norm == "inference":
+            _freeze_norms(encoder)
     if spec.text_encoder and text_encoder is not None and embed is not None:
-        text_encoder.trainable = bool(text)
+        _train_all(text_encoder, bool(text))
         if text == "top":
             _freeze_below(text_encoder, TEXT_ENCODERS[spec.text_encoder].top)
+            _freeze_norms(text_encoder)
         embed.trainable = bool(text) and text != "top" and spec.train_embedding
 
 
+def _train_all(model, trained):
+    """Marks a model and all of its layers. On TensorFlow, Keras passes on only a mark that changes the model's own."""
+    model.trainable = not trained
+    model.trainable = trained
+
+
 def _freeze_below(encoder, top):
-    """Freezes the layers before the one named `top`, none if it is empty, and all batch normalisation."""
+    """Freezes the layers before the one named `top`, none if it is empty."""
     above = not top
     for layer in encoder.layers:
         above = above or layer.name == top
-        layer.trainable = above and not isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = above
+
+
+def _freeze_norms(model):
+    """Freezes all batch normalisation."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _freeze_norms(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False

@@ -10,10 +10,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kmm.errors import look_up
 from kmm.training.checkpoint import MONITORED
 from kmm.training.fit_stage import choose_steps
-from kmm.training.optimizers import OPTIMIZERS
+from kmm.training.optimizers import make_optimizer
 from kmm.training.recipe import Stage
 
 UNITS = 128  # dimensions in which films and reports are compared
@@ -101,11 +100,11 @@ def build_projection(image_size: int, report_size: int, *, units: int = UNITS, s
 
 
 def compile_contrastive(
-    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None
+    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None, steps: int = 1
 ) -> keras.Model:
     """Compiles a model of pairs with the contrastive loss; arguments as for `kmm.training.fit_stage.compile_stage`."""
     model.compile(
-        optimizer=look_up(OPTIMIZERS, stage.optimizer, "optimizer")(stage),
+        optimizer=make_optimizer(stage, model, steps),
         loss=ContrastiveLoss(reduction="mean_with_sample_weight"),
         weighted_metrics=[keras.metrics.MeanMetricWrapper(ContrastiveLoss(reduction="none"), name=MONITORED)],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,

@@ -47,6 +47,7 @@ class Objective:
         build: (`RunContext`, `Targets`) -> `Pupil`.
         reads_reports: bool. Whether the targets come from the words of the reports.
         large_batches: bool. Whether a stage on features takes batches of up to `LARGE_BATCH`.
+        soft: bool. Whether the targets are labels, which may be smoothed and mixed, and no numbers of reports.
     """
 
     about: str
@@ -55,6 +56,7 @@ class Objective:
     build: Callable[[RunContext, Targets], Pupil]
     reads_reports: bool = False
     large_batches: bool = False
+    soft: bool = True
 
 
 def _start_base(context: RunContext, outputs: int) -> keras.Model:
@@ -96,6 +98,7 @@ OBJECTIVES = {
         build=_build_pairs,
         reads_reports=True,
         large_batches=True,
+        soft=False,
     ),
     "multi-label": Objective(
         about="a film shows which MeSH headings its report was indexed with",

@@ -30,7 +30,7 @@ from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, prepare_studies
 from kmm.training.pretraining.objectives import LARGE_BATCH, OBJECTIVES, Objective, Pupil
 from kmm.training.pretraining.targets import Targets
-from kmm.training.recipe import FEATURES, TRAINED, Stage, make_stage
+from kmm.training.recipe import FEATURES, TRAINED, Stage, list_tuning, make_stage
 from kmm.training.resume import check_data, check_settings
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import OBJECTIVE
@@ -133,7 +133,7 @@ def _check(settings: FitSettings, name: str, objective: Objective, temperature: 
     if settings.image_weights and (settings.tune_image == "none" or not settings.tune_epochs):
         raise InputError(
             "These settings keep the encoder as it is, so that there is nothing to pretrain. Choose its layers with "
-            "--set tune_image=top or all, and tune_epochs above 0."
+            "--set tune_image=top, gradual or all, and tune_epochs above 0."
         )
     if not 0 < temperature < np.inf:
         raise InputError(f"The temperature must be a number above 0. Received: {temperature}.")
@@ -178,7 +178,9 @@ def _pretrain(prepared, settings, objective, temperature, work, cache, progress,
     learnt = Targets(values, columns, targets.facts)
     history = {
         stage.name: _run_stage(context, stage, pupil, learnt, features)
-        for stage in list_stages(settings, len(context.rows("train")), large_batches=entry.large_batches)
+        for stage in list_stages(
+            settings, len(context.rows("train")), large_batches=entry.large_batches, soft=entry.soft
+        )
     }
     changed = weights_digest(encoder) != started
     facts = {**_describe(objective, opened, pupils, settings), **targets.facts, "changed": changed}
@@ -202,7 +204,9 @@ def _choose_rows(opened: PreparedStudies, values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(usable)
 
 
-def list_stages(settings: FitSettings, count: int, *, large_batches: bool = False) -> tuple[Stage, ...]:
+def list_stages(
+    settings: FitSettings, count: int, *, large_batches: bool = False, soft: bool = True
+) -> tuple[Stage, ...]:
     """Lists the stages of a pretraining: of an encoder with weights first what follows it, on its features, then the
     encoder too at the low rate; of a random one both at once.
 
@@ -210,6 +214,7 @@ def list_stages(settings: FitSettings, count: int, *, large_batches: bool = Fals
         settings: `FitSettings`.
         count: int. Training studies.
         large_batches: bool. Whether the stage on features takes batches of up to `LARGE_BATCH`.
+        soft: bool. Whether the targets are labels, which may be smoothed and mixed.
 
     Example:
         >>> stages = list_stages(FitSettings(image_weights="film.h5", tune_image="top"), 900, large_batches=True)
@@ -218,17 +223,19 @@ def list_stages(settings: FitSettings, count: int, *, large_batches: bool = Fals
     """
     s = settings
     make = partial(make_stage(s), side="image", modality_dropout=0.0, word_dropout=0.0)
+    if not soft:
+        make = partial(make, label_smoothing=0.0, mixup=0.0)
     if not s.image_weights:
         return (make("pretraining", s.image_epochs, s.learning_rate),)
     size = min(LARGE_BATCH, count) if large_batches else s.batch_size
     head = make("pretraining head", s.image_epochs, s.learning_rate, image=FEATURES, batch_size=size)
-    return head, make("pretraining", s.tune_epochs, s.tune_learning_rate, image=s.tune_image)
+    return head, *list_tuning(s, make, "pretraining")
 
 
 def _run_stage(
     context: RunContext, stage: Stage, pupil: Pupil, targets: Targets, features: Features
 ) -> dict[str, list[float]]:
-    parts.set_trainable(pupil.base, context.spec("image"), image=TRAINED[stage.image])
+    parts.set_trainable(pupil.base, context.spec("image"), image=TRAINED[stage.image], batch_norm=stage.batch_norm)
     model = pupil.of_features if stage.features else pupil.of_films
     columns = context.columns(model, {**features.compute(pupil.base, stage.features), **targets.columns})
     history = train_on(
