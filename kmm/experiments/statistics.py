@@ -10,10 +10,10 @@ from kmm.evaluate.statistics.resampled_tests import compare_splits, summarize_sp
 from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.schema import MACRO
 from kmm.experiments.tables import Columns, find_rows, list_values
-from kmm.experiments.titles import BEST
+from kmm.experiments.titles import BEST, SIMPLE
 
 MAIN_METRICS = ("roc_auc", "accuracy")
-SIMPLE_MODELS = ("tfidf", "image-linear", "linear-sum")  # simple models, of which the best one is chosen on validation
+SIMPLE_MODELS = SIMPLE  # of which the best one is chosen on validation
 AGAINST = ("text", "image", BEST)  # what the joint model is compared with
 BESIDE = ("text", "image", *SIMPLE_MODELS, "majority", "chance")  # what stands beside the joint model
 TESTED = ("t", "p", "naive_p", "family")

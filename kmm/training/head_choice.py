@@ -58,7 +58,7 @@ class HeadChoice:
 
     def __init__(self, context: RunContext, stages: Sequence[Stage], model: keras.Model, features: Features) -> None:
         self.context, self.side, self.model, self.features = context, stages[0].side, model, features
-        self.loss = stages[0]
+        self.stage = stages[0]
         self.strengths: tuple[float | None, ...] = ()
         self.linear: Candidate | None = None
         self.kept: Candidate | None = None
@@ -90,7 +90,8 @@ class HeadChoice:
         Returns:
             dict of the side to its facts: `kept`, the name of the state; `losses`, for each state its `loss` on
             validation and, of trained ones, `difference` from the linear one and `standard_error`; `studies` of
-            validation; `strengths` of the penalty, one per label. Empty if validation has no study of the side.
+            validation; `strengths` of the penalty, one per label. Losses are None if validation has no study of the
+            side; then the linear state is kept.
         """
         if self.linear is None:
             self._add_rival()
@@ -119,7 +120,7 @@ class HeadChoice:
         self.found[found.name] = {"loss": loss, **more}
 
     def _class_weights(self):
-        balanced = self.loss.class_weights or LOSSES[self.loss.loss].balances
+        balanced = self.stage.class_weights or LOSSES[self.stage.loss].balances
         targets = self.context.targets_of(self.side)
         return balance_classes(targets[self.context.rows("train")]) if balanced else None
 

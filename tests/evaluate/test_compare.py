@@ -192,7 +192,7 @@ def test_degenerate_sets_give_nulls(labels):
 
 
 def test_wrong_names_are_refused():
-    with pytest.raises(InputError, match=r"Unknown scores 'video'\. Known: joint, image, text, tfidf\."):
+    with pytest.raises(InputError, match=r"Unknown scores 'video'\. Known: joint, image, text, tfidf, image-linear, "):
         make_result_of({"video": [0.5, 0.5]}, {})
     with pytest.raises(InputError, match='No threshold was given for the scores "joint"'):
         make_result_of({"joint": [0.5, 0.5]}, {})

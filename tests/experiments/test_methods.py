@@ -28,6 +28,18 @@ def test_the_paragraph_has_the_figures_and_the_answer():
     assert "    kmm compare phantom --protocol high --out 'my comparison'" in text
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp", "decoder"])
+def test_the_head_its_penalty_and_the_teachers_are_named(head):
+    data = make_comparison().summary["data"]
+    text = make_methods(data={**data, "head": head, "text_teacher": 0.6, "image_teacher": 0.0})
+    assert ("Each model ends in a dense decoder." in text) == (head == "decoder")
+    assert ("lower by more than one standard error" in text) == (head != "decoder")
+    assert "penalty of each logistic regression on features was chosen on the validation part" in text
+    assert "training labels of the text model were mixed, with a weight of 0.6, with the out-of-fold" in text
+    assert "labels of the image model" not in text
+    assert "ends in" not in make_methods(data={**data, "head": None})
+
+
 def test_every_citation_has_its_entry_and_every_method_its_reference():
     summary = make_comparison().summary
     cited = set(re.findall(r"@(\w+)", make_methods()))

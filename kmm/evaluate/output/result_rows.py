@@ -17,10 +17,11 @@ ROW_TITLES = {
     "text": "Text only",
     "joint": "Joint (image and text)",
 }
+BRIEFLY = {"image-linear": "Image, linear", "linear-sum": "Linear sum"}  # where a whole title has no room
 BASELINES = ("tfidf", "image-linear", "linear-sum")  # simple models, which a joint classifier should beat
 MEASURED_ON = (
-    "Image only and the regression on image features are measured, and compared with the joint classifier, on studies "
-    "with a film; Text only and TF-IDF on studies with a report."
+    "Image only and its linear baseline are measured, and compared with the joint classifier, on studies with a film; "
+    "Text only and TF-IDF on studies with a report."
 )
 NOTHING = "–"
 RATE_TITLES = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV"}
@@ -54,6 +55,16 @@ def evaluate_rows(result: Mapping[str, Any], *, intervals: bool | Collection[str
                 [title, f"{n} ({positive})", *(show_number(row.get(metric), between.get(metric)) for metric in METRICS)]
             )
     return [header, *rows]
+
+
+def title_briefly(name: str) -> str:
+    """Returns the title of a row for a narrow column.
+
+    Example:
+        >>> title_briefly("tfidf"), title_briefly("joint"), title_briefly("image-linear")
+        ('TF-IDF', 'Joint', 'Image, linear')
+    """
+    return BRIEFLY.get(name) or ROW_TITLES[name].partition(" (")[0].partition(" +")[0]
 
 
 def label_rows(result: Mapping[str, Any], metric: str = "roc_auc") -> list[list[str]]:
@@ -101,7 +112,7 @@ def operating_rows(result: Mapping[str, Any]) -> list[list[str]]:
         >>> [line[:6] for line in operating_rows({"joint": row})]
         [['', 'TP', 'FP', 'TN', 'FN', 'Sensitivity'], ['Joint', '1', '1', '1', '0', '1.000 [0.207, 1.000]']]
     """
-    shown = {title.partition(" (")[0].partition(" +")[0]: result.get(name) or {} for name, title in ROW_TITLES.items()}
+    shown = {title_briefly(name): result.get(name) or {} for name in ROW_TITLES}
     main = next((name for name in reversed(shown) if "operating_point" in shown[name]), "")
     several = shown.get(main, {}).get("per_label")
     points = {name: row["operating_point"] for name, row in (several or shown).items() if "operating_point" in row}

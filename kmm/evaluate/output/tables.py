@@ -9,11 +9,13 @@ from kmm.evaluate.breakdown.subgroups import subgroup_rows
 from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.output.result_rows import (
     MEASURED_ON,
+    ROW_TITLES,
     compare_rows,
     evaluate_rows,
     judge_baselines,
     label_rows,
     operating_rows,
+    title_briefly,
 )
 
 WIDTH = 160  # columns of a table that is not printed on a terminal
@@ -58,7 +60,8 @@ def _write_subgroups(part, result, terminal):
 def _write_part(part, result, terminal):
     columns, *rows = evaluate_rows(result, intervals=("accuracy", "roc_auc"))
     columns = [SHORT_TITLES.get(title, title) for title in columns]
-    rows = [[title.partition(" (")[0].partition(" +")[0], *cells] for title, *cells in rows]
+    brief = {title: title_briefly(name) for name, title in ROW_TITLES.items()}
+    rows = [[brief[title], *cells] for title, *cells in rows]
     text = write_table(columns, rows, title=f"{part}: {result['n']} studies", terminal=terminal)
     lines = [result["caution"]] if "caution" in result else []
     if any((result.get(name) or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):

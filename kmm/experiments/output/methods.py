@@ -88,6 +88,7 @@ def list_methods(comparison: Columns, predictions: Columns, summary: Summary) ->
     sentences = [f"We compared these models and baselines{where} with kmm {{cite:kmm}}: {_join(titles)}."]
     if data.get("sections"):
         sentences.append(f"The text models read the sections {_join(data['sections'])} of each report.")
+    sentences += _describe_heads(summary)
     if resampling := summary.get("resampling"):
         kept = "" if resampling.get("plain") else f"; studies that share {GROUPED_BY} were kept in one part"
         sentences.append(
@@ -112,6 +113,34 @@ def _describe_sizes(summary):
         "to each metric by least squares, weighted by the rank of the size {cite:figueroa2012}; its intervals take "
         "splits as units and are corrected for their overlap."
     ]
+
+
+HEADS = {
+    "linear": "a linear layer on the standardised vectors of the encoders",
+    "mlp": "a linear layer and a dense decoder on the standardised vectors of the encoders",
+    "decoder": "a dense decoder",
+}
+
+
+def _describe_heads(summary):
+    """Names the head of the models, says how the penalty of the linear ones was chosen, and what taught them."""
+    data, models = summary.get("data") or {}, summary.get("models") or {}
+    head, linear = data.get("head"), data.get("head") in ("linear", "mlp")
+    found = [f"Each model ends in {HEADS[head]}."] if head in HEADS else []
+    if linear:
+        found.append(
+            "It starts from an L2-regularised logistic regression on these vectors, and was kept as training left it "
+            "only where the log loss on validation was lower by more than one standard error."
+        )
+    if linear or any("image-linear" in names for names in models.values()):
+        found.append("The penalty of each logistic regression on features was chosen on the validation part.")
+    for side in ("text", "image"):
+        if weight := data.get(f"{side}_teacher"):
+            found.append(
+                f"The training labels of the {side} model were mixed, with a weight of {weight:g}, with the "
+                "out-of-fold probabilities of logistic regression on TF-IDF of the reports."
+            )
+    return found
 
 
 def _list_tests(summary):
