@@ -76,7 +76,7 @@ class FitSettings:
     pixels: int = 128  # height and width of the encoder's input
     image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
     augment: bool = True  # random shifts, rotations and exposure changes while training on pixels
-    augmentation: str = "mild"  # a name in kmm.image.augment.STRENGTHS; each range below replaces its own, unless none
+    augmentation: str = "mild"  # none, mild or strong; the next settings replace single ranges, unless they are none
     augment_rotation: float | None = None  # largest rotation in either direction, in degrees
     augment_shift: float | None = None  # largest shift along each axis, as a fraction of the side
     augment_zoom: float | None = None  # largest relative change of size

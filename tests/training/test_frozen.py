@@ -129,6 +129,27 @@ def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_fo
     assert json.dumps(resumed.metrics) == json.dumps(whole.metrics)
 
 
+def test_gradual_tuning_with_all_that_can_be_added_goes_on_after_a_stop(tiny_folder, weights, tmp_path, monkeypatch):
+    added = {"warmup": 0.3, "schedule": "cosine", "rate_decay": 0.8, "weight_average": 0.8, "label_smoothing": 0.1}
+    for name, value in {**added, "mixup": 0.4, "augmentation": "strong", "tune_epochs": 3}.items():
+        monkeypatch.setitem(FAST, name, value)
+    whole, run = fit(tiny_folder, weights, tmp_path / "whole", "gradual")
+    names = [f"image tuning {number}" for number in (1, 2, 3)]
+    assert list(run.history) == ["text", "image head", *names, "joint head", "joint tuning"]
+    assert all(len(run.history[name]["loss"]) == 1 for name in names)
+    norms = [layer for layer in weights[0].layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms:  # stored statistics, scale and shift stay through all stages
+        kept = parts.image_encoder_of(run.models["joint"]).get_layer(layer.name)
+        assert all(np.array_equal(a, b) for a, b in zip(kept.get_weights(), layer.get_weights(), strict=True))
+    assert len(norms) == 5 and not is_as_given(run.models["image"], weights)
+    with monkeypatch.context() as stopped:
+        stop_after(stopped, "image tuning 2", 1)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny_folder, weights, tmp_path / "parts", "gradual")
+    resumed, again = fit(tiny_folder, weights, tmp_path / "parts", "gradual")
+    assert json.dumps(resumed.metrics) == json.dumps(whole.metrics) and again.history == run.history
+
+
 def test_random_weights_are_frozen_and_their_features_serve_every_split(tiny_folder, tmp_path):
     settings = make_settings("small", {**FAST, "image_weights": "random", "tune_image": "none"})
     collection, digests = read_collection(tiny_folder), []
