@@ -30,6 +30,8 @@ def compare(
     plain_split: bool = False,
     vary: Mapping[str, Sequence[Any]] | None = None,
     tune: bool = False,
+    sizes: bool | Sequence[int] | None = None,
+    wanted: float | None = None,
     preset: str = "small",
     workers: int = 1,
     engine: str | None = None,
@@ -55,6 +57,9 @@ def compare(
         plain_split: bool. Splits study by study, as the paper does; such splits leak.
         vary: mapping of setting name to two or more values, which are compared on the same splits.
         tune: bool. Trains pretrained encoders too, without an accelerator as well.
+        sizes: sequence of int, numbers of training studies on which models are trained too, beside the whole training
+            part; True halves it until about 100 are left. `docs/compare.md` says what becomes of them.
+        wanted: float, the area under the ROC curve for which the number of training studies is wanted, with sizes.
         preset: str, a name in `kmm.presets.PRESETS`.
         workers: int. Number of processes.
         engine: `"process"`, `"workers"` or `"ray"`; None chooses by `workers`.
@@ -98,6 +103,8 @@ def compare(
             plain=plain_split,
             vary=vary,
             tune=tune,
+            sizes=sizes,
+            wanted=wanted,
             accelerator=has_accelerator(),
         )
         runner = choose_runner(engine or ("workers" if workers > 1 else "process"), count=workers, address=address)

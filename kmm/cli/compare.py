@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kmm.cli import result_tables
-from kmm.cli.command import PLACE, Command, json_option, views_option
+from kmm.cli.command import LIST, PLACE, Command, json_option, views_option
 from kmm.cli.fit import make_phantom_set
 from kmm.cli.fit_options import fit_options, set_option
 from kmm.cli.output import (
@@ -35,6 +35,15 @@ from kmm.presets import SETTING_NAMES, gather_settings
 @click.option("--repeats", type=int, default=1, show_default=True, help="Number of cross-validations.")
 @click.option("--plain-split", is_flag=True, help="Split study by study, as the paper does; such splits leak.")
 @click.option("--vary", multiple=True, metavar="NAME=V1|V2", help="Setting to vary on the same splits; repeatable.")
+@click.option(
+    "--sizes",
+    type=LIST,
+    is_flag=False,
+    flag_value="auto",
+    metavar="[N,N,...]",
+    help="Numbers of training studies to compare beside all; without numbers, halves down to about 100.",
+)
+@click.option("--wanted", type=float, metavar="AUC", help="ROC AUC for which --sizes says how many studies it takes.")
 @click.option("--tune", is_flag=True, help="Train pretrained encoders too, without an accelerator as well.")
 @fit_options
 @set_option("COMPARE")
@@ -64,6 +73,8 @@ def compare(
     repeats: int,
     plain_split: bool,
     vary: tuple[str, ...],
+    sizes: list[str] | None,
+    wanted: float | None,
     tune: bool,
     more: tuple[str, ...],
     config: Mapping[str, Any],
@@ -81,12 +92,14 @@ def compare(
     """Compare models and baselines over many splits.
 
     Trains the image, text and joint model on every split, measures them beside linear baselines, and tests the
-    differences across the splits. --vary compares settings on the same splits. After an interruption, the same command
-    continues. Without FOLDER, the built-in phantom set is used. Exit code 1: a split failed; 2: all did.
+    differences across the splits. --vary compares settings on the same splits, --sizes fewer training studies. After an
+    interruption, the same command continues. Without FOLDER, the built-in phantom set is used. Exit code 1: a split
+    failed; 2: all did.
 
     \b
     Examples: kmm compare openi --out compared --protocol high --preset paper
               kmm compare openi --out sections --vary "sections=report|pre-read" --workers 2
+              kmm compare openi --out sizes --sizes --wanted 0.8
     """
     from kmm.data.collection import read_collection
     from kmm.experiments.variants import parse_variations
@@ -113,6 +126,8 @@ def compare(
         plain=plain_split,
         vary=variations,
         tune=tune,
+        sizes=sizes,
+        wanted=wanted,
         accelerator=has_accelerator(),
     )
     runner = choose_runner(engine or ("workers" if workers > 1 else "process"), count=workers, address=address)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kmm.errors import ArtefactError, require
 from kmm.evaluate.output.p_values import show_p
+from kmm.experiments.output.size_claims import list_cautions, state_wanted, tabulate_sizes
 from kmm.experiments.schema import COMPARISON_SCHEMA
+from kmm.experiments.size_curves import CURVES, tabulate_curves
 from kmm.experiments.tables import FORMATS, HISTORY, PREDICTIONS, ROWS, Columns, read_csv, write_csv
 from kmm.storage.classifier_folder import read_json
 from kmm.storage.files import write_json
@@ -16,7 +18,8 @@ from kmm.storage.files import write_json
 if TYPE_CHECKING:
     import pandas
 
-COMPARISON, CURVES, SUMMARY = "comparison.csv", "history.csv", "summary.json"
+COMPARISON, EPOCHS, SUMMARY = "comparison.csv", "history.csv", "summary.json"
+LEARNING_CURVE = "learning_curve.csv"
 SHOWN = ("roc_auc", "accuracy", "average_precision", "brier")  # metrics of the table that is printed
 WIDTH = 140
 DIFFERENCES = (
@@ -49,10 +52,14 @@ class Comparison:
             predictions: str, a key of `FORMATS`. A table of predictions in another format is removed.
         """
         write_csv(self.folder / COMPARISON, self.rows, ROWS)
-        write_csv(self.folder / CURVES, self.history, HISTORY)
+        write_csv(self.folder / EPOCHS, self.history, HISTORY)
         FORMATS[predictions].write(self.folder / f"predictions.{predictions}", self.predictions, PREDICTIONS)
         for other in set(FORMATS) - {predictions}:
             (self.folder / f"predictions.{other}").unlink(missing_ok=True)
+        if sizes := self.summary.get("sizes"):
+            write_csv(self.folder / LEARNING_CURVE, tabulate_curves(sizes), CURVES)
+        else:
+            (self.folder / LEARNING_CURVE).unlink(missing_ok=True)
         write_json(self.folder / SUMMARY, {"schema": COMPARISON_SCHEMA, **self.summary})
 
     @classmethod
@@ -72,7 +79,7 @@ class Comparison:
             folder,
             read_csv(folder / COMPARISON, ROWS),
             FORMATS[formats[0]].read(folder / f"predictions.{formats[0]}", PREDICTIONS),
-            read_csv(folder / CURVES, HISTORY),
+            read_csv(folder / EPOCHS, HISTORY),
             {name: value for name, value in read_json(folder / SUMMARY).items() if name != "schema"},
         )
 
@@ -96,7 +103,7 @@ class Comparison:
 
 
 def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str:
-    """Writes the means over splits and the claims as tables.
+    """Writes the means over splits, the claims and the learning curves as tables.
 
     Args:
         summary: dict of `kmm.experiments.statistics.summarize`.
@@ -124,9 +131,26 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
         table.add_row(*([""] if several else []), f"published: {row['model']} ({row['what']})", *cells, style="dim")
     console.print(table)
     console.print(_list_claims(summary["differences"], several))
+    if summary.get("sizes"):
+        _print_sizes(console, summary)
     for line in summary["reduced"]:
         console.print(f"note: {line}", markup=False)
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _print_sizes(console, summary):
+    """Prints the area under the ROC curve of each model by size, and what a wanted one would take."""
+    from rich.table import Table
+
+    for title, head, rows in tabulate_sizes(summary):
+        table = Table(title=title)
+        for name in head:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for line in [*state_wanted(summary), *list_cautions(summary)]:
+        console.print(line, markup=False)
 
 
 def _list_claims(differences, several):

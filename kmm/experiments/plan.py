@@ -1,4 +1,4 @@
-"""Plan of a comparison: protocol, splits and the settings of every variant; what a folder was started with."""
+"""Plan of a comparison: protocol, splits, sizes and the settings of every variant; what a folder was started with."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from kmm.errors import InputError, look_up
 from kmm.experiments.protocols import PROTOCOLS, list_deviations
 from kmm.experiments.resampling import Resampling
+from kmm.experiments.training_sizes import HALVES, check_sizes
 from kmm.experiments.variants import list_variants, show_shared
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
@@ -28,6 +29,9 @@ class Plan:
         variants: mapping of the name of each variant to its `FitSettings`; a single name is empty.
         changes: mapping of the name of each variant to what it changes.
         tune: bool. Whether pretrained encoders are trained.
+        train_sizes: ascending tuple of int: numbers of training studies that are compared beside the whole training
+            part, empty for halves of it; None if sizes are not compared.
+        wanted: float or None. The area under the ROC curve for which the number of training studies is wanted.
     """
 
     protocol: str
@@ -35,6 +39,8 @@ class Plan:
     variants: Mapping[str, FitSettings]
     changes: Mapping[str, Mapping[str, Any]]
     tune: bool = False
+    train_sizes: tuple[int, ...] | None = None
+    wanted: float | None = None
 
     @property
     def base(self) -> FitSettings:
@@ -81,6 +87,7 @@ class Plan:
             "protocol": self.protocol,
             "resampling": self.resampling.as_dict(),
             "tune": self.tune,
+            "sizes": None if self.train_sizes is None else list(self.train_sizes) or HALVES,
             "variants": {name: settings.as_dict() for name, settings in self.variants.items()},
         }
 
@@ -95,6 +102,8 @@ def make_plan(
     plain: bool = False,
     vary: Mapping[str, Sequence[Any]] | None = None,
     tune: bool = False,
+    sizes: Any = None,
+    wanted: float | None = None,
     accelerator: bool = False,
 ) -> Plan:
     """Makes a plan.
@@ -108,6 +117,8 @@ def make_plan(
         plain: bool. Splits study by study, as the paper does.
         vary: mapping of setting name to its values.
         tune: bool. Trains pretrained encoders too.
+        sizes: as for `kmm.experiments.training_sizes.check_sizes`.
+        wanted: float or None, above 0.5 and below 1; it needs sizes.
         accelerator: bool. Whether this machine has one; then a protocol that tunes encoders does so without `tune`.
 
     Returns:
@@ -133,7 +144,8 @@ def make_plan(
         pretrained = bool(gather(variant.changes, {}).image_weights)
         settings[variant.name] = gather(variant.changes, entry.settings(pretrained=pretrained, tune=tune))
         changes[variant.name] = variant.changes
-    plan = Plan(protocol, resampling, settings, changes, tune)
+    plan = Plan(protocol, resampling, settings, changes, tune, check_sizes(sizes), wanted)
+    _check_wanted(plan)
     if not plan.sizes[1]:
         raise InputError(
             f"A comparison needs studies to test. Received: shares {', '.join(map(str, plan.base.shares))}. Give the "
@@ -142,8 +154,19 @@ def make_plan(
     return plan
 
 
+def _check_wanted(plan):
+    if plan.wanted is None:
+        return
+    if plan.train_sizes is None:
+        raise InputError("`wanted` asks how many training studies it would take, which needs `sizes`.")
+    if not 0.5 < plan.wanted < 1:
+        raise InputError(
+            f"`wanted` must be an area under the ROC curve above 0.5 and below 1. Received: {plan.wanted}."
+        )
+
+
 def check_plan(out: Path, plan: Plan, data: str | None = None) -> None:
-    """Checks that a folder was started with the same plan, and writes the plan into a new one.
+    """Checks that a folder was started with the same plan, and writes the plan into a new one. Only sizes may be added.
 
     Args:
         out: path of an existing folder.
@@ -160,15 +183,22 @@ def check_plan(out: Path, plan: Plan, data: str | None = None) -> None:
             f"{out} holds a comparison that was started with other settings. Changed: {', '.join(changed)}. Give "
             "another --out, or the settings of before."
         )
-    if data and before.get("data") != data:
+    if data and before != {**now, "data": data}:
         write_json(path, {**now, "data": data})
 
 
 def _list_changes(before, now):
     """Names what differs: the settings by their own names."""
-    changed = [name for name in now if name != "variants" and before.get(name) != now[name]]
+    changed = [name for name in now if name not in ("variants", "sizes") and before.get(name) != now[name]]
+    changed += [] if _adds_sizes(before.get("sizes"), now["sizes"]) else ["sizes"]
     old, new = before.get("variants", {}), now["variants"]
     if set(old) != set(new):
         return [*changed, "vary"]
     names = {key for name in new for key in new[name] if old[name].get(key) != new[name][key]}
     return [*changed, *sorted(names)]
+
+
+def _adds_sizes(before, now):
+    """Returns whether sizes are those of before, or more: the tasks of before are then still among the tasks."""
+    numbers = isinstance(before, list) and isinstance(now, list)
+    return before is None or before == now or (numbers and set(before) <= set(now))

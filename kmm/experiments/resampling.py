@@ -109,7 +109,7 @@ def _split_plainly(studies, *, shares, seed, label_names):
 
 
 def restrict_split(split: Split, studies: Sequence[Study]) -> Split:
-    """Returns the split of some of its studies, in their order.
+    """Returns the split of some of its studies, in their order; studies that it does not name are left out.
 
     Variants that read other sections may have other studies, and still share the splits.
 
@@ -118,4 +118,5 @@ def restrict_split(split: Split, studies: Sequence[Study]) -> Split:
         >>> restrict_split(split, [Study("2", "b")]).parts
         {'2': 'test'}
     """
-    return Split({study.id: split.parts[study.id] for study in studies}, {study.id: study.patient for study in studies})
+    named = [study for study in studies if study.id in split.parts]
+    return Split({study.id: split.parts[study.id] for study in named}, {study.id: study.patient for study in named})

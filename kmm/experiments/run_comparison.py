@@ -1,8 +1,7 @@
 """A comparison from studies to results: prepares the studies once, runs the tasks that are left, and sums them up."""
 
 import platform
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +21,12 @@ from kmm.experiments.comparison_folder import (
     open_folder,
     refuse_others,
     remove_others,
-    remove_states,
 )
 from kmm.experiments.output.page import write_pages
 from kmm.experiments.plan import Plan, check_plan
+from kmm.experiments.run_tasks import run_tasks
 from kmm.experiments.schema import Summary
+from kmm.experiments.size_curves import select_whole, summarize_sizes
 from kmm.experiments.summary import summarize
 from kmm.experiments.tables import check_format, join_columns
 from kmm.experiments.task_list import key_preparation, list_tasks, order_tasks
@@ -84,7 +84,7 @@ def compare_studies(
 
     Raises:
         InputError: if the data or settings cannot be used, the folder holds another comparison or is in use, the disk
-            is too full, or every task failed.
+            is too full, or every task failed; after the first task of every worker, if they fail for the same reason.
     """
     out, cache, progress = Path(out), Path(cache), progress or Progress()
     check_format(predictions)
@@ -95,8 +95,8 @@ def compare_studies(
     with open_folder(out):
         check_plan(out, plan)
         prepared, keys = _prepare(collection, plan, cache, progress)
-        check_plan(out, plan, digest_facts({key: studies.digest() for key, studies in prepared.items()}))
         tasks = list_tasks(plan, prepared, keys, explain=explain)
+        check_plan(out, plan, digest_facts({key: studies.digest() for key, studies in prepared.items()}))
         left = list_left(out, tasks, keep_models)
         remove_others(out, tasks, left)
         kept = len(left) if keep_models else 0
@@ -109,13 +109,15 @@ def compare_studies(
             _check_disk(out, plan, 1, kept)
             fill_features([(task.settings, prepared[task.preparation]) for task in left], cache, out, progress)
         worker = TaskWorker(out / TASKS, cache, prepared, out / MODELS, out / EXPLANATIONS, keep_models)
-        failed = _run(tasks, left, cut, worker, runner, progress)
+        failed = run_tasks(tasks, left, cut, worker, runner, progress)
         data = describe_studies(collection, plan, list(prepared.values()))
         comparison = gather(out, plan, tasks, failed, {**data, "command": list(command)} if command else data)
         comparison.save(predictions=predictions)
         with progress.step("Writing the page and its figures", 1) as advance:
             summary = cast(Summary, comparison.summary)
-            write_pages(out, comparison.rows, comparison.predictions, comparison.history, summary)
+            tables = comparison.rows, comparison.predictions, comparison.history
+            rows, predicted, history = (select_whole(table, comparison.summary) for table in tables)
+            write_pages(out, rows, predicted, history, summary)
             advance()
         return comparison
 
@@ -176,41 +178,6 @@ def _check_disk(out: Path, plan: Plan, workers: int, kept: int) -> None:
     require_disk(out, workers * (COPIES * weights + states) + COPIES * weights * kept, what)
 
 
-def _run(
-    tasks: Sequence[Task],
-    left: Sequence[Task],
-    cut: Callable[[int], list[Task]],
-    worker: TaskWorker,
-    runner: Runner,
-    progress: Progress,
-) -> list[dict[str, str]]:
-    """Runs the tasks that are left, in the order of `cut`; returns those that failed."""
-    failed: list[dict[str, str]] = []
-    if not left:
-        return failed
-    waiting = {task.name: task for task in left}
-    total = sum(task.units for task in tasks)
-    done = total - sum(task.units for task in left)
-    counted: Counter[str] = Counter()
-    with progress.step(f"Comparing {len(tasks)} tasks, in stages", total, done) as advance:
-
-        def notify(task: Task, count: int) -> None:
-            """Counts each stage once, even if a killed task is repeated."""
-            if count > counted[task.name]:
-                advance(count - counted[task.name], text=task.title)
-                counted[task.name] = count
-
-        for task, reply in runner(worker, cut, lambda: None, notify):
-            if isinstance(reply, str):
-                failed.append({"split": task.split_name, "variant": task.variant, "reason": reply})
-                progress.note(f"{task.title}: failed: {reply}")
-            else:
-                del waiting[task.name]
-                remove_states(worker.out, task, waiting.values())
-            notify(task, task.units)
-    return failed
-
-
 def gather(
     out: Path,
     plan: Plan,
@@ -220,21 +187,31 @@ def gather(
 ) -> Comparison:
     """Gathers the results of the tasks that are done.
 
+    The summary is that of the tasks with the whole training part; if sizes were compared, their learning curves are
+    added.
+
     Raises:
-        InputError: if none is.
+        InputError: if none is that has the whole training part.
     """
     done = find_done(out / TASKS, tasks)
     tasks = [task for task in tasks if task.name in done]
     results = [TaskResult.load(out / TASKS / task.name / RESULT) for task in tasks]
-    if not results:
+    whole = [(task, result) for task, result in zip(tasks, results, strict=True) if not task.size]
+    if not whole:
+        what = " with the whole training part" if results else ""
         reason = f" The first: {failed[0]['reason']}" if failed else ""
-        raise InputError(f"Every task of the comparison failed.{reason}")
-    tables: dict[str, Any] = {
-        name: join_columns(kinds, [getattr(result, name) for result in results]) for name, kinds in TABLES.items()
-    }
-    facts = [_add_explanations(result.facts, task, out) for result, task in zip(results, tasks, strict=True)]
-    summary = summarize(plan, tables["rows"], tables["predictions"], facts, failed, data)
+        raise InputError(f"Every task{what} of the comparison failed.{reason}")
+    tables, largest = (_join(found) for found in (results, [result for _, result in whole]))
+    facts = [_add_explanations(result.facts, task, out) for task, result in whole]
+    summary = summarize(plan, largest["rows"], largest["predictions"], facts, failed, data)
+    if plan.train_sizes is not None:
+        sizes = {task.size for task in tasks if task.size}
+        summary |= summarize_sizes(plan, tables["rows"], [result.facts for result in results], sizes)
     return Comparison(out, **tables, summary=summary)
+
+
+def _join(results: Sequence[TaskResult]) -> dict[str, Any]:
+    return {name: join_columns(kinds, [getattr(result, name) for result in results]) for name, kinds in TABLES.items()}
 
 
 def _add_explanations(facts, task, out):

@@ -111,9 +111,17 @@ class Summary(TypedDict, total=False):
             `label_schemes`), `reason` and `splits`, those in which it could not be measured for that reason.
         leak: dict of variant to `tfidf_auc_before` and `tfidf_auc_after` (`Estimate`: TF-IDF on the text before its
             redaction, and on exactly the text that the models read) and `redacted` (bool).
+        sizes: dict, if sizes of the training part were compared; all other keys then describe the whole training part.
+            `smaller` (list of int), `parts` (list of dict of `size`, `splits` and the mean number of studies of each
+            part), `splits`, `wanted` (float or None), `labels_left_out` (dict of variant to the labels that a small
+            training part lacks), `notes` (of the tasks with smaller training parts), and `curves`: dict of variant to
+            model to metric to `points` (list of `Estimate` with `size` and `studies`), `curve` (`a`, `b`, `c`) or
+            None and the `reason`, `line` (list of dict of `studies`, `value`, `interval`), and `wanted`: None, or a
+            dict of `value`, `state` (`reached`, `beyond` or `flat`), `studies`, `interval`, `smallest`, `largest` and
+            `limit` (what the curve approaches).
         minutes, memory_gb: float. Sum over the tasks, and the largest memory of one process.
         notes: list of str, about studies that were used without something.
-        failed: list of dict of `split`, `variant`, `reason`.
+        failed: list of dict of `split`, `variant`, `reason`, and `size` if the training part was made smaller.
         reduced: list of str, one sentence per deviation from the published protocol.
         command: list of str or str; versions, digests: dict of str to str.
     """
@@ -145,10 +153,11 @@ class Summary(TypedDict, total=False):
     label_schemes: Mapping[str, Any]
     not_measured: Sequence[Mapping[str, Any]]
     leak: Mapping[str, Any]
+    sizes: Mapping[str, Any]
     minutes: float
     memory_gb: float | None
     notes: Sequence[str]
-    failed: Sequence[Mapping[str, str]]
+    failed: Sequence[Mapping[str, Any]]
     reduced: Sequence[str]
     command: Sequence[str] | str
     versions: Mapping[str, str]

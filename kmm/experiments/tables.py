@@ -16,22 +16,25 @@ TEXT, NUMBER, COUNT, FLAG = "text", "number", "count", "flag"
 EMPTY: dict[str, Any] = {TEXT: "<U1", NUMBER: np.float64, COUNT: np.int64, FLAG: np.int8}
 # The columns of each table with their kinds. A number that is NaN is an empty cell.
 ROWS = {
-    **dict.fromkeys(("split", "variant", "model", "part", "label", "metric"), TEXT),
+    **{"split": TEXT, "variant": TEXT, "size": COUNT},
+    **dict.fromkeys(("model", "part", "label", "metric"), TEXT),
     **{"value": NUMBER, "n": COUNT, "n_positive": COUNT},
 }
 PREDICTIONS = {
-    **dict.fromkeys(("split", "variant", "part", "study", "patient", "model", "label"), TEXT),
+    **{"split": TEXT, "variant": TEXT, "size": COUNT},
+    **dict.fromkeys(("part", "study", "patient", "model", "label"), TEXT),
     **{"truth": NUMBER, "probability": NUMBER, "threshold": NUMBER, "has_image": FLAG, "has_report": FLAG},
     **{"image_share": NUMBER, "report_share": NUMBER},  # of the probability, in rows of the joint model
 }
 HISTORY = {
-    **dict.fromkeys(("split", "variant", "model", "stage"), TEXT),
+    **{"split": TEXT, "variant": TEXT, "size": COUNT, "model": TEXT, "stage": TEXT},
     **{"epoch": COUNT, "metric": TEXT, "value": NUMBER},
 }
 
 
 def make_columns(kinds: Mapping[str, str], columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Makes the columns of a table of one kind per column; a single value is repeated, a number left out is NaN.
+    """Makes the columns of a table of one kind per column; a single value is repeated, a number left out is NaN, and a
+    count left out is 0.
 
     Example:
         >>> table = make_columns({"model": TEXT, "value": NUMBER}, {"model": "joint", "value": [0.5, 0.7]})
@@ -39,7 +42,8 @@ def make_columns(kinds: Mapping[str, str], columns: Mapping[str, Any]) -> dict[s
         (['joint', 'joint'], [0.5, 0.7])
     """
     length = max((len(value) for value in columns.values() if not isinstance(value, str | int | float)), default=1)
-    known = {**{name: np.nan for name, kind in kinds.items() if kind == NUMBER}, **columns}
+    empty = {NUMBER: np.nan, COUNT: 0}
+    known = {**{name: empty[kind] for name, kind in kinds.items() if kind in empty}, **columns}
     return {name: _as_column(known[name], kind, length) for name, kind in kinds.items()}
 
 

@@ -1,6 +1,7 @@
-"""Tasks of a plan: every variant on every split, and the order in which workers begin them."""
+"""Tasks of a plan: every variant and size on every split, and the order in which workers begin them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 
 from kmm.data.study import Study
@@ -8,6 +9,7 @@ from kmm.experiments.plan import Plan
 from kmm.experiments.resampling import restrict_split
 from kmm.experiments.tasks.explanations import share_out
 from kmm.experiments.tasks.task import Task, digest_facts, digest_task_code, make_key
+from kmm.experiments.training_sizes import choose_sizes, shrink_split
 from kmm.settings import FitSettings
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker
 
@@ -27,7 +29,7 @@ def key_preparation(settings: FitSettings) -> str:
 def list_tasks(
     plan: Plan, prepared: Mapping[str, PreparedStudies], keys: Mapping[str, str], *, explain: int = 0
 ) -> list[Task]:
-    """Lists the tasks of a plan: every variant on every split, split by split.
+    """Lists the tasks of a plan: every variant on every split, split by split, the whole training part first.
 
     Args:
         plan: `Plan`.
@@ -36,7 +38,11 @@ def list_tasks(
         explain: int. Number of studies of a variant to explain, as for `compare_studies`.
 
     Returns:
-        list of `Task`. Variants share the splits, also those that read other studies.
+        list of `Task`. Variants share the splits, also those that read other studies, and the smaller training parts.
+        Only tasks with the whole training part explain studies.
+
+    Raises:
+        InputError: if a size of the plan cannot be made.
     """
     studies: dict[str, Study] = {}
     for one in prepared.values():
@@ -48,35 +54,41 @@ def list_tasks(
     digests = {key: one.digest() for key, one in prepared.items()}
     plain, code, tasks = plan.resampling.plain, digest_task_code(), []
     shares = share_out(explain, len(splits))
-    for number, split in enumerate(splits, start=1):
-        for variant, settings in plan.variants.items():
-            key = keys[variant]
-            own = restrict_split(split, prepared[key].studies)
-            full = make_key(settings, own, digests[key], plain=plain)
-            tasks.append(Task(str(number), variant, settings, key, own, plain, full, code, shares[number - 1]))
+    own = [restrict_split(split, one.studies) for split in splits for one in prepared.values()]
+    sizes = [] if plan.train_sizes is None else choose_sizes(own, plan.train_sizes)
+    shrink = partial(shrink_split, studies=list(studies.values()), label_names=first.candidates, plain=plain)
+    for number, whole in enumerate(splits, start=1):
+        for size in (0, *sizes):
+            split = shrink(whole, size=size, seed=plan.base.seed + number) if size else whole
+            for variant, settings in plan.variants.items():
+                key = keys[variant]
+                parts = restrict_split(split, prepared[key].studies)
+                full = make_key(settings, parts, digests[key], plain=plain, size=size)
+                explained = 0 if size else shares[number - 1]
+                tasks.append(Task(str(number), variant, settings, key, parts, plain, full, code, explained, size))
     return tasks
 
 
 def order_tasks(tasks: Sequence[Task], workers: int) -> list[Task]:
-    """Orders tasks so that those of a split follow each other, while several workers begin with different splits: a
-    stage that tasks of a split share is then finished when the second one wants it.
+    """Orders tasks so that those of a split and size follow each other, while several workers begin with different
+    ones: a stage that such tasks share is then finished when the second one wants it.
 
     Args:
         tasks: sequence of `Task`.
         workers: int >= 1.
 
     Returns:
-        list of `Task`: the splits in groups of as many as there are workers; in a group, the first task of each split,
-        then the second, and so on.
+        list of `Task`: the splits, each with every size, in groups of as many as there are workers; in a group, the
+        first task of each split, then the second, and so on.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> tasks = [SimpleNamespace(split_name=split, variant=name) for split in "123" for name in "ab"]
+        >>> tasks = [SimpleNamespace(split_name=split, variant=name, size=0) for split in "123" for name in "ab"]
         >>> " ".join(task.split_name + task.variant for task in order_tasks(tasks, 2))
         '1a 2a 1b 2b 3a 3b'
     """
-    splits: dict[str, list[Task]] = {}
+    splits: dict[tuple[str, int], list[Task]] = {}
     for task in tasks:
-        splits.setdefault(task.split_name, []).append(task)
+        splits.setdefault((task.split_name, task.size), []).append(task)
     groups = [list(splits.values())[start : start + workers] for start in range(0, len(splits), workers)]
     return [task for group in groups for turn in zip_longest(*group) for task in turn if task is not None]

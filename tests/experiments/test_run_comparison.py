@@ -16,7 +16,7 @@ from kmm.presets import gather_settings
 from kmm.progress import Progress
 from kmm.storage.file_lock import hold_file
 from kmm.storage.output_mark import read_mark
-from tests.factories.comparisons import FakeRunner
+from tests.factories.comparisons import REASON, FakeRunner
 from tests.factories.studies import TINY
 
 SPLITS = 3
@@ -167,9 +167,75 @@ def test_a_failed_task_does_not_lose_the_others(compare):
 
 
 def test_if_every_task_fails_the_first_reason_is_the_error(compare, tmp_path):
-    with pytest.raises(InputError, match=r"Every task .* no epoch had"):
-        compare(plan_with(), runner=FakeRunner(failing={"1", "2", "3"}))
+    reasons = {"1": "the films are black.", "2": "the reports are empty.", "3": "the films are black."}
+    with pytest.raises(InputError, match=r"^Every task of the comparison failed\. The first: the films are black\.$"):
+        compare(plan_with(), runner=FakeRunner(failing=reasons))
     assert not (tmp_path / "out" / "comparison.csv").exists()
+
+
+class Noting(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+def test_if_the_first_tasks_fail_for_the_same_reason_the_others_are_not_begun(compare, tmp_path):
+    class Closing(FakeRunner):
+        begun, closed = 0, False
+
+        def __call__(self, worker, cut, begin, tell):
+            try:
+                for found in super().__call__(worker, cut, begin, tell):
+                    self.begun += 1
+                    yield found
+            finally:
+                self.closed = True
+
+    runner, progress = Closing(failing={"1", "2", "3", "4", "5"}), Noting()
+    with pytest.raises(InputError) as raised:
+        compare(plan_with(splits=5), runner=runner, progress=progress)
+    assert runner.begun == 2 and runner.closed
+    assert str(raised.value) == (
+        f"The comparison was stopped, because its first 2 tasks failed for the same reason: {REASON}"
+    )
+    assert sum(REASON in line for line in progress.lines) == 1
+    assert "split 2: failed for the same reason" in progress.lines
+    found = compare(plan_with(splits=5), runner=FakeRunner())  # the folder is free again
+    assert not found.summary["failed"]
+
+
+@pytest.mark.parametrize(
+    "workers, failing, stopped",
+    [
+        (1, {"1"}, False),
+        (1, {"2", "3", "4", "5"}, False),
+        (1, {"1": "a", "2": "b", "3": "b", "4": "b"}, False),
+        (3, {"1", "2"}, False),
+        (3, {"1", "2", "3"}, True),
+        (5, {"1", "2", "3", "4"}, False),
+    ],
+)
+def test_a_comparison_goes_on_unless_the_first_task_of_every_worker_failed_alike(compare, workers, failing, stopped):
+    class Several(FakeRunner):
+        def __call__(self, worker, cut, begin, tell):
+            return super().__call__(worker, lambda count: cut(workers), begin, tell)
+
+    runner = Several(failing=failing)
+    if stopped:
+        with pytest.raises(InputError, match=f"its first {workers} tasks failed"):
+            compare(plan_with(splits=5), runner=runner)
+    else:
+        found = compare(plan_with(splits=5), runner=runner)
+        assert {row["split"] for row in found.summary["failed"]} == set(failing)
+
+
+def test_tasks_that_failed_before_do_not_stop_a_comparison_that_has_results(compare):
+    failing = {"2", "3", "4"}
+    compare(plan_with(splits=4), runner=FakeRunner(failing=failing))
+    again = compare(plan_with(splits=4), runner=FakeRunner(failing=failing))
+    assert {row["split"] for row in again.summary["failed"]} == failing
 
 
 def test_variants_that_read_other_text_share_the_splits(compare):

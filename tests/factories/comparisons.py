@@ -10,12 +10,13 @@ from kmm.experiments.tasks.task import RESULT, TaskResult
 MODELS = ("joint", "image", "text", "tfidf", "image-linear", "linear-sum", "majority", "chance")
 PARTS = ("train", "validation", "test")
 METRICS = ("roc_auc", "average_precision", "accuracy", "brier")
+REASON = "no epoch had a finite validation loss."
 
 
 def make_result(task, labels=("abnormal",)):
     """Makes the results of a task: values, predictions of its studies and learning curves that depend on its key."""
     rng = np.random.default_rng(int(hashlib.sha256(task.key.encode()).hexdigest()[:8], 16))
-    place = {"split": task.split_name, "variant": task.variant}
+    place = task.place
     rows = [
         make_columns(
             ROWS,
@@ -52,7 +53,7 @@ def make_result(task, labels=("abnormal",)):
         for side in ("text", "image", "joint")
         for metric in ("val_loss", "val_accuracy")
     ]
-    facts = {"split": task.split_name, "variant": task.variant, "within": {}, "leaks": None, "parts": {"test": 20}}
+    facts = {**place, "within": {}, "leaks": None, "parts": {part: len(task.split.part(part)) for part in PARTS}}
     facts |= {"notes": [], "minutes": 0.25, "memory_gb": 1.0}
     return TaskResult(
         join_columns(ROWS, rows), join_columns(PREDICTIONS, predictions), join_columns(HISTORY, history), facts
@@ -63,7 +64,7 @@ class FakeRunner:
     """A runner that writes the results of `make_result`, and counts.
 
     Args:
-        failing: splits, as `"2"`, whose tasks fail.
+        failing: splits, as `"2"`, whose tasks fail; or a dict of such splits to the reason.
         stop_after: int. Number of tasks after which it raises `KeyboardInterrupt`; None: never.
     """
 
@@ -75,7 +76,7 @@ class FakeRunner:
             if self.stop_after is not None and len(self.done) == self.stop_after:
                 raise KeyboardInterrupt
             if task.split_name in self.failing:
-                yield task, "no epoch had a finite validation loss."
+                yield task, self.failing[task.split_name] if isinstance(self.failing, dict) else REASON
                 continue
             (worker.out / task.name).mkdir(exist_ok=True)
             make_result(task).save(worker.out / task.name / RESULT)

@@ -26,6 +26,7 @@ from kmm.experiments.output.interval_figures import (
     draw_subgroups,
 )
 from kmm.experiments.output.prediction_curves import BINS, Curves
+from kmm.experiments.output.size_figures import draw_sizes, is_drawn
 from kmm.experiments.schema import Summary, choose_metric, choose_shares, list_test_numbers
 from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_metric, title_variant
@@ -87,6 +88,7 @@ def list_figures(comparison: Columns, history: Columns, summary: Summary, curves
     where = describe_measured(comparison)
     found = [_list_epochs(comparison, history), _list_models(summary, where), _list_differences(summary, where)]
     found += [_list_shapley(summary, where), *_list_curves(curves, where), _list_subgroups(summary)]
+    found.append(_list_sizes(summary, where))
     return {drawing.name: drawing for drawing in found if drawing is not None}
 
 
@@ -220,3 +222,18 @@ def _list_subgroups(summary):
                 partial(draw_subgroups, rows),
             )
     return None
+
+
+def _list_sizes(summary, where):
+    if not is_drawn(summary):
+        return None
+    return Drawing(
+        "learning-curve",
+        "How many studies would it take?",
+        f"{capitalize(where)}. Points: one split each; diamonds: mean over splits, hollow for baselines. Lines: "
+        "inverse power law, dashed beyond the largest number of training studies; bands: its 95 % interval, with "
+        "splits as units and corrected for their overlap.",
+        "Line chart of each metric against the number of training studies on a logarithmic axis, for models of the "
+        "film, of the report and of both, each beside its linear baseline. The numbers are in the table below.",
+        lambda: draw_sizes(summary),
+    )

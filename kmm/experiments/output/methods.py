@@ -8,6 +8,7 @@ import numpy as np
 
 from kmm.experiments.output.claims import state_answers
 from kmm.experiments.output.references import cite_in_markdown, cite_in_words, list_references
+from kmm.experiments.output.size_claims import state_wanted
 from kmm.experiments.schema import Summary
 from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_variant, title_within
@@ -97,7 +98,20 @@ def list_methods(comparison: Columns, predictions: Columns, summary: Summary) ->
         but = ", with these deviations." if summary.get("reduced") else "."
         sentences.append(f'Training followed the protocol "{summary["protocol"]}" {{cite:aydin2019}}{but}')
     sentences += summary.get("reduced") or []
-    return sentences + _list_tests(summary) + _list_results(summary)
+    return sentences + _describe_sizes(summary) + _list_tests(summary) + _list_results(summary) + state_wanted(summary)
+
+
+def _describe_sizes(summary):
+    """Says in one sentence which sizes were compared, and how curves were fitted."""
+    sizes = summary.get("sizes")
+    if not sizes or not sizes["smaller"]:
+        return []
+    return [
+        f"All models were also trained on nested, stratified subsets of {_join(sizes['smaller'])} training studies, "
+        "with validation parts made smaller in proportion and the same test parts, and an inverse power law was fitted "
+        "to each metric by least squares, weighted by the rank of the size {cite:figueroa2012}; its intervals take "
+        "splits as units and are corrected for their overlap."
+    ]
 
 
 def _list_tests(summary):
@@ -190,6 +204,9 @@ def _rebuild_command(summary):
         if (resampling.get(name) or 0) >= least:
             words += [f"--{name}", str(resampling[name])]
     words += ["--plain-split"] if resampling.get("plain") else []
+    if sizes := summary.get("sizes"):
+        words += ["--sizes", ",".join(map(str, sizes["smaller"]))] if sizes["smaller"] else ["--sizes"]
+        words += ["--wanted", f"{sizes['wanted']:g}"] if sizes["wanted"] is not None else []
     given = summary.get("given") or {}
     words += ["--preset", given["preset"]] if given.get("preset") else []
     words += ["--tune"] if given.get("tune") else []

@@ -26,6 +26,7 @@ from kmm.experiments.output.page_sides import (
     swap_reports,
     vary_labels,
 )
+from kmm.experiments.output.page_sizes import show_sizes
 from kmm.experiments.output.prediction_curves import Curves, trace_predictions
 from kmm.experiments.output.references import REFERENCES, list_references, write_bibtex
 from kmm.experiments.schema import Summary
@@ -141,6 +142,7 @@ def list_sections(
         list_subgroups(summary),
         vary_labels(summary),
         compare_variants(summary),
+        show_sizes(summary),
         Section("limits", "Limits", points=LIMITS),
         _state_cost(summary),
         _show_reproduction(summary),

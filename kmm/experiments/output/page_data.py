@@ -27,10 +27,17 @@ def describe_data(comparison: Columns, predictions: Columns, summary: Summary) -
     facts += [f"{line}" for line in [_describe_leaks(summary)] if line]
     if data.get("sections"):
         facts.append(f"Sections of the report that the models read: {', '.join(data['sections'])}.")
-    facts += [f"Split {one['split']} failed and is left out: {one['reason']}" for one in summary.get("failed") or ()]
+    facts += [
+        f"Split {one['split']}{_name_size(one)} failed and is left out: {one['reason']}"
+        for one in summary.get("failed") or ()
+    ]
     table = _count_studies(comparison)
     notes = summary.get("notes") or ()
     return Section("data", "Data and splits", points=facts, tables=(table,), notes=notes) if table.rows else None
+
+
+def _name_size(one):
+    return f" with {one['size']} training studies" if one.get("size") else ""
 
 
 def _describe_leaks(summary):

@@ -107,6 +107,13 @@ REFERENCES = {
         "2017",
         **{"eprint": "1705.08500", "archiveprefix": "arXiv"},
     ),
+    "figueroa2012": _cite(
+        *("article", "Figueroa et al., 2012", "Predicting Sample Size Required for Classification Performance"),
+        "https://doi.org/10.1186/1472-6947-12-8",
+        "Figueroa, Rosa L. and Zeng-Treitler, Qing and Kandula, Sasikiran and Ngo, Long H.",
+        "2012",
+        **{"journal": "BMC Medical Informatics and Decision Making", "volume": "12", "pages": "8"},
+    ),
     "vickers2006": _cite(
         *("article", "Vickers and Elkin, 2006"),
         "Decision Curve Analysis: A Novel Method for Evaluating Prediction Models",
@@ -144,6 +151,7 @@ def list_references(summary: Summary) -> list[str]:
         "mcnemar1947": within,
         "shapley1953": choose_shares(summary),
         "geifman2017": summary.get("selective"),
+        "figueroa2012": summary.get("sizes"),
         "vickers2006": summary.get("models"),
     }
     return [key for key in REFERENCES if used[key]]

@@ -55,7 +55,8 @@ def run_task(
         KmmError: if the models cannot be trained on the split.
     """
     start = time.monotonic()
-    studies = prepared.with_split(task.split, note=progress.note, record_leaks=task.plain)
+    partial = bool(task.size)
+    studies = prepared.with_split(task.split, note=progress.note, record_leaks=task.plain, partial=partial)
     classifier, run = fit_classifier(
         None, task.settings, work=work, cache=cache, prepared=studies, progress=progress, parts=PARTS, shared=True
     )
@@ -65,8 +66,7 @@ def run_task(
         predictions=tabulate_predictions(task, run, answers),
         history=_tabulate_history(task, run),
         facts={
-            "split": task.split_name,
-            "variant": task.variant,
+            **task.place,
             "parts": studies.facts["parts"],
             "leaks": studies.facts.get("leaks"),
             "notes": progress.lines,
@@ -110,14 +110,14 @@ def _average(singles):
 def _measure(task, model, part, label, scores):
     """Makes the rows of the metrics of one label; those that are not defined have none."""
     known = {metric: scores[metric] for metric in METRICS if scores[metric] is not None}
-    place = {"split": task.split_name, "variant": task.variant, "model": model, "part": part, "label": label}
+    place = {**task.place, "model": model, "part": part, "label": label}
     counts = {name: scores[name] for name in ("n", "n_positive")}
     return make_columns(ROWS, {**place, "metric": list(known), "value": list(known.values()), **counts})
 
 
 def tabulate_predictions(task: Task, run: Run, answers: Mapping[str, Mapping[str, Answers]]) -> dict[str, np.ndarray]:
     """Lists the predictions of validation and test: a row per study, model and label."""
-    tables, place = [], {"split": task.split_name, "variant": task.variant}
+    tables, place = [], task.place
     for part in KEPT_PARTS:
         rows, models = run.rows(part), answers.get(part, {})
         shares = share_studies(models) if "joint" in models else {}
@@ -161,7 +161,7 @@ def _tabulate_history(task, run):
         make_columns(
             HISTORY,
             {
-                **{"split": task.split_name, "variant": task.variant, "model": sides[stage], "stage": stage},
+                **{**task.place, "model": sides[stage], "stage": stage},
                 **{"epoch": list(range(1, len(values) + 1)), "metric": metric, "value": values},
             },
         )

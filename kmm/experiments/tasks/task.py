@@ -1,4 +1,4 @@
-"""Tasks of a comparison: one split with one variant, done when the file of its results is there."""
+"""Tasks of a comparison: one split with one variant and size, done when the file of its results is there."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from kmm.training.recipe import make_recipe
 from kmm.training.source_code import digest_reached
 
 FOLDER, RESULT = "split-", "result.npz"  # the folder of a task begins with its split
-STATES = "stages-"  # beginning of the folder of the stages that the tasks of a split share
+STATES = "stages-"  # beginning of the folder of the stages that the tasks of a split and size share
 TABLES = {"rows": ROWS, "predictions": PREDICTIONS, "history": HISTORY}
 DIGITS = 10  # of a key, in the name of a folder
 COMPUTES = "kmm.experiments.tasks.run_task"  # the module that computes the results of a task
@@ -41,6 +41,7 @@ class Task:
         code: str. Digest of the code among it.
         explained: int. Most studies that the joint model mends, and most that it breaks, of which an explanation is
             wanted; the results do not depend on it.
+        size: int. Number of training studies for which the split was made smaller; 0 if its training part is whole.
     """
 
     split_name: str
@@ -52,6 +53,7 @@ class Task:
     key: str
     code: str = ""
     explained: int = 0
+    size: int = 0
 
     @property
     def name(self) -> str:
@@ -60,13 +62,22 @@ class Task:
 
     @property
     def states(self) -> str:
-        """Name of the folder of the states of its stages, which it shares with the other tasks of its split."""
-        return f"{STATES}{int(self.split_name):03d}-{self.code[:DIGITS]}"
+        """Name of the folder of the states of its stages, shared with the other tasks of its split and size."""
+        size = f"-{self.size}" if self.size else ""
+        return f"{STATES}{int(self.split_name):03d}{size}-{self.code[:DIGITS]}"
+
+    @property
+    def place(self) -> dict[str, str | int]:
+        """The columns that say where the rows of its tables belong. `size` is the number of training studies: the one
+        that was asked for, or that of the whole training part."""
+        size = self.size or len(self.split.part("train"))
+        return {"split": self.split_name, "variant": self.variant, "size": size}
 
     @property
     def title(self) -> str:
         """Name for people."""
-        return f"split {self.split_name}" + (f", {self.variant}" if self.variant else "")
+        size = f"{self.size} training studies" if self.size else ""
+        return ", ".join(filter(None, (f"split {self.split_name}", size, self.variant)))
 
     @property
     def units(self) -> int:
@@ -114,7 +125,7 @@ def name_stages(settings: FitSettings) -> dict[str, str]:
     return {stage.name: stage.side for stage in stages}
 
 
-def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = False) -> str:
+def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = False, size: int = 0) -> str:
     """Returns the digest of everything that the results of a task depend on.
 
     Args:
@@ -122,6 +133,7 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
         split: `Split`.
         data: str, the digest of the prepared studies.
         plain: bool. Whether the split may leak.
+        size: int, as in `Task`.
 
     Returns:
         str of 64 hexadecimal digits.
@@ -136,6 +148,7 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
         "data": data,
         "code": digest_task_code(),
         "backend": check_backend(),
+        **({"size": size} if size else {}),
     }
     return digest_facts(facts)
 

@@ -67,7 +67,9 @@ class PreparedStudies(ReadStudies):
         taken = super().take(rows)
         return replace(taken, labels=self.labels[rows], split=restrict_split(self.split.parts, taken.studies))
 
-    def with_split(self, split: Split, *, note: Note | None = None, record_leaks: bool = False) -> Self:
+    def with_split(
+        self, split: Split, *, note: Note | None = None, record_leaks: bool = False, partial: bool = False
+    ) -> Self:
         """Returns the same studies with another split, for example of a fold. Labels are chosen for its training part.
 
         Args:
@@ -75,6 +77,8 @@ class PreparedStudies(ReadStudies):
             note: callable that takes one line about a label or part that lacks something; see `prepare_studies`.
             record_leaks: bool. Accepts a split that leaks, and counts what leaks as `leaks` in the facts. Results of
                 such a split are too optimistic; it is for repeating published ones.
+            partial: bool. Accepts a split that leaves studies out; these are in no part. Features of films stay those
+                of all studies, so that splits share them.
 
         Raises:
             LeakError: if a patient, report body or film is in more than one part, unless leaks are recorded.
@@ -85,7 +89,7 @@ class PreparedStudies(ReadStudies):
         if not record_leaks:
             check_leaks(split, self.studies)
         unnamed = [study.id for study in self.studies if study.id not in split.parts]
-        if unnamed:
+        if unnamed and not partial:
             raise InputError(f"The split must name every study. It lacks {len(unnamed)}, for example {unnamed[0]}.")
         notify = note or _ignore
         moved = replace(self, split=split, maker=_rename(self.maker, self.candidates))
