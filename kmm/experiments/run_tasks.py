@@ -62,7 +62,7 @@ def run_tasks(
             for task, reply in running:
                 first.note(reply)
                 if isinstance(reply, str):
-                    again = failed and failed[-1]["reason"] == reply
+                    again = bool(failed) and failed[-1]["reason"] == reply
                     failed.append(_describe(task, reply))
                     progress.note(f"{task.title}: failed{' for the same reason' if again else f': {reply}'}")
                 else:

@@ -83,6 +83,28 @@ def test_variants_differ_on_the_same_splits(tiny_folder, tmp_path):
     assert one["text"]["log_loss"]["values"] != other["text"]["log_loss"]["values"]
 
 
+def test_fewer_studies_are_what_the_models_of_a_size_learn_from(tiny_folder, tmp_path):
+    words = ("--splits", 2, "--image-encoder", "none", "--sizes", "10,20", "--wanted", "0.9")
+    result = compare(tiny_folder, tmp_path / "out", *words)
+    assert result.exit_code == 0 and "ROC AUC by number of training studies" in result.stdout, result.output
+    found = Comparison.load(tmp_path / "out")
+    sizes = sorted(set(found.rows["size"].tolist()))
+    assert sizes[:2] == [10, 20] and sizes[-1] > 30
+    for model in ("text", "tfidf", "majority"):
+        for split in ("1", "2"):
+            counts = {}
+            for part in ("train", "validation", "test"):
+                rows = find_rows(found.rows, split=split, part=part, model=model, metric="brier", label="macro")
+                order = np.argsort(found.rows["size"][rows])
+                counts[part] = found.rows["n"][rows][order].tolist()
+            assert len(counts["train"]) == 3 and counts["train"][0] < counts["train"][1] < counts["train"][2]
+            assert counts["validation"][0] < counts["validation"][2] and len(set(counts["test"])) == 1
+    points = found.summary["sizes"]["curves"][""]["tfidf"]["roc_auc"]["points"]
+    assert [point["n"] for point in points] == [2, 2, 2] and found.summary["sizes"]["parts"][0]["train"] == 10
+    tasks = list((tmp_path / "out" / TASKS).iterdir())
+    assert len(tasks) == 6 and all((task / RESULT).is_file() for task in tasks)
+
+
 def test_the_command_prints_claims_and_deviations(compared):
     out, result = compared
     for part in ("joint - text", "joint - image", "best-baseline", "note: The protocol quick"):

@@ -61,6 +61,7 @@ def test_a_size_in_words(found, expected):
             0.84,
             "the fitted curve flattens at 0.840; the interval begins at about 3,000 more training studies",
         ),
+        ([1600.3, None], 0.84, "the fitted curve flattens at 0.840, but the interval rules nothing out"),
         ([900.0, None], 0.84, "the fitted curve flattens at 0.840, but the interval rules nothing out"),
         ([None, None], 0.84, "the fitted curve flattens at 0.840, and that holds for the whole interval"),
         (None, 0.84, "the fitted curve flattens at 0.840 (no interval: a single split)"),
@@ -125,10 +126,11 @@ def test_the_printed_table_has_every_size_and_the_value_at_twice_the_largest():
 def test_the_section_has_what_the_summary_has_and_none_without_sizes():
     section = show_sizes(make_summary(wanted=0.9, notes=["100 training studies: a label is missing."]))
     assert section.figures == ("learning-curve",) and len(section.points) == 3
-    assert "a hospital with fewer studies" in section.lines[0] and section.notes[-1].startswith("100 training")
+    assert "a hospital with fewer studies" in section.lines[0] and "rest on 2 splits" in section.lines[1]
     head, rows = section.tables[0].head, section.tables[0].rows
     assert all(len(row) == len(head) for row in rows) and rows[0][1] == "0.800 [0.780, 0.820]"
-    parts, curves = section.folded
+    parts, curves, said = section.folded
+    assert said.rows == [["100 training studies: a label is missing."]]
     assert parts.rows[0] == ["100", "100", "20", "80", "2"]
     assert curves.rows[0] == ["Image only", "0.900", "1", "0.5", f"{0.9 - 4000**-0.5:.3f} at 4,000"]
     assert show_sizes({}) is None

@@ -198,7 +198,12 @@ def test_the_page_describes_the_whole_part_and_shows_the_curves(compare_and_writ
     page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     start = page.index('<section aria-labelledby="sizes">')
     section = page[start : page.index("</section>", start)]
-    for part in ("How many studies would it take?", "ROC AUC 0.88 would take about", "Figure: How many", "a hospital"):
+    for part in (
+        "How many studies would it take?",
+        "ROC AUC 0.88 would take about",
+        "Figure: Learning curves",
+        "a hospital",
+    ):
         assert part in section, part
     assert {path.name for path in (tmp_path / "out" / "figures").glob("learning-curve.*")} == {
         "learning-curve.png",

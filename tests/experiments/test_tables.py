@@ -67,10 +67,10 @@ def test_headers_are_those_that_others_read(tmp_path):
     Comparison(tmp_path, make_rows(), make_predictions(), make_history(), {}).save()
     first = {path.name: path.read_text(encoding="utf-8").split("\n")[0] for path in tmp_path.glob("*.csv")}
     assert first == {
-        "comparison.csv": "split,variant,model,part,label,metric,value,n,n_positive",
-        "predictions.csv": "split,variant,part,study,patient,model,label,truth,probability,threshold,"
+        "comparison.csv": "split,variant,size,model,part,label,metric,value,n,n_positive",
+        "predictions.csv": "split,variant,size,part,study,patient,model,label,truth,probability,threshold,"
         "has_image,has_report,image_share,report_share",
-        "history.csv": "split,variant,model,stage,epoch,metric,value",
+        "history.csv": "split,variant,size,model,stage,epoch,metric,value",
     }
     assert ",,0.333" in (tmp_path / "predictions.csv").read_text(encoding="utf-8")  # an unknown label is empty
 
@@ -78,7 +78,7 @@ def test_headers_are_those_that_others_read(tmp_path):
 def test_frames_need_pandas_alone(tmp_path, monkeypatch):
     comparison = Comparison(tmp_path, make_rows(), make_predictions(), make_history(), {})
     pandas = pytest.importorskip("pandas")
-    assert comparison.to_frame().shape == (2, 9) and isinstance(comparison.to_frame(), pandas.DataFrame)
+    assert comparison.to_frame().shape == (2, 10) and isinstance(comparison.to_frame(), pandas.DataFrame)
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(MissingPackageError, match="pandas"):
         comparison.to_frame()

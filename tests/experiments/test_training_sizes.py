@@ -13,6 +13,7 @@ from kmm.experiments.tasks.task import Task, make_key
 from kmm.experiments.training_sizes import check_sizes, choose_sizes, shrink_split
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
+from tests.factories.commands import find_command
 
 # Pairs of studies of a patient; every third study is abnormal, every tenth has a rare finding.
 STUDIES = [
@@ -110,6 +111,22 @@ def test_the_smallest_training_part_decides():
         choose_sizes(splits, (100, 400))
     with pytest.raises(InputError, match="149 studies, too few to be halved"):
         choose_sizes([Split({str(n): "train" for n in range(149)}, {})], ())
+
+
+@pytest.mark.parametrize(
+    "words, expected", [([], None), (["--sizes"], ()), (["--sizes", "400,100"], (100, 400)), (["--sizes=50"], (50,))]
+)
+def test_the_option_has_numbers_or_none(words, expected):
+    context = find_command(("compare",)).make_context("kmm", ["folder", "--out", "out", *words, "--splits", "2"])
+    assert check_sizes(context.params["sizes"]) == expected and str(context.params["folder"]) == "folder"
+
+
+def test_sizes_can_be_in_a_file(tmp_path):
+    for number, (text, expected) in enumerate({"[100, 200]": (100, 200), "auto": ()}.items()):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(f"sizes: {text}\nwanted: 0.9\n")
+        context = find_command(("compare",)).make_context("kmm", ["--out", "out", "--config", str(path)])
+        assert check_sizes(context.params["sizes"]) == expected and context.params["wanted"] == 0.9
 
 
 @pytest.mark.parametrize("given", [[], [100, 100], [9], ["a"], [100.5], [True], [-100], "openi", 0, [[100]]])

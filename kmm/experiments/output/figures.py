@@ -229,7 +229,7 @@ def _list_sizes(summary, where):
         return None
     return Drawing(
         "learning-curve",
-        "How many studies would it take?",
+        "Learning curves",
         f"{capitalize(where)}. Points: one split each; diamonds: mean over splits, hollow for baselines. Lines: "
         "inverse power law, dashed beyond the largest number of training studies; bands: its 95 % interval, with "
         "splits as units and corrected for their overlap.",

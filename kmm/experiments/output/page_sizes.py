@@ -35,15 +35,14 @@ def show_sizes(summary: Summary) -> Section | None:
         "studies are training studies; those for validation come on top, in proportion. The intervals treat each split "
         "as one unit and are corrected for the overlap of the splits. They assume that the law holds, and that further "
         "studies are like these.",
-        *list_cautions(summary),
-        *sizes["notes"],
     ]
     tables = [_tabulate_values(summary, metric) for metric in (METRIC, "accuracy")]
-    folded = [_tabulate_parts(sizes), _tabulate_curves(summary)]
+    said = Table("Notes of the tasks with fewer studies", ("Note",), [[line] for line in sizes["notes"]])
+    folded = [_tabulate_parts(sizes), _tabulate_curves(summary), said]
     return Section(
         NAME,
         TITLE,
-        (text,),
+        (text, *list_cautions(summary)),
         state_wanted(summary),
         figures=("learning-curve",),
         tables=tuple(table for table in tables if table.rows),

@@ -89,7 +89,7 @@ def _state_flat(wanted):
     low = wanted["interval"][0]
     if low is None:
         return f"{text}, and that holds for the whole interval"
-    if low <= wanted["largest"]:
+    if low < wanted["largest"] + 1:
         return f"{text}, but the interval rules nothing out"
     return f"{text}; the interval begins at about {show_studies(low - wanted['largest'])} more training studies"
 
