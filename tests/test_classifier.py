@@ -82,7 +82,7 @@ def test_evaluate_leaves_training_out_and_repeats_the_run(loaded, studies, tiny_
     assert not problems
     for part in ("validation", "test"):
         assert results[part]["n"] == tiny_run[0].metrics[part]["n"]
-        for row in ("joint", "tfidf"):
+        for row in ("joint", "tfidf", "image-linear", "linear-sum"):
             assert results[part][row]["roc_auc"] == pytest.approx(tiny_run[0].metrics[part][row]["roc_auc"])
 
 
@@ -306,6 +306,7 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
         "text.keras",
         "vocabulary.txt",
         "tfidf.npz",
+        "linear.npz",
         "mean_image.npy",
         "conformal.npy",
         "seen_train.npy",

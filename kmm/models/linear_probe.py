@@ -87,7 +87,7 @@ class LinearBaselines:
         """Reads a file that `save` wrote.
 
         Raises:
-            ArtefactError: if the file is missing, damaged, too large or holds something else; it names the file.
+            ArtefactError: if the file is missing, damaged, too large or lacks the arrays of `save`; it names the file.
         """
         path = Path(path)
         try:

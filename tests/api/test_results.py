@@ -36,7 +36,7 @@ def test_the_frame_has_a_row_per_part_model_and_label(results):
     assert {(row["part"], row["model"], row["label"]) for row in rows} == {
         (part, model, "abnormal")
         for part in ("validation", "test")
-        for model in ("joint", "image", "text", "tfidf", "majority", "chance")
+        for model in ("joint", "image", "text", "tfidf", "image-linear", "linear-sum", "majority", "chance")
     }
     joint = next(row for row in rows if row["part"] == "test" and row["model"] == "joint")
     found = results.parts["test"]["joint"]

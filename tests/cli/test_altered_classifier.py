@@ -8,7 +8,7 @@ import pytest
 from tests.factories.commands import refuse
 
 
-@pytest.mark.parametrize("name", ["joint.keras", "vocabulary.txt", "settings.json", "tfidf.npz", "model_card.md"])
+@pytest.mark.parametrize("name", ["joint.keras", "vocabulary.txt", "settings.json", "linear.npz", "model_card.md"])
 def test_an_altered_classifier(tiny_run, good, tmp_path, name):
     folder = tmp_path / "model"
     shutil.copytree(tiny_run[2], folder)

@@ -51,7 +51,7 @@ def test_an_archive_holds_no_id_no_hash_and_no_text_of_a_study(tiny_run, packed,
         members = {name: archive.read(name) for name in archive.namelist()}
     assert sorted(members) == said["files"]
     assert {"joint.keras", "image.keras", "text.keras", "model_card.md", "vocabulary.txt"} <= set(members)
-    assert not {"split.csv", "tfidf.npz", "history.json"} & set(members)
+    assert not {"split.csv", "tfidf.npz", "linear.npz", "history.json"} & set(members)
     assert not [name for name in members if name.startswith(("seen_", "pictures"))]
     assert said["words_of_one_patient"] == 0
     assert said["left_out"] == ["split.csv", "hashes of training studies", "TF-IDF baseline"]

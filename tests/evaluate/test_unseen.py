@@ -11,6 +11,7 @@ from kmm.data.collection import read_collection
 from kmm.data.labels import label_studies
 from kmm.data.study import ImageFile
 from kmm.errors import ImageError, InputError
+from kmm.evaluate.linear_baselines import list_measured
 from kmm.evaluate.report import evaluate_predictions, evaluate_studies
 from kmm.evaluate.seen import part_studies
 from kmm.evaluate.unseen import predict_unseen
@@ -59,7 +60,7 @@ def test_one_pass_gives_exactly_the_numbers_of_two(loaded, studies, threads):
     parts = part_studies(loaded, labelled)
     assert set(one) == set(results) == {"validation", "test"} and not problems
     for part, found in one.items():
-        two = loaded.predict(parts[part], parts=loaded.models)
+        two = loaded.predict(parts[part], parts=list_measured(loaded))
         assert found.studies == two.studies
         for mine, theirs in ((found.present, two.present), (found.labels, two.labels)):
             np.testing.assert_array_equal(mine, theirs)

@@ -27,16 +27,22 @@ PAPER = {"image_encoder": "xception", "image_weights": "imagenet", "pixels": 224
 
 
 @pytest.mark.parametrize(
-    "name, rate, splits, epochs", [("high", 1e-2, 10, 10), ("low", 1e-5, 3, 50)], ids=["high", "low"]
+    "protocol, rate, splits, epochs", [("high", 1e-2, 10, 10), ("low", 1e-5, 3, 50)], ids=["high", "low"]
 )
-def test_published_protocols(name, rate, splits, epochs):
-    plan = make_plan(partial(gather, **PAPER), protocol=name)
+def test_published_protocols(protocol, rate, splits, epochs):
+    plan = make_plan(partial(gather, **PAPER), protocol=protocol)
     s = plan.base
     assert (s.learning_rate, s.text_learning_rate, s.tune_learning_rate) == (rate, rate, rate)
     assert plan.resampling.count == splits and s.shares == (0.65, 0.15, 0.2)
     assert {s.text_epochs, s.image_epochs, s.tune_epochs} == {epochs} and s.joint_epochs == 0
     assert s.patience > epochs and s.schedule == "constant" and s.tune_image == "none"
     assert any("frozen" in line and "--tune" in line for line in plan.deviations())
+    assert (s.head, s.text_teacher, s.image_teacher) == ("decoder", 0, 0)
+    quick, usual = make_plan(partial(gather, **PAPER), protocol="quick").base, gather_settings(PAPER)
+    for name in ("head", "text_teacher", "image_teacher"):
+        assert getattr(quick, name) == getattr(usual, name)
+    changed = make_plan(partial(gather, **PAPER, head="linear"), protocol=protocol).deviations()
+    assert any("not those of the protocol: head." in line for line in changed)
 
 
 def test_tuning_trains_everything_in_one_stage_per_model():

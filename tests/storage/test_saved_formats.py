@@ -86,6 +86,11 @@ def test_it_predicts_what_it_did(classifier, studies, known):
     assert [row["decisions"]["abnormal"] for row in rows] == known["decisions"]
 
 
+def test_it_has_the_head_and_the_targets_of_its_time(classifier):
+    assert classifier.settings.head == "decoder" and classifier.settings.text_teacher == 0
+    assert classifier.linear is None and classifier.settings.image_teacher == 0
+
+
 def test_it_cannot_abstain_and_says_why(classifier):
     with pytest.raises(InputError, match="no validation scores and cannot abstain"):
         check_abstention(classifier, 0.1)

@@ -50,7 +50,7 @@ def test_a_run_reports_every_row_on_validation_and_test(tiny_run):
     classifier, _, _ = tiny_run
     for part in ("validation", "test"):
         result = classifier.metrics[part]
-        for row in ("joint", "image", "text", "tfidf", "majority", "chance"):
+        for row in ("joint", "image", "text", "tfidf", "image-linear", "linear-sum", "majority", "chance"):
             assert 0 <= result[row]["accuracy"] <= 1, row
     assert classifier.metrics["test"]["text"]["roc_auc"] is not None
 

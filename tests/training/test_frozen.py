@@ -99,6 +99,7 @@ def test_a_frozen_fit_that_was_stopped_goes_on_to_the_same_numbers(frozen, tiny_
 
 def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_folder, weights, tmp_path, monkeypatch):
     monkeypatch.setitem(FAST, "tune_epochs", 2)
+    monkeypatch.setitem(FAST, "head", "decoder")  # which is kept as it was trained
     encoded = []
     fill_stores = kmm.training.features.fill_stores
 

@@ -1,5 +1,6 @@
 """Objectives of pretraining, one table entry each: the targets of the films, and the models that learn them."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,7 +63,8 @@ class Objective:
 def _start_base(context: RunContext, outputs: int) -> keras.Model:
     """Builds the model of films with the weights that the settings name for its encoder."""
     s = context.settings
-    base = build_model(context.spec("image"), label_count=outputs, seed=s.seed)
+    spec = dataclasses.replace(context.spec("image"), head="decoder")  # of use to the encoder alone
+    base = build_model(spec, label_count=outputs, seed=s.seed)
     encoder = parts.image_encoder_of(base)
     if s.image_weights and s.image_encoder and encoder is not None:
         checkpoints.load_image_weights(encoder, s.image_encoder, s.image_weights)
