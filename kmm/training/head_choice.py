@@ -236,6 +236,8 @@ def describe_choice(side: str, facts: dict[str, Any]) -> str:
         text = f"{name} {found['loss']:.4f}" if name != facts["kept"] else f"validation loss {found['loss']:.4f}"
         if found.get("difference") is None or found.get("standard_error") is None:
             return text
+        if found["difference"] == found["standard_error"] == 0:
+            return f"{name} ended as it began"
         word, size = ("better" if found["difference"] > 0 else "worse"), abs(found["difference"])
         return f"{text}, {word} by {size:.4f} (standard error {found['standard_error']:.4f})"
 
