@@ -114,6 +114,15 @@ def test_splits_are_the_units_so_their_common_error_does_not_average_out_over_si
     assert wide > 1.3 * narrow
 
 
+def test_the_interval_reaches_to_the_curve_where_the_draws_disagree_with_it():
+    draws = np.tile([0.8, 0.02, 1.0], (10, 1))  # 0.8 - 0.02 * 1600 / n
+    curve = LearningCurve(0.9, 1.0, 0.5, SIZES, draws)
+    low, high = curve.bound([100, 1600])
+    assert low == pytest.approx([0.48, 0.78]) and high == pytest.approx([0.8, 0.875])
+    assert curve.find_size(0.79).interval == pytest.approx((0.11**-2, 3200))
+    assert curve.find_size(0.85).interval == (pytest.approx(400), None)
+
+
 def test_draws_depend_on_the_seed_alone():
     values = draw_values(np.random.default_rng(3), 5)
     one, again, other = (fit_learning_curve(SIZES, values, **INDEPENDENT, seed=seed).draws for seed in (0, 0, 1))

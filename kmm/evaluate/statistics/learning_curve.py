@@ -72,13 +72,16 @@ class LearningCurve:
     def bound(self, studies: ArrayLike, *, level: float = 0.95) -> np.ndarray | None:
         """Returns the ends of the interval at numbers of training studies `(n,)`: float64 `(2, n)`; None without draws.
 
-        Each number has an interval of its own; they do not hold for the whole curve at once.
+        Each number has an interval of its own; they do not hold for the whole curve at once. With few splits the curve
+        may lie outside of what its draws say; the interval then reaches to it.
         """
         if not len(self.draws):
             return None
         limit, gap, rate = self.draws.T[:, :, None]
         values = limit - gap * (np.asarray(studies, np.float64) / self.sizes[-1]) ** -rate
-        return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        fitted = self.predict(studies)
+        return np.stack([np.minimum(low, fitted), np.maximum(high, fitted)])
 
     def find_size(self, wanted: float, *, level: float = 0.95) -> SizeEstimate:
         """Finds the number of training studies at which the curve reaches a value.
@@ -103,7 +106,7 @@ class LearningCurve:
         if len(self.draws):
             ends = [(1 - level) / 2, (1 + level) / 2]
             low, high = np.quantile(_solve(self.draws, wanted, largest), ends, method="inverted_cdf")
-            interval = _name_end(low, largest), _name_end(high, largest)
+            interval = _name_end(min(low, studies), largest), _name_end(max(high, studies), largest)
         named = _name_end(studies, largest)
         state = FLAT if named is None else REACHED if named <= largest else BEYOND
         return SizeEstimate(wanted, state, named, interval)
