@@ -97,7 +97,7 @@ def test_decay_of_weights_spares_biases_at_scaled_rates():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, bias_initializer="ones")])
     before = [np.array(weight) for weight in model.get_weights()]
     optimizer = OPTIMIZERS["adamw"](Stage("head", 1, 0.1, weight_decay=0.5), factors=(0.5, 0.5))
-    optimizer.apply([keras.ops.zeros_like(weight) for weight in model.trainable_variables], model.trainable_variables)
+    optimizer.apply([keras.ops.zeros(weight.shape) for weight in model.trainable_variables], model.trainable_variables)
     for old, new, factor in zip(before, model.get_weights(), (0.975, 1.0), strict=True):
         np.testing.assert_allclose(new, factor * old, rtol=1e-6)
 
