@@ -42,6 +42,11 @@ class Plan:
     train_sizes: tuple[int, ...] | None = None
     wanted: float | None = None
 
+    def share(self, name: str) -> Any:
+        """Returns the value of a setting that all variants share; None if it is varied."""
+        values = {getattr(settings, name) for settings in self.variants.values()}
+        return values.pop() if len(values) == 1 else None
+
     @property
     def base(self) -> FitSettings:
         """Settings of the first variant, whose seed and shares decide the splits."""

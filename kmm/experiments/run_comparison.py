@@ -140,7 +140,7 @@ def describe_studies(collection: Collection, plan: Plan, prepared: Sequence[Prep
             "studies": len(patients),
             "patients": len(set(patients.values())),
             "sections": list(plan.base.sections),
-            **{name: _share_setting(plan, name) for name in ("head", "text_teacher", "image_teacher")},
+            **{name: plan.share(name) for name in ("head", "text_teacher", "image_teacher")},
             "set_aside": max(one.facts["set_aside"] for one in prepared),
         },
         "versions": {
@@ -220,9 +220,3 @@ def _add_explanations(facts, task, out):
     found = read_explained(out / TASKS / task.name)
     rows = [row for row in found["rows"] if (out / row["page"]).is_file()]
     return {**facts, "explained": rows, "notes": [*facts["notes"], *describe_problem(task, found)]}
-
-
-def _share_setting(plan, name):
-    """Returns the value that a setting has in every variant; None if it is varied."""
-    values = {getattr(settings, name) for settings in plan.variants.values()}
-    return values.pop() if len(values) == 1 else None
