@@ -197,7 +197,7 @@ def _check_named_layers(entry, encoder):
     starts = [order.index(name) for name in list_starts(entry, encoder)]
     assert starts == sorted(set(starts), reverse=True), "the blocks of gradual unfreezing are not from the top down"
     weighted = [number for number, layer in enumerate(encoder.layers) if layer.weights]
-    assert starts[-1] <= weighted[0] < starts[0], "the blocks of gradual unfreezing leave out layers"
+    assert starts[-1] <= weighted[0], "the blocks of gradual unfreezing leave out layers"
 
 
 def _check_views(model, **encoders):

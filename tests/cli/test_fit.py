@@ -112,8 +112,8 @@ def test_tables_show_intervals_and_tests_in_160_columns(tiny_folder, tmp_path, f
         "Joint minus Image only",
         "Joint minus Text only",
     ]
-    # nothing is folded: for both parts a line for each of six rows, and for the decisions of five of them
-    assert sum(line.startswith("│ ") for line in lines) == 2 * (6 + 5)
+    # nothing is folded: for both parts a line for each of eight rows, and for the decisions of seven of them
+    assert sum(line.startswith("│ ") for line in lines) == 2 * (8 + 7)
 
 
 def test_json_goes_through_links_and_into_pipes_without_replacing_them(tiny_folder, tmp_path, fits):

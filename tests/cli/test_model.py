@@ -54,7 +54,12 @@ def test_an_archive_holds_no_id_no_hash_and_no_text_of_a_study(tiny_run, packed,
     assert not {"split.csv", "tfidf.npz", "linear.npz", "history.json"} & set(members)
     assert not [name for name in members if name.startswith(("seen_", "pictures"))]
     assert said["words_of_one_patient"] == 0
-    assert said["left_out"] == ["split.csv", "hashes of training studies", "TF-IDF baseline"]
+    assert said["left_out"] == [
+        "split.csv",
+        "hashes of training studies",
+        "TF-IDF baseline",
+        "linear baselines of films",
+    ]
     with open(tiny_folder / "indiana_reports.csv", newline="", encoding="utf-8") as file:
         reports = [row["findings"] for row in csv.DictReader(file)]
     everything = b"\n".join(members.values())

@@ -117,7 +117,8 @@ def test_undecided_studies_are_stated_in_the_json_and_in_the_table(tiny_run, tin
     from kmm.evaluate.decisions.conformal import BINS
 
     films = [tiny_folder / "images" / f"{number}.png" for number in range(1, 7)]
-    counts = np.full((3, 1, 2, BINS), 1)  # every probability is as likely for either class
+    counts = np.zeros((3, 1, 2, BINS), int)
+    counts[..., 0, -1] = counts[..., 1, 0] = 100  # every study was predicted wrongly: no probability rules out a class
     monkeypatch.setattr(Classifier, "load", lambda folder, main_only=False: replace(loaded, conformal=counts))
     answer = read_predictions(run("predict", tiny_run[2], *films, "--abstain", "0.1", "--json", "-"))
     plain = read_predictions(run("predict", tiny_run[2], *films, "--json", "-"))
