@@ -21,8 +21,8 @@ def smooth_labels(labels: np.ndarray, smoothing: float) -> np.ndarray:
     Source: https://arxiv.org/abs/1512.00567
 
     Example:
-        >>> smooth_labels(np.float32([[1, 0, np.nan]]), 0.2).round(2).tolist()
-        [[0.9, 0.1, nan]]
+        >>> smooth_labels(np.float32([[1, 0, np.nan]]), 0.5).tolist()
+        [[0.75, 0.25, nan]]
     """
     return (labels * (1 - smoothing) + smoothing / 2).astype(np.float32)
 

@@ -171,9 +171,8 @@ def list_tuning(settings: FitSettings, make: Callable[..., Stage], name: str) ->
         return (tune(name, s.tune_epochs, image=s.tune_image),)
     count = min(GRADUAL_STAGES, s.tune_epochs)
     parts = [f"{number}/{count}" for number in range(1, count)] + ["all"] * (count > 0)
-    epochs = [s.tune_epochs * number // count for number in range(count + 1)] if count else []
     return tuple(
-        tune(f"{name} {number}", epochs[number] - epochs[number - 1], image=part)
+        tune(f"{name} {number}", (s.tune_epochs + number - 1) // count, image=part)
         for number, part in enumerate(parts, start=1)
     )
 
