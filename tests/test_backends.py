@@ -43,7 +43,9 @@ def test_scores_are_equal_on_every_backend(tiny_run, tiny_folder, backend):
     command = [sys.executable, "-c", SCRIPT, str(folder), str(tiny_folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     for part, rows in json.loads(done.stdout.splitlines()[-1]).items():
-        np.testing.assert_allclose(rows, expected[part], atol=1e-5, err_msg=f"{keras.backend.backend()} -> {backend}")
+        np.testing.assert_allclose(
+            rows, expected[part], rtol=1e-5, atol=1e-5, err_msg=f"{keras.backend.backend()} -> {backend}"
+        )
 
 
 @pytest.mark.large
@@ -63,4 +65,4 @@ def test_a_classifier_of_this_backend_is_exported(tiny_run, tiny_folder, tmp_pat
         text=True,
         check=True,
     )
-    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, atol=1e-5)
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-5, atol=1e-5)

@@ -72,7 +72,7 @@ class HeadChoice:
         self._note(self.linear, None, None)
 
     def judge(self, name: str) -> None:
-        """Compares the model as a stage has left it with the linear start, and sets it to the better one."""
+        """Compares the model as a stage has left it with the linear start. The next stage goes on from here."""
         found = self._measure(name)
         if self.linear is None or self.kept is None:  # trained from its start: the linear rival comes last
             self.kept = found
@@ -81,11 +81,10 @@ class HeadChoice:
         self._note(found, difference, error)
         if is_better(difference, error) and found.losses.mean() < self.kept.losses.mean():
             self.kept = found
-        else:
-            self.model.set_weights(self.kept.weights)
 
     def finish(self) -> dict[str, Any]:
-        """Ends the choice: gives a side that was trained from its start its linear rival, and notes what is kept.
+        """Ends the choice: gives a side that was trained from its start its linear rival, sets the model to the state that
+        is kept, and notes it.
 
         Returns:
             dict of the side to its facts: `kept`, the name of the state; `losses`, for each state its `loss` on
@@ -96,6 +95,7 @@ class HeadChoice:
         if self.linear is None:
             self._add_rival()
         assert self.linear is not None and self.kept is not None
+        self.model.set_weights(self.kept.weights)
         facts = {
             "kept": self.kept.name,
             "losses": self.found,
@@ -112,7 +112,6 @@ class HeadChoice:
         self._note(trained, difference, error)
         if is_better(difference, error):
             self.kept = trained
-            self.model.set_weights(trained.weights)
 
     def _note(self, found, difference, error):
         loss = float(found.losses.mean()) if len(found.losses) else None

@@ -157,7 +157,8 @@ def test_explained_studies_come_first_in_the_table_of_errors():
     assert not any("explanation" in study for row in plain for study in row["studies"])
 
 
-SETTINGS = [word for name, value in {**TINY, "tune_epochs": 0}.items() for word in ("--set", f"{name}={value}")]
+ERRING = {"tune_epochs": 0, "head": "decoder", "text_teacher": 0}  # models that err on some of the tiny studies
+SETTINGS = [word for name, value in {**TINY, **ERRING}.items() for word in ("--set", f"{name}={value}")]
 
 
 def compare(folder, out, *words):

@@ -37,6 +37,7 @@ def read_one_document(text):
 CANARY = "zyxcanary"  # stands in every report of these tests
 PROGRESS = re.compile(
     r".*: \d+/\d+.*|.*: .*, \d+ stud(y|ies)|Words: \d+ from training.*|\d+ studies: \d+ without .*"
+    r"|Teacher of the (?:text|image) side: .*|Head of (?:text|image|joint): .*"
     r"|Calibrated on validation studies: .*|Fewer than \d+ (?:validation|training) studies of a class for .*"
 )
 

@@ -132,7 +132,8 @@ def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_fo
 
 def test_gradual_tuning_with_all_that_can_be_added_goes_on_after_a_stop(tiny_folder, weights, tmp_path, monkeypatch):
     added = {"warmup": 0.3, "schedule": "cosine", "rate_decay": 0.8, "weight_average": 0.8, "label_smoothing": 0.1}
-    for name, value in {**added, "mixup": 0.4, "augmentation": "strong", "tune_epochs": 3}.items():
+    others = {"mixup": 0.4, "augmentation": "strong", "tune_epochs": 3, "head": "decoder"}  # without a linear rival
+    for name, value in {**added, **others}.items():
         monkeypatch.setitem(FAST, name, value)
     monkeypatch.setattr(Checkpoint, "measure_start", lambda self, validation: None)  # a stage ends with a later epoch
     whole, run = fit(tiny_folder, weights, tmp_path / "whole", "gradual")
