@@ -83,8 +83,8 @@ class HeadChoice:
             self.kept = found
 
     def finish(self) -> dict[str, Any]:
-        """Ends the choice: gives a side that was trained from its start its linear rival, sets the model to the state that
-        is kept, and notes it.
+        """Ends the choice: gives a side that was trained from its start its linear rival, sets the model to the state
+        that is kept, and notes it.
 
         Returns:
             dict of the side to its facts: `kept`, the name of the state; `losses`, for each state its `loss` on
