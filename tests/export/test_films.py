@@ -227,7 +227,7 @@ def test_a_film_takes_little_more_memory_than_its_own_pixels(tmp_path):
         row = b"\0" + b"\xff" * channels + bytes((side - 1) * channels)
         paths[-1].write_bytes(write_png_rows(side, side, [row] * side, kind))
     command = [sys.executable, "-c", MEASURE, *paths]
-    for _ in range(3):  # on a busy machine other threads of the process add to the peak: the least of three counts
+    for _ in range(8):  # on a busy machine other threads of the process add to the peak: the least of eight counts
         environment = {
             **os.environ,
             "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "0",
