@@ -15,7 +15,7 @@ from kmm.data.study import Study
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.decisions.thresholds import choose_thresholds
 from kmm.evaluate.metrics import METRICS
-from kmm.experiments.resampling import Resampling
+from kmm.experiments.planning.resampling import Resampling
 
 SHARES = (0.65, 0.15, 0.2)
 PATIENTS, FILMS, FEATURES = 100, 4, 12

@@ -88,7 +88,7 @@ def build(preset, **overrides):
 
 
 def make_stage():
-    from kmm.training.recipe import Stage
+    from kmm.training.stages.recipe import Stage
 
     return Stage("epoch", epochs=2, learning_rate=1e-4, patience=9)
 
@@ -120,7 +120,7 @@ def time_epochs(model, *data, epochs=2, callbacks=(), **how):
 
 def time_stage(model, dataset, validation, folder):
     """Returns the seconds of an epoch as kmm runs it: in a reproducible order, with its state saved at the end."""
-    from kmm.training.checkpoint import Checkpoint, EpochStart
+    from kmm.training.stages.checkpoint import Checkpoint, EpochStart
 
     with tempfile.TemporaryDirectory(dir=folder) as state:
         checkpoint = Checkpoint(make_stage(), state, dataset)
@@ -133,8 +133,8 @@ def measure_epochs(preset, studies, rounds):
     import tensorflow as tf
 
     from kmm.image.augment import Augmentation
-    from kmm.training.dataset import StudyDataset
-    from kmm.training.fit_stage import compile_stage
+    from kmm.training.stages.dataset import StudyDataset
+    from kmm.training.stages.fit_stage import compile_stage
 
     model, spec, s = build(preset)
     plain_model = compile_plainly(build(preset)[0])
@@ -182,8 +182,8 @@ def measure_cache(studies, rounds):
 
     from kmm.models.views.feature_view import view_features
     from kmm.models.views.parts import set_trainable
-    from kmm.training.dataset import StudyDataset
-    from kmm.training.fit_stage import compile_stage
+    from kmm.training.stages.dataset import StudyDataset
+    from kmm.training.stages.fit_stage import compile_stage
 
     model, spec, s = build("paper", image_weights=None)
     set_trainable(model, spec, image=False, text=False)

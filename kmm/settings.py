@@ -109,9 +109,9 @@ class FitSettings:
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
     loss: str = "bce"  # a name in kmm.models.loss.LOSSES
-    optimizer: str = "adam"  # a name in kmm.training.optimizers.OPTIMIZERS
+    optimizer: str = "adam"  # a name in kmm.training.stages.optimizers.OPTIMIZERS
     weight_decay: float = 0.01  # of adamw, per step and unit of the learning rate
-    schedule: str = "plateau"  # a name in kmm.training.schedule.SCHEDULES
+    schedule: str = "plateau"  # a name in kmm.training.stages.schedule.SCHEDULES
     warmup: float = 0.0  # fraction of a stage's steps over which the rate rises from 0; the schedule follows
     rate_decay: float = 1.0  # factor of the rate of tuning from each depth of the image encoder to the next lower one
     patience: int = 5  # epochs without a better validation loss before a stage ends

@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from kmm.experiments.protocols import PROTOCOLS
+from kmm.experiments.planning.protocols import PROTOCOLS
 from kmm.experiments.tables import ROWS
 from tests.factories.commands import find_command
 

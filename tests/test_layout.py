@@ -1,4 +1,4 @@
-"""Rules on the tests themselves."""
+"""Rules on the tree: the size of rooms, and what tests import."""
 
 import ast
 from pathlib import Path
@@ -57,3 +57,21 @@ def test_such_imports_are_found(code):
 
 def test_imports_of_factories_are_not_found():
     assert not find_test_imports("from tests.factories.commands import run\nimport kmm")
+
+
+MOST_FILES, COMMANDS = 16, ROOT / "kmm" / "cli"  # of a room; a command has a file of its own
+
+
+def list_crowded(root):
+    """Returns the number of modules of each folder that has too many, the commands aside."""
+    rooms = {file.parent for file in root.rglob("*.py")} - {COMMANDS}
+    counts = {room: sum(file.stem != "__init__" for file in room.glob("*.py")) for room in rooms}
+    return {str(room.relative_to(root)): count for room, count in counts.items() if count > MOST_FILES}
+
+
+def test_no_room_is_crowded(tmp_path):
+    assert list_crowded(ROOT / "kmm") == {}
+    (tmp_path / "room").mkdir()
+    for number in range(MOST_FILES + 1):
+        (tmp_path / "room" / f"file{number}.py").touch()
+    assert list_crowded(tmp_path) == {"room": MOST_FILES + 1}

@@ -16,8 +16,8 @@ from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
 from kmm.presets import PRESETS
-from kmm.training.optimizers import OPTIMIZERS
-from kmm.training.schedule import SCHEDULES
+from kmm.training.stages.optimizers import OPTIMIZERS
+from kmm.training.stages.schedule import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

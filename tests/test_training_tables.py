@@ -10,12 +10,12 @@ from kmm.errors import InputError
 from kmm.models.loss import LOSSES
 from kmm.settings import FitSettings
 from kmm.text.vocabulary import Vocabulary
-from kmm.training.checkpoint import Checkpoint
 from kmm.training.fit import fit_classifier
-from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.preparation.word_rows import WORD_ROW_SOURCES, choose_source
-from kmm.training.recipe import Stage
-from kmm.training.schedule import SCHEDULES, Schedule
+from kmm.training.stages.checkpoint import Checkpoint
+from kmm.training.stages.optimizers import OPTIMIZERS
+from kmm.training.stages.recipe import Stage
+from kmm.training.stages.schedule import SCHEDULES, Schedule
 
 STAGE = Stage("head", epochs=10, learning_rate=0.1, patience=4)
 

@@ -10,7 +10,7 @@ from kmm.data.study import Collection
 from kmm.engines.runners import choose_runner
 from kmm.errors import InputError, check_path
 from kmm.experiments.comparison import Comparison
-from kmm.experiments.plan import make_plan
+from kmm.experiments.planning.plan import make_plan
 from kmm.experiments.run_comparison import compare_studies
 from kmm.keras_backend import has_accelerator
 from kmm.progress import Progress, choose_progress
@@ -50,7 +50,7 @@ def compare(
     Args:
         studies: `Collection` of `kmm.read` or `kmm.studies`.
         out: path of the folder of the comparison.
-        protocol: `"high"` or `"low"`, as published, or `"quick"`; see `kmm.experiments.protocols.PROTOCOLS`.
+        protocol: `"high"` or `"low"`, as published, or `"quick"`; see `kmm.experiments.planning.protocols.PROTOCOLS`.
         folds: int, folds of a cross-validation; or
         splits: int, number of repeated splits. Without both it is the protocol's number.
         repeats: int. Number of cross-validations.

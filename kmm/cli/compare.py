@@ -102,7 +102,7 @@ def compare(
               kmm compare openi --out sizes --sizes --wanted 0.8
     """
     from kmm.data.collection import read_collection
-    from kmm.experiments.variants import parse_variations
+    from kmm.experiments.planning.variants import parse_variations
 
     check_backend()
     check_place(json_file)
@@ -112,7 +112,7 @@ def compare(
     gather_settings(given, more=more, config=config)  # reports a wrong option before Keras is loaded
     with load_keras_quietly():
         from kmm.engines.runners import choose_runner
-        from kmm.experiments.plan import make_plan
+        from kmm.experiments.planning.plan import make_plan
         from kmm.experiments.run_comparison import compare_studies
         from kmm.experiments.tables import check_format
         from kmm.training.run_folders import CACHE

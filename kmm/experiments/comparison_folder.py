@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kmm.errors import InputError
-from kmm.experiments.plan import PLAN
+from kmm.experiments.planning.plan import PLAN
 from kmm.experiments.tasks.explanations import lacks_explanations
 from kmm.experiments.tasks.given import GIVEN
 from kmm.experiments.tasks.task import FOLDER, STATES, Task, find_done

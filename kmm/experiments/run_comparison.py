@@ -23,13 +23,13 @@ from kmm.experiments.comparison_folder import (
     remove_others,
 )
 from kmm.experiments.output.page import write_pages
-from kmm.experiments.plan import Plan, check_plan
+from kmm.experiments.planning.plan import Plan, check_plan
+from kmm.experiments.planning.task_list import key_preparation, list_tasks, order_tasks
 from kmm.experiments.run_tasks import run_tasks
 from kmm.experiments.schema import Summary
 from kmm.experiments.size_curves import select_whole, summarize_sizes
 from kmm.experiments.summary import summarize
 from kmm.experiments.tables import check_format, join_columns
-from kmm.experiments.task_list import key_preparation, list_tasks, order_tasks
 from kmm.experiments.tasks.explanations import describe_problem, read_explained
 from kmm.experiments.tasks.features import fill_features, measure_states, measure_weights
 from kmm.experiments.tasks.given import keep_given

@@ -7,7 +7,7 @@ import numpy as np
 
 from kmm.evaluate.statistics.learning_curve import LEAST_SIZES, LearningCurve, fit_learning_curve
 from kmm.evaluate.statistics.resampled_tests import summarize_splits
-from kmm.experiments.plan import Plan
+from kmm.experiments.planning.plan import Plan
 from kmm.experiments.schema import MACRO
 from kmm.experiments.statistics import as_list
 from kmm.experiments.tables import COUNT, NUMBER, TEXT, Columns, find_rows, list_values, make_columns

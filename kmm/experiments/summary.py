@@ -6,7 +6,7 @@ from typing import Any
 from kmm.evaluate.breakdown.error_table import tabulate_errors
 from kmm.experiments.averages import average_nested, average_rows
 from kmm.experiments.common_studies import CommonStudies
-from kmm.experiments.plan import Plan
+from kmm.experiments.planning.plan import Plan
 from kmm.experiments.pooled_folds import MEANING, POOLED, count_pooled, pool_folds
 from kmm.experiments.published import list_published
 from kmm.experiments.statistics import (

@@ -27,7 +27,6 @@ from kmm.text.redaction import read_redaction
 from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features
 from kmm.training.finish import MEASURED, finish_run, view_answers
-from kmm.training.optimizers import OPTIMIZERS
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
 from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.preparation.words import describe_words, learn_words
@@ -35,7 +34,8 @@ from kmm.training.pretraining.seen_by_weights import note_seen
 from kmm.training.resume import FILES, check_data, check_settings
 from kmm.training.run_calibration import Answer
 from kmm.training.run_context import RunContext
-from kmm.training.schedule import SCHEDULES
+from kmm.training.stages.optimizers import OPTIMIZERS
+from kmm.training.stages.schedule import SCHEDULES
 from kmm.training.teacher import make_targets
 from kmm.training.train import train_models
 
@@ -108,10 +108,11 @@ def fit_classifier(
         prepared: `PreparedStudies` of this collection, to share between runs; None prepares them here.
         progress: `kmm.progress.Progress`.
         tensorboard: path of the folder for TensorBoard logs, or None.
-        callbacks: sequence of `keras.callbacks.Callback` for every stage; see `kmm.training.fit_stage.fit_stage`.
+        callbacks: sequence of `keras.callbacks.Callback` for every stage; see
+            `kmm.training.stages.fit_stage.fit_stage`.
         parts: sequence of the parts whose predictions the run keeps.
         shared: bool. Whether other runs of the same code use the folder `work`, perhaps at the same time. A stage that
-            is the same in several runs is then trained by one of them, see `kmm.training.stage_state`. Needs
+            is the same in several runs is then trained by one of them, see `kmm.training.stages.stage_state`. Needs
             `prepared`, and takes no callbacks.
 
     Returns:

@@ -18,10 +18,10 @@ from kmm.models.heads import HEADS
 from kmm.models.loss import LOSSES
 from kmm.models.views.feature_view import view_features
 from kmm.training.features import Features
-from kmm.training.fit_stage import balance_classes
 from kmm.training.linear_start import choose_present, write_probe
-from kmm.training.recipe import FEATURES, Stage
 from kmm.training.run_context import RunContext
+from kmm.training.stages.fit_stage import balance_classes
+from kmm.training.stages.recipe import FEATURES, Stage
 
 LINEAR, SUM = "linear", "sum"  # names of the linear start, of one side and of both
 

@@ -16,13 +16,13 @@ from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
-from kmm.training.dataset import StudyDataset
 from kmm.training.features import Features
-from kmm.training.fit_stage import Compile, balance_classes, fit_stage
 from kmm.training.head_choice import open_choice
-from kmm.training.recipe import TRAINED, Stage, make_recipe
 from kmm.training.run_context import RunContext
-from kmm.training.stage_state import hold_state, name_folder
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.fit_stage import Compile, balance_classes, fit_stage
+from kmm.training.stages.recipe import TRAINED, Stage, make_recipe
+from kmm.training.stages.stage_state import hold_state, name_folder
 
 Models = Mapping[str, keras.Model]
 
@@ -86,7 +86,7 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
         features: `Features` of the run.
 
     Returns:
-        dict, as `kmm.training.fit_stage.fit_stage`.
+        dict, as `kmm.training.stages.fit_stage.fit_stage`.
     """
     parts.set_trainable(
         model,
@@ -120,15 +120,15 @@ def train_on(
         context: `RunContext`.
         stage: `Stage`.
         model: `keras.Model` with what is trained marked, which names a shared state: see
-            `kmm.training.stage_state.hold_state`.
+            `kmm.training.stages.stage_state.hold_state`.
         trained: `keras.Model` that reads the columns: the same, or a view of it.
         columns: mapping of the names of its inputs to arrays `(n, ...)`.
         targets: array `(n, k)`, NaN where unknown.
         most_validated: int, or None. Studies of a validation batch, if fewer than in a training batch.
-        compile_model: see `kmm.training.fit_stage.fit_stage`.
+        compile_model: see `kmm.training.stages.fit_stage.fit_stage`.
 
     Returns:
-        dict, as `kmm.training.fit_stage.fit_stage`.
+        dict, as `kmm.training.stages.fit_stage.fit_stage`.
     """
     rows, seed = context.rows("train"), context.settings.seed
     train = StudyDataset(

@@ -14,7 +14,7 @@ from kmm.client import Client
 from kmm.data.phantom.dataset import make_phantom
 from kmm.data.split import k_folds
 from kmm.engines.runners import choose_runner
-from kmm.experiments.plan import make_plan
+from kmm.experiments.planning.plan import make_plan
 from kmm.experiments.run_comparison import compare_studies
 from kmm.explain.folder.explain_folder import explain_folder
 from kmm.explain.output.files import Outputs

@@ -132,7 +132,7 @@ def test_an_encoder_with_weights_is_tuned_after_what_follows_it(studies, tmp_pat
 def test_a_stopped_run_goes_on_to_the_same_weights(studies, tmp_path, monkeypatch):
     folder, split = studies
     whole, _ = pretrain(folder, "contrastive", tmp_path / "whole.weights.h5", "--split", split, "--epochs", 3)
-    monkeypatch.setattr("kmm.training.checkpoint.Checkpoint.on_epoch_end", stop_after(2))
+    monkeypatch.setattr("kmm.training.stages.checkpoint.Checkpoint.on_epoch_end", stop_after(2))
     options = ["--objective", "contrastive", "--out", tmp_path / "part.weights.h5", "--split", split, "--epochs", 3]
     assert run("weights", "pretrain", folder, *SMALL, *options).exit_code != 0
     monkeypatch.undo()
@@ -149,7 +149,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(studies, tmp_path, monkeypatc
 
 def stop_after(epochs):
     """Makes `on_epoch_end` fail after a number of epochs, as a kill between two epochs."""
-    from kmm.training.checkpoint import Checkpoint
+    from kmm.training.stages.checkpoint import Checkpoint
 
     original = Checkpoint.on_epoch_end
 

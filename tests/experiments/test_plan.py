@@ -9,12 +9,12 @@ import pytest
 from kmm.data.split import check_leaks, count_leaks
 from kmm.data.study import Report, Study
 from kmm.errors import InputError, LeakError
-from kmm.experiments.plan import check_plan, make_plan
-from kmm.experiments.protocols import PROTOCOLS
-from kmm.experiments.resampling import Resampling, restrict_split
+from kmm.experiments.planning.plan import check_plan, make_plan
+from kmm.experiments.planning.protocols import PROTOCOLS
+from kmm.experiments.planning.resampling import Resampling, restrict_split
+from kmm.experiments.planning.variants import list_variants, parse_variations
 from kmm.experiments.tasks.features import reads_features
 from kmm.experiments.tasks.task import make_key, name_stages
-from kmm.experiments.variants import list_variants, parse_variations
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
 

@@ -22,7 +22,7 @@ from kmm.data.split import check_leaks, split_studies
 from kmm.data.study import Report, Study
 from kmm.errors import InputError, LeakError
 from kmm.evaluate.compare import compare_models
-from kmm.experiments.resampling import Resampling
+from kmm.experiments.planning.resampling import Resampling
 from kmm.models.registration import register_image_encoder
 from kmm.presets import PRESETS, make_settings
 from kmm.settings import FitSettings

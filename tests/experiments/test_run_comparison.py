@@ -1,15 +1,13 @@
 """A comparison without models: what is prepared, in which folder, what is repeated, and what a failed task does."""
 
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import pytest
 
-from kmm.data.collection import read_collection
 from kmm.errors import InputError
 from kmm.experiments.comparison import Comparison
-from kmm.experiments.plan import make_plan
+from kmm.experiments.planning.plan import make_plan
 from kmm.experiments.run_comparison import MODELS, TASKS, compare_studies
 from kmm.experiments.tasks.task import RESULT, name_stages
 from kmm.presets import gather_settings
@@ -26,23 +24,6 @@ def plan_with(protocol="quick", vary=None, **given):
     more = given if given else {"splits": SPLITS}
     gather = lambda changes, base: gather_settings({**TINY, **changes}, protocol=base)  # noqa: E731
     return make_plan(gather, protocol=protocol, vary=vary, **more)
-
-
-@pytest.fixture(scope="module")
-def collection(tiny_folder):
-    return read_collection(tiny_folder)
-
-
-@pytest.fixture
-def compare_and_write(collection, tmp_path):
-    return partial(compare_studies, collection, out=tmp_path / "out", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def compare(compare_and_write, monkeypatch):
-    """Compares without the page, whose figures take seconds to draw."""
-    monkeypatch.setattr("kmm.experiments.run_comparison.write_pages", lambda *given: None)
-    return compare_and_write
 
 
 def test_every_variant_is_run_on_every_split_and_the_files_are_written(compare_and_write, tmp_path):

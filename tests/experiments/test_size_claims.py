@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from kmm.experiments.output.figures.size_figures import GROUPS, draw_sizes, is_drawn
 from kmm.experiments.output.methods import list_methods, show_command
 from kmm.experiments.output.page_sizes import show_sizes
 from kmm.experiments.output.references import list_references
 from kmm.experiments.output.size_claims import list_cautions, show_studies, state_size, tabulate_sizes
-from kmm.experiments.output.size_figures import GROUPS, draw_sizes, is_drawn
 
 BASE = {"value": 0.9, "smallest": 100.0, "largest": 1600.0, "limit": 0.95}
 

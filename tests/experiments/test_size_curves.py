@@ -1,15 +1,12 @@
 """A comparison of sizes without models: what is trained on what, and which rows curves and claims come from."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
-from kmm.data.collection import read_collection
 from kmm.errors import InputError
 from kmm.experiments.comparison import LEARNING_CURVE, Comparison
-from kmm.experiments.plan import make_plan
-from kmm.experiments.run_comparison import TASKS, compare_studies
+from kmm.experiments.planning.plan import make_plan
+from kmm.experiments.run_comparison import TASKS
 from kmm.experiments.size_curves import CURVES, FURTHER, select_whole
 from kmm.experiments.tables import read_csv, select
 from kmm.experiments.tasks.task import RESULT
@@ -23,23 +20,6 @@ SIZES, SPLITS = [10, 20], 4
 def plan_with(vary=None, sizes=SIZES, **more):
     gather = lambda changes, base: gather_settings({**TINY, **changes}, protocol=base)  # noqa: E731
     return make_plan(gather, vary=vary, splits=SPLITS, sizes=sizes, **more)
-
-
-@pytest.fixture(scope="module")
-def collection(tiny_folder):
-    return read_collection(tiny_folder)
-
-
-@pytest.fixture
-def compare_and_write(collection, tmp_path):
-    return partial(compare_studies, collection, out=tmp_path / "out", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def compare(compare_and_write, monkeypatch):
-    """Compares without the page, whose figures take seconds to draw."""
-    monkeypatch.setattr("kmm.experiments.run_comparison.write_pages", lambda *given: None)
-    return compare_and_write
 
 
 class Learning(FakeRunner):

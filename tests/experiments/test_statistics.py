@@ -10,7 +10,7 @@ from kmm.evaluate.statistics.multiplicity import adjust_holm
 from kmm.evaluate.statistics.resampled_tests import compare_splits
 from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.comparison import render_summary
-from kmm.experiments.plan import make_plan
+from kmm.experiments.planning.plan import make_plan
 from kmm.experiments.published import PUBLISHED, list_published
 from kmm.experiments.statistics import SplitValues, average_models, compare_claims, describe_families
 from kmm.experiments.summary import summarize

@@ -18,14 +18,20 @@ from tests.factories.studies import TINY
 REACHED = set(list_reached(COMPUTES))
 CHANGE = "\nADDED = 1\n"
 COMPUTING = (
-    *("training.train", "training.fit_stage", "training.checkpoint", "training.preparation.words", "training.recipe"),
+    *(
+        "training.train",
+        "training.stages.fit_stage",
+        "training.stages.checkpoint",
+        "training.preparation.words",
+        "training.stages.recipe",
+    ),
     *("text.clean", "image.prepare", "data.labels", "data.split", "models.fusion", "models.build", "batches"),
     *("classifier", "settings", "evaluate.metrics", "evaluate.decisions.calibration", "evaluate.compare"),
     *("experiments.tasks.run_task", "experiments.tasks.measures", "evaluate.linear_probe"),
 )
 SHOWING = (
     *("experiments.summary", "experiments.statistics", "experiments.run_comparison", "experiments.tasks.complete"),
-    *("experiments.tasks.explanations", "experiments.task_list", "experiments.comparison_folder"),
+    *("experiments.tasks.explanations", "experiments.planning.task_list", "experiments.comparison_folder"),
     *("evaluate.output.card", "evaluate.output.plots", "evaluate.result_files", "training.save_run"),
 )
 

@@ -7,10 +7,10 @@ import pytest
 from kmm.data.split import Split, check_leaks
 from kmm.data.study import Report, Study
 from kmm.errors import InputError
-from kmm.experiments.plan import check_plan, make_plan
-from kmm.experiments.resampling import Resampling
+from kmm.experiments.planning.plan import check_plan, make_plan
+from kmm.experiments.planning.resampling import Resampling
+from kmm.experiments.planning.training_sizes import check_sizes, choose_sizes, shrink_split
 from kmm.experiments.tasks.task import Task, make_key
-from kmm.experiments.training_sizes import check_sizes, choose_sizes, shrink_split
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
 from tests.factories.commands import find_command

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from kmm.training.dataset import StudyDataset
-from kmm.training.fit_stage import fit_stage
-from kmm.training.recipe import Stage
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.fit_stage import fit_stage
+from kmm.training.stages.recipe import Stage
 
 
 def dataset(seed=None):

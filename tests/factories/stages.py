@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from kmm.training import fit_stage
+from kmm.training.stages import fit_stage
 
 
 def name_stage(folder):

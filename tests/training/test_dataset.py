@@ -6,7 +6,7 @@ import pytest
 
 from kmm.image.augment import Augmentation
 from kmm.text.vocabulary import UNKNOWN
-from kmm.training.dataset import StudyDataset, drop_modalities, drop_words
+from kmm.training.stages.dataset import StudyDataset, drop_modalities, drop_words
 
 
 def dataset(seed=None, columns=None):

@@ -25,13 +25,13 @@ from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, load_word_vectors
-from kmm.training.dataset import StudyDataset
 from kmm.training.fit import fit_classifier
 from kmm.training.preparation.prepared_studies import note_labels, prepare_studies
 from kmm.training.preparation.token_ids import encode_reports
-from kmm.training.recipe import FEATURES, Stage
 from kmm.training.run_calibration import describe_calibration
 from kmm.training.save_run import save_run
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.recipe import FEATURES, Stage
 from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 1, "joint_epochs": 1, "tune_epochs": 1}

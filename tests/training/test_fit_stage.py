@@ -11,11 +11,11 @@ from kmm.errors import InputError
 from kmm.models.loss import LOSSES, LossEntry, MaskedCrossentropy
 from kmm.progress import Progress
 from kmm.training.cache.compilation import keep_compilations
-from kmm.training.checkpoint import Checkpoint
-from kmm.training.dataset import StudyDataset
-from kmm.training.fit_stage import balance_classes, choose_steps, compile_stage, fit_stage
-from kmm.training.optimizers import OPTIMIZERS
-from kmm.training.recipe import Stage
+from kmm.training.stages.checkpoint import Checkpoint
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.fit_stage import balance_classes, choose_steps, compile_stage, fit_stage
+from kmm.training.stages.optimizers import OPTIMIZERS
+from kmm.training.stages.recipe import Stage
 from kmm.training.train import log_to_tensorboard
 from tests.factories.small_stages import Stop, dataset, read_state, small_model, stop_before, train
 
@@ -97,7 +97,7 @@ on_tensorflow = pytest.mark.skipif(
 @pytest.mark.parametrize("steps", (1, 3, 8))
 def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypatch, steps):
     one, history = train(tmp_path / "alone", 3)  # 8 batches an epoch
-    monkeypatch.setattr("kmm.training.fit_stage.choose_steps", lambda model, batch_size: steps)
+    monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda model, batch_size: steps)
     model, progress = small_model(), Counting()
     stage = Stage(name="toy", epochs=3, learning_rate=0.01, patience=50)
     same = fit_stage(model, dataset(3), dataset(), stage=stage, folder=tmp_path / "few", progress=progress)
@@ -289,7 +289,7 @@ def test_a_callback_can_end_a_stage(tmp_path):
 @pytest.fixture
 def large(monkeypatch):
     """Lets every network count as large."""
-    monkeypatch.setattr("kmm.training.checkpoint.LARGE_BYTES", 0)
+    monkeypatch.setattr("kmm.training.stages.checkpoint.LARGE_BYTES", 0)
 
 
 def list_saved(monkeypatch):
@@ -319,7 +319,7 @@ def test_a_large_network_is_saved_when_it_improves_or_after_minutes_and_goes_on_
     stop_before(unsaved, tmp_path / "cut", epochs=6, learning_rate=1.3)
     last = read_state(tmp_path / "cut")["epoch"]
     saved.clear()
-    monkeypatch.setattr("kmm.training.checkpoint.SAVE_MINUTES", 0)
+    monkeypatch.setattr("kmm.training.stages.checkpoint.SAVE_MINUTES", 0)
     resumed, again = train(tmp_path / "cut", 6, learning_rate=1.3)
     assert last < unsaved and saved == [*range(last + 1, 7), None]
     for name in history:

@@ -15,8 +15,8 @@ from kmm.models.views import parts
 from kmm.models.weights.checkpoints import weights_digest
 from kmm.presets import make_settings
 from kmm.training.cache.array_store import ArrayStore
-from kmm.training.checkpoint import Checkpoint
 from kmm.training.fit import fit_classifier
+from kmm.training.stages.checkpoint import Checkpoint
 from tests.factories.studies import TINY
 
 pytestmark = pytest.mark.large

@@ -11,10 +11,10 @@ from kmm.evaluate.linear_probe import fit_probe
 from kmm.models.views.parts import fusion_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
-from kmm.training.checkpoint import Checkpoint
 from kmm.training.fit import fit_classifier
 from kmm.training.head_choice import compare_losses, describe_choice, is_better, measure_losses
 from kmm.training.linear_start import choose_present
+from kmm.training.stages.checkpoint import Checkpoint
 from tests.factories.studies import TINY
 
 FAST = {**TINY, "text_epochs": 1, "image_epochs": 2, "joint_epochs": 2, "tune_epochs": 1, "bootstrap_repeats": 2}

@@ -6,8 +6,8 @@ import pytest
 from kmm.errors import InputError
 from kmm.models.loss import MaskedCrossentropy
 from kmm.settings import FitSettings
-from kmm.training.dataset import StudyDataset
-from kmm.training.mixing import mix_studies, smooth_labels
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.mixing import mix_studies, smooth_labels
 
 
 def test_smoothing_moves_labels_towards_a_half_and_keeps_unknown_ones():

@@ -14,8 +14,8 @@ from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import make_settings
-from kmm.training.dataset import StudyDataset
 from kmm.training.fit import fit_classifier
+from kmm.training.stages.dataset import StudyDataset
 from tests.factories.own_encoders import build_vector_cnn, build_word_model
 from tests.factories.studies import TINY
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 from kmm.errors import InputError
-from kmm.experiments.protocols import PROTOCOLS
+from kmm.experiments.planning.protocols import PROTOCOLS
 from kmm.image.augment import STRENGTHS, Augmentation
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
-from kmm.training.recipe import FEATURES, TRAINED, Stage, make_augmentation, make_recipe
+from kmm.training.stages.recipe import FEATURES, TRAINED, Stage, make_augmentation, make_recipe
 
 
 def list_stages(**settings):

@@ -11,11 +11,11 @@ from kmm.models.views.depth import group_by_depth, scale_by_depth
 from kmm.models.views.feature_view import view_features
 from kmm.models.views.parts import image_encoder_of, set_trainable
 from kmm.settings import FitSettings
-from kmm.training.fit_stage import compile_stage
-from kmm.training.optimizers import OPTIMIZERS, make_optimizer
-from kmm.training.recipe import Stage
-from kmm.training.scaled_rates import ScaledAdam, ScaledAdamW, ScaledRates
-from kmm.training.schedule import SCHEDULES, Course, make_course
+from kmm.training.stages.fit_stage import compile_stage
+from kmm.training.stages.optimizers import OPTIMIZERS, make_optimizer
+from kmm.training.stages.recipe import Stage
+from kmm.training.stages.scaled_rates import ScaledAdam, ScaledAdamW, ScaledRates
+from kmm.training.stages.schedule import SCHEDULES, Course, make_course
 from tests.factories.small_stages import stop_before, train
 
 

@@ -10,8 +10,8 @@ from kmm.image.augment import Augmentation
 from kmm.image.prepare import ImagePreparation
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.views.parts import fusion_of, set_trainable
-from kmm.training.recipe import FEATURES, Stage
-from kmm.training.stage_state import describe_stage, hold_state
+from kmm.training.stages.recipe import FEATURES, Stage
+from kmm.training.stages.stage_state import describe_stage, hold_state
 
 COUNT = 12
 TEXT = ModelSpec(None, "text-cnn", length=6, embedding_size=4, text_filters=3, fusion_units=8)

@@ -7,11 +7,11 @@ import pytest
 from kmm.errors import InputError
 from kmm.models.loss import MaskedCrossentropy
 from kmm.settings import FitSettings
-from kmm.training.checkpoint import Checkpoint
-from kmm.training.fit_stage import compile_stage
-from kmm.training.optimizers import OPTIMIZERS
-from kmm.training.recipe import Stage
-from kmm.training.weight_average import AveragedWeights, start_averages, use_averages
+from kmm.training.stages.checkpoint import Checkpoint
+from kmm.training.stages.fit_stage import compile_stage
+from kmm.training.stages.optimizers import OPTIMIZERS
+from kmm.training.stages.recipe import Stage
+from kmm.training.stages.weight_average import AveragedWeights, start_averages, use_averages
 from tests.factories.small_stages import dataset, read_state, small_model, stop_before, train
 
 GRADIENTS = np.float32([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2], [0.2, 0.2]])
@@ -60,7 +60,7 @@ class Follow(keras.callbacks.Callback):
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX gives a callback no weights between two steps")
 def test_validation_uses_the_averages_and_training_goes_on_with_the_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmm.training.fit_stage.choose_steps", lambda model, batch_size: 1)
+    monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda model, batch_size: 1)
     follow = Follow(0.8)
     train(tmp_path, 3, callbacks=[follow], weight_average=0.8)
     for validated, (weights, average) in zip(follow.validated, follow.after, strict=True):

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kmm.experiments.output.claims import state_answers
-from kmm.experiments.output.figures import SUFFIXES, Drawing, list_figures
+from kmm.experiments.output.figures.drawings import SUFFIXES, Drawing, list_figures
+from kmm.experiments.output.figures.prediction_curves import Curves, trace_predictions
 from kmm.experiments.output.methods import describe_resampling, show_command, write_methods, write_plain_methods
 from kmm.experiments.output.number_formats import show_number
 from kmm.experiments.output.page_data import describe_data, describe_training, list_epochs, list_labels, list_parts
@@ -27,7 +28,6 @@ from kmm.experiments.output.page_sides import (
     vary_labels,
 )
 from kmm.experiments.output.page_sizes import show_sizes
-from kmm.experiments.output.prediction_curves import Curves, trace_predictions
 from kmm.experiments.output.references import REFERENCES, list_references, write_bibtex
 from kmm.experiments.schema import Summary
 from kmm.experiments.tables import Columns, list_values

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kmm.experiments.output.curve_figures import find_epoch_metrics, trace_epochs
+from kmm.experiments.output.figures.curve_figures import find_epoch_metrics, trace_epochs
 from kmm.experiments.output.methods import GROUPED_BY, PARTS, count_data, describe_resampling
 from kmm.experiments.output.number_formats import NOTHING, show_number
 from kmm.experiments.output.page_parts import Section, Table, group_rows

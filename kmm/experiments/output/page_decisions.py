@@ -1,8 +1,8 @@
 """Sections of the page of a comparison on probabilities and decisions: calibration, selection, net benefit."""
 
+from kmm.experiments.output.figures.prediction_curves import COVERAGES, THRESHOLDS, Curves
 from kmm.experiments.output.number_formats import show_estimate, show_number
 from kmm.experiments.output.page_parts import Section, Table, group_rows, list_unmeasured
-from kmm.experiments.output.prediction_curves import COVERAGES, THRESHOLDS, Curves
 from kmm.experiments.schema import Summary, iterate_models
 from kmm.experiments.titles import DEFAULT, title_briefly, title_metric, title_model, title_variant
 

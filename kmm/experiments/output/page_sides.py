@@ -4,8 +4,8 @@ from typing import Any
 
 from kmm.evaluate.output.p_values import show_p
 from kmm.experiments.output.claims import find_claims
-from kmm.experiments.output.figures import capitalize
-from kmm.experiments.output.interval_figures import ALL
+from kmm.experiments.output.figures.drawings import capitalize
+from kmm.experiments.output.figures.interval_figures import ALL
 from kmm.experiments.output.number_formats import show_estimate, show_number, show_signed, show_value
 from kmm.experiments.output.page_parts import Section, Table, group_rows, link_inside, list_unmeasured
 from kmm.experiments.schema import Summary, choose_metric, choose_shares

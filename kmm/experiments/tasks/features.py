@@ -10,8 +10,8 @@ from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.features import Features
 from kmm.training.preparation.prepared_studies import PreparedStudies
-from kmm.training.recipe import FEATURES, make_recipe
 from kmm.training.run_context import RunContext
+from kmm.training.stages.recipe import FEATURES, make_recipe
 from kmm.training.train import start_image
 
 NAMED_BYTES, SMALL_BYTES = 2.5e8, 2.5e7  # of the weights of an encoder known by name, and of one without weights

@@ -16,8 +16,8 @@ from kmm.keras_backend import check_backend
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file
 from kmm.storage.files import replace_file
-from kmm.training.recipe import make_recipe
 from kmm.training.source_code import digest_reached
+from kmm.training.stages.recipe import make_recipe
 
 FOLDER, RESULT = "split-", "result.npz"  # the folder of a task begins with its split
 STATES = "stages-"  # beginning of the folder of the stages that the tasks of a split and size share

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kmm.training.checkpoint import MONITORED
-from kmm.training.fit_stage import choose_steps
-from kmm.training.optimizers import make_optimizer
-from kmm.training.recipe import Stage
+from kmm.training.stages.checkpoint import MONITORED
+from kmm.training.stages.fit_stage import choose_steps
+from kmm.training.stages.optimizers import make_optimizer
+from kmm.training.stages.recipe import Stage
 
 UNITS = 128  # dimensions in which films and reports are compared
 TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # at the start, and at most, as CLIP
@@ -102,7 +102,8 @@ def build_projection(image_size: int, report_size: int, *, units: int = UNITS, s
 def compile_contrastive(
     model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None, steps: int = 1
 ) -> keras.Model:
-    """Compiles a model of pairs with the contrastive loss; arguments as for `kmm.training.fit_stage.compile_stage`."""
+    """Compiles a model of pairs with the contrastive loss; arguments as for
+    `kmm.training.stages.fit_stage.compile_stage`."""
     model.compile(
         optimizer=make_optimizer(stage, model, steps),
         loss=ContrastiveLoss(reduction="mean_with_sample_weight"),

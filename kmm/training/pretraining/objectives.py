@@ -11,11 +11,11 @@ from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
 from kmm.settings import FitSettings
-from kmm.training.fit_stage import Compile, compile_stage
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.pretraining.contrastive import build_projection, compile_contrastive
 from kmm.training.pretraining.targets import Targets, ask_teacher, describe_reports, list_headings
 from kmm.training.run_context import RunContext
+from kmm.training.stages.fit_stage import Compile, compile_stage
 
 LARGE_BATCH = 512  # pairs per step where films are read as features: every other pair is a negative
 

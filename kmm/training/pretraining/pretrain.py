@@ -30,11 +30,11 @@ from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, prepare_studies
 from kmm.training.pretraining.objectives import LARGE_BATCH, OBJECTIVES, Objective, Pupil
 from kmm.training.pretraining.targets import Targets
-from kmm.training.recipe import FEATURES, TRAINED, Stage, list_tuning, make_stage
 from kmm.training.resume import check_data, check_settings
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import OBJECTIVE
 from kmm.training.source_code import digest_code
+from kmm.training.stages.recipe import FEATURES, TRAINED, Stage, list_tuning, make_stage
 from kmm.training.train import train_on
 
 
@@ -45,7 +45,7 @@ class Pretrained:
     Attributes:
         encoder: `keras.Model` named `image_encoder`, trained.
         record: `TrainingRecord`.
-        history: dict of stage to its learning curves, see `kmm.training.fit_stage.fit_stage`.
+        history: dict of stage to its learning curves, see `kmm.training.stages.fit_stage.fit_stage`.
         problems: tuple of `Problem`: the studies that could not be used.
     """
 

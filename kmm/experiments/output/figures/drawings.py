@@ -11,22 +11,22 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from kmm.evaluate.output.figure_files import GREY, encode_figure
-from kmm.experiments.output.curve_figures import (
+from kmm.experiments.output.figures.curve_figures import (
     draw_benefit,
     draw_calibration,
     draw_epochs,
     draw_risk,
     find_epoch_metrics,
 )
-from kmm.experiments.output.interval_figures import (
+from kmm.experiments.output.figures.interval_figures import (
     clean_text,
     draw_differences,
     draw_models,
     draw_shapley,
     draw_subgroups,
 )
-from kmm.experiments.output.prediction_curves import BINS, Curves
-from kmm.experiments.output.size_figures import draw_sizes, is_drawn
+from kmm.experiments.output.figures.prediction_curves import BINS, Curves
+from kmm.experiments.output.figures.size_figures import draw_sizes, is_drawn
 from kmm.experiments.schema import Summary, choose_metric, choose_shares, list_test_numbers
 from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_metric, title_variant

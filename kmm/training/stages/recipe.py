@@ -38,7 +38,7 @@ class Stage:
         learning_rate: float. Learning rate at the start.
         side: str. The model that is trained: `"image"`, `"text"` or `"joint"`.
         image, text: str, a key of `TRAINED`.
-        schedule: str. Key of `kmm.training.schedule.SCHEDULES`.
+        schedule: str. Key of `kmm.training.stages.schedule.SCHEDULES`.
         warmup: float in [0, 1). Fraction of the steps over which the learning rate rises from 0, before the schedule.
         rate_decay: float in (0, 1]. Factor of the learning rate from each depth of the image encoder to the next lower
             one, see `kmm.models.views.depth.scale_by_depth`.
@@ -48,13 +48,14 @@ class Stage:
         clip_norm: float. Largest global norm of the gradients; 0 for no limit.
         loss: str. Key of `kmm.models.loss.LOSSES`.
         class_weights: bool. Whether both classes of a label get the same total weight, whatever the loss says.
-        optimizer: str. Key of `kmm.training.optimizers.OPTIMIZERS`.
+        optimizer: str. Key of `kmm.training.stages.optimizers.OPTIMIZERS`.
         weight_decay: float. Weight decay of the optimizer `adamw`.
         weight_average: float in [0, 1). Momentum of the moving average of the trained weights, which is validated and
-            is the result of the stage; 0 for the weights themselves. See `kmm.training.weight_average`.
+            is the result of the stage; 0 for the weights themselves. See `kmm.training.stages.weight_average`.
         batch_size: int. Studies per step.
         augmentation: `Augmentation` of films, or None.
-        modality_dropout, word_dropout, label_smoothing, mixup: float, as for `kmm.training.dataset.StudyDataset`.
+        modality_dropout, word_dropout, label_smoothing, mixup: float, as for
+            `kmm.training.stages.dataset.StudyDataset`.
 
     Example:
         >>> Stage("text head", 5, 1e-3, side="text", text=FEATURES).encoder("text")

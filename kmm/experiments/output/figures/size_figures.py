@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from kmm.evaluate.output.figure_files import COLOURS, DOTS_PER_INCH, GREY, LEGEND, tidy_axes
-from kmm.experiments.output.interval_figures import clean_text
+from kmm.experiments.output.figures.interval_figures import clean_text
 from kmm.experiments.output.size_claims import METRIC
 from kmm.experiments.schema import Summary
 from kmm.experiments.titles import SIDES, title_briefly, title_metric, title_variant

@@ -24,10 +24,10 @@ from keras import ops
 from kmm.errors import InputError, look_up
 from kmm.progress import Advance
 from kmm.storage.files import replace_file
-from kmm.training.dataset import StudyDataset
-from kmm.training.recipe import Stage
-from kmm.training.schedule import SCHEDULES, average_rate
-from kmm.training.weight_average import start_averages, use_averages
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.recipe import Stage
+from kmm.training.stages.schedule import SCHEDULES, average_rate
+from kmm.training.stages.weight_average import start_averages, use_averages
 
 MONITORED = "crossentropy"  # the metric that selects the best epoch
 CURVES = ("accuracy", "roc_auc")  # metrics of validation that are recorded too

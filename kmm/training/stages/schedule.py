@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kmm.training.recipe import Stage
+from kmm.training.stages.recipe import Stage
 
 
 def _keep(rate, *_):
@@ -49,10 +49,10 @@ class Schedule:
         in_step: function of the share of the steps after a warm-up that are done, a tensor in [0, 1]; it returns the
             factor of the rate in the next step. None for 1. A stage without a warm-up does not call it.
 
-    `stage` is a `kmm.training.recipe.Stage`.
+    `stage` is a `kmm.training.stages.recipe.Stage`.
 
     Example:
-        >>> from kmm.training.recipe import Stage
+        >>> from kmm.training.stages.recipe import Stage
         >>> stage = Stage("head", epochs=4, learning_rate=0.1, patience=5)
         >>> [round(SCHEDULES["cosine"].at_start(0.1, stage, epoch), 3) for epoch in range(4)]
         [0.1, 0.085, 0.05, 0.015]

@@ -14,7 +14,7 @@ import numpy as np
 
 from kmm.image.augment import Augmentation
 from kmm.text.vocabulary import PADDING, UNKNOWN
-from kmm.training.mixing import mix_studies, smooth_labels
+from kmm.training.stages.mixing import mix_studies, smooth_labels
 
 AHEAD = 2  # batches prepared while the model trains on another
 
@@ -35,8 +35,8 @@ class StudyDataset(keras.utils.PyDataset):
         modality_dropout: float in [0, 0.5]. Fraction of the complete examples that lose their image; the same fraction
             loses the text.
         word_dropout: float in [0, 1). Fraction of the words replaced with UNKNOWN.
-        label_smoothing: float in [0, 1), see `kmm.training.mixing.smooth_labels`.
-        mixup: float. `alpha` of `kmm.training.mixing.mix_studies`; 0 mixes nothing.
+        label_smoothing: float in [0, 1), see `kmm.training.stages.mixing.smooth_labels`.
+        mixup: float. `alpha` of `kmm.training.stages.mixing.mix_studies`; 0 mixes nothing.
 
     Example:
         >>> films = np.zeros((3, 32, 32, 1), np.float32)

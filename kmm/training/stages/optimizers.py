@@ -7,9 +7,9 @@ import keras
 
 from kmm.errors import look_up
 from kmm.models.views.depth import scale_by_depth
-from kmm.training.recipe import Stage
-from kmm.training.scaled_rates import ScaledAdam, ScaledAdamW
-from kmm.training.schedule import make_course
+from kmm.training.stages.recipe import Stage
+from kmm.training.stages.scaled_rates import ScaledAdam, ScaledAdamW
+from kmm.training.stages.schedule import make_course
 
 NOT_DECAYED = ("bias", "gamma", "beta")  # names of weights that shift or scale: decay would only bias them
 
@@ -47,7 +47,8 @@ def make_optimizer(stage: Stage, model: keras.Model, steps: int = 1) -> keras.op
         steps: int. Steps of an epoch, by which the stage's warm-up is counted.
 
     Returns:
-        `keras.optimizers.Optimizer`; with `kmm.training.scaled_rates.ScaledRates` if rates differ by step or weight.
+        `keras.optimizers.Optimizer`; with `kmm.training.stages.scaled_rates.ScaledRates` if rates differ by step or
+        weight.
 
     Raises:
         InputError: if the optimizer is unknown.

@@ -5,11 +5,11 @@ from functools import partial
 from itertools import zip_longest
 
 from kmm.data.study import Study
-from kmm.experiments.plan import Plan
-from kmm.experiments.resampling import restrict_split
+from kmm.experiments.planning.plan import Plan
+from kmm.experiments.planning.resampling import restrict_split
+from kmm.experiments.planning.training_sizes import choose_sizes, shrink_split
 from kmm.experiments.tasks.explanations import share_out
 from kmm.experiments.tasks.task import Task, digest_facts, digest_task_code, make_key
-from kmm.experiments.training_sizes import choose_sizes, shrink_split
 from kmm.settings import FitSettings
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker
 

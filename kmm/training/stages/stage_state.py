@@ -19,9 +19,9 @@ from kmm.models.weights.checkpoints import model_digest
 from kmm.storage.file_lock import hold_file
 from kmm.training.cache.cache_folder import name_entry
 from kmm.training.features import find_source
-from kmm.training.recipe import FEATURES, Stage
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import STAGES
+from kmm.training.stages.recipe import FEATURES, Stage
 
 LEARNED_FROM = ("train", "validation")
 

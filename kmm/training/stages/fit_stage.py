@@ -11,11 +11,11 @@ from kmm.errors import InputError, look_up
 from kmm.models.curve_metrics import LabelAccuracy, LabelAuc
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
-from kmm.training.checkpoint import CURVES, MONITORED, Checkpoint, EpochStart
-from kmm.training.dataset import StudyDataset
-from kmm.training.optimizers import make_optimizer
-from kmm.training.recipe import Stage
-from kmm.training.weight_average import AveragedWeights
+from kmm.training.stages.checkpoint import CURVES, MONITORED, Checkpoint, EpochStart
+from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.optimizers import make_optimizer
+from kmm.training.stages.recipe import Stage
+from kmm.training.stages.weight_average import AveragedWeights
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # input values
@@ -103,14 +103,14 @@ def fit_stage(
 
     Args:
         model: `keras.Model` that returns logits. It ends with its best weights.
-        train, validation: `kmm.training.dataset.StudyDataset`.
-        stage: `kmm.training.recipe.Stage`.
+        train, validation: `kmm.training.stages.dataset.StudyDataset`.
+        stage: `kmm.training.stages.recipe.Stage`.
         folder: path of the folder for the state of the stage. It must not belong to another stage.
         class_weights: see `kmm.models.loss.MaskedLoss`.
         callbacks: sequence of `keras.callbacks.Callback`.
         progress: `kmm.progress.Progress`.
         compile_model: function of the arguments of `compile_stage`, for a model that does not return logits of labels;
-            it must give the model a metric named `kmm.training.checkpoint.MONITORED`. None for `compile_stage`.
+            it must give the model a metric named `kmm.training.stages.checkpoint.MONITORED`. None for `compile_stage`.
 
     Returns:
         dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without weight penalties),

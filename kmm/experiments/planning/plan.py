@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kmm.errors import InputError, look_up
-from kmm.experiments.protocols import PROTOCOLS, list_deviations
-from kmm.experiments.resampling import Resampling
-from kmm.experiments.training_sizes import HALVES, check_sizes
-from kmm.experiments.variants import list_variants, show_shared
+from kmm.experiments.planning.protocols import PROTOCOLS, list_deviations
+from kmm.experiments.planning.resampling import Resampling
+from kmm.experiments.planning.training_sizes import HALVES, check_sizes
+from kmm.experiments.planning.variants import list_variants, show_shared
 from kmm.presets import gather_settings
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import read_json
@@ -122,7 +122,7 @@ def make_plan(
         plain: bool. Splits study by study, as the paper does.
         vary: mapping of setting name to its values.
         tune: bool. Trains pretrained encoders too.
-        sizes: as for `kmm.experiments.training_sizes.check_sizes`.
+        sizes: as for `kmm.experiments.planning.training_sizes.check_sizes`.
         wanted: float or None, above 0.5 and below 1; it needs sizes.
         accelerator: bool. Whether this machine has one; then a protocol that tunes encoders does so without `tune`.
 

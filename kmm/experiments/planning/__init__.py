@@ -1,0 +1,1 @@
+"""Plan of a comparison: its splits, sizes, variants and tasks."""

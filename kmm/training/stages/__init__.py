@@ -1,0 +1,1 @@
+"""Stages of training: what each does, and how it runs, is saved and resumed."""
