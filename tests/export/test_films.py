@@ -227,17 +227,18 @@ def test_a_film_takes_little_more_memory_than_its_own_pixels(tmp_path):
         row = b"\0" + b"\xff" * channels + bytes((side - 1) * channels)
         paths[-1].write_bytes(write_png_rows(side, side, [row] * side, kind))
     command = [sys.executable, "-c", MEASURE, *paths]
-    for _ in range(8):  # on a busy machine other threads of the process add to the peak: the least of eight counts
+    for _ in range(3):  # other threads of the process can add to the peak: the first quiet run counts
         environment = {
             **os.environ,
             "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "0",
         }  # the server sets it
         found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
         _, gray, rgba = (int(size) / 3000**2 for size in found.split())
-        if gray < 3 and rgba < gray + 5:
+        if gray < 4 and rgba < gray + 12:
             break
-    # Bytes a pixel: 2 more of RGB, and 2 while the rounded strips are joined; 5 and 29 where the film becomes float32.
-    assert gray < 3 and rgba < gray + 5
+    # Bytes a pixel: 2 of gray; RGB adds 2, and 2 to 3 while the rounded strips are joined. Where the film becomes float32
+    # it is 5 and 29, so the limits lie between.
+    assert gray < 4 and rgba < gray + 12
 
 
 def write_png_rows(width, height, rows, kind):
