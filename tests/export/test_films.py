@@ -236,8 +236,8 @@ def test_a_film_takes_little_more_memory_than_its_own_pixels(tmp_path):
         _, gray, rgba = (int(size) / 3000**2 for size in found.split())
         if gray < 4 and rgba < gray + 12:
             break
-    # Bytes a pixel: 2 of gray; RGB adds 2, and 2 to 3 while the rounded strips are joined. Where the film becomes float32
-    # it is 5 and 29, so the limits lie between.
+    # Bytes a pixel: 2 of gray; RGB adds 2, and 2 to 3 while the rounded strips are joined.
+    # It is 5 and 29 where the film becomes float32: the limits lie between.
     assert gray < 4 and rgba < gray + 12
 
 
