@@ -79,7 +79,7 @@ def test_rooms_that_compute_are_reached_and_those_that_show_are_not():
 def test_a_module_that_nobody_has_named_counts_once_it_is_imported(copy):
     (copy / "new_idea.py").write_text("x = 1\n")
     assert digest_reached.__wrapped__(COMPUTES, copy) == digest_task_code()
-    with_import = copy / "training" / "recipe.py"
+    with_import = copy / "training" / "stages" / "recipe.py"
     before = with_import.read_text()
     with_import.write_text(before + "\ndef later():\n    import kmm.new_idea\n")
     first = digest_reached.__wrapped__(COMPUTES, copy)
