@@ -27,6 +27,11 @@ def fit_options(command: Decorated) -> Decorated:
         ),
         click.option("--image-encoder", help="Name of the image encoder, or none."),
         click.option("--image-weights", type=click.Path(), help="imagenet, random or a file; see kmm weights list."),
+        click.option(
+            "--image-depths",
+            type=int,
+            help="Depths of the image encoder that its vector is made of; 1 is the last alone.",
+        ),
         click.option("--pixels", type=int, help="Height and width of the encoder's input, in pixels."),
         click.option("--batch-size", type=int, help="Studies per training step."),
         click.option(

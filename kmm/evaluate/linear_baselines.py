@@ -1,5 +1,6 @@
 """Linear baselines of a classifier: a probe of its image features, and the sum of its logits and those of TF-IDF."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ def fit_baselines(
     train: np.ndarray,
     validation: np.ndarray,
     texts: np.ndarray | None,
+    groups: Sequence[int] | None = None,
 ) -> LinearBaselines:
     """Fits the linear baselines on the training studies; validation chooses the penalty and the weights of the sum.
 
@@ -32,13 +34,14 @@ def fit_baselines(
         present: array `(n, 2)`: whether each study has a film, and a report.
         train, validation: int arrays of rows.
         texts: float array `(len(validation), n_labels)`, the probabilities of the TF-IDF baseline; None without one.
+        groups: see `kmm.evaluate.linear_probe.fit_probe`.
 
     Returns:
         `LinearBaselines`.
     """
     has_film = present[:, 0] > 0
     held = validation[has_film[validation]]
-    probe = fit_probe(features, labels, train=train[has_film[train]], validation=held)
+    probe = fit_probe(features, labels, train=train[has_film[train]], validation=held, groups=groups)
     if texts is None:
         return LinearBaselines(probe)
     image, prior = probe.logits(features[validation]), np.nanmean(labels[train], axis=0)

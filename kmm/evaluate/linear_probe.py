@@ -24,8 +24,12 @@ def fit_probe(
     train: Sequence[int] | np.ndarray,
     validation: Sequence[int] | np.ndarray,
     class_weights: np.ndarray | None = None,
+    groups: Sequence[int] | None = None,
 ) -> LinearProbe:
     """Fits a linear probe. The strength of its penalty is chosen by the log loss on validation.
+
+    Features of several groups, such as the depths of a network, get one probe per group, each with its own penalty, and
+    the mean of their logits, scaled on validation, is the logit: many weak features do not drown few good ones.
 
     Minimises for each label `sum(loss) + |coef|**2 / (2 * strength)`, where the loss of a study with the target `t` is
     that of a positive with the weight `t` and of a negative with the weight `1 - t`. For targets of 0 and 1 this is
@@ -36,10 +40,11 @@ def fit_probe(
         targets: array `(n, n_labels)` in [0, 1], NaN for unknown, which is left out.
         train, validation: int arrays of rows. Without validation studies of a label the strength in the middle is used.
         class_weights: float array `(n_labels, 2)`, the weights of a negative and of a positive; None for weights of 1.
+        groups: list of int, the numbers of consecutive features of each group, `d` in total; None for one group.
 
     Returns:
-        `LinearProbe`. The logit of a label with a single class in training is the log odds of one study of the other
-        class.
+        `LinearProbe`, its strengths the geometric means over the groups. The logit of a label with a single class in
+        training is the log odds of one study of the other class.
 
     Source: https://arxiv.org/abs/1610.01644
 
@@ -61,13 +66,17 @@ def fit_probe(
     standard = (chosen - mean) / scale, (np.asarray(features[held], np.float64) - mean) / scale
     labels = np.asarray(targets, np.float64)
     weights = np.ones((labels.shape[1], 2)) if class_weights is None else np.asarray(class_weights, np.float64)
+    ends = np.cumsum([features.shape[1]] if groups is None else groups)
+    parts = [slice(start, end) for start, end in zip([0, *ends], ends)]
     with threadpool_limits(1):  # sums in the same order whatever the number of threads
-        fitted = [_fit_label(standard, labels[rows, i], labels[held, i], weights[i]) for i in range(labels.shape[1])]
+        fitted = [
+            _fit_label(standard, labels[rows, i], labels[held, i], weights[i], parts) for i in range(len(weights))
+        ]
     coef, intercept, strengths = zip(*fitted, strict=True)
     return LinearProbe(mean, scale, np.stack(coef, axis=1), np.array(intercept, np.float64), strengths)
 
 
-def _fit_label(rows, train, validation, weights):
+def _fit_label(rows, train, validation, weights, parts):
     """Fits one label; returns its coefficients, intercept and strength."""
     known, held = np.isfinite(train), np.isfinite(validation)
     x, targets = rows[0][known], train[known]
@@ -75,11 +84,35 @@ def _fit_label(rows, train, validation, weights):
         odds = np.log((targets.sum() + 0.5) / (len(targets) - targets.sum() + 0.5))
         return np.zeros(x.shape[1]), odds, None
     left, labels = rows[1][held], validation[held]
+    fitted = [_fit_group(x[:, part], targets, left[:, part], labels, weights) for part in parts]
+    if len(fitted) == 1:
+        return fitted[0]
+    coefs, intercepts, strengths = zip(*fitted, strict=True)
+    coef, intercept, strength = (
+        np.concatenate(coefs) / len(fitted),
+        np.mean(intercepts),
+        np.exp(np.log(strengths).mean()),
+    )
+    slope, shift = _scale_mean(left @ coef + intercept, labels, weights)
+    return slope * coef, float(slope * intercept + shift), float(strength)
+
+
+def _scale_mean(logits, labels, weights):
+    """Returns the slope and the shift that bring the mean of several logits nearest to the labels; 1 and 0 without
+    validation studies of both classes, or where the best slope is not positive."""
+    if not 0 < labels.sum() < len(labels):
+        return 1.0, 0.0
+    slope, shift = _minimise(logits[:, None], labels, weights, 1.0, np.array([1.0, 0.0]))
+    return (slope, shift) if slope > 0 else (1.0, 0.0)
+
+
+def _fit_group(x, targets, left, labels, weights):
+    """Fits one label on the standardised features of one group; returns coefficients, intercept and strength."""
     values, best = np.zeros(x.shape[1] + 1), (np.inf, np.zeros(x.shape[1]), 0.0, None)
-    for strength in STRENGTHS if held.any() else (MIDDLE,):
+    for strength in STRENGTHS if len(labels) else (MIDDLE,):
         values = _minimise(x, targets, weights, strength, values)
         logits = left @ values[:-1] + values[-1]
-        loss = weigh_losses(logits, labels, weights).mean() if held.any() else 0.0
+        loss = weigh_losses(logits, labels, weights).mean() if len(labels) else 0.0
         if loss >= best[0]:  # weaker penalties only fit the training part more closely
             break
         best = (loss, values[:-1], float(values[-1]), strength)

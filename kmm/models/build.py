@@ -19,6 +19,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
 from kmm.models.fusion import FUSIONS, build_fusion
 from kmm.models.heads import HEADS
+from kmm.models.image_vector import choose_depths
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class ModelSpec:
         fusion_units: int, at least 1. Width of the decoder.
         fusion_dropout: float in [0, 1). Fraction of the decoder's outputs dropped in training.
         head: str, a key of `HEADS`. A specification that lacks it is of a version that had only `decoder`.
+        image_depths: int, at least 1. Depths of the image encoder that make up its vector, see
+            `kmm.models.image_vector.choose_depths`.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.
@@ -62,6 +65,7 @@ class ModelSpec:
     fusion_units: int = 512
     fusion_dropout: float = 0.3
     head: str = "decoder"
+    image_depths: int = 1
 
     def __post_init__(self):
         if self.image_encoder is None and self.text_encoder is None:
@@ -71,7 +75,8 @@ class ModelSpec:
         if self.image_encoder is not None:
             entry = look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
             object.__setattr__(self, "pixels", entry.pixels if self.pixels is None else self.pixels)
-            _check_least(self, pixels=32)
+            _check_least(self, pixels=32, image_depths=1)
+            choose_depths(entry.blocks, self.image_depths)
             if entry.fixed_pixels and self.pixels != entry.pixels:
                 raise InputError(
                     f"The image encoder {self.image_encoder!r} takes films of {entry.pixels} pixels only. Set `pixels` "
@@ -169,7 +174,8 @@ def _build_core(spec, label_count):
     inputs, encoders, outputs = {"present": present}, {}, {}
     if spec.image_encoder:
         inputs["image"] = keras.Input((spec.pixels, spec.pixels, 1), name="image")
-        encoders["image"] = build_image_encoder(IMAGE_ENCODERS[spec.image_encoder], pixels=spec.pixels)
+        entry = IMAGE_ENCODERS[spec.image_encoder]
+        encoders["image"] = build_image_encoder(entry, pixels=spec.pixels, depths=spec.image_depths)
         outputs["image"] = encoders["image"](inputs["image"])
     if spec.text_encoder:
         text = {
@@ -185,14 +191,14 @@ def _build_core(spec, label_count):
             dropout=spec.text_dropout,
         )
         outputs["text"] = encoders["text"](text)
-    entry = FUSIONS[spec.fusion]
+    needs = FUSIONS[spec.fusion].needs
     fusion = build_fusion(
-        entry,
+        FUSIONS[spec.fusion],
         encoders,
         label_count=label_count,
         units=spec.fusion_units,
         dropout=spec.fusion_dropout,
         head=spec.head,
     )
-    features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in entry.needs}
+    features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in needs}
     return keras.Model(inputs, fusion({**features, "present": present}), name="core")

@@ -14,6 +14,7 @@ from kmm.errors import InputError, look_up
 from kmm.models.description import ImageDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model, full_mask
+from kmm.models.image_vector import POOLINGS, add_depths, choose_depths
 from kmm.models.weights.torch_names import densenet_layers
 
 
@@ -40,35 +41,50 @@ class ImageEncoder(ImageDescription):
     starts: tuple[str, ...] = ()
 
 
-def build_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None = None) -> keras.Model:
+def build_image_encoder(
+    entry: ImageEncoder, *, pixels: int, weights: str | None = None, depths: int = 1
+) -> keras.Model:
     """Builds the nested model of one image encoder.
 
     Args:
         entry: `ImageEncoder`, a value of `IMAGE_ENCODERS`.
         pixels: int, at least 32. Height and width of the film.
         weights: None (random), `"imagenet"` (downloaded by Keras) or `"given"` (those that the network brings).
+        depths: int >= 1. Depths of the network that make up the vector: the means of the feature maps of `depths - 1`
+            blocks, see
+            `kmm.models.image_vector.choose_depths`, before the vector of the last one.
 
     Returns:
         `keras.Model` named `image_encoder`, from image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white, to
         `{"vector": (n, d), "sequence": (n, m, k), "mask": (n, m)}`. Its layers keep the names of `keras.applications`.
 
     Raises:
-        InputError: if the entry names a layer that its network does not have, or a feature map that is not its output.
+        InputError: if the entry names a layer that its network does not have, or a feature map that is not its output;
+            if it has too few blocks.
 
     Example:
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64).output["vector"].shape
         (None, 256)
+        >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64, depths=3).output["vector"].shape
+        (None, 416)
     """
-    encoder = assemble_image_encoder(entry, pixels=pixels, weights=weights)
+    encoder = assemble_image_encoder(entry, pixels=pixels, weights=weights, depths=depths)
     _check_names(encoder, entry)
     return encoder
 
 
-def assemble_image_encoder(entry: ImageEncoder, *, pixels: int, weights: str | None = None) -> keras.Model:
+def assemble_image_encoder(
+    entry: ImageEncoder, *, pixels: int, weights: str | None = None, depths: int = 1
+) -> keras.Model:
     """Builds an image encoder as `build_image_encoder` does, whichever layers its description names."""
     image = keras.Input((pixels, pixels, 1), name="film")
     x = layers.Concatenate(name="colour")([image] * entry.channels) if entry.channels > 1 else image
-    features, vector = POOLINGS[entry.pooling](entry.network(SCALINGS[entry.scaling](x), weights))
+    output = entry.network(SCALINGS[entry.scaling](x), weights)
+    features, vector = POOLINGS[entry.pooling](output)
+    if depths > 1:
+        network = keras.Model(image, output)
+        _normalise_names(network)
+        vector = add_depths(network, choose_depths(entry.blocks, depths), vector)
     sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
     encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
     _normalise_names(encoder)
@@ -146,25 +162,6 @@ def _none(x):
 
 
 SCALINGS = {"none": _none, "unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
-
-
-def _average(features):
-    """Takes the mean of the feature map over its places."""
-    return features, layers.GlobalAveragePooling2D(name="average_pool")(features)
-
-
-def _max_average(features):
-    """Takes the maximum over the places beside the mean."""
-    vector = layers.GlobalAveragePooling2D(name="average_pool")(features)
-    return features, layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), vector])
-
-
-def _network(pair):
-    """Takes the vector that the network itself makes of its feature map."""
-    return pair
-
-
-POOLINGS = {"average": _average, "max-average": _max_average, "network": _network}
 
 
 def _application(build):

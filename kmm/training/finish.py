@@ -18,6 +18,7 @@ from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
 from kmm.models.linear_probe import IMAGE_LINEAR
 from kmm.models.views.feature_view import view_features
+from kmm.models.views.parts import vector_groups
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.tfidf import TfidfBaseline
 from kmm.training.features import Features
@@ -115,6 +116,7 @@ def _fit_linear(context, classifier, features):
         train=context.rows("train"),
         validation=validation,
         texts=texts,
+        groups=vector_groups(classifier.models["image"], "image"),
     )
     probe, has_film = classifier.linear.probe, prepared.present[:, :1] > 0
     return {IMAGE_LINEAR: lambda rows: np.where(has_film[rows], probe.logits(vectors[rows]), probe.intercept)}

@@ -5,7 +5,7 @@ import numpy as np
 
 from kmm.evaluate.linear_probe import fit_probe
 from kmm.models.heads import write_linear
-from kmm.models.views.parts import fusion_of
+from kmm.models.views.parts import fusion_of, vector_groups
 from kmm.training.features import Features
 from kmm.training.run_context import RunContext
 
@@ -42,6 +42,7 @@ def write_probe(
         train=np.arange(count),
         validation=np.arange(count, len(rows)),
         class_weights=class_weights,
+        groups=vector_groups(model, side),
     )
     write_linear(fusion_of(model), side, mean=probe.mean, scale=probe.scale, coef=probe.coef, intercept=probe.intercept)
     return probe.strengths

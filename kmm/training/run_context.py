@@ -67,6 +67,7 @@ class RunContext:
             text_encoder=s.text_encoder if text else None,
             fusion=s.fusion,
             head=s.head,
+            image_depths=s.image_depths if image else 1,
             pixels=s.pixels,
             length=s.length,
             embedding_size=s.embedding_size if self.vectors is None or not text else self.vectors.shape[1],

@@ -98,3 +98,46 @@ def test_a_keras_head_gives_the_logits_of_the_probe(head):
     present = np.ones((len(features), 2), np.float32)
     found = to_numpy(fusion({"image_vector": features.astype(np.float32), "present": present}, training=False))
     np.testing.assert_allclose(found, probe.logits(features), atol=1e-4)
+
+
+def test_groups_are_probes_of_their_own_whose_mean_is_scaled_on_validation():
+    features, _, hard = make_rows()
+    parts = (slice(0, 5), slice(5, 20))
+    joint = fit_probe(features, hard, train=TRAIN, validation=VALIDATION, groups=(5, 15))
+    alone = [fit_probe(features[:, part], hard, train=TRAIN, validation=VALIDATION) for part in parts]
+    mean = np.mean([probe.logits(features[:, part]) for probe, part in zip(alone, parts, strict=True)], axis=0)
+    for column in range(2):
+        known = mean[VALIDATION, column : column + 1]
+        reference = LogisticRegression(C=1.0, tol=1e-9).fit(known, hard[VALIDATION, column])
+        logits = reference.decision_function(mean[:, column : column + 1])
+        np.testing.assert_allclose(joint.logits(features)[:, column], logits, atol=1e-3)
+        strengths = [probe.strengths[column] for probe in alone]
+        assert joint.strengths[column] == pytest.approx(np.sqrt(strengths[0] * strengths[1]))
+    whole = fit_probe(features, hard, train=TRAIN, validation=VALIDATION, groups=(20,))
+    np.testing.assert_array_equal(whole.coef, fit_probe(features, hard, train=TRAIN, validation=VALIDATION).coef)
+
+
+def test_groups_without_validation_or_with_one_class():
+    features, _, hard = make_rows()
+    joint = fit_probe(features, hard, train=TRAIN, validation=[], groups=(5, 15))
+    alone = [fit_probe(part, hard, train=TRAIN, validation=[]) for part in (features[:, :5], features[:, 5:])]
+    np.testing.assert_allclose(joint.coef, np.concatenate([probe.coef for probe in alone]) / 2)
+    np.testing.assert_allclose(joint.intercept, np.mean([probe.intercept for probe in alone], axis=0))
+    single = fit_probe(features, np.ones_like(hard), train=TRAIN, validation=VALIDATION, groups=(5, 15))
+    assert not single.coef.any() and single.strengths == (None, None)
+
+
+def test_many_weak_features_do_not_drown_few_good_ones():
+    rng = np.random.default_rng(3)
+    hidden = rng.normal(size=(1200, 3))
+    labels = (hidden.sum(axis=1, keepdims=True) + rng.normal(size=(1200, 1)) > 0).astype(float)
+    features = np.concatenate([hidden, 0.1 * hidden[:, :1] + rng.normal(size=(1200, 300))], axis=1)
+    rows = {"train": np.arange(300), "validation": np.arange(300, 500)}
+    test = np.arange(500, 1200)
+    losses = [
+        weigh_losses(
+            fit_probe(features, labels, **rows, groups=groups).logits(features)[test], labels[test], np.ones(2)
+        )
+        for groups in ((3, 300), (303,))
+    ]
+    assert losses[0].mean() < losses[1].mean() - 0.02

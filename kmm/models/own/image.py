@@ -8,7 +8,8 @@ import numpy as np
 from keras import layers, ops
 
 from kmm.errors import InputError, look_up
-from kmm.models.encoders_image import POOLINGS, SCALINGS, ImageEncoder, assemble_image_encoder
+from kmm.models.encoders_image import SCALINGS, ImageEncoder, assemble_image_encoder
+from kmm.models.image_vector import POOLINGS
 from kmm.models.own.network import OwnNetwork, check_model
 from kmm.models.views.graph_cuts import list_cuts
 
@@ -25,7 +26,7 @@ class ImageOptions:
     Attributes:
         pixels: int, at least 32. Height and width of the film: those of the model's input, or 224 if it takes any.
         scaling: str. Key of `kmm.models.encoders_image.SCALINGS`. `"none"`: the model reads gray levels 0 to 255.
-        pooling: str. Key of `kmm.models.encoders_image.POOLINGS`: how the feature map becomes a vector; the average if
+        pooling: str. Key of `kmm.models.image_vector.POOLINGS`: how the feature map becomes a vector; the average if
             the model ends in a map. A model that ends in a vector pools itself.
         stem: str. Name of a layer of the model; a layer of a nested model is named `outer/inner`. `ImageDescription`
             explains it and the next three.

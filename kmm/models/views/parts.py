@@ -8,6 +8,7 @@ from kmm.errors import InputError
 from kmm.models.build import ModelSpec
 from kmm.models.encoders_image import IMAGE_ENCODERS, list_starts
 from kmm.models.encoders_text import TEXT_ENCODERS
+from kmm.models.image_vector import DEPTHS
 
 Trained = bool | float | Literal["top"]
 
@@ -60,6 +61,32 @@ def encoders_of(model: keras.Model, side: str) -> list[keras.Model]:
     and the text encoder. Empty if the model does not read that side."""
     found = [image_encoder_of(model)] if side == "image" else [embed_of(model), text_encoder_of(model)]
     return [encoder for encoder in found if encoder is not None]
+
+
+def vector_groups(model: keras.Model, side: str) -> tuple[int, ...]:
+    """Returns the numbers of consecutive features that the vector of a side consists of: of an image encoder that
+    reads several depths one number per depth, otherwise one for all.
+
+    Example:
+        >>> from kmm.models.build import ModelSpec, build_model
+        >>> spec = ModelSpec(image_encoder="small-cnn", pixels=32, image_depths=3)
+        >>> vector_groups(build_model(spec, label_count=1), "image")
+        (32, 96, 256)
+    """
+    encoder = encoders_of(model, side)[-1]
+    size = encoder.output["vector"].shape[-1]
+    joined = _find_layer(encoder, DEPTHS)
+    groups = (size,) if joined is None else tuple(tensor.shape[-1] for tensor in joined.input)
+    return groups * (size // sum(groups))
+
+
+def _find_layer(model, name):
+    for layer in model.layers:
+        if layer.name == name:
+            return layer
+        if isinstance(layer, keras.Model) and (found := _find_layer(layer, name)) is not None:
+            return found
+    return None
 
 
 def parts_read(model: keras.Model, side: str) -> tuple[str, ...]:
