@@ -515,6 +515,7 @@ def test_the_description_does_not_grow_with_the_studies(hand_made, tmp_path):
         Classifier.load(tmp_path / "large")
 
 
+@pytest.mark.large
 def test_prints_of_another_kind_are_refused(hand_made, tmp_path):
     for number, wrong in enumerate((np.zeros(3), np.zeros((2, 2), "<u8"), np.array(["a"]), np.array([None]))):
 

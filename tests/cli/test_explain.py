@@ -171,6 +171,7 @@ def test_of_many_files_the_good_ones_are_explained_and_each_broken_one_has_a_lin
     assert result.stderr.count("set aside") == 21 and "set aside: 577 more" in result.stderr
 
 
+@pytest.mark.large
 def test_check_says_whether_maps_depend_on_the_model(tiny_run, ward, tmp_path, capsys):
     out = tmp_path / "out"
     strict = ("--gap-tolerance", 1e-9)  # finer than 8 points, and than float32
@@ -215,6 +216,7 @@ finally:
 """
 
 
+@pytest.mark.large
 def test_another_sensitivity_is_drawn_without_the_model_from_anywhere(explained, tiny_run, ward, tmp_path):
     """Neither a gradient nor a model: no framework is even imported. Paths are relative to another folder."""
     out = shutil.copytree(explained[1], tmp_path / "out")

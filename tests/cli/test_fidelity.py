@@ -94,6 +94,7 @@ def check_print(printed, methods):
                 assert f"  {name}: {legend[name]}" in printed
 
 
+@pytest.mark.large
 def test_films_with_a_box_are_found_before_the_number_of_studies_is_cut(model, tiny_folder, tmp_path, parts):
     boxes = write_boxes(tmp_path / "boxes.csv", [parts["validation"][-1], parts["test"][-1]])
     options = ("--boxes", boxes, "--studies", 1, "--method", "gradient", "--json", tmp_path / "out.json")
@@ -160,6 +161,7 @@ def test_a_study_that_cannot_be_explained_is_listed(model, tiny_folder, monkeypa
     assert result.exit_code == 0 and "set aside: study 7: expected a film." in result.stderr
 
 
+@pytest.mark.large
 def test_a_model_of_reports_alone_is_measured_by_its_words(of_reports, tiny_folder, tmp_path, capsys):
     words = write_words(tmp_path / "words.csv")
     options = ("--words", words, "--studies", 3, "--json", tmp_path / "out.json")

@@ -94,6 +94,7 @@ def test_a_server_that_was_killed_in_a_hot_swap_serves_the_new_version_when_it_i
     assert answer.model_spec.version.value == 2
 
 
+@pytest.mark.large
 def test_hang_up_reads_all_files_again(versions, tmp_path):
     """At once, though nothing is looked at by itself: tokens, the list of models, new versions."""
     shutil.copytree(versions / "1", tmp_path / "tiny" / "1")

@@ -149,6 +149,7 @@ def test_an_image_of_one_level_is_not_inverted(shape):
     assert not is_inverted(np.full(shape, 90, np.float32))
 
 
+@pytest.mark.large
 @pytest.mark.openi
 def test_the_real_films(openi_folder):
     """No real film is called inverted, and of their negatives at most 1 % are missed."""

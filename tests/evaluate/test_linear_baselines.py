@@ -127,6 +127,7 @@ def test_the_best_baseline_is_beaten_only_where_the_interval_is_above_0():
     assert "baseline, TF-IDF + logistic regression: " in compare(-0.01, "tfidf")[0]
 
 
+@pytest.mark.large
 def test_changed_weights_drop_them(tiny_run, tiny_folder):
     _, run, folder = tiny_run
     changed = Classifier.load(folder)

@@ -59,6 +59,7 @@ def test_every_size_is_run_on_every_split_the_whole_part_first(compare):
         assert parts[2] < parts[1] < parts[0] and [len(part) for part in parts[1:]] == [20, 10]
 
 
+@pytest.mark.large
 def test_claims_are_those_of_the_comparison_without_sizes(compare, tmp_path):
     without = compare(plan_with(sizes=None), runner=FakeRunner(), out=tmp_path / "a")
     found = compare(plan_with(), runner=FakeRunner(), out=tmp_path / "b")
@@ -79,6 +80,7 @@ def test_without_sizes_the_column_is_the_training_part(compare):
             assert set(select(table, split=task.split_name)["size"]) == {len(task.split.part("train"))}
 
 
+@pytest.mark.large
 def test_the_curve_is_that_of_the_values_on_the_studies_that_were_there(compare, tmp_path):
     found = compare(plan_with(wanted=0.88), runner=Learning())
     sizes = found.summary["sizes"]
@@ -149,6 +151,7 @@ def test_two_sizes_have_no_curve_and_say_so(compare):
     assert "No learning curve was fitted to some models: a curve needs results of 3 or more sizes" in str(found)
 
 
+@pytest.mark.large
 def test_added_sizes_leave_what_is_done(compare, tmp_path):
     compare(plan_with(sizes=None), runner=FakeRunner())
     runner = FakeRunner()
@@ -160,6 +163,7 @@ def test_added_sizes_leave_what_is_done(compare, tmp_path):
     assert len(list((tmp_path / "out" / TASKS).glob(f"*/{RESULT}"))) == 3 * SPLITS
 
 
+@pytest.mark.large
 def test_only_the_whole_part_explains_studies(compare):
     runner = FakeRunner()
     compare(plan_with(), runner=runner, explain=2)
@@ -167,12 +171,14 @@ def test_only_the_whole_part_explains_studies(compare):
     assert all(not task.size for task in runner.done if task.explained)
 
 
+@pytest.mark.large
 def test_a_size_that_is_not_below_the_training_part_leaves_the_folder_free_for_others(compare):
     with pytest.raises(InputError, match="below the training part"):
         compare(plan_with(sizes=[20, 5000]), runner=FakeRunner())
     compare(plan_with(), runner=FakeRunner())
 
 
+@pytest.mark.large
 def test_the_page_describes_the_whole_part_and_shows_the_curves(compare_and_write, tmp_path):
     compare_and_write(plan_with(wanted=0.88), runner=Learning())
     page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")

@@ -427,6 +427,7 @@ def test_probability_is_explained_on_its_own_scale(hand_made, studies, found):
         assert one.target == found[one.study].target
 
 
+@pytest.mark.large
 def test_several_baselines_are_averaged(hand_made, studies):
     explained = {
         names: next(Explainer(hand_made, dataclasses.replace(FEW, baselines=names)).explain(studies[:1]))

@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", EXPORT_FORMATS)
 def test_a_file_runs_in_its_own_runtime(saved, tmp_path, kind):
     for package in EXPORT_FORMATS[kind].packages:
@@ -27,6 +28,7 @@ def test_a_file_runs_in_its_own_runtime(saved, tmp_path, kind):
     assert told["privacy"]["words"] is None and told["privacy"]["findings"] == []
 
 
+@pytest.mark.large
 def test_a_file_that_says_something_else_is_not_written(saved, tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
     monkeypatch.setattr(formats, "LOGIT_TOLERANCE", -1.0)

@@ -134,6 +134,7 @@ def test_final_sigma_beside_every_letter():
     )
 
 
+@pytest.mark.large
 def test_turkish_settings_of_the_machine_do_not_matter():
     # ICU reads these variables; under them TensorFlow alone lowers "TITLE" to "tıtle".
     program = (

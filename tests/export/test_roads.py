@@ -133,6 +133,7 @@ def make_example(film):
     return tf.train.Example(features=tf.train.Features(feature={"image_bytes": value})).SerializeToString()
 
 
+@pytest.mark.large
 def test_the_graph_refuses_a_jpeg_with_a_hole_on_every_road(signatures, cpp, channel):
     films = np.array([jpegs.WHOLE["gray"], BASELINE], object)
     inputs = {"image_bytes": films, "report": np.array([b"", b""], object)}
@@ -231,6 +232,7 @@ def test_the_graph_checks_what_a_server_in_cpp_does_not(cpp, channel, case):
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.large
 def test_an_example_may_hold_the_sections_of_a_report(cpp):
     def write(**features):
         return tf.train.Example(

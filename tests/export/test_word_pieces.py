@@ -67,7 +67,7 @@ def test_any_vocabulary_and_words(pieces, reports):
     assert table.lookup(found).to_list() == ids
 
 
-@pytest.mark.parametrize("truncate", ["end", "start"])
+@pytest.mark.parametrize("truncate", ["end", pytest.param("start", marks=pytest.mark.large)])
 def test_reports_of_any_length_are_cut_by_pieces_also_when_loaded(tmp_path, truncate):
     vocabulary = WordPieces((*SPECIAL_WORDS, *VOCABULARY))
     vocabulary.save(tmp_path / "vocabulary.txt")

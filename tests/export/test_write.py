@@ -95,6 +95,7 @@ def test_the_card_lies_beside_the_model(saved_reader, tmp_path):
     )
 
 
+@pytest.mark.large
 def test_warmup_has_a_request_for_each_signature_and_size(exported, signatures):
     from tensorflow_serving.apis import prediction_log_pb2
 

@@ -75,6 +75,7 @@ def test_the_encoder_inside_a_trained_classifier(small, tmp_path):
     assert {"conv3", "embedding", "logits"} <= set(report.extra)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("shift", [0, 3])
 def test_xception_whose_unnamed_layers_were_counted_from_anywhere(xceptions, shift, tmp_path):
     source, target = xceptions

@@ -34,7 +34,10 @@ def maps_of(encoder, rows):
     return [convolve(rows, *map(to_numpy, encoder.get_layer(f"conv{kernel}").weights)) for kernel in KERNELS]
 
 
-@pytest.mark.parametrize("name", sorted(TEXT_ENCODERS))
+PARAMETERS = [pytest.param(name, marks=[pytest.mark.large] * (name != "text-cnn")) for name in sorted(TEXT_ENCODERS)]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_every_entry(name, tmp_path):
     check_text_encoder(name, tmp_path)
 

@@ -6,8 +6,10 @@ from kmm.models.heads import HEADS
 from tests.checks import build_tiny_fusion, check_fusion, fusion_inputs
 from tests.model_checks import stir, to_numpy
 
+HEAD_PARAMETERS = [pytest.param(name, marks=[pytest.mark.large] * (name != "mlp")) for name in sorted(HEADS)]
 
-@pytest.mark.parametrize("head", sorted(HEADS))
+
+@pytest.mark.parametrize("head", HEAD_PARAMETERS)
 @pytest.mark.parametrize("name", sorted(FUSIONS))
 def test_every_entry(name, head, tmp_path):
     check_fusion(name, head, tmp_path)

@@ -105,6 +105,7 @@ def test_it_keeps_the_promises_of_every_entry(private, tmp_path):
     check_image_encoder("private", tmp_path)
 
 
+@pytest.mark.large
 def test_a_network_with_attention_keeps_them_where_its_layer_says_what_it_holds(monkeypatch, tmp_path):
     monkeypatch.setitem(IMAGE_ENCODERS, "private", dataclasses.replace(ATTENTION, network=counted_attention))
     check_image_encoder("private", tmp_path)

@@ -83,6 +83,7 @@ def test_an_encoder_that_training_changed_is_run_for_its_own_part(models, inputs
     np.testing.assert_allclose(found[side], before[side], atol=1e-6)
 
 
+@pytest.mark.large
 def test_weights_changed_after_the_views_were_made_count(models, inputs):
     shared = SharedEncoders()
     shared.prepare(models)(inputs)

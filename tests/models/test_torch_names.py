@@ -83,6 +83,7 @@ def write(path, state, torch):
     torch.save({name: torch.tensor(array) for name, array in state.items()}, path)
 
 
+@pytest.mark.large
 def test_features_equal_those_of_the_network_in_pytorch(encoder, tmp_path):
     torch = pytest.importorskip("torch")
     state = random_state()
@@ -133,6 +134,7 @@ def test_another_network_of_pytorch_is_refused(encoder, tmp_path):
         load_image_weights(encoder, "densenet121", tmp_path / "resnet.pth")
 
 
+@pytest.mark.large
 def test_full_chexnet_file_of_keras_2_with_its_head(encoder, tmp_path):
     weights = encoder.get_weights()
     image = keras.Input((64, 64, 3))

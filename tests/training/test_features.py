@@ -163,6 +163,7 @@ def test_numbers_beyond_half_floats_are_cut_and_counted(tmp_path):
     assert notes == ["Features of films: 2 numbers are outside the range of half floats and were set to its limits."]
 
 
+@pytest.mark.large
 def test_another_run_computes_what_the_cache_lacks_and_what_something_else_decides(context, calls):
     def compute(seed=0):
         calls.clear()

@@ -106,6 +106,7 @@ def test_no_file_of_a_saved_classifier_holds_a_word_of_one_patient(tiny_run):
     assert "there is" in terms and "mass in" in terms
 
 
+@pytest.mark.large
 def test_training_reads_words_of_one_patient_as_unknown_where_a_file_brings_them(tiny_folder, tmp_path):
     """A changed row of the embedding would reveal that a word occurs in the reports, and so would a missing one."""
     studies = read_collection(tiny_folder).studies
@@ -137,6 +138,7 @@ def test_pieces_of_too_few_patients_are_hidden_from_training_alone():
     assert encode_reports(prepared, maker, hidden=hidden).tolist() == [[2, 1, 1], [2, 0, 0], [3, 4, 2]]
 
 
+@pytest.mark.large
 def test_a_run_over_word_pieces(tiny_folder, tmp_path):
     pieces = ["no", "m", "##ass", "there", "is", "a", "in", "ca", "##se", "cough", "unmet"]
     lines = "\n".join(["[PAD]", "[unused0]", "[UNK]", "[CLS]", *pieces])
@@ -400,6 +402,7 @@ def test_a_refused_run_keeps_what_was_set_aside(tiny_folder, tmp_path):
     assert len(caught.value.problems) == 60 and "gone.png" in str(caught.value.problems[0])
 
 
+@pytest.mark.large
 def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a_file(tiny_folder, tmp_path):
     file = "Heart 1 1 1\nno 1 0 0\nmass 0 1 0\neffusion 0 0 1\nt-spine 1 1 0\ncaf\udce9 1 0 1\ncyst 0 1 1\nrib 2 1 1\n"
     (tmp_path / "v.txt").write_bytes(file.encode("utf-8", "surrogateescape"))
@@ -514,6 +517,7 @@ def test_a_run_is_not_resumed_on_other_data(tiny_folder, tmp_path, monkeypatch):
         )
 
 
+@pytest.mark.large
 def test_without_a_test_part_there_are_results_of_validation_and_it_is_said(tiny_folder, tmp_path):
     settings = {"image_encoder": None, "shares": (0.7, 0.3, 0.0)}
     classifier, run = fit(tiny_folder, tmp_path / "work", **settings)
@@ -528,6 +532,7 @@ def test_without_a_test_part_there_are_results_of_validation_and_it_is_said(tiny
     assert Classifier.load(tmp_path / "saved").metrics == classifier.metrics
 
 
+@pytest.mark.large
 def test_fits_share_prepared_studies(tiny_folder, tmp_path, tiny_run, monkeypatch):
     collection, settings = read_collection(tiny_folder), make_settings("small", {**FAST, "image_encoder": None})
     prepared = prepare_studies(collection, settings, films=tmp_path)
@@ -567,6 +572,7 @@ def test_a_stage_without_epochs_is_skipped(tiny_folder, tmp_path, settings, trai
     assert len(run.predictions["test"].logits["joint"]) == len(run.rows("test"))
 
 
+@pytest.mark.large
 def test_another_recipe_is_a_change_of_its_stages(tiny_folder, tmp_path, monkeypatch):
     """The head of the text side alone: the encoder and the word vectors stay as they were built."""
 

@@ -56,7 +56,10 @@ def test_epochs_are_chosen_by_the_loss_without_the_penalties_of_weights(tmp_path
     assert model.evaluate(data.as_input(), verbose=0, return_dict=True)["loss"] == pytest.approx(reached + penalty)
 
 
-@pytest.mark.parametrize(("loss", "optimizer"), [(name, "adam") for name in LOSSES] + [("bce", "adamw")])
+OTHERS = [pytest.param(name, "adam", marks=pytest.mark.large) for name in LOSSES if name != "bce"]
+
+
+@pytest.mark.parametrize(("loss", "optimizer"), [("bce", "adam"), ("bce", "adamw"), *OTHERS])
 def test_every_loss_and_optimizer_learns_and_goes_on_where_it_stopped(tmp_path, loss, optimizer):
     stage = {"loss": loss, "optimizer": optimizer, "weight_decay": 0.01, "learning_rate": 0.02}
     _, whole = train(tmp_path / "whole", 6, **stage)
@@ -93,6 +96,7 @@ on_tensorflow = pytest.mark.skipif(
 )
 
 
+@pytest.mark.large
 @on_tensorflow
 @pytest.mark.parametrize("steps", (1, 3, 8))
 def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypatch, steps):
@@ -259,6 +263,7 @@ class Meddle(keras.callbacks.Callback):
         kernel.assign(kernel * 0.9)
 
 
+@pytest.mark.large
 def test_callbacks_see_the_epochs_that_are_left_and_what_they_change_is_saved(tmp_path):
     before, after, again = Watch(), Watch(), Watch()
     whole, history = train(tmp_path / "whole", 5, callbacks=[Meddle()], schedule="cosine")
@@ -304,6 +309,7 @@ def list_saved(monkeypatch):
     return saved
 
 
+@pytest.mark.large
 def test_a_large_network_is_saved_when_it_improves_or_after_minutes_and_goes_on_from_there(
     tmp_path, large, monkeypatch
 ):
@@ -416,6 +422,7 @@ def test_a_stage_without_a_finite_loss_is_said(tmp_path):
         fit_stage(small_model(), data, data, stage=stage, folder=tmp_path)
 
 
+@pytest.mark.large
 def test_a_stage_never_ends_worse_than_it_began(tmp_path):
     model, _ = train(tmp_path / "good", 12)
     before = model.get_weights()
@@ -443,6 +450,7 @@ def write_checkpoint(path, **replaced):
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b"{}", b'{"epoch": 2}', b"\xff"])
 def test_a_damaged_state_is_said_with_what_to_do(tmp_path, damage):
     train(tmp_path, 2)

@@ -53,7 +53,7 @@ def test_losses_are_those_of_studies_and_pairs():
     assert compare_losses(first[:0], second[:0]) == (None, None)
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("head", [pytest.param("linear", marks=pytest.mark.large), "mlp"])
 def test_a_frozen_encoder_starts_as_the_probe_of_its_features_and_stays_so_where_training_gains_nothing(
     tiny_folder, tmp_path, head
 ):
@@ -90,6 +90,7 @@ def worsen(monkeypatch, stages):
     monkeypatch.setattr(kmm.training.train, "run_stage", change)
 
 
+@pytest.mark.large
 def test_a_stage_that_ends_worse_is_undone(tiny_folder, tmp_path, monkeypatch):
     _, first = fit(tiny_folder, tmp_path / "plain", **FROZEN, head="linear", image_epochs=1, learning_rate=1e-7)
     worsen(monkeypatch, {"image head": -5.0})
@@ -100,6 +101,7 @@ def test_a_stage_that_ends_worse_is_undone(tiny_folder, tmp_path, monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.large
 def test_a_stage_that_is_better_beyond_chance_is_kept(tiny_folder, tmp_path, monkeypatch):
     """The linear start is spoilt, so that what follows is better."""
     import kmm.training.head_choice as module
@@ -149,11 +151,13 @@ def test_sides_from_their_start_get_a_linear_rival_and_the_joint_model_starts_as
         np.testing.assert_allclose(shift, np.broadcast_to(shift[:1], shift.shape), atol=1e-3)  # the bias
 
 
+@pytest.mark.large
 def test_a_decoder_has_no_choice(tiny_folder, tmp_path):
     classifier, _ = fit(tiny_folder, tmp_path, image_encoder=None, head="decoder")
     assert "head_choice" not in classifier.provenance
 
 
+@pytest.mark.large
 def test_a_run_that_was_stopped_chooses_the_same(tiny_folder, tmp_path, monkeypatch):
     settings = {**FROZEN, "tune_image": "top"}
     whole, _ = fit(tiny_folder, tmp_path / "whole", **settings)

@@ -176,6 +176,7 @@ def test_the_steps_of_a_stage_have_the_rates_of_its_course(tmp_path, monkeypatch
         np.testing.assert_allclose(weights, -moved, rtol=1e-5)
 
 
+@pytest.mark.large
 def test_a_stage_that_was_stopped_within_its_warm_up_goes_on_to_the_same_bits(tmp_path):
     options = {**WARM, "warmup": 0.6}
     whole, history = train(tmp_path / "whole", 5, **options)
@@ -189,6 +190,7 @@ def test_a_stage_that_was_stopped_within_its_warm_up_goes_on_to_the_same_bits(tm
 # Rates by depth
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ("small-cnn", "densenet121"))
 def test_layers_are_divided_evenly_from_the_head_down(name):
     encoder = build_image_encoder(IMAGE_ENCODERS[name], pixels=64)

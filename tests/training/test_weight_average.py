@@ -74,6 +74,7 @@ def measure(model):
     return float(MaskedCrossentropy()(data.labels, model.predict_on_batch({"x": data.columns["x"]})))
 
 
+@pytest.mark.large
 def test_a_stage_ends_with_the_averages_of_its_best_epoch(tmp_path):
     model, history = train(tmp_path, 12, weight_average=0.9, learning_rate=0.05)
     _, other = train(tmp_path / "plain", 12, learning_rate=0.05)
@@ -82,7 +83,7 @@ def test_a_stage_ends_with_the_averages_of_its_best_epoch(tmp_path):
     assert history["loss"] == other["loss"] and history["val_loss"] != other["val_loss"]  # the same path of the weights
 
 
-@pytest.mark.parametrize("precision", ("float32", "mixed_float16"))
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.large)])
 def test_a_stage_that_was_stopped_goes_on_to_the_same_bits(tmp_path, precision):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
@@ -111,6 +112,7 @@ def test_a_stage_that_no_epoch_improved_ends_with_the_weights_it_began_with(tmp_
     assert len(data) == 8
 
 
+@pytest.mark.large
 def test_a_stage_killed_before_its_end_was_saved_ends_with_the_averages(tmp_path, monkeypatch):
     whole, _ = train(tmp_path / "whole", 3, weight_average=0.9)
 

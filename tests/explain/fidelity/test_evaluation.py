@@ -260,6 +260,7 @@ def test_a_method_that_says_nothing_of_words_is_not_judged_by_them(hand_made, st
     assert sum("similarity" in row for row in rows) == 2
 
 
+@pytest.mark.large
 def test_a_skipped_study_is_listed_once_and_progress_reaches_its_end(hand_made, studies, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     broken = Study("broken", "broken", (ImageFile(tmp_path / "broken.png", "frontal"),))

@@ -203,6 +203,7 @@ def test_what_only_changes_the_drawing_draws_again_and_gives_what_a_new_folder_g
     assert {**found, **read_files(out)}.keys() - {"notes.txt", ".123-notes.txt"} == read_files(tiny[2]).keys()
 
 
+@pytest.mark.large
 def test_what_is_drawn_again_is_there_all_the_time(again):
     model, studies, out, _ = again
     before = read_files(out)
@@ -268,6 +269,7 @@ def test_another_model_or_method_is_refused_unless_it_may_overwrite(again, tmp_p
     assert runner.computed == [] and read_files(out) == before
 
 
+@pytest.mark.large
 def test_what_overwrites_removes_at_last_what_nothing_took_the_place_of(again, tmp_path):
     model, studies, out, rows = again
     (out / "notes.txt").write_text("mine", encoding="utf-8")
@@ -293,6 +295,7 @@ def test_index_and_table_hold_every_study_of_the_folder(tiny, again):
     assert read_files(out).keys() == before.keys()
 
 
+@pytest.mark.large
 def test_the_index_links_the_pages_that_are_there_and_no_others(tiny, tmp_path):
     model, (one, two, *_), _, _ = tiny
     explain_folder(model, [one], tmp_path, settings=SETTINGS, outputs=Outputs(page=False))
@@ -321,6 +324,7 @@ def test_a_film_that_is_gone_for_a_while_loses_nothing(again, tmp_path):
     assert runner.computed == [] and runner.drawn == [studies[place].id] and read_files(out) == before
 
 
+@pytest.mark.large
 def test_a_folder_of_the_version_before_keeps_its_files_until_there_are_new_ones(again):
     """The first version wrote no maps, and its lines had one row and knew a film by path and time."""
     model, studies, out, rows = again
