@@ -11,6 +11,12 @@ speed of a shared machine drifts. `--json` prints one JSON document.
     cached_speedup   an end-to-end epoch with frozen encoders, relative to a head epoch on their cached features; at
                      least 50
     memory_ratio     peak memory of a whole fit on four times the studies, relative to that on the studies; at most 1.10
+
+With `--augmentation` only this, on films of 224 pixels in batches of 32:
+
+    augmentation_ratio   films per second that a layer in front of the model augments, on the device of TensorFlow,
+                         relative to those that the feed reads and augments; with the films per second of both, and of
+                         a feed that reads films and draws the numbers for the layer
 """
 
 import argparse
@@ -36,16 +42,20 @@ def main():
     parser.add_argument("--preset", default="small", help="preset of epoch_ratio")
     parser.add_argument("--studies", type=int, default=1024, help="number of studies of epoch_ratio")
     parser.add_argument("--rounds", type=int, default=24, help="timed epochs of each kind, in turns")
+    parser.add_argument("--augmentation", action="store_true", help="the figures of augmentation, and no others")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(fit_whole(options.child))
         return
-    result = {
-        **measure_epochs(options.preset, options.studies, options.rounds),
-        **measure_cache(192, 3),
-        **measure_memory(256),
-    }
+    if options.augmentation:
+        result = measure_augmentation(224, options.rounds)
+    else:
+        result = {
+            **measure_epochs(options.preset, options.studies, options.rounds),
+            **measure_cache(192, 3),
+            **measure_memory(256),
+        }
     if options.json:
         print(json.dumps(result))
     else:
@@ -202,6 +212,45 @@ def measure_cache(studies, rounds):
             for _ in range(rounds)
         ]
     return {"cached_speedup": statistics.median(ratios)}
+
+
+def measure_augmentation(pixels, rounds, batch=32):
+    import numpy as np
+    import tensorflow as tf
+
+    from kmm.image.augment import Augmentation
+    from kmm.training.stages.dataset import StudyDataset
+    from kmm.training.stages.film_changes import CHANGES, FilmChanges
+
+    with tempfile.TemporaryDirectory() as folder:
+        columns, _, labels = make_columns(pixels, 8 * batch, folder)
+        column = columns["image"]
+        layer, numbers = tf.function(FilmChanges(), reduce_retracing=True), np.zeros((len(column), 0))
+        how = {"rows": np.arange(len(column)), "batch_size": batch, "seed": 0, "augmentation": Augmentation()}
+        feeds = {
+            "feed": StudyDataset({"image": column}, labels, **how),
+            "feed_with_numbers": StudyDataset({"image": column.as_stored(), CHANGES: numbers}, labels, **how),
+        }
+        given, *_ = feeds["feed_with_numbers"][0]
+        kinds = {
+            **{name: lambda at, feed=feed: feed[at % len(feed)] for name, feed in feeds.items()},
+            "layer": lambda at: layer(given["image"], given[CHANGES], training=True).numpy(),
+        }
+        seconds = {name: [] for name in kinds}
+        for at in range(rounds + 1):
+            for name, run in kinds.items():
+                begin = time.perf_counter()
+                run(at)
+                seconds[name].append(time.perf_counter() - begin)
+    speeds = {f"{name}_films_per_second": batch / statistics.median(spent[1:]) for name, spent in seconds.items()}
+    ratios = np.divide(seconds["feed"][1:], seconds["layer"][1:])
+    device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    return {
+        "augmentation_ratio": float(np.median(ratios)),
+        "augmentation_ratio_quartiles": np.quantile(ratios, [0.25, 0.75]).tolist(),
+        **speeds,
+        "augmentation_device": device,
+    }
 
 
 def measure_memory(studies):

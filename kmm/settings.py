@@ -86,6 +86,8 @@ class FitSettings:
     augment_gamma: float | None = None  # largest change of the exponent of the gray curve, which is 1
     augment_noise: float | None = None  # largest standard deviation of added noise, as a fraction of the gray range
     augment_flip: bool = False  # mirror half of the films; off, because the heart would change sides
+    # what augments films: cpu (in the feed), accelerator (with the model), or auto: the accelerator if Keras has one
+    augmentation_device: str = "auto"
     # Fusion
     fusion: str = "concat"  # a name in kmm.models.fusion.FUSIONS
     head: str = "mlp"  # what follows the fusion, a name in kmm.models.heads.HEADS
@@ -130,6 +132,7 @@ class FitSettings:
         _check_choice("deidentified", self.deidentified, ("keep", "drop"))
         _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
         _check_choice("augmentation", self.augmentation, ("none", "mild", "strong"))
+        _check_choice("augmentation_device", self.augmentation_device, ("auto", "cpu", "accelerator"))
         _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all"))
         _check_choice("batch_norm", self.batch_norm, ("inference", "train"))
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))

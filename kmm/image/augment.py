@@ -1,5 +1,6 @@
 """Augment prepared films with small random changes that keep them plausible chest films."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -18,6 +19,10 @@ def _tabulate_normal() -> np.ndarray:
 
 
 NORMAL = _tabulate_normal()
+# Columns of the numbers that say how each film of a batch is changed, see `Augmentation.list_changes`
+PLACE, EXPOSURE, SEED, MIXTURE = slice(0, 6), slice(6, 10), slice(10, 12), slice(12, 14)
+CHANGE_COUNT = 14
+SEEDS = 2**24  # below this, whole numbers are exact as float32
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,44 @@ class Augmentation:
         places = self._place(draws, height, width)
         for film, draw, place, grain, there, out in zip(films, draws, places, grains, moved, changed):
             cv2.warpAffine(film, place, (width, height), dst=there, flags=cv2.INTER_LINEAR)
-            self._expose(there, draw, cv2.LUT(grain, NORMAL), out)
+            power, gain, deviation, lift = self._list_exposure(draw)
+            cv2.pow(there, power, dst=out)  # in units of 255 ** power
+            cv2.addWeighted(out, gain, cv2.LUT(grain, NORMAL), deviation, lift, dst=out)
         np.clip(changed, 0, 255, out=changed)
         changed *= moved > 0
         return changed.reshape(batch.shape)
+
+    def list_changes(self, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        """Draws the changes of a batch as numbers, for `kmm.training.stages.film_changes`, which changes the pixels.
+
+        Places and exposure are those of `apply` with a generator in the same state. The noise has the same distribution
+        but other values, which are drawn from the seed where the pixels are changed.
+
+        Args:
+            shape: sequence of int, `(n, height, width, 1)`.
+            rng: `numpy.random.Generator`.
+
+        Returns:
+            float32 `(n, CHANGE_COUNT)`. Columns `PLACE`: where the film's `(x, y)` of a pixel lies, as the two rows of
+            an affine matrix; `EXPOSURE`: power, gain, deviation of the noise, and lift of
+            `gain * gray ** power + deviation * noise + lift`; `SEED`: two whole numbers below `SEEDS`, the same for the
+            whole batch; `MIXTURE`: the row of another film, and the share of its own: no mixture.
+
+        Example:
+            >>> changes = STRENGTHS["none"].list_changes((2, 32, 32, 1), np.random.default_rng(0))
+            >>> changes[1, PLACE].tolist(), changes[1, EXPOSURE].tolist(), changes[1, MIXTURE].tolist()
+            ([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0])
+        """
+        n, height, width, _ = shape
+        draws = rng.uniform(-1, 1, (n, 9))
+        places = self._place(draws, height, width)
+        backwards = np.linalg.inv(places[:, :, :2])
+        changes = np.zeros((n, CHANGE_COUNT))
+        changes[:, PLACE] = np.concatenate([backwards, -backwards @ places[:, :, 2:]], axis=2).reshape(n, 6)
+        changes[:, EXPOSURE] = np.reshape([self._list_exposure(draw) for draw in draws], (n, 4))
+        changes[:, SEED] = rng.integers(SEEDS, size=2)
+        changes[:, MIXTURE] = np.stack([np.arange(n), np.ones(n)], axis=1)
+        return changes.astype(np.float32)
 
     def _place(self, draws, height, width):
         """Returns the affine matrices `(n, 2, 3)` of rotation, zoom, shift and flip about the centre."""
@@ -100,14 +139,13 @@ class Augmentation:
         moved_center = center + np.stack([right * width, down * height], axis=-1) * self.shift
         return np.concatenate([matrix, (moved_center - matrix @ center)[..., None]], axis=2)
 
-    def _expose(self, image, draw, grain, out):
-        """Applies gamma, contrast, brightness and noise to one image `(height, width)`, written to `out`."""
+    def _list_exposure(self, draw):
+        """Returns power, gain, deviation of the noise and lift of one image."""
         contrast, brightness, gamma, noise = draw[5:]
         power = 1 + gamma * self.gamma
         gain = 1 + contrast * self.contrast
         lift = 255 * (0.5 * (1 - gain) + brightness * self.brightness)
-        cv2.pow(image, power, dst=out)  # in units of 255 ** power
-        cv2.addWeighted(out, gain * 255 ** (1 - power), grain, 255 * self.noise * abs(noise), lift, dst=out)
+        return power, gain * 255 ** (1 - power), 255 * self.noise * abs(noise), lift
 
 
 STRENGTHS = {

@@ -20,6 +20,7 @@ from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
 from kmm.training.run_context import RunContext
 from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.film_changes import ACCELERATOR, change_on_device, choose_device, describe_device
 from kmm.training.stages.fit_stage import Compile, balance_classes, fit_stage
 from kmm.training.stages.recipe import TRAINED, Stage, make_recipe
 from kmm.training.stages.stage_state import hold_state, name_folder
@@ -73,7 +74,8 @@ def train_models(context: RunContext, features: Features) -> Trained:
                 history[stage.name] = run_stage(context, stage, models[side], features)
                 choice.judge(stage.name)
         choices |= choice.finish()
-    return Trained(models, history, {**facts, **({"head_choice": choices} if choices else {})})
+    facts |= {"head_choice": choices} if choices else {}
+    return Trained(models, history, {**facts, **describe_device(stage for side in recipe.values() for stage in side)})
 
 
 def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: Features) -> dict[str, list[float]]:
@@ -131,6 +133,10 @@ def train_on(
         dict, as `kmm.training.stages.fit_stage.fit_stage`.
     """
     rows, seed = context.rows("train"), context.settings.seed
+    device = choose_device(stage)
+    if device == ACCELERATOR:
+        trained, columns = change_on_device(trained, columns)
+    stage = dataclasses.replace(stage, augmentation_device=device)
     train = StudyDataset(
         columns,
         targets,

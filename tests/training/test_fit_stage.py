@@ -116,6 +116,25 @@ def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypat
     ]
 
 
+class Noting(Counting):
+    """Keeps the notes too, with the number of steps that were done before each."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append((text, sum(self.counts)))
+
+
+def test_a_stage_says_that_it_compiles_before_its_first_step(tmp_path):
+    progress = Noting()
+    stage = Stage(name="toy", epochs=1, learning_rate=0.01)
+    fit_stage(small_model(), dataset(3), dataset(), stage=stage, folder=tmp_path, progress=progress)
+    assert progress.texts[0] == "compiling" and progress.counts[0] == 0
+    assert progress.notes == ([("toy: compiling", 0)] if keras.backend.backend() == "jax" else [])
+
+
 @on_tensorflow
 def test_only_small_steps_are_taken_at_once():
     film = keras.Input((64, 64, 1))

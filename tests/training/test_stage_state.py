@@ -52,7 +52,8 @@ def test_what_a_text_stage_does_not_read_does_not_count(context):
     context.prepared.film_digests = ["another film"] * COUNT
     context.settings.image_encoder, context.maker.image = "densenet121", ImagePreparation(64, "stretch")
     context.token_ids[10:], context.prepared.labels[10:] = 5, 0  # of the test part
-    again = describe(context, replace(STAGE, name="words", augmentation=None, image=FEATURES, mixup=0.2))
+    unread = {"augmentation": None, "augmentation_device": "accelerator", "image": FEATURES, "mixup": 0.2}
+    again = describe(context, replace(STAGE, name="words", **unread))
     assert again == first
 
 
@@ -117,6 +118,7 @@ def test_augmentation_and_films_count_for_a_stage_that_reads_films(context):
     first = describe(context, stage, model)
     assert describe(context, replace(stage, word_dropout=0.3), model) == first
     assert describe(context, replace(stage, augmentation=None), model) != first
+    assert describe(context, replace(stage, augmentation_device="accelerator"), model) != first
     frozen = [
         describe(context, replace(stage, image=FEATURES, augmentation=one), model) for one in (None, Augmentation())
     ]

@@ -69,6 +69,11 @@ class StoredArrays:
                 self.open(number).read(read[place : place + 1], self.shards[number][1] + record * size)
         return read.astype(self.dtype, copy=False)
 
+    def as_stored(self) -> "StoredArrays":
+        """Returns the same column in the type of its files."""
+        shape, stored = self.shape[1:], self.stored.name
+        return StoredArrays(self.folder, self.shards, self.numbers, self.records, shape=shape, stored=stored)
+
     def take(self, rows: np.ndarray) -> "StoredArrays":
         """Returns the column of some rows, an int array, without reading them."""
         shape, stored = self.shape[1:], self.stored.name

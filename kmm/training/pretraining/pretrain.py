@@ -34,6 +34,7 @@ from kmm.training.resume import check_data, check_settings
 from kmm.training.run_context import RunContext
 from kmm.training.run_folders import OBJECTIVE
 from kmm.training.source_code import digest_code
+from kmm.training.stages.film_changes import describe_device
 from kmm.training.stages.recipe import FEATURES, TRAINED, Stage, list_tuning, make_stage
 from kmm.training.train import train_on
 
@@ -176,14 +177,15 @@ def _pretrain(prepared, settings, objective, temperature, work, cache, progress,
     encoder = parts.image_encoder_of(pupil.base)
     started = weights_digest(encoder)
     learnt = Targets(values, columns, targets.facts)
-    history = {
-        stage.name: _run_stage(context, stage, pupil, learnt, features)
-        for stage in list_stages(
-            settings, len(context.rows("train")), large_batches=entry.large_batches, soft=entry.soft
-        )
-    }
+    stages = list_stages(settings, len(context.rows("train")), large_batches=entry.large_batches, soft=entry.soft)
+    history = {stage.name: _run_stage(context, stage, pupil, learnt, features) for stage in stages}
     changed = weights_digest(encoder) != started
-    facts = {**_describe(objective, opened, pupils, settings), **targets.facts, "changed": changed}
+    facts = {
+        **_describe(objective, opened, pupils, settings),
+        **targets.facts,
+        **describe_device(stages),
+        "changed": changed,
+    }
     return Pretrained(encoder, TrainingRecord(facts, _gather_seen(opened)), history, prepared.problems)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from kmm.image.augment import Augmentation
 from kmm.text.vocabulary import PADDING, UNKNOWN
+from kmm.training.stages.film_changes import CHANGES
 from kmm.training.stages.mixing import mix_studies, smooth_labels
 
 AHEAD = 2  # batches prepared while the model trains on another
@@ -31,7 +32,9 @@ class StudyDataset(keras.utils.PyDataset):
         rows: int array of the rows to use.
         batch_size: int.
         seed: int to shuffle and change what is read; None to keep the order and the values.
-        augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None.
+        augmentation: `kmm.image.augment.Augmentation` for the column `image`, or None. If there is a column
+            `film_changes`, the films stay as they are, and this column says how the model changes them, see
+            `kmm.training.stages.film_changes`.
         modality_dropout: float in [0, 0.5]. Fraction of the complete examples that lose their image; the same fraction
             loses the text.
         word_dropout: float in [0, 1). Fraction of the words replaced with UNKNOWN.
@@ -86,7 +89,10 @@ class StudyDataset(keras.utils.PyDataset):
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch, index])
             if self.augmentation is not None and "image" in inputs:
-                inputs["image"] = self.augmentation.apply(inputs["image"], generator)
+                if CHANGES in inputs:
+                    inputs[CHANGES] = self.augmentation.list_changes(inputs["image"].shape, generator)
+                else:
+                    inputs["image"] = self.augmentation.apply(inputs["image"], generator)
             if self.modality_dropout:
                 inputs["present"] = drop_modalities(inputs["present"], self.modality_dropout, generator)
             if self.word_dropout and "token_ids" in inputs:

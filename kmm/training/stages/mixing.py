@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from kmm.image.augment import MIXTURE
+from kmm.training.stages.film_changes import CHANGES, IMAGE
+
 MARKS = ("_mask", "present")  # ends of the names of columns of 0 and 1: which rows of a sequence, which sides count
 WORDS = "token_ids"
 
@@ -35,7 +38,8 @@ def mix_studies(
     The share of each study is drawn from the beta distribution `Beta(alpha, alpha)`. Both studies have the same sides,
     film and report, so that no side is mixed with the empty place of one that is missing; a study whose sides no other
     one has stays as it is. A label that either study lacks is unknown. Rows of a sequence count if they count in one of
-    both. Token ids have no mean, so a batch of words stays as it is.
+    both. Token ids have no mean, so a batch of words stays as it is. If the batch says how the model changes its films,
+    it says how they are mixed afterwards too, and they stay as they are.
 
     Args:
         inputs: mapping of column to array `(n, ...)`. `present`, if it is there, is `(n, 2)`: which sides a study has.
@@ -59,11 +63,16 @@ def mix_studies(
         return dict(inputs), labels
     others = _choose_others(inputs.get("present"), known, len(labels), generator)
     shares = np.where(others == np.arange(len(labels)), 1, generator.beta(alpha, alpha, len(labels))).astype(np.float32)
+    later = {}
+    if CHANGES in inputs:
+        later = {IMAGE: inputs[IMAGE], CHANGES: inputs[CHANGES].copy()}
+        later[CHANGES][:, MIXTURE] = np.stack([others, shares], axis=1)
     mixed = {
         name: np.maximum(column, column[others]) if name.endswith(MARKS) else _mix(column, others, shares)
         for name, column in inputs.items()
+        if name not in later
     }
-    return mixed, _mix(labels, others, shares)
+    return {**mixed, **later}, _mix(labels, others, shares)
 
 
 def _mix(column, others, shares):

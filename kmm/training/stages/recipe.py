@@ -54,6 +54,7 @@ class Stage:
             is the result of the stage; 0 for the weights themselves. See `kmm.training.stages.weight_average`.
         batch_size: int. Studies per step.
         augmentation: `Augmentation` of films, or None.
+        augmentation_device: str, or None: see `kmm.training.stages.film_changes.choose_device`.
         modality_dropout, word_dropout, label_smoothing, mixup: float, as for
             `kmm.training.stages.dataset.StudyDataset`.
 
@@ -81,6 +82,7 @@ class Stage:
     weight_average: float = 0.0
     batch_size: int = 32
     augmentation: Augmentation | None = None
+    augmentation_device: str | None = "auto"
     modality_dropout: float = 0.0
     word_dropout: float = 0.0
     label_smoothing: float = 0.0
@@ -211,6 +213,7 @@ def make_stage(settings: FitSettings) -> Callable[..., Stage]:
         weight_average=s.weight_average,
         batch_size=s.batch_size,
         augmentation=make_augmentation(s),
+        augmentation_device=s.augmentation_device,
         modality_dropout=s.modality_dropout,
         word_dropout=s.word_dropout,
         label_smoothing=s.label_smoothing,

@@ -90,7 +90,7 @@ def _describe_settings(stage):
     del found["name"]
     read = {side: side in stage.sides and stage.encoder(side) != FEATURES for side in ("image", "text")}
     if not read["image"]:
-        found["augmentation"] = None
+        found["augmentation"] = found["augmentation_device"] = None
     if not read["text"]:
         found["word_dropout"] = None
     else:
