@@ -58,8 +58,9 @@ class RunContext:
         """Returns what the model of a side learns, float32 `(n, n_labels)` in [0, 1], NaN where unknown."""
         return self.targets.get(side, self.prepared.labels)
 
-    def spec(self, side: str) -> build.ModelSpec:
-        """Returns the specification of the model of a side: `"image"`, `"text"` or `"joint"`."""
+    def spec(self, side: str, *, tta: int = 1) -> build.ModelSpec:
+        """Returns the specification of the model of a side, `"image"`, `"text"` or `"joint"`. It is trained on the film
+        alone, whatever the setting `tta` says."""
         s, image, text = self.settings, side != "text", side != "image"
         units = s.fusion_units if image and text else s.fusion_units // 2 + (s.fusion_units % 2 if text else 0)
         return build.ModelSpec(
@@ -75,13 +76,14 @@ class RunContext:
             text_dropout=s.text_dropout,
             fusion_units=units,
             fusion_dropout=s.fusion_dropout,
+            tta=tta,
         )
 
-    def build(self, side: str) -> keras.Model:
-        """Builds the model of a side; the seed determines its weights."""
+    def build(self, side: str, *, tta: int = 1) -> keras.Model:
+        """Builds the model of a side; the seed determines its weights. `tta` as in `kmm.models.build.ModelSpec`."""
         vocabulary = self.maker.vocabulary
         return build.build_model(
-            self.spec(side),
+            self.spec(side, tta=tta),
             label_count=len(self.maker.label_names),
             vocabulary_size=len(vocabulary) if side != "image" and vocabulary else None,
             embedding=self.vectors if side != "image" else None,

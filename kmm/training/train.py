@@ -16,6 +16,7 @@ from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
+from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
 from kmm.training.run_context import RunContext
@@ -73,6 +74,7 @@ def train_models(context: RunContext, features: Features) -> Trained:
                 history[stage.name] = run_stage(context, stage, models[side], features)
                 choice.judge(stage.name)
         choices |= choice.finish()
+    models = add_views(context, models)
     return Trained(models, history, {**facts, **({"head_choice": choices} if choices else {})})
 
 
