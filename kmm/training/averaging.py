@@ -8,7 +8,7 @@ from kmm.models.views.parts import encoders_of
 from kmm.training.run_context import RunContext
 
 
-def add_views(context: RunContext, models: Mapping[str, keras.Model]) -> dict[str, keras.Model]:
+def add_views(context: RunContext, models: Mapping[str, keras.Model], *, note: bool = True) -> dict[str, keras.Model]:
     """Lets the models that read films average over views of each film, as the setting `tta` says.
 
     Training saw the film alone. All that follows, calibration, baselines, results, explanations and exports, is of the
@@ -17,6 +17,7 @@ def add_views(context: RunContext, models: Mapping[str, keras.Model]) -> dict[st
     Args:
         context: `RunContext`.
         models: mapping of side to trained `keras.Model`.
+        note: bool. Whether to say what it costs.
 
     Returns:
         dict of the same sides to models of the same weights.
@@ -25,7 +26,7 @@ def add_views(context: RunContext, models: Mapping[str, keras.Model]) -> dict[st
     if views < 2:
         return dict(models)
     reading = [side for side, model in models.items() if encoders_of(model, "image")]
-    if reading:
+    if reading and note:
         context.progress.note(
             f"Test-time averaging over {views} views of a film: from here on, films cost {views} times the computation"
         )

@@ -12,7 +12,6 @@ import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
 from kmm.models.film_views import FilmViews
-from kmm.models.joined_encoder import count_views
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest, weights_digest
@@ -123,11 +122,9 @@ class Features:
 
 
 def digest_encoder(model: keras.Model, side: str) -> str:
-    """Returns a digest of the weights of a side's encoder, of reports with their embedding rows, and of films with the
-    number of views."""
-    encoders = encoders_of(model, side)
-    views = [f"{count_views(encoder)} views" for encoder in encoders if count_views(encoder) > 1]
-    return " ".join([*(weights_digest(encoder) for encoder in encoders), *views])
+    """Returns a digest of the weights of a side's encoder, of reports with their embedding rows. That of an encoder
+    within another, which averages views, differs by the names of the weights."""
+    return " ".join(weights_digest(encoder) for encoder in encoders_of(model, side))
 
 
 def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, ArrayStore], progress: Any) -> None:

@@ -34,6 +34,8 @@ class RunContext:
         callbacks: tuple of `keras.callbacks.Callback` for every stage.
         tensorboard: Path of a folder for TensorBoard logs, or None.
         shared: bool. Whether other runs, with other settings too, use the folder `work`, perhaps at the same time.
+        members: tuple of int, the members of the image side, see `kmm.models.build.ModelSpec`; `(0,)` until they are
+            trained, and where one encoder with one head is all of them.
         targets: dict of a side to what its model learns, float32 `(n, n_labels)`, where this is not the labels.
     """
 
@@ -48,6 +50,7 @@ class RunContext:
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     tensorboard: Path | None = None
     shared: bool = False
+    members: tuple[int, ...] = (0,)
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def rows(self, part: str) -> np.ndarray:
@@ -62,7 +65,7 @@ class RunContext:
         """Returns the specification of the model of a side, `"image"`, `"text"` or `"joint"`. It is trained on the film
         alone, whatever the setting `tta` says."""
         s, image, text = self.settings, side != "text", side != "image"
-        units = s.fusion_units if image and text else s.fusion_units // 2 + (s.fusion_units % 2 if text else 0)
+        units = s.fusion_units // 2 * len(self.members) * image + (s.fusion_units + 1) // 2 * text
         return build.ModelSpec(
             image_encoder=s.image_encoder if image else None,
             text_encoder=s.text_encoder if text else None,
@@ -77,6 +80,7 @@ class RunContext:
             fusion_units=units,
             fusion_dropout=s.fusion_dropout,
             tta=tta,
+            members=self.members if image else (0,),
         )
 
     def build(self, side: str, *, tta: int = 1) -> keras.Model:
