@@ -12,6 +12,8 @@ from typing import Any
 from kmm.errors import InputError, look_up
 
 MAX_SETTINGS_BYTES = 1_000_000
+MOST_MEMBERS = 20
+MOST_VIEWS = 9  # of a film: as many as `kmm.models.film_views` has
 _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "image_depths", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
@@ -122,6 +124,9 @@ class FitSettings:
     weight_average: float = 0.0  # momentum per step of the average of the weights that is kept, as 0.99; 0: no average
     class_weights: bool = False  # weight both classes of a label equally (shifts the probabilities)
     precision: str = "float32"  # float32, mixed_float16 or mixed_bfloat16
+    # Averages, after training
+    tta: int = 1  # views of a film, up to 9, whose vectors the image encoder averages; 0 or 1: the film alone
+    members: int = 1  # image encoders, each trained on the rest of a fold of train and validation; their logits' mean
     # Decision
     # a name in kmm.evaluate.decisions.thresholds.THRESHOLD_POLICIES, or as sensitivity-0.9, specificity-0.95 or cost-5
     threshold_policy: str = "youden"
@@ -156,6 +161,10 @@ class FitSettings:
         for name in ("learning_rate", "text_learning_rate", "tune_learning_rate", "teacher_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
+        if not 0 <= self.tta <= MOST_VIEWS:
+            raise InputError(f"Setting `tta` must be from 0 to {MOST_VIEWS}. Received: {self.tta}")
+        if not 1 <= self.members <= MOST_MEMBERS:
+            raise InputError(f"Setting `members` must be from 1 to {MOST_MEMBERS}. Received: {self.members}")
         if not 0 < self.rate_decay <= 1:
             raise InputError(f"Setting `rate_decay` must be above 0 and at most 1. Received: {self.rate_decay}")
         if self.warmup and self.schedule == "warmup-cosine":

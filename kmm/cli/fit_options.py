@@ -37,6 +37,14 @@ def fit_options(command: Decorated) -> Decorated:
         click.option(
             "--learning-rate", type=float, help="Learning rate of heads and of randomly initialised encoders."
         ),
+        click.option(
+            "--tta", type=int, help="Views of a film to average, such as 5; a film then costs 5 times the computation."
+        ),
+        click.option(
+            "--members",
+            type=int,
+            help="Image encoders to train on folds and average, such as 3; training then takes 3 times as long.",
+        ),
         click.option("--epochs", type=int, help="Most epochs per stage."),
         click.option("--strict", is_flag=True, default=None, help="Stop at the first unusable study."),
     ]

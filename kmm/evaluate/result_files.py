@@ -144,6 +144,8 @@ def _image_facts(facts, s):
         "image_encoder": s.image_encoder,
         "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from scratch",
         "pixels": s.pixels,
+        **({"views_of_a_film": s.tta} if s.tta > 1 else {}),
+        **({"members": s.members} if s.members > 1 else {}),
     }
 
 

@@ -100,7 +100,7 @@ class Explainer:
         view = cut_model(classifier, layer)
         self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb, view.held)
         stem, score = call_view(view, classifier, settings.output)
-        self.split = SplitModel(stem, score, self.chunk, f"image_{layer}" if layer else None, freeze)
+        self.split = SplitModel(stem, score, self.chunk, f"image_{layer}" if layer else None, freeze, view.views)
         self.attribute = self.method.for_model(self.split, settings)
 
     @classmethod

@@ -17,9 +17,11 @@ from keras import layers, ops
 from kmm.errors import InputError, look_up
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
+from kmm.models.film_views import VIEWS
 from kmm.models.fusion import FUSIONS, build_fusion
 from kmm.models.heads import HEADS
 from kmm.models.image_vector import choose_depths
+from kmm.models.joined_encoder import join_encoders
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class ModelSpec:
         head: str, a key of `HEADS`. A specification that lacks it is of a version that had only `decoder`.
         image_depths: int, at least 1. Depths of the image encoder that make up its vector, see
             `kmm.models.image_vector.choose_depths`.
+        tta: int from 1 to 9. Views of a film whose vectors the image encoder averages; 1 for the film alone. See
+            `kmm.models.film_views`.
+        members: tuple of int, one per member of the image side: the number of its encoder, from 0. One member is the
+            encoder itself; see `kmm.models.joined_encoder.join_encoders`.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.
@@ -66,6 +72,8 @@ class ModelSpec:
     fusion_dropout: float = 0.3
     head: str = "decoder"
     image_depths: int = 1
+    tta: int = 1
+    members: tuple[int, ...] = (0,)
 
     def __post_init__(self):
         if self.image_encoder is None and self.text_encoder is None:
@@ -91,7 +99,12 @@ class ModelSpec:
                     f"The text encoder {self.text_encoder!r} takes reports of {entry.length} words only. Set `length` "
                     f"to {entry.length}. Received: {self.length}."
                 )
-        _check_least(self, fusion_units=1)
+        _check_least(self, fusion_units=1, tta=1)
+        if self.tta > len(VIEWS):
+            raise InputError(f"`tta` must be at most {len(VIEWS)}. Received: {self.tta}.")
+        object.__setattr__(self, "members", tuple(self.members))  # of JSON, a list
+        if sorted(set(self.members)) != list(range(max(self.members, default=-1) + 1)) or not self.members:
+            raise InputError(f"`members` must be numbers of encoders from 0. Received: {self.members}.")
         for name in ("text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
@@ -174,8 +187,7 @@ def _build_core(spec, label_count):
     inputs, encoders, outputs = {"present": present}, {}, {}
     if spec.image_encoder:
         inputs["image"] = keras.Input((spec.pixels, spec.pixels, 1), name="image")
-        entry = IMAGE_ENCODERS[spec.image_encoder]
-        encoders["image"] = build_image_encoder(entry, pixels=spec.pixels, depths=spec.image_depths)
+        encoders["image"] = _build_image_encoder(spec)
         outputs["image"] = encoders["image"](inputs["image"])
     if spec.text_encoder:
         text = {
@@ -202,3 +214,11 @@ def _build_core(spec, label_count):
     )
     features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in needs}
     return keras.Model(inputs, fusion({**features, "present": present}), name="core")
+
+
+def _build_image_encoder(spec):
+    entry = IMAGE_ENCODERS[spec.image_encoder]
+    made = [build_image_encoder(entry, pixels=spec.pixels, depths=spec.image_depths) for _ in set(spec.members)]
+    if spec.tta == len(spec.members) == 1:
+        return made[0]
+    return join_encoders(made, order=spec.members, views=spec.tta)

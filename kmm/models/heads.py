@@ -29,8 +29,9 @@ class Head:
         network: function `(vectors, units, dropout) -> (n, d)`. `vectors` maps `"image"` and `"text"`, or the only side
             of the model, to `(n, d_side)`. The layer `joint` returns the result, from which the layer `logits` follows.
         start: function of the fusion as built, which changes the weights of its layer `logits` in place.
-        join: function `(fusion, parts, weights, bias)` that initialises the head of both sides as the weighted sum of
-            the heads of each side alone: see `kmm.models.fusion.join_concat`.
+        join: function `(fusion, parts, weights, bias)` that initialises a head as the weighted sum of the heads of
+            each side alone, or of several members of one side: see `kmm.models.fusion.join_concat` and
+            `kmm.models.mean_head.join_members`.
         linear: bool. Whether `write_linear` can set the head to a linear model.
         source: str. Link of the publication.
     """
@@ -136,9 +137,14 @@ def _read(parts, side, layer):
     return [np.asarray(value) for value in parts[side].get_layer(layer).get_weights()]
 
 
+def _order(parts):
+    """Returns the names of parts in the order of their vectors: of both sides text first; of members as they come."""
+    return sorted(parts, reverse=True) if set(parts) == {"text", "image"} else list(parts)
+
+
 def _pair(parts, layer):
-    """Returns the weights of a layer of both sides, text first, joined along the last axis."""
-    return [np.concatenate(pair, axis=-1) for pair in zip(_read(parts, "text", layer), _read(parts, "image", layer))]
+    """Returns the weights of a layer of all parts, joined along the last axis."""
+    return [np.concatenate(found, axis=-1) for found in zip(*(_read(parts, part, layer) for part in _order(parts)))]
 
 
 def _scale_logits(parts, weights):
@@ -151,10 +157,14 @@ def _join_linear(fusion, parts, weights, bias):
     fusion.get_layer(STANDARD).trainable = False
     scaled = _scale_logits(parts, weights)
     sizes = {side: len(_read(parts, side, STANDARD)[0]) for side in parts}
-    linear = [scaled[side][0][: sizes[side]] for side in ("text", "image")]
-    decoded = [scaled[side][0][sizes[side] :] for side in ("text", "image")]
+    linear = [scaled[part][0][: sizes[part]] for part in _order(parts)]
+    decoded = [scaled[part][0][sizes[part] :] for part in _order(parts)]
     kernel = np.concatenate([*linear, *decoded])
-    fusion.get_layer("logits").set_weights([kernel, scaled["text"][1] + scaled["image"][1] + bias])
+    fusion.get_layer("logits").set_weights([kernel, _sum_biases(scaled) + bias])
+
+
+def _sum_biases(scaled):
+    return np.sum([found[1] for found in scaled.values()], axis=0)
 
 
 def _join_mlp(fusion, parts, weights, bias):
@@ -164,26 +174,26 @@ def _join_mlp(fusion, parts, weights, bias):
 
 
 def _join_dense(fusion, parts):
-    """Initialises the joint decoder with the two single ones, each of which reads its own side alone."""
-    (text_kernel, text_bias), (image_kernel, image_bias) = (_read(parts, side, "decoder") for side in ("text", "image"))
-    kernel = scipy.linalg.block_diag(text_kernel, image_kernel)
-    fusion.get_layer("decoder").set_weights([kernel, np.concatenate([text_bias, image_bias])])
+    """Initialises the joint decoder with the single ones, each of which reads its own part alone."""
+    kernels, biases = zip(*(_read(parts, part, "decoder") for part in _order(parts)))
+    fusion.get_layer("decoder").set_weights([scipy.linalg.block_diag(*kernels), np.concatenate(biases)])
 
 
 def _join_decoder(fusion, parts, weights, bias):
-    # A separate layer normalises the image first; the shared layer after it then only scales and shifts it.
     gamma, beta, mean, variance = _pair(parts, "decoder_bn")
-    split = _read(parts, "text", "decoder_bn")[0].size
-    ones, zeros = np.ones_like(mean[split:]), np.zeros_like(mean[split:])
-    fusion.get_layer("image_bn").set_weights([ones, zeros, mean[split:], variance[split:]])
     shared = fusion.get_layer("decoder_bn")
-    mean[split:], variance[split:] = 0, 1 - shared.epsilon
+    if "text" in parts:
+        # A separate layer normalises the image first; the shared layer after it then only scales and shifts it.
+        split = _read(parts, "text", "decoder_bn")[0].size
+        ones, zeros = np.ones_like(mean[split:]), np.zeros_like(mean[split:])
+        fusion.get_layer("image_bn").set_weights([ones, zeros, mean[split:], variance[split:]])
+        mean[split:], variance[split:] = 0, 1 - shared.epsilon
     shared.set_weights([gamma, beta, mean, variance])
     _join_dense(fusion, parts)
     fusion.get_layer("joint").set_weights(_pair(parts, "joint"))
     scaled = _scale_logits(parts, weights)
-    kernel = np.concatenate([scaled["text"][0], scaled["image"][0]])
-    fusion.get_layer("logits").set_weights([kernel, scaled["text"][1] + scaled["image"][1] + bias])
+    kernel = np.concatenate([scaled[part][0] for part in _order(parts)])
+    fusion.get_layer("logits").set_weights([kernel, _sum_biases(scaled) + bias])
 
 
 HEADS = {

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
+from kmm.models.film_views import FilmViews
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest, weights_digest
@@ -121,7 +122,8 @@ class Features:
 
 
 def digest_encoder(model: keras.Model, side: str) -> str:
-    """Returns a digest of the weights of a side's encoder, of reports with their embedding rows."""
+    """Returns a digest of the weights of a side's encoder, of reports with their embedding rows. That of an encoder
+    within another, which averages views, differs by the names of the weights."""
     return " ".join(weights_digest(encoder) for encoder in encoders_of(model, side))
 
 
@@ -196,7 +198,9 @@ def choose_batch(encoder: keras.Model, count: int) -> int:
         >>> choose_batch(keras.Model(film, maps), 1000), choose_batch(keras.Model(film, maps), 5)
         (64, 8)
     """
-    largest = max(_measure(tensor) for layer in _list_layers(encoder) for tensor in keras.tree.flatten(layer.output))
+    found = list(_list_layers(encoder))
+    largest = max(_measure(tensor) for layer in found for tensor in keras.tree.flatten(layer.output))
+    largest *= max(layer.views if isinstance(layer, FilmViews) else 1 for layer in found)  # outputs are of one view
     fitting = max(1, LAYER_BYTES // largest)
     return min(MOST_AT_ONCE, 2 ** (fitting.bit_length() - 1), 2 ** (max(count, 1) - 1).bit_length())
 

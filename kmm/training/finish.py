@@ -53,7 +53,12 @@ def finish_run(
         `Classifier` with metrics, and dict of part to `StudyLogits`, without parts that have no studies.
     """
     classifier = _assemble(context, trained)
-    answers = {**answers, **_fit_linear(context, classifier, features)}
+    if trained.held_out is None or trained.held_out.frozen:
+        answers = {**answers, **_fit_linear(context, classifier, features)}
+    else:
+        context.progress.note(
+            "No linear baselines of the films: the members' encoders have seen all studies of the run"
+        )
     wanted = [part for part in dict.fromkeys([*MEASURED, *parts]) if len(context.rows(part))]
     predictions = {part: _predict(context, answers, part) for part in wanted}
     chosen_on = calibrate(context, classifier, answers, predictions["validation"])
@@ -122,13 +127,14 @@ def _fit_linear(context, classifier, features):
     return {IMAGE_LINEAR: lambda rows: np.where(has_film[rows], probe.logits(vectors[rows]), probe.intercept)}
 
 
-def view_answers(context: RunContext, features: Features, models: Mapping[str, keras.Model]) -> dict[str, Answer]:
-    """Makes the functions that answer for the models of a run; they use the features that are known.
+def view_answers(context: RunContext, features: Features, trained: Trained) -> dict[str, Answer]:
+    """Makes the functions that answer for the models of a run; they use the features that are known. If the image side
+    has members, the one that has not seen a study of train or validation answers for it.
 
     Args:
         context: `RunContext`.
         features: `Features` of the run.
-        models: mapping of side to trained `keras.Model`.
+        trained: `Trained`.
 
     Returns:
         dict of side, the joint model first, to a function of int64 rows, and optionally of other columns of all rows
@@ -141,7 +147,9 @@ def view_answers(context: RunContext, features: Features, models: Mapping[str, k
         view = view_features(model, sides) if sides else model
         return lambda rows, **other: context.predict(view, rows, {**known, **other})
 
-    return {side: answer_with(models[side]) for side in MAIN_ORDER if side in models}
+    answers = {side: answer_with(trained.models[side]) for side in MAIN_ORDER if side in trained.models}
+    held_out = trained.held_out
+    return answers if held_out is None else held_out.replace_answers(answers, context.prepared.present)
 
 
 def _predict(context, answers, part):

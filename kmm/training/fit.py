@@ -157,7 +157,7 @@ def fit_classifier(
 def _fit(context, facts, parts):
     features = Features(context)
     trained = train_models(context, features)
-    answers = view_answers(context, features, trained.models)
+    answers = view_answers(context, features, trained)
     classifier, predictions = finish_run(context, trained, features, answers, facts, parts)
     run = Run(
         settings=context.settings,

@@ -34,6 +34,8 @@ class RunContext:
         callbacks: tuple of `keras.callbacks.Callback` for every stage.
         tensorboard: Path of a folder for TensorBoard logs, or None.
         shared: bool. Whether other runs, with other settings too, use the folder `work`, perhaps at the same time.
+        members: tuple of int, the members of the image side, see `kmm.models.build.ModelSpec`; `(0,)` until they are
+            trained, and where one encoder with one head is all of them.
         targets: dict of a side to what its model learns, float32 `(n, n_labels)`, where this is not the labels.
     """
 
@@ -48,6 +50,7 @@ class RunContext:
     callbacks: tuple[keras.callbacks.Callback, ...] = ()
     tensorboard: Path | None = None
     shared: bool = False
+    members: tuple[int, ...] = (0,)
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def rows(self, part: str) -> np.ndarray:
@@ -58,10 +61,11 @@ class RunContext:
         """Returns what the model of a side learns, float32 `(n, n_labels)` in [0, 1], NaN where unknown."""
         return self.targets.get(side, self.prepared.labels)
 
-    def spec(self, side: str) -> build.ModelSpec:
-        """Returns the specification of the model of a side: `"image"`, `"text"` or `"joint"`."""
+    def spec(self, side: str, *, tta: int = 1) -> build.ModelSpec:
+        """Returns the specification of the model of a side, `"image"`, `"text"` or `"joint"`. It is trained on the film
+        alone, whatever the setting `tta` says."""
         s, image, text = self.settings, side != "text", side != "image"
-        units = s.fusion_units if image and text else s.fusion_units // 2 + (s.fusion_units % 2 if text else 0)
+        units = s.fusion_units // 2 * len(self.members) * image + (s.fusion_units + 1) // 2 * text
         return build.ModelSpec(
             image_encoder=s.image_encoder if image else None,
             text_encoder=s.text_encoder if text else None,
@@ -76,13 +80,15 @@ class RunContext:
             text_dropout=s.text_dropout,
             fusion_units=units,
             fusion_dropout=s.fusion_dropout,
+            tta=tta,
+            members=self.members if image else (0,),
         )
 
-    def build(self, side: str) -> keras.Model:
-        """Builds the model of a side; the seed determines its weights."""
+    def build(self, side: str, *, tta: int = 1) -> keras.Model:
+        """Builds the model of a side; the seed determines its weights. `tta` as in `kmm.models.build.ModelSpec`."""
         vocabulary = self.maker.vocabulary
         return build.build_model(
-            self.spec(side),
+            self.spec(side, tta=tta),
             label_count=len(self.maker.label_names),
             vocabulary_size=len(vocabulary) if side != "image" and vocabulary else None,
             embedding=self.vectors if side != "image" else None,

@@ -1,8 +1,8 @@
 """Training of the models of a run: each side starts as its entry says, then goes through the stages of its recipe."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,8 +16,10 @@ from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
+from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
+from kmm.training.members import HeldOut, Member, ask_held_out, average_members, find_order, train_members
 from kmm.training.run_context import RunContext
 from kmm.training.stages.dataset import StudyDataset
 from kmm.training.stages.film_changes import ACCELERATOR, change_on_device, choose_device, describe_device
@@ -36,11 +38,13 @@ class Trained:
         models: dict of side to its trained model.
         history: dict of stage to its learning curves: `loss`, `val_loss`, `learning_rate`.
         facts: dict for JSON, for the classifier's provenance.
+        held_out: `HeldOut` if the image side has members, else None.
     """
 
     models: dict[str, keras.Model]
     history: dict[str, dict[str, list[float]]]
     facts: dict[str, Any]
+    held_out: HeldOut | None = None
 
 
 def train_models(context: RunContext, features: Features) -> Trained:
@@ -56,26 +60,48 @@ def train_models(context: RunContext, features: Features) -> Trained:
     models: dict[str, keras.Model] = {}
     history: dict[str, dict[str, list[float]]] = {}
     facts: dict[str, Any] = {}
+    choices: dict[str, Any] = {}
+    held_out: HeldOut | None = None
+    recipe = make_recipe(context.settings)
 
     def start(side: str) -> None:
         if side not in models:
-            models[side], found = STARTS[side](context, models, features)
+            models[side], found = STARTS[side](context, models, features, held_out)
             facts.update(found)
 
-    recipe = make_recipe(context.settings)
+    def train_member(own: RunContext, stages: Sequence[Stage], number: int) -> Member:
+        known = Features(own)
+        model, _ = start_image(own, {}, known)
+        chosen = _train_side(own, stages, model, known, history)
+        choices.update({f"{side}_member_{number}": one for side, one in chosen.items()})
+        return Member(own, model, known)
+
     if "image" in recipe:
         start("image")  # before any training, to report weights for another network at once
-    choices: dict[str, Any] = {}
     for side, stages in recipe.items():
+        if side == "image" and context.settings.members > 1:
+            members = train_members(context, stages, train_member)
+            context = replace(context, members=find_order(members))
+            held_out = ask_held_out(context, members)
+            models["image"] = average_members(context, members)
+            continue
         start(side)
-        choice = open_choice(context, stages, models[side], features)
-        for stage in stages:
-            if stage.epochs:
-                history[stage.name] = run_stage(context, stage, models[side], features)
-                choice.judge(stage.name)
-        choices |= choice.finish()
+        if stages:
+            choices |= _train_side(context, stages, models[side], features, history)
+    models = add_views(context, models)
     facts |= {"head_choice": choices} if choices else {}
-    return Trained(models, history, {**facts, **describe_device(stage for side in recipe.values() for stage in side)})
+    facts |= describe_device(stage for side in recipe.values() for stage in side)
+    return Trained(models, history, facts, held_out)
+
+
+def _train_side(context, stages, model, features, history):
+    """Trains a model in the stages of its side; returns the facts of the choice of its head."""
+    choice = open_choice(context, stages, model, features)
+    for stage in stages:
+        if stage.epochs:
+            history[stage.name] = run_stage(context, stage, model, features)
+            choice.judge(stage.name)
+    return choice.finish()
 
 
 def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: Features) -> dict[str, list[float]]:
@@ -175,7 +201,9 @@ def log_to_tensorboard(context: RunContext, stage: Stage) -> list[keras.callback
     return [keras.callbacks.TensorBoard(context.tensorboard / name_folder(stage))]
 
 
-def start_image(context: RunContext, models: Models, features: Features) -> tuple[keras.Model, dict[str, Any]]:
+def start_image(
+    context: RunContext, models: Models, features: Features, held_out: HeldOut | None = None
+) -> tuple[keras.Model, dict[str, Any]]:
     """Builds the model of films, with the weights of its encoder that the settings name.
 
     Returns:
@@ -189,13 +217,18 @@ def start_image(context: RunContext, models: Models, features: Features) -> tupl
     return model, {"image_weights": dataclasses.asdict(report)}
 
 
-def start_text(context: RunContext, models: Models, features: Features) -> tuple[keras.Model, dict[str, Any]]:
+def start_text(
+    context: RunContext, models: Models, features: Features, held_out: HeldOut | None = None
+) -> tuple[keras.Model, dict[str, Any]]:
     """Builds the model of reports; returns it, and no facts."""
     return context.build("text"), {}
 
 
-def start_joint(context: RunContext, models: Models, features: Features) -> tuple[keras.Model, dict[str, Any]]:
-    """Builds the joint model as the sum of both trained classifiers, weighted on validation.
+def start_joint(
+    context: RunContext, models: Models, features: Features, held_out: HeldOut | None = None
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Builds the joint model as the sum of both trained classifiers, weighted on validation. There, members of the
+    image side say what they think of studies that they were not trained on.
 
     Returns:
         the model, and the weights as facts.
@@ -203,15 +236,20 @@ def start_joint(context: RunContext, models: Models, features: Features) -> tupl
     model = context.build("joint")
     for side in ("image", "text"):
         parts.copy_encoder_weights(models[side], model)
-    columns = features.compute(model, ("image", "text"))
+    sides = ("image", "text") if held_out is None else ("text",)
+    columns = features.compute(model, sides)
     rows = context.rows("validation")
-    logits = {side: context.predict(view_features(models[side], (side,)), rows, columns) for side in ("image", "text")}
+    logits = {side: context.predict(view_features(models[side], (side,)), rows, columns) for side in sides}
+    if held_out is not None:
+        logits = {"image": held_out.logits[rows], **logits}
     weights, bias = fit_weights(logits, context.prepared.labels[rows])
     heads = {side: parts.fusion_of(models[side]) for side in ("image", "text")}
     s = context.settings
     FUSIONS[s.fusion].join(parts.fusion_of(model), heads, weights, bias, HEADS[s.head])
+    if held_out is not None:
+        held_out.weights["joint"] = weights["image"]
     return model, {"start_weights": {side: list(map(float, row)) for side, row in weights.items()}}
 
 
-Start = Callable[[RunContext, Models, Features], tuple[keras.Model, dict[str, Any]]]
+Start = Callable[[RunContext, Models, Features, HeldOut | None], tuple[keras.Model, dict[str, Any]]]
 STARTS: dict[str, Start] = {"image": start_image, "text": start_text, "joint": start_joint}

@@ -14,6 +14,7 @@ from keras import ops
 
 from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
 from kmm.explain.attribution.result import Attribution
+from kmm.models.film_views import align_maps
 
 if TYPE_CHECKING:
     from kmm.explain.attribution.methods import Case
@@ -32,6 +33,8 @@ class GradientCam:
         name: str. Name of the feature map in that dict: `(m, rows, columns, channels)`.
         weigh: `weigh_grad_cam`, `weigh_grad_cam_plus` or `weigh_layer_cam`.
         chunk: int. Studies that fit in memory at once.
+        views: int. Views of a film whose channels the feature map has side by side, see
+            `kmm.models.film_views.unfold_views`. Each is brought back to the film before the maps add up.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
     """
 
@@ -41,8 +44,9 @@ class GradientCam:
         stem: Stem,
         *,
         name: str,
-        weigh: Callable[[Any, Any], Any],
+        weigh: Callable[..., Any],
         chunk: int,
+        views: int = 1,
         freeze: bool = False,
     ):
         self.batch = min(chunk, BATCH)
@@ -54,7 +58,7 @@ class GradientCam:
                 return ops.take_along_axis(score({**inner, **maps}, fixed), target[:, None], axis=1)[:, 0]
 
             _, gradients = differentiate(chosen)({name: inner[name]})
-            cam = weigh(inner[name], gradients[name])
+            cam = weigh(inner[name], gradients[name], views)
             return enlarge(cam, inputs["image"].shape[1:3]), score(inner, fixed)
 
         self._make = compile_function(make, freeze=freeze)
@@ -88,6 +92,7 @@ class ScoreCam:
     Args:
         score, stem, name, freeze: as in `GradientCam`.
         chunk: int. Films that fit in memory at once.
+        views: int. As in `GradientCam`; a channel is the mean over the views.
         channels: int or None. Number of channels, those that vary most over the film, as in Faster Score-CAM; None:
             all.
     """
@@ -99,6 +104,7 @@ class ScoreCam:
         *,
         name: str,
         chunk: int,
+        views: int = 1,
         channels: int | None = None,
         freeze: bool = False,
     ):
@@ -106,7 +112,7 @@ class ScoreCam:
 
         def look(inputs, fixed):
             inner = stem(inputs, fixed)
-            return inner[name], score(inner, fixed)
+            return _average_views(inner[name], views), score(inner, fixed)
 
         def look_through(inputs, fixed, maps):
             masks = enlarge(ops.transpose(maps, (2, 0, 1)), inputs["image"].shape[1:3])
@@ -147,22 +153,23 @@ class ScoreCam:
             yield from ops.convert_to_numpy(scores)[: some.shape[-1]]
 
 
-def weigh_grad_cam(maps: Any, gradients: Any) -> Any:
+def weigh_grad_cam(maps: Any, gradients: Any, views: int = 1) -> Any:
     """Computes Grad-CAM: weights each channel by the mean of its gradients.
 
     Args:
         maps: float tensor `(n, rows, columns, channels)`, the feature map.
         gradients: tensor of that shape, d score / d map.
+        views: int. As in `GradientCam`.
 
     Returns:
         float tensor `(n, rows, columns)`, never negative.
 
     Source: https://arxiv.org/abs/1610.02391
     """
-    return _sum_channels(maps * ops.mean(gradients, axis=SPACE, keepdims=True))
+    return _sum_channels(maps * ops.mean(gradients, axis=SPACE, keepdims=True), views)
 
 
-def weigh_grad_cam_plus(maps: Any, gradients: Any) -> Any:
+def weigh_grad_cam_plus(maps: Any, gradients: Any, views: int = 1) -> Any:
     """Computes Grad-CAM++: weights each channel by its positive gradients, averaged with weights from exp(score).
 
     The common factor exp(score) is left out: it scales the whole map, and may overflow.
@@ -175,21 +182,29 @@ def weigh_grad_cam_plus(maps: Any, gradients: Any) -> Any:
     alphas = ops.where((gradients == 0) | (below == 0), 0.0, 1 / ops.where(below == 0, 1.0, below))
     total = ops.sum(alphas, axis=SPACE, keepdims=True)
     alphas = alphas / ops.where(total == 0, 1.0, total)
-    return _sum_channels(maps * ops.sum(alphas * ops.relu(gradients), axis=SPACE, keepdims=True))
+    return _sum_channels(maps * ops.sum(alphas * ops.relu(gradients), axis=SPACE, keepdims=True), views)
 
 
-def weigh_layer_cam(maps: Any, gradients: Any) -> Any:
+def weigh_layer_cam(maps: Any, gradients: Any, views: int = 1) -> Any:
     """Computes LayerCAM: weights each cell of a channel by its own positive gradient.
 
     Args and returns: as `weigh_grad_cam`.
 
     Source: https://ieeexplore.ieee.org/document/9462463
     """
-    return _sum_channels(maps * ops.relu(gradients))
+    return _sum_channels(maps * ops.relu(gradients), views)
 
 
-def _sum_channels(weighed):
-    return ops.relu(ops.sum(weighed, axis=-1))
+def _sum_channels(weighed, views):
+    return ops.relu(ops.sum(align_maps(weighed, views) if views > 1 else weighed, axis=-1))
+
+
+def _average_views(maps, views):
+    """Takes the mean over the views of a feature map, each brought back to the film; `(n, rows, columns, k)`."""
+    if views == 1:
+        return maps
+    _, rows, columns, channels = maps.shape
+    return ops.mean(ops.reshape(align_maps(maps, views), (-1, rows, columns, views, channels // views)), axis=3)
 
 
 def enlarge(cams: Any, size: tuple[int, int]) -> Any:

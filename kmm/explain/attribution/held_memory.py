@@ -17,6 +17,7 @@ import keras
 from keras import layers
 
 from kmm.explain.attribution.gradients import keeps_copies
+from kmm.models.views.joined_cut import OnViews
 
 FLOAT, INDEX = 4, 8  # bytes of a float32 and of a place in a pooling window on torch
 # What activations keep beside their output, as a multiple of it, on the backend that keeps most. Inside a layer that is
@@ -69,6 +70,12 @@ def count_extra_bytes(layer: Any) -> float:
     name = getattr(getattr(layer, "activation", None), "__name__", None)
     name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()  # of an operation: `Gelu`
     return ACTIVATIONS[name] * _count_bytes(layer.output) if name in ACTIVATIONS else 0.0
+
+
+@count_extra_bytes.register(OnViews)
+def _of_views(layer):
+    """Of a model that runs on each view of a film: all that it keeps, for each view."""
+    return layer.views * count_point_bytes(layer.network)
 
 
 @count_extra_bytes.register(layers.LayerNormalization)

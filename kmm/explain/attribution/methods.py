@@ -115,7 +115,13 @@ def _along_paths(model, settings, *, paths, combine, nodes=None):
 
 def _gradient_cam(model, settings, *, weigh):
     return GradientCam(
-        model.score, model.stem, name=model.feature_map, weigh=weigh, chunk=model.chunk, freeze=model.freeze
+        model.score,
+        model.stem,
+        name=model.feature_map,
+        weigh=weigh,
+        chunk=model.chunk,
+        views=model.views,
+        freeze=model.freeze,
     ).attribute
 
 
@@ -125,6 +131,7 @@ def _score_cam(model, settings):
         model.stem,
         name=model.feature_map,
         chunk=model.chunk,
+        views=model.views,
         channels=settings.steps,
         freeze=model.freeze,
     ).attribute

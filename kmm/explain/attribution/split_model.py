@@ -32,6 +32,7 @@ class SplitModel:
         chunk: int >= 1. Points computed at once; a smaller batch is padded to it, so that nothing is traced twice.
         feature_map: str or None. The output of `stem` that is the feature map, if the model was cut behind one.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
+        views: int. See `kmm.models.views.path_view.PathView`.
         integrator: `PathIntegrator` of the two functions. It also computes the scores of a study.
     """
 
@@ -40,6 +41,7 @@ class SplitModel:
     chunk: int
     feature_map: str | None = None
     freeze: bool = False
+    views: int = 1
     integrator: PathIntegrator = field(init=False)
 
     def __post_init__(self) -> None:

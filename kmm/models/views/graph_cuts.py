@@ -31,7 +31,7 @@ def list_cuts(model: keras.Model) -> list[str]:
     parents: dict[Node, set[Node]] = {}
     for layer in config["layers"]:
         for call, node in enumerate(layer["inbound_nodes"] or [None]):
-            parents[layer["name"], call] = set(_list_parents(node))
+            parents[layer["name"], call] = set(list_parents(node))
     order = list(TopologicalSorter(parents).static_order())
     place = {node: number for number, node in enumerate(order)}
     last = dict.fromkeys(order, -1)  # the place of the last node that reads a node's output
@@ -53,7 +53,7 @@ def list_cuts(model: keras.Model) -> list[str]:
     return cuts
 
 
-def _list_parents(node: Any) -> Iterator[Node]:
+def list_parents(node: Any) -> Iterator[Node]:
     """Yields the calls whose outputs are arguments of a call, as Keras writes them into a configuration."""
     if isinstance(node, dict):
         if node.get("class_name") == "__keras_tensor__":
@@ -61,10 +61,10 @@ def _list_parents(node: Any) -> Iterator[Node]:
             yield name, call
         else:
             for value in node.values():
-                yield from _list_parents(value)
+                yield from list_parents(value)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from _list_parents(value)
+            yield from list_parents(value)
 
 
 def _list_tensors(outputs: Any) -> Iterator[Node]:

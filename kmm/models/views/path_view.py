@@ -10,6 +10,8 @@ import keras
 
 from kmm.errors import InputError
 from kmm.models.description import ImageDescription, TextDescription
+from kmm.models.joined_encoder import count_views, list_members
+from kmm.models.views.joined_cut import finish_encoder, take_front
 from kmm.models.views.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
 
 
@@ -23,11 +25,14 @@ class PathView:
         rest: `keras.Model` from these tensors, `present`, and `padding_mask` where the fusion reads the mask of words,
             to logits `(n, n_labels)`.
         held: float. Memory per path point, as a multiple of what is counted for the layers: see `ImageDescription`.
+        views: int. Views of a film, side by side in the channels of what the stem makes of it; see
+            `kmm.models.film_views`.
     """
 
     stem: keras.Model
     rest: keras.Model
     held: float = 1.0
+    views: int = 1
 
 
 def view_path(
@@ -52,18 +57,17 @@ def view_path(
     Raises:
         InputError: if the image encoder has no such layer, or its output is not `(n, rows, columns, channels)`.
     """
-    fusion = fusion_of(model)
+    fusion, encoder = fusion_of(model), image_encoder_of(model)
     raw = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in core_of(model).inputs}
     sides: dict[str, tuple[keras.Model, tuple[str, ...], list[str]]] = {}
-    if image_encoder:
-        encoder = image_encoder_of(model)
+    if image_encoder and encoder is not None:
         sides["image"] = (encoder, (_choose_layer(encoder, image_encoder, image_layer),), ["image"])
     if text_encoder:
         sides["text"] = (text_encoder_of(model), text_encoder.stem, ["rows", "padding_mask"])
     stems, features, inner = {}, {"present": raw["present"]}, {}
     masks = {"padding_mask": raw["padding_mask"]} if text_encoder and "text_mask" in fusion.input else {}
-    for side, (encoder, layers, names) in sides.items():
-        stem = keras.Model(encoder.input, [encoder.get_layer(layer).output for layer in layers])
+    for side, (part, layers, names) in sides.items():
+        stem = take_front(part, layers[0]) if side == "image" else _take_stem(part, layers)
         given = {name: raw[name] for name in names}
         outputs = stem(given if len(given) > 1 else raw[names[0]])
         named = dict(zip([f"{side}_{layer}" for layer in layers], keras.tree.flatten(outputs)))
@@ -71,21 +75,25 @@ def view_path(
         own = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in named.items()}
         inner.update(own)
         masked = masks if side == "text" else {}
-        features.update(_finish_encoder(side, encoder, layers, list(own.values()), fusion, masked))
+        features.update(_finish_encoder(side, part, layers, list(own.values()), fusion, masked))
     logits = keras.layers.Identity(dtype="float32", name="logits")(
         fusion({name: features[name] for name in fusion.input})
     )
     given = {name: tensor for name, tensor in raw.items() if name != "present"}
     rest = keras.Model({**inner, **masks, "present": raw["present"]}, logits)
     held = image_encoder.held if image_encoder else PathView.held
-    return PathView(stem=keras.Model(given, stems), rest=rest, held=held)
+    return PathView(keras.Model(given, stems), rest, held, count_views(encoder) if encoder is not None else 1)
+
+
+def _take_stem(encoder, layers):
+    return keras.Model(encoder.input, [encoder.get_layer(layer).output for layer in layers])
 
 
 def _choose_layer(encoder, entry, name):
     """Returns the layer to split an image encoder after: its stem, or a named layer that returns a map."""
     if name is None:
         return entry.stem
-    maps = {layer.name for layer in encoder.layers if len(getattr(layer.output, "shape", ())) == 4}
+    maps = {layer.name for layer in list_members(encoder)[0].layers if len(getattr(layer.output, "shape", ())) == 4}
     if name not in maps:
         raise InputError(
             f"The image encoder has no layer {name!r} that returns a map (rows, columns, channels). "
@@ -97,6 +105,10 @@ def _choose_layer(encoder, entry, name):
 def _finish_encoder(side, encoder, layers, inner, fusion, masks):
     """Computes the parts of an encoding that the fusion reads from the outputs of the encoder's stem and its masks."""
     parts = {part: tensor for part, tensor in encoder.output.items() if f"{side}_{part}" in fusion.input}
+    if side == "image":
+        return {
+            f"{side}_{part}": tensor for part, tensor in finish_encoder(encoder, layers[0], inner[0], parts).items()
+        }
     given = {id(encoder.input[name]): mask for name, mask in masks.items()}
     found = {part: given[id(tensor)] for part, tensor in parts.items() if id(tensor) in given}  # inputs as they are
     rest = {part: tensor for part, tensor in parts.items() if part not in found}

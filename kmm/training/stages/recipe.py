@@ -1,6 +1,6 @@
 """Recipe of a fit as data: for each side, the stages in which its model is trained, derived from the settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -116,6 +116,8 @@ def make_recipe(settings: FitSettings) -> dict[str, tuple[Stage, ...]]:
 
     Returns:
         dict of side to its stages, in the order of training. The joint model starts from both others, so it comes last.
+        With members the image side has the stages of each member in turn, and the joint model has none: it stays the
+        weighted sum of both sides, because the members have seen all studies that could judge more.
 
     Example:
         >>> recipe = make_recipe(FitSettings(image_weights="film.h5", tune_image="top"))
@@ -131,9 +133,23 @@ def make_recipe(settings: FitSettings) -> dict[str, tuple[Stage, ...]]:
         recipe["text"] = _train_text(s)
     if s.image_encoder:
         recipe["image"] = _train_image(s)
+        if s.members > 1:
+            recipe["image"] = tuple(
+                stage for number in range(s.members) for stage in name_member(recipe["image"], number)
+            )
     if s.text_encoder and s.image_encoder:
-        recipe["joint"] = _train_joint(s)
+        recipe["joint"] = _train_joint(s) if s.members == 1 else ()
     return recipe
+
+
+def name_member(stages: Sequence[Stage], number: int) -> tuple[Stage, ...]:
+    """Renames the stages of the image side for one of several members, from 0.
+
+    Example:
+        >>> [stage.name for stage in name_member([Stage("image head", 1, 0.1), Stage("image tuning", 1, 0.1)], 1)]
+        ['member 2 image head', 'member 2 image tuning']
+    """
+    return tuple(replace(stage, name=f"member {number + 1} {stage.name}") for stage in stages)
 
 
 def _train_text(s):
