@@ -211,6 +211,7 @@ def test_a_model_reads_what_the_feed_would_give_it():
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_model_with_changes_in_front_answers_as_before(precision):
+    keras.utils.clear_session()  # names are as in a new process
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

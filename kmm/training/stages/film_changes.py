@@ -64,7 +64,7 @@ def change_on_device(model: keras.Model, columns: Mapping[str, Any]) -> tuple[ke
     read = dict(inputs)
     inputs[IMAGE] = keras.Input(films.shape[1:], dtype=films.dtype.name, name=IMAGE)
     inputs[CHANGES] = keras.Input((CHANGE_COUNT,), dtype="float32", name=CHANGES)
-    read[IMAGE] = FilmChanges()(inputs[IMAGE], inputs[CHANGES])
+    read[IMAGE] = FilmChanges(name="changed_films")(inputs[IMAGE], inputs[CHANGES])
     unchanged = np.zeros((len(films), CHANGE_COUNT), np.float32)
     return keras.Model(inputs, model(read)), {**columns, IMAGE: films, CHANGES: unchanged}
 
