@@ -176,7 +176,7 @@ def _is_sequence(tensor):
 def _pack(arrays, tensor):
     """Returns the arrays of a part in the type in which they are stored, and how many numbers its range cuts."""
     if not _is_sequence(tensor):
-        return arrays, 0
+        return arrays.astype(np.float32, copy=False), 0  # files have no half precision of the kind bfloat16
     limit = float(np.finfo(SEQUENCE_TYPE).max)
     return np.clip(arrays, -limit, limit).astype(SEQUENCE_TYPE), int((np.abs(arrays) > limit).sum())
 

@@ -187,6 +187,19 @@ def test_another_run_computes_what_the_cache_lacks_and_what_something_else_decid
     assert calls == {"image": COUNT - 1, "token_ids": COUNT - 1}
 
 
+def test_vectors_of_any_precision_are_stored_as_float32(context):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build()
+        found, expected = Features(context).compute(model, ("image", "text")), encode(model, context)
+    finally:
+        keras.config.set_dtype_policy(before)
+    for name, values in found.items():
+        assert np.asarray(values).dtype == np.float32
+        np.testing.assert_array_equal(values, expected[name].astype(np.float32))
+
+
 def test_features_of_an_encoder_that_the_run_trains_are_not_in_the_cache(context):
     features = Features(context)
     features.mark_trained("text")
