@@ -18,21 +18,13 @@ from kmm.models.joined_encoder import count_views
 from kmm.models.views.feature_view import view_encoder, view_features
 from kmm.models.views.parts import encoders_of, image_encoder_of
 from kmm.presets import make_settings
-from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.fit import fit_classifier
 from kmm.training.save_run import save_run
+from tests.factories.notes import Notes
 from tests.factories.studies import TINY
 
 VIEWS = 3
-
-
-class Notes(Progress):
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def fit(folder, work, progress=None, **settings):

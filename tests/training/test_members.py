@@ -21,12 +21,13 @@ from kmm.models.views.parts import image_encoder_of
 from kmm.presets import make_settings
 from kmm.progress import Progress
 from kmm.settings import FitSettings
+from kmm.training import members as room
 from kmm.training import train as training
 from kmm.training.fit import fit_classifier
 from kmm.training.save_run import save_run
 from kmm.training.stages.recipe import make_recipe
+from tests.factories.notes import Notes
 from tests.factories.studies import TINY
-from tests.training.test_averaging import Notes
 
 COUNT = 3
 
@@ -175,8 +176,6 @@ def test_a_stopped_run_of_members_goes_on_to_the_same_numbers(recorded, tiny_fol
 @pytest.mark.large
 def test_a_teacher_of_the_image_side_reads_what_its_member_is_trained_on(tiny_folder, tmp_path, monkeypatch):
     seen = []
-    import kmm.training.members as room
-
     make = room.make_targets
 
     def record(prepared, settings, progress):
