@@ -13,7 +13,7 @@ from kmm.errors import InputError, look_up
 
 MAX_SETTINGS_BYTES = 1_000_000
 MOST_MEMBERS = 20
-MOST_VIEWS = 9  # of a film: as many as `kmm.models.film_views` has
+MOST_VIEWS = 9  # of a film: as many as `kmm.models.joined.film_views` has
 _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "image_depths", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),

@@ -17,11 +17,11 @@ from keras import layers, ops
 from kmm.errors import InputError, look_up
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
-from kmm.models.film_views import VIEWS
 from kmm.models.fusion import FUSIONS, build_fusion
 from kmm.models.heads import HEADS
 from kmm.models.image_vector import choose_depths
-from kmm.models.joined_encoder import join_encoders
+from kmm.models.joined.film_views import VIEWS
+from kmm.models.joined.joined_encoder import join_encoders
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class ModelSpec:
         image_depths: int, at least 1. Depths of the image encoder that make up its vector, see
             `kmm.models.image_vector.choose_depths`.
         tta: int from 1 to 9. Views of a film whose vectors the image encoder averages; 1 for the film alone. See
-            `kmm.models.film_views`.
+            `kmm.models.joined.film_views`.
         members: tuple of int, one per member of the image side: the number of its encoder, from 0. One member is the
-            encoder itself; see `kmm.models.joined_encoder.join_encoders`.
+            encoder itself; see `kmm.models.joined.joined_encoder.join_encoders`.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.

@@ -31,7 +31,7 @@ class Head:
         start: function of the fusion as built, which changes the weights of its layer `logits` in place.
         join: function `(fusion, parts, weights, bias)` that initialises a head as the weighted sum of the heads of
             each side alone, or of several members of one side: see `kmm.models.fusion.join_concat` and
-            `kmm.models.mean_head.join_members`.
+            `kmm.models.joined.mean_head.join_members`.
         linear: bool. Whether `write_linear` can set the head to a linear model.
         source: str. Link of the publication.
     """

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
-from kmm.models.film_views import FilmViews
+from kmm.models.joined.film_views import FilmViews
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest, weights_digest

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from kmm.data.split import Split
-from kmm.models.joined_encoder import list_members
-from kmm.models.mean_head import average_linear, is_linear, join_members
+from kmm.models.joined.joined_encoder import list_members
+from kmm.models.joined.mean_head import average_linear, is_linear, join_members
 from kmm.models.views.feature_view import view_features
 from kmm.models.views.parts import fusion_of, image_encoder_of
 from kmm.models.weights.checkpoints import weights_digest

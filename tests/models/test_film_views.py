@@ -7,7 +7,15 @@ from keras import ops
 from scipy import ndimage
 
 from kmm.image.augment import Augmentation
-from kmm.models.film_views import VIEWS, FilmViews, MeanOfPlaces, MeanOfViews, align_maps, fold_views, unfold_views
+from kmm.models.joined.film_views import (
+    VIEWS,
+    FilmViews,
+    MeanOfPlaces,
+    MeanOfViews,
+    align_maps,
+    fold_views,
+    unfold_views,
+)
 from kmm.settings import MOST_VIEWS
 from tests.model_checks import to_numpy
 

@@ -9,8 +9,8 @@ import pytest
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS
-from kmm.models.film_views import FilmViews
-from kmm.models.joined_encoder import count_views, list_members, list_order
+from kmm.models.joined.film_views import FilmViews
+from kmm.models.joined.joined_encoder import count_views, list_members, list_order
 from kmm.models.views.parts import core_of, image_encoder_of
 from kmm.models.views.path_view import view_path
 from kmm.training.features import choose_batch, digest_encoder

@@ -5,8 +5,8 @@ import pytest
 
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.heads import HEADS
-from kmm.models.joined_encoder import list_members
-from kmm.models.mean_head import average_linear, is_linear, join_members
+from kmm.models.joined.joined_encoder import list_members
+from kmm.models.joined.mean_head import average_linear, is_linear, join_members
 from kmm.models.views.parts import fusion_of, image_encoder_of
 from tests.model_checks import model_inputs, to_numpy
 

@@ -13,8 +13,8 @@ from kmm.explain.attribution.methods import METHODS
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.export.write import export_classifier
-from kmm.models.film_views import FilmViews
-from kmm.models.joined_encoder import count_views
+from kmm.models.joined.film_views import FilmViews
+from kmm.models.joined.joined_encoder import count_views
 from kmm.models.views.feature_view import view_encoder, view_features
 from kmm.models.views.parts import encoders_of, image_encoder_of
 from kmm.presets import make_settings

@@ -15,7 +15,7 @@ from kmm.evaluate.decisions.calibration import fit_temperature
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
-from kmm.models.joined_encoder import count_views, list_members, list_order
+from kmm.models.joined.joined_encoder import count_views, list_members, list_order
 from kmm.models.linear_probe import IMAGE_LINEAR
 from kmm.models.views.parts import image_encoder_of
 from kmm.presets import make_settings

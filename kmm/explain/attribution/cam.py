@@ -14,7 +14,7 @@ from keras import ops
 
 from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
 from kmm.explain.attribution.result import Attribution
-from kmm.models.film_views import align_maps
+from kmm.models.joined.film_views import align_maps
 
 if TYPE_CHECKING:
     from kmm.explain.attribution.methods import Case
@@ -34,7 +34,7 @@ class GradientCam:
         weigh: `weigh_grad_cam`, `weigh_grad_cam_plus` or `weigh_layer_cam`.
         chunk: int. Studies that fit in memory at once.
         views: int. Views of a film whose channels the feature map has side by side, see
-            `kmm.models.film_views.unfold_views`. Each is brought back to the film before the maps add up.
+            `kmm.models.joined.film_views.unfold_views`. Each is brought back to the film before the maps add up.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
     """
 

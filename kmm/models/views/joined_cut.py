@@ -9,8 +9,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from kmm.models.film_views import FilmViews, MeanOfPlaces, MeanOfViews, fold_views, unfold_views
-from kmm.models.joined_encoder import count_views, list_members, list_order
+from kmm.models.joined.film_views import FilmViews, MeanOfPlaces, MeanOfViews, fold_views, unfold_views
+from kmm.models.joined.joined_encoder import count_views, list_members, list_order
 
 Step = Callable[[Any], Any]
 
@@ -20,7 +20,7 @@ class OnViews(layers.Layer):
 
     Args:
         network: `keras.Model`, whose rows are views.
-        views: int, see `kmm.models.film_views.FilmViews`.
+        views: int, see `kmm.models.joined.film_views.FilmViews`.
         before: function from what the layer takes, one row per study, to the rows of the network.
         after: function from what the network returns to what the layer returns, one row per study.
     """

@@ -10,7 +10,7 @@ import keras
 
 from kmm.errors import InputError
 from kmm.models.description import ImageDescription, TextDescription
-from kmm.models.joined_encoder import count_views, list_members
+from kmm.models.joined.joined_encoder import count_views, list_members
 from kmm.models.views.joined_cut import finish_encoder, take_front
 from kmm.models.views.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
 
@@ -26,7 +26,7 @@ class PathView:
             to logits `(n, n_labels)`.
         held: float. Memory per path point, as a multiple of what is counted for the layers: see `ImageDescription`.
         views: int. Views of a film, side by side in the channels of what the stem makes of it; see
-            `kmm.models.film_views`.
+            `kmm.models.joined.film_views`.
     """
 
     stem: keras.Model

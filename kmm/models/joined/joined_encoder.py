@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from kmm.models.encoding import Encoding, encoder_model, full_mask
-from kmm.models.film_views import FilmViews, MeanOfPlaces, MeanOfViews
+from kmm.models.joined.film_views import FilmViews, MeanOfPlaces, MeanOfViews
 from kmm.models.views.graph_cuts import list_parents
 
 MEMBER = "member_"  # start of the names of nested encoders
@@ -21,7 +21,7 @@ def join_encoders(encoders: Sequence[keras.Model], *, order: Sequence[int] = (0,
         encoders: sequence of `keras.Model` from `kmm.models.encoders_image.build_image_encoder`, of the same network;
             they become parts of the result, under other names.
         order: sequence of int, one per member: the number of its encoder, from 0. Members may share an encoder.
-        views: int. Views of a film, see `kmm.models.film_views.FilmViews`; 1 for the film itself.
+        views: int. Views of a film, see `kmm.models.joined.film_views.FilmViews`; 1 for the film itself.
 
     Returns:
         `keras.Model` named `image_encoder`, of the same input. Its vector `(n, members * d)` consists of those of the
