@@ -66,7 +66,7 @@ def build_image_encoder(
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64).output["vector"].shape
         (None, 256)
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64, depths=3).output["vector"].shape
-        (None, 416)
+        (None, 384)
     """
     encoder = assemble_image_encoder(entry, pixels=pixels, weights=weights, depths=depths)
     _check_names(encoder, entry)
