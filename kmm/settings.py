@@ -75,7 +75,7 @@ class FitSettings:
     # Image
     image_encoder: str | None = "small-cnn"  # a name in kmm.models.encoders_image.IMAGE_ENCODERS, or none
     image_weights: str | None = None  # `imagenet`, `given` (of a Keras model), `random` or a file; none: trained
-    image_depths: int = 1  # depths of the image encoder that its vector is made of, the last one included
+    image_depths: int = 1  # depths of the image encoder that make up the vector of a film; 1: the last block
     pixels: int = 128  # height and width of the encoder's input
     image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
     augment: bool = True  # random shifts, rotations and exposure changes while training on pixels

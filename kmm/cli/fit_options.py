@@ -30,7 +30,7 @@ def fit_options(command: Decorated) -> Decorated:
         click.option(
             "--image-depths",
             type=int,
-            help="Depths of the image encoder that its vector is made of; 1 is the last alone.",
+            help="Depths of the image encoder that make up the vector of a film; 1: the last block.",
         ),
         click.option("--pixels", type=int, help="Height and width of the encoder's input, in pixels."),
         click.option("--batch-size", type=int, help="Studies per training step."),

@@ -29,7 +29,7 @@ def fit_probe(
     """Fits a linear probe. The strength of its penalty is chosen by the log loss on validation.
 
     Features of several groups, such as the depths of a network, get one probe per group, each with its own penalty, and
-    the mean of their logits, scaled on validation, is the logit: many weak features do not drown few good ones.
+    the mean of their logits, scaled on validation, is the logit: many weak features do not drown out a few good ones.
 
     Minimises for each label `sum(loss) + |coef|**2 / (2 * strength)`, where the loss of a study with the target `t` is
     that of a positive with the weight `t` and of a negative with the weight `1 - t`. For targets of 0 and 1 this is

@@ -1,4 +1,4 @@
-"""Vector of a film: what the feature maps of an image encoder, at one depth or several, are pooled to."""
+"""Pool the feature maps of an image encoder, at one depth or at several, to the vector of a film."""
 
 from collections.abc import Sequence
 
