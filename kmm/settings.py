@@ -15,7 +15,7 @@ MAX_SETTINGS_BYTES = 1_000_000
 MOST_MEMBERS = 20
 MOST_VIEWS = 9  # of a film: as many as `kmm.models.joined.film_views` has
 _AT_LEAST_ONE = (
-    *("length", "embedding_size", "pixels", "image_depths", "batch_size", "patience", "text_filters"),
+    *("length", "embedding_size", "pixels", "image_depths", "image_grid", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
 )
 _AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
@@ -76,6 +76,7 @@ class FitSettings:
     image_encoder: str | None = "small-cnn"  # a name in kmm.models.encoders_image.IMAGE_ENCODERS, or none
     image_weights: str | None = None  # `imagenet`, `given` (of a Keras model), `random` or a file; none: trained
     image_depths: int = 1  # depths of the image encoder that make up the vector of a film; 1: the last block
+    image_grid: int = 1  # cells along each side of the film over which that vector takes means; 1: the whole film
     pixels: int = 128  # height and width of the encoder's input
     image_fit: str = "letterbox"  # letterbox keeps the film's aspect ratio, stretch fills the square
     augment: bool = True  # random shifts, rotations and exposure changes while training on pixels

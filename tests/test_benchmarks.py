@@ -35,6 +35,7 @@ def test_benchmarks_do_not_import_each_other_in_a_cycle():
     assert not any(set(COMMANDS) & imported for imported in graph.values()), "a command is not a library"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_lists_the_figures(name):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -77,6 +77,7 @@ def test_image_only_text_only_and_both_are_answered(loaded, studies):
     assert np.isfinite(logits).all() and len(set(logits.round(6))) == 3
 
 
+@pytest.mark.large
 def test_evaluate_leaves_training_out_and_repeats_the_run(loaded, studies, tiny_run):
     results, problems = evaluate_studies(loaded, studies)
     assert not problems
@@ -147,6 +148,7 @@ def test_a_failure_of_the_model_ends_the_threads(loaded, studies, in_threads, mo
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("kmm-decode")]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("threaded", [False, True])
 def test_the_memory_of_a_prediction_does_not_grow_with_the_films(hand_made, studies, threaded, request):
     if threaded:
@@ -163,6 +165,7 @@ def test_the_memory_of_a_prediction_does_not_grow_with_the_films(hand_made, stud
     assert peaks[2] - peaks[1] < 0.2 * held, peaks
 
 
+@pytest.mark.large
 def test_parts_that_share_encoders_predict_what_they_do_alone(hand_made, studies):
     """The parts of a classifier whose encoders training did not change."""
     sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
@@ -213,6 +216,7 @@ def test_an_altered_file_is_refused(tiny_run, tmp_path):
         Classifier.load(folder)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["joint.keras", "mean_image.npy", "conformal.npy"])
 def test_a_file_that_its_library_cannot_read_is_one_line_that_names_the_folder(tiny_run, tmp_path, name):
     folder = tmp_path / "other"
@@ -251,6 +255,7 @@ def test_a_broken_description_is_refused(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["thresholds", "temperatures", "preparation", "prevalence", "provenance", "digest"])
 def test_an_edited_description_is_refused(tiny_run, tmp_path, name):
     folder = tmp_path / "edited"
@@ -323,6 +328,7 @@ def test_the_folder_holds_what_its_readme_says(tiny_run):
     assert not list(tiny_run[2].rglob("*.pkl"))
 
 
+@pytest.mark.large
 def test_only_a_classifier_is_overwritten_and_its_exports_stay(tiny_run, tmp_path):
     trained = tiny_run[0]
     (tmp_path / "documents").mkdir()
@@ -494,6 +500,7 @@ def test_a_resized_or_compressed_copy_with_id_patient_and_report_is_known_again(
         assert part_studies(trained, [stranger])["test"] == [stranger]
 
 
+@pytest.mark.large
 def test_the_description_does_not_grow_with_the_studies(hand_made, tmp_path):
     count = 1_600_000  # format 1 could not be read again with as many
     prints = np.arange(0, 3 * count, 3, np.uint64)
@@ -528,6 +535,7 @@ def test_prints_of_another_kind_are_refused(hand_made, tmp_path):
             Classifier.load(tmp_path / str(number))
 
 
+@pytest.mark.large
 def test_each_pattern_has_its_own_numbers_in_predictions_and_on_disk(hand_made, studies, tmp_path):
     hand_made.save(tmp_path / "saved")
     again = Classifier.load(tmp_path / "saved")
@@ -552,6 +560,7 @@ def test_numbers_without_a_pattern_hold_for_every_one(hand_made):
         replace(hand_made, temperatures={"joint": np.ones((2, 3))})
 
 
+@pytest.mark.large
 def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
     notes = []
     progress = Progress()
@@ -564,6 +573,7 @@ def test_evaluate_says_how_many_studies_it_left_out(loaded, studies):
     ]
 
 
+@pytest.mark.large
 def test_evaluate_sets_films_aside_that_cannot_be_read_and_says_why_nothing_is_left(loaded, studies):
     parts = part_studies(loaded, studies)
     films = [replace(study, report=None) for study in parts["test"] if study.images]
@@ -591,6 +601,7 @@ def test_a_study_whose_image_is_lateral_is_told_so(loaded, tiny_folder):
     ]
 
 
+@pytest.mark.large
 def test_the_public_names_are_few_and_lazy():
     """`import kmm` loads no framework; `kmm.Classifier` loads Keras and registers what saved models name."""
     code = """

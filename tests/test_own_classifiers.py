@@ -44,6 +44,7 @@ def forget():
     TEXT_ENCODERS.pop("own-text")
 
 
+@pytest.mark.large
 def test_a_classifier_knows_its_encoders_where_nothing_is_registered(register, build_classifier, studies, tmp_path):
     register(build_vector_cnn(), build_word_model())
     build_classifier(image="own-image", text="own-text").save(tmp_path / "saved")

@@ -53,6 +53,7 @@ def test_settings_are_parameters():
         model.set_params(pixel=3)
 
 
+@pytest.mark.large
 def test_fit_and_predict():
     rows, y = make_rows()
     model = StudyClassifier(report="text", patient="who", **FAST).fit(rows, y)

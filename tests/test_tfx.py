@@ -128,6 +128,7 @@ def test_a_model_that_answers_examples(arguments, rows, tmp_path, monkeypatch, c
     np.testing.assert_allclose(served, classifier.probabilities(told, run.predictions["test"].present), atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "features, match",
     [

@@ -54,6 +54,7 @@ def list_arguments(function):
     ]
 
 
+@pytest.mark.large
 def test_every_public_function_has_types():
     paths = sorted((ROOT / "kmm").rglob("*.py"))
     assert len(paths) > 100

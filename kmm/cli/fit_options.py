@@ -32,6 +32,11 @@ def fit_options(command: Decorated) -> Decorated:
             type=int,
             help="Depths of the image encoder that make up the vector of a film; 1: the last block.",
         ),
+        click.option(
+            "--image-grid",
+            type=int,
+            help="Cells along each side of the film over which that vector takes means; 1: the whole film.",
+        ),
         click.option("--pixels", type=int, help="Height and width of the encoder's input, in pixels."),
         click.option("--batch-size", type=int, help="Studies per training step."),
         click.option(

@@ -14,6 +14,8 @@ STRENGTHS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 MIDDLE = 1e-3  # where there is no validation
 MOST_STEPS = 500  # of the solver
 TOLERANCE = 1e-6  # largest slope, per study, at which it stops
+WIDE = 2  # features per study above which a fit is made in the space that the studies span
+LEAST_SHARE = 1e-10  # of the largest variance: directions of less are left out of that space
 LEAST_SCALE = 1e-6  # standard deviation below which a feature counts as constant
 
 
@@ -107,7 +109,15 @@ def _scale_mean(logits, labels, weights):
 
 
 def _fit_group(x, targets, left, labels, weights):
-    """Fits one label on the standardised features of one group; returns coefficients, intercept and strength."""
+    """Fits one label on the standardised features of one group; returns coefficients, intercept and strength.
+
+    With a penalty on its squares, the best coefficients are a weighted sum of the studies' features. So features that
+    are many more than the studies are first reduced to the space that the studies span: the fit is the same.
+    """
+    if x.shape[1] > WIDE * len(x):
+        basis = _span(x)
+        coef, *rest = _fit_group(x @ basis, targets, left @ basis, labels, weights)
+        return basis @ coef, *rest
     values, best = np.zeros(x.shape[1] + 1), (np.inf, np.zeros(x.shape[1]), 0.0, None)
     for strength in STRENGTHS if len(labels) else (MIDDLE,):
         values = _minimise(x, targets, weights, strength, values)
@@ -117,6 +127,13 @@ def _fit_group(x, targets, left, labels, weights):
             break
         best = (loss, values[:-1], float(values[-1]), strength)
     return best[1:]
+
+
+def _span(x):
+    """Returns an orthonormal basis `(d, r)` of the space that the rows of `x` span."""
+    squares, directions = np.linalg.eigh(x @ x.T)
+    kept = squares > LEAST_SHARE * squares[-1]
+    return x.T @ (directions[:, kept] / np.sqrt(squares[kept]))
 
 
 def _minimise(x, targets, weights, strength, start):

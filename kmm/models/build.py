@@ -43,6 +43,8 @@ class ModelSpec:
         head: str, a key of `HEADS`. A specification that lacks it is of a version that had only `decoder`.
         image_depths: int, at least 1. Depths of the image encoder that make up its vector, see
             `kmm.models.image_vector.choose_depths`.
+        image_grid: int, at least 1. Cells along each side of the film over which the means of its vector are taken, see
+            `kmm.models.image_vector.GridMeans`.
         tta: int from 1 to 9. Views of a film whose vectors the image encoder averages; 1 for the film alone. See
             `kmm.models.joined.film_views`.
         members: tuple of int, one per member of the image side: the number of its encoder, from 0. One member is the
@@ -72,6 +74,7 @@ class ModelSpec:
     fusion_dropout: float = 0.3
     head: str = "decoder"
     image_depths: int = 1
+    image_grid: int = 1
     tta: int = 1
     members: tuple[int, ...] = (0,)
 
@@ -83,7 +86,7 @@ class ModelSpec:
         if self.image_encoder is not None:
             entry = look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
             object.__setattr__(self, "pixels", entry.pixels if self.pixels is None else self.pixels)
-            _check_least(self, pixels=32, image_depths=1)
+            _check_least(self, pixels=32, image_depths=1, image_grid=1)
             choose_depths(entry.blocks, self.image_depths)
             if entry.fixed_pixels and self.pixels != entry.pixels:
                 raise InputError(
@@ -218,7 +221,10 @@ def _build_core(spec, label_count):
 
 def _build_image_encoder(spec):
     entry = IMAGE_ENCODERS[spec.image_encoder]
-    made = [build_image_encoder(entry, pixels=spec.pixels, depths=spec.image_depths) for _ in set(spec.members)]
+    made = [
+        build_image_encoder(entry, pixels=spec.pixels, depths=spec.image_depths, grid=spec.image_grid)
+        for _ in set(spec.members)
+    ]
     if spec.tta == len(spec.members) == 1:
         return made[0]
     return join_encoders(made, order=spec.members, views=spec.tta)

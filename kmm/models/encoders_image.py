@@ -42,7 +42,7 @@ class ImageEncoder(ImageDescription):
 
 
 def build_image_encoder(
-    entry: ImageEncoder, *, pixels: int, weights: str | None = None, depths: int = 1
+    entry: ImageEncoder, *, pixels: int, weights: str | None = None, depths: int = 1, grid: int = 1
 ) -> keras.Model:
     """Builds the nested model of one image encoder.
 
@@ -51,8 +51,9 @@ def build_image_encoder(
         pixels: int, at least 32. Height and width of the film.
         weights: None (random), `"imagenet"` (downloaded by Keras) or `"given"` (those that the network brings).
         depths: int >= 1. Depths of the network that make up the vector: the means of the feature maps of `depths - 1`
-            blocks, see
-            `kmm.models.image_vector.choose_depths`, before the vector of the last one.
+            blocks, see `kmm.models.image_vector.choose_depths`, before the vector of the last one.
+        grid: int >= 1. Cells along each side of the film over which the means of each feature map are taken, see
+            `kmm.models.image_vector.GridMeans`.
 
     Returns:
         `keras.Model` named `image_encoder`, from image float `(n, pixels, pixels, 1)`, 0 = black to 255 = white, to
@@ -60,31 +61,33 @@ def build_image_encoder(
 
     Raises:
         InputError: if the entry names a layer that its network does not have, or a feature map that is not its output;
-            if it has too few blocks.
+            if it has too few blocks, or a feature map smaller than the grid.
 
     Example:
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64).output["vector"].shape
         (None, 256)
         >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64, depths=3).output["vector"].shape
         (None, 384)
+        >>> build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64, grid=2).output["vector"].shape
+        (None, 640)
     """
-    encoder = assemble_image_encoder(entry, pixels=pixels, weights=weights, depths=depths)
+    encoder = assemble_image_encoder(entry, pixels=pixels, weights=weights, depths=depths, grid=grid)
     _check_names(encoder, entry)
     return encoder
 
 
 def assemble_image_encoder(
-    entry: ImageEncoder, *, pixels: int, weights: str | None = None, depths: int = 1
+    entry: ImageEncoder, *, pixels: int, weights: str | None = None, depths: int = 1, grid: int = 1
 ) -> keras.Model:
     """Builds an image encoder as `build_image_encoder` does, whichever layers its description names."""
     image = keras.Input((pixels, pixels, 1), name="film")
     x = layers.Concatenate(name="colour")([image] * entry.channels) if entry.channels > 1 else image
     output = entry.network(SCALINGS[entry.scaling](x), weights)
-    features, vector = POOLINGS[entry.pooling](output)
+    features, vector = POOLINGS[entry.pooling](output, grid)
     if depths > 1:
         network = keras.Model(image, output)
         _normalise_names(network)
-        vector = add_depths(network, choose_depths(entry.blocks, depths), vector)
+        vector = add_depths(network, choose_depths(entry.blocks, depths), vector, grid)
     sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
     encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
     _normalise_names(encoder)

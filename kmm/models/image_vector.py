@@ -1,33 +1,104 @@
-"""Pool the feature maps of an image encoder, at one depth or at several, to the vector of a film."""
+"""Pool the feature maps of an image encoder, at one depth or at several, over the film or its cells, to a vector."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from kmm.errors import InputError
 
 DEPTHS = "depths"  # the layer that joins several depths
 
-
-def _average(features):
-    """Takes the mean of the feature map over its places."""
-    return features, layers.GlobalAveragePooling2D(name="average_pool")(features)
+Output = Any  # of a network: the feature map, or the pair of feature map and vector
 
 
-def _max_average(features):
-    """Takes the maximum over the places beside the mean."""
-    vector = layers.GlobalAveragePooling2D(name="average_pool")(features)
-    return features, layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), vector])
+@keras.saving.register_keras_serializable(package="kmm")
+class GridMeans(layers.Layer):
+    """Means of a feature map over the cells of a square grid, row by row.
+
+    A mean over the whole film does not say where something is; means over cells do, as in a spatial pyramid. A map that
+    cannot be divided evenly has cells whose numbers of rows, or of columns, differ by one.
+
+    Args:
+        grid: int, at least 1. Cells along each side.
+
+    Raises:
+        InputError: if the map has fewer rows or columns than the grid.
+
+    Source: https://doi.org/10.1109/CVPR.2006.68
+
+    Example:
+        >>> features = np.arange(16, dtype="float32").reshape(1, 4, 4, 1)
+        >>> ops.convert_to_numpy(GridMeans(2)(features)).tolist()
+        [[2.5, 4.5, 10.5, 12.5]]
+    """
+
+    def __init__(self, grid: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.grid = grid
+
+    def build(self, shape: tuple) -> None:
+        if min(shape[1:3]) < self.grid:
+            raise InputError(
+                f"`image_grid` must be at most {min(shape[1:3])}, because a feature map of this encoder has "
+                f"{shape[1]} x {shape[2]} places at this size of film. Received: {self.grid}."
+            )
+        self._shares = [_divide(size, self.grid) for size in shape[1:3]]
+
+    def call(self, features: Any) -> Any:
+        """Takes `(n, rows, columns, d)`; returns `(n, grid * grid * d)`."""
+        rows, columns = (ops.cast(share, features.dtype) for share in self._shares)
+        means = ops.einsum("ir,nrcd,jc->nijd", rows, features, columns)
+        return ops.reshape(means, (-1, self.grid * self.grid * features.shape[-1]))
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        return (shape[0], self.grid * self.grid * shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "grid": self.grid}
 
 
-def _network(pair):
-    """Takes the vector that the network itself makes of its feature map."""
-    return pair
+def _divide(size, cells):
+    """Returns float32 `(cells, size)`: the share of each row of a map, or of each column, in the mean of each cell."""
+    ends = np.rint(np.arange(cells + 1) * size / cells).astype(int)
+    shares = np.zeros((cells, size), np.float32)
+    for cell, (start, end) in enumerate(itertools.pairwise(ends)):
+        shares[cell, start:end] = 1 / (end - start)
+    return shares
 
 
-POOLINGS = {"average": _average, "max-average": _max_average, "network": _network}
+def _take_means(features, grid, name):
+    """Takes the means of a feature map over the cells of a grid; over all of its places, if the grid has one cell."""
+    return (layers.GlobalAveragePooling2D(name=name) if grid == 1 else GridMeans(grid, name=name))(features)
+
+
+def _average(features, grid):
+    """Takes the means of the feature map."""
+    return features, _take_means(features, grid, "average_pool")
+
+
+def _max_average(features, grid):
+    """Takes the maximum over the places beside the means."""
+    means = _take_means(features, grid, "average_pool")
+    return features, layers.Concatenate(name="pools")([layers.GlobalMaxPooling2D(name="max_pool")(features), means])
+
+
+def _network(pair, grid):
+    """Takes the vector that the network itself makes of its feature map; of a grid the means of the cells beside it."""
+    features, vector = pair
+    if grid == 1:
+        return pair
+    return features, layers.Concatenate(name="pools")([vector, _take_means(features, grid, "average_pool")])
+
+
+POOLINGS: dict[str, Callable[[Output, int], tuple[keras.KerasTensor, keras.KerasTensor]]] = {
+    "average": _average,
+    "max-average": _max_average,
+    "network": _network,
+}
 
 
 def choose_depths(blocks: Sequence[str], depths: int) -> tuple[str, ...]:
@@ -66,8 +137,11 @@ def _space(blocks, depths):
     return sorted({last, *(int(place + 0.5) for place in np.linspace(last / 3, last, depths)[: depths - 1])})
 
 
-def add_depths(network: keras.Model, names: Sequence[str], vector: keras.KerasTensor) -> keras.KerasTensor:
-    """Joins the means of the feature maps of some layers of a network, and the vector of the last one."""
+def add_depths(
+    network: keras.Model, names: Sequence[str], vector: keras.KerasTensor, grid: int = 1
+) -> keras.KerasTensor:
+    """Joins the means of the feature maps of some layers of a network, over the cells of a grid, and the vector of the
+    last one."""
     maps = [network.get_layer(name).output for name in names]
-    means = [layers.GlobalAveragePooling2D(name=f"depth{number}_pool")(one) for number, one in enumerate(maps, start=1)]
+    means = [_take_means(one, grid, f"depth{number}_pool") for number, one in enumerate(maps, start=1)]
     return layers.Concatenate(name=DEPTHS)([*means, vector])

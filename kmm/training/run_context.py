@@ -72,6 +72,7 @@ class RunContext:
             fusion=s.fusion,
             head=s.head,
             image_depths=s.image_depths if image else 1,
+            image_grid=s.image_grid if image else 1,
             pixels=s.pixels,
             length=s.length,
             embedding_size=s.embedding_size if self.vectors is None or not text else self.vectors.shape[1],

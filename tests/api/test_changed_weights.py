@@ -46,6 +46,7 @@ def test_untouched_weights_change_nothing(classifier, tiny_folder, tiny_run):
     assert classifier.metrics == tiny_run[0].metrics
 
 
+@pytest.mark.large
 def test_a_model_tuned_on_its_test_studies_keeps_no_metrics_and_no_test(classifier, parts, tmp_path):
     before = classifier.metrics["test"]["joint"]["roc_auc"]
     tune(classifier, parts["test"])
@@ -65,6 +66,7 @@ def test_a_model_tuned_on_its_test_studies_keeps_no_metrics_and_no_test(classifi
     assert "weights changed" in repr(loaded) and loaded.metrics == {}
 
 
+@pytest.mark.large
 def test_recalibration_restores_what_holds(classifier, parts):
     tune(classifier, parts["train"])
     old = classifier._record.temperatures["joint"].copy()

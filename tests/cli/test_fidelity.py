@@ -54,6 +54,7 @@ def refuse(*arguments, says):
     return line
 
 
+@pytest.mark.large
 def test_chooses_measures_and_keeps_the_sensitivity(tiny_run, tiny_folder, tmp_path, capsys):
     boxes, words = write_boxes(tmp_path / "boxes.csv", range(1, 59, 2)), write_words(tmp_path / "words.csv")
     arguments = ("--boxes", boxes, "--words", words, "--method", "integrated-gradients", "--method", "gradient")
@@ -104,6 +105,7 @@ def test_films_with_a_box_are_found_before_the_number_of_studies_is_cut(model, t
     assert said["methods"]["gradient"]["hit"]["n"] == 1 and said["sensitivity"]["sweep"][0]["films"] == 1
 
 
+@pytest.mark.large
 def test_boxes_on_test_films_alone_fail_first_or_take_a_sensitivity(model, tiny_folder, tmp_path, parts):
     boxes = write_boxes(tmp_path / "boxes.csv", parts["test"][:1])
     line = refuse(model, tiny_folder, "--boxes", boxes, says="films with a box of the classifier's validation part")

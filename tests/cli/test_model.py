@@ -80,6 +80,7 @@ def test_a_packed_classifier_predicts_as_the_saved_one(packed, opened, loaded, t
     np.testing.assert_array_equal(opened.conformal, loaded.conformal)
 
 
+@pytest.mark.large
 def test_evaluate_on_a_packed_classifier_says_that_training_studies_cannot_be_recognised(
     packed, opened, loaded, tiny_folder, tiny_run, monkeypatch
 ):
@@ -150,6 +151,7 @@ def test_verify_finds_an_altered_file(copied):
     assert "vocabulary.txt" in result.stdout
 
 
+@pytest.mark.large
 def test_verify_finds_weights_that_answer_otherwise_though_every_digest_fits(copied):
     model = keras.models.load_model(copied / "joint.keras", compile=False)
     for weight in model.trainable_weights:

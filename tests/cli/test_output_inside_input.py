@@ -75,6 +75,7 @@ def test_results_that_are_named_as_input_are_refused_in_one_line(films, model):
     assert [study for study, _ in predict(model, films)[0]] == ["a", "b", "mine"]
 
 
+@pytest.mark.large
 def test_tables_beside_results_read_and_verify_as_before(films, model):
     """Explanations into the folder of a manifest whose films lie beside it."""
     rows = "id,image,report\n1,a.jpg,There is a mass.\n2,b.jpg,There is no mass.\n"
@@ -86,6 +87,7 @@ def test_tables_beside_results_read_and_verify_as_before(films, model):
     assert after["ok"] and changed == ["files passed over"] and after["counts"] == before["counts"]
 
 
+@pytest.mark.large
 def test_pictures_of_an_evaluation_are_no_films(films, tiny_folder, model):
     assert run("evaluate", model, tiny_folder, "--pictures", films / "pictures").exit_code == 0
     assert (films / "pictures/test/roc.png").is_file()
@@ -101,6 +103,7 @@ def test_a_film_is_never_overwritten(films, model):
     assert (films / "c.png").read_bytes() == data
 
 
+@pytest.mark.large
 def test_explanations_saved_from_python_are_never_studies_and_replace_no_film(films, loaded):
     study = bare_images([films / "a.jpg"])[0]
     explanation = explain(loaded, study, ExplainSettings(rule="midpoint", steps=4))

@@ -20,6 +20,7 @@ from tests.factories.commands import run
 from tests.factories.saved_model import Stubs, make_predict, make_spec, stubs
 
 
+@pytest.mark.large
 def test_serves_until_it_is_told_to_stop(versions, tmp_path):
     """Whatever backend Keras has: TensorFlow imports Keras, and would fail with it."""
     shutil.copytree(versions / "1", tmp_path / "tiny" / "1")

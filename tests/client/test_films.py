@@ -36,6 +36,7 @@ def test_levels_arrive_within_the_bound(film):
 HALVES = st.integers(0, 509).map(lambda twice: np.float32(twice / 2)) | st.floats(0, 255, width=32)
 
 
+@pytest.mark.large
 @settings(max_examples=40)
 @given(film=hnp.arrays(np.float32, SIDES, elements=HALVES), fractional=st.booleans())
 def test_a_preparation_that_rounds_gives_the_same_square_of_what_is_sent(film, fractional):

@@ -160,6 +160,7 @@ def test_a_busy_server_is_not_asked_for_its_certificate(stub, client, monkeypatc
         client.status()
 
 
+@pytest.mark.large
 def test_the_command_says_one_line_and_grpc_none(certificates, stub):
     """In a process of its own, because gRPC writes to the file of standard error itself."""
     options = ["--tls-ca", certificates / "other.pem", "--tls-server-name", "server.test"]

@@ -148,6 +148,7 @@ def test_bare_images_that_are_not_there(tmp_path):
         bare_images([tmp_path])
 
 
+@pytest.mark.large
 @pytest.mark.openi
 def test_the_real_folder(openi_folder):
     collection = read_collection(openi_folder)

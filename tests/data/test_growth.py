@@ -26,6 +26,7 @@ def match_views(count):
     assert match_overrides(views, images) == dict.fromkeys(images, "frontal")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("work", [take_names, match_views])
 def test_time_per_film_stays(work):
     """16 times the films: 1 if linear, 16 if every film is compared with every other; 5 leaves room for noise."""

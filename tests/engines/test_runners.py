@@ -48,6 +48,7 @@ def test_what_a_worker_tells_on_the_way_is_passed_on(stub, name):
     assert sorted(told) == [("well-1", 1), ("well-2", 1)]
 
 
+@pytest.mark.large
 def test_a_killed_process_is_replaced_and_its_batch_done_again_twice(stub, tmp_path):
     replies = run("workers", stub(), ["well-1", "kill-2", "kill-9", "well-2"])
     assert [isinstance(replies[name], list) for name in ("well-1", "kill-2", "kill-9", "well-2")] == [1, 1, 0, 1]
@@ -55,6 +56,7 @@ def test_a_killed_process_is_replaced_and_its_batch_done_again_twice(stub, tmp_p
     assert [(tmp_path / name).stat().st_size for name in ("kill-2", "kill-9")] == [3, 3]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["process", "workers"])
 def test_errors_of_a_worker_end_the_run(stub, name):
     with pytest.raises(OSError) as full:

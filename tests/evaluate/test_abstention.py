@@ -91,6 +91,7 @@ def test_classes_with_too_few_validation_studies_are_named(able):
     assert check_abstention(replace(of_reports, conformal=able.conformal), 0.1) == [text]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("alpha", (0.05, 0.1))
 def test_of_each_class_no_more_than_the_error_level_is_decided_wrongly(plain, alpha):
     rng = np.random.default_rng(1)

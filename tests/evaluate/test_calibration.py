@@ -32,6 +32,7 @@ def likelihood_cost(labels, logits):
     return np.logaddexp(0, np.where(labels == 1, -logits, logits)).sum()
 
 
+@pytest.mark.large
 @given(cases())
 def test_a_temperature_never_raises_the_cost_nor_changes_the_order(case):
     labels, logits = case

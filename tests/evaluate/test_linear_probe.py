@@ -141,3 +141,16 @@ def test_many_weak_features_do_not_drown_few_good_ones():
         for groups in ((3, 300), (303,))
     ]
     assert losses[0].mean() < losses[1].mean() - 0.02
+
+
+def test_features_that_outnumber_the_studies_give_the_coefficients_of_logistic_regression():
+    features, _, hard = make_rows(n=400, d=900)
+    x = (features - features[TRAIN].mean(axis=0)) / features[TRAIN].std(axis=0)
+    probe = fit_probe(features, hard, train=TRAIN, validation=VALIDATION)
+    plain = LogisticRegression(C=probe.strengths[0], max_iter=5000, tol=1e-9).fit(x[TRAIN], hard[TRAIN, 0])
+    np.testing.assert_allclose(probe.coef[:, 0], plain.coef_[0], atol=1e-5)
+    np.testing.assert_allclose(probe.logits(features)[:, 0], plain.decision_function(x), atol=1e-3)
+    same = np.concatenate([features[:, :50], np.ones((400, 850))], axis=1)  # constant ones add no direction
+    few, many = (fit_probe(part, hard, train=TRAIN, validation=VALIDATION) for part in (features[:, :50], same))
+    np.testing.assert_allclose(few.coef, many.coef[:50], atol=1e-4)
+    np.testing.assert_array_equal(many.coef[50:], 0)

@@ -47,6 +47,7 @@ def test_every_metric_is_in_its_range(case):
         assert 0 <= scores[metric] <= 1 + 1e-12
 
 
+@pytest.mark.large
 @given(cases(), st.floats(0.1, 8))
 @settings(max_examples=30)
 def test_order_metrics_do_not_change_under_a_monotone_map(case, power):
@@ -57,6 +58,7 @@ def test_order_metrics_do_not_change_under_a_monotone_map(case, power):
     assert after["average_precision"] == pytest.approx(before["average_precision"], abs=1e-12)
 
 
+@pytest.mark.large
 @given(cases())
 @settings(max_examples=30)
 def test_swapping_the_classes_mirrors_the_metrics(case):

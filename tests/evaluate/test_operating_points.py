@@ -12,6 +12,7 @@ from kmm.evaluate.metrics import score_labels
 from kmm.evaluate.statistics.proportions import wilson_interval
 
 
+@pytest.mark.large
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_counts_and_rates_are_those_of_scikit_learn(seed, threshold):
     rng = np.random.default_rng(seed)

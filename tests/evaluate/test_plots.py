@@ -40,6 +40,7 @@ def names_of(n_labels):
     return [f"label {i}" for i in range(n_labels)]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("plot", PLOTS)
 @pytest.mark.parametrize("n_labels", [None, 1, 2, 4, 9])
 def test_a_picture_is_written_and_only_it(plot, n_labels, tmp_path):
@@ -58,6 +59,7 @@ def test_the_same_numbers_give_the_same_bytes(plot, tmp_path):
     assert first == second
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("suffix", [".svg", ".pdf"])
 @pytest.mark.parametrize("plot", PLOTS)
 def test_vector_pictures_are_reproducible(plot, suffix, tmp_path):
@@ -125,6 +127,7 @@ def test_a_write_that_fails_keeps_the_old_picture(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.large
 def test_no_framework_and_no_global_figure_state_is_imported():
     code = (
         "import sys, kmm.evaluate.compare, kmm.evaluate.output.card, kmm.evaluate.output.plots;"

@@ -10,6 +10,7 @@ from kmm.errors import InputError
 from kmm.evaluate.statistics.proportions import clustered_interval, newcombe_interval, wilson_interval
 
 
+@pytest.mark.large
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.99))
 def test_wilson_is_that_of_scipy(pair, level):
     known = binomtest(*pair).proportion_ci(level, method="wilson")

@@ -105,6 +105,7 @@ def test_the_table_says_how_many_studies_each_row_is_measured_on(result, predict
     assert max(map(len, shown.splitlines())) <= 160 and "Joint minus Image only, ROC AUC" in shown
 
 
+@pytest.mark.large
 def test_pictures_are_of_the_same_studies(classifier, predictions, tmp_path, monkeypatch):
     seen = {}
 

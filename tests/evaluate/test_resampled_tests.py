@@ -99,6 +99,7 @@ def test_wrong_arguments_are_refused(values, options, message):
         compare_splits(values, **options)
 
 
+@pytest.mark.large
 def test_over_random_splits_the_corrected_test_errs_as_often_as_it_says_and_the_naive_one_far_more():
     """Standard error of a share of 0.05: 0.007."""
     equal = draw_differences(1000, 10, 130, 40, folds=False, seed=7)

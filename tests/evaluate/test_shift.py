@@ -71,6 +71,7 @@ def test_studies_of_the_same_kind_are_seldom_called_shifted():
     assert alarms[1] / 400 < 0.15 and np.mean(chances) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.large
 def test_of_many_shares_that_did_not_shift_seldom_one_is_called_shifted():
     rng, names = np.random.default_rng(1), [f"share {number}" for number in range(10)]
     alarms, uncorrected = 0, 0

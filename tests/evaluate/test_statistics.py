@@ -35,6 +35,7 @@ def test_all_metrics_but_the_calibration_error_are_resampled():
     assert set(METRICS) - {"ece"} == set(RESAMPLED)
 
 
+@pytest.mark.large
 @given(st.integers(0, 10**6), st.sampled_from([1, 3, 1000]), st.integers(1, 30))
 @settings(max_examples=20)
 def test_a_weighted_measure_equals_the_plain_one_on_repeated_studies(seed, ties, n):
@@ -232,6 +233,7 @@ def make_clustered(seed, patients=80, per_patient=4):
     return labels, *scores, group
 
 
+@pytest.mark.large
 def test_tests_of_clustered_studies_err_as_often_as_they_say():
     """Of two equally good scores, 5 % of the tests find a difference; many more where patients are not heeded."""
     found = {"auc": [], "accuracy": [], "auc apart": [], "accuracy apart": []}

@@ -53,6 +53,7 @@ def test_each_film_is_decoded_once_and_one_of_training_not_at_all(loaded, studie
     assert [problem.source for problem in predictions["test"].problems] == ["study cut"]
 
 
+@pytest.mark.large
 def test_one_pass_gives_exactly_the_numbers_of_two(loaded, studies, threads):
     labelled, _ = label_studies(studies, loaded.settings.labels, names=loaded.label_names)
     one = predict_unseen(loaded, studies)

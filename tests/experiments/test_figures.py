@@ -30,10 +30,12 @@ def list_all(made=None):
     return list_figures(made.comparison, made.history, made.summary, trace_all())
 
 
+@pytest.mark.large
 def test_every_part_of_the_summary_has_its_figure():
     assert tuple(list_all()) == NAMES
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_numbers_give_the_same_bytes(name):
     for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
@@ -110,6 +112,7 @@ def test_labels_stand_apart():
     assert left >= 0
 
 
+@pytest.mark.large
 def test_hostile_names_are_drawn_without_a_warning():
     made = make_comparison()
     summary = copy.deepcopy(dict(made.summary))

@@ -252,6 +252,7 @@ def test_hostile_names_stay_text(undrawn):
     assert not [link for link in read_all(evil, "h:a") if "script" in link.get("href")]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("key", OPTIONAL)
 @pytest.mark.parametrize("empty", [None, {}, []])
 def test_what_is_absent_has_no_section(key, empty, undrawn):
@@ -260,6 +261,7 @@ def test_what_is_absent_has_no_section(key, empty, undrawn):
     assert OPTIONAL[key] not in [part.get("aria-labelledby") for part in read_all(tree, "h:section")]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("key", Summary.__annotations__)
 def test_every_key_of_the_summary_may_be_absent(key, undrawn):
     parse(render_comparison(*change(**{key: None})))
@@ -326,6 +328,7 @@ def read_folder(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.large
 def test_everything_is_written_and_again_the_same(tmp_path, monkeypatch):
     made = make_comparison()
     drawings = {"subgroups": pages.list_figures(made.comparison, made.history, made.summary, {})["subgroups"]}
@@ -378,6 +381,7 @@ def test_counts_of_studies_are_those_of_the_collection(undrawn):
     assert "1000 studies." in read_text(find_section(parse(render_comparison(*made)), "data"))
 
 
+@pytest.mark.large
 def test_a_chance_without_spread_has_no_interval(undrawn):
     models = copy.deepcopy(make_comparison().summary["models"])
     for found in models.values():

@@ -95,6 +95,7 @@ def test_a_saved_classifier_reads_every_report_and_film_as_its_training_did(tiny
                 assert np.array_equal(saved.pixels(study)[0], run.prepared.films[[row]][0])
 
 
+@pytest.mark.large
 def test_validation_of_training_is_what_the_saved_classifier_says_of_the_same_studies(tiny_run):
     _, run, folder = tiny_run
     saved, kept = Classifier.load(folder), run.predictions["validation"]
@@ -111,6 +112,7 @@ def test_validation_films_that_are_not_scaled_hide_what_was_learned_and_choose_a
     assert right > 0.95 and wrong < 0.6
 
 
+@pytest.mark.large
 def test_films_of_one_patient_on_both_sides_of_a_split_make_a_result_of_nothing():
     right, wrong = testing.separate_siblings()
     assert right == pytest.approx(0.5, abs=0.04) and wrong > 0.9
@@ -157,6 +159,7 @@ def test_labels_mined_from_the_text_that_is_read_are_found_again():
     assert published == 1.0 and right < 0.85
 
 
+@pytest.mark.large
 def test_films_of_either_polarity_and_without_a_window_look_alike():
     (right, inverted), (same, saturated) = films.ignore_inversion(), films.apply_ct_window()
     assert right == same == 1.0
@@ -174,6 +177,7 @@ def test_a_threshold_chosen_on_test_makes_a_result_of_random_scores():
     assert right == pytest.approx(0.5, abs=0.01) and wrong > 0.55
 
 
+@pytest.mark.large
 def test_a_list_of_words_leaves_the_answer_in_the_text():
     before_reading, without_words = reports.remove_words()
     assert before_reading < 0.65 and without_words > 0.95

@@ -26,6 +26,7 @@ def plan_with(protocol="quick", vary=None, **given):
     return make_plan(gather, protocol=protocol, vary=vary, **more)
 
 
+@pytest.mark.large
 def test_every_variant_is_run_on_every_split_and_the_files_are_written(compare_and_write, tmp_path):
     runner = FakeRunner()
     found = compare_and_write(plan_with(vary={"fusion_units": [8, 16]}), runner=runner)

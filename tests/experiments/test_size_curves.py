@@ -44,6 +44,7 @@ class Learning(FakeRunner):
             yield task, reply
 
 
+@pytest.mark.large
 def test_every_size_is_run_on_every_split_the_whole_part_first(compare):
     runner = FakeRunner()
     compare(plan_with({"fusion_units": [8, 16]}), runner=runner)
@@ -110,6 +111,7 @@ def test_the_curve_is_that_of_the_values_on_the_studies_that_were_there(compare,
     assert again.summary["sizes"]["curves"][""]["image"]["roc_auc"]["points"] == curve["points"]
 
 
+@pytest.mark.large
 def test_all_sizes_are_measured_on_the_labels_that_all_of_them_have(compare):
     """A small part lacks the label `rare`, whose area is another one."""
     labels = lambda task: ("abnormal",) if task.size == 10 else ("abnormal", "rare")  # noqa: E731

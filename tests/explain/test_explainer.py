@@ -96,6 +96,7 @@ def test_the_target_that_is_asked_for(hand_made, studies):
         Explainer(hand_made, ExplainSettings(target="x"))
 
 
+@pytest.mark.large
 def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier, studies, monkeypatch):
     classifier = build_classifier()
     classifier.thresholds["joint"][:] = (0.0, 1.01, 0.0)
@@ -134,6 +135,7 @@ def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier,
         Explainer(classifier, ExplainSettings(targets=("mass", "lump")))
 
 
+@pytest.mark.large
 def test_explaining_in_a_loop_cuts_and_traces_the_model_once(build_classifier, studies, monkeypatch):
     classifier, cuts, cut = build_classifier(), [], explainer_module.cut_model
     monkeypatch.setattr(explainer_module, "cut_model", lambda *given: cuts.append(given) or cut(*given))
@@ -397,6 +399,7 @@ def test_no_studies_give_no_explanations(few):
     assert list(few.explain([])) == []
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("settings", [ExplainSettings(), FEW], ids=["refined", "fixed"])
 def test_an_explanation_does_not_depend_on_the_other_studies(hand_made, studies, settings):
     explainer = Explainer(hand_made, settings)
@@ -567,6 +570,7 @@ def test_the_chunk_follows_from_the_memory(hand_made):
         choose_chunk(model, least - 0.1)
 
 
+@pytest.mark.large
 def test_the_chunk_is_the_same_whatever_the_process_holds(hand_made):
     limits = np.linspace(1.2545, 1.32, 30)
     before = [choose_chunk(hand_made.models["joint"], limit) for limit in limits]
@@ -583,6 +587,7 @@ def test_little_memory_only_makes_it_slower(few, hand_made, studies, monkeypatch
     assert all(closeness(one[name].attribution, other[name].attribution) < 1e-5 for name in one)
 
 
+@pytest.mark.large
 def test_studies_are_drawn_only_when_there_is_room(hand_made, studies):
     """Memory does not grow with the number of studies: few wait at once."""
     drawn = []

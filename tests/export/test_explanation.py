@@ -23,6 +23,7 @@ def make_inputs(studies, hand_made):
     return {"image_bytes": np.array(files, object), "report": np.array(reports, object), "target": targets}
 
 
+@pytest.mark.large
 def test_maps_and_numbers_are_those_of_kmm_explain(signatures, hand_made, studies, explained):
     found = call(signatures, "explain_bytes", make_inputs(studies, hand_made))
     for row, study in enumerate(studies):

@@ -28,6 +28,7 @@ def decode(data):
     return use_pixels(data, "film: ", mix_channels)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", IMAGES)
 def test_decoding_equals_the_graph(name):
     image, kind, options = IMAGES[name]
@@ -136,6 +137,7 @@ def test_resizing_equals_the_graph(height, width, new_height, new_width):
     assert (resize_image(image, new_height, new_width) == graph).all()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("rounding", ["uint8", "none"])
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
 def test_prepared_films_and_their_boxes_are_those_of_kmm(fit, rounding):
@@ -156,6 +158,7 @@ def test_prepared_films_and_their_boxes_are_those_of_kmm(fit, rounding):
 KINDS = ["rgb", "rgba", "palette-transparency", "gray-alpha", "16-bit", "jpeg-420"]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("rounding", ["uint8", "none"])
 @pytest.mark.parametrize("name", [*KINDS, *DEEP_FILMS])
 def test_prepared_films_of_every_kind_are_those_of_kmm(name, rounding, read_small):

@@ -119,6 +119,7 @@ def write_foreign_request(place):
         writer.write(log.SerializeToString())
 
 
+@pytest.mark.large
 @pytest.mark.usefixtures("one_signature")
 def test_a_refused_export_leaves_nothing(saved_reader, tmp_path):
     result = run("export", saved_reader, "--out", tmp_path / "new" / "deep", "--without", "explain", "--strict-privacy")

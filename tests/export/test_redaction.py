@@ -120,6 +120,7 @@ def test_the_published_list(texts):
     assert_equal(PUBLISHED, [*REPORTS, *texts])
 
 
+@pytest.mark.large
 def test_the_largest_redaction_compiles_in_the_graph():
     large = [f"/{'x' * number}[^a]{{1,299}}/" for number in range(1, 9)]
     redaction = Redaction((*large, *(f"word{number} and more" for number in range(900))))
@@ -127,6 +128,7 @@ def test_the_largest_redaction_compiles_in_the_graph():
     assert_equal(redaction, [*REPORTS, "xx" * 500, "word7 and  more " * 50])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("separator", "letter", "length"), [(" ", "a", 10), ("", "д", 80)])
 def test_as_many_phrases_as_are_allowed_compile_in_the_graph(separator, letter, length):
     redaction = Redaction(tuple(separator.join(f"{number:03d}{letter * length}") for number in range(MAX_ENTRIES)))

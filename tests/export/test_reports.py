@@ -39,6 +39,7 @@ def assert_equal_words(texts, mode="standard"):
         assert [word.decode("utf-8") for word in words] == [word.text for word in find_words(text, mode)], ascii(text)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("mode", GRAPHS)
 @settings(max_examples=40)
 @given(texts=st.lists(LETTERS_AND_TRAPS, min_size=8, max_size=16))
@@ -98,6 +99,7 @@ def test_the_graph_composes_as_python_does(texts):
     assert_equal_composed(texts)
 
 
+@pytest.mark.large
 def test_the_graph_composes_every_character_alone_and_in_a_row():
     characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
     for between in (" ", ""):
@@ -112,6 +114,7 @@ def test_no_second_of_a_pair_is_a_first():
     assert not firsts & {second for _, second in list_pairs()} and not firsts & set(list_classes())
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("mode", GRAPHS)
 def test_memory_does_not_grow_with_the_words_of_all_reports(mode, tmp_path):
     _, _, _, read = make_reader(tmp_path, cleaning=mode)
@@ -122,6 +125,7 @@ def test_memory_does_not_grow_with_the_words_of_all_reports(mode, tmp_path):
     assert grown < 40e6  # bytes; all words at once took 130e6, and 400e6 beside all stop words
 
 
+@pytest.mark.large
 def test_every_character():
     characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
     assert_equal_words([" ".join(characters[start : start + 1000]) for start in range(0, len(characters), 1000)])
@@ -165,6 +169,7 @@ def make_reader(folder, **preparation):
     return text, vocabulary, reader, tf.function(reader.read, input_signature=TEXTS)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", PREPARATIONS)
 def test_accents_that_stand_apart_have_the_ids_of_composed_ones(tmp_path, name):
     text, vocabulary = TextPreparation(length=6, **PREPARATIONS[name]), Vocabulary.fit([["épanchement", "ödem"]])
@@ -175,6 +180,7 @@ def test_accents_that_stand_apart_have_the_ids_of_composed_ones(tmp_path, name):
     np.testing.assert_array_equal(ids[0], ids[1])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", PREPARATIONS)
 def test_ids_and_words_are_those_of_the_classifier(tmp_path, name):
     text, vocabulary, _, read = make_reader(tmp_path, **PREPARATIONS[name])

@@ -174,6 +174,7 @@ def test_the_classify_call_refuses_it_too(channel):
         service.Classify(request, timeout=60)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["explain", "explain_bytes"])
 def test_explanations_of_kmm_are_the_fifth_road(name, hand_made, signatures, cpp, channel, studies):
     explainer = Explainer(hand_made, ExplainSettings(steps=15, baselines=("mean",)))
@@ -252,6 +253,7 @@ def test_an_example_may_hold_the_sections_of_a_report(cpp):
     np.testing.assert_allclose(found[0], found[1], atol=TOLERANCE)
 
 
+@pytest.mark.large
 def test_a_corrupt_example(cpp, samples):
     with pytest.raises(CppError, match="Could not parse example input"):
         cpp.run("tf_example", {"examples": np.array([b"\xff\xfe"], object)})

@@ -57,6 +57,7 @@ def test_the_network_is_shared(exported):
     assert sorted(map(len, called.values())) == [0, 1, 1, 2, 2, 2, 2, 2, 3]
 
 
+@pytest.mark.large
 def test_many_threads_batched_equal_one_at_a_time(servable, samples):
     batcher, key = Batcher(max_batch=8, wait_seconds=0.002), "serving_bytes"
     wanted, count = ["probabilities", "logits"], len(samples["report"])
@@ -69,6 +70,7 @@ def test_many_threads_batched_equal_one_at_a_time(servable, samples):
             np.testing.assert_allclose(one[name], alone[number % count][name], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.large
 def test_what_is_unloaded_leaves_no_function_behind(exported):
     before = set(context.context().list_function_names())
     servable = load_servable("tiny", 1, exported)

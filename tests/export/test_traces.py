@@ -60,6 +60,7 @@ def test_ids_that_nothing_tells_from_numbers_are_counted_and_not_searched(tmp_pa
     assert search.count_in(path) == 1 and search.count_in(path, shortest=8) == 0
 
 
+@pytest.mark.large
 def test_memory_does_not_grow_with_the_file(tmp_path):
     path = tmp_path / "weights"
     with open(path, "wb") as file:

@@ -54,6 +54,7 @@ def name_pieces(vocabulary, words):
     return [piece for word, pieces in found for piece in ((word,) if pieces == ("[UNK]",) else pieces)]
 
 
+@pytest.mark.large
 @settings(max_examples=60)
 @given(pieces=PIECES, reports=REPORTS)
 def test_any_vocabulary_and_words(pieces, reports):
@@ -67,6 +68,7 @@ def test_any_vocabulary_and_words(pieces, reports):
     assert table.lookup(found).to_list() == ids
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("truncate", ["end", pytest.param("start", marks=pytest.mark.large)])
 def test_reports_of_any_length_are_cut_by_pieces_also_when_loaded(tmp_path, truncate):
     vocabulary = WordPieces((*SPECIAL_WORDS, *VOCABULARY))

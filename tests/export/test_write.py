@@ -36,6 +36,7 @@ def expect(classifier, samples):
     return run_model(classifier.models[classifier.main], inputs)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", PREDICTING)
 def test_probabilities_are_those_of_the_classifier(signatures, hand_made, samples, name):
     found = call(signatures, name, samples)
@@ -223,6 +224,7 @@ def test_a_baseline_that_the_graph_cannot_make():
         ExplainSignature(baseline="blur")
 
 
+@pytest.mark.large
 @pytest.mark.usefixtures("one_signature")
 def test_an_export_that_says_something_else_never_appears(saved_reader, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "PROBABILITY_TOLERANCE", -1.0)
@@ -239,12 +241,14 @@ def reader(saved_reader):
         return Classifier.load(saved_reader), export_classifier(saved_reader, **WITHOUT)
 
 
+@pytest.mark.large
 def test_nan_is_no_small_difference(reader, monkeypatch):
     monkeypatch.setattr(write, "_predict", lambda classifier, samples: np.full((3, 3), np.nan, np.float32))
     with pytest.raises(ArtefactError, match="differs from the classifier's by nan"):
         check_export(reader[1], reader[0])
 
 
+@pytest.mark.large
 def test_an_export_that_cannot_be_called_is_one_line(reader, monkeypatch):
     samples = {**make_samples(reader[0], 3), "report": np.array([b"\xff"] * 3, object)}
     monkeypatch.setattr(write, "make_samples", lambda classifier, count: samples)
@@ -271,6 +275,7 @@ def test_a_full_disk_leaves_nothing(saved_reader, tmp_path, monkeypatch, error):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.large
 @pytest.mark.usefixtures("one_signature")
 def test_another_export_that_is_faster(saved_reader, tmp_path, monkeypatch):
     def check(folder, classifier):

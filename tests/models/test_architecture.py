@@ -27,6 +27,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.large
 def test_the_same_network_has_the_same_digest_whatever_its_operations_are_called():
     one, other = build(), build()
     assert [operation.name for operation in one.operations] != [operation.name for operation in other.operations]

@@ -18,6 +18,7 @@ def build(spec=JOINT, label_count=2, seed=0, **kwargs):
     return build_model(spec, label_count=label_count, vocabulary_size=20, seed=seed, **kwargs)
 
 
+@pytest.mark.large
 def test_inputs_follow_the_encoders():
     assert set(build().input) == {"image", "token_ids", "present"}
     assert set(build(ModelSpec(image_encoder="small-cnn", **SMALL)).input) == {"image", "present"}
@@ -69,6 +70,7 @@ def train(seed):
     return initial, [float(model.train_on_batch(inputs, np.eye(6, 2))) for _ in range(3)]
 
 
+@pytest.mark.large
 def test_equal_seeds_give_equal_weights_and_equal_dropout():
     (first, losses), (second, again), (other, _) = train(7), train(7), train(8)
     assert all(np.array_equal(a, b) for a, b in zip(first, second))
@@ -83,6 +85,7 @@ def test_embedding_rows_are_those_given():
     assert np.array_equal(to_numpy(embed_of(model)(ids)), matrix[ids])
 
 
+@pytest.mark.large
 def test_frozen_embedding_stays():
     model = build(dataclasses.replace(JOINT, train_embedding=False))
     before = embed_of(model).get_weights()[0]
@@ -90,6 +93,7 @@ def test_frozen_embedding_stays():
     assert np.array_equal(embed_of(model).get_weights()[0], before)
 
 
+@pytest.mark.large
 def test_logits_are_float32_under_mixed_precision():
     policy = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")

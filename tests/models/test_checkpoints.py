@@ -119,6 +119,7 @@ def test_numbers_that_are_not_finite_are_refused(small, tmp_path):
         load_image_weights(target, "small-cnn", tmp_path / "film.weights.h5")
 
 
+@pytest.mark.large
 def test_imagenet_is_never_replaced_by_chance(monkeypatch, xceptions):
     def offline(*args, **kwargs):
         raise Exception("URL fetch failure on https://host/file")

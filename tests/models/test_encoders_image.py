@@ -17,6 +17,7 @@ APPLICATIONS = {
 DEEP = [pytest.param(name, marks=pytest.mark.large) for name in sorted(APPLICATIONS)]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", [*sorted(set(IMAGE_ENCODERS) - set(APPLICATIONS)), *DEEP])
 def test_every_entry(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32))

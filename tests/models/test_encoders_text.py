@@ -37,6 +37,7 @@ def maps_of(encoder, rows):
 PARAMETERS = [pytest.param(name, marks=[pytest.mark.large] * (name != "text-cnn")) for name in sorted(TEXT_ENCODERS)]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_entry(name, tmp_path):
     check_text_encoder(name, tmp_path)

@@ -9,6 +9,7 @@ from tests.model_checks import stir, to_numpy
 HEAD_PARAMETERS = [pytest.param(name, marks=[pytest.mark.large] * (name != "mlp")) for name in sorted(HEADS)]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("head", HEAD_PARAMETERS)
 @pytest.mark.parametrize("name", sorted(FUSIONS))
 def test_every_entry(name, head, tmp_path):

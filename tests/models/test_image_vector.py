@@ -1,5 +1,7 @@
 """Vectors of several depths of an image encoder: which blocks, what the vector holds, and a whole fit with them."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
-from kmm.models.image_vector import choose_depths
+from kmm.models.image_vector import GridMeans, choose_depths
 from kmm.models.views.parts import image_encoder_of, vector_groups
 from kmm.presets import make_settings
 from kmm.settings import FitSettings
@@ -62,7 +64,8 @@ def test_each_depth_is_a_group_of_the_vector():
     assert vector_groups(build_model(ModelSpec(image_encoder="small-cnn", pixels=32), label_count=1), "image") == (256,)
 
 
-@pytest.mark.parametrize("change", [FROZEN, {}], ids=["frozen", "trained"])
+@pytest.mark.large
+@pytest.mark.parametrize("change", [FROZEN, {}, {**FROZEN, "image_grid": 2}], ids=["frozen", "trained", "grid"])
 def test_a_fit_of_several_depths_is_saved_explained_and_starts_from_the_probes_of_its_depths(
     tiny_folder, tmp_path, change
 ):
@@ -87,3 +90,39 @@ def test_a_fit_of_several_depths_is_saved_explained_and_starts_from_the_probes_o
     np.testing.assert_allclose(*(one.predict(some).logits["image"] for one in (classifier, again)), atol=1e-6)
     for explanation in Explainer.load(tmp_path / "saved", ExplainSettings()).explain(some):
         assert explanation.attribution.completeness_gap < 0.02
+
+
+@pytest.mark.parametrize("size, ends", [(6, (0, 2, 4, 6)), (7, (0, 2, 5, 7)), (14, (0, 5, 9, 14)), (3, (0, 1, 2, 3))])
+def test_the_means_of_a_grid_are_those_of_its_cells_row_by_row(size, ends):
+    features = np.random.default_rng(0).normal(size=(2, size, size + 3, 4)).astype(np.float32)
+    across = np.rint(np.arange(4) * (size + 3) / 3).astype(int)
+    expected = [
+        features[:, top:below, left:right].mean(axis=(1, 2))
+        for top, below in itertools.pairwise(ends)
+        for left, right in itertools.pairwise(across)
+    ]
+    np.testing.assert_allclose(to_numpy(GridMeans(3)(features)), np.concatenate(expected, axis=1), atol=1e-6)
+    mean = to_numpy(GridMeans(1)(features))
+    np.testing.assert_allclose(mean, features.mean(axis=(1, 2)), atol=1e-6)
+
+
+def test_a_network_that_treats_both_sides_alike_tells_a_film_from_its_mirror_image_only_with_a_grid():
+    film = np.zeros((1, 64, 64, 1), np.float32)
+    film[:, :, 48:] = 200
+    for grid, size in ((1, 32 + 256), (2, 4 * 32 + 4 * 128 + 128)):  # the maximum of the last map stays one
+        encoder = build_image_encoder(IMAGE_ENCODERS["small-cnn"], pixels=64, depths=2, grid=grid)
+        encoder.set_weights([(w + w[:, ::-1]) / 2 if w.ndim == 4 else w for w in encoder.get_weights()])
+        one, other = (to_numpy(encoder(x, training=False)["vector"])[0] for x in (film, film[:, :, ::-1]))
+        assert len(one) == size and np.allclose(one, other, rtol=1e-4, atol=1e-6) == (grid == 1)
+
+
+def test_a_grid_finer_than_the_map_is_refused():
+    with pytest.raises(InputError, match=r"`image_grid` must be at most 2, .* 2 x 2 places at this size of film. Rec"):
+        build_model(ModelSpec(image_encoder="small-cnn", pixels=32, image_grid=3), label_count=1)
+    with pytest.raises(InputError, match="image_grid"):
+        FitSettings(image_grid=0)
+
+
+def test_each_depth_with_its_cells_is_a_group():
+    model = build_model(ModelSpec(image_encoder="small-cnn", pixels=64, image_depths=3, image_grid=2), label_count=1)
+    assert vector_groups(model, "image") == (4 * 32, 4 * 96, 4 * 128 + 128)

@@ -47,6 +47,7 @@ def build(seed=0, text=None, **options):
     return spec, model
 
 
+@pytest.mark.large
 def test_the_vector_is_the_mean_of_those_of_the_views_of_each_member():
     _, model = build(tta=5, members=(0, 1, 0))
     films = model_inputs(model)["image"]
@@ -72,6 +73,7 @@ def test_one_member_and_one_view_are_the_encoder_itself():
     assert digest_encoder(plain, "image") != digest_encoder(averaged, "image")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_joined_encoder_is_cut_saved_and_loaded_as_any_other(kind, tmp_path):
     _, model = build(**KINDS[kind])
@@ -89,6 +91,7 @@ def test_a_joined_encoder_is_cut_saved_and_loaded_as_any_other(kind, tmp_path):
         np.testing.assert_allclose(halves, expected, atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["views", "both"])
 def test_a_fusion_of_sequences_reads_a_joined_encoder_beside_reports(kind):
     with other_fusions() as names:
@@ -98,12 +101,14 @@ def test_a_fusion_of_sequences_reads_a_joined_encoder_beside_reports(kind):
             check_feature_view(model)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_export_answers_as_the_joined_model_does(kind, tmp_path):
     spec, model = build(text="text-cnn", **KINDS[kind])
     check_export(model, spec, tmp_path, ENTRY.network)
 
 
+@pytest.mark.large
 def test_a_path_point_is_counted_with_each_view():
     """What the layers between the cut and the mean keep is kept for each view."""
     from kmm.explain.attribution.held_memory import count_point_bytes
@@ -113,6 +118,7 @@ def test_a_path_point_is_counted_with_each_view():
     assert counts[2] == pytest.approx(2 * counts[1], rel=0.02)
 
 
+@pytest.mark.large
 def test_fewer_films_are_encoded_at_once_where_each_has_views():
     sizes = [choose_batch(image_encoder_of(build(tta=tta, seed=0)[1]), 10**6) for tta in (1, 4)]
     large = {"image_encoder": "small-cnn", **SIZES, "pixels": 256}

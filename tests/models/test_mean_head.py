@@ -33,6 +33,7 @@ def silence(model):
     layer.set_weights([kernel, bias])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 0, 0), (0, 1, 0)])
 @pytest.mark.parametrize("head", HEADS)
 def test_the_logits_are_the_mean_of_those_of_the_members(head, order):
@@ -52,6 +53,7 @@ def test_the_logits_are_the_mean_of_those_of_the_members(head, order):
     assert np.ptp(expected, axis=0).min() > 1e-3
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_the_mean_of_linear_heads_is_one_linear_head(head):
     members = [build(head, seed) for seed in range(3)]

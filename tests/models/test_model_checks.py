@@ -42,11 +42,13 @@ def make_inputs():
     return {"rows": random.normal(size=(12, 5)).astype("float32"), "present": np.ones((12, 2), "float32")}
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_correct_network_passes_with_dropout_and_batch_statistics(residual):
     check_learns(build(residual=residual, dropout=0.4), make_inputs())
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("gradient", ["half", "wrong sign"])
 def test_a_wrong_gradient_in_the_middle_fails(gradient):
     model = build(Spoil(gradient))
@@ -54,17 +56,20 @@ def test_a_wrong_gradient_in_the_middle_fails(gradient):
         check_learns(model, make_inputs())
 
 
+@pytest.mark.large
 def test_a_residual_path_that_is_cut_fails():
     model = build(Spoil("none"), residual=True)
     with pytest.raises(AssertionError, match=r"the loss falls by .* of what the gradients predict"):
         check_learns(model, make_inputs())
 
 
+@pytest.mark.large
 def test_weights_behind_a_cut_are_named():
     with pytest.raises(AssertionError, match="first/kernel"):
         check_learns(build(Spoil("none")), make_inputs())
 
 
+@pytest.mark.large
 def test_the_model_is_left_as_it_was_but_for_two_steps():
     model = build()
     statistics = [w.numpy() if hasattr(w, "numpy") else np.asarray(w) for w in model.non_trainable_weights]

@@ -44,6 +44,7 @@ def rebuild(name, pixels):
     return keras.Model(film, entry.network(film, None)), entry
 
 
+@pytest.mark.large
 def test_what_is_found_in_a_network_is_what_its_entry_names():
     model, entry = rebuild("small-cnn", 64)
     found = make_image_entry(model, "mine", ImageOptions(scaling=entry.scaling, pooling=entry.pooling))
@@ -90,6 +91,7 @@ def test_the_encoder_computes_what_the_model_computes(build):
         np.testing.assert_allclose(encoding["vector"], expected.mean(axis=(1, 2)), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.large
 def test_its_weights_are_pretrained_weights_that_a_fit_loads():
     register_image_encoder("mine", build_colour_cnn())
     entry = IMAGE_ENCODERS["mine"]
@@ -289,6 +291,7 @@ def test_a_model_has_one_digest_in_every_process_that_builds_or_loads_it(tmp_pat
     assert model_digest(model) != model_digest(again)
 
 
+@pytest.mark.large
 def test_a_given_model_gets_a_name_of_its_own_that_does_not_change():
     model = build_colour_cnn()
     settings = give_image_encoder(model)
@@ -305,6 +308,7 @@ def test_a_given_model_gets_a_name_of_its_own_that_does_not_change():
         give_image_encoder(3)
 
 
+@pytest.mark.large
 def test_a_resumed_fit_gets_its_models_back_from_the_work_folder(tmp_path):
     chosen = {**give_image_encoder(build_vector_cnn(), scaling="unit"), **give_text_encoder(build_word_model())}
     settings = FitSettings.from_dict(chosen)

@@ -78,6 +78,7 @@ def test_frozen_sides_stay_as_they_are_normalisations_included():
     assert {name for name, _, changed in step(model) if changed} == {"fusion"}
 
 
+@pytest.mark.large
 def test_thawed_sides_change():
     model = build(JOINT)
     set_trainable(model, JOINT, image=False, text=False)
@@ -91,6 +92,7 @@ def test_one_side_is_frozen_alone():
     assert {name for name, _, changed in step(model) if changed} == {"fusion", "text_encoder", "embed"}
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("top", "trained"), [("", {"conv3", "conv4", "conv5"}), ("conv4", {"conv4", "conv5"})])
 def test_the_top_of_the_text_encoder_is_trained_without_the_word_rows(monkeypatch, top, trained):
     entry = dataclasses.replace(TEXT_ENCODERS[JOINT.text_encoder], top=top)
@@ -109,6 +111,7 @@ def test_a_top_that_the_text_encoder_does_not_have(monkeypatch):
         build(JOINT)
 
 
+@pytest.mark.large
 def test_word_rows_that_are_kept_stay_kept():
     spec = ModelSpec(**{**JOINT.__dict__, "train_embedding": False})
     model = build(spec)
@@ -120,6 +123,7 @@ def list_trained(model):
     return [layer.name for layer in image_encoder_of(model).layers if layer.trainable_weights]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("share", "lowest"), [(0.25, 5), (0.5, 4), (0.75, 3), (0.1, 5)])
 def test_a_fraction_of_the_blocks_is_trained_from_the_top(share, lowest):
     model = build(JOINT)
@@ -129,6 +133,7 @@ def test_a_fraction_of_the_blocks_is_trained_from_the_top(share, lowest):
     assert {name for name, _, changed in step(model) if changed} == {"fusion", "image_encoder"}
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("image", (True, "top", 0.5))
 def test_batch_normalisation_in_inference_uses_stored_statistics_in_training(image):
     """A step leaves all of its weights, and training and inference give the same encoding."""

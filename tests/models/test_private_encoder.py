@@ -101,6 +101,7 @@ def private(monkeypatch, build_classifier):
     return build_classifier(image="private")
 
 
+@pytest.mark.large
 def test_it_keeps_the_promises_of_every_entry(private, tmp_path):
     check_image_encoder("private", tmp_path)
 
@@ -111,6 +112,7 @@ def test_a_network_with_attention_keeps_them_where_its_layer_says_what_it_holds(
     check_image_encoder("private", tmp_path)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -143,6 +145,7 @@ def test_it_is_cut_behind_the_stem_that_its_entry_names(private):
     assert cut_model(private).stem.output["image_first_conv"].shape == (None, 16, 16, 4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("method", ["integrated-gradients", "grad-cam", "score-cam"])
 def test_it_is_explained(private, studies, method):
     found = next(Explainer(private, ExplainSettings(method=method, steps=3)).explain(studies[:1]))

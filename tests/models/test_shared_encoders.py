@@ -56,6 +56,7 @@ def count_encoders(joined, name):
     return sum(part(layer, name) is not None for layer in joined.layers if isinstance(layer, keras.Model))
 
 
+@pytest.mark.large
 def test_equal_encoders_run_once_and_the_logits_stay(models, inputs):
     shared = find_shared(models)
     assert shared == {"image": [("joint", "image")], "text": [("joint", "text")]}
@@ -69,6 +70,7 @@ def test_equal_encoders_run_once_and_the_logits_stay(models, inputs):
             np.testing.assert_allclose(rows, expected[name], atol=1e-6)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("side, index", [("image", 0), ("image", -1), ("text", 0)])
 def test_an_encoder_that_training_changed_is_run_for_its_own_part(models, inputs, side, index):
     run = SharedEncoders().prepare(models)
@@ -95,6 +97,7 @@ def test_weights_changed_after_the_views_were_made_count(models, inputs):
     np.testing.assert_allclose(shared.prepare(models)(inputs)["text"], alone(models, inputs)["text"], atol=1e-6)
 
 
+@pytest.mark.large
 def test_what_is_trainable_or_saved_does_not_matter_but_other_layers_do(models, tmp_path):
     set_trainable(models["image"], ModelSpec(image_encoder="small-cnn", **SIZES), image=False)
     for name, model in models.items():
@@ -118,6 +121,7 @@ def test_one_model_and_models_that_share_nothing_are_run_as_they_are(models, inp
         assert list(found) == names and calls == [models[name] for name in names]
 
 
+@pytest.mark.large
 def test_the_joined_model_is_made_once(models, inputs, monkeypatch):
     made = []
     monkeypatch.setattr(

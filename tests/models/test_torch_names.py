@@ -99,6 +99,7 @@ def test_features_equal_those_of_the_network_in_pytorch(encoder, tmp_path):
     assert np.allclose(vector, expected, atol=2e-5 * np.abs(expected).max())  # epsilon 1.001e-5 there, 1e-5 here
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["model.pth.tar", "model.safetensors"])
 def test_old_names_prefixes_and_training_checkpoints(encoder, name, tmp_path):
     torch = pytest.importorskip("torch")

@@ -43,6 +43,7 @@ assert seen[0].__path__ and seen[1] is None
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_stubs_in_a_process_of_their_own(program):
     done = subprocess.run([sys.executable, "-c", "import sys\n" + PROGRAMS[program]], capture_output=True, text=True)

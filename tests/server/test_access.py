@@ -79,6 +79,7 @@ def fail(address, credentials):
     return caught.value.code()
 
 
+@pytest.mark.large
 def test_tls(versions, certificates):
     with serving(versions, certificates) as (server, face):
         assert face.predict.Predict(make_predict(), timeout=20).outputs
@@ -249,6 +250,7 @@ def is_allowed(server, face, token):
     return by_http == 200
 
 
+@pytest.mark.large
 def test_tokens_change_under_load(versions, tmp_path, caplog):
     caplog.set_level("INFO")
     path = write(tmp_path / "tokens", "old")
@@ -323,6 +325,7 @@ def mounted(certificates, tmp_path):
     return tmp_path
 
 
+@pytest.mark.large
 def test_certificates_change_while_the_server_runs(versions, certificates, mounted, caplog):
     """The pair is replaced one file after the other: until both are there the old pair answers."""
     settings = {"certificate": mounted / "server.pem", "key": mounted / "server.key", "rest_port": 0}

@@ -141,6 +141,7 @@ def test_a_lack_of_descriptors_neither_spins_nor_floods_the_log(versions, monkey
     assert calls[3] - calls[0] >= 3 * http_server.PAUSE_SECONDS and len(caplog.records) <= 1
 
 
+@pytest.mark.large
 def test_an_answer_that_nobody_takes_is_given_up(versions, monkeypatch):
     monkeypatch.setattr(exchange, "LEAST_RATE", 2**30)
     content = b'{"signature_name": "double", "instances": [' + b"0.12345," * 800_000 + b"1]}"
@@ -161,6 +162,7 @@ def test_an_answer_that_nobody_takes_is_given_up(versions, monkeypatch):
         assert server._rest.room._free == body.ROOM << 26 and server._inference.drain(0)
 
 
+@pytest.mark.large
 def test_bodies_have_only_so_much_room_together(versions, monkeypatch):
     monkeypatch.setattr(http_server, "ROOM", 1)
     with (
@@ -227,6 +229,7 @@ def test_gzip(tiny):
     assert ask(tiny[0], content, Content_Encoding="identity").status_code == 200
 
 
+@pytest.mark.large
 def test_a_bomb_is_refused_while_it_is_unpacked(versions):
     bomb = gzip.compress(bytes(2**26))
     with running(ModelSettings("tiny", versions), rest_port=0, max_message_mb=1) as (server, _):
@@ -398,6 +401,7 @@ def test_values_that_fit_no_signature_are_refused_before_they_are_parsed(tiny, m
     assert answer.status_code == 400 and not parsed
 
 
+@pytest.mark.large
 def test_large_bodies_that_fit_are_read(tiny):
     rows = 2500  # of 64 + 5 values each: more marks than are free
     assert rows * 69 > app.json_limits.FREE_MARKS
@@ -451,6 +455,7 @@ def test_the_port_opens_when_the_models_are_loaded(versions):
 # Web pages
 
 
+@pytest.mark.large
 def test_pages_of_listed_origins_may_ask(versions):
     origin, other = "https://viewer.example:8443", "https://other.example"
     with running(
@@ -503,6 +508,7 @@ def test_a_body_of_very_many_chunks_is_refused(tiny, monkeypatch):
         assert read_all(client).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.large
 def test_a_body_that_drips_keeps_its_connection_no_longer_than_silence(versions, monkeypatch):
     monkeypatch.setattr(server_module, "count_connections", lambda *counts: 3)
     with running(ModelSettings("tiny", versions), rest_port=0) as (server, _), ExitStack() as opened:

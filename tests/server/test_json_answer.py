@@ -66,6 +66,7 @@ def test_large_rows_and_numbers_alone():
     assert write({"x": np.array(b"a", object), "y": np.array(3)}, rows=False) == {"outputs": {"x": "a", "y": 3}}
 
 
+@pytest.mark.large
 def test_a_large_answer_is_written_in_little_room():
     maps = np.random.default_rng(0).normal(size=(4, 300, 300)).astype(np.float32)
     outputs = {"map": maps, "score": maps[:, 0, 0]}

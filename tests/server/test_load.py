@@ -63,6 +63,7 @@ def test_what_does_not_fit_the_queue_is_refused_at_once(versions, door):
     assert door.runs == 3
 
 
+@pytest.mark.large
 def test_a_flood_is_refused_and_not_kept(versions, door):
     with running(ModelSettings("tiny", versions), threads=2, max_queue=3) as (server, face):
         sent = [send(face) for _ in range(300)]
@@ -90,6 +91,7 @@ def save_with_a_queue(folder):
     tf.saved_model.save(tf.Module(), str(folder), signatures=run)
 
 
+@pytest.mark.large
 def test_a_full_queue_in_the_graph_is_unavailable(tmp_path):
     save_with_a_queue(tmp_path / "slow" / "1")
     with running(ModelSettings("slow", tmp_path / "slow")) as (_, face):
@@ -124,6 +126,7 @@ def test_a_request_whose_deadline_passed_is_not_run(versions, door):
     assert door.runs == 2
 
 
+@pytest.mark.large
 def test_over_http_a_request_waits_only_so_long(versions, door):
     settings = {"threads": 1, "rest_port": 0, "rest_timeout_seconds": 0.2}
     with running(ModelSettings("tiny", versions), **settings) as (server, face):
@@ -136,6 +139,7 @@ def test_over_http_a_request_waits_only_so_long(versions, door):
         assert httpx.post(url, json=body).status_code == 200
 
 
+@pytest.mark.large
 def test_the_work_of_a_client_that_is_gone_is_dropped(versions, door):
     with running(ModelSettings("tiny", versions), threads=1, rest_port=0) as (server, face):
         first = send(face)
@@ -154,6 +158,7 @@ def test_the_work_of_a_client_that_is_gone_is_dropped(versions, door):
     assert door.runs == 2
 
 
+@pytest.mark.large
 def test_a_message_that_is_too_large_is_refused_and_the_server_goes_on(versions):
     with running(ModelSettings("tiny", versions), max_message_mb=1) as (_, face):
         for options in ({}, {"compression": grpc.Compression.Gzip}):
@@ -164,6 +169,7 @@ def test_a_message_that_is_too_large_is_refused_and_the_server_goes_on(versions)
         assert face.predict.Predict(make_predict(), timeout=20).outputs
 
 
+@pytest.mark.large
 def test_a_client_that_goes_while_it_sends(versions, caplog):
     with running(ModelSettings("tiny", versions), rest_port=0) as (server, face):
         with socket.create_connection(("localhost", server.rest_port)) as client:
@@ -182,6 +188,7 @@ def test_a_hundred_megabytes_do_not_end_the_server(tiny):
     assert face.predict.Predict(make_predict(), timeout=20).outputs
 
 
+@pytest.mark.large
 def test_running_requests_end_before_the_server(versions, door):
     ended = []
     with running(ModelSettings("tiny", versions), rest_port=0) as (server, face):
@@ -322,6 +329,7 @@ def test_examples_are_made_within_the_gate(versions, door, monkeypatch):
         assert first.result() and second.result() and made
 
 
+@pytest.mark.large
 def test_bodies_are_parsed_only_so_many_at_once(versions, monkeypatch):
     running_now, most, read = [], [], app.json_document.read_document
 
@@ -367,6 +375,7 @@ def read_slowly(url, body, *, after):
     return answer
 
 
+@pytest.mark.large
 def test_an_answer_that_is_taken_slowly_is_sent_whole_before_the_server_ends(versions):
     count, ended = 1_000_000, []
     with running(ModelSettings("tiny", versions), rest_port=0) as (server, _):
@@ -422,6 +431,7 @@ def test_no_answer_is_written_for_a_client_that_is_gone(versions, monkeypatch):
     catalogue.close()
 
 
+@pytest.mark.large
 def test_a_silent_connection_is_closed(versions, monkeypatch):
     monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.2)
     with running(ModelSettings("tiny", versions), rest_port=0) as (server, _):

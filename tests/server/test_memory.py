@@ -70,6 +70,7 @@ def test_a_new_user_comes_before_the_return(returns):
     assert not returns.acquire(timeout=0.5)
 
 
+@pytest.mark.large
 def test_an_explanation_returns_memory_and_a_prediction_does_not(versions, returns):
     with running(ModelSettings("tiny", versions)) as (_, face):
         face.predict.Predict(make_predict({"values": VALUES}, signature="double"), timeout=20)

@@ -43,6 +43,7 @@ def following(versions, tmp_path):
         yield server, face, path
 
 
+@pytest.mark.large
 def test_models_and_labels_follow_their_file_and_no_request_fails(versions, following):
     server, face, path = following
     answers, failures, done = [], [], threading.Event()

@@ -333,6 +333,7 @@ def test_a_damaged_png_is_left_to_the_decoder():
         check_png(film[:size], "film")
 
 
+@pytest.mark.large
 def test_films_are_decoded_on_all_cores(exports, monkeypatch):
     """Two batches with films run at the same time; requests without one are put together instead."""
     monkeypatch.setattr("kmm.server.requests.inference.count_cores", lambda: 2)

@@ -142,6 +142,7 @@ def test_reflection_lists_the_services(tiny):
     } < names
 
 
+@pytest.mark.large
 def test_a_reload_serves_another_list(versions):
     request = stubs.model_management_pb2.ReloadConfigRequest()
     added = request.config.model_config_list.config.add(name="film", base_path=str(versions))

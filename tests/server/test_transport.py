@@ -121,6 +121,7 @@ def list_codes(calls, seconds=5):
     return {call.code() if call.done() else None for call in calls}
 
 
+@pytest.mark.large
 def test_streams_without_a_token_are_refused_before_any_message(versions):
     with running(ModelSettings("tiny", versions), token=TOKEN) as (server, face):
         for path in (PREDICT, "/grpc.health.v1.Health/Watch", "/tensorflow.serving.PredictionService/Dream"):
@@ -133,6 +134,7 @@ def test_streams_without_a_token_are_refused_before_any_message(versions):
             assert face.predict.Predict(make_predict(), timeout=5, metadata=known).outputs
 
 
+@pytest.mark.large
 def test_silent_streams_hold_no_thread(versions):
     settings = {"threads": 1, "max_queue": 1, "message_seconds": 2}
     model = ModelSettings("tiny", versions)
@@ -169,6 +171,7 @@ def test_of_too_many_messages_on_their_way_the_oldest_is_given_up(versions, monk
         assert_healthy(server)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "sent", [b"", PREFACE[:9], PREFACE + b"\x00"], ids=["nothing", "half a preface", "no settings"]
 )
@@ -182,6 +185,7 @@ def test_a_connection_that_does_not_speak_is_closed(versions, monkeypatch, sent)
         assert face.predict.Predict(make_predict(), timeout=5).outputs  # its connection outlives the limit
 
 
+@pytest.mark.large
 def test_silent_connections_make_room(versions, caplog):
     with running(ModelSettings("tiny", versions), max_connections=4) as (server, face):
         for sent in (b"", PREFACE + frame(4, 0, 0), HALF_A_MESSAGE):
@@ -273,6 +277,7 @@ def test_few_files_and_a_stop_with_half_a_message(versions):
     assert process.returncode == 0 and len(lines) <= 5 and "stopping: waiting for running requests" in lines, said
 
 
+@pytest.mark.large
 def test_silent_streams_do_not_delay_the_end(versions, caplog):
     with running(ModelSettings("tiny", versions)) as (server, face):
         watched = health_pb2_grpc.HealthStub(face.channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
@@ -293,6 +298,7 @@ def test_silent_streams_do_not_delay_the_end(versions, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.large
 def test_the_port_takes_nobody_while_models_load(versions, monkeypatch):
     tried, replace, others = [], Catalogue.replace, set(threading.enumerate())  # of servers of other tests
 
@@ -361,6 +367,7 @@ def test_a_unix_socket(versions, tmp_path):
     assert path.read_text() == "notes"
 
 
+@pytest.mark.large
 def test_large_messages_pass_whole_both_ways(versions):
     values = np.arange(3 * 2**20, dtype=np.float32)
     with running(ModelSettings("tiny", versions), tensor_content=True) as (_, face), ThreadPoolExecutor(3) as pool:
@@ -430,6 +437,7 @@ def test_watching_is_limited_and_checks_go_on(versions, monkeypatch):
             watch.cancel()
 
 
+@pytest.mark.large
 def test_a_watcher_that_takes_nothing_does_not_delay_the_end(versions):
     with running(ModelSettings("tiny", versions)) as (server, _):
         no_window = struct.pack(">HI", 4, 0)
@@ -493,6 +501,7 @@ def test_states_are_told_while_all_threads_compute(versions, door):
         assert all(one.result().outputs for one in held)
 
 
+@pytest.mark.large
 def test_servers_and_clients_with_loops_of_their_own_in_one_process(tiny, versions, caplog, capfd):
     caplog.set_level(logging.INFO)
 
@@ -537,6 +546,7 @@ def test_unfinished_messages_have_a_limit_in_all(versions):
         assert 4 <= sum(connection.closed for connection in opened) <= 6  # eight megabytes may stay
 
 
+@pytest.mark.large
 def test_messages_that_arrived_do_not_count_as_unfinished(versions):
     values = np.arange(200_000, dtype=np.float32)
     request = make_predict({"values": values}, signature="double")
@@ -571,6 +581,7 @@ def test_a_connection_that_drips_is_not_more_alive_than_an_idle_one(versions):
             assert Stubs(channel).predict.Predict(make_predict(), timeout=5).outputs
 
 
+@pytest.mark.large
 def test_messages_that_wait_have_a_limit_in_all(versions, door, monkeypatch):
     monkeypatch.setattr(grpc_server, "HELD", 4)
     large = make_predict({"values": np.zeros(240_000, np.float32)}, signature="double")
@@ -586,6 +597,7 @@ def test_messages_that_wait_have_a_limit_in_all(versions, door, monkeypatch):
         assert face.predict.Predict(large, timeout=20).outputs
 
 
+@pytest.mark.large
 def test_memory_is_given_back_after_large_messages(versions, monkeypatch):
     trimmed = threading.Semaphore(0)
     monkeypatch.setattr(memory, "trim", trimmed.release)

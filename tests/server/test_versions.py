@@ -37,6 +37,7 @@ def list_states(face, name="tiny"):
     return {one.version: (one.state, one.status.error_code, one.status.error_message) for one in found}
 
 
+@pytest.mark.large
 def test_no_request_fails_during_a_swap(versions, folder):
     answers, failures, done = [], [], threading.Event()
 
@@ -106,6 +107,7 @@ def garble_the_warm_up(path):
 DAMAGES = (cut_the_graph, drop_the_graph, drop_the_variables, cut_the_variables, spoil_the_warm_up, garble_the_warm_up)
 
 
+@pytest.mark.large
 def test_a_bad_version_leaves_the_old_one_serving_and_is_said_once(versions, folder, caplog):
     with running(ModelSettings("tiny", folder), poll_seconds=0.05) as (server, face):
         for number, damage in enumerate(DAMAGES, 2):
@@ -190,6 +192,7 @@ def test_a_version_that_fails_for_a_while_is_tried_again(versions, folder, monke
     assert said == ["model tiny version 2 cannot be served: RESOURCE_EXHAUSTED: OOM"]
 
 
+@pytest.mark.large
 def test_a_label_keeps_its_version_beside_the_latest(versions, folder):
     model = ModelSettings("tiny", folder, labels={"stable": 1})
     with running(model, poll_seconds=0.05) as (server, face):
@@ -200,6 +203,7 @@ def test_a_label_keeps_its_version_beside_the_latest(versions, folder):
         assert (ask(face), ask(face, label="stable")) == (2, 1)
 
 
+@pytest.mark.large
 def test_a_fault_nobody_thought_of_does_not_end_the_watch(versions, folder, monkeypatch, caplog):
     import kmm.server.models.model as module
 
@@ -229,6 +233,7 @@ def test_what_a_warm_up_request_holds_is_never_told(folder, caplog):
     assert "cannot be served: INVALID_ARGUMENT" in caplog.text and "Unknown image" not in caplog.text
 
 
+@pytest.mark.large
 def test_a_refused_list_changes_nothing(versions, tmp_path):
     one = ModelSettings("tiny", versions, VersionPolicy("specific", versions=(1,)))
     catalogue = Catalogue()
@@ -246,6 +251,7 @@ def test_a_refused_list_changes_nothing(versions, tmp_path):
     catalogue.close()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("fault", ["another model", "a label"])
 def test_a_list_that_is_refused_is_not_served_meanwhile(versions, tmp_path, monkeypatch, fault):
     """Version 2 is loaded for the new list; what comes after it in the list fails."""
@@ -267,6 +273,7 @@ def test_a_list_that_is_refused_is_not_served_meanwhile(versions, tmp_path, monk
     catalogue.close()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("spec", [{}, {"label": "stable"}])
 def test_a_request_that_a_new_list_overtakes_is_answered_by_it(versions, tmp_path, monkeypatch, spec):
     """The new list comes after the model or label was looked up and before the version is taken."""
@@ -292,6 +299,7 @@ def test_a_request_that_a_new_list_overtakes_is_answered_by_it(versions, tmp_pat
     catalogue.close()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_memory_of_a_dropped_model_is_freed(versions, busy):
     catalogue = Catalogue()
@@ -423,6 +431,7 @@ def test_a_folder_without_versions_says_so(tmp_path):
         Server([ModelSettings("tiny", tmp_path)], ServeSettings(port=0, rest_port=None))
 
 
+@pytest.mark.large
 def test_a_model_that_is_served_alone_has_the_default_name_too(versions, tmp_path):
     models = [
         ModelSettings(name, versions, policy=VersionPolicy("all"), labels={"stable": 1})
@@ -441,6 +450,7 @@ def test_a_model_that_is_served_alone_has_the_default_name_too(versions, tmp_pat
         catalogue.close()
 
 
+@pytest.mark.large
 def test_several_models_from_a_file(versions, tmp_path):
     file = tmp_path / "models.config"
     file.write_text(

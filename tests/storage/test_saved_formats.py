@@ -96,6 +96,7 @@ def test_it_cannot_abstain_and_says_why(classifier):
         check_abstention(classifier, 0.1)
 
 
+@pytest.mark.large
 def test_it_is_explained_as_it_was(classifier, studies, known):
     found = {one.study: one for one in Explainer(classifier, SETTINGS).explain(studies)}
     assert set(found) == set(known["attribution_sums"])
@@ -111,6 +112,7 @@ def test_it_knows_its_studies_again(classifier, studies, known):
     assert parts == {**seen, "test": studies}
 
 
+@pytest.mark.large
 def test_it_is_evaluated_on_studies_that_it_did_not_train_on(classifier, known):
     seen = {part: seen_studies(known, part) for part in ("train", "validation")}
     results, problems = evaluate_studies(classifier, [*seen["train"], *seen["validation"]])
@@ -120,12 +122,14 @@ def test_it_is_evaluated_on_studies_that_it_did_not_train_on(classifier, known):
     assert results["validation"]["text"]["n"] == len(seen["validation"])
 
 
+@pytest.mark.large
 def test_it_is_verified_by_its_known_answers_where_it_has_them(saved):
     results = {check.name: check.result for check in verify_classifier(saved / "classifier")}
     has_answers = "known_answers" in read_description(saved / "classifier")
     assert results == {"files": PASSED, "answers": PASSED if has_answers else UNKNOWN}
 
 
+@pytest.mark.large
 def test_saved_again_it_has_the_format_of_this_version_and_the_same_numbers(classifier, studies, known, tmp_path):
     classifier.save(tmp_path / "again")
     description = read_description(tmp_path / "again")
@@ -167,6 +171,7 @@ def test_explanations_are_marked_as_written_by_kmm(explained):
     assert files and all(read_mark(explained).owns(name) for name in files)
 
 
+@pytest.mark.large
 def test_a_folder_of_explanations_goes_on_with_the_same_answers(saved, explained, studies):
     before, done = read_explanations(explained), []
 

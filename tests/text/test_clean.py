@@ -115,6 +115,7 @@ def test_composing_is_that_of_unicode_and_leaves_younger_characters_alone():
         assert unicodedata.normalize("NFC", text) == composed or "\u1dc4" in text or len(text) == 2
 
 
+@pytest.mark.large
 def test_a_long_text_of_marks_is_read_in_time():
     text = "e\u0301panchement " * 60_000
     words = find_words(text)
@@ -135,6 +136,7 @@ def test_no_words(mode, text):
     assert find_words(text, mode) == []
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("mode", CLEANING_MODES)
 def test_a_hundred_thousand_words_are_found(mode):
     words = find_words("Heart size, normal! " * 33_334, mode)

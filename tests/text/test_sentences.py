@@ -96,6 +96,7 @@ def test_time_grows_with_the_text():
     assert min(measure(8000) for _ in range(3)) < 4 * min(measure(500) for _ in range(3))
 
 
+@pytest.mark.large
 @pytest.mark.openi
 def test_no_sentence_of_open_i_is_a_number_of_a_list(openi_folder):
     from kmm.data.collection import read_collection

@@ -84,6 +84,7 @@ def test_temperatures_and_baselines_are_those_of_the_averaged_model(averaged, ti
     assert np.abs(classifier.linear.probe.mean - tiny_run[0].linear.probe.mean).max() > 1e-6
 
 
+@pytest.mark.large
 def test_a_saved_classifier_answers_as_the_run_did(averaged):
     _, run, folder, _ = averaged
     loaded = Classifier.load(folder)
@@ -94,6 +95,7 @@ def test_a_saved_classifier_answers_as_the_run_did(averaged):
         np.testing.assert_allclose(again.logits[part], test.logits[part], atol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_explains_the_averaged_model(averaged, method):
     classifier, run, _, _ = averaged
@@ -137,6 +139,7 @@ def test_a_number_of_views_out_of_range_is_refused(value):
         FitSettings(tta=value)
 
 
+@pytest.mark.large
 def test_no_view_but_the_film_is_no_averaging(tiny_run, tmp_path, tiny_folder):
     classifier, _ = fit(tiny_folder, tmp_path / "work", tta=0, text_encoder=None, image_epochs=1)
     assert count_views(image_encoder_of(classifier.models["image"])) == 1

@@ -137,6 +137,7 @@ def test_sequences_are_stored_as_half_floats_and_everything_else_as_computed(con
             np.testing.assert_array_equal(array, array.astype(np.float16))
 
 
+@pytest.mark.large
 def test_vectors_do_not_change_because_a_fusion_reads_sequences_too(context, monkeypatch):
     model = build()
     alone = Features(context).compute(model, ("image", "text"))
@@ -207,6 +208,7 @@ def test_features_of_an_encoder_that_the_run_trains_are_not_in_the_cache(context
     assert [path.name.rpartition("-")[0] for path in context.cache.iterdir()] == ["features-small-cnn-vector"]
 
 
+@pytest.mark.large
 def test_features_are_recalled_for_the_same_weights_only(context, calls):
     features, model = Features(context), build()
     assert features.recall(model) == {}

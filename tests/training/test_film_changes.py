@@ -209,6 +209,7 @@ def test_a_model_reads_what_the_feed_would_give_it():
     assert not validation[0][0]["film_changes"].any()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_model_with_changes_in_front_answers_as_before(precision):
     keras.utils.clear_session()  # names are as in a new process
@@ -238,6 +239,7 @@ def run_stage(folder, kind=StudyDataset, stop_at=None, epochs=4, on_device=True)
     return model, fit_stage(changed, train, validation, stage=stage, folder=folder)
 
 
+@pytest.mark.large
 def test_a_resumed_stage_ends_as_one_that_ran_through(tmp_path):
     model, history = run_stage(tmp_path / "whole")
     assert len(history["loss"]) == 4 and history["val_loss"][-1] < history["val_loss"][0]
@@ -250,6 +252,7 @@ def test_a_resumed_stage_ends_as_one_that_ran_through(tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.large
 def test_a_stage_that_began_in_the_feed_goes_on_with_the_model(tmp_path):
     """A machine with an accelerator may take over: the state of a stage has nothing of the augmentation."""
     with pytest.raises(Stop):

@@ -374,6 +374,7 @@ def test_a_prevalence_of_few_training_studies_is_that_of_all_and_it_is_said(tiny
     assert "; the prevalence among all training studies is used for abnormal" in card
 
 
+@pytest.mark.large
 def test_a_split_file_is_used_as_it_is(tiny_folder, tmp_path, tiny_run):
     _, before, folder = tiny_run
     collection = read_collection(tiny_folder)
@@ -440,6 +441,7 @@ def test_settings_and_card_tell_the_size_and_the_coverage_of_word_vectors_from_a
     assert "kmm predict saved --report REPORT.txt\n" in card and str(tmp_path) not in card
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("missing", ["image", "text"])
 def test_a_classifier_of_one_side(tiny_folder, tmp_path, missing):
     classifier, run = fit(tiny_folder, tmp_path / "w", **{f"{missing}_encoder": None})

@@ -26,6 +26,7 @@ def test_balanced_weights_give_both_classes_half():
     assert weights[0] * 3 == pytest.approx(weights[1] * 1) == pytest.approx(2.0)
 
 
+@pytest.mark.large
 def test_a_stage_learns_and_ends_with_its_best_weights(tmp_path):
     model, history = train(tmp_path, 12)
     assert min(history["val_loss"]) < 0.6 * history["val_loss"][0]
@@ -44,6 +45,7 @@ def penalised_model():
     return keras.Model({"x": x}, layer(x))
 
 
+@pytest.mark.large
 def test_epochs_are_chosen_by_the_loss_without_the_penalties_of_weights(tmp_path):
     model, history = train(tmp_path, 6, model=penalised_model(), learning_rate=0.05)
     data, loss = dataset(), MaskedCrossentropy()
@@ -59,6 +61,7 @@ def test_epochs_are_chosen_by_the_loss_without_the_penalties_of_weights(tmp_path
 OTHERS = [pytest.param(name, "adam", marks=pytest.mark.large) for name in LOSSES if name != "bce"]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(("loss", "optimizer"), [("bce", "adam"), ("bce", "adamw"), *OTHERS])
 def test_every_loss_and_optimizer_learns_and_goes_on_where_it_stopped(tmp_path, loss, optimizer):
     stage = {"loss": loss, "optimizer": optimizer, "weight_decay": 0.01, "learning_rate": 0.02}
@@ -69,6 +72,7 @@ def test_every_loss_and_optimizer_learns_and_goes_on_where_it_stopped(tmp_path, 
     assert resumed["val_loss"] == pytest.approx(whole["val_loss"], abs=1e-6)
 
 
+@pytest.mark.large
 def test_a_trained_model_opens_in_keras_with_its_loss(tmp_path):
     model, _ = train(tmp_path / "state", 1)
     model.save(tmp_path / "model.keras")
@@ -127,6 +131,7 @@ class Noting(Counting):
         self.notes.append((text, sum(self.counts)))
 
 
+@pytest.mark.large
 def test_a_stage_says_that_it_compiles_before_its_first_step(tmp_path):
     progress = Noting()
     stage = Stage(name="toy", epochs=1, learning_rate=0.01)
@@ -171,6 +176,7 @@ def cross_entropy(model, x, labels):
     return loss.sum(), x.T @ by_logits, by_logits.sum(axis=0)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_on_a_filled_batch_is_that_on_its_studies_alone(loss, monkeypatch):
     """Plain descent at a rate of 1, so that the change of the weights is the gradient."""
@@ -197,6 +203,7 @@ def test_a_step_on_a_filled_batch_is_that_on_its_studies_alone(loss, monkeypatch
         assert logs["crossentropy"] == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.large
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch traces nothing")
 def test_a_step_is_compiled_once_however_many_studies_there_are(tmp_path, monkeypatch):
     """The cost is called once where a step is traced, and not when the compiled step runs."""
@@ -258,6 +265,7 @@ class Watch(keras.callbacks.Callback):
         self.logs.append(dict(logs))
 
 
+@pytest.mark.large
 def test_the_losses_of_an_epoch_are_means_over_its_studies(tmp_path):
     """The weights stay as they are: a rate of almost 0. Then all batches of an epoch see the same weights."""
     model, data, watch = linear_model(), uneven(3), Watch()
@@ -304,6 +312,7 @@ class Finish(keras.callbacks.Callback):
         self.model.stop_training = epoch == 1
 
 
+@pytest.mark.large
 def test_a_callback_can_end_a_stage(tmp_path):
     _, history = train(tmp_path, 6, callbacks=[Finish()])
     assert len(history["loss"]) == 2 and read_state(tmp_path)["done"]
@@ -360,6 +369,7 @@ def read_start_loss():
     return model.evaluate(data.as_input(), verbose=0, return_dict=True)["crossentropy"]
 
 
+@pytest.mark.large
 def test_a_stage_killed_after_its_last_epoch_trains_no_more(tmp_path, monkeypatch):
     def stop(self):
         raise Stop
@@ -383,6 +393,7 @@ def precision(request):
     keras.config.set_dtype_policy(before)
 
 
+@pytest.mark.large
 def test_a_stage_that_was_stopped_goes_on_to_the_same_result(tmp_path, precision):
     whole, history = train(tmp_path / "whole", 6)
     stop_before(3, tmp_path / "parts", epochs=6)
@@ -405,6 +416,7 @@ def test_gradients_are_clipped_as_the_plan_says():
     assert compile_stage(small_model(), free, batch_size=8).optimizer.global_clipnorm is None
 
 
+@pytest.mark.large
 def test_a_finished_stage_is_not_trained_again(tmp_path):
     first, history = train(tmp_path, 3)
     again, same = train(tmp_path, 3)
@@ -413,17 +425,20 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.large
 def test_patience_ends_a_stage_early(tmp_path):
     _, history = train(tmp_path, 200, patience=3, learning_rate=0.5)
     assert len(history["val_loss"]) < 200
 
 
+@pytest.mark.large
 def test_cosine_lowers_the_rate_from_epoch_to_epoch(tmp_path):
     _, history = train(tmp_path, 4, schedule="cosine")
     rates = history["learning_rate"]
     assert rates[0] == pytest.approx(0.01) and rates == sorted(rates, reverse=True) and len(set(rates)) == 4
 
 
+@pytest.mark.large
 def test_tensorboard_logs_are_written_where_asked(tmp_path):
     pytest.importorskip("tensorboard")
     context = SimpleNamespace(tensorboard=tmp_path / "logs")
@@ -433,6 +448,7 @@ def test_tensorboard_logs_are_written_where_asked(tmp_path):
     assert log_to_tensorboard(SimpleNamespace(tensorboard=None), Stage("head", 1, 0.1)) == []
 
 
+@pytest.mark.large
 def test_a_stage_without_a_finite_loss_is_said(tmp_path):
     data = dataset(3)
     data.labels = np.full_like(data.labels, np.inf)
@@ -450,6 +466,7 @@ def test_a_stage_never_ends_worse_than_it_began(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.large
 def test_a_stage_that_diverges_at_once_ends_with_the_weights_it_began_with(tmp_path):
     data = dataset(3)
     data.labels = np.full_like(data.labels, np.inf)  # the first epoch's loss is no number; that of the start is one
@@ -479,6 +496,7 @@ def test_a_damaged_state_is_said_with_what_to_do(tmp_path, damage):
         train(tmp_path, 2)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "short", "long"])
 def test_damaged_weights_are_said_with_what_to_do(tmp_path, damage):
     train(tmp_path, 2)
@@ -498,6 +516,7 @@ def test_damaged_weights_are_said_with_what_to_do(tmp_path, damage):
         train(tmp_path, 2)
 
 
+@pytest.mark.large
 def test_the_best_weights_must_be_there_at_the_end(tmp_path):
     """A stage whose best epoch is not its last one keeps two files."""
     stop_before(2, tmp_path, epochs=3, learning_rate=10.0)

@@ -53,6 +53,7 @@ def test_losses_are_those_of_studies_and_pairs():
     assert compare_losses(first[:0], second[:0]) == (None, None)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("head", [pytest.param("linear", marks=pytest.mark.large), "mlp"])
 def test_a_frozen_encoder_starts_as_the_probe_of_its_features_and_stays_so_where_training_gains_nothing(
     tiny_folder, tmp_path, head

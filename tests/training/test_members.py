@@ -83,6 +83,7 @@ def test_each_member_leaves_out_a_fold_of_train_and_validation(recorded):
         assert not keys[0] & keys[1]
 
 
+@pytest.mark.large
 def test_the_logit_of_a_film_is_the_mean_of_those_of_the_members(recorded):
     classifier, run, _, members, _ = recorded
     rows = run.rows("test")
@@ -99,6 +100,7 @@ def test_the_logit_of_a_film_is_the_mean_of_those_of_the_members(recorded):
     np.testing.assert_allclose(run.predictions["test"].logits["image"], np.mean(averaged, axis=0), atol=1e-5)
 
 
+@pytest.mark.large
 def test_what_is_said_of_validation_comes_from_the_member_that_left_it_out(recorded):
     classifier, run, _, members, _ = recorded
     found, rows = run.predictions["validation"], run.rows("validation")
@@ -127,6 +129,7 @@ def test_the_joint_model_is_the_weighted_sum_on_validation_too(recorded):
     assert set(run.history) == {"text", *(f"member {number} image" for number in (1, 2, 3))}
 
 
+@pytest.mark.large
 def test_a_saved_classifier_of_members_answers_and_explains_as_the_run_did(recorded):
     _, run, folder, _, notes = recorded
     loaded = Classifier.load(folder)

@@ -162,6 +162,7 @@ class Note(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights()[0])
 
 
+@pytest.mark.large
 def test_the_steps_of_a_stage_have_the_rates_of_its_course(tmp_path, monkeypatch):
     """Descent along a gradient that is always 1: the weights move by the sum of the rates."""
     monkeypatch.setitem(OPTIMIZERS, "sgd", lambda stage, **scaled: ScaledSgd(stage.learning_rate, **scaled))

@@ -79,6 +79,7 @@ def test_settings_of_the_stage_count(context, change):
     assert describe(context, replace(STAGE, **change)) != describe(context)
 
 
+@pytest.mark.large
 def test_data_labels_seed_precision_and_parts_count(context):
     found = [describe(context)]
     context.prepared.labels[0] = 0.4  # a soft target
@@ -99,6 +100,7 @@ def test_data_labels_seed_precision_and_parts_count(context):
     assert len({repr(one) for one in found}) == len(found)
 
 
+@pytest.mark.large
 def test_the_network_its_weights_and_what_is_trained_count(context):
     first, frozen = describe(context), build()
     set_trainable(frozen, replace(TEXT, train_embedding=False))

@@ -141,6 +141,7 @@ def prepare_slowly(studies, maker, cache):
     read_studies(studies, maker, cache)
 
 
+@pytest.mark.large
 def test_what_a_killed_run_prepared_is_not_decoded_again(maker, tmp_path, decoded):
     studies = []
     for number in range(80):

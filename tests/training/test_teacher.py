@@ -114,6 +114,7 @@ def test_the_teacher_of_reports_reads_what_the_text_model_reads(tiny_folder, rea
     assert read and not any("case" in text for text in read)
 
 
+@pytest.mark.large
 def test_validation_and_test_change_nothing_of_training(prepared):
     settings, rows = make(image_teacher=0.5), prepared.rows("train")
     before, _ = make_targets(prepared, settings, Notes())
@@ -144,6 +145,7 @@ def test_weights_are_shares_and_a_temperature_is_above_0(name):
         make(teacher_temperature=0)
 
 
+@pytest.mark.large
 def test_a_fit_learns_from_the_targets_and_stops_by_the_labels(tiny_folder, tmp_path, monkeypatch):
     learnt, train_on = {}, kmm.training.train.train_on
 

@@ -58,6 +58,7 @@ class Follow(keras.callbacks.Callback):
         self.after.append(([np.array(weight) for weight in self.model.get_weights()], self.average))
 
 
+@pytest.mark.large
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX gives a callback no weights between two steps")
 def test_validation_uses_the_averages_and_training_goes_on_with_the_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda model, batch_size: 1)
@@ -83,6 +84,7 @@ def test_a_stage_ends_with_the_averages_of_its_best_epoch(tmp_path):
     assert history["loss"] == other["loss"] and history["val_loss"] != other["val_loss"]  # the same path of the weights
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.large)])
 def test_a_stage_that_was_stopped_goes_on_to_the_same_bits(tmp_path, precision):
     before = keras.config.dtype_policy()
@@ -100,6 +102,7 @@ def test_a_stage_that_was_stopped_goes_on_to_the_same_bits(tmp_path, precision):
         np.testing.assert_array_equal(one, three)
 
 
+@pytest.mark.large
 def test_a_stage_that_no_epoch_improved_ends_with_the_weights_it_began_with(tmp_path):
     model = small_model()
     before = model.get_weights()

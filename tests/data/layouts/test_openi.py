@@ -216,6 +216,7 @@ def test_a_folder_without_reports(tmp_path):
         read_openi(tmp_path)
 
 
+@pytest.mark.large
 @pytest.mark.openi
 def test_the_real_archive_is_read_whole(openi_folder):
     collection = read_openi(openi_folder)

@@ -77,6 +77,7 @@ def test_no_negation_is_misspelt():
     assert not KEPT & set(MISSPELLINGS) - {"normal"}
 
 
+@pytest.mark.large
 def test_the_indication_is_only_weakly_informative():
     def share(abnormal):
         reports = [compose_report([], np.random.default_rng(seed), abnormal=abnormal)[0] for seed in range(1500)]

@@ -207,6 +207,7 @@ def cut(model):
     return score, stem, f"image_{layer}"
 
 
+@pytest.mark.large
 @pytest.mark.filterwarnings("ignore:Please import `zoom` from:DeprecationWarning")
 @pytest.mark.parametrize(
     "module, kind, weigh",
@@ -238,6 +239,7 @@ def test_maps_are_those_of_tf_keras_vis(module, kind, weigh):
     np.testing.assert_allclose(found.values["image"], expected, atol=1e-5 * expected.max())
 
 
+@pytest.mark.large
 def test_the_last_feature_map_is_found_and_the_cut_model_is_the_model():
     model, case = build_joint()
     score, stem, name = cut(model)
@@ -247,6 +249,7 @@ def test_the_last_feature_map_is_found_and_the_cut_model_is_the_model():
     np.testing.assert_allclose(found.scores, ops.convert_to_numpy(whole)[0], atol=1e-5)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", CAMS)
 def test_studies_are_explained_by_name(name, loaded, tiny_folder):
     from kmm.data.collection import read_collection

@@ -52,6 +52,7 @@ def test_a_relu_counts_from_where_it_opens():
     assert found.values["x"] == pytest.approx(3) and found.completeness_gap < 1e-6
 
 
+@pytest.mark.large
 @given(st.integers(0, 10**6))
 @settings(max_examples=15)
 def test_attributions_sum_to_the_difference_of_scores(seed):

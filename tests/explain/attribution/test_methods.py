@@ -113,6 +113,7 @@ def test_the_text_baseline_is_padding_or_zero():
     np.testing.assert_allclose(found.values["rows"], B * WORDS, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.large
 def test_smoothgrad_is_the_mean_gradient_over_noise():
     """Of a square that is the gradient at the mean of the noisy films, and the scores are those without noise."""
     (found,) = attribute("smoothgrad", steps=400)

@@ -178,6 +178,7 @@ def test_outlines_on_pixels_that_are_not_square(rows, columns, across, down, rad
         assert (distances <= radius * (1 + 1e-9) + 1e-6).all()
 
 
+@pytest.mark.large
 def test_objects_of_a_film_whose_pixels_are_not_square_are_in_its_own_pixels(tmp_path):
     """Rows twice as far apart as columns: kmm draws on 120x45 pixels, DICOM on the file's 60x45."""
     film = write_film(tmp_path / "film.dcm", ImagerPixelSpacing=[0.2, 0.1])

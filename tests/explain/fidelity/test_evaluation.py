@@ -195,6 +195,7 @@ def spy_targets(monkeypatch):
     return seen
 
 
+@pytest.mark.large
 def test_the_label_of_the_box_is_explained_and_the_randomised_model_explains_it_too(hand_made, studies, monkeypatch):
     seen = spy_targets(monkeypatch)
     names = [study.id for study in studies[:3]]
@@ -208,6 +209,7 @@ def test_the_label_of_the_box_is_explained_and_the_randomised_model_explains_it_
     assert {row["study"] for row in rows if "named" in row} == {"words"}
 
 
+@pytest.mark.large
 def test_each_study_s_most_probable_label_is_that_of_the_randomised_model_too(hand_made, studies, monkeypatch):
     seen = spy_targets(monkeypatch)
     monkeypatch.setattr(fidelity, "randomise_weights", lambda model, seed: flip(model))
@@ -226,6 +228,7 @@ def flip(model):
     return new
 
 
+@pytest.mark.large
 def test_boxes_of_other_labels_do_not_count(hand_made, studies):
     boxes = {"48x48.png": [Box("cyst", 2, 2, 30, 30)], "40x90.png": [Box("mass", 0, 0, 90, 40)]}
     settings = replace(SETTINGS, target="mass")
@@ -235,6 +238,7 @@ def test_boxes_of_other_labels_do_not_count(hand_made, studies):
     assert all(row["hit"] for row in rows if "hit" in row)  # the box is the whole film
 
 
+@pytest.mark.large
 def test_the_same_weights_give_the_same_map_and_words(hand_made, studies, monkeypatch):
     """The fault that `kmm explain --check` looks for: a map and words that do not depend on the weights."""
     monkeypatch.setattr(fidelity, "randomise_weights", lambda model, seed: model)
@@ -246,6 +250,7 @@ def test_the_same_weights_give_the_same_map_and_words(hand_made, studies, monkey
     assert verdict["weights_film"] == verdict["weights_words"] == "failed"
 
 
+@pytest.mark.large
 def test_words_of_a_model_of_reports_alone_are_compared(build_classifier, studies):
     rows = try_methods(build_classifier(image=None), studies[:2], ["gradient-x-input"], settings=SETTINGS)
     measured = fidelity.measure_fidelity(rows)
@@ -254,6 +259,7 @@ def test_words_of_a_model_of_reports_alone_are_compared(build_classifier, studie
     assert abs(measured["gradient-x-input"]["alike_words"]["mean"]) < 0.9
 
 
+@pytest.mark.large
 def test_a_method_that_says_nothing_of_words_is_not_judged_by_them(hand_made, studies):
     rows = try_methods(hand_made, studies[:2], ["grad-cam"], settings=SETTINGS)
     assert not any("alike_words" in row or "named" in row for row in rows)

@@ -74,6 +74,7 @@ def make_model():
     return build_model(spec, label_count=2, vocabulary_size=50, embedding=np.ones((50, 4)), seed=3)
 
 
+@pytest.mark.large
 def test_every_drawn_weight_is_new_and_the_structure_stays():
     model = make_model()
     before, state = model.get_weights(), random.getstate()
@@ -89,6 +90,7 @@ def test_every_drawn_weight_is_new_and_the_structure_stays():
             assert (drawn != old).all() and (drawn != second).any()
 
 
+@pytest.mark.large
 def test_a_randomised_model_forgets_what_was_set():
     model = make_model()
     model.set_weights([np.full_like(weight, 0.1) for weight in model.get_weights()])

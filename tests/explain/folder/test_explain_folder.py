@@ -176,6 +176,7 @@ def test_another_path_or_time_of_the_same_film_changes_nothing(again, tmp_path, 
 REGIONS = replace(SETTINGS, regions=RegionSettings(sensitivity=0.5))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     ("change", "gone"),
     [({"settings": REGIONS}, ()), ({"outputs": Outputs(picture="side-by-side", page=False)}, (".html",))],
@@ -247,6 +248,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_model_or_method_is_refused_unless_it_may_overwrite(again, tmp_path, other):
     model, studies, out, rows = again
