@@ -62,41 +62,49 @@ def fit_probe(
     from threadpoolctl import threadpool_limits
 
     rows, held = np.asarray(train, np.int64), np.asarray(validation, np.int64)
-    chosen = np.asarray(features[rows], np.float64)
-    mean, scale = chosen.mean(axis=0), chosen.std(axis=0)
-    scale[scale < LEAST_SCALE * np.maximum(np.abs(mean), 1)] = 1.0
-    standard = (chosen - mean) / scale, (np.asarray(features[held], np.float64) - mean) / scale
     labels = np.asarray(targets, np.float64)
     weights = np.ones((labels.shape[1], 2)) if class_weights is None else np.asarray(class_weights, np.float64)
     ends = np.cumsum([features.shape[1]] if groups is None else groups)
     parts = [slice(start, end) for start, end in zip([0, *ends], ends)]
     with threadpool_limits(1):  # sums in the same order whatever the number of threads
-        fitted = [
-            _fit_label(standard, labels[rows, i], labels[held, i], weights[i], parts) for i in range(len(weights))
-        ]
-    coef, intercept, strengths = zip(*fitted, strict=True)
+        fitted = [_fit_part(features[:, part], labels, rows, held, weights) for part in parts]
+        mean, scale = (np.concatenate([getattr(one, name) for one in fitted]) for name in ("mean", "scale"))
+        if len(fitted) == 1:
+            return fitted[0]
+        coef = np.concatenate([one.coef for one in fitted]) / len(fitted)
+        intercept = np.mean([one.intercept for one in fitted], axis=0)
+        logits = np.mean([one.logits(features[held, part]) for one, part in zip(fitted, parts, strict=True)], axis=0)
+        strengths = []
+        for i in range(len(weights)):
+            own = [one.strengths[i] for one in fitted]
+            strengths.append(None if None in own else float(np.exp(np.mean(np.log(own)))))
+            if None not in own:
+                known = np.isfinite(labels[held, i])
+                slope, shift = _scale_mean(logits[known, i], labels[held[known], i], weights[i])
+                coef[:, i], intercept[i] = slope * coef[:, i], slope * intercept[i] + shift
+    return LinearProbe(mean, scale, coef, intercept, tuple(strengths))
+
+
+def _fit_part(features, labels, rows, held, weights):
+    """Fits the features of one group; returns the `LinearProbe` of all labels."""
+    chosen = np.asarray(features[rows], np.float64)
+    mean, scale = chosen.mean(axis=0), chosen.std(axis=0)
+    scale[scale < LEAST_SCALE * np.maximum(np.abs(mean), 1)] = 1.0
+    chosen = (chosen - mean) / scale
+    left = (np.asarray(features[held], np.float64) - mean) / scale
+    found = [_fit_label(chosen, left, labels[rows, i], labels[held, i], weights[i]) for i in range(len(weights))]
+    coef, intercept, strengths = zip(*found, strict=True)
     return LinearProbe(mean, scale, np.stack(coef, axis=1), np.array(intercept, np.float64), strengths)
 
 
-def _fit_label(rows, train, validation, weights, parts):
-    """Fits one label; returns its coefficients, intercept and strength."""
+def _fit_label(x, left, train, validation, weights):
+    """Fits one label on the features of one group; returns its coefficients, intercept and strength."""
     known, held = np.isfinite(train), np.isfinite(validation)
-    x, targets = rows[0][known], train[known]
+    targets = train[known]
     if not 0 < targets.sum() < len(targets):
         odds = np.log((targets.sum() + 0.5) / (len(targets) - targets.sum() + 0.5))
         return np.zeros(x.shape[1]), odds, None
-    left, labels = rows[1][held], validation[held]
-    fitted = [_fit_group(x[:, part], targets, left[:, part], labels, weights) for part in parts]
-    if len(fitted) == 1:
-        return fitted[0]
-    coefs, intercepts, strengths = zip(*fitted, strict=True)
-    coef, intercept, strength = (
-        np.concatenate(coefs) / len(fitted),
-        np.mean(intercepts),
-        np.exp(np.log(strengths).mean()),
-    )
-    slope, shift = _scale_mean(left @ coef + intercept, labels, weights)
-    return slope * coef, float(slope * intercept + shift), float(strength)
+    return _fit_group(x[known], targets, left[held], validation[held], weights)
 
 
 def _scale_mean(logits, labels, weights):

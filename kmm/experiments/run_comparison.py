@@ -48,6 +48,8 @@ from kmm.training.fit import check_names
 from kmm.training.preparation.prepared_studies import PreparedStudies, prepare_studies
 from kmm.training.source_code import digest_code
 
+# Settings that the methods paragraph names.
+NAMED = ("image_encoder", "image_depths", "image_grid", "head", "text_teacher", "image_teacher")
 COPIES = 4  # of the weights of an encoder that a running stage or a kept classifier takes on the disk
 
 
@@ -140,7 +142,7 @@ def describe_studies(collection: Collection, plan: Plan, prepared: Sequence[Prep
             "studies": len(patients),
             "patients": len(set(patients.values())),
             "sections": list(plan.base.sections),
-            **{name: plan.share(name) for name in ("head", "text_teacher", "image_teacher")},
+            **{name: plan.share(name) for name in NAMED},
             "set_aside": max(one.facts["set_aside"] for one in prepared),
         },
         "versions": {

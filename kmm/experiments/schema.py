@@ -84,7 +84,8 @@ class Summary(TypedDict, total=False):
         labels: list of str, those of all variants.
         labels_by_variant: dict of variant to its labels, a list of str.
         data: dict of `name`, `studies`, `patients`, `sections` (list of str), `set_aside` (int), and the settings
-            `head`, `text_teacher` and `image_teacher` (None if varied); what is missing is counted in the predictions.
+            `image_encoder`, `image_depths`, `image_grid`, `head`, `text_teacher` and `image_teacher` (None if
+            varied); what is missing is counted in the predictions.
         studies: dict of part to the number of studies in the first split.
         leaks: list of dict, one per split that leaks: numbers of `patients`, `bodies`, `films`, `studies`.
         models: dict of variant to model to metric to `Estimate`, on the test part, means over labels.

@@ -12,6 +12,7 @@ from kmm.storage.files import replace_file
 
 IMAGE_LINEAR, LINEAR_SUM = "image-linear", "linear-sum"  # rows of results
 MAX_FILE_BYTES = 2_000_000_000
+ROWS = 512  # of features, which may be many, that are converted at once
 PROBE = ("mean", "scale", "coef", "intercept", "strengths")
 SUM = ("image_weight", "text_weight", "bias", "prior")
 DAMAGED = (ValueError, TypeError, LookupError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -41,8 +42,12 @@ class LinearProbe:
     strengths: tuple[float | None, ...]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Returns the logits float64 `(n, n_labels)` of features `(n, d)`."""
-        return (np.asarray(features, np.float64) - self.mean) / self.scale @ self.coef + self.intercept
+        """Returns the logits float64 `(n, n_labels)` of features `(n, d)`, computed in blocks of rows."""
+        logits = np.empty((len(features), len(self.intercept)))
+        for start in range(0, len(features), ROWS):
+            block = np.asarray(features[start : start + ROWS], np.float64)
+            logits[start : start + ROWS] = (block - self.mean) / self.scale @ self.coef + self.intercept
+        return logits
 
 
 @dataclass(frozen=True)

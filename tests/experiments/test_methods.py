@@ -40,6 +40,21 @@ def test_the_head_its_penalty_and_the_teachers_are_named(head):
     assert "ends in" not in make_methods(data={**data, "head": None})
 
 
+@pytest.mark.parametrize(
+    "depths, grid, said",
+    [
+        (1, 1, "has the means of the last feature map of the image encoder (xception)."),
+        (4, 3, "has the means of 4 feature maps of the image encoder (xception) over each cell of a grid of 3 x 3."),
+        (None, 3, ""),
+    ],
+)
+def test_the_vector_of_a_film_is_described_unless_it_is_varied(depths, grid, said):
+    data = {**make_comparison().summary["data"], "image_depths": depths, "image_grid": grid}
+    text = make_methods(data={**data, "image_encoder": "xception"})
+    assert ("The vector of a film" in text) == bool(said) and said in text
+    assert "The vector of a film" not in make_methods(data={**data, "image_encoder": None})
+
+
 def test_every_citation_has_its_entry_and_every_method_its_reference():
     summary = make_comparison().summary
     cited = set(re.findall(r"@(\w+)", make_methods()))

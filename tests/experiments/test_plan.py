@@ -37,9 +37,9 @@ def test_published_protocols(protocol, rate, splits, epochs):
     assert {s.text_epochs, s.image_epochs, s.tune_epochs} == {epochs} and s.joint_epochs == 0
     assert s.patience > epochs and s.schedule == "constant" and s.tune_image == "none"
     assert any("frozen" in line and "--tune" in line for line in plan.deviations())
-    assert (s.head, s.text_teacher, s.image_teacher) == ("decoder", 0, 0)
+    assert (s.head, s.text_teacher, s.image_teacher, s.image_depths, s.image_grid) == ("decoder", 0, 0, 1, 1)
     quick, usual = make_plan(partial(gather, **PAPER), protocol="quick").base, gather_settings(PAPER)
-    for name in ("head", "text_teacher", "image_teacher"):
+    for name in ("head", "text_teacher", "image_teacher", "image_depths", "image_grid"):
         assert getattr(quick, name) == getattr(usual, name)
     changed = make_plan(partial(gather, **PAPER, head="linear"), protocol=protocol).deviations()
     assert any("not those of the protocol: head." in line for line in changed)

@@ -88,7 +88,7 @@ def list_methods(comparison: Columns, predictions: Columns, summary: Summary) ->
     sentences = [f"We compared these models and baselines{where} with kmm {{cite:kmm}}: {_join(titles)}."]
     if data.get("sections"):
         sentences.append(f"The text models read the sections {_join(data['sections'])} of each report.")
-    sentences += _describe_heads(summary)
+    sentences += [*_describe_vector(summary), *_describe_heads(summary)]
     if resampling := summary.get("resampling"):
         kept = "" if resampling.get("plain") else f"; studies that share {GROUPED_BY} were kept in one part"
         sentences.append(
@@ -120,6 +120,17 @@ HEADS = {
     "mlp": "a linear layer and a dense decoder on the standardised vectors of the encoders",
     "decoder": "a dense decoder",
 }
+
+
+def _describe_vector(summary):
+    """Says over which feature maps and cells the vector of a film is averaged, if a fit has films and says so."""
+    data = summary.get("data") or {}
+    depths, grid = data.get("image_depths"), data.get("image_grid")
+    if data.get("image_encoder") is None or not depths or not grid:
+        return []
+    maps = "the last feature map" if depths == 1 else f"{depths} feature maps"
+    cells = "" if grid == 1 else f" over each cell of a grid of {grid} x {grid}"
+    return [f"The vector of a film has the means of {maps} of the image encoder ({data['image_encoder']}){cells}."]
 
 
 def _describe_heads(summary):

@@ -7,7 +7,13 @@ from typing import Any
 from kmm.settings import FitSettings
 
 PAPER = "https://arxiv.org/abs/1902.08888"
-PUBLISHED = {"head": "decoder", "text_teacher": 0.0, "image_teacher": 0.0}  # network and targets of the publication
+PUBLISHED = {  # vectors, network and targets of the publication
+    "image_depths": 1,
+    "image_grid": 1,
+    "head": "decoder",
+    "text_teacher": 0.0,
+    "image_teacher": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Protocol:
             dict of setting name to value. A protocol that tunes has one stage for the joint model, and for an image
             encoder that is tuned: everything that can be trained is trained in it. Stages end early for no reason,
             and every stage ends with the weights of its best epoch on validation. A published protocol has the
-            head of its publication, and no teacher.
+            vectors and the head of its publication, and no teacher.
 
         Example:
             >>> PROTOCOLS["high"].settings(pretrained=True, tune=False)["tune_image"]
