@@ -46,6 +46,9 @@ PRESETS = {
         settings={
             "image_encoder": "densenet121",
             "image_weights": "imagenet",
+            "image_depths": 4,
+            "image_grid": 3,
+            "head": "linear",
             "pixels": 224,
             "length": 140,
             "embedding_size": 300,

@@ -102,7 +102,8 @@ POOLINGS: dict[str, Callable[[Output, int], tuple[keras.KerasTensor, keras.Keras
 
 
 def choose_depths(blocks: Sequence[str], depths: int) -> tuple[str, ...]:
-    """Chooses the blocks whose feature maps are read beside the last one: evenly spaced, from a third of the way up.
+    """Chooses the blocks whose feature maps are read beside the last one: evenly spaced, from a third of the way up; of
+    an encoder with too few blocks for that, the upper ones.
 
     The features of middle blocks are less bound to the pictures that the network was trained on than the last ones, and
     how well each depth does depends on the task (https://arxiv.org/abs/1411.1792).
@@ -121,20 +122,15 @@ def choose_depths(blocks: Sequence[str], depths: int) -> tuple[str, ...]:
         >>> choose_depths(["stem", "one", "two", "three", "four"], 3)
         ('one', 'three')
     """
-
-    chosen = _space(len(blocks), depths)
-    if len(chosen) < depths:
-        most = max(count for count in range(1, depths) if len(_space(len(blocks), count)) == count)
+    if depths > len(blocks):
         raise InputError(
-            f"`image_depths` must be at most {most} with an encoder of {len(blocks)} blocks. Received: {depths}."
+            f"`image_depths` must be at most {len(blocks)}, the number of blocks of the image encoder. Received: "
+            f"{depths}."
         )
-    return tuple(blocks[number] for number in chosen[:-1])
-
-
-def _space(blocks, depths):
-    """Returns different numbers of blocks, at most `depths` of them; the last one is among them."""
-    last = blocks - 1
-    return sorted({last, *(int(place + 0.5) for place in np.linspace(last / 3, last, depths)[: depths - 1])})
+    last = len(blocks) - 1
+    spaced = {int(place + 0.5) for place in np.linspace(last / 3, last, depths)[: depths - 1]}
+    chosen = sorted(spaced) if len(spaced - {last}) == depths - 1 else range(last - depths + 1, last)
+    return tuple(blocks[number] for number in chosen)
 
 
 def add_depths(

@@ -16,7 +16,7 @@ from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.image_vector import GridMeans, choose_depths
 from kmm.models.views.parts import image_encoder_of, vector_groups
-from kmm.presets import make_settings
+from kmm.presets import PRESETS, make_settings
 from kmm.settings import FitSettings
 from kmm.training.fit import fit_classifier
 from tests.factories.studies import TINY
@@ -35,9 +35,23 @@ def test_blocks_are_evenly_spaced_over_the_upper_two_thirds():
     assert choose_depths(IMAGE_ENCODERS["densenet121"].blocks, 3) == ("conv3_block12_concat", "conv4_block24_concat")
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+def test_every_number_of_depths_up_to_that_of_the_blocks_gives_as_many_different_blocks(count):
+    blocks = [str(number) for number in range(count)]
+    for depths in range(1, count + 1):
+        chosen = [int(name) for name in choose_depths(blocks, depths)]
+        assert len(set(chosen)) == depths - 1 and chosen == sorted(chosen) and count - 1 not in chosen
+
+
+def test_every_encoder_has_the_depths_of_the_preset_paper():
+    depths = PRESETS["paper"].settings["image_depths"]
+    for entry in IMAGE_ENCODERS.values():
+        assert len(choose_depths(entry.blocks, depths)) == depths - 1
+
+
 def test_more_depths_than_blocks_are_refused():
     with pytest.raises(
-        InputError, match=r"`image_depths` must be at most 4 with an encoder of 5 blocks\. Received: 9\."
+        InputError, match=r"`image_depths` must be at most 5, the number of blocks of the image encoder\. Received: 9\."
     ):
         ModelSpec(image_encoder="small-cnn", image_depths=9)
     with pytest.raises(InputError, match="image_depths"):
