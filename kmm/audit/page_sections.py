@@ -61,7 +61,7 @@ def _show_classes(audit, classes):
         return Section("classes", "Class distribution", ["The studies have no labels."])
     lines = [f"Label scheme: {classes['scheme']}."]
     table = tabulate_classes("Studies of each class", classes["counts"])
-    long = len(table.rows) > 12
+    long = len(table.rows) > 20
     return Section(
         "classes",
         "Class distribution",

@@ -66,7 +66,7 @@ def test_its_tables_say_what_was_counted(ward):
         ["Film and report", "1"], ["Film alone", "1"], ["Report alone", "3"], ["Neither", "0"],
     ]  # fmt: skip
     assert read_table(tree, "classes")[1:] == [["mass", "2", "2", "1", "50.0 %"]]
-    assert read_table(tree, "words")[3] == ["findings", "4", "2", "6.9", "7"]
+    assert read_table(tree, "words")[3] == ["findings", "4", "2", f"{2 + 0.97 * 5:.1f}", "7"]
     assert read_table(tree, "words", 1)[1][2:] == ["4", "2", "7.8", "8", "140", "0", "0.0 %"]
     assert read_table(tree, "terms")[1:] == [
         ["clear", "2", "50.0 %"],
@@ -135,6 +135,7 @@ def test_a_page_beside_the_studies_is_no_part_of_them(ward):
     assert again.studies == collection.studies and audit_collection(again) == audit
     checks = {check.name: check.found for check in verify_collection(ward, read_image).checks}
     assert checks["orphaned images"] == 0 and checks["images"] == 4
+    assert checks["groups of equal report bodies"] == audit["copies"]["reports"]["groups"] == 1
 
 
 def test_elsewhere_a_page_leaves_no_mark(ward, tmp_path_factory):
