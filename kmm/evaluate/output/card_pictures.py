@@ -32,12 +32,11 @@ def show_pictures(names: Collection[str]) -> list[str]:
 
 
 def drop_pictures(card: str) -> str:
-    """Removes the section of pictures from a card that goes where the pictures do not.
+    r"""Removes the section of pictures from a card that goes where the pictures do not.
 
     Example:
-        >>> paragraphs = ["# demo", *show_pictures(["roc.png"]), "## Limits", "Some."]
-        >>> drop_pictures("\n\n".join(paragraphs)).split("\n\n")
-        ['# demo', '## Limits', 'Some.']
+        >>> drop_pictures("# demo\n\n## Pictures\n\n![ROC](pictures/roc.png)\n\n## Limits\n")
+        '# demo\n\n## Limits\n'
     """
     start = card.find(f"\n{TITLE}\n")
     return card if start < 0 else card[:start] + card[card.find("\n## ", start + 1) :]
