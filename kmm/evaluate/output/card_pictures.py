@@ -38,5 +38,5 @@ def drop_pictures(card: str) -> str:
         >>> drop_pictures("# demo\n\n## Pictures\n\n![ROC](pictures/roc.png)\n\n## Limits\n")
         '# demo\n\n## Limits\n'
     """
-    start = card.find(f"\n{TITLE}\n")
-    return card if start < 0 else card[:start] + card[card.find("\n## ", start + 1) :]
+    before, title, rest = card.partition(f"\n{TITLE}\n")
+    return before + "".join(rest.partition("\n## ")[1:]) if title else card
