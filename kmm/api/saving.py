@@ -35,7 +35,8 @@ def save_record(record: Classifier, folder: Path, *, source: Path | None, overwr
 
         def extra(place: Path) -> None:
             shutil.copytree(kept, place, dirs_exist_ok=True)
-            (place / CARD).write_text(write_card(describe_for_card(record, folder)), encoding="utf-8")
+            card = write_card(describe_for_card(record, folder, beside=place))
+            (place / CARD).write_text(card, encoding="utf-8")
 
         record.save(folder, overwrite=overwrite, extra=extra)
 

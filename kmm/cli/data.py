@@ -63,33 +63,63 @@ def verify(folder: Path, views: Mapping[str, str] | None, json_file: str | None)
 
 @data.command()
 @click.argument("folder", type=PLACE)
+@click.option("--out", type=PLACE, help="Page to write (.html): figures, frequent terms, and the audits as tables.")
 @click.option("--labels", help="Label scheme whose prevalences to count, as in kmm fit; none when not given.")
-@click.option("--label-min-count", type=click.IntRange(1), help="Fewest studies per finding, for --labels findings.")
+@click.option("--label-min-count", type=click.IntRange(1), help="Fewest studies per finding, for the scheme findings.")
+@click.option(
+    "--min-word-patients",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Fewest patients in whose reports a word occurs that the page shows.",
+)
+@click.option(
+    "--films/--no-films", default=None, help="Whether to read the films to find copies; by default only for --out."
+)
 @views_option
 @json_option("DATA_SUMMARY")
 def summary(
     folder: Path,
+    out: Path | None,
     labels: str | None,
     label_min_count: int | None,
+    min_word_patients: int,
+    films: bool | None,
     views: Mapping[str, str] | None,
     json_file: str | None,
 ) -> None:
-    """Count studies, films, report words and labels.
+    """Count studies, films, report words, labels and copies.
 
-    Prints numbers only: no report text and no names of patients or files. No film is read.
+    Prints numbers only: no report text and no names of patients or files. --out writes a page that needs no network:
+    class distribution, words per report, frequent terms, label schemes side by side, views by their source, and
+    duplicates. The page shows single words of reports, none of them used by fewer than --min-word-patients patients.
 
     \b
-    Example: kmm data summary openi --labels findings --label-min-count 50
+    Examples: kmm data summary openi --labels findings --label-min-count 50
+              kmm data summary openi --out summary.html
     """
+    from kmm.audit.collection_audit import audit_collection
+    from kmm.audit.page import check_page, write_page
+    from kmm.audit.terms import find_terms
     from kmm.data.collection import read_collection
-    from kmm.data.summary import summarize_collection
 
     check_place(json_file)
-    if label_min_count and not labels:
-        raise InputError("--label-min-count needs --labels findings.")
-    collection = read_collection(folder, view_overrides=views)
-    found = summarize_collection(collection, labels=labels, min_count=label_min_count, note=make_progress().note)
+    if out:
+        check_page(out)
+        check_place(out)
+    if label_min_count and not (labels or out):
+        raise InputError("--label-min-count needs --labels findings or --out.")
+    collection, progress = read_collection(folder, view_overrides=views), make_progress()
+    reads = bool(out) if films is None else films
+    found = audit_collection(
+        collection, labels=labels, min_count=label_min_count, films=reads, progress=progress, note=progress.note
+    )
+    if out:
+        with name_file_in_errors(out):
+            write_page(out, collection, found, find_terms(collection.studies, min_patients=min_word_patients))
     write_result(json_file, found, lambda: result_tables.print_summary(found))
+    if out:
+        click.echo(f"page: {out}", err=True)
 
 
 @data.command()

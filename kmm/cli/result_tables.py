@@ -27,7 +27,7 @@ def print_checks(report: "VerifyReport") -> None:
 
 
 def print_summary(summary: Row) -> None:
-    """Prints the counts of `kmm.data.summary.summarize_collection`."""
+    """Prints the counts of `kmm.audit.collection_audit.audit_collection`."""
     print(f"layout: {summary['layout']}")
     print(f"studies: {summary['studies']}, of {summary['patients']} patients")
     print(f"  at most {summary['most_studies_of_a_patient']} of one patient; {summary['set_aside']} set aside")
@@ -39,10 +39,14 @@ def print_summary(summary: Row) -> None:
     films = summary["films"]
     print(f"films: {sum(films.values())}, {', '.join(f'{view}: {count}' for view, count in films.items())}")
     sections = [
-        [name, found["reports"], found["words"], f"{found['median_words']:g}", found["most_words"]]
+        [name, found["reports"], found["words"], *(f"{found[f'{key}_words']:g}" for key in ("median", "p99", "most"))]
         for name, found in summary["sections"].items()
     ]
-    _print_table(["section", "reports", "words", "median words", "most words"], sections)
+    _print_table(["section", "reports", "words", "median words", "99th percentile", "most words"], sections)
+    for way in summary["report_words"]:
+        print(f"cut at {way['length']} words (preset {', '.join(way['presets'])}): {way['cut']} of {way['reports']}")
+    for title, copies in (("report bodies", summary["copies"]["reports"]), *_list_film_copies(summary)):
+        print(f"{title}: {copies['groups']} groups of copies, {copies['studies']} studies in them")
     if "labels" in summary:
         labels = [
             [name, found["positive"], found["negative"], found["unknown"], _number(found["prevalence"])]
@@ -50,6 +54,11 @@ def print_summary(summary: Row) -> None:
         ]
         title = f"labels {summary['labels']['scheme']}: {summary['labels']['studies']} studies"
         _print_table(["label", "positive", "negative", "unknown", "prevalence"], labels, title=title)
+
+
+def _list_film_copies(summary):
+    films = summary["copies"]["films"]
+    return [("film files", films["same_bytes"]), ("frontal films", films["same_pixels"])] if films else []
 
 
 def print_results(results: Mapping[str, Row], *, subgroups: bool = False) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from kmm.data.labels import label_studies
 from kmm.data.split import PARTS
 from kmm.data.study import FRONTAL, LATERAL, OTHER, SECTIONS, Collection, Study, part_problems
@@ -36,10 +38,12 @@ def summarize_collection(
         dict for JSON: `layout` (str); counts `studies`, `patients`, `most_studies_of_a_patient`, `set_aside`;
         `studies_with`: studies by modality (`film_and_report`, `film`, `report`, `neither`; a film is frontal);
         `films`: images by view (`frontal`, `lateral`, `other`, `unknown`); `sections`: for each section the number of
-        `reports` that have it, their total `words`, and `median_words` and `most_words` of one report (words are
-        separated by white space); `parts`: studies by the part with which they were published, `none` for no part, if
-        the collection has such parts; and, with `labels`, `labels`: `scheme`, `studies` and `counts` of each label:
-        `positive`, `negative`, `unknown` and `prevalence`, the share of 1 among known values.
+        `reports` that have it, their total `words`, and `median_words`, `p99_words` and `most_words` of one report
+        (words are separated by white space); `studies_of_a_patient`: for each number of studies, as str, the patients
+        who have as many; `patients_known`: studies whose patient is known; `parts`: studies by the part with which
+        they were published, `none` for no part, if the collection has such parts; and, with `labels`, `labels`:
+        `scheme`, `studies` and `counts` of each label: `positive`, `negative`, `unknown` and `prevalence`, the share of
+        1 among known values.
 
     Raises:
         InputError: if the scheme is unknown or gives no label.
@@ -59,6 +63,8 @@ def summarize_collection(
         "studies": len(studies),
         "patients": len(patients),
         "most_studies_of_a_patient": max(patients.values(), default=0),
+        "studies_of_a_patient": {str(n): count for n, count in sorted(Counter(patients.values()).items())},
+        "patients_known": sum(study.knows_patient for study in studies),
         "set_aside": len(part_problems(collection.problems)[0]),
         "studies_with": _count_sides(studies),
         "films": _count_views(studies),
@@ -94,6 +100,7 @@ def _count_words(studies: Sequence[Study], section: str) -> dict[str, float]:
         "reports": len(counts),
         "words": sum(counts),
         "median_words": float(median(counts)) if counts else 0.0,
+        "p99_words": float(np.percentile(counts, 99)) if counts else 0.0,
         "most_words": max(counts, default=0),
     }
 
@@ -112,11 +119,20 @@ def _count_labels(
     return {
         "scheme": scheme,
         "studies": len(labelled),
-        "counts": {name: _count_values([study.labels[name] for study in labelled]) for name in names},
+        "counts": {name: count_values([study.labels[name] for study in labelled]) for name in names},
     }
 
 
-def _count_values(values: Sequence[float]) -> dict[str, float | None]:
+def count_values(values: Sequence[float]) -> dict[str, Any]:
+    """Counts the values of a label.
+
+    Returns:
+        dict for JSON: `positive`, `negative`, `unknown`, and `prevalence`, the share of 1 among known values, or None.
+
+    Example:
+        >>> count_values([1.0, 0.0, 0.0, math.nan])["prevalence"]
+        0.3333333333333333
+    """
     positive, known = sum(value == 1 for value in values), sum(not math.isnan(value) for value in values)
     return {
         "positive": positive,

@@ -10,6 +10,7 @@ from kmm.classifier import Classifier, StudyLogits
 from kmm.data.modalities import as_mapping
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.output.card import write_card
+from kmm.evaluate.output.card_pictures import PICTURE_FOLDER, PICTURES
 from kmm.evaluate.output.decision_plot import plot_decision_curve
 from kmm.evaluate.output.plots import (
     plot_calibration,
@@ -80,19 +81,21 @@ def write_results(
         path: future path of the classifier, for the commands of the card.
     """
     if predictions is not None:
-        draw_pictures(classifier, predictions, folder / "pictures")
+        draw_pictures(classifier, predictions, folder / PICTURE_FOLDER)
     if learned := {stage: curve for stage, curve in history.items() if curve}:
-        with marking_output(folder / "pictures"):
-            plot_learning_curves(learned, folder / "pictures" / "learning_curves.png")
-    (folder / "model_card.md").write_text(write_card(describe_for_card(classifier, path)), encoding="utf-8")
+        with marking_output(folder / PICTURE_FOLDER):
+            plot_learning_curves(learned, folder / PICTURE_FOLDER / "learning_curves.png")
+    card = write_card(describe_for_card(classifier, path, beside=folder))
+    (folder / "model_card.md").write_text(card, encoding="utf-8")
 
 
-def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any]:
+def describe_for_card(classifier: Classifier, path: Path | str, *, beside: Path | None = None) -> dict[str, Any]:
     """Collects the facts of a classifier for `kmm.evaluate.output.card.write_card`.
 
     Args:
         classifier: `Classifier` with metrics.
         path: future path of the classifier, for the commands of the card.
+        beside: path of the folder that the card is written into; the card shows the pictures in it. None: no pictures.
 
     Returns:
         dict.
@@ -120,6 +123,7 @@ def describe_for_card(classifier: Classifier, path: Path | str) -> dict[str, Any
             "policy": s.threshold_policy,
             "chosen_on": facts.get("calibration"),
         },
+        "pictures": [name for name in PICTURES if beside and (beside / PICTURE_FOLDER / name).is_file()],
         "results": classifier.metrics,
         "caution": describe_change(classifier),
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},

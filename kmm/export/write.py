@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from kmm.classifier import Classifier, run_model
 from kmm.errors import ArtefactError, InputError
+from kmm.evaluate.output.card_pictures import drop_pictures
 from kmm.export.explanation import ExplainSignature
 from kmm.export.graph.batching import Batching
 from kmm.export.samples import make_samples
@@ -202,7 +203,7 @@ def _write(place, folder, classifier, default, explanation, batching, warmup, *,
         raise OSError(*_read_cause(error), str(place.parent)) from None
     if (folder / CARD).is_file():
         (place / "assets.extra").mkdir(exist_ok=True)
-        card = strip_paths((folder / CARD).read_text(encoding="utf-8"))
+        card = drop_pictures(strip_paths((folder / CARD).read_text(encoding="utf-8")))
         (place / "assets.extra" / CARD).write_text(card, encoding="utf-8")
     return json.loads(served.description)
 

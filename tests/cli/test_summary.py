@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 
 import pytest
 from PIL import Image
 
 from tests.factories.commands import run
+from tests.factories.pages import check_page
 
 
 @pytest.fixture
@@ -39,9 +41,11 @@ def test_counts_are_those_of_the_studies(ward):
     assert (found["studies"], found["patients"], found["most_studies_of_a_patient"]) == (5, 3, 2)
     assert found["studies_with"] == {"film_and_report": 1, "film": 1, "report": 2, "neither": 1}
     assert found["films"] == {"frontal": 2, "lateral": 1, "other": 1, "unknown": 0}
-    assert found["sections"]["findings"] == {"reports": 3, "words": 14, "median_words": 4.0, "most_words": 8}
-    assert found["sections"]["impression"] == {"reports": 1, "words": 1, "median_words": 1.0, "most_words": 1}
-    assert found["sections"]["comparison"] == {"reports": 0, "words": 0, "median_words": 0.0, "most_words": 0}
+    assert found["sections"]["findings"] == {
+        **{"reports": 3, "words": 14, "median_words": 4.0, "p99_words": 7.92, "most_words": 8}
+    }
+    assert list(found["sections"]["impression"].values()) == [1, 1, 1.0, 1.0, 1]
+    assert list(found["sections"]["comparison"].values()) == [0, 0, 0.0, 0.0, 0]
     assert "labels" not in found and found["layout"].startswith("manifest")
 
 
@@ -74,3 +78,48 @@ def test_tables_say_the_same_and_neither_holds_text_or_names(ward):
 def test_films_are_counted_under_views_that_a_file_says_better(ward):
     (ward / "views.csv").write_text("file,view\nc.png,frontal\n")
     assert summarize(ward, "--views", ward / "views.csv")["films"]["frontal"] == 3
+
+
+def test_json_has_the_numbers_of_the_page_and_no_words(ward):
+    found = summarize(ward, "--films")
+    assert found["studies_of_a_patient"] == {"1": 1, "2": 2} and found["patients_known"] == 5
+    assert [(way["presets"], way["reports"], way["most"], way["cut"]) for way in found["report_words"]] == [
+        (["small", "paper"], 3, 8, 0)
+    ]
+    assert [row["scheme"] for row in found["label_schemes"] if "counts" in row] == ["columns"]
+    assert found["view_sources"]["sources"]["view column"] == {"frontal": 2, "lateral": 1, "other": 1, "unknown": 0}
+    films = found["copies"]["films"]  # four equal files, too small to be films
+    assert (films["same_bytes"]["members"], films["unreadable"], films["same_pixels"]["groups"]) == (4, 2, 0)
+    assert "mass" not in json.dumps({name: value for name, value in found.items() if name != "label_schemes"})
+    assert summarize(ward)["copies"]["films"] is None  # films are read only when asked for
+
+
+def test_a_page_is_written_with_words_that_patients_share(ward):
+    page = ward / "summary.html"
+    result = run("data", "summary", ward, "--out", page)
+    assert result.exit_code == 0, result.output
+    assert "Reading films: 2/2" in result.stderr and f"page: {page}" in result.stderr
+    text = page.read_text(encoding="utf-8")
+    check_page(text)
+    assert ">mass<" in text and not [word for word in ("quiet", "smith", "a.png", "gone") if word in text]
+    shown = run("data", "summary", ward, "--out", page, "--min-word-patients", 3, "--no-films")
+    assert shown.exit_code == 0 and "Reading" not in shown.stderr and "frontal films" not in shown.stdout
+    terms = re.search(r'id="terms".*?</section>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert "mass" not in terms.group() and "of at least 3 patients" in terms.group()
+    assert summarize(ward)["studies"] == 5  # the page is no study
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--out", "manifest.csv"), "must end with .html or .htm"),
+        (("--out", "gone/summary.html"), "in a folder that exists"),
+        (("--out", "summary.html", "--min-word-patients", 0), "--min-word-patients"),
+    ],
+)
+def test_a_place_that_cannot_hold_a_page_is_refused_before_any_work(ward, options, said):
+    before = {path.name: path.read_bytes() for path in ward.iterdir()}
+    options = [str(ward / word) if str(word).endswith((".html", ".csv")) else str(word) for word in options]
+    result = run("data", "summary", ward, *options)
+    assert result.exit_code == 2 and said in result.stderr
+    assert {path.name: path.read_bytes() for path in ward.iterdir()} == before

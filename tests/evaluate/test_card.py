@@ -4,6 +4,7 @@ from kmm.data.modalities import as_mapping
 from kmm.evaluate.compare import compare_models
 from kmm.evaluate.metrics import METRICS
 from kmm.evaluate.output.card import evaluate_rows, label_rows, write_card
+from kmm.evaluate.output.card_pictures import drop_pictures
 
 
 def make_result(strength=4.0):
@@ -112,6 +113,14 @@ def test_the_card_states_the_confusion_counts_of_each_part():
     for row in filter(None, earlier["results"]["test"].values()):
         isinstance(row, dict) and row.pop("operating_point", None)
     assert write_card(earlier).count("Decisions at the stored thresholds") == 1
+
+
+def test_a_card_shows_the_pictures_that_exist_and_can_be_sent_without_them():
+    plain = write_card(make_facts())
+    assert "![" not in plain and "Pictures" not in plain and drop_pictures(plain) == plain
+    card = write_card({**make_facts(), "pictures": ["confusion.png", "roc.png"]})
+    assert card.index("](pictures/roc.png)") < card.index("](pictures/confusion.png)") < card.index("## Limits")
+    assert card.count("![") == 2 and drop_pictures(card) == plain
 
 
 def test_every_row_of_a_table_has_as_many_cells():

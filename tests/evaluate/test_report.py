@@ -1,5 +1,6 @@
 """On which studies each row of the results is measured, and by which numbers."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from kmm.cli.result_tables import print_results
 from kmm.data.collection import read_collection
 from kmm.evaluate.output.card import evaluate_rows
 from kmm.evaluate.report import evaluate_predictions, find_measured
-from kmm.evaluate.result_files import draw_pictures
+from kmm.evaluate.result_files import draw_pictures, write_results
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,19 @@ def test_pictures_are_of_the_same_studies(classifier, predictions, tmp_path, mon
     monkeypatch.undo()
     draw_pictures(classifier, predictions, tmp_path)
     assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def read_shown(folder):
+    return re.findall(r"^!\[[^\]]+\]\(([^)]+)\)$", (folder / "model_card.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_card_shows_every_picture_beside_it(classifier, predictions, tmp_path):
+    write_results(classifier, predictions, {"text": {"loss": [1.0, 0.5]}}, tmp_path, path=tmp_path)
+    shown = read_shown(tmp_path)
+    assert shown[:2] == ["pictures/roc.png", "pictures/confusion.png"]
+    assert set(shown) == {f"pictures/{path.name}" for path in (tmp_path / "pictures").glob("*.png")}
+
+
+def test_a_card_without_test_studies_shows_the_learning_curves_alone(classifier, tmp_path):
+    write_results(classifier, None, {"text": {"loss": [1.0]}}, tmp_path, path=tmp_path)
+    assert read_shown(tmp_path) == ["pictures/learning_curves.png"]

@@ -9,8 +9,9 @@ import pytest
 
 from kmm.experiments.output.figures.curve_figures import draw_epochs, trace_epochs
 from kmm.experiments.output.figures.drawings import list_figures
-from kmm.experiments.output.figures.interval_figures import clean_text, draw_differences, draw_models
+from kmm.experiments.output.figures.interval_figures import draw_differences, draw_models
 from kmm.experiments.output.figures.prediction_curves import COVERAGES, THRESHOLDS, trace_predictions
+from kmm.pages.drawing import clean_text
 from tests.factories.comparison_results import make_comparison
 
 NAMES = (

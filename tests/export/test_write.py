@@ -86,13 +86,14 @@ def test_files_of_a_version(exported, saved):
 @pytest.mark.usefixtures("one_signature")
 def test_the_card_lies_beside_the_model(saved_reader, tmp_path):
     text = f'# Card\n\n    kmm predict {saved_reader} FILM.png\n    kmm.Classifier.load("/home/a b/reader")\n'
+    text += "\n## Pictures\n\n![ROC curves](pictures/roc.png)\n\n## Limits\n"  # pictures are not exported
     (saved_reader / "model_card.md").write_text(text, encoding="utf-8")
     try:
         place = export_classifier(saved_reader, out=tmp_path, **WITHOUT)
     finally:
         (saved_reader / "model_card.md").unlink()
     assert (place / "assets.extra" / "model_card.md").read_text(encoding="utf-8") == (
-        '# Card\n\n    kmm predict reader FILM.png\n    kmm.Classifier.load("reader")\n'
+        '# Card\n\n    kmm predict reader FILM.png\n    kmm.Classifier.load("reader")\n\n## Limits\n'
     )
 
 

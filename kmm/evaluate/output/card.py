@@ -10,6 +10,7 @@ from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
 from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.metrics import METRICS
+from kmm.evaluate.output.card_pictures import show_pictures
 from kmm.evaluate.output.result_rows import (
     MEASURED_ON,
     NOTHING,
@@ -42,7 +43,8 @@ def write_card(facts: Mapping[str, Any]) -> str:
             `calibration`: dict of `temperatures` and `thresholds` (each a dict of row name to a dict of
             `kmm.data.modalities.PATTERNS` to one number per label), `policy` and, for a joint classifier, `chosen_on`
             (dict of pattern to a dict of `studies`, and of `pooled` and `prevalence_pooled`, the labels with too few
-            studies of a class); `results`: dict of `test` and `validation`, each as returned by
+            studies of a class); `pictures`: list of names in `kmm.evaluate.output.card_pictures.PICTURES`, plots in the
+            folder `pictures` beside the card; `results`: dict of `test` and `validation`, each as returned by
             `kmm.evaluate.report.evaluate_predictions`.
 
     Returns:
@@ -68,7 +70,8 @@ def write_card(facts: Mapping[str, Any]) -> str:
             f"## Results on {part} studies",
             *([_NO_TEST] if missing else [_write_results(results.get(part)), note]),
         ]
-    parts += [MEASURED_ON, _METRICS_NOTE, "## Scores and thresholds", _write_calibration(facts), "## Limits"]
+    parts += [MEASURED_ON, _METRICS_NOTE, *show_pictures(facts.get("pictures") or ())]
+    parts += ["## Scores and thresholds", _write_calibration(facts), "## Limits"]
     parts += ["\n".join([*([_FILM_LIMITS] if "image" in reads else []), _LIMITS])]
     path = str(facts.get("path") or f"saved_models/{name}")
     parts += ["## Use", _USE.format(shell=shlex.quote(path), python=json.dumps(path), inputs=_INPUTS[reads])]

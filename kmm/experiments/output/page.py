@@ -1,23 +1,20 @@
 """One offline page of a comparison, to be read from top to bottom, with its figures, methods paragraph and references.
 
-This module chooses the sections and prepares their values; layout is in `comparison.html` and `comparison.css`. The
+This module chooses the sections and prepares their values; layout is in `comparison.html` and `kmm/pages`. The
 page has no script. What is not in the summary has no section.
 """
 
-import base64
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from kmm.experiments.output.claims import state_answers
-from kmm.experiments.output.figures.drawings import SUFFIXES, Drawing, list_figures
+from kmm.experiments.output.figures.drawings import SUFFIXES, list_figures
 from kmm.experiments.output.figures.prediction_curves import Curves, trace_predictions
 from kmm.experiments.output.methods import describe_resampling, show_command, write_methods, write_plain_methods
 from kmm.experiments.output.number_formats import show_number
 from kmm.experiments.output.page_data import describe_data, describe_training, list_epochs, list_labels, list_parts
 from kmm.experiments.output.page_decisions import leave_undecided, measure_calibration, trace_benefit
-from kmm.experiments.output.page_parts import Link, Section, Table
 from kmm.experiments.output.page_results import compare_variants, list_differences, list_results, state_published_claim
 from kmm.experiments.output.page_sides import (
     list_errors,
@@ -32,7 +29,9 @@ from kmm.experiments.output.references import REFERENCES, list_references, write
 from kmm.experiments.schema import Summary
 from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_briefly
-from kmm.explain.output.markup import render_template, replace_forbidden_characters
+from kmm.explain.output.markup import replace_forbidden_characters
+from kmm.pages.parts import Link, Section, Table
+from kmm.pages.render import render_sections
 
 PAGE, METHODS, BIBTEX, FIGURES = "comparison.html", "methods.md", "references.bib", "figures"
 STAGING = ".pages"  # where files are written first
@@ -98,16 +97,16 @@ def render_comparison(comparison: Columns, predictions: Columns, history: Column
 
 
 def _render(comparison, predictions, history, summary, curves, drawings):
-    return render_template(
-        "comparison.html",
-        None,
+    return render_sections(
+        "Comparison: film, report, and both",
+        "Results of research models on one collection of studies.",
+        list_sections(comparison, predictions, history, summary, curves),
+        drawings,
+        folder=FIGURES,
+        template="comparison.html",
         package="kmm.experiments.output",
-        sheet="comparison.css",
         question=_ask(comparison, summary),
         answers=state_answers(summary),
-        sections=list_sections(comparison, predictions, history, summary, curves),
-        figures={name: _embed(drawing) for name, drawing in drawings.items()},
-        is_link=lambda cell: isinstance(cell, Link),
     )
 
 
@@ -161,17 +160,6 @@ def _ask(comparison: Columns, summary: Summary) -> str:
         f"Does a model of film and report predict {what} better than {' and '.join(others) or 'other models'} and "
         f"better than simple baselines on the same studies{where}?"
     )
-
-
-def _embed(drawing: Drawing) -> Mapping[str, str]:
-    picture = base64.b64encode(drawing.encode(".png", captioned=False)).decode("ascii")
-    return {
-        "source": f"data:image/png;base64,{picture}",
-        "alt": drawing.alt,
-        "title": drawing.title,
-        "caption": drawing.caption,
-        "file": f"{FIGURES}/{drawing.name}.svg",
-    }
 
 
 def _state_cost(summary):

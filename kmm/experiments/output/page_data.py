@@ -5,10 +5,10 @@ import numpy as np
 from kmm.experiments.output.figures.curve_figures import find_epoch_metrics, trace_epochs
 from kmm.experiments.output.methods import GROUPED_BY, PARTS, count_data, describe_resampling
 from kmm.experiments.output.number_formats import NOTHING, show_number
-from kmm.experiments.output.page_parts import Section, Table, group_rows
 from kmm.experiments.schema import MACRO, Summary, choose_metric
 from kmm.experiments.tables import Columns, list_values, select
 from kmm.experiments.titles import SIDES, title_briefly, title_metric, title_variant
+from kmm.pages.parts import Section, Table, group_rows
 
 
 def describe_data(comparison: Columns, predictions: Columns, summary: Summary) -> Section | None:

@@ -2,9 +2,10 @@
 
 from kmm.experiments.output.figures.prediction_curves import COVERAGES, THRESHOLDS, Curves
 from kmm.experiments.output.number_formats import show_estimate, show_number
-from kmm.experiments.output.page_parts import Section, Table, group_rows, list_unmeasured
+from kmm.experiments.output.unmeasured import list_unmeasured
 from kmm.experiments.schema import Summary, iterate_models
 from kmm.experiments.titles import DEFAULT, title_briefly, title_metric, title_model, title_variant
+from kmm.pages.parts import Section, Table, group_rows
 
 PLACES = tuple(range(len(COVERAGES) - 1, -1, -2))  # of the coverages in the table
 

@@ -13,9 +13,9 @@ from kmm.experiments.output.number_formats import (
     show_signed,
     show_value,
 )
-from kmm.experiments.output.page_parts import Section, Table, group_rows
 from kmm.experiments.schema import MACRO, Difference, Summary, choose_metric, iterate_models, list_test_numbers
 from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_model, title_variant
+from kmm.pages.parts import Section, Table, group_rows
 
 RESULT_METRICS = ("roc_auc", "accuracy", "average_precision", "sensitivity", "specificity")
 WITH_INTERVAL = ("roc_auc", "accuracy")

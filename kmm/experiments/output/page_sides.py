@@ -7,10 +7,11 @@ from kmm.experiments.output.claims import find_claims
 from kmm.experiments.output.figures.drawings import capitalize
 from kmm.experiments.output.figures.interval_figures import ALL
 from kmm.experiments.output.number_formats import show_estimate, show_number, show_signed, show_value
-from kmm.experiments.output.page_parts import Section, Table, group_rows, link_inside, list_unmeasured
+from kmm.experiments.output.unmeasured import list_unmeasured
 from kmm.experiments.schema import Summary, choose_metric, choose_shares
 from kmm.experiments.titles import DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import format_percent, is_known
+from kmm.pages.parts import Section, Table, group_rows, link_inside
 
 HIGH = 0.9  # ROC AUC of words alone with which they give the answer away
 TELLING = (

@@ -3,7 +3,6 @@
 from typing import Any
 
 from kmm.experiments.output.number_formats import NOTHING, show_estimate, show_number
-from kmm.experiments.output.page_parts import Section, Table, group_rows
 from kmm.experiments.output.size_claims import (
     METRIC,
     iterate_curves,
@@ -14,6 +13,7 @@ from kmm.experiments.output.size_claims import (
 )
 from kmm.experiments.schema import Summary
 from kmm.experiments.titles import title_briefly, title_metric, title_variant
+from kmm.pages.parts import Section, Table, group_rows
 
 NAME, TITLE = "sizes", "How many studies would it take?"
 PARTS = ("train", "validation", "test")

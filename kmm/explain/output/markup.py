@@ -90,10 +90,10 @@ def render_template(
     """Renders a template with its style sheet and at most one script.
 
     Args:
-        name: str. The template, for example `"page.html"`.
+        name: str. The template, for example `"page.html"`; one of another package is called `"kmm.pages/page.html"`.
         script: str or None. The script, for example `"page.js"`; None: the page has none, and its policy allows none.
         package: str. The package that contains the template, the script and the style sheet.
-        sheet: str. The style sheet.
+        sheet: str. The style sheet, with its package if that is another one.
         **values: values for the template. Text is escaped. A value that the template does not use is ignored; one that
             it lacks is an error.
 
@@ -132,4 +132,5 @@ def _digest(text):
 
 
 def _read_template(package, name):
+    package, name = name.split("/") if "/" in name else (package, name)
     return files(package).joinpath(name).read_text(encoding="utf-8")

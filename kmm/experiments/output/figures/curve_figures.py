@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kmm.evaluate.output.figure_files import COLOURS, DOTS_PER_INCH, GREY, LEGEND, STYLES, tidy_axes
-from kmm.experiments.output.figures.interval_figures import clean_text
 from kmm.experiments.output.figures.prediction_curves import COVERAGES, MODELS, THRESHOLDS, Curves
 from kmm.experiments.tables import Columns, list_values, select
 from kmm.experiments.titles import SIDES, title_briefly, title_variant
+from kmm.pages.drawing import clean_text
 
 EPOCH_METRICS = {  # title of a panel, and the names under which a history may record it
     "Accuracy": ("val_accuracy", "accuracy"),

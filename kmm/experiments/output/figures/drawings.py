@@ -3,14 +3,11 @@
 The same numbers give the same bytes. A file carries its caption below the picture; in the page the caption is text.
 """
 
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from matplotlib.figure import Figure
 
-from kmm.evaluate.output.figure_files import GREY, encode_figure
 from kmm.experiments.output.figures.curve_figures import (
     draw_benefit,
     draw_calibration,
@@ -19,7 +16,6 @@ from kmm.experiments.output.figures.curve_figures import (
     find_epoch_metrics,
 )
 from kmm.experiments.output.figures.interval_figures import (
-    clean_text,
     draw_differences,
     draw_models,
     draw_shapley,
@@ -31,46 +27,10 @@ from kmm.experiments.schema import Summary, choose_metric, choose_shares, list_t
 from kmm.experiments.tables import Columns, list_values
 from kmm.experiments.titles import title_metric, title_variant
 from kmm.explain.output.markup import is_known
+from kmm.pages.drawing import Drawing
 
 SUFFIXES = (".png", ".svg")
-LETTERS_PER_INCH, MOST_CAPTION = 15, 1000  # letters of a caption
 SPREAD = "intervals: 95 %, of the mean over splits, corrected for their overlap (Nadeau and Bengio)"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure.
-
-    Attributes:
-        name: str. Name of its files, without suffix.
-        title: str.
-        caption: str. What was measured on what, and what lines, bands and intervals mean.
-        alt: str. Description in words of what the figure shows, without its numbers: these are in a table.
-        draw: function without arguments that draws the figure.
-    """
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    draw: Callable[[], Figure]
-
-    def encode(self, suffix: str, *, captioned: bool = True) -> bytes:
-        """Encodes the figure as a picture file, with or without the caption below it.
-
-        Args:
-            suffix: str, one of `SUFFIXES`.
-            captioned: bool.
-
-        Returns:
-            bytes, equal for equal numbers.
-        """
-        figure = self.draw()
-        if captioned:
-            caption = clean_text(f"{self.title}. {self.caption}", most=MOST_CAPTION)
-            lines = textwrap.wrap(caption, int(LETTERS_PER_INCH * figure.get_figwidth()))
-            figure.supxlabel("\n".join(lines), fontsize=8, color=GREY)
-        return encode_figure(figure, suffix)
 
 
 def list_figures(comparison: Columns, history: Columns, summary: Summary, curves: Curves) -> dict[str, Drawing]:

@@ -1,15 +1,12 @@
 """Draw numbers with their intervals, one per row: differences, models, subgroups, and what each side gives."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from kmm.evaluate.output.figure_files import COLOURS, DOTS_PER_INCH, GREY, tidy_axes
 from kmm.evaluate.output.p_values import show_p
@@ -18,11 +15,11 @@ from kmm.experiments.output.number_formats import show_signed
 from kmm.experiments.schema import MACRO, Difference, Interval, PublishedNumber, Summary, iterate_models
 from kmm.experiments.titles import BASELINES, DEFAULT, SIDES, title_briefly, title_metric, title_variant
 from kmm.explain.output.markup import is_known
+from kmm.pages.drawing import clean_text
 
 ROW_INCHES = 0.24
 LEAST_ROWS = 3  # for which a figure has room, even if it has fewer: lower axes collapse
 ALL = "all"  # the grouping of all studies
-MOST_LETTERS = 60  # of a label in a figure
 MARGIN: dict[str, Any] = {"fontsize": 8, "family": "DejaVu Sans Mono"}
 HEADING: dict[str, Any] = {
     **{"fontsize": 8, "fontweight": "bold", "va": "center", "in_layout": False, "zorder": 5},
@@ -52,25 +49,6 @@ class Row:
     colour: str = COLOURS[0]
     marker: str = "o"
     hollow: bool = False
-
-
-def clean_text(text: object, most: int = MOST_LETTERS) -> str:
-    """Makes any text fit for a figure: one short line, without formulas and characters that the font lacks.
-
-    Example:
-        >>> clean_text("a$b\\n c"), clean_text("x" * 9, most=5)
-        ('a\\\\$b c', 'xxxx…')
-    """
-    line = " ".join(str(text).split())
-    line = "".join(letter for letter in line if unicodedata.category(letter) not in ("Cc", "Cf", "Cs"))
-    line = "".join(letter if ord(letter) in _list_glyphs() else "□" for letter in line)
-    line = line if len(line) <= most else line[: most - 1] + "…"
-    return line.replace("$", r"\$")
-
-
-@cache
-def _list_glyphs():
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def draw_differences(differences: Sequence[Difference]) -> Figure:

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from kmm.evaluate.output.figure_files import COLOURS, DOTS_PER_INCH, GREY, LEGEND, tidy_axes
-from kmm.experiments.output.figures.interval_figures import clean_text
 from kmm.experiments.output.size_claims import METRIC
 from kmm.experiments.schema import Summary
 from kmm.experiments.titles import SIDES, title_briefly, title_metric, title_variant
+from kmm.pages.drawing import clean_text
 
 GROUPS = {"Film": ("image", "image-linear"), "Report": ("text", "tfidf"), "Both": ("joint", "linear-sum")}
 SECOND = "accuracy"  # drawn too, if nothing is varied

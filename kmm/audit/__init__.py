@@ -1,0 +1,1 @@
+"""Audit of a collection: the words, labels, views and copies that it has, as numbers and as a page."""
