@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,6 +16,11 @@ from kmm.models.description import ImageDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model, full_mask
 from kmm.models.image_vector import POOLINGS, add_depths, choose_depths
+from kmm.models.networks.applications import apply_application, unpack_application
+from kmm.models.networks.resnet import ResNet
+from kmm.models.networks.small_cnn import build_small_cnn
+from kmm.models.networks.vision_transformer import VisionTransformer
+from kmm.models.scalings import SCALINGS
 from kmm.models.weights.torch_names import densenet_layers
 
 
@@ -32,6 +38,8 @@ class ImageEncoder(ImageDescription):
             PyTorch weights cannot be read. See `kmm.models.weights.torch_names`.
         starts: tuple of str. The first layer of each block that gradual unfreezing thaws, from the top of the network
             down. Empty: each of `blocks` is such a block.
+        gray_stem: str. A convolution of one channel, without padding, whose kernel a file may have for three: the
+            channels are then summed, with the file's scaling of each. Empty: a kernel must have the network's channels.
     """
 
     network: Callable[[keras.KerasTensor, str | None], Any]
@@ -39,6 +47,7 @@ class ImageEncoder(ImageDescription):
     given: bool = False
     torch_layers: Callable[[Mapping[str, np.ndarray]], dict[str, list[np.ndarray]]] | None = None
     starts: tuple[str, ...] = ()
+    gray_stem: str = ""
 
 
 def build_image_encoder(
@@ -84,7 +93,7 @@ def assemble_image_encoder(
     if depths > 1:
         network = keras.Model(image, output)
         _normalise_names(network)
-        vector = add_depths(network, choose_depths(entry.blocks, depths), vector)
+        vector = add_depths(network, choose_depths(entry.blocks, depths), vector, entry.feature_map)
     sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
     encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
     _normalise_names(encoder)
@@ -138,58 +147,67 @@ def _normalise_names(model: keras.Model) -> None:
             seen[stem] += 1
 
 
-def _unit(x):
-    """Scales 0..255 to 0..1."""
-    return layers.Rescaling(1 / 255, dtype="float32", name="scaling")(x)
+def _convolutional(network, *, source, **described):
+    """Makes the entry of a network for colour images that ends in a map of averaged features."""
+    values = {"pixels": 224, "channels": 3, "scaling": "imagenet", "pooling": "average", "source": source}
+    return ImageEncoder(network=network, **values | described)
 
 
-def _symmetric(x):
-    """Scales 0..255 to -1..1."""
-    return layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="scaling")(x)
+def _resnet(network):
+    """Makes the entry of a `ResNet`."""
+    starts = tuple(f"layer{stage}_0_conv1" for stage in (4, 3, 2, 1))
+    return _convolutional(
+        network,
+        stem="bn1",
+        blocks=network.ends,
+        feature_map=network.ends[-1],
+        top=starts[0],
+        starts=(*starts, "conv1"),
+        source="https://arxiv.org/abs/1512.03385",
+    )
 
 
-def _imagenet(x):
-    """Scales 0..255 so that ImageNet's channels have mean 0 and standard deviation 1."""
-    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    scale = [1 / (255 * d) for d in deviation]
-    offset = [-m / d for m, d in zip(mean, deviation)]
-    return layers.Rescaling(scale, offset=offset, dtype="float32", name="scaling")(x)
+def _transformer(network, source):
+    """Makes the entry of a `VisionTransformer`. Its patches do not overlap the border, so one channel is exact."""
+    return ImageEncoder(
+        network=network,
+        pixels=224,
+        multiple=network.patch,
+        channels=1,
+        scaling="symmetric",
+        pooling="average",
+        stem="tokens",
+        blocks=network.ends,
+        feature_map="map",
+        top=network.starts[0],
+        starts=network.starts,
+        source=source,
+        gray_stem="patches",
+    )
 
 
-def _none(x):
-    """Keeps 0..255."""
-    return layers.Identity(dtype="float32", name="scaling")(x)
+def _vit(size, heads):
+    return _transformer(VisionTransformer(size, 12, heads, patch=16), "https://arxiv.org/abs/2010.11929")
 
 
-SCALINGS = {"none": _none, "unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
-
-
-def _application(build):
-    """Wraps a function of `keras.applications` as a network.
-
-    A network that scales its own input, such as MobileNetV3, is passed with `include_preprocessing=False`.
-    """
-    return lambda x, weights: build(include_top=False, weights=weights, input_tensor=x).output
-
-
-def _small_cnn(x, weights):
-    """Builds five blocks of convolution, normalisation and ReLU, with max pooling between them."""
-    for number, filters in enumerate((16, 32, 64, 96, 128), start=1):
-        if number > 1:
-            x = layers.MaxPooling2D(name=f"block{number}_pool")(x)
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"block{number}_conv")(x)
-        x = layers.BatchNormalization(momentum=0.9, name=f"block{number}_bn")(x)
-        x = layers.ReLU(name=f"block{number}_relu")(x)
-    return x
+def _dinov2(size, depth, heads):
+    network = VisionTransformer(size, depth, heads, patch=14, registers=4, residual_scale=True)
+    return _transformer(network, "https://arxiv.org/abs/2304.07193")
 
 
 _ENTRIES = {
-    "densenet121": ImageEncoder(
-        network=_application(keras.applications.DenseNet121),
-        pixels=224,
-        channels=3,
-        scaling="imagenet",
-        pooling="average",
+    "convnext-tiny": _convolutional(
+        unpack_application(partial(keras.applications.ConvNeXtTiny, include_preprocessing=False)),
+        stem="convnext_tiny_stem_conv",
+        blocks=(*(f"convnext_tiny_downsampling_conv_{number}" for number in range(3)), "layer_normalization"),
+        feature_map="layer_normalization",
+        top="convnext_tiny_downsampling_layernorm_2",
+        starts=(*(f"convnext_tiny_downsampling_layernorm_{stage}" for stage in (2, 1, 0)), "convnext_tiny_stem_conv"),
+        imagenet=True,
+        source="https://arxiv.org/abs/2201.03545",
+    ),
+    "densenet121": _convolutional(
+        apply_application(keras.applications.DenseNet121),
         stem="conv1_bn",
         blocks=("conv2_block6_concat", "conv3_block12_concat", "conv4_block24_concat", "conv5_block16_concat"),
         feature_map="relu",
@@ -199,8 +217,23 @@ _ENTRIES = {
         source="https://arxiv.org/abs/1608.06993",
         torch_layers=densenet_layers,
     ),
+    "dinov2-base": _dinov2(768, 12, 12),
+    "dinov2-large": _dinov2(1024, 24, 16),
+    "dinov2-small": _dinov2(384, 12, 6),
+    "efficientnet-b0": _convolutional(
+        unpack_application(keras.applications.EfficientNetB0, first="stem_conv_pad"),
+        stem="stem_bn",
+        blocks=("block1a_project_bn", "block2b_add", "block3b_add", "block4c_add", "block6d_add", "top_activation"),
+        feature_map="top_activation",
+        top="block6a_expand_conv",
+        starts=(*(f"block{number}a_expand_conv" for number in (6, 4, 2)), "stem_conv"),
+        imagenet=True,
+        source="https://arxiv.org/abs/1905.11946",
+    ),
+    "resnet18": _resnet(ResNet((2, 2, 2, 2))),
+    "resnet50": _resnet(ResNet((3, 4, 6, 3), bottleneck=True)),
     "small-cnn": ImageEncoder(
-        network=_small_cnn,
+        network=build_small_cnn,
         pixels=128,
         channels=1,
         scaling="unit",
@@ -211,12 +244,11 @@ _ENTRIES = {
         top="block4_conv",
         source="five convolutions, trained from scratch",
     ),
-    "xception": ImageEncoder(
-        network=_application(keras.applications.Xception),
-        pixels=224,
-        channels=3,
+    "vit-base": _vit(768, 12),
+    "vit-small": _vit(384, 6),
+    "xception": _convolutional(
+        apply_application(keras.applications.Xception),
         scaling="symmetric",
-        pooling="average",
         stem="block1_conv1_bn",
         blocks=("block1_conv2_act", "add", *(f"add_{number}" for number in range(1, 12)), "block14_sepconv2_act"),
         feature_map="block14_sepconv2_act",

@@ -66,8 +66,21 @@ def _space(blocks, depths):
     return sorted({last, *(int(place + 0.5) for place in np.linspace(last / 3, last, depths)[: depths - 1])})
 
 
-def add_depths(network: keras.Model, names: Sequence[str], vector: keras.KerasTensor) -> keras.KerasTensor:
-    """Joins the means of the feature maps of some layers of a network, and the vector of the last one."""
-    maps = [network.get_layer(name).output for name in names]
+def add_depths(
+    network: keras.Model, names: Sequence[str], vector: keras.KerasTensor, feature_map: str
+) -> keras.KerasTensor:
+    """Joins the means of the feature maps of some layers of a network, and the vector of the last one.
+
+    Layers that return tokens `(n, t, d)` are arranged as maps like those of the layer `feature_map`.
+    """
+    maps = [arrange(network.get_layer(name).output, network.get_layer(feature_map)) for name in names]
     means = [layers.GlobalAveragePooling2D(name=f"depth{number}_pool")(one) for number, one in enumerate(maps, start=1)]
     return layers.Concatenate(name=DEPTHS)([*means, vector])
+
+
+def arrange(output: keras.KerasTensor, feature_map: layers.Layer) -> keras.KerasTensor:
+    """Returns a map as it is, and tokens `(n, t, d)` as the layer of the feature map arranges them."""
+    if len(output.shape) == 4:
+        return output
+    config = {name: value for name, value in feature_map.get_config().items() if name != "name"}
+    return type(feature_map).from_config(config)(output)
