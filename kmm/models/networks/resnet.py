@@ -70,7 +70,7 @@ class ResNet:
 
 
 def _convolve(x, filters, size, *, stride, name):
-    """Applies a convolution with PyTorch's padding, the same zeros on both sides; "same" differs for strides above 1."""
+    """Applies a convolution with PyTorch's padding: as many zeros on both sides, unlike "same" with a stride."""
     if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     padding = "same" if stride == 1 else "valid"

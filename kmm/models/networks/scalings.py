@@ -12,6 +12,7 @@ FACTORS: dict[str, tuple[float | list[float], float | list[float]]] = {
     "none": (1.0, 0.0),
     "unit": (1 / 255, 0.0),
     "symmetric": (1 / 127.5, -1.0),
+    "xrv": (2048 / 255, -1024.0),  # that of torchxrayvision
     "imagenet": ([1 / (255 * d) for d in DEVIATION], [-m / d for m, d in zip(MEAN, DEVIATION)]),
 }
 
