@@ -22,6 +22,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS, list_starts
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS, SIDES, Fusion, build_fusion
 from kmm.models.heads import HEADS
+from kmm.models.image_vector import arrange
 from kmm.models.stand_in import StandIn
 from kmm.models.views.parts import encoders_of, fusion_of, image_encoder_of, set_trainable, text_encoder_of
 from kmm.models.views.path_view import view_path
@@ -187,7 +188,8 @@ def _check_named_layers(entry, encoder):
     assert entry.top in order, f"no layer {entry.top}"
     feature_map = encoder.get_layer(entry.feature_map).output
     assert feature_map is encoder.get_layer("places").input, f"{entry.feature_map} is not the last feature map"
-    maps = [encoder.get_layer(block).output.shape for block in entry.blocks]
+    last = encoder.get_layer(entry.feature_map)
+    maps = [arrange(encoder.get_layer(block).output, last).shape for block in entry.blocks]
     assert all(len(shape) == 4 for shape in maps), f"blocks give {maps}"
     sides = [shape[1] for shape in maps]
     assert sides == sorted(sides, reverse=True), f"the sides of the blocks grow: {sides}"

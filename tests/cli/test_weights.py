@@ -42,7 +42,7 @@ def test_check_reports_all_layers_and_the_loaded_numbers(source, file):
     names = [layer.name for layer in source.layers if layer.weights]
     assert found["fits"] and found["layers"] == names and found["pixels"] == 128
     assert (found["tensors"], found["parameters"]) == (25, source.count_params())
-    assert (found["source"], found["extra"]) == ("film.keras", [])
+    assert (found["source"], found["extra"], found["licence"]) == ("film.keras", [], "unknown")
     assert found["weights_sha256"] == weights_digest(source)
     shown = run("weights", "check", file, "--encoder", "small-cnn")
     assert shown.exit_code == 0 and "layers matched: 10 of 10" in shown.stdout
@@ -57,7 +57,8 @@ def test_what_convert_writes_has_the_same_numbers_and_a_fit_takes_it(source, fil
     converted, original = ask("convert", file, "--out", out), ask("check", file)
     assert converted == {**original, "out": str(out)}
     again = ask("check", out)
-    apart = ("source", "sha256")
+    assert again["origin"] == f"film.keras ({original['sha256'][:16]})"
+    apart = ("source", "sha256", "origin")
     assert {key: value for key, value in again.items() if key not in apart} == {
         key: value for key, value in original.items() if key not in apart
     }
@@ -94,7 +95,10 @@ def test_wrong_names_are_one_line(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words, says in (
         (("check", "imagenet", "--encoder", "small-cnn"), "is not a file"),
-        (("check", file, "--encoder", "vgg"), "Unknown image encoder 'vgg'. Known: densenet121, small-cnn, xception."),
+        (
+            ("check", file, "--encoder", "vgg"),
+            f"Unknown image encoder 'vgg'. Known: {', '.join(sorted(IMAGE_ENCODERS))}.",
+        ),
         (("convert", file, "--encoder", "small-cnn", "--out", tmp_path / "x.pth"), "Choose a name that ends in"),
     ):
         result = run("weights", *words)

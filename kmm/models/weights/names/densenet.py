@@ -6,7 +6,7 @@ from typing import Any
 
 from kmm.models.weights.names.torch_names import Scheme, TorchNames
 
-_KIND = r"\.(weight|bias|running_mean|running_var)"
+_KIND = r"\.(weight|bias|running_mean|running_var|num_batches_tracked)"
 STAGES = (2, 3, 4, 5)  # as Keras numbers them: the stem is the first
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kmm.models.networks.resnet import ResNet
 from kmm.models.weights.names.torch_names import Scheme, Shapes, TorchNames
 
-_KIND = r"\.(weight|bias|running_mean|running_var)"
+_KIND = r"\.(weight|bias|running_mean|running_var|num_batches_tracked)"
 _RULES = (
     (r"conv1\.(weight)", "conv1", r"\1"),
     (rf"bn1{_KIND}", "bn1", r"\1"),
