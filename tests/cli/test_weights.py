@@ -130,3 +130,34 @@ def test_list_names_every_encoder_with_its_source_and_weights():
 def test_parameters_are_those_of_the_built_network(source, monkeypatch):
     monkeypatch.setattr("kmm.models.weights.encoder_weights.IMAGE_ENCODERS", {"small-cnn": IMAGE_ENCODERS["small-cnn"]})
     assert list_encoders(count_parameters=True)[0]["parameters"] == source.count_params()
+
+
+def test_names_tell_the_encoder_and_each_tensor_can_be_listed(file):
+    result = run("weights", "check", file, "--keys", "--json", "-")
+    assert json.loads(result.stdout)["encoder"] == "small-cnn"
+    shown = run("weights", "check", file, "--keys").stdout
+    assert "film.keras: fits small-cnn" in shown and "licence: unknown" in shown
+    assert "block1_conv/0" in shown and "3x3x1x16" in shown
+
+
+def test_a_file_that_lacks_layers_is_taken_only_when_that_is_wanted(source, tmp_path):
+    path = tmp_path / "lower.weights.h5"
+    keras.Model(source.input, source.get_layer("block4_relu").output).save_weights(path)
+    strict = ask("check", path, code=1)
+    assert "2 of 10 layers do not fit" in strict["reason"] and strict["missing"] == ["block5_conv", "block5_bn"]
+    assert ask("check", path, "--partial")["random"] == ["block5_bn", "block5_conv"]
+    shown = run("weights", "check", path, "--encoder", "small-cnn", "--partial").stdout
+    assert "layers matched: 8 of 10" in shown and "layers with random weights: 2 (block5_bn, block5_conv)" in shown
+    out = tmp_path / "whole.weights.h5"
+    ask("convert", path, "--partial", "--out", out)
+    assert ask("check", out)["random"] == ["block5_bn", "block5_conv"]
+
+
+@pytest.mark.large
+def test_features_are_compared_with_those_of_the_publisher(tmp_path):
+    torchvision = pytest.importorskip("torchvision", exc_type=ImportError)
+    torch = pytest.importorskip("torch")
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    result = run("weights", "check", tmp_path / "resnet18.pth", "--against", "torchvision", "--json", "-")
+    found = json.loads(result.stdout)
+    assert found["encoder"] == "resnet18" and found["against"]["equal"] and found["against"]["difference"] < 1e-4

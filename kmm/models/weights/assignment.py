@@ -94,11 +94,13 @@ def _find_fault(layer: keras.layers.Layer, arrays: Any) -> str | None:
     if expected == received:
         return None
     pairs = [pair for pair in zip(expected, received) if pair[0] != pair[1]]
-    wanted, came = pairs[0] if pairs else (f"{len(expected)} arrays", f"{len(received)} arrays")
+    if not pairs:
+        return f"{layer.name} expected {len(expected)} arrays, received {len(received)}"
+    wanted, came = pairs[0]
     said = f"{layer.name} expected {wanted}, received {came}"
-    if pairs and len(wanted) == len(came) == 4 and wanted[:2] + wanted[3:] == came[:2] + came[3:]:
+    if len(wanted) == len(came) == 4 and wanted[:2] + wanted[3:] == came[:2] + came[3:]:
         said += f" (films of {came[2]} channel{'s' * (came[2] > 1)}; this network reads {wanted[2]})"
-    elif pairs and len(wanted) > 1 and sorted(wanted) == sorted(came):
+    elif len(wanted) > 1 and sorted(wanted) == sorted(came):
         said += " (transposed?)"
     return said
 

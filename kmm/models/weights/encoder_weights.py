@@ -105,8 +105,9 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
     Returns:
         list of dicts: `name`, `reads` (`"films"` or `"reports"`), `pixels` (int, side of the film, or None),
-        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"random"`, `"given"` and file suffixes) and
-        `source`. An encoder of a package that cannot be loaded has no weights and the error as its source.
+        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"random"`, `"given"`, file suffixes and
+        `"folder"`) and `source`. An encoder of a package that cannot be loaded has no weights and the error as its
+        source.
 
     Example:
         >>> [row["weights"] for row in list_encoders() if row["name"] == "small-cnn"]
@@ -128,6 +129,7 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
 def _describe_image(entry, count_parameters):
     formats = [*KERAS_FORMATS, *(TORCH_FORMATS if entry.torch_layers else ()), SAFETENSORS_SUFFIX]
+    formats += ["folder"] if entry.torch_layers else []
     named = [IMAGENET] * entry.imagenet + [GIVEN] * entry.given + [RANDOM]
     count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
     return {"pixels": entry.pixels, "parameters": count, "weights": named + formats}

@@ -31,7 +31,7 @@ def sum_channels(arrays: Sequence[np.ndarray], normalisation: Normalisation, sca
     """
     kernel = np.asarray(arrays[0], np.float64)
     mean, deviation = (np.array(values)[:, None] for values in (normalisation.mean, normalisation.deviation))
-    scale, offset = (np.float64(value) for value in FACTORS[scaling])
+    scale, offset = (np.asarray(value, np.float64) for value in FACTORS[scaling])
     level = 1 / (255 * scale)  # g = level * x + first, where x is what kmm's network reads
     first = -offset * level
     bias = np.asarray(arrays[1], np.float64) if len(arrays) > 1 else np.zeros(kernel.shape[-1])

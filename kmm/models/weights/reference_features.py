@@ -126,7 +126,8 @@ def _look_up(names: Mapping[str, str], encoder_name: str, reference: str) -> str
 
 def _load(torch: Any, network: Any, opened: OpenedWeights, encoder_name: str) -> None:
     """Loads the tensors of a file, without their prefix; those of a head may be missing or left over."""
-    found = IMAGE_ENCODERS[encoder_name].torch_layers.find_scheme(opened.tensors) if opened.state else None
+    names: Any = IMAGE_ENCODERS[encoder_name].torch_layers
+    found = names.find_scheme(opened.tensors) if opened.state else None
     if found is None or opened.state is None:
         raise WeightsError(f"{opened.path.name} has no names of PyTorch, so its features are compared with none.")
     prefix = found[1]
@@ -137,8 +138,7 @@ def _load(torch: Any, network: Any, opened: OpenedWeights, encoder_name: str) ->
     }
     own = network.state_dict()
     same = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    places = IMAGE_ENCODERS[encoder_name].torch_layers.place(own)
-    missing = sorted(set(places) - set(same))
+    missing = sorted(set(names.place(own)) - set(same))
     if missing:
         raise WeightsError(
             f"The file has other names than this program: {len(missing)} of its tensors are missing, first "
