@@ -225,8 +225,10 @@ def _check_model(model, folder, **encoders):
 def _check_top(model, spec, side, entry):
     """Where the top of a side is trained, a step changes the layers from the named one on, but for normalisation, and
     none below it: of films the first layers, of reports the rows of words at least."""
+    known = [layer for part in encoders_of(model, side) for layer in part.layers]
+    constant = {id(weight) for layer in known for weight in layer.non_trainable_weights}  # whatever is trained
     set_trainable(model, spec, **{side: "top"}, batch_norm="inference")
-    inputs, known = model_inputs(model), [layer for part in encoders_of(model, side) for layer in part.layers]
+    inputs = model_inputs(model)
     before = [(layer, weight, to_numpy(weight)) for layer in known for weight in layer.weights]
     compile_quickly(model)
     model.train_on_batch(inputs, np.resize([[0.0], [1.0]], (len(inputs["present"]), 2)))
@@ -235,7 +237,7 @@ def _check_top(model, spec, side, entry):
     below, above = [], []
     for layer, weight, old in before:
         place = above if order.index(layer.name) >= order.index(first) else below
-        fixed = place is below or isinstance(layer, layers.BatchNormalization)
+        fixed = place is below or isinstance(layer, layers.BatchNormalization) or id(weight) in constant
         assert np.array_equal(to_numpy(weight), old) == fixed, f"{weight.path} when the top is trained"
         place.append(layer)
     assert below and above, "the top is all of the network, or none of it"

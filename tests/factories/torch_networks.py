@@ -77,18 +77,20 @@ def random_transformer(network, *, side, channels=3, registers=0, seed=0):
     dense("patch_embed.proj", d, channels * network.patch**2)
     kernel = state["patch_embed.proj.weight"]
     state["patch_embed.proj.weight"] = kernel.reshape(d, channels, network.patch, network.patch)
-    state["cls_token"] = random.normal(size=(1, 1, d))
+    units = network.units or 4 * d
+    if network.class_token:
+        state["cls_token"] = random.normal(size=(1, 1, d))
     if registers:
         state["register_tokens"] = random.normal(size=(1, registers, d))
-    state["pos_embed"] = random.normal(size=(1, 1 + side**2, d))
+    state["pos_embed"] = random.normal(size=(1, network.class_token + side**2, d))
     for number in range(network.depth):
         name = f"blocks.{number}"
         norm(f"{name}.norm1")
         dense(f"{name}.attn.qkv", 3 * d, d)
         dense(f"{name}.attn.proj", d, d)
         norm(f"{name}.norm2")
-        dense(f"{name}.mlp.fc1", network.mlp * d, d)
-        dense(f"{name}.mlp.fc2", d, network.mlp * d)
+        dense(f"{name}.mlp.fc1", units, d)
+        dense(f"{name}.mlp.fc2", d, units)
         if network.residual_scale:
             for place in (1, 2):
                 state[f"{name}.ls{place}.gamma"] = random.uniform(0.5, 1.5, d)
@@ -110,13 +112,17 @@ def run_transformer(torch, network, state, film):
         return functional.layer_norm(x, (d,), state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-6)
 
     x = functional.conv2d(film, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=network.patch)
-    table, side = state["pos_embed"], round((state["pos_embed"].shape[1] - 1) ** 0.5)
+    table, first = state["pos_embed"], int(network.class_token)
+    side = round((table.shape[1] - first) ** 0.5)
     if side != x.shape[-1]:
-        grid = table[:, 1:].reshape(1, side, side, d).permute(0, 3, 1, 2)
+        grid = table[:, first:].reshape(1, side, side, d).permute(0, 3, 1, 2)
         options = {"mode": "bicubic", "antialias": registers is not None or not network.residual_scale}
         grid = functional.interpolate(grid, size=tuple(x.shape[2:]), **options)
-        table = torch.cat([table[:, :1], grid.flatten(2).permute(0, 2, 1)], dim=1)
-    x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x.flatten(2).permute(0, 2, 1)], dim=1) + table
+        table = torch.cat([table[:, :first], grid.flatten(2).permute(0, 2, 1)], dim=1)
+    x = x.flatten(2).permute(0, 2, 1)
+    if first:
+        x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x], dim=1)
+    x = x + table
     if registers is not None:
         x = torch.cat([x[:, :1], registers.expand(len(x), -1, -1), x[:, 1:]], dim=1)
     for number in range(network.depth):
@@ -126,6 +132,7 @@ def run_transformer(torch, network, state, film):
         share = torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5, dim=-1)
         y = dense((share @ value).transpose(1, 2).reshape(x.shape), f"{name}.attn.proj")
         x = x + y * state.get(f"{name}.ls1.gamma", one)
-        y = functional.gelu(dense(norm(x, f"{name}.norm2"), f"{name}.mlp.fc1"))
+        y = dense(norm(x, f"{name}.norm2"), f"{name}.mlp.fc1")
+        y = functional.gelu(y, approximate="tanh" if network.tanh_gelu else "none")
         x = x + dense(y, f"{name}.mlp.fc2") * state.get(f"{name}.ls2.gamma", one)
-    return norm(x, "norm")[:, 1 + (0 if registers is None else registers.shape[1]) :]
+    return norm(x, "norm")[:, first + (0 if registers is None else registers.shape[1]) :]

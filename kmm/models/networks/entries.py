@@ -51,11 +51,11 @@ def describe_resnet(network):
     )
 
 
-def describe_transformer(network, source):
+def describe_transformer(network, source, pixels=224):
     """Makes the entry of a `VisionTransformer`. Its patches do not overlap the border, so one channel is exact."""
     return ImageEncoder(
         network=network,
-        pixels=224,
+        pixels=pixels,
         multiple=network.patch,
         channels=1,
         scaling="symmetric",
@@ -79,6 +79,11 @@ def _vit(size, heads):
 def _dinov2(size, depth, heads):
     network = VisionTransformer(size, depth, heads, patch=14, registers=4, residual_scale=True)
     return describe_transformer(network, "https://arxiv.org/abs/2304.07193")
+
+
+def _siglip(size, depth, heads, patch, pixels, units=0):
+    network = VisionTransformer(size, depth, heads, patch, units=units, class_token=False, tanh_gelu=True)
+    return describe_transformer(network, "https://arxiv.org/abs/2303.15343", pixels)
 
 
 ENTRIES = {
@@ -109,6 +114,8 @@ ENTRIES = {
     ),
     "resnet18": describe_resnet(ResNet((2, 2, 2, 2))),
     "resnet50": describe_resnet(ResNet((3, 4, 6, 3), bottleneck=True)),
+    "siglip-base": _siglip(768, 12, 12, patch=16, pixels=224),
+    "siglip-so400m": _siglip(1152, 27, 16, patch=14, pixels=448, units=4304),
     "small-cnn": ImageEncoder(
         network=build_small_cnn,
         pixels=128,

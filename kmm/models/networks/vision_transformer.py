@@ -22,7 +22,7 @@ class VisionTransformer:
         depth: int. Number of blocks.
         heads: int. Number of heads of attention.
         patch: int. Side of a patch in pixels.
-        mlp: int. Units of the dense layers of a block, as a multiple of `size`.
+        units: int. Units of the first dense layer of a block; 0 for four times `size`.
         class_token: bool. Whether there is a [CLS] token.
         registers: int. Number of register tokens, which weights may lack.
         residual_scale: bool. Whether a block scales what it adds, as DINOv2 does.
@@ -40,7 +40,7 @@ class VisionTransformer:
     depth: int
     heads: int
     patch: int
-    mlp: int = 4
+    units: int = 0
     class_token: bool = True
     registers: int = 0
     residual_scale: bool = False
@@ -86,7 +86,7 @@ class VisionTransformer:
         y = layers.Dense(self.size, name=f"{name}_projection")(y)
         x = self._add(x, y, f"{name}_scale1", f"{name}_add1")
         y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm2")(x)
-        y = layers.Dense(self.mlp * self.size, name=f"{name}_dense1")(y)
+        y = layers.Dense(self.units or 4 * self.size, name=f"{name}_dense1")(y)
         gelu = TanhGelu(name=f"{name}_gelu") if self.tanh_gelu else layers.Activation("gelu", name=f"{name}_gelu")
         y = gelu(y)
         y = layers.Dense(self.size, name=f"{name}_dense2")(y)

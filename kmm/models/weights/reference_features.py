@@ -106,6 +106,7 @@ def _compute_transformers(opened, encoder_name, films):
         network = package.AutoModel.from_pretrained(str(opened.path), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise WeightsError(f"transformers cannot read {opened.path.name} ({type(error).__name__}).") from error
+    network = getattr(network, "vision_model", network)  # of a pair of towers, that of films
     with torch.no_grad():
         found = network.eval()(torch.tensor(films)).last_hidden_state
     return package, found[:, found.shape[1] - (films.shape[-1] // IMAGE_ENCODERS[encoder_name].multiple) ** 2 :].numpy()

@@ -9,6 +9,7 @@ from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.networks.vision_layers import HIDDEN
 from kmm.models.views.parts import image_encoder_of, set_trainable
+from kmm.models.views.path_view import view_path
 from kmm.models.weights.checkpoints import load_image_weights
 from tests.checks import check_image_encoder
 from tests.factories.tiny_networks import (
@@ -17,10 +18,11 @@ from tests.factories.tiny_networks import (
     TINY_DINOV2,
     TINY_ENTRIES,
     TINY_RESNET,
+    TINY_SIGLIP,
     TINY_VIT,
 )
 from tests.factories.torch_networks import random_resnet, random_transformer, run_resnet, run_transformer
-from tests.model_checks import model_inputs, to_numpy
+from tests.model_checks import check_path_memory, core_inputs, model_inputs, to_numpy
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -78,6 +80,12 @@ def test_resnet_equals_its_definition_in_pytorch(name, network, pixels, tmp_path
     assert_equal_features(to_numpy(encoder(films, training=False))["sequence"], expected)
 
 
+@pytest.mark.large
+def test_the_memory_of_a_path_point_counts_attention_among_hundreds_of_patches():
+    model = build_model(ModelSpec(image_encoder="dinov2-small", pixels=224), label_count=1)
+    check_path_memory(view_path(model, image_encoder=IMAGE_ENCODERS["dinov2-small"]), core_inputs(model))
+
+
 @pytest.mark.parametrize("side", [6, 5])  # of the table in the file; the films have 6 x 6 patches
 @pytest.mark.parametrize("registers", [0, 4])
 def test_dinov2_equals_its_definition_in_pytorch(side, registers, tmp_path):
@@ -97,14 +105,15 @@ def test_dinov2_equals_its_definition_in_pytorch(side, registers, tmp_path):
 
 
 @pytest.mark.parametrize("side", [4, 7])
-def test_vit_of_one_channel_equals_its_definition_in_pytorch_for_three(side, tmp_path):
+@pytest.mark.parametrize(("name", "network"), [("tiny-vit", TINY_VIT), ("tiny-siglip", TINY_SIGLIP)])
+def test_vit_of_one_channel_equals_its_definition_in_pytorch_for_three(name, network, side, tmp_path):
     torch = pytest.importorskip("torch")
-    state = random_transformer(TINY_VIT, side=side)
-    encoder, films = build("tiny-vit"), make_films(32)
-    load_image_weights(encoder, "tiny-vit", save(torch, state, tmp_path / "vit.pt"))
+    state = random_transformer(network, side=side)
+    encoder, films = build(name), make_films(32)
+    load_image_weights(encoder, name, save(torch, state, tmp_path / "vit.pt"))
     assert encoder.get_layer("patches").kernel.shape == (8, 8, 1, 8)
     with torch.no_grad():
-        expected = run_transformer(torch, TINY_VIT, state, colour(torch, films, HALF, HALF)).numpy()
+        expected = run_transformer(torch, network, state, colour(torch, films, HALF, HALF)).numpy()
     assert_equal_features(to_numpy(encoder(films, training=False))["sequence"], expected)
 
 
@@ -183,7 +192,7 @@ def test_other_numbers_of_registers_and_of_channels_are_refused(tmp_path):
     encoder = build("tiny-dinov2")
     before = encoder.get_weights()
     more = save(torch, random_transformer(TINY_DINOV2, side=6, registers=7), tmp_path / "more.pth")
-    with pytest.raises(WeightsError, match=r"1 of 42 layers do not fit: tokens expected \(5, 12\), received \(8, 12\)"):
+    with pytest.raises(WeightsError, match=r"1 of 39 layers do not fit: tokens expected \(5, 12\), received \(8, 12\)"):
         load_image_weights(encoder, "tiny-dinov2", more)
     gray = save(torch, random_resnet(TINY_RESNET, channels=1), tmp_path / "gray.pth")
     with pytest.raises(WeightsError, match=r"\(films of 1 channel; this network reads 3\)"):

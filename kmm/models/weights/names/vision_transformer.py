@@ -150,8 +150,8 @@ def _expect(network: VisionTransformer) -> dict[str, Any]:
         "num_hidden_layers": network.depth,
         "num_attention_heads": network.heads,
         "patch_size": network.patch,
-        "intermediate_size": network.mlp * network.size,
-        "mlp_ratio": network.mlp,
+        "intermediate_size": network.units or 4 * network.size,
+        "mlp_ratio": (network.units or 4 * network.size) / network.size,
         "hidden_act": "gelu_pytorch_tanh" if network.tanh_gelu else "gelu",
         "use_swiglu_ffn": False,
     }
