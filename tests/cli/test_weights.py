@@ -151,13 +151,3 @@ def test_a_file_that_lacks_layers_is_taken_only_when_that_is_wanted(source, tmp_
     out = tmp_path / "whole.weights.h5"
     ask("convert", path, "--partial", "--out", out)
     assert ask("check", out)["random"] == ["block5_bn", "block5_conv"]
-
-
-@pytest.mark.large
-def test_features_are_compared_with_those_of_the_publisher(tmp_path):
-    torchvision = pytest.importorskip("torchvision", exc_type=ImportError)
-    torch = pytest.importorskip("torch")
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
-    result = run("weights", "check", tmp_path / "resnet18.pth", "--against", "torchvision", "--json", "-")
-    found = json.loads(result.stdout)
-    assert found["encoder"] == "resnet18" and found["against"]["equal"] and found["against"]["difference"] < 1e-4

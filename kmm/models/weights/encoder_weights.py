@@ -46,10 +46,10 @@ def check_weights(
         InputError: if the encoder is unknown or the file is missing.
         MissingPackageError: if the package that reads the file, or computes the other features, is not installed.
     """
-    path = _find(path, encoder_name)
+    place = _find(path, encoder_name)
     listed: dict[str, Any] = {"encoder": encoder_name, "pixels": None, "file": [], "missing": []}
     try:
-        with open_weights(path) as opened:
+        with open_weights(place) as opened:
             result, model = _load(opened, encoder_name, listed, partial=partial)
             if against:
                 result["against"] = compare_features(opened, result["encoder"], model, against)
@@ -82,8 +82,7 @@ def convert_weights(
         raise InputError(
             f"{out} has an unknown format. Choose a name that ends in {KERAS_SUFFIX} or {SAFETENSORS_SUFFIX}."
         )
-    path = _find(path, encoder_name)
-    with open_weights(path) as opened:
+    with open_weights(_find(path, encoder_name)) as opened:
         result, model = _load(opened, encoder_name, {}, partial=partial)
     facts = {name: result[name] for name in ("source", "sha256", "licence", "random")}
     with replace_file(out) as place:
@@ -167,7 +166,7 @@ def _load(opened, encoder_name, listed, *, partial):
 def find_pixels(entry: ImageEncoder, layers: Mapping[str, Any]) -> int:
     """Returns the side of the films that weights were made for: the table of positions of a transformer has a place per
     patch. Weights without such a table are of the entry's size."""
-    arrays = layers.get(entry.positions, ()) if entry.positions else ()
+    arrays: Any = layers.get(entry.positions, ()) if entry.positions else ()
     shape = tuple(arrays[-1].shape) if len(arrays) else ()
     side = shape[0] * entry.multiple if len(shape) == 3 else 0
     return side if 32 <= side <= MAX_PIXELS else entry.pixels

@@ -13,7 +13,7 @@ def recognise_encoder(opened: OpenedWeights) -> str:
     """Returns the name of the image encoder that opened weights are for.
 
     Raises:
-        WeightsError: if they are of no encoder that can be told by its names, or of several.
+        WeightsError: if their names are those of no encoder, or of several.
     """
     found = sorted(name for name, entry in IMAGE_ENCODERS.loaded().items() if _fits(entry, opened))
     if len(found) == 1:
