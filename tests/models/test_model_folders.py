@@ -9,13 +9,15 @@ import keras
 import numpy as np
 import pytest
 
-from kmm.errors import WeightsError
+from kmm.errors import InputError, WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.weights.checkpoints import load_image_weights
 from kmm.models.weights.encoder_weights import check_weights, convert_weights
 from kmm.models.weights.files.model_folder import digest_folder
 from kmm.models.weights.names.torch_names import Normalisation
 from kmm.models.weights.weight_files import open_weights
+from kmm.settings import FitSettings
+from kmm.training.fit import check_names
 from tests.factories.tiny_networks import TINY_DINOV2, TINY_ENTRIES, TINY_RESNET, TINY_VIT
 from tests.factories.torch_networks import random_resnet, random_transformer
 
@@ -86,6 +88,13 @@ def test_a_folder_says_licence_and_normalisation_and_its_weights_are_loaded(dino
     before = digest_folder(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({**films, "image_std": [1, 1, 1]}))
     assert digest_folder(folder) != before
+
+
+def test_a_fit_takes_a_folder(dinov2, tmp_path):
+    folder = write_folder(tmp_path / "rad", dinov2, config=CONFIG)
+    check_names(FitSettings(image_encoder="tiny-dinov2", pixels=42, image_weights=str(folder)))
+    with pytest.raises(InputError, match="Give the setting `word_vectors` an existing file"):
+        check_names(FitSettings(word_vectors=str(folder)))
 
 
 def test_an_index_divides_the_weights_among_files(dinov2, tmp_path):
