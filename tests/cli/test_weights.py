@@ -58,7 +58,8 @@ def test_what_convert_writes_has_the_same_numbers_and_a_fit_takes_it(source, fil
     assert converted == {**original, "out": str(out)}
     again = ask("check", out)
     assert again["origin"] == f"film.keras ({original['sha256'][:16]})"
-    apart = ("source", "sha256", "origin")
+    assert sorted(row["name"] for row in again["file"]) == sorted(row["name"] for row in original["file"])
+    apart = ("source", "sha256", "origin", "file")
     assert {key: value for key, value in again.items() if key not in apart} == {
         key: value for key, value in original.items() if key not in apart
     }

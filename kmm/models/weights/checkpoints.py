@@ -224,7 +224,7 @@ def _assign(
     """Checks every layer against the arrays, then sets the weights of all layers."""
     fitted, missing, faults = fit_layers(model, layers, encoder_name, normalisation)
     count = sum(bool(layer.weights) for layer in model.layers)
-    said = faults if partial and len(missing) < count else [*(f"{layer} is missing" for layer in missing), *faults]
+    said = faults if partial and len(missing) < count else [*faults, *(f"{layer} is missing" for layer in missing)]
     if said:
         more = f" and {len(said) - 3} more" if len(said) > 3 else ""
         raise WeightsError(
