@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from kmm.errors import InputError, WeightsError
+from kmm.explain.explainer import Explainer
+from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.networks.vision_layers import HIDDEN
@@ -246,3 +248,15 @@ def test_a_feature_map_is_the_last_tokens_of_the_patches():
     found = keras.Model(encoder.input, [encoder.get_layer(name).output for name in ("norm", "map")])(films)
     tokens, places = (to_numpy(tensor) for tensor in found)
     assert places.shape == (6, 4, 4, 8) and np.array_equal(places.reshape(6, 16, 8), tokens[:, 1:])
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "grad-cam"])
+def test_the_decision_of_a_transformer_is_explained(method, build_classifier, studies):
+    classifier = build_classifier(image="tiny-vit")
+    explainer = Explainer(classifier, ExplainSettings(method=method, steps=3))
+    found = next(explainer.explain(studies[:1]))
+    assert found.heat.shape == (32, 32) and found.attribution.is_finite
+    assert found.heat.max() > 0
+    if method == "grad-cam":
+        with pytest.raises(InputError, match=r"no layer 'block1' that returns a map .* Its blocks end with: map\."):
+            Explainer(classifier, ExplainSettings(method=method, layer="block1"))

@@ -65,7 +65,10 @@ def describe_file(path: Path) -> ModelFolder:
 
 
 def _describe(folder, files):
-    config = next((read_object(folder / name) for name in CONFIGS if (folder / name).is_file()), {})
+    config: dict[str, Any] = {}
+    for name in CONFIGS:
+        if (folder / name).is_file():
+            config = {**read_object(folder / name), **config}
     inner = config.get("vision_config")
     network = inner if isinstance(inner, dict) else config
     return ModelFolder(files, network, _find_normalisation(folder, config), _find_licence(folder, config))
