@@ -1,11 +1,12 @@
 """Image encoders that kmm has, by name: each network with the layers that the rest of kmm asks about."""
 
 from functools import partial
+from typing import Any
 
 import keras
 
 from kmm.models.image_encoder import ImageEncoder
-from kmm.models.networks.applications import apply_application, unpack_application
+from kmm.models.networks.applications import Network, apply_application, unpack_application
 from kmm.models.networks.resnet import ResNet
 from kmm.models.networks.small_cnn import build_small_cnn
 from kmm.models.networks.vision_transformer import VisionTransformer
@@ -14,13 +15,25 @@ from kmm.models.weights.names.resnet import name_resnet
 from kmm.models.weights.names.vision_transformer import name_transformer
 
 
-def describe_convolutional(network, *, source, **described):
-    """Makes the entry of a network for colour images that ends in a map of averaged features."""
-    values = {"pixels": 224, "channels": 3, "scaling": "imagenet", "pooling": "average", "source": source}
+def describe_convolutional(network: Network, *, source: str, **described: Any) -> ImageEncoder:
+    """Makes the entry of a network for colour images that ends in a map, whose mean is the vector.
+
+    Args:
+        network: function, see `ImageEncoder`.
+        source: str. Link of the publication.
+        described: other fields of the entry; those that are not given are those of most such networks.
+    """
+    values: dict[str, Any] = {
+        "pixels": 224,
+        "channels": 3,
+        "scaling": "imagenet",
+        "pooling": "average",
+        "source": source,
+    }
     return ImageEncoder(network=network, **values | described)
 
 
-def describe_densenet(*, channels, **described):
+def describe_densenet(*, channels: int, **described: Any) -> ImageEncoder:
     """Makes the entry of DenseNet121 for films of 3 channels, or of 1 as in torchxrayvision."""
     return describe_convolutional(
         apply_application(keras.applications.DenseNet121),
@@ -36,7 +49,7 @@ def describe_densenet(*, channels, **described):
     )
 
 
-def describe_resnet(network):
+def describe_resnet(network: ResNet) -> ImageEncoder:
     """Makes the entry of a `ResNet`."""
     starts = tuple(f"layer{stage}_0_conv1" for stage in (4, 3, 2, 1))
     return describe_convolutional(
@@ -51,7 +64,7 @@ def describe_resnet(network):
     )
 
 
-def describe_transformer(network, source, pixels=224):
+def describe_transformer(network: VisionTransformer, source: str, pixels: int = 224) -> ImageEncoder:
     """Makes the entry of a `VisionTransformer`. Its patches do not overlap the border, so one channel is exact."""
     return ImageEncoder(
         network=network,
