@@ -8,21 +8,18 @@ from tests.model_checks import to_numpy
 
 PIXELS = 72  # keras.applications.Xception takes no less than 71
 LEAST_PIXELS = {"xception": 71} | {name: 42 for name in IMAGE_ENCODERS if IMAGE_ENCODERS[name].multiple == 14}
-HUGE = (
-    "dinov2-base",
-    "dinov2-large",
-    "siglip-base",
-    "vit-base",
-)  # the smaller ones of their family have the same layers
 APPLICATIONS = {
     "densenet121": (keras.applications.DenseNet121, keras.applications.densenet.preprocess_input),
     "xception": (keras.applications.Xception, keras.applications.xception.preprocess_input),
 }
 
 
-UNBUILT = ("siglip-so400m",)  # 430 million parameters
+# Networks whose families have tiny members, which `tests/models/networks` checks in full
+SMALLEST = ("densenet121-xrv", "dinov2-small", "resnet18", "resnet50", "vit-small")
+HUGE = ("dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "vit-base")
 DEEP = [
-    pytest.param(name, marks=pytest.mark.large) for name in sorted(set(IMAGE_ENCODERS) - {"small-cnn", *HUGE, *UNBUILT})
+    pytest.param(name, marks=pytest.mark.large)
+    for name in sorted(set(IMAGE_ENCODERS) - {"small-cnn", *SMALLEST, *HUGE})
 ]
 
 
@@ -31,13 +28,13 @@ def test_every_entry(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32))
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", [*DEEP, *(pytest.param(name, marks=pytest.mark.large) for name in SMALLEST)])
 def test_the_structure_of_deep_entries(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32), structure_only=True)
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("name", HUGE)
+@pytest.mark.parametrize("name", [name for name in HUGE if name != "siglip-so400m"])  # 412 million parameters
 def test_the_largest_have_the_layers_that_their_entries_name(name):
     entry = IMAGE_ENCODERS[name]
     encoder = build_image_encoder(entry, pixels=LEAST_PIXELS.get(name, 32))
