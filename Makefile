@@ -28,7 +28,7 @@ help:           ## this list
 	touch $@
 
 .venv/backends: .venv/tested
-	$(PIP) --editable '.[test,jax,torch,safetensors]'
+	$(PIP) --editable '.[test,jax,torch]'
 	touch $@
 
 .venv/benched: .venv/installed

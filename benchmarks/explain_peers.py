@@ -176,14 +176,14 @@ def _load_model(weights):
 
     from kmm.models.build import ModelSpec, build_model
     from kmm.models.views.parts import fusion_of, image_encoder_of
-    from kmm.models.weights.torch_names import densenet_layers
+    from kmm.models.weights.names.densenet import name_densenet
 
     model = build_model(ModelSpec(image_encoder="densenet121"), label_count=1)
     with np.load(weights, allow_pickle=False) as file:
         state = dict(file)
     encoder, fusion = image_encoder_of(model), fusion_of(model)
     features = {name: value for name, value in state.items() if name.startswith("features.")}
-    for name, arrays in densenet_layers(features).items():
+    for name, arrays in name_densenet((6, 12, 24, 16))(features).items():
         encoder.get_layer(name).set_weights(arrays)
     for number, name in enumerate(("decoder_bn", "decoder", None, "joint", "logits")):
         if name:

@@ -22,6 +22,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS, list_starts
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS, SIDES, Fusion, build_fusion
 from kmm.models.heads import HEADS
+from kmm.models.image_vector import arrange
 from kmm.models.stand_in import StandIn
 from kmm.models.views.parts import encoders_of, fusion_of, image_encoder_of, set_trainable, text_encoder_of
 from kmm.models.views.path_view import view_path
@@ -187,7 +188,8 @@ def _check_named_layers(entry, encoder):
     assert entry.top in order, f"no layer {entry.top}"
     feature_map = encoder.get_layer(entry.feature_map).output
     assert feature_map is encoder.get_layer("places").input, f"{entry.feature_map} is not the last feature map"
-    maps = [encoder.get_layer(block).output.shape for block in entry.blocks]
+    last = encoder.get_layer(entry.feature_map)
+    maps = [arrange(encoder.get_layer(block).output, last).shape for block in entry.blocks]
     assert all(len(shape) == 4 for shape in maps), f"blocks give {maps}"
     sides = [shape[1] for shape in maps]
     assert sides == sorted(sides, reverse=True), f"the sides of the blocks grow: {sides}"
@@ -223,8 +225,10 @@ def _check_model(model, folder, **encoders):
 def _check_top(model, spec, side, entry):
     """Where the top of a side is trained, a step changes the layers from the named one on, but for normalisation, and
     none below it: of films the first layers, of reports the rows of words at least."""
+    known = [layer for part in encoders_of(model, side) for layer in part.layers]
+    constant = {id(weight) for layer in known for weight in layer.non_trainable_weights}  # whatever is trained
     set_trainable(model, spec, **{side: "top"}, batch_norm="inference")
-    inputs, known = model_inputs(model), [layer for part in encoders_of(model, side) for layer in part.layers]
+    inputs = model_inputs(model)
     before = [(layer, weight, to_numpy(weight)) for layer in known for weight in layer.weights]
     compile_quickly(model)
     model.train_on_batch(inputs, np.resize([[0.0], [1.0]], (len(inputs["present"]), 2)))
@@ -233,7 +237,7 @@ def _check_top(model, spec, side, entry):
     below, above = [], []
     for layer, weight, old in before:
         place = above if order.index(layer.name) >= order.index(first) else below
-        fixed = place is below or isinstance(layer, layers.BatchNormalization)
+        fixed = place is below or isinstance(layer, layers.BatchNormalization) or id(weight) in constant
         assert np.array_equal(to_numpy(weight), old) == fixed, f"{weight.path} when the top is trained"
         place.append(layer)
     assert below and above, "the top is all of the network, or none of it"

@@ -26,7 +26,7 @@ def fit_options(command: Decorated) -> Decorated:
             help="Fewest training patients who use a word that is kept; 1 keeps the words of a single patient.",
         ),
         click.option("--image-encoder", help="Name of the image encoder, or none."),
-        click.option("--image-weights", type=click.Path(), help="imagenet, random or a file; see kmm weights list."),
+        click.option("--image-weights", type=click.Path(), help="imagenet, random, or a file or folder of weights."),
         click.option(
             "--image-depths",
             type=int,

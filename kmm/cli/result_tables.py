@@ -105,6 +105,8 @@ def print_packed(packed: Row) -> None:
     known = "of one patient: not known" if of_one is None else f"{of_one} of one patient"
     print(f"words of the vocabulary, which come from the training reports: {packed['words']}, {known}")
     print(f"left out: {', '.join(packed['left_out']) or 'nothing'}")
+    if packed["image_weights"]:
+        print(f"weights of the image encoder: {packed['image_weights']}")
 
 
 def print_model_checks(checks: Sequence["ModelCheck"]) -> None:
@@ -129,21 +131,53 @@ def print_encoders(rows: Sequence[Row]) -> None:
     _print_table(["encoder", "reads", "pixels", "parameters", "weights", "source"], cells)
 
 
-def print_weights(result: Row) -> None:
-    """Prints the result of `kmm.models.weights.encoder_weights.check_weights` or `convert_weights`."""
+def print_weights(result: Row, *, keys: bool = False) -> None:
+    """Prints the result of `kmm.models.weights.encoder_weights.check_weights` or `convert_weights`.
+
+    Args:
+        result: dict that they return.
+        keys: bool. Whether to print each tensor of the file with the layer that it is for.
+    """
     if not result["fits"]:
-        print(f"does not fit {result['encoder']}: {result['reason']}")
+        print(f"does not fit {result['encoder'] or 'an encoder'}: {result['reason']}")
+        _print_tensors(result, keys)
         return
+    loaded = len(result["layers"]) - len(result["missing"])
     print(f"{result['source']}: fits {result['encoder']}")
-    print(f"  layers matched: {len(result['layers'])} of {len(result['layers'])}")
+    print(f"  layers matched: {loaded} of {len(result['layers'])}, for films of {result['pixels']} pixels")
     print(f"  arrays: {result['tensors']}, parameters: {result['parameters']:,}")
-    extra = result["extra"]
-    more = f", {len(extra) - 5} more" if len(extra) > 5 else ""
-    print(f"  layers of the file left out: {len(extra)}" + (f" ({', '.join(extra[:5])}{more})" if extra else ""))
+    print(f"  layers of the file left out: {_shorten(result['extra'])}")
+    if result["random"]:
+        print(f"  layers with random weights: {_shorten(result['random'])}")
     print(f"  sha256 of the file: {result['sha256']}")
     print(f"  sha256 of the weights: {result['weights_sha256']}")
+    print(f"  licence: {result['licence']}" + (f", from {result['origin']}" if result["origin"] else ""))
+    if "against" in result:
+        found = result["against"]
+        print(
+            f"  features against {found['reference']}: largest relative difference {found['difference']:.1e}, "
+            f"allowed {found['allowed']:.0e}: {'equal' if found['equal'] else 'NOT EQUAL'}"
+        )
+    _print_tensors(result, keys)
     if "out" in result:
         print(f"written: {result['out']}")
+
+
+def _print_tensors(result, keys):
+    """Prints the tensors that are not used and the layers that are missing, or with `keys` all of them."""
+    unused = [row["name"] for row in result["file"] if row["layer"] is None]
+    if result["file"]:
+        print(f"  tensors of the file: {len(result['file'])}, not used: {_shorten(unused)}")
+    if result["missing"]:
+        print(f"  layers that the file lacks: {_shorten(result['missing'])}")
+    if keys:
+        rows = [[row["name"], "x".join(map(str, row["shape"])) or "1", row["layer"] or "-"] for row in result["file"]]
+        _print_table(["tensor", "shape", "layer"], rows + [["-", "-", name] for name in result["missing"]])
+
+
+def _shorten(names):
+    more = f", {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)}" + (f" ({', '.join(names[:5])}{more})" if names else "")
 
 
 def print_kept(result: Row) -> None:

@@ -47,37 +47,52 @@ def list_weights(parameters: bool, json_file: str | None) -> None:
     write_result(json_file, {"encoders": rows}, lambda: result_tables.print_encoders(rows))
 
 
+PARTIAL = "Accept a file that lacks layers; they get random weights, and the result names them."
+
+
 @weights.command()
 @click.argument("file", type=PLACE)
-@click.option("--encoder", required=True, help="Image encoder to load the weights into; see kmm weights list.")
+@click.option("--encoder", help="Image encoder to load the weights into; without it, the names in FILE tell.")
+@click.option("--partial", is_flag=True, help=PARTIAL)
+@click.option("--keys", is_flag=True, help="Also list each tensor of FILE with its shape and its layer.")
+@click.option(
+    "--against",
+    type=click.Choice(["torchvision", "timm", "transformers"]),
+    help="Compare the features with those that this package computes from FILE.",
+)
 @json_option("WEIGHTS_CHECK")
-def check(file: Path, encoder: str, json_file: str | None) -> None:
+def check(
+    file: Path, encoder: str | None, partial: bool, keys: bool, against: str | None, json_file: str | None
+) -> None:
     """Try the weights of FILE in an image encoder.
 
-    Prints how many layers, arrays and parameters matched. Exit code 1: the weights do not fit the encoder, or the file
-    is damaged.
+    FILE is Keras HDF5, .keras, PyTorch, safetensors, or a folder as Hugging Face publishes it. Prints how many layers,
+    arrays and parameters matched, and what of FILE is not used. Exit code 1: the weights do not fit the encoder, the
+    file is damaged, or the features differ.
 
     \b
-    Example: kmm weights check chexnet.h5 --encoder densenet121
+    Examples: kmm weights check chexnet.h5 --encoder densenet121
+              kmm weights check rad-dino --against transformers
     """
     check_place(json_file)
     with load_keras_quietly():
         from kmm.models.weights.encoder_weights import check_weights
-    result = check_weights(file, encoder)
-    write_result(json_file, result, lambda: result_tables.print_weights(result))
-    sys.exit(0 if result["fits"] else 1)
+    result = check_weights(file, encoder, partial=partial, against=against)
+    write_result(json_file, result, lambda: result_tables.print_weights(result, keys=keys))
+    sys.exit(0 if result["fits"] and result.get("against", {}).get("equal", True) else 1)
 
 
 @weights.command()
 @click.argument("file", type=PLACE)
-@click.option("--encoder", required=True, help="Image encoder that the weights are for; see kmm weights list.")
+@click.option("--encoder", help="Image encoder that the weights are for; without it, the names in FILE tell.")
 @click.option("--out", required=True, type=PLACE, help="File to write, ending in .weights.h5 or .safetensors.")
+@click.option("--partial", is_flag=True, help=PARTIAL)
 @json_option("WEIGHTS_CONVERT")
-def convert(file: Path, encoder: str, out: Path, json_file: str | None) -> None:
-    """Write the weights of FILE in Keras's own layout.
+def convert(file: Path, encoder: str | None, out: Path, partial: bool, json_file: str | None) -> None:
+    """Convert the weights of FILE to a file in Keras's or safetensors format.
 
-    `kmm fit --image-weights` takes the result. FILE may be Keras HDF5, .keras, PyTorch or safetensors. Layers that the
-    encoder lacks, such as an old head, are left out.
+    `kmm fit --image-weights` takes the result. FILE is as for `kmm weights check`. Layers that the encoder lacks, such
+    as an old head, are left out. The new file keeps the name, digest and licence of FILE for the model card.
 
     \b
     Example: kmm weights convert chexnet.pth --encoder densenet121 --out chexnet.weights.h5
@@ -87,7 +102,7 @@ def convert(file: Path, encoder: str, out: Path, json_file: str | None) -> None:
     with load_keras_quietly():
         from kmm.models.weights.encoder_weights import convert_weights
     with name_file_in_errors(out):
-        result = convert_weights(file, encoder, out)
+        result = convert_weights(file, encoder, out, partial=partial)
     write_result(json_file, result, lambda: result_tables.print_weights(result))
 
 

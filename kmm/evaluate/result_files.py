@@ -146,11 +146,33 @@ def _image_facts(facts, s):
     weights = facts.get("image_weights")
     return {
         "image_encoder": s.image_encoder,
-        "image_weights": f"{weights['source']} ({weights['sha256'][:16]})" if weights else "trained from scratch",
+        "image_weights": describe_weights(weights) if weights else "trained from scratch",
         "pixels": s.pixels,
         **({"views_of_a_film": s.tta} if s.tta > 1 else {}),
         **({"members": s.members} if s.members > 1 else {}),
     }
+
+
+def describe_weights(weights: Mapping[str, Any]) -> str:
+    """Says in one line from which file the weights of an image encoder are, and under which licence.
+
+    Args:
+        weights: dict of the fields of `kmm.models.weights.checkpoints.WeightsReport`; earlier versions had fewer.
+
+    Example:
+        >>> facts = {"source": "film.weights.h5", "sha256": "5ea95516d656" * 3, "origin": "model.safetensors (0f3a)"}
+        >>> describe_weights({**facts, "licence": "unknown", "random": ["norm"]})
+        'film.weights.h5 (5ea95516d6565ea9), from model.safetensors (0f3a), licence unknown, not of the file: norm'
+    """
+    origin, licence, random = (weights.get(name) for name in ("origin", "licence", "random"))
+    return ", ".join(
+        [
+            f"{weights['source']} ({weights['sha256'][:16]})",
+            *([f"from {origin}"] if origin else []),
+            *([f"licence {licence}"] if licence else []),
+            *([f"not of the file: {', '.join(random)}"] if random and weights["source"] != "random" else []),
+        ]
+    )
 
 
 def _text_facts(facts, s):

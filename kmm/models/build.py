@@ -93,6 +93,12 @@ class ModelSpec:
                     f"The image encoder {self.image_encoder!r} takes films of {entry.pixels} pixels only. Set `pixels` "
                     f"to {entry.pixels}. Received: {self.pixels}."
                 )
+            if self.pixels % entry.multiple:
+                raise InputError(
+                    f"The image encoder {self.image_encoder!r} takes films of a multiple of {entry.multiple} pixels. "
+                    f"Set `pixels` to {max(self.pixels // entry.multiple, 1) * entry.multiple}, for example. Received: "
+                    f"{self.pixels}."
+                )
         if self.text_encoder is not None:
             entry = look_up(TEXT_ENCODERS, self.text_encoder, "text encoder")
             object.__setattr__(self, "text_filters", entry.filters if self.text_filters is None else self.text_filters)

@@ -62,13 +62,14 @@ class ImageDescription(_Description):
     Attributes:
         pixels: int. Default height and width of the film.
         fixed_pixels: bool. Whether the network takes films of no other size.
+        multiple: int. Number of pixels of which `pixels` must be a multiple, such as the side of a patch.
         channels: int. 3 repeats the gray film, for networks made for colour images; else 1.
         scaling: str. Key of `SCALINGS`: the conversion of gray levels 0 to 255 to the network's range.
         pooling: str. Key of `POOLINGS`: the reduction of the feature map to a vector.
         stem: str. The last layer whose output is an affine function of the film, provided that its normalisation uses
             stored statistics.
         blocks: tuple of str. The last layer of each block, in the order of the network; each returns a map
-            `(n, rows, columns, channels)`.
+            `(n, rows, columns, channels)`, or tokens `(n, t, channels)` that the layer `feature_map` arranges as one.
         feature_map: str. The layer that returns the last feature map.
         top: str. The first layer to train when only the top of the network is trained.
         held: float > 0. Memory per path point, as a multiple of the bytes that
@@ -92,6 +93,7 @@ class ImageDescription(_Description):
     feature_map: str
     top: str
     held: float = 1.0
+    multiple: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

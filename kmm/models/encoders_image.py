@@ -2,43 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
 from kmm.errors import InputError, look_up
-from kmm.models.description import ImageDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model, full_mask
+from kmm.models.image_encoder import ImageEncoder
 from kmm.models.image_vector import POOLINGS, add_depths, choose_depths
-from kmm.models.weights.torch_names import densenet_layers
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageEncoder(ImageDescription):
-    """A row of the table `IMAGE_ENCODERS`: a description, with the function that builds the network.
-
-    Attributes:
-        network: function `(x, weights) -> feature map (n, rows, columns, d)`. `x` is the scaled film
-            `(n, pixels, pixels, channels)`; `weights` is None (random), `"imagenet"` or `"given"`. With the pooling
-            `"network"` it returns the pair of feature map and vector `(n, d)`.
-        imagenet: bool. Whether ImageNet weights can be downloaded.
-        given: bool. Whether the network brings weights of its own.
-        torch_layers: function from a PyTorch state dict of arrays to a dict of Keras layer name to its arrays; None if
-            PyTorch weights cannot be read. See `kmm.models.weights.torch_names`.
-        starts: tuple of str. The first layer of each block that gradual unfreezing thaws, from the top of the network
-            down. Empty: each of `blocks` is such a block.
-    """
-
-    network: Callable[[keras.KerasTensor, str | None], Any]
-    imagenet: bool = False
-    given: bool = False
-    torch_layers: Callable[[Mapping[str, np.ndarray]], dict[str, list[np.ndarray]]] | None = None
-    starts: tuple[str, ...] = ()
+from kmm.models.networks.entries import ENTRIES
+from kmm.models.networks.scalings import SCALINGS
 
 
 def build_image_encoder(
@@ -87,7 +61,8 @@ def assemble_image_encoder(
     if depths > 1:
         network = keras.Model(image, output)
         _normalise_names(network)
-        vector = add_depths(network, choose_depths(entry.blocks, depths), vector, grid)
+        names = choose_depths(entry.blocks, depths)
+        vector = add_depths(network, names, vector, entry.feature_map, grid=grid)
     sequence = layers.Reshape((-1, features.shape[-1]), name="places")(features)
     encoder = encoder_model(image, Encoding(vector, sequence, full_mask(sequence)), name="image_encoder")
     _normalise_names(encoder)
@@ -141,96 +116,6 @@ def _normalise_names(model: keras.Model) -> None:
             seen[stem] += 1
 
 
-def _unit(x):
-    """Scales 0..255 to 0..1."""
-    return layers.Rescaling(1 / 255, dtype="float32", name="scaling")(x)
-
-
-def _symmetric(x):
-    """Scales 0..255 to -1..1."""
-    return layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="scaling")(x)
-
-
-def _imagenet(x):
-    """Scales 0..255 so that ImageNet's channels have mean 0 and standard deviation 1."""
-    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    scale = [1 / (255 * d) for d in deviation]
-    offset = [-m / d for m, d in zip(mean, deviation)]
-    return layers.Rescaling(scale, offset=offset, dtype="float32", name="scaling")(x)
-
-
-def _none(x):
-    """Keeps 0..255."""
-    return layers.Identity(dtype="float32", name="scaling")(x)
-
-
-SCALINGS = {"none": _none, "unit": _unit, "symmetric": _symmetric, "imagenet": _imagenet}
-
-
-def _application(build):
-    """Wraps a function of `keras.applications` as a network.
-
-    A network that scales its own input, such as MobileNetV3, is passed with `include_preprocessing=False`.
-    """
-    return lambda x, weights: build(include_top=False, weights=weights, input_tensor=x).output
-
-
-def _small_cnn(x, weights):
-    """Builds five blocks of convolution, normalisation and ReLU, with max pooling between them."""
-    for number, filters in enumerate((16, 32, 64, 96, 128), start=1):
-        if number > 1:
-            x = layers.MaxPooling2D(name=f"block{number}_pool")(x)
-        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"block{number}_conv")(x)
-        x = layers.BatchNormalization(momentum=0.9, name=f"block{number}_bn")(x)
-        x = layers.ReLU(name=f"block{number}_relu")(x)
-    return x
-
-
-_ENTRIES = {
-    "densenet121": ImageEncoder(
-        network=_application(keras.applications.DenseNet121),
-        pixels=224,
-        channels=3,
-        scaling="imagenet",
-        pooling="average",
-        stem="conv1_bn",
-        blocks=("conv2_block6_concat", "conv3_block12_concat", "conv4_block24_concat", "conv5_block16_concat"),
-        feature_map="relu",
-        top="conv5_block1_0_bn",
-        starts=(*(f"conv{number}_block1_0_bn" for number in (5, 4, 3, 2)), "conv1_conv"),
-        imagenet=True,
-        source="https://arxiv.org/abs/1608.06993",
-        torch_layers=densenet_layers,
-    ),
-    "small-cnn": ImageEncoder(
-        network=_small_cnn,
-        pixels=128,
-        channels=1,
-        scaling="unit",
-        pooling="max-average",
-        stem="block1_bn",
-        blocks=tuple(f"block{number}_relu" for number in range(1, 6)),
-        feature_map="block5_relu",
-        top="block4_conv",
-        source="five convolutions, trained from scratch",
-    ),
-    "xception": ImageEncoder(
-        network=_application(keras.applications.Xception),
-        pixels=224,
-        channels=3,
-        scaling="symmetric",
-        pooling="average",
-        stem="block1_conv1_bn",
-        blocks=("block1_conv2_act", "add", *(f"add_{number}" for number in range(1, 12)), "block14_sepconv2_act"),
-        feature_map="block14_sepconv2_act",
-        top="block13_sepconv1",
-        starts=("block13_sepconv1", "block9_sepconv1", "block5_sepconv1", "block1_conv1"),
-        imagenet=True,
-        source="https://arxiv.org/abs/1610.02357",
-    ),
-}
-
-
 def _make_entry(made, name):
     """Makes an entry of what a program registers or a package offers."""
     from kmm.models.own.image import make_image_entry
@@ -238,4 +123,4 @@ def _make_entry(made, name):
     return make_image_entry(made, name)
 
 
-IMAGE_ENCODERS: EncoderTable[ImageEncoder] = EncoderTable("image encoder", "kmm.image_encoders", _ENTRIES, _make_entry)
+IMAGE_ENCODERS: EncoderTable[ImageEncoder] = EncoderTable("image encoder", "kmm.image_encoders", ENTRIES, _make_entry)

@@ -134,10 +134,21 @@ def choose_depths(blocks: Sequence[str], depths: int) -> tuple[str, ...]:
 
 
 def add_depths(
-    network: keras.Model, names: Sequence[str], vector: keras.KerasTensor, grid: int = 1
+    network: keras.Model, names: Sequence[str], vector: keras.KerasTensor, feature_map: str, *, grid: int = 1
 ) -> keras.KerasTensor:
     """Joins the means of the feature maps of some layers of a network, over the cells of a grid, and the vector of the
-    last one."""
-    maps = [network.get_layer(name).output for name in names]
+    last one.
+
+    Layers that return tokens `(n, t, d)` are arranged as maps like those of the layer `feature_map`.
+    """
+    maps = [arrange(network.get_layer(name).output, network.get_layer(feature_map)) for name in names]
     means = [_take_means(one, grid, f"depth{number}_pool") for number, one in enumerate(maps, start=1)]
     return layers.Concatenate(name=DEPTHS)([*means, vector])
+
+
+def arrange(output: keras.KerasTensor, feature_map: layers.Layer) -> keras.KerasTensor:
+    """Returns a map as it is, and tokens `(n, t, d)` as the layer of the feature map arranges them."""
+    if len(output.shape) == 4:
+        return output
+    config = {name: value for name, value in feature_map.get_config().items() if name != "name"}
+    return type(feature_map).from_config(config)(output)

@@ -195,7 +195,8 @@ def check_names(settings: FitSettings) -> None:
         look_up(table, name, noun)
     for name in FILES:
         path = getattr(s, name)
-        if path and path not in checkpoints.NAMED_WEIGHTS and not Path(path).is_file():
+        folder = name == "image_weights" and path and Path(path).is_dir()
+        if path and path not in checkpoints.NAMED_WEIGHTS and not (folder or Path(path).is_file()):
             raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
 
 

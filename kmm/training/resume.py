@@ -10,6 +10,7 @@ from kmm.data.given_parts import GivenParts
 from kmm.data.split import Split
 from kmm.data.study import Collection
 from kmm.errors import InputError
+from kmm.models.weights.files.model_folder import digest_folder
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
@@ -58,6 +59,7 @@ def check_data(
         "data": prepared.digest(),
         "parts": prepared.split.digest,
         **{name: digest_file(Path(file)) for name, file in files.items() if file and Path(file).is_file()},
+        **{name: digest_folder(Path(file)) for name, file in files.items() if file and Path(file).is_dir()},
         **({"split": split.digest} if isinstance(split, Split | GivenParts) else {}),
         **({"redact": text.redaction.digest} if text and text.redaction else {}),
         "code": digest_code(),

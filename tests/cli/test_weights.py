@@ -42,7 +42,7 @@ def test_check_reports_all_layers_and_the_loaded_numbers(source, file):
     names = [layer.name for layer in source.layers if layer.weights]
     assert found["fits"] and found["layers"] == names and found["pixels"] == 128
     assert (found["tensors"], found["parameters"]) == (25, source.count_params())
-    assert (found["source"], found["extra"]) == ("film.keras", [])
+    assert (found["source"], found["extra"], found["licence"]) == ("film.keras", [], "unknown")
     assert found["weights_sha256"] == weights_digest(source)
     shown = run("weights", "check", file, "--encoder", "small-cnn")
     assert shown.exit_code == 0 and "layers matched: 10 of 10" in shown.stdout
@@ -57,7 +57,9 @@ def test_what_convert_writes_has_the_same_numbers_and_a_fit_takes_it(source, fil
     converted, original = ask("convert", file, "--out", out), ask("check", file)
     assert converted == {**original, "out": str(out)}
     again = ask("check", out)
-    apart = ("source", "sha256")
+    assert again["origin"] == f"film.keras ({original['sha256'][:16]})"
+    assert sorted(row["name"] for row in again["file"]) == sorted(row["name"] for row in original["file"])
+    apart = ("source", "sha256", "origin", "file")
     assert {key: value for key, value in again.items() if key not in apart} == {
         key: value for key, value in original.items() if key not in apart
     }
@@ -94,7 +96,10 @@ def test_wrong_names_are_one_line(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words, says in (
         (("check", "imagenet", "--encoder", "small-cnn"), "is not a file"),
-        (("check", file, "--encoder", "vgg"), "Unknown image encoder 'vgg'. Known: densenet121, small-cnn, xception."),
+        (
+            ("check", file, "--encoder", "vgg"),
+            f"Unknown image encoder 'vgg'. Known: {', '.join(sorted(IMAGE_ENCODERS))}.",
+        ),
         (("convert", file, "--encoder", "small-cnn", "--out", tmp_path / "x.pth"), "Choose a name that ends in"),
     ):
         result = run("weights", *words)
@@ -126,3 +131,24 @@ def test_list_names_every_encoder_with_its_source_and_weights():
 def test_parameters_are_those_of_the_built_network(source, monkeypatch):
     monkeypatch.setattr("kmm.models.weights.encoder_weights.IMAGE_ENCODERS", {"small-cnn": IMAGE_ENCODERS["small-cnn"]})
     assert list_encoders(count_parameters=True)[0]["parameters"] == source.count_params()
+
+
+def test_names_tell_the_encoder_and_each_tensor_can_be_listed(file):
+    result = run("weights", "check", file, "--keys", "--json", "-")
+    assert json.loads(result.stdout)["encoder"] == "small-cnn"
+    shown = run("weights", "check", file, "--keys").stdout
+    assert "film.keras: fits small-cnn" in shown and "licence: unknown" in shown
+    assert "block1_conv/0" in shown and "3x3x1x16" in shown
+
+
+def test_a_file_that_lacks_layers_is_taken_only_when_that_is_wanted(source, tmp_path):
+    path = tmp_path / "lower.weights.h5"
+    keras.Model(source.input, source.get_layer("block4_relu").output).save_weights(path)
+    strict = ask("check", path, code=1)
+    assert "2 of 10 layers do not fit" in strict["reason"] and strict["missing"] == ["block5_conv", "block5_bn"]
+    assert ask("check", path, "--partial")["random"] == ["block5_bn", "block5_conv"]
+    shown = run("weights", "check", path, "--encoder", "small-cnn", "--partial").stdout
+    assert "layers matched: 8 of 10" in shown and "layers with random weights: 2 (block5_bn, block5_conv)" in shown
+    out = tmp_path / "whole.weights.h5"
+    ask("convert", path, "--partial", "--out", out)
+    assert ask("check", out)["random"] == ["block5_bn", "block5_conv"]

@@ -149,3 +149,12 @@ def test_a_trained_classifier_passes_and_its_export_holds_no_word_of_one_patient
         "vocabulary.txt",
         "model_card.md",
     }
+
+
+def test_an_export_repeats_source_and_licence_of_the_weights(exported, tmp_path):
+    weights = {"source": "rad-dino", "sha256": "5ea95516" * 8, "licence": "mit", "origin": "", "random": []}
+    folder = describe_classifier(tmp_path / "m", COUNTED)
+    (folder / "classifier.json").write_text(json.dumps({"provenance": {"text": {}, "image_weights": weights}}))
+    report = report_privacy(exported, folder)
+    assert report["image_weights"] == "rad-dino (5ea955165ea95516), licence mit"
+    assert f"weights of the image encoder: {report['image_weights']}" in describe_privacy(report)

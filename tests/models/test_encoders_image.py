@@ -2,30 +2,46 @@ import keras
 import numpy as np
 import pytest
 
-from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS, build_image_encoder
+from kmm.models.encoders_image import IMAGE_ENCODERS, SCALINGS, build_image_encoder, list_starts
 from tests.checks import check_image_encoder
 from tests.model_checks import to_numpy
 
 PIXELS = 72  # keras.applications.Xception takes no less than 71
-LEAST_PIXELS = {"xception": 71}
+LEAST_PIXELS = {"xception": 71} | {name: 42 for name in IMAGE_ENCODERS if IMAGE_ENCODERS[name].multiple == 14}
 APPLICATIONS = {
     "densenet121": (keras.applications.DenseNet121, keras.applications.densenet.preprocess_input),
     "xception": (keras.applications.Xception, keras.applications.xception.preprocess_input),
 }
 
 
-DEEP = [pytest.param(name, marks=pytest.mark.large) for name in sorted(APPLICATIONS)]
+# Networks whose families have tiny members, which `tests/models/networks` checks in full
+SMALLEST = ("densenet121-xrv", "dinov2-small", "resnet18", "resnet50", "vit-small")
+HUGE = ("dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "vit-base")
+DEEP = [
+    pytest.param(name, marks=pytest.mark.large)
+    for name in sorted(set(IMAGE_ENCODERS) - {"small-cnn", *SMALLEST, *HUGE})
+]
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("name", [*sorted(set(IMAGE_ENCODERS) - set(APPLICATIONS)), *DEEP])
+@pytest.mark.parametrize("name", ["small-cnn", *DEEP])
 def test_every_entry(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32))
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", [*DEEP, *(pytest.param(name, marks=pytest.mark.large) for name in SMALLEST)])
 def test_the_structure_of_deep_entries(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32), structure_only=True)
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("name", [name for name in HUGE if name != "siglip-so400m"])  # 412 million parameters
+def test_the_largest_have_the_layers_that_their_entries_name(name):
+    entry = IMAGE_ENCODERS[name]
+    encoder = build_image_encoder(entry, pixels=LEAST_PIXELS.get(name, 32))
+    assert encoder.output["vector"].shape[-1] == entry.network.size
+    assert list_starts(entry, encoder)[0] == entry.top
+    keras.utils.clear_session()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +49,8 @@ def films():
     return np.random.default_rng(0).uniform(0, 255, (2, PIXELS, PIXELS, 1)).astype("float32")
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.large
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_equals_keras_applications_with_its_own_preprocessing(name, films):
     encoder = build_image_encoder(IMAGE_ENCODERS[name], pixels=PIXELS)
     build, preprocess = APPLICATIONS[name]
@@ -57,6 +74,7 @@ def test_max_average_pooling_is_the_maximum_beside_the_mean(films):
     [
         ("unit", [0.0], [1.0]),
         ("symmetric", [-1.0], [1.0]),
+        ("xrv", [-1024.0], [1024.0]),
         ("imagenet", [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]),
     ],
 )

@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_an_image_encoder_is_refused_in_one_line(build, s
             "Unknown layer of the encoder 'mine' 'head'. Known: normalise, conv, bn, max_pool, inner/pool",
         ),
         ({"feature_map": "add"}, "ends in a map, so `feature_map` must be its last layer. Received: 'add'."),
-        ({"scaling": "half"}, "Unknown scaling 'half'. Known: none, unit, symmetric, imagenet."),
+        ({"scaling": "half"}, "Unknown scaling 'half'. Known: none, unit, symmetric, xrv, imagenet."),
         ({"pooling": "median"}, "Unknown pooling 'median'. Known: average, max-average, network."),
         ({"pooling": "network"}, "ends in a map. Give the `pooling` average or max-average."),
         ({"pixels": 64}, "reads images of 32 pixels. Leave out `pixels`. Received: 64."),

@@ -10,7 +10,7 @@ import pytest
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.weights.checkpoints import load_image_weights
-from kmm.models.weights.torch_names import densenet_layers
+from kmm.models.weights.names.densenet import name_densenet
 from tests.model_checks import to_numpy
 
 BLOCKS = (6, 12, 24, 16)
@@ -124,8 +124,8 @@ def test_old_names_prefixes_and_training_checkpoints(encoder, name, tmp_path):
 
 def test_a_file_of_two_networks_is_refused():
     state = {"student.features.norm0.bias": np.zeros(64), "teacher.features.norm0.bias": np.zeros(64)}
-    with pytest.raises(WeightsError, match=r"Received two arrays for conv1_bn"):
-        densenet_layers(state)
+    with pytest.raises(WeightsError, match=r"the network more than once, under 'student\.' and 'teacher\.'"):
+        name_densenet(BLOCKS)(state)
 
 
 def test_another_network_of_pytorch_is_refused(encoder, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kmm.models.weights.checkpoints import RANDOM
+from kmm.models.weights.files.model_folder import find_files
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.features import Features
@@ -75,6 +76,8 @@ def measure_states(settings: FitSettings) -> float:
 def measure_weights(settings: FitSettings) -> float:
     """Estimates the bytes of the weights of the image encoder: those of its file, if there is one."""
     path = settings.image_weights
+    if path and Path(path).is_dir():
+        return float(sum(file.stat().st_size for file in find_files(Path(path))))
     if path and Path(path).is_file():
         return float(Path(path).stat().st_size)
     return NAMED_BYTES if path else SMALL_BYTES

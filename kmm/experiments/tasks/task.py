@@ -170,7 +170,11 @@ def digest_facts(facts: Mapping[str, Any]) -> str:
 
 
 def _digest(path):
-    """Returns the digest of a file that a setting names; empty for None and for the name of known weights."""
+    """Returns the digest of a file or folder that a setting names; empty for None and for the name of known weights."""
+    if path and Path(path).is_dir():
+        from kmm.models.weights.files.model_folder import digest_folder
+
+        return digest_folder(Path(path))
     return _digest_once(str(path), Path(path).stat().st_mtime_ns) if path and Path(path).is_file() else ""
 
 

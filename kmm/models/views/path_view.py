@@ -95,9 +95,10 @@ def _choose_layer(encoder, entry, name):
         return entry.stem
     maps = {layer.name for layer in list_members(encoder)[0].layers if len(getattr(layer.output, "shape", ())) == 4}
     if name not in maps:
+        ends = [block for block in entry.blocks if block in maps] or [entry.feature_map]  # blocks may return tokens
         raise InputError(
             f"The image encoder has no layer {name!r} that returns a map (rows, columns, channels). "
-            f"Its blocks end with: {', '.join(entry.blocks)}."
+            f"Its blocks end with: {', '.join(ends)}."
         )
     return name
 

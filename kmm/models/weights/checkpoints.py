@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.weights.assignment import Layers, find_normalisation, fit_layers, set_layers, translate
+from kmm.models.weights.names.torch_names import IMAGENET_CHANNELS, Normalisation
 from kmm.models.weights.random_weights import scale_kernels
-from kmm.models.weights.weight_files import WEIGHT_FORMATS, open_layers
+from kmm.models.weights.weight_files import WEIGHT_FORMATS, OpenedWeights, open_weights
 
 IMAGENET, GIVEN, RANDOM = "imagenet", "given", "random"
 # Weights that are no file: Keras's, those that a network brings, and random ones, which are used as if pretrained.
@@ -30,6 +30,10 @@ class WeightsReport:
         tensors: int. Number of loaded arrays: always all that the network has.
         parameters: int. Number of values in them.
         extra: tuple of str. Layers of the file that the network does not have, for example its old head.
+        licence: str. Licence of a file as its publisher writes it, `"unknown"` if nothing says it; empty for random
+            weights and those that a network brings.
+        origin: str. Name and digest of the file from which kmm converted this one; empty for other files.
+        random: tuple of str. Layers that the file does not have, or that were random when kmm converted it.
     """
 
     source: str
@@ -37,6 +41,9 @@ class WeightsReport:
     tensors: int
     parameters: int
     extra: tuple[str, ...] = ()
+    licence: str = ""
+    origin: str = ""
+    random: tuple[str, ...] = ()
 
 
 def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str) -> WeightsReport:
@@ -47,7 +54,7 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
         encoder_name: str, its key in `IMAGE_ENCODERS`.
         source: `"imagenet"` (downloaded by Keras), `"given"` (those that the network of the entry brings), `"random"`
             (those that the model has, of its seed, scaled by `kmm.models.weights.random_weights`: the baseline of
-            pretrained ones) or path of a local file.
+            pretrained ones) or path of a local file, or of a folder with one.
 
     Returns:
         `WeightsReport`.
@@ -57,18 +64,44 @@ def load_image_weights(model: keras.Model, encoder_name: str, source: Path | str
         MissingPackageError: if a PyTorch or safetensors file is given and the package that reads it is not installed.
     """
     if str(source) == IMAGENET:
-        return _assign(model, _imagenet_layers(model, encoder_name), IMAGENET, None)
+        return _assign(model, _imagenet_layers(model, encoder_name), encoder_name, IMAGENET)
     if str(source) == GIVEN:
-        return _assign(model, _given_layers(model, encoder_name), GIVEN, None)
+        return _assign(model, _given_layers(model, encoder_name), encoder_name, GIVEN)
     if str(source) == RANDOM:
         scale_kernels(model)
         sizes = [weight.size for weight in model.get_weights()]
         return WeightsReport(RANDOM, weights_digest(model), len(sizes), sum(sizes))
-    path = Path(source)
-    with open_layers(path, encoder_name) as layers:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return _assign(model, layers, path.name, digest)
+    with open_weights(Path(source)) as opened:
+        return load_opened(model, encoder_name, opened)
+
+
+def load_opened(
+    model: keras.Model, encoder_name: str, opened: OpenedWeights, *, partial: bool = False
+) -> WeightsReport:
+    """Loads opened weights into an image encoder. On an error no weight is changed.
+
+    Args:
+        model, encoder_name: as for `load_image_weights`.
+        opened: `OpenedWeights`.
+        partial: bool. Keep the weights of layers that the file does not have; the report names them.
+
+    Returns:
+        `WeightsReport`.
+
+    Raises:
+        WeightsError: if the weights do not fit.
+    """
+    name, origin = opened.path.name, opened.origin
+    layers = translate(opened, encoder_name)
+    report = _assign(model, layers, encoder_name, name, find_normalisation(opened, encoder_name), partial=partial)
+    random = {*report.random, *(str(layer) for layer in origin.get("random") or ())}
+    return replace(
+        report,
+        sha256=opened.digest(),
+        licence=opened.licence,
+        origin=f"{origin['source']} ({str(origin.get('sha256'))[:16]})" if origin.get("source") else "",
+        random=tuple(sorted(random)),
+    )
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -179,52 +212,25 @@ def _list_weights(model):
     return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
 
 
-def _assign(model, layers, name, digest):
-    """Checks every layer against the file, then sets the weights of all layers."""
-    layers = _normalise_names(layers)
-    targets = {layer.name: layer for layer in model.layers if layer.weights}
-    faults = [fault for layer in targets.values() if (fault := _fault(layer, layers.get(layer.name)))]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+def _assign(
+    model: keras.Model,
+    layers: Layers,
+    encoder_name: str,
+    name: str,
+    normalisation: Normalisation = IMAGENET_CHANNELS,
+    *,
+    partial: bool = False,
+) -> WeightsReport:
+    """Checks every layer against the arrays, then sets the weights of all layers."""
+    fitted, missing, faults = fit_layers(model, layers, encoder_name, normalisation)
+    count = sum(bool(layer.weights) for layer in model.layers)
+    said = faults if partial and len(missing) < count else [*faults, *(f"{layer} is missing" for layer in missing)]
+    if said:
+        more = f" and {len(said) - 3} more" if len(said) > 3 else ""
         raise WeightsError(
-            f"{name} holds weights for another network: {len(faults)} of {len(targets)} layers do not fit: "
-            f"{'; '.join(faults[:3])}{more}."
+            f"{name} holds weights for another network: {len(said)} of {count} layers do not fit: "
+            f"{'; '.join(said[:3])}{more}."
         )
-    arrays = {key: [np.asarray(array, dtype="float32") for array in layers[key]] for key in targets}
-    broken = [key for key, values in arrays.items() if not all(np.isfinite(array).all() for array in values)]
-    if broken:
-        raise WeightsError(f"{name} contains NaN or infinity, first in layer {broken[0]}.")
-    for key, layer in targets.items():
-        layer.set_weights(arrays[key])
-    sizes = [array.size for values in arrays.values() for array in values]
-    extra = tuple(sorted(set(layers) - set(targets)))
-    return WeightsReport(name, digest or weights_digest(model), len(sizes), sum(sizes), extra)
-
-
-def _fault(layer, arrays):
-    """Describes how the arrays of a file differ from those that a layer needs; None when they fit."""
-    if arrays is None:
-        return f"{layer.name} is missing"
-    expected, received = [[tuple(array.shape) for array in side] for side in (layer.weights, arrays)]
-    if expected != received:
-        pairs = [pair for pair in zip(expected, received) if pair[0] != pair[1]]
-        wanted, came = pairs[0] if pairs else (f"{len(expected)} arrays", f"{len(received)} arrays")
-        return f"{layer.name} expected {wanted}, received {came}"
-    return None
-
-
-def _normalise_names(layers: dict[str, Any]) -> dict[str, Any]:
-    """Renames layers that Keras named by a counter (`conv2d_7`, in Keras 1 `convolution2d_3`) as a fresh process would,
-    and those with a slash (`conv1/bn` of Keras 2) as Keras 3 does (`conv1_bn`)."""
-    counted: dict[str, list[tuple[int, str]]] = {}
-    renamed: dict[str, Any] = {}
-    for name in layers:
-        if found := re.fullmatch(r"(conv2d|convolution2d|batch_?normalization)(?:_(\d+))?", name):
-            stem = "conv2d" if found[1].startswith("conv") else "batch_normalization"
-            counted.setdefault(stem, []).append((int(found[2] or 0), name))
-        else:
-            renamed[name.replace("/", "_")] = layers[name]
-    for stem, names in counted.items():
-        for rank, (_, name) in enumerate(sorted(names)):
-            renamed[f"{stem}_{rank}" if rank else stem] = layers[name]
-    return renamed
+    tensors, parameters = set_layers(model, fitted, name)
+    extra = tuple(sorted(set(fitted) - {layer.name for layer in model.layers}))
+    return WeightsReport(name, weights_digest(model), tensors, parameters, extra, random=tuple(missing))

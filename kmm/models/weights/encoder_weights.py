@@ -1,52 +1,73 @@
 """Check, conversion and list of pretrained weights of encoders."""
 
-import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
+import keras
 import numpy as np
 
-from kmm.errors import InputError, WeightsError, look_up, require
-from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.errors import InputError, WeightsError, look_up
+from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.weights.checkpoints import GIVEN, IMAGENET, RANDOM, load_image_weights, weights_digest
-from kmm.models.weights.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
+from kmm.models.weights.assignment import translate
+from kmm.models.weights.checkpoints import GIVEN, IMAGENET, RANDOM, load_opened, weights_digest
+from kmm.models.weights.recognition import list_tensors, recognise_encoder
+from kmm.models.weights.reference_features import compare_features
+from kmm.models.weights.weight_files import KERAS_FORMATS, ORIGIN, TORCH_FORMATS, join_layers, open_weights
 from kmm.storage.files import replace_file
 
 KERAS_SUFFIX, SAFETENSORS_SUFFIX = ".weights.h5", ".safetensors"
+MAX_PIXELS = 1024  # largest film that an encoder is built for because of a file
 
 
-def check_weights(path: Path | str, encoder_name: str) -> dict[str, Any]:
+def check_weights(
+    path: Path | str, encoder_name: str | None = None, *, partial: bool = False, against: str | None = None
+) -> dict[str, Any]:
     """Loads a file of weights into a new image encoder and reports whether they fit.
 
     Args:
-        path: path of a file in one of the formats of `kmm.models.weights.weight_files`.
-        encoder_name: str, a key of `IMAGE_ENCODERS`.
+        path: path of a file in one of the formats of `kmm.models.weights.weight_files`, or of a folder with one.
+        encoder_name: str, a key of `IMAGE_ENCODERS`; None: the one that the names of the tensors tell.
+        partial: bool. Whether layers may be missing; `random` then names them.
+        against: str. A program to compare the features with, see `kmm.models.weights.reference_features`; None: none.
 
     Returns:
-        dict for JSON: `fits` (bool), `encoder`, `pixels`; if the weights fit, also `layers` (list of str, in the order
-        of the network), `weights_sha256` (digest of the loaded weights, the same for every file format) and the fields
-        of `kmm.models.weights.checkpoints.WeightsReport`; otherwise `reason` (str).
+        dict for JSON: `fits` (bool), `encoder` (str, or None if it was not recognised), `pixels`, `file` (list of the
+        tensors of the file, see `kmm.models.weights.recognition.list_tensors`), `missing` (list of layers);
+        if the weights fit, also `layers` (list of str, in the order of the network), `weights_sha256` (digest of the
+        loaded weights, the same for every file format) and the fields of
+        `kmm.models.weights.checkpoints.WeightsReport`, and `against`, the result of `compare_features`, if that is
+        wanted; otherwise `reason` (str).
 
     Raises:
         InputError: if the encoder is unknown or the file is missing.
-        MissingPackageError: if the package that reads the file is not installed.
+        MissingPackageError: if the package that reads the file, or computes the other features, is not installed.
     """
-    model, path = _build(path, encoder_name)
+    place = _find(path, encoder_name)
+    listed: dict[str, Any] = {"encoder": encoder_name, "pixels": None, "file": [], "missing": []}
     try:
-        return _load(model, path, encoder_name)
+        with open_weights(place) as opened:
+            result, model = _load(opened, encoder_name, listed, partial=partial)
+            if against:
+                result["against"] = compare_features(opened, result["encoder"], model, against)
+            return {"fits": True, **result}
     except WeightsError as error:
-        return {"fits": False, "encoder": encoder_name, "pixels": model.input.shape[1], "reason": str(error)}
+        return {"fits": False, **listed, "reason": str(error)}
 
 
-def convert_weights(path: Path | str, encoder_name: str, out: Path | str) -> dict[str, Any]:
+def convert_weights(
+    path: Path | str, encoder_name: str | None, out: Path | str, *, partial: bool = False
+) -> dict[str, Any]:
     """Converts a file of weights to one that `load_image_weights` reads without translating names.
 
     Args:
-        path: path of a file in one of the formats of `kmm.models.weights.weight_files`.
-        encoder_name: str, a key of `IMAGE_ENCODERS`.
+        path, encoder_name: as for `check_weights`.
         out: path of the file to write, ending in `.weights.h5` (Keras 3) or `.safetensors`. An existing file is
-            replaced.
+            replaced. It keeps the name, digest and licence of the file that it was made from.
+        partial: bool. Whether layers may be missing; they get random weights of the seed 0, and the file says so.
 
     Returns:
         dict as from `check_weights`, with `out` (str).
@@ -61,14 +82,17 @@ def convert_weights(path: Path | str, encoder_name: str, out: Path | str) -> dic
         raise InputError(
             f"{out} has an unknown format. Choose a name that ends in {KERAS_SUFFIX} or {SAFETENSORS_SUFFIX}."
         )
-    model, path = _build(path, encoder_name)
-    result = _load(model, path, encoder_name)
+    with open_weights(_find(path, encoder_name)) as opened:
+        result, model = _load(opened, encoder_name, {}, partial=partial)
+    facts = {name: result[name] for name in ("source", "sha256", "licence", "random")}
     with replace_file(out) as place:
         if out.name.endswith(KERAS_SUFFIX):
             model.save_weights(place)
+            with h5py.File(place, "r+") as file:
+                file.attrs[ORIGIN] = json.dumps(facts)
         else:
-            _save_safetensors(model, place)
-    return {**result, "out": str(out)}
+            _save_safetensors(model, place, facts)
+    return {"fits": True, **result, "out": str(out)}
 
 
 def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
@@ -80,8 +104,9 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
     Returns:
         list of dicts: `name`, `reads` (`"films"` or `"reports"`), `pixels` (int, side of the film, or None),
-        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"random"`, `"given"` and file suffixes) and
-        `source`. An encoder of a package that cannot be loaded has no weights and the error as its source.
+        `parameters` (int or None), `weights` (list of str: `"imagenet"`, `"random"`, `"given"`, file suffixes and
+        `"folder"`) and `source`. An encoder of a package that cannot be loaded has no weights and the error as its
+        source.
 
     Example:
         >>> [row["weights"] for row in list_encoders() if row["name"] == "small-cnn"]
@@ -103,34 +128,54 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
 
 def _describe_image(entry, count_parameters):
     formats = [*KERAS_FORMATS, *(TORCH_FORMATS if entry.torch_layers else ()), SAFETENSORS_SUFFIX]
+    formats += ["folder"] if entry.torch_layers else []
     named = [IMAGENET] * entry.imagenet + [GIVEN] * entry.given + [RANDOM]
     count = build_image_encoder(entry, pixels=entry.pixels).count_params() if count_parameters else None
     return {"pixels": entry.pixels, "parameters": count, "weights": named + formats}
 
 
-def _build(path, encoder_name):
-    entry = look_up(IMAGE_ENCODERS, encoder_name, "image encoder")
+def _find(path, encoder_name):
+    if encoder_name is not None:
+        look_up(IMAGE_ENCODERS, encoder_name, "image encoder")
     path = Path(path).absolute()  # a file may be called imagenet
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path} is not a file. Name a file of weights.")
-    return build_image_encoder(entry, pixels=entry.pixels), path
+    return path
 
 
-def _load(model, path, encoder_name):
-    report = load_image_weights(model, encoder_name, path)
-    return {
-        "fits": True,
+def _load(opened, encoder_name, listed, *, partial):
+    """Loads opened weights into a new encoder; returns the result and the encoder. Fills `listed` as far as it gets."""
+    encoder_name = encoder_name or recognise_encoder(opened)
+    entry = IMAGE_ENCODERS[encoder_name]
+    layers = translate(opened, encoder_name)
+    pixels = find_pixels(entry, layers)
+    keras.utils.set_random_seed(0)
+    model = build_image_encoder(entry, pixels=pixels)
+    own = {layer.name: layer for layer in model.layers if layer.weights}
+    listed |= {
         "encoder": encoder_name,
-        "pixels": model.input.shape[1],
-        "layers": [layer.name for layer in model.layers if layer.weights],
-        "weights_sha256": weights_digest(model),
-        **dataclasses.asdict(report),
-        "extra": list(report.extra),
+        "pixels": pixels,
+        "file": list_tensors(opened, encoder_name, own),
+        "missing": [name for name in own if name not in layers],
     }
+    report = load_opened(model, encoder_name, opened, partial=partial)
+    facts = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(report).items()}
+    return {**listed, "layers": list(own), "weights_sha256": weights_digest(model), **facts}, model
 
 
-def _save_safetensors(model, path):
+def find_pixels(entry: ImageEncoder, layers: Mapping[str, Any]) -> int:
+    """Returns the side of the films that weights were made for: the table of positions of a transformer has a place per
+    patch. Weights without such a table are of the entry's size."""
+    arrays: Any = layers.get(entry.positions, ()) if entry.positions else ()
+    shape = tuple(arrays[-1].shape) if len(arrays) else ()
+    side = shape[0] * entry.multiple if len(shape) == 3 else 0
+    return side if 32 <= side <= MAX_PIXELS else entry.pixels
+
+
+def _save_safetensors(model, path, facts):
+    from safetensors.numpy import save_file
+
     layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     tensors, metadata = join_layers(layers)
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    require("safetensors.numpy", "safetensors").save_file(arrays, path, metadata)
+    save_file(arrays, path, {**metadata, ORIGIN: json.dumps(facts)})

@@ -1,53 +1,106 @@
 """Reading of weight files as arrays by layer name, without running code, configurations or pickles in them.
 
 Keras HDF5 (`.h5` of Keras 1 and 2, `.weights.h5` of Keras 3) and `.keras` files are recognised by content, PyTorch
-(`.pth`, `.pt`, `.pth.tar`) and safetensors files by suffix.
+(`.pth`, `.pt`, `.pth.tar`, `.bin`) and safetensors files by suffix, and folders by the files in them.
 """
 
+import hashlib
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
-from kmm.errors import WeightsError, require
-from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.errors import WeightsError
+from kmm.models.weights.files.model_folder import ModelFolder, describe_file, open_folder
+from kmm.models.weights.files.safetensors_file import read_safetensors
+from kmm.models.weights.files.torch_file import read_torch
+from kmm.models.weights.layer_names import normalise_names
 
 MAX_BYTES = 4 * 2**30
-KERAS_FORMATS, TORCH_FORMATS = (".h5", ".weights.h5", ".keras"), (".pth", ".pt", ".pth.tar")
-WEIGHT_FORMATS = f"{', '.join(KERAS_FORMATS + TORCH_FORMATS)} or .safetensors"
-KERAS_LAYERS = {"layout": "keras-layers-1"}  # metadata of a safetensors file whose tensors are named layer/index
+KERAS_FORMATS, TORCH_FORMATS = (".h5", ".weights.h5", ".keras"), (".pth", ".pt", ".pth.tar", ".bin")
+WEIGHT_FORMATS = f"{', '.join(KERAS_FORMATS + TORCH_FORMATS)}, .safetensors or a folder with one of the last two"
+LAYOUT, KERAS_LAYERS = "layout", "keras-layers-1"  # of a safetensors file whose tensors are named layer/index
+ORIGIN = "kmm_origin"  # in the metadata of a file that kmm converted: where its weights are from
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
+@dataclass(frozen=True)
+class OpenedWeights:
+    """Weights of a file or folder, under the names that they have there.
+
+    Attributes:
+        path: Path of the file or folder.
+        folder: `ModelFolder`: the files of weights, and what stands beside them.
+        layers: dict of layer name to its arrays, in the order of `keras.layers.Layer.weights`, if Keras or kmm wrote
+            the file; arrays of HDF5 are read only when accessed. Otherwise None.
+        state: dict of tensor name to array, if PyTorch wrote it. Otherwise None.
+        origin: dict. Of a file that kmm converted: the `source`, `sha256` and `licence` of its weights and the layers
+            that were `random`; otherwise empty.
+    """
+
+    path: Path
+    folder: ModelFolder
+    layers: dict[str, Any] | None = None
+    state: dict[str, np.ndarray] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights as their publisher writes it, or `"unknown"`."""
+        return str(self.origin.get("licence") or self.folder.licence)
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by the name that it has in the file; one of Keras's is `layer/index`."""
+        if self.layers is None:
+            return {name: tuple(array.shape) for name, array in (self.state or {}).items()}
+        return {
+            f"{layer}/{index}": tuple(array.shape)
+            for layer, arrays in self.layers.items()
+            for index, array in enumerate(arrays)
+        }
+
+    def digest(self) -> str:
+        """Returns the SHA-256, in hex, of the file of weights; of several files that of their digests."""
+        found = []
+        for path in self.folder.files:
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
 @contextmanager
-def open_layers(path: Path, encoder_name: str) -> Iterator[dict[str, Any]]:
-    """Opens a file of weights as a context.
+def open_weights(path: Path) -> Iterator[OpenedWeights]:
+    """Opens a file of weights, or a folder with one, as a context.
 
     Args:
-        path: Path of the file, of at most 4 GiB.
-        encoder_name: str. The target image encoder, whose layer names replace those of PyTorch.
+        path: Path of the file, of at most 4 GiB, or folder.
 
     Yields:
-        dict from layer name to its arrays, in the order of `keras.layers.Layer.weights`. Arrays of HDF5 are read only
-        when accessed.
+        `OpenedWeights`.
 
     Raises:
         WeightsError: if the file is missing, of no known format or damaged.
         MissingPackageError: if the package that reads the file is not installed.
     """
-    if not path.is_file():
+    if not path.exists():
         raise WeightsError(f"{path} is not a file. Give `imagenet` or a file {WEIGHT_FORMATS}.")
-    size = path.stat().st_size
-    if not 0 < size <= MAX_BYTES:
-        raise WeightsError(f"{path.name} has {size:,} bytes. A file of weights may have 1 to {MAX_BYTES:,} bytes.")
+    folder = open_folder(path) if path.is_dir() else describe_file(path)
+    for file in folder.files:
+        size = file.stat().st_size
+        if not 0 < size <= MAX_BYTES:
+            raise WeightsError(f"{file.name} has {size:,} bytes. A file of weights may have 1 to {MAX_BYTES:,} bytes.")
     try:
-        with _open(path, encoder_name) as layers:
-            yield layers
+        with _open(path, folder) as opened:
+            yield opened
     except WeightsError:
         raise
     except UNREADABLE as error:
@@ -57,20 +110,40 @@ def open_layers(path: Path, encoder_name: str) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _open(path, encoder_name):
-    if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            yield _hdf5_layers(file, path)
-    elif zipfile.is_zipfile(path) and (weights := _keras_weights(path)):
+def _open(path, folder):
+    first, state, metadata = folder.files[0], {}, {}
+    if h5py.is_hdf5(first):
+        with h5py.File(first, "r") as file:
+            origin = _read_origin(file.attrs.get(ORIGIN))
+            yield OpenedWeights(path, folder, layers=normalise_names(_hdf5_layers(file, first)), origin=origin)
+        return
+    if zipfile.is_zipfile(first) and (weights := _keras_weights(first)):
         with h5py.File(weights, "r") as file:
-            yield _hdf5_layers(file, path)
-    elif path.suffix == ".safetensors":
-        state, metadata = _read_safetensors(path)
-        yield _split_layers(state, path) if metadata == KERAS_LAYERS else _translate(state, encoder_name, path)
-    elif path.suffix in (".pth", ".pt", ".tar"):
-        yield _translate(_read_torch(path), encoder_name, path)
+            yield OpenedWeights(path, folder, layers=normalise_names(_hdf5_layers(file, first)))
+        return
+    for part in folder.files:
+        if part.suffix == ".safetensors":
+            found, metadata = read_safetensors(part)
+        elif part.suffix in (".pth", ".pt", ".tar", ".bin"):
+            found, metadata = read_torch(part, MAX_BYTES), {}
+        else:
+            raise WeightsError(f"{part.name} is not a file of weights. Expected {WEIGHT_FORMATS}.")
+        if twice := sorted(set(found) & set(state)):
+            raise WeightsError(f"{part.name} has the tensor {twice[0]} that another file has. Download them again.")
+        state |= found
+    if metadata.get(LAYOUT) == KERAS_LAYERS:
+        origin = _read_origin(metadata.get(ORIGIN))
+        yield OpenedWeights(path, folder, layers=_split_layers(state, first), origin=origin)
     else:
-        raise WeightsError(f"{path.name} is not a file of weights. Expected {WEIGHT_FORMATS}.")
+        yield OpenedWeights(path, folder, state=state)
+
+
+def _read_origin(text):
+    try:
+        found = json.loads(text) if text else {}
+    except (TypeError, ValueError):
+        found = {}
+    return found if isinstance(found, dict) else {}
 
 
 def _keras_weights(path):
@@ -135,20 +208,8 @@ def _text(value):
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def _read_safetensors(path):
-    safe_open = require("safetensors", "safetensors").safe_open
-    try:
-        with safe_open(path, framework="numpy") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            return state, file.metadata()
-    except (TypeError, require("safetensors", "safetensors").SafetensorError) as error:
-        raise WeightsError(
-            f"{path.name} is damaged or has a number type that NumPy lacks. Expected {WEIGHT_FORMATS}."
-        ) from error
-
-
 def join_layers(layers: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Names the arrays of layers for a safetensors file that `open_layers` reads without translating names.
+    """Names the arrays of layers for a safetensors file that `open_weights` reads without translating names.
 
     Args:
         layers: dict from layer name to its arrays, in the order of `keras.layers.Layer.weights`.
@@ -162,7 +223,7 @@ def join_layers(layers: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], di
         ({'logits/0': 'kernel', 'logits/1': 'bias'}, {'layout': 'keras-layers-1'})
     """
     named = {f"{name}/{index}": array for name, arrays in layers.items() for index, array in enumerate(arrays)}
-    return named, KERAS_LAYERS
+    return named, {LAYOUT: KERAS_LAYERS}
 
 
 def _split_layers(state, path):
@@ -173,23 +234,3 @@ def _split_layers(state, path):
             raise WeightsError(f"{path.name} is damaged: a tensor is not named layer/index. Convert the weights again.")
         layers.setdefault(layer, []).append((int(index), state[key]))
     return {name: [array for _, array in sorted(pairs, key=lambda pair: pair[0])] for name, pairs in layers.items()}
-
-
-def _read_torch(path):
-    """Reads a `state_dict`, bare or in a training checkpoint. `weights_only` rejects pickled objects except tensors."""
-    torch = require("torch", "torch")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path.name} contains a {type(state).__name__}. Expected a PyTorch state_dict.")
-    return {key: value.float().numpy() for key, value in state.items() if isinstance(value, torch.Tensor)}
-
-
-def _translate(state, encoder_name, path):
-    translate = IMAGE_ENCODERS[encoder_name].torch_layers
-    if translate is None:
-        known = ", ".join(sorted(name for name, entry in IMAGE_ENCODERS.loaded().items() if entry.torch_layers))
-        raise WeightsError(f"{path.name} is a PyTorch file, which can be read only for {known}, not {encoder_name}.")
-    return translate(state)

@@ -1,0 +1,98 @@
+"""Vision transformers in the form of timm, torchvision and DINOv2, so that their weights give the same features."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import layers
+
+from kmm.errors import InputError
+from kmm.models.networks.vision_layers import PlacesOfTokens, ResidualScale, SelfAttention, TanhGelu, Tokens
+
+EPSILON = 1e-6  # of layer normalisation
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """Function that builds a vision transformer, whose feature map is that of the patches' last, normalised tokens.
+
+    Source: https://arxiv.org/abs/2010.11929; registers: https://arxiv.org/abs/2309.16588
+
+    Attributes:
+        size: int. Size of a token.
+        depth: int. Number of blocks.
+        heads: int. Number of heads of attention.
+        patch: int. Side of a patch in pixels.
+        units: int. Units of the first dense layer of a block; 0 for four times `size`.
+        class_token: bool. Whether there is a [CLS] token.
+        registers: int. Number of register tokens, which weights may lack.
+        residual_scale: bool. Whether a block scales what it adds, as DINOv2 does.
+        tanh_gelu: bool. Whether GELU is approximated by the hyperbolic tangent, as SigLIP does.
+
+    Example:
+        >>> tiny = VisionTransformer(size=8, depth=2, heads=2, patch=16)
+        >>> tiny(keras.Input((64, 64, 1))).shape
+        (None, 4, 4, 8)
+        >>> tiny.ends
+        ('block0', 'block1')
+    """
+
+    size: int
+    depth: int
+    heads: int
+    patch: int
+    units: int = 0
+    class_token: bool = True
+    registers: int = 0
+    residual_scale: bool = False
+    tanh_gelu: bool = False
+
+    @property
+    def prefix(self) -> int:
+        """Number of tokens before those of the patches."""
+        return int(self.class_token) + self.registers
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Names of the last layer of each block, in the order of the network."""
+        return tuple(f"block{number}" for number in range(self.depth))
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """Names of the first layer of each quarter of the blocks, from the top down; the stem belongs to the last."""
+        quarters = sorted({number * self.depth // 4 for number in (1, 2, 3)} - {0}, reverse=True)
+        return (*(f"block{number}_norm1" for number in quarters), "patches")
+
+    def __call__(self, x: keras.KerasTensor, weights: str | None = None) -> keras.KerasTensor:
+        """Applies the network to a scaled film `(n, h, w, c)`; returns the map `(n, h / patch, w / patch, size)`.
+
+        Raises:
+            InputError: if the side of the film is no multiple of that of a patch.
+        """
+        height, width = x.shape[1:3]
+        if height % self.patch or width % self.patch:
+            raise InputError(f"`pixels` must be a multiple of {self.patch}, the side of a patch. Received: {height}.")
+        x = layers.Conv2D(self.size, self.patch, strides=self.patch, name="patches")(x)
+        x = Tokens(self.prefix, name="tokens")(x)
+        for number in range(self.depth):
+            x = self._add_block(x, f"block{number}")
+        x = layers.LayerNormalization(epsilon=EPSILON, name="norm")(x)
+        return PlacesOfTokens(self.prefix, height // self.patch, name="map")(x)
+
+    def _add_block(self, x, name):
+        y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm1")(x)
+        y = layers.Dense(3 * self.size, name=f"{name}_qkv")(y)
+        optional = (self.prefix - self.registers, self.prefix) if self.registers else (0, 0)
+        y = SelfAttention(self.heads, optional, name=f"{name}_attention")(y)
+        y = layers.Dense(self.size, name=f"{name}_projection")(y)
+        x = self._add(x, y, f"{name}_scale1", f"{name}_add1")
+        y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm2")(x)
+        y = layers.Dense(self.units or 4 * self.size, name=f"{name}_dense1")(y)
+        gelu = TanhGelu(name=f"{name}_gelu") if self.tanh_gelu else layers.Activation("gelu", name=f"{name}_gelu")
+        y = gelu(y)
+        y = layers.Dense(self.size, name=f"{name}_dense2")(y)
+        return self._add(x, y, f"{name}_scale2", name)
+
+    def _add(self, x, y, scale, name):
+        if self.residual_scale:
+            y = ResidualScale(name=scale)(y)
+        return layers.Add(name=name)([x, y])

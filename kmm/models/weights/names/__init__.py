@@ -1,0 +1,1 @@
+"""Names that other programs give the weights of a network, one file per network."""
