@@ -63,12 +63,20 @@ PRESETS = {
 }
 
 
+# Settings of fits with a text encoder, which those of a preset are not made for: its words, and a rate to tune BERT at.
+TEXT_ENCODER_SETTINGS: dict[str, dict[str, Any]] = {
+    "bert": {"length": 192, "text_dropout": 0.1, "tune_learning_rate": 3e-5},
+    "transformer-small": {"text_dropout": 0.1},
+}
+
+
 def make_settings(preset: str = "small", values: Mapping[str, Any] | None = None) -> FitSettings:
     """Makes the settings of a run from a preset and values that replace the preset's.
 
     Args:
         preset: str, a name in `PRESETS`.
-        values: mapping of setting names to values, or None.
+        values: mapping of setting names to values, or None. A text encoder has settings of its own, such as `length`,
+            which replace those of the preset.
 
     Returns:
         `FitSettings`.
@@ -79,9 +87,12 @@ def make_settings(preset: str = "small", values: Mapping[str, Any] | None = None
     Example:
         >>> make_settings("paper", {"image_encoder": "xception"}).image_encoder
         'xception'
+        >>> make_settings("small", {"text_encoder": "bert", "text_weights": "biobert"}).length
+        192
     """
-    entry = look_up(PRESETS, preset, "preset")
-    return FitSettings.from_dict({**entry.settings, **(values or {}), "preset": preset})
+    entry, values = look_up(PRESETS, preset, "preset"), values or {}
+    own = TEXT_ENCODER_SETTINGS.get(str(values.get("text_encoder")), {})
+    return FitSettings.from_dict({**entry.settings, **own, **values, "preset": preset})
 
 
 def gather_settings(

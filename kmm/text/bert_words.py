@@ -1,13 +1,13 @@
 """Words as a BERT reads them: signs and Chinese characters are words of their own, control characters are removed.
 
-`bert-uncased` also removes accents and lowers letters. The rules are those of `BertNormalizer` and `BertPreTokenizer` of
-the package `tokenizers`, with the tables of Unicode 3.2, and with what later versions of Unicode say of the characters
+`bert-uncased` also removes accents and lowers letters. The rules are those of `BertNormalizer` and `BertPreTokenizer`
+of the package `tokenizers`, with the tables of Unicode 3.2, and with what later versions of Unicode say of the characters
 that 3.2 has. So words are those of `tokenizers` but for two things:
 
 - Characters that are younger than Unicode 3.2 are kept as they are, like letters: emoji are the same there, but younger
   signs are words of their own, younger marks are removed, and younger capitals are lowered.
-- All text is composed first (`kmm.text.clean.compose`). In `bert-cased`, a letter with a combining accent behind it is the
-  composed letter, which cased vocabularies have. In both modes the place of a word includes its marks.
+- All text is composed first (`kmm.text.clean.compose`). In `bert-cased`, a letter with a combining accent behind it is
+  the composed letter, which cased vocabularies have. In both modes the place of a word includes its marks.
 
 Source: https://arxiv.org/abs/1810.04805
 """
@@ -63,8 +63,7 @@ def find_bert_words(text: str, *, lower: bool) -> list[tuple[str, int, int]]:
     parts = [_clean(letter, lower) for letter in text]
     places = [place for place, part in enumerate(parts) for _ in part]
     return [
-        (match.group(), places[match.start()], places[match.end() - 1] + 1)
-        for match in _WORDS.finditer("".join(parts))
+        (match.group(), places[match.start()], places[match.end() - 1] + 1) for match in _WORDS.finditer("".join(parts))
     ]
 
 

@@ -42,14 +42,20 @@ def test_every_character_of_the_fixed_version_is_read_as_by_the_reference(mode):
 def test_characters_of_later_versions_stay_as_they_are(mode):
     young = [chr(code) for code in range(sys.maxunicode + 1) if UNICODE.category(chr(code)) == "Cn"]
     chinese = [letter for letter in young if read_words(f"a{letter}b", mode) == ["a", letter, "b"]]
-    assert {ord(letter) for letter in chinese} <= {*range(0x3400, 0xA000), *range(0xF900, 0xFB00), *range(0x20000, 0x30000)}
+    assert {ord(letter) for letter in chinese} <= {
+        *range(0x3400, 0xA000),
+        *range(0xF900, 0xFB00),
+        *range(0x20000, 0x30000),
+    }
     rest = sorted(set(young) - set(chinese))
     assert read_words(" ".join(f"a{letter}b" for letter in rest), mode) == [f"a{letter}b" for letter in rest]
 
 
 TEXTS = st.text(
     st.one_of(
-        st.sampled_from("aZé­ßİΣ≠.,;-_'\"°µ£$+§ \t\n\x00\x07\x0b\u200b\u200d\ufeff\ufffd\u3000\u2028漢字한🙂\u0301\u0323"),
+        st.sampled_from(
+            "aZé­ßİΣ≠.,;-_'\"°µ£$+§ \t\n\x00\x07\x0b\u200b\u200d\ufeff\ufffd\u3000\u2028漢字한🙂\u0301\u0323"
+        ),
         st.characters(codec="utf-8"),
     ),
     max_size=40,
@@ -115,7 +121,14 @@ def compare_pieces(texts, folder, *, lower):
 
 @pytest.mark.parametrize("lower", [False, True])
 def test_pieces_and_their_characters_are_those_of_the_tokenizer(tmp_path, lower):
-    texts = ["No acute disease. Cardiomegaly, 3.5 cm?!", "ÉTÉ cœur 心臓は正常 soft\xadhyphen", "", " \n", "🙂 X" * 3, "a" * 101]
+    texts = [
+        "No acute disease. Cardiomegaly, 3.5 cm?!",
+        "ÉTÉ cœur 心臓は正常 soft\xadhyphen",
+        "",
+        " \n",
+        "🙂 X" * 3,
+        "a" * 101,
+    ]
     compare_pieces(texts, tmp_path, lower=lower)
     assert len(PIECES) > 40
 

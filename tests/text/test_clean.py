@@ -8,7 +8,6 @@ from kmm.errors import InputError, ReportError
 from kmm.text.characters import LETTERS, UNICODE, WORD_CHARACTERS
 from kmm.text.clean import CLEANING_MODES, STOP_WORDS, compose, find_words
 
-
 LETTER_MODES = ("standard", "paper")  # in the others signs are words too
 
 
@@ -152,7 +151,9 @@ def test_too_long_a_report_is_refused_without_quoting_it():
 
 
 def test_unknown_settings():
-    with pytest.raises(InputError, match=r"Unknown cleaning mode 'stem'. Known: standard, paper, bert-cased, bert-uncased"):
+    with pytest.raises(
+        InputError, match=r"Unknown cleaning mode 'stem'. Known: standard, paper, bert-cased, bert-uncased"
+    ):
         find_words("a", "stem")
     with pytest.raises(InputError, match=r"keep or drop. Received: 'hide'"):
         find_words("a", deidentified="hide")
