@@ -1,8 +1,8 @@
 """Words as a BERT reads them: signs and Chinese characters are words of their own, control characters are removed.
 
 `bert-uncased` also removes accents and lowers letters. The rules are those of `BertNormalizer` and `BertPreTokenizer`
-of the package `tokenizers`, with the tables of Unicode 3.2, and with what later versions of Unicode say of the characters
-that 3.2 has. So words are those of `tokenizers` but for two things:
+of the package `tokenizers`, with the tables of Unicode 3.2, and with what later versions say of the characters that it
+has. So words are those of `tokenizers` but for two things:
 
 - Characters that are younger than Unicode 3.2 are kept as they are, like letters: emoji are the same there, but younger
   signs are words of their own, younger marks are removed, and younger capitals are lowered.
@@ -14,7 +14,7 @@ Source: https://arxiv.org/abs/1810.04805
 
 import re
 import string
-from functools import cache
+from functools import lru_cache
 
 from kmm.text.characters import UNICODE, list_codes, write_class
 
@@ -30,6 +30,7 @@ _CHINESE += ((0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0x2F800, 0x2FA1F))
 # Marks that have no width; later versions exchanged four of them with marks that have one.
 _MARKS = (list_codes(("Mn",)) | {0x17B4, 0x17B5}) - {0x302E, 0x302F}
 
+MOST_KEPT = 2**16  # characters whose cleaning is kept in memory
 SPACE_CLASS, REMOVED_CLASS, SIGN_CLASS = map(write_class, (_SPACES, _REMOVED, _SIGNS))
 CHINESE_CLASS = write_class(code for first, last in _CHINESE for code in range(first, last + 1))
 _WORDS = re.compile(f"[{SIGN_CLASS}]|[^ {SIGN_CLASS}]+")
@@ -67,7 +68,7 @@ def find_bert_words(text: str, *, lower: bool) -> list[tuple[str, int, int]]:
     ]
 
 
-@cache
+@lru_cache(MOST_KEPT)
 def _clean(letter: str, lower: bool) -> str:
     """Returns what the cleaning makes of a character: nothing, a space, itself between spaces, or letters."""
     kind = next((kind for kind, pattern in _KINDS.items() if pattern.match(letter)), None)
@@ -77,7 +78,7 @@ def _clean(letter: str, lower: bool) -> str:
     return f" {plain} " if kind == "chinese" else plain
 
 
-@cache
+@lru_cache(MOST_KEPT)
 def strip_letter(letter: str) -> str:
     """Returns a character decomposed, without marks, in lower case: one or more letters, or none for a mark.
 

@@ -1,7 +1,5 @@
 """Words of BERT's cleaning; `BertNormalizer` and `BertPreTokenizer` of the package `tokenizers` are the reference."""
 
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +14,7 @@ from kmm.text.word_pieces import WordPieces
 from tests.factories.bert import PIECES, write_vocabulary
 
 MODES = {"bert-cased": False, "bert-uncased": True}
+CODES = (*range(0xD800), *range(0xE000, 0x30000), *range(0xE0000, 0xE0200))  # planes that have characters
 REFERENCES = {
     mode: BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lower)
     for mode, lower in MODES.items()
@@ -32,7 +31,7 @@ def read_words(text, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_character_of_the_fixed_version_is_read_as_by_the_reference(mode):
-    known = [chr(code) for code in range(sys.maxunicode + 1) if UNICODE.category(chr(code)) not in ("Cn", "Cs")]
+    known = [chr(code) for code in CODES if UNICODE.category(chr(code)) != "Cn"]
     for start in range(0, len(known), 2000):
         text = compose(" ".join(f"a{letter}b" for letter in known[start : start + 2000]))
         assert read_words(text, mode) == split_by_reference(text, mode)
@@ -40,7 +39,7 @@ def test_every_character_of_the_fixed_version_is_read_as_by_the_reference(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_characters_of_later_versions_stay_as_they_are(mode):
-    young = [chr(code) for code in range(sys.maxunicode + 1) if UNICODE.category(chr(code)) == "Cn"]
+    young = [chr(code) for code in CODES if UNICODE.category(chr(code)) == "Cn"]
     chinese = [letter for letter in young if read_words(f"a{letter}b", mode) == ["a", letter, "b"]]
     assert {ord(letter) for letter in chinese} <= {
         *range(0x3400, 0xA000),
