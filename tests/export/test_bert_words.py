@@ -18,10 +18,8 @@ CODES = (*range(0xD800), *range(0xE000, 0x30000), *range(0xE0000, 0xE0200))  # p
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_character(mode):
-    letters = list(map(chr, CODES))
-    texts = [
-        " ".join(f"a{letter}B" for letter in letters[start : start + 5000]) for start in range(0, len(letters), 5000)
-    ]
+    parts = [f"a{chr(code)}B" for code in CODES]
+    texts = [" ".join(parts[start : start + 5000]) for start in range(0, len(parts), 5000)]
     found = tf.function(CLEANING_MODES[mode], TEXTS)(tf.constant(texts)).to_list()
     for text, words in zip(texts, found, strict=True):
         assert [word.decode() for word in words] == [word.text for word in find_words(text, mode)]

@@ -45,7 +45,7 @@ def run(bert, tiny_folder, tmp_path_factory):
 
 
 def test_the_folder_sets_words_cleaning_and_shape(bert, run):
-    classifier, made, _ = run
+    classifier, _, _ = run
     text = classifier.batches.text
     assert (text.cleaning, text.pieces, text.length) == ("bert-cased", True, 20)
     assert classifier.batches.vocabulary == read_bert_vocabulary(bert).pieces
@@ -58,7 +58,7 @@ def test_the_folder_sets_words_cleaning_and_shape(bert, run):
 
 
 def test_the_head_is_trained_on_features_and_then_the_top(bert, run):
-    classifier, made, work = run
+    _, made, work = run
     assert list(made.history) == ["text head", "text tuning"]
     assert any(path.name.startswith("features-bert-vector") for path in (work / "cache").iterdir())
     weights = open_text_weights(made.settings)
@@ -124,11 +124,9 @@ def test_a_cased_vocabulary_is_read_with_its_capitals_whatever_the_file_says(tmp
     cased, _ = write_bert(tmp_path / "cased", lower=False, tokenizer={"do_lower_case": True})
     found = read_bert_vocabulary(cased)
     assert found.cleaning == "bert-cased" and "Set cleaning=bert-uncased to lower them" in found.note
-    for tokenizer, expected in (
-        (None, "uncased"),
-        ({"do_lower_case": True}, "uncased"),
-        ({"do_lower_case": False}, "cased"),
-    ):
+    lower = {None: "uncased", True: "uncased", False: "cased"}
+    for value, expected in lower.items():
+        tokenizer = None if value is None else {"do_lower_case": value}
         folder, _ = write_bert(tmp_path / str(tokenizer), tokenizer=tokenizer)
         assert (read_bert_vocabulary(folder).cleaning, read_bert_vocabulary(folder).note) == (f"bert-{expected}", "")
     (cased / "tokenizer_config.json").write_text('{"do_lower_case": false, "strip_accents": true}')
@@ -150,7 +148,7 @@ def test_rows_are_mapped_piece_by_piece(bert):
     [
         (
             {"text_encoder": "text-cnn"},
-            "The text encoder 'text-cnn' takes no `text_weights`. Choose one that does: bert.",
+            "'text-cnn' takes no `text_weights`. Choose one that does: bert.",
         ),
         ({"text_weights": None}, "The text encoder 'bert' starts from weights. Give --text-weights a folder"),
         ({"text_weights": "nowhere"}, "nowhere is no file or folder"),
