@@ -49,22 +49,26 @@ def list_weights(parameters: bool, json_file: str | None) -> None:
 
 @weights.command()
 @click.argument("file", type=PLACE)
-@click.option("--encoder", required=True, help="Image encoder to load the weights into; see kmm weights list.")
+@click.option("--encoder", required=True, help="Encoder to load the weights into; see kmm weights list.")
 @json_option("WEIGHTS_CHECK")
 def check(file: Path, encoder: str, json_file: str | None) -> None:
-    """Try the weights of FILE in an image encoder.
+    """Try the weights of FILE in an encoder.
 
-    Prints how many layers, arrays and parameters matched. Exit code 1: the weights do not fit the encoder, or the file
-    is damaged.
+    Prints how many layers, arrays and parameters matched. For the text encoder bert, FILE is a folder of Hugging Face,
+    whose tensors are listed. Exit code 1: the weights do not fit the encoder, or the file is damaged.
 
     \b
     Example: kmm weights check chexnet.h5 --encoder densenet121
     """
     check_place(json_file)
     with load_keras_quietly():
+        from kmm.models.encoders_text import TEXT_ENCODERS
         from kmm.models.weights.encoder_weights import check_weights
-    result = check_weights(file, encoder)
-    write_result(json_file, result, lambda: result_tables.print_weights(result))
+        from kmm.training.preparation.text_weights import check_text_folder
+    reads_text = encoder in TEXT_ENCODERS and TEXT_ENCODERS[encoder].weights
+    result = check_text_folder(file, encoder) if reads_text else check_weights(file, encoder)
+    show = result_tables.print_text_weights if reads_text else result_tables.print_weights
+    write_result(json_file, result, lambda: show(result))
     sys.exit(0 if result["fits"] else 1)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import keras
@@ -122,14 +123,15 @@ def load_text_weights(encoder: keras.Model, folder: BertFolder, marks: tuple[int
         raise WeightsError(f"{folder.path.name} has another shape than the text encoder.")
     for name, values in arrays.items():
         targets[name].set_weights(values)
+    return report_weights(folder)
+
+
+def report_weights(folder: BertFolder) -> WeightsReport:
+    """Returns the report of a folder that `check_tensors` accepted."""
     listed = list_tensors(folder)
-    used = [row.received for row in listed if row.use == USED and row.received is not None]
+    sizes = [prod(row.received) for row in listed if row.use == USED and row.received is not None]
     extra = tuple(row.name for row in listed if row.use == UNUSED)
-    return WeightsReport(folder.path.resolve().name, folder.digest(), len(used), sum(map(_count, used)), extra)
-
-
-def _count(size):
-    return int(np.prod(size))
+    return WeightsReport(folder.path.resolve().name, folder.digest(), len(sizes), sum(sizes), extra)
 
 
 def _shapes(weights: Any) -> list[tuple[int, ...]]:

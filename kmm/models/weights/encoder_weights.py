@@ -13,6 +13,7 @@ from kmm.models.weights.checkpoints import GIVEN, IMAGENET, RANDOM, load_image_w
 from kmm.models.weights.weight_files import KERAS_FORMATS, TORCH_FORMATS, join_layers
 from kmm.storage.files import replace_file
 
+FOLDER = "folder of Hugging Face"
 KERAS_SUFFIX, SAFETENSORS_SUFFIX = ".weights.h5", ".safetensors"
 
 
@@ -96,7 +97,8 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
             except InputError as error:  # of a package
                 rows.append({**row, "source": str(error)})
                 continue
-            known = _describe_image(entry, count_parameters) if reads == "films" else {}
+            given = {"weights": [FOLDER]} if getattr(entry, "weights", False) else {}
+            known = _describe_image(entry, count_parameters) if reads == "films" else given
             rows.append({**row, **known, "source": entry.source})
     return rows
 

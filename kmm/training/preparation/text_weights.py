@@ -1,7 +1,9 @@
 """Weights of the text encoder of a fit: the folder of a BERT, with its vocabulary."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from kmm.errors import InputError, look_up
 from kmm.models.build import ModelSpec
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.weights.bert_folder import CONFIG, WORDS, BertFolder, open_bert
-from kmm.models.weights.bert_weights import check_tensors
+from kmm.models.weights.bert_weights import USED, ListedTensor, check_tensors, list_tensors, report_weights
 from kmm.settings import FitSettings
 from kmm.text.bert_vocabulary import TOKENIZER, VOCABULARY, BertVocabulary, read_bert_vocabulary
 
@@ -66,6 +68,43 @@ def check_text_weights(settings: FitSettings) -> None:
     if s.text_weights:
         shape = open_text_weights(s).folder.shape
         ModelSpec(text_encoder=s.text_encoder, length=s.length, text_shape=shape)
+
+
+def check_text_folder(path: Path | str, encoder: str) -> dict[str, Any]:
+    """Checks the folder of a BERT tensor by tensor.
+
+    Args:
+        path: path of the folder, or of the file of weights inside it.
+        encoder: str, the key of `TEXT_ENCODERS` that it is for.
+
+    Returns:
+        dict for JSON: `fits` (bool), `encoder` and `listing`, a list of the dicts of
+        `kmm.models.weights.bert_weights.ListedTensor`, empty if the folder cannot be opened. If it fits, also `source`,
+        `sha256`, `tensors`, `parameters`, `extra` as in `kmm.models.weights.checkpoints.WeightsReport`, `shape` (dict),
+        `words` (int, word pieces) and `cleaning` (str); otherwise `reason` (str).
+
+    Raises:
+        MissingPackageError: if the weights are PyTorch's, and torch is not installed.
+    """
+    listing: list[ListedTensor] = []
+    try:
+        folder = open_bert(path)
+        listing = list_tensors(folder)
+        vocabulary = read_bert_vocabulary(folder.path)
+        check_tensors(folder, vocabulary.lines)
+        for row in listing:
+            if row.use == USED:
+                folder.read(row.name)
+        facts = {
+            **dataclasses.asdict(report_weights(folder)),
+            "shape": dataclasses.asdict(folder.shape),
+            "words": len(vocabulary.pieces),
+            "cleaning": vocabulary.cleaning,
+        }
+    except InputError as error:
+        facts = {"reason": str(error)}
+    rows = [dataclasses.asdict(row) for row in listing]
+    return {"fits": "reason" not in facts, "encoder": encoder, **facts, "listing": rows}
 
 
 def list_text_files(settings: FitSettings) -> list[Path]:
