@@ -38,7 +38,7 @@ def read_bert_vocabulary(folder: Path | str) -> BertVocabulary:
     """Reads `vocab.txt`, and `tokenizer_config.json` if there is one.
 
     A vocabulary with capitals is that of a cased BERT, whatever the file says: Hugging Face lowers text for a BERT
-    unless it is told otherwise, and writes this default next to cased vocabularies such as that of BioBERT. Without
+    unless a setting says otherwise, and writes this default next to cased vocabularies such as that of BioBERT. Without
     capitals, `do_lower_case` decides, and text is lowered where it is not given.
 
     Args:

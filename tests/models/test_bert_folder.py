@@ -92,7 +92,7 @@ def test_weights_of_pytorch(tmp_path):
         found = check(folder)
         expected = tensors["bert.embeddings.LayerNorm.gamma"]
         np.testing.assert_array_equal(found.read("embeddings.LayerNorm.weight"), expected)
-    for hostile in (pickle.dumps(print), pickle.dumps({"a": Trap()}), b"no weights"):
+    for hostile in (pickle.dumps(print, 2), pickle.dumps({"a": Trap()}, 2), b"no weights"):
         path.write_bytes(hostile)
         with pytest.raises(WeightsError, match=r"pytorch_model.bin is damaged or contains more than weights \("):
             open_bert(folder)
