@@ -15,10 +15,11 @@ from kmm.models.transformer.attention import Attention
 from kmm.models.transformer.frame import Frame, FrameMask
 from kmm.models.transformer.shape import TransformerShape
 from kmm.models.views.parts import set_trainable, text_encoder_of
+from kmm.models.views.path_view import view_path
 from kmm.models.weights.bert_folder import open_bert
 from kmm.models.weights.bert_weights import check_tensors, load_text_weights
 from tests.factories.bert import write_bert
-from tests.model_checks import to_numpy
+from tests.model_checks import VOCABULARY_SIZE, check_path_memory, core_inputs, to_numpy
 
 LENGTH, WORDS, MARKS = 9, 6, (3, 4)
 
@@ -178,6 +179,32 @@ def test_upper_blocks_are_trained_by_their_fraction():
         assert named == expected and not model.get_layer("embed").trainable
     set_trainable(model, spec, text=True)
     assert len(encoder.trainable_weights) == len(encoder.weights) and model.get_layer("embed").trainable
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu-tanh", "relu"])
+def test_the_memory_of_a_path_point_is_counted_with_attention(activation):
+    shape = TransformerShape(layers=2, heads=4, width=16, hidden=64, activation=activation)
+    sizes = {"length": 94, "embedding_size": 16, "text_dropout": 0, "fusion_dropout": 0}
+    model = build_model(
+        ModelSpec(text_encoder="bert", text_shape=shape, **sizes), label_count=2, vocabulary_size=VOCABULARY_SIZE
+    )
+    check_path_memory(view_path(model, text_encoder=TEXT_ENCODERS["bert"]), core_inputs(model), least=0.5)
+
+
+def test_half_precision_hides_padding_too(tmp_path):
+    folder, _ = write_bert(tmp_path / "bert")
+    found = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            encoder, words, _ = load(folder)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        inputs = make_inputs(words)[1]
+        spoiled = {**inputs, "rows": inputs["rows"] + 9 * (1 - inputs["padding_mask"][..., None])}
+        found[policy], other = (to_numpy(encoder(given, training=False)["vector"]) for given in (inputs, spoiled))
+        np.testing.assert_array_equal(found[policy], other)
+    np.testing.assert_allclose(found["mixed_float16"], found["float32"], atol=0.05)
 
 
 @pytest.mark.parametrize(
