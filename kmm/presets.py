@@ -65,7 +65,7 @@ PRESETS = {
 
 # Settings of fits with a text encoder, which those of a preset are not made for: its words, and a rate to tune BERT at.
 TEXT_ENCODER_SETTINGS: dict[str, dict[str, Any]] = {
-    "bert": {"length": 192, "text_dropout": 0.1, "tune_learning_rate": 3e-5},
+    "bert": {"length": 192, "text_dropout": 0.1, "word_dropout": 0.1, "tune_learning_rate": 3e-5},
     "transformer-small": {"text_dropout": 0.1},
 }
 

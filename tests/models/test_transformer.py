@@ -1,5 +1,6 @@
 """The network of BERT, by its definition in double precision, and the loading of its weights."""
 
+import dataclasses
 import math
 
 import keras
@@ -171,6 +172,7 @@ def test_attention_without_a_mask_reads_all():
 def test_upper_blocks_are_trained_by_their_fraction():
     shape = TransformerShape(layers=4, heads=2, width=8, hidden=8)
     spec = ModelSpec(text_encoder="bert", length=6, embedding_size=8, text_shape=shape)
+    assert ModelSpec(**dataclasses.asdict(spec)) == spec
     model = build_model(spec, label_count=1, vocabulary_size=9)
     encoder = text_encoder_of(model)
     for part, expected in {0.25: {"block4"}, 0.5: {"block3", "block4"}, "top": {"block4"}, False: set()}.items():
