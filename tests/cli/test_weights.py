@@ -136,7 +136,7 @@ def test_check_lists_the_tensors_of_a_text_encoder(tmp_path):
     assert result.exit_code == 0 and found["fits"] and found["cleaning"] == "bert-uncased"
     uses = [row["use"] for row in found["listing"]]
     assert (uses.count("used"), uses.count("unused")) == (len(tensors) - 2, 2)
-    assert found["extra"] == ["pooler.dense.weight", "pooler.dense.bias"] and found["shape"]["width"] == 8
+    assert found["extra"] == ["pooler.dense.bias", "pooler.dense.weight"] and found["shape"]["width"] == 8
     shown = run("weights", "check", folder, "--encoder", "bert").stdout
     assert "bert: fits bert" in shown and "layers: 2, heads: 2, width: 8, hidden: 16" in shown
     (folder / "config.json").write_text((folder / "config.json").read_text().replace(": 2,", ": 4,", 1))

@@ -51,7 +51,7 @@ def test_the_folder_sets_words_cleaning_and_shape(bert, run):
     assert classifier.batches.vocabulary == read_bert_vocabulary(bert).pieces
     facts = classifier.provenance["text_weights"]
     assert (facts["source"], facts["tensors"]) == ("cased-bert", 5 + 3 * 16) and len(facts["sha256"]) == 64
-    assert facts["shape"]["layers"] == 3 and facts["extra"] == ("pooler.dense.weight", "pooler.dense.bias")
+    assert facts["shape"]["layers"] == 3 and facts["extra"] == ("pooler.dense.bias", "pooler.dense.weight")
     assert classifier.provenance["text"]["word_pieces"] == "cased-bert"
     card = json.dumps(describe_for_card(classifier, "saved"), default=str)
     assert f"cased-bert ({facts['sha256'][:16]})" in card

@@ -130,7 +130,7 @@ def report_weights(folder: BertFolder) -> WeightsReport:
     """Returns the report of a folder that `check_tensors` accepted."""
     listed = list_tensors(folder)
     sizes = [prod(row.received) for row in listed if row.use == USED and row.received is not None]
-    extra = tuple(row.name for row in listed if row.use == UNUSED)
+    extra = tuple(sorted(row.name for row in listed if row.use == UNUSED))
     return WeightsReport(folder.path.resolve().name, folder.digest(), len(sizes), sum(sizes), extra)
 
 
