@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kmm.classifier import Classifier
 from kmm.data.collection import read_collection
@@ -13,7 +14,9 @@ from kmm.errors import InputError
 from kmm.evaluate.result_files import describe_for_card
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
+from kmm.export.explanation import ExplainSignature
 from kmm.export.pack import pack_classifier
+from kmm.export.write import export_classifier
 from kmm.models.views.parts import embed_of, text_encoder_of
 from kmm.presets import make_settings
 from kmm.settings import FitSettings
@@ -22,6 +25,7 @@ from kmm.training.fit import check_names, fit_classifier
 from kmm.training.preparation.text_weights import list_text_files, open_text_weights
 from kmm.training.resume import check_data
 from kmm.training.stages.recipe import FEATURES, make_recipe
+from tests.export.cpp_loader import CppModel, open_library
 from tests.factories.bert import write_bert
 from tests.factories.studies import TINY
 
@@ -168,3 +172,24 @@ def test_the_defaults_of_a_bert():
     assert (settings.length, settings.text_dropout) == (192, 0.1)
     assert make_settings("small", {"text_encoder": "bert", "length": 256}).length == 256
     assert make_settings("small").length == 140
+
+
+@pytest.mark.large
+def test_an_export_reads_and_explains_raw_reports(run):
+    classifier, _, work = run
+    signature = ExplainSignature(steps=25, baseline="black")
+    exported = export_classifier(work / "saved", out=work / "versions", explanation=signature, warmup=())
+    reports = [classifier.batches.text.text(STUDY), "E\u0301tat normal; 心!"]
+    studies = [STUDY, Study("two", "two", (), Report(findings=reports[1]))]
+    expected = classifier.predict(studies).logits["text"]
+    signatures = tf.saved_model.load(str(exported)).signatures
+    texts = np.array([text.encode() for text in reports], object)
+    found = [signatures["serving_bytes"](report=tf.constant(reports))]
+    found += [CppModel(exported).run("serving_bytes", {"report": texts})] if open_library() else []
+    for answer in found:
+        np.testing.assert_allclose(answer["logits"], expected, atol=1e-5)
+    explained = signatures["explain_bytes"](report=tf.constant(reports), target=tf.constant([0, 0]))
+    count = len(classifier.batches.vocabulary.pieces(word.text for word in classifier.batches.text.find(reports[1])))
+    values = explained["token_attribution"].numpy()
+    assert values[1, :count].all() and not values[1, count:].any()
+    assert explained["completeness_gap"].numpy().max() < 0.05
