@@ -5,11 +5,10 @@ import pytest
 import tensorflow as tf
 
 from kmm.batches import TextPreparation
-from kmm.data.collection import read_collection
 from kmm.export.graph.reports import CLEANING_MODES, ReportReader
 from kmm.text.clean import find_words
 from kmm.text.word_pieces import WordPieces
-from tests.factories.bert import write_vocabulary
+from tests.factories.bert import read_openi_reports, write_vocabulary
 
 MODES = ("bert-cased", "bert-uncased")
 TEXTS = [tf.TensorSpec([None], tf.string)]
@@ -56,9 +55,9 @@ def test_ids_of_pieces(mode, tmp_path):
 @pytest.mark.parametrize("mode", MODES)
 def test_ids_of_every_real_report(mode, openi_folder, tmp_path):
     text, vocabulary, read = make_reader(tmp_path, mode, length=256)
-    studies = [study for study in read_collection(openi_folder).studies if study.report]
-    assert len(studies) > 3000
-    for start in range(0, len(studies), 500):
-        reports = [text.text(study) for study in studies[start : start + 500]]
+    texts = read_openi_reports(openi_folder)
+    assert len(texts) > 3500
+    for start in range(0, len(texts), 500):
+        reports = texts[start : start + 500]
         expected = [vocabulary.encode([word.text for word in text.find(report)], 256) for report in reports]
         np.testing.assert_array_equal(read(tf.constant(reports))[0], expected)

@@ -1,5 +1,6 @@
 """Folders as Hugging Face writes them for a BERT: config.json, vocab.txt, weights with random numbers."""
 
+import csv
 import json
 import string
 from pathlib import Path
@@ -18,6 +19,13 @@ PIECES = (
 )
 CAPITALS = (*string.ascii_uppercase, *(f"##{letter}" for letter in string.ascii_uppercase), "No", "XXXX", "À", "ÉTÉ")
 LAYER_NAMES = ("attention.output.LayerNorm", "output.LayerNorm")
+
+
+def read_openi_reports(folder):
+    """Reads the text of every report of Open-i, with all of its sections."""
+    with open(folder / "indiana_reports.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [" ".join(row[name] for name in ("indication", "comparison", "findings", "impression")) for row in rows]
 
 
 def write_vocabulary(folder, *, lower=True, pieces=None):

@@ -7,11 +7,10 @@ from tokenizers import BertWordPieceTokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from kmm.data.collection import read_collection
 from kmm.text.characters import UNICODE
 from kmm.text.clean import compose, find_words
 from kmm.text.word_pieces import WordPieces
-from tests.factories.bert import PIECES, write_vocabulary
+from tests.factories.bert import PIECES, read_openi_reports, write_vocabulary
 
 MODES = {"bert-cased": False, "bert-uncased": True}
 CODES = (*range(0xD800), *range(0xE000, 0x30000), *range(0xE0000, 0xE0200))  # planes that have characters
@@ -135,8 +134,6 @@ def test_pieces_and_their_characters_are_those_of_the_tokenizer(tmp_path, lower)
 @pytest.mark.openi
 @pytest.mark.parametrize("lower", [False, True])
 def test_pieces_of_every_real_report_are_those_of_the_tokenizer(openi_folder, tmp_path, lower):
-    collection = read_collection(openi_folder)
-    sections = ("indication", "comparison", "findings", "impression")
-    texts = [study.report.text(sections) for study in collection.studies if study.report]
-    assert len(texts) > 3000
+    texts = read_openi_reports(openi_folder)
+    assert len(texts) > 3500
     compare_pieces(texts, tmp_path, lower=lower)
