@@ -1,11 +1,12 @@
 """Folders as Hugging Face writes them for a BERT: config.json, vocab.txt, weights with random numbers."""
 
-import csv
 import json
 import string
+import tarfile
 from pathlib import Path
 
 import numpy as np
+from defusedxml import ElementTree
 from safetensors.numpy import save_file
 
 MARKS = ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -22,10 +23,11 @@ LAYER_NAMES = ("attention.output.LayerNorm", "output.LayerNorm")
 
 
 def read_openi_reports(folder):
-    """Reads the text of every report of Open-i, with all of its sections."""
-    with open(folder / "indiana_reports.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [" ".join(row[name] for name in ("indication", "comparison", "findings", "impression")) for row in rows]
+    """Reads the text of every report of Open-i, with all of its sections, from the archive of its reports."""
+    with tarfile.open(folder / "NLMCXR_reports.tgz") as archive:
+        files = [archive.extractfile(member) for member in archive if member.name.endswith(".xml")]
+        roots = [ElementTree.fromstring(file.read()) for file in files if file]
+    return [" ".join(part.text or "" for part in root.iter("AbstractText")) for root in roots]
 
 
 def write_vocabulary(folder, *, lower=True, pieces=None):

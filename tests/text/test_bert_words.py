@@ -135,5 +135,5 @@ def test_pieces_and_their_characters_are_those_of_the_tokenizer(tmp_path, lower)
 @pytest.mark.parametrize("lower", [False, True])
 def test_pieces_of_every_real_report_are_those_of_the_tokenizer(openi_folder, tmp_path, lower):
     texts = read_openi_reports(openi_folder)
-    assert len(texts) > 3500
+    assert len(texts) > 2500
     compare_pieces(texts, tmp_path, lower=lower)
