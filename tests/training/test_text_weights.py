@@ -154,7 +154,7 @@ def test_rows_are_mapped_piece_by_piece(bert):
             {"text_encoder": "text-cnn"},
             "'text-cnn' takes no `text_weights`. Choose one that does: bert.",
         ),
-        ({"text_weights": None}, "The text encoder 'bert' starts from weights. Give --text-weights a folder"),
+        ({"text_weights": None}, "The text encoder 'bert' starts from weights. Pass --text-weights FOLDER"),
         ({"text_weights": "nowhere"}, "nowhere is no file or folder"),
         ({"length": 63}, "reports of at most 62 words"),
         ({"word_pieces": "vocab.txt"}, "`text_weights` brings its own words. Leave out `word_pieces`"),

@@ -62,7 +62,7 @@ def check_text_weights(settings: FitSettings) -> None:
         raise InputError(f"The text encoder {s.text_encoder!r} takes no `text_weights`. Choose one that does: {known}.")
     if entry.weights and not s.text_weights:
         raise InputError(
-            f"The text encoder {s.text_encoder!r} starts from weights. Give --text-weights a folder with config.json, "
+            f"The text encoder {s.text_encoder!r} starts from weights. Pass --text-weights FOLDER, with config.json, "
             "vocab.txt and weights, or choose transformer-small, which is trained from its start."
         )
     if s.text_weights:
