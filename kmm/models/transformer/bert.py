@@ -57,8 +57,8 @@ def list_block_starts(encoder: keras.Model) -> Sequence[str]:
         >>> rows, mask = keras.Input((5, 8), name="rows"), keras.Input((5,), name="padding_mask")
         >>> encoding = build_bert(rows, mask, 1, 0.1, TransformerShape(layers=3, width=8, heads=2, hidden=16))
         >>> starts = list_block_starts(keras.Model([rows, mask], encoding._asdict()))
-        >>> [name.partition("_")[0] for name in starts]
-        ['block3', 'block2', 'block1', 'rows']
+        >>> [name.partition("_")[0] for name in starts[:3]]
+        ['block3', 'block2', 'block1']
     """
     starts: dict[str, str] = {}
     for layer in encoder.layers:
