@@ -190,7 +190,8 @@ def test_the_memory_of_a_path_point_is_counted_with_attention(activation):
     model = build_model(
         ModelSpec(text_encoder="bert", text_shape=shape, **sizes), label_count=2, vocabulary_size=VOCABULARY_SIZE
     )
-    check_path_memory(view_path(model, text_encoder=TEXT_ENCODERS["bert"]), core_inputs(model), least=0.5)
+    # TensorFlow holds more than half of what is counted, PyTorch's kernels two fifths.
+    check_path_memory(view_path(model, text_encoder=TEXT_ENCODERS["bert"]), core_inputs(model), least=0.3)
 
 
 def test_half_precision_hides_padding_too(tmp_path):
