@@ -63,6 +63,41 @@ PRESETS = {
             "tune_image": "none",
         },
     ),
+    "biobert-resnet18": Preset(
+        about="ResNet-18 and BioBERT, 224 px, 256 word pieces, concatenated; words that state the label are removed. "
+        "Needs the folder of BioBERT (--text-weights) and a file of ResNet-18 (--image-weights).",
+        source="",
+        settings={
+            "image_encoder": "resnet18",
+            "pixels": 224,
+            "text_encoder": "bert",
+            "length": 256,
+            "redact": "default",
+            "head": "decoder",
+            "fusion_units": 512,
+            "text_teacher": 0.0,
+            "class_weights": True,
+            "optimizer": "adamw",
+            "schedule": "cosine",
+            "warmup": 0.1,
+            "batch_size": 16,
+            "text_epochs": 20,
+            "image_epochs": 20,
+            "joint_epochs": 20,
+            "tune_epochs": 20,
+            "patience": 5,
+            "text_dropout": 0.1,
+            "word_dropout": 0.1,
+            "tune_learning_rate": 3e-5,
+        },
+    ),
+}
+
+
+# Settings of fits with a text encoder, which those of a preset are not made for: its words, and a rate to tune BERT at.
+TEXT_ENCODER_SETTINGS: dict[str, dict[str, Any]] = {
+    "bert": {"length": 192, "text_dropout": 0.1, "word_dropout": 0.1, "tune_learning_rate": 3e-5},
+    "transformer-small": {"text_dropout": 0.1},
 }
 
 
@@ -71,7 +106,8 @@ def make_settings(preset: str = "small", values: Mapping[str, Any] | None = None
 
     Args:
         preset: str, a name in `PRESETS`.
-        values: mapping of setting names to values, or None.
+        values: mapping of setting names to values, or None. A text encoder has settings of its own, such as `length`,
+            which replace those of the preset.
 
     Returns:
         `FitSettings`.
@@ -82,9 +118,12 @@ def make_settings(preset: str = "small", values: Mapping[str, Any] | None = None
     Example:
         >>> make_settings("paper", {"image_encoder": "xception"}).image_encoder
         'xception'
+        >>> make_settings("small", {"text_encoder": "bert", "text_weights": "biobert"}).length
+        192
     """
-    entry = look_up(PRESETS, preset, "preset")
-    return FitSettings.from_dict({**entry.settings, **(values or {}), "preset": preset})
+    entry, values = look_up(PRESETS, preset, "preset"), values or {}
+    own = TEXT_ENCODER_SETTINGS.get(str(values.get("text_encoder")), {})
+    return FitSettings.from_dict({**entry.settings, **own, **values, "preset": preset})
 
 
 def gather_settings(

@@ -54,6 +54,8 @@ class FitSettings:
     strict: bool = False  # the first unusable study ends the run, instead of being set aside
     # Text
     text_encoder: str | None = "text-cnn"  # a name in kmm.models.encoders_text.TEXT_ENCODERS, or none
+    # folder of a BERT: config.json, vocab.txt and weights. It gives shape, word pieces, their rows, and the cleaning
+    text_weights: str | None = None
     sections: tuple[str, ...] = ("indication", "impression", "findings")  # report sections to read, in order
     cleaning: str = "standard"  # a name in kmm.text.clean.CLEANING_MODES
     deidentified: str = "keep"  # the token XXXX: keep or drop
@@ -106,6 +108,7 @@ class FitSettings:
     joint_epochs: int = 20  # of the fusion on frozen encoders
     tune_epochs: int = 4  # at tune_learning_rate, after the heads
     tune_image: str = "all"  # layers of the image encoder that are tuned: none, top, gradual (block by block) or all
+    tune_text: str = "all"  # the same of a text encoder that starts from text_weights
     batch_norm: str = "inference"  # of an image encoder from weights while it is tuned: inference (as stored) or train
     # Training targets: label, mixed with what TF-IDF, fitted on other training reports, says of the study's report
     text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
@@ -140,6 +143,7 @@ class FitSettings:
         _check_choice("augmentation", self.augmentation, ("none", "mild", "strong"))
         _check_choice("augmentation_device", self.augmentation_device, ("auto", "cpu", "accelerator"))
         _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all"))
+        _check_choice("tune_text", self.tune_text, ("none", "top", "gradual", "all"))
         _check_choice("batch_norm", self.batch_norm, ("inference", "train"))
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
         least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
@@ -188,12 +192,22 @@ class FitSettings:
             raise InputError("Setting `sections` must name at least one section. Received none.")
         if self.image_encoder is None and self.text_encoder is None:
             raise InputError("Settings `image_encoder` and `text_encoder` must not both be none.")
+        if self.text_weights:
+            for name in ("word_pieces", "word_vectors"):
+                if getattr(self, name):
+                    raise InputError(f"Setting `text_weights` brings its own words. Leave out `{name}`.")
+            if not self.cleaning.startswith("bert-") and self.cleaning != FitSettings.cleaning:
+                raise InputError(
+                    "Setting `cleaning` must be bert-cased, bert-uncased or left out with `text_weights`. "
+                    f"Received: {self.cleaning!r}"
+                )
         self._check_epochs()
 
     def _check_epochs(self) -> None:
         """Rejects settings under which no stage would train."""
         both = self.image_encoder is not None and self.text_encoder is not None
         tuned = both or (self.image_encoder is not None and self.image_weights and self.tune_image != "none")
+        tuned = tuned or (self.text_encoder is not None and self.text_weights and self.tune_text != "none")
         stages = {
             "text_epochs": self.text_encoder is not None,
             "image_epochs": self.image_encoder is not None,

@@ -24,6 +24,7 @@ from kmm.models.fusion import FUSIONS, SIDES, Fusion, build_fusion
 from kmm.models.heads import HEADS
 from kmm.models.image_vector import arrange
 from kmm.models.stand_in import StandIn
+from kmm.models.transformer.shape import TransformerShape
 from kmm.models.views.parts import encoders_of, fusion_of, image_encoder_of, set_trainable, text_encoder_of
 from kmm.models.views.path_view import view_path
 from tests.export_roads import check_export
@@ -46,6 +47,7 @@ from tests.model_checks import (
 )
 
 SIZES = {"length": 12, "embedding_size": 6, "text_filters": 4, "fusion_units": 16}
+SMALL_SHAPE = TransformerShape(layers=2, heads=2, width=8, hidden=12, epsilon=1e-6)
 NO_DROPOUT = {"text_dropout": 0, "fusion_dropout": 0}  # a mask may hide a weight from the gradients
 
 
@@ -86,7 +88,8 @@ def check_text_encoder(name, folder):
 
     Args, Raises: as for `check_image_encoder`.
     """
-    entry, spec = TEXT_ENCODERS[name], ModelSpec(text_encoder=name, **SIZES, **NO_DROPOUT)
+    entry = TEXT_ENCODERS[name]
+    spec = ModelSpec(text_encoder=name, **SIZES, **NO_DROPOUT, text_shape=entry.shape and SMALL_SHAPE)
     both = dataclasses.replace(spec, image_encoder="small-cnn", pixels=32)
     model = _build(spec)
     check_encoding(text_encoder_of(model), read_text(model, model_inputs(model)))

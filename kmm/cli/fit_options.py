@@ -18,6 +18,7 @@ def fit_options(command: Decorated) -> Decorated:
         click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
         click.option("--redact", type=click.Path(), help="File of words to remove from the reports, or default."),
         click.option("--text-encoder", help="Name of the text encoder, or none."),
+        click.option("--text-weights", type=click.Path(), help="Folder of a BERT, for the text encoder bert."),
         click.option("--word-pieces", type=click.Path(), help="Word-piece file: vocab.txt of an uncased BERT."),
         click.option("--word-vectors", type=click.Path(), help="Word-vector file: word2vec or GloVe."),
         click.option(

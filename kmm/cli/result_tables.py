@@ -180,6 +180,28 @@ def _shorten(names):
     return f"{len(names)}" + (f" ({', '.join(names[:5])}{more})" if names else "")
 
 
+def print_text_weights(result: Row) -> None:
+    """Prints the result of `kmm.training.preparation.text_weights.check_text_folder`."""
+    cells = [
+        [row["use"], row["name"], *map(_show_shape, (row["expected"], row["received"]))] for row in result["listing"]
+    ]
+    if cells:
+        _print_table(["use", "tensor", "expected", "received"], cells)
+    if not result["fits"]:
+        print(f"does not fit {result['encoder']}: {result['reason']}")
+        return
+    shape = result["shape"]
+    print(f"{result['source']}: fits {result['encoder']}")
+    print(f"  layers: {shape['layers']}, heads: {shape['heads']}, width: {shape['width']}, hidden: {shape['hidden']}")
+    print(f"  tensors: {result['tensors']}, parameters: {result['parameters']:,}")
+    print(f"  word pieces: {result['words']:,}, cleaning: {result['cleaning']}")
+    print(f"  sha256 of the weights: {result['sha256']}")
+
+
+def _show_shape(shape):
+    return "" if shape is None else " x ".join(map(str, shape))
+
+
 def print_kept(result: Row) -> None:
     """Prints the folders of `kmm.training.run_folders.list_kept`."""
     rows = [

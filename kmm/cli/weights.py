@@ -52,7 +52,9 @@ PARTIAL = "Accept a file that lacks layers; they get random weights, and the res
 
 @weights.command()
 @click.argument("file", type=PLACE)
-@click.option("--encoder", help="Image encoder to load the weights into; without it, the names in FILE tell.")
+@click.option(
+    "--encoder", help="Encoder to load the weights into; without it, the names in FILE tell the image encoder."
+)
 @click.option("--partial", is_flag=True, help=PARTIAL)
 @click.option("--keys", is_flag=True, help="Also list each tensor of FILE with its shape and its layer.")
 @click.option(
@@ -64,11 +66,11 @@ PARTIAL = "Accept a file that lacks layers; they get random weights, and the res
 def check(
     file: Path, encoder: str | None, partial: bool, keys: bool, against: str | None, json_file: str | None
 ) -> None:
-    """Try the weights of FILE in an image encoder.
+    """Try the weights of FILE in an encoder.
 
     FILE is Keras HDF5, .keras, PyTorch, safetensors, or a folder as Hugging Face publishes it. Prints how many layers,
-    arrays and parameters matched, and what of FILE is not used. Exit code 1: the weights do not fit the encoder, the
-    file is damaged, or the features differ.
+    arrays and parameters matched, and what of FILE is not used. For the text encoder bert, FILE is a folder, whose
+    tensors are listed. Exit code 1: the weights do not fit the encoder, the file is damaged, or the features differ.
 
     \b
     Examples: kmm weights check chexnet.h5 --encoder densenet121
@@ -76,9 +78,19 @@ def check(
     """
     check_place(json_file)
     with load_keras_quietly():
+        from kmm.models.encoders_text import TEXT_ENCODERS
         from kmm.models.weights.encoder_weights import check_weights
-    result = check_weights(file, encoder, partial=partial, against=against)
-    write_result(json_file, result, lambda: result_tables.print_weights(result, keys=keys))
+        from kmm.training.preparation.text_weights import check_text_folder
+    if encoder in TEXT_ENCODERS and TEXT_ENCODERS[encoder].weights:
+        if partial or keys or against:
+            raise InputError(
+                f"The text encoder {encoder} takes none of --partial, --keys and --against. Leave them out."
+            )
+        result = check_text_folder(file, encoder)
+        write_result(json_file, result, lambda: result_tables.print_text_weights(result))
+    else:
+        result = check_weights(file, encoder, partial=partial, against=against)
+        write_result(json_file, result, lambda: result_tables.print_weights(result, keys=keys))
     sys.exit(0 if result["fits"] and result.get("against", {}).get("equal", True) else 1)
 
 

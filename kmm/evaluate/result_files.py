@@ -176,7 +176,7 @@ def describe_weights(weights: Mapping[str, Any]) -> str:
 
 
 def _text_facts(facts, s):
-    text = facts.get("text", {})
+    text, weights = facts.get("text", {}), facts.get("text_weights")
     shares = {
         "words_with_a_vector": "coverage_of_words",
         "running_words_with_a_vector": "coverage_of_running_words",
@@ -185,6 +185,7 @@ def _text_facts(facts, s):
     }
     return {
         "text_encoder": s.text_encoder,
+        **({"text_weights": f"{weights['source']} ({weights['sha256'][:16]})"} if weights else {}),
         **({"word_pieces": text["word_pieces"]} if text.get("word_pieces") else {}),
         "word_vectors": text.get("word_vectors"),
         "least_patients_of_a_word": text.get("word_patients", {}).get("min_word_patients"),

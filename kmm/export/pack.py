@@ -15,7 +15,8 @@ from kmm.storage.archive import digest_classifier, write_archive
 from kmm.storage.classifier_folder import CARD
 from kmm.text.vocabulary import SPECIAL_WORDS
 
-FILES = ("source", "image_weights", "word_vectors", "word_pieces", "redact")  # facts and settings that may be paths
+# Facts and settings that may be paths
+FILES = ("source", "image_weights", "text_weights", "word_vectors", "word_pieces", "redact")
 _ABSOLUTE = re.compile(r"(?<!\S)(?:~|[A-Za-z]:)?[/\\]\S*[/\\]")
 
 

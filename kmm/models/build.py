@@ -8,6 +8,7 @@ A model of images alone has no embed and takes image and present; one of reports
 `present` always has two columns, image and text: 1 = present, 0 = absent. No activation follows the logits.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
@@ -22,6 +23,8 @@ from kmm.models.heads import HEADS
 from kmm.models.image_vector import choose_depths
 from kmm.models.joined.film_views import VIEWS
 from kmm.models.joined.joined_encoder import join_encoders
+from kmm.models.transformer.frame import MARKS
+from kmm.models.transformer.shape import TransformerShape
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class ModelSpec:
             `kmm.models.joined.film_views`.
         members: tuple of int, one per member of the image side: the number of its encoder, from 0. One member is the
             encoder itself; see `kmm.models.joined.joined_encoder.join_encoders`.
+        text_shape: `TransformerShape` of a text encoder that is a transformer, or the dict of its fields; None for the
+            encoder's default, and of other encoders.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.
@@ -56,9 +61,11 @@ class ModelSpec:
     Example:
         >>> ModelSpec(image_encoder="small-cnn").pixels
         128
-        >>> ModelSpec(text_encoder="bert")
+        >>> ModelSpec(text_encoder="bert").text_shape.layers
+        12
+        >>> ModelSpec(text_encoder="lstm")
         Traceback (most recent call last):
-        kmm.errors.InputError: Unknown text encoder 'bert'. Known: text-cnn, text-cnn-paper.
+        kmm.errors.InputError: Unknown text encoder 'lstm'. Known: text-cnn, text-cnn-paper, transformer-small, bert.
     """
 
     image_encoder: str | None = None
@@ -77,6 +84,7 @@ class ModelSpec:
     image_grid: int = 1
     tta: int = 1
     members: tuple[int, ...] = (0,)
+    text_shape: TransformerShape | None = None
 
     def __post_init__(self):
         if self.image_encoder is None and self.text_encoder is None:
@@ -108,6 +116,7 @@ class ModelSpec:
                     f"The text encoder {self.text_encoder!r} takes reports of {entry.length} words only. Set `length` "
                     f"to {entry.length}. Received: {self.length}."
                 )
+            self._check_shape(entry)
         _check_least(self, fusion_units=1, tta=1)
         if self.tta > len(VIEWS):
             raise InputError(f"`tta` must be at most {len(VIEWS)}. Received: {self.tta}.")
@@ -117,6 +126,20 @@ class ModelSpec:
         for name in ("text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+
+    def _check_shape(self, entry):
+        """Takes the shape of a transformer from its entry, or makes it of the dict of JSON."""
+        shape = self.text_shape or entry.shape
+        if isinstance(shape, Mapping):
+            shape = TransformerShape(**shape)
+        if shape is not None and entry.shape is None:
+            raise InputError(f"The text encoder {self.text_encoder!r} has no shape. Leave out `text_shape`.")
+        if shape is not None and self.length + MARKS > shape.positions:
+            raise InputError(
+                f"The text encoder {self.text_encoder!r} takes reports of at most {shape.positions - MARKS} words. "
+                f"Lower `length`. Received: {self.length}."
+            )
+        object.__setattr__(self, "text_shape", shape)
 
 
 def _check_least(spec, **least):
@@ -210,6 +233,7 @@ def _build_core(spec, label_count):
             embedding_size=spec.embedding_size,
             filters=spec.text_filters,
             dropout=spec.text_dropout,
+            shape=spec.text_shape,
         )
         outputs["text"] = encoders["text"](text)
     needs = FUSIONS[spec.fusion].needs

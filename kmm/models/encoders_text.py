@@ -1,6 +1,6 @@
 """Text encoders, one table entry each: from embedded words to an `Encoding`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -10,6 +10,8 @@ from kmm.errors import InputError, look_up
 from kmm.models.description import TextDescription
 from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoding import Encoding, encoder_model
+from kmm.models.transformer.bert import STEM, TOP, build_bert, list_block_starts
+from kmm.models.transformer.shape import TransformerShape
 
 KERNELS = (3, 4, 5)
 CONVOLUTIONS = tuple(f"conv{kernel}" for kernel in KERNELS)
@@ -20,14 +22,28 @@ class TextEncoder(TextDescription):
     """A row of the table `TEXT_ENCODERS`: a description, with the function that builds the network.
 
     Attributes:
-        network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`.
+        network: function `(rows (n, t, d), padding_mask (n, t), filters, dropout) -> Encoding`. That of a transformer
+            takes the keyword `shape` too.
+        shape: `TransformerShape`, the default of a transformer; None for other networks.
+        weights: bool. Whether a fit takes it with weights only, and the shape from them: `text_weights`.
+        starts: function from the network to the layers at which its blocks begin, from the top down, for gradual
+            unfreezing; None for a network that starts from no weights.
     """
 
-    network: Callable[[keras.KerasTensor, keras.KerasTensor, int, float], Encoding]
+    network: Callable[..., Encoding]
+    shape: TransformerShape | None = None
+    weights: bool = False
+    starts: Callable[[keras.Model], Sequence[str]] | None = None
 
 
 def build_text_encoder(
-    entry: TextEncoder, *, length: int, embedding_size: int, filters: int, dropout: float
+    entry: TextEncoder,
+    *,
+    length: int,
+    embedding_size: int,
+    filters: int,
+    dropout: float,
+    shape: TransformerShape | None = None,
 ) -> keras.Model:
     """Builds the nested model of one text encoder.
 
@@ -37,6 +53,7 @@ def build_text_encoder(
         embedding_size: int. Size of a word's embedding row.
         filters: int. Filters per kernel size.
         dropout: float in [0, 1). Fraction of inputs dropped in training.
+        shape: `TransformerShape` of a transformer; None for that of the entry.
 
     Returns:
         `keras.Model` named `text_encoder`, from `{"rows": (n, length, embedding_size), "padding_mask": (n, length)}` to
@@ -57,7 +74,8 @@ def build_text_encoder(
         )
     rows = keras.Input((length, embedding_size), name="rows")
     mask = keras.Input((length,), name="padding_mask")
-    encoding = entry.network(rows, mask, filters, dropout)
+    shaped = {"shape": shape or entry.shape} if entry.shape else {}
+    encoding = entry.network(rows, mask, filters, dropout, **shaped)
     encoder = encoder_model({"rows": rows, "padding_mask": mask}, encoding, name="text_encoder")
     if entry.top:
         look_up({layer.name: layer for layer in encoder.layers}, entry.top, "layer of the text encoder")
@@ -103,6 +121,24 @@ _ENTRIES = {
     ),
     "text-cnn-paper": TextEncoder(
         network=_text_cnn_paper, filters=10, stem=CONVOLUTIONS, source="https://arxiv.org/abs/1902.08888"
+    ),
+    "transformer-small": TextEncoder(
+        network=build_bert,
+        filters=1,
+        stem=STEM,
+        top=TOP,
+        shape=TransformerShape(layers=2, heads=4, width=128, hidden=256, positions=1026),
+        source="https://arxiv.org/abs/1706.03762",
+    ),
+    "bert": TextEncoder(
+        network=build_bert,
+        filters=1,
+        stem=STEM,
+        top=TOP,
+        shape=TransformerShape(),
+        weights=True,
+        starts=list_block_starts,
+        source="https://arxiv.org/abs/1810.04805",
     ),
 }
 

@@ -16,48 +16,18 @@ dotless i.
 """
 
 import re
-import sys
-import unicodedata
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmm.errors import InputError, ReportError, look_up
+from kmm.text.bert_words import find_bert_words
+from kmm.text.characters import CATEGORIES, LETTERS, UNICODE, WORD_CHARACTERS, list_characters
 
 if TYPE_CHECKING:
     from kmm.text.redaction import Redaction
 
 MAX_CHARACTERS = 1_000_000
-UNICODE = unicodedata.ucd_3_2_0
-DEIDENTIFIED = re.compile("x{4,}")
-
-
-def _list_categories() -> list[tuple[str, int, int]]:
-    """Returns runs of characters with the same general category, as `(category, first, last)`."""
-    runs, start = [], 0
-    for category, characters in groupby(map(UNICODE.category, map(chr, range(sys.maxunicode + 1)))):
-        count = len(list(characters))
-        runs.append((category, start, start + count - 1))
-        start += count
-    return runs
-
-
-def _list_characters(kinds: tuple[str, ...], categories: list[tuple[str, int, int]]) -> str:
-    """Returns the characters whose general category begins with one of `kinds`, as concatenated ranges `a-b`."""
-    ranges: list[list[int]] = []
-    for category, first, last in categories:
-        if category.startswith(kinds):
-            if ranges and ranges[-1][1] == first - 1:
-                ranges[-1][1] = last
-            else:
-                ranges.append([first, last])
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
-
-
-CATEGORIES = _list_categories()
-WORD_CHARACTERS = _list_characters(("L", "N"), CATEGORIES)
-LETTERS = _list_characters(("L",), CATEGORIES)
-SPACES = "".join(chr(code) for code in range(0x10000) if chr(code).isspace())
-_UNASSIGNED = re.compile(f"([{_list_characters(('Cn',), CATEGORIES)}]+)")
+DEIDENTIFIED = re.compile("[Xx]{4,}")
+_UNASSIGNED = re.compile(f"([{list_characters(('Cn',), CATEGORIES)}]+)")
 _WORD = re.compile(f"[{WORD_CHARACTERS}]+")
 _LETTERS = re.compile(f"[{LETTERS}]+")
 _CHUNK = re.compile(r"\S+")
@@ -146,7 +116,20 @@ def _find_paper_words(text: str) -> list[Word]:
     return words
 
 
-CLEANING_MODES = {"standard": _find_standard_words, "paper": _find_paper_words}
+def _find_cased_words(text: str) -> list[Word]:
+    return [Word(*found) for found in find_bert_words(text, lower=False)]
+
+
+def _find_uncased_words(text: str) -> list[Word]:
+    return [Word(*found) for found in find_bert_words(text, lower=True)]
+
+
+CLEANING_MODES = {
+    "standard": _find_standard_words,
+    "paper": _find_paper_words,
+    "bert-cased": _find_cased_words,
+    "bert-uncased": _find_uncased_words,
+}
 
 
 def find_words(
@@ -158,6 +141,7 @@ def find_words(
     `paper` repeats the published cleaning: digits and punctuation are deleted inside each chunk between white space
     ("t-spine" becomes "tspine"), then English stop words are dropped, including "no" and "not". This is a known defect
     of that work, reproduced for comparison.
+    `bert-cased` and `bert-uncased` keep signs as words of their own, see `kmm.text.bert_words`.
 
     Args:
         text: str of at most `MAX_CHARACTERS` characters.

@@ -19,7 +19,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from kmm.errors import InputError
-from kmm.text.clean import SPACES, WORD_CHARACTERS, compose, list_places
+from kmm.text.characters import SPACES, WORD_CHARACTERS
+from kmm.text.clean import compose, list_places
 from kmm.text.expressions import GAP, translate_expression, write_text
 
 DEFAULT = "default"  # the name of kmm's own list

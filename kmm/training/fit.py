@@ -28,6 +28,7 @@ from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features
 from kmm.training.finish import MEASURED, finish_run, view_answers
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
+from kmm.training.preparation.text_weights import check_text_weights, open_text_weights
 from kmm.training.preparation.token_ids import encode_reports
 from kmm.training.preparation.words import describe_words, learn_words
 from kmm.training.pretraining.seen_by_weights import note_seen
@@ -198,6 +199,7 @@ def check_names(settings: FitSettings) -> None:
         folder = name == "image_weights" and path and Path(path).is_dir()
         if path and path not in checkpoints.NAMED_WEIGHTS and not (folder or Path(path).is_file()):
             raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
+    check_text_weights(s)
 
 
 def _prepare(collection, settings, work, cache, split, prepared, progress):
@@ -237,6 +239,9 @@ def _make_context(settings, prepared, work, cache, progress):
         progress.note(describe_words(words.facts, settings.length))
     targets, teachers = make_targets(prepared, settings, progress)
     facts |= {"teachers": teachers} if teachers else {}
+    weights = open_text_weights(settings) if settings.text_weights and maker.text is not None else None
+    if weights is not None and weights.vocabulary.note:
+        progress.note(weights.vocabulary.note)
     context = RunContext(
         settings=settings,
         prepared=prepared,
@@ -247,5 +252,6 @@ def _make_context(settings, prepared, work, cache, progress):
         cache=cache,
         progress=progress,
         targets=targets,
+        text_weights=weights,
     )
     return context, facts

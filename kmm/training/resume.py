@@ -15,6 +15,7 @@ from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
 from kmm.training.preparation.prepared_studies import PreparedStudies
+from kmm.training.preparation.text_weights import list_text_files
 from kmm.training.source_code import digest_code
 
 FILES = ("word_pieces", "word_vectors", "image_weights")  # settings that name files, compared by their bytes
@@ -60,6 +61,7 @@ def check_data(
         "parts": prepared.split.digest,
         **{name: digest_file(Path(file)) for name, file in files.items() if file and Path(file).is_file()},
         **{name: digest_folder(Path(file)) for name, file in files.items() if file and Path(file).is_dir()},
+        **({"text_weights": list(map(digest_file, texts))} if (texts := list_text_files(settings)) else {}),
         **({"split": split.digest} if isinstance(split, Split | GivenParts) else {}),
         **({"redact": text.redaction.digest} if text and text.redaction else {}),
         "code": digest_code(),

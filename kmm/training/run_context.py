@@ -14,6 +14,7 @@ from kmm.models import build
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.preparation.prepared_studies import PreparedStudies
+from kmm.training.preparation.text_weights import TextWeights
 
 PREDICT_BATCH = 32
 
@@ -37,6 +38,7 @@ class RunContext:
         members: tuple of int, the members of the image side, see `kmm.models.build.ModelSpec`; `(0,)` until they are
             trained, and where one encoder with one head is all of them.
         targets: dict of a side to what its model learns, float32 `(n, n_labels)`, where this is not the labels.
+        text_weights: `TextWeights` of the text encoder, or None.
     """
 
     settings: FitSettings
@@ -52,6 +54,7 @@ class RunContext:
     shared: bool = False
     members: tuple[int, ...] = (0,)
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    text_weights: TextWeights | None = None
 
     def rows(self, part: str) -> np.ndarray:
         """Returns the int64 rows of the studies of a part of the split."""
@@ -83,6 +86,7 @@ class RunContext:
             fusion_dropout=s.fusion_dropout,
             tta=tta,
             members=self.members if image else (0,),
+            text_shape=self.text_weights.folder.shape if self.text_weights and text else None,
         )
 
     def build(self, side: str, *, tta: int = 1) -> keras.Model:

@@ -16,6 +16,7 @@ from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
+from kmm.models.weights.bert_weights import load_text_weights
 from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
@@ -220,8 +221,18 @@ def start_image(
 def start_text(
     context: RunContext, models: Models, features: Features, held_out: HeldOut | None = None
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Builds the model of reports; returns it, and no facts."""
-    return context.build("text"), {}
+    """Builds the model of reports, with the weights of its encoder that the settings name.
+
+    Returns:
+        the model, and facts about the weights.
+    """
+    model, weights = context.build("text"), context.text_weights
+    encoder = parts.text_encoder_of(model)
+    if weights is None or encoder is None:
+        return model, {}
+    report = load_text_weights(encoder, weights.folder, weights.vocabulary.marks)
+    shape = dataclasses.asdict(weights.folder.shape)
+    return model, {"text_weights": {**dataclasses.asdict(report), "shape": shape}}
 
 
 def start_joint(

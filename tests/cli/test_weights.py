@@ -10,6 +10,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.weights.checkpoints import load_image_weights, weights_digest
 from kmm.models.weights.encoder_weights import list_encoders
+from tests.factories.bert import write_bert
 from tests.factories.commands import run
 
 
@@ -152,3 +153,20 @@ def test_a_file_that_lacks_layers_is_taken_only_when_that_is_wanted(source, tmp_
     out = tmp_path / "whole.weights.h5"
     ask("convert", path, "--partial", "--out", out)
     assert ask("check", out)["random"] == ["block5_bn", "block5_conv"]
+
+
+def test_check_lists_the_tensors_of_a_text_encoder(tmp_path):
+    folder, tensors = write_bert(tmp_path / "bert", prefix="bert.")
+    result = run("weights", "check", folder, "--encoder", "bert", "--json", "-")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and found["fits"] and found["cleaning"] == "bert-uncased"
+    uses = [row["use"] for row in found["listing"]]
+    assert (uses.count("used"), uses.count("unused")) == (len(tensors) - 2, 2)
+    assert found["extra"] == ["pooler.dense.bias", "pooler.dense.weight"] and found["shape"]["width"] == 8
+    shown = run("weights", "check", folder, "--encoder", "bert").stdout
+    assert "bert: fits bert" in shown and "layers: 2, heads: 2, width: 8, hidden: 16" in shown
+    (folder / "config.json").write_text((folder / "config.json").read_text().replace(": 2,", ": 4,", 1))
+    wrong = run("weights", "check", folder, "--encoder", "bert")
+    assert (
+        wrong.exit_code == 1 and "missing" in wrong.stdout and "does not fit bert: bert holds weights" in wrong.stdout
+    )

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from kmm.batches import TextPreparation
 from kmm.export.graph.composition import compose_texts, list_classes, list_decompositions, list_pairs
 from kmm.export.graph.reports import CLEANING_MODES, ReportReader
-from kmm.text.clean import WORD_CHARACTERS, compose, find_words
+from kmm.text.characters import WORD_CHARACTERS
+from kmm.text.clean import compose, find_words
 from kmm.text.vocabulary import Vocabulary
 
 LETTERS_AND_TRAPS = st.text(

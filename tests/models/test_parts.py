@@ -154,5 +154,6 @@ def test_batch_normalisation_has_two_modes():
 
 
 def test_trainable_must_be_known():
-    with pytest.raises(InputError, match="Received: 'half', True"):
-        set_trainable(build(JOINT), JOINT, image="half")
+    for side in ("image", "text"):
+        with pytest.raises(InputError, match=f"`{side}` must be True, False, 'top' or a fraction. Received: 'half'"):
+            set_trainable(build(JOINT), JOINT, **{side: "half"})

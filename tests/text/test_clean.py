@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmm.errors import InputError, ReportError
-from kmm.text.clean import CLEANING_MODES, LETTERS, STOP_WORDS, UNICODE, WORD_CHARACTERS, compose, find_words
+from kmm.text.characters import LETTERS, UNICODE, WORD_CHARACTERS
+from kmm.text.clean import CLEANING_MODES, STOP_WORDS, compose, find_words
+
+LETTER_MODES = ("standard", "paper")  # in the others signs are words too
 
 
 def read_words(text, *args, **kwargs):
@@ -50,9 +53,9 @@ def test_paper_mode_drops_stop_words_with_their_known_defect():
 @pytest.mark.parametrize("mode", CLEANING_MODES)
 def test_deidentified_words_are_kept_or_dropped(mode):
     text = "Seen XXXX, xxx XXXX-old by Dr. XXXX."
-    assert "xxxx" in read_words(text, mode)
+    assert "xxxx" in [word.lower() for word in read_words(text, mode)]
     dropped = read_words(text, mode, deidentified="drop")
-    assert dropped == [word for word in read_words(text, mode) if word != "xxxx"]
+    assert dropped == [word for word in read_words(text, mode) if word.lower() != "xxxx"]
     assert "xxx" in dropped
 
 
@@ -71,7 +74,7 @@ def test_spans_are_in_order_and_hold_the_word(mode, text):
     end = 0
     for word in find_words(text, mode):
         assert end <= word.start < word.end <= len(text)
-        assert word.text and word.text.split() == [word.text] and "[" not in word.text
+        assert word.text and word.text.split() == [word.text] and ("[" not in word.text or word.text == "[")
         if mode == "standard" and compose(text) == text:
             assert word.text == text[word.start : word.end].lower()
         elif mode == "standard":  # what stands there is this word again, whatever stands around it
@@ -130,14 +133,14 @@ def test_classes_are_those_of_unicode_and_need_no_escapes():
         assert set(characters[1::3]) == {"-"}
 
 
-@pytest.mark.parametrize("mode", CLEANING_MODES)
+@pytest.mark.parametrize("mode", LETTER_MODES)
 @pytest.mark.parametrize("text", ["", " \n\t ", "...", "\ud800", "🙂", "\x00"])
 def test_no_words(mode, text):
     assert find_words(text, mode) == []
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("mode", CLEANING_MODES)
+@pytest.mark.parametrize("mode", LETTER_MODES)
 def test_a_hundred_thousand_words_are_found(mode):
     words = find_words("Heart size, normal! " * 33_334, mode)
     assert len(words) == 100_002 and words[-1].text == "normal" and words[-1].end == 33_334 * 20 - 2
@@ -150,7 +153,9 @@ def test_too_long_a_report_is_refused_without_quoting_it():
 
 
 def test_unknown_settings():
-    with pytest.raises(InputError, match=r"Unknown cleaning mode 'stem'. Known: standard, paper"):
+    with pytest.raises(
+        InputError, match=r"Unknown cleaning mode 'stem'. Known: standard, paper, bert-cased, bert-uncased"
+    ):
         find_words("a", "stem")
     with pytest.raises(InputError, match=r"keep or drop. Received: 'hide'"):
         find_words("a", deidentified="hide")

@@ -27,7 +27,7 @@ from kmm.training.fit import Run, fit_classifier
 from kmm.training.preparation.prepared_studies import PreparedStudies
 
 KEPT_PARTS = ("validation", "test")  # parts whose predictions are kept
-KEPT_FACTS = ("image_weights", "text", "start_weights", "head_choice", "teachers")  # of the provenance
+KEPT_FACTS = ("image_weights", "text_weights", "text", "start_weights", "head_choice", "teachers")  # of the provenance
 Notify = Callable[[int], None]
 
 

@@ -138,9 +138,12 @@ def make_key(settings: FitSettings, split: Split, data: str, *, plain: bool = Fa
     Returns:
         str of 64 hexadecimal digits.
     """
-    from kmm.training.resume import FILES  # loads Keras, which a process that only waits for tasks need not
+    # These load Keras, which a process that only waits for tasks need not.
+    from kmm.training.preparation.text_weights import list_text_files
+    from kmm.training.resume import FILES
 
-    files = {name: _digest(getattr(settings, name)) for name in (*FILES, "redact")}
+    files: dict[str, Any] = {name: _digest(getattr(settings, name)) for name in (*FILES, "redact")}
+    files["text_weights"] = list(map(_digest, list_text_files(settings)))
     facts = {
         "settings": {**settings.as_dict(), **{name: digest for name, digest in files.items() if digest}},
         "split": split.digest,

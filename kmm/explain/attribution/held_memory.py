@@ -22,7 +22,10 @@ from kmm.models.views.joined_cut import OnViews
 FLOAT, INDEX = 4, 8  # bytes of a float32 and of a place in a pooling window on torch
 # What activations keep beside their output, as a multiple of it, on the backend that keeps most. Inside a layer that is
 # also their input.
-ACTIVATIONS = {"gelu": 3.0, "silu": 3.0, "hard_silu": 3.25, "elu": 2.5, "selu": 2.5, "mish": 4.0, "tanh": 2.0}
+ACTIVATIONS = {
+    **{"gelu": 3.0, "gelu_tanh": 6.0, "silu": 3.0, "hard_silu": 3.25, "elu": 2.5, "selu": 2.5, "mish": 4.0},
+    "tanh": 2.0,
+}
 GATES = 12  # values that a recurrent layer keeps per step and unit
 
 

@@ -10,7 +10,8 @@ from functools import cache
 import numpy as np
 import tensorflow as tf
 
-from kmm.text.clean import CATEGORIES, UNICODE, compose
+from kmm.text.characters import CATEGORIES, UNICODE
+from kmm.text.clean import compose
 
 LONGEST = 4  # longest decomposition of one character, in characters
 # Hangul syllables are composed by arithmetic from lead, vowel and tail; tail 0 means none.
@@ -93,7 +94,7 @@ def _compose(texts):
 
 def _decompose(codes, rows):
     known, padded = _tabulate_decompositions()
-    place, found = _find(known, codes)
+    place, found = find_keys(known, codes)
     alone = tf.pad(codes[:, None], [[0, 0], [0, LONGEST - 1]], constant_values=-1)
     parts = tf.where(found[:, None], tf.gather(padded, place), alone)
     kept = parts >= 0
@@ -161,11 +162,11 @@ def _tabulate_pairs():
 
 def _look_up(known, values, keys):
     """Returns int32 `(k,)`: the values of keys; 0 for unknown keys."""
-    place, found = _find(known, keys)
+    place, found = find_keys(known, keys)
     return tf.where(found, tf.gather(values, place), 0)
 
 
-def _find(known, keys):
+def find_keys(known, keys):
     """Returns the positions of keys in a sorted list, and whether each is in it."""
     known = tf.constant(known.astype(keys.dtype.as_numpy_dtype))
     place = tf.minimum(tf.searchsorted(known, keys), tf.size(known) - 1)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from kmm.export.graph.composition import compose_texts
-from kmm.text.clean import WORD_CHARACTERS
+from kmm.text.characters import WORD_CHARACTERS
 from kmm.text.expressions import GAP
 from kmm.text.redaction import END, SPACED, START, Redaction
 

@@ -1,16 +1,19 @@
 """Conversion of reports to ids in the graph: `kmm.text.clean` with TensorFlow's core operations only."""
 
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
 
 from kmm.batches import TextPreparation
 from kmm.data.inputs import MAX_REPORT_WORDS
+from kmm.export.graph.bert_words import split_bert_words
 from kmm.export.graph.checks import require_rows
 from kmm.export.graph.composition import compose_texts
 from kmm.export.graph.redaction import redact_texts
 from kmm.export.graph.word_pieces import split_pieces
-from kmm.text.clean import DEIDENTIFIED, LETTERS, MAX_CHARACTERS, SPACES, STOP_WORDS, WORD_CHARACTERS
+from kmm.text.characters import LETTERS, SPACES, WORD_CHARACTERS
+from kmm.text.clean import DEIDENTIFIED, MAX_CHARACTERS, STOP_WORDS
 from kmm.text.vocabulary import PADDING, UNKNOWN
 from kmm.text.word_pieces import WordPieces
 
@@ -105,4 +108,9 @@ def _keep(words, kept):
     return tf.ragged.boolean_mask(words, words.with_flat_values(kept))
 
 
-CLEANING_MODES = {"standard": _split_standard, "paper": _split_paper}
+CLEANING_MODES = {
+    "standard": _split_standard,
+    "paper": _split_paper,
+    "bert-cased": partial(split_bert_words, lower=False),
+    "bert-uncased": partial(split_bert_words, lower=True),
+}

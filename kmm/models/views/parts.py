@@ -141,22 +141,19 @@ def set_trainable(
     Args:
         model: `keras.Model` from `build_model`, changed in place.
         spec: `ModelSpec` of the model.
-        image, text: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on. Of
-            the image encoder also a float in (0, 1): the fraction of its blocks that is trained, from the top, at least
-            one of them; see `kmm.models.encoders_image.list_starts`. Rows of words are trained with the whole text
-            encoder only, unless `spec.train_embedding` keeps them frozen.
+        image, text: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on; or a
+            float in (0, 1): the fraction of its blocks that is trained, from the top, at least one of them; see
+            `kmm.models.encoders_image.list_starts` and `kmm.models.encoders_text.TextEncoder.starts`. Rows of words are
+            trained with the whole text encoder only, unless `spec.train_embedding` keeps them frozen.
         batch_norm: str. `"train"`, or `"inference"` to freeze all batch normalisation of the image encoder: it uses its
             stored statistics then, also in training. That of a text encoder whose top is trained is always frozen.
 
     Raises:
         InputError: if `image`, `text` or `batch_norm` has another value.
     """
-    fraction = isinstance(image, float) and 0 < image < 1
-    if not (fraction or image in (True, False, "top")) or text not in (True, False, "top"):
-        raise InputError(
-            f"`image` must be True, False, 'top' or a fraction, and `text` True, False or 'top'. Received: {image!r}, "
-            f"{text!r}."
-        )
+    for name, value in (("image", image), ("text", text)):
+        if not (_is_fraction(value) or value in (True, False, "top")):
+            raise InputError(f"`{name}` must be True, False, 'top' or a fraction. Received: {value!r}.")
     if batch_norm not in ("train", "inference"):
         raise InputError(f"`batch_norm` must be 'train' or 'inference'. Received: {batch_norm!r}.")
     encoder, text_encoder, embed = image_encoder_of(model), text_encoder_of(model), embed_of(model)
@@ -165,17 +162,29 @@ def set_trainable(
         entry = IMAGE_ENCODERS[spec.image_encoder]
         if image == "top":
             _freeze_below(encoder, entry.top)
-        elif fraction:
-            starts = list_starts(entry, encoder)
-            _freeze_below(encoder, starts[max(1, int(image * len(starts))) - 1])
+        elif _is_fraction(image):
+            _freeze_below(encoder, _choose_start(list_starts(entry, encoder), image))
         if batch_norm == "inference":
             _freeze_norms(encoder)
     if spec.text_encoder and text_encoder is not None and embed is not None:
         _train_all(text_encoder, bool(text))
+        found = TEXT_ENCODERS[spec.text_encoder]
         if text == "top":
-            _freeze_below(text_encoder, TEXT_ENCODERS[spec.text_encoder].top)
+            _freeze_below(text_encoder, found.top)
+        elif _is_fraction(text):
+            _freeze_below(text_encoder, _choose_start(found.starts(text_encoder), text) if found.starts else "")
+        if text is not True:
             _freeze_norms(text_encoder)
-        embed.trainable = bool(text) and text != "top" and spec.train_embedding
+        embed.trainable = text is True and spec.train_embedding
+
+
+def _is_fraction(value):
+    return isinstance(value, float) and 0 < value < 1
+
+
+def _choose_start(starts, fraction):
+    """Returns the layer from which a fraction of the blocks follows, at least one of them."""
+    return starts[max(1, int(fraction * len(starts))) - 1]
 
 
 def _train_all(model, trained):

@@ -19,6 +19,7 @@ from kmm.models.weights.reference_features import compare_features
 from kmm.models.weights.weight_files import KERAS_FORMATS, ORIGIN, TORCH_FORMATS, join_layers, open_weights
 from kmm.storage.files import replace_file
 
+FOLDER = "folder of Hugging Face"
 KERAS_SUFFIX, SAFETENSORS_SUFFIX = ".weights.h5", ".safetensors"
 MAX_PIXELS = 1024  # largest film that an encoder is built for because of a file
 
@@ -121,7 +122,8 @@ def list_encoders(*, count_parameters: bool = False) -> list[dict[str, Any]]:
             except InputError as error:  # of a package
                 rows.append({**row, "source": str(error)})
                 continue
-            known = _describe_image(entry, count_parameters) if reads == "films" else {}
+            given = {"weights": [FOLDER]} if getattr(entry, "weights", False) else {}
+            known = _describe_image(entry, count_parameters) if reads == "films" else given
             rows.append({**row, **known, "source": entry.source})
     return rows
 

@@ -23,6 +23,7 @@ from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
 from kmm.progress import Progress
 from kmm.settings import FitSettings
+from kmm.text.bert_vocabulary import read_bert_vocabulary
 from kmm.text.redaction import read_redaction
 from kmm.training.preparation.study_reading import ReadStudies, read_studies
 
@@ -235,13 +236,20 @@ def make_text(settings: FitSettings) -> TextPreparation:
     s = settings
     return TextPreparation(
         s.sections,
-        s.cleaning,
+        choose_cleaning(s),
         s.deidentified,
         s.length,
         s.truncate,
-        pieces=bool(s.word_pieces),
+        pieces=bool(s.word_pieces or s.text_weights),
         redaction=read_redaction(s.redact) if s.redact else None,
     )
+
+
+def choose_cleaning(settings: FitSettings) -> str:
+    """Returns the cleaning mode of a fit: that of the text weights, unless the settings name one for a BERT."""
+    if not settings.text_weights or settings.cleaning != FitSettings.cleaning:
+        return settings.cleaning
+    return read_bert_vocabulary(settings.text_weights).cleaning
 
 
 def note_labels(studies: tuple[Study, ...], settings: FitSettings, note: Note) -> dict[str, Any]:

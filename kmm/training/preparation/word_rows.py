@@ -8,6 +8,7 @@ from kmm.batches import TextPreparation
 from kmm.settings import FitSettings
 from kmm.text.vocabulary import Vocabulary
 from kmm.text.word_vectors import WordVectors, load_word_vectors, train_word_vectors
+from kmm.training.preparation.text_weights import open_text_weights
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class WordRowSource:
             `FitSettings`, `text` a `TextPreparation`, `documents` the lists of words of the training reports.
         describe: function `(settings) -> str`, the description of the source in the classifier's provenance, without
             folders.
+        exact: bool. Whether `make` gives the row of every word of the vocabulary, in its order, which stay as they are.
     """
 
     make: Callable[[FitSettings, TextPreparation, Sequence[Sequence[str]], Vocabulary], tuple[WordVectors, Vocabulary]]
     describe: Callable[[FitSettings], str]
+    exact: bool = False
 
 
 def _train(settings, text, documents, vocabulary):
@@ -42,14 +45,21 @@ def _read(settings, text, documents, vocabulary):
     return vectors, vocabulary if settings.word_pieces else vocabulary.extend(vectors.words)
 
 
+def _take(settings, text, documents, vocabulary):
+    """Takes the rows of word pieces from the weights of a BERT."""
+    return WordVectors(vocabulary.words, open_text_weights(settings).read_rows()), vocabulary
+
+
 WORD_ROW_SOURCES = {
     "reports": WordRowSource(_train, lambda settings: "trained on the training reports"),
     "file": WordRowSource(_read, lambda settings: Path(settings.word_vectors or "").name),
+    "weights": WordRowSource(_take, lambda settings: Path(settings.text_weights or "").name, exact=True),
 }
 
 
 def choose_source(settings: FitSettings) -> WordRowSource:
-    """Returns the source that the settings select: a file of word vectors, or training on the training reports.
+    """Returns the source that the settings select: the weights of a BERT, a file of word vectors, or training on the
+    training reports.
 
     Example:
         >>> from kmm.settings import FitSettings
@@ -57,4 +67,6 @@ def choose_source(settings: FitSettings) -> WordRowSource:
         >>> choose_source(settings).describe(settings)
         'glove.txt'
     """
+    if settings.text_weights:
+        return WORD_ROW_SOURCES["weights"]
     return WORD_ROW_SOURCES["file" if settings.word_vectors else "reports"]

@@ -16,6 +16,7 @@ from kmm.text.redaction import describe_redaction
 from kmm.text.vocabulary import Vocabulary, count_patients, find_rare, text_report
 from kmm.text.word_pieces import WordPieces
 from kmm.text.word_vectors import embedding_matrix, measure_coverage
+from kmm.training.preparation.text_weights import open_text_weights
 from kmm.training.preparation.word_rows import choose_source
 
 
@@ -66,18 +67,22 @@ def learn_words(
             f"No training report has words in the sections {', '.join(s.sections)}. Choose other --sections, or train "
             "on films alone with --text-encoder none."
         )
-    if s.word_pieces:
-        trained: Vocabulary = WordPieces.read(s.word_pieces)
+    if text.pieces:
+        trained: Vocabulary = (
+            WordPieces.read(s.word_pieces) if s.word_pieces else open_text_weights(s).vocabulary.pieces
+        )
         documents = [trained.pieces(words) for words in documents]
     word_patients = count_patients(documents, patients)
     rare = frozenset(find_rare(word_patients, s.min_word_patients))
     documents = [words for words in documents if words]
     common = [[word for word in words if word not in rare] for words in documents]
-    if not s.word_pieces:
+    if not text.pieces:
         trained = Vocabulary.fit(common, min_count=s.min_word_count, max_words=s.max_words)
     source = choose_source(s)
     vectors, vocabulary = source.make(s, text, common, trained)
-    rows, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
+    rows = vectors.vectors
+    if not source.exact:
+        rows, _ = embedding_matrix(vectors, vocabulary, normalize=s.normalize_vectors, seed=s.seed)
     coverage = measure_coverage(vectors, trained, counts=Counter(word for words in documents for word in words))
     unseen = [vocabulary.pieces(text.words(study)) for study in validation]
     facts = {
@@ -88,7 +93,7 @@ def learn_words(
         "words_of_the_vectors_alone": len(vocabulary) - len(trained),
         "word_patients": _sum_patients(word_patients, vocabulary, rare, s.min_word_patients),
         "words_passed_over": vectors.skipped,
-        "word_pieces": Path(s.word_pieces).name if s.word_pieces else None,
+        "word_pieces": Path(pieces).name if (pieces := s.word_pieces or s.text_weights) else None,
         "word_vectors": source.describe(s),
         "coverage_of_words": coverage.types,
         "coverage_of_running_words": coverage.tokens,

@@ -27,7 +27,7 @@ class Stage:
     - `"features"`: the encoder stays as it is. Its features are computed once, and only what follows it is trained.
     - `"none"`: the encoder stays as it is, and runs in every step, on augmented films and reports with dropped words.
     - `"top"`: its upper layers are trained too. The rows of words are below all layers of a text encoder.
-    - `"1/4"` and other fractions: this part of the blocks of an image encoder is trained too, the upper ones.
+    - `"1/4"` and other fractions: this part of the blocks of the encoder is trained too, the upper ones.
     - `"all"`: all of its layers are trained too.
 
     The head, which is the fusion and the layer of the logits, is trained in every stage.
@@ -153,7 +153,14 @@ def name_member(stages: Sequence[Stage], number: int) -> tuple[Stage, ...]:
 
 
 def _train_text(s):
-    return (make_stage(s)("text", s.text_epochs, s.text_learning_rate, side="text"),)
+    """As for images: of an encoder with weights the head first, then the encoder too."""
+    make = partial(make_stage(s), side="text")
+    if not s.text_weights:
+        return (make("text", s.text_epochs, s.text_learning_rate),)
+    head = make("text head", s.text_epochs, s.text_learning_rate, text=FEATURES)
+    if s.tune_text == "none":
+        return (head,)
+    return head, *list_tuning(s, make, "text tuning", side="text")
 
 
 def _train_image(s):
@@ -167,8 +174,10 @@ def _train_image(s):
     return head, *list_tuning(s, make, "image tuning")
 
 
-def list_tuning(settings: FitSettings, make: Callable[..., Stage], name: str) -> tuple[Stage, ...]:
-    """Lists the stages that tune an image encoder that starts from weights: one, or with gradual unfreezing up to four.
+def list_tuning(
+    settings: FitSettings, make: Callable[..., Stage], name: str, *, side: str = "image"
+) -> tuple[Stage, ...]:
+    """Lists the stages that tune an encoder that starts from weights: one, or with gradual unfreezing up to four.
     Then the first trains the upper blocks of the encoder, each later one more of them, and the last one all layers. The
     epochs are divided among them; those that are left over go to the last ones.
 
@@ -176,6 +185,7 @@ def list_tuning(settings: FitSettings, make: Callable[..., Stage], name: str) ->
         settings: `FitSettings`.
         make: function that makes a `Stage` of a name, epochs and a learning rate, as `make_stage` returns.
         name: str. Name of the stage; those of gradual unfreezing are numbered.
+        side: str. The encoder that `tune_image` or `tune_text` is about.
 
     Source: https://arxiv.org/abs/1801.06146
 
@@ -186,12 +196,13 @@ def list_tuning(settings: FitSettings, make: Callable[..., Stage], name: str) ->
     """
     s = settings
     tune = partial(make, learning_rate=s.tune_learning_rate, rate_decay=s.rate_decay, batch_norm=_choose_batch_norm(s))
-    if s.tune_image != GRADUAL:
-        return (tune(name, s.tune_epochs, image=s.tune_image),)
+    chosen = {"image": s.tune_image, "text": s.tune_text}[side]
+    if chosen != GRADUAL:
+        return (tune(name, s.tune_epochs, **{side: chosen}),)
     count = min(GRADUAL_STAGES, s.tune_epochs)
     parts = [f"{number}/{count}" for number in range(1, count)] + ["all"] * (count > 0)
     return tuple(
-        tune(f"{name} {number}", (s.tune_epochs + number - 1) // count, image=part)
+        tune(f"{name} {number}", (s.tune_epochs + number - 1) // count, **{side: part})
         for number, part in enumerate(parts, start=1)
     )
 
@@ -207,10 +218,15 @@ def _train_joint(s):
     head = make("joint head", s.joint_epochs, s.learning_rate, image=FEATURES, text=FEATURES)
     if not s.tune_epochs:
         return (head,)
-    if s.tune_image == "none":
-        return head, make("joint tuning", s.tune_epochs, s.tune_learning_rate, image=FEATURES)
-    image = "all" if s.tune_image == GRADUAL else s.tune_image  # its blocks were thawed for the image model
-    return head, *list_tuning(replace(s, tune_image=image), make, "joint tuning")
+    # Blocks that are thawed one after the other were thawed for the model of their side.
+    values = {"none": FEATURES, GRADUAL: "all"}
+    text = values.get(s.tune_text, s.tune_text) if s.text_weights else "all"
+    image = values.get(s.tune_image, s.tune_image)
+    if text == image == FEATURES:
+        return (head,)
+    if image == FEATURES:
+        return head, make("joint tuning", s.tune_epochs, s.tune_learning_rate, image=FEATURES, text=text)
+    return head, *list_tuning(replace(s, tune_image=image), partial(make, text=text), "joint tuning")
 
 
 def make_stage(settings: FitSettings) -> Callable[..., Stage]:
