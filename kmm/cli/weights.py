@@ -81,11 +81,9 @@ def check(
         from kmm.models.encoders_text import TEXT_ENCODERS
         from kmm.models.weights.encoder_weights import check_weights
         from kmm.training.preparation.text_weights import check_text_folder
-    if encoder in TEXT_ENCODERS and TEXT_ENCODERS[encoder].weights:
+    if encoder is not None and encoder in TEXT_ENCODERS and TEXT_ENCODERS[encoder].weights:
         if partial or keys or against:
-            raise InputError(
-                f"The text encoder {encoder} takes none of --partial, --keys and --against. Leave them out."
-            )
+            raise InputError(f"{encoder} is a text encoder. Leave out --partial, --keys and --against.")
         result = check_text_folder(file, encoder)
         write_result(json_file, result, lambda: result_tables.print_text_weights(result))
     else:
