@@ -193,3 +193,19 @@ def test_an_export_reads_and_explains_raw_reports(run):
     values = explained["token_attribution"].numpy()
     assert values[1, :count].all() and not values[1, count:].any()
     assert explained["completeness_gap"].numpy().max() < 0.05
+
+
+@pytest.mark.large
+def test_the_preset_of_resnet_and_biobert_removes_label_words_and_measures_what_the_rest_gives_away(
+    bert, tiny_folder, tmp_path
+):
+    chosen = {name: TINY[name] for name in TINY if name not in ("image_encoder", "text_encoder", "redact", "head")}
+    small = {**chosen, "pixels": 64, "length": 24, "image_weights": "random", "text_weights": str(bert)}
+    settings = make_settings("biobert-resnet18", {**small, "tune_image": "none", "tune_text": "none"})
+    assert (settings.image_encoder, settings.text_encoder, settings.redact) == ("resnet18", "bert", "default")
+    classifier, made = fit_classifier(
+        read_collection(tiny_folder), settings, work=tmp_path / "work", cache=tmp_path / "cache"
+    )
+    assert {"text head", "image head", "joint head"} <= set(made.history)
+    assert classifier.models["joint"].count_params() > 11_000_000
+    assert classifier.batches.text.redaction is not None
