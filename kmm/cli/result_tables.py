@@ -105,8 +105,9 @@ def print_packed(packed: Row) -> None:
     known = "of one patient: not known" if of_one is None else f"{of_one} of one patient"
     print(f"words of the vocabulary, which come from the training reports: {packed['words']}, {known}")
     print(f"left out: {', '.join(packed['left_out']) or 'nothing'}")
-    if packed["image_weights"]:
-        print(f"weights of the image encoder: {packed['image_weights']}")
+    for side in ("image", "text"):
+        if found := packed[f"{side}_weights"]:
+            print(f"weights of the {side} encoder: {found}")
 
 
 def print_model_checks(checks: Sequence["ModelCheck"]) -> None:

@@ -154,7 +154,7 @@ def _image_facts(facts, s):
 
 
 def describe_weights(weights: Mapping[str, Any]) -> str:
-    """Says in one line from which file the weights of an image encoder are, and under which licence.
+    """Says in one line from which file or folder the weights of an encoder are, and under which licence.
 
     Args:
         weights: dict of the fields of `kmm.models.weights.checkpoints.WeightsReport`; earlier versions had fewer.
@@ -175,6 +175,13 @@ def describe_weights(weights: Mapping[str, Any]) -> str:
     )
 
 
+def describe_sources(provenance: Mapping[str, Any]) -> dict[str, str | None]:
+    """Describes the weights that the encoders of a classifier started from, for JSON: `image_weights`, `text_weights`;
+    None for an encoder that was trained from its start."""
+    found = {name: provenance.get(name) for name in ("image_weights", "text_weights")}
+    return {name: describe_weights(weights) if weights else None for name, weights in found.items()}
+
+
 def _text_facts(facts, s):
     text, weights = facts.get("text", {}), facts.get("text_weights")
     shares = {
@@ -185,7 +192,7 @@ def _text_facts(facts, s):
     }
     return {
         "text_encoder": s.text_encoder,
-        **({"text_weights": f"{weights['source']} ({weights['sha256'][:16]})"} if weights else {}),
+        **({"text_weights": describe_weights(weights)} if weights else {}),
         **({"word_pieces": text["word_pieces"]} if text.get("word_pieces") else {}),
         "word_vectors": text.get("word_vectors"),
         "least_patients_of_a_word": text.get("word_patients", {}).get("min_word_patients"),

@@ -9,7 +9,7 @@ from typing import Any
 from kmm.classifier import Classifier
 from kmm.errors import InputError
 from kmm.evaluate.output.card import write_card
-from kmm.evaluate.result_files import describe_for_card, describe_weights
+from kmm.evaluate.result_files import describe_for_card, describe_sources
 from kmm.export.traces import IdSearch, read_ids
 from kmm.storage.archive import digest_classifier, write_archive
 from kmm.storage.classifier_folder import CARD
@@ -33,8 +33,9 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
 
     Returns:
         dict: `archive` (str), `digest` of the packed classifier, `bytes`, `files` (list of str), `words` (int) of the
-        vocabulary, `words_of_one_patient` (int, or None where it is not known), `left_out` (list of str) and
-        `image_weights` (str, source and licence of the weights that the image encoder started from, or None).
+        vocabulary, `words_of_one_patient` (int, or None where it is not known), `left_out` (list of str),
+        `image_weights` and `text_weights` (str, source and licence of the weights that the encoder started from, or
+        None).
 
     Raises:
         ArtefactError: if the classifier is incomplete or was altered.
@@ -70,7 +71,6 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
         _refuse_ids(folder, read_ids(Path(model) / "split.csv"))
         write_archive(folder, path)
         names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-    weights = classifier.provenance.get("image_weights")
     return {
         "archive": str(path),
         "digest": digest_classifier(path),
@@ -79,7 +79,7 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
         "words": len(classifier.batches.vocabulary.words[len(SPECIAL_WORDS) :]) if classifier.batches.vocabulary else 0,
         "words_of_one_patient": classifier.provenance.get("text", {}).get("word_patients", {}).get("of_one_patient"),
         "left_out": left_out,
-        "image_weights": describe_weights(weights) if weights else None,
+        **describe_sources(classifier.provenance),
     }
 
 

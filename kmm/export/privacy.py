@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kmm.errors import InputError
-from kmm.evaluate.result_files import describe_weights
+from kmm.evaluate.result_files import describe_sources
 from kmm.export.samples import make_reports
 from kmm.export.traces import SHORTEST_ID, SHORTEST_IN_NUMBERS, IdSearch, PathSearch, read_ids
 from kmm.export.warmup import PLACE as WARMUP
@@ -35,7 +35,8 @@ def report_privacy(export: Path, folder: Path, description: Mapping[str, Any] | 
             `redaction`: number of entries of the redaction, which the export contains, or None.
             `name`, `labels`, `digest` (of the classifier's description) and `description` (its keys), or None.
             `mean_film`: bool, whether the export contains the mean of all training films.
-            `image_weights`: str, source and licence of the weights that the image encoder started from, or None.
+            `image_weights`, `text_weights`: str, source and licence of the weights that the encoder started from, or
+                None.
             `card`: bool, whether the export contains the model card.
             `warmup`: dict of `requests` and `made_up` (bool, whether all reports are from the phantom set), or None.
             `ids`: dict of `searched`, `short` and `plain_numbers`, the number of ids of each kind, and `found`, dict of
@@ -60,7 +61,7 @@ def report_privacy(export: Path, folder: Path, description: Mapping[str, Any] | 
         **{name: description and description.get(name) for name in ("name", "labels", "digest")},
         "description": description and sorted(description),
         "mean_film": ((description or {}).get("explain") or {}).get("baseline") == "mean",
-        "image_weights": _name_weights(folder),
+        **describe_sources(peek_description(folder)["provenance"]),
         "card": CARD in files,
         "warmup": _describe_warmup(export) if WARMUP in files else None,
         "ids": {
@@ -98,11 +99,6 @@ def count_words(vocabulary: Path, folder: Path) -> dict[str, int | None]:
     }
 
 
-def _name_weights(folder):
-    weights = peek_description(folder)["provenance"].get("image_weights")
-    return describe_weights(weights) if weights else None
-
-
 def _count_entries(description):
     text = (description.get("preparation") or {}).get("text") or {}
     return len(text["redact"]) if "redact" in text else None
@@ -137,8 +133,9 @@ def describe_privacy(report: Mapping[str, Any]) -> list[str]:
             f"model card: {_format_flag(report['card'])}; "
             f"mean of the training films: {_format_flag(report['mean_film'])}",
         ]
-    if report.get("image_weights"):
-        lines.append(f"weights of the image encoder: {report['image_weights']}")
+    for side in ("image", "text"):
+        if found := report.get(f"{side}_weights"):
+            lines.append(f"weights of the {side} encoder: {found}")
     if warmup := report["warmup"]:
         source = "reports of the phantom set" if warmup["made_up"] else "reports of unknown origin"
         lines.append(f"warm-up requests: {warmup['requests']}, films drawn at random, {source}")

@@ -74,7 +74,7 @@ def test_weights_in_several_files(tmp_path):
     index = {key: name for name, names in parts.items() for key in names}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     found = check(folder)
-    assert [path.name for path in found.files] == list(parts) and len(found.digest()) == 64
+    assert [path.name for path in found.opened.folder.files] == list(parts) and len(found.opened.digest()) == 64
     for outside in ("../one.safetensors", str(tmp_path / "bert" / "one.safetensors"), "config.json"):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {**index, "x": outside}}))
         with pytest.raises(WeightsError, match="which is no file of weights in its folder"):
@@ -177,7 +177,7 @@ def rename(folder):
         (empty, "model.safetensors has 0 bytes"),
         (lack_config, "config.json cannot be read"),
         (break_config, "config.json is not valid JSON"),
-        (lack_weights, "has no weights. Expected model.safetensors or pytorch_model.bin"),
+        (lack_weights, "has 0 files of weights. Name the file, or give a folder with one"),
         (shorten_vocabulary, "the vocabulary of another model: vocab.txt has .* lines, the weights have"),
         (rename, "is not a BERT: 0 tensors are called embeddings.word_embeddings.weight"),
     ],

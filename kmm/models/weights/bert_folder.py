@@ -1,23 +1,20 @@
-"""Folder of a BERT as Hugging Face writes it: its shape, the names and shapes of its tensors, and their numbers.
+"""Folder of a BERT as Hugging Face writes it: its shape, and its tensors under the names of a network without a prefix.
 
-Opening a folder reads config.json and the headers of the files of weights. Tensors are read when they are asked for,
-one after the other. Nothing is unpickled but tensors (`weights_only`).
+The files are read by `kmm.models.weights.weight_files`, as those of image encoders.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from kmm.errors import InputError, WeightsError, require
+from kmm.errors import InputError, WeightsError
 from kmm.models.transformer.shape import TransformerShape
-from kmm.models.weights.weight_files import MAX_BYTES, UNREADABLE
+from kmm.models.weights.weight_files import OpenedWeights, open_weights
 from kmm.storage.config_file import read_config
 
-CONFIG, SAFETENSORS, TORCH, INDEX = "config.json", "model.safetensors", "pytorch_model.bin", ".index.json"
+CONFIG = "config.json"
 WORDS = "embeddings.word_embeddings.weight"
 TYPES = ("bert", "cxr-bert")  # values of `model_type`
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh", "relu": "relu"}
@@ -40,15 +37,18 @@ class BertFolder:
     Attributes:
         path: Path of the folder.
         shape: `TransformerShape`, of config.json.
-        tensors: dict of the name of each tensor, without a prefix such as `bert.`, to its shape.
-        files: tuple of the Paths of the files of weights.
+        opened: `OpenedWeights`: the files, their digest and licence.
     """
 
     path: Path
     shape: TransformerShape
-    tensors: Mapping[str, tuple[int, ...]]
-    files: tuple[Path, ...]
-    _readers: Mapping[str, Callable[[], Any]] = field(repr=False)
+    opened: OpenedWeights
+    _arrays: Mapping[str, np.ndarray] = field(repr=False)
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by its name without a prefix such as `bert.`."""
+        return {name: tuple(array.shape) for name, array in self._arrays.items()}
 
     @property
     def words(self) -> int:
@@ -56,26 +56,15 @@ class BertFolder:
         return self.tensors.get(WORDS, (0,))[0]
 
     def read(self, name: str) -> np.ndarray:
-        """Reads a tensor as float32.
+        """Returns a tensor as float32.
 
         Raises:
-            WeightsError: if it cannot be read, or has NaN or infinity.
+            WeightsError: if it has NaN or infinity.
         """
-        try:
-            array = np.asarray(self._readers[name](), np.float32)
-        except UNREADABLE as error:
-            raise _damaged(self.path, error) from None
+        array = np.asarray(self._arrays[name], np.float32)
         if not np.isfinite(array).all():
             raise WeightsError(f"{self.path.name} contains NaN or infinity, first in {name}.")
         return array
-
-    def digest(self) -> str:
-        """Returns the SHA-256, in hex, of the file of weights; of several files that of their digests."""
-        found = []
-        for path in self.files:
-            with path.open("rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def find_folder(path: Path | str) -> Path:
@@ -106,22 +95,10 @@ def open_bert(path: Path | str) -> BertFolder:
     """
     folder = find_folder(path)
     shape = _read_shape(folder / CONFIG)
-    files = (Path(path),) if Path(path).is_file() else _find_files(folder)
-    found: dict[str, tuple[tuple[int, ...], Callable[[], Any]]] = {}
-    for file in files:
-        if not 0 < file.stat().st_size <= MAX_BYTES:
-            raise WeightsError(f"{file.name} has {file.stat().st_size:,} bytes. Expected 1 to {MAX_BYTES:,} bytes.")
-        try:
-            found |= _open_safetensors(file) if file.suffix == ".safetensors" else _open_torch(file)
-        except UNREADABLE as error:
-            raise _damaged(file, error) from None
-    named = _rename(found, folder)
-    tensors = {name: size for name, (size, _) in named.items()}
-    return BertFolder(folder, shape, tensors, files, {name: read for name, (_, read) in named.items()})
-
-
-def _damaged(path, error):
-    return WeightsError(f"{path.name} is damaged or contains more than weights ({type(error).__name__}).")
+    with open_weights(Path(path)) as opened:
+        if opened.state is None:
+            raise WeightsError(f"{opened.path.name} was written by Keras. Expected weights of PyTorch or safetensors.")
+        return BertFolder(folder, shape, opened, _rename(opened.state, folder))
 
 
 def _read_shape(path):
@@ -139,65 +116,6 @@ def _read_shape(path):
         return TransformerShape(**values, activation=ACTIVATIONS[activation])
     except InputError as error:
         raise WeightsError(f"{path} cannot be used: {error}") from None
-
-
-def _find_files(folder):
-    """Returns the files of weights of a folder: one, or those that an index names, which must be files beside it."""
-    for name in (SAFETENSORS, TORCH):
-        if (folder / name).is_file():
-            return (folder / name,)
-        if (folder / f"{name}{INDEX}").is_file():
-            break
-    else:
-        raise WeightsError(f"{folder} has no weights. Expected {SAFETENSORS} or {TORCH}.")
-    index = folder / f"{name}{INDEX}"
-    try:
-        parts = read_config(index).get("weight_map")
-    except InputError as error:
-        raise WeightsError(str(error)) from None
-    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()) or not parts:
-        raise WeightsError(f"{index} names no files of weights.")
-    names = sorted(set(parts.values()))
-    for part in names:
-        if Path(part).name != part or Path(part).suffix not in (".safetensors", ".bin"):
-            raise WeightsError(f"{index} names {part[:60]!r}, which is no file of weights in its folder.")
-        if not (folder / part).is_file():
-            raise WeightsError(f"{index} names {part}, which is missing.")
-    return tuple(folder / part for part in names)
-
-
-def _open_safetensors(path):
-    package = require("safetensors", "safetensors")
-    try:
-        with package.safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            sizes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except package.SafetensorError as error:
-        raise _damaged(path, error) from None
-
-    def read(name):
-        try:
-            with package.safe_open(path, framework="numpy") as file:
-                return file.get_tensor(name)
-        except (TypeError, AttributeError, package.SafetensorError) as error:  # such as bfloat16
-            raise WeightsError(f"{path.name} has a number type that NumPy lacks. Save it as float32.") from error
-
-    return {name: (size, lambda name=name: read(name)) for name, size in sizes.items()}
-
-
-def _open_torch(path):
-    torch = require("torch", "torch")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # the format before PyTorch 1.6, which cannot be mapped
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path.name} contains a {type(state).__name__}. Expected a PyTorch state_dict.")
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    return {
-        name: (tuple(value.shape), lambda value=value: value.detach().float().numpy())
-        for name, value in tensors.items()
-    }
 
 
 def _rename(found, folder):

@@ -131,7 +131,10 @@ def report_weights(folder: BertFolder) -> WeightsReport:
     listed = list_tensors(folder)
     sizes = [prod(row.received) for row in listed if row.use == USED and row.received is not None]
     extra = tuple(sorted(row.name for row in listed if row.use == UNUSED))
-    return WeightsReport(folder.path.resolve().name, folder.digest(), len(sizes), sum(sizes), extra)
+    opened = folder.opened
+    return WeightsReport(
+        folder.path.resolve().name, opened.digest(), len(sizes), sum(sizes), extra, licence=opened.licence
+    )
 
 
 def _shapes(weights: Any) -> list[tuple[int, ...]]:

@@ -10,8 +10,9 @@ import numpy as np
 from kmm.errors import InputError, look_up
 from kmm.models.build import ModelSpec
 from kmm.models.encoders_text import TEXT_ENCODERS
-from kmm.models.weights.bert_folder import CONFIG, WORDS, BertFolder, open_bert
+from kmm.models.weights.bert_folder import CONFIG, WORDS, BertFolder, find_folder, open_bert
 from kmm.models.weights.bert_weights import USED, ListedTensor, check_tensors, list_tensors, report_weights
+from kmm.models.weights.files.model_folder import find_files
 from kmm.settings import FitSettings
 from kmm.text.bert_vocabulary import TOKENIZER, VOCABULARY, BertVocabulary, read_bert_vocabulary
 
@@ -111,6 +112,7 @@ def list_text_files(settings: FitSettings) -> list[Path]:
     """Lists the files that a fit reads of the folder of its text weights; none without text weights."""
     if not settings.text_weights or not settings.text_encoder:
         return []
-    folder = open_bert(settings.text_weights)
-    others = [folder.path / name for name in (CONFIG, VOCABULARY, TOKENIZER)]
-    return [path for path in (*others, *folder.files) if path.is_file()]
+    path = Path(settings.text_weights)
+    folder = find_folder(path)
+    others = [folder / name for name in (CONFIG, VOCABULARY, TOKENIZER)]
+    return [file for file in (*others, *((path,) if path.is_file() else find_files(folder))) if file.is_file()]
