@@ -99,7 +99,7 @@ def check(
 @click.option("--partial", is_flag=True, help=PARTIAL)
 @json_option("WEIGHTS_CONVERT")
 def convert(file: Path, encoder: str | None, out: Path, partial: bool, json_file: str | None) -> None:
-    """Convert the weights of FILE to a file in Keras's or safetensors format.
+    """Convert FILE to Keras's or safetensors format.
 
     `kmm fit --image-weights` takes the result. FILE is as for `kmm weights check`. Layers that the encoder lacks, such
     as an old head, are left out. The new file keeps the name, digest and licence of FILE for the model card.

@@ -13,6 +13,8 @@ from kmm.data.split import load_split
 from kmm.evaluate.changed_weights import STALE
 from kmm.evaluate.recalibration import recalibrate
 
+pytestmark = pytest.mark.large  # its fixtures train whole classifiers
+
 
 @pytest.fixture
 def classifier(tiny_run):
@@ -46,7 +48,6 @@ def test_untouched_weights_change_nothing(classifier, tiny_folder, tiny_run):
     assert classifier.metrics == tiny_run[0].metrics
 
 
-@pytest.mark.large
 def test_a_model_tuned_on_its_test_studies_keeps_no_metrics_and_no_test(classifier, parts, tmp_path):
     before = classifier.metrics["test"]["joint"]["roc_auc"]
     tune(classifier, parts["test"])
@@ -66,7 +67,6 @@ def test_a_model_tuned_on_its_test_studies_keeps_no_metrics_and_no_test(classifi
     assert "weights changed" in repr(loaded) and loaded.metrics == {}
 
 
-@pytest.mark.large
 def test_recalibration_restores_what_holds(classifier, parts):
     tune(classifier, parts["train"])
     old = classifier._record.temperatures["joint"].copy()
@@ -80,7 +80,6 @@ def test_recalibration_restores_what_holds(classifier, parts):
     assert found.parts["validation"]["joint"] == classifier.metrics["validation"]["joint"]
 
 
-@pytest.mark.large
 def test_explanations_decide_by_the_new_thresholds(classifier, parts):
     before = classifier.explain(report="There is a mass", steps=5).explanation.thresholds
     tune(classifier, parts["train"]).recalibrate(parts["validation"])
@@ -88,7 +87,6 @@ def test_explanations_decide_by_the_new_thresholds(classifier, parts):
     assert after.explanation.thresholds == after.prediction.thresholds != before
 
 
-@pytest.mark.large
 def test_without_the_training_studies_a_caution_remains(classifier, parts):
     tune(classifier, parts["train"]).recalibrate(parts["validation"])
     found = classifier.evaluate(parts["test"])
@@ -98,7 +96,6 @@ def test_without_the_training_studies_a_caution_remains(classifier, parts):
         classifier.evaluate(parts["test"])
 
 
-@pytest.mark.large
 def test_recalibrated_studies_count_as_validation(classifier, parts, tmp_path):
     new = [replace(study, id=f"new-{study.id}", patient=f"new-{study.id}") for study in parts["test"]]
     tune(classifier, parts["train"]).recalibrate(new, trained_on=())
@@ -107,7 +104,6 @@ def test_recalibrated_studies_count_as_validation(classifier, parts, tmp_path):
     assert set(loaded.evaluate(parts["test"]).parts) == {"validation"} == set(loaded.metrics)
 
 
-@pytest.mark.large
 def test_unchanged_weights_are_recalibrated_to_the_numbers_of_the_fit(tiny_run, parts):
     inner = kmm.load(tiny_run[2])._record
     fitted = {name: {part: rows.copy() for part, rows in getattr(inner, name).items()}

@@ -9,7 +9,7 @@ from tests.factories.commands import IMAGES_ONLY, refuse
     ("options", "says"),
     [
         (["--preset", "x"], "Unknown preset 'x'. Known: small, paper"),
-        (["--image-encoder", "x"], "Unknown image encoder 'x'. Known: densenet121, "),
+        (["--image-encoder", "x"], "Unknown image encoder 'x'. Known: convnext-tiny, "),
         (["--text-encoder", "x"], "Unknown text encoder 'x'. Known: text-cnn, "),
         (["--labels", "x"], "Unknown label scheme 'x'. Known: normal-abnormal, "),
         (["--sections", "x"], "`sections` must be one of report, pre-read, "),
@@ -91,8 +91,10 @@ def test_imagenet_weights_without_a_network_end_the_run(tiny_folder, tmp_path, m
     monkeypatch.setattr(file_utils, "get_file", fail)
     arguments = ["fit", tiny_folder, "--out", tmp_path, "--preset", "paper", "--image-weights", "imagenet"]
     says = ("ImageNet weights of densenet121 could not be downloaded", "URL fetch failure", "Give a local file")
-    refuse(*arguments, *IMAGES_ONLY, says=says)
+    refuse(*arguments, *IMAGES_ONLY, "--image-grid", "1", says=says)
     assert [path.name for path in tmp_path.iterdir()] == [".cache"]  # prepared films
+    says = "`image_grid` must be at most 1, because a feature map of this encoder has 1 x 1 places at this size of film"
+    refuse(*arguments, *IMAGES_ONLY, says=says)
 
 
 def test_an_encoder_without_imagenet_weights(tiny_folder, tmp_path):

@@ -163,6 +163,7 @@ def test_a_place_for_the_split_is_looked_for_first(studies):
     assert result.exit_code == 2 and "in a folder that exists" in result.stderr
 
 
+@pytest.mark.large
 def test_fit_takes_such_a_split(tiny_folder, tmp_path):
     result = run("data", "split", tiny_folder, "--out", tmp_path / "split.csv", "--folds", 3, "--seed", 5)
     assert result.exit_code == 0, result.stderr

@@ -49,6 +49,7 @@ SERVE = defaults(ServeSettings)
 # Of each command the defaults of the code that its options reach, by the option's parameter.
 EXPECTED = {
     "data phantom": {name: PHANTOM[name] for name in ("studies", "seed", "pixels")},
+    "data summary": {"min_word_patients": FitSettings().min_word_patients},
     "data split": {"repeats": defaults(k_folds)["repeats"]},
     "weights embed": {name: VECTORS[name] for name in ("dimensions", "epochs", "seed")}
     | {"cbow": not VECTORS["skip_gram"], "min_word_patients": FitSettings().min_word_patients},

@@ -302,6 +302,7 @@ def test_a_method_of_words_alone_needs_a_model_that_reads_words(build_classifier
         Explainer(build_classifier(text=None), ExplainSettings(method="attention"))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_tells_the_errors_that_its_entry_names_and_no_other(hand_made, studies, method):
     found = next(Explainer(hand_made, ExplainSettings(method=method, steps=4)).explain(studies[:1])).attribution

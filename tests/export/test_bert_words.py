@@ -15,6 +15,7 @@ TEXTS = [tf.TensorSpec([None], tf.string)]
 CODES = (*range(0xD800), *range(0xE000, 0x30000), *range(0xE0000, 0xE0200))  # planes that have characters
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("mode", MODES)
 def test_every_character(mode):
     parts = [f"a{chr(code)}B" for code in CODES]
@@ -51,6 +52,7 @@ def test_ids_of_pieces(mode, tmp_path):
             np.testing.assert_array_equal(ids[row], vocabulary.encode(words, 12, truncate=text.truncate))
 
 
+@pytest.mark.large
 @pytest.mark.openi
 @pytest.mark.parametrize("mode", MODES)
 def test_ids_of_every_real_report(mode, openi_folder, tmp_path):

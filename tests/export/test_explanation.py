@@ -8,6 +8,8 @@ from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from tests.export.calls import call
 
+pytestmark = pytest.mark.large  # its fixtures train whole classifiers
+
 
 @pytest.fixture(scope="module")
 def explained(hand_made, studies):
@@ -23,7 +25,6 @@ def make_inputs(studies, hand_made):
     return {"image_bytes": np.array(files, object), "report": np.array(reports, object), "target": targets}
 
 
-@pytest.mark.large
 def test_maps_and_numbers_are_those_of_kmm_explain(signatures, hand_made, studies, explained):
     found = call(signatures, "explain_bytes", make_inputs(studies, hand_made))
     for row, study in enumerate(studies):

@@ -225,6 +225,7 @@ def test_weights_that_lack_layers_are_refused_unless_they_may(dinov2, tmp_path):
     assert "39 of 39 layers do not fit" in check_weights(other, "tiny-dinov2", partial=True)["reason"]
 
 
+@pytest.mark.large
 def test_names_and_shapes_tell_the_encoder(dinov2, tmp_path):
     states = {
         "tiny-dinov2": dinov2,

@@ -183,6 +183,7 @@ def test_upper_blocks_are_trained_by_their_fraction():
     assert len(encoder.trainable_weights) == len(encoder.weights) and model.get_layer("embed").trainable
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("activation", ["gelu", "gelu-tanh", "relu"])
 def test_the_memory_of_a_path_point_is_counted_with_attention(activation):
     shape = TransformerShape(layers=2, heads=4, width=16, hidden=64, activation=activation)

@@ -18,6 +18,8 @@ from kmm.storage.archive import (
 )
 from kmm.storage.classifier_folder import DESCRIPTION, digest_description, write_classifier_folder
 
+pytestmark = pytest.mark.large  # its fixtures train whole classifiers
+
 
 @pytest.fixture
 def artefact(tmp_path):
@@ -112,7 +114,6 @@ def test_files_that_the_description_does_not_list_are_refused(artefact, tmp_path
             unpack_archive(tmp_path / name, tmp_path / "folder")
 
 
-@pytest.mark.large
 def test_an_archive_that_declares_more_than_it_can_hold_is_refused_before_it_is_unpacked(tmp_path):
     pack(tmp_path / "bomb.zip", [(DESCRIPTION, bytes(2**28))])  # 256 MiB of zeros in 256 KiB
     assert (tmp_path / "bomb.zip").stat().st_size < 2**19
@@ -165,7 +166,6 @@ def test_an_altered_file_of_an_archive_is_named_without_the_temporary_folder(bui
     assert str(caught.value).startswith(f"{tmp_path / 'reader.zip'}/settings.json was altered after it was saved")
 
 
-@pytest.mark.large
 def test_a_model_file_that_is_a_bomb_is_refused(build_classifier, tmp_path):
     from kmm.classifier import Classifier
     from kmm.storage.classifier_folder import digest_file, sign_description

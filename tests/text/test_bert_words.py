@@ -131,6 +131,7 @@ def test_pieces_and_their_characters_are_those_of_the_tokenizer(tmp_path, lower)
     assert len(PIECES) > 40
 
 
+@pytest.mark.large
 @pytest.mark.openi
 @pytest.mark.parametrize("lower", [False, True])
 def test_pieces_of_every_real_report_are_those_of_the_tokenizer(openi_folder, tmp_path, lower):

@@ -24,6 +24,8 @@ from kmm.training.save_run import save_run
 from tests.factories.notes import Notes
 from tests.factories.studies import TINY
 
+pytestmark = pytest.mark.large  # its fixtures train whole classifiers
+
 VIEWS = 3
 
 
@@ -84,7 +86,6 @@ def test_temperatures_and_baselines_are_those_of_the_averaged_model(averaged, ti
     assert np.abs(classifier.linear.probe.mean - tiny_run[0].linear.probe.mean).max() > 1e-6
 
 
-@pytest.mark.large
 def test_a_saved_classifier_answers_as_the_run_did(averaged):
     _, run, folder, _ = averaged
     loaded = Classifier.load(folder)
@@ -95,7 +96,6 @@ def test_a_saved_classifier_answers_as_the_run_did(averaged):
         np.testing.assert_allclose(again.logits[part], test.logits[part], atol=1e-4)
 
 
-@pytest.mark.large
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_explains_the_averaged_model(averaged, method):
     classifier, run, _, _ = averaged
@@ -115,7 +115,6 @@ def by_id(studies, explanation):
     return next(study for study in studies if study.id == explanation.study)
 
 
-@pytest.mark.large
 def test_an_export_is_of_the_averaged_model(averaged, tmp_path):
     """The export itself compares its answers with the classifier's."""
     _, _, folder, _ = averaged
@@ -123,7 +122,6 @@ def test_an_export_is_of_the_averaged_model(averaged, tmp_path):
     assert (exported / "saved_model.pb").is_file()
 
 
-@pytest.mark.large
 def test_a_stopped_run_goes_on_to_the_same_averages(averaged, tiny_folder, tmp_path):
     again, _ = fit(tiny_folder, tmp_path / "work", tta=VIEWS)
     assert json.dumps(again.metrics) == json.dumps(averaged[0].metrics)
@@ -139,7 +137,6 @@ def test_a_number_of_views_out_of_range_is_refused(value):
         FitSettings(tta=value)
 
 
-@pytest.mark.large
 def test_no_view_but_the_film_is_no_averaging(tiny_run, tmp_path, tiny_folder):
     classifier, _ = fit(tiny_folder, tmp_path / "work", tta=0, text_encoder=None, image_epochs=1)
     assert count_views(image_encoder_of(classifier.models["image"])) == 1

@@ -29,6 +29,8 @@ from kmm.training.stages.recipe import make_recipe
 from tests.factories.notes import Notes
 from tests.factories.studies import TINY
 
+pytestmark = pytest.mark.large  # its fixtures train whole classifiers
+
 COUNT = 3
 
 
@@ -83,7 +85,6 @@ def test_each_member_leaves_out_a_fold_of_train_and_validation(recorded):
         assert not keys[0] & keys[1]
 
 
-@pytest.mark.large
 def test_the_logit_of_a_film_is_the_mean_of_those_of_the_members(recorded):
     classifier, run, _, members, _ = recorded
     rows = run.rows("test")
@@ -100,7 +101,6 @@ def test_the_logit_of_a_film_is_the_mean_of_those_of_the_members(recorded):
     np.testing.assert_allclose(run.predictions["test"].logits["image"], np.mean(averaged, axis=0), atol=1e-5)
 
 
-@pytest.mark.large
 def test_what_is_said_of_validation_comes_from_the_member_that_left_it_out(recorded):
     classifier, run, _, members, _ = recorded
     found, rows = run.predictions["validation"], run.rows("validation")
@@ -129,7 +129,6 @@ def test_the_joint_model_is_the_weighted_sum_on_validation_too(recorded):
     assert set(run.history) == {"text", *(f"member {number} image" for number in (1, 2, 3))}
 
 
-@pytest.mark.large
 def test_a_saved_classifier_of_members_answers_and_explains_as_the_run_did(recorded):
     _, run, folder, _, notes = recorded
     loaded = Classifier.load(folder)
@@ -159,7 +158,6 @@ def test_members_of_a_frozen_encoder_share_it_and_have_one_linear_head(frozen):
     assert {f"image_member_{number}" for number in (1, 2, 3)} < set(classifier.provenance["head_choice"])
 
 
-@pytest.mark.large
 def test_a_stopped_run_of_members_goes_on_to_the_same_numbers(recorded, tiny_folder, tmp_path, monkeypatch):
     train = training.run_stage
 
@@ -176,7 +174,6 @@ def test_a_stopped_run_of_members_goes_on_to_the_same_numbers(recorded, tiny_fol
     assert json.dumps(resumed.metrics) == json.dumps(recorded[0].metrics)
 
 
-@pytest.mark.large
 def test_a_teacher_of_the_image_side_reads_what_its_member_is_trained_on(tiny_folder, tmp_path, monkeypatch):
     seen = []
     make = room.make_targets

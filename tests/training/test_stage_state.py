@@ -57,6 +57,7 @@ def test_what_a_text_stage_does_not_read_does_not_count(context):
     assert again == first
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "change",
     [

@@ -29,6 +29,8 @@ from tests.export.cpp_loader import CppModel, open_library
 from tests.factories.bert import write_bert
 from tests.factories.studies import TINY
 
+pytestmark = pytest.mark.large  # its fixtures train whole classifiers
+
 FAST = {**TINY, "text_encoder": "bert", "image_encoder": None, "text_teacher": 0, "length": 20, "min_word_patients": 1}
 
 
@@ -174,7 +176,6 @@ def test_the_defaults_of_a_bert():
     assert make_settings("small").length == 140
 
 
-@pytest.mark.large
 def test_an_export_reads_and_explains_raw_reports(run):
     classifier, _, work = run
     signature = ExplainSignature(steps=25, baseline="black")
@@ -195,7 +196,6 @@ def test_an_export_reads_and_explains_raw_reports(run):
     assert explained["completeness_gap"].numpy().max() < 0.05
 
 
-@pytest.mark.large
 def test_the_preset_of_resnet_and_biobert_removes_label_words_and_measures_what_the_rest_gives_away(
     bert, tiny_folder, tmp_path
 ):

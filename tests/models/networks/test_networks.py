@@ -60,6 +60,7 @@ def assert_equal_features(found, expected):
     assert np.abs(found - expected).max() <= RELATIVE * np.abs(expected).max()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize(
     "name",
     ["tiny-dinov2", *(pytest.param(name, marks=pytest.mark.large) for name in TINY_ENTRIES if name != "tiny-dinov2")],
