@@ -12,6 +12,7 @@ from tests.factories.commands import ROWS, read_one_document, run
 from tests.factories.studies import write_studies
 
 
+@pytest.mark.large
 def test_evaluate_repeats_the_results_of_the_fit(tiny_run, tiny_folder, tmp_path):
     result = run("evaluate", tiny_run[2], tiny_folder, "--json", "-")
     assert result.exit_code == 0, result.stderr
@@ -22,6 +23,7 @@ def test_evaluate_repeats_the_results_of_the_fit(tiny_run, tiny_folder, tmp_path
             assert results[part][row]["accuracy"] == pytest.approx(tiny_run[0].metrics[part][row]["accuracy"])
 
 
+@pytest.mark.large
 def test_evaluate_shows_tables_and_draws_pictures(model, tiny_folder, tmp_path):
     place = tmp_path / "pictures"
     result = run("evaluate", model, tiny_folder, "--pictures", place)
@@ -50,6 +52,7 @@ def test_an_error_lists_the_studies_that_were_skipped_before_it(model, tiny_fold
         assert result.stderr.splitlines()[-1].startswith("kmm: ") and "was not trained on" not in result.stderr
 
 
+@pytest.mark.large
 def test_subgroups_are_in_the_json_and_in_the_terminal_when_asked(model, tiny_folder):
     results = read_one_document(run("evaluate", model, tiny_folder, "--json", "-").stdout)
     rows = {(row["grouping"], row["value"]): row for row in results["test"]["subgroups"]}

@@ -376,6 +376,7 @@ def test_bad_studies_are_set_aside_with_a_line_and_the_rest_is_done(few, studies
         assert str(caught.value) == f"study {study.id}: {problem.reason}"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("method", ["integrated-gradients", "gradient", "gradient-x-input"])
 def test_studies_with_scores_that_are_not_finite_are_set_aside(build_classifier, studies, method):
     classifier, problems = build_classifier(), []
@@ -413,6 +414,7 @@ def test_an_explanation_does_not_depend_on_the_other_studies(hand_made, studies,
             assert [region.x for region in alone.regions] == pytest.approx([region.x for region in beside.regions])
 
 
+@pytest.mark.large
 def test_a_frozen_graph_gives_equal_results(few, hand_made, studies):
     free, frozen = explain(few, studies), explain(Explainer(hand_made, FEW, freeze=True), studies)
     found = [closeness(free[study.id].attribution, frozen[study.id].attribution) for study in studies]

@@ -42,6 +42,7 @@ REPORTS = [
 ]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("mode", MODES)
 def test_ids_of_pieces(mode, tmp_path):
     for more in ({}, {"truncate": "start"}, {"deidentified": "drop"}):

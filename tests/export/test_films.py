@@ -49,6 +49,7 @@ def make_deep_films():
 DEEP_FILMS = make_deep_films()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", DEEP_FILMS)
 def test_16_bits_equal_the_graph(name):
     data = write(DEEP_FILMS[name])
