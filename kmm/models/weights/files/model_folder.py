@@ -1,15 +1,15 @@
 """Folders of weights as Hugging Face, timm and open_clip publish them: their files, configurations and licence."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kmm.errors import WeightsError
+from kmm.errors import InputError, WeightsError
 from kmm.models.weights.names.torch_names import Normalisation
+from kmm.storage.config_file import read_config
 
 FILES = (
     *("model.safetensors", "pytorch_model.bin"),
@@ -68,7 +68,7 @@ def _describe(folder, files):
     config: dict[str, Any] = {}
     for name in CONFIGS:
         if (folder / name).is_file():
-            config = {**read_object(folder / name), **config}
+            config = {**_read_config(folder / name), **config}
     inner = config.get("vision_config")
     network = inner if isinstance(inner, dict) else config
     return ModelFolder(files, network, _find_normalisation(folder, config), _find_licence(folder, config))
@@ -89,7 +89,7 @@ def find_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _read_index(index):
-    named = read_object(index).get("weight_map")
+    named = _read_config(index).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(part, str) for part in named.values()):
         raise WeightsError(f"{index.name} names no files of weights. Download the folder again.")
     for part in sorted(set(named.values())):
@@ -100,27 +100,17 @@ def _read_index(index):
     return tuple(index.parent / part for part in sorted(set(named.values())))
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object of at most 4 MiB.
-
-    Raises:
-        WeightsError: if the file is none.
-    """
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        raise WeightsError(f"{path.name} has {path.stat().st_size:,} bytes. Expected at most {MAX_TEXT_BYTES:,}.")
+def _read_config(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise WeightsError(f"{path.name} is not valid JSON. Download the folder again.") from None
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path.name} is no JSON object. Download the folder again.")
-    return found
+        return read_config(path)
+    except InputError as error:
+        raise WeightsError(f"{error} Download the folder again.") from None
 
 
 def _find_normalisation(folder, config):
     """Finds the mean and deviation of films: Hugging Face keeps them in a file of their own, others in the config."""
     own = folder / "preprocessor_config.json"
-    places = [(read_object(own), "image_mean", "image_std")] if own.is_file() else []
+    places = [(_read_config(own), "image_mean", "image_std")] if own.is_file() else []
     places += [(config.get(key), "mean", "std") for key in ("pretrained_cfg", "preprocess_cfg")]
     for values, mean, deviation in places:
         if not isinstance(values, dict):
