@@ -61,10 +61,11 @@ def test_transformers(registers, tmp_path):
 
 
 @pytest.mark.large
-def test_swin_of_transformers(tmp_path):
+@pytest.mark.parametrize(("kind", "encoder"), [("Swin", "swin-tiny"), ("ResNet", "resnet50")])
+def test_networks_of_maps_of_transformers(kind, encoder, tmp_path):
     transformers = pytest.importorskip("transformers", exc_type=ImportError)
-    transformers.SwinModel(transformers.SwinConfig()).save_pretrained(tmp_path)
-    assert_equal(check_weights(tmp_path, against="transformers"), "swin-tiny", "transformers")
+    getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")()).save_pretrained(tmp_path)
+    assert_equal(check_weights(tmp_path, against="transformers"), encoder, "transformers")
 
 
 def test_a_program_that_is_missing_is_named(tmp_path, monkeypatch):

@@ -117,6 +117,8 @@ def _compute_transformers(opened, encoder_name, films):
     network = getattr(network, "vision_model", network)  # of a pair of towers, that of films
     with torch.no_grad():
         found = network.eval()(torch.tensor(films)).last_hidden_state
+    if found.ndim == 4:
+        return package, _to_places(found)
     entry = IMAGE_ENCODERS[encoder_name]
     places = (films.shape[-1] // entry.multiple) ** 2 if entry.positions else found.shape[1]
     return package, found[:, found.shape[1] - places :].numpy()
