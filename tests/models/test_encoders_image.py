@@ -7,7 +7,8 @@ from tests.checks import check_image_encoder
 from tests.model_checks import to_numpy
 
 PIXELS = 72  # keras.applications.Xception takes no less than 71
-LEAST_PIXELS = {"xception": 71} | {name: 42 for name in IMAGE_ENCODERS if IMAGE_ENCODERS[name].multiple == 14}
+LEAST_PIXELS = {"xception": 71, "swin-base": 224, "swin-tiny": 224}
+LEAST_PIXELS |= {name: 42 for name in IMAGE_ENCODERS if IMAGE_ENCODERS[name].multiple == 14}
 APPLICATIONS = {
     "densenet121": (keras.applications.DenseNet121, keras.applications.densenet.preprocess_input),
     "xception": (keras.applications.Xception, keras.applications.xception.preprocess_input),
@@ -16,7 +17,7 @@ APPLICATIONS = {
 
 # Networks whose families have tiny members, which `tests/models/networks` checks in full
 SMALLEST = ("densenet121-xrv", "dinov2-small", "resnet18", "resnet50", "vit-small")
-HUGE = ("dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "vit-base")
+HUGE = ("dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "swin-base", "swin-tiny", "vit-base")
 DEEP = [
     pytest.param(name, marks=pytest.mark.large)
     for name in sorted(set(IMAGE_ENCODERS) - {"small-cnn", *SMALLEST, *HUGE})

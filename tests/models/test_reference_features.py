@@ -24,11 +24,11 @@ def assert_equal(found, encoder, reference):
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "swin_t"])
 def test_torchvision(name, tmp_path):
     torchvision = pytest.importorskip("torchvision", exc_type=ImportError)
     path = save_state(getattr(torchvision.models, name)(weights=None), tmp_path / f"{name}.pth")
-    assert_equal(check_weights(path, against="torchvision"), name, "torchvision")
+    assert_equal(check_weights(path, against="torchvision"), name.replace("swin_t", "swin-tiny"), "torchvision")
 
 
 @pytest.mark.large
@@ -36,6 +36,7 @@ def test_torchvision(name, tmp_path):
     ("model", "encoder"),
     [
         ("resnet18", "resnet18"),
+        ("swin_tiny_patch4_window7_224", "swin-tiny"),
         ("vit_small_patch16_224", "vit-small"),
         ("vit_small_patch14_dinov2", "dinov2-small"),
         ("vit_small_patch14_reg4_dinov2", "dinov2-small"),
@@ -57,6 +58,14 @@ def test_transformers(registers, tmp_path):
     config = getattr(transformers, f"{kind}Config")(num_hidden_layers=12, **sizes, **more)
     getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
     assert_equal(check_weights(tmp_path, against="transformers"), "dinov2-small", "transformers")
+
+
+@pytest.mark.large
+@pytest.mark.parametrize(("kind", "encoder"), [("Swin", "swin-tiny"), ("ResNet", "resnet50")])
+def test_networks_of_maps_of_transformers(kind, encoder, tmp_path):
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")()).save_pretrained(tmp_path)
+    assert_equal(check_weights(tmp_path, against="transformers"), encoder, "transformers")
 
 
 def test_a_program_that_is_missing_is_named(tmp_path, monkeypatch):

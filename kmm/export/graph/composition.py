@@ -166,7 +166,7 @@ def _look_up(known, values, keys):
     return tf.where(found, tf.gather(values, place), 0)
 
 
-def find_keys(known, keys):
+def find_keys(known: np.ndarray, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the positions of keys in a sorted list, and whether each is in it."""
     known = tf.constant(known.astype(keys.dtype.as_numpy_dtype))
     place = tf.minimum(tf.searchsorted(known, keys), tf.size(known) - 1)

@@ -9,9 +9,11 @@ from kmm.models.image_encoder import ImageEncoder
 from kmm.models.networks.applications import Network, apply_application, unpack_application
 from kmm.models.networks.resnet import ResNet
 from kmm.models.networks.small_cnn import build_small_cnn
+from kmm.models.networks.swin_transformer import SwinTransformer
 from kmm.models.networks.vision_transformer import VisionTransformer
 from kmm.models.weights.names.densenet import name_densenet
 from kmm.models.weights.names.resnet import name_resnet
+from kmm.models.weights.names.swin import name_swin
 from kmm.models.weights.names.vision_transformer import name_transformer
 
 
@@ -85,6 +87,26 @@ def describe_transformer(network: VisionTransformer, source: str, pixels: int = 
     )
 
 
+def describe_swin(network: SwinTransformer) -> ImageEncoder:
+    """Makes the entry of a `SwinTransformer`. Its patches do not overlap the border, so one channel is exact."""
+    return ImageEncoder(
+        network=network,
+        pixels=network.multiple,
+        multiple=network.multiple,
+        channels=1,
+        scaling="symmetric",
+        pooling="average",
+        stem="patches",
+        blocks=network.ends,
+        feature_map="norm",
+        top=network.starts[0],
+        starts=network.starts,
+        source="https://arxiv.org/abs/2103.14030",
+        gray_stem="patches",
+        torch_layers=name_swin(network),
+    )
+
+
 def _vit(size, heads):
     return describe_transformer(VisionTransformer(size, 12, heads, patch=16), "https://arxiv.org/abs/2010.11929")
 
@@ -141,6 +163,8 @@ ENTRIES = {
         top="block4_conv",
         source="five convolutions, trained from scratch",
     ),
+    "swin-base": describe_swin(SwinTransformer(128, (2, 2, 18, 2), heads=(4, 8, 16, 32))),
+    "swin-tiny": describe_swin(SwinTransformer(96, (2, 2, 6, 2), heads=(3, 6, 12, 24))),
     "vit-base": _vit(768, 12),
     "vit-small": _vit(384, 6),
     "xception": describe_convolutional(

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from kmm.models.networks.position_table import resample_positions
+from kmm.models.transformer.dot_product import attend, count_attention_bytes
 
 HIDDEN = -1e4  # added to the logits of attention to a token that a checkpoint does not have: its weight is exactly 0
 
@@ -99,46 +100,21 @@ class SelfAttention(layers.Layer):
         size = size // 3
         x = ops.reshape(x, (-1, length, 3, self.heads, size // self.heads))
         query, key, value = (ops.transpose(x[:, :, part], (0, 2, 1, 3)) for part in range(3))
-        logits = ops.matmul(query * (size // self.heads) ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
         first, last = self.optional
-        if last > first:
-            hidden = ops.cast(self.hidden, logits.dtype)
-            logits = logits + ops.pad(hidden, (first, length - last))
-        x = ops.matmul(ops.softmax(logits), value)
+        bias = ops.pad(self.hidden, (first, length - last)) if last > first else None
+        x = attend(query, key, value, bias)
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, size))
 
     def compute_output_shape(self, shape: tuple) -> tuple:
         return *shape[:-1], shape[-1] // 3
 
     def path_point_bytes(self, outputs: float) -> float:
-        """Returns the bytes kept for the gradient of one study: the weights of attention, and copies of what it reads.
-
-        Args:
-            outputs: float. Bytes of the layer's output for one study.
-        """
-        length, size = self.output.shape[1:]
-        attention = outputs / size * length * self.heads  # of `(heads, length, length)`
-        return 6 * outputs + 2 * attention
+        """Returns the bytes that a gradient keeps for one study, from those of the layer's output."""
+        return count_attention_bytes(outputs, self.heads * self.output.shape[1] ** 2)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what describes the layer."""
         return {**super().get_config(), "heads": self.heads, "optional": list(self.optional)}
-
-
-@keras.saving.register_keras_serializable(package="kmm")
-class TanhGelu(layers.Layer):
-    """The approximation of GELU by the hyperbolic tangent.
-
-    Source: https://arxiv.org/abs/1606.08415
-    """
-
-    def call(self, x: Any) -> Any:
-        """Takes and returns a tensor of any shape."""
-        return ops.gelu(x, approximate=True)
-
-    def path_point_bytes(self, outputs: float) -> float:
-        """Returns the bytes kept for the gradient of one study, from those of the layer's output."""
-        return 7 * outputs
 
 
 @keras.saving.register_keras_serializable(package="kmm")

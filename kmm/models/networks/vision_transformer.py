@@ -6,7 +6,9 @@ import keras
 from keras import layers
 
 from kmm.errors import InputError
-from kmm.models.networks.vision_layers import PlacesOfTokens, ResidualScale, SelfAttention, TanhGelu, Tokens
+from kmm.models.networks.vision_block import add_block
+from kmm.models.networks.vision_layers import PlacesOfTokens, SelfAttention, Tokens
+from kmm.models.transformer.attention import gelu_tanh
 
 EPSILON = 1e-6  # of layer normalisation
 
@@ -73,26 +75,17 @@ class VisionTransformer:
             raise InputError(f"`pixels` must be a multiple of {self.patch}, the side of a patch. Received: {height}.")
         x = layers.Conv2D(self.size, self.patch, strides=self.patch, name="patches")(x)
         x = Tokens(self.prefix, name="tokens")(x)
-        for number in range(self.depth):
-            x = self._add_block(x, f"block{number}")
+        optional = (self.prefix - self.registers, self.prefix) if self.registers else (0, 0)
+        for name in self.ends:
+            attention = SelfAttention(self.heads, optional, name=f"{name}_attention")
+            x = add_block(
+                x,
+                attention,
+                name=name,
+                units=self.units or 4 * self.size,
+                epsilon=EPSILON,
+                activation=gelu_tanh if self.tanh_gelu else "gelu",
+                residual_scale=self.residual_scale,
+            )
         x = layers.LayerNormalization(epsilon=EPSILON, name="norm")(x)
         return PlacesOfTokens(self.prefix, height // self.patch, name="map")(x)
-
-    def _add_block(self, x, name):
-        y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm1")(x)
-        y = layers.Dense(3 * self.size, name=f"{name}_qkv")(y)
-        optional = (self.prefix - self.registers, self.prefix) if self.registers else (0, 0)
-        y = SelfAttention(self.heads, optional, name=f"{name}_attention")(y)
-        y = layers.Dense(self.size, name=f"{name}_projection")(y)
-        x = self._add(x, y, f"{name}_scale1", f"{name}_add1")
-        y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_norm2")(x)
-        y = layers.Dense(self.units or 4 * self.size, name=f"{name}_dense1")(y)
-        gelu = TanhGelu(name=f"{name}_gelu") if self.tanh_gelu else layers.Activation("gelu", name=f"{name}_gelu")
-        y = gelu(y)
-        y = layers.Dense(self.size, name=f"{name}_dense2")(y)
-        return self._add(x, y, f"{name}_scale2", name)
-
-    def _add(self, x, y, scale, name):
-        if self.residual_scale:
-            y = ResidualScale(name=scale)(y)
-        return layers.Add(name=name)([x, y])

@@ -5,18 +5,15 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from kmm.models.transformer.dot_product import HIDDEN, attend, count_attention_bytes
 from kmm.models.transformer.shape import ACTIVATIONS, TransformerShape
-
-HIDDEN = -1e9  # score of a hidden place; its weight is exactly 0
-FLOAT = 4  # bytes
 
 
 @keras.saving.register_keras_serializable(package="kmm")
 class Attention(layers.Layer):
     """Means of values, weighted by the softmax of the products of queries and keys, per head.
 
-    A hidden place has exactly the weight 0, so nothing follows from what stands there. The softmax is computed in
-    float32, whatever the precision of the layer.
+    A hidden place has exactly the weight 0, so nothing follows from what stands there.
 
     Args:
         heads: int. Divides the width of query, key and value.
@@ -42,16 +39,14 @@ class Attention(layers.Layer):
     def call(self, query: Any, key: Any, value: Any, row_mask: Any = None, training: bool | None = None) -> Any:
         """Takes `query (n, q, d)`, `key (n, k, d)`, `value (n, k, d)` and `row_mask (n, k)`, 1 = read, 0 = hidden, or
         None for a sequence without padding; returns `(n, q, d)`."""
-        size = query.shape[-1] // self.heads
-        query = self._split(query * ops.cast(size**-0.5, query.dtype))
-        key, value = self._split(key), self._split(value)
-        scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), "float32")
+        bias = None
         if row_mask is not None:
             read = ops.expand_dims(ops.expand_dims(row_mask, 1), 1) > 0.5
-            scores = ops.where(read, scores, ops.cast(HIDDEN, "float32"))
-        weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
-        mixed = ops.transpose(ops.matmul(self.dropout(weights, training=training), value), (0, 2, 1, 3))
-        return ops.reshape(mixed, (-1, mixed.shape[1], self.heads * size))
+            bias = ops.where(read, ops.cast(0, "float32"), ops.cast(HIDDEN, "float32"))
+        query, key, value = (self._split(rows) for rows in (query, key, value))
+        mixed = attend(query, key, value, bias, drop=lambda weights: self.dropout(weights, training=training))
+        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        return ops.reshape(mixed, (-1, mixed.shape[1], self.heads * mixed.shape[3]))
 
     def _split(self, rows):
         """Splits `(n, t, d)` into heads: `(n, heads, t, d / heads)`."""
@@ -64,9 +59,8 @@ class Attention(layers.Layer):
         return query_shape
 
     def path_point_bytes(self, outputs: float) -> float:
-        """Returns the bytes that a gradient keeps for one study: query, key, value and result, and twice the weights
-        `(heads, q, k)`. See `kmm.explain.attribution.held_memory`."""
-        return 4 * outputs + 2 * FLOAT * self.score_count
+        """Returns the bytes that a gradient keeps for one study, from those of the layer's output."""
+        return count_attention_bytes(outputs, self.score_count)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "heads": self.heads, "dropout": self.rate}

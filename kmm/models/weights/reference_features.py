@@ -17,6 +17,8 @@ TORCHVISION = {
     "densenet121": "densenet121",
     "resnet18": "resnet18",
     "resnet50": "resnet50",
+    "swin-base": "swin_b",
+    "swin-tiny": "swin_t",
     "vit-base": "vit_b_16",
 }
 TIMM = {
@@ -26,6 +28,8 @@ TIMM = {
     "dinov2-small": "vit_small_patch14_dinov2",
     "resnet18": "resnet18",
     "resnet50": "resnet50",
+    "swin-base": "swin_base_patch4_window7_224",
+    "swin-tiny": "swin_tiny_patch4_window7_224",
     "vit-base": "vit_base_patch16_224",
     "vit-small": "vit_small_patch16_224",
 }
@@ -78,6 +82,8 @@ def _compute_torchvision(opened, encoder_name, films):
             patches = network._process_input(films)
             tokens = torch.cat([network.class_token.expand(len(films), -1, -1), patches], dim=1)
             return package, network.encoder(tokens)[:, 1:].numpy()
+        if name.startswith("swin"):
+            return package, network.norm(network.features(films)).flatten(1, 2).numpy()
         if name.startswith("densenet"):
             return package, _to_places(torch.relu(network.features(films)))
         for part in list(network.children())[:-2]:  # without pooling and head
@@ -90,11 +96,13 @@ def _compute_timm(opened, encoder_name, films):
     name = _look_up(TIMM, encoder_name, "timm")
     registers = any(key.endswith(("reg_token", "register_tokens")) for key in opened.tensors)
     name = name.replace("_dinov2", "_reg4_dinov2") if registers else name
-    options = {"img_size": films.shape[-1]} if name.startswith("vit") else {}
+    options = {"img_size": films.shape[-1]} if name.startswith(("vit", "swin")) else {}
     network = package.create_model(name, pretrained=False, num_classes=0, **options).eval()
     _load(torch, network, opened, encoder_name)
     with torch.no_grad():
         found = network.forward_features(torch.tensor(films))
+    if getattr(network, "output_fmt", "NCHW") == "NHWC":
+        return package, found.flatten(1, 2).numpy()
     return package, found[:, network.num_prefix_tokens :].numpy() if found.ndim == 3 else _to_places(found)
 
 
@@ -109,7 +117,11 @@ def _compute_transformers(opened, encoder_name, films):
     network = getattr(network, "vision_model", network)  # of a pair of towers, that of films
     with torch.no_grad():
         found = network.eval()(torch.tensor(films)).last_hidden_state
-    return package, found[:, found.shape[1] - (films.shape[-1] // IMAGE_ENCODERS[encoder_name].multiple) ** 2 :].numpy()
+    if found.ndim == 4:
+        return package, _to_places(found)
+    entry = IMAGE_ENCODERS[encoder_name]
+    places = (films.shape[-1] // entry.multiple) ** 2 if entry.positions else found.shape[1]
+    return package, found[:, found.shape[1] - places :].numpy()
 
 
 _REFERENCES = {

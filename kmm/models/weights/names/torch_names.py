@@ -13,6 +13,7 @@ from kmm.models.networks.scalings import DEVIATION, MEAN
 Layers = dict[str, list[np.ndarray]]
 Kinds = dict[str, np.ndarray]  # the arrays of a layer by their kind: weight, bias, running_mean, ...
 Shapes = dict[str, tuple[int, ...]]
+Rule = tuple[str, str, str]
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -42,7 +43,7 @@ class Scheme:
 
     publisher: str
     anchor: str
-    rules: Sequence[tuple[str, str, str]]
+    rules: Sequence[Rule]
     channels: Normalisation = IMAGENET_CHANNELS
     under: str = ""
 
@@ -159,3 +160,17 @@ def finish_layer(kinds: Kinds) -> list[np.ndarray]:
     if known and known[0].ndim == 2:
         return [known[0].T, *known[1:]]
     return known or list(kinds.values())
+
+
+def finish_qkv(kinds: Kinds) -> list[np.ndarray]:
+    """Puts the projections of query, key and value side by side."""
+    if "weight" in kinds:
+        return finish_layer(kinds)
+    joined = {}
+    for kind in ("weight", "bias"):
+        parts = [
+            kinds[f"{name} {kind}"] for name in ("query", "key", "value", "q", "k", "v") if f"{name} {kind}" in kinds
+        ]
+        if len(parts) == 3:
+            joined[kind] = np.concatenate(parts)
+    return finish_layer(joined or kinds)

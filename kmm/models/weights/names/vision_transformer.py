@@ -18,7 +18,7 @@ from kmm.models.weights.names.torch_names import (
     Scheme,
     Shapes,
     TorchNames,
-    finish_layer,
+    finish_qkv,
 )
 
 HALF = Normalisation((0.5,) * 3, (0.5,) * 3)
@@ -95,7 +95,7 @@ def name_transformer(network: VisionTransformer) -> TorchNames:
     )
     return TorchNames(
         schemes,
-        finish={"tokens": partial(_finish_tokens, network), "_qkv": _finish_qkv},
+        finish={"tokens": partial(_finish_tokens, network), "_qkv": finish_qkv},
         complete=partial(_hide_registers, network),
         expected=_expect(network),
         recognises=partial(_recognise, network),
@@ -120,20 +120,6 @@ def _finish_tokens(network: VisionTransformer, kinds: Kinds) -> list[np.ndarray]
         tokens = np.concatenate([tokens, np.zeros((network.registers, table.shape[-1]), tokens.dtype)])
     places = table[before:].reshape(side, side, table.shape[-1])
     return [tokens, places] if network.prefix or len(tokens) else [places]
-
-
-def _finish_qkv(kinds: Kinds) -> list[np.ndarray]:
-    """Puts the projections of query, key and value side by side."""
-    if "weight" in kinds:
-        return finish_layer(kinds)
-    joined = {}
-    for kind in ("weight", "bias"):
-        parts = [
-            kinds[f"{name} {kind}"] for name in ("query", "key", "value", "q", "k", "v") if f"{name} {kind}" in kinds
-        ]
-        if len(parts) == 3:
-            joined[kind] = np.concatenate(parts)
-    return finish_layer(joined or kinds)
 
 
 def _hide_registers(network: VisionTransformer, layers: Layers) -> None:

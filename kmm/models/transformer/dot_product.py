@@ -1,0 +1,57 @@
+"""Scaled dot-product attention: the one computation, and the one count of memory, of all layers of attention."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+HIDDEN = -1e9  # added to the score of a hidden place; its weight is exactly 0
+FLOAT = 4  # bytes
+
+
+def attend(query: Any, key: Any, value: Any, bias: Any = None, *, drop: Callable[[Any], Any] | None = None) -> Any:
+    """Computes means of values, weighted by the softmax of the scaled products of queries and keys.
+
+    The softmax is computed in float32, whatever the precision of the tensors.
+
+    Args:
+        query: float `(..., q, d)`; the dimensions before those are, for example, studies and heads.
+        key: float `(..., k, d)`.
+        value: float `(..., k, e)`.
+        bias: float that broadcasts to `(..., q, k)`, added to the scores: `HIDDEN` hides a place. None adds nothing.
+        drop: function that drops some of the weights `(..., q, k)`; None drops none.
+
+    Returns:
+        float `(..., q, e)`, of the type of `value`.
+
+    Source: https://arxiv.org/abs/1706.03762
+
+    Example:
+        >>> same, values = ops.zeros((3, 1)), ops.array([[1.0], [3.0], [9.0]])
+        >>> ops.convert_to_numpy(attend(same, same, values, ops.array([0.0, 0.0, HIDDEN])))[:, 0].tolist()
+        [2.0, 2.0, 2.0]
+    """
+    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    scores = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
+    if bias is not None:
+        scores = scores + ops.cast(bias, "float32")
+    weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
+    return ops.matmul(weights if drop is None else drop(weights), value)
+
+
+def count_attention_bytes(outputs: float, scores: int) -> float:
+    """Counts the bytes that a gradient keeps of attention for one study.
+
+    Args:
+        outputs: float. Bytes of the layer's output for one study.
+        scores: int. Products of queries and keys, of all heads.
+
+    Returns:
+        float. Copies of query, key, value and result in another order, and twice the weights. See
+        `kmm.explain.attribution.held_memory`.
+
+    Example:
+        >>> count_attention_bytes(outputs=10, scores=5)
+        100
+    """
+    return 6 * outputs + 2 * FLOAT * scores
