@@ -21,6 +21,7 @@ class Attention(layers.Layer):
     Args:
         heads: int. Divides the width of query, key and value.
         dropout: float in [0, 1). Fraction of the weights dropped in training.
+        return_weights: bool. Whether to return the weights too.
 
     Source: https://arxiv.org/abs/1706.03762
 
@@ -31,9 +32,9 @@ class Attention(layers.Layer):
         [2.0]
     """
 
-    def __init__(self, heads: int, dropout: float = 0.0, **kwargs: Any):
+    def __init__(self, heads: int, dropout: float = 0.0, return_weights: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.heads, self.rate = heads, dropout
+        self.heads, self.rate, self.return_weights = heads, dropout, return_weights
         self.dropout = layers.Dropout(dropout)
 
     def build(self, query_shape: tuple, key_shape: tuple, value_shape: tuple, row_mask_shape: Any = None) -> None:
@@ -41,7 +42,8 @@ class Attention(layers.Layer):
 
     def call(self, query: Any, key: Any, value: Any, row_mask: Any = None, training: bool | None = None) -> Any:
         """Takes `query (n, q, d)`, `key (n, k, d)`, `value (n, k, d)` and `row_mask (n, k)`, 1 = read, 0 = hidden, or
-        None for a sequence without padding; returns `(n, q, d)`."""
+        None for a sequence without padding; returns `(n, q, d)`, and with `return_weights` also the weights
+        `(n, heads, q, k)` before dropout."""
         size = query.shape[-1] // self.heads
         query = self._split(query * ops.cast(size**-0.5, query.dtype))
         key, value = self._split(key), self._split(value)
@@ -51,7 +53,8 @@ class Attention(layers.Layer):
             scores = ops.where(read, scores, ops.cast(HIDDEN, "float32"))
         weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
         mixed = ops.transpose(ops.matmul(self.dropout(weights, training=training), value), (0, 2, 1, 3))
-        return ops.reshape(mixed, (-1, mixed.shape[1], self.heads * size))
+        mixed = ops.reshape(mixed, (-1, mixed.shape[1], self.heads * size))
+        return (mixed, weights) if self.return_weights else mixed
 
     def _split(self, rows):
         """Splits `(n, t, d)` into heads: `(n, heads, t, d / heads)`."""
@@ -61,15 +64,19 @@ class Attention(layers.Layer):
     def compute_output_shape(
         self, query_shape: tuple, key_shape: tuple, value_shape: tuple, row_mask_shape: Any = None
     ) -> tuple:
-        return query_shape
+        if not self.return_weights:
+            return query_shape
+        return query_shape, (query_shape[0], self.heads, query_shape[1], key_shape[1])
 
     def path_point_bytes(self, outputs: float) -> float:
         """Returns the bytes that a gradient keeps for one study: query, key, value and result, and twice the weights
         `(heads, q, k)`. See `kmm.explain.attribution.held_memory`."""
-        return 4 * outputs + 2 * FLOAT * self.score_count
+        weights = FLOAT * self.score_count
+        return 4 * (outputs - weights * self.return_weights) + 2 * weights
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads, "dropout": self.rate}
+        more = {"return_weights": True} if self.return_weights else {}  # caches are named after the configuration
+        return {**super().get_config(), "heads": self.heads, "dropout": self.rate, **more}
 
 
 @keras.saving.register_keras_serializable(package="kmm")
