@@ -17,12 +17,13 @@ MOST_VIEWS = 9  # of a film: as many as `kmm.models.joined.film_views` has
 _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "image_depths", "image_grid", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
+    *("fusion_layers", "fusion_heads", "fusion_width"),
 )
 _AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
 _AUGMENT_BELOW_ONE = ("augment_zoom", "augment_contrast", "augment_gamma")
 _BELOW_ONE = (
     *("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"),
-    *("warmup", "weight_average", "label_smoothing"),
+    *("warmup", "weight_average", "label_smoothing", "stochastic_depth"),
 )
 SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
@@ -98,6 +99,12 @@ class FitSettings:
     head: str = "mlp"  # what follows the fusion, a name in kmm.models.heads.HEADS
     fusion_units: int = 128
     fusion_dropout: float = 0.3
+    # of the fusion `cross-attention`, see kmm.models.cross.shape.CrossShape
+    fusion_layers: int = 2  # layers in which film and report read each other
+    fusion_heads: int = 4  # heads of attention
+    fusion_width: int = 128  # numbers per place of the film and per word, a multiple of the heads
+    fusion_adapter: int = 0  # width of a narrow layer behind each of the layers; 0 for none
+    stochastic_depth: float = 0.1  # fraction of the training studies for which the last of the layers is skipped
     modality_dropout: float = 0.1  # fraction of training examples whose image is hidden; the same for the text
     # Training: heads first, on a frozen encoder; then the encoders too, at tune_learning_rate
     label_smoothing: float = 0.0  # a label y is learnt as (1 - smoothing) y + smoothing / 2
@@ -151,7 +158,7 @@ class FitSettings:
             if getattr(self, name) < bound:
                 raise InputError(f"Setting `{name}` must be at least {bound}. Received: {getattr(self, name)}")
         names = ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "weight_decay")
-        for name in (*names, "bootstrap_repeats"):
+        for name in (*names, "bootstrap_repeats", "fusion_adapter"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
         for name in (*_AUGMENT_AT_LEAST_ZERO, "mixup"):
@@ -178,6 +185,11 @@ class FitSettings:
             )
         if not 0 <= self.seed <= 2**32 - 2:
             raise InputError(f"Setting `seed` must be in 0..4294967294. Received: {self.seed}")
+        if self.fusion_width % self.fusion_heads:
+            raise InputError(
+                "Setting `fusion_width` must be a multiple of `fusion_heads`. Received: "
+                f"{self.fusion_width} and {self.fusion_heads}"
+            )
         if self.modality_dropout > 0.5:
             raise InputError(f"Setting `modality_dropout` must be at most 0.5. Received: {self.modality_dropout}")
         whole = len(self.shares) == 3 and abs(sum(self.shares) - 1) < 1e-6

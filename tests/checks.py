@@ -71,10 +71,12 @@ def check_image_encoder(name, folder, *, pixels=32, structure_only=False):
     check_encoding(encoder, model_inputs(model)["image"])
     with other_fusions() as names:
         for fusion in names:
-            other = _build(dataclasses.replace(spec, fusion=fusion))
+            pair = {"text_encoder": "text-cnn"} if FUSIONS[fusion].alone else {}  # alone it is as the default
+            kind = dataclasses.replace(spec, fusion=fusion, **pair)
+            other = _build(kind)
             again = [layer.name for layer in image_encoder_of(other).layers]
             assert again == [layer.name for layer in encoder.layers], "a second build has other names of layers"
-            _check_views(other, image_encoder=entry)
+            _check_views(other, **{**find_descriptions(kind), "image_encoder": entry})
     if structure_only:
         _check_views(model, image_encoder=entry)
         return

@@ -27,7 +27,10 @@ def data() -> None:
 @click.option("--studies", default=600, show_default=True, help="Number of studies.")
 @click.option("--seed", default=0, show_default=True, help="Seed; equal seeds give equal files.")
 @click.option("--pixels", default=256, show_default=True, help="Height and width of a film, in pixels.")
-def phantom(out: Path, studies: int, seed: int, pixels: int) -> None:
+@click.option(
+    "--relational", is_flag=True, help="The label is whether the film has the nodule that the report asks for."
+)
+def phantom(out: Path, studies: int, seed: int, pixels: int, relational: bool) -> None:
     """Make the phantom set of synthetic studies in a new folder OUT.
 
     \b
@@ -36,7 +39,7 @@ def phantom(out: Path, studies: int, seed: int, pixels: int) -> None:
     from kmm.data.phantom.dataset import make_phantom
 
     with name_file_in_errors(out):
-        summary = make_phantom(out, studies=studies, seed=seed, pixels=pixels)
+        summary = make_phantom(out, studies=studies, seed=seed, pixels=pixels, relational=relational)
     click.echo(f"{out}: {', '.join(f'{name} {value}' for name, value in summary.items())}")
 
 

@@ -18,6 +18,7 @@ from kmm.export.graph.films import read_films
 from kmm.export.graph.letterbox import find_boxes
 from kmm.export.graph.reports import ReportReader
 from kmm.export.graph.slices import wrap_slices
+from kmm.models.fusion import find_features
 from kmm.models.views.feature_view import view_joint
 from kmm.models.views.parts import embed_of, fusion_of
 from kmm.protocol import signatures as names
@@ -84,7 +85,7 @@ class ServedClassifier:
             pixels=self.batches.image.pixels if self.batches.image else None,
             length=self.batches.text.length if self.batches.text else None,
             label_count=len(self.label_names),
-            feature_size=fusion_of(model).get_layer("joint").output.shape[-1],
+            feature_size=find_features(fusion_of(model)).shape[-1],
             default=default,
             explain=explanation is not None,
         )

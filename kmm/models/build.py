@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers, ops
 
 from kmm.errors import InputError, look_up
+from kmm.models.cross.shape import CrossShape
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
 from kmm.models.encoders_text import TEXT_ENCODERS, build_text_encoder
 from kmm.models.fusion import FUSIONS, build_fusion
@@ -54,6 +55,8 @@ class ModelSpec:
             encoder itself; see `kmm.models.joined.joined_encoder.join_encoders`.
         text_shape: `TransformerShape` of a text encoder that is a transformer, or the dict of its fields; None for the
             encoder's default, and of other encoders.
+        fusion_shape: `CrossShape` of a fusion that has one, or the dict of its fields; None for the fusion's default,
+            and of other fusions.
 
     Raises:
         InputError: if a name is unknown, both encoders are None or a number is out of range.
@@ -85,11 +88,12 @@ class ModelSpec:
     tta: int = 1
     members: tuple[int, ...] = (0,)
     text_shape: TransformerShape | None = None
+    fusion_shape: CrossShape | None = None
 
     def __post_init__(self):
         if self.image_encoder is None and self.text_encoder is None:
             raise InputError("A model needs an image encoder, a text encoder or both. Received neither.")
-        look_up(FUSIONS, self.fusion, "fusion")
+        self._check_fusion(look_up(FUSIONS, self.fusion, "fusion"))
         look_up(HEADS, self.head, "head")
         if self.image_encoder is not None:
             entry = look_up(IMAGE_ENCODERS, self.image_encoder, "image encoder")
@@ -126,6 +130,13 @@ class ModelSpec:
         for name in ("text_dropout", "fusion_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be in [0, 1). Received: {getattr(self, name)}.")
+
+    def _check_fusion(self, entry):
+        """Takes the shape of the fusion from its entry, or makes it of the dict of JSON."""
+        shape = self.fusion_shape or entry.shape
+        if shape is not None and entry.shape is None:
+            raise InputError(f"The fusion {self.fusion!r} has no shape. Leave out `fusion_shape`.")
+        object.__setattr__(self, "fusion_shape", CrossShape(**shape) if isinstance(shape, Mapping) else shape)
 
     def _check_shape(self, entry):
         """Takes the shape of a transformer from its entry, or makes it of the dict of JSON."""
@@ -236,7 +247,6 @@ def _build_core(spec, label_count):
             shape=spec.text_shape,
         )
         outputs["text"] = encoders["text"](text)
-    needs = FUSIONS[spec.fusion].needs
     fusion = build_fusion(
         FUSIONS[spec.fusion],
         encoders,
@@ -244,8 +254,10 @@ def _build_core(spec, label_count):
         units=spec.fusion_units,
         dropout=spec.fusion_dropout,
         head=spec.head,
+        shape=spec.fusion_shape,
     )
-    features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in needs}
+    read = FUSIONS[spec.fusion].parts(encoders)
+    features = {f"{side}_{part}": output[part] for side, output in outputs.items() for part in read}
     return keras.Model(inputs, fusion({**features, "present": present}), name="core")
 
 

@@ -3,7 +3,7 @@
 A fusion with its head is a nested model, so that it can be trained on features computed once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -11,10 +11,13 @@ import numpy as np
 from keras import layers
 
 from kmm.errors import look_up
+from kmm.models.cross.network import GATE, add_cross_attention
+from kmm.models.cross.shape import CrossShape
 from kmm.models.heads import HEADS, Head
 from kmm.models.stand_in import StandIn
 
 SIDES = ("image", "text")
+Features = Mapping[str, Mapping[str, keras.KerasTensor]]
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,32 @@ class Fusion:
         network: function `(features, present) -> vectors`. `features` maps `"image"` and `"text"`, or the only side of
             the model, to a dict of the parts in `needs`; `present` is `(n, 2)`; `vectors` maps the same sides, or one
             name of what the fusion made of both, to `(n, d)`.
-        needs: tuple of the fields of `Encoding` that it reads: `("vector",)` or `("sequence", "mask")`.
+        needs: tuple of the fields of `Encoding` that it reads, such as `("vector",)` or `("sequence", "mask")`.
         join: function `(fusion, parts, weights, bias, head)` that initialises the fusion of both sides as the weighted
             sum of the fusions of each side alone: see `join_concat`.
         source: str. Link of the publication.
+        alone: tuple, the fields that it reads of the only side of a model; None for those of `needs`.
+        beside: function `(features, present, shape) -> (n, d)` of what it adds, in a model of both sides, to the
+            features from which the logits are computed; it is 0 as built and after `join`. None for nothing.
+        shape: `CrossShape`, the default of `beside`; None for fusions without it.
     """
 
-    network: Callable[[dict[str, dict[str, keras.KerasTensor]], keras.KerasTensor], dict[str, keras.KerasTensor]]
+    network: Callable[[Features, keras.KerasTensor], dict[str, keras.KerasTensor]]
     needs: tuple[str, ...]
     join: Callable[[keras.Model, Mapping[str, keras.Model], Mapping[str, np.ndarray], np.ndarray, Head], None]
     source: str
+    alone: tuple[str, ...] | None = None
+    beside: Callable[[Features, keras.KerasTensor, CrossShape], keras.KerasTensor] | None = None
+    shape: CrossShape | None = None
+
+    def parts(self, sides: Collection[str]) -> tuple[str, ...]:
+        """Returns the fields of `Encoding` that it reads in a model of some sides.
+
+        Example:
+            >>> FUSIONS["cross-attention"].parts(["image"]), FUSIONS["cross-attention"].parts(["image", "text"])
+            (('vector',), ('vector', 'sequence', 'mask'))
+        """
+        return self.alone if self.alone and len(sides) == 1 else self.needs
 
 
 def build_fusion(
@@ -45,6 +64,7 @@ def build_fusion(
     units: int,
     dropout: float,
     head: str = "decoder",
+    shape: CrossShape | None = None,
 ) -> keras.Model:
     """Builds the nested model of one fusion with its head.
 
@@ -55,11 +75,12 @@ def build_fusion(
         units: int. Width of the decoder.
         dropout: float in [0, 1). Fraction of the decoder's outputs dropped in training.
         head: str, a key of `kmm.models.heads.HEADS`.
+        shape: `CrossShape` of a fusion that has one; None for that of the entry.
 
     Returns:
-        `keras.Model` named `fusion`, from `{"image_vector", "text_vector", "present"}` (for each side and each part in
-        `entry.needs`: `"<side>_<part>"`) to logits float32 `(n, label_count)`. The layer `joint` returns the features
-        `(n, d)` from which the logits are computed.
+        `keras.Model` named `fusion`, from `{"image_vector", "text_vector", "present"}` (for each side and each of
+        `entry.parts`: `"<side>_<part>"`) to logits float32 `(n, label_count)`. The layer `joint` returns the features
+        of the head; see `find_features`.
 
     Example:
         >>> image_encoder = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -70,16 +91,35 @@ def build_fusion(
     """
     present = keras.Input((2,), name="present")
     features = {
-        side: {part: keras.Input(encoder.output[part].shape[1:], name=f"{side}_{part}") for part in entry.needs}
+        side: {
+            part: keras.Input(encoder.output[part].shape[1:], name=f"{side}_{part}") for part in entry.parts(encoders)
+        }
         for side, encoder in encoders.items()
     }
     chosen = look_up(HEADS, head, "head")
     joint = chosen.network(entry.network(features, present), units, dropout)
+    if entry.beside and len(encoders) > 1:
+        added = entry.beside(features, present, shape or entry.shape or CrossShape())
+        joint = layers.Concatenate(dtype="float32", name="joint_and_beside")([joint, added])
     logits = layers.Dense(label_count, dtype="float32", name="logits")(joint)
     inputs = {tensor.name: tensor for parts in features.values() for tensor in parts.values()}
     fusion = keras.Model({**inputs, "present": present}, logits, name="fusion")
     chosen.start(fusion)
     return fusion
+
+
+def find_features(fusion: keras.Model) -> keras.KerasTensor:
+    """Returns the features `(n, d)` of a fusion from which its logits are computed: those of its head, and behind them
+    what the fusion adds.
+
+    Example:
+        >>> encoder = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> encoder = keras.Model(encoder.inputs, {"vector": encoder.outputs[0]})
+        >>> sizes = {"label_count": 1, "units": 16, "dropout": 0.3}
+        >>> find_features(build_fusion(FUSIONS["concat"], {"image": encoder}, **sizes)).shape
+        (None, 16)
+    """
+    return fusion.get_layer("logits").input
 
 
 def _concat(features, present):
@@ -114,6 +154,31 @@ def join_concat(
     head.join(fusion, parts, weights, bias)
 
 
+def join_cross(
+    fusion: keras.Model,
+    parts: Mapping[str, keras.Model],
+    weights: Mapping[str, np.ndarray],
+    bias: np.ndarray,
+    head: Head,
+) -> None:
+    """Initialises the joint head as `join_concat` does, and closes the gate of attention.
+
+    Args: as for `join_concat`.
+    """
+    join_concat(fusion, parts, weights, bias, head)
+    gate = fusion.get_layer(GATE)
+    gate.set_weights([np.zeros_like(values) for values in gate.get_weights()])
+
+
 FUSIONS = {
-    "concat": Fusion(network=_concat, needs=("vector",), join=join_concat, source="https://arxiv.org/abs/1902.08888")
+    "concat": Fusion(network=_concat, needs=("vector",), join=join_concat, source="https://arxiv.org/abs/1902.08888"),
+    "cross-attention": Fusion(
+        network=_concat,
+        needs=("vector", "sequence", "mask"),
+        join=join_cross,
+        source="https://arxiv.org/abs/1908.07490",
+        alone=("vector",),
+        beside=add_cross_attention,
+        shape=CrossShape(),
+    ),
 }

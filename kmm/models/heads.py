@@ -27,7 +27,8 @@ class Head:
 
     Attributes:
         network: function `(vectors, units, dropout) -> (n, d)`. `vectors` maps `"image"` and `"text"`, or the only side
-            of the model, to `(n, d_side)`. The layer `joint` returns the result, from which the layer `logits` follows.
+            of the model, to `(n, d_side)`. The layer `joint` returns the result, from which the layer `logits` follows;
+            a fusion may add features behind it.
         start: function of the fusion as built, which changes the weights of its layer `logits` in place.
         join: function `(fusion, parts, weights, bias)` that initialises a head as the weighted sum of the heads of
             each side alone, or of several members of one side: see `kmm.models.fusion.join_concat` and
@@ -129,7 +130,8 @@ def _keep(fusion):
 def _silence_decoder(fusion):
     """Sets what the decoder adds to the logits to 0."""
     kernel, bias = fusion.get_layer("logits").get_weights()
-    kernel[-fusion.get_layer("decoder").units :] = 0
+    end = fusion.get_layer("joint").output.shape[-1]
+    kernel[end - fusion.get_layer("decoder").units : end] = 0
     fusion.get_layer("logits").set_weights([kernel, bias])
 
 
@@ -159,12 +161,18 @@ def _join_linear(fusion, parts, weights, bias):
     sizes = {side: len(_read(parts, side, STANDARD)[0]) for side in parts}
     linear = [scaled[part][0][: sizes[part]] for part in _order(parts)]
     decoded = [scaled[part][0][sizes[part] :] for part in _order(parts)]
-    kernel = np.concatenate([*linear, *decoded])
-    fusion.get_layer("logits").set_weights([kernel, _sum_biases(scaled) + bias])
+    _set_logits(fusion, [*linear, *decoded], _sum_biases(scaled) + bias)
 
 
 def _sum_biases(scaled):
     return np.sum([found[1] for found in scaled.values()], axis=0)
+
+
+def _set_logits(fusion, kernels, bias):
+    """Sets what the logits make of the features of the head; what they make of others, behind these, stays."""
+    kernel = fusion.get_layer("logits").get_weights()[0]
+    own = np.concatenate(kernels)
+    fusion.get_layer("logits").set_weights([np.concatenate([own, kernel[len(own) :]]), bias])
 
 
 def _join_mlp(fusion, parts, weights, bias):
@@ -192,8 +200,7 @@ def _join_decoder(fusion, parts, weights, bias):
     _join_dense(fusion, parts)
     fusion.get_layer("joint").set_weights(_pair(parts, "joint"))
     scaled = _scale_logits(parts, weights)
-    kernel = np.concatenate([scaled[part][0] for part in _order(parts)])
-    fusion.get_layer("logits").set_weights([kernel, _sum_biases(scaled) + bias])
+    _set_logits(fusion, [scaled[part][0] for part in _order(parts)], _sum_biases(scaled) + bias)
 
 
 HEADS = {

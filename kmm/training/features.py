@@ -11,13 +11,16 @@ import keras
 import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
+from kmm.models.fusion import FUSIONS
 from kmm.models.joined.film_views import FilmViews
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest, weights_digest
+from kmm.settings import FitSettings
 from kmm.training.cache.array_store import ArrayStore
 from kmm.training.cache.cache_folder import name_entry
 from kmm.training.run_context import RunContext
+from kmm.training.stages.recipe import make_recipe
 
 MOST_AT_ONCE = 256  # films or reports per batch
 LAYER_BYTES = 2**28  # of the largest output of a layer for one batch; a few such outputs are in memory at a time
@@ -71,10 +74,12 @@ class Features:
 
     Args:
         context: `RunContext`.
+        ahead: dict of a side to the parts that another model of the run will read of its encoder as it is, so that they
+            are computed in the same pass: see `list_ahead`.
     """
 
-    def __init__(self, context: RunContext):
-        self.context = context
+    def __init__(self, context: RunContext, ahead: Mapping[str, Sequence[str]] | None = None):
+        self.context, self.ahead = context, ahead or {}
         self._trained: set[str] = set()
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}  # by side: digest of the weights, columns
 
@@ -94,9 +99,11 @@ class Features:
         """
         columns: dict[str, Any] = {}
         for side in sides:
-            digest = digest_encoder(model, side)
-            if side not in self._known or self._known[side][0] != digest:
-                self._known[side] = digest, self._compute(model, side, digest)
+            digest, read = digest_encoder(model, side), parts_read(model, side)
+            found, known = self._known.get(side, ("", {}))
+            if found != digest or any(f"{side}_{part}" not in known for part in read):
+                wanted = tuple(dict.fromkeys([*read, *self.ahead.get(side, ())]))
+                self._known[side] = digest, self._compute(model, side, digest, wanted)
             columns |= self._known[side][1]
         return columns
 
@@ -108,8 +115,8 @@ class Features:
                 columns |= known
         return columns
 
-    def _compute(self, model, side, digest):
-        context, encoder = self.context, view_encoder(model, side, parts_read(model, side))
+    def _compute(self, model, side, digest, wanted):
+        context, encoder = self.context, view_encoder(model, side, wanted)
         source = find_source(context, side)
         folder = context.work / "features" if side in self._trained else context.cache
         facts = {**source.facts, "architecture": architecture_digest(encoder), "weights": digest}
@@ -119,6 +126,21 @@ class Features:
             stores[part] = ArrayStore(folder / name_entry(f"features-{source.encoder}-{part}", kept))
         fill_stores(encoder, source, stores, context.progress)
         return {f"{side}_{part}": _open_column(store, source.keys) for part, store in stores.items()}
+
+
+def list_ahead(settings: FitSettings) -> dict[str, tuple[str, ...]]:
+    """Lists the parts of an encoding that the joint model of a fit will read of each encoder that no stage trains.
+
+    Example:
+        >>> frozen = FitSettings(fusion="cross-attention", image_weights="imagenet", tune_image="none")
+        >>> list_ahead(frozen), list_ahead(FitSettings())
+        ({'image': ('vector', 'sequence', 'mask')}, {})
+    """
+    recipe = make_recipe(settings)
+    if "joint" not in recipe:
+        return {}
+    trained = {side for stages in recipe.values() for stage in stages if stage.epochs for side in stage.trained}
+    return {side: FUSIONS[settings.fusion].needs for side in ("image", "text") if side not in trained}
 
 
 def digest_encoder(model: keras.Model, side: str) -> str:

@@ -17,6 +17,7 @@ from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.decisions.thresholds import find_policy
 from kmm.models.build import ModelSpec
+from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
 from kmm.models.weights import checkpoints
@@ -25,7 +26,7 @@ from kmm.settings import FitSettings
 from kmm.text.clean import find_words
 from kmm.text.redaction import read_redaction
 from kmm.training.cache.compilation import keep_compilations
-from kmm.training.features import Features
+from kmm.training.features import Features, list_ahead
 from kmm.training.finish import MEASURED, finish_run, view_answers
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker, prepare_studies
 from kmm.training.preparation.text_weights import check_text_weights, open_text_weights
@@ -34,7 +35,7 @@ from kmm.training.preparation.words import describe_words, learn_words
 from kmm.training.pretraining.seen_by_weights import note_seen
 from kmm.training.resume import FILES, check_data, check_settings
 from kmm.training.run_calibration import Answer
-from kmm.training.run_context import RunContext
+from kmm.training.run_context import RunContext, find_shape
 from kmm.training.stages.optimizers import OPTIMIZERS
 from kmm.training.stages.schedule import SCHEDULES
 from kmm.training.teacher import make_targets
@@ -156,7 +157,7 @@ def fit_classifier(
 
 
 def _fit(context, facts, parts):
-    features = Features(context)
+    features = Features(context, list_ahead(context.settings))
     trained = train_models(context, features)
     answers = view_answers(context, features, trained)
     classifier, predictions = finish_run(context, trained, features, answers, facts, parts)
@@ -183,7 +184,9 @@ def check_names(settings: FitSettings) -> None:
         InputError: for an unknown name or a file that does not exist.
     """
     s = settings
-    ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length, head=s.head)
+    look_up(FUSIONS, s.fusion, "fusion")
+    shape = find_shape(s)
+    ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length, head=s.head, fusion_shape=shape)
     find_words("", s.cleaning)
     find_policy(s.threshold_policy)
     if s.redact:

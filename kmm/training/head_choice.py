@@ -163,7 +163,7 @@ def open_choice(
         `HeadChoice`; `NoChoice` if the head or the fusion has no linear part.
     """
     s, first = context.settings, stages[0]
-    if not HEADS[s.head].linear or FUSIONS[s.fusion].needs != ("vector",):
+    if not HEADS[s.head].linear or "vector" not in FUSIONS[s.fusion].needs:
         return NoChoice()
     choice = HeadChoice(context, stages, model, features)
     given = first.side == "image" and bool(s.image_weights)

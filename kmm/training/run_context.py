@@ -11,12 +11,28 @@ import numpy as np
 from kmm.batches import BatchMaker
 from kmm.classifier import run_model
 from kmm.models import build
+from kmm.models.cross.shape import CrossShape
+from kmm.models.fusion import FUSIONS
 from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.preparation.text_weights import TextWeights
 
 PREDICT_BATCH = 32
+
+
+def find_shape(settings: FitSettings) -> CrossShape | None:
+    """Returns the shape of the fusion that settings name; None for a fusion that has none.
+
+    Example:
+        >>> find_shape(FitSettings()) is None, find_shape(FitSettings(fusion="cross-attention", fusion_layers=1)).layers
+        (True, 1)
+    """
+    if FUSIONS[settings.fusion].shape is None:
+        return None
+    names = ("layers", "heads", "width", "adapter")
+    sizes = {name: getattr(settings, f"fusion_{name}") for name in names}
+    return CrossShape(**sizes, stochastic_depth=settings.stochastic_depth)
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,7 @@ class RunContext:
             tta=tta,
             members=self.members if image else (0,),
             text_shape=self.text_weights.folder.shape if self.text_weights and text else None,
+            fusion_shape=find_shape(s),
         )
 
     def build(self, side: str, *, tta: int = 1) -> keras.Model:

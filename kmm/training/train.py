@@ -71,7 +71,7 @@ def train_models(context: RunContext, features: Features) -> Trained:
             facts.update(found)
 
     def train_member(own: RunContext, stages: Sequence[Stage], number: int) -> Member:
-        known = Features(own)
+        known = Features(own, features.ahead)
         model, _ = start_image(own, {}, known)
         chosen = _train_side(own, stages, model, known, history)
         choices.update({f"{side}_member_{number}": one for side, one in chosen.items()})

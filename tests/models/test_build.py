@@ -126,7 +126,7 @@ def test_spec_fills_in_the_encoders_own_numbers():
         ({}, "Received neither"),
         ({"image_encoder": "x"}, "Unknown image encoder 'x'. Known: convnext-tiny, densenet121, "),
         ({"text_encoder": "x"}, "Unknown text encoder 'x'. Known: text-cnn, text-cnn-paper, transformer-small, bert."),
-        ({"image_encoder": "small-cnn", "fusion": "x"}, "Unknown fusion 'x'. Known: concat."),
+        ({"image_encoder": "small-cnn", "fusion": "x"}, "Unknown fusion 'x'. Known: concat, cross-attention."),
         ({"image_encoder": "xception", "pixels": 8}, "`pixels` must be at least 32. Received: 8."),
         ({"text_encoder": "text-cnn", "length": 1}, "`length` must be at least 2. Received: 1."),
         ({"text_encoder": "text-cnn", "text_filters": 0}, "`text_filters` must be at least 1. Received: 0."),

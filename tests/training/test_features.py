@@ -1,5 +1,6 @@
 """Features of encoders by side and part."""
 
+import dataclasses
 import hashlib
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -12,12 +13,12 @@ from kmm.errors import InputError
 from kmm.image.prepare import ImagePreparation
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.fusion import FUSIONS, Fusion
-from kmm.models.views.parts import embed_of, image_encoder_of, parts_read, text_encoder_of
+from kmm.models.views.parts import copy_encoder_weights, embed_of, image_encoder_of, parts_read, text_encoder_of
 from kmm.models.weights.checkpoints import architecture_digest
 from kmm.progress import Progress
 from kmm.training import features as room
 from kmm.training.cache.array_store import ArrayStore
-from kmm.training.features import Features, Source, choose_batch, fill_stores, read_ahead
+from kmm.training.features import Features, Source, choose_batch, digest_encoder, fill_stores, read_ahead
 
 COUNT = 11
 SPEC = ModelSpec("small-cnn", "text-cnn", pixels=32, length=6, embedding_size=4, text_filters=3, fusion_units=8)
@@ -112,6 +113,22 @@ def test_a_fusion_gets_the_parts_that_it_needs_in_one_pass(context, calls, monke
         np.testing.assert_allclose(values, expected[name], atol=1e-4, rtol=half)
         assert values.dtype == np.float32
     assert calls == {"image": COUNT - 2, "token_ids": COUNT - 1}
+
+
+def test_what_the_joint_model_will_read_of_a_frozen_encoder_is_computed_in_the_same_pass(context, calls):
+    image = build_model(ModelSpec("small-cnn", pixels=32, fusion="cross-attention"), label_count=1)
+    joint = build_model(dataclasses.replace(SPEC, fusion="cross-attention"), label_count=1, vocabulary_size=9)
+    copy_encoder_weights(image, joint)
+    needs = FUSIONS["cross-attention"].needs
+    features = Features(context, {"image": needs})
+    alone = features.compute(image, ("image",))
+    assert calls == {"image": COUNT - 2}
+    assert set(features.compute(joint, ("image",))) == {f"image_{part}" for part in needs} == set(alone)
+    assert calls == {"image": COUNT - 2}
+    later = Features(context)
+    later._known["image"] = digest_encoder(image, "image"), {"image_vector": alone["image_vector"]}
+    found = later.compute(joint, ("image",))  # parts that are not known yet are added
+    assert all(np.array_equal(found[name], alone[name]) for name in alone)
 
 
 def test_sequences_are_stored_as_half_floats_and_everything_else_as_computed(context, calls, monkeypatch):

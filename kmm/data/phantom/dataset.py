@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from kmm.data.phantom.film import draw_frontal, draw_lateral
+from kmm.data.phantom.relational import Relation, compose_question, plan_relations
 from kmm.data.phantom.report import Lesion, compose_report, name_mesh
 from kmm.data.study import SECTIONS, Report
 from kmm.errors import InputError
@@ -40,7 +41,9 @@ class Plan:
     lateral: bool
 
 
-def make_phantom(out: Path | str, *, studies: int = 600, seed: int = 0, pixels: int = 256) -> dict[str, int]:
+def make_phantom(
+    out: Path | str, *, studies: int = 600, seed: int = 0, pixels: int = 256, relational: bool = False
+) -> dict[str, int]:
     """Writes the phantom set: normal and abnormal studies, half of each.
 
     Of the abnormal studies, 40 % show their lesion in the film and mention it in the report, 30 % show it in the film
@@ -50,11 +53,17 @@ def make_phantom(out: Path | str, *, studies: int = 600, seed: int = 0, pixels: 
     name them). A seed always gives the same bytes, for the same versions of NumPy and OpenCV. About 1.5 % of the
     studies have no film, and 1.5 % have no report.
 
+    In the relational set each film has nodules at three of six places of the lungs, and each report asks for a nodule
+    at one of them; half of the studies, the abnormal ones, have it. Film and report must be read together: neither of
+    them alone says anything about the label, nor does a sum of what each says. Every study has both. `boxes.csv` has
+    the nodule that the report asks for, and the words of `phantom_truth.csv` are those that name its place.
+
     Args:
         out: Path or str. Folder to create; it may exist if it is empty.
         studies: int in 1 to 100,000.
         seed: int, 0 or more.
         pixels: int in 32 to 4,096. Longer side of the films.
+        relational: bool. Make the relational set.
 
     Returns:
         dict of counts: studies, images, abnormal, in_image, in_text, one_lesion, boxes, laterals, without_image,
@@ -83,8 +92,14 @@ def make_phantom(out: Path | str, *, studies: int = 600, seed: int = 0, pixels: 
         (folder / "images").mkdir(parents=True)
         tables: dict[str, list[tuple]] = {name: [] for name in HEADERS}
         plans = _plan_studies(studies, seed)
-        for plan in plans:
-            _make_study(plan, folder / "images", tables, seed=seed, pixels=pixels)
+        if relational:
+            relations = plan_relations(studies, np.random.default_rng([seed, 0]))
+            plans = [Plan(uid, one.agrees, one.agrees, True, True, True, False) for uid, one in enumerate(relations, 1)]
+            for plan, relation in zip(plans, relations):
+                _make_relational_study(plan.uid, relation, folder / "images", tables, seed=seed, pixels=pixels)
+        else:
+            for plan in plans:
+                _make_study(plan, folder / "images", tables, seed=seed, pixels=pixels)
         for name, rows in tables.items():
             _write_table(folder / name, HEADERS[name], rows)
         os.replace(folder, out)
@@ -148,6 +163,27 @@ def _make_study(plan: Plan, folder: Path, tables: dict[str, list[tuple]], *, see
         name = f"{plan.uid}_IM-{plan.uid:04d}-2001.png"
         _write_png(folder / name, draw_lateral(film_rng, pixels=pixels))
         tables[PROJECTIONS].append((plan.uid, name, "Lateral"))
+
+
+def _make_relational_study(
+    uid: int, relation: Relation, folder: Path, tables: dict[str, list[tuple]], *, seed: int, pixels: int
+) -> None:
+    """Draws and writes one study of the relational set."""
+    order_rng, film_rng, report_rng = (np.random.default_rng([seed, 2, uid, purpose]) for purpose in range(3))
+    report, words = compose_question(relation.named, report_rng)
+    term = name_mesh(relation.named) if relation.agrees else "normal"
+    sections = (getattr(report, name) for name in SECTIONS)
+    tables[REPORTS].append((uid, term, term.split("/")[0], "Chest, PA", *sections))
+    finding = relation.named.finding if relation.agrees else ""
+    tables[TRUTH].append((uid, int(relation.agrees), 1, finding, " ".join(words)))
+    shown = [relation.shown[number] for number in order_rng.permutation(len(relation.shown))]
+    name = f"{uid}_IM-{uid:04d}-1001.png"
+    film, boxes = draw_frontal(shown, film_rng, pixels=pixels)
+    _write_png(folder / name, film)
+    tables[PROJECTIONS].append((uid, name, "Frontal"))
+    tables[BOXES].extend(
+        (name, one.finding, *box) for one, box in zip(shown, boxes, strict=True) if one == relation.named
+    )
 
 
 def _sample_lesions(rng: np.random.Generator) -> list[Lesion]:

@@ -224,6 +224,16 @@ def name_mesh(lesion: Lesion) -> str:
     return FINDINGS[lesion.finding].mesh.format(side=lesion.side, zone=lesion.zone)
 
 
+def name_place(side: str, zone: str, rng: np.random.Generator) -> str:
+    """Returns the words for a place of the lungs, such as `left upper lobe`.
+
+    Example:
+        >>> name_place("left", "middle", np.random.default_rng(0))
+        'left mid lung'
+    """
+    return f"{side} mid lung" if zone == "middle" else f"{side} {zone} {_pick(('lobe', 'lung', 'lung zone'), rng)}"
+
+
 def _write_findings(lesions: Sequence[Lesion], rng: np.random.Generator) -> str:
     found = {lesion.finding for lesion in lesions}
     sentences = [_state(lesion, rng) for lesion in lesions]
@@ -263,11 +273,10 @@ def _fill(sentence: str, rng: np.random.Generator, lesions: Sequence[Lesion]) ->
     """Fills in side, place, size and number: of the first lesion, or at random if there is none."""
     side = lesions[0].side if lesions else _pick(("left", "right"), rng)
     zone = lesions[0].zone if lesions else _pick(("upper", "middle", "lower"), rng)
-    lobe = "mid lung" if zone == "middle" else f"{zone} {_pick(('lobe', 'lung', 'lung zone'), rng)}"
     return sentence.format(
         side=side,
         other="right" if side == "left" else "left",
-        place=f"{side} {lobe}",
+        place=name_place(side, zone, rng),
         size=_pick(SIZES, rng),
         number=_pick((6, 7, 9, 10, 12, 14, 15, 16, 20), rng),
     )

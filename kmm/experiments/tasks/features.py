@@ -9,14 +9,24 @@ from kmm.models.weights.checkpoints import RANDOM
 from kmm.models.weights.files.model_folder import find_files
 from kmm.progress import Progress
 from kmm.settings import FitSettings
-from kmm.training.features import Features
+from kmm.training.features import Features, list_ahead
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.run_context import RunContext
 from kmm.training.stages.recipe import FEATURES, make_recipe
 from kmm.training.train import start_image
 
 NAMED_BYTES, SMALL_BYTES = 2.5e8, 2.5e7  # of the weights of an encoder known by name, and of one without weights
-DECIDES = ("image_encoder", "image_weights", "pixels", "image_fit", "fusion", "precision")
+DECIDES = (
+    "image_encoder",
+    "image_weights",
+    "pixels",
+    "image_fit",
+    "fusion",
+    "precision",
+    "text_encoder",
+    "tune_image",
+    "tune_epochs",
+)
 
 
 def reads_features(settings: FitSettings) -> bool:
@@ -59,7 +69,7 @@ def fill_features(
             progress=progress,
         )
         model, _ = start_image(context, {}, Features(context))
-        Features(context).compute(model, ("image",))
+        Features(context, list_ahead(settings)).compute(model, ("image",))
 
 
 def measure_states(settings: FitSettings) -> float:

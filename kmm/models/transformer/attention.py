@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from kmm.models.transformer.dot_product import HIDDEN, attend, count_attention_bytes
+from kmm.models.transformer.dot_product import FLOAT, HIDDEN, count_attention_bytes, weigh
 from kmm.models.transformer.shape import ACTIVATIONS, TransformerShape
 
 
@@ -18,6 +18,7 @@ class Attention(layers.Layer):
     Args:
         heads: int. Divides the width of query, key and value.
         dropout: float in [0, 1). Fraction of the weights dropped in training.
+        return_weights: bool. Whether to return the weights too.
 
     Source: https://arxiv.org/abs/1706.03762
 
@@ -28,9 +29,9 @@ class Attention(layers.Layer):
         [2.0]
     """
 
-    def __init__(self, heads: int, dropout: float = 0.0, **kwargs: Any):
+    def __init__(self, heads: int, dropout: float = 0.0, return_weights: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.heads, self.rate = heads, dropout
+        self.heads, self.rate, self.return_weights = heads, dropout, return_weights
         self.dropout = layers.Dropout(dropout)
 
     def build(self, query_shape: tuple, key_shape: tuple, value_shape: tuple, row_mask_shape: Any = None) -> None:
@@ -38,15 +39,18 @@ class Attention(layers.Layer):
 
     def call(self, query: Any, key: Any, value: Any, row_mask: Any = None, training: bool | None = None) -> Any:
         """Takes `query (n, q, d)`, `key (n, k, d)`, `value (n, k, d)` and `row_mask (n, k)`, 1 = read, 0 = hidden, or
-        None for a sequence without padding; returns `(n, q, d)`."""
+        None for a sequence without padding; returns `(n, q, d)`, and with `return_weights` also the weights
+        `(n, heads, q, k)` before dropout."""
         bias = None
         if row_mask is not None:
             read = ops.expand_dims(ops.expand_dims(row_mask, 1), 1) > 0.5
             bias = ops.where(read, ops.cast(0, "float32"), ops.cast(HIDDEN, "float32"))
         query, key, value = (self._split(rows) for rows in (query, key, value))
-        mixed = attend(query, key, value, bias, drop=lambda weights: self.dropout(weights, training=training))
+        weights = weigh(query, key, bias)
+        mixed = ops.matmul(self.dropout(weights, training=training), value)
         mixed = ops.transpose(mixed, (0, 2, 1, 3))
-        return ops.reshape(mixed, (-1, mixed.shape[1], self.heads * mixed.shape[3]))
+        mixed = ops.reshape(mixed, (-1, mixed.shape[1], self.heads * mixed.shape[3]))
+        return (mixed, weights) if self.return_weights else mixed
 
     def _split(self, rows):
         """Splits `(n, t, d)` into heads: `(n, heads, t, d / heads)`."""
@@ -56,14 +60,17 @@ class Attention(layers.Layer):
     def compute_output_shape(
         self, query_shape: tuple, key_shape: tuple, value_shape: tuple, row_mask_shape: Any = None
     ) -> tuple:
-        return query_shape
+        if not self.return_weights:
+            return query_shape
+        return query_shape, (query_shape[0], self.heads, query_shape[1], key_shape[1])
 
     def path_point_bytes(self, outputs: float) -> float:
-        """Returns the bytes that a gradient keeps for one study, from those of the layer's output."""
-        return count_attention_bytes(outputs, self.score_count)
+        """Returns the bytes that a gradient keeps for one study, from those of the layer's outputs."""
+        return count_attention_bytes(outputs - FLOAT * self.score_count * self.return_weights, self.score_count)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "heads": self.heads, "dropout": self.rate}
+        more = {"return_weights": True} if self.return_weights else {}  # caches are named after the configuration
+        return {**super().get_config(), "heads": self.heads, "dropout": self.rate, **more}
 
 
 @keras.saving.register_keras_serializable(package="kmm")

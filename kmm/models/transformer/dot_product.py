@@ -1,6 +1,5 @@
 """Scaled dot-product attention: the one computation, and the one count of memory, of all layers of attention."""
 
-from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -9,34 +8,51 @@ HIDDEN = -1e9  # added to the score of a hidden place; its weight is exactly 0
 FLOAT = 4  # bytes
 
 
-def attend(query: Any, key: Any, value: Any, bias: Any = None, *, drop: Callable[[Any], Any] | None = None) -> Any:
-    """Computes means of values, weighted by the softmax of the scaled products of queries and keys.
+def weigh(query: Any, key: Any, bias: Any = None) -> Any:
+    """Computes the weights of attention: the softmax of the scaled products of queries and keys.
 
     The softmax is computed in float32, whatever the precision of the tensors.
 
     Args:
         query: float `(..., q, d)`; the dimensions before those are, for example, studies and heads.
         key: float `(..., k, d)`.
-        value: float `(..., k, e)`.
         bias: float that broadcasts to `(..., q, k)`, added to the scores: `HIDDEN` hides a place. None adds nothing.
-        drop: function that drops some of the weights `(..., q, k)`; None drops none.
+
+    Returns:
+        float `(..., q, k)`, of the type of `key`. Each row sums to 1.
+
+    Source: https://arxiv.org/abs/1706.03762
+
+    Example:
+        >>> weights = weigh(ops.zeros((1, 1)), ops.zeros((3, 1)), ops.array([0.0, 0.0, HIDDEN]))
+        >>> ops.convert_to_numpy(weights).tolist()
+        [[0.5, 0.5, 0.0]]
+    """
+    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    scores = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
+    if bias is not None:
+        scores = scores + ops.cast(bias, "float32")
+    return ops.cast(ops.softmax(scores, axis=-1), key.dtype)
+
+
+def attend(query: Any, key: Any, value: Any, bias: Any = None) -> Any:
+    """Computes means of values, weighted by `weigh(query, key, bias)`.
+
+    Args:
+        query: float `(..., q, d)`.
+        key: float `(..., k, d)`.
+        value: float `(..., k, e)`.
+        bias: float that broadcasts to `(..., q, k)`, or None.
 
     Returns:
         float `(..., q, e)`, of the type of `value`.
-
-    Source: https://arxiv.org/abs/1706.03762
 
     Example:
         >>> same, values = ops.zeros((3, 1)), ops.array([[1.0], [3.0], [9.0]])
         >>> ops.convert_to_numpy(attend(same, same, values, ops.array([0.0, 0.0, HIDDEN])))[:, 0].tolist()
         [2.0, 2.0, 2.0]
     """
-    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
-    scores = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
-    if bias is not None:
-        scores = scores + ops.cast(bias, "float32")
-    weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)
-    return ops.matmul(weights if drop is None else drop(weights), value)
+    return ops.matmul(ops.cast(weigh(query, key, bias), value.dtype), value)
 
 
 def count_attention_bytes(outputs: float, scores: int) -> float:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kmm.models.fusion import find_features
+from kmm.models.transformer.attention import Attention
 from kmm.models.views.parts import embed_of, fusion_of, image_encoder_of, text_encoder_of
 
 
@@ -45,6 +47,34 @@ def view_joint(model: keras.Model) -> keras.Model:
     Returns:
         `keras.Model` from the inputs of `model` to `{"logits": (n, n_labels), "features": (n, d)}`, float32.
     """
+    return _view_fusion(model, {"features": find_features(fusion_of(model))})
+
+
+def view_attention(model: keras.Model) -> keras.Model:
+    """Makes a model that also returns the weights of attention of its fusion, in one pass. It shares its weights.
+
+    Args:
+        model: `keras.Model` from `kmm.models.build.build_model`.
+
+    Returns:
+        `keras.Model` from the inputs of `model` to `{"logits": (n, n_labels)}` and, for each layer of attention of the
+        fusion that returns its weights, its name to `(n, heads, q, k)`, float32: how much place q reads of place k of
+        the same or the other side, which sum to 1 over k. The rows of the film are its places, row by row. Without
+        such layers `logits` is alone. See `kmm.models.cross.network`.
+
+    Example:
+        >>> from kmm.models.build import ModelSpec, build_model
+        >>> spec = ModelSpec("small-cnn", "text-cnn", "cross-attention", pixels=32, length=9, embedding_size=4)
+        >>> view = view_attention(build_model(spec, label_count=1, vocabulary_size=9))
+        >>> view.output["cross1_image_attention"].shape  # places of the film read words
+        (None, 4, 4, 9)
+    """
+    found = [layer for layer in fusion_of(model).layers if isinstance(layer, Attention) and layer.return_weights]
+    return _view_fusion(model, {layer.name: layer.output[1] for layer in found})
+
+
+def _view_fusion(model, more):
+    """Makes a model that returns the logits and, by name, other tensors of the fusion."""
     fusion = fusion_of(model)
     inputs = {"present": keras.Input((2,), name="present")}
     values = {"present": inputs["present"]}
@@ -54,13 +84,9 @@ def view_joint(model: keras.Model) -> keras.Model:
         if part:
             encoded[side] = encoded.get(side) or _encode(model, side, inputs)
             values[name] = encoded[side][part]
-    both = keras.Model(fusion.input, [fusion.output, fusion.get_layer("joint").output])
+    found = keras.Model(fusion.input, {"logits": fusion.output, **more})(values)
     return keras.Model(
-        inputs,
-        {
-            name: keras.layers.Identity(dtype="float32", name=name)(value)
-            for name, value in zip(("logits", "features"), both(values), strict=True)
-        },
+        inputs, {name: keras.layers.Identity(dtype="float32", name=name)(value) for name, value in found.items()}
     )
 
 

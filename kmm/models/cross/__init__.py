@@ -1,0 +1,1 @@
+"""The fusion `cross-attention`: its shape, its rows, its network."""
