@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.linalg import lapack, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -15,7 +16,7 @@ MIDDLE = 1e-3  # where there is no validation
 MOST_STEPS = 500  # of the solver
 TOLERANCE = 1e-6  # largest slope, per study, at which it stops
 WIDE = 2  # features per study above which a fit is made in the space that the studies span
-LEAST_SHARE = 1e-10  # of the largest variance: directions of less are left out of that space
+LEAST_SHARE = 1e-10  # of the largest square of a row: directions of less are left out of that space
 LEAST_SCALE = 1e-6  # standard deviation below which a feature counts as constant
 
 
@@ -123,9 +124,9 @@ def _fit_group(x, targets, left, labels, weights):
     are many more than the studies are first reduced to the space that the studies span: the fit is the same.
     """
     if x.shape[1] > WIDE * len(x):
-        basis = _span(x)
-        coef, *rest = _fit_group(x @ basis, targets, left @ basis, labels, weights)
-        return basis @ coef, *rest
+        span = _Span(x)
+        coef, *rest = _fit_group(span.rows, targets, span.project(left), labels, weights)
+        return span.lift(coef), *rest
     values, best = np.zeros(x.shape[1] + 1), (np.inf, np.zeros(x.shape[1]), 0.0, None)
     for strength in STRENGTHS if len(labels) else (MIDDLE,):
         values = _minimise(x, targets, weights, strength, values)
@@ -137,11 +138,29 @@ def _fit_group(x, targets, left, labels, weights):
     return best[1:]
 
 
-def _span(x):
-    """Returns an orthonormal basis `(d, r)` of the space that the rows of `x` span."""
-    squares, directions = np.linalg.eigh(x @ x.T)
-    kept = squares > LEAST_SHARE * squares[-1]
-    return x.T @ (directions[:, kept] / np.sqrt(squares[kept]))
+class _Span:
+    """Coordinates of the space that the rows of `x (n, d)` span, in an orthonormal basis that is never formed.
+
+    The products of the rows, `x @ x.T`, are factored by Cholesky with pivots, `lower @ lower.T`. The rows of `lower`
+    are then the coordinates of those of `x`, and `chosen` the rows that the basis is made of.
+    """
+
+    def __init__(self, x):
+        products = x @ x.T
+        factor, order, rank, _ = lapack.dpstrf(products, lower=1, tol=LEAST_SHARE * products.diagonal().max())
+        order = order - 1
+        self.lower = np.tril(factor[:rank, :rank])
+        self.rows = np.empty((len(x), rank))
+        self.rows[order] = np.tril(factor)[:, :rank]
+        self.chosen = x[order[:rank]]
+
+    def project(self, other):
+        """Returns the coordinates `(m, rank)` of other rows `(m, d)`."""
+        return solve_triangular(self.lower, self.chosen @ other.T, lower=True).T
+
+    def lift(self, coef):
+        """Returns the vector `(d,)` of the space that has given coordinates `(rank,)`."""
+        return self.chosen.T @ solve_triangular(self.lower, coef, lower=True, trans="T")
 
 
 def _minimise(x, targets, weights, strength, start):
