@@ -1,6 +1,5 @@
 """Linear baselines of a classifier: a probe of its image features, and the sum of its logits and those of TF-IDF."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,14 +8,15 @@ from kmm.data.modalities import as_table
 from kmm.evaluate.changed_weights import is_stale
 from kmm.evaluate.decisions.calibration import fit_temperature
 from kmm.evaluate.decisions.thresholds import choose_thresholds
-from kmm.evaluate.linear_probe import add_logits, find_odds, fit_probe, fit_sum
-from kmm.models.linear_probe import IMAGE_LINEAR, LINEAR_SUM, LinearBaselines
+from kmm.evaluate.linear_probe import add_logits, find_odds, fit_sum
+from kmm.models.linear_probe import IMAGE_LINEAR, LINEAR_SUM, LinearBaselines, LinearProbe
 
 if TYPE_CHECKING:
     from kmm.classifier import Classifier, StudyLogits
 
 
 def fit_baselines(
+    probe: LinearProbe,
     features: np.ndarray,
     labels: np.ndarray,
     present: np.ndarray,
@@ -24,24 +24,20 @@ def fit_baselines(
     train: np.ndarray,
     validation: np.ndarray,
     texts: np.ndarray | None,
-    groups: Sequence[int] | None = None,
 ) -> LinearBaselines:
-    """Fits the linear baselines on the training studies; validation chooses the penalty and the weights of the sum.
+    """Makes the linear baselines of a probe; validation chooses the weights of the sum.
 
     Args:
+        probe: `LinearProbe` of the films of the training studies.
         features: float array `(n, d)`, the vectors of films; those of a study without a film do not count.
         labels: array `(n, n_labels)` of 0, 1 and NaN (unknown).
         present: array `(n, 2)`: whether each study has a film, and a report.
         train, validation: int arrays of rows.
         texts: float array `(len(validation), n_labels)`, the probabilities of the TF-IDF baseline; None without one.
-        groups: see `kmm.evaluate.linear_probe.fit_probe`.
 
     Returns:
         `LinearBaselines`.
     """
-    has_film = present[:, 0] > 0
-    held = validation[has_film[validation]]
-    probe = fit_probe(features, labels, train=train[has_film[train]], validation=held, groups=groups)
     if texts is None:
         return LinearBaselines(probe)
     image, prior = probe.logits(features[validation]), np.nanmean(labels[train], axis=0)

@@ -13,6 +13,7 @@ import numpy as np
 from kmm.image.prepare import PREPARATION_VERSION
 from kmm.models.fusion import FUSIONS
 from kmm.models.joined.film_views import FilmViews
+from kmm.models.linear_probe import LinearProbe
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, parts_read
 from kmm.models.weights.checkpoints import architecture_digest, weights_digest
@@ -76,10 +77,14 @@ class Features:
         context: `RunContext`.
         ahead: dict of a side to the parts that another model of the run will read of its encoder as it is, so that they
             are computed in the same pass: see `list_ahead`.
+
+    Attributes:
+        probes: dict of a digest to the `LinearProbe` of the features fitted on it: see `kmm.training.linear_start`.
     """
 
     def __init__(self, context: RunContext, ahead: Mapping[str, Sequence[str]] | None = None):
         self.context, self.ahead = context, ahead or {}
+        self.probes: dict[str, LinearProbe] = {}
         self._trained: set[str] = set()
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}  # by side: digest of the weights, columns
 

@@ -18,10 +18,10 @@ from kmm.evaluate.report import evaluate_predictions
 from kmm.evaluate.seen import gather_seen
 from kmm.models.linear_probe import IMAGE_LINEAR
 from kmm.models.views.feature_view import view_features
-from kmm.models.views.parts import vector_groups
 from kmm.storage.seen_studies import SEEN_PARTS
 from kmm.text.tfidf import TfidfBaseline
 from kmm.training.features import Features
+from kmm.training.linear_start import fit_side_probe
 from kmm.training.run_calibration import Answer, calibrate
 from kmm.training.run_context import RunContext
 from kmm.training.source_code import digest_code
@@ -106,8 +106,9 @@ def _fit_baselines(settings, text, studies, labels):
 
 def _fit_linear(context, classifier, features):
     """Gives a classifier of films its linear baselines; returns the function from rows to the logits of the probe."""
-    columns = features.compute(classifier.models["image"], ("image",)) if "image" in classifier.models else {}
-    if "image_vector" not in columns:  # no films, or a fusion that does not read vectors
+    model = classifier.models.get("image")
+    columns = features.compute(model, ("image",)) if model is not None else {}
+    if model is None or "image_vector" not in columns:  # no films, or a fusion that does not read vectors
         return {}
     prepared, validation = context.prepared, context.rows("validation")
     column, texts = columns["image_vector"], None
@@ -115,13 +116,13 @@ def _fit_linear(context, classifier, features):
     if classifier.tfidf is not None:
         texts = score_texts(classifier, [prepared.studies[row] for row in validation])["tfidf"]
     classifier.linear = fit_baselines(
+        fit_side_probe(context, "image", model, features, prepared.labels),
         vectors,
         prepared.labels,
         prepared.present,
         train=context.rows("train"),
         validation=validation,
         texts=texts,
-        groups=vector_groups(classifier.models["image"], "image"),
     )
     probe, has_film = classifier.linear.probe, prepared.present[:, :1] > 0
     return {IMAGE_LINEAR: lambda rows: np.where(has_film[rows], probe.logits(vectors[rows]), probe.intercept)}
