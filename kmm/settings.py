@@ -130,7 +130,8 @@ class FitSettings:
     schedule: str = "plateau"  # a name in kmm.training.stages.schedule.SCHEDULES
     warmup: float = 0.0  # fraction of a stage's steps over which the rate rises from 0; the schedule follows
     rate_decay: float = 1.0  # factor of the rate of tuning from each depth of the image encoder to the next lower one
-    patience: int = 5  # epochs without a better validation loss before a stage ends
+    monitor: str = "loss"  # what decides the best epoch of a stage, a name in kmm.training.stages.monitors.MONITORS
+    patience: int = 5  # epochs without a better one before a stage ends
     clip_norm: float = 1.0  # norm to which gradients are clipped; 0 switches clipping off
     weight_average: float = 0.0  # momentum per step of the average of the weights that is kept, as 0.99; 0: no average
     class_weights: bool = False  # weight both classes of a label equally (shifts the probabilities)

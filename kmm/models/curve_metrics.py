@@ -1,4 +1,4 @@
-"""Metrics of learning curves, which Keras computes with the loss: accuracy and ROC AUC of the labels that are known."""
+"""Metrics of learning curves, which Keras computes with the loss: accuracy, F1 and ROC AUC of known labels."""
 
 from typing import Any
 
@@ -41,6 +41,49 @@ class LabelAccuracy(keras.metrics.Metric):
         """Returns the accuracy; NaN if no label is known."""
         defined = ops.cast(self.known > 0, "float32")
         return ops.sum(defined * self.correct / ops.maximum(self.known, 1.0)) / ops.sum(defined)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_count": self.label_count}
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class LabelF1(keras.metrics.Metric):
+    """F1 of logits at probability 0.5: the mean over the labels that have a positive study (macro F1).
+
+    Labels that are NaN (unknown) do not count. A label whose positives are all missed counts as 0.
+
+    Args:
+        label_count: int.
+        name: str.
+        options: of every `keras.metrics.Metric`.
+
+    Example:
+        >>> metric = LabelF1(1)
+        >>> metric.update_state([[1.0], [1.0], [0.0], [float("nan")]], [[2.0], [-1.0], [1.0], [1.0]])
+        >>> float(metric.result())  # one hit, one miss, one false alarm
+        0.5
+    """
+
+    def __init__(self, label_count: int, name: str = "f1", **options: Any) -> None:
+        super().__init__(name=name, **options)
+        self.label_count = label_count
+        self.hits = self.add_weight(shape=(label_count,), initializer="zeros", name="hits")
+        self.positive = self.add_weight(shape=(label_count,), initializer="zeros", name="positive")
+        self.called = self.add_weight(shape=(label_count,), initializer="zeros", name="called")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds the studies of a batch: labels and logits `(n, n_labels)`, weights `(n,)`."""
+        labels, logits, weights = _prepare(y_true, y_pred, sample_weight)
+        true, called = ops.cast(labels > 0.5, "float32"), ops.cast(logits > 0, "float32")
+        self.hits.assign_add(ops.sum(weights * true * called, axis=0))
+        self.positive.assign_add(ops.sum(weights * true, axis=0))
+        self.called.assign_add(ops.sum(weights * called, axis=0))
+
+    def result(self) -> Any:
+        """Returns the macro F1; NaN if no label has a positive study."""
+        defined = ops.cast(self.positive > 0, "float32")
+        scores = 2 * self.hits / ops.maximum(self.positive + self.called, 1e-12)
+        return ops.sum(defined * scores) / ops.sum(defined)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_count": self.label_count}

@@ -36,6 +36,7 @@ from kmm.training.pretraining.seen_by_weights import note_seen
 from kmm.training.resume import FILES, check_data, check_settings
 from kmm.training.run_calibration import Answer
 from kmm.training.run_context import RunContext, find_shape
+from kmm.training.stages.monitors import MONITORS
 from kmm.training.stages.optimizers import OPTIMIZERS
 from kmm.training.stages.schedule import SCHEDULES
 from kmm.training.teacher import make_targets
@@ -195,6 +196,7 @@ def check_names(settings: FitSettings) -> None:
         (LOSSES, s.loss, "loss"),
         (OPTIMIZERS, s.optimizer, "optimizer"),
         (SCHEDULES, s.schedule, "schedule"),
+        (MONITORS, s.monitor, "monitor"),
     ):
         look_up(table, name, noun)
     for name in FILES:

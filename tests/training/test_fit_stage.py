@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from kmm.errors import InputError
 from kmm.models.loss import LOSSES, LossEntry, MaskedCrossentropy
@@ -56,6 +57,18 @@ def test_epochs_are_chosen_by_the_loss_without_the_penalties_of_weights(tmp_path
     assert state["best"] == pytest.approx(reached, abs=1e-6)
     assert state["best_epoch"] == np.argmin(history["val_loss"]) + 1
     assert model.evaluate(data.as_input(), verbose=0, return_dict=True)["loss"] == pytest.approx(reached + penalty)
+
+
+@pytest.mark.large
+def test_epochs_can_be_chosen_by_f1_and_auc(tmp_path):
+    model, history = train(tmp_path, 8, monitor="f1-auc", learning_rate=0.3)
+    scores = (np.array(history["val_f1"]) + history["val_roc_auc"]) / 2
+    state = read_state(tmp_path)
+    assert state["best_epoch"] == np.argmax(scores > scores.max() - 1e-4) + 1
+    assert state["best"] == pytest.approx(1 - scores.max(), abs=2e-4)
+    data = dataset()
+    logits = model.predict_on_batch({"x": data.columns["x"]})
+    assert f1_score(data.labels, logits > 0) == pytest.approx(history["val_f1"][state["best_epoch"] - 1], abs=1e-6)
 
 
 OTHERS = [pytest.param(name, "adam", marks=pytest.mark.large) for name in LOSSES if name != "bce"]

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from kmm.training.stages.checkpoint import MONITORED
 from kmm.training.stages.fit_stage import choose_steps
+from kmm.training.stages.monitors import MONITORED
 from kmm.training.stages.optimizers import make_optimizer
 from kmm.training.stages.recipe import Stage
 

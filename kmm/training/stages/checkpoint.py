@@ -25,12 +25,12 @@ from kmm.errors import InputError, look_up
 from kmm.progress import Advance
 from kmm.storage.files import replace_file
 from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.monitors import AUC, F1, MONITORED, MONITORS
 from kmm.training.stages.recipe import Stage
 from kmm.training.stages.schedule import SCHEDULES, average_rate
 from kmm.training.stages.weight_average import start_averages, use_averages
 
-MONITORED = "crossentropy"  # the metric that selects the best epoch
-CURVES = ("accuracy", "roc_auc")  # metrics of validation that are recorded too
+CURVES = ("accuracy", AUC, F1)  # metrics of validation that are recorded too, if they are computed
 SAVE_MINUTES = 5.0  # a large network is saved when it has improved, and at the latest so long after it was saved
 LARGE_BYTES = 2**25  # of weights and optimizer; smaller networks are saved after every epoch
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
@@ -46,13 +46,14 @@ class Checkpoint(keras.callbacks.Callback):
         dataset: `StudyDataset` of the training part.
 
     Raises:
-        InputError: if the schedule is unknown, or the folder has a damaged file.
+        InputError: if the schedule or the monitor is unknown, or the folder has a damaged file.
     """
 
     def __init__(self, stage: Stage, folder: Path | str, dataset: StudyDataset):
         super().__init__()
         self.stage, self.folder, self.dataset = stage, Path(folder), dataset
         self.schedule = look_up(SCHEDULES, stage.schedule, "schedule")
+        self.monitor = look_up(MONITORS, stage.monitor, "monitor")
         self.advance: Advance = _ignore
         self.saved_at = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -75,23 +76,24 @@ class Checkpoint(keras.callbacks.Callback):
     def measure_start(self, validation: Any) -> None:
         """Evaluates the initial weights as the first best ones, so that the stage never ends worse than it began."""
         start_averages(self.model)
-        value = self.model.evaluate(validation, verbose=0, return_dict=True)[MONITORED]
+        value = self.monitor.value(self.model.evaluate(validation, verbose=0, return_dict=True))
         if self.state["best"] is None and math.isfinite(value):
             self.state["best"] = float(value)
             self._save(self._variables())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves the stage, and ends it if its validation loss no longer improves."""
+        """Saves the stage, and ends it if what it monitors no longer improves."""
         logs = logs or {}
-        state, loss, value = self.state, logs[MONITORED], logs[f"val_{MONITORED}"]
+        validation = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
+        state, loss, value = self.state, logs[MONITORED], self.monitor.value(validation)
         if not math.isfinite(value) or not math.isfinite(logs["loss"]):  # the weights are useless: keep the best ones
             self.advance(0, text=f"loss {logs['loss']}: training ends here")
             self.model.stop_training = True
             return
-        measured = {f"val_{name}": logs.get(f"val_{name}", math.nan) for name in CURVES}
+        measured = {f"val_{name}": validation.get(name, math.nan) for name in CURVES}
         known = {name: number for name, number in measured.items() if math.isfinite(number)}
         rate = average_rate(self._rate(), self.stage, epoch, len(self.dataset))
-        for name, number in {"loss": loss, "val_loss": value, "learning_rate": rate, **known}.items():
+        for name, number in {"loss": loss, "val_loss": validation[MONITORED], "learning_rate": rate, **known}.items():
             state["history"].setdefault(name, []).append(float(number))
         improved = state["best"] is None or value < state["best"] - 1e-4
         if improved:
@@ -105,7 +107,7 @@ class Checkpoint(keras.callbacks.Callback):
         state["ended"] = self.model.stop_training or state["epoch"] >= self.stage.epochs
         if improved or self._is_due():
             self._save(self._variables())
-        self.advance(0, text=f"loss {loss:.4f} validation {value:.4f}")
+        self.advance(0, text=f"loss {loss:.4f} validation {validation[MONITORED]:.4f}")
 
     def finish(self) -> None:
         """Restores the best weights, or their averages, and keeps them with the state of a stage that is done."""
@@ -115,10 +117,10 @@ class Checkpoint(keras.callbacks.Callback):
         self._save(self._weights())
 
     def describe_best(self) -> str:
-        """Describes the best validation loss and its epoch."""
+        """Describes the best value of what is monitored, and its epoch."""
         best, last = self.state["best_epoch"], self.state["epoch"]
         when = f"epoch {best} of {last}" if best else f"at the start, which none of {last} epochs improved"
-        return f"best validation loss {self.state['best']:.4f}, {when}"
+        return f"best {self.monitor.noun} {self.state['best']:.4f}, {when}"
 
     def _rate(self):
         """Returns the learning rate of the epoch, which another callback may have changed."""

@@ -11,8 +11,9 @@ from kmm.errors import InputError, look_up
 from kmm.models.curve_metrics import LabelAccuracy, LabelAuc
 from kmm.models.loss import LOSSES
 from kmm.progress import Progress
-from kmm.training.stages.checkpoint import CURVES, MONITORED, Checkpoint, EpochStart
+from kmm.training.stages.checkpoint import CURVES, Checkpoint, EpochStart
 from kmm.training.stages.dataset import StudyDataset
+from kmm.training.stages.monitors import MONITORED, MONITORS
 from kmm.training.stages.optimizers import make_optimizer
 from kmm.training.stages.recipe import Stage
 from kmm.training.stages.weight_average import AveragedWeights
@@ -59,7 +60,7 @@ def compile_stage(
     """Compiles a model with the optimizer and the loss of a stage. Arguments as for `fit_stage`; `steps` are those
     of an epoch. Returns the model.
 
-    The metric that selects the best epoch is the loss without the weight penalties that Keras adds. Both count a study
+    The metric `MONITORED` is the loss without the weight penalties that Keras adds. Both count a study
     as often as its weight in the batch says, so that those which fill up a batch of `StudyDataset` change neither.
     """
     build = look_up(LOSSES, stage.loss, "loss").build
@@ -71,6 +72,7 @@ def compile_stage(
             keras.metrics.MeanMetricWrapper(monitored, name=MONITORED),
             LabelAccuracy(label_count, name=CURVES[0]),
             LabelAuc(label_count, name=CURVES[1]),
+            *(make(label_count) for make in MONITORS[stage.monitor].metrics),
         ],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data trains
         steps_per_execution=choose_steps(model, batch_size),
@@ -93,7 +95,7 @@ def fit_stage(
     progress: Progress | None = None,
     compile_model: Compile | None = None,
 ) -> dict[str, list[float]]:
-    """Trains a model to its best validation loss; resumes an earlier run of the stage.
+    """Trains a model to its best validation; resumes an earlier run of the stage.
 
     Callbacks run between the two of the stage: an epoch begins with its order of studies, its random state and its
     learning rate before a callback sees it, and is saved after a callback has seen it end. So a callback may change the
@@ -110,12 +112,12 @@ def fit_stage(
         callbacks: sequence of `keras.callbacks.Callback`.
         progress: `kmm.progress.Progress`.
         compile_model: function of the arguments of `compile_stage`, for a model that does not return logits of labels;
-            it must give the model a metric named `kmm.training.stages.checkpoint.MONITORED`. None for `compile_stage`.
+            it must give the model a metric named `kmm.training.stages.monitors.MONITORED`. None for `compile_stage`.
 
     Returns:
         dict of metric name to a list with one number per epoch: `loss`, `val_loss` (both without weight penalties),
-        `learning_rate`, and `val_accuracy` (at probability 0.5) and `val_roc_auc` if they are defined; empty if the
-        stage has no epochs.
+        `learning_rate`, and `val_accuracy`, `val_roc_auc` and `val_f1` if they are computed and defined, the first and
+        the last at probability 0.5; empty if the stage has no epochs.
 
     Raises:
         InputError: if neither the initial weights nor any epoch had a finite validation loss, or a file of the folder
@@ -136,7 +138,9 @@ def fit_stage(
                 progress.note(f"{stage.name}: compiling")
             _run_epochs(model, train, validation.as_input(), checkpoint, callbacks)
             if checkpoint.state["best"] is None:
-                raise InputError(f"{stage.name}: no epoch had a finite validation loss. Try a lower learning rate.")
+                raise InputError(
+                    f"{stage.name}: no epoch had a finite {checkpoint.monitor.noun}. Try a lower learning rate."
+                )
             checkpoint.finish()
         advance(0, text=checkpoint.describe_best())
     return checkpoint.state["history"]

@@ -44,7 +44,8 @@ class Stage:
             one, see `kmm.models.views.depth.scale_by_depth`.
         batch_norm: str. In trained layers of the image encoder `"train"` normalises by the batch, and trains scale and
             shift; `"inference"` normalises by the stored statistics, and trains nothing of it.
-        patience: int. Epochs without a better validation loss after which the stage ends.
+        monitor: str. Key of `kmm.training.stages.monitors.MONITORS`: what decides which epoch is the best one.
+        patience: int. Epochs without a better one after which the stage ends.
         clip_norm: float. Largest global norm of the gradients; 0 for no limit.
         loss: str. Key of `kmm.models.loss.LOSSES`.
         class_weights: bool. Whether both classes of a label get the same total weight, whatever the loss says.
@@ -73,6 +74,7 @@ class Stage:
     warmup: float = 0.0
     rate_decay: float = 1.0
     batch_norm: str = "train"
+    monitor: str = "loss"
     patience: int = 5
     clip_norm: float = 1.0
     loss: str = "bce"
@@ -236,6 +238,7 @@ def make_stage(settings: FitSettings) -> Callable[..., Stage]:
         Stage,
         schedule=s.schedule,
         warmup=s.warmup,
+        monitor=s.monitor,
         patience=s.patience,
         clip_norm=s.clip_norm,
         loss=s.loss,
