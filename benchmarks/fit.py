@@ -40,6 +40,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--preset", default="small", help="preset of epoch_ratio")
+    parser.add_argument("--fusion", default="concat", help="fusion of epoch_ratio")
+    parser.add_argument("--only-epochs", action="store_true", help="epoch_ratio, and no other figure")
     parser.add_argument("--studies", type=int, default=1024, help="number of studies of epoch_ratio")
     parser.add_argument("--rounds", type=int, default=24, help="timed epochs of each kind, in turns")
     parser.add_argument("--augmentation", action="store_true", help="the figures of augmentation, and no others")
@@ -51,11 +53,9 @@ def main():
     if options.augmentation:
         result = measure_augmentation(224, options.rounds)
     else:
-        result = {
-            **measure_epochs(options.preset, options.studies, options.rounds),
-            **measure_cache(192, 3),
-            **measure_memory(256),
-        }
+        result = measure_epochs(options.preset, options.studies, options.rounds, fusion=options.fusion)
+        if not options.only_epochs:
+            result |= {**measure_cache(192, 3), **measure_memory(256)}
     if options.json:
         print(json.dumps(result))
     else:
@@ -88,11 +88,13 @@ def build(preset, **overrides):
     """Builds the joint model of a preset; returns it with its specification and settings."""
     from kmm.models.build import ModelSpec, build_model
     from kmm.presets import make_settings
+    from kmm.training.run_context import find_shape
 
     s = make_settings(preset, overrides)
     spec = ModelSpec(
         s.image_encoder, s.text_encoder, pixels=s.pixels, length=s.length, embedding_size=s.embedding_size,
         text_filters=s.text_filters, fusion_units=s.fusion_units, head=s.head,
+        fusion=s.fusion, fusion_shape=find_shape(s),
     )  # fmt: skip
     return build_model(spec, label_count=1, vocabulary_size=2000), spec, s
 
@@ -138,7 +140,7 @@ def time_stage(model, dataset, validation, folder):
         return time_epochs(model, dataset.as_input(), validation_data=validation.as_input(), callbacks=callbacks)
 
 
-def measure_epochs(preset, studies, rounds):
+def measure_epochs(preset, studies, rounds, **overrides):
     import numpy as np
     import tensorflow as tf
 
@@ -146,8 +148,8 @@ def measure_epochs(preset, studies, rounds):
     from kmm.training.stages.dataset import StudyDataset
     from kmm.training.stages.fit_stage import compile_stage
 
-    model, spec, s = build(preset)
-    plain_model = compile_plainly(build(preset)[0])
+    model, spec, s = build(preset, **overrides)
+    plain_model = compile_plainly(build(preset, **overrides)[0])
     compile_stage(model, make_stage(), s.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         columns, arrays, labels = make_columns(spec.pixels, studies, folder)
@@ -182,7 +184,7 @@ def measure_epochs(preset, studies, rounds):
         "epoch_ratio_quartiles": np.quantile(ratios["keras"], [0.25, 0.75]).tolist(),
         "epoch_ratio_to_untuned": float(np.median(ratios["untuned"])),
         "epoch_ratio_to_untuned_quartiles": np.quantile(ratios["untuned"], [0.25, 0.75]).tolist(),
-        "epoch_model": f"{s.image_encoder} {spec.pixels} px, batch {s.batch_size}, {studies} studies",
+        "epoch_model": f"{s.image_encoder} {spec.pixels} px, {s.fusion}, batch {s.batch_size}, {studies} studies",
         "keras_epoch_seconds": statistics.median(seconds["keras"]),
     }
 
