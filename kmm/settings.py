@@ -17,7 +17,7 @@ MOST_VIEWS = 9  # of a film: as many as `kmm.models.joined.film_views` has
 _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "image_depths", "image_grid", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
-    *("fusion_layers", "fusion_heads", "fusion_width"),
+    *("fusion_layers", "fusion_heads", "fusion_width", "contrastive_batch"),
 )
 _AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
 _AUGMENT_BELOW_ONE = ("augment_zoom", "augment_contrast", "augment_gamma")
@@ -47,7 +47,7 @@ class FitSettings:
     preset: str = "small"  # the preset that these settings started from
     seed: int = 0  # of all random numbers
     # Labels and parts
-    labels: str = "normal-abnormal"  # a name in kmm.data.labels.LABEL_SCHEMES
+    labels: str = "normal-abnormal"  # a name in kmm.data.labels.LABEL_SCHEMES, or rules:FILE
     label_min_count: int = 50  # scheme `findings`: fewest studies of a finding that becomes a label
     # scheme `findings`: rules of kmm.data.headings, or single headings, that make no label
     not_findings: tuple[str, ...] = ("technical quality", "bare organs")
@@ -125,6 +125,17 @@ class FitSettings:
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
     loss: str = "bce"  # a name in kmm.models.loss.LOSSES
+    focal_gamma: float = 2.0  # of the losses focal and hybrid: exponent of 1 - p, the probability of the wrong class
+    focal_share: float = 0.3  # of the loss hybrid: weight of its focal part; cross-entropy has the rest
+    positive_weight_limit: float = 5.0  # of the loss hybrid: most that a rare positive weighs in its cross-entropy
+    # Contrastive terms of the joint model: the vectors of film, report and fusion of a study are alike
+    contrastive: str | None = None  # a name in kmm.models.contrastive.CONTRASTS, or none
+    contrastive_pairs: tuple[str, ...] = ("image-text", "image-joint", "text-joint")  # the vectors that are compared
+    contrastive_weight: float = 0.1  # of these terms beside the loss of the labels
+    contrastive_temperature: float = 0.07  # of their logits at the start; it is trained
+    contrastive_batch: int = 256  # studies per step, each with the others as negatives, where encoders are features
+    # studies of a training epoch: all, each once; or balanced, drawn so that rare labels come more often
+    sampling: str = "all"
     optimizer: str = "adam"  # a name in kmm.training.stages.optimizers.OPTIMIZERS
     weight_decay: float = 0.01  # of adamw, per step and unit of the learning rate
     schedule: str = "plateau"  # a name in kmm.training.stages.schedule.SCHEDULES
@@ -153,6 +164,10 @@ class FitSettings:
         _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all"))
         _check_choice("tune_text", self.tune_text, ("none", "top", "gradual", "all"))
         _check_choice("batch_norm", self.batch_norm, ("inference", "train"))
+        _check_choice("sampling", self.sampling, ("all", "balanced"))
+        for name in self.contrastive_pairs:
+            _check_choice("contrastive_pairs", name, ("image-text", "image-joint", "text-joint"))
+        self._check_contrastive()
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
         least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
         for name, bound in least.items():
@@ -162,18 +177,24 @@ class FitSettings:
         for name in (*names, "bootstrap_repeats", "fusion_adapter"):
             if getattr(self, name) < 0:
                 raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
-        for name in (*_AUGMENT_AT_LEAST_ZERO, "mixup"):
+        for name in (*_AUGMENT_AT_LEAST_ZERO, "mixup", "focal_gamma", "contrastive_weight"):
             if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number of at least 0. Received: {getattr(self, name)}")
         for name in (*_BELOW_ONE, *_AUGMENT_BELOW_ONE):
             if not 0 <= (getattr(self, name) or 0) < 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
-        for name in ("text_teacher", "image_teacher"):
+        for name in ("text_teacher", "image_teacher", "focal_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1]. Received: {getattr(self, name)}")
-        for name in ("learning_rate", "text_learning_rate", "tune_learning_rate", "teacher_temperature"):
+        rates = ("learning_rate", "text_learning_rate", "tune_learning_rate")
+        for name in (*rates, "teacher_temperature", "contrastive_temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
+        if not 1 <= self.positive_weight_limit < math.inf:
+            raise InputError(
+                "Setting `positive_weight_limit` must be a number of at least 1. Received: "
+                f"{self.positive_weight_limit}"
+            )
         if not 0 <= self.tta <= MOST_VIEWS:
             raise InputError(f"Setting `tta` must be from 0 to {MOST_VIEWS}. Received: {self.tta}")
         if not 1 <= self.members <= MOST_MEMBERS:
@@ -215,6 +236,20 @@ class FitSettings:
                     f"Received: {self.cleaning!r}"
                 )
         self._check_epochs()
+
+    def _check_contrastive(self) -> None:
+        """Rejects contrastive terms that nothing would train, or that mixed studies would make senseless."""
+        if not self.contrastive:
+            return
+        if not self.contrastive_pairs:
+            raise InputError("Setting `contrastive_pairs` must name at least one pair. Received none.")
+        if self.image_encoder is None or self.text_encoder is None or self.members > 1:
+            raise InputError(
+                "Setting `contrastive` trains the joint model of a film and a report. It needs both encoders, and one "
+                "member. Leave it out."
+            )
+        if self.mixup:
+            raise InputError("Settings `contrastive` and `mixup` exclude each other: a mixture is of no one study.")
 
     def _check_epochs(self) -> None:
         """Rejects settings under which no stage would train."""

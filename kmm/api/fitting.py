@@ -26,6 +26,7 @@ from kmm.image.source import digest_source
 from kmm.models.registration import give_image_encoder, give_text_encoder
 from kmm.presets import SETTING_NAMES, gather_settings
 from kmm.progress import Progress, choose_progress
+from kmm.rules.rule_scheme import find_rules, open_scheme
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import make_parent
 from kmm.training.fit import fit_classifier
@@ -212,12 +213,10 @@ def _check_labels(joined: Collection, parts: Mapping[str, str], settings: FitSet
     shares: dict[str, list[Study]] = {}
     for study in joined:
         shares.setdefault(parts[study.id], []).append(study)
-    train = shares.pop("train", [])
-    _, names = label_studies(
-        train, settings.labels, min_count=settings.label_min_count, not_findings=settings.not_findings
-    )
+    train, scheme = shares.pop("train", []), open_scheme(settings.labels)
+    _, names = label_studies(train, scheme, min_count=settings.label_min_count, not_findings=settings.not_findings)
     for part, studies in shares.items():
-        labelled, _ = label_studies(studies, settings.labels, names=names, not_findings=settings.not_findings)
+        labelled, _ = label_studies(studies, scheme, names=names, not_findings=settings.not_findings)
         if all(isnan(value) for study in labelled for value in study.labels.values()):
             has = list(dict.fromkeys(name for study in studies for name in study.labels))
             raise InputError(
@@ -265,10 +264,16 @@ def _check_name(base: Path, name: str, overwrite: bool) -> None:
 def _name_run(studies: Collection, settings: FitSettings, split: Split | GivenParts | Path | str | None) -> str:
     """Names a run by its settings, studies and split, so that the same call finds the state of a stopped run."""
     total = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
+    if rules := find_rules(settings.labels):
+        total.update(rules.digest.encode())
     for study in studies:
         text = "" if study.report is None else "\x1f".join(vars(study.report).values())
         film = _digest_film(study) if settings.image_encoder else ""
-        total.update("\x1e".join([study.id, study.patient, film, text, repr(sorted(study.labels.items()))]).encode())
+        total.update(
+            "\x1e".join(
+                [study.id, study.patient, film, text, repr(sorted(study.labels.items()) + sorted(study.texts.items()))]
+            ).encode()
+        )
     if split is not None:
         parts = read_parts(split) if isinstance(split, str | Path) else split.parts
         total.update(json.dumps(sorted(parts.items())).encode())

@@ -16,7 +16,7 @@ from kmm.image.source import name_kind
 
 ONE = Columns(image=("image",), report="report")  # of a table that is made from `image=` and `report=`
 FILMS = "a path, array, PIL image, pydicom dataset or bytes"
-ARGUMENTS = ("image", "report", "sections", "label", "labels", "patient", "view", "id")  # of `studies`
+ARGUMENTS = ("image", "report", "sections", "label", "labels", "patient", "view", "id", "texts")  # of `studies`
 REPLACED = {"sections": "report", "report": "sections", "label": "labels"}  # by what is named instead
 MANY = "Films of many studies are given as `images=[...]`, and tables by their columns."
 
@@ -58,6 +58,7 @@ def studies(
     patient: Hashable | None = None,
     view: Hashable | None = None,
     id: Hashable | None = None,
+    texts: Hashable | Sequence[Hashable] | None = None,
 ) -> Collection:
     """Makes studies from a table in memory, in its order.
 
@@ -76,6 +77,7 @@ def studies(
         view: name of the column of views, as `"PA"` or `"lateral"`; without it DICOM tags decide, and an only film is
             frontal.
         id: name of the column of ids; without it the rows are numbered from 0.
+        texts: names of columns of text that no model reads, but rules of labels may, as `text:<name>`.
 
     Returns:
         `kmm.data.study.Collection`. It keeps the names of the columns, and so does a classifier that is trained on it.
@@ -102,6 +104,7 @@ def studies(
         patient=patient,
         view=view,
         id=id,
+        texts=texts,
         known=read.names,
     )
     return make_studies(read, columns)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kmm.data.labels import LABEL_SCHEMES, label_studies
+from kmm.data.labels import LABEL_SCHEMES, LabelScheme, label_studies
 from kmm.data.study import Study
 from kmm.data.summary import count_values
 from kmm.errors import InputError
@@ -15,7 +15,7 @@ Labels = Mapping[str, Mapping[str, float]]  # by study id, the labels of each st
 
 
 def apply_schemes(
-    studies: Sequence[Study], *, min_count: int | None = None
+    studies: Sequence[Study], *, min_count: int | None = None, other: LabelScheme | None = None
 ) -> tuple[dict[str, Labels], dict[str, str]]:
     """Labels studies by each scheme of `kmm.data.labels.LABEL_SCHEMES`.
 
@@ -23,6 +23,7 @@ def apply_schemes(
         studies: sequence of `Study`.
         min_count: int or None. Scheme `findings`: minimum number of studies for a finding to become a label; None takes
             the default of a fit.
+        other: `LabelScheme` that is not in the table, to apply too; or None.
 
     Returns:
         dict of scheme to the labels of the studies that it keeps; and dict of scheme to the reason why it gives none.
@@ -37,9 +38,9 @@ def apply_schemes(
     least = settings.label_min_count if min_count is None else min_count
     found: dict[str, Labels] = {}
     reasons: dict[str, str] = {}
-    for scheme in LABEL_SCHEMES:
+    for scheme, rule in list_schemes(other).items():
         try:
-            labelled, _ = label_studies(studies, scheme, min_count=least, not_findings=settings.not_findings)
+            labelled, _ = label_studies(studies, rule, min_count=least, not_findings=settings.not_findings)
         except InputError as error:
             reasons[scheme] = str(error)
         else:
@@ -47,11 +48,18 @@ def apply_schemes(
     return found, reasons
 
 
-def describe_schemes(found: Mapping[str, Labels], reasons: Mapping[str, str], studies: int) -> list[dict[str, Any]]:
+def list_schemes(other: LabelScheme | None = None) -> dict[str, LabelScheme]:
+    """Lists the label schemes by name: those of the table, and one more, if it is not in it."""
+    return LABEL_SCHEMES | ({} if other is None else {other.name: other})
+
+
+def describe_schemes(
+    found: Mapping[str, Labels], reasons: Mapping[str, str], studies: int, *, other: LabelScheme | None = None
+) -> list[dict[str, Any]]:
     """Counts the labels of each scheme.
 
     Args:
-        found, reasons: of `apply_schemes`.
+        found, reasons, other: of `apply_schemes`.
         studies: int. Number of all studies.
 
     Returns:
@@ -60,7 +68,7 @@ def describe_schemes(found: Mapping[str, Labels], reasons: Mapping[str, str], st
         labels), and `counts`: for each label `positive`, `negative`, `unknown` and `prevalence`.
     """
     rows = []
-    for scheme, entry in LABEL_SCHEMES.items():
+    for scheme, entry in list_schemes(other).items():
         row: dict[str, Any] = {"scheme": scheme, "description": entry.description}
         if scheme in found:
             labels = list(found[scheme].values())

@@ -41,6 +41,29 @@ def compare_schemes(audit: Audit) -> Section:
     return Section("labels", "Audit of labels", tables=tuple(tables), folded=tuple(folded), notes=notes)
 
 
+def tabulate_pairs(classes: Audit) -> list[Table]:
+    """Makes the table of labels that occur together, as of `kmm.data.label_pairs.count_pairs`; none for one label."""
+    rows = [
+        [row["label"], row["other"], *(show(row[key]) for key in ("both", "expected", "known"))]
+        for row in classes.get("pairs") or []
+    ]
+    head = ("Label", "Other label", "Studies with both", "Expected by chance", "Both known")
+    return [Table("Labels that occur together", head, rows, (1,))] if rows else []
+
+
+def tabulate_rules(classes: Audit) -> list[Table]:
+    """Makes the table of what the entries of label rules took, as of `kmm.rules.rule_audit.audit_rules`; none without
+    rules."""
+    counts = ("studies", "affirmed", "negated", "uncertain", "decided")
+    rows = [
+        [row["label"], entry["kind"], entry["entry"], *(show(entry[count]) for count in counts)]
+        for row in classes.get("rules") or []
+        for entry in row["entries"]
+    ]
+    head = ("Label", "List", "Entry", *map(str.capitalize, counts))
+    return [Table("Studies that each entry of the label rules took", head, rows, (1, 2))] if rows else []
+
+
 def _list_reasons(schemes):
     """Says why schemes give no label, those with the same reason together."""
     names: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kmm.audit.page_audits import compare_schemes, count_copies, count_views
+from kmm.audit.page_audits import compare_schemes, count_copies, count_views, tabulate_pairs, tabulate_rules
 from kmm.audit.page_numbers import say, show, tabulate_classes
 from kmm.audit.terms import Terms
 from kmm.explain.output.markup import format_percent
@@ -68,7 +68,7 @@ def _show_classes(audit, classes):
         lines,
         figures=("classes",),
         tables=() if long else (table,),
-        folded=(table,) if long else (),
+        folded=(*((table,) if long else ()), *tabulate_pairs(classes), *tabulate_rules(classes)),
         notes=("Prevalence: positives among known labels.",),
     )
 
@@ -131,8 +131,8 @@ def _list_terms(audit, terms):
 
 def _state_content(terms):
     points = (
-        "Numbers, the layout with the name of a manifest, names of labels, and the terms above. No report, no film, no "
-        "name or id of a patient, study or film.",
+        "Numbers, the layout with the name of a manifest, names of labels, entries of label rules, and the terms "
+        "above. No report, no film, no name or id of a patient, study or film.",
         f"Terms: words that at least {say(terms.min_patients, 'patient')} share (--min-word-patients).",
         "Small numbers, for example of a rare label, can concern one patient.",
     )

@@ -67,7 +67,7 @@ def verify(folder: Path, views: Mapping[str, str] | None, json_file: str | None)
 @data.command()
 @click.argument("folder", type=PLACE)
 @click.option("--out", type=PLACE, help="Page to write (.html): figures, frequent terms, and the audits as tables.")
-@click.option("--labels", help="Label scheme whose prevalences to count, as in kmm fit; none when not given.")
+@click.option("--labels", help="Label scheme whose prevalences, pairs and rules to count, as in kmm fit.")
 @click.option("--label-min-count", type=click.IntRange(1), help="Fewest studies per finding, for the scheme findings.")
 @click.option(
     "--min-word-patients",
@@ -97,8 +97,11 @@ def summary(
     class distribution, words per report, frequent terms, label schemes side by side, views by their source, and
     duplicates. The page shows single words of reports, none of them used by fewer than --min-word-patients patients.
 
+    With --labels: the labels that occur together; with --labels rules:FILE also what each entry of the file took.
+
     \b
     Examples: kmm data summary openi --labels findings --label-min-count 50
+              kmm data summary openi --labels rules:mine.yaml --json audit.json
               kmm data summary openi --out summary.html
     """
     from kmm.audit.collection_audit import audit_collection
@@ -160,22 +163,24 @@ def split(folder: Path, out: Path, folds: int | None, repeats: int, **values: An
     from kmm.data.labels import label_studies, name_unread_columns
     from kmm.data.split import PARTS, k_folds, write_digest
     from kmm.presets import gather_settings
+    from kmm.rules.rule_scheme import open_scheme
 
     check_place(out)
     if repeats > 1 and not folds:
         raise InputError("`--repeats` needs `--folds`. Give --folds too.")
     settings = gather_settings(values)
+    scheme = open_scheme(settings.labels)
     collection = read_collection(folder)
     print_layout(collection)
     list_problems(collection.problems)
     labelled, names = label_studies(
         collection.studies,
-        settings.labels,
+        scheme,
         min_count=settings.label_min_count,
         not_findings=settings.not_findings,
         note=make_progress().note,
     )
-    if unread := name_unread_columns(collection.studies, settings.labels):
+    if unread := name_unread_columns(collection.studies, scheme):
         make_progress().note(unread)
     known = {study.id: study for study in labelled}
     studies = [known.get(study.id, study) for study in collection.studies]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print a table of subgroups: view, sections, heading, sex, age, ... (in --json always).",
 )
+@click.option("--csv", "csv_file", type=PLACE, help="CSV file to write the measures of each label and model to.")
 @views_option
 @json_option("EVALUATE")
 @strict_option
@@ -48,6 +49,7 @@ def evaluate(
     folder: Path,
     pictures: Path | None,
     subgroups: bool,
+    csv_file: Path | None,
     views: Mapping[str, str] | None,
     json_file: str | None,
     strict: bool,
@@ -64,13 +66,16 @@ def evaluate(
     from kmm.data.collection import read_collection
 
     check_place(json_file)
+    check_place(csv_file)
     collection = read_collection(folder, view_overrides=views)
     print_layout(collection)
     check_problems(collection, strict)
     with load_keras_quietly():
         from kmm.classifier import Classifier
+        from kmm.evaluate.output.label_tables import write_labels_csv
         from kmm.evaluate.report import evaluate_studies
-        from kmm.evaluate.result_files import draw_pictures
+        from kmm.evaluate.result_files import draw_pictures, list_label_sources
+        from kmm.storage.files import replace_file
 
     classifier = Classifier.load(model)
     progress = make_progress()
@@ -82,6 +87,9 @@ def evaluate(
             classifier, collection.studies, strict=strict, progress=progress, keep=keep
         )
     list_problems([*collection.problems, *problems])
+    if csv_file:
+        with name_file_in_errors(csv_file), replace_file(csv_file) as place:
+            place.write_text(write_labels_csv(results, list_label_sources(classifier)), encoding="utf-8")
     write_result(json_file, results, lambda: result_tables.print_results(results, subgroups=subgroups))
 
 

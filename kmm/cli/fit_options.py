@@ -13,7 +13,9 @@ def fit_options(command: Decorated) -> Decorated:
         click.option("--preset", help=" ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())),
         click.option("--seed", type=int, help="Seed of the random numbers."),
         click.option(
-            "--labels", help="; ".join(f"{name}: {scheme.description}" for name, scheme in LABEL_SCHEMES.items()) + "."
+            "--labels",
+            help="; ".join(f"{name}: {scheme.description}" for name, scheme in LABEL_SCHEMES.items())
+            + "; rules:FILE: by rules in YAML or JSON; rules:chestxray14: 14 findings as reports state them.",
         ),
         click.option("--sections", help="Report sections to read: report, pre-read, or a comma-separated list."),
         click.option("--redact", type=click.Path(), help="File of words to remove from the reports, or default."),

@@ -54,6 +54,36 @@ def print_summary(summary: Row) -> None:
         ]
         title = f"labels {summary['labels']['scheme']}: {summary['labels']['studies']} studies"
         _print_table(["label", "positive", "negative", "unknown", "prevalence"], labels, title=title)
+        _print_pairs(summary["labels"].get("pairs") or [])
+        _print_rules(summary["labels"].get("rules") or [])
+
+
+MOST_PAIRS = 15
+
+
+def _print_pairs(pairs):
+    """Prints the labels that most often occur together."""
+    rows = [[row["label"], row["other"], row["both"], f"{row['expected']:.1f}"] for row in pairs[:MOST_PAIRS]]
+    if rows:
+        more = f"; {len(pairs) - MOST_PAIRS} pairs more with --json" if len(pairs) > MOST_PAIRS else ""
+        title = f"labels that occur together (expected: by chance){more}"
+        _print_table(["label", "other label", "studies", "expected"], rows, title=title)
+
+
+def _print_rules(rules):
+    """Prints what each label and each entry of label rules took."""
+    if not rules:
+        return
+    counts = ["positive", "negative", "unknown", "unmentioned", "without_text"]
+    labels = [[row["label"], ", ".join(row["read"]), *(row[count] for count in counts)] for row in rules]
+    _print_table(["label", "read", *(count.replace("_", " ") for count in counts)], labels, title="label rules")
+    counts = ["studies", "affirmed", "negated", "uncertain", "decided"]
+    entries = [
+        [row["label"], entry["kind"], entry["entry"], *(entry[count] for count in counts)]
+        for row in rules
+        for entry in row["entries"]
+    ]
+    _print_table(["label", "list", "entry", *counts], entries, title="entries of the label rules, in studies")
 
 
 def _list_film_copies(summary):

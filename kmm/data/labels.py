@@ -1,9 +1,10 @@
-"""Label schemes: turn MeSH terms or manifest columns into labels of 0, 1 or NaN (unknown)."""
+"""Label schemes: turn MeSH terms or manifest columns into labels of 0, 1 or NaN (unknown). `kmm.rules` makes schemes
+that read the words of reports."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kmm.data.headings import NORMAL, NOT_FINDINGS, NOT_INDEXED, POOR_QUALITY, expand_rules, level_heading
@@ -27,28 +28,37 @@ class LabelScheme:
         least: int. Minimum number of studies of 0 and of 1 for each label. Labels with fewer are left out, unless no
             label has enough.
         reads_columns: bool. Whether the labels are those that the studies came with.
+        name: str, for messages; of an entry of `LABEL_SCHEMES` its key.
+        sources: mapping of a label to what its rule reads: sections of the report, `"mesh"`, or `"text:<name>"`. Empty
+            for labels from MeSH terms or columns.
     """
 
     function: Callable[[Sequence[Study], int, Names | None, Names], tuple[tuple[str, ...], Labeller]]
     description: str
     least: int = 1
     reads_columns: bool = False
+    name: str = ""
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def list_sources(self, label: str) -> tuple[str, ...]:
+        """Lists what a label was made from: sections of the report, `"mesh"`, `"text:<name>"`, or `"columns"`."""
+        return self.sources.get(label) or ("columns" if self.reads_columns else "mesh",)
 
 
 def label_studies(
     studies: Sequence[Study],
-    scheme: str = "normal-abnormal",
+    scheme: str | LabelScheme = "normal-abnormal",
     *,
     min_count: int = 50,
     names: Sequence[str] | None = None,
     not_findings: Sequence[str] = tuple(NOT_FINDINGS),
     note: Callable[[str], None] | None = None,
 ) -> tuple[list[Study], tuple[str, ...]]:
-    """Labels studies by a scheme of `LABEL_SCHEMES`.
+    """Labels studies by a scheme.
 
     Args:
         studies: sequence of `Study`.
-        scheme: str, a name in `LABEL_SCHEMES`.
+        scheme: str, a name in `LABEL_SCHEMES`, or a `LabelScheme`, as `kmm.rules.rule_scheme.open_scheme` returns it.
         min_count: int, 1 or more. Scheme `findings`: minimum number of studies for a finding to become a label.
         names: tuple of str or None. The labels of an existing classifier. They are used without choosing or checking
             labels, and a label that no study has is unknown in every study.
@@ -70,15 +80,24 @@ def label_studies(
         >>> names, [study.labels for study in labelled]
         (('abnormal',), [{'abnormal': 0.0}, {'abnormal': 1.0}])
     """
-    look_up(LABEL_SCHEMES, scheme, "label scheme")
+    entry = find_scheme(scheme)
     try:
-        return _apply_scheme(studies, scheme, min_count, names, not_findings, note)
+        return _apply_scheme(studies, entry, min_count, names, not_findings, note)
     except InputError as error:
-        unread = name_unread_columns(studies, scheme)
+        unread = name_unread_columns(studies, entry)
         raise InputError(f"{error} {unread}." if unread else str(error)) from None
 
 
-def name_unread_columns(studies: Iterable[Study], scheme: str) -> str:
+def find_scheme(scheme: str | LabelScheme) -> LabelScheme:
+    """Returns the scheme of a name in `LABEL_SCHEMES`; a scheme is returned as it is.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    return scheme if isinstance(scheme, LabelScheme) else look_up(LABEL_SCHEMES, scheme, "label scheme")
+
+
+def name_unread_columns(studies: Iterable[Study], scheme: str | LabelScheme) -> str:
     """Names the label columns of a manifest that a scheme does not read; empty if there are none.
 
     Example:
@@ -86,24 +105,23 @@ def name_unread_columns(studies: Iterable[Study], scheme: str) -> str:
         >>> name_unread_columns([Study("1", "1", labels={"mass": 1.0})], "findings")
         "Label columns that the scheme 'findings' does not read: label:mass. --labels columns reads them"
     """
-    names = (
-        [] if LABEL_SCHEMES[scheme].reads_columns else list({name: None for study in studies for name in study.labels})
-    )
+    entry = find_scheme(scheme)
+    names = [] if entry.reads_columns else list({name: None for study in studies for name in study.labels})
     if not names:
         return ""
     some = ", ".join(f"label:{name}" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"Label columns that the scheme '{scheme}' does not read: {some}. --labels columns reads them"
+    return f"Label columns that the scheme '{entry.name}' does not read: {some}. --labels columns reads them"
 
 
 def _apply_scheme(
     studies: Sequence[Study],
-    scheme: str,
+    scheme: LabelScheme,
     min_count: int,
     names: Names | None,
     not_findings: Names,
     note: Callable[[str], None] | None,
 ) -> tuple[list[Study], tuple[str, ...]]:
-    found, label = LABEL_SCHEMES[scheme].function(studies, min_count, names, not_findings)
+    found, label = scheme.function(studies, min_count, names, not_findings)
     labels = [(study, values) for study in studies if (values := label(study)) is not None]
     chosen = tuple(names) if names is not None else _choose_trainable(labels, found, scheme, note)
     labelled = [
@@ -289,24 +307,25 @@ LABEL_SCHEMES = {
         _take_columns(0.0), "the same, uncertain labels are 0", least=3, reads_columns=True
     ),
 }
+LABEL_SCHEMES = {name: replace(scheme, name=name) for name, scheme in LABEL_SCHEMES.items()}
 
 
 def _choose_trainable(
     labels: Sequence[tuple[Study, Mapping[str, float]]],
     names: Names,
-    scheme: str,
+    scheme: LabelScheme,
     note: Callable[[str], None] | None,
 ) -> tuple[str, ...]:
     """Returns the labels with enough studies of both classes, and passes a line on each other label to `note`."""
     counts = {name: count_classes(values.get(name, math.nan) for _, values in labels) for name in names}
-    least = LABEL_SCHEMES[scheme].least
+    least = scheme.least
     if not any(min(count) >= least for count in counts.values()):
         least = 1
     chosen = tuple(name for name in names if min(counts[name]) >= least)
     if not chosen:
         name = next(iter(names))
         raise InputError(
-            f"Label scheme '{scheme}': expected studies of 0 and of 1 for the label '{name}'. "
+            f"Label scheme '{scheme.name}': expected studies of 0 and of 1 for the label '{name}'. "
             f"Found: {describe_classes(counts[name])}."
         )
     for name in names:

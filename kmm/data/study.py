@@ -142,6 +142,7 @@ class Study:
     uncertain: frozenset[str] = frozenset()
     made_up: frozenset[str] = frozenset()
     attributes: Mapping[str, str | float] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def knows_patient(self) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kmm.data.labels import label_studies
+from kmm.data.label_pairs import count_pairs
+from kmm.data.labels import LabelScheme, find_scheme, label_studies
 from kmm.data.split import PARTS
 from kmm.data.study import FRONTAL, LATERAL, OTHER, SECTIONS, Collection, Study, part_problems
 from kmm.settings import FitSettings
@@ -19,7 +20,7 @@ UNKNOWN = "unknown"
 def summarize_collection(
     collection: Collection,
     *,
-    labels: str | None = None,
+    labels: str | LabelScheme | None = None,
     min_count: int | None = None,
     note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def summarize_collection(
 
     Args:
         collection: `kmm.data.study.Collection`.
-        labels: str, a name in `kmm.data.labels.LABEL_SCHEMES`, or None to leave labels out.
+        labels: name in `kmm.data.labels.LABEL_SCHEMES`, `LabelScheme`, or None to leave labels out.
         min_count: int, 1 or more. Scheme `findings`: minimum number of studies for a finding to become a label; None
             takes the default of a fit.
         note: callable or None. Called with one line of text for each label that is left out because it is too rare.
@@ -42,8 +43,9 @@ def summarize_collection(
         (words are separated by white space); `studies_of_a_patient`: for each number of studies, as str, the patients
         who have as many; `patients_known`: studies whose patient is known; `parts`: studies by the part with which
         they were published, `none` for no part, if the collection has such parts; and, with `labels`, `labels`:
-        `scheme`, `studies` and `counts` of each label: `positive`, `negative`, `unknown` and `prevalence`, the share of
-        1 among known values.
+        `scheme`, `studies`, `sources` (what each label was made from), `counts` of each label: `positive`,
+        `negative`, `unknown` and `prevalence`, the share of 1 among known values; and with several labels `pairs`, of
+        `kmm.data.label_pairs.count_pairs`.
 
     Raises:
         InputError: if the scheme is unknown or gives no label.
@@ -106,9 +108,12 @@ def _count_words(studies: Sequence[Study], section: str) -> dict[str, float]:
 
 
 def _count_labels(
-    studies: Sequence[Study], scheme: str, min_count: int | None, note: Callable[[str], None] | None
+    studies: Sequence[Study],
+    labels: str | LabelScheme,
+    min_count: int | None,
+    note: Callable[[str], None] | None,
 ) -> dict[str, Any]:
-    defaults = FitSettings()
+    defaults, scheme = FitSettings(), find_scheme(labels)
     labelled, names = label_studies(
         studies,
         scheme,
@@ -117,9 +122,11 @@ def _count_labels(
         note=note,
     )
     return {
-        "scheme": scheme,
+        "scheme": scheme.name,
         "studies": len(labelled),
+        "sources": {name: list(scheme.list_sources(name)) for name in names},
         "counts": {name: count_values([study.labels[name] for study in labelled]) for name in names},
+        **({"pairs": count_pairs(labelled, names)} if len(names) > 1 else {}),
     }
 
 

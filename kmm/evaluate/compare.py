@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from kmm.errors import InputError, look_up
 from kmm.evaluate.arrays import as_columns, as_cuts
 from kmm.evaluate.decisions.operating_points import measure_operating_point, sum_operating_points
+from kmm.evaluate.label_averages import average_micro, average_weighted
 from kmm.evaluate.metrics import average_labels, score_labels
 from kmm.evaluate.statistics.bootstrap import RESAMPLED, average_draws, interval, resample_metrics
 from kmm.evaluate.statistics.paired_tests import compare_accuracy, compare_auc
@@ -52,10 +53,11 @@ def compare_models(
         `operating_point` (of `measure_operating_point`; with many labels the sum of the counts), or None; `tests`: for
         each other name in `FITTED`, or None, the dicts `roc_auc` (DeLong, clustered) and `accuracy` (McNemar,
         clustered) with `difference` (joint minus it), the `interval` of the difference over the same draws, and `p`.
-        With many labels, each entry of `per_label` has its own `intervals`, `operating_point` and tests, and the
-        overall difference is that of the means, without `p`. Intervals and tests treat the studies of a group as one
-        observation. The interval of a mean uses the draws for which the metrics of the same labels are defined; it is
-        None if these are fewer than half of the draws.
+        With many labels, the row of each name in `FITTED` also has `micro` and `weighted`, of
+        `kmm.evaluate.label_averages`; each entry of `per_label` has its own `intervals`, `operating_point` and tests,
+        and the overall difference is that of the means, without `p`. Intervals and tests treat the studies of a group
+        as one observation. The interval of a mean uses the draws for which the metrics of the same labels are defined;
+        it is None if these are fewer than half of the draws.
 
     Raises:
         InputError: if the names, shapes or values do not match.
@@ -81,6 +83,10 @@ def compare_models(
         rows[name] = score_labels(labels, values, thresholds[name], label_names=label_names)
         drawn = resample_metrics(labels, values, thresholds[name], groups, repeats=repeats, seed=seed)
         draws[name] = _add_intervals(rows[name], drawn)
+        if "per_label" in rows[name] and name in FITTED:
+            pooled = average_micro(labels, values, thresholds[name], groups, repeats=repeats, seed=seed)
+            rows[name]["micro"] = pooled
+            rows[name]["weighted"] = average_weighted(list(rows[name]["per_label"].values()), drawn)
         _add_operating_points(rows[name], labels, values, thresholds[name], groups)
     rows["chance"] = _score_chance(rows["majority"], label_names)
     counts = {key: rows["majority"][key] for key in ("n", "n_positive")}

@@ -14,6 +14,7 @@ from kmm.evaluate.breakdown.profile import UNKNOWN_WORDS, FilmTally, Profile, Sh
 from kmm.evaluate.breakdown.shift import NO_PROFILE, compare_profiles
 from kmm.evaluate.breakdown.subgroups import measure_subgroups
 from kmm.evaluate.decisions.decision_curve import compute_decision_curve
+from kmm.rules.rule_scheme import saved_scheme
 
 CURVE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 PROFILE = "training_profile"  # in the provenance of a classifier
@@ -117,7 +118,7 @@ def describe_label_schemes(
         {main: classifier.probabilities(predictions.logits[main], present)},
         thresholds={main: classifier.thresholds_for(present)},
         label_names=classifier.label_names,
-        scheme=classifier.settings.labels,
+        scheme=saved_scheme(classifier.settings.labels, classifier.provenance),
         train_prevalence=choose_rows(classifier.prevalence, present),
         repeats=repeats,
         seed=classifier.settings.seed,

@@ -20,6 +20,7 @@ from kmm.evaluate.seen import gather_seen, part_studies
 from kmm.image.film_identity import digest_film, sketch_film
 from kmm.models.linear_probe import IMAGE_LINEAR, LINEAR_SUM
 from kmm.progress import Progress
+from kmm.rules.rule_scheme import saved_scheme
 
 
 def recalibrate(
@@ -49,7 +50,8 @@ def recalibrate(
     Warns:
         UserWarning: if a label lacks a class, so that its temperature and threshold cannot be chosen.
     """
-    labelled, _ = label_studies(studies, classifier.settings.labels, names=classifier.label_names)
+    scheme = saved_scheme(classifier.settings.labels, classifier.provenance)
+    labelled, _ = label_studies(studies, scheme, names=classifier.label_names)
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     if not known:
         raise InputError(f"Recalibration needs studies with a known label. Received: {len(studies)} without one.")

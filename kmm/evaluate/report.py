@@ -13,6 +13,7 @@ from kmm.errors import InputError
 from kmm.evaluate.breakdown.profile import FilmTally
 from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.compare import ROWS, compare_models
+from kmm.evaluate.label_source import MINED, find_mined_sections
 from kmm.evaluate.leak_probe import probe_leak, score_texts
 from kmm.evaluate.linear_baselines import score_linear
 from kmm.evaluate.part_details import describe_part
@@ -79,7 +80,8 @@ def evaluate_predictions(classifier: Classifier, predictions: StudyLogits, *, re
     Returns:
         dict as returned by `kmm.evaluate.compare.compare_models`; each row also has `n` and `n_positive`, the counts of
         the studies that it was measured on. For a classifier with a text baseline also `leak_probe`, see
-        `kmm.evaluate.leak_probe.probe_leak`.
+        `kmm.evaluate.leak_probe.probe_leak`; and `mined`, the sections that it reads and that its labels were made
+        from, if there are any.
     """
     present, scores = predictions.present, score_rows(classifier, predictions)
     patients = np.array([study.patient for study in predictions.studies], object)
@@ -104,6 +106,8 @@ def evaluate_predictions(classifier: Classifier, predictions: StudyLogits, *, re
         if not measured[name].all():
             apart = measure([*(scores.keys() & {"joint"}), name], measured[name])
             result[name], result["tests"][name] = apart[name], apart["tests"][name]
+    if mined := find_mined_sections(classifier):
+        result[MINED] = mined
     probe = probe_leak(classifier, predictions, result, repeats=repeats)
     return result if probe is None else result | {"leak_probe": probe}
 

@@ -12,6 +12,7 @@ from kmm.evaluate.changed_weights import describe_change
 from kmm.evaluate.output.card import write_card
 from kmm.evaluate.output.card_pictures import PICTURE_FOLDER, PICTURES
 from kmm.evaluate.output.decision_plot import plot_decision_curve
+from kmm.evaluate.output.label_tables import write_labels_csv
 from kmm.evaluate.output.plots import (
     plot_calibration,
     plot_confusion,
@@ -21,7 +22,10 @@ from kmm.evaluate.output.plots import (
 )
 from kmm.evaluate.report import find_measured, score_rows
 from kmm.models.linear_probe import IMAGE_LINEAR, LINEAR_SUM
+from kmm.rules.rule_scheme import saved_scheme
 from kmm.storage.output_mark import marking_output
+
+LABELS = "labels.csv"  # measures of each label, of classifiers with several
 
 
 def gather_curves(
@@ -71,7 +75,7 @@ def write_results(
     *,
     path: Path | str,
 ) -> None:
-    """Writes the model card and the plots of a run into a folder.
+    """Writes the model card, the plots and, for several labels, the table of a run into a folder.
 
     Args:
         classifier: `Classifier` with metrics.
@@ -85,8 +89,17 @@ def write_results(
     if learned := {stage: curve for stage, curve in history.items() if curve}:
         with marking_output(folder / PICTURE_FOLDER):
             plot_learning_curves(learned, folder / PICTURE_FOLDER / "learning_curves.png")
+    if len(classifier.label_names) > 1:
+        table = write_labels_csv(classifier.metrics, list_label_sources(classifier))
+        (folder / LABELS).write_text(table, encoding="utf-8")
     card = write_card(describe_for_card(classifier, path, beside=folder))
     (folder / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def list_label_sources(classifier: Classifier) -> dict[str, tuple[str, ...]]:
+    """Lists what each label of a classifier was made from, see `kmm.data.labels.LabelScheme.list_sources`."""
+    scheme = saved_scheme(classifier.settings.labels, classifier.provenance)
+    return {name: scheme.list_sources(name) for name in classifier.label_names}
 
 
 def describe_for_card(classifier: Classifier, path: Path | str, *, beside: Path | None = None) -> dict[str, Any]:
@@ -101,6 +114,7 @@ def describe_for_card(classifier: Classifier, path: Path | str, *, beside: Path 
         dict.
     """
     facts, s = classifier.provenance, classifier.settings
+    scheme = saved_scheme(s.labels, facts)
     return {
         "name": facts.get("name", "classifier"),
         "path": _show_place(path),
@@ -115,7 +129,7 @@ def describe_for_card(classifier: Classifier, path: Path | str, *, beside: Path 
             "seed": s.seed,
         },
         "data": {name: facts.get(name) for name in ("layout", "studies", "with_image", "unlabelled", "set_aside")},
-        "labels": {"scheme": s.labels, "names": classifier.label_names},
+        "labels": {"scheme": scheme.name, **_describe_sources(scheme), "names": classifier.label_names},
         "split": {**facts.get("parts", {}), "digest": facts.get("split_digest")},
         "calibration": {
             "temperatures": {row: as_mapping(table) for row, table in classifier.temperatures.items()},
@@ -129,6 +143,12 @@ def describe_for_card(classifier: Classifier, path: Path | str, *, beside: Path 
         "versions": {name: facts.get(name) for name in ("kmm", "keras", "backend", "python")},
         "digests": {name: facts.get(name) for name in ("data_digest", "code_digest")},
     }
+
+
+def _describe_sources(scheme):
+    """Says what labels by rules were made from, each different source once."""
+    found = [", ".join(sources) for sources in scheme.sources.values()]
+    return {"made_from": list(dict.fromkeys(found))} if found else {}
 
 
 def _head_facts(choices):

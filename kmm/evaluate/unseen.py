@@ -14,6 +14,7 @@ from kmm.evaluate.linear_baselines import list_measured
 from kmm.evaluate.seen import recognise_study
 from kmm.image.decoding import decode_ahead
 from kmm.progress import Progress
+from kmm.rules.rule_scheme import saved_scheme
 
 
 def predict_unseen(
@@ -46,7 +47,8 @@ def predict_unseen(
         ImageError, ReportError: with `strict`, if a study cannot be used.
     """
     progress = progress or Progress()
-    labelled, _ = label_studies(studies, classifier.settings.labels, names=classifier.label_names)
+    scheme = saved_scheme(classifier.settings.labels, classifier.provenance)
+    labelled, _ = label_studies(studies, scheme, names=classifier.label_names)
     known = [study for study in labelled if not all(map(math.isnan, study.labels.values()))]
     others = UNVERIFIED if is_stale(classifier) else "test"
     parts: dict[str, list[Study]] = {"train": [], "validation": [], others: []}

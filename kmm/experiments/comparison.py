@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmm.errors import ArtefactError, require
+from kmm.evaluate.label_source import MINED, say_mined_variants
 from kmm.evaluate.output.p_values import show_p
 from kmm.experiments.output.size_claims import list_cautions, state_wanted, tabulate_sizes
 from kmm.experiments.schema import COMPARISON_SCHEMA
@@ -117,7 +118,8 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
 
     console = Console(file=io.StringIO(), width=None if terminal else WIDTH, force_terminal=terminal, highlight=False)
     several = len(summary["models"]) > 1
-    table = Table(title=f"test, {summary['resampling']['description']}: mean (95 % interval over splits)")
+    mined = _say_mined(summary)
+    table = Table(title=f"test, {summary['resampling']['description']}: mean (95 % interval over splits){mined}")
     for name in [*(["variant"] if several else []), "model", *SHOWN]:
         table.add_column(name)
     for variant, models in summary["models"].items():
@@ -130,7 +132,7 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
         cells = [f"{row['value']:.2f}" if row["metric"] == metric else "" for metric in SHOWN]
         table.add_row(*([""] if several else []), f"published: {row['model']} ({row['what']})", *cells, style="dim")
     console.print(table)
-    console.print(_list_claims(summary["differences"], several))
+    console.print(_list_claims(summary["differences"], several, mined))
     if summary.get("sizes"):
         _print_sizes(console, summary)
     for line in summary["reduced"]:
@@ -138,12 +140,18 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def _say_mined(summary):
+    """Says for a title which variants read the words that their labels were made from."""
+    said = say_mined_variants(summary.get(MINED) or {})
+    return f"; {said}" if said else ""
+
+
 def _print_sizes(console, summary):
     """Prints the area under the ROC curve of each model by size, and what a wanted one would take."""
     from rich.table import Table
 
     for title, head, rows in tabulate_sizes(summary):
-        table = Table(title=title)
+        table = Table(title=title + _say_mined(summary))
         for name in head:
             table.add_column(name)
         for row in rows:
@@ -153,10 +161,10 @@ def _print_sizes(console, summary):
         console.print(line, markup=False)
 
 
-def _list_claims(differences, several):
+def _list_claims(differences, several, mined):
     from rich.table import Table
 
-    table = Table(title=DIFFERENCES)
+    table = Table(title=DIFFERENCES + mined)
     for name in ("difference", "metric", *(["variant"] if several else []), "mean", "95 % interval", "p", "p (Holm)"):
         table.add_column(name)
     for row in differences:

@@ -112,6 +112,8 @@ class Summary(TypedDict, total=False):
             `label_schemes`), `reason` and `splits`, those in which it could not be measured for that reason.
         leak: dict of variant to `tfidf_auc_before` and `tfidf_auc_after` (`Estimate`: TF-IDF on the text before its
             redaction, and on exactly the text that the models read) and `redacted` (bool).
+        mined: dict of variant to the sections that its models read and that its labels were made from, by rules;
+            variants without any are left out.
         sizes: dict, if sizes of the training part were compared; all other keys then describe the whole training part.
             `smaller` (list of int), `parts` (list of dict of `size`, `splits` and the mean number of studies of each
             part), `splits`, `wanted` (float or None), `labels_left_out` (dict of variant to the labels that a small
@@ -154,6 +156,7 @@ class Summary(TypedDict, total=False):
     label_schemes: Mapping[str, Any]
     not_measured: Sequence[Mapping[str, Any]]
     leak: Mapping[str, Any]
+    mined: Mapping[str, Sequence[str]]
     sizes: Mapping[str, Any]
     minutes: float
     memory_gb: float | None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kmm.evaluate.breakdown.error_table import tabulate_errors
+from kmm.evaluate.label_source import MINED
 from kmm.experiments.averages import average_nested, average_rows
 from kmm.experiments.common_studies import CommonStudies
 from kmm.experiments.planning.plan import Plan
@@ -76,6 +77,7 @@ def summarize(
         **_average_measures(variants, facts, plan.sizes),
         "not_measured": _list_reasons(facts),
         "leak": _measure_leak(variants, facts, plan.sizes),
+        MINED: {fact["variant"]: fact["within"][MINED] for fact in facts if (fact["within"] or {}).get(MINED)},
         "errors_mended": _list_errors(predictions, facts),
         "pooled": pooled,
         "within": [{name: fact[name] for name in ("split", "variant", "within")} for fact in facts],

@@ -11,12 +11,14 @@ from kmm.errors import InputError
 from kmm.evaluate.output.card import write_card
 from kmm.evaluate.result_files import describe_for_card, describe_sources
 from kmm.export.traces import IdSearch, read_ids
+from kmm.rules.rule_scheme import AUDIT, KEPT, drop_folder
 from kmm.storage.archive import digest_classifier, write_archive
 from kmm.storage.classifier_folder import CARD
 from kmm.text.vocabulary import SPECIAL_WORDS
 
 # Facts and settings that may be paths
 FILES = ("source", "image_weights", "text_weights", "word_vectors", "word_pieces", "redact")
+RULES = (KEPT, AUDIT)  # facts with expressions, which look like paths
 _ABSOLUTE = re.compile(r"(?<!\S)(?:~|[A-Za-z]:)?[/\\]\S*[/\\]")
 
 
@@ -58,7 +60,9 @@ def pack_classifier(model: Path | str, path: Path | str) -> dict[str, Any]:
         tfidf_before=None,
         linear=None,
         provenance={**_without_folders(classifier.provenance), "packed_from": digest},
-        settings=dataclasses.replace(classifier.settings, **_without_folders(paths)),
+        settings=dataclasses.replace(
+            classifier.settings, **_without_folders(paths), labels=drop_folder(classifier.settings.labels)
+        ),
     )
 
     def add_card(folder):
@@ -108,4 +112,5 @@ def _without_folders(values, names=FILES):
     named = {
         name: PureWindowsPath(held).name for name, held in values.items() if name in names and isinstance(held, str)
     }
-    return {name: _without_folders(held, names) for name, held in values.items()} | named
+    rest = {name: held if name in RULES else _without_folders(held, names) for name, held in values.items()}
+    return rest | named

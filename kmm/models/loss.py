@@ -65,7 +65,7 @@ class MaskedCrossentropy(MaskedLoss):
         super().__init__(class_weights, name=name, **options)
 
     def cost(self, labels: Any, logits: Any) -> Any:
-        return ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
+        return _crossentropy(labels, logits)
 
 
 @keras.saving.register_keras_serializable(package="kmm")
@@ -92,11 +92,51 @@ class MaskedFocal(MaskedLoss):
         self.gamma = gamma
 
     def cost(self, labels: Any, logits: Any) -> Any:
-        positive, negative = _focal_cost(logits, self.gamma), _focal_cost(-logits, self.gamma)
-        return labels * positive + (1.0 - labels) * negative
+        return _focal(labels, logits, self.gamma)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class MaskedHybrid(MaskedLoss):
+    """A mean of cross-entropy, in which a positive may weigh more, and of focal loss, with unknown labels.
+
+    Args:
+        class_weights: as for `MaskedLoss`; they multiply both parts.
+        positive_weights: float array `(n_labels,)`, the weights of a 1 in the cross-entropy, where a 0 weighs 1; None
+            for weights of 1. See `clamp_positive_weights`.
+        focal_share: float in [0, 1], the weight of the focal loss; the cross-entropy has the rest.
+        gamma: float, at least 0, as in `MaskedFocal`.
+
+    Example:
+        >>> loss = MaskedHybrid(positive_weights=[3.0], focal_share=0.5, gamma=1.0, reduction="none")
+        >>> cost = float(loss(np.array([[1.0]], "float32"), np.array([[0.0]], "float32"))[0])
+        >>> round(cost / np.log(2), 4)  # (3 + 1 / 2) / 2
+        1.75
+    """
+
+    def __init__(
+        self,
+        class_weights: Any = None,
+        positive_weights: Any = None,
+        focal_share: float = 0.3,
+        gamma: float = 1.0,
+        name: str = "masked_hybrid",
+        **options: Any,
+    ) -> None:
+        super().__init__(class_weights, name=name, **options)
+        self.positive_weights = np.ones(1) if positive_weights is None else np.asarray(positive_weights)
+        self.focal_share, self.gamma = focal_share, gamma
+
+    def cost(self, labels: Any, logits: Any) -> Any:
+        weight = ops.where(labels > 0.5, self.positive_weights.astype("float32"), 1.0)
+        crossentropy = weight * _crossentropy(labels, logits)
+        return (1.0 - self.focal_share) * crossentropy + self.focal_share * _focal(labels, logits, self.gamma)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"positive_weights": self.positive_weights.tolist(), "focal_share": self.focal_share, "gamma": self.gamma}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="kmm")
@@ -147,9 +187,48 @@ class MaskedAsymmetric(MaskedLoss):
         return {**super().get_config(), **own}
 
 
+def _crossentropy(labels, logits):
+    return ops.maximum(logits, 0.0) - logits * labels + ops.softplus(-ops.abs(logits))
+
+
+def _focal(labels, logits, gamma):
+    return labels * _focal_cost(logits, gamma) + (1.0 - labels) * _focal_cost(-logits, gamma)
+
+
 def _focal_cost(logits, gamma):
     """Computes `-(1 - p) ** gamma * log(p)` with `p = sigmoid(logits)`, precisely for logits of any size."""
     return ops.exp(-gamma * ops.softplus(logits)) * ops.softplus(-logits)
+
+
+def clamp_positive_weights(labels: np.ndarray, most: float) -> np.ndarray:
+    """Computes how much a 1 of each label weighs if both classes weighed the same, within bounds.
+
+    Args:
+        labels: float array `(n, n_labels)` in [0, 1], NaN where unknown.
+        most: float, at least 1. The largest weight; the smallest is 1.
+
+    Returns:
+        float32 `(n_labels,)`: the known 0s per 1, from 1 to `most`.
+
+    Example:
+        >>> labels = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 0], [0, np.nan, 0], [np.nan, np.nan, 0]])
+        >>> clamp_positive_weights(labels, 3.5).tolist()
+        [3.0, 1.0, 3.5]
+    """
+    known, positive = np.isfinite(labels).sum(axis=0), np.nansum(labels, axis=0)
+    return np.clip((known - positive) / np.maximum(positive, 1e-9), 1.0, most).astype(np.float32)
+
+
+def _choose_gamma(labels: np.ndarray, settings: Any) -> dict[str, Any]:
+    return {"gamma": settings.focal_gamma}
+
+
+def _choose_hybrid(labels: np.ndarray, settings: Any) -> dict[str, Any]:
+    return {
+        "positive_weights": clamp_positive_weights(labels, settings.positive_weight_limit),
+        "focal_share": settings.focal_share,
+        "gamma": settings.focal_gamma,
+    }
 
 
 @dataclass(frozen=True)
@@ -157,17 +236,22 @@ class LossEntry:
     """A row of the table `LOSSES`.
 
     Attributes:
-        build: function of `class_weights` and `reduction`, as for `MaskedLoss`, that returns a `keras.losses.Loss`.
+        build: function of `class_weights` and `reduction`, as for `MaskedLoss`, and of what `options` returns, that
+            returns a `keras.losses.Loss`.
         balances: bool. Whether both classes of each label get the same total weight.
+        options: function of the labels `(n, n_labels)` that are learnt and of an object with the settings of losses
+            (`focal_gamma`, `focal_share`, `positive_weight_limit`), that returns further arguments of `build`; or None.
     """
 
     build: Callable[..., keras.losses.Loss]
     balances: bool = False
+    options: Callable[[np.ndarray, Any], dict[str, Any]] | None = None
 
 
 LOSSES = {
     "bce": LossEntry(MaskedCrossentropy),
     "weighted-bce": LossEntry(MaskedCrossentropy, balances=True),
-    "focal": LossEntry(partial(MaskedFocal, gamma=2.0)),
+    "focal": LossEntry(partial(MaskedFocal, gamma=2.0), options=_choose_gamma),
+    "hybrid": LossEntry(MaskedHybrid, options=_choose_hybrid),
     "asymmetric": LossEntry(MaskedAsymmetric),
 }

@@ -105,11 +105,11 @@ class Redaction:
 
         RE2 has no look-around, and its word boundary knows ASCII letters alone.
         """
-        return "|".join(_write_phrase(phrase, lambda word: f"{START}{word}{END}") for phrase in self._phrases)
+        return "|".join(write_phrase(phrase, lambda word: f"{START}{word}{END}") for phrase in self._phrases)
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], ...]:
-        phrases = "|".join(_write_phrase(phrase, str) for phrase in self._phrases)
+        phrases = "|".join(write_phrase(phrase) for phrase in self._phrases)
         letters = f"[{WORD_CHARACTERS}]"
         whole = phrases and f"(?<!{letters})(?:{phrases})(?!{letters})"
         return tuple(re.compile(pattern, re.ASCII) for pattern in (whole, self.expressions) if pattern)
@@ -227,8 +227,14 @@ def _read_text(name):
         raise InputError(f"{name}: expected a redaction in UTF-8, one word, phrase or /expression/ per line.") from None
 
 
-def _write_phrase(phrase: str, mark: Callable[[str], str]) -> str:
-    """Writes a phrase as a pattern; `mark` is applied to the pattern of each word."""
+def write_phrase(phrase: str, mark: Callable[[str], str] = str) -> str:
+    """Writes a phrase as a pattern that ignores case and takes any white space between words; `mark` is applied to the
+    pattern of each word.
+
+    Example:
+        >>> write_phrase("No")
+        '[Nn][Oo]'
+    """
     pattern = ""
     for part in _PARTS.finditer(phrase):
         text = write_text(part[0])

@@ -17,11 +17,13 @@ from kmm.data.study import Collection
 from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.decisions.thresholds import find_policy
 from kmm.models.build import ModelSpec
+from kmm.models.contrastive import CONTRASTS
 from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
 from kmm.models.weights import checkpoints
 from kmm.progress import Progress
+from kmm.rules.rule_scheme import open_scheme
 from kmm.settings import FitSettings
 from kmm.text.clean import find_words
 from kmm.text.redaction import read_redaction
@@ -185,6 +187,7 @@ def check_names(settings: FitSettings) -> None:
         InputError: for an unknown name or a file that does not exist.
     """
     s = settings
+    open_scheme(s.labels)
     look_up(FUSIONS, s.fusion, "fusion")
     shape = find_shape(s)
     ModelSpec(s.image_encoder, s.text_encoder, s.fusion, s.pixels, s.length, head=s.head, fusion_shape=shape)
@@ -199,6 +202,8 @@ def check_names(settings: FitSettings) -> None:
         (MONITORS, s.monitor, "monitor"),
     ):
         look_up(table, name, noun)
+    if s.contrastive:
+        look_up(CONTRASTS, s.contrastive, "contrastive term")
     for name in FILES:
         path = getattr(s, name)
         folder = name == "image_weights" and path and Path(path).is_dir()

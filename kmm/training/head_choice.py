@@ -15,12 +15,11 @@ import numpy as np
 from kmm.evaluate.linear_probe import weigh_losses
 from kmm.models.fusion import FUSIONS
 from kmm.models.heads import HEADS
-from kmm.models.loss import LOSSES
 from kmm.models.views.feature_view import view_features
 from kmm.training.features import Features
 from kmm.training.linear_start import choose_present, write_probe
 from kmm.training.run_context import RunContext
-from kmm.training.stages.fit_stage import balance_classes
+from kmm.training.stages.fit_stage import weigh_linear
 from kmm.training.stages.recipe import FEATURES, Stage
 
 LINEAR, SUM = "linear", "sum"  # names of the linear start, of one side and of both
@@ -119,9 +118,8 @@ class HeadChoice:
         self.found[found.name] = {"loss": loss, **more}
 
     def _class_weights(self):
-        balanced = self.stage.class_weights or LOSSES[self.stage.loss].balances
         targets = self.context.targets_of(self.side)
-        return balance_classes(targets[self.context.rows("train")]) if balanced else None
+        return weigh_linear(self.stage, targets[self.context.rows("train")])
 
     def _measure(self, name):
         """Returns the state of the model, with its losses on the validation studies that have the side."""

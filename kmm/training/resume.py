@@ -11,6 +11,8 @@ from kmm.data.split import Split
 from kmm.data.study import Collection
 from kmm.errors import InputError
 from kmm.models.weights.files.model_folder import digest_folder
+from kmm.rules.rule_file import LabelRules
+from kmm.rules.rule_scheme import KEPT
 from kmm.settings import FitSettings
 from kmm.storage.classifier_folder import digest_file, read_json
 from kmm.storage.files import write_json
@@ -63,6 +65,7 @@ def check_data(
         **{name: digest_folder(Path(file)) for name, file in files.items() if file and Path(file).is_dir()},
         **({"text_weights": list(map(digest_file, texts))} if (texts := list_text_files(settings)) else {}),
         **({"split": split.digest} if isinstance(split, Split | GivenParts) else {}),
+        **({KEPT: LabelRules.from_dict(prepared.facts[KEPT]).digest} if KEPT in prepared.facts else {}),
         **({"redact": text.redaction.digest} if text and text.redaction else {}),
         "code": digest_code(),
         "backend": keras.backend.backend(),

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -10,9 +11,9 @@ import numpy as np
 
 from kmm.errors import require
 from kmm.evaluate.stacking import fit_weights
+from kmm.models.contrastive import NUMBERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.heads import HEADS
-from kmm.models.loss import LOSSES
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.weights import checkpoints
@@ -22,10 +23,12 @@ from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
 from kmm.training.members import HeldOut, Member, ask_held_out, average_members, find_order, train_members
 from kmm.training.run_context import RunContext
+from kmm.training.stages.contrastive_stage import add_terms, number_studies
 from kmm.training.stages.dataset import StudyDataset
 from kmm.training.stages.film_changes import ACCELERATOR, change_on_device, choose_device, describe_device
-from kmm.training.stages.fit_stage import Compile, balance_classes, fit_stage
+from kmm.training.stages.fit_stage import Compile, compile_stage, fit_stage, list_options, weigh_classes
 from kmm.training.stages.recipe import TRAINED, Stage, make_recipe
+from kmm.training.stages.sampling import BALANCED, weigh_draws
 from kmm.training.stages.stage_state import hold_state, name_folder
 
 Models = Mapping[str, keras.Model]
@@ -124,8 +127,13 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
         text=TRAINED[stage.text],
         batch_norm=stage.batch_norm,
     )
-    trained = view_features(model, stage.features) if stage.features else model
-    columns = context.columns(trained, features.compute(model, stage.features))
+    computed = features.compute(model, stage.features)
+    if stage.contrastive:
+        trained = add_terms(model, stage)
+        computed = {**computed, NUMBERS: number_studies(context.prepared.studies)}
+    else:
+        trained = view_features(model, stage.features) if stage.features else model
+    columns = context.columns(trained, computed)
     history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
     for side in stage.trained:
         features.mark_trained(side)
@@ -175,10 +183,10 @@ def train_on(
         word_dropout=stage.word_dropout,
         label_smoothing=stage.label_smoothing,
         mixup=stage.mixup,
+        shares=weigh_draws(targets[rows]) if stage.sampling == BALANCED else None,
     )
     size = min(stage.batch_size, most_validated or stage.batch_size)
     validation = StudyDataset(columns, targets, rows=context.rows("validation"), batch_size=size)
-    balanced = stage.class_weights or LOSSES[stage.loss].balances
     keras.utils.set_random_seed(seed)
     with hold_state(context, stage, model, targets) as folder:
         return fit_stage(
@@ -187,10 +195,10 @@ def train_on(
             validation,
             stage=stage,
             folder=folder,
-            class_weights=balance_classes(targets[rows]) if balanced else None,
+            class_weights=weigh_classes(stage, targets[rows]),
             callbacks=[*log_to_tensorboard(context, stage), *context.callbacks],
             progress=context.progress,
-            compile_model=compile_model,
+            compile_model=compile_model or partial(compile_stage, options=list_options(stage, targets[rows])),
         )
 
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kmm.models.loss import LOSSES, MaskedAsymmetric, MaskedCrossentropy, MaskedFocal
+from kmm.models.loss import (
+    LOSSES,
+    MaskedAsymmetric,
+    MaskedCrossentropy,
+    MaskedFocal,
+    MaskedHybrid,
+    clamp_positive_weights,
+)
 from tests.checks import to_numpy
 
 LOGITS = np.array([[-8.0, -2.0, -0.1, 0.0, 0.3, 1.7, 6.0]], np.float32)
@@ -47,11 +54,38 @@ def test_asymmetric_loss_is_the_formula(margin):
     np.testing.assert_allclose(cost_each(own, 0.0), -(shifted**3) * np.log(1 - shifted), rtol=2e-5, atol=1e-9)
 
 
+def test_hybrid_loss_is_the_formula():
+    p = sigmoid(LOGITS[0])
+    own = MaskedHybrid(positive_weights=[4.0], focal_share=0.3, gamma=1.0, reduction="none")
+    np.testing.assert_allclose(cost_each(own, 1.0), -(0.7 * 4 + 0.3 * (1 - p)) * np.log(p), rtol=1e-5)
+    np.testing.assert_allclose(cost_each(own, 0.0), -(0.7 + 0.3 * p) * np.log(1 - p), rtol=1e-5)
+
+
+def test_focal_part_of_a_negative_weighs_its_own_error():
+    """System B weighed both classes by 1 - p: a confident false alarm then cost almost nothing."""
+    own = MaskedHybrid(focal_share=1.0, gamma=1.0, reduction="none")
+    alarm = np.array([[4.0]], np.float32)  # p = 0.982, and the label is 0
+    p = sigmoid(alarm)[0, 0]
+    right, published = -p * np.log(1 - p), -(1 - p) * np.log(1 - p)
+    np.testing.assert_allclose(cost_each(own, 0.0, alarm), [right], rtol=1e-5)
+    assert right > 50 * published
+    calm = np.array([[-4.0]], np.float32)
+    assert cost_each(own, 0.0, calm)[0] < cost_each(own, 0.0, alarm)[0] / 1000
+
+
+def test_positive_weights_are_the_ratio_of_the_classes_within_bounds():
+    labels = np.array([[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [np.nan, np.nan, 0, 0], [0, np.nan, 0, np.nan]])
+    assert clamp_positive_weights(labels, 3.5).tolist() == [3.0, 1.0, 3.5, 3.5]
+    soft = np.array([[0.8], [0.2], [0.0]])
+    np.testing.assert_allclose(clamp_positive_weights(soft, 5.0), [2.0])
+
+
 def test_without_exponents_and_margin_all_are_crossentropy():
     plain = MaskedCrossentropy(reduction="none")
     others = [
         MaskedFocal(gamma=0.0, reduction="none"),
         MaskedAsymmetric(gamma_positive=0.0, gamma_negative=0.0, margin=0.0, reduction="none"),
+        MaskedHybrid(gamma=0.0, focal_share=0.4, reduction="none"),
     ]
     for label in (0.0, 0.25, 1.0):
         expected = -label * np.log(sigmoid(LOGITS[0])) - (1 - label) * np.log(sigmoid(-LOGITS[0]))

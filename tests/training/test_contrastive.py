@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from kmm.training.pretraining.contrastive import LARGEST_SCALE, TEMPERATURE, ContrastiveLoss, build_projection
+from kmm.models.contrastive import LARGEST_SCALE, TEMPERATURE
+from kmm.training.pretraining.contrastive import ContrastiveLoss, build_projection
 from tests.checks import to_numpy
 
 LOSS = ContrastiveLoss(reduction="none")

@@ -136,7 +136,8 @@ def test_reports_as_vectors(opened):
     vectors, worded = found.columns["report_vector"], opened.present[:, 1] > 0
     assert vectors.shape == (48, found.facts["dimensions"]) and vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors[worded], axis=1), 1, rtol=1e-5)
-    assert found.values.shape == (48, 2) and np.isnan(found.values[~worded]).all()
+    assert found.values.shape == (48, 3) and np.isnan(found.values[~worded]).all()
     one, other = found.values[rows]
-    assert one[0] == other[0] and one[1] != other[1]  # the same body, read with another indication
+    assert one[0] == other[0] and one[2] != other[2]  # the same body, read with another indication
+    assert one[1] != other[1]  # of another patient
     assert len(np.unique(found.values[worded, 0])) == 46 and found.facts["distinct_reports"] == 47

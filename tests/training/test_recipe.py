@@ -102,11 +102,13 @@ def test_a_side_alone_has_its_own_stages_and_no_tuning_means_no_stage():
 
 def test_every_stage_trains_as_the_settings_say():
     settings = FitSettings(
-        loss="focal", optimizer="adamw", weight_decay=0.2, schedule="cosine", patience=7, clip_norm=0.5, batch_size=9,
+        loss="hybrid", focal_gamma=1.0, focal_share=0.4, positive_weight_limit=3.0, sampling="balanced",
+        optimizer="adamw", weight_decay=0.2, schedule="cosine", patience=7, clip_norm=0.5, batch_size=9,
         class_weights=True, modality_dropout=0.2, word_dropout=0.1, image_weights="w.h5", augment_zoom=0.2,
         warmup=0.1, rate_decay=0.8, batch_norm="inference", weight_average=0.9, label_smoothing=0.1, mixup=0.2,
     )  # fmt: skip
     own = {"name", "epochs", "learning_rate", "side", "image", "text", "augmentation", "rate_decay", "batch_norm"}
+    own |= {name for name in vars(Stage) if name.startswith("contrastive")}  # of the joint model alone
     names = {field.name for field in dataclasses.fields(Stage)} - own
     for stages in make_recipe(settings).values():
         for stage in stages:

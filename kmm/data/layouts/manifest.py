@@ -15,7 +15,7 @@ from kmm.data.views.terms import VIEW_NAMES, name_view
 from kmm.errors import InputError
 
 MANIFESTS = ("manifest.csv", "manifest.jsonl")
-_LABEL = "label:"
+_LABEL, _TEXT = "label:", "text:"
 _LABEL_VALUES = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
 _SHORTENED = re.compile(r"\d(?:[.,]\d+)?E\+?\d+", re.IGNORECASE)
 _DECIMAL_ZERO = re.compile(r"(\d+)[.,]0+")
@@ -33,6 +33,7 @@ def read_table(path: Path | str) -> Collection:
         report: the whole text, stored as FINDINGS; or the columns `indication`, `comparison`, `findings`, `impression`.
         mesh: MeSH terms with qualifiers, separated by `;`.
         label:<name>: 1, 0, or empty for unknown; any number of such columns. `1.0`, `1,0` and `true` are 1.
+        text:<name>: text that rules of labels may read (`kmm.rules`), and no model; any number of such columns.
         sex, age: of the patient, in one of the columns of `kmm.data.tabular.attributes.COLUMNS`, for results by
             subgroup.
 
@@ -88,8 +89,9 @@ def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
         )
     if "report" in columns and "findings" in columns:
         raise InputError(f"{path}: expected either the column `report` or the column `findings`, not both")
-    if _LABEL in columns:
-        raise InputError(f"{path}: expected a name after `{_LABEL}` in the header")
+    for prefix in (_LABEL, _TEXT):
+        if prefix in columns:
+            raise InputError(f"{path}: expected a name after `{prefix}` in the header")
 
 
 def _check_decimals(path: Path, name: str, rows: Iterable[tuple[int, Mapping[str, str]]]) -> None:
@@ -129,7 +131,15 @@ def _read_study(row: Mapping[str, str], folder: Path, source: str, problems: lis
             if name.startswith(_LABEL)
         },
         attributes=read_attributes({name: row[column] for name, column in find_columns(row).items()}),
+        texts=_read_texts(row),
     )
+
+
+def _read_texts(row: Mapping[str, str]) -> dict[str, str]:
+    """Returns the columns of text that are not empty, by name."""
+    columns = {name: row[name].strip() for name in row if name.startswith(_TEXT)}
+    named = {unicodedata.normalize("NFC", name.removeprefix(_TEXT)): text for name, text in columns.items()}
+    return {name: text for name, text in named.items() if not is_null(text)}
 
 
 def split_terms(text: str) -> tuple[str, ...]:
@@ -193,15 +203,16 @@ def _join(first: Study, second: Study) -> Study:
     same_labels = all(math.isnan(value) or labels[name] == value for name, value in second.labels.items())
     agree = all(
         not getattr(first, name) or not getattr(second, name) or getattr(first, name) == getattr(second, name)
-        for name in ("patient", "report", "mesh_major")
+        for name in ("patient", "report", "mesh_major", "texts")
     )
     if not (agree and same_labels):
-        raise InputError("an earlier row with this id has another patient, report, mesh or label")
+        raise InputError("an earlier row with this id has another patient, report, mesh, text or label")
     return replace(
         first,
         patient=first.patient or second.patient,
         images=merge_images(first.images + second.images),
         report=first.report or second.report,
         mesh_major=first.mesh_major or second.mesh_major,
+        texts=first.texts or second.texts,
         labels=labels,
     )

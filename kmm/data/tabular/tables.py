@@ -4,7 +4,7 @@ import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import nan
 from numbers import Integral, Real
 from pathlib import Path
@@ -35,6 +35,7 @@ class Columns:
         sections: dict of section (`indication`, `comparison`, `findings`, `impression`) to its column.
         labels: tuple of names. Columns of labels; each label is named as its column, see `name_label`.
         patient, view, id: name or None.
+        texts: tuple of names. Columns of text that rules of labels may read as `text:<name>`.
     """
 
     image: tuple[Hashable, ...] = ()
@@ -44,6 +45,7 @@ class Columns:
     patient: Hashable | None = None
     view: Hashable | None = None
     id: Hashable | None = None
+    texts: tuple[Hashable, ...] = ()
 
     @classmethod
     def choose(
@@ -57,12 +59,13 @@ class Columns:
         patient: Hashable | None = None,
         view: Hashable | None = None,
         id: Hashable | None = None,
+        texts: Hashable | Sequence[Hashable] | None = None,
         known: Sequence[Hashable] = (),
     ) -> Self:
         """Makes `Columns` from the arguments of `kmm.studies`.
 
         Args:
-            image, report, sections, label, labels, patient, view, id: as for `kmm.studies`.
+            image, report, sections, label, labels, patient, view, id, texts: as for `kmm.studies`.
             known: the columns that the table has. A tuple among them names one column, any other several.
 
         Raises:
@@ -80,27 +83,39 @@ class Columns:
         for section in sections or ():
             look_up(dict.fromkeys(SECTIONS), section, "section")
         chosen = {} if sections is None else {section: read_name(name) for section, name in sections.items()}
-        whole, *others = (None if name is None else read_name(name) for name in (report, patient, view, id))
+        given = (None if name is None else read_name(name) for name in (report, patient, view, id))
+        whole, of_patients, of_views, ids = given
         of_labels = _list_names(labels if label is None else label, known)
-        found = cls(_list_names(image, known), whole, chosen or None, of_labels, *others)
+        found = cls(
+            image=_list_names(image, known),
+            report=whole,
+            sections=chosen or None,
+            labels=of_labels,
+            patient=of_patients,
+            view=of_views,
+            id=ids,
+            texts=_list_names(texts, known),
+        )
         if not (found.image or report is not None or sections):
             raise InputError("Name the column of films with `image=`, that of reports with `report=`, or both.")
         return found
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the named columns as a JSON-compatible dict, by the arguments of `choose`."""
-        several = {"image": list(self.image), "labels": list(self.labels)}
+        several = {"image": list(self.image), "labels": list(self.labels), "texts": list(self.texts)}
         named = {name: value for name, value in {**asdict(self), **several}.items() if value is not None}
         return {name: value for name, value in named.items() if name not in several or value}
 
     def within(self, names: Sequence[Hashable]) -> Self:
-        """Returns a copy without the labels, patients, views and ids that a table lacks; films and reports stay."""
-        return type(self)(
-            self.image,
-            self.report,
-            self.sections,
-            tuple(name for name in self.labels if name in names),
-            *(name if name in names else None for name in (self.patient, self.view, self.id)),
+        """Returns a copy without the labels, patients, views, ids and texts that a table lacks; films and reports
+        stay."""
+        return replace(
+            self,
+            labels=tuple(name for name in self.labels if name in names),
+            texts=tuple(name for name in self.texts if name in names),
+            patient=self.patient if self.patient in names else None,
+            view=self.view if self.view in names else None,
+            id=self.id if self.id in names else None,
         )
 
 
@@ -140,6 +155,7 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
     reports = _read_reports(read, columns)
     labels = _read_labels(read, columns.labels)
     attributes = _read_attributes(read)
+    texts = _read_texts(read, columns.texts)
     if columns.patient is None and not own_patients:
         warnings.warn(OWN_PATIENTS, UserWarning, stacklevel=3)
     made = [
@@ -151,9 +167,10 @@ def make_studies(table: Any, columns: Columns, *, own_patients: bool = False) ->
             labels=values,
             made_up=frozenset(({"id"} if columns.id is None else set()) | (set() if patient else {"patient"})),
             attributes=about,
+            texts=named,
         )
-        for row, (id, patient, cells, view, report, values, about) in enumerate(
-            zip(ids, patients, films, views, reports, labels, attributes, strict=True)
+        for row, (id, patient, cells, view, report, values, about, named) in enumerate(
+            zip(ids, patients, films, views, reports, labels, attributes, texts, strict=True)
         )
     ]
     problems: list[Problem] = []
@@ -250,6 +267,13 @@ def _read_attributes(table: Table) -> Iterator[dict[str, str | float]]:
     for _ in range(table.count):
         row = {name: next(values) for name, values in cells.items()}
         yield read_attributes({name: value for name, value in row.items() if not is_missing(value)})
+
+
+def _read_texts(table: Table, columns: Sequence[Hashable]) -> Iterator[dict[str, str]]:
+    cells = [(column, table.read(column)) for column in columns]
+    for row in range(table.count):
+        found = {name_label(column): _read_text(next(values), row, column) for column, values in cells}
+        yield {name: text for name, text in found.items() if text}
 
 
 def _read_label(value: Any, row: int, column: Hashable) -> float:

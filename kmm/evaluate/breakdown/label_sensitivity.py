@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kmm.data.headings import NOT_FINDINGS
-from kmm.data.labels import LABEL_SCHEMES, label_studies
+from kmm.data.labels import LABEL_SCHEMES, LabelScheme, find_scheme, label_studies
 from kmm.data.study import Study
-from kmm.errors import InputError, look_up
+from kmm.errors import InputError
 from kmm.evaluate.compare import compare_models
 
 MEASURES = ("roc_auc", "accuracy")
@@ -19,7 +19,7 @@ def relabel_studies(
     studies: Sequence[Study],
     label_names: Sequence[str],
     *,
-    own: str | None = None,
+    own: str | LabelScheme | None = None,
     min_count: int = 1,
     not_findings: Sequence[str] = tuple(NOT_FINDINGS),
 ) -> dict[str, np.ndarray]:
@@ -28,7 +28,7 @@ def relabel_studies(
     Args:
         studies: sequence of `n` `Study`, with the label columns of their manifest, if any, as read.
         label_names: sequence of `n_labels` str.
-        own: str or None. The scheme that gave the labels; it is never left out.
+        own: name of a scheme, `LabelScheme` or None. The scheme that gave the labels; it is never left out.
         min_count, not_findings: as for `kmm.data.labels.label_studies`, scheme `findings`.
 
     Returns:
@@ -43,16 +43,22 @@ def relabel_studies(
     """
     places = {study.id: row for row, study in enumerate(studies)}
     found = {}
-    for scheme, rule in LABEL_SCHEMES.items():
-        if scheme != own and not set(label_names) <= set(_find_names(rule, studies, min_count, not_findings)):
+    given = None if own is None else find_scheme(own)
+    for scheme, rule in _list_schemes(given).items():
+        if rule is not given and not set(label_names) <= set(_find_names(rule, studies, min_count, not_findings)):
             continue
-        labelled, _ = label_studies(studies, scheme, names=label_names, not_findings=not_findings)
+        labelled, _ = label_studies(studies, rule, names=label_names, not_findings=not_findings)
         table = np.full((len(studies), len(label_names)), np.nan)
         for study in labelled:
             table[places[study.id]] = [study.labels[name] for name in label_names]
-        if scheme == own or np.isfinite(table).any():
+        if rule is given or np.isfinite(table).any():
             found[scheme] = table
     return found
+
+
+def _list_schemes(own: LabelScheme | None) -> dict[str, LabelScheme]:
+    """Lists the schemes by name, that of the labels too, if it is not in the table."""
+    return LABEL_SCHEMES | ({} if own is None else {own.name: own})
 
 
 def _find_names(rule, studies, min_count, not_findings):
@@ -68,7 +74,7 @@ def measure_label_schemes(
     *,
     thresholds: Mapping[str, ArrayLike],
     label_names: Sequence[str],
-    scheme: str,
+    scheme: str | LabelScheme,
     train_prevalence: ArrayLike,
     repeats: int = 1000,
     seed: int = 0,
@@ -84,7 +90,7 @@ def measure_label_schemes(
         scores: dict of `"joint"`, `"image"`, `"text"` and `"tfidf"` to probabilities `(n, n_labels)`; some may lack.
         thresholds, train_prevalence, repeats, seed: as for `kmm.evaluate.compare.compare_models`.
         label_names: sequence of `n_labels` str.
-        scheme: str. The classifier's own scheme; it comes first.
+        scheme: name of a scheme, or `LabelScheme`: the classifier's own; it comes first.
         min_count, not_findings: as for `relabel_studies`.
 
     Returns:
@@ -96,13 +102,14 @@ def measure_label_schemes(
     Raises:
         InputError: if the scheme is unknown, or the arguments do not match.
     """
-    look_up(LABEL_SCHEMES, scheme, "label scheme")
-    tables = relabel_studies(studies, label_names, own=scheme, min_count=min_count, not_findings=not_findings)
-    if scheme != "columns" and np.array_equal(tables[scheme], tables.get("columns", np.zeros(0)), equal_nan=True):
+    given = find_scheme(scheme)
+    schemes, own_name = _list_schemes(given), given.name
+    tables = relabel_studies(studies, label_names, own=given, min_count=min_count, not_findings=not_findings)
+    if own_name != "columns" and np.array_equal(tables[own_name], tables.get("columns", np.zeros(0)), equal_nan=True):
         del tables["columns"]  # labels that the own scheme gave these studies
     found: dict[str, dict[str, Any]] = {}
-    own = tables[scheme]
-    for name in [scheme, *(other for other in tables if other != scheme)]:
+    own = tables[own_name]
+    for name in [own_name, *(other for other in tables if other != own_name)]:
         changed = int((~((tables[name] == own) | (np.isnan(tables[name]) & np.isnan(own)))).sum())
         earlier = next((one for one in found if np.array_equal(tables[one], tables[name], equal_nan=True)), "")
         if earlier:
@@ -119,7 +126,7 @@ def measure_label_schemes(
                 repeats=repeats,
                 seed=seed,
             )
-        found[name] |= {"description": LABEL_SCHEMES[name].description, "changed": changed}
+        found[name] |= {"description": schemes[name].description, "changed": changed}
     return found
 
 

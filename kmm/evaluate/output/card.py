@@ -8,9 +8,11 @@ from typing import Any
 from kmm.data.labels import LABEL_SCHEMES
 from kmm.data.modalities import PATTERN_TITLES, PATTERNS
 from kmm.evaluate.compare import ROWS
+from kmm.evaluate.label_source import state_mined
 from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.metrics import METRICS
 from kmm.evaluate.output.card_pictures import show_pictures
+from kmm.evaluate.output.label_tables import measure_rows
 from kmm.evaluate.output.result_rows import (
     MEASURED_ON,
     NOTHING,
@@ -21,6 +23,7 @@ from kmm.evaluate.output.result_rows import (
     label_rows,
     operating_rows,
 )
+from kmm.rules.rule_scheme import PREFIX
 
 ROW_PATTERNS = {
     **{"joint": PATTERNS, "image": ("image",), "text": ("text",)},
@@ -82,12 +85,16 @@ def write_card(facts: Mapping[str, Any]) -> str:
 def _write_results(result):
     if not result:
         return "Not recorded."
+    mined = state_mined(result)
     counts = f"{result['n']} studies with a known label, {result['n_positive']} positive labels."
+    counts += f" **These tables: {mined}.**" if mined else ""
     table = _write_table(evaluate_rows(result, intervals=True))
     missing = [ROW_TITLES[name] for name in ROWS if result.get(name) is None]
     absent = [f"Not measured: {', '.join(missing)}."] if missing else []
     labels = [part for metric in ("roc_auc", "accuracy") for part in _write_labels(result, metric)]
     leak = [" ".join(sentences)] if (sentences := describe_leak(result)) else []
+    measures = measure_rows(result)
+    labels = [*([_MEASURES, _write_table(measures)] if measures else []), *labels]
     points = operating_rows(result)
     decisions = [_DECISIONS, _write_table(points)] if points else []
     return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *leak, *decisions, *labels])
@@ -154,6 +161,8 @@ def _list_facts(facts):
 
 
 def _describe_labels(scheme):
+    if scheme.startswith(PREFIX):
+        return _LABELS_FROM_RULES
     known = LABEL_SCHEMES.get(scheme)
     return _LABELS_FROM_COLUMNS if known and known.reads_columns else _LABELS_FROM_REPORTS
 
@@ -184,6 +193,9 @@ care of any patient, and must not be used to find out who a patient is."""
 
 _LABELS_FROM_REPORTS = """\
 The labels come from the MeSH terms that index the reports, not from a second reading of the films."""
+_LABELS_FROM_RULES = """\
+The labels were made by program from words, by rules that know negation and doubt; `classifier.json` has the rules
+(`label_rules`) and what each of them took (`label_audit`)."""
 _LABELS_FROM_COLUMNS = """\
 The labels come from the label columns of the data (in a manifest `label:<name>`). Whether they were read from the
 reports, from the films or from another source is not recorded; ask those who published the data."""
@@ -208,6 +220,11 @@ same labels are defined; `metrics.json` has the intervals and tests of each labe
 and ECE (expected calibration error, bins of equal mass; it has no interval because repeated studies inflate it). p:
 DeLong's test for ROC AUC and McNemar's exact test for accuracy, both with the studies of a patient as one observation;
 neither is adjusted for multiple comparisons."""
+
+_MEASURES = """\
+Each label of the joint or only classifier at its threshold, most positive studies first, and three averages: the mean
+over labels, the same weighted by positive studies, and of the decisions of all labels together. `labels.csv` has
+every model."""
 
 _DECISIONS = """\
 Decisions at the stored thresholds: true and false positives, true and false negatives, and rates with 95 % Wilson

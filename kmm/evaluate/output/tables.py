@@ -6,7 +6,9 @@ from typing import Any
 
 from kmm.evaluate.breakdown.shift import describe_shift
 from kmm.evaluate.breakdown.subgroups import subgroup_rows
+from kmm.evaluate.label_source import state_mined
 from kmm.evaluate.leak_probe import describe_leak
+from kmm.evaluate.output.label_tables import arrange_rows, find_main, measure_rows
 from kmm.evaluate.output.result_rows import (
     MEASURED_ON,
     ROW_TITLES,
@@ -34,7 +36,7 @@ def write_results_table(
 
     Accuracy and area under the ROC curve have 95 % intervals over patients. Below the table are the differences of the
     joint classifier from image and text, what shifted since training, the confusion counts at the stored thresholds,
-    and for several labels a table of the area under the ROC curve of each.
+    and for several labels tables of the measures of each, sorted by their positive studies, with their averages.
 
     Args:
         results: mapping of part to result.
@@ -54,7 +56,13 @@ def _write_subgroups(part, result, terminal):
     rows = subgroup_rows(result.get("subgroups") or [])
     if len(rows) < 2:
         return ""
-    return write_table(rows[0], rows[1:], title=f"{part}: subgroups [95 % interval]", terminal=terminal)
+    title = _title(result, f"{part}: subgroups [95 % interval]")
+    return write_table(rows[0], rows[1:], title=title, terminal=terminal)
+
+
+def _title(result, text):
+    """Adds to the title of a table that the text side reads what the labels were made from."""
+    return "; ".join(filter(None, [text, state_mined(result)]))
 
 
 def _write_part(part, result, terminal):
@@ -62,7 +70,7 @@ def _write_part(part, result, terminal):
     columns = [SHORT_TITLES.get(title, title) for title in columns]
     brief = {title: title_briefly(name) for name, title in ROW_TITLES.items()}
     rows = [[brief[title], *cells] for title, *cells in rows]
-    text = write_table(columns, rows, title=f"{part}: {result['n']} studies", terminal=terminal)
+    text = write_table(columns, rows, title=_title(result, f"{part}: {result['n']} studies"), terminal=terminal)
     lines = [result["caution"]] if "caution" in result else []
     if any((result.get(name) or {}).get("n", result["n"]) != result["n"] for name in ("image", "text", "tfidf")):
         lines.append(MEASURED_ON)
@@ -71,13 +79,27 @@ def _write_part(part, result, terminal):
     lines += describe_leak(result)
     lines += describe_shift(result["shift"]) if "shift" in result else []
     text += "".join(f"{line}\n" for line in lines)
+    if measures := measure_rows(result):
+        title = _title(result, f"{part}: each label at its threshold [95 % interval]")
+        text += write_table(measures[0], measures[1:], title=title, terminal=terminal)
     if points := operating_rows(result):
-        title = f"{part}: decisions at the stored thresholds [95 % interval]"
+        points = _arrange(result, points)
+        title = _title(result, f"{part}: decisions at the stored thresholds [95 % interval]")
         text += write_table(points[0], points[1:], title=title, terminal=terminal)
     if labels := label_rows(result):
-        title = f"{part}: ROC AUC of each label [95 % interval]"
+        labels = _arrange(result, labels)
+        title = _title(result, f"{part}: ROC AUC of each label [95 % interval]")
         text += write_table(labels[0], labels[1:], title=title, terminal=terminal)
     return text
+
+
+def _arrange(result, rows):
+    """Sorts the rows of labels below a header, rare labels apart; other tables stay as they are."""
+    main = find_main(result)
+    if main is None:
+        return rows
+    counts = result[main]["per_label"]
+    return [rows[0], *arrange_rows({row[0]: row for row in rows[1:]}, counts)]
 
 
 def write_table(

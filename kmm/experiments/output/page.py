@@ -6,8 +6,11 @@ page has no script. What is not in the summary has no section.
 
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from kmm.evaluate.label_source import say_mined_variants
 from kmm.experiments.output.claims import state_answers
 from kmm.experiments.output.figures.drawings import SUFFIXES, list_figures
 from kmm.experiments.output.figures.prediction_curves import Curves, trace_predictions
@@ -125,6 +128,17 @@ def list_sections(
     found = [
         describe_data(comparison, predictions, summary),
         describe_training(summary),
+        *_state_mined(summary, _list_results(comparison, predictions, history, summary, curves)),
+        Section("limits", "Limits", points=LIMITS),
+        _state_cost(summary),
+        _show_reproduction(summary),
+        _show_citation(comparison, predictions, summary),
+    ]
+    return [section for section in found if section is not None]
+
+
+def _list_results(comparison, predictions, history, summary, curves):
+    return [
         list_results(summary),
         list_labels(comparison, summary),
         list_parts(comparison, summary),
@@ -142,12 +156,19 @@ def list_sections(
         vary_labels(summary),
         compare_variants(summary),
         show_sizes(summary),
-        Section("limits", "Limits", points=LIMITS),
-        _state_cost(summary),
-        _show_reproduction(summary),
-        _show_citation(comparison, predictions, summary),
     ]
-    return [section for section in found if section is not None]
+
+
+def _state_mined(summary: Summary, sections: Sequence[Section | None]) -> list[Section | None]:
+    """Adds to the caption of each table that a model reads the words that its labels were made from."""
+    said = say_mined_variants(summary.get("mined") or {})
+
+    def mark(tables: Sequence[Table]) -> tuple[Table, ...]:
+        return tuple(replace(table, caption=f"{table.caption}; {said}") for table in tables)
+
+    if not said:
+        return list(sections)
+    return [one and replace(one, tables=mark(one.tables), folded=mark(one.folded)) for one in sections]
 
 
 def _ask(comparison: Columns, summary: Summary) -> str:

@@ -10,6 +10,7 @@ from kmm.experiments.planning.resampling import restrict_split
 from kmm.experiments.planning.training_sizes import choose_sizes, shrink_split
 from kmm.experiments.tasks.explanations import share_out
 from kmm.experiments.tasks.task import Task, digest_facts, digest_task_code, make_key
+from kmm.rules.rule_scheme import find_rules
 from kmm.settings import FitSettings
 from kmm.training.preparation.prepared_studies import PreparedStudies, make_maker
 
@@ -23,6 +24,8 @@ def key_preparation(settings: FitSettings) -> str:
         (True, False)
     """
     labels = {name: getattr(settings, name) for name in ("labels", "label_min_count", "not_findings", "strict")}
+    if rules := find_rules(settings.labels):
+        labels["labels"] = rules.digest
     return digest_facts({**labels, "maker": make_maker(settings, ()).as_dict()})[:16]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kmm.errors import InputError, look_up
 from kmm.presets import SETTING_NAMES
+from kmm.rules.rule_scheme import PREFIX, drop_folder
 
 FIXED = {"shares": "it decides the splits, which variants share"}
 PLAIN = (str, int, float, bool, list, tuple, type(None))
@@ -111,11 +112,11 @@ def show_shared(value: Any) -> str:
     """Writes the value of a setting for a page that is shared: of an absolute path its last part alone.
 
     Example:
-        >>> show_shared("/data/film.h5"), show_shared(False)
-        ('film.h5', 'false')
+        >>> show_shared("/data/film.h5"), show_shared(False), show_shared("rules:/data/mine.yaml")
+        ('film.h5', 'false', 'rules:mine.yaml')
     """
     shown = show_value(value)
-    return Path(shown).name if Path(shown).is_absolute() else shown
+    return drop_folder(shown) if shown.startswith(PREFIX) else Path(shown).name if Path(shown).is_absolute() else shown
 
 
 def show_value(value: Any) -> str:

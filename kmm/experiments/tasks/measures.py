@@ -16,6 +16,7 @@ from kmm.evaluate.breakdown.wrong_report import measure_wrong_report
 from kmm.evaluate.decisions.selective import measure_selection
 from kmm.evaluate.statistics.shapley import COALITIONS, share_metric
 from kmm.experiments.tasks.answers import Answers
+from kmm.rules.rule_scheme import saved_scheme
 from kmm.training.fit import Run
 
 MEASURED = "test"
@@ -162,7 +163,7 @@ def _relabel(run, models):
         {name: models[name].probabilities for name in whole},
         thresholds={name: models[name].thresholds for name in whole},
         label_names=run.maker.label_names,
-        scheme=run.settings.labels,
+        scheme=saved_scheme(run.settings.labels, run.facts),
         train_prevalence=models["majority"].probabilities,
         repeats=0,
         min_count=1,

@@ -22,6 +22,30 @@ def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:
         `keras.Model` from `present` and, for each side of the model, either its features (`image_vector`, ...) or its
         raw input (`image`, `token_ids`), to logits float32 `(n, n_labels)`.
     """
+    inputs, values = _read_sides(model, sides)
+    logits = keras.layers.Identity(dtype="float32", name="logits")(fusion_of(model)(values))
+    return keras.Model(inputs, logits)
+
+
+def view_vectors(model: keras.Model, sides: Collection[str]) -> keras.Model:
+    """Makes a model as `view_features` does, from encoder features of some sides or of none, that also returns the
+    vectors of both sides and of the fusion.
+
+    Args:
+        model: `keras.Model` from `kmm.models.build.build_model` that reads films and reports.
+        sides: as for `view_features`.
+
+    Returns:
+        `keras.Model` to `{"logits": (n, n_labels), "image": (n, d_image), "text": (n, d_text), "joint": (n, d)}`.
+    """
+    inputs, values = _read_sides(model, sides)
+    fusion = fusion_of(model)
+    found = keras.Model(fusion.input, {"logits": fusion.output, "joint": find_features(fusion)})(values)
+    return keras.Model(inputs, {**found, **{side: values[f"{side}_vector"] for side in ("image", "text")}})
+
+
+def _read_sides(model, sides):
+    """Returns the inputs of a view, and the features of both sides that the fusion reads: inputs, or computed."""
     fusion = fusion_of(model)
     inputs = {"present": keras.Input((2,), name="present")}
     values = {"present": inputs["present"]}
@@ -35,7 +59,7 @@ def view_features(model: keras.Model, sides: Collection[str]) -> keras.Model:
         else:
             encoded[side] = encoded.get(side) or _encode(model, side, inputs)
             values[name] = encoded[side][part]
-    return keras.Model(inputs, keras.layers.Identity(dtype="float32", name="logits")(fusion(values)))
+    return inputs, values
 
 
 def view_joint(model: keras.Model) -> keras.Model:
@@ -76,14 +100,7 @@ def view_attention(model: keras.Model) -> keras.Model:
 def _view_fusion(model, more):
     """Makes a model that returns the logits and, by name, other tensors of the fusion."""
     fusion = fusion_of(model)
-    inputs = {"present": keras.Input((2,), name="present")}
-    values = {"present": inputs["present"]}
-    encoded: dict[str, dict[str, keras.KerasTensor]] = {}
-    for name in fusion.input:
-        side, _, part = name.partition("_")
-        if part:
-            encoded[side] = encoded.get(side) or _encode(model, side, inputs)
-            values[name] = encoded[side][part]
+    inputs, values = _read_sides(model, ())
     found = keras.Model(fusion.input, {"logits": fusion.output, **more})(values)
     return keras.Model(
         inputs, {name: keras.layers.Identity(dtype="float32", name=name)(value) for name, value in found.items()}

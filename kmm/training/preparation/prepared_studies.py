@@ -22,6 +22,8 @@ from kmm.data.study import Collection, Study, part_problems
 from kmm.errors import InputError, KmmError
 from kmm.image.prepare import ImagePreparation
 from kmm.progress import Progress
+from kmm.rules.rule_audit import audit_rules, describe_rules
+from kmm.rules.rule_scheme import AUDIT, KEPT, find_rules, make_scheme, open_scheme
 from kmm.settings import FitSettings
 from kmm.text.bert_vocabulary import read_bert_vocabulary
 from kmm.text.redaction import read_redaction
@@ -202,10 +204,10 @@ def _check_read(collection, settings, read):
 
 def _label(collection, settings, note):
     """Returns the studies with a known label, their `BatchMaker`, and facts about them."""
-    s = settings
+    s, scheme = settings, open_scheme(settings.labels)
     try:
         studies, names = label_studies(
-            collection.studies, s.labels, min_count=s.label_min_count, not_findings=s.not_findings, note=note
+            collection.studies, scheme, min_count=s.label_min_count, not_findings=s.not_findings, note=note
         )
     except InputError as error:
         raise InputError(f"{collection.folder}: {error}") from None
@@ -213,6 +215,7 @@ def _label(collection, settings, note):
     maker = make_maker(s, names)
     facts = {
         **note_labels(collection.studies, s, note),
+        "label_sources": {name: list(scheme.list_sources(name)) for name in names},
         "layout": collection.layout,
         "studies": len(collection.studies),
         "unlabelled": len(studies) - len(known),
@@ -256,11 +259,17 @@ def note_labels(studies: tuple[Study, ...], settings: FitSettings, note: Note) -
     """Notes the label columns that a label scheme ignores, and the headings that it leaves out.
 
     Returns:
-        dict for the facts of the studies: `not_findings`, the headings left out, if the scheme reads headings.
+        dict for the facts of the studies: `not_findings`, the headings left out, if the scheme reads headings; if it is
+        one of rules, the rules as `kmm.rules.rule_scheme.KEPT`, and `label_audit`, what each of them took.
     """
-    unread = name_unread_columns(studies, settings.labels)
+    rules = find_rules(settings.labels)
+    unread = name_unread_columns(studies, settings.labels if rules is None else make_scheme(rules))
     if unread:
         note(unread)
+    if rules is not None:
+        audit = audit_rules(studies, rules)
+        note(describe_rules(audit, rules.name))
+        return {KEPT: rules.as_dict(), AUDIT: audit}
     if settings.labels != "findings":
         return {}
     rows = audit_headings(studies, min_count=settings.label_min_count, not_findings=settings.not_findings)

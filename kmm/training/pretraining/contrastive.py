@@ -3,34 +3,26 @@
 Sources: ConVIRT, https://arxiv.org/abs/2010.00747; CLIP, https://arxiv.org/abs/2103.00020
 """
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from kmm.models.contrastive import UNITS, LogitScale, compute_infonce, mark_pairs
 from kmm.training.stages.fit_stage import choose_steps
 from kmm.training.stages.monitors import MONITORED
 from kmm.training.stages.optimizers import make_optimizer
 from kmm.training.stages.recipe import Stage
 
-UNITS = 128  # dimensions in which films and reports are compared
-TEMPERATURE, LARGEST_SCALE = 0.07, 100.0  # at the start, and at most, as CLIP
-EXCLUDED = -1e9  # logit of a pair that is no negative
-
 
 @keras.saving.register_keras_serializable(package="kmm")
 class ContrastiveLoss(keras.losses.Loss):
-    """InfoNCE of the pairs of a batch, the mean of both directions.
+    """InfoNCE of the pairs of a batch, see `kmm.models.contrastive.compute_infonce`, with the logits
+    `s_ij = film_i . report_j`.
 
-    For pair `i` with logits `s_ij = film_i . report_j` it is
-
-        (log sum_j exp(s_ij) + log sum_j exp(s_ji)) / 2 - s_ii
-
-    where `j` runs over the pairs whose report is another one, and `i` itself. Pairs with the same report are no
-    negatives of each other: many reports have identical bodies, and a film fits them all. Reports are the same if one
-    of their numbers is; a pair without any number is no negative.
+    Pairs with the same report are no negatives of each other: many reports have identical bodies, and a film fits them
+    all. Pairs of one patient are none either. They share one of their numbers; a pair without any is no negative.
 
     Example:
         >>> vectors = np.eye(2, dtype="float32")
@@ -46,32 +38,10 @@ class ContrastiveLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, **options)
 
     def call(self, numbers: Any, vectors: Any) -> Any:
-        """Takes `numbers (n, k)` of the reports, NaN for none, and `vectors (n, 2 d)`, those of film and report;
-        returns `(n,)`."""
-        numbers = ops.cast(numbers, "float32")
+        """Takes `numbers (n, k)` of reports and patients, NaN for none, and `vectors (n, 2 d)`, those of film and
+        report; returns `(n,)`."""
         films, reports = ops.split(ops.cast(vectors, "float32"), 2, axis=-1)
-        logits = ops.matmul(films, ops.transpose(reports))
-        places = ops.cumsum(ops.ones_like(numbers[:, :1]), axis=0)
-        own = ops.equal(places, ops.transpose(places))
-        same = ops.any(ops.equal(numbers[:, None, :], numbers[None, :, :]), axis=-1)  # NaN is equal to nothing
-        paired = ops.any(ops.equal(numbers, numbers), axis=-1)[None, :]
-        counted = ops.logical_or(own, ops.logical_and(ops.logical_not(same), paired))
-        to_report = ops.logsumexp(ops.where(counted, logits, EXCLUDED), axis=-1)
-        to_film = ops.logsumexp(ops.where(counted, ops.transpose(logits), EXCLUDED), axis=-1)
-        return (to_report + to_film) / 2 - ops.sum(ops.where(own, logits, 0.0), axis=-1)
-
-
-@keras.saving.register_keras_serializable(package="kmm")
-class LogitScale(layers.Layer):
-    """Multiplies by a trained number, the inverse temperature, which is at most 100."""
-
-    def build(self, input_shape: Any) -> None:
-        start = keras.initializers.Constant(math.log(1 / TEMPERATURE))
-        self.logarithm = self.add_weight(shape=(), initializer=start, name="logarithm")
-
-    def call(self, inputs: Any) -> Any:
-        """Takes and returns a tensor of any shape."""
-        return inputs * ops.exp(ops.minimum(self.logarithm, math.log(LARGEST_SCALE)))
+        return compute_infonce(ops.matmul(films, ops.transpose(reports)), *mark_pairs(numbers))
 
 
 def build_projection(image_size: int, report_size: int, *, units: int = UNITS, seed: int = 0) -> keras.Model:

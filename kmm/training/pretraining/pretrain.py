@@ -226,7 +226,7 @@ def list_stages(
     s = settings
     make = partial(make_stage(s), side="image", modality_dropout=0.0, word_dropout=0.0)
     if not soft:
-        make = partial(make, label_smoothing=0.0, mixup=0.0)
+        make = partial(make, label_smoothing=0.0, mixup=0.0, sampling="all")
     if not s.image_weights:
         return (make("pretraining", s.image_epochs, s.learning_rate),)
     size = min(LARGE_BATCH, count) if large_batches else s.batch_size

@@ -12,6 +12,7 @@ from kmm.settings import FitSettings
 from kmm.text.tfidf import TfidfBaseline
 from kmm.training import teacher
 from kmm.training.preparation.prepared_studies import PreparedStudies
+from kmm.training.stages.contrastive_stage import number_studies, number_texts
 
 REPORT_DIMENSIONS = 128
 
@@ -99,8 +100,8 @@ def describe_reports(prepared: PreparedStudies, settings: FitSettings) -> Target
 
     Returns:
         `Targets` whose column `report_vector`, float32 `(n, d)` with rows of length 1, describes the reports. The
-        values `(n, 2)` number the distinct bodies and the distinct texts that are read; NaN for an empty one, and for
-        a study without words.
+        values `(n, 3)` number the distinct bodies, the patients, and the distinct texts that are read; NaN for an empty
+        one, and for a study without words.
 
     Raises:
         InputError: if the training reports lack words.
@@ -124,15 +125,8 @@ def describe_reports(prepared: PreparedStudies, settings: FitSettings) -> Target
     reduction = TruncatedSVD(dimensions, random_state=settings.seed).fit(weights[train])
     vectors = reduction.transform(weights)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    bodies = [study.report.body if study.report is not None else "" for study in prepared.studies]
     read = [" ".join(text.lower().split()) if known else "" for text, known in zip(texts, worded, strict=True)]
-    values = np.stack([_number_texts(bodies), _number_texts(read)], axis=1)
+    values = np.concatenate([number_studies(prepared.studies), number_texts(read)[:, None]], axis=1)
     values[~worded] = np.nan
-    facts = {"dimensions": dimensions, "distinct_reports": len(np.unique(values[worded, 1]))}
+    facts = {"dimensions": dimensions, "distinct_reports": len(np.unique(values[worded, 2]))}
     return Targets(values, {"report_vector": vectors.astype(np.float32)}, facts)
-
-
-def _number_texts(texts):
-    """Numbers the distinct texts: float32 `(n,)`, NaN for an empty one."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(text, len(numbers)) if text else np.nan for text in texts], np.float32)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kmm.image.augment import Augmentation
+from kmm.models.contrastive import NUMBERS
 from kmm.text.vocabulary import PADDING, UNKNOWN
 from kmm.training.stages.film_changes import CHANGES
 from kmm.training.stages.mixing import mix_studies, smooth_labels
@@ -39,6 +40,9 @@ class StudyDataset(keras.utils.PyDataset):
             loses the text.
         word_dropout: float in [0, 1). Fraction of the words replaced with UNKNOWN.
         label_smoothing: float in [0, 1), see `kmm.training.stages.mixing.smooth_labels`.
+        shares: float array `(len(rows),)` of positive numbers, or None. With them an epoch does not have each study
+            once, but draws as many, with replacement, in these proportions; see
+            `kmm.training.stages.sampling.weigh_draws`.
         mixup: float. `alpha` of `kmm.training.stages.mixing.mix_studies`; 0 mixes nothing.
 
     Example:
@@ -62,19 +66,25 @@ class StudyDataset(keras.utils.PyDataset):
         word_dropout: float = 0.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        shares: np.ndarray | None = None,
     ):
         super().__init__(workers=1)
         self.columns, self.labels, self.rows, self.batch_size = columns, labels, np.asarray(rows), batch_size
         self.seed, self.augmentation = seed, augmentation
         self.modality_dropout, self.word_dropout = modality_dropout, word_dropout
         self.label_smoothing, self.mixup = label_smoothing, mixup
+        self.shares = None if shares is None else np.asarray(shares, np.float64) / np.sum(shares)
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
-        """Shuffles the rows for an epoch."""
+        """Shuffles or draws the rows for an epoch."""
         self.epoch, self.order = epoch, self.rows
         if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+            generator = np.random.default_rng([self.seed, epoch])
+            if self.shares is None:
+                self.order = generator.permutation(self.rows)
+            else:
+                self.order = generator.choice(self.rows, len(self.rows), p=self.shares)
 
     def __len__(self):
         return math.ceil(len(self.rows) / self.batch_size)
@@ -86,6 +96,8 @@ class StudyDataset(keras.utils.PyDataset):
         labels, weights = self.labels[rows], np.ones(self.batch_size, np.float32)
         labels[known:], weights[known:] = np.nan, 0
         inputs = {name: column[rows] for name, column in self.columns.items()}
+        if NUMBERS in inputs:  # a study that fills up the batch is no pair
+            inputs[NUMBERS][known:] = np.nan
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch, index])
             if self.augmentation is not None and "image" in inputs:

@@ -1,8 +1,10 @@
 """One stage of training: compilation of the model, and a fit that can be resumed."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,6 +38,40 @@ def balance_classes(labels: np.ndarray) -> np.ndarray:
     )
 
 
+def weigh_classes(stage: Stage, labels: np.ndarray) -> np.ndarray | None:
+    """Returns the weights of both classes of each label that a stage uses, float32 `(n_labels, 2)`, or None.
+
+    Args:
+        stage: `Stage`.
+        labels: float array `(n, n_labels)`, what the training studies learn.
+    """
+    balanced = stage.class_weights or look_up(LOSSES, stage.loss, "loss").balances
+    return balance_classes(labels) if balanced else None
+
+
+def weigh_linear(stage: Stage, labels: np.ndarray) -> np.ndarray | None:
+    """Returns the weights with which logistic regression fits what a stage trains next, as `weigh_classes` does: those
+    of positives in the loss `hybrid` count too.
+
+    Example:
+        >>> weigh_linear(Stage("head", 1, 0.1, loss="hybrid"), np.float32([[1], [0], [0]])).tolist()
+        [[1.0, 2.0]]
+    """
+    weights = weigh_classes(stage, labels)
+    positive = list_options(stage, labels).get("positive_weights")
+    if positive is None:
+        return weights
+    own = np.stack([np.ones_like(positive), positive], axis=1)
+    return own if weights is None else own * weights
+
+
+def list_options(stage: Stage, labels: np.ndarray) -> dict[str, Any]:
+    """Lists further arguments of the loss of a stage, see `kmm.models.loss.LossEntry`; arguments as for
+    `weigh_classes`."""
+    choose = look_up(LOSSES, stage.loss, "loss").options
+    return choose(labels, stage) if choose else {}
+
+
 def choose_steps(model: keras.Model, batch_size: int) -> int:
     """Chooses the number of training steps per call from Python: 8 where a step takes milliseconds, else 1.
 
@@ -55,15 +91,21 @@ def choose_steps(model: keras.Model, batch_size: int) -> int:
 
 
 def compile_stage(
-    model: keras.Model, stage: Stage, batch_size: int, class_weights: np.ndarray | None = None, steps: int = 1
+    model: keras.Model,
+    stage: Stage,
+    batch_size: int,
+    class_weights: np.ndarray | None = None,
+    steps: int = 1,
+    *,
+    options: Mapping[str, Any] | None = None,
 ) -> keras.Model:
     """Compiles a model with the optimizer and the loss of a stage. Arguments as for `fit_stage`; `steps` are those
-    of an epoch. Returns the model.
+    of an epoch, `options` those of `list_options`. Returns the model.
 
     The metric `MONITORED` is the loss without the weight penalties that Keras adds. Both count a study
     as often as its weight in the batch says, so that those which fill up a batch of `StudyDataset` change neither.
     """
-    build = look_up(LOSSES, stage.loss, "loss").build
+    build = partial(look_up(LOSSES, stage.loss, "loss").build, **(options or {}))
     monitored, label_count = build(class_weights, reduction="none"), model.outputs[0].shape[-1]
     model.compile(
         optimizer=make_optimizer(stage, model, steps),

@@ -48,6 +48,12 @@ class Stage:
         patience: int. Epochs without a better one after which the stage ends.
         clip_norm: float. Largest global norm of the gradients; 0 for no limit.
         loss: str. Key of `kmm.models.loss.LOSSES`.
+        focal_gamma, focal_share, positive_weight_limit: float, of the losses `focal` and `hybrid`, see
+            `kmm.models.loss.MaskedHybrid`.
+        contrastive: str. Key of `kmm.models.contrastive.CONTRASTS`, or empty; used by stages of the joint model.
+        contrastive_pairs, contrastive_weight, contrastive_temperature: see
+            `kmm.models.contrastive.ContrastiveTerms`.
+        sampling: str, as for `kmm.training.stages.dataset.StudyDataset`.
         class_weights: bool. Whether both classes of a label get the same total weight, whatever the loss says.
         optimizer: str. Key of `kmm.training.stages.optimizers.OPTIMIZERS`.
         weight_decay: float. Weight decay of the optimizer `adamw`.
@@ -78,6 +84,14 @@ class Stage:
     patience: int = 5
     clip_norm: float = 1.0
     loss: str = "bce"
+    focal_gamma: float = 2.0
+    focal_share: float = 0.3
+    positive_weight_limit: float = 5.0
+    contrastive: str = ""
+    contrastive_pairs: tuple[str, ...] = ()
+    contrastive_weight: float = 0.0
+    contrastive_temperature: float = 0.07
+    sampling: str = "all"
     class_weights: bool = False
     optimizer: str = "adam"
     weight_decay: float = 0.0
@@ -217,7 +231,11 @@ def _choose_batch_norm(settings):
 def _train_joint(s):
     """Trains the head on the features of both encoders, then the encoders too, at the low rate."""
     make = partial(make_stage(s), side="joint")
-    head = make("joint head", s.joint_epochs, s.learning_rate, image=FEATURES, text=FEATURES)
+    if s.contrastive:
+        names = ("contrastive", "contrastive_pairs", "contrastive_weight", "contrastive_temperature")
+        make = partial(make, **{name: getattr(s, name) for name in names})
+    size = max(s.batch_size, s.contrastive_batch) if s.contrastive else s.batch_size
+    head = make("joint head", s.joint_epochs, s.learning_rate, image=FEATURES, text=FEATURES, batch_size=size)
     if not s.tune_epochs:
         return (head,)
     # Blocks that are thawed one after the other were thawed for the model of their side.
@@ -242,6 +260,10 @@ def make_stage(settings: FitSettings) -> Callable[..., Stage]:
         patience=s.patience,
         clip_norm=s.clip_norm,
         loss=s.loss,
+        focal_gamma=s.focal_gamma,
+        focal_share=s.focal_share,
+        positive_weight_limit=s.positive_weight_limit,
+        sampling=s.sampling,
         class_weights=s.class_weights,
         optimizer=s.optimizer,
         weight_decay=s.weight_decay,
