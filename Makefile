@@ -72,8 +72,8 @@ test-large: .venv/tested  ## the large tests: whole trainings, exports, attacks 
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/training/test_fit_stage.py tests/training/test_dataset.py tests/training/test_film_changes.py tests/test_backends.py tests/explain/attribution/test_gradients.py tests/explain/attribution/test_integrated_gradients.py tests/explain/attribution/test_methods.py tests/explain/test_backends.py || exit 1; done
 
-test-backends-small: .venv/backends  ## the smallest encoder on JAX and torch, and a saved classifier that they read
-	for backend in jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models/test_encoders_image.py -k small-cnn || exit 1; done
+test-backends-small: .venv/backends  ## the smallest encoder of each kind on JAX and torch, and a saved classifier that they read
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/models/test_backends.py -k smallest
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/test_backends.py -k scores
 
 bench: .venv/benched  ## the figures of the README's table "Speed"

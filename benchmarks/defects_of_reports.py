@@ -3,6 +3,7 @@
 Each function returns two numbers: the right result, which kmm's own reading gives, and the result with the defect.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -10,11 +11,13 @@ import keras
 import numpy as np
 
 from kmm.batches import BatchMaker, TextPreparation
+from kmm.data.labels import label_studies
 from kmm.data.phantom.report import FINDINGS, Lesion, compose_report
 from kmm.data.study import Study
 from kmm.evaluate.metrics import METRICS
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.loss import LOSSES
+from kmm.settings import SECTIONS
 from kmm.text.clean import find_words
 from kmm.text.redaction import Redaction
 from kmm.text.tfidf import TfidfBaseline
@@ -171,6 +174,21 @@ def remove_words():
         )
 
     return measure(TextPreparation(sections=("indication",))), measure(TextPreparation(redaction=Redaction(WORD_LIST)))
+
+
+def label_by_word(studies):
+    """Labels studies as a published system did: abnormal if the report nowhere contains `normal`."""
+    text = TextPreparation(sections=SECTIONS)
+    return np.array([float("normal" not in text.text(study).lower()) for study in studies])
+
+
+def take_labels_from_a_word():
+    """Measures the share of labels that are right: of annotations, as kmm reads them, and of a word of the report."""
+    studies, headings = write_reports(1000, 9), {0.0: ("normal",), 1.0: ("Opacity/lung",)}
+    truth = list_labels(studies)
+    annotated = [replace(study, mesh_major=headings[label], labels={}) for study, label in zip(studies, truth)]
+    labelled, _ = label_studies(annotated)
+    return float(np.mean(list_labels(labelled) == truth)), float(np.mean(label_by_word(studies) == truth))
 
 
 def measure_auc(labels, scores):

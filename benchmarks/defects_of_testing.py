@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from kmm.data.split import split_studies
 from kmm.data.study import Study
 from kmm.evaluate.compare import compare_models
+from kmm.evaluate.decisions.operating_points import measure_operating_point
 from kmm.evaluate.decisions.thresholds import choose_thresholds
 from kmm.evaluate.metrics import METRICS
 from kmm.experiments.planning.resampling import Resampling
@@ -109,16 +110,22 @@ def _balance(labels, scores, threshold):
     return (np.mean(decisions[labels == 1]) + np.mean(~decisions[labels == 0])) / 2
 
 
-def leave_out_majority(n=1000):
-    """Measures how far a published classifier is above the baseline beside it: the majority class, and above a coin.
+def repeat_published_decisions(n=1000):
+    """Returns labels and decisions with the published rates of a classifier.
 
     It finds 52 % of the abnormal studies, which are 12 % of all, and calls 86 % of the others normal.
     """
     labels = (np.arange(n) < 0.12 * n).astype(float)
     decisions = np.where(labels == 1, np.arange(n) < 0.52 * 0.12 * n, np.arange(n) >= (0.12 + 0.86 * 0.88) * n)
+    return labels, decisions.astype(float)
+
+
+def leave_out_majority():
+    """Measures how far a published classifier is above the baseline beside it: the majority class, and above a coin."""
+    labels, decisions = repeat_published_decisions()
     found = compare_models(
         labels,
-        {"joint": decisions.astype(float)},
+        {"joint": decisions},
         thresholds={"joint": 0.5},
         groups=None,
         label_names=["abnormal"],
@@ -127,3 +134,10 @@ def leave_out_majority(n=1000):
     )
     accuracy = found["joint"]["accuracy"]
     return accuracy - found["majority"]["accuracy"], accuracy - 0.5
+
+
+def leave_out_predictive_value():
+    """Measures how many alarms of a published classifier are right, and the accuracy that stands in its place."""
+    labels, decisions = repeat_published_decisions()
+    point = measure_operating_point(labels, decisions, 0.5)
+    return point["ppv"], (point["tp"] + point["tn"]) / len(labels)

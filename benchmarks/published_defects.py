@@ -65,6 +65,7 @@ DEFECTS = (
         "defects_of_testing",
         "choose_threshold_on_test",
     ),
+    Defect("C", "label taken from a word", "share of right labels", "defects_of_reports", "take_labels_from_a_word"),
     Defect("C", "word list against leaks", "ROC AUC of TF-IDF", "defects_of_reports", "remove_words"),
     Defect(
         "C",
@@ -72,6 +73,13 @@ DEFECTS = (
         "accuracy above the baseline",
         "defects_of_testing",
         "leave_out_majority",
+    ),
+    Defect(
+        "C",
+        "accuracy without predictive values",
+        "share of alarms that are right",
+        "defects_of_testing",
+        "leave_out_predictive_value",
     ),
 )
 

@@ -17,7 +17,7 @@ MOST_VIEWS = 9  # of a film: as many as `kmm.models.joined.film_views` has
 _AT_LEAST_ONE = (
     *("length", "embedding_size", "pixels", "image_depths", "image_grid", "batch_size", "patience", "text_filters"),
     *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
-    *("fusion_layers", "fusion_heads", "fusion_width", "contrastive_batch"),
+    *("fusion_layers", "fusion_heads", "fusion_width", "contrastive_batch", "lora_rank"),
 )
 _AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
 _AUGMENT_BELOW_ONE = ("augment_zoom", "augment_contrast", "augment_gamma")
@@ -114,8 +114,11 @@ class FitSettings:
     image_epochs: int = 30  # of a randomly initialised image encoder, or of the head on a frozen one
     joint_epochs: int = 20  # of the fusion on frozen encoders
     tune_epochs: int = 4  # at tune_learning_rate, after the heads
-    tune_image: str = "all"  # layers of the image encoder that are tuned: none, top, gradual (block by block) or all
+    # layers of the image encoder that are tuned: none, top, gradual (block by block), all, or lora (low-rank factors)
+    tune_image: str = "all"
     tune_text: str = "all"  # the same of a text encoder that starts from text_weights
+    lora_rank: int = 8  # rank of the factors that `lora` adds to the queries and values of a transformer
+    lora_alpha: float = 16.0  # their product is scaled by alpha / rank
     batch_norm: str = "inference"  # of an image encoder from weights while it is tuned: inference (as stored) or train
     # Training targets: label, mixed with what TF-IDF, fitted on other training reports, says of the study's report
     text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
@@ -140,7 +143,7 @@ class FitSettings:
     weight_decay: float = 0.01  # of adamw, per step and unit of the learning rate
     schedule: str = "plateau"  # a name in kmm.training.stages.schedule.SCHEDULES
     warmup: float = 0.0  # fraction of a stage's steps over which the rate rises from 0; the schedule follows
-    rate_decay: float = 1.0  # factor of the rate of tuning from each depth of the image encoder to the next lower one
+    rate_decay: float = 1.0  # factor of the rate of tuning from each depth of an encoder to the next lower one
     monitor: str = "loss"  # what decides the best epoch of a stage, a name in kmm.training.stages.monitors.MONITORS
     patience: int = 5  # epochs without a better one before a stage ends
     clip_norm: float = 1.0  # norm to which gradients are clipped; 0 switches clipping off
@@ -161,8 +164,8 @@ class FitSettings:
         _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
         _check_choice("augmentation", self.augmentation, ("none", "mild", "strong"))
         _check_choice("augmentation_device", self.augmentation_device, ("auto", "cpu", "accelerator"))
-        _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all"))
-        _check_choice("tune_text", self.tune_text, ("none", "top", "gradual", "all"))
+        _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all", "lora"))
+        _check_choice("tune_text", self.tune_text, ("none", "top", "gradual", "all", "lora"))
         _check_choice("batch_norm", self.batch_norm, ("inference", "train"))
         _check_choice("sampling", self.sampling, ("all", "balanced"))
         for name in self.contrastive_pairs:
@@ -187,7 +190,7 @@ class FitSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Setting `{name}` must be in [0, 1]. Received: {getattr(self, name)}")
         rates = ("learning_rate", "text_learning_rate", "tune_learning_rate")
-        for name in (*rates, "teacher_temperature", "contrastive_temperature"):
+        for name in (*rates, "teacher_temperature", "contrastive_temperature", "lora_alpha"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
         if not 1 <= self.positive_weight_limit < math.inf:

@@ -28,12 +28,17 @@ class TextEncoder(TextDescription):
         weights: bool. Whether a fit takes it with weights only, and the shape from them: `text_weights`.
         starts: function from the network to the layers at which its blocks begin, from the top down, for gradual
             unfreezing; None for a network that starts from no weights.
+        any_length: bool. Whether the network, built for reports of some length, reads shorter ones too, and says the
+            same of a report however much padding it has.
+        low_rank: bool. Whether its attention takes low-rank factors, see `kmm.models.views.low_rank`.
     """
 
     network: Callable[..., Encoding]
     shape: TransformerShape | None = None
     weights: bool = False
     starts: Callable[[keras.Model], Sequence[str]] | None = None
+    any_length: bool = False
+    low_rank: bool = False
 
 
 def build_text_encoder(
@@ -128,6 +133,7 @@ _ENTRIES = {
         stem=STEM,
         top=TOP,
         shape=TransformerShape(layers=2, heads=4, width=128, hidden=256, positions=1026),
+        any_length=True,
         source="https://arxiv.org/abs/1706.03762",
     ),
     "bert": TextEncoder(
@@ -138,6 +144,8 @@ _ENTRIES = {
         shape=TransformerShape(),
         weights=True,
         starts=list_block_starts,
+        any_length=True,
+        low_rank=True,
         source="https://arxiv.org/abs/1810.04805",
     ),
 }

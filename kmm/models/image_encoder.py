@@ -28,6 +28,7 @@ class ImageEncoder(ImageDescription):
             channels are then summed, with the file's scaling of each. Empty: a kernel must have the network's channels.
         positions: str. A layer whose last array is a table `(rows, columns, d)` of the positions of patches of
             `multiple` pixels, which tells the size of a file's films; empty if there is none.
+        low_rank: bool. Whether its attention takes low-rank factors, see `kmm.models.views.low_rank`.
     """
 
     network: Callable[[keras.KerasTensor, str | None], Any]
@@ -37,3 +38,4 @@ class ImageEncoder(ImageDescription):
     starts: tuple[str, ...] = ()
     gray_stem: str = ""
     positions: str = ""
+    low_rank: bool = False

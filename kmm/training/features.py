@@ -1,8 +1,9 @@
 """Features of encoders, by side and part of the encoding, computed once for all studies that share them."""
 
+import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 
 from kmm.image.prepare import PREPARATION_VERSION
+from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.joined.film_views import FilmViews
 from kmm.models.linear_probe import LinearProbe
@@ -20,6 +22,7 @@ from kmm.models.weights.checkpoints import architecture_digest, weights_digest
 from kmm.settings import FitSettings
 from kmm.training.cache.array_store import ArrayStore
 from kmm.training.cache.cache_folder import name_entry
+from kmm.training.report_lengths import divide_by_length
 from kmm.training.run_context import RunContext
 from kmm.training.stages.recipe import make_recipe
 
@@ -29,7 +32,7 @@ MEMORY_BYTES = 2**28  # features of one part that are larger stay on disk
 # Sequences are stored as half floats: 49 x 2,048 numbers per film take 200 kB. Vectors are stored as computed.
 SEQUENCE_TYPE = "float16"
 # Raise the number of a side whenever the same encoder, weights and input give other features.
-VERSIONS = {"image": 1, "text": 1}
+VERSIONS = {"image": 1, "text": 2}
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Features:
 
     def _compute(self, model, side, digest, wanted):
         context, encoder = self.context, view_encoder(model, side, wanted)
+        cut = side == "text" and TEXT_ENCODERS[str(context.settings.text_encoder)].any_length
+        shorten = functools.partial(view_encoder, model, side, wanted) if cut else None
         source = find_source(context, side)
         folder = context.work / "features" if side in self._trained else context.cache
         facts = {**source.facts, "architecture": architecture_digest(encoder), "weights": digest}
@@ -129,7 +134,7 @@ class Features:
         for part, tensor in encoder.output.items():
             kept = {**facts, "stored": SEQUENCE_TYPE} if _is_sequence(tensor) else facts
             stores[part] = ArrayStore(folder / name_entry(f"features-{source.encoder}-{part}", kept))
-        fill_stores(encoder, source, stores, context.progress)
+        fill_stores(encoder, source, stores, context.progress, shorten=shorten)
         return {f"{side}_{part}": _open_column(store, source.keys) for part, store in stores.items()}
 
 
@@ -154,7 +159,14 @@ def digest_encoder(model: keras.Model, side: str) -> str:
     return " ".join(weights_digest(encoder) for encoder in encoders_of(model, side))
 
 
-def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, ArrayStore], progress: Any) -> None:
+def fill_stores(
+    encoder: keras.Model,
+    source: Source,
+    stores: Mapping[str, ArrayStore],
+    progress: Any,
+    *,
+    shorten: Callable[..., keras.Model] | None = None,
+) -> None:
     """Computes the features that a store lacks, and adds them to it; the next films are read while the encoder runs.
 
     Args:
@@ -162,6 +174,9 @@ def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, Array
         source: `Source`.
         stores: dict of part to the `ArrayStore` of its arrays.
         progress: `kmm.progress.Progress`.
+        shorten: function from the keyword `length` to the `keras.Model` of shorter reports. A report is then read with
+            the length of `divide_by_length`; the places that are left out are zero in sequence and mask. None for an
+            encoder of one length.
     """
     for store in stores.values():
         store.check(key for key in source.keys if key)
@@ -171,24 +186,28 @@ def fill_stores(encoder: keras.Model, source: Source, stores: Mapping[str, Array
             missing.setdefault(key, row)
     if not missing:
         return
-    keys, rows = list(missing), list(missing.values())
     for part, store in stores.items():
-        count = sum(key not in store for key in keys)
+        count = sum(key not in store for key in missing)
         store.reserve(count, _measure_stored(encoder.output[part]), source.title.lower())
-    size = choose_batch(encoder, len(rows))
-    encoder.compile(jit_compile="auto" if keras.backend.backend() == "jax" else False)  # as the stages
+    whole = encoder.inputs[0].shape[1]
+    groups = divide_by_length(source.column, missing, whole) if shorten else {whole: missing}
     cut = 0
-    with progress.step(source.title, len(rows)) as advance:
-        for start, inputs in read_ahead(source.column, rows, size):
-            made = encoder.predict_on_batch({source.name: inputs})
-            chunk = keys[start : start + size]
-            for part, store in stores.items():
-                arrays, beyond = _pack(np.asarray(made[part])[: len(chunk)], encoder.output[part])
-                cut += beyond
-                for key, array in zip(chunk, arrays, strict=True):
-                    if key not in store:
-                        store.add(key, np.ascontiguousarray(array))
-            advance(len(chunk))
+    with progress.step(source.title, len(missing)) as advance:
+        for length, rows in groups.items():
+            reader = shorten(length=length) if shorten and length < whole else encoder
+            reader.compile(jit_compile="auto" if keras.backend.backend() == "jax" else False)  # as the stages
+            size = choose_batch(encoder, len(rows))
+            keys = list(rows)
+            for start, inputs in read_ahead(source.column, list(rows.values()), size):
+                made = reader.predict_on_batch({source.name: inputs[:, :length]})
+                chunk = keys[start : start + size]
+                for part, store in stores.items():
+                    arrays, beyond = _pack(np.asarray(made[part])[: len(chunk)], encoder.output[part])
+                    cut += beyond
+                    for key, array in zip(chunk, arrays, strict=True):
+                        if key not in store:
+                            store.add(key, np.ascontiguousarray(array))
+                advance(len(chunk))
     for store in stores.values():
         store.flush()
     if cut:
@@ -201,7 +220,11 @@ def _is_sequence(tensor):
 
 
 def _pack(arrays, tensor):
-    """Returns the arrays of a part in the type in which they are stored, and how many numbers its range cuts."""
+    """Returns the arrays of a part in the shape and type in which they are stored, and how many numbers its range
+    cuts."""
+    if arrays.shape[1] < tensor.shape[1]:  # of reports that were cut
+        left_out = [(0, 0), (0, tensor.shape[1] - arrays.shape[1]), *[(0, 0)] * (arrays.ndim - 2)]
+        arrays = np.pad(arrays, left_out)
     if not _is_sequence(tensor):
         return arrays.astype(np.float32, copy=False), 0  # files have no half precision of the kind bfloat16
     limit = float(np.finfo(SEQUENCE_TYPE).max)

@@ -18,6 +18,8 @@ from kmm.errors import InputError, KmmError, look_up
 from kmm.evaluate.decisions.thresholds import find_policy
 from kmm.models.build import ModelSpec
 from kmm.models.contrastive import CONTRASTS
+from kmm.models.encoders_image import IMAGE_ENCODERS
+from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.loss import LOSSES
 from kmm.models.registration import keep_given_models
@@ -40,6 +42,7 @@ from kmm.training.run_calibration import Answer
 from kmm.training.run_context import RunContext, find_shape
 from kmm.training.stages.monitors import MONITORS
 from kmm.training.stages.optimizers import OPTIMIZERS
+from kmm.training.stages.recipe import LORA
 from kmm.training.stages.schedule import SCHEDULES
 from kmm.training.teacher import make_targets
 from kmm.training.train import train_models
@@ -210,6 +213,19 @@ def check_names(settings: FitSettings) -> None:
         if path and path not in checkpoints.NAMED_WEIGHTS and not (folder or Path(path).is_file()):
             raise InputError(f"{path} is not a file. Give the setting `{name}` an existing file.")
     check_text_weights(s)
+    _check_low_rank(s)
+
+
+def _check_low_rank(settings):
+    """Checks that encoders that are tuned by low-rank factors have attention."""
+    s = settings
+    for side, name, table in (("image", s.image_encoder, IMAGE_ENCODERS), ("text", s.text_encoder, TEXT_ENCODERS)):
+        if name and getattr(s, f"tune_{side}") == LORA and not table[name].low_rank:
+            known = ", ".join(other for other, entry in table.loaded().items() if entry.low_rank)
+            raise InputError(
+                f"The {side} encoder {name!r} has no attention that takes low-rank factors. Set `tune_{side}` to top "
+                f"or all, or choose an encoder that has: {known}."
+            )
 
 
 def _prepare(collection, settings, work, cache, split, prepared, progress):

@@ -16,6 +16,7 @@ from kmm.models.fusion import FUSIONS
 from kmm.models.heads import HEADS
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
+from kmm.models.views.low_rank import add_factors, merge_factors
 from kmm.models.weights import checkpoints
 from kmm.models.weights.bert_weights import load_text_weights
 from kmm.training.averaging import add_views
@@ -127,17 +128,27 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
         text=TRAINED[stage.text],
         batch_norm=stage.batch_norm,
     )
-    computed = features.compute(model, stage.features)
+    computed, adapted = features.compute(model, stage.features), _add_factors(context, stage, model)
     if stage.contrastive:
-        trained = add_terms(model, stage)
+        trained = add_terms(model, stage, adapted)
         computed = {**computed, NUMBERS: number_studies(context.prepared.studies)}
     else:
-        trained = view_features(model, stage.features) if stage.features else model
+        trained = view_features(model, stage.features, adapted) if stage.features or adapted else model
     columns = context.columns(trained, computed)
     history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
+    for encoder in adapted.values():
+        merge_factors(encoder)
     for side in stage.trained:
         features.mark_trained(side)
     return history
+
+
+def _add_factors(context, stage, model):
+    """Returns the encoders that a stage trains through low-rank factors, by side."""
+    s, find = stage, {"image": parts.image_encoder_of, "text": parts.text_encoder_of}
+    found = {side: find[side](model) for side in s.adapted}
+    seed, sizes = context.settings.seed, {"rank": s.lora_rank, "alpha": s.lora_alpha}
+    return {side: add_factors(encoder, seed=seed, **sizes) for side, encoder in found.items() if encoder is not None}
 
 
 def train_on(

@@ -18,16 +18,22 @@ from benchmarks import defects_of_reports as reports
 from benchmarks import defects_of_testing as testing
 from kmm.batches import TextPreparation
 from kmm.classifier import Classifier
+from kmm.data.labels import label_studies
+from kmm.data.layouts.openi import read_openi
 from kmm.data.split import check_leaks, split_studies
 from kmm.data.study import Report, Study
 from kmm.errors import InputError, LeakError
 from kmm.evaluate.compare import compare_models
+from kmm.evaluate.decisions.operating_points import measure_operating_point
 from kmm.experiments.planning.resampling import Resampling
 from kmm.models.registration import register_image_encoder
 from kmm.presets import PRESETS, make_settings
 from kmm.settings import FitSettings
+from kmm.text.bert_vocabulary import read_bert_vocabulary
 from kmm.text.clean import find_words
+from kmm.text.redaction import Redaction
 from kmm.training.preparation.words import learn_words
+from tests.factories.bert import write_bert
 
 ONE_UNIT = "ignore:You are using a softmax over axis -1:UserWarning"
 
@@ -190,3 +196,46 @@ def test_a_result_below_the_majority_class_stands_beside_it():
         [0, 1], {"text": [0.1, 0.9]}, thresholds={"text": 0.5}, groups=None, label_names=["a"], train_prevalence=0.5
     )
     assert found["majority"] is not None and found["chance"] is not None
+
+
+def test_a_label_taken_from_a_word_is_another_label_and_kmm_reads_no_report_for_it():
+    right, wrong = reports.take_labels_from_a_word()
+    assert right == 1.0 and wrong < 0.7
+    studies = [
+        Study("1", "1", report=Report(impression="No abnormality."), mesh_major=("normal",)),
+        Study("2", "2", report=Report(findings="Normal heart. A large mass."), mesh_major=("Mass/lung",)),
+    ]
+    assert reports.label_by_word(studies).tolist() == [0.0, 0.0]
+    assert [study.labels["abnormal"] for study in label_studies(studies)[0]] == [0.0, 1.0]
+
+
+@pytest.mark.openi
+def test_the_word_normal_says_less_of_real_reports_than_the_majority_class(openi_folder):
+    studies, _ = label_studies(read_openi(openi_folder).studies)
+    labels, mined = reports.list_labels(studies), reports.label_by_word(studies)
+    assert 0.11 < mined.mean() < 0.13  # the share of abnormal studies that the published rates imply
+    assert np.mean(mined == labels) < 0.5 < 0.6 < labels.mean()
+
+
+def test_right_alarms_are_counted_beside_the_accuracy():
+    right_alarms, accuracy = testing.leave_out_predictive_value()
+    assert right_alarms == pytest.approx(0.52 * 0.12 / (0.52 * 0.12 + 0.14 * 0.88), abs=0.005)
+    assert accuracy == pytest.approx(0.82, abs=0.005)
+    labels, decisions = testing.repeat_published_decisions()
+    point = measure_operating_point(labels, decisions, 0.5)
+    low, high = point["intervals"]["ppv"]
+    assert low < right_alarms < high < accuracy
+
+
+def test_words_that_were_removed_are_kept_with_a_classifier(build_classifier, tmp_path):
+    classifier = build_classifier(None, "text-cnn", labels=("abnormal",), redaction=Redaction(reports.WORD_LIST))
+    classifier.save(tmp_path / "saved")
+    assert Classifier.load(tmp_path / "saved").batches.text.redaction == Redaction(reports.WORD_LIST)
+
+
+def test_a_cased_vocabulary_is_not_read_in_lower_case(tmp_path):
+    folder, _ = write_bert(tmp_path / "cased", lower=False)
+    found = read_bert_vocabulary(folder)
+    words = [word.text for word in find_words("No XXXX", found.cleaning)]
+    assert words == ["No", "XXXX"] and found.pieces.pieces(words) == ["No", "XXXX"]
+    assert found.pieces.pieces([word.lower() for word in words]) != ["No", "XXXX"]

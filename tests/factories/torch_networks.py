@@ -96,6 +96,9 @@ def random_transformer(network, *, side, channels=3, registers=0, seed=0):
                 state[f"{name}.ls{place}.gamma"] = random.uniform(0.5, 1.5, d)
     norm("norm")
     dense("head", 4, d)
+    if network.pre_norm:  # CLIP
+        norm("norm_pre")
+        del state["patch_embed.proj.bias"]
     return {name: array.astype("float32") for name, array in state.items()}
 
 
@@ -109,9 +112,10 @@ def run_transformer(torch, network, state, film):
         return functional.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
     def norm(x, name):
-        return functional.layer_norm(x, (d,), state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-6)
+        return functional.layer_norm(x, (d,), state[f"{name}.weight"], state[f"{name}.bias"], eps=network.epsilon)
 
-    x = functional.conv2d(film, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=network.patch)
+    bias = state.get("patch_embed.proj.bias")
+    x = functional.conv2d(film, state["patch_embed.proj.weight"], bias, stride=network.patch)
     table, first = state["pos_embed"], int(network.class_token)
     side = round((table.shape[1] - first) ** 0.5)
     if side != x.shape[-1]:
@@ -125,6 +129,7 @@ def run_transformer(torch, network, state, film):
     x = x + table
     if registers is not None:
         x = torch.cat([x[:, :1], registers.expand(len(x), -1, -1), x[:, 1:]], dim=1)
+    x = norm(x, "norm_pre") if network.pre_norm else x
     for number in range(network.depth):
         name, one = f"blocks.{number}", torch.ones(d)
         y = dense(norm(x, f"{name}.norm1"), f"{name}.attn.qkv")
@@ -133,6 +138,9 @@ def run_transformer(torch, network, state, film):
         y = dense((share @ value).transpose(1, 2).reshape(x.shape), f"{name}.attn.proj")
         x = x + y * state.get(f"{name}.ls1.gamma", one)
         y = dense(norm(x, f"{name}.norm2"), f"{name}.mlp.fc1")
-        y = functional.gelu(y, approximate="tanh" if network.tanh_gelu else "none")
+        if network.activation == "quick-gelu":
+            y = y * torch.sigmoid(1.702 * y)
+        else:
+            y = functional.gelu(y, approximate="tanh" if network.activation == "gelu-tanh" else "none")
         x = x + dense(y, f"{name}.mlp.fc2") * state.get(f"{name}.ls2.gamma", one)
     return norm(x, "norm")[:, first + (0 if registers is None else registers.shape[1]) :]

@@ -17,7 +17,8 @@ APPLICATIONS = {
 
 # Networks whose families have tiny members, which `tests/models/networks` checks in full
 SMALLEST = ("densenet121-xrv", "dinov2-small", "resnet18", "resnet50", "vit-small")
-HUGE = ("dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "swin-base", "swin-tiny", "vit-base")
+CLIP = tuple(name for name in IMAGE_ENCODERS if name.startswith("clip-"))
+HUGE = (*CLIP, "dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "swin-base", "swin-tiny", "vit-base")
 DEEP = [
     pytest.param(name, marks=pytest.mark.large)
     for name in sorted(set(IMAGE_ENCODERS) - {"small-cnn", *SMALLEST, *HUGE})

@@ -1,5 +1,7 @@
 """Learning rates by step and by depth: the update of each weight is that of plain Keras at its own rate."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ import pytest
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.transformer.shape import TransformerShape
 from kmm.models.views.depth import group_by_depth, scale_by_depth
 from kmm.models.views.feature_view import view_features
-from kmm.models.views.parts import image_encoder_of, set_trainable
+from kmm.models.views.low_rank import add_factors
+from kmm.models.views.parts import embed_of, image_encoder_of, set_trainable, text_encoder_of
 from kmm.settings import FitSettings
 from kmm.training.stages.fit_stage import compile_stage
 from kmm.training.stages.optimizers import OPTIMIZERS, make_optimizer
@@ -225,6 +229,52 @@ def test_rates_fall_with_depth_in_the_image_encoder_alone():
     layers = [f"block{number}_{kind}" for number in range(1, 6) for kind in ("conv", "bn")]
     assert factors == {"elsewhere": {1.0}} | {name: {0.5**depth} for name, depth in zip(layers, depths, strict=True)}
     assert scale_by_depth(model, 1.0) == () == scale_by_depth(view_features(model, ("image",)), 0.5)
+
+
+BERT = ModelSpec(
+    text_encoder="bert",
+    length=6,
+    embedding_size=8,
+    text_shape=TransformerShape(layers=3, heads=2, width=8, hidden=12),
+)
+
+
+def find_text_factors(model, view, decay):
+    """The factors of the trained weights of a view of a model of reports, by block, and of other parts by name."""
+    encoder, names = text_encoder_of(view), {}
+    for layer in encoder.layers:
+        names |= {id(weight): layer.name.partition("_")[0] for weight in layer.weights}
+    names |= {id(weight): "words" for weight in embed_of(model).weights}
+    factors = {}
+    for weight, factor in zip(view.trainable_variables, scale_by_depth(view, decay), strict=True):
+        factors.setdefault(names.get(id(weight), "head"), set()).add(factor)
+    return factors
+
+
+def test_rates_fall_with_each_block_of_a_transformer_of_reports():
+    model = build_model(BERT, label_count=1, vocabulary_size=9)
+    blocks = {"block3": {0.5}, "block2": {0.25}, "block1": {0.125}}
+    below = {"frame": {0.0625}, "words": {0.0625}}
+    assert find_text_factors(model, model, 0.5) == {"head": {1.0}, **blocks, **below}
+    set_trainable(model, BERT, text=0.5)
+    assert find_text_factors(model, model, 0.5) == {"head": {1.0}, "block3": {0.5}, "block2": {0.25}}
+    set_trainable(model, BERT, text="lora")
+    adapted = add_factors(text_encoder_of(model), rank=2, alpha=1.0)
+    view = view_features(model, (), {"text": adapted})
+    assert find_text_factors(model, view, 0.5) == {"head": {1.0}, **blocks}
+    assert scale_by_depth(model, 1.0) == scale_by_depth(view_features(model, ("text",)), 0.5) == ()
+
+
+def test_both_sides_have_rates_of_their_own_depths():
+    both = dataclasses.replace(BERT, image_encoder="small-cnn", pixels=32)
+    model = build_model(both, label_count=1, vocabulary_size=9)
+    alone = build_model(dataclasses.replace(BERT), label_count=1, vocabulary_size=9)
+    found = dict(zip(map(id, model.trainable_variables), scale_by_depth(model, 0.5), strict=True))
+    text = [found[id(weight)] for weight in text_encoder_of(model).trainable_variables]
+    image = [found[id(weight)] for weight in image_encoder_of(model).trainable_variables]
+    own = dict(zip(map(id, alone.trainable_variables), scale_by_depth(alone, 0.5), strict=True))
+    assert text == [own[id(weight)] for weight in text_encoder_of(alone).trainable_variables]
+    assert min(image) == 0.5**8 and min(text) == 0.5**4 and max(found.values()) == 1.0
 
 
 def test_a_tuning_stage_has_an_optimizer_with_these_rates_and_others_have_a_plain_one():

@@ -80,6 +80,13 @@ def test_settings_of_the_stage_count(context, change):
     assert describe(context, replace(STAGE, **change)) != describe(context)
 
 
+def test_the_size_of_factors_counts_where_there_are_some(context):
+    for change in ({"lora_rank": 3}, {"lora_alpha": 1.0}):
+        assert describe(context, replace(STAGE, **change)) == describe(context)
+        factors = replace(STAGE, text="lora")
+        assert describe(context, replace(factors, **change)) != describe(context, factors) != describe(context)
+
+
 @pytest.mark.large
 def test_data_labels_seed_precision_and_parts_count(context):
     found = [describe(context)]

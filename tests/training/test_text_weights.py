@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -109,6 +110,44 @@ def test_a_run_does_not_go_on_with_other_files(bert, run, tmp_path):
         check_data(tmp_path, settings, made.prepared, None)
 
 
+def test_factors_are_trained_merged_and_saved_as_the_plain_network_and_a_stopped_run_ends_the_same(
+    tiny_folder, tmp_path
+):
+    folder, _ = write_bert(tmp_path / "bert", layers=1)
+    changed = {"text_weights": str(folder), "tune_text": "lora", "lora_rank": 2, "tune_learning_rate": 0.01}
+    more = {"tune_epochs": 2, "text_epochs": 1, "head": "decoder", "length": 8}
+    settings = make_settings("small", {**FAST, **changed, **more})
+    assert FitSettings.from_dict(settings.as_dict()) == settings
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1 and any("/up0" in weight.path for weight in self.model.trainable_variables):
+                raise KeyboardInterrupt
+
+    def fit(work, **more):
+        collection = read_collection(tiny_folder)
+        return fit_classifier(collection, settings, work=work, cache=tmp_path / "cache", **more)
+
+    classifier, made = fit(tmp_path / "whole")
+    assert list(made.history) == ["text head", "text tuning"] and len(made.history["text tuning"]["loss"]) == 2
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "stopped", callbacks=[Stop()])
+    _, resumed = fit(tmp_path / "stopped")
+    assert made.history == resumed.history
+    for one, two in zip(made.models["text"].get_weights(), resumed.models["text"].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    encoder, weights = text_encoder_of(classifier.models["text"]), open_text_weights(settings)
+    assert encoder.count_params() == sum(array.size for array in encoder.get_weights())
+    for name, layer, rank in (("query", "attention.self.query", 2), ("key", "attention.self.key", 0)):
+        start = weights.folder.read(f"encoder.layer.0.{layer}.weight").T
+        changes = encoder.get_layer(f"block1_{name}").get_weights()[0] - start
+        assert np.linalg.matrix_rank(changes, tol=1e-5) == rank
+    classifier.save(tmp_path / "saved")
+    loaded = Classifier.load(tmp_path / "saved")
+    np.testing.assert_allclose(*(one.predict([STUDY]).logits["text"] for one in (classifier, loaded)), atol=1e-6)
+    assert text_encoder_of(loaded.models["text"]).count_params() == encoder.count_params()
+
+
 @pytest.mark.parametrize(
     ("tuned", "text", "joint"),
     [
@@ -116,6 +155,7 @@ def test_a_run_does_not_go_on_with_other_files(bert, run, tmp_path):
         ("top", [FEATURES, "top"], [(FEATURES, FEATURES), ("all", "top")]),
         ("all", [FEATURES, "all"], [(FEATURES, FEATURES), ("all", "all")]),
         ("gradual", [FEATURES, "1/3", "2/3", "all"], [(FEATURES, FEATURES), ("all", "all")]),
+        ("lora", [FEATURES, "lora"], [(FEATURES, FEATURES), ("all", "lora")]),
     ],
 )
 def test_stages_of_the_text_side(tuned, text, joint):

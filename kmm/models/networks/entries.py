@@ -84,6 +84,7 @@ def describe_transformer(network: VisionTransformer, source: str, pixels: int = 
         gray_stem="patches",
         positions="tokens",
         torch_layers=name_transformer(network),
+        low_rank=True,
     )
 
 
@@ -104,6 +105,7 @@ def describe_swin(network: SwinTransformer) -> ImageEncoder:
         source="https://arxiv.org/abs/2103.14030",
         gray_stem="patches",
         torch_layers=name_swin(network),
+        low_rank=True,
     )
 
 
@@ -117,11 +119,20 @@ def _dinov2(size, depth, heads):
 
 
 def _siglip(size, depth, heads, patch, pixels, units=0):
-    network = VisionTransformer(size, depth, heads, patch, units=units, class_token=False, tanh_gelu=True)
+    network = VisionTransformer(size, depth, heads, patch, units=units, class_token=False, activation="gelu-tanh")
     return describe_transformer(network, "https://arxiv.org/abs/2303.15343", pixels)
 
 
+def _clip(patch, activation):
+    network = VisionTransformer(768, 12, 12, patch, activation=activation, pre_norm=True, epsilon=1e-5)
+    return describe_transformer(network, "https://arxiv.org/abs/2103.00020")
+
+
 ENTRIES = {
+    "clip-base-16": _clip(16, "gelu"),
+    "clip-base-16-quick": _clip(16, "quick-gelu"),
+    "clip-base-32": _clip(32, "gelu"),
+    "clip-base-32-quick": _clip(32, "quick-gelu"),
     "convnext-tiny": describe_convolutional(
         unpack_application(partial(keras.applications.ConvNeXtTiny, include_preprocessing=False)),
         stem="convnext_tiny_stem_conv",

@@ -8,9 +8,9 @@ from keras import layers
 from kmm.errors import InputError
 from kmm.models.networks.vision_block import add_block
 from kmm.models.networks.vision_layers import PlacesOfTokens, SelfAttention, Tokens
-from kmm.models.transformer.attention import gelu_tanh
+from kmm.models.transformer.attention import gelu_tanh, quick_gelu
 
-EPSILON = 1e-6  # of layer normalisation
+ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": gelu_tanh, "quick-gelu": quick_gelu}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,10 @@ class VisionTransformer:
         class_token: bool. Whether there is a [CLS] token.
         registers: int. Number of register tokens, which weights may lack.
         residual_scale: bool. Whether a block scales what it adds, as DINOv2 does.
-        tanh_gelu: bool. Whether GELU is approximated by the hyperbolic tangent, as SigLIP does.
+        activation: str, a key of `ACTIVATIONS`: GELU, or its approximation by tanh, as in SigLIP, or by a sigmoid, as
+            in the first weights of CLIP.
+        pre_norm: bool. Whether tokens are normalised before the first block, as CLIP does.
+        epsilon: float. Number that layer normalisation adds to the variance.
 
     Example:
         >>> tiny = VisionTransformer(size=8, depth=2, heads=2, patch=16)
@@ -46,7 +49,9 @@ class VisionTransformer:
     class_token: bool = True
     registers: int = 0
     residual_scale: bool = False
-    tanh_gelu: bool = False
+    activation: str = "gelu"
+    pre_norm: bool = False
+    epsilon: float = 1e-6
 
     @property
     def prefix(self) -> int:
@@ -75,6 +80,8 @@ class VisionTransformer:
             raise InputError(f"`pixels` must be a multiple of {self.patch}, the side of a patch. Received: {height}.")
         x = layers.Conv2D(self.size, self.patch, strides=self.patch, name="patches")(x)
         x = Tokens(self.prefix, name="tokens")(x)
+        if self.pre_norm:
+            x = layers.LayerNormalization(epsilon=self.epsilon, name="pre_norm")(x)
         optional = (self.prefix - self.registers, self.prefix) if self.registers else (0, 0)
         for name in self.ends:
             attention = SelfAttention(self.heads, optional, name=f"{name}_attention")
@@ -83,9 +90,9 @@ class VisionTransformer:
                 attention,
                 name=name,
                 units=self.units or 4 * self.size,
-                epsilon=EPSILON,
-                activation=gelu_tanh if self.tanh_gelu else "gelu",
+                epsilon=self.epsilon,
+                activation=ACTIVATIONS[self.activation],
                 residual_scale=self.residual_scale,
             )
-        x = layers.LayerNormalization(epsilon=EPSILON, name="norm")(x)
+        x = layers.LayerNormalization(epsilon=self.epsilon, name="norm")(x)
         return PlacesOfTokens(self.prefix, height // self.patch, name="map")(x)

@@ -82,6 +82,19 @@ def gelu_tanh(x: Any) -> Any:
     return ops.gelu(x, approximate=True)
 
 
+@keras.saving.register_keras_serializable(package="kmm")
+def quick_gelu(x: Any) -> Any:
+    """Returns GELU approximated by a sigmoid, `x * sigmoid(1.702 x)`.
+
+    Source: https://arxiv.org/abs/1606.08415
+
+    Example:
+        >>> ops.convert_to_numpy(quick_gelu(ops.array([0.0, 100.0]))).tolist()
+        [0.0, 100.0]
+    """
+    return x * ops.sigmoid(1.702 * x)
+
+
 def add_block(
     rows: keras.KerasTensor, row_mask: keras.KerasTensor | None, shape: TransformerShape, dropout: float, name: str
 ) -> keras.KerasTensor:

@@ -8,7 +8,7 @@ from keras import layers
 
 from kmm.models.encoding import Encoding
 from kmm.models.transformer.attention import add_block
-from kmm.models.transformer.frame import MARKS, Frame, FrameMask
+from kmm.models.transformer.frame import FirstPlace, Frame, FrameMask
 from kmm.models.transformer.shape import TransformerShape
 
 STEM = ("frame", "frame_mask")
@@ -46,8 +46,7 @@ def build_bert(
         if number == shape.layers - upper + 1:
             x = layers.Identity(name=TOP)(x)
         x = add_block(x, row_mask, shape, dropout, f"block{number}")
-    first = layers.Cropping1D((0, mask.shape[1] + MARKS - 1), name="first_place")(x)
-    return Encoding(layers.Flatten(name="first")(first), x, layers.Identity(name="row_mask")(row_mask))
+    return Encoding(FirstPlace(name="first")(x), x, layers.Identity(name="row_mask")(row_mask))
 
 
 def list_block_starts(encoder: keras.Model) -> Sequence[str]:
@@ -62,6 +61,17 @@ def list_block_starts(encoder: keras.Model) -> Sequence[str]:
     """
     starts: dict[str, str] = {}
     for layer in encoder.layers:
-        if found := _BLOCK.match(layer.name):
-            starts.setdefault(found[1], layer.name)
+        if block := find_block(layer.name):
+            starts.setdefault(block, layer.name)
     return [*reversed(starts.values()), encoder.layers[0].name]
+
+
+def find_block(layer: str) -> str:
+    """Returns the block that a layer belongs to by its name; empty for a layer outside the blocks.
+
+    Example:
+        >>> find_block("block2_query"), find_block("frame")
+        ('block2', '')
+    """
+    found = _BLOCK.match(layer)
+    return found[1] if found else ""

@@ -37,13 +37,16 @@ class Frame(keras.layers.Layer):
         self.segment = self.add_weight(shape=(width,), initializer=small, name="segment")
 
     def call(self, rows: Any, word_mask: Any) -> Any:
-        """Takes `rows (n, t, d)` and `word_mask (n, t)`, 1 = a word, 0 = padding; returns `(n, t + 2, d)`."""
+        """Takes `rows (n, t, d)` and `word_mask (n, t)`, 1 = a word, 0 = padding; returns `(n, t + 2, d)`. Reports may
+        be shorter than those that it was built for."""
         mask = ops.expand_dims(ops.cast(word_mask, rows.dtype), -1)
         words = ops.where(mask > 0.5, rows, ops.zeros_like(rows))
         first, last = _find_marks(mask)
         read = ops.pad(mask, ((0, 0), (1, 1), (0, 0))) + first + last
+        length = rows.shape[1] + MARKS  # of a view for shorter reports less than there are places
+        places = self.places if length == self.places.shape[0] else self.places[:length]
         marks = first * self.marks[0] + last * self.marks[1]
-        return ops.pad(words, ((0, 0), (1, 1), (0, 0))) + marks + read * (self.places + self.segment)
+        return ops.pad(words, ((0, 0), (1, 1), (0, 0))) + marks + read * (places + self.segment)
 
     def compute_output_shape(self, rows_shape: tuple, word_mask_shape: tuple | None = None) -> tuple:
         return rows_shape[0], rows_shape[1] + MARKS, rows_shape[2]
@@ -66,6 +69,23 @@ class FrameMask(keras.layers.Layer):
 
     def compute_output_shape(self, word_mask_shape: tuple) -> tuple:
         return word_mask_shape[0], word_mask_shape[1] + MARKS
+
+
+@keras.saving.register_keras_serializable(package="kmm")
+class FirstPlace(keras.layers.Layer):
+    """Returns the row of the first place, that of the mark [CLS].
+
+    Example:
+        >>> ops.convert_to_numpy(FirstPlace()(ops.array([[[1.0, 2.0], [3.0, 4.0]]]))).tolist()
+        [[1.0, 2.0]]
+    """
+
+    def call(self, rows: Any) -> Any:
+        """Takes `(n, t, d)`; returns `(n, d)`."""
+        return rows[:, 0]
+
+    def compute_output_shape(self, rows_shape: tuple) -> tuple:
+        return rows_shape[0], rows_shape[2]
 
 
 def _find_marks(mask: Any) -> tuple[Any, Any]:

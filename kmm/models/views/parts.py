@@ -10,7 +10,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS, list_starts
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.image_vector import DEPTHS
 
-Trained = bool | float | Literal["top"]
+Trained = bool | float | Literal["top", "lora"]
 
 
 def part(model: keras.Model, name: str) -> keras.Model | None:
@@ -143,8 +143,9 @@ def set_trainable(
         spec: `ModelSpec` of the model.
         image, text: True, False, or `"top"`, which trains the encoder from the layer `top` of its table entry on; or a
             float in (0, 1): the fraction of its blocks that is trained, from the top, at least one of them; see
-            `kmm.models.encoders_image.list_starts` and `kmm.models.encoders_text.TextEncoder.starts`. Rows of words are
-            trained with the whole text encoder only, unless `spec.train_embedding` keeps them frozen.
+            `kmm.models.encoders_image.list_starts` and `kmm.models.encoders_text.TextEncoder.starts`; or `"lora"`: no
+            layer is trained, see `kmm.models.views.low_rank.add_factors`. Rows of words are trained with the whole text
+            encoder only, unless `spec.train_embedding` keeps them frozen.
         batch_norm: str. `"train"`, or `"inference"` to freeze all batch normalisation of the image encoder: it uses its
             stored statistics then, also in training. That of a text encoder whose top is trained is always frozen.
 
@@ -152,13 +153,13 @@ def set_trainable(
         InputError: if `image`, `text` or `batch_norm` has another value.
     """
     for name, value in (("image", image), ("text", text)):
-        if not (_is_fraction(value) or value in (True, False, "top")):
-            raise InputError(f"`{name}` must be True, False, 'top' or a fraction. Received: {value!r}.")
+        if not (_is_fraction(value) or value in (True, False, "top", "lora")):
+            raise InputError(f"`{name}` must be True, False, 'top', 'lora' or a fraction. Received: {value!r}.")
     if batch_norm not in ("train", "inference"):
         raise InputError(f"`batch_norm` must be 'train' or 'inference'. Received: {batch_norm!r}.")
     encoder, text_encoder, embed = image_encoder_of(model), text_encoder_of(model), embed_of(model)
     if spec.image_encoder and encoder is not None:
-        _train_all(encoder, bool(image))
+        _train_all(encoder, bool(image) and image != "lora")
         entry = IMAGE_ENCODERS[spec.image_encoder]
         if image == "top":
             _freeze_below(encoder, entry.top)
@@ -167,7 +168,7 @@ def set_trainable(
         if batch_norm == "inference":
             _freeze_norms(encoder)
     if spec.text_encoder and text_encoder is not None and embed is not None:
-        _train_all(text_encoder, bool(text))
+        _train_all(text_encoder, bool(text) and text != "lora")
         found = TEXT_ENCODERS[spec.text_encoder]
         if text == "top":
             _freeze_below(text_encoder, found.top)

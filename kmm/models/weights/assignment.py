@@ -37,13 +37,18 @@ def translate(opened: OpenedWeights, encoder_name: str) -> Layers:
 
 def _check_config(folder: ModelFolder, entry: ImageEncoder, encoder_name: str) -> None:
     """Compares the configuration beside the file with the network, before anything of its size is made."""
+    if key := find_contradiction(folder, entry):
+        raise WeightsError(
+            f"The configuration of {folder.files[0].name} has `{key}` {str(folder.config[key])[:40]}, and "
+            f"{encoder_name} has {getattr(entry.torch_layers, 'expected', {})[key]}. Choose another encoder."
+        )
+
+
+def find_contradiction(folder: ModelFolder, entry: ImageEncoder) -> str:
+    """Returns the first key of the configuration of a folder whose value is that of another network; empty if there is
+    none."""
     expected: Mapping[str, Any] = getattr(entry.torch_layers, "expected", {})
-    for key, value in expected.items():
-        if key in folder.config and folder.config[key] != value:
-            raise WeightsError(
-                f"The configuration of {folder.files[0].name} has `{key}` {str(folder.config[key])[:40]}, and "
-                f"{encoder_name} has {value}. Choose another encoder."
-            )
+    return next((key for key, value in expected.items() if folder.config.get(key, value) != value), "")
 
 
 def find_normalisation(opened: OpenedWeights, encoder_name: str) -> Normalisation:

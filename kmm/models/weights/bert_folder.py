@@ -6,6 +6,7 @@ The files are read by `kmm.models.weights.weight_files`, as those of image encod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class BertFolder:
     path: Path
     shape: TransformerShape
     opened: OpenedWeights
-    _arrays: Mapping[str, np.ndarray] = field(repr=False)
+    _arrays: Mapping[str, Any] = field(repr=False)
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:

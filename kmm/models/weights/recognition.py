@@ -5,6 +5,7 @@ from typing import Any
 
 from kmm.errors import WeightsError
 from kmm.models.encoders_image import IMAGE_ENCODERS, ImageEncoder
+from kmm.models.weights.assignment import find_contradiction
 from kmm.models.weights.names.torch_names import Shapes
 from kmm.models.weights.weight_files import OpenedWeights
 
@@ -16,6 +17,8 @@ def recognise_encoder(opened: OpenedWeights) -> str:
         WeightsError: if their names are those of no encoder, or of several.
     """
     found = sorted(name for name, entry in IMAGE_ENCODERS.loaded().items() if _fits(entry, opened))
+    if len(found) > 1:  # networks that differ in nothing but a function
+        found = [name for name in found if not find_contradiction(opened.folder, IMAGE_ENCODERS[name])] or found
     if len(found) == 1:
         return found[0]
     which = f"may be weights of {' or '.join(found)}" if found else "names the layers of no encoder of kmm"

@@ -117,6 +117,8 @@ def _compute_transformers(opened, encoder_name, films):
     network = getattr(network, "vision_model", network)  # of a pair of towers, that of films
     with torch.no_grad():
         found = network.eval()(torch.tensor(films)).last_hidden_state
+        if hasattr(network, "pre_layrnorm"):  # CLIP returns the tokens before their last normalisation
+            found = network.post_layernorm(found)
     if found.ndim == 4:
         return package, _to_places(found)
     entry = IMAGE_ENCODERS[encoder_name]
@@ -145,7 +147,7 @@ def _load(torch: Any, network: Any, opened: OpenedWeights, encoder_name: str) ->
         raise WeightsError(f"{opened.path.name} has no names of PyTorch, so its features are compared with none.")
     prefix = found[1]
     state = {
-        name.removeprefix(prefix): torch.tensor(array)
+        name.removeprefix(prefix): torch.tensor(np.asarray(array))
         for name, array in opened.state.items()
         if name.startswith(prefix)
     }

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from kmm.errors import WeightsError
 from kmm.models.weights.files.model_folder import ModelFolder, describe_file, open_folder
@@ -41,7 +40,8 @@ class OpenedWeights:
         folder: `ModelFolder`: the files of weights, and what stands beside them.
         layers: dict of layer name to its arrays, in the order of `keras.layers.Layer.weights`, if Keras or kmm wrote
             the file; arrays of HDF5 are read only when accessed. Otherwise None.
-        state: dict of tensor name to array, if PyTorch wrote it. Otherwise None.
+        state: dict of tensor name to array, if PyTorch wrote it; those of safetensors are read only when an array is
+            made of them. Otherwise None.
         origin: dict. Of a file that kmm converted: the `source`, `sha256` and `licence` of its weights and the layers
             that were `random`; otherwise empty.
     """
@@ -49,7 +49,7 @@ class OpenedWeights:
     path: Path
     folder: ModelFolder
     layers: dict[str, Any] | None = None
-    state: dict[str, np.ndarray] | None = None
+    state: dict[str, Any] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -111,7 +111,7 @@ def open_weights(path: Path) -> Iterator[OpenedWeights]:
 
 @contextmanager
 def _open(path, folder):
-    first, state, metadata = folder.files[0], {}, {}
+    first, state, metadata = folder.files[0], dict[str, Any](), {}
     if h5py.is_hdf5(first):
         with h5py.File(first, "r") as file:
             origin = _read_origin(file.attrs.get(ORIGIN))

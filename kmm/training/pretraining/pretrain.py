@@ -35,7 +35,7 @@ from kmm.training.run_context import RunContext
 from kmm.training.run_folders import OBJECTIVE
 from kmm.training.source_code import digest_code
 from kmm.training.stages.film_changes import describe_device
-from kmm.training.stages.recipe import FEATURES, TRAINED, Stage, list_tuning, make_stage
+from kmm.training.stages.recipe import FEATURES, LORA, TRAINED, Stage, list_tuning, make_stage
 from kmm.training.train import train_on
 
 
@@ -136,6 +136,8 @@ def _check(settings: FitSettings, name: str, objective: Objective, temperature: 
             "These settings keep the encoder as it is, so that there is nothing to pretrain. Choose its layers with "
             "--set tune_image=top, gradual or all, and tune_epochs above 0."
         )
+    if settings.image_weights and settings.tune_image == LORA:
+        raise InputError("Pretraining trains no low-rank factors. Set `tune_image` to top, gradual or all.")
     if not 0 < temperature < np.inf:
         raise InputError(f"The temperature must be a number above 0. Received: {temperature}.")
 

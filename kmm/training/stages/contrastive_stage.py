@@ -1,6 +1,6 @@
 """Contrastive terms of the stages that train the joint model: the model with them, and the numbers that they read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from kmm.data.study import Study
 
 
-def add_terms(model: keras.Model, stage: Stage) -> keras.Model:
+def add_terms(model: keras.Model, stage: Stage, encoders: Mapping[str, keras.Model] | None = None) -> keras.Model:
     """Makes the model that a stage with contrastive terms trains. It shares its weights with `model`; the projections
     are weights of its own, which the stage leaves behind.
 
     Args:
         model: `keras.Model` from `kmm.models.build.build_model` that reads films and reports.
         stage: `Stage` with the name of a contrast.
+        encoders: see `kmm.models.views.feature_view.view_features`.
 
     Returns:
         `keras.Model` as `kmm.models.views.feature_view.view_features` makes it, with the input `pair_numbers` more.
     """
-    view = view_vectors(model, stage.features)
+    view = view_vectors(model, stage.features, encoders)
     numbers = keras.Input((len(KINDS),), name=NUMBERS)
     terms = ContrastiveTerms(
         stage.contrastive,

@@ -10,9 +10,10 @@ from kmm.image.augment import STRENGTHS, Augmentation
 from kmm.settings import FitSettings
 
 FEATURES = "features"
-GRADUAL, GRADUAL_STAGES = "gradual", 4  # value of `tune_image`, and the most stages that it makes
-TRAINED: dict[str, bool | float | Literal["top"]] = {
-    **{FEATURES: False, "none": False, "top": "top", "all": True},
+LORA = "lora"  # value of `tune_image` and `tune_text`
+GRADUAL, GRADUAL_STAGES = "gradual", 4  # another one, and the most stages that it makes
+TRAINED: dict[str, bool | float | Literal["top", "lora"]] = {
+    **{FEATURES: False, "none": False, "top": "top", "lora": "lora", "all": True},
     **{f"{number}/{count}": number / count for count in range(2, GRADUAL_STAGES + 1) for number in range(1, count)},
 }
 
@@ -28,6 +29,7 @@ class Stage:
     - `"none"`: the encoder stays as it is, and runs in every step, on augmented films and reports with dropped words.
     - `"top"`: its upper layers are trained too. The rows of words are below all layers of a text encoder.
     - `"1/4"` and other fractions: this part of the blocks of the encoder is trained too, the upper ones.
+    - `"lora"`: low-rank factors of its queries and values are trained, and then added to its weights.
     - `"all"`: all of its layers are trained too.
 
     The head, which is the fusion and the layer of the logits, is trained in every stage.
@@ -40,8 +42,10 @@ class Stage:
         image, text: str, a key of `TRAINED`.
         schedule: str. Key of `kmm.training.stages.schedule.SCHEDULES`.
         warmup: float in [0, 1). Fraction of the steps over which the learning rate rises from 0, before the schedule.
-        rate_decay: float in (0, 1]. Factor of the learning rate from each depth of the image encoder to the next lower
-            one, see `kmm.models.views.depth.scale_by_depth`.
+        rate_decay: float in (0, 1]. Factor of the learning rate from each depth of an encoder to the next lower one,
+            see `kmm.models.views.depth.scale_by_depth`.
+        lora_rank, lora_alpha: int and float. Of the factors of `"lora"`, see
+            `kmm.models.views.low_rank.LowRankDense`.
         batch_norm: str. In trained layers of the image encoder `"train"` normalises by the batch, and trains scale and
             shift; `"inference"` normalises by the stored statistics, and trains nothing of it.
         monitor: str. Key of `kmm.training.stages.monitors.MONITORS`: what decides which epoch is the best one.
@@ -79,6 +83,8 @@ class Stage:
     schedule: str = "plateau"
     warmup: float = 0.0
     rate_decay: float = 1.0
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
     batch_norm: str = "train"
     monitor: str = "loss"
     patience: int = 5
@@ -122,6 +128,11 @@ class Stage:
     def trained(self) -> tuple[str, ...]:
         """The sides whose encoders the stage changes."""
         return tuple(side for side in self.sides if self.epochs and TRAINED[self.encoder(side)])
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The sides whose encoders are changed through low-rank factors."""
+        return tuple(side for side in self.sides if self.encoder(side) == LORA)
 
 
 def make_recipe(settings: FitSettings) -> dict[str, tuple[Stage, ...]]:
@@ -268,6 +279,8 @@ def make_stage(settings: FitSettings) -> Callable[..., Stage]:
         optimizer=s.optimizer,
         weight_decay=s.weight_decay,
         weight_average=s.weight_average,
+        lora_rank=s.lora_rank,
+        lora_alpha=s.lora_alpha,
         batch_size=s.batch_size,
         augmentation=make_augmentation(s),
         augmentation_device=s.augmentation_device,

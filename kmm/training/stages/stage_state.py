@@ -84,8 +84,8 @@ def describe_stage(context: RunContext, stage: Stage, model: keras.Model, target
 
 
 def _describe_settings(stage):
-    """Returns the fields of a stage but its name, without those of films or words that it does not read; a stage that
-    reads words mixes no studies."""
+    """Returns the fields of a stage but its name, without those of films, words or factors that it does not have; a
+    stage that reads words mixes no studies."""
     found = dataclasses.asdict(stage)
     del found["name"]
     read = {side: side in stage.sides and stage.encoder(side) != FEATURES for side in ("image", "text")}
@@ -95,6 +95,8 @@ def _describe_settings(stage):
         found["word_dropout"] = None
     else:
         found["mixup"] = None
+    if not stage.adapted:
+        found["lora_rank"] = found["lora_alpha"] = None
     return {name: value for name, value in found.items() if name not in read or name in stage.sides}
 
 

@@ -1,22 +1,29 @@
 """Tiny networks of each family: every promise of an entry, the features of PyTorch, and what is frozen."""
 
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from kmm.errors import InputError, WeightsError
 from kmm.explain.explainer import Explainer
 from kmm.explain.settings import ExplainSettings
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.encoders_image import IMAGE_ENCODERS, build_image_encoder
+from kmm.models.networks.entries import describe_transformer
 from kmm.models.networks.vision_layers import HIDDEN
 from kmm.models.views.parts import image_encoder_of, set_trainable
 from kmm.models.views.path_view import view_path
 from kmm.models.weights.checkpoints import load_image_weights
+from kmm.models.weights.encoder_weights import check_weights
 from tests.checks import check_image_encoder
 from tests.factories.tiny_networks import (
     PIXELS,
     TINY_BOTTLENECK,
+    TINY_CLIP,
     TINY_DINOV2,
     TINY_ENTRIES,
     TINY_RESNET,
@@ -134,6 +141,81 @@ def test_weights_of_other_names_give_the_same_features(tmp_path):
 
 def rename_open_clip(state):
     return {f"visual.trunk.{key}": array for key, array in state.items()} | {"text.proj": np.zeros(2, "float32")}
+
+
+def rename_open_clip_tower(state):
+    names = {"patch_embed.proj": "conv1", "norm_pre": "ln_pre", "norm": "ln_post"}
+    names |= {"cls_token": "class_embedding", "pos_embed": "positional_embedding"}
+    for number in range(TINY_CLIP.depth):
+        old, new = f"blocks.{number}", f"transformer.resblocks.{number}"
+        names |= {f"{old}.norm1": f"{new}.ln_1", f"{old}.norm2": f"{new}.ln_2", f"{old}.mlp.fc1": f"{new}.mlp.c_fc"}
+        names |= {f"{old}.mlp.fc2": f"{new}.mlp.c_proj", f"{old}.attn.proj": f"{new}.attn.out_proj"}
+        names[f"{old}.attn.qkv"] = f"{new}.attn.in_proj_"
+    tower = {_rename(key, names).replace("in_proj_.", "in_proj_"): state[key] for key in state if "head" not in key}
+    tower["class_embedding"], tower["positional_embedding"] = state["cls_token"][0, 0], state["pos_embed"][0]
+    text = {"positional_embedding": np.zeros((7, 8), "float32"), "logit_scale": np.zeros((), "float32")}
+    return {f"visual.{key}": array for key, array in tower.items()} | {"visual.proj": np.eye(8, dtype="float32")} | text
+
+
+def rename_hugging_face_clip(state):
+    names = {"patch_embed.proj": "embeddings.patch_embedding", "norm_pre": "pre_layrnorm", "norm": "post_layernorm"}
+    renamed = {
+        "embeddings.class_embedding": state["cls_token"][0, 0],
+        "embeddings.position_embedding.weight": state["pos_embed"][0],
+    }
+    for number in range(TINY_CLIP.depth):
+        old, new = f"blocks.{number}", f"encoder.layers.{number}"
+        names |= {f"{old}.norm1": f"{new}.layer_norm1", f"{old}.norm2": f"{new}.layer_norm2"}
+        names |= {f"{old}.mlp.fc1": f"{new}.mlp.fc1", f"{old}.mlp.fc2": f"{new}.mlp.fc2"}
+        names |= {f"{old}.attn.proj": f"{new}.self_attn.out_proj"}
+        for kind in ("weight", "bias"):
+            for part, array in zip("qkv", np.split(state[f"{old}.attn.qkv.{kind}"], 3)):
+                renamed[f"{new}.self_attn.{part}_proj.{kind}"] = array
+    left = [key for key in state if ".qkv." not in key and key not in ("cls_token", "pos_embed") and "head" not in key]
+    renamed |= {_rename(key, names): state[key] for key in left}
+    tower = {f"vision_model.{key}": array for key, array in renamed.items()}
+    return tower | {"text_model.final_layer_norm.weight": np.ones(3, "float32")}
+
+
+CLIP_RENAMES = {
+    "open_clip": rename_open_clip_tower,
+    "hugging_face": rename_hugging_face_clip,
+    "timm": lambda state: state,
+}
+
+
+@pytest.mark.parametrize("publisher", CLIP_RENAMES)
+def test_clip_equals_its_definition_in_pytorch_under_every_name(publisher, tmp_path):
+    torch = pytest.importorskip("torch")
+    state, films = random_transformer(TINY_CLIP, side=4), make_films(32)
+    path = save(torch, CLIP_RENAMES[publisher](state), tmp_path / "clip.pt")
+    encoder = build("tiny-clip", seed=3)
+    report = load_image_weights(encoder, "tiny-clip", path)
+    assert report.tensors == len(encoder.weights)
+    with torch.no_grad():
+        expected = run_transformer(torch, TINY_CLIP, state, colour(torch, films, CLIP_MEAN, CLIP_DEVIATION)).numpy()
+    assert_equal_features(to_numpy(encoder(films, training=False))["sequence"], expected)
+    assert check_weights(path)["encoder"] == "tiny-clip"  # neither a ViT nor the tower of SigLIP
+
+
+def test_the_configuration_tells_which_gelu_clip_has(tmp_path, monkeypatch):
+    exact = dataclasses.replace(TINY_CLIP, activation="gelu")
+    monkeypatch.setitem(IMAGE_ENCODERS, "tiny-clip-exact", describe_transformer(exact, "made for a test"))
+    state = rename_open_clip_tower(random_transformer(TINY_CLIP, side=4))
+    save_file({key: np.ascontiguousarray(array) for key, array in state.items()}, tmp_path / "model.safetensors")
+    found = check_weights(tmp_path)
+    assert not found["fits"] and "may be weights of tiny-clip or tiny-clip-exact. Name the encoder" in found["reason"]
+    tower = {"width": 8, "layers": 4, "patch_size": 8, "image_size": 32}
+    for quick, name in ((True, "tiny-clip"), (False, "tiny-clip-exact")):
+        config = {"model_cfg": {"quick_gelu": quick, "vision_cfg": tower}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+        assert check_weights(tmp_path)["encoder"] == name
+    with pytest.raises(WeightsError, match=r"`hidden_act` gelu, and tiny-clip has quick_gelu. Choose another encoder"):
+        load_image_weights(build("tiny-clip"), "tiny-clip", tmp_path)
+    config["model_cfg"]["vision_cfg"] = {**tower, "width": 10**9}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="`hidden_size` 1000000000, and tiny-clip has 8"):
+        load_image_weights(build("tiny-clip"), "tiny-clip", tmp_path)
 
 
 def rename_torchvision(state):

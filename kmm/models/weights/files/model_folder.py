@@ -70,8 +70,20 @@ def _describe(folder, files):
         if (folder / name).is_file():
             config = {**_read_config(folder / name), **config}
     inner = config.get("vision_config")
-    network = inner if isinstance(inner, dict) else config
+    network = inner if isinstance(inner, dict) else _read_open_clip(config) or config
     return ModelFolder(files, network, _find_normalisation(folder, config), _find_licence(folder, config))
+
+
+def _read_open_clip(config):
+    """Returns what the configuration of open_clip says of a tower of films of its own, under the names of Hugging Face;
+    empty if it says nothing, or the tower is one of timm."""
+    model = config.get("model_cfg")
+    tower = model.get("vision_cfg") if isinstance(model, dict) else None
+    if not isinstance(tower, dict) or "timm_model_name" in tower or not isinstance(tower.get("layers"), int):
+        return {}
+    names = {"width": "hidden_size", "layers": "num_hidden_layers", "patch_size": "patch_size"}
+    found = {new: tower[old] for old, new in names.items() if old in tower}
+    return {**found, "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu"}
 
 
 def find_files(folder: Path) -> tuple[Path, ...]:

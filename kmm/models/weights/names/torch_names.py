@@ -90,7 +90,7 @@ class TorchNames:
             kinds = layers.setdefault(layer, {})
             if kind in kinds:
                 raise WeightsError(f"Expected the weights of one network. Received two arrays for {layer}.")
-            kinds[kind] = np.asarray(array)
+            kinds[kind] = np.asarray(array) if key in places else array  # what is not used is not read
         inside = {layer for layer, _ in places.values()}
         made = {
             layer: _find_finish(layer, self.finish)(kinds) if layer in inside else list(kinds.values())

@@ -1,4 +1,4 @@
-"""Names of a vision transformer's weights: timm and DINOv2, torchvision, Hugging Face, SigLIP."""
+"""Names of a vision transformer's weights: timm and DINOv2, torchvision, Hugging Face, SigLIP, CLIP."""
 
 import math
 from collections.abc import Mapping
@@ -18,9 +18,11 @@ from kmm.models.weights.names.torch_names import (
     Scheme,
     Shapes,
     TorchNames,
+    finish_layer,
     finish_qkv,
 )
 
+ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "quick-gelu": "quick_gelu"}  # names of Hugging Face
 HALF = Normalisation((0.5,) * 3, (0.5,) * 3)
 CLIP = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _WB = r"\.(weight|bias)"
@@ -29,6 +31,7 @@ _TIMM = (
     (r"cls_token", "tokens", "class"),
     (r"(?:register_tokens|reg_token)", "tokens", "registers"),
     (r"pos_embed", "tokens", "positions"),
+    (rf"norm_pre{_WB}", "pre_norm", r"\1"),
     (rf"blocks\.(?:\d+\.)?(\d+)\.(norm[12]){_WB}", r"block\1_\2", r"\3"),
     (rf"blocks\.(?:\d+\.)?(\d+)\.attn\.qkv{_WB}", r"block\1_qkv", r"\2"),
     (rf"blocks\.(?:\d+\.)?(\d+)\.attn\.proj{_WB}", r"block\1_projection", r"\2"),
@@ -63,7 +66,9 @@ _HUGGING_FACE = (
     (rf"{_LAYER}mlp\.fc([12]){_WB}", r"block\1_dense\2", r"\3"),
     (rf"layernorm{_WB}", "norm", r"\1"),
 )
-_SIGLIP = (
+_TOWER = (  # of SigLIP and CLIP
+    (r"embeddings\.class_embedding", "tokens", "class"),
+    (rf"pre_layrnorm{_WB}", "pre_norm", r"\1"),  # misspelt there
     (rf"embeddings\.patch_embedding{_WB}", "patches", r"\1"),
     (r"embeddings\.position_embedding\.weight", "tokens", "positions"),
     (rf"encoder\.layers\.(\d+)\.layer_norm([12]){_WB}", r"block\1_norm\2", r"\3"),
@@ -71,6 +76,18 @@ _SIGLIP = (
     (rf"encoder\.layers\.(\d+)\.self_attn\.out_proj{_WB}", r"block\1_projection", r"\2"),
     (rf"encoder\.layers\.(\d+)\.mlp\.fc([12]){_WB}", r"block\1_dense\2", r"\3"),
     (rf"post_layernorm{_WB}", "norm", r"\1"),
+)
+_OPEN_CLIP = (
+    (rf"conv1{_WB}", "patches", r"\1"),
+    (r"class_embedding", "tokens", "class"),
+    (r"positional_embedding", "tokens", "positions"),
+    (rf"ln_pre{_WB}", "pre_norm", r"\1"),
+    (rf"transformer\.resblocks\.(\d+)\.ln_([12]){_WB}", r"block\1_norm\2", r"\3"),
+    (r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)", r"block\1_qkv", r"\2"),
+    (rf"transformer\.resblocks\.(\d+)\.attn\.out_proj{_WB}", r"block\1_projection", r"\2"),
+    (rf"transformer\.resblocks\.(\d+)\.mlp\.c_fc{_WB}", r"block\1_dense1", r"\2"),
+    (rf"transformer\.resblocks\.(\d+)\.mlp\.c_proj{_WB}", r"block\1_dense2", r"\2"),
+    (rf"ln_post{_WB}", "norm", r"\1"),
 )
 
 
@@ -86,20 +103,35 @@ def name_transformer(network: VisionTransformer) -> TorchNames:
     """
     usual = IMAGENET_CHANNELS if network.residual_scale else HALF  # DINOv2 has the former, most others the latter
     timm = r"patch_embed\.proj\.weight"
+    of_clip = (
+        Scheme("open_clip", r"conv1\.weight", _OPEN_CLIP, CLIP, under="visual."),
+        Scheme("Hugging Face", r"embeddings\.patch_embedding\.weight", _TOWER, CLIP),
+        Scheme("timm", timm, _TIMM, CLIP),
+    )
     schemes = (
         Scheme("open_clip", timm, _TIMM, CLIP, under="visual.trunk."),
         Scheme("DINOv2 and timm", timm, _TIMM, usual),
         Scheme("torchvision", r"conv_proj\.weight", _TORCHVISION),
         Scheme("Hugging Face", r"embeddings\.patch_embeddings\.projection\.weight", _HUGGING_FACE, usual),
-        Scheme("SigLIP", r"embeddings\.patch_embedding\.weight", _SIGLIP, HALF),
+        Scheme("SigLIP", r"embeddings\.patch_embedding\.weight", _TOWER, HALF),
     )
     return TorchNames(
-        schemes,
-        finish={"tokens": partial(_finish_tokens, network), "_qkv": finish_qkv},
+        of_clip if network.pre_norm else schemes,
+        finish={
+            "tokens": partial(_finish_tokens, network),
+            "patches": _finish_patches if network.pre_norm else finish_layer,
+            "_qkv": finish_qkv,
+        },
         complete=partial(_hide_registers, network),
         expected=_expect(network),
         recognises=partial(_recognise, network),
     )
+
+
+def _finish_patches(kinds: Kinds) -> list[np.ndarray]:
+    """Adds the bias that the patches of CLIP lack."""
+    arrays = finish_layer(kinds)
+    return arrays if len(arrays) > 1 else [*arrays, np.zeros(arrays[0].shape[-1:], np.float32)]
 
 
 def _finish_tokens(network: VisionTransformer, kinds: Kinds) -> list[np.ndarray]:
@@ -138,7 +170,7 @@ def _expect(network: VisionTransformer) -> dict[str, Any]:
         "patch_size": network.patch,
         "intermediate_size": network.units or 4 * network.size,
         "mlp_ratio": (network.units or 4 * network.size) / network.size,
-        "hidden_act": "gelu_pytorch_tanh" if network.tanh_gelu else "gelu",
+        "hidden_act": ACTIVATIONS[network.activation],
         "use_swiglu_ffn": False,
     }
 
@@ -146,6 +178,7 @@ def _expect(network: VisionTransformer) -> dict[str, Any]:
 def _recognise(network: VisionTransformer, layers: Mapping[str, Shapes]) -> bool:
     kernel = layers.get("patches", {}).get("weight", ())
     depth = sum(layer.endswith("_norm1") for layer in layers)
-    found = (kernel[:1], kernel[2:], depth, "class" in layers.get("tokens", {}), "block0_scale1" in layers)
-    side = (network.patch, network.patch)
-    return found == ((network.size,), side, network.depth, network.class_token, network.residual_scale)
+    if kernel[:1] != (network.size,) or kernel[2:] != (network.patch, network.patch) or depth != network.depth:
+        return False
+    found = ("class" in layers.get("tokens", {}), "block0_scale1" in layers, "pre_norm" in layers)
+    return found == (network.class_token, network.residual_scale, network.pre_norm)
