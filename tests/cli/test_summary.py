@@ -85,7 +85,7 @@ def test_json_has_the_numbers_of_the_page_and_no_words(ward):
     assert found["studies_of_a_patient"] == {"1": 1, "2": 2} and found["patients_known"] == 5
     assert [(way["presets"], way["reports"], way["most"], way["cut"]) for way in found["report_words"]] == [
         (["small", "paper"], 3, 8, 0),
-        (["biobert-resnet18"], 3, 8, 0),
+        (["biobert-resnet18", "clinicalbert-swin"], 3, 8, 0),
     ]
     assert [row["scheme"] for row in found["label_schemes"] if "counts" in row] == ["columns"]
     assert found["view_sources"]["sources"]["view column"] == {"frontal": 2, "lateral": 1, "other": 1, "unknown": 0}

@@ -236,6 +236,21 @@ def test_an_export_reads_and_explains_raw_reports(run):
     assert explained["completeness_gap"].numpy().max() < 0.05
 
 
+@pytest.mark.large
+def test_the_preset_of_swin_and_clinicalbert_trains_the_fusion_of_many_findings(bert, tiny_folder, tmp_path):
+    chosen = {name: TINY[name] for name in ("text_epochs", "image_epochs", "joint_epochs", "bootstrap_repeats")}
+    small = {"image_encoder": "swin-tiny", "image_weights": "random", "text_weights": str(bert), "length": 24}
+    sizes = {"fusion_width": 16, "fusion_layers": 1, "fusion_heads": 2, "fusion_adapter": 4, "label_min_count": 1}
+    settings = make_settings("clinicalbert-swin", {**chosen, **small, **sizes})
+    assert (settings.fusion, settings.loss, settings.contrastive) == ("cross-attention", "hybrid", "infonce")
+    classifier, made = fit_classifier(
+        read_collection(tiny_folder), settings, work=tmp_path / "work", cache=tmp_path / "cache"
+    )
+    assert {"text head", "image head", "joint head"} <= set(made.history)
+    assert "val_f1" in made.history["joint head"] and len(classifier.label_names) > 1
+    assert set(classifier.metrics["test"]) >= {"joint", "image", "text", "tfidf"}
+
+
 def test_the_preset_of_resnet_and_biobert_removes_label_words_and_measures_what_the_rest_gives_away(
     bert, tiny_folder, tmp_path
 ):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from kmm.data.phantom.film import draw_frontal, draw_lateral
-from kmm.data.phantom.relational import Relation, compose_question, plan_relations
+from kmm.data.phantom.relational import PLACES, Relation, compose_question, plan_relations
 from kmm.data.phantom.report import Lesion, compose_report, name_mesh
 from kmm.data.study import SECTIONS, Report
 from kmm.errors import InputError
@@ -23,6 +23,11 @@ HEADERS = {
     BOXES: ("Image Index", "Finding Label", "x", "y", "w", "h"),
     TRUTH: ("uid", "in_image", "in_text", "finding", "words"),
 }
+RELATIONS = "relations.csv"  # manifest of the relational set: its label, and what film and report say of each place
+RELATIONS_HEADER = (
+    *("id", "image", "indication", "findings", "label:agrees"),
+    *(f"label:{source} {side} {zone}" for source in ("film", "named") for side, zone in PLACES),
+)
 FINDING_SHARES = {"Nodule": 0.27, "Opacity": 0.25, "Effusion": 0.18, "Atelectasis": 0.15, "Cardiomegaly": 0.15}
 ABNORMAL_SHARE, IMAGE_ONLY_SHARE, TEXT_ONLY_SHARE = 0.5, 0.3, 0.3
 TWO_LESIONS_SHARE, LATERAL_SHARE, NO_IMAGE_SHARE, NO_REPORT_SHARE = 0.12, 0.05, 0.015, 0.015
@@ -56,7 +61,9 @@ def make_phantom(
     In the relational set each film has nodules at three of six places of the lungs, and each report asks for a nodule
     at one of them; half of the studies, the abnormal ones, have it. Film and report must be read together: neither of
     them alone says anything about the label, nor does a sum of what each says. Every study has both. `boxes.csv` has
-    the nodule that the report asks for, and the words of `phantom_truth.csv` are those that name its place.
+    the nodule that the report asks for, and the words of `phantom_truth.csv` are those that name its place. A manifest,
+    `relations.csv`, has the label `agrees` and, for encoders that learn the places first, labels of where the film has
+    nodules and which place the report names.
 
     Args:
         out: Path or str. Folder to create; it may exist if it is empty.
@@ -90,7 +97,8 @@ def make_phantom(
     with tempfile.TemporaryDirectory(prefix=".phantom-", dir=out.parent) as workshop:
         folder = Path(workshop) / "set"
         (folder / "images").mkdir(parents=True)
-        tables: dict[str, list[tuple]] = {name: [] for name in HEADERS}
+        headers = {**HEADERS, RELATIONS: RELATIONS_HEADER} if relational else HEADERS
+        tables: dict[str, list[tuple]] = {name: [] for name in headers}
         plans = _plan_studies(studies, seed)
         if relational:
             relations = plan_relations(studies, np.random.default_rng([seed, 0]))
@@ -101,7 +109,7 @@ def make_phantom(
             for plan in plans:
                 _make_study(plan, folder / "images", tables, seed=seed, pixels=pixels)
         for name, rows in tables.items():
-            _write_table(folder / name, HEADERS[name], rows)
+            _write_table(folder / name, headers[name], rows)
         os.replace(folder, out)
     return _count(plans, tables)
 
@@ -184,6 +192,10 @@ def _make_relational_study(
     tables[BOXES].extend(
         (name, one.finding, *box) for one, box in zip(shown, boxes, strict=True) if one == relation.named
     )
+    places = [{(one.side, one.zone) for one in lesions} for lesions in (shown, [relation.named])]
+    found = [int(place in given) for given in places for place in PLACES]
+    said = (report.indication, report.findings)
+    tables[RELATIONS].append((uid, f"images/{name}", *said, int(relation.agrees), *found))
 
 
 def _sample_lesions(rng: np.random.Generator) -> list[Lesion]:

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from kmm.data.layouts.kaggle import read_kaggle
+from kmm.data.layouts.manifest import read_table
 from kmm.data.phantom.dataset import make_phantom
 from kmm.data.phantom.relational import PLACES, plan_relations
 
@@ -45,6 +46,22 @@ def test_the_label_follows_from_both_sides_and_from_no_sum_of_them():
         assert 0.45 < roc_auc_score(labels[~half], scores) < 0.55
     for column in (*shown.T, *named.T):  # each alone is as frequent in both classes: five standard errors
         assert abs(column[labels].mean() - column[~labels].mean()) < 5 * np.sqrt(0.25 * 2 / 2000)
+
+
+def test_the_manifest_has_the_places_of_film_and_report(relational):
+    folder, _ = relational
+    truth = {row["uid"]: row for row in read_rows(folder / "phantom_truth.csv")}
+    studies = read_table(folder / "relations.csv").studies
+    assert [study.id for study in studies] == sorted(truth, key=int)
+    for study in studies:
+        labels = study.labels
+        film = {place for place in PLACES if labels[f"film {' '.join(place)}"]}
+        (named,) = (place for place in PLACES if labels[f"named {' '.join(place)}"])
+        assert len(film) == 3 and labels["agrees"] == (named in film) == int(truth[study.id]["in_image"])
+        side, zone = named
+        words = truth[study.id]["words"]
+        assert side in words and {"upper": "upper", "middle": "mid", "lower": "low"}[zone] in words
+        assert study.report.findings and [film.path.is_file() for film in study.images] == [True]
 
 
 def test_what_is_written_agrees_with_itself(relational):
