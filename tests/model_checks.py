@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from kmm.explain.attribution import split_model
+from kmm.models.fusion import find_features
 from kmm.models.views.feature_view import view_features, view_joint
 from kmm.models.views.parts import core_of, embed_of, fusion_of, image_encoder_of, text_encoder_of
 from kmm.models.views.path_view import view_path
@@ -238,7 +239,7 @@ def check_feature_view(model):
             np.testing.assert_allclose(to_numpy(found(_take(known, found), training=False)), expected, atol=1e-5)
     found = to_numpy(view_joint(model)(inputs, training=False))
     np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
-    assert found["features"].shape == (len(expected), fusion_of(model).get_layer("joint").output.shape[-1])
+    assert found["features"].shape == (len(expected), find_features(fusion_of(model)).shape[-1])
 
 
 def check_mask_is_read(model):

@@ -106,7 +106,7 @@ def view_attention(model: keras.Model) -> keras.Model:
 def _view_fusion(model, more):
     """Makes a model that returns the logits and, by name, other tensors of the fusion."""
     fusion = fusion_of(model)
-    inputs, values = _read_sides(model, ())
+    inputs, values = _read_sides(model, (), {})
     found = keras.Model(fusion.input, {"logits": fusion.output, **more})(values)
     return keras.Model(
         inputs, {name: keras.layers.Identity(dtype="float32", name=name)(value) for name, value in found.items()}
