@@ -1,4 +1,4 @@
-"""The page about labels by rules: its example runs, kmm reads its file, and its limits are those of the code."""
+"""The page about labels by rules: its example runs, its file can be read, its limits are those of the code."""
 
 import doctest
 import re

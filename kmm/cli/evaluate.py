@@ -22,6 +22,7 @@ from kmm.cli.output import (
     write_result,
 )
 from kmm.data.study import part_problems
+from kmm.errors import InputError
 
 if TYPE_CHECKING:
     from kmm.classifier import StudyLogits
@@ -78,6 +79,8 @@ def evaluate(
         from kmm.storage.files import replace_file
 
     classifier = Classifier.load(model)
+    if csv_file and len(classifier.label_names) == 1:
+        raise InputError("--csv lists the measures of several labels, and this classifier has one. Use --json.")
     progress = make_progress()
     keep: Callable[[str, StudyLogits], None] | None = None
     if pictures:

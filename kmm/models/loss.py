@@ -112,7 +112,7 @@ class MaskedHybrid(MaskedLoss):
     Example:
         >>> loss = MaskedHybrid(positive_weights=[3.0], focal_share=0.5, gamma=1.0, reduction="none")
         >>> cost = float(loss(np.array([[1.0]], "float32"), np.array([[0.0]], "float32"))[0])
-        >>> round(cost / np.log(2), 4)  # (3 + 1 / 2) / 2
+        >>> round(cost / float(np.log(2)), 4)  # (3 + 1 / 2) / 2
         1.75
     """
 

@@ -10,6 +10,7 @@ Sources: NegEx, https://doi.org/10.1006/jbin.2001.1029; ConText, https://doi.org
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 AFFIRMED, NEGATED, UNCERTAIN = "affirmed", "negated", "uncertain"
 _NO, _NOT_SEEN, _PERHAPS, _POSSIBLE, _EITHER = "no", "not seen", "perhaps", "is possible", "versus"
@@ -140,17 +141,20 @@ def judge_mentions(sentence: str, spans: Sequence[tuple[int, int]]) -> list[str]
         >>> judge_mentions(text, [(3, 15), (32, 40), (52, 56)])
         ['negated', 'uncertain', 'affirmed']
     """
+    if not spans:
+        return []
     events = _find_events(sentence)
     return [_judge(events, start, end) for start, end in spans]
 
 
-def _find_events(sentence: str) -> list[_Event]:
+@lru_cache(maxsize=256)  # the rules of all labels judge a sentence one after the other
+def _find_events(sentence: str) -> tuple[_Event, ...]:
     found = []
     for match in _EVENT.finditer(sentence.lower()):
         text = " ".join(match[0].split())
         kinds = {_END} if text.startswith(",") and text != "," else {_SIGNS[text]} if text in _SIGNS else _KINDS[text]
         found.append(_Event(*match.span(), frozenset(kinds)))
-    return found
+    return tuple(found)
 
 
 def _judge(events: Sequence[_Event], start: int, end: int) -> str:

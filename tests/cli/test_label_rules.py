@@ -14,7 +14,7 @@ labels:
   Mass: ['/\bmass(es)?\b/', tumor]
   Case: {mentions: [there is a], read: findings}
 """
-MINED = "labels made from the words of FINDINGS, which the text model reads"
+MINED = "labels made from the words of FINDINGS and IMPRESSION, which the text model reads"
 
 
 @pytest.fixture
@@ -69,19 +69,25 @@ def test_a_fit_says_that_it_reads_what_its_labels_were_made_from(tiny_folder, ru
     fitted = run("fit", tiny_folder, *text, "--labels", f"rules:{rules}", "--name", "mined", "--out", out, *options)
     assert fitted.exit_code == 0, fitted.output
     assert "Labels by the rules of mine.yaml: Mass 30 of 1, 29 of 0, 1 unknown" in fitted.output
-    tables = [line for line in fitted.stdout.splitlines() if "test: " in line or "validation: " in line]
-    assert len(tables) == 6 and all(MINED in " ".join(fitted.stdout.split()) for line in tables)
-    assert " ".join(fitted.stdout.split()).count(MINED) == 6
+    tables = [line for line in fitted.stdout.splitlines() if line.startswith(("test: ", "validation: "))]
+    assert len(tables) == " ".join(fitted.stdout.split()).count(MINED) == 8  # in the title of every table
     card = (out / "mined" / "model_card.md").read_text(encoding="utf-8")
     assert card.count(MINED) == 2 and "rules that know negation" in card and str(rules) not in card
     facts = json.loads((out / "mined" / "classifier.json").read_text(encoding="utf-8"))["provenance"]
     assert facts["label_sources"]["Case"] == ["findings"] and facts["label_audit"][0]["label"] == "Mass"
     assert facts["label_rules"]["labels"]["Mass"]["mentions"] == [r"/\bmass(es)?\b/", "tumor"]
     rules.unlink()
-    again = run("evaluate", out / "mined", tiny_folder, "--json", "-")
+    table = tmp_path / "labels.csv"
+    again = run("evaluate", out / "mined", tiny_folder, "--json", "-", "--csv", table)
     assert again.exit_code == 0, again.output
     results = json.loads(again.stdout)
-    assert results["test"]["mined"] == ["findings"] and "rules:mine.yaml" in results["test"]["label_schemes"]
+    assert (
+        results["test"]["mined"] == ["findings", "impression"] and "rules:mine.yaml" in results["test"]["label_schemes"]
+    )
+    saved = (out / "mined" / "labels.csv").read_text(encoding="utf-8").splitlines()
+    assert table.read_text(encoding="utf-8").splitlines()[0] == saved[0]
+    (line,) = [line for line in saved if line.startswith("test,text,Case,")]
+    assert line.endswith(",findings,findings impression")
     pack_classifier(out / "mined", tmp_path / "mined.zip")
     with open_classifier(tmp_path / "mined.zip") as folder:
         packed = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))["provenance"]

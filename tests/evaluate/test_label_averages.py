@@ -111,7 +111,7 @@ def test_a_table_of_40_labels_is_sorted_and_has_rare_labels_apart(many):
     assert all(counts[row[0]] < FEW for row in rows[place + 1 : -3])
     assert [row[0] for row in rows[-3:]] == [
         "Mean over labels",
-        "Mean weighted by positives",
+        "Weighted by positives",
         "All decisions together",
     ]
     assert rows[0][1] == "400 (200)" and rows[0][2] == "0.500" and "[" in rows[0][3]

@@ -90,11 +90,12 @@ def test_a_fit_with_terms_resumes_and_leaves_no_projection(tiny_folder, tmp_path
     """With the loss `hybrid` and weighted sampling too."""
     collection = read_collection(tiny_folder)
     changes = {"contrastive": "siglip", "loss": "hybrid", "sampling": "balanced", "head": "decoder", "text_teacher": 0}
-    settings = make_settings("small", {**TINY, **changes, "contrastive_weight": 1.0})
+    short = {"text_epochs": 1, "image_epochs": 1, "joint_epochs": 3, "tune_epochs": 0, "bootstrap_repeats": 2}
+    settings = make_settings("small", {**TINY, **changes, **short, "contrastive_weight": 1.0})
 
-    def fit(name, own=settings, callbacks=()):
+    def fit(name, callbacks=()):
         work, cache = tmp_path / name, tmp_path / "cache"
-        return fit_classifier(collection, own, work=work, cache=cache, callbacks=callbacks)[0]
+        return fit_classifier(collection, settings, work=work, cache=cache, callbacks=callbacks)[0]
 
     whole = fit("whole")
     stopped = []
@@ -112,6 +113,3 @@ def test_a_fit_with_terms_resumes_and_leaves_no_projection(tiny_folder, tmp_path
     for one, other in zip(whole.models["joint"].get_weights(), again.models["joint"].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert not [weight.path for weight in whole.models["joint"].weights if "projection" in weight.path]
-    plain = fit("plain", dataclasses.replace(settings, contrastive=None, contrastive_batch=16))
-    pair = [one.models["joint"].get_weights() for one in (whole, plain)]
-    assert any(not np.allclose(one, other) for one, other in zip(*pair, strict=True))

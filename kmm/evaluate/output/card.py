@@ -12,7 +12,7 @@ from kmm.evaluate.label_source import state_mined
 from kmm.evaluate.leak_probe import describe_leak
 from kmm.evaluate.metrics import METRICS
 from kmm.evaluate.output.card_pictures import show_pictures
-from kmm.evaluate.output.label_tables import measure_rows
+from kmm.evaluate.output.label_tables import arrange_table, measure_rows
 from kmm.evaluate.output.result_rows import (
     MEASURED_ON,
     NOTHING,
@@ -95,13 +95,13 @@ def _write_results(result):
     leak = [" ".join(sentences)] if (sentences := describe_leak(result)) else []
     measures = measure_rows(result)
     labels = [*([_MEASURES, _write_table(measures)] if measures else []), *labels]
-    points = operating_rows(result)
+    points = arrange_table(result, operating_rows(result))
     decisions = [_DECISIONS, _write_table(points)] if points else []
     return "\n\n".join([counts, table, *absent, *_compare_in_words(result), *leak, *decisions, *labels])
 
 
 def _write_labels(result, metric):
-    rows = label_rows(result, metric)
+    rows = arrange_table(result, label_rows(result, metric))
     return [f"{METRICS[metric].title} of each label:", _write_table(rows)] if rows else []
 
 

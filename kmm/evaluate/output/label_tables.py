@@ -10,8 +10,8 @@ from kmm.evaluate.metrics import METRICS
 from kmm.evaluate.output.result_rows import ROW_TITLES, show_number, title_briefly
 
 FEW = 10  # studies of a class below which a label is listed apart: its numbers say little
-RARE = f"Fewer than {FEW} studies of a class:"
-AVERAGES = {"macro": "Mean over labels", "weighted": "Mean weighted by positives", "micro": "All decisions together"}
+RARE = f"Rare (fewer than {FEW}):"
+AVERAGES = {"macro": "Mean over labels", "weighted": "Weighted by positives", "micro": "All decisions together"}
 
 
 def order_labels(counts: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[str]]:
@@ -52,6 +52,19 @@ def find_main(result: Mapping[str, Any]) -> str | None:
     return names[-1] if names else None
 
 
+def arrange_table(result: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Arranges the rows of labels below a header as `arrange_rows` does; a table of one label stays as it is.
+
+    Args:
+        result: dict as returned by `kmm.evaluate.compare.compare_models`.
+        rows: sequence of rows: the header, then one per label.
+    """
+    main = find_main(result)
+    if main is None or not rows:
+        return [list(row) for row in rows]
+    return [list(rows[0]), *arrange_rows({row[0]: row for row in rows[1:]}, result[main]["per_label"])]
+
+
 def measure_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """Formats the measures of each label of the joint or only classifier as a table, with intervals, and the averages.
 
@@ -77,7 +90,13 @@ def measure_rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _show_measures(found):
-    return [show_number(found[metric], found["intervals"].get(metric)) for metric in AVERAGED]
+    """Shows measures with the ends of their intervals to two digits, so that all have room."""
+    cells = []
+    for metric in AVERAGED:
+        between = found["intervals"].get(metric)
+        ends = f" [{between[0]:.2f}, {between[1]:.2f}]" if between else ""
+        cells.append(show_number(found[metric]) + ends)
+    return cells
 
 
 def _show_thresholds(single):

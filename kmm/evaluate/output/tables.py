@@ -8,7 +8,7 @@ from kmm.evaluate.breakdown.shift import describe_shift
 from kmm.evaluate.breakdown.subgroups import subgroup_rows
 from kmm.evaluate.label_source import state_mined
 from kmm.evaluate.leak_probe import describe_leak
-from kmm.evaluate.output.label_tables import arrange_rows, find_main, measure_rows
+from kmm.evaluate.output.label_tables import arrange_table, measure_rows
 from kmm.evaluate.output.result_rows import (
     MEASURED_ON,
     ROW_TITLES,
@@ -81,25 +81,17 @@ def _write_part(part, result, terminal):
     text += "".join(f"{line}\n" for line in lines)
     if measures := measure_rows(result):
         title = _title(result, f"{part}: each label at its threshold [95 % interval]")
-        text += write_table(measures[0], measures[1:], title=title, terminal=terminal)
+        head = [SHORT_TITLES.get(cell, cell) for cell in measures[0]]
+        text += write_table(head, measures[1:], title=title, terminal=terminal)
     if points := operating_rows(result):
-        points = _arrange(result, points)
+        points = arrange_table(result, points)
         title = _title(result, f"{part}: decisions at the stored thresholds [95 % interval]")
         text += write_table(points[0], points[1:], title=title, terminal=terminal)
     if labels := label_rows(result):
-        labels = _arrange(result, labels)
+        labels = arrange_table(result, labels)
         title = _title(result, f"{part}: ROC AUC of each label [95 % interval]")
         text += write_table(labels[0], labels[1:], title=title, terminal=terminal)
     return text
-
-
-def _arrange(result, rows):
-    """Sorts the rows of labels below a header, rare labels apart; other tables stay as they are."""
-    main = find_main(result)
-    if main is None:
-        return rows
-    counts = result[main]["per_label"]
-    return [rows[0], *arrange_rows({row[0]: row for row in rows[1:]}, counts)]
 
 
 def write_table(

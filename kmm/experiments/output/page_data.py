@@ -124,6 +124,7 @@ def list_labels(comparison: Columns, summary: Summary) -> Section | None:
     labels = [label for label in list_values(rows["label"]) if label != MACRO]
     if len(labels) < 2:
         return None
+    labels.sort(key=lambda label: -float(np.mean(select(rows, label=label)["n_positive"])))
     models = [name for name in (*SIDES, "tfidf") if name in rows["model"]]
     groups: dict[str, list[list[str]]] = {}
     for variant in list_values(rows["variant"]):
