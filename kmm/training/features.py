@@ -22,7 +22,7 @@ from kmm.models.weights.checkpoints import architecture_digest, weights_digest
 from kmm.settings import FitSettings
 from kmm.training.cache.array_store import ArrayStore
 from kmm.training.cache.cache_folder import name_entry
-from kmm.training.report_lengths import divide_by_length
+from kmm.training.preparation.report_lengths import divide_by_length
 from kmm.training.run_context import RunContext
 from kmm.training.stages.recipe import make_recipe
 

@@ -184,7 +184,7 @@ def test_bert_of_transformers(lower, kind, activation, tmp_path):
     folder.mkdir()
     lines = write_vocabulary(folder, lower=lower).read_text(encoding="utf-8").splitlines()
     sizes = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 20}
-    config = transformers.BertConfig(len(lines), max_position_embeddings=64, hidden_act=activation, **sizes)
+    config = transformers.BertConfig(vocab_size=len(lines), max_position_embeddings=64, hidden_act=activation, **sizes)
     network = getattr(transformers, kind)(config).eval()
     save_tensors(network, tmp_path / "ignored.pth")
     network.save_pretrained(folder)

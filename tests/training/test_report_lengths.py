@@ -12,7 +12,7 @@ from kmm.models.views.feature_view import view_encoder
 from kmm.progress import Progress
 from kmm.training import features as room
 from kmm.training.features import Features
-from kmm.training.report_lengths import divide_by_length
+from kmm.training.preparation.report_lengths import divide_by_length
 from tests.model_checks import stir, to_numpy
 
 LENGTH, COUNT, PARTS = 22, 40, ("vector", "sequence", "mask")

@@ -39,7 +39,7 @@ class LowRankDense(layers.Wrapper):
         >>> adapted(ops.ones((1, 4))).shape == dense(ops.ones((1, 4))).shape
         True
         >>> [weight.name for weight in adapted.weights]
-        ['kernel', 'bias', 'down0', 'up0', 'down2', 'up2']
+        ['down0', 'up0', 'down2', 'up2', 'kernel', 'bias']
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LowRankDense(layers.Wrapper):
         return (*shape[:-1], self.layer.units)
 
     def merge(self) -> None:
-        """Adds the product to the kernel of the dense layer, and starts anew."""
+        """Adds the product to the kernel of the dense layer, and sets `up` to 0 again."""
         width, units = self.layer.kernel.shape
         products = [
             ops.zeros((width, units // len(self.parts))) if pair is None else ops.matmul(pair[0], pair[1])
@@ -140,6 +140,6 @@ def list_adapted(encoder: keras.Model) -> list[LowRankDense]:
 
 
 def merge_factors(encoder: keras.Model) -> None:
-    """Makes the factors of an encoder from `add_factors` part of the weights that it shares, and starts them anew."""
+    """Adds the products of the factors of an encoder from `add_factors` to the weights that it shares."""
     for layer in list_adapted(encoder):
         layer.merge()

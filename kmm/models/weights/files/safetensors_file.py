@@ -16,7 +16,7 @@ NUMBERS = {  # types that NumPy has
 
 
 class StoredTensor:
-    """A tensor in an open file, which `numpy.asarray` reads anew each time.
+    """A tensor in an open file, which `numpy.asarray` reads each time.
 
     Args:
         file: of `safetensors.safe_open`. It is open as long as one of its tensors is in use.
