@@ -57,6 +57,7 @@ class Added:
             "columns": list(index.columns),
             "added": self.added,
             "known": self.known,
+            "set_aside": [str(problem) for problem in self.problems],
             "studies": len(index),
         }
 
@@ -73,6 +74,7 @@ def build_index(
     parts: Mapping[str, str] | None = None,
     columns: Columns | None = None,
     overwrite: bool = False,
+    source: Path | str | None = None,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Added:
@@ -94,6 +96,8 @@ def build_index(
             the classifier recognises by the fingerprints of its training.
         columns: mapping of the name of a further column to a mapping of study id to text.
         overwrite: bool. Replace an existing index.
+        source: path of the folder, manifest or film from which the studies were read, which the index keeps so that
+            they can be shown; None for the folder of the collection.
         strict: bool. Raise at the first study that cannot be used.
         progress: `Progress`.
 
@@ -117,6 +121,7 @@ def build_index(
         "layer": layer,
         "patterns": list(reader.patterns),
         "size": reader.size,
+        "preparation": classifier.batches.as_dict(),
         "predicted": list(classifier.label_names),
         "labels": {"scheme": scheme, "names": list(names)},
         "columns": _check_columns(columns or {}),
@@ -124,7 +129,8 @@ def build_index(
         "shards": [],
     }
     facts = _gather_facts(collection, labelled, parts, columns)
-    return _add(reader, collection, place, described, facts, strict=strict, progress=progress or Progress())
+    maker = RowMaker(reader, described, facts, _name_source(collection, source))
+    return _add(maker, collection, place, described, strict=strict, progress=progress or Progress())
 
 
 def add_studies(
@@ -134,6 +140,7 @@ def add_studies(
     *,
     parts: Mapping[str, str] | None = None,
     columns: Columns | None = None,
+    source: Path | str | None = None,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Added:
@@ -144,7 +151,7 @@ def add_studies(
 
     Args:
         classifier: `Classifier` with which the index was built.
-        collection, parts, strict, progress: as for `build_index`.
+        collection, parts, source, strict, progress: as for `build_index`.
         folder: path of the index.
         columns: as for `build_index`, for the columns of the index; text is empty where it says nothing.
 
@@ -165,7 +172,8 @@ def add_studies(
     reader = LayerReader(classifier, index.layer)
     described = {name: value for name, value in index.description.items() if name != "digest"}
     facts = _gather_facts(collection, labelled, parts, columns)
-    return _add(reader, collection, index.folder, described, facts, strict=strict, progress=progress or Progress())
+    maker = RowMaker(reader, described, facts, _name_source(collection, source))
+    return _add(maker, collection, index.folder, described, strict=strict, progress=progress or Progress())
 
 
 def _gather_facts(collection, labelled, parts, columns):
@@ -174,7 +182,13 @@ def _gather_facts(collection, labelled, parts, columns):
     return StudyFacts(labels, parts if parts is not None else dict(collection.parts) or None, columns or {})
 
 
-def _add(reader, collection, folder, described, facts, *, strict, progress):
+def _name_source(collection, source):
+    """Returns the absolute path of what the studies were read from; empty for studies in memory."""
+    place = Path(collection.folder if source is None else source)
+    return os.path.abspath(place) if place.exists() else ""
+
+
+def _add(maker, collection, folder, described, *, strict, progress):
     """Adds the studies of a collection that the index, if it has any, lacks."""
     studies = list(collection.studies)
     if twice := [id for id, count in Counter(study.id for study in studies).items() if count > 1]:
@@ -183,16 +197,14 @@ def _add(reader, collection, folder, described, facts, *, strict, progress):
     new = studies if index is None else leave_out_known(index, studies)
     if index is not None and not new:
         return Added(index, 0, len(studies), ())
-    source = os.path.abspath(collection.folder) if collection.folder.exists() else ""
-    maker = RowMaker(reader, described, facts, source)
-    with adding(folder, described, identify_addition(described, new, facts)) as addition:
+    with adding(folder, described, identify_addition(described, new, maker.facts)) as addition:
         problems = _write(new, addition, maker, strict, progress)
         count = sum(one["rows"] for one in addition.planned)
         if not count and index is None:
             error = InputError(f"Expected studies that can be used. All {len(new)} were set aside.")
             error.problems = problems
             raise error
-        kept = {"folder": source, "layout": collection.layout, "studies": count}
+        kept = {"folder": maker.source, "layout": collection.layout, "studies": count}
         addition.finish(sources=[*described["sources"], kept])
     return Added(Index(folder), count, len(studies) - len(new), tuple(problems))
 

@@ -100,6 +100,11 @@ class IndexColumns:
         """Salted hashes of patient, report body and film: uint64 `(n, 3)`, 0 for none."""
         return _join([shard.hashes() for shard in self.shards], (0, 3), np.uint64)
 
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """The ids of all studies, as bytes `(n,)`."""
+        return _join([shard.texts("id") for shard in self.shards], 0, "S1")
+
     def has(self, pattern: str) -> np.ndarray:
         """Returns which studies have every side of a pattern: bool `(n,)`."""
         return hide_sides(self.present, pattern)[1]
@@ -141,12 +146,8 @@ class IndexColumns:
 
     def find(self, study: str) -> int | None:
         """Returns the row of a study by its id; None if the index has no such study."""
-        wanted = study.encode("utf-8", "surrogateescape")
-        for shard in self.shards:
-            places = np.flatnonzero(shard.texts("id") == wanted)
-            if len(places):
-                return shard.start + int(places[0])
-        return None
+        places = np.flatnonzero(self.ids == study.encode("utf-8", "surrogateescape"))
+        return int(places[0]) if len(places) else None
 
     def _visit(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
         """Yields each shard that has some of the rows, with their places in `rows` and in the shard."""

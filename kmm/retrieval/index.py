@@ -13,8 +13,10 @@ from kmm.retrieval.columns import IndexColumns
 from kmm.retrieval.exclusions import EXCLUDED, Forbidden
 from kmm.retrieval.filters import apply_filters, parse_filter
 from kmm.retrieval.results import Hit, Query, SearchResult
-from kmm.retrieval.search import Neighbours, find_nearest
+from kmm.retrieval.search import DECIMALS, Neighbours, find_nearest
 from kmm.retrieval.shards import TEXTS
+
+QUERIES = 256  # at a time
 
 
 class Index(IndexColumns):
@@ -92,8 +94,10 @@ class Index(IndexColumns):
         results: dict[int, SearchResult] = {}
         for pattern in dict.fromkeys(against or one.pattern for one in asked):
             places = [place for place, one in enumerate(asked) if (against or one.pattern) == pattern]
-            some = [asked[place] for place in places]
-            results |= dict(zip(places, self._search(some, pattern, kept, k, include, rerank), strict=True))
+            for start in range(0, len(places), QUERIES):
+                cut = places[start : start + QUERIES]
+                found = self._search([asked[place] for place in cut], pattern, kept, k, include, rerank)
+                results |= dict(zip(cut, found, strict=True))
         return [results[place] for place in range(len(asked))]
 
     def _search(self, queries, pattern, kept, k, include, rerank):
@@ -113,42 +117,48 @@ class Index(IndexColumns):
             k,
             allowed=allowed,
             forbidden=forbidden,
-            read_ids=lambda rows: self.read_texts("id", rows),
+            read_ids=lambda rows: self.ids[rows],
             adjust=adjust,
         )
+        hits = self._make_hits(queries, pattern, found)
         return [
             SearchResult(
                 query=query,
                 against=pattern,
-                hits=self._make_hits(query, pattern, near),
+                hits=some,
                 allowed=count,
                 excluded={reason: int(has[rows].sum()) for reason, rows in reasons.items()},
             )
-            for query, near, (_, reasons) in zip(queries, found, excluded, strict=True)
+            for query, some, (_, reasons) in zip(queries, hits, excluded, strict=True)
         ]
 
-    def _make_hits(self, query: Query, pattern: str, near: Neighbours) -> tuple[Hit, ...]:
-        rows = near.rows
+    def _make_hits(self, queries: Sequence[Query], pattern: str, found: Sequence[Neighbours]) -> list[tuple[Hit, ...]]:
+        """Makes the hits of each query; each column is read once for all."""
+        rows = np.concatenate([np.zeros(0, np.int64), *(near.rows for near in found)])
         texts = {name: self.read_texts(name, rows) for name in (*TEXTS, *self.columns)}
-        predicted = self.read_predicted(pattern, rows)
-        cosines = self.read_vectors(pattern, rows) @ query.vector
-        return tuple(
-            Hit(
-                rank=place + 1,
-                study=texts["id"][place],
-                row=int(row),
-                score=float(near.scores[place]),
-                cosine=round(float(cosines[place]), 6),
-                film=texts["film"][place] or None,
-                view=texts["view"][place],
-                part=texts["part"][place],
-                source=texts["source"][place],
-                labels=_known(self.label_names, self.labels[row]),
-                predicted=dict(zip(self.predicted_names, predicted[place].tolist(), strict=True)),
-                columns={name: texts[name][place] for name in self.columns},
-            )
-            for place, row in enumerate(rows)
-        )
+        predicted, vectors = self.read_predicted(pattern, rows), self.read_vectors(pattern, rows)
+        hits, place = [], 0
+        for query, near in zip(queries, found, strict=True):
+            some = []
+            for rank, (row, score) in enumerate(zip(near.rows.tolist(), near.scores.tolist(), strict=True), 1):
+                hit = Hit(
+                    rank=rank,
+                    study=texts["id"][place],
+                    row=row,
+                    score=score,
+                    cosine=round(float(vectors[place] @ query.vector), DECIMALS),
+                    film=texts["film"][place] or None,
+                    view=texts["view"][place],
+                    part=texts["part"][place],
+                    source=texts["source"][place],
+                    labels=_known(self.label_names, self.labels[row]),
+                    predicted=dict(zip(self.predicted_names, predicted[place].tolist(), strict=True)),
+                    columns={name: texts[name][place] for name in self.columns},
+                )
+                some.append(hit)
+                place += 1
+            hits.append(tuple(some))
+        return hits
 
 
 def open_index(folder: Path | str, *, model: str | None = None) -> Index:

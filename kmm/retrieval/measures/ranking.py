@@ -85,6 +85,20 @@ def has_tie(scores: np.ndarray, k: int) -> bool:
     return bool((ranked[1:] == ranked[:-1]).any())
 
 
+def share_top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Returns the probability of each candidate to be among the first k: below 1 only if the k-th is tied.
+
+    Example:
+        >>> share_top(np.array([3.0, 2.0, 2.0, 1.0]), 2).tolist()
+        [1.0, 0.5, 0.5, 0.0]
+    """
+    if k >= len(scores):
+        return np.ones(len(scores))
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above, tied = scores > least, scores == least
+    return above + tied * ((k - above.sum()) / tied.sum())
+
+
 def _expect_precisions(hits, spread, starts, sizes):
     """Returns for each place the expectation of its hit times the precision there, `(n,)`.
 
