@@ -85,6 +85,7 @@ def test_filtered_search_equals_brute_force_on_200_random_filters(stored):
         assert [hit.study for hit in found.hits] == expected, (number, filters)
 
 
+@pytest.mark.large
 def test_no_forbidden_neighbour_in_10000_queries(stored):
     index, ids, _, _, _, known = stored
     places = {id: row for row, id in enumerate(ids)}
