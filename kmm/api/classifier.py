@@ -15,7 +15,7 @@ from kmm import classifier as core
 from kmm.api.explained import Explained, make_explain_settings
 from kmm.api.results import Curves, Results
 from kmm.api.saving import export_record, save_record
-from kmm.api.similar import SimilarStudies, make_temporary
+from kmm.api.similar import SimilarStudies, naming_index
 from kmm.api.study_arguments import StudyArguments
 from kmm.data.study import Collection, Study
 from kmm.errors import check_path
@@ -292,24 +292,23 @@ class Classifier:
             InputError: if the index exists and `overwrite` is false, no study can be used, or a name is unknown.
         """
         collection = self._arguments.read_many(studies, columns=columns)
-        temporary = None if folder is not None else make_temporary()
-        place = Path(folder) if temporary is None and folder is not None else Path(str(temporary), "index")
         saved = None if self.folder is None or self._has_changed() else self.folder.absolute()
-        added = build_index(
-            self._record,
-            collection,
-            place,
-            layer=layer,
-            model=saved,
-            labels=labels,
-            parts=parts,
-            columns=extra,
-            overwrite=overwrite,
-            progress=_choose_progress(progress),
-            **options,
-        )
+        with naming_index(folder) as place:
+            added = build_index(
+                self._record,
+                collection,
+                place,
+                layer=layer,
+                model=saved,
+                labels=labels,
+                parts=parts,
+                columns=extra,
+                overwrite=overwrite,
+                progress=_choose_progress(progress),
+                **options,
+            )
         found = SimilarStudies(self._record, added.index, [*collection.problems, *added.problems])
-        return found if temporary is None else found.keep_temporary(temporary)
+        return found.keep_temporary(place.parent) if folder is None else found
 
     def open_index(self, folder: Path | str) -> SimilarStudies:
         """Opens an index that was built with this classifier.

@@ -1,11 +1,12 @@
 """An index of studies with the classifier that it belongs to, as a notebook uses it."""
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
 import weakref
 from collections.abc import Collection as Names
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ import numpy as np
 from kmm.api.study_arguments import StudyArguments
 from kmm.classifier import Classifier
 from kmm.data.study import Collection, Problem
-from kmm.errors import InputError
+from kmm.errors import InputError, check_path
 from kmm.progress import Progress
 from kmm.retrieval.additions import add_studies
 from kmm.retrieval.index import Index
@@ -152,6 +153,20 @@ class SimilarStudies:
         return f"<SimilarStudies: {len(self)} studies, {self.index.size} features of {self.index.layer}{place}>"
 
 
-def make_temporary() -> Path:
-    """Makes a folder for an index without a name, inside which the index is `index`."""
-    return Path(tempfile.mkdtemp(prefix="kmm-index-"))
+@contextlib.contextmanager
+def naming_index(folder: Path | str | None) -> Iterator[Path]:
+    """Provides the path of an index: the given one, or `index` in a new temporary folder, removed if the block fails.
+
+    Args:
+        folder: path, or None.
+    """
+    if folder is not None:
+        check_path("folder", folder)
+        yield Path(folder)
+        return
+    made = Path(tempfile.mkdtemp(prefix="kmm-index-"))
+    try:
+        yield made / "index"
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise

@@ -118,6 +118,8 @@ class Group(click.Group):
                 "fit": " Run the command again with --resume to continue from the last finished epoch.",
                 "explain": " Run the same command again to continue.",
                 "compare": " Run the same command again to continue.",
+                "build": " Run the same command again to continue.",
+                "add": " Run the same command again to continue.",
             }
             complain("interrupted." + hints.get(ctx.invoked_subcommand or "", ""))
             ctx.exit(130)

@@ -37,7 +37,7 @@ _model_option = click.option(
 )
 _from_options = group_options(
     click.option("--split", type=PLACE, help="split.csv with the part of each study; recognised when not given."),
-    click.option("--columns", type=LIST, default=(), help="Columns of the manifest to keep, to filter by."),
+    click.option("--columns", type=LIST, help="Columns of the manifest to keep, to filter by."),
     click.option("--table", type=PLACE, help="Table with the column id and --columns; the manifest when not given."),
 )
 
@@ -67,7 +67,11 @@ def index() -> None:
 @click.option("--layer", default="joint", show_default=True, help="Features to compare: joint, image or text.")
 @click.option("--labels", help="Label scheme by which results are filtered and measured; MODEL's when not given.")
 @click.option(
-    "--label-min-count", type=click.IntRange(1), default=50, help="Fewest studies per finding, for --labels findings."
+    "--label-min-count",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Fewest studies per finding, for --labels findings.",
 )
 @_from_options
 @views_option
@@ -82,7 +86,7 @@ def build(
     labels: str | None,
     label_min_count: int,
     split: Path | None,
-    columns: list[str],
+    columns: list[str] | None,
     table: Path | None,
     views: Mapping[str, str] | None,
     overwrite: bool,
@@ -137,7 +141,7 @@ def add(
     folder: Path,
     model: Path | None,
     split: Path | None,
-    columns: list[str],
+    columns: list[str] | None,
     table: Path | None,
     views: Mapping[str, str] | None,
     json_file: str | None,
@@ -270,7 +274,12 @@ def search(
     show_default=True,
     help="Weight of predicted labels in the row reranked; 0 leaves it out.",
 )
-@click.option("--baselines/--no-baselines", default=True, help="Whether to read reports and films for the baselines.")
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Whether to read reports and films for the baselines.",
+)
 @click.option("--repeats", type=click.IntRange(0), default=1000, show_default=True, help="Bootstrap draws.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the draws.")
 @json_option("INDEX_MEASURE")

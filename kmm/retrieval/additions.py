@@ -211,7 +211,7 @@ def _add(maker, collection, folder, described, *, strict, progress):
 
 def _write(studies: Sequence[Study], addition: Addition, maker: RowMaker, strict: bool, progress: Progress):
     """Reads the studies behind those that were read before, and writes their shards; returns all problems."""
-    classifier, salt = maker.reader.classifier, bytes.fromhex(addition.description["salt"])
+    classifier, reader, salt = maker.reader.classifier, maker.reader, bytes.fromhex(addition.description["salt"])
     problems = [Problem(*one) for facts in addition.facts for one in facts]
     done = before = addition.done
     waiting: list[Reading] = []
@@ -223,6 +223,8 @@ def _write(studies: Sequence[Study], addition: Addition, maker: RowMaker, strict
     with progress.step("Indexing", len(studies), done) as advance, contextlib.closing(stream):
         for study, found in stream:
             done += 1
+            if isinstance(found, Reading) and not reader.can_read(found.batch.present):
+                found = InputError(f"it lacks what the layer {reader.layer} reads")
             if isinstance(found, Reading):
                 waiting.append(found)
             elif strict:

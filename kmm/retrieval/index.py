@@ -127,7 +127,7 @@ class Index(IndexColumns):
                 against=pattern,
                 hits=some,
                 allowed=count,
-                excluded={reason: int(has[rows].sum()) for reason, rows in reasons.items()},
+                excluded={reason: number for reason, rows in reasons.items() if (number := int(has[rows].sum()))},
             )
             for query, some, (_, reasons) in zip(queries, hits, excluded, strict=True)
         ]

@@ -87,6 +87,10 @@ class LayerReader:
             return (self._entry.side,)
         return list_patterns(image="image" in self._sides, text="text" in self._sides)
 
+    def can_read(self, present: np.ndarray) -> bool:
+        """Returns whether studies, by `present` `(n, 2)`, have every side of a pattern, the same or another each."""
+        return bool(np.any([hide_sides(present, pattern)[1] for pattern in self.patterns], axis=0).all())
+
     @property
     def size(self) -> int:
         """The number of features."""

@@ -19,7 +19,9 @@ def make_rows(
     hashes = [[hash_value(kind, text, SALT) for kind, text in zip(("patient", "body", "film"), row)] for row in columns]
     return Rows(
         vectors=dict.fromkeys(patterns, np.asarray(vectors, np.float32)),
-        predicted=dict.fromkeys(patterns, np.zeros((count, 0), np.float32) if predicted is None else predicted),
+        predicted=dict.fromkeys(
+            patterns, np.asarray(np.zeros((count, 0)) if predicted is None else predicted, np.float32)
+        ),
         present=np.ones((count, 2), np.uint8),
         labels=np.zeros((count, 0), np.uint8) if labels is None else np.asarray(labels, np.uint8),
         hashes=np.array(hashes, np.uint64).reshape(count, 3),
