@@ -80,8 +80,8 @@ class SearchResult:
         against: str, the pattern of the studies that was compared with it.
         hits: tuple of `Hit`, most alike first; fewer than asked for if no more are allowed.
         allowed: int. Studies that have the pattern and fulfil the filters.
-        excluded: dict of `"self"`, `"patient"`, `"body"` and `"film"` to the number of those that were left out for this
-            reason, if there are any; a study may count for several.
+        excluded: dict of `"self"`, `"patient"`, `"body"` and `"film"` to the number of those that were left out for
+            this reason, if there are any; a study may count for several.
     """
 
     query: Query

@@ -147,7 +147,7 @@ class Shard:
         return self._map("hashes", np.uint64, (len(HASHES),))
 
     def texts(self, column: str) -> np.ndarray:
-        """Maps a column of text: bytes `(count,)`."""
+        """Maps the texts of a column: bytes `(count,)`."""
         return self._map(f"text-{column}", None, ())
 
     def _map(self, name, dtype, shape):

@@ -65,8 +65,6 @@ def test_studies_like_a_film_and_its_report(place, tmp_path):
     assert ask(*words, "--k", 40, "--include", "film")["results"][0]["excluded"] == {}
     alone = ask("search", place / "made.index", "--report", tmp_path / "report.txt", "--against", "image")["results"][0]
     assert (alone["pattern"], alone["against"], alone["query"]) == ("text", "image", "report")
-    same = ask("search", place / "made.index", film, "--patient", "9", "--k", 40)["results"][0]
-    assert same["pattern"] == "image" and same["excluded"]["patient"] == 1
     region = ask("search", place / "made.index", film, "--region", "24,24,10", "--k", 2)["results"][0]
     assert region["pattern"] == "image" and len(region["hits"]) == 2
 
