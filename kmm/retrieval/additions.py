@@ -144,10 +144,9 @@ def add_studies(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Added:
-    """Adds studies to an index, which answers as before until they are all in it. Its other studies are not read.
+    """Adds studies to an index, which answers as before until they are all in it.
 
-    Studies that the index has already are left out, so that a folder that has grown can be added again. If the process
-    is killed, the same call continues.
+    Studies that it has already are left out. If the process is killed, the same call continues.
 
     Args:
         classifier: `Classifier` with which the index was built.

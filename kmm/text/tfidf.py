@@ -169,7 +169,7 @@ def weigh_texts(texts: Sequence[str]) -> Any:
 
     Example:
         >>> weights = weigh_texts(["clear lungs", "lungs clear", "a mass", ""])
-        >>> (weights @ weights.T).toarray().round(2)[0].tolist()
+        >>> (weights @ weights.T).toarray()[0].round(2).astype(float).round(2).tolist()
         [1.0, 0.55, 0.0, 0.0]
     """
     from scipy import sparse
