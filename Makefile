@@ -83,6 +83,7 @@ bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/explain.py
+	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/serve.py
 
 clean:  ## remove .venv and what tests leave

@@ -12,7 +12,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 COMMANDS = (
     *("attack", "error_rates", "evaluate", "explain", "fit", "growth", "growth_of_films", "published_defects", "read"),
-    *("serve", "soak"),
+    *("search", "serve", "soak"),
 )
 
 

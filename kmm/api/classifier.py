@@ -15,6 +15,7 @@ from kmm import classifier as core
 from kmm.api.explained import Explained, make_explain_settings
 from kmm.api.results import Curves, Results
 from kmm.api.saving import export_record, save_record
+from kmm.api.similar import SimilarStudies, naming_index
 from kmm.api.study_arguments import StudyArguments
 from kmm.data.study import Collection, Study
 from kmm.errors import check_path
@@ -28,6 +29,9 @@ from kmm.models.views.feature_view import view_joint
 from kmm.models.weights.checkpoints import weights_digest
 from kmm.progress import Progress, choose_progress
 from kmm.protocol.predictions import Prediction, Predictions, warn_of_unused
+from kmm.retrieval.additions import build_index
+from kmm.retrieval.index import open_index
+from kmm.retrieval.layers import digest_model
 from kmm.settings import FitSettings
 from kmm.storage.archive import digest_classifier
 
@@ -253,6 +257,73 @@ class Classifier:
             found = view.predict_on_batch({name: inputs[name] for name in names})["features"]
             made.append(np.asarray(found, np.float32)[: len(used)])
         return np.concatenate(made) if made else np.zeros((0, int(view.output["features"].shape[-1])), np.float32)
+
+    def index(
+        self,
+        studies: Any,
+        folder: Path | str | None = None,
+        *,
+        layer: str = "joint",
+        labels: str | None = None,
+        parts: Mapping[str, str] | None = None,
+        columns: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Mapping[str, str]] | None = None,
+        overwrite: bool = False,
+        progress: bool | Progress = False,
+        **options: Any,
+    ) -> SimilarStudies:
+        """Builds an index of studies, in which similar ones are found.
+
+        Args:
+            studies, columns, progress: as for `predict`.
+            folder: path of the index; None for one that is removed with the object returned.
+            layer: str. Features to compare: `"joint"`, those from which the logits are computed, or those of the
+                encoder of `"image"` or `"text"`.
+            labels: str, the label scheme by which results are filtered and measured; None for that of the classifier.
+            parts: mapping of study id to part of a split; None for those that the classifier recognises.
+            extra: mapping of the name of a column to filter by to a mapping of study id to text.
+            overwrite: bool. Whether to replace an existing index.
+            options: `label_min_count`, `source` and `strict` of `kmm.retrieval.additions.build_index`.
+
+        Returns:
+            `SimilarStudies`.
+
+        Raises:
+            InputError: if the index exists and `overwrite` is false, no study can be used, or a name is unknown.
+        """
+        collection = self._arguments.read_many(studies, columns=columns)
+        saved = None if self.folder is None or self._has_changed() else self.folder.absolute()
+        with naming_index(folder) as place:
+            added = build_index(
+                self._record,
+                collection,
+                place,
+                layer=layer,
+                model=saved,
+                labels=labels,
+                parts=parts,
+                columns=extra,
+                overwrite=overwrite,
+                progress=_choose_progress(progress),
+                **options,
+            )
+        found = SimilarStudies(self._record, added.index, [*collection.problems, *added.problems])
+        return found.keep_temporary(place.parent) if folder is None else found
+
+    def open_index(self, folder: Path | str) -> SimilarStudies:
+        """Opens an index that was built with this classifier.
+
+        Args:
+            folder: path of the index.
+
+        Returns:
+            `SimilarStudies`.
+
+        Raises:
+            ArtefactError: if there is no index, it was altered, or was built with another classifier.
+        """
+        check_path("folder", folder)
+        return SimilarStudies(self._record, open_index(folder, model=digest_model(self._record)))
 
     def preprocess(
         self,

@@ -29,6 +29,7 @@ COMMANDS = {
     "things": {
         "data": "kmm.cli.data",
         "model": "kmm.cli.model",
+        "index": "kmm.cli.index",
         "weights": "kmm.cli.weights",
         "cache": "kmm.cli.cache",
     },

@@ -77,7 +77,7 @@ class Group(click.Group):
     def __init__(self, *args: Any, sections: Mapping[str, Collection[str]] | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.sections = sections or {}
-        self.params.append(_debug_option())
+        self.params.append(_debug_option(hidden=True))  # the help of each command shows it
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands by section: the section's title, the command and its first sentence on one line."""
@@ -118,12 +118,14 @@ class Group(click.Group):
                 "fit": " Run the command again with --resume to continue from the last finished epoch.",
                 "explain": " Run the same command again to continue.",
                 "compare": " Run the same command again to continue.",
+                "build": " Run the same command again to continue.",
+                "add": " Run the same command again to continue.",
             }
             complain("interrupted." + hints.get(ctx.invoked_subcommand or "", ""))
             ctx.exit(130)
 
 
-def _debug_option():
+def _debug_option(*, hidden=False):
     """Makes the option `--debug`, of the group and of each command; KMM_DEBUG is its variable."""
 
     def read(ctx, option, value):
@@ -131,7 +133,8 @@ def _debug_option():
             _start_debugging(ctx)
 
     text = "Show tracebacks of errors, which may quote data."
-    return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=read, help=text)
+    flags = {"is_flag": True, "is_eager": True, "expose_value": False, "hidden": hidden}
+    return click.Option(["--debug"], callback=read, help=text, **flags)
 
 
 def _start_debugging(ctx):

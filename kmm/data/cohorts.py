@@ -69,8 +69,14 @@ def _of_film(name: Callable[[ImageFile], str]) -> Callable[[Study, np.ndarray], 
     return lambda study, present: name(study.frontal) if present[0] and study.frontal is not None else ""
 
 
-def _name_view(film: ImageFile) -> str:
-    """Names the direction of a frontal film, if one of its tags does."""
+def name_film_view(film: ImageFile) -> str:
+    """Names the direction of a frontal film, `"PA"` or `"AP"`; `"frontal"` if no tag of it does.
+
+    Example:
+        >>> from pathlib import Path
+        >>> name_film_view(ImageFile(Path("1.png"), "frontal", tags={"view": "AP"}))
+        'AP'
+    """
     named = (name_direction(film.tags.get(tag, "")) for tag in ("view", "view_position", "view_meaning"))
     return next(filter(None, named), "frontal")
 
@@ -88,7 +94,7 @@ def _name_age(study: Study, present: np.ndarray) -> str:
 
 
 _GROUPINGS: dict[str, Callable[[Study, np.ndarray], str]] = {
-    "view": _of_film(_name_view),
+    "view": _of_film(name_film_view),
     "source": _of_film(_name_source),
     SEX: lambda study, present: str(study.attributes.get(SEX, UNKNOWN)),
     AGE: _name_age,

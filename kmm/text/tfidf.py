@@ -156,6 +156,31 @@ class TfidfBaseline:
             raise ArtefactError(f"{path}: the file is damaged or not a TF-IDF baseline (.npz)") from None
 
 
+def weigh_texts(texts: Sequence[str]) -> Any:
+    """Computes the TF-IDF weights of texts, by how often words and pairs occur in these texts themselves.
+
+    Args:
+        texts: list of n str.
+
+    Returns:
+        sparse float32 matrix `(n, n_terms)` with rows of length 1, or 0 for a text without words.
+
+    Source: https://doi.org/10.1016/0306-4573(88)90021-0
+
+    Example:
+        >>> weights = weigh_texts(["clear lungs", "lungs clear", "a mass", ""])
+        >>> (weights @ weights.T).toarray()[0].round(2).astype(float).round(2).tolist()
+        [1.0, 0.55, 0.0, 0.0]
+    """
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    documents = _join_words(texts)
+    if not any(documents):
+        return sparse.csr_matrix((len(documents), 1), dtype=np.float32)
+    return TfidfVectorizer(**_TERMS, sublinear_tf=True, dtype=np.float32).fit_transform(documents)
+
+
 def _read_arrays(path: Path) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     """Reads the fields of a baseline; raises `ValueError`, or the errors of a damaged archive."""
     with zipfile.ZipFile(path) as archive:

@@ -28,6 +28,10 @@ COMMANDS = [
     ("weights", "convert"),
     ("weights", "embed"),
     ("weights", "pretrain"),
+    ("index", "build"),
+    ("index", "add"),
+    ("index", "search"),
+    ("index", "measure"),
     ("cache", "list"),
     ("cache", "clear"),
     ("model", "card"),
@@ -61,7 +65,7 @@ def test_help_has_an_example_that_can_be_typed(path):
 
 def test_all_commands_are_tested_here():
     assert {path[0] for path in COMMANDS} == {name for name, command in main.commands.items() if not command.hidden}
-    for group in ("data", "model", "weights", "cache"):
+    for group in ("data", "model", "index", "weights", "cache"):
         assert {path[1] for path in COMMANDS if path[0] == group} == set(main.commands[group].commands)
 
 

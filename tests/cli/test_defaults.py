@@ -23,6 +23,9 @@ from kmm.explain.settings import ExplainSettings, RegionSettings
 from kmm.export.explanation import ExplainSignature
 from kmm.export.graph.batching import Batching
 from kmm.export.write import export_classifier
+from kmm.retrieval.additions import build_index
+from kmm.retrieval.index import Index
+from kmm.retrieval.measures.measurement import measure_index
 from kmm.server.settings import ServeSettings
 from kmm.settings import SECTIONS, FitSettings
 from kmm.text.word_vectors import train_word_vectors
@@ -58,6 +61,12 @@ EXPECTED = {
     "compare": {"protocol": defaults(make_plan)["protocol"], "repeats": defaults(make_plan)["repeats"]}
     | {"workers": defaults(choose_runner)["count"], "predictions": defaults(compare_studies)["predictions"]}
     | {"cache": "saved_models", "explain": defaults(compare_studies)["explain"]},
+    "index build": {name: defaults(build_index)[name] for name in ("layer", "label_min_count")},
+    "index search": {name: defaults(Index.search)[name] for name in ("k", "rerank")},
+    "index measure": {
+        name: defaults(measure_index)[name] for name in ("k", "most", "relevant_from", "rerank", "repeats", "seed")
+    }
+    | {"baselines": True},
     "cache list": {"out": "saved_models"},
     "cache clear": {"out": "saved_models"},
     "explain": EXPLANATION

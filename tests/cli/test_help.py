@@ -25,7 +25,7 @@ def test_help_lists_every_command_once_by_section_on_one_screen():
 
 def test_help_shows_no_old_name_and_nothing_that_is_not_built():
     shown = run("--help").stdout
-    for name in ("embed", "cohort", "index"):
+    for name in ("embed", "cohort"):
         assert not re.search(rf"^ +(\w+ +)?{name}  ", shown, re.MULTILINE)
     assert "embed" in main.commands and main.commands["embed"].hidden
 

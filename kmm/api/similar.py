@@ -1,0 +1,172 @@
+"""An index of studies with the classifier that it belongs to, as a notebook uses it."""
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+import weakref
+from collections.abc import Collection as Names
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from kmm.api.study_arguments import StudyArguments
+from kmm.classifier import Classifier
+from kmm.data.study import Collection, Problem
+from kmm.errors import InputError, check_path
+from kmm.progress import Progress
+from kmm.retrieval.additions import add_studies
+from kmm.retrieval.index import Index
+from kmm.retrieval.measures.baselines import make_baselines, read_again
+from kmm.retrieval.measures.measurement import measure_index
+from kmm.retrieval.queries import QueryReader
+from kmm.retrieval.results import SearchResult
+
+
+class SimilarStudies:
+    """An index of studies. `kmm.Classifier.index` and `kmm.Classifier.open_index` return one.
+
+    Args:
+        record: `kmm.classifier.Classifier` that it was built with.
+        index: `kmm.retrieval.index.Index`, kept as the attribute `index`.
+        problems: sequence of `Problem`: studies that were left out when it was made.
+
+    Attributes:
+        index: `Index`.
+        problems: tuple of `Problem`.
+    """
+
+    def __init__(self, record: Classifier, index: Index, problems: Sequence[Problem] = ()) -> None:
+        self._record, self.index, self.problems = record, index, tuple(problems)
+        self._temporary: weakref.finalize | None = None
+
+    def keep_temporary(self, folder: Path) -> Self:
+        """Removes a folder together with this object; returns the object."""
+        self._temporary = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the index; None if it is removed with this object."""
+        return None if self._temporary else self.index.folder
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def search(
+        self,
+        image: Any = None,
+        report: str | None = None,
+        *,
+        study: str | None = None,
+        patient: str | None = None,
+        k: int = 10,
+        filters: Sequence[str] = (),
+        pattern: str | None = None,
+        against: str | None = None,
+        region: tuple[float, float, float] | None = None,
+        include: Names[str] = (),
+        rerank: float = 0.0,
+    ) -> SearchResult:
+        """Finds the studies most like a film, a report, both, or a study of the index.
+
+        The study itself, studies of the same patient, and those with an identical report body or film are not found.
+
+        Args:
+            image, report: as for `kmm.Classifier.predict`.
+            study: str, instead of these the id of a study of the index.
+            patient: str, the patient of the film, whose other studies are not found.
+            k: int. Studies to find.
+            filters: sequence of str, as `"label=Effusion"`, `"part!=train"`, `"site=north|south"`; all must hold.
+            pattern: str, what of the query is compared: `"both"`, `"image"` or `"text"`; None for all that it has.
+            against: str, what of the studies is compared; None for the pattern of the query.
+            region: `(x, y, radius)` in pixels of the film: only places inside this circle are compared.
+            include: of `"self"`, `"patient"`, `"body"` and `"film"`: what else may be found.
+            rerank: float in [0, 1]. Weight of the agreement of predicted labels beside that of the features.
+
+        Returns:
+            `SearchResult`, whose `hits` are the studies, most alike first.
+
+        Raises:
+            InputError: if the query cannot be used, or an argument is out of range.
+        """
+        if study is not None:
+            if image is not None or report is not None or region is not None:
+                raise InputError("Give either a film and a report, or the id of a study. Received: both.")
+            query = self.index.query(study, pattern)
+        else:
+            given = StudyArguments(self._record).read_one(image, report)
+            if patient is not None:
+                given = dataclasses.replace(given, patient=patient, made_up=given.made_up - {"patient"})
+            query = self._reader.read(given, pattern=pattern, region=region)
+        return self.index.search(query, k=k, filters=filters, against=against, include=include, rerank=rerank)[0]
+
+    @cached_property
+    def _reader(self) -> QueryReader:
+        return QueryReader(self._record, self.index)
+
+    def add(self, studies: Any, *, columns: Mapping[str, Any] | None = None, **options: Any) -> Self:
+        """Adds studies; those that the index has already are left out.
+
+        Args:
+            studies, columns: as for `kmm.Classifier.evaluate`.
+            options: `parts`, `progress`, `strict` of `kmm.retrieval.additions.add_studies`; `extra`, its `columns`.
+
+        Returns:
+            the object itself.
+
+        Raises:
+            InputError: if a study has the id of another in the index.
+        """
+        collection = StudyArguments(self._record).read_many(studies, columns=columns)
+        options = {"columns" if name == "extra" else name: value for name, value in options.items()}
+        added = add_studies(self._record, collection, self.index.folder, **options)
+        self.index, self.problems = added.index, added.problems
+        self.__dict__.pop("_reader", None)
+        return self
+
+    def measure(self, studies: Any = None, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
+        """Measures the rankings of its studies for each other, beside chance, an oracle and baselines.
+
+        Args:
+            studies: the studies of the index, for the baselines, if they are not in files.
+            progress: `Progress`.
+            options: `k`, `queries`, `among`, `most`, `relevant_from`, `rerank`, `repeats` and `seed` of
+                `kmm.retrieval.measures.measurement.measure_index`.
+
+        Returns:
+            dict, see docs/retrieval.md.
+        """
+        if studies is None:
+            known = read_again(self.index)
+        else:
+            found: Collection = StudyArguments(self._record).read_many(studies)
+            known = {study.id: study for study in found}
+        baselines = make_baselines(self.index, known, np.arange(len(self.index)), progress)
+        return measure_index(self.index, baselines=baselines, progress=progress, **options)
+
+    def __repr__(self) -> str:
+        place = f" in {self.folder}" if self.folder else ""
+        return f"<SimilarStudies: {len(self)} studies, {self.index.size} features of {self.index.layer}{place}>"
+
+
+@contextlib.contextmanager
+def naming_index(folder: Path | str | None) -> Iterator[Path]:
+    """Provides the path of an index: the given one, or `index` in a new temporary folder, removed if the block fails.
+
+    Args:
+        folder: path, or None.
+    """
+    if folder is not None:
+        check_path("folder", folder)
+        yield Path(folder)
+        return
+    made = Path(tempfile.mkdtemp(prefix="kmm-index-"))
+    try:
+        yield made / "index"
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise

@@ -1,0 +1,86 @@
+"""Features of layers: those of the classifier, by pattern, of unit length; the digest of a model."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kmm.api.classifier import Classifier
+from kmm.classifier import list_predictions
+from kmm.errors import InputError
+from kmm.retrieval.layers import LAYERS, LayerReader, digest_model, normalise
+
+
+@pytest.fixture(scope="module")
+def batch(hand_made, studies):
+    return hand_made.batches.batch(studies)
+
+
+def test_joint_features_are_those_of_the_classifier(hand_made, studies, batch):
+    reader = LayerReader(hand_made)
+    found = reader.read(batch)
+    assert tuple(found) == reader.patterns == ("both", "image", "text")
+    expected = normalise(Classifier(hand_made).features(studies))
+    both = found["both"]
+    assert both.has.tolist() == [True, True, False, False]
+    assert np.allclose(both.vectors[:2], expected[:2], atol=1e-6)
+    assert np.allclose(found["image"].vectors[2], expected[2], atol=1e-6)  # it has a film alone
+    assert np.allclose(found["text"].vectors[3], expected[3], atol=1e-6)  # and this a report
+    assert not both.vectors[2:].any() and reader.size == expected.shape[1]
+
+
+def test_a_pattern_is_read_as_if_the_study_had_nothing_else(hand_made, studies, batch):
+    reader = LayerReader(hand_made)
+    found = reader.read(batch)
+    films = hand_made.batches.batch([replace(study, report=None) for study in studies[:3]])
+    assert np.allclose(found["image"].vectors[:3], reader.read(films)["image"].vectors, atol=1e-6)
+    texts = hand_made.batches.batch([replace(studies[0], images=())])
+    assert np.allclose(found["text"].vectors[:1], reader.read(texts)["text"].vectors, atol=1e-6)
+
+
+def test_predictions_are_those_of_the_classifier(hand_made, studies, batch):
+    found = LayerReader(hand_made).read(batch)
+    for row, (prediction, pattern) in enumerate(
+        zip(list_predictions(hand_made, hand_made.predict(studies)), ("both", "both", "image", "text"), strict=True)
+    ):
+        assert found[pattern].predicted[row] == pytest.approx(list(prediction.probabilities.values()), abs=1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_vectors_have_length_1_where_a_study_has_the_pattern(hand_made, batch, layer):
+    for one in LayerReader(hand_made, layer).read(batch).values():
+        assert np.allclose(np.linalg.norm(one.vectors, axis=1), one.has)
+
+
+def test_layers_of_one_side_have_its_pattern_alone(hand_made, build_classifier):
+    assert LayerReader(hand_made, "image").patterns == ("image",) and LayerReader(hand_made, "text").patterns == (
+        "text",
+    )
+    films = build_classifier(text=None)
+    assert LayerReader(films).patterns == ("image",)
+    with pytest.raises(InputError, match="reads films only"):
+        LayerReader(films, "text")
+    with pytest.raises(InputError, match="Unknown layer"):
+        LayerReader(hand_made, "head")
+
+
+def test_the_digest_follows_everything_that_decides_features(hand_made, build_classifier):
+    digest = digest_model(hand_made)
+    others = [
+        build_classifier(labels=("mass", "effusion", "clip")),
+        build_classifier(deidentified="drop"),
+    ]
+    warmer = copy.copy(hand_made)
+    warmer.temperatures = {part: 2 * table for part, table in warmer.temperatures.items()}
+    changed = build_classifier()
+    assert digest == digest_model(changed)
+    changed.models["joint"].weights[0].assign(changed.models["joint"].weights[0] + 0.01)
+    assert len({digest, *map(digest_model, [*others, warmer, changed])}) == 5
+
+
+def test_the_digest_survives_saving(hand_made, tmp_path):
+    from kmm import classifier as core
+
+    hand_made.save(tmp_path / "saved")
+    assert digest_model(core.Classifier.load(tmp_path / "saved")) == digest_model(hand_made)
