@@ -124,7 +124,7 @@ def test_a_stage_says_what_it_reads_and_what_it_changes():
     assert Stage("x", 0, 0.1, side="text").trained == ()
     assert Stage("x", 2, 0.1, side="image", image="none").trained == ()
     assert {name: TRAINED[name] for name in TRAINED if "/" not in name} == {
-        **{FEATURES: False, "none": False, "top": "top", "all": True}
+        **{FEATURES: False, "none": False, "top": "top", "all": True, "lora": "lora"}
     }
 
 
