@@ -48,8 +48,8 @@ class Relation:
 
 
 def plan_relations(studies: int, rng: np.random.Generator) -> list[Relation]:
-    """Plans studies, half of which agree. Given the label, each place is named equally often, and each film has nodules
-    at half of the places, so neither film nor report alone says anything about the label.
+    """Plans studies, half of which agree. Given the label, each place is named equally often (but for one study), and
+    each film has nodules at half of the places, so neither film nor report alone says anything about the label.
 
     Example:
         >>> plans = plan_relations(10, np.random.default_rng(0))
@@ -57,9 +57,13 @@ def plan_relations(studies: int, rng: np.random.Generator) -> list[Relation]:
         (5, {3})
     """
     agreeing = rng.permutation(studies) < round(studies / 2)
+    asked = np.empty(studies, int)
+    for label in (True, False):
+        rows = np.flatnonzero(agreeing == label)
+        asked[rows] = rng.permutation(np.arange(len(rows)) % len(PLACES))
     plans = []
-    for agrees in agreeing:
-        named, *others = rng.permutation(len(PLACES))
+    for agrees, named in zip(agreeing, asked, strict=True):
+        others = rng.permutation([place for place in range(len(PLACES)) if place != named])
         places = [named, *others[: SHOWN - 1]] if agrees else others[:SHOWN]
         shown = tuple(Lesion(FINDING, *PLACES[place]) for place in places)
         plans.append(Relation(bool(agrees), Lesion(FINDING, *PLACES[named]), shown))
