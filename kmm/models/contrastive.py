@@ -144,8 +144,13 @@ class ContrastiveTerms(layers.Layer):
         self.contrast, self.pairs, self.weight = contrast, dict(pairs), weight
         self.temperature, self.units = temperature, units
         names = dict.fromkeys(name for pair in self.pairs for name in pair.split("-"))
-        self.scalings = {name: layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_scaling") for name in names}
-        self.projections = {name: layers.Dense(units, use_bias=False, name=f"{name}_projection") for name in names}
+        own = {"dtype": "float32"}  # whatever the precision of the model
+        self.scalings = {
+            name: layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_scaling", **own) for name in names
+        }
+        self.projections = {
+            name: layers.Dense(units, use_bias=False, name=f"{name}_projection", **own) for name in names
+        }
         self.scale = LogitScale(temperature, name="scale", dtype="float32")
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
