@@ -5,6 +5,8 @@ FILM := saved_models/.phantom/images/2_IM-0002-1001.png
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := KERAS_BACKEND=tensorflow TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 FAST := $(addprefix tests/,data text image evaluate explain/regions explain/output explain/dicom client protocol)
+HARNESS := $(addprefix tests/models/,test_encoders_image.py test_encoders_text.py networks/test_networks.py)
+SMALLEST := every_entry and (small-cnn or text-cnn] or transformer) or promises and (tiny-resnet or tiny-vit or tiny-swin)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: help demo install check test test-fast test-large test-backends test-backends-small bench clean
@@ -73,7 +75,7 @@ test-backends: .venv/backends  ## the tests of models and training on TensorFlow
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/training/test_fit_stage.py tests/training/test_dataset.py tests/training/test_film_changes.py tests/test_backends.py tests/explain/attribution/test_gradients.py tests/explain/attribution/test_integrated_gradients.py tests/explain/attribution/test_methods.py tests/explain/test_backends.py || exit 1; done
 
 test-backends-small: .venv/backends  ## the smallest encoder of each kind on JAX and torch, and a saved classifier that they read
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/models/test_backends.py -k smallest
+	for backend in jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q $(HARNESS) -k '$(SMALLEST)' || exit 1; done
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/test_backends.py -k scores
 
 bench: .venv/benched  ## the figures of the README's table "Speed"

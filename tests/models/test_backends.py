@@ -44,22 +44,6 @@ for path in sys.argv[1:]:
     difference = np.abs(model.predict(model_inputs(model), verbose=0) - np.load(path + ".npy")).max()
     assert difference < 1e-5, (keras.backend.backend(), path, difference)
 """
-HARNESS = """
-import sys
-from pathlib import Path
-from kmm.models.encoders_image import IMAGE_ENCODERS
-from tests import checks
-from tests.factories.tiny_networks import PIXELS, TINY_ENTRIES
-
-kind, folder = sys.argv[1], Path(sys.argv[2])
-if kind in checks.TEXT_ENCODERS:
-    checks.check_text_encoder(kind, folder)
-else:
-    if kind in TINY_ENTRIES:
-        IMAGE_ENCODERS[kind] = TINY_ENTRIES[kind]
-    checks.check_image_encoder(kind, folder, pixels=PIXELS.get(kind, 32))
-"""
-KINDS = ("small-cnn", "tiny-resnet", "tiny-vit", "tiny-swin", "text-cnn", "transformer-small")
 
 
 def run(script, backend, *arguments):
@@ -82,12 +66,3 @@ def test_saved_on_one_backend_answers_the_same_on_the_others(tmp_path):
     assert all(np.load(f"{path}.npy").shape == (6, 2) for path in saved)
     for reader in here:
         run(COMPARE, reader, *saved)
-
-
-@pytest.mark.large
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "tensorflow"])
-def test_the_smallest_encoder_of_each_kind_keeps_its_promises(backend, kind, tmp_path):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed: make test-backends installs it")
-    run(HARNESS, backend, kind, tmp_path)
