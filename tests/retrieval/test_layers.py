@@ -9,6 +9,9 @@ import pytest
 from kmm.api.classifier import Classifier
 from kmm.classifier import list_predictions
 from kmm.errors import InputError
+from kmm.models.build import ModelSpec, build_model
+from kmm.models.views.feature_view import view_joint
+from kmm.models.views.parts import fusion_of
 from kmm.retrieval.layers import LAYERS, LayerReader, digest_model, normalise
 
 
@@ -45,6 +48,18 @@ def test_predictions_are_those_of_the_classifier(hand_made, studies, batch):
         zip(list_predictions(hand_made, hand_made.predict(studies)), ("both", "both", "image", "text"), strict=True)
     ):
         assert found[pattern].predicted[row] == pytest.approx(list(prediction.probabilities.values()), abs=1e-5)
+
+
+def test_features_of_a_fusion_that_reads_places_and_words(hand_made, batch):
+    sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
+    spec = ModelSpec("small-cnn", "text-cnn", "cross-attention", **sizes)
+    model = build_model(spec, label_count=3, vocabulary_size=len(hand_made.batches.vocabulary))
+    gate = fusion_of(model).get_layer("cross_gate")
+    gate.set_weights([np.ones_like(values) for values in gate.get_weights()])
+    found = LayerReader(replace(hand_made, models={"joint": model})).read(batch)
+    features = view_joint(model).predict_on_batch(batch.inputs())["features"]
+    for row, pattern in enumerate(("both", "both", "image", "text")):
+        assert np.allclose(found[pattern].vectors[row], normalise(features)[row], atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", LAYERS)

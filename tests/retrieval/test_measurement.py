@@ -1,11 +1,18 @@
 """The table of retrieval: rows whose right result is known, queries without one, intervals over patients."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.metrics import average_precision_score, ndcg_score
 
+import kmm
+from kmm.cli.retrieval_tables import ROWS
 from kmm.errors import InputError
+from kmm.retrieval.exclusions import EXCLUDED
+from kmm.retrieval.layers import LAYERS
 from kmm.retrieval.measures.measurement import group_patients, measure_index
 from kmm.retrieval.measures.ranking import MEASURES
 from kmm.retrieval.measures.relevance import add_no_finding, grade_relevance, weigh_findings
@@ -13,6 +20,12 @@ from kmm.retrieval.measures.summary import summarise_findings, summarise_rows
 from tests.factories.indexes import make_rows, write_index
 
 NAMES = ("mass", "cyst", "effusion")
+
+
+def test_the_page_names_every_measure_row_layer_and_exclusion():
+    page = (Path(kmm.__file__).parents[1] / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    for name in (*MEASURES, *ROWS, *LAYERS, *EXCLUDED):
+        assert re.search(rf"\b{name}\b", page, re.IGNORECASE), name
 
 
 def unit(vectors):
