@@ -48,6 +48,7 @@ def test_page_and_json_are_saved(found, tmp_path, hand_made):
     assert "sandbox" in found._repr_html_() and "allow-scripts" not in found._repr_html_()
 
 
+@pytest.mark.large
 def test_a_study_is_like_itself(classifier, studies):
     found = classifier.explain_similarity(studies[0], studies[0], layer="image", reads=("image", "image"))
     assert found.cosine == pytest.approx(1, abs=1e-6)

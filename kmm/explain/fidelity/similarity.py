@@ -38,6 +38,7 @@ class SimilarityLoss:
         by_chance: float. What it loses without random ones, the mean over draws.
         film_named, film_by_chance, words_named, words_by_chance: float. The same without places alone, and without
             words alone.
+        completeness_gap: float >= 0. Of the attribution, see `kmm.explain.attribution.result.Attribution`.
     """
 
     study: str
@@ -49,6 +50,7 @@ class SimilarityLoss:
     film_by_chance: float = nan
     words_named: float = nan
     words_by_chance: float = nan
+    completeness_gap: float = nan
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the loss as written to JSON: None where a number is unknown."""
@@ -104,7 +106,8 @@ def _measure(explainer, own: PreparedStudy, found: ComparedStudy, other: Prepare
         name = "" if sides == SIDES else f"{sides[0]}_"
         lost[f"{name}named"] = float(cosine - numbers[0, column])
         lost[f"{name}by_chance"] = float(cosine - numbers[1:, column].mean())
-    return SimilarityLoss(own.study.id, other.study.id, float(cosine), **lost)
+    gap = found.attribution.completeness_gap
+    return SimilarityLoss(own.study.id, other.study.id, float(cosine), **lost, completeness_gap=gap)
 
 
 def _name_parts(explainer, own, found, draws, generator):

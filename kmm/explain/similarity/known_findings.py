@@ -28,7 +28,7 @@ def find_findings(classifier: Classifier, studies: Sequence[Study]) -> list[Find
     thresholds = classifier.thresholds_for(found.present)
     return [
         Findings(
-            known=_find_labels(classifier, study),
+            known=find_labels(classifier, study),
             probabilities=dict(zip(names, map(float, row), strict=True)),
             thresholds=dict(zip(names, map(float, limits), strict=True)),
         )
@@ -36,7 +36,9 @@ def find_findings(classifier: Classifier, studies: Sequence[Study]) -> list[Find
     ]
 
 
-def _find_labels(classifier, study):
+def find_labels(classifier: Classifier, study: Study) -> dict[str, float]:
+    """Returns the labels of a study: those of the classifier's names that it came with, or else by the classifier's
+    label scheme; dict of label to 0.0, 1.0 or NaN, empty if the scheme has no label for it."""
     names = classifier.label_names
     if set(study.labels) & set(names):
         return {name: float(study.labels[name]) for name in names if name in study.labels}

@@ -122,7 +122,7 @@ def test_the_account_of_each_study_adds_up(page):
 def test_words_that_make_them_alike_are_listed_strongest_first(page):
     texts = [read_text(part) for part in read_all(find_section(parse(page), "case-1"), "h:p")]
     listed = next(text for text in texts if text.startswith("Words that make them alike"))
-    assert listed.startswith("Words that make them alike: effusion +0.25, no +0.05") and "Small" not in listed
+    assert listed.startswith("Words that make them alike: effusion +0.250, no +0.050") and "Small" not in listed
     marks = [part for part in read_all(parse(page), "h:mark") if part.text == "effusion"]
     assert marks[0].get("class") == "for l10 p10" and "for the similarity" in marks[0].get("title")
 
@@ -131,7 +131,7 @@ def test_each_film_is_in_the_page_once(page):
     tree = parse(page)
     assert len(read_all(tree, "s:image")) == 3  # of the query and of two cases
     used = [part.get("href") for part in read_all(tree, "s:use")]
-    assert used == ["#film-1", "#film-2", "#film-0", "#film-1", "#film-0", "#film-2"]
+    assert used == ["#film-0", "#film-1", "#film-2", "#film-0", "#film-1", "#film-0", "#film-2"]
     assert len(read_all(tree, "s:circle")) == 4 * 2 * 2  # ring and halo
 
 

@@ -107,6 +107,7 @@ def test_the_order_of_the_two_studies_does_not_matter(pairs, explainers, whole):
             assert [word.text for word in side.words] == [word.text for word in same.words]
 
 
+@pytest.mark.large
 def test_new_weights_destroy_the_attribution(pairs, hand_made, whole):
     model = randomise_weights(hand_made.models["joint"], seed=0)
     other = SimilarityExplainer(dataclasses.replace(hand_made, models={"joint": model}))
@@ -165,6 +166,7 @@ def test_questions_without_an_answer(build_classifier, classifier, options, mess
         SimilarityExplainer(build_classifier(**classifier), **options)
 
 
+@pytest.mark.large
 def test_other_methods_answer_too(hand_made, whole):
     settings = ExplainSettings(method="layer-cam")
     pair = next(SimilarityExplainer(hand_made, settings).explain(whole[0], whole[1:2]))
@@ -215,6 +217,7 @@ def test_a_study_without_all_of_its_film_loses_what_the_film_carries(naming_all,
     assert second.words_named != second.film_named and np.isfinite(second.named)
 
 
+@pytest.mark.large
 def test_chance_depends_on_the_seed_alone(explainers, whole):
     losses = [
         [loss.as_dict() for loss in measure_losses(explainers("joint"), whole[0], whole[1:2], seed=seed)]
