@@ -128,7 +128,7 @@ def test_losses_are_averaged_over_both_studies_of_each_pair(cases, index):
     found = measure_explained(index, cases.explainer, studies, most=2, repeats=50)
     assert found == measure_explained(index, cases.explainer, studies, most=2, repeats=50)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["pairs"] == 2 and found["pattern"] == "both" and found["set_aside"] == 0
+    assert found["pairs"] == found["patients"] == 2 and found["pattern"] == "both" and found["set_aside"] == 0
     for name in ("both", "film", "words"):
         one = found[name]
         assert 0 < one["n"] <= 4 and 0 <= one["larger"] <= 1

@@ -63,14 +63,14 @@ def measure_explained(
     losses, owners, pairs = [], [], 0
     with (progress or Progress()).step("Explaining similarities", len(chosen)) as advance:
         results = index.search([index.query(id, pattern) for id in ids], k=1, filters=among)
-        for row, id, result in zip(chosen.tolist(), ids, results, strict=True):
+        for number, (id, result) in enumerate(zip(ids, results, strict=True)):
             others = [studies[hit.study] for hit in result.hits if hit.study in studies]
             found = list(measure_losses(explainer, studies[id], others, problems.append, reads=(pattern, pattern)))
             losses += found
-            owners += [row] * len(found)
+            owners += [number] * len(found)
             pairs += len(found) // 2
             advance()
-    groups = group_patients(index.hashes[owners, 0]) if owners else np.zeros(0, np.int64)
+    groups = group_patients(index.hashes[chosen, 0])[np.array(owners, np.int64)]
     gaps = [loss.completeness_gap for loss in losses if np.isfinite(loss.completeness_gap)]
     return {
         "pattern": pattern,
