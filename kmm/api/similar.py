@@ -20,7 +20,7 @@ from kmm.data.study import Collection, Problem
 from kmm.errors import InputError, check_path
 from kmm.progress import Progress
 from kmm.retrieval.additions import add_studies
-from kmm.retrieval.cases import CaseExplainer, Cases
+from kmm.retrieval.cases.explainer import CaseExplainer, Cases
 from kmm.retrieval.index import Index
 from kmm.retrieval.measures.baselines import make_baselines, read_again
 from kmm.retrieval.measures.measurement import measure_index
@@ -118,7 +118,7 @@ class SimilarStudies:
             settings: as for `kmm.Classifier.explain_similarity`.
 
         Returns:
-            `Cases`, which a notebook shows; `kmm.retrieval.cases.write_cases` writes it.
+            `Cases`, which a notebook shows; `kmm.retrieval.cases.explainer.write_cases` writes it.
 
         Raises:
             InputError: if the query or all of its studies cannot be read, or a setting is unknown or out of range.

@@ -11,9 +11,9 @@ from kmm.data.collection import read_collection
 from kmm.errors import ArtefactError, InputError
 from kmm.explain.settings import ExplainSettings
 from kmm.retrieval.additions import build_index
-from kmm.retrieval.cases import GONE, CaseExplainer, write_cases
+from kmm.retrieval.cases.explainer import GONE, CaseExplainer, write_cases
+from kmm.retrieval.cases.losses import measure_explained
 from kmm.retrieval.measures.baselines import read_again
-from kmm.retrieval.measures.explained import measure_explained
 from kmm.retrieval.queries import QueryReader
 from tests.factories.commands import run
 from tests.factories.pages import check_page, find_section, parse, read_all, read_text

@@ -1,1 +1,1 @@
-"""Why two studies are alike: attribution of the cosine of their vectors to the pixels and words of both."""
+"""Attribution of the similarity of two studies, the cosine of their vectors, to the pixels and words of both."""
