@@ -165,7 +165,7 @@ def search(
 @click.option(
     "--explain",
     type=click.IntRange(1),
-    help="Queries whose first study is explained, to test explanations by removing what they name; none when not given.",
+    help="Queries whose first study is explained, and what is named removed as a test; none when not given.",
 )
 @model_option
 @click.option("--repeats", type=click.IntRange(0), default=1000, show_default=True, help="Bootstrap draws.")
