@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from kmm import classifier as core
-from kmm.api.explained import Explained, make_explain_settings
+from kmm.api.explained import Explained, ExplainedSimilarity, make_explain_settings
 from kmm.api.results import Curves, Results
 from kmm.api.saving import export_record, save_record
 from kmm.api.similar import SimilarStudies, naming_index
 from kmm.api.study_arguments import StudyArguments
 from kmm.data.study import Collection, Study
-from kmm.errors import check_path
+from kmm.errors import InputError, check_path
 from kmm.evaluate.changed_weights import describe_change, is_stale, mark_changed
 from kmm.evaluate.decisions.abstention import abstain_from, check_abstention
 from kmm.evaluate.recalibration import recalibrate
@@ -37,6 +37,7 @@ from kmm.storage.archive import digest_classifier
 
 if TYPE_CHECKING:
     from kmm.explain.explainer import Explainer
+    from kmm.explain.similarity.explainer import SimilarityExplainer
 
 BATCH = 32
 
@@ -57,6 +58,7 @@ class Classifier:
         self._record, self._folder = inner, None if folder is None else Path(folder)
         self._digests = {part: weights_digest(model) for part, model in inner.models.items()}
         self._explainers: dict[ExplainSettings, Explainer] = {}
+        self._similarity_explainers: dict[tuple[str, ExplainSettings], SimilarityExplainer] = {}
         self._temporary: weakref.finalize | None = None  # removes the folder of a fit without a name
 
     @classmethod
@@ -237,6 +239,42 @@ class Classifier:
         explanation = next(iter(self._explainer(make_explain_settings(settings)).explain([study])))
         return Explained(explanation, self.predict(study))
 
+    def explain_similarity(
+        self,
+        one: Any,
+        other: Any,
+        *,
+        layer: str = "joint",
+        reads: tuple[str, str] = ("both", "both"),
+        **settings: Any,
+    ) -> ExplainedSimilarity:
+        """Explains why two studies are alike for the classifier: the places and words that raise the cosine of their
+        vectors.
+
+        Each study is explained while the other one stays as it is. With the default method its attributions sum to the
+        cosine minus that with an empty study in its place. The result is the same whichever study is given first.
+
+        Args:
+            one, other: each a film, a `Study`, or a dict of `image` and `report`.
+            layer: whose vectors are compared: `"joint"`, the features from which the logits are computed; `"image"` or
+                `"text"`, the vector of that encoder.
+            reads: pair of `"both"`, `"image"` and `"text"`: which sides of each study are read, of those that it has.
+            settings: as for `explain`; its labels and `output` have no meaning here.
+
+        Returns:
+            `ExplainedSimilarity`, which a notebook shows as a page.
+
+        Raises:
+            InputError: if a study cannot be used or lacks what the layer reads, or a setting is unknown or out of
+                range.
+        """
+        from kmm.explain.similarity.known_findings import find_findings
+
+        first, second = (self._read_compared(given) for given in (one, other))
+        explainer = self._similarity_explainer(layer, make_explain_settings(settings))
+        similarity = next(explainer.explain(first, [second], reads=reads))
+        return ExplainedSimilarity(similarity, find_findings(self._record, [first, second]))
+
     def features(self, studies: Any, *, columns: Mapping[str, Any] | None = None) -> np.ndarray:
         """Computes the features from which the logits are computed.
 
@@ -386,6 +424,7 @@ class Classifier:
             self._record = dataclasses.replace(inner, settings=self.settings)
         self._digests = {part: weights_digest(model) for part, model in self._record.models.items()}
         self._explainers.clear()  # they decide by the old thresholds
+        self._similarity_explainers.clear()
         return self
 
     def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
@@ -465,8 +504,29 @@ class Classifier:
         if settings not in self._explainers:
             self._explainers = {settings: Explainer(self._record, settings)}  # only one is kept, as each is traced
         explainer = self._explainers[settings]
-        explainer.digest = "" if self._folder is None or self._has_changed() else digest_classifier(self._folder)
+        explainer.digest = self._find_digest()
         return explainer
+
+    def _similarity_explainer(self, layer, settings):
+        from kmm.explain.similarity.explainer import SimilarityExplainer
+
+        if (layer, settings) not in self._similarity_explainers:
+            made = SimilarityExplainer(self._record, settings, layer=layer)
+            self._similarity_explainers = {(layer, settings): made}  # only one is kept, as each is traced
+        explainer = self._similarity_explainers[layer, settings]
+        explainer.digest = self._find_digest()
+        return explainer
+
+    def _find_digest(self) -> str:
+        return "" if self._folder is None or self._has_changed() else digest_classifier(self._folder)
+
+    def _read_compared(self, given: Any) -> Study:
+        if not isinstance(given, Mapping):
+            return self._arguments.read_one(given, None)
+        unknown = sorted(set(given) - {"image", "report"})
+        if unknown:
+            raise InputError(f"A study as a dict has `image` and `report`. Received: {', '.join(map(str, unknown))}.")
+        return self._arguments.read_one(given.get("image"), given.get("report"))
 
     def _has_changed(self) -> bool:
         return any(weights_digest(model) != self._digests[part] for part, model in self._record.models.items())
@@ -481,7 +541,7 @@ class Classifier:
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out what belongs to this process, for copies and for the workers of joblib."""
         folder = None if self._temporary else self._folder
-        return {**self.__dict__, "_explainers": {}, "_temporary": None, "_folder": folder}
+        return {**self.__dict__, "_explainers": {}, "_similarity_explainers": {}, "_temporary": None, "_folder": folder}
 
     def __repr__(self) -> str:
         s, inner = self.settings, self._record

@@ -13,12 +13,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from kmm.api.explained import make_explain_settings
 from kmm.api.study_arguments import StudyArguments
 from kmm.classifier import Classifier
 from kmm.data.study import Collection, Problem
 from kmm.errors import InputError, check_path
 from kmm.progress import Progress
 from kmm.retrieval.additions import add_studies
+from kmm.retrieval.cases.explainer import CaseExplainer, Cases
 from kmm.retrieval.index import Index
 from kmm.retrieval.measures.baselines import make_baselines, read_again
 from kmm.retrieval.measures.measurement import measure_index
@@ -103,6 +105,28 @@ class SimilarStudies:
                 given = dataclasses.replace(given, patient=patient, made_up=given.made_up - {"patient"})
             query = self._reader.read(given, pattern=pattern, region=region)
         return self.index.search(query, k=k, filters=filters, against=against, include=include, rerank=rerank)[0]
+
+    def explain(
+        self, result: SearchResult, *, studies: Any = None, progress: Progress | None = None, **settings: Any
+    ) -> Cases:
+        """Explains why each study that a search found is like the query, on one page.
+
+        Args:
+            result: `SearchResult` of `search`.
+            studies: the studies of the index, if they are not in files, as for `kmm.Classifier.evaluate`.
+            progress: `Progress`.
+            settings: as for `kmm.Classifier.explain_similarity`.
+
+        Returns:
+            `Cases`, which a notebook shows; `kmm.retrieval.cases.explainer.write_cases` writes it.
+
+        Raises:
+            InputError: if the query or all of its studies cannot be read, or a setting is unknown or out of range.
+        """
+        given = None if studies is None else StudyArguments(self._record).read_many(studies)
+        known = None if given is None else {study.id: study for study in given}
+        explainer = CaseExplainer(self._record, self.index, make_explain_settings(settings), known)
+        return explainer.explain(result, progress)
 
     @cached_property
     def _reader(self) -> QueryReader:

@@ -10,6 +10,7 @@ import click
 
 from kmm.cli import retrieval_tables
 from kmm.cli.command import PLACE, SEED, Command, json_option, views_option
+from kmm.cli.index_pages import explain_pairs, write_pages
 from kmm.cli.output import check_place, list_problems, load_keras_quietly, make_progress, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError
@@ -63,6 +64,12 @@ class _Region(click.ParamType):
     show_default=True,
     help="Weight of the agreement of predicted labels beside that of the features.",
 )
+@click.option(
+    "--html",
+    "html_folder",
+    type=PLACE,
+    help="Folder for a page per query: query and studies side by side, and the places and words that make them alike.",
+)
 @model_option
 @views_option
 @json_option("INDEX_SEARCH")
@@ -78,6 +85,7 @@ def search(
     patient: str | None,
     include: tuple[str, ...],
     rerank: float,
+    html_folder: Path | None,
     model: Path | None,
     views: Mapping[str, str] | None,
     json_file: str | None,
@@ -105,9 +113,13 @@ def search(
     problems: list[Any] = []
     asked: list[Any] = [opened.query(word, pattern) for word in known]
     if paths or report:
-        more, problems = _read_queries(opened, model, paths, report, views, pattern, region, patient)
-        asked += more
+        given, problems = _read_queries(opened, model, paths, report, views, pattern, region, patient)
+        asked += given
     results = opened.search(asked, k=k, filters=filters, against=against, include=include, rerank=rerank)
+    pages: list[Path] = []
+    if html_folder:
+        pages, more = write_pages(opened, load_model(opened, model), results, html_folder)
+        problems = [*problems, *more]
     list_problems(problems)
     set_aside, notes = part_problems(problems)
     found = {
@@ -116,6 +128,7 @@ def search(
         "filters": list(filters),
         "rerank": rerank,
         "results": [one.as_dict() for one in results],
+        "pages": [str(page) for page in pages],
         "set_aside": set_aside,
         "notes": notes,
     }
@@ -149,6 +162,12 @@ def search(
     show_default=True,
     help="Whether to read reports and films for the baselines.",
 )
+@click.option(
+    "--explain",
+    type=click.IntRange(1),
+    help="Queries whose first study is explained, and what is named removed as a test; none when not given.",
+)
+@model_option
 @click.option("--repeats", type=click.IntRange(0), default=1000, show_default=True, help="Bootstrap draws.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the draws.")
 @json_option("INDEX_MEASURE")
@@ -161,6 +180,8 @@ def measure(
     relevant_from: float,
     rerank: float,
     baselines: bool,
+    explain: int | None,
+    model: Path | None,
     repeats: int,
     seed: int,
     json_file: str | None,
@@ -182,9 +203,11 @@ def measure(
 
     check_place(json_file)
     opened, progress = Index(index), make_progress()
+    classifier = load_model(opened, model) if explain else None
+    studies = read_again(opened) if baselines or explain else {}
     made = {}
     if baselines:
-        made = make_baselines(opened, read_again(opened), np.arange(len(opened)), progress)
+        made = make_baselines(opened, studies, np.arange(len(opened)), progress)
         if not made:
             progress.note("The studies are no longer where they were indexed, so the baselines are left out")
     found = measure_index(
@@ -200,6 +223,9 @@ def measure(
         seed=seed,
         progress=progress,
     )
+    if explain and classifier is not None:
+        chosen = {"most": explain, "queries": queries, "among": among, "repeats": repeats, "seed": seed}
+        found["explained"] = explain_pairs(opened, classifier, studies, progress=progress, **chosen)
     write_result(json_file, found, lambda: retrieval_tables.print_retrieval(found))
 
 

@@ -16,6 +16,7 @@ ROWS = {
     "chance": "chance",
 }
 SHOWN = {"precision": "P@{k}", "recall": "R@{k}", "map": "mAP", "mrr": "MRR@{k}", "ndcg": "nDCG@{k}"}
+REMOVED = {"both": "named places and words", "film": "named places", "words": "named words"}
 MOST_LABELS = 4  # in a line of hits
 
 
@@ -49,6 +50,8 @@ def print_hits(found: Row) -> None:
         compared = f"{TITLES[result['pattern']]} against {TITLES[result['against']]}"
         title = f"{result['query']}: {compared}, {result['allowed']} studies{f'; left out: {left}' if left else ''}"
         _print_table(["", "study", "score", "part", "view", "labels", "film"], rows, title)
+    for page in found.get("pages", ()):
+        print(f"page: {page}")
 
 
 def print_retrieval(found: Row) -> None:
@@ -84,6 +87,28 @@ def print_retrieval(found: Row) -> None:
             for one in mode["findings"]
         ]
         _print_table(["finding of the query", "queries", f"P@{k}", "chance", "lift"], findings)
+    if "explained" in found:
+        _print_explained(found["explained"])
+
+
+def _print_explained(found: Row) -> None:
+    """Prints what similarities lose without what their explanations name."""
+    gap = found["completeness_gap"]
+    print(f"\nExplanations of {found['pairs']} pairs of {found['patients']} patients, by {TITLES[found['pattern']]}")
+    if gap["largest"] is not None:
+        print(f"  error of the sum: median {100 * gap['median']:.2f} %, largest {100 * gap['largest']:.2f} %")
+    rows = [
+        [
+            REMOVED[name],
+            row["n"],
+            _bracket(row["named"], None, 4),
+            _bracket(row["by_chance"], None, 4),
+            _bracket(row["difference"], row["interval"], 4),
+            "" if row["larger"] is None else f"{100 * row['larger']:.0f} %",
+        ]
+        for name, row in ((name, found[name]) for name in REMOVED)
+    ]
+    _print_table(["removed", "studies", "cosine lost", "by chance", "difference", "lose more"], rows)
 
 
 def _describe_relevance(least):

@@ -4,31 +4,27 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from keras import ops
 
 from kmm.classifier import Classifier
 from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem, Study
 from kmm.errors import ImageError, InputError, ReportError
 from kmm.explain.attribution.baselines import check_baselines
-from kmm.explain.attribution.methods import Case, choose_method, clear_bars
+from kmm.explain.attribution.method_model import split_for_method
+from kmm.explain.attribution.methods import Case, choose_method
 from kmm.explain.attribution.quadrature import choose_nodes
 from kmm.explain.attribution.result import share_modalities
-from kmm.explain.attribution.split_model import SplitModel, call_view, choose_chunk, cut_model
-from kmm.explain.explanation import Explanation, show_film
-from kmm.explain.regions.find import check_settings, find_regions
+from kmm.explain.explanation import Explanation
+from kmm.explain.regions.find import check_settings
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
-from kmm.explain.words import ReadWord, score_words, warn_of_cut
+from kmm.explain.study_cases import StudyCases
+from kmm.explain.words import warn_of_cut
 from kmm.image.decoding import decode_ahead
-from kmm.image.source import find_source_scale
-from kmm.models.views.parts import embed_of
 from kmm.storage.archive import digest_classifier
-from kmm.text.vocabulary import UNKNOWN
 
 EXPLAIN_DEFAULTS = ExplainSettings()
 NONE_POSITIVE = "no label is positive: every probability is below its threshold. Nothing was explained."
@@ -47,21 +43,6 @@ class _Job:
     case: Case
     film: np.ndarray | None
     made: dict[int, Explanation | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Film:
-    """A film as it is shown and as the model reads it.
-
-    Attributes:
-        shown: uint8 array `(height, width)`.
-        square: float32 array `(pixels, pixels, 1)`.
-        box: `(top, left, height, width)` of the film in its square.
-    """
-
-    shown: np.ndarray
-    square: np.ndarray
-    box: tuple[int, int, int, int]
 
 
 class Explainer:
@@ -92,15 +73,10 @@ class Explainer:
         check_settings(settings.regions)
         check_baselines(settings.baselines, settings.text_baseline, classifier.mean_image)
         self._check_targets()
-        self.embed = embed_of(classifier.models[classifier.main])
+        self.cases = StudyCases(classifier)
         self._check_inputs()
-        layer, encoder = None, classifier.image_encoder
-        if self.method.at_feature_map and encoder:
-            layer = settings.layer or encoder.feature_map
-        view = cut_model(classifier, layer)
-        self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb, view.held)
-        stem, score = call_view(view, classifier, settings.output)
-        self.split = SplitModel(stem, score, self.chunk, f"image_{layer}" if layer else None, freeze, view.views)
+        self.split = split_for_method(classifier, self.method, settings, freeze=freeze)
+        self.chunk = self.split.chunk
         self.attribute = self.method.for_model(self.split, settings)
 
     @classmethod
@@ -191,7 +167,7 @@ class Explainer:
                     jobs.append(job)
                     yield job.case
 
-        films = decode_ahead(self._read_film, studies, size=self.classifier.batches.film_bytes)
+        films = decode_ahead(self.cases.read_film, studies, size=self.classifier.batches.film_bytes)
         with contextlib.closing(films):
             for number, found in self.attribute(cases()):
                 job, jobs[number] = jobs[number], None
@@ -205,51 +181,14 @@ class Explainer:
 
     def case(self, study: Study) -> Case:
         """Prepares a study as input of a method: its `Case`, for the first label to explain."""
-        film = self._read_film(study)
+        film = self.cases.read_film(study)
         if isinstance(film, ImageError):
             raise film
         return self._prepare(study, film)[0].case
 
-    def _read_film(self, study):
-        """Reads and prepares the film of a study; returns a `_Film`, None without a film, or the error."""
-        batches = self.classifier.batches
-        try:
-            film = batches.film(study)
-        except ImageError as error:
-            return error
-        if film is None:
-            return None
-        return _Film(show_film(film), batches.image.apply(film), batches.image.find_box(film.shape))
-
     def _prepare(self, study, film, target=None):
         """Returns the jobs of a study, one per label, from its film and its report."""
-        batches = self.classifier.batches
-        inputs, fixed, absent, padding_row = {}, {}, set(), None
-        present = np.zeros(2, np.float32)
-        if batches.image:
-            side = batches.image.pixels
-            inputs["image"] = np.zeros((side, side, 1), np.float32) if film is None else film.square
-            present[0] = film is not None
-        if batches.text:
-            ids = batches.token_ids(study)
-            rows = ops.convert_to_numpy(ops.cast(self.embed(np.stack([ids, np.zeros_like(ids)])), "float32"))
-            inputs["rows"], padding_row = rows[0], rows[1, 0]
-            fixed["padding_mask"] = (ids != 0).astype(np.float32)
-            present[1] = ids.any()
-        for column, name in enumerate(("image", "rows")):
-            if name in inputs and not present[column]:
-                absent.add(name)
-        if not present.any():
-            raise batches.nothing_to_read(study)
-        case = Case(
-            study=study.id,
-            inputs=inputs,
-            absent=frozenset(absent),
-            box=film and film.box,
-            fixed={**fixed, "present": present},
-            mean_image=self.classifier.mean_image,
-            padding_row=padding_row,
-        )
+        case = self.cases.make(study, film)
         chosen = self._choose_targets(target, case)
         made = dict.fromkeys(chosen)
         return [_Job(study, replace(case, target=target), film and film.shown, made) for target in chosen]
@@ -294,61 +233,14 @@ class Explainer:
     def _finish(self, job, found):
         names, study = self.classifier.label_names, job.study
         probabilities, thresholds = self._probabilities(found.scores, job.case), self._thresholds(job.case)
-        heat = self._crop(found, job.film)
-        film_size = job.film.shape if job.film is not None else None
-        text, sections, read = self._read(study)
-        found = clear_bars(found, job.case.box)
-        redacted = self.classifier.batches.text.find_redacted(text) if text else []
-        values = found.values.get("rows") if _has_words(job.case) else None
-        words = score_words(text, sections, read, values, redacted)
+        described = self.cases.describe(study, job.case, job.film, found, self.settings.regions)
         return Explanation(
-            study=study.id,
-            image=str(study.frontal.path) if job.film is not None else None,
+            **described,
             target=names[found.target],
-            attribution=found,
             probabilities=dict(zip(names, map(float, probabilities), strict=True)),
             thresholds=dict(zip(names, map(float, thresholds), strict=True)),
-            film=job.film,
-            pixel_scale=(1.0, 1.0) if job.film is None else find_source_scale(study.frontal),
-            heat=heat,
-            regions=[] if heat is None else find_regions(heat, self.settings.regions, film_size=film_size),
-            text=text,
-            sections=sections,
-            words=words,
-            redacted=redacted,
             modality_share=share_modalities(found),
             settings=replace(self.settings, target=names[found.target]) if self.settings.targets else self.settings,
             model=self.digest,
-            warnings=(*found.warnings, *warn_of_cut(words)),
+            warnings=(*found.warnings, *warn_of_cut(described["words"])),
         )
-
-    def _crop(self, found, film):
-        """Returns the part of the attribution map that lies on the film, summed over channels; None without a film."""
-        if film is None or "image" not in found.values:
-            return None
-        top, left, height, width = self.classifier.batches.image.find_box(film.shape)
-        return found.values["image"].sum(axis=-1)[top : top + height, left : left + width]
-
-    def _read(self, study):
-        """Returns the report, its sections and its words, each with its rows of the model; a word cut off has none."""
-        batches = self.classifier.batches
-        if batches.text is None or study.report is None:
-            return "", [], []
-        text, vocabulary = batches.text, batches.vocabulary
-        report = text.text(study)
-        words = text.find(report)
-        texts = [word.text for word in words]
-        ids = vocabulary.encode(texts, length=text.length, truncate=text.truncate)
-        stops = list(accumulate((len(pieces) for pieces in vocabulary.split(texts)), initial=0))
-        first = max(0, stops[-1] - text.length) if text.truncate == "start" else 0
-        read = []
-        for word, start, stop in zip(words, stops, stops[1:], strict=False):
-            rows = slice(*(min(max(place - first, 0), text.length) for place in (start, stop)))
-            if start < stop:
-                read.append(ReadWord(word.start, word.end, rows, known=bool((ids[rows] != UNKNOWN).all())))
-        return report, study.report.spans(text.sections), read
-
-
-def _has_words(case):
-    """Returns whether a study has words that the model read."""
-    return "rows" in case.inputs and "rows" not in case.absent

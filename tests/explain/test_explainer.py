@@ -12,7 +12,7 @@ from PIL import Image
 from kmm import explain as room
 from kmm.data.study import ImageFile, Report, Study
 from kmm.errors import ImageError, InputError, ReportError
-from kmm.explain import explainer as explainer_module
+from kmm.explain.attribution import method_model
 from kmm.explain.attribution import split_model as model_cut
 from kmm.explain.attribution.methods import METHODS, Method, make_baseline
 from kmm.explain.attribution.result import Attribution
@@ -137,8 +137,8 @@ def test_several_labels_of_a_study_are_explained_as_one_by_one(build_classifier,
 
 @pytest.mark.large
 def test_explaining_in_a_loop_cuts_and_traces_the_model_once(build_classifier, studies, monkeypatch):
-    classifier, cuts, cut = build_classifier(), [], explainer_module.cut_model
-    monkeypatch.setattr(explainer_module, "cut_model", lambda *given: cuts.append(given) or cut(*given))
+    classifier, cuts, cut = build_classifier(), [], method_model.cut_model
+    monkeypatch.setattr(method_model, "cut_model", lambda *given: cuts.append(given) or cut(*given))
     settings = [FEW, dataclasses.replace(FEW, target="cyst"), dataclasses.replace(FEW, regions=RegionSettings(0.3))]
     looped = [[room.explain(classifier, study, one) for one in settings] for study in studies[:2]]
     assert len(cuts) == 1
@@ -381,7 +381,7 @@ def test_bad_studies_are_set_aside_with_a_line_and_the_rest_is_done(few, studies
 def test_studies_with_scores_that_are_not_finite_are_set_aside(build_classifier, studies, method):
     classifier, problems = build_classifier(), []
     explainer = Explainer(classifier, dataclasses.replace(FEW, method=method))
-    rows = explainer.embed.weights[0]
+    rows = explainer.cases.embed.weights[0]
     table = np.array(rows)
     table[classifier.batches.vocabulary.encode(["cyst"], length=1)[0]] = 3e38
     rows.assign(table)  # a word that overflows

@@ -7,7 +7,7 @@ import re
 
 import html5lib
 
-NAMESPACES = {"h": "http://www.w3.org/1999/xhtml"}
+NAMESPACES = {"h": "http://www.w3.org/1999/xhtml", "s": "http://www.w3.org/2000/svg"}
 
 
 def parse(text):
@@ -41,7 +41,8 @@ def _check_requests(text, tree):
             value = element.get(attribute)
             assert value is None or value.startswith("data:"), (element.tag, attribute)
         if element.get("href"):
-            assert element.tag.endswith("}a") or element.get("href") == "data:,"
+            inside = element.get("href").startswith("#" if element.tag.endswith("}use") else "data:")
+            assert element.tag.endswith("}a") or inside
     assert not read_all(tree, "h:script") and not re.search(r"@import|url\(", text)
 
 
@@ -56,7 +57,8 @@ def _check_policy(tree):
 def _check_structure(tree):
     ids = [element.get("id") for element in tree.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
-    inside = [link.get("href") for link in read_all(tree, "h:a") if link.get("href").startswith("#")]
+    links = [*read_all(tree, "h:a"), *read_all(tree, "s:use")]
+    inside = [link.get("href") for link in links if link.get("href").startswith("#")]
     assert inside and {link[1:] for link in inside} == set(ids)
     levels = [int(element.tag[-1]) for element in tree.iter() if re.search(r"}h\d$", str(element.tag))]
     assert levels[0] == 1 and all(after - before <= 1 for before, after in itertools.pairwise(levels))

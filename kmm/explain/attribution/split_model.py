@@ -12,7 +12,7 @@ from kmm.errors import InputError
 from kmm.explain.attribution.gradients import Score, Stem
 from kmm.explain.attribution.held_memory import count_point_bytes
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
-from kmm.models.views.path_view import PathView, view_path
+from kmm.models.views.path_view import LOGITS, PathView, view_path
 
 if TYPE_CHECKING:
     from kmm.classifier import Classifier
@@ -33,6 +33,8 @@ class SplitModel:
         feature_map: str or None. The output of `stem` that is the feature map, if the model was cut behind one.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
         views: int. See `kmm.models.views.path_view.PathView`.
+        rest: function `(inner, fixed) -> (m, d)`, what the second half of the model returns, of which `score` is a
+            function; None: `score` itself.
         integrator: `PathIntegrator` of the two functions. It also computes the scores of a study.
     """
 
@@ -42,6 +44,7 @@ class SplitModel:
     feature_map: str | None = None
     freeze: bool = False
     views: int = 1
+    rest: Score | None = None
     integrator: PathIntegrator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,12 +52,13 @@ class SplitModel:
         object.__setattr__(self, "integrator", integrator)
 
 
-def cut_model(classifier: "Classifier", image_layer: str | None = None) -> PathView:
+def cut_model(classifier: "Classifier", image_layer: str | None = None, output: str = LOGITS) -> PathView:
     """Cuts the model of a classifier's main part in two.
 
     Args:
         classifier: `kmm.classifier.Classifier`.
         image_layer: str or None. Layer of the image encoder to cut behind; None: its affine stem.
+        output: one of `kmm.models.views.path_view.OUTPUTS`, what the second half returns.
 
     Returns:
         `kmm.models.views.path_view.PathView`.
@@ -72,11 +76,11 @@ def cut_model(classifier: "Classifier", image_layer: str | None = None) -> PathV
                 f"The classifier was saved by an earlier version of kmm, which did not describe its encoder {name!r}. "
                 f"Register it with kmm.register_{side}, then load the classifier again."
             )
-    return view_path(classifier.models[classifier.main], image_layer=image_layer, **encoders)
+    return view_path(classifier.models[classifier.main], image_layer=image_layer, output=output, **encoders)
 
 
 def call_view(view: PathView, classifier: "Classifier", output: str = "logit") -> tuple[Stem, Score]:
-    """Makes functions for `PathIntegrator` of the two halves of a model.
+    """Makes functions for `PathIntegrator` of the two halves of a model that returns logits.
 
     Args:
         view: `PathView`.
@@ -87,21 +91,38 @@ def call_view(view: PathView, classifier: "Classifier", output: str = "logit") -
         functions `stem(inputs, fixed) -> dict of tensors` and `score(inner, fixed) -> (m, n_labels)`.
     """
     temperatures = classifier.temperatures[classifier.main].astype(np.float32)
-
-    def stem(inputs, fixed):
-        given = {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}
-        outputs = view.stem(given, training=False)
-        return {name: ops.cast(value, "float32") for name, value in outputs.items()}
+    stem, rest = call_halves(view)
 
     def score(inner, fixed):
-        given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
-        logits = view.rest(given, training=False)
+        logits = rest(inner, fixed)
         if output != "probability":
             return logits
         pattern = ops.cast(find_patterns(fixed["present"]), "int32")
         return ops.sigmoid(ops.divide(logits, ops.take(temperatures, pattern, axis=0)))
 
     return stem, score
+
+
+def call_halves(view: PathView) -> tuple[Stem, Score]:
+    """Makes functions of the two halves of a model.
+
+    Args:
+        view: `PathView`.
+
+    Returns:
+        functions `stem(inputs, fixed) -> dict of tensors` and `rest(inner, fixed) -> (m, d)`, of what the view returns.
+    """
+
+    def stem(inputs, fixed):
+        given = {tensor.name: {**inputs, **fixed}[tensor.name] for tensor in view.stem.inputs}
+        outputs = view.stem(given, training=False)
+        return {name: ops.cast(value, "float32") for name, value in outputs.items()}
+
+    def rest(inner, fixed):
+        given = {tensor.name: {**inner, **fixed}[tensor.name] for tensor in view.rest.inputs}
+        return view.rest(given, training=False)
+
+    return stem, rest
 
 
 def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int:

@@ -84,7 +84,7 @@ def render_template(
     script: str | None,
     *,
     package: str = "kmm.explain.output",
-    sheet: str = "page.css",
+    sheet: str | tuple[str, ...] = "page.css",
     **values: Any,
 ) -> str:
     """Renders a template with its style sheet and at most one script.
@@ -93,14 +93,16 @@ def render_template(
         name: str. The template, for example `"page.html"`; one of another package is called `"kmm.pages/page.html"`.
         script: str or None. The script, for example `"page.js"`; None: the page has none, and its policy allows none.
         package: str. The package that contains the template, the script and the style sheet.
-        sheet: str. The style sheet, with its package if that is another one.
+        sheet: str, or tuple of str. The style sheet, with its package if that is another one; of several, one after the
+            other.
         **values: values for the template. Text is escaped. A value that the template does not use is ignored; one that
             it lacks is an error.
 
     Returns:
         str. The page.
     """
-    style, code = _read_template(package, sheet), _read_template(package, script) if script else ""
+    style = "".join(_read_template(package, one) for one in ((sheet,) if isinstance(sheet, str) else sheet))
+    code = _read_template(package, script) if script else ""
     scripts = f"script-src {_digest(code)}; " if script else ""
     policy = f"default-src 'none'; style-src {_digest(style)}; {scripts}base-uri 'none'; form-action 'none'"
     return (

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from kmm.explain.explained_study import ExplainedStudy
 from kmm.explain.output.balance import choose_decimals, format_signed, round_to_sum
-from kmm.explain.output.heat import color_heat
-from kmm.explain.output.markup import encode_png, is_known, render_template
+from kmm.explain.output.markup import is_known, render_template
+from kmm.explain.output.page_film import describe_film
 from kmm.explain.output.page_text import describe_report, name_side
-from kmm.explain.output.pictures import shrink_film, smooth_heat
-from kmm.explain.regions.find import Region, move_regions
-
-LONGEST_SIDE = 1024  # pixels of the film in a page
+from kmm.explain.regions.find import Region
 
 
 def render_page(
@@ -50,7 +47,7 @@ def render_page(
             {"label": label, "probability": value, "threshold": explanation.thresholds.get(label)}
             for label, value in sorted(probabilities.items(), key=lambda item: -item[1])
         ],
-        film=None if explanation.film is None else _describe_film(explanation, sweep),
+        film=None if explanation.film is None else describe_film(explanation, sweep),
         report=describe_report(explanation, account and account["decimals"]),
         attribution=explanation.attribution,
         image=explanation.image and explanation.image.replace("\\", "/").rpartition("/")[2],
@@ -90,50 +87,6 @@ def _add_up(explanation):
         ],
         "rest": rest,
         "score": score,
-    }
-
-
-def _describe_film(explanation, sweep):
-    picture = shrink_film(explanation.film, LONGEST_SIDE)
-    height, width = explanation.film.shape
-    chosen = round(explanation.settings.regions.sensitivity, 4)
-    steps = sorted({**{round(level, 4): regions for level, regions in sweep}, chosen: explanation.regions}.items())
-    heat, letter = smooth_heat(explanation), max(height, width) / 28
-    return {
-        "width": width,
-        "height": height,
-        "letter": letter,
-        "square": explanation.pixel_scale[0] == explanation.pixel_scale[1],
-        "picture": encode_png(picture),
-        "heat": None if heat is None else encode_png(color_heat(heat, opacity=255)),
-        "chosen": chosen,
-        "position": [level for level, _ in steps].index(chosen),
-        "steps": [
-            {
-                "level": level,
-                "shown": level == chosen,
-                "circles": [
-                    _describe_circle(region, in_file, letter, width)
-                    for region, in_file in zip(regions, move_regions(regions, explanation.pixel_scale), strict=True)
-                ],
-            }
-            for level, regions in steps
-        ],
-    }
-
-
-def _describe_circle(region, in_file, letter, width):
-    """Describes a circle for drawing, with its centre in pixels of the file and the place of its rank, upper right."""
-    return {
-        "file_x": in_file.x,
-        "file_y": in_file.y,
-        "x": region.x,
-        "y": region.y,
-        "radius": region.radius,
-        "drawn_radius": max(region.radius, 0.5),
-        "weight": region.weight,
-        "text_x": min(region.x + 0.75 * region.radius, width - letter),
-        "text_y": max(region.y - 0.75 * region.radius, letter),
     }
 
 

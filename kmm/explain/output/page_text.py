@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kmm.explain.explained_study import ExplainedStudy
+from kmm.explain.explained_study import ExplainedReport
 from kmm.explain.output.balance import choose_decimals, round_to_sum
 from kmm.explain.words import sum_words, weigh_words
 
@@ -10,7 +10,7 @@ LEVELS = 10  # shades of a word, `.l1` to `.l10` in page.css
 LEAST_FOLDED = 4  # fewest consecutive words cut off that are folded
 
 
-def describe_report(explanation: ExplainedStudy, decimals: int | None = None) -> dict[str, Any] | None:
+def describe_report(explanation: ExplainedReport, decimals: int | None = None) -> dict[str, Any] | None:
     """Describes the report of an `Explanation` for the template of its page.
 
     Words are shaded and sentences sorted by the size of their signed sums if the method's attributions add up to the

@@ -12,7 +12,7 @@ import numpy as np
 
 from kmm.errors import InputError
 from kmm.explain.decision import state_decision
-from kmm.explain.explained_study import ExplainedStudy
+from kmm.explain.explained_study import ExplainedFilm, ExplainedStudy
 from kmm.explain.output import draw
 from kmm.explain.regions.find import smooth_map
 
@@ -75,7 +75,7 @@ def caption_picture(
 
 def draw_thumbnail(explanation: ExplainedStudy) -> np.ndarray:
     """Draws the film with its circles, at most 144 pixels on its longest side, uint8 RGB, without ranks or caption."""
-    whole = _require_film(explanation)
+    whole = require_film(explanation)
     film = shrink_film(whole, THUMBNAIL)
     factor = max(film.shape) / max(whole.shape)
     regions = [
@@ -111,7 +111,7 @@ def shrink_film(film: np.ndarray, longest: int) -> np.ndarray:
     return cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def smooth_heat(explanation: ExplainedStudy) -> np.ndarray | None:
+def smooth_heat(explanation: ExplainedFilm) -> np.ndarray | None:
     """Returns the smoothed map from which the circles are found, float64 `(h', w')`; None without a map."""
     if explanation.heat is None:
         return None
@@ -122,24 +122,25 @@ def _is_below(explanation):
     return explanation.decision is False
 
 
-def _require_film(explanation: ExplainedStudy) -> np.ndarray:
+def require_film(explanation: ExplainedFilm) -> np.ndarray:
+    """Returns the film of an explanation; raises `InputError` if it has none."""
     if explanation.film is None:
         raise InputError(f"Study {explanation.study} has no film. Pictures can be drawn only on a film.")
     return explanation.film
 
 
 def _draw_circles(explanation):
-    return draw.draw_circles(_require_film(explanation), explanation.regions, dashed=_is_below(explanation))
+    return draw.draw_circles(require_film(explanation), explanation.regions, dashed=_is_below(explanation))
 
 
 def _draw_beside(explanation):
-    film = _require_film(explanation)
+    film = require_film(explanation)
     panels = [film, _draw_circles(explanation), draw.draw_heat(film, smooth_heat(explanation))]
     return draw.side_by_side(panels, captions=["film", "regions", "heat"])
 
 
 def _draw_sensitivities(explanation):
-    film, settings = _require_film(explanation), explanation.settings.regions
+    film, settings = require_film(explanation), explanation.settings.regions
     return draw.draw_sensitivities(film, explanation.heat, settings, dashed=_is_below(explanation))
 
 

@@ -10,9 +10,13 @@ import keras
 
 from kmm.errors import InputError
 from kmm.models.description import ImageDescription, TextDescription
+from kmm.models.fusion import SIDES, find_features
 from kmm.models.joined.joined_encoder import count_views, list_members
 from kmm.models.views.joined_cut import finish_encoder, take_front
-from kmm.models.views.parts import core_of, fusion_of, image_encoder_of, text_encoder_of
+from kmm.models.views.parts import core_of, fusion_of, image_encoder_of, parts_read, text_encoder_of
+
+LOGITS, JOINT = "logits", "joint"
+OUTPUTS = (LOGITS, JOINT, *SIDES)  # what the second half of a `PathView` can return
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class PathView:
         stem: `keras.Model` from `{"image": (n, h, w, 1), "rows": (n, t, d), "padding_mask": (n, t)}`, as far as the
             model reads them, to a dict of float tensors, each affine in image and rows.
         rest: `keras.Model` from these tensors, `present`, and `padding_mask` where the fusion reads the mask of words,
-            to logits `(n, n_labels)`.
+            to logits `(n, n_labels)`, or to vectors `(n, d)` of another of `OUTPUTS`.
         held: float. Memory per path point, as a multiple of what is counted for the layers: see `ImageDescription`.
         views: int. Views of a film, side by side in the channels of what the stem makes of it; see
             `kmm.models.joined.film_views`.
@@ -41,6 +45,7 @@ def view_path(
     image_encoder: ImageDescription | None = None,
     text_encoder: TextDescription | None = None,
     image_layer: str | None = None,
+    output: str = LOGITS,
 ) -> PathView:
     """Splits a model after its affine stem.
 
@@ -50,6 +55,8 @@ def view_path(
         text_encoder: `TextDescription`, or None for a model without reports.
         image_layer: str. Name of another layer of the image encoder to split after, for example its `feature_map`; the
             stem's output `image_<name>` is then not affine in the image.
+        output: one of `OUTPUTS`, what the second half returns: the logits; `"joint"`, the features from which they are
+            computed; `"image"` or `"text"`, the vector of that encoder, for which nothing else is read.
 
     Returns:
         `PathView`.
@@ -58,14 +65,16 @@ def view_path(
         InputError: if the image encoder has no such layer, or its output is not `(n, rows, columns, channels)`.
     """
     fusion, encoder = fusion_of(model), image_encoder_of(model)
+    wanted, vector_alone = ((output,), True) if output in SIDES else (SIDES, False)
     raw = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in core_of(model).inputs}
     sides: dict[str, tuple[keras.Model, tuple[str, ...], list[str]]] = {}
-    if image_encoder and encoder is not None:
+    if image_encoder and encoder is not None and "image" in wanted:
         sides["image"] = (encoder, (_choose_layer(encoder, image_encoder, image_layer),), ["image"])
-    if text_encoder:
+    if text_encoder and "text" in wanted:
         sides["text"] = (text_encoder_of(model), text_encoder.stem, ["rows", "padding_mask"])
     stems, features, inner = {}, {"present": raw["present"]}, {}
-    masks = {"padding_mask": raw["padding_mask"]} if text_encoder and "text_mask" in fusion.input else {}
+    masked = "text" in sides and "text_mask" in fusion.input and not vector_alone
+    masks = {"padding_mask": raw["padding_mask"]} if masked else {}
     for side, (part, layers, names) in sides.items():
         stem = take_front(part, layers[0]) if side == "image" else _take_stem(part, layers)
         given = {name: raw[name] for name in names}
@@ -74,15 +83,22 @@ def view_path(
         stems.update(named)
         own = {name: keras.Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in named.items()}
         inner.update(own)
-        masked = masks if side == "text" else {}
-        features.update(_finish_encoder(side, part, layers, list(own.values()), fusion, masked))
-    logits = keras.layers.Identity(dtype="float32", name="logits")(
-        fusion({name: features[name] for name in fusion.input})
-    )
-    given = {name: tensor for name, tensor in raw.items() if name != "present"}
-    rest = keras.Model({**inner, **masks, "present": raw["present"]}, logits)
+        read = ("vector",) if vector_alone else parts_read(model, side)
+        features.update(_finish_encoder(side, part, layers, list(own.values()), read, masks if side == "text" else {}))
+    given = {name: raw[name] for _, _, names in sides.values() for name in names}
+    other = {} if vector_alone else {"present": raw["present"]}
+    found = keras.layers.Identity(dtype="float32", name=output)(_finish(fusion, features, output))
+    rest = keras.Model({**inner, **masks, **other}, found)
     held = image_encoder.held if image_encoder else PathView.held
     return PathView(keras.Model(given, stems), rest, held, count_views(encoder) if encoder is not None else 1)
+
+
+def _finish(fusion, features, output):
+    """Computes what the second half returns from the parts of the encodings."""
+    if output in SIDES:
+        return features[f"{output}_vector"]
+    fused = fusion if output == LOGITS else keras.Model(fusion.input, find_features(fusion))
+    return fused({name: features[name] for name in fusion.input})
 
 
 def _take_stem(encoder, layers):
@@ -103,9 +119,9 @@ def _choose_layer(encoder, entry, name):
     return name
 
 
-def _finish_encoder(side, encoder, layers, inner, fusion, masks):
-    """Computes the parts of an encoding that the fusion reads from the outputs of the encoder's stem and its masks."""
-    parts = {part: tensor for part, tensor in encoder.output.items() if f"{side}_{part}" in fusion.input}
+def _finish_encoder(side, encoder, layers, inner, read, masks):
+    """Computes the parts of an encoding that are read from the outputs of the encoder's stem and its masks."""
+    parts = {part: tensor for part, tensor in encoder.output.items() if part in read}
     if side == "image":
         return {
             f"{side}_{part}": tensor for part, tensor in finish_encoder(encoder, layers[0], inner[0], parts).items()

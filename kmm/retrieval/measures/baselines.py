@@ -1,7 +1,7 @@
 """Simple features to which those of a classifier are compared: TF-IDF of reports, and gray levels of small films."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,20 @@ PIXELS = 32  # side of the small films
 TITLES = {"tfidf": "TF-IDF of the reports", "film": f"gray levels of {PIXELS} x {PIXELS} pixels"}
 
 
-def read_again(index: IndexColumns) -> dict[str, Study]:
+def read_again(index: IndexColumns, folders: Collection[str] | None = None) -> dict[str, Study]:
     """Reads the studies of an index again from the folders that it names.
 
     Args:
         index: `IndexColumns`.
+        folders: collection of str, those of them that are read; None for all.
 
     Returns:
         dict of study id to `Study`, of those whose folder still has them.
     """
     found: dict[str, Study] = {}
     for source in index.description["sources"]:
+        if folders is not None and source["folder"] not in folders:
+            continue
         if source["folder"] and Path(source["folder"]).exists():
             with contextlib.suppress(InputError):
                 found |= {study.id: study for study in read_collection(source["folder"]).studies}
