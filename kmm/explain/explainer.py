@@ -19,7 +19,7 @@ from kmm.explain.attribution.baselines import check_baselines
 from kmm.explain.attribution.methods import Case, choose_method, clear_bars
 from kmm.explain.attribution.quadrature import choose_nodes
 from kmm.explain.attribution.result import share_modalities
-from kmm.explain.attribution.split_model import SplitModel, call_view, choose_chunk, cut_model
+from kmm.explain.attribution.split_model import SplitModel, call_view, choose_chunk, cut_model, open_model
 from kmm.explain.explanation import Explanation, show_film
 from kmm.explain.regions.find import check_settings, find_regions
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
@@ -75,7 +75,7 @@ class Explainer:
 
     Raises:
         InputError: if a name in the settings is unknown, the classifier lacks the label, or the method explains only
-            films and the classifier reads none.
+            films and the classifier reads none, or reads attention that it cannot follow.
     """
 
     def __init__(
@@ -94,13 +94,17 @@ class Explainer:
         self._check_targets()
         self.embed = embed_of(classifier.models[classifier.main])
         self._check_inputs()
+        opened = None
+        if self.method.at_attention:
+            opened = open_model(classifier, output=settings.output, memory_gb=settings.memory_gb)
         layer, encoder = None, classifier.image_encoder
         if self.method.at_feature_map and encoder:
             layer = settings.layer or encoder.feature_map
         view = cut_model(classifier, layer)
         self.chunk = choose_chunk(getattr(view, self.method.repeated), settings.memory_gb, view.held)
         stem, score = call_view(view, classifier, settings.output)
-        self.split = SplitModel(stem, score, self.chunk, f"image_{layer}" if layer else None, freeze, view.views)
+        feature_map = f"image_{layer}" if layer else None
+        self.split = SplitModel(stem, score, self.chunk, feature_map, freeze, view.views, opened)
         self.attribute = self.method.for_model(self.split, settings)
 
     @classmethod
