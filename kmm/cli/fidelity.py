@@ -16,6 +16,7 @@ from kmm.explain.settings import SENSITIVITY_FILE
 from kmm.storage.output_mark import marking_file
 
 TRIED = ("integrated-gradients", "gradient", "gradient-x-input", "smoothgrad", "grad-cam", "layer-cam")
+TRIED_WITH_ATTENTION = ("rollout", "gradient-rollout")  # too, for a model whose attention can be followed
 
 
 @click.command(cls=Command)
@@ -58,7 +59,8 @@ def fidelity(
     """Measure whether explanations are right.
 
     With --sensitivity auto, the region sensitivity is chosen on studies of FOLDER in MODEL's validation part. Methods
-    are measured on studies that MODEL has not seen. Without --boxes, the pointing game is left out. Without --target, a
+    are measured on studies that MODEL has not seen, and compared with integrated gradients if these are among them.
+    Without --boxes, the pointing game is left out. Without --target, a
     MODEL of several labels explains the label of each film's box.
 
     \b
@@ -115,12 +117,17 @@ def _check_sides(classifier, *, boxes, words, curve, save):
 
 
 def _choose_methods(classifier, names, progress):
-    """Chooses the methods to measure: the given ones, else `TRIED`; for a model of reports only those that explain
-    words.
+    """Chooses the methods to measure: the given ones, else those of `TRIED` and `TRIED_WITH_ATTENTION` that suit the
+    model.
     """
     from kmm.explain.attribution.methods import METHODS
+    from kmm.models.views.attention_view import find_obstacle
 
-    chosen = names or TRIED
+    obstacle = find_obstacle(classifier.models[classifier.main])
+    chosen = names or (*TRIED, *TRIED_WITH_ATTENTION * (not obstacle))
+    followed = [name for name in chosen if METHODS[name].at_attention]
+    if followed and obstacle:
+        raise InputError(f"--method {', '.join(followed)}: {obstacle}")
     alone = [name for name in chosen if "rows" not in METHODS[name].inputs]
     if classifier.batches.image or not alone:
         return chosen

@@ -337,6 +337,18 @@ MEASURES = {
         "alike_words": "rank correlation of the words' attributions with those of a model with random weights: near 0 "
         "is right",
     },
+    "Film, agreement with integrated gradients": {
+        "ig_pearson": "correlation of the smoothed maps",
+        "ig_spearman": "rank correlation of the smoothed maps",
+        "ig_iou_5": "intersection over union of the strongest 5 % of both maps; 0.026 by chance",
+        "ig_iou_20": "the same of the strongest 20 %; 0.11 by chance",
+    },
+    "Words, agreement with integrated gradients": {
+        "ig_words_pearson": "correlation of the attributions of words",
+        "ig_words_spearman": "rank correlation of the attributions of words",
+        "ig_words_iou_5": "intersection over union of the strongest 5 % of the words, at least one",
+        "ig_words_iou_20": "the same of the strongest 20 %",
+    },
     "Attributions": {
         "similarity": "rank correlation of the map with that of a model with random weights: near 0 is right",
         "completeness_gap": "relative difference between the sum of the attributions and the score",

@@ -56,7 +56,7 @@ class Explainer:
 
     Raises:
         InputError: if a name in the settings is unknown, the classifier lacks the label, or the method explains only
-            films and the classifier reads none.
+            films and the classifier reads none, or reads attention that it cannot follow.
     """
 
     def __init__(

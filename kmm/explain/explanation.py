@@ -38,7 +38,8 @@ class Explanation:
         thresholds: dict of label name to the threshold of a positive decision.
         film: uint8 array `(h, w)`, the film at its own size, with square pixels, 0 = black; None without a film.
         heat: float32 array `(h', w')`: the part of the attribution map that lies on the film, signed, at the encoder's
-            resolution; None without a film. Its pixel (0, 0) is the film's top left corner.
+            resolution; None without a film, or if the method explains only words. Its pixel (0, 0) is the film's top
+            left corner.
         regions: list of `Region` in pixels of the film, heaviest first.
         text: str. The report before its redaction: its sections in order, joined by one space.
         sections: list of `(name, start, end)`: the place of each section in `text`.

@@ -27,7 +27,8 @@ class WordScore:
             not read, and for all words if the method does not score words.
         signed: float. Sum of its rows' attribution: above 0 it counts for the label. In units of the score where
             attributions are products with the input (integrated gradients, gradient times input); for plain gradients
-            (gradient, SmoothGrad) in units of the score per unit of the embedding.
+            (gradient, SmoothGrad) in units of the score per unit of the embedding; of rollout its relevance, without a
+            sign.
         seen: bool. False if the model does not know the word: it is not in the vocabulary, or was not read at all.
         read: bool. False if no part of it was read: it was redacted, dropped by the cleaning, or cut off. A word with
             `read` but not `seen` was read as UNKNOWN.

@@ -140,6 +140,7 @@ def test_a_number_leaves_nothing_to_keep(model, tiny_folder, tmp_path, option):
     ("options", "says"),
     [
         (("--method", "gradient", "--method", "grad-kam"), "Unknown method 'grad-kam'"),
+        (("--method", "gradient", "--method", "rollout"), "--method rollout: Rollout follows attention"),
         (("--target", "fracture"), "must be a label of the model: abnormal"),
         (("--words", "nowhere.csv"), "nowhere.csv: cannot be read"),
         (("--boxes", "nowhere.csv"), "nowhere.csv: cannot be read"),
@@ -188,3 +189,18 @@ def test_a_model_of_reports_alone_is_measured_by_its_words(of_reports, tiny_fold
 )
 def test_a_model_of_reports_alone_is_not_asked_for_films(of_reports, tiny_folder, options, says):
     refuse(of_reports, tiny_folder, *options, says=says)
+
+
+@pytest.mark.large
+def test_a_model_with_attention_is_explained_by_it_too(build_classifier, tiny_folder, tmp_path):
+    build_classifier(image=None, text="transformer-small").save(tmp_path / "saved")
+    options = ("--studies", 2, *QUICK, "--json", tmp_path / "out.json")
+    result = run("fidelity", tmp_path / "saved", tiny_folder, *options)
+    assert result.exit_code == 0, result.stderr
+    methods = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["methods"]
+    assert {"integrated-gradients", "rollout", "gradient-rollout"} < set(methods) and "grad-cam" not in methods
+    for name, found in methods.items():
+        measured = {measure for measure in found if measure.startswith("ig_words_")}
+        assert len(measured) == (0 if name == "integrated-gradients" else 4)
+        assert all(-1 <= found[measure]["mean"] <= 1 for measure in measured)
+    check_print(result.output, methods)

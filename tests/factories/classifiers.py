@@ -14,11 +14,11 @@ PIECES = "no mass small of is a the eff ##us ##ion cy ##st c ##ou ##gh l ##un ##
 
 
 def build_classifier(
-    image="small-cnn", text="text-cnn", *, labels=("mass", "effusion", "cyst"), mean=True, **preparation
+    image="small-cnn", text="text-cnn", *, labels=("mass", "effusion", "cyst"), mean=True, network=None, **preparation
 ):
-    """Builds a classifier of films, of reports or of both, with any labels."""
+    """Builds a classifier of films, of reports or of both, with any labels; `network` has more of its `ModelSpec`."""
     sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
-    spec = ModelSpec(image_encoder=image, text_encoder=text, **sizes)
+    spec = ModelSpec(image_encoder=image, text_encoder=text, **sizes | (network or {}))
     vocabulary = Vocabulary.fit([f"no mass small effusion cyst word{number}".split() for number in range(9)])
     if preparation.get("pieces"):
         vocabulary = WordPieces((*SPECIAL_WORDS, *PIECES.split()))

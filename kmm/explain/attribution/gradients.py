@@ -53,6 +53,27 @@ def differentiate(function: Callable[..., Any]) -> Callable[..., tuple[Any, dict
         >>> ops.convert_to_numpy(gradients["x"]).tolist()
         [2.0, 6.0]
     """
+    both = differentiate_beside(lambda *given: (function(*given), ()))
+    return lambda *given: both(*given)[:2]
+
+
+def differentiate_beside(function: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, dict[str, Any], Any]]:
+    """Makes the function that returns scores, their gradients, and what the same pass computed beside the scores.
+
+    Args:
+        function: as for `differentiate`, but it returns the scores `(m,)` and any nested dict, list or tuple of
+            tensors, which is not differentiated.
+
+    Returns:
+        function of the same arguments, to be called inside `compile_function`, that returns the scores, a dict of
+        gradients, and the other tensors.
+
+    Example:
+        >>> double = lambda values: (values["x"] ** 2, [2 * values["x"]])
+        >>> found = compile_function(differentiate_beside(double))({"x": ops.convert_to_tensor([1.0, 3.0])})
+        >>> ops.convert_to_numpy(found[1]["x"]).tolist(), ops.convert_to_numpy(found[2][0]).tolist()
+        ([2.0, 6.0], [2.0, 6.0])
+    """
     return _BACKENDS[keras.backend.backend()].differentiate(function)
 
 
@@ -79,9 +100,9 @@ class _TensorFlow:
         def with_gradients(inputs, *rest):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(inputs)
-                scores = function(inputs, *rest)
+                scores, beside = function(inputs, *rest)
             zero = tf.UnconnectedGradients.ZERO
-            return scores, tape.gradient(scores, inputs, unconnected_gradients=zero)
+            return scores, tape.gradient(scores, inputs, unconnected_gradients=zero), beside
 
         return with_gradients
 
@@ -123,11 +144,11 @@ class _Jax:
 
         def with_gradients(inputs, *rest):
             def total(values):
-                scores = function(values, *rest)
-                return scores.sum(), scores
+                scores, beside = function(values, *rest)
+                return scores.sum(), (scores, beside)
 
-            gradients, scores = jax.grad(total, has_aux=True)(inputs)
-            return scores, gradients
+            gradients, (scores, beside) = jax.grad(total, has_aux=True)(inputs)
+            return scores, gradients, beside
 
         return with_gradients
 
@@ -152,11 +173,12 @@ class _Torch:
         def with_gradients(inputs, *rest):
             with torch.enable_grad():
                 leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()}
-                scores = function(leaves, *rest)
+                scores, beside = function(leaves, *rest)
                 gradients = torch.autograd.grad(
                     scores.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
                 )
-            return scores.detach(), dict(zip(leaves, gradients))
+            beside = keras.tree.map_structure(lambda value: value.detach(), beside)
+            return scores.detach(), dict(zip(leaves, gradients)), beside
 
         return with_gradients
 

@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from keras import ops
 
+from kmm.errors import InputError
 from kmm.explain.attribution.methods import Method
-from kmm.explain.attribution.split_model import SplitModel, call_halves, call_view, choose_chunk, cut_model
+from kmm.explain.attribution.split_model import (
+    SplitModel,
+    call_halves,
+    call_view,
+    choose_chunk,
+    cut_model,
+    open_model,
+)
 from kmm.explain.settings import ExplainSettings
 from kmm.models.views.path_view import LOGITS
 
@@ -40,7 +48,8 @@ def split_for_method(
         `SplitModel`.
 
     Raises:
-        InputError: as `cut_model` and `choose_chunk`.
+        InputError: as `cut_model`, `choose_chunk` and, for a method that reads attention, `open_model`; or if such a
+            method is to explain vectors.
     """
     layer, encoder = None, classifier.image_encoder
     if method.at_feature_map and encoder:
@@ -50,10 +59,15 @@ def split_for_method(
     name = f"image_{layer}" if layer else None
     if finish is None:
         stem, score = call_view(view, classifier, settings.output)
-        return SplitModel(stem, score, chunk, name, freeze, view.views)
+        opened = None
+        if method.at_attention:
+            opened = open_model(classifier, output=settings.output, memory_gb=settings.memory_gb)
+        return SplitModel(stem, score, chunk, name, freeze, view.views, opened=opened)
+    if method.at_attention:
+        raise InputError("Methods that read attention explain labels. Choose another `method`.")
     stem, rest = call_halves(view)
 
     def score_column(inner, fixed):
         return ops.expand_dims(finish(rest(inner, fixed), fixed), -1)  # of one label, so to say
 
-    return SplitModel(stem, score_column, chunk, name, freeze, view.views, rest)
+    return SplitModel(stem, score_column, chunk, name, freeze, view.views, rest=rest)

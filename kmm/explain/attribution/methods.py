@@ -14,6 +14,7 @@ from kmm.explain.attribution.cam import GradientCam, ScoreCam, weigh_grad_cam, w
 from kmm.explain.attribution.path_integral import Path, Tolerance, attribute
 from kmm.explain.attribution.quadrature import Nodes
 from kmm.explain.attribution.result import Attribution
+from kmm.explain.attribution.rollout import Rollout
 from kmm.explain.attribution.split_model import SplitModel
 from kmm.explain.settings import ExplainSettings
 
@@ -67,6 +68,8 @@ class Method:
         inputs: tuple of the inputs that it can attribute to: `"image"`, `"rows"`. It needs a model that reads one.
         at_feature_map: bool. Whether the model is cut behind a feature map of the image encoder (the last one, or
             `ExplainSettings.layer`) instead of behind its affine stem.
+        at_attention: bool. Whether it reads the weights of attention, which the model then hands out.
+        signed: bool. Whether a value above 0 counts for the label. False: values say how much, not in which direction.
         repeated: `"rest"` or `"stem"`: the half of the model that is computed for many points of a study at once; if
             both are, the one with more layers. Its size determines how many points fit in memory.
         errors: tuple of the errors of `Attribution` that it estimates: `"completeness_gap"`, `"map_error"`. Others are
@@ -77,6 +80,8 @@ class Method:
     source: str
     inputs: tuple[str, ...] = ("image", "rows")
     at_feature_map: bool = False
+    at_attention: bool = False
+    signed: bool = True
     repeated: str = "rest"
     errors: tuple[str, ...] = ()
 
@@ -135,6 +140,10 @@ def _score_cam(model, settings):
         channels=settings.steps,
         freeze=model.freeze,
     ).attribute
+
+
+def _roll_out(model, settings, *, rules):
+    return Rollout(model.opened, rules, freeze=model.freeze).attribute
 
 
 def _baseline_paths(case, settings):
@@ -264,6 +273,12 @@ METHODS = {
         partial(_gradient_cam, weigh=weigh_layer_cam), "https://ieeexplore.ieee.org/document/9462463"
     ),
     "score-cam": _cam_method(_score_cam, "https://arxiv.org/abs/1910.01279"),
+    "rollout": Method(
+        partial(_roll_out, rules="rollout"), "https://arxiv.org/abs/2005.00928", at_attention=True, signed=False
+    ),
+    "gradient-rollout": Method(
+        partial(_roll_out, rules="gradient-rollout"), "https://arxiv.org/abs/2103.15679", at_attention=True
+    ),
 }
 
 

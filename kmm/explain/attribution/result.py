@@ -13,8 +13,9 @@ class Attribution:
 
     Attributes:
         values: dict of input name to float32 array of that input's shape, signed, in units of the score (gradient and
-            SmoothGrad: per unit of the input). For a model of kmm: `"image"` `(h, w, 1)` and `"rows"` `(t, d)`, or only
-            the one that it reads. NaN where a score or a gradient was not finite.
+            SmoothGrad: per unit of the input; rollout: relevance, never below 0). For a model of kmm: `"image"`
+            `(h, w, 1)` and `"rows"` `(t, d)`, or only the one that it reads or that the method explains. NaN where a
+            score or a gradient was not finite.
         target: int. Index of the label that was explained.
         score: float. The score of the study.
         scores: float64 array `(n_labels,)`: the scores of the study for all labels.

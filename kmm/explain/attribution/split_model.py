@@ -1,7 +1,8 @@
 """A classifier's model cut in two behind its affine stem, with the number of path points that fit in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -9,9 +10,10 @@ from keras import ops
 
 from kmm.data.modalities import find_patterns
 from kmm.errors import InputError
-from kmm.explain.attribution.gradients import Score, Stem
+from kmm.explain.attribution.gradients import Score, Stem, Tensors
 from kmm.explain.attribution.held_memory import count_point_bytes
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
+from kmm.models.views.attention_view import AttentionView, open_attention
 from kmm.models.views.path_view import LOGITS, PathView, view_path
 
 if TYPE_CHECKING:
@@ -20,6 +22,22 @@ if TYPE_CHECKING:
 MAX_CHUNK = 64
 PROCESS = 9.5e8  # bytes of a process with its libraries, mostly TensorFlow, before a model is traced
 TRACING = 3e8  # bytes that tracing and compiling take once
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that hands out the weights of its attention, as methods of attribution see it.
+
+    Attributes:
+        look: function `(inputs, fixed, nudges) -> (scores (m, n_labels), dict of tensors)`: `nudges` has a tensor for
+            each name of `view.weights`, which is added to these weights; the dict is what `view.model` returns.
+        view: `kmm.models.views.attention_view.AttentionView`.
+        chunk: int >= 1. Studies that fit in memory at once.
+    """
+
+    look: Callable[[Tensors, Tensors, Tensors], tuple[Any, Tensors]]
+    view: AttentionView
+    chunk: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,7 @@ class SplitModel:
         views: int. See `kmm.models.views.path_view.PathView`.
         rest: function `(inner, fixed) -> (m, d)`, what the second half of the model returns, of which `score` is a
             function; None: `score` itself.
+        opened: `OpenModel`, if the method reads the weights of attention; else None.
         integrator: `PathIntegrator` of the two functions. It also computes the scores of a study.
     """
 
@@ -45,6 +64,7 @@ class SplitModel:
     freeze: bool = False
     views: int = 1
     rest: Score | None = None
+    opened: OpenModel | None = None
     integrator: PathIntegrator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,17 +110,51 @@ def call_view(view: PathView, classifier: "Classifier", output: str = "logit") -
     Returns:
         functions `stem(inputs, fixed) -> dict of tensors` and `score(inner, fixed) -> (m, n_labels)`.
     """
-    temperatures = classifier.temperatures[classifier.main].astype(np.float32)
     stem, rest = call_halves(view)
+    finish = _finish_scores(classifier, output)
 
     def score(inner, fixed):
-        logits = rest(inner, fixed)
+        return finish(rest(inner, fixed), fixed)
+
+    return stem, score
+
+
+def _finish_scores(classifier, output):
+    """Makes the function that turns logits into scores."""
+    temperatures = classifier.temperatures[classifier.main].astype(np.float32)
+
+    def finish(logits, fixed):
         if output != "probability":
             return logits
         pattern = ops.cast(find_patterns(fixed["present"]), "int32")
         return ops.sigmoid(ops.divide(logits, ops.take(temperatures, pattern, axis=0)))
 
-    return stem, score
+    return finish
+
+
+def open_model(classifier: "Classifier", *, output: str = "logit", memory_gb: float = 3.0) -> OpenModel:
+    """Opens the attention of the model of a classifier's main part.
+
+    Args:
+        classifier: `Classifier`.
+        output: `"logit"` or `"probability"`.
+        memory_gb: float. As for `choose_chunk`.
+
+    Returns:
+        `OpenModel`.
+
+    Raises:
+        InputError: if the model has no attention that can be followed, or not even one study fits in memory.
+    """
+    view, finish = open_attention(classifier.models[classifier.main]), _finish_scores(classifier, output)
+    held = classifier.image_encoder.held if classifier.image_encoder else PathView.held
+
+    def look(inputs, fixed, nudges):
+        known = {**inputs, **fixed, **{f"{name}_nudge": value for name, value in nudges.items()}}
+        found = view.model({tensor.name: known[tensor.name] for tensor in view.model.inputs}, training=False)
+        return finish(found["logits"], fixed), found
+
+    return OpenModel(look, view, choose_chunk(view.model, memory_gb, held))
 
 
 def call_halves(view: PathView) -> tuple[Stem, Score]:

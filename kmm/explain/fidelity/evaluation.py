@@ -1,7 +1,7 @@
 """Evaluation of methods on studies with known findings, and choice of the sight sensitivity on validation studies."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from kmm.classifier import Classifier
 from kmm.data.study import Problem, Study
 from kmm.errors import InputError
+from kmm.explain.attribution.methods import choose_method
 from kmm.explain.explainer import Explainer
 from kmm.explain.fidelity import deletion, localisation, measures, sensitivity
+from kmm.explain.fidelity.agreement import REFERENCE, Compared, compare_explanations, take_compared
 from kmm.explain.fidelity.ground_truth import NOTHING_KNOWN, Truth
 from kmm.explain.regions.find import find_regions
 from kmm.explain.settings import ExplainSettings
@@ -32,6 +34,8 @@ def try_methods(
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Explains studies by several methods and measures each explanation.
+
+    If integrated gradients are among the methods, they come first, and the others are compared with them.
 
     The explained label is that of the settings; without one, a label for which `truth` has a box or words of the study;
     without those, the study's most probable label.
@@ -60,19 +64,27 @@ def try_methods(
     by_id = {study.id: study for study in studies}
     report_once = _report_once(set_aside)
     targets = {study.id: truth.target_of(study) for study in studies}
-    for number, method in enumerate(methods):
+    references: dict[str, Compared] = {}
+    smoothing = settings.regions.smoothing
+    for number, method in enumerate(sorted(methods, key=lambda name: name != REFERENCE)):
         explainer = Explainer(classifier, replace(settings, method=method))
-        before: dict[str, _Before] = {}
+        before: dict[str, Compared] = {}
         with progress.step(f"Trying {method}", len(studies)) as advance:
             for explanation in _explain(explainer, studies, targets, report_once, advance):
                 film = None
                 if explanation.heat is not None:
                     film = deletion.ScoredFilm(explainer, by_id[explanation.study], explanation)
-                rows.append({"method": method, **_measure(film, explanation, truth)})
+                row, own = {"method": method, **_measure(film, explanation, truth)}, take_compared(explanation)
+                if method == REFERENCE:
+                    references[explanation.study] = own
+                elif explanation.study in references:
+                    reference, signed = references[explanation.study], choose_method(method).signed
+                    row.update(compare_explanations(own, reference, smoothing=smoothing, signed=signed))
+                rows.append(row)
                 if number == 0:
                     rows += _try_nothing(film, explanation, truth)
                 if len(before) < randomised:
-                    before[explanation.study] = _Before(explanation.target, explanation.heat, _sign_words(explanation))
+                    before[explanation.study] = own
         rows += _compare_randomised(classifier, studies, before, explainer.settings, report_once)
     return rows
 
@@ -146,22 +158,6 @@ def _try_nothing(film, explanation, truth):
     return rows
 
 
-@dataclass(frozen=True)
-class _Before:
-    """Explanation by the trained model: the explained label, the map, and the contribution of each word."""
-
-    target: str
-    heat: np.ndarray | None
-    words: np.ndarray | None
-
-
-def _sign_words(explanation):
-    """Returns the contribution of each word that was read, `(words,)`; None if the method does not score words."""
-    if "rows" not in explanation.attribution.values:
-        return None
-    return np.array([word.signed for word in explanation.words if word.read])
-
-
 def _compare_randomised(classifier, studies, before, settings, set_aside):
     """Measures how similar the maps of film and words are between the trained model and one with new weights."""
     if not before:
@@ -171,11 +167,12 @@ def _compare_randomised(classifier, studies, before, settings, set_aside):
     chosen = [study for study in studies if study.id in before]
     rows, targets = [], {study: found.target for study, found in before.items()}
     for explanation in _explain(untrained, chosen, targets, set_aside):
-        own, row = before[explanation.study], {"method": settings.method, "study": explanation.study}
+        own, new = before[explanation.study], take_compared(explanation)
+        row = {"method": settings.method, "study": explanation.study}
         if own.heat is not None:
-            row["similarity"] = measures.map_similarity(own.heat, explanation.heat)
+            row["similarity"] = measures.map_similarity(own.heat, new.heat)
         if own.words is not None:
-            row["alike_words"] = measures.map_similarity(own.words, _sign_words(explanation))
+            row["alike_words"] = measures.map_similarity(own.words, new.words)
         rows.append(row)
     return rows
 

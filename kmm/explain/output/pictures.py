@@ -135,13 +135,16 @@ def _draw_circles(explanation):
 
 def _draw_beside(explanation):
     film = require_film(explanation)
-    panels = [film, _draw_circles(explanation), draw.draw_heat(film, smooth_heat(explanation))]
+    heat = smooth_heat(explanation)
+    heat = np.zeros(film.shape) if heat is None else heat  # of a method that explains only words
+    panels = [film, _draw_circles(explanation), draw.draw_heat(film, heat)]
     return draw.side_by_side(panels, captions=["film", "regions", "heat"])
 
 
 def _draw_sensitivities(explanation):
     film, settings = require_film(explanation), explanation.settings.regions
-    return draw.draw_sensitivities(film, explanation.heat, settings, dashed=_is_below(explanation))
+    heat = np.zeros(film.shape) if explanation.heat is None else explanation.heat
+    return draw.draw_sensitivities(film, heat, settings, dashed=_is_below(explanation))
 
 
 # Kind of picture to its function of an `Explanation` with a film, which returns uint8 RGB `(h, w, 3)` without caption.

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from kmm.models.networks.position_table import resample_positions
-from kmm.models.transformer.dot_product import attend, count_attention_bytes
+from kmm.models.transformer.dot_product import count_attention_bytes, weigh
 
 HIDDEN = -1e4  # added to the logits of attention to a token that a checkpoint does not have: its weight is exactly 0
 
@@ -96,14 +96,29 @@ class SelfAttention(layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Takes queries, keys and values `(n, t, 3 d)` side by side; returns `(n, t, d)`."""
+        return self.read(x)[0]
+
+    def read(self, x: Any, *, nudge: Any = None) -> tuple[Any, Any]:
+        """Computes what `call` returns, and the weights of attention.
+
+        Args:
+            x: float `(n, t, 3 d)`, as for `call`.
+            nudge: float `(n, heads, t, t)`, added to the weights; None adds nothing.
+
+        Returns:
+            mixed `(n, t, d)` and weights `(n, heads, t, t)`.
+        """
         _, length, size = x.shape
         size = size // 3
         x = ops.reshape(x, (-1, length, 3, self.heads, size // self.heads))
         query, key, value = (ops.transpose(x[:, :, part], (0, 2, 1, 3)) for part in range(3))
         first, last = self.optional
         bias = ops.pad(self.hidden, (first, length - last)) if last > first else None
-        x = attend(query, key, value, bias)
-        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, size))
+        weights = weigh(query, key, bias)
+        if nudge is not None:
+            weights = weights + ops.cast(nudge, weights.dtype)
+        x = ops.matmul(ops.cast(weights, value.dtype), value)
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, size)), weights
 
     def compute_output_shape(self, shape: tuple) -> tuple:
         return *shape[:-1], shape[-1] // 3

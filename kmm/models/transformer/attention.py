@@ -41,16 +41,39 @@ class Attention(layers.Layer):
         """Takes `query (n, q, d)`, `key (n, k, d)`, `value (n, k, d)` and `row_mask (n, k)`, 1 = read, 0 = hidden, or
         None for a sequence without padding; returns `(n, q, d)`, and with `return_weights` also the weights
         `(n, heads, q, k)` before dropout."""
+        mixed, weights = self.read(query, key, value, row_mask, training=training)
+        return (mixed, weights) if self.return_weights else mixed
+
+    def read(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        row_mask: Any = None,
+        *,
+        nudge: Any = None,
+        training: bool | None = None,
+    ) -> tuple[Any, Any]:
+        """Computes what `call` returns with `return_weights`.
+
+        Args:
+            query, key, value, row_mask, training: as for `call`.
+            nudge: float `(n, heads, q, k)`, added to the weights before dropout; None adds nothing.
+
+        Returns:
+            mixed `(n, q, d)` and weights `(n, heads, q, k)`.
+        """
         bias = None
         if row_mask is not None:
             read = ops.expand_dims(ops.expand_dims(row_mask, 1), 1) > 0.5
             bias = ops.where(read, ops.cast(0, "float32"), ops.cast(HIDDEN, "float32"))
         query, key, value = (self._split(rows) for rows in (query, key, value))
         weights = weigh(query, key, bias)
+        if nudge is not None:
+            weights = weights + ops.cast(nudge, weights.dtype)
         mixed = ops.matmul(self.dropout(weights, training=training), value)
         mixed = ops.transpose(mixed, (0, 2, 1, 3))
-        mixed = ops.reshape(mixed, (-1, mixed.shape[1], self.heads * mixed.shape[3]))
-        return (mixed, weights) if self.return_weights else mixed
+        return ops.reshape(mixed, (-1, mixed.shape[1], self.heads * mixed.shape[3])), weights
 
     def _split(self, rows):
         """Splits `(n, t, d)` into heads: `(n, heads, t, d / heads)`."""

@@ -10,7 +10,7 @@ from kmm.explain.attribution.methods import METHODS, NOISE, Case, choose_method,
 from kmm.explain.attribution.split_model import SplitModel
 from kmm.explain.settings import ExplainSettings
 
-PATHS = [name for name, method in METHODS.items() if "rows" in method.inputs]
+PATHS = [name for name, method in METHODS.items() if "rows" in method.inputs and not method.at_attention]
 RANDOM = np.random.default_rng(0)
 FILM, ROWS, MEAN = RANDOM.normal(size=(3, 4, 4, 1)).astype(np.float32) * 50 + 100
 WORDS = RANDOM.normal(size=(6, 3)).astype(np.float32)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from kmm.data.study import ImageFile, Study
 from kmm.errors import ImageError, InputError
+from kmm.explain.attribution.methods import METHODS
 from kmm.explain.explainer import Explainer
 from kmm.explain.fidelity import evaluation as trials
 from kmm.explain.fidelity import measures as fidelity
@@ -167,6 +168,19 @@ def test_measures_of_a_map_that_is_known(plain, disk, monkeypatch):
     assert own["hit"] and own["hit_one"] and own["hit_peak"] and own["speaks"] and own["iou"] > 0.3
     assert point["hit"] == point["hit_one"] == pytest.approx(13 * 13 / 3600) and not centre["hit"]
     assert own["insertion"] > 0.95 > 0.6 > order["insertion"] and own["deletion"] < 0.05
+
+
+def test_methods_are_compared_with_integrated_gradients_which_come_first(plain, disk, monkeypatch):
+    monkeypatch.setattr(trials, "_compare_randomised", lambda *arguments: [])
+    monkeypatch.setitem(METHODS, "gradient", replace(METHODS["gradient"], signed=False))
+    rows = try_methods(plain, [disk], ["gradient", "integrated-gradients"], settings=SETTINGS)
+    by_method = {row["method"]: row for row in rows}
+    assert list(by_method) == ["integrated-gradients", RANDOM_ORDER, "gradient"]
+    agreement = {name: value for name, value in by_method["gradient"].items() if name.startswith("ig_")}
+    assert agreement == pytest.approx(dict.fromkeys(("ig_pearson", "ig_spearman", "ig_iou_5", "ig_iou_20"), 1.0))
+    assert not any(name.startswith("ig_") for name in by_method["integrated-gradients"])
+    alone = try_methods(plain, [disk], ["gradient"], settings=SETTINGS)
+    assert not any(name.startswith("ig_") for row in alone for name in row)
 
 
 def test_a_film_that_adds_little_is_counted_and_not_measured(plain, disk, monkeypatch):
