@@ -188,6 +188,7 @@ def kill_after(monkeypatch, shards):
     return count
 
 
+@pytest.mark.large
 def test_a_stopped_build_leaves_the_old_index_and_continues(classifier, many, built, tmp_path, monkeypatch):
     monkeypatch.setattr("kmm.retrieval.additions.STUDIES", 16)
     whole = read_all(built)

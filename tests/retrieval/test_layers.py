@@ -20,8 +20,12 @@ def batch(hand_made, studies):
     return hand_made.batches.batch(studies)
 
 
-def test_joint_features_are_those_of_the_classifier(hand_made, studies, batch):
-    reader = LayerReader(hand_made)
+@pytest.fixture(scope="module")
+def reader(hand_made):
+    return LayerReader(hand_made)
+
+
+def test_joint_features_are_those_of_the_classifier(hand_made, studies, batch, reader):
     found = reader.read(batch)
     assert tuple(found) == reader.patterns == ("both", "image", "text")
     expected = normalise(Classifier(hand_made).features(studies))
@@ -33,8 +37,7 @@ def test_joint_features_are_those_of_the_classifier(hand_made, studies, batch):
     assert not both.vectors[2:].any() and reader.size == expected.shape[1]
 
 
-def test_a_pattern_is_read_as_if_the_study_had_nothing_else(hand_made, studies, batch):
-    reader = LayerReader(hand_made)
+def test_a_pattern_is_read_as_if_the_study_had_nothing_else(hand_made, studies, batch, reader):
     found = reader.read(batch)
     films = hand_made.batches.batch([replace(study, report=None) for study in studies[:3]])
     assert np.allclose(found["image"].vectors[:3], reader.read(films)["image"].vectors, atol=1e-6)
@@ -42,14 +45,15 @@ def test_a_pattern_is_read_as_if_the_study_had_nothing_else(hand_made, studies, 
     assert np.allclose(found["text"].vectors[:1], reader.read(texts)["text"].vectors, atol=1e-6)
 
 
-def test_predictions_are_those_of_the_classifier(hand_made, studies, batch):
-    found = LayerReader(hand_made).read(batch)
+def test_predictions_are_those_of_the_classifier(hand_made, studies, batch, reader):
+    found = reader.read(batch)
     for row, (prediction, pattern) in enumerate(
         zip(list_predictions(hand_made, hand_made.predict(studies)), ("both", "both", "image", "text"), strict=True)
     ):
         assert found[pattern].predicted[row] == pytest.approx(list(prediction.probabilities.values()), abs=1e-5)
 
 
+@pytest.mark.large
 def test_features_of_a_fusion_that_reads_places_and_words(hand_made, batch):
     sizes = {"pixels": 32, "length": 12, "embedding_size": 6, "text_filters": 8, "fusion_units": 16}
     spec = ModelSpec("small-cnn", "text-cnn", "cross-attention", **sizes)
@@ -62,9 +66,9 @@ def test_features_of_a_fusion_that_reads_places_and_words(hand_made, batch):
         assert np.allclose(found[pattern].vectors[row], normalise(features)[row], atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_vectors_have_length_1_where_a_study_has_the_pattern(hand_made, batch, layer):
-    for one in LayerReader(hand_made, layer).read(batch).values():
+def test_vectors_have_length_1_where_a_study_has_the_pattern(hand_made, batch, reader):
+    readings = [(reader if layer == "joint" else LayerReader(hand_made, layer)).read(batch) for layer in LAYERS]
+    for one in (one for found in readings for one in found.values()):
         assert np.allclose(np.linalg.norm(one.vectors, axis=1), one.has)
 
 

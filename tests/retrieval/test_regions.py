@@ -55,9 +55,9 @@ def test_centres_are_those_of_the_cells(model):
     assert centres[:5].tolist() == [[7.5, 7.5], [23.5, 7.5], [39.5, 7.5], [55.5, 7.5], [7.5, 23.5]]
 
 
-@pytest.mark.parametrize("more", [{"image_depths": 2}, {"image_grid": 2}], ids=str)
-def test_vectors_of_several_depths_or_cells_have_no_region(film, more):
-    built = build_model(ModelSpec(image_encoder="small-cnn", pixels=64, **more), label_count=1)
+def test_vectors_of_several_depths_and_cells_have_no_region(film):
+    spec = ModelSpec(image_encoder="small-cnn", pixels=64, image_depths=2, image_grid=2)
+    built = build_model(spec, label_count=1)
     with pytest.raises(InputError, match="region needs"):
         encode_region(built, PREPARATION.apply(film)[None], PREPARATION.mapping(film.shape), (100, 50, 20))
 

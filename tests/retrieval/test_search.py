@@ -22,7 +22,7 @@ def rank_by_force(vectors, ids, query, allowed, k):
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     random = np.random.default_rng(0)
-    count = 1500
+    count = 800
     ids = [f"s{number}" for number in random.permutation(count)]
     vectors = draw_vectors(random, count)
     labels = random.choice([0, 1, 255], (count, 3), p=[0.6, 0.3, 0.1])
@@ -31,11 +31,11 @@ def stored(tmp_path_factory):
         "view": random.choice(["PA", "AP", "frontal"], count),
         "column-0": random.choice(["north", "south", "east", ""], count),
     }
-    patients = [f"p{number}" for number in random.integers(0, 500, count)]
+    patients = [f"p{number}" for number in random.integers(0, 270, count)]
     bodies = [f"b{number}" if number < 300 else "" for number in random.integers(0, 600, count)]
-    films = [f"f{number}" for number in random.integers(0, 1300, count)]
+    films = [f"f{number}" for number in random.integers(0, 700, count)]
     parts = []
-    for low, high in ((0, 700), (700, 701), (701, 1500)):
+    for low, high in ((0, 300), (300, 301), (301, 800)):
         cut = slice(low, high)
         more = {name: values[cut] for name, values in facts.items()}
         kinds = {"patients": patients[cut], "bodies": bodies[cut], "films": films[cut]}

@@ -90,7 +90,7 @@ class LowRankDense(layers.Wrapper):
         self.layer.kernel.assign_add(self.alpha / self.rank * ops.concatenate(products, axis=-1))
         for pair in self.factors:
             if pair is not None:
-                pair[1].assign(ops.zeros_like(pair[1]))
+                pair[1].assign(ops.zeros(pair[1].shape))
 
     def get_config(self) -> dict[str, Any]:
         own = {"rank": self.rank, "alpha": self.alpha, "parts": list(self.parts), "seed": self.seed}
