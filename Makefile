@@ -9,7 +9,7 @@ HARNESS := $(addprefix tests/models/,test_encoders_image.py test_encoders_text.p
 SMALLEST := every_entry and (small-cnn or text-cnn] or transformer) or promises and (tiny-resnet or tiny-vit or tiny-swin)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo install check test test-fast test-large test-backends test-backends-small bench clean
+.PHONY: help demo install check test test-fast test-large test-backends test-backends-small test-backends-kinds bench clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -74,9 +74,12 @@ test-large: .venv/tested  ## the large tests: whole trainings, exports, attacks 
 test-backends: .venv/backends  ## the tests of models and training on TensorFlow, JAX and torch
 	for backend in tensorflow jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models tests/training/test_fit_stage.py tests/training/test_dataset.py tests/training/test_film_changes.py tests/test_backends.py tests/explain/attribution/test_gradients.py tests/explain/attribution/test_integrated_gradients.py tests/explain/attribution/test_methods.py tests/explain/test_backends.py || exit 1; done
 
-test-backends-small: .venv/backends  ## the smallest encoder of each kind on JAX and torch, and a saved classifier that they read
-	for backend in jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q $(HARNESS) -k '$(SMALLEST)' || exit 1; done
+test-backends-small: .venv/backends  ## the smallest encoder on JAX and torch, and a saved classifier that they read
+	for backend in jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q tests/models/test_encoders_image.py -k small-cnn || exit 1; done
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -q tests/test_backends.py -k scores
+
+test-backends-kinds: .venv/backends  ## the smallest encoder of each kind, with each fusion, on JAX and torch
+	for backend in jax torch; do KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q $(HARNESS) -k '$(SMALLEST)' || exit 1; done
 
 bench: .venv/benched  ## the figures of the README's table "Speed"
 	$(BIN)/python benchmarks/read.py

@@ -1,10 +1,11 @@
 """Attention by its formula, and that the layers of it are one function."""
 
 import numpy as np
+from keras import ops
 
 from kmm.models.networks.vision_layers import SelfAttention
 from kmm.models.transformer.attention import Attention
-from kmm.models.transformer.dot_product import HIDDEN, attend
+from kmm.models.transformer.dot_product import HIDDEN, attend, weigh
 from tests.model_checks import to_numpy
 
 RANDOM = np.random.default_rng(0)
@@ -38,3 +39,8 @@ def test_layers_of_a_film_and_of_a_report_are_one_function():
     read = to_numpy(Attention(heads=2)(query, key, value, np.array([[1, 1, 1, 1, 0]] * 2, "float32")))
     fewer = to_numpy(Attention(heads=2)(query, key[:, :4], value[:, :4]))
     np.testing.assert_allclose(read, fewer, atol=1e-6)
+
+
+def test_a_single_key_has_the_weight_1_even_if_it_is_hidden():
+    weights = weigh(ops.ones((2, 3, 4)), ops.ones((2, 1, 4)), ops.full((2, 1, 1), HIDDEN))
+    np.testing.assert_array_equal(to_numpy(weights), np.ones((2, 3, 1)))

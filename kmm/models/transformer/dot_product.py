@@ -32,7 +32,8 @@ def weigh(query: Any, key: Any, bias: Any = None) -> Any:
     scores = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
     if bias is not None:
         scores = scores + ops.cast(bias, "float32")
-    return ops.cast(ops.softmax(scores, axis=-1), key.dtype)
+    weights = ops.ones_like(scores) if scores.shape[-1] == 1 else ops.softmax(scores, axis=-1)  # Keras warns of one
+    return ops.cast(weights, key.dtype)
 
 
 def attend(query: Any, key: Any, value: Any, bias: Any = None) -> Any:
