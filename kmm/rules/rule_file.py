@@ -221,5 +221,8 @@ def _read_sources(content: Any, where: str) -> tuple[str, ...]:
 
 
 def _check_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    if unknown := [key for key in values if key not in known]:
-        raise InputError(f"{where} has an unknown key {unknown[0]!r}. Known: {', '.join(known)}.")
+    try:
+        for key in values:
+            look_up(dict.fromkeys(known), key, "key")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None

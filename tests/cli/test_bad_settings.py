@@ -9,7 +9,7 @@ from tests.factories.commands import IMAGES_ONLY, refuse
     ("options", "says"),
     [
         (["--preset", "x"], "Unknown preset 'x'. Known: small, paper"),
-        (["--image-encoder", "x"], "Unknown image encoder 'x'. Known: convnext-tiny, "),
+        (["--image-encoder", "x"], "Unknown image encoder 'x'. Known: clip-base-16, "),
         (["--text-encoder", "x"], "Unknown text encoder 'x'. Known: text-cnn, "),
         (["--labels", "x"], "Unknown label scheme 'x'. Known: normal-abnormal, "),
         (["--sections", "x"], "`sections` must be one of report, pre-read, "),

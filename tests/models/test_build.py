@@ -124,7 +124,7 @@ def test_spec_fills_in_the_encoders_own_numbers():
     ("fields", "message"),
     [
         ({}, "Received neither"),
-        ({"image_encoder": "x"}, "Unknown image encoder 'x'. Known: convnext-tiny, densenet121, "),
+        ({"image_encoder": "x"}, "Unknown image encoder 'x'. Known: clip-base-16, clip-base-16-quick, "),
         ({"text_encoder": "x"}, "Unknown text encoder 'x'. Known: text-cnn, text-cnn-paper, transformer-small, bert."),
         ({"image_encoder": "small-cnn", "fusion": "x"}, "Unknown fusion 'x'. Known: concat, cross-attention."),
         ({"image_encoder": "xception", "pixels": 8}, "`pixels` must be at least 32. Received: 8."),

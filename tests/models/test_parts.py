@@ -155,5 +155,6 @@ def test_batch_normalisation_has_two_modes():
 
 def test_trainable_must_be_known():
     for side in ("image", "text"):
-        with pytest.raises(InputError, match=f"`{side}` must be True, False, 'top' or a fraction. Received: 'half'"):
+        said = f"`{side}` must be True, False, 'top', 'lora' or a fraction. Received: 'half'"
+        with pytest.raises(InputError, match=said):
             set_trainable(build(JOINT), JOINT, **{side: "half"})

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from kmm.errors import WeightsError
 
@@ -15,8 +16,8 @@ NUMBERS = {  # types that NumPy has
 }
 
 
-class StoredTensor:
-    """A tensor in an open file, which `numpy.asarray` reads each time.
+class StoredTensor(NDArrayOperatorsMixin):
+    """A tensor in an open file. It is used like an array, and read each time that its numbers are asked for.
 
     Args:
         file: of `safetensors.safe_open`. It is open as long as one of its tensors is in use.
@@ -51,6 +52,18 @@ class StoredTensor:
             return np.asarray(self._file.get_tensor(self._name), dtype)
         except SafetensorError as error:
             raise _describe(self._path, error) from None
+
+    def __array_ufunc__(self, function: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        arrays = [np.asarray(value) if isinstance(value, StoredTensor) else value for value in inputs]
+        return getattr(function, method)(*arrays, **options)
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], Mapping[str, str]]:
