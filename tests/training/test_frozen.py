@@ -103,9 +103,9 @@ def test_a_tuned_encoder_leaves_its_weights_and_a_stopped_tuning_goes_on(tiny_fo
     encoded = []
     fill_stores = kmm.training.features.fill_stores
 
-    def note(encoder, source, stores, progress):
+    def note(encoder, source, stores, progress, **options):
         encoded.append((source.name, *(store.folder.parent.name for store in stores.values())))
-        fill_stores(encoder, source, stores, progress)
+        fill_stores(encoder, source, stores, progress, **options)
 
     monkeypatch.setattr(kmm.training.features, "fill_stores", note)
     whole, run = fit(tiny_folder, weights, tmp_path / "whole", "top")
