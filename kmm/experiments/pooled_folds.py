@@ -36,7 +36,7 @@ def pool_folds(predictions: Columns, folds: int) -> list[dict[str, Any]]:
     tested = np.isin(predictions["split"], [str(number + 1) for number in range(folds)])
     variants, rows = list_values(predictions["variant"]), []
     for variant in variants:
-        pairs = [("joint", other, None) for other in OTHERS]
+        pairs: list[tuple[str, str, str | None]] = [("joint", other, None) for other in OTHERS]
         pairs += [(name, name, variants[0]) for name in MODELS if variant != variants[0]]
         for label in list_values(predictions["label"]):
             for first, second, against in pairs:
