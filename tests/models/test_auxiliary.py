@@ -11,7 +11,7 @@ NAN = np.nan
 FEATURES = np.float32([[1, 2], [3, -1], [0.5, 0], [2, 2]])
 PRESENT = np.float32([[1, 0], [1, 1], [0, 1], [1, 1]])  # the third film is hidden
 TARGETS = np.float32([[1, 0, 2.0], [0, NAN, NAN], [1, 1, 5.0], [NAN, NAN, -1.0]])
-START = [0.5, -1.0, 0.25]
+START = np.array([0.5, -1.0, 0.25])
 
 
 def make_terms(weight=0.3, kernel=None):

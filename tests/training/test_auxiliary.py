@@ -261,10 +261,12 @@ def test_studies_that_fill_up_a_batch_have_no_targets():
 
 
 def test_targets_and_their_weight_decide_what_a_stage_is():
+    model = build()
+
     def describe(stage=STAGE, **targets):
         context = make_context()
         context.auxiliary |= targets
-        return repr(describe_stage(context, stage, build(), context.prepared.labels))
+        return repr(describe_stage(context, stage, model, context.prepared.labels))
 
     first, findings = describe(), make_context().auxiliary["findings"]
     assert describe() == first
