@@ -124,7 +124,7 @@ class FitSettings:
     text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
     image_teacher: float = 0.0  # the same for the image side; its teacher reads the whole report
     teacher_temperature: float = 1.0  # by which the logits of both teachers are divided
-    # what the image side also predicts while it is trained, names in kmm.training.auxiliary.AUXILIARY_TARGETS
+    # what the image side also predicts while it is trained, names in kmm.training.auxiliary.targets.AUXILIARY_TARGETS
     image_auxiliary: tuple[str, ...] = ()
     # weight of their loss; of several, each is tried, and the one of the lowest validation loss of the labels is kept
     image_auxiliary_weights: tuple[float, ...] = (0.3,)

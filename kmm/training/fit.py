@@ -29,7 +29,7 @@ from kmm.rules.rule_scheme import open_scheme
 from kmm.settings import FitSettings
 from kmm.text.clean import find_words
 from kmm.text.redaction import read_redaction
-from kmm.training.auxiliary import AUXILIARY_TARGETS, make_auxiliary
+from kmm.training.auxiliary.targets import AUXILIARY_TARGETS, make_auxiliary
 from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features, list_ahead
 from kmm.training.finish import MEASURED, finish_run, view_answers

@@ -17,7 +17,7 @@ from kmm.models.joined.mean_head import average_linear, is_linear, join_members
 from kmm.models.views.feature_view import view_features
 from kmm.models.views.parts import fusion_of, image_encoder_of
 from kmm.models.weights.checkpoints import weights_digest
-from kmm.training.auxiliary import make_auxiliary
+from kmm.training.auxiliary.targets import make_auxiliary
 from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.run_context import RunContext

@@ -19,7 +19,7 @@ from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.preparation.text_weights import TextWeights
 
 if TYPE_CHECKING:
-    from kmm.training.auxiliary import AuxiliaryTarget
+    from kmm.training.auxiliary.targets import AuxiliaryTarget
 
 PREDICT_BATCH = 32
 

@@ -18,7 +18,7 @@ from kmm.models.views.feature_view import view_features
 from kmm.models.views.low_rank import add_factors, merge_factors
 from kmm.models.weights import checkpoints
 from kmm.models.weights.bert_weights import load_text_weights
-from kmm.training.auxiliary_choice import divide_stages, train_weights
+from kmm.training.auxiliary.weight_choice import divide_stages, train_weights
 from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.head_choice import open_choice

@@ -9,8 +9,8 @@ import numpy as np
 from kmm.errors import InputError
 from kmm.settings import FitSettings
 from kmm.training import teacher
+from kmm.training.auxiliary.report_targets import find_headings, reduce_reports
 from kmm.training.preparation.prepared_studies import PreparedStudies
-from kmm.training.report_targets import find_headings, reduce_reports
 from kmm.training.stages.contrastive_stage import number_studies, number_texts
 
 

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 
 from kmm.image.augment import Augmentation
-from kmm.models.auxiliary import AUXILIARY
 from kmm.models.contrastive import NUMBERS
 from kmm.text.vocabulary import PADDING, UNKNOWN
+from kmm.training.auxiliary.terms import AUXILIARY
 from kmm.training.stages.film_changes import CHANGES
 from kmm.training.stages.mixing import mix_studies, smooth_labels
 

@@ -58,10 +58,10 @@ class Stage:
         contrastive: str. Key of `kmm.models.contrastive.CONTRASTS`, or empty; used by stages of the joint model.
         contrastive_pairs, contrastive_weight, contrastive_temperature: see
             `kmm.models.contrastive.ContrastiveTerms`.
-        auxiliary: tuple of str, keys of `kmm.training.auxiliary.AUXILIARY_TARGETS`: what the model predicts beside the
-            labels; used by stages of the image side.
+        auxiliary: tuple of str, keys of `kmm.training.auxiliary.targets.AUXILIARY_TARGETS`: what the model predicts
+            beside the labels; used by stages of the image side.
         auxiliary_weight: float. Weight of their loss. Stages of different weights are alternatives, of which each
-            starts from the same model: see `kmm.training.auxiliary_choice`.
+            starts from the same model: see `kmm.training.auxiliary.weight_choice`.
         sampling: str, as for `kmm.training.stages.dataset.StudyDataset`.
         class_weights: bool. Whether both classes of a label get the same total weight, whatever the loss says.
         optimizer: str. Key of `kmm.training.stages.optimizers.OPTIMIZERS`.

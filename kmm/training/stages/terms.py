@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from kmm.models.auxiliary import AUXILIARY, AuxiliaryTerms
 from kmm.models.contrastive import NUMBERS
 from kmm.models.views.feature_view import view_features, view_vectors
+from kmm.training.auxiliary.terms import AUXILIARY, AuxiliaryTerms
 from kmm.training.run_context import RunContext
 from kmm.training.stages import contrastive_stage
 from kmm.training.stages.recipe import Stage

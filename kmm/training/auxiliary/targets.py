@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from kmm.errors import InputError, look_up
-from kmm.models.auxiliary import LABELS, NUMBERS
 from kmm.progress import Progress
 from kmm.settings import FitSettings
+from kmm.training.auxiliary.report_targets import find_headings, reduce_reports
+from kmm.training.auxiliary.terms import LABELS, NUMBERS
 from kmm.training.preparation.prepared_studies import PreparedStudies
-from kmm.training.report_targets import find_headings, reduce_reports
 from kmm.training.stages.recipe import make_recipe
 from kmm.training.teacher import READERS
 
@@ -26,7 +26,7 @@ class AuxiliaryTarget:
     """What a model predicts beside the labels.
 
     Attributes:
-        kind: str, a key of `kmm.models.auxiliary.COSTS`.
+        kind: str, a key of `kmm.training.auxiliary.terms.COSTS`.
         values: float32 `(n, k)`, one row per study; NaN where unknown, and for studies outside of the training part.
         start: float32 `(k,)`, the best prediction that is the same for all studies; of labels, as logits.
         facts: dict for JSON, for people.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kmm.models.auxiliary import AUXILIARY, LABELS, NUMBERS, AuxiliaryTerms
+from kmm.training.auxiliary.terms import AUXILIARY, LABELS, NUMBERS, AuxiliaryTerms
 from tests.checks import to_numpy
 
 NAN = np.nan
