@@ -263,7 +263,7 @@ class FitSettings:
         """Rejects weights of auxiliary targets that are no weights, or twice the same."""
         weights = self.image_auxiliary_weights
         names = {f"{weight:g}" for weight in weights}
-        if not weights or not all(0 <= weight < math.inf for weight in weights) or len(names) < len(weights):
+        if not weights or not all(0 <= weight < float("inf") for weight in weights) or len(names) < len(weights):
             raise InputError(
                 "Setting `image_auxiliary_weights` must be one or more different numbers of at least 0. Received: "
                 f"{', '.join(map(str, weights)) or 'none'}"

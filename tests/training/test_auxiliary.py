@@ -357,7 +357,7 @@ def test_each_member_tries_the_weights_on_targets_of_its_own(tiny_folder, tmp_pa
     """The stages change nothing here, so that all weights are equal and the first is kept."""
     seen = []
 
-    def note(context, stage, model, features):
+    def note(context, stage, model, features, *more):
         features.compute(model, stage.features)
         seen.append((stage.name, context.auxiliary["findings"].digest()))
         return {}
