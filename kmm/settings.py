@@ -124,6 +124,10 @@ class FitSettings:
     text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
     image_teacher: float = 0.0  # the same for the image side; its teacher reads the whole report
     teacher_temperature: float = 1.0  # by which the logits of both teachers are divided
+    # what the image side also predicts while it is trained, names in kmm.training.auxiliary.targets.AUXILIARY_TARGETS
+    image_auxiliary: tuple[str, ...] = ()
+    # weight of their loss; of several, each is tried, and the one of the lowest validation loss of the labels is kept
+    image_auxiliary_weights: tuple[float, ...] = (0.3,)
     learning_rate: float = 1e-3  # of heads, and of a randomly initialised image encoder
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
@@ -171,6 +175,7 @@ class FitSettings:
         for name in self.contrastive_pairs:
             _check_choice("contrastive_pairs", name, ("image-text", "image-joint", "text-joint"))
         self._check_contrastive()
+        self._check_auxiliary()
         _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
         least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
         for name, bound in least.items():
@@ -253,6 +258,16 @@ class FitSettings:
             )
         if self.mixup:
             raise InputError("Settings `contrastive` and `mixup` exclude each other: a mixture is of no one study.")
+
+    def _check_auxiliary(self) -> None:
+        """Rejects weights of auxiliary targets that are no weights, or twice the same."""
+        weights = self.image_auxiliary_weights
+        names = {f"{weight:g}" for weight in weights}
+        if not weights or not all(0 <= weight < float("inf") for weight in weights) or len(names) < len(weights):
+            raise InputError(
+                "Setting `image_auxiliary_weights` must be one or more different numbers of at least 0. Received: "
+                f"{', '.join(map(str, weights)) or 'none'}"
+            )
 
     def _check_epochs(self) -> None:
         """Rejects settings under which no stage would train."""
