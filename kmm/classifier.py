@@ -25,8 +25,8 @@ from kmm.models.encoder_table import EncoderTable
 from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.linear_probe import IMAGE_LINEAR, LinearBaselines
-from kmm.models.projection import Projection
 from kmm.models.views.probe_view import view_probe
+from kmm.models.views.projection import Projection
 from kmm.models.views.shared_encoders import SharedEncoders, predict_batch
 from kmm.progress import Progress
 from kmm.protocol.predictions import Prediction

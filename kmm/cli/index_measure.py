@@ -1,6 +1,7 @@
 """`kmm index measure`: measure what an index finds."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -88,7 +89,7 @@ def measure(
     studies = read_again(opened) if baselines or explain or overlap else {}
     made = {}
     with keeping_pieces(opened.folder, progress) as pieces:
-        shown = {"progress": progress, "pieces": pieces}
+        shown: dict[str, Any] = {"progress": progress, "pieces": pieces}
         if baselines:
             made = make_baselines(opened, studies, np.arange(len(opened)), **shown)
             if not made:
@@ -97,7 +98,12 @@ def measure(
         ranking = None
         if overlap and classifier is not None:
             ranking = make_ranking(opened, classifier, studies, weight=overlap, depth=depth, **shown)
-        options = {"relevant_from": relevant_from, "rerank": rerank, "overlap": ranking, "baselines": made}
+        options: dict[str, Any] = {
+            "relevant_from": relevant_from,
+            "rerank": rerank,
+            "overlap": ranking,
+            "baselines": made,
+        }
         found = measure_index(opened, k=k, most=most, **options, **chosen)
         if explain and classifier is not None:
             found["explained"] = explain_pairs(opened, classifier, studies, most=explain, **chosen)

@@ -1,4 +1,4 @@
-"""What `kmm index search` and `kmm index measure` do with explanations: pages, ranking again, and their test."""
+"""Explanations of `kmm index search` and `kmm index measure`: pages, ranking again by them, and their test."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

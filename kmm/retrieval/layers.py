@@ -15,9 +15,9 @@ from kmm.classifier import Classifier, choose_size, pad_rows
 from kmm.data.modalities import PATTERNS, hide_sides, list_patterns
 from kmm.errors import InputError, look_up
 from kmm.models.fusion import find_features
-from kmm.models.projection import Projection
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, fusion_of, parts_read
+from kmm.models.views.projection import Projection
 from kmm.models.views.shared_encoders import predict_batch
 from kmm.models.weights.checkpoints import weights_digest
 

@@ -14,10 +14,10 @@ from kmm.evaluate.stacking import fit_weights
 from kmm.models.contrastive import NUMBERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.heads import HEADS
-from kmm.models.projection import Projection
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.views.low_rank import add_factors, merge_factors
+from kmm.models.views.projection import Projection
 from kmm.models.weights import checkpoints
 from kmm.models.weights.bert_weights import load_text_weights
 from kmm.training.averaging import add_views

@@ -5,7 +5,7 @@ import pytest
 
 from kmm.errors import ArtefactError
 from kmm.models.contrastive import ContrastiveTerms
-from kmm.models.projection import Projection, read_projection
+from kmm.models.views.projection import Projection, read_projection
 from tests.checks import to_numpy
 
 SIZES = {"image": 5, "text": 4, "joint": 7}

@@ -12,9 +12,9 @@ from kmm.classifier import list_predictions
 from kmm.data.study import Collection
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
-from kmm.models.projection import Projection
 from kmm.models.views.feature_view import view_joint
 from kmm.models.views.parts import fusion_of
+from kmm.models.views.projection import Projection
 from kmm.retrieval.additions import build_index
 from kmm.retrieval.cases.explainer import CaseExplainer
 from kmm.retrieval.layers import LAYERS, LayerReader, digest_model, normalise

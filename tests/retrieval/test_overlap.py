@@ -14,9 +14,7 @@ from kmm.retrieval.cases.naming import NamedStudies, NamingExplainer, hide_side
 from kmm.retrieval.cases.reranking import rerank_results
 from kmm.retrieval.measures.baselines import read_again
 from kmm.retrieval.measures.measurement import measure_index
-from kmm.retrieval.measures.pieces import Pieces
-from kmm.retrieval.measures.scorers import OverlapRanking
-from kmm.retrieval.overlap import (
+from kmm.retrieval.measures.overlap import (
     NOTHING,
     Named,
     blend_overlaps,
@@ -27,6 +25,8 @@ from kmm.retrieval.overlap import (
     overlap_words,
     weigh_named,
 )
+from kmm.retrieval.measures.pieces import Pieces
+from kmm.retrieval.measures.scorers import OverlapRanking
 from kmm.retrieval.queries import QueryReader
 from tests.factories.commands import run
 from tests.factories.indexes import make_rows, write_index

@@ -12,8 +12,8 @@ from kmm.data.study import Report, Study
 from kmm.errors import InputError
 from kmm.models.build import ModelSpec, build_model
 from kmm.models.contrastive import NUMBERS
-from kmm.models.projection import Projection
 from kmm.models.views.feature_view import view_features
+from kmm.models.views.projection import Projection
 from kmm.presets import make_settings
 from kmm.retrieval.layers import LayerReader, digest_model
 from kmm.settings import FitSettings

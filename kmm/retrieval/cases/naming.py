@@ -1,5 +1,4 @@
-"""What explanations of studies name, as searches compare it: each study is explained once, for its most probable
-label."""
+"""Places and words that explanations of studies name: each study is explained once, for its most probable label."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +15,8 @@ from kmm.progress import Progress
 from kmm.retrieval.columns import IndexColumns
 from kmm.retrieval.index import check_model
 from kmm.retrieval.layers import digest_model
+from kmm.retrieval.measures.overlap import GRID, NOTHING, Named, mark_places, weigh_named
 from kmm.retrieval.measures.pieces import Arrays, Pieces
-from kmm.retrieval.overlap import GRID, NOTHING, Named, mark_places, weigh_named
 from kmm.retrieval.study_rows import describe_study
 
 AT_ONCE = 32  # studies of a piece

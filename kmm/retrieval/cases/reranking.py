@@ -8,7 +8,7 @@ from kmm.errors import InputError
 from kmm.progress import Progress
 from kmm.retrieval.cases.explainer import GONE
 from kmm.retrieval.cases.naming import NamingExplainer
-from kmm.retrieval.overlap import NOTHING, Named, measure_overlap
+from kmm.retrieval.measures.overlap import NOTHING, Named, measure_overlap
 from kmm.retrieval.results import Hit, SearchResult
 from kmm.retrieval.search import DECIMALS
 
@@ -23,7 +23,7 @@ def rerank_results(
     progress: Progress | None = None,
 ) -> tuple[list[SearchResult], list[Problem]]:
     """Ranks the hits of searches again by `(1 - weight) * score + weight * overlap`, see
-    `kmm.retrieval.overlap.measure_overlap`.
+    `kmm.retrieval.measures.overlap.measure_overlap`.
 
     Each query and each hit is explained, a study that several searches found only once. That takes as long as `kmm
     explain` takes for them; so search for a few times k studies.

@@ -69,9 +69,9 @@ class Pieces:
         if place.is_file():
             with contextlib.suppress(*_DAMAGED), open(place, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        made = make()
-        with replace_file(place) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **made)
+        made: dict[str, Any] = dict(make())
+        with replace_file(place) as temporary, open(temporary, "wb") as written:
+            np.savez(written, **made)
         return made
 
     def _place(self, folder, name):

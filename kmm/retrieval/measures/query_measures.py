@@ -124,5 +124,5 @@ def digest_array(array: Any) -> str:
     total = hashlib.sha256(repr(array.shape).encode())
     for part in parts:
         total.update(str(part.dtype).encode())
-        total.update(np.ascontiguousarray(part))
+        total.update(np.ascontiguousarray(part).data)
     return total.hexdigest()

@@ -10,8 +10,8 @@ import numpy as np
 from kmm.errors import InputError
 from kmm.retrieval.agreement import measure_agreement
 from kmm.retrieval.index import Index
+from kmm.retrieval.measures.overlap import Named, blend_overlaps, list_tops
 from kmm.retrieval.measures.query_measures import Judged, Scorer, find_free
-from kmm.retrieval.overlap import Named, blend_overlaps, list_tops
 from kmm.retrieval.search import DECIMALS, compute_scores
 
 BASELINES = {"tfidf": 1, "film": 0}  # the column of `present` that a baseline reads
@@ -52,8 +52,12 @@ def list_scorers(
         scorers["reranked"] = blend
     for name, features in baselines.items():
         if asked == found and asked in ("both", ("image", "text")[BASELINES[name]]):
-            scorers[name] = lambda rows, features=features: _multiply(features[rows], features[candidates])
+            scorers[name] = _multiply_rows(features, candidates)
     return scorers
+
+
+def _multiply_rows(features: Any, candidates: np.ndarray) -> Scorer:
+    return lambda rows: _multiply(features[rows], features[candidates])
 
 
 def _multiply(queries, candidates):
@@ -116,8 +120,9 @@ class OverlapRanking:
         found = self.named.read(pattern, np.union1d(judged.queries, candidates[tops[tops >= 0]]))
 
         def score(rows: np.ndarray) -> np.ndarray:
-            scores, options = cosine(rows), {"pattern": pattern, "weight": self.weight}
-            blended = blend_overlaps(scores, choose(rows, scores), rows, candidates, found, **options)
+            scores, weight = cosine(rows), self.weight
+            tops = choose(rows, scores)
+            blended = blend_overlaps(scores, tops, rows, candidates, found, pattern=pattern, weight=weight)
             return np.round(blended, DECIMALS)
 
         return score, _digest([self.weight, depth], found)

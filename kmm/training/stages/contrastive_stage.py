@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from kmm.models.contrastive import NUMBERS, PAIRS, ContrastiveTerms
-from kmm.models.projection import NAMES, Projection, read_projection
 from kmm.models.views.feature_view import view_vectors
+from kmm.models.views.projection import NAMES, Projection, read_projection
 from kmm.training.stages.recipe import Stage
 
 if TYPE_CHECKING:
