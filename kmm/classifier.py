@@ -26,6 +26,7 @@ from kmm.models.encoders_image import IMAGE_ENCODERS
 from kmm.models.encoders_text import TEXT_ENCODERS
 from kmm.models.linear_probe import IMAGE_LINEAR, LinearBaselines
 from kmm.models.views.probe_view import view_probe
+from kmm.models.views.projection import Projection
 from kmm.models.views.shared_encoders import SharedEncoders, predict_batch
 from kmm.progress import Progress
 from kmm.protocol.predictions import Prediction
@@ -45,7 +46,7 @@ TABLES: dict[str, EncoderTable[Any]] = {"image_encoder": IMAGE_ENCODERS, "text_e
 MAIN_ORDER = ("joint", "image", "text")
 ARRAYS = ("conformal", "mean_image")  # each a file, if the classifier has it
 TEXT_BASELINES = ("tfidf", "tfidf_before")  # attributes of a classifier, and names of their files
-LINEAR = "linear.npz"  # file of `linear`
+LINEAR, PROJECTION = "linear.npz", "projection.npz"  # files of `linear` and `projection`
 BEFORE = {
     "min_word_patients": 1,
     "head": "decoder",
@@ -194,6 +195,8 @@ class Classifier:
         seen: dict of `"train"` and `"validation"` to `kmm.storage.seen_studies.SeenStudies`.
         image_encoder, text_encoder: `ImageDescription` and `TextDescription` of the encoders that the models have; None
             for a side that they do not read. Left out, they are those of the table entries that the settings name.
+        projection: `Projection` of the vectors of the joint model into one space; None for a model that was trained
+            without contrastive terms, or whose terms learned nothing that was kept.
     """
 
     models: dict[str, keras.Model]
@@ -212,6 +215,7 @@ class Classifier:
     seen: dict[str, SeenStudies] = field(default_factory=dict)
     image_encoder: ImageDescription | None = None
     text_encoder: TextDescription | None = None
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
         self._shared = SharedEncoders()
@@ -346,6 +350,8 @@ class Classifier:
                 baseline.save(folder / f"{name}.npz")
         if self.linear is not None:
             self.linear.save(folder / LINEAR)
+        if self.projection is not None:
+            self.projection.save(folder / PROJECTION)
         for name in ARRAYS:
             if (array := getattr(self, name)) is not None:
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -417,6 +423,7 @@ class Classifier:
                 if f"{name}.npz" in description["files"]
             },
             linear=LinearBaselines.load(folder / LINEAR) if LINEAR in description["files"] else None,
+            projection=Projection.load(folder / PROJECTION) if PROJECTION in description["files"] else None,
             provenance=provenance,
             metrics=drop_schema(read_json(folder / "metrics.json")),
             seen=load_seen(folder, description["files"])

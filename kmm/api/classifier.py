@@ -315,8 +315,8 @@ class Classifier:
         Args:
             studies, columns, progress: as for `predict`.
             folder: path of the index; None for one that is removed with the object returned.
-            layer: str. Features to compare: `"joint"`, those from which the logits are computed, or those of the
-                encoder of `"image"` or `"text"`.
+            layer: str. Features to compare: `"joint"`, those from which the logits are computed, those of the encoder
+                of `"image"` or `"text"`, or `"projection"`, of a fit with contrastive terms.
             labels: str, the label scheme by which results are filtered and measured; None for that of the classifier.
             parts: mapping of study id to part of a split; None for those that the classifier recognises.
             extra: mapping of the name of a column to filter by to a mapping of study id to text.

@@ -16,14 +16,18 @@ import numpy as np
 from kmm.api.explained import make_explain_settings
 from kmm.api.study_arguments import StudyArguments
 from kmm.classifier import Classifier
-from kmm.data.study import Collection, Problem
+from kmm.data.study import Collection, Problem, Study
 from kmm.errors import InputError, check_path
 from kmm.progress import Progress
 from kmm.retrieval.additions import add_studies
 from kmm.retrieval.cases.explainer import CaseExplainer, Cases
+from kmm.retrieval.cases.naming import NamedStudies, NamingExplainer
+from kmm.retrieval.cases.reranking import rerank_results
 from kmm.retrieval.index import Index
 from kmm.retrieval.measures.baselines import make_baselines, read_again
 from kmm.retrieval.measures.measurement import measure_index
+from kmm.retrieval.measures.pieces import keeping_pieces
+from kmm.retrieval.measures.scorers import TIMES, OverlapRanking, check_overlap
 from kmm.retrieval.queries import QueryReader
 from kmm.retrieval.results import SearchResult
 
@@ -72,6 +76,10 @@ class SimilarStudies:
         region: tuple[float, float, float] | None = None,
         include: Names[str] = (),
         rerank: float = 0.0,
+        overlap: float = 0.0,
+        depth: int | None = None,
+        studies: Any = None,
+        progress: Progress | None = None,
     ) -> SearchResult:
         """Finds the studies most like a film, a report, both, or a study of the index.
 
@@ -88,6 +96,11 @@ class SimilarStudies:
             region: `(x, y, radius)` in pixels of the film: only places inside this circle are compared.
             include: of `"self"`, `"patient"`, `"body"` and `"film"`: what else may be found.
             rerank: float in [0, 1]. Weight of the agreement of predicted labels beside that of the features.
+            overlap: float in [0, 1]. Weight of common places and words of explanations, see docs/retrieval.md. Explains
+                the query and `depth` studies; the overlap of one that cannot be explained is 0.
+            depth: int. Studies that are explained and ranked again; None for 2 k.
+            studies: the studies of the index, for the overlap, if they are not in files.
+            progress: `Progress` of the explanations.
 
         Returns:
             `SearchResult`, whose `hits` are the studies, most alike first.
@@ -104,7 +117,14 @@ class SimilarStudies:
             if patient is not None:
                 given = dataclasses.replace(given, patient=patient, made_up=given.made_up - {"patient"})
             query = self._reader.read(given, pattern=pattern, region=region)
-        return self.index.search(query, k=k, filters=filters, against=against, include=include, rerank=rerank)[0]
+        check_overlap(overlap, depth)
+        many = max(k, depth or TIMES * k) if overlap else k
+        options: dict[str, Any] = {"filters": filters, "against": against, "include": include, "rerank": rerank}
+        results = self.index.search(query, k=many, **options)
+        if overlap:
+            explainer, known = NamingExplainer(self._record, self.index), self._read_studies(studies)
+            results, _ = rerank_results(results, explainer, known, weight=overlap, k=k, progress=progress)
+        return results[0]
 
     def explain(
         self, result: SearchResult, *, studies: Any = None, progress: Progress | None = None, **settings: Any
@@ -127,6 +147,13 @@ class SimilarStudies:
         known = None if given is None else {study.id: study for study in given}
         explainer = CaseExplainer(self._record, self.index, make_explain_settings(settings), known)
         return explainer.explain(result, progress)
+
+    def _read_studies(self, studies: Any) -> dict[str, Study]:
+        """Returns the studies of the index by their ids: those given, or read again from where they were."""
+        if studies is None:
+            return read_again(self.index)
+        found: Collection = StudyArguments(self._record).read_many(studies)
+        return {study.id: study for study in found}
 
     @cached_property
     def _reader(self) -> QueryReader:
@@ -152,11 +179,21 @@ class SimilarStudies:
         self.__dict__.pop("_reader", None)
         return self
 
-    def measure(self, studies: Any = None, *, progress: Progress | None = None, **options: Any) -> dict[str, Any]:
-        """Measures the rankings of its studies for each other, beside chance, an oracle and baselines.
+    def measure(
+        self,
+        studies: Any = None,
+        *,
+        overlap: float = 0.0,
+        depth: int | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Measures the rankings of its studies for each other, beside chance, an oracle and baselines. After an
+        interruption, the same call continues.
 
         Args:
-            studies: the studies of the index, for the baselines, if they are not in files.
+            studies: the studies of the index, for the baselines and explanations, if they are not in files.
+            overlap, depth: as for `search`, of the row `overlap`; 0 leaves it out.
             progress: `Progress`.
             options: `k`, `queries`, `among`, `most`, `relevant_from`, `rerank`, `repeats` and `seed` of
                 `kmm.retrieval.measures.measurement.measure_index`.
@@ -164,13 +201,13 @@ class SimilarStudies:
         Returns:
             dict, see docs/retrieval.md.
         """
-        if studies is None:
-            known = read_again(self.index)
-        else:
-            found: Collection = StudyArguments(self._record).read_many(studies)
-            known = {study.id: study for study in found}
-        baselines = make_baselines(self.index, known, np.arange(len(self.index)), progress)
-        return measure_index(self.index, baselines=baselines, progress=progress, **options)
+        known = self._read_studies(studies)
+        with keeping_pieces(self.index.folder, progress) as pieces:
+            baselines = make_baselines(self.index, known, np.arange(len(self.index)), progress, pieces)
+            if overlap:
+                named = NamedStudies(self.index, NamingExplainer(self._record, self.index), known, progress, pieces)
+                options["overlap"] = OverlapRanking(named, overlap, depth)
+            return measure_index(self.index, baselines=baselines, progress=progress, pieces=pieces, **options)
 
     def __repr__(self) -> str:
         place = f" in {self.folder}" if self.folder else ""

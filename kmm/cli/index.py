@@ -1,4 +1,4 @@
-"""`kmm index build` and `kmm index add`, and the group of these and `kmm.cli.index_search`."""
+"""`kmm index build` and `kmm index add`, and the group of these and of searching and measuring."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ import click
 
 from kmm.cli import retrieval_tables
 from kmm.cli.command import LIST, PLACE, Group, group_options, json_option, strict_option, views_option
-from kmm.cli.index_search import load_model, measure, model_option, search
+from kmm.cli.index_measure import measure
+from kmm.cli.index_search import load_model, model_option, search
 from kmm.cli.output import (
     check_place,
     check_problems,
@@ -36,7 +37,9 @@ def index() -> None:
 @click.argument("model", type=PLACE)
 @click.argument("folder", type=PLACE)
 @click.option("--out", required=True, type=PLACE, help="Folder of the index; the same command continues in it.")
-@click.option("--layer", default="joint", show_default=True, help="Features to compare: joint, image or text.")
+@click.option(
+    "--layer", default="joint", show_default=True, help="Features to compare: joint, image, text or projection."
+)
 @click.option("--labels", help="Label scheme by which results are filtered and measured; MODEL's when not given.")
 @click.option(
     "--label-min-count",

@@ -1,7 +1,7 @@
-"""`kmm index search` and `kmm index measure`: find similar studies, and measure what is found."""
+"""`kmm index search`: find similar studies."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kmm.cli import retrieval_tables
-from kmm.cli.command import PLACE, SEED, Command, json_option, views_option
-from kmm.cli.index_pages import explain_pairs, write_pages
-from kmm.cli.output import check_place, list_problems, load_keras_quietly, make_progress, write_result
+from kmm.cli.command import PLACE, Command, group_options, json_option, views_option
+from kmm.cli.index_pages import rank_again, write_pages
+from kmm.cli.output import check_place, list_problems, load_keras_quietly, write_result
 from kmm.data.study import part_problems
 from kmm.errors import InputError
 
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from kmm.classifier import Classifier
     from kmm.retrieval.index import Index
 
-RERANK = 0.25
-_filter_help = (
-    "NAME=VALUE, NAME!=VALUE or NAME=VALUE|VALUE, with label, view, part, study or a column as NAME; repeatable"
-)
+FILTER = "NAME=VALUE, NAME!=VALUE or NAME=VALUE|VALUE, with label, view, part, study or a column as NAME; repeatable"
+
+
+def overlap_options(meaning: str) -> Callable[[Any], Any]:
+    """Returns the options of ranking again by explanations."""
+    depth = "Studies of each query that --overlap explains and ranks again; 2 k when not given."
+    return group_options(
+        click.option("--overlap", type=click.FloatRange(0, 1), default=0.0, show_default=True, help=meaning),
+        click.option("--depth", type=click.IntRange(1), help=depth),
+    )
+
+
 model_option = click.option(
     "--model", type=PLACE, help="Folder of the classifier, if it is no longer where it was when the index was built."
 )
@@ -46,7 +54,7 @@ class _Region(click.ParamType):
 @click.argument("queries", nargs=-1)
 @click.option("--report", type=PLACE, help="Text file with the report of the one film, or without a film.")
 @click.option("--k", "k", type=click.IntRange(1), default=10, show_default=True, help="Studies to find.")
-@click.option("--filter", "filters", multiple=True, help=f"{_filter_help}.")
+@click.option("--filter", "filters", multiple=True, help=f"{FILTER}.")
 @click.option("--pattern", help="What of the query is compared: both, image or text; all that it has when not given.")
 @click.option("--against", help="What of the studies is compared: both, image or text; as the query when not given.")
 @click.option("--region", type=_Region(), help="Circle in pixels of the film; only places inside it are compared.")
@@ -64,6 +72,7 @@ class _Region(click.ParamType):
     show_default=True,
     help="Weight of the agreement of predicted labels beside that of the features.",
 )
+@overlap_options("Weight of common places and words of explanations; explains each query and what it finds.")
 @click.option(
     "--html",
     "html_folder",
@@ -85,6 +94,8 @@ def search(
     patient: str | None,
     include: tuple[str, ...],
     rerank: float,
+    overlap: float,
+    depth: int | None,
     html_folder: Path | None,
     model: Path | None,
     views: Mapping[str, str] | None,
@@ -115,7 +126,11 @@ def search(
     if paths or report:
         given, problems = _read_queries(opened, model, paths, report, views, pattern, region, patient)
         asked += given
-    results = opened.search(asked, k=k, filters=filters, against=against, include=include, rerank=rerank)
+    many = k if not overlap else max(k, depth or 2 * k)
+    results = opened.search(asked, k=many, filters=filters, against=against, include=include, rerank=rerank)
+    if overlap:
+        results, more = rank_again(opened, load_model(opened, model), results, weight=overlap, k=k)
+        problems = [*problems, *more]
     pages: list[Path] = []
     if html_folder:
         pages, more = write_pages(opened, load_model(opened, model), results, html_folder)
@@ -127,6 +142,7 @@ def search(
         "k": k,
         "filters": list(filters),
         "rerank": rerank,
+        "overlap": overlap,
         "results": [one.as_dict() for one in results],
         "pages": [str(page) for page in pages],
         "set_aside": set_aside,
@@ -134,99 +150,6 @@ def search(
     }
     write_result(json_file, found, lambda: retrieval_tables.print_hits(found))
     sys.exit(0 if results else 2)
-
-
-@click.command(cls=Command)
-@click.argument("index", type=PLACE)
-@click.option("--k", "k", type=click.IntRange(1), default=10, show_default=True, help="Places that are counted.")
-@click.option("--queries", multiple=True, help=f"Filter of the queries: {_filter_help}.")
-@click.option("--among", multiple=True, help="Filter of the studies that are found; repeatable.")
-@click.option("--most", type=click.IntRange(1), default=2000, show_default=True, help="Most queries.")
-@click.option(
-    "--relevant-from",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Least share of common findings of a relevant study; any common finding for 0.",
-)
-@click.option(
-    "--rerank",
-    type=click.FloatRange(0, 1),
-    default=RERANK,
-    show_default=True,
-    help="Weight of predicted labels in the row reranked; 0 leaves it out.",
-)
-@click.option(
-    "--baselines/--no-baselines",
-    default=True,
-    show_default=True,
-    help="Whether to read reports and films for the baselines.",
-)
-@click.option(
-    "--explain",
-    type=click.IntRange(1),
-    help="Queries whose first study is explained, and what is named removed as a test; none when not given.",
-)
-@model_option
-@click.option("--repeats", type=click.IntRange(0), default=1000, show_default=True, help="Bootstrap draws.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the draws.")
-@json_option("INDEX_MEASURE")
-def measure(
-    index: Path,
-    k: int,
-    queries: tuple[str, ...],
-    among: tuple[str, ...],
-    most: int,
-    relevant_from: float,
-    rerank: float,
-    baselines: bool,
-    explain: int | None,
-    model: Path | None,
-    repeats: int,
-    seed: int,
-    json_file: str | None,
-) -> None:
-    """Measure what an index finds, beside chance.
-
-    Studies of the index are queries for each other. A study is as relevant as the share of findings that both have,
-    rare ones weighing more. Beside the index stand TF-IDF of the reports, gray levels of small films, a perfect ranking
-    (oracle) and chance; brackets hold 95 % intervals over patients.
-
-    \b
-    Example: kmm index measure openi.index --queries part=test --json retrieval.json
-    """
-    import numpy as np
-
-    from kmm.retrieval.index import Index
-    from kmm.retrieval.measures.baselines import make_baselines, read_again
-    from kmm.retrieval.measures.measurement import measure_index
-
-    check_place(json_file)
-    opened, progress = Index(index), make_progress()
-    classifier = load_model(opened, model) if explain else None
-    studies = read_again(opened) if baselines or explain else {}
-    made = {}
-    if baselines:
-        made = make_baselines(opened, studies, np.arange(len(opened)), progress)
-        if not made:
-            progress.note("The studies are no longer where they were indexed, so the baselines are left out")
-    found = measure_index(
-        opened,
-        k=k,
-        queries=queries,
-        among=among,
-        most=most,
-        relevant_from=relevant_from,
-        rerank=rerank,
-        baselines=made,
-        repeats=repeats,
-        seed=seed,
-        progress=progress,
-    )
-    if explain and classifier is not None:
-        chosen = {"most": explain, "queries": queries, "among": among, "repeats": repeats, "seed": seed}
-        found["explained"] = explain_pairs(opened, classifier, studies, progress=progress, **chosen)
-    write_result(json_file, found, lambda: retrieval_tables.print_retrieval(found))
 
 
 def load_model(opened: "Index", model: Path | None) -> "Classifier":

@@ -10,6 +10,7 @@ TITLES = {"both": "film and report", "image": "film", "text": "report"}
 ROWS = {
     "cosine": "features",
     "reranked": "features and predictions",
+    "overlap": "with explanations",
     "tfidf": "TF-IDF of reports",
     "film": "gray levels of films",
     "oracle": "oracle",
@@ -59,6 +60,10 @@ def print_retrieval(found: Row) -> None:
     k = found["k"]
     print(f"{found['index']}: {found['studies']} studies, layer {found['layer']}, labels {found['labels']}")
     print(f"relevant: {_describe_relevance(found['relevant_from'])}; {found['unknown']} studies without known labels")
+    if found["overlap"]:
+        again = found["overlap"]
+        failed = f", {again['set_aside']} could not be" if again["set_aside"] else ""
+        print(f"overlap: {again['explained']} explanations{failed}, for {again['depth']} studies of each query")
     for mode in found["modes"]:
         title = f"{TITLES[mode['query']]} against {TITLES[mode['against']]}"
         counts = f"{mode['queries']} queries of {mode['patients']} patients, {mode['candidates']} studies"

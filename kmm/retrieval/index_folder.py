@@ -3,6 +3,7 @@
     INDEX/index.json        the description. Whatever it does not name does not exist for a reader
     INDEX/shards/           folders of arrays, see `kmm.retrieval.shards`
     INDEX/.addition.json    an addition, or a rebuilding, that is not finished
+    INDEX/.measure/         a measurement that is not finished, see `kmm.retrieval.measures.pieces`
 
 New shards are written beside those that count. Then the description is replaced, in one step. A process that is killed
 before leaves the index as it was, and the same addition continues behind its last shard.
@@ -26,8 +27,9 @@ from kmm.storage.output_mark import MARK, marking_output
 
 FORMAT = "kmm-index-1"
 DESCRIPTION, ADDITION, SHARDS, LOCK = "index.json", ".addition.json", "shards", ".lock"
+MEASURE, MEASURE_LOCK = ".measure", ".measure.lock"
 MAX_JSON_BYTES = 100_000_000
-OWN = {DESCRIPTION, ADDITION, SHARDS, LOCK, MARK}
+OWN = {DESCRIPTION, ADDITION, SHARDS, LOCK, MARK, MEASURE, MEASURE_LOCK}
 
 
 def read_index(folder: Path | str) -> dict[str, Any]:

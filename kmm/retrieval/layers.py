@@ -17,6 +17,7 @@ from kmm.errors import InputError, look_up
 from kmm.models.fusion import find_features
 from kmm.models.views.feature_view import view_encoder
 from kmm.models.views.parts import encoders_of, fusion_of, parts_read
+from kmm.models.views.projection import Projection
 from kmm.models.views.shared_encoders import predict_batch
 from kmm.models.weights.checkpoints import weights_digest
 
@@ -29,19 +30,26 @@ class Layer:
     """A row of the table `LAYERS`.
 
     Attributes:
-        side: str or None. The side whose encoder returns the features; None for those of the fusion.
+        side: str or None. The side whose encoder returns the features; None for those of the fusion, and of several.
         title: str, for people.
+        projected: bool. Whether vectors are mapped into one space by the classifier's `Projection`.
     """
 
     side: str | None
     title: str
+    projected: bool = False
 
 
 LAYERS = {
     "joint": Layer(None, "features from which the logits are computed"),
     "image": Layer("image", "vector of the image encoder"),
     "text": Layer("text", "vector of the text encoder"),
+    "projection": Layer(None, "projections of contrastive terms", projected=True),
 }
+NO_PROJECTION = (
+    "This classifier keeps no projections: it was fitted without contrastive terms, or they learned nothing that was "
+    "kept. Use the layer joint, or fit with --set contrastive=infonce."
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class LayerReader:
         layer: str, a name in `LAYERS`.
 
     Raises:
-        InputError: if the layer is unknown, or the classifier does not read its side.
+        InputError: if the layer is unknown, or the classifier does not read its side, or keeps no projections.
     """
 
     def __init__(self, classifier: Classifier, layer: str = "joint") -> None:
@@ -78,6 +86,8 @@ class LayerReader:
         if self._entry.side is not None and self._entry.side not in sides:
             read = "films" if sides == ["image"] else "reports"
             raise InputError(f"This classifier reads {read} only, so it has no layer {layer!r}. Use the layer joint.")
+        if self._entry.projected:
+            self._find_projection()  # or says that there is none
         self._model, self._sides = model, sides
 
     @property
@@ -85,7 +95,16 @@ class LayerReader:
         """The patterns in which studies are read, of `kmm.data.modalities.PATTERNS`, the fullest first."""
         if self._entry.side is not None:
             return (self._entry.side,)
+        if self._entry.projected:
+            names = self._find_projection().names
+            both = "joint" in names or {"image", "text"} <= set(names)
+            return tuple(name for name in PATTERNS if name in names or (name == "both" and both))
         return list_patterns(image="image" in self._sides, text="text" in self._sides)
+
+    def _find_projection(self) -> Projection:
+        if self.classifier.projection is None:
+            raise InputError(NO_PROJECTION)
+        return self.classifier.projection
 
     def can_read(self, present: np.ndarray) -> bool:
         """Returns whether studies, by `present` `(n, 2)`, have every side of a pattern, the same or another each."""
@@ -94,6 +113,8 @@ class LayerReader:
     @property
     def size(self) -> int:
         """The number of features."""
+        if self._entry.projected:
+            return self._find_projection().units
         if self._entry.side is None:
             return int(find_features(fusion_of(self._model)).shape[-1])
         return int(encoders_of(self._model, self._entry.side)[-1].output["vector"].shape[-1])
@@ -153,10 +174,20 @@ class LayerReader:
         given = pad_rows({**encoded, "present": np.asarray(hidden, np.float32)}, size)
         found = self._head.predict_on_batch({name: given[name] for name in names})
         logits = np.asarray(found["logits"], np.float32)[:count]
-        raw = found["features"] if self._entry.side is None else encoded[f"{self._entry.side}_vector"]
-        vectors = normalise(np.asarray(raw, np.float32)[:count])
+        rows = {side: encoded[f"{side}_vector"][:count] for side in self._sides}
+        vectors = self._choose_vectors({**rows, "joint": np.asarray(found["features"], np.float32)[:count]}, pattern)
         predicted = self.classifier.probabilities(logits, hidden)
         return Features(vectors * has[:, None], (predicted * has[:, None]).astype(np.float32), has)
+
+    def _choose_vectors(self, rows, pattern):
+        """Returns the vectors of the layer, of length 1, from those of the encoders and of the fusion."""
+        if not self._entry.projected:
+            return normalise(rows[self._entry.side or "joint"])
+        projection = self._find_projection()
+        name = "joint" if pattern == "both" else pattern
+        if name in projection.names:
+            return normalise(projection.project(name, rows[name]))
+        return normalise(sum(normalise(projection.project(side, rows[side])) for side in SIDES))
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
@@ -199,4 +230,6 @@ def digest_model(classifier: Classifier) -> str:
         "temperatures": np.asarray(classifier.temperatures[main]).tolist(),
         "patterns": PATTERNS,
     }
+    if classifier.projection is not None:
+        described["projection"] = classifier.projection.digest
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

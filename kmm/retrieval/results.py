@@ -42,8 +42,9 @@ class Hit:
         rank: int, from 1.
         study: str, its id.
         row: int, its row in the index.
-        score: float by which it was ranked: the cosine, or its blend with the agreement of predictions.
+        score: float by which it was ranked: the cosine, or its blend with the agreement of predictions and the overlap.
         cosine: float in [-1, 1], rounded to 6 decimals.
+        overlap: float in [0, 1], of what the explanations of query and study name, if it was asked for; else None.
         film: str, path of its frontal film; None if it has none in a file.
         view: str, `"PA"`, `"AP"` or `"frontal"`; empty without a film.
         part: str, its part in the classifier's split, `"train"`, `"validation"` or `"test"`; empty if it has none.
@@ -58,6 +59,7 @@ class Hit:
     row: int
     score: float
     cosine: float
+    overlap: float | None = None
     film: str | None = None
     view: str = ""
     part: str = ""

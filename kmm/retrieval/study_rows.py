@@ -128,10 +128,18 @@ def identify_addition(described: Mapping[str, Any], studies: Sequence[Study], fa
         known = sorted((name, str(value)) for name, value in labels.get(study.id, {}).items())
         more = [columns[name].get(study.id, "") for name in sorted(columns)]
         part = None if parts is None else parts.get(study.id, "")
-        report = None if study.report is None else list(vars(study.report).values())
-        record = [study.id, study.patient, _identify_film(study), report, known, part, more]
-        total.update(json.dumps(record).encode())
+        total.update(json.dumps([*describe_study(study), known, part, more]).encode())
     return total.hexdigest()
+
+
+def describe_study(study: Study) -> list[Any]:
+    """Returns what a study is read from, as a list for JSON: id, patient, identity of the film, sections of the report.
+
+    A film in a file is identified by path, size and time of the last change. The list has the report, so only its
+    digest may be kept.
+    """
+    report = None if study.report is None else list(vars(study.report).values())
+    return [study.id, study.patient, _identify_film(study), report]
 
 
 def _identify_film(study):

@@ -88,6 +88,7 @@ def _assemble(context, trained):
         prevalence=fit_prevalence(known, prepared.present[train]),
         mean_image=prepared.mean_image(train),
         **baselines,
+        projection=trained.projection,
         seen=_gather_seen(context),
     )
 

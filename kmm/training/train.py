@@ -16,6 +16,7 @@ from kmm.models.heads import HEADS
 from kmm.models.views import parts
 from kmm.models.views.feature_view import view_features
 from kmm.models.views.low_rank import add_factors, merge_factors
+from kmm.models.views.projection import Projection
 from kmm.models.weights import checkpoints
 from kmm.models.weights.bert_weights import load_text_weights
 from kmm.training.auxiliary.weight_choice import divide_stages, train_weights
@@ -24,6 +25,7 @@ from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
 from kmm.training.members import HeldOut, Member, ask_held_out, average_members, find_order, train_members
 from kmm.training.run_context import RunContext
+from kmm.training.stages.contrastive_stage import choose_projection, read_terms
 from kmm.training.stages.dataset import StudyDataset
 from kmm.training.stages.film_changes import ACCELERATOR, change_on_device, choose_device, describe_device
 from kmm.training.stages.fit_stage import Compile, compile_stage, fit_stage, list_options, weigh_classes
@@ -44,12 +46,14 @@ class Trained:
         history: dict of stage to its learning curves: `loss`, `val_loss`, `learning_rate`.
         facts: dict for JSON, for the classifier's provenance.
         held_out: `HeldOut` if the image side has members, else None.
+        projection: `Projection` of the contrastive terms that fits the joint model; None without one.
     """
 
     models: dict[str, keras.Model]
     history: dict[str, dict[str, list[float]]]
     facts: dict[str, Any]
     held_out: HeldOut | None = None
+    projection: Projection | None = None
 
 
 def train_models(context: RunContext, features: Features) -> Trained:
@@ -67,6 +71,7 @@ def train_models(context: RunContext, features: Features) -> Trained:
     facts: dict[str, Any] = {}
     choices: dict[str, Any] = {}
     weights: dict[str, Any] = {}
+    learnt: dict[str, Projection] = {}
     held_out: HeldOut | None = None
     recipe = make_recipe(context.settings)
 
@@ -104,25 +109,32 @@ def train_models(context: RunContext, features: Features) -> Trained:
         if side == "image" and len(divide_stages(stages)) > 1:
             models[side] = train_image(context, stages, features, side)
         elif stages:
-            choices |= _train_side(context, stages, models[side], features, history)
+            choices |= _train_side(context, stages, models[side], features, history, learnt)
+    projection = choose_projection(learnt, recipe.get("joint", ()), choices.get("joint", {}).get("kept"))
     models = add_views(context, models)
     facts |= {"head_choice": choices} if choices else {}
     facts |= {"auxiliary_choice": weights} if weights else {}
     facts |= describe_device(stage for side in recipe.values() for stage in side)
-    return Trained(models, history, facts, held_out)
+    return Trained(models, history, facts, held_out, projection)
 
 
-def _train_side(context, stages, model, features, history):
+def _train_side(context, stages, model, features, history, learnt=None):
     """Trains a model in the stages of its side; returns the facts of the choice of its head."""
     choice = open_choice(context, stages, model, features)
     for stage in stages:
         if stage.epochs:
-            history[stage.name] = run_stage(context, stage, model, features)
+            history[stage.name] = run_stage(context, stage, model, features, learnt)
             choice.judge(stage.name)
     return choice.finish()
 
 
-def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: Features) -> dict[str, list[float]]:
+def run_stage(
+    context: RunContext,
+    stage: Stage,
+    model: keras.Model,
+    features: Features,
+    learnt: dict[str, Projection] | None = None,
+) -> dict[str, list[float]]:
     """Trains a model, of whatever side, in one stage.
 
     Args:
@@ -130,6 +142,7 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
         stage: `Stage`.
         model: `keras.Model` of the stage's side, changed in place.
         features: `Features` of the run.
+        learnt: dict to which a stage with contrastive terms adds its projections, unless its best epoch is its start.
 
     Returns:
         dict, as `kmm.training.stages.fit_stage.fit_stage`.
@@ -144,7 +157,10 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
     computed, adapted = features.compute(model, stage.features), _add_factors(context, stage, model)
     trained, added = view_stage(context, stage, model, adapted)
     columns = context.columns(trained, {**computed, **added})
+    start = read_terms(trained).digest if stage.contrastive else ""
     history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
+    if stage.contrastive and learnt is not None and read_terms(trained).digest != start:
+        learnt[stage.name] = read_terms(trained)
     for encoder in adapted.values():
         merge_factors(encoder)
     for side in stage.trained:

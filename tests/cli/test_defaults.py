@@ -7,6 +7,7 @@ import re
 import click
 import pytest
 
+from kmm.api.similar import SimilarStudies
 from kmm.cli import main
 from kmm.cli.explain import AUTO
 from kmm.cli.fidelity import TRIED
@@ -24,7 +25,6 @@ from kmm.export.explanation import ExplainSignature
 from kmm.export.graph.batching import Batching
 from kmm.export.write import export_classifier
 from kmm.retrieval.additions import build_index
-from kmm.retrieval.index import Index
 from kmm.retrieval.measures.measurement import measure_index
 from kmm.server.settings import ServeSettings
 from kmm.settings import SECTIONS, FitSettings
@@ -62,11 +62,11 @@ EXPECTED = {
     | {"workers": defaults(choose_runner)["count"], "predictions": defaults(compare_studies)["predictions"]}
     | {"cache": "saved_models", "explain": defaults(compare_studies)["explain"]},
     "index build": {name: defaults(build_index)[name] for name in ("layer", "label_min_count")},
-    "index search": {name: defaults(Index.search)[name] for name in ("k", "rerank")},
+    "index search": {name: defaults(SimilarStudies.search)[name] for name in ("k", "rerank", "overlap")},
     "index measure": {
         name: defaults(measure_index)[name] for name in ("k", "most", "relevant_from", "rerank", "repeats", "seed")
     }
-    | {"baselines": True},
+    | {"baselines": True, "overlap": defaults(SimilarStudies.measure)["overlap"]},
     "cache list": {"out": "saved_models"},
     "cache clear": {"out": "saved_models"},
     "explain": EXPLANATION

@@ -16,6 +16,7 @@ from kmm.explain.output.case_page import SimilarCase, render_cases
 from kmm.explain.output.files import RESERVED
 from kmm.explain.output.findings import Findings
 from kmm.explain.settings import ExplainSettings
+from kmm.explain.similarity.cosine import READS
 from kmm.explain.similarity.explainer import SimilarityExplainer
 from kmm.explain.similarity.known_findings import find_labels
 from kmm.explain.similarity.pair import Similarity
@@ -73,6 +74,7 @@ class CaseExplainer:
 
     Raises:
         ArtefactError: if the index was built with another classifier.
+        InputError: if similarities of its layer are not explained.
     """
 
     def __init__(
@@ -84,6 +86,11 @@ class CaseExplainer:
     ) -> None:
         digest = digest_model(classifier)
         check_model(index.folder, index.description, digest)
+        if index.layer not in READS:
+            raise InputError(
+                f"{index.folder} is of the layer {index.layer}, whose similarities are not explained. Build an index "
+                "of another layer for pages and for --explain."
+            )
         self.classifier, self.index, self._studies = classifier, index, studies
         self.explainer = SimilarityExplainer(classifier, settings, layer=index.layer, digest=digest)
 
@@ -133,7 +140,9 @@ class CaseExplainer:
     def _describe_hit(self, hit: Hit, similarity: Similarity | None, reasons: Mapping[str, str], against: str):
         facts = {"part": hit.part, "view": hit.view, **hit.columns}
         if hit.score != hit.cosine:
-            facts["score with predictions"] = f"{hit.score:.3f}"
+            facts["score with predictions" if hit.overlap is None else "score with overlap"] = f"{hit.score:.3f}"
+        if hit.overlap is not None:
+            facts["overlap of explanations"] = f"{hit.overlap:.3f}"
         return SimilarCase(
             study=hit.study,
             cosine=hit.cosine,

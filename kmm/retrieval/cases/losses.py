@@ -1,6 +1,7 @@
 """Measure whether explanations of similarity are right: what the similarity loses without what they name."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from kmm.progress import Progress
 from kmm.retrieval.filters import apply_filters, parse_filter
 from kmm.retrieval.index import Index
 from kmm.retrieval.measures.measurement import group_patients
+from kmm.retrieval.measures.pieces import Arrays, Pieces
+from kmm.retrieval.study_rows import describe_study
 
 PARTS = {"both": "", "film": "film_", "words": "words_"}  # what is removed, and how its fields begin
+KINDS = ("named", "by_chance")
+FIELDS = (*(f"{prefix}{kind}" for prefix in PARTS.values() for kind in KINDS), "completeness_gap")
 
 
 def measure_explained(
@@ -29,6 +34,7 @@ def measure_explained(
     repeats: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
+    pieces: Pieces | None = None,
 ) -> dict[str, Any]:
     """Explains the first hit of some studies of an index, removes what is named, and compares with chance.
 
@@ -41,6 +47,7 @@ def measure_explained(
         repeats: int. Bootstrap draws of patients.
         seed: int, of all draws.
         progress: `Progress`.
+        pieces: `kmm.retrieval.measures.pieces.Pieces`, so that a measurement that was stopped goes on.
 
     Returns:
         dict for JSON: `pattern`, `pairs`, `patients`, `draws`, `set_aside`; `completeness_gap` with the `median` and
@@ -59,37 +66,52 @@ def measure_explained(
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.choice(rows, most, replace=False)) if len(rows) > most else rows
     ids = index.read_texts("id", chosen)
-    problems: list[Problem] = []
-    losses, owners, pairs = [], [], 0
-    with (progress or Progress()).step("Explaining similarities", len(chosen)) as advance:
-        results = index.search([index.query(id, pattern) for id in ids], k=1, filters=among)
-        for number, (id, result) in enumerate(zip(ids, results, strict=True)):
-            others = [studies[hit.study] for hit in result.hits if hit.study in studies]
-            found = list(measure_losses(explainer, studies[id], others, problems.append, reads=(pattern, pattern)))
-            losses += found
-            owners += [number] * len(found)
-            pairs += len(found) // 2
-            advance()
-    groups = group_patients(index.hashes[chosen, 0])[np.array(owners, np.int64)]
-    gaps = [loss.completeness_gap for loss in losses if np.isfinite(loss.completeness_gap)]
+    results = index.search([index.query(id, pattern) for id in ids], k=1, filters=among)
+    pairs = [
+        (studies[id], [studies[hit.study] for hit in result.hits if hit.study in studies])
+        for id, result in zip(ids, results, strict=True)
+    ]
+    facts = {"index": index.description["digest"], "pattern": pattern, "settings": explainer.settings.as_dict()}
+    described = [[describe_study(one) for one in (study, *others)] for study, others in pairs]
+    own = (pieces or Pieces()).of("pairs", {**facts, "draws": DRAWS, "pairs": described})
+
+    def explain(study: Study, others: Sequence[Study]) -> Arrays:
+        problems: list[Problem] = []
+        found = list(measure_losses(explainer, study, others, problems.append, reads=(pattern, pattern)))
+        values = np.array([[getattr(loss, name) for name in FIELDS] for loss in found], np.float64)
+        return {"values": values.reshape(len(found), len(FIELDS)), "problems": np.array([len(problems)])}
+
+    parts = []
+    done = sum(own.has(number) for number in range(len(pairs)))
+    with (progress or Progress()).step("Explaining similarities", len(pairs), done) as advance:
+        for number, pair in enumerate(pairs):
+            known = own.has(number)
+            parts.append(own.read_or_make(number, partial(explain, *pair)))
+            if not known:
+                advance()
+    values = np.concatenate([part["values"] for part in parts])
+    owners = np.repeat(np.arange(len(parts)), [len(part["values"]) for part in parts])
+    groups = group_patients(index.hashes[chosen, 0])[owners]
+    table = dict(zip(FIELDS, values.T, strict=True))
+    gaps = table["completeness_gap"][np.isfinite(table["completeness_gap"])]
     return {
         "pattern": pattern,
-        "pairs": pairs,
+        "pairs": len(values) // 2,
         "patients": len(np.unique(groups)),
         "draws": DRAWS,
-        "set_aside": len(problems),
+        "set_aside": sum(int(part["problems"].sum()) for part in parts),
         "completeness_gap": {
-            "median": float(np.median(gaps)) if gaps else None,
-            "largest": float(np.max(gaps)) if gaps else None,
+            "median": float(np.median(gaps)) if len(gaps) else None,
+            "largest": float(np.max(gaps)) if len(gaps) else None,
         },
-        **{name: _summarise(losses, prefix, groups, repeats, seed) for name, prefix in PARTS.items()},
+        **{name: _summarise(table, prefix, groups, repeats, seed) for name, prefix in PARTS.items()},
     }
 
 
-def _summarise(losses, prefix, groups, repeats, seed):
+def _summarise(table, prefix, groups, repeats, seed):
     """Averages what was lost by naming and by chance, over the studies from which such parts were removed."""
-    values = np.array([[getattr(loss, f"{prefix}{kind}") for kind in ("named", "by_chance")] for loss in losses])
-    known = np.isfinite(values).all(axis=1) if len(values) else np.zeros(0, bool)
+    values = np.stack([table[f"{prefix}{kind}"] for kind in KINDS], axis=1)
+    known = np.isfinite(values).all(axis=1)
     if not known.any():
         return {"n": 0, "named": None, "by_chance": None, "difference": None, "interval": None, "larger": None}
     named, by_chance = values[known].T

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from kmm.image.decoding import decode_ahead
 from kmm.image.prepare import resize_image
 from kmm.progress import Progress
 from kmm.retrieval.columns import IndexColumns
+from kmm.retrieval.measures.pieces import Arrays, Pieces
+from kmm.retrieval.study_rows import describe_study
 from kmm.text.tfidf import weigh_texts
 
 PIXELS = 32  # side of the small films
+FILMS_AT_ONCE = 256  # in a piece
 TITLES = {"tfidf": "TF-IDF of the reports", "film": f"gray levels of {PIXELS} x {PIXELS} pixels"}
 
 
@@ -42,7 +46,11 @@ def read_again(index: IndexColumns, folders: Collection[str] | None = None) -> d
 
 
 def make_baselines(
-    index: IndexColumns, studies: Mapping[str, Study], rows: np.ndarray, progress: Progress | None = None
+    index: IndexColumns,
+    studies: Mapping[str, Study],
+    rows: np.ndarray,
+    progress: Progress | None = None,
+    pieces: Pieces | None = None,
 ) -> dict[str, Any]:
     """Computes the features of the baselines for some rows of an index.
 
@@ -51,6 +59,7 @@ def make_baselines(
         studies: mapping of study id to `Study`.
         rows: int array of rows.
         progress: `Progress`.
+        pieces: `Pieces` of a measurement that goes on after an interruption; None to keep nothing.
 
     Returns:
         dict of `"tfidf"`, a sparse matrix `(len(rows), n_terms)`, and `"film"`, float32 `(len(rows), 1024)`, with rows
@@ -66,21 +75,26 @@ def make_baselines(
     if maker.text is not None:
         found["tfidf"] = weigh_texts([_read_text(maker, study) for study in chosen])
     if maker.image is not None:
-        found["film"] = shrink_films(maker, chosen, progress or Progress())
+        found["film"] = shrink_films(maker, chosen, progress or Progress(), pieces or Pieces())
     return found
 
 
-def shrink_films(maker: BatchMaker, studies: Sequence[Study], progress: Progress) -> np.ndarray:
+def shrink_films(
+    maker: BatchMaker, studies: Sequence[Study], progress: Progress, pieces: Pieces | None = None
+) -> np.ndarray:
     """Makes vectors of small films: gray levels minus their mean, of length 1; zeros for a study without a film.
 
     Args:
         maker: `BatchMaker` of films.
         studies: sequence of n `Study`.
         progress: `Progress`.
+        pieces: `Pieces`, as for `make_baselines`.
 
     Returns:
         float32 `(n, 1024)`.
     """
+    facts = {"preparation": maker.as_dict()["image"], "pixels": PIXELS, "studies": [*map(describe_study, studies)]}
+    pieces = (pieces or Pieces()).of("films", facts)
 
     def shrink(study: Study) -> np.ndarray:
         try:
@@ -92,10 +106,20 @@ def shrink_films(maker: BatchMaker, studies: Sequence[Study], progress: Progress
         return (centred / max(np.linalg.norm(centred), 1e-9)).astype(np.float32)
 
     made = np.zeros((len(studies), PIXELS * PIXELS), np.float32)
-    with progress.step("Reading films for the baseline", len(studies)) as advance:
-        for row, (_, vector) in enumerate(decode_ahead(shrink, studies, size=maker.film_bytes)):
-            made[row] = vector
-            advance()
+    starts = range(0, len(studies), FILMS_AT_ONCE)
+    done = sum(len(studies[start : start + FILMS_AT_ONCE]) for start in starts if pieces.has(start))
+    with progress.step("Reading films for the baseline", len(studies), done) as advance:
+
+        def shrink_some(some: Sequence[Study]) -> Arrays:
+            vectors = np.zeros((len(some), PIXELS * PIXELS), np.float32)
+            for row, (_, vector) in enumerate(decode_ahead(shrink, some, size=maker.film_bytes)):
+                vectors[row] = vector
+                advance()
+            return {"vectors": vectors}
+
+        for start in starts:
+            some = slice(start, start + FILMS_AT_ONCE)
+            made[some] = pieces.read_or_make(start, partial(shrink_some, studies[some]))["vectors"]
     return made
 
 

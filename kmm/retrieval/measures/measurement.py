@@ -1,43 +1,22 @@
 """Measure what an index finds: rankings of its own studies, beside chance, an oracle and baselines."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kmm.errors import InputError
 from kmm.progress import Progress
-from kmm.retrieval.agreement import measure_agreement
 from kmm.retrieval.filters import apply_filters, parse_filter
 from kmm.retrieval.index import Index
-from kmm.retrieval.measures.ranking import MEASURES, has_tie, measure_ranking, share_top
-from kmm.retrieval.measures.relevance import NO_FINDING, add_no_finding, grade_relevance, weigh_findings
+from kmm.retrieval.measures.pieces import Pieces
+from kmm.retrieval.measures.query_measures import Judged, digest_array, measure_queries
+from kmm.retrieval.measures.relevance import NO_FINDING, add_no_finding, weigh_findings
+from kmm.retrieval.measures.scorers import OVERLAP, OverlapRanking, list_scorers
 from kmm.retrieval.measures.summary import summarise_findings, summarise_rows
-from kmm.retrieval.search import DECIMALS, compute_scores
 
 # What is compared with what: of the query, and of the studies that are found.
 MODES = (("both", "both"), ("image", "image"), ("text", "text"), ("image", "text"), ("text", "image"))
-BASELINES = {"tfidf": 1, "film": 0}  # the column of `present` that a baseline reads
-SCORES_AT_ONCE = 2**22
-
-Scorer = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The queries and candidates of one mode.
-
-    Attributes:
-        queries, candidates: int arrays of rows of the index.
-        labels: float32 `(n, n_labels + 1)` of all rows: known labels, and no finding.
-        weights: float64 `(n_labels + 1,)`.
-    """
-
-    queries: np.ndarray
-    candidates: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
 
 
 def measure_index(
@@ -49,10 +28,12 @@ def measure_index(
     most: int = 2000,
     relevant_from: float = 0.0,
     rerank: float = 0.25,
+    overlap: OverlapRanking | None = None,
     baselines: Mapping[str, Any] | None = None,
     repeats: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
+    pieces: Pieces | None = None,
 ) -> dict[str, Any]:
     """Measures the rankings of studies of an index for each other.
 
@@ -67,11 +48,15 @@ def measure_index(
         most: int. Most queries; of more, so many are drawn.
         relevant_from: float in [0, 1]. Least grade of a relevant study; above 0 in any case.
         rerank: float in [0, 1]. Weight of the agreement of predictions in the row `reranked`; 0 leaves it out.
+        overlap: `OverlapRanking` of the row `overlap`: the first studies of each query, ranked again by what
+            explanations name; None leaves it out.
         baselines: mapping of `"tfidf"` and `"film"` to features `(n, d)` of all rows of the index, in their order: see
             `kmm.retrieval.measures.baselines`.
         repeats: int. Bootstrap draws of patients.
         seed: int, of the draws.
         progress: `Progress`.
+        pieces: `kmm.retrieval.measures.pieces.Pieces`, so that a measurement that was stopped goes on; None to keep
+            nothing.
 
     Returns:
         dict for JSON, see docs/retrieval.md.
@@ -95,14 +80,25 @@ def measure_index(
     for asked, found in modes:
         rows = np.flatnonzero(kept["queries"] & index.has(asked))
         rows = np.sort(rng.choice(rows, most, replace=False)) if len(rows) > most else rows
-        judged.append(Judged(rows, np.flatnonzero(kept["among"] & index.has(found)), labels, weights))
+        candidates = np.flatnonzero(kept["among"] & index.has(found))
+        if len(rows) and len(candidates):
+            judged.append(((asked, found), Judged(rows, candidates, labels, weights, k, relevant_from)))
+    works = []
+    digests = {name: digest_array(features) for name, features in (baselines or {}).items()}
+    for (asked, found), one in judged:
+        scorers = list_scorers(index, asked, found, one, rerank, baselines or {})
+        facts = {"index": index.description["digest"], "patterns": [asked, found], "rerank": rerank}
+        facts |= {"rows": list(scorers), "baselines": digests, **one.describe()}
+        if overlap is not None and asked == found:
+            scorers[OVERLAP], facts[OVERLAP] = overlap.make_scorer(index, asked, one, scorers["cosine"])
+        works.append((asked, found, one, scorers, (pieces or Pieces()).of("queries", facts)))
+    total, done = _count_queries(works)
     measured = []
-    with (progress or Progress()).step("Measuring", sum(len(one.queries) for one in judged)) as advance:
-        for (asked, found), one in zip(modes, judged, strict=True):
-            if len(one.queries) and len(one.candidates):
-                scorers = _list_scorers(index, asked, found, one, rerank, baselines or {})
-                made = _measure_mode(index, one, scorers, k, relevant_from, repeats, seed, advance)
-                measured.append({"query": asked, "against": found, **made})
+    with (progress or Progress()).step("Measuring", total, done) as advance:
+        for asked, found, one, scorers, kept_pieces in works:
+            values = measure_queries(index, one, scorers, kept_pieces, advance)
+            made = _summarise(index, one, values, (*scorers, "oracle", "chance"), repeats, seed)
+            measured.append({"query": asked, "against": found, **made})
     names = [*index.label_names, NO_FINDING]
     return {
         "index": str(index.folder),
@@ -113,6 +109,7 @@ def measure_index(
         "filters": {"queries": list(queries), "among": list(among)},
         "relevant_from": relevant_from,
         "rerank": rerank,
+        "overlap": None if overlap is None else overlap.as_dict(k),
         "labels": index.description["labels"]["scheme"],
         "weights": {name: round(float(weight), 6) for name, weight in zip(names, weights, strict=True)},
         "unknown": int((~known).sum()),
@@ -120,80 +117,30 @@ def measure_index(
     }
 
 
-def _list_scorers(index, asked, found, judged, rerank, baselines):
-    """Returns for each row of the table a function of rows of queries to the scores `(q, m)` of all candidates."""
-    candidates = judged.candidates
-
-    def cosine(rows: np.ndarray) -> np.ndarray:
-        vectors = index.read_vectors(asked, rows)
-        scores = compute_scores(vectors, index.blocks(found), len(candidates), candidates)
-        return np.round(scores.astype(np.float64), DECIMALS)
-
-    scorers: dict[str, Scorer] = {"cosine": cosine}
-    if rerank and index.predicted_names:
-        predicted = index.read_predicted(found, candidates)
-
-        def blend(rows: np.ndarray) -> np.ndarray:
-            agreement = measure_agreement(index.read_predicted(asked, rows), predicted)
-            return np.round((1 - rerank) * cosine(rows) + rerank * agreement, DECIMALS)
-
-        scorers["reranked"] = blend
-    for name, features in baselines.items():
-        if asked == found and asked in ("both", ("image", "text")[BASELINES[name]]):
-            scorers[name] = lambda rows, features=features: _multiply(features[rows], features[candidates])
-    return scorers
+def _count_queries(works):
+    """Counts the queries of all modes, and those that are measured already."""
+    blocks = [(len(rows), pieces.has(number)) for *_, one, _, pieces in works for number, rows in enumerate(one.blocks)]
+    return sum(size for size, _ in blocks), sum(size for size, kept in blocks if kept)
 
 
-def _multiply(queries, candidates):
-    found = queries @ candidates.T
-    return np.round(np.asarray(found.toarray() if hasattr(found, "toarray") else found, np.float64), DECIMALS)
-
-
-def _measure_mode(index, judged, scorers, k, relevant_from, repeats, seed, advance):
-    """Measures one mode: each row of the table, and each finding."""
-    labels, candidates = judged.labels, judged.candidates
-    values: dict[str, list[list[float]]] = {name: [] for name in (*scorers, "oracle", "chance")}
-    has = labels[candidates] == 1  # (m, n_labels + 1)
-    tops, chances, kept, without, ties = [], [], [], 0, 0
-    step = max(1, SCORES_AT_ONCE // len(candidates))
-    for start in range(0, len(judged.queries), step):
-        rows = judged.queries[start : start + step]
-        grades = grade_relevance(labels[rows], labels[candidates], judged.weights)
-        scores = {name: scorer(rows) for name, scorer in scorers.items()}
-        for place, row in enumerate(rows.tolist()):
-            forbidden, _ = index.forbidden.list_rows(index.hashes[row], row)
-            free = ~np.isin(candidates, forbidden)
-            one = grades[place][free]
-            advance()
-            if not ((one > 0) & (one >= relevant_from)).any():
-                without += 1
-                continue
-            kept.append(row)
-            ranked = {name: found[place][free] for name, found in scores.items()}
-            ties += has_tie(ranked["cosine"], k)
-            ranked |= {"oracle": one.astype(np.float64), "chance": np.zeros(len(one))}
-            for name, found in ranked.items():
-                measured = measure_ranking(found, one, k, relevant_from=relevant_from)
-                values[name].append([measured[measure] for measure in MEASURES])
-            tops.append(share_top(ranked["cosine"], k) @ has[free] / k)
-            chances.append(has[free].mean(axis=0))
+def _summarise(index, judged, found, names, repeats, seed):
+    """Summarises the measures of the queries of one mode: each row of the table, and each finding."""
+    kept = found["kept"]
     result = {
         "queries": len(kept),
-        "candidates": len(candidates),
-        "without_relevant": without,
-        "with_ties": ties,
+        "candidates": len(judged.candidates),
+        "without_relevant": int(found["without"].sum()),
+        "with_ties": int(found["ties"].sum()),
     }
-    if not kept:
+    if not len(kept):
         return {**result, "patients": 0, "rows": {}, "findings": []}
     groups = group_patients(index.hashes[kept, 0])
-    names = [*index.label_names, NO_FINDING]
-    table = {name: np.array(rows) for name, rows in values.items()}
-    findings = summarise_findings(names, labels[kept] == 1, np.array(tops), np.array(chances), groups, repeats, seed)
+    findings, has = [*index.label_names, NO_FINDING], judged.labels[kept] == 1
     return {
         **result,
         "patients": len(np.unique(groups)),
-        "rows": summarise_rows(table, groups, repeats=repeats, seed=seed),
-        "findings": findings,
+        "rows": summarise_rows({name: found[name] for name in names}, groups, repeats=repeats, seed=seed),
+        "findings": summarise_findings(findings, has, found["tops"], found["chances"], groups, repeats, seed),
     }
 
 

@@ -44,7 +44,7 @@ def _view_plain(stage, model, encoders):
 
 def _add_contrast(context, stage, model, encoders):
     numbers = contrastive_stage.number_studies(context.prepared.studies)
-    return contrastive_stage.add_terms(model, stage, encoders), {NUMBERS: numbers}
+    return contrastive_stage.add_terms(model, stage, encoders, seed=context.settings.seed), {NUMBERS: numbers}
 
 
 def _add_auxiliary(context, stage, model, encoders):
