@@ -69,6 +69,7 @@ def test_rooms_that_compute_are_reached_and_those_that_show_are_not():
     assert rooms == {
         *("kmm", "kmm.batches", "kmm.classifier", "kmm.data", "kmm.errors", "kmm.evaluate", "kmm.experiments"),
         *("kmm.image", "kmm.keras_backend", "kmm.models", "kmm.progress", "kmm.protocol", "kmm.settings"),
+        "kmm.setting_values",
         *("kmm.rules", "kmm.storage", "kmm.text", "kmm.training"),
     }
     assert {f"kmm.{name}" for name in COMPUTING} <= REACHED

@@ -124,7 +124,7 @@ def test_few_explanations_are_held_at_once(worker, monkeypatch):
             most.append(len(held))
             yield study.id, [make_explanation(study.id)]
 
-    def write(explanation, out, outputs, name):
+    def write(explanation, out, outputs, **names):
         held.discard(explanation.study)
         return [], []
 
