@@ -13,7 +13,8 @@ from kmm.presets import make_settings
 from kmm.training.fit import fit_classifier
 from tests.factories.studies import TINY
 
-FUSION = {"fusion": "cross-attention", "fusion_layers": 2, "fusion_heads": 2, "fusion_width": 8, "fusion_adapter": 4}
+# One layer: `tests/models/test_cross_attention.py` has stacks of them, and the start with every head.
+FUSION = {"fusion": "cross-attention", "fusion_layers": 1, "fusion_heads": 2, "fusion_width": 8, "fusion_adapter": 4}
 FROZEN = {"image_weights": "random", "tune_image": "none", "tune_epochs": 0}
 
 
@@ -22,10 +23,21 @@ def fit(folder, work, **settings):
     return fit_classifier(read_collection(folder), chosen, work=work, cache=work / "cache")
 
 
+def fit_jointly(folder, work):
+    """Fits, and keeps the trained fusion if its loss is lower, whether or not by more than a standard error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kmm.training.head_choice.is_better", lambda difference, error: True)
+        return fit(folder, work, joint_epochs=4)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder, tmp_path_factory):
+    return fit_jointly(tiny_folder, tmp_path_factory.mktemp("cross"))
+
+
 @pytest.mark.large
-@pytest.mark.parametrize("head", ["linear", "mlp", "decoder"])
-def test_a_fit_that_trains_nothing_jointly_is_the_weighted_sum_of_both_sides(tiny_folder, tmp_path, head):
-    classifier, run = fit(tiny_folder, tmp_path, head=head, joint_epochs=0)
+def test_a_fit_that_trains_nothing_jointly_is_the_weighted_sum_of_both_sides(tiny_folder, tmp_path):
+    classifier, run = fit(tiny_folder, tmp_path, joint_epochs=0)
     rows, weights = run.prepared.rows("test"), classifier.provenance["start_weights"]
     logits = {side: answer(rows) for side, answer in run.answers.items()}
     summed = sum(np.array(weights[side]) * logits[side] for side in ("image", "text"))
@@ -35,9 +47,8 @@ def test_a_fit_that_trains_nothing_jointly_is_the_weighted_sum_of_both_sides(tin
 
 
 @pytest.mark.large
-def test_a_fit_opens_the_gate_and_is_saved_loaded_and_explained(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("kmm.training.head_choice.is_better", lambda difference, error: True)
-    classifier, run = fit(tiny_folder, tmp_path, joint_epochs=4)
+def test_a_fit_opens_the_gate_and_is_saved_loaded_and_explained(trained, tmp_path):
+    classifier, run = trained
     joint = classifier.models["joint"]
     assert np.abs(fusion_of(joint).get_layer(GATE).get_weights()[0]).max() > 1e-4
     assert {"linear", "sum"} & set(classifier.provenance["head_choice"]["joint"]["losses"])
@@ -56,7 +67,7 @@ def test_a_fit_opens_the_gate_and_is_saved_loaded_and_explained(tiny_folder, tmp
 
 
 @pytest.mark.large
-def test_a_seed_always_gives_the_same_fit(tiny_folder, tmp_path):
-    one, again = (fit(tiny_folder, tmp_path / name, joint_epochs=2)[0].models["joint"] for name in ("one", "again"))
+def test_a_seed_always_gives_the_same_fit(trained, tiny_folder, tmp_path):
+    one, again = (run[0].models["joint"] for run in (trained, fit_jointly(tiny_folder, tmp_path)))
     for first, second in zip(one.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)
