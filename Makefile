@@ -8,6 +8,7 @@ FAST := $(addprefix tests/,data text image evaluate explain/regions explain/outp
 HARNESS := $(addprefix tests/models/,test_encoders_image.py test_encoders_text.py networks/test_networks.py)
 SMALLEST := every_entry and (small-cnn or text-cnn] or transformer) or promises and (tiny-resnet or tiny-vit or tiny-swin)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+unexport PYTHONDONTWRITEBYTECODE  # with it, every process of a test compiles kmm anew
 
 .PHONY: help demo install check test test-fast test-large test-backends test-backends-small test-backends-kinds bench clean
 

@@ -146,11 +146,11 @@ def measure_epochs(preset, studies, rounds, **overrides):
 
     from kmm.image.augment import Augmentation
     from kmm.training.stages.dataset import StudyDataset
-    from kmm.training.stages.fit_stage import compile_stage
+    from kmm.training.stages.fit_stage import MANY_STEPS, compile_stage
 
     model, spec, s = build(preset, **overrides)
     plain_model = compile_plainly(build(preset, **overrides)[0])
-    compile_stage(model, make_stage(), s.batch_size)
+    compile_stage(model, make_stage(), s.batch_size, steps=MANY_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         columns, arrays, labels = make_columns(spec.pixels, studies, folder)
         rows = np.arange(studies)
@@ -195,12 +195,12 @@ def measure_cache(studies, rounds):
     from kmm.models.views.feature_view import view_features
     from kmm.models.views.parts import set_trainable
     from kmm.training.stages.dataset import StudyDataset
-    from kmm.training.stages.fit_stage import compile_stage
+    from kmm.training.stages.fit_stage import MANY_STEPS, compile_stage
 
     model, spec, s = build("paper", image_weights=None)
     set_trainable(model, spec, image=False, text=False)
-    head = compile_stage(view_features(model, ("image", "text")), make_stage(), s.batch_size)
-    compile_stage(model, make_stage(), s.batch_size)
+    head = compile_stage(view_features(model, ("image", "text")), make_stage(), s.batch_size, steps=MANY_STEPS)
+    compile_stage(model, make_stage(), s.batch_size, steps=MANY_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         columns, _, labels = make_columns(spec.pixels, studies, folder)
         sizes = {tensor.name: tensor.shape[1] for tensor in head.inputs if tensor.name != "present"}

@@ -1,7 +1,6 @@
 """Settings of a fit: one frozen dataclass with each default beside its meaning; reading from JSON and YAML."""
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -10,22 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kmm.errors import InputError, look_up
+from kmm.setting_values import SECTIONS as SECTIONS
+from kmm.setting_values import check_choice, check_values
 
 MAX_SETTINGS_BYTES = 1_000_000
-MOST_MEMBERS = 20
-MOST_VIEWS = 9  # of a film: as many as `kmm.models.joined.film_views` has
-_AT_LEAST_ONE = (
-    *("length", "embedding_size", "pixels", "image_depths", "image_grid", "batch_size", "patience", "text_filters"),
-    *("label_min_count", "min_word_count", "min_word_patients", "max_words"),
-    *("fusion_layers", "fusion_heads", "fusion_width", "contrastive_batch", "lora_rank"),
-)
-_AUGMENT_AT_LEAST_ZERO = ("augment_rotation", "augment_shift", "augment_brightness", "augment_noise")
-_AUGMENT_BELOW_ONE = ("augment_zoom", "augment_contrast", "augment_gamma")
-_BELOW_ONE = (
-    *("text_dropout", "word_dropout", "fusion_dropout", "modality_dropout"),
-    *("warmup", "weight_average", "label_smoothing", "stochastic_depth"),
-)
-SECTIONS = ("indication", "comparison", "findings", "impression")
 SECTION_SETS = {
     "report": ("indication", "impression", "findings"),  # the paper's sections, which state what the film shows
     "pre-read": ("indication", "comparison"),  # known before the film is read
@@ -124,6 +111,10 @@ class FitSettings:
     text_teacher: float = 0.6  # weight of the teacher of the text side, in [0, 1]; 0 for the label alone
     image_teacher: float = 0.0  # the same for the image side; its teacher reads the whole report
     teacher_temperature: float = 1.0  # by which the logits of both teachers are divided
+    # what the image side also predicts while it is trained, names in kmm.training.auxiliary.targets.AUXILIARY_TARGETS
+    image_auxiliary: tuple[str, ...] = ()
+    # weight of their loss; of several, each is tried, and the one of the lowest validation loss of the labels is kept
+    image_auxiliary_weights: tuple[float, ...] = (0.3,)
     learning_rate: float = 1e-3  # of heads, and of a randomly initialised image encoder
     text_learning_rate: float = 1e-3  # of the text classifier
     tune_learning_rate: float = 1e-4
@@ -159,86 +150,47 @@ class FitSettings:
     bootstrap_repeats: int = 1000
 
     def __post_init__(self) -> None:
-        _check_choice("truncate", self.truncate, ("end", "start"))
-        _check_choice("deidentified", self.deidentified, ("keep", "drop"))
-        _check_choice("image_fit", self.image_fit, ("letterbox", "stretch"))
-        _check_choice("augmentation", self.augmentation, ("none", "mild", "strong"))
-        _check_choice("augmentation_device", self.augmentation_device, ("auto", "cpu", "accelerator"))
-        _check_choice("tune_image", self.tune_image, ("none", "top", "gradual", "all", "lora"))
-        _check_choice("tune_text", self.tune_text, ("none", "top", "gradual", "all", "lora"))
-        _check_choice("batch_norm", self.batch_norm, ("inference", "train"))
-        _check_choice("sampling", self.sampling, ("all", "balanced"))
-        for name in self.contrastive_pairs:
-            _check_choice("contrastive_pairs", name, ("image-text", "image-joint", "text-joint"))
+        check_values(vars(self))
         self._check_contrastive()
-        _check_choice("precision", self.precision, ("float32", "mixed_float16", "mixed_bfloat16"))
-        least = {name: 1 for name in _AT_LEAST_ONE} | {"fusion_units": 2, "word_vector_epochs": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise InputError(f"Setting `{name}` must be at least {bound}. Received: {getattr(self, name)}")
-        names = ("text_epochs", "image_epochs", "joint_epochs", "tune_epochs", "clip_norm", "weight_decay")
-        for name in (*names, "bootstrap_repeats", "fusion_adapter"):
-            if getattr(self, name) < 0:
-                raise InputError(f"Setting `{name}` must not be negative. Received: {getattr(self, name)}")
-        for name in (*_AUGMENT_AT_LEAST_ZERO, "mixup", "focal_gamma", "contrastive_weight"):
-            if not 0 <= (getattr(self, name) or 0) < math.inf:
-                raise InputError(f"Setting `{name}` must be a number of at least 0. Received: {getattr(self, name)}")
-        for name in (*_BELOW_ONE, *_AUGMENT_BELOW_ONE):
-            if not 0 <= (getattr(self, name) or 0) < 1:
-                raise InputError(f"Setting `{name}` must be in [0, 1). Received: {getattr(self, name)}")
-        for name in ("text_teacher", "image_teacher", "focal_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"Setting `{name}` must be in [0, 1]. Received: {getattr(self, name)}")
-        rates = ("learning_rate", "text_learning_rate", "tune_learning_rate")
-        for name in (*rates, "teacher_temperature", "contrastive_temperature", "lora_alpha"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"Setting `{name}` must be a number above 0. Received: {getattr(self, name)}")
-        if not 1 <= self.positive_weight_limit < math.inf:
-            raise InputError(
-                "Setting `positive_weight_limit` must be a number of at least 1. Received: "
-                f"{self.positive_weight_limit}"
-            )
-        if not 0 <= self.tta <= MOST_VIEWS:
-            raise InputError(f"Setting `tta` must be from 0 to {MOST_VIEWS}. Received: {self.tta}")
-        if not 1 <= self.members <= MOST_MEMBERS:
-            raise InputError(f"Setting `members` must be from 1 to {MOST_MEMBERS}. Received: {self.members}")
-        if not 0 < self.rate_decay <= 1:
-            raise InputError(f"Setting `rate_decay` must be above 0 and at most 1. Received: {self.rate_decay}")
+        self._check_auxiliary()
+        self._check_combinations()
+        self._check_text_weights()
+        self._check_epochs()
+
+    def _check_combinations(self) -> None:
+        """Rejects settings that do not fit together, or lists that are empty or do not sum to 1."""
         if self.warmup and self.schedule == "warmup-cosine":
             raise InputError(
                 "The schedule warmup-cosine has a warm-up of its own. Set `schedule` to cosine, or leave out `warmup`."
             )
-        if not 0 <= self.seed <= 2**32 - 2:
-            raise InputError(f"Setting `seed` must be in 0..4294967294. Received: {self.seed}")
         if self.fusion_width % self.fusion_heads:
             raise InputError(
                 "Setting `fusion_width` must be a multiple of `fusion_heads`. Received: "
                 f"{self.fusion_width} and {self.fusion_heads}"
             )
-        if self.modality_dropout > 0.5:
-            raise InputError(f"Setting `modality_dropout` must be at most 0.5. Received: {self.modality_dropout}")
         whole = len(self.shares) == 3 and abs(sum(self.shares) - 1) < 1e-6
         if not whole or not min(self.shares[:2]) > 0 or not self.shares[2] >= 0:
             raise InputError(
                 "Setting `shares` must be three numbers that sum to 1, those of train and validation above 0. "
                 f"Received: {self.shares}"
             )
-        for name in self.sections:
-            _check_choice("sections", name, SECTIONS)
         if not self.sections:
             raise InputError("Setting `sections` must name at least one section. Received none.")
         if self.image_encoder is None and self.text_encoder is None:
             raise InputError("Settings `image_encoder` and `text_encoder` must not both be none.")
-        if self.text_weights:
-            for name in ("word_pieces", "word_vectors"):
-                if getattr(self, name):
-                    raise InputError(f"Setting `text_weights` brings its own words. Leave out `{name}`.")
-            if not self.cleaning.startswith("bert-") and self.cleaning != FitSettings.cleaning:
-                raise InputError(
-                    "Setting `cleaning` must be bert-cased, bert-uncased or left out with `text_weights`. "
-                    f"Received: {self.cleaning!r}"
-                )
-        self._check_epochs()
+
+    def _check_text_weights(self) -> None:
+        """Rejects settings of words beside a text encoder from a folder, which brings its own."""
+        if not self.text_weights:
+            return
+        for name in ("word_pieces", "word_vectors"):
+            if getattr(self, name):
+                raise InputError(f"Setting `text_weights` brings its own words. Leave out `{name}`.")
+        if not self.cleaning.startswith("bert-") and self.cleaning != FitSettings.cleaning:
+            raise InputError(
+                "Setting `cleaning` must be bert-cased, bert-uncased or left out with `text_weights`. "
+                f"Received: {self.cleaning!r}"
+            )
 
     def _check_contrastive(self) -> None:
         """Rejects contrastive terms that nothing would train, or that mixed studies would make senseless."""
@@ -253,6 +205,16 @@ class FitSettings:
             )
         if self.mixup:
             raise InputError("Settings `contrastive` and `mixup` exclude each other: a mixture is of no one study.")
+
+    def _check_auxiliary(self) -> None:
+        """Rejects weights of auxiliary targets that are no weights, or twice the same."""
+        weights = self.image_auxiliary_weights
+        names = {f"{weight:g}" for weight in weights}
+        if not weights or not all(0 <= weight < float("inf") for weight in weights) or len(names) < len(weights):
+            raise InputError(
+                "Setting `image_auxiliary_weights` must be one or more different numbers of at least 0. Received: "
+                f"{', '.join(map(str, weights)) or 'none'}"
+            )
 
     def _check_epochs(self) -> None:
         """Rejects settings under which no stage would train."""
@@ -301,14 +263,9 @@ def expand_sections(names: Iterable[str]) -> tuple[str, ...]:
     """
     expanded: list[str] = []
     for name in names:
-        _check_choice("sections", name, (*SECTION_SETS, *SECTIONS))
+        check_choice("sections", name, (*SECTION_SETS, *SECTIONS))
         expanded += SECTION_SETS.get(name, (name,))
     return tuple(dict.fromkeys(expanded))
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise InputError(f"Setting `{name}` must be one of {', '.join(choices)}. Received: {value!r}")
 
 
 def _convert(name, value, kind):

@@ -149,7 +149,7 @@ def _average_rows(features, present):
     return {"rows": layers.Concatenate(name="means")(means) if len(means) > 1 else means[0]}
 
 
-def build_tiny_fusion(name, sides=SIDES, head="decoder"):
+def build_tiny_fusion(name, sides=SIDES, head="decoder", *, dropout=0.0, shape=None):
     """Builds a fusion alone, of stand-ins for encoders: a fusion asks only for the shapes of their outputs."""
     sizes = {"image": 4, "text": 3}
     encoders = {}
@@ -158,7 +158,7 @@ def build_tiny_fusion(name, sides=SIDES, head="decoder"):
         mask = ops.max(rows, axis=-1)
         encoders[side] = keras.Model(rows, {"vector": ops.max(rows, axis=1), "sequence": rows, "mask": mask})
     keras.utils.set_random_seed(0)
-    return build_fusion(FUSIONS[name], encoders, label_count=2, units=8, dropout=0.0, head=head)
+    return build_fusion(FUSIONS[name], encoders, label_count=2, units=8, dropout=dropout, head=head, shape=shape)
 
 
 def fusion_inputs(fusion, n=6):

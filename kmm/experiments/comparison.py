@@ -26,6 +26,7 @@ WIDTH = 140
 DIFFERENCES = (
     "differences on the studies of both models: corrected resampled t-test (Nadeau-Bengio), p adjusted by Holm"
 )
+TESTED_ONCE = "differences of ROC AUC on studies tested once: DeLong's test, which takes the models as fixed"
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,6 +134,8 @@ def render_summary(summary: Mapping[str, Any], *, terminal: bool = False) -> str
         table.add_row(*([""] if several else []), f"published: {row['model']} ({row['what']})", *cells, style="dim")
     console.print(table)
     console.print(_list_claims(summary["differences"], several, mined))
+    if summary.get("pooled") and len(summary["labels"]) == 1:
+        console.print(_list_claims(_flatten_pooled(summary["pooled"]), several, mined, title=TESTED_ONCE))
     if summary.get("sizes"):
         _print_sizes(console, summary)
     for line in summary["reduced"]:
@@ -161,10 +164,16 @@ def _print_sizes(console, summary):
         console.print(line, markup=False)
 
 
-def _list_claims(differences, several, mined):
+def _flatten_pooled(pooled):
+    """Returns the tests of mean areas in the form of differences across splits."""
+    place = {"metric": "roc_auc", "label": "macro"}
+    return [{**row, **row["mean_auc"], **place, "first": row["first"], "second": row["second"]} for row in pooled]
+
+
+def _list_claims(differences, several, mined, title=DIFFERENCES):
     from rich.table import Table
 
-    table = Table(title=DIFFERENCES + mined)
+    table = Table(title=title + mined)
     for name in ("difference", "metric", *(["variant"] if several else []), "mean", "95 % interval", "p", "p (Holm)"):
         table.add_column(name)
     for row in differences:

@@ -1,4 +1,4 @@
-"""Tests on the pooled predictions of a cross-validation, in which each study is tested once."""
+"""Tests on predictions in which each study is tested once: those of a cross-validation, or of a single split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,34 +11,43 @@ from kmm.experiments.statistics import SIMPLE_MODELS
 from kmm.experiments.tables import Columns, find_rows, list_values
 
 OTHERS = ("text", "image", *SIMPLE_MODELS)  # what the joint model is compared with
+MODELS = ("joint", "image", "text")  # of which variants are compared with the first one
 POOLED = "pooled"  # the family of these tests
-MEANING = "the tests over the folds of the first cross-validation: each model, label and variant, and each measure"
+MEANING = (
+    "the tests over the folds of the first cross-validation, or on the only split: each model, label and variant, and "
+    "each measure"
+)
 
 
 def pool_folds(predictions: Columns, folds: int) -> list[dict[str, Any]]:
-    """Compares the joint model with the others over the folds of the first cross-validation.
+    """Compares the joint model with the others, and variants with the first one, where each study is tested once.
 
     Args:
         predictions: columns of `predictions.csv`.
-        folds: int. Number of folds; 0 for repeated splits, whose test parts overlap and are never pooled.
+        folds: int. Number of folds, of which those of the first cross-validation count; 1 for a single split; 0 for
+            repeated splits, whose test parts overlap and are never pooled.
 
     Returns:
-        list of dict, one per variant, label and other model that both have predictions: `variant`, `label`, `first`,
-        `second`, `family`, and the result of `compare_folds`, in which each of the three tests has `p_holm`: its p
-        adjusted by Holm over all tests of the list.
+        list of dict, one per variant, label and pair of models that both have predictions: `variant`, `label`, `first`,
+        `second`, `against` (the variant of `second`, or None if it is the same), `family`, and the result of
+        `compare_folds`, in which each of the three tests has `p_holm`: its p adjusted by Holm over all tests of the
+        list.
     """
-    first = np.isin(predictions["split"], [str(number + 1) for number in range(folds)])
-    rows = []
-    for variant in list_values(predictions["variant"]):
+    tested = np.isin(predictions["split"], [str(number + 1) for number in range(folds)])
+    variants, rows = list_values(predictions["variant"]), []
+    for variant in variants:
+        pairs: list[tuple[str, str, str | None]] = [("joint", other, None) for other in OTHERS]
+        pairs += [(name, name, variants[0]) for name in MODELS if variant != variants[0]]
         for label in list_values(predictions["label"]):
-            for other in OTHERS:
+            for first, second, against in pairs:
+                models = ((first, variant), (second, variant if against is None else against))
                 pair = [
-                    first & find_rows(predictions, variant=variant, label=label, part="test", model=model)
-                    for model in ("joint", other)
+                    tested & find_rows(predictions, variant=place, label=label, part="test", model=model)
+                    for model, place in models
                 ]
                 if all(chosen.any() for chosen in pair):
-                    names = {"variant": variant, "label": label, "first": "joint", "second": other, "family": POOLED}
-                    rows.append({**names, **_compare(predictions, *pair)})
+                    names = {"variant": variant, "label": label, "first": first, "second": second, "against": against}
+                    rows.append({**names, "family": POOLED, **_compare(predictions, *pair)})
     return adjust_pooled(rows)
 
 

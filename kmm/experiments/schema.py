@@ -97,7 +97,8 @@ class Summary(TypedDict, total=False):
         within: list of dict of `split`, `variant` and `within`, the result of `compare_models` on that test part.
         published: list of `PublishedNumber`.
         pooled: list of dict, one per variant, label and pair of models, of
-            `kmm.experiments.pooled_folds.pool_folds`: tests over the folds of the first cross-validation.
+            `kmm.experiments.pooled_folds.pool_folds`: tests over the folds of the first cross-validation, or on the
+            only split.
         shapley: dict of variant to metric to the dict of `kmm.evaluate.statistics.shapley.share_metric`, its numbers
             `Estimate`.
         errors_mended: list of dict of `kmm.evaluate.breakdown.error_table.tabulate_errors`; a study may have an

@@ -50,7 +50,7 @@ def summarize(
     labels = list_values(predictions["label"])
     common = CommonStudies(predictions)
     differences = compare_claims(values, labels, variants, plan.sizes, common)
-    pooled = pool_folds(predictions, plan.resampling.folds) if plan.resampling.folds else []
+    pooled = pool_folds(predictions, plan.resampling.tested_once)
     return {
         "protocol": plan.protocol,
         **data,

@@ -12,7 +12,7 @@ import numpy as np
 from kmm.classifier import Classifier
 from kmm.data.modalities import choose_rows
 from kmm.data.study import Problem, Study
-from kmm.errors import ImageError, InputError, ReportError
+from kmm.errors import ImageError, InputError
 from kmm.explain.attribution.baselines import check_baselines
 from kmm.explain.attribution.method_model import split_for_method
 from kmm.explain.attribution.methods import Case, choose_method
@@ -21,9 +21,8 @@ from kmm.explain.attribution.result import share_modalities
 from kmm.explain.explanation import Explanation
 from kmm.explain.regions.find import check_settings
 from kmm.explain.settings import ALL, POSITIVE, ExplainSettings
-from kmm.explain.study_cases import StudyCases
+from kmm.explain.study_cases import StudyCases, refuse_by
 from kmm.explain.words import warn_of_cut
-from kmm.image.decoding import decode_ahead
 from kmm.storage.archive import digest_classifier
 
 EXPLAIN_DEFAULTS = ExplainSettings()
@@ -145,30 +144,22 @@ class Explainer:
         Yields:
             the id of a study and the list of its `Explanation`, one per label.
         """
-        jobs, targets = [], targets or {}
+        jobs, targets, refuse = [], targets or {}, refuse_by(set_aside)
 
-        def refuse(study, error):
-            if set_aside is None:
-                raise type(error)(f"study {study.id}: {error}") from None
-            set_aside(Problem(f"study {study.id}", str(error)))
+        def prepare(study, film):
+            prepared = self._prepare(study, film, targets.get(study.id))
+            if not prepared:
+                raise InputError(NONE_POSITIVE)
+            return prepared
 
         def cases():
-            for study, film in films:
-                try:
-                    if isinstance(film, ImageError):
-                        raise film
-                    prepared = self._prepare(study, film, targets.get(study.id))
-                except (ImageError, ReportError) as error:
-                    refuse(study, error)
-                    continue
-                if not prepared:
-                    refuse(study, InputError(NONE_POSITIVE))
+            for prepared in studies_with_jobs:
                 for job in prepared:
                     jobs.append(job)
                     yield job.case
 
-        films = decode_ahead(self.cases.read_film, studies, size=self.classifier.batches.film_bytes)
-        with contextlib.closing(films):
+        studies_with_jobs = self.cases.prepare_each(studies, prepare, refuse)
+        with contextlib.closing(studies_with_jobs):
             for number, found in self.attribute(cases()):
                 job, jobs[number] = jobs[number], None
                 if found.is_finite and job.made:

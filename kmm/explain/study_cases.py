@@ -1,24 +1,48 @@
 """Preparation of studies as cases of attribution methods, and of what was attributed for showing: places and words."""
 
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from keras import ops
 
 from kmm.classifier import Classifier
-from kmm.data.study import Study
-from kmm.errors import ImageError
+from kmm.data.study import Problem, Study
+from kmm.errors import ImageError, InputError
 from kmm.explain.attribution.methods import Case, clear_bars
 from kmm.explain.attribution.result import Attribution
 from kmm.explain.explanation import show_film
 from kmm.explain.regions.find import find_regions
 from kmm.explain.settings import RegionSettings
 from kmm.explain.words import ReadWord, score_words
+from kmm.image.decoding import decode_ahead
 from kmm.image.source import find_source_scale
 from kmm.models.views.parts import embed_of
 from kmm.text.vocabulary import UNKNOWN
+
+Prepared = TypeVar("Prepared")
+Refuse = Callable[[Study, InputError], None]
+
+
+def refuse_by(set_aside: Callable[[Problem], None] | None) -> Refuse:
+    """Makes the function that reports a study that cannot be used.
+
+    Args:
+        set_aside: callable taking a `Problem`; None: the error is raised, with the id of the study.
+
+    Returns:
+        function of a `Study` and its error.
+    """
+
+    def refuse(study, error):
+        if set_aside is None:
+            raise type(error)(f"study {study.id}: {error}") from None
+        set_aside(Problem(f"study {study.id}", str(error)))
+
+    return refuse
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,31 @@ class StudyCases:
         if film is None or batches.image is None:
             return None
         return Film(show_film(film), batches.image.apply(film), batches.image.find_box(film.shape))
+
+    def prepare_each(
+        self, studies: Iterable[Study], prepare: Callable[[Study, Film | None], Prepared], refuse: Refuse
+    ) -> Generator[Prepared, None, None]:
+        """Prepares studies one after the other. Large films are decoded ahead in threads, which end with `close`.
+
+        Args:
+            studies: iterable of `Study`.
+            prepare: function of a study and its film. An `InputError` that it raises refuses the study.
+            refuse: function of a study that is left out, and its error: see `refuse_by`.
+
+        Yields:
+            what `prepare` returned, for each study that was not refused.
+        """
+        films = decode_ahead(self.read_film, studies, size=self.classifier.batches.film_bytes)
+        with contextlib.closing(films):
+            for study, film in films:
+                try:
+                    if isinstance(film, ImageError):
+                        raise film
+                    prepared = prepare(study, film)
+                except InputError as error:
+                    refuse(study, error)
+                else:
+                    yield prepared
 
     def make(self, study: Study, film: Film | None) -> Case:
         """Makes the case of a study, without a target, from its film and its report.

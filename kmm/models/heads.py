@@ -34,6 +34,7 @@ class Head:
             each side alone, or of several members of one side: see `kmm.models.fusion.join_concat` and
             `kmm.models.joined.mean_head.join_members`.
         linear: bool. Whether `write_linear` can set the head to a linear model.
+        hidden: bool. Whether layers before the logits are trained.
         source: str. Link of the publication.
     """
 
@@ -41,6 +42,7 @@ class Head:
     start: Callable[[keras.Model], None]
     join: Callable[[keras.Model, Parts, Mapping[str, np.ndarray], np.ndarray], None]
     linear: bool
+    hidden: bool
     source: str
 
 
@@ -205,16 +207,27 @@ def _join_decoder(fusion, parts, weights, bias):
 
 HEADS = {
     "linear": Head(
-        network=_stay_linear, start=_keep, join=_join_linear, linear=True, source="https://arxiv.org/abs/1610.01644"
+        network=_stay_linear,
+        start=_keep,
+        join=_join_linear,
+        linear=True,
+        hidden=False,
+        source="https://arxiv.org/abs/1610.01644",
     ),
     "mlp": Head(
         network=_add_decoder,
         start=_silence_decoder,
         join=_join_mlp,
         linear=True,
+        hidden=True,
         source="https://arxiv.org/abs/2202.10054",
     ),
     "decoder": Head(
-        network=_decode, start=_keep, join=_join_decoder, linear=False, source="https://arxiv.org/abs/1902.08888"
+        network=_decode,
+        start=_keep,
+        join=_join_decoder,
+        linear=False,
+        hidden=True,
+        source="https://arxiv.org/abs/1902.08888",
     ),
 }

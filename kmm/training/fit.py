@@ -29,6 +29,7 @@ from kmm.rules.rule_scheme import open_scheme
 from kmm.settings import FitSettings
 from kmm.text.clean import find_words
 from kmm.text.redaction import read_redaction
+from kmm.training.auxiliary.targets import AUXILIARY_TARGETS, make_auxiliary
 from kmm.training.cache.compilation import keep_compilations
 from kmm.training.features import Features, list_ahead
 from kmm.training.finish import MEASURED, finish_run, view_answers
@@ -207,6 +208,8 @@ def check_names(settings: FitSettings) -> None:
         look_up(table, name, noun)
     if s.contrastive:
         look_up(CONTRASTS, s.contrastive, "contrastive term")
+    for name in s.image_auxiliary:
+        look_up(AUXILIARY_TARGETS, name, "auxiliary target")
     for name in FILES:
         path = getattr(s, name)
         folder = name == "image_weights" and path and Path(path).is_dir()
@@ -256,7 +259,8 @@ def _check_prepared(prepared, settings):
 
 
 def _make_context(settings, prepared, work, cache, progress):
-    """Learns the words of the training reports and asks the teachers; returns the context of the run, and facts."""
+    """Learns the words of the training reports, asks the teachers and makes auxiliary targets; returns the context of
+    the run, and facts."""
     maker, vectors, rare, facts = copy.copy(prepared.maker), None, frozenset(), {}
     if maker.text is not None:
         train, validation = ([prepared.studies[row] for row in prepared.rows(part)] for part in ("train", "validation"))
@@ -265,6 +269,8 @@ def _make_context(settings, prepared, work, cache, progress):
         progress.note(describe_words(words.facts, settings.length))
     targets, teachers = make_targets(prepared, settings, progress)
     facts |= {"teachers": teachers} if teachers else {}
+    auxiliary, described = make_auxiliary(prepared, settings, progress)
+    facts |= {"auxiliary": described} if described else {}
     weights = open_text_weights(settings) if settings.text_weights and maker.text is not None else None
     if weights is not None and weights.vocabulary.note:
         progress.note(weights.vocabulary.note)
@@ -279,5 +285,6 @@ def _make_context(settings, prepared, work, cache, progress):
         progress=progress,
         targets=targets,
         text_weights=weights,
+        auxiliary=auxiliary,
     )
     return context, facts

@@ -122,16 +122,8 @@ class HeadChoice:
         return weigh_linear(self.stage, targets[self.context.rows("train")])
 
     def _measure(self, name):
-        """Returns the state of the model, with its losses on the validation studies that have the side."""
-        rows = choose_present(self.context, self.side, "validation")
-        labels = self.context.prepared.labels[rows]
-        losses = np.zeros(0)
-        if len(rows):
-            known = self.features.recall(self.model)
-            sides = tuple(dict.fromkeys(column.partition("_")[0] for column in known))
-            view = view_features(self.model, sides) if sides else self.model
-            logits = self.context.predict(view, rows, known)
-            losses = measure_losses(logits, labels, self._class_weights())
+        """Returns the state of the model, with its losses on validation."""
+        losses = measure_model(self.context, self.side, self.model, self.features, self._class_weights())
         return Candidate(name, losses, self.model.get_weights())
 
 
@@ -168,6 +160,29 @@ def open_choice(
     if first.side == "joint" or given or first.encoder(first.side) == FEATURES:
         choice.start()
     return choice
+
+
+def measure_model(
+    context: RunContext, side: str, model: keras.Model, features: Features, class_weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Measures a model of a side on the validation studies that have the side.
+
+    Args:
+        context, features: as for `HeadChoice`.
+        side: str, `"image"`, `"text"` or `"joint"`.
+        model: `keras.Model`.
+        class_weights: as for `measure_losses`.
+
+    Returns:
+        as `measure_losses`; empty if validation has no such study.
+    """
+    rows = choose_present(context, side, "validation")
+    if not len(rows):
+        return np.zeros(0)
+    known = features.recall(model)
+    sides = tuple(dict.fromkeys(column.partition("_")[0] for column in known))
+    view = view_features(model, sides) if sides else model
+    return measure_losses(context.predict(view, rows, known), context.prepared.labels[rows], class_weights)
 
 
 def measure_losses(logits: np.ndarray, labels: np.ndarray, class_weights: np.ndarray | None = None) -> np.ndarray:

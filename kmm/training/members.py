@@ -17,6 +17,7 @@ from kmm.models.joined.mean_head import average_linear, is_linear, join_members
 from kmm.models.views.feature_view import view_features
 from kmm.models.views.parts import fusion_of, image_encoder_of
 from kmm.models.weights.checkpoints import weights_digest
+from kmm.training.auxiliary.targets import make_auxiliary
 from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.run_context import RunContext
@@ -89,7 +90,8 @@ def divide_context(context: RunContext) -> Iterator[RunContext]:
     """Yields the context of each member: another fold of train and validation is its validation part.
 
     Folds keep together studies of a patient, copies of a report and copies of a film. Each member has a seed of its
-    own; the first has that of the run. A teacher of the image side is fitted on the training part of each.
+    own; the first has that of the run. A teacher of the image side and auxiliary targets are fitted on the training
+    part of each.
 
     Raises:
         InputError: if there are too few groups of studies.
@@ -105,7 +107,8 @@ def divide_context(context: RunContext) -> Iterator[RunContext]:
         targets: dict[str, np.ndarray] = {}
         if "image" in context.targets:
             targets, _ = make_targets(own, replace(settings, text_teacher=0.0), context.progress)
-        yield replace(context, prepared=own, settings=settings, targets=targets)
+        auxiliary = make_auxiliary(own, settings, context.progress)[0] if context.auxiliary else {}
+        yield replace(context, prepared=own, settings=settings, targets=targets, auxiliary=auxiliary)
 
 
 def train_members(

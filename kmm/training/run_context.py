@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,6 +17,9 @@ from kmm.progress import Progress
 from kmm.settings import FitSettings
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.preparation.text_weights import TextWeights
+
+if TYPE_CHECKING:
+    from kmm.training.auxiliary.targets import AuxiliaryTarget
 
 PREDICT_BATCH = 32
 
@@ -55,6 +58,7 @@ class RunContext:
             trained, and where one encoder with one head is all of them.
         targets: dict of a side to what its model learns, float32 `(n, n_labels)`, where this is not the labels.
         text_weights: `TextWeights` of the text encoder, or None.
+        auxiliary: dict of name to `AuxiliaryTarget`, of those that the settings name and the data have.
     """
 
     settings: FitSettings
@@ -71,6 +75,7 @@ class RunContext:
     members: tuple[int, ...] = (0,)
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     text_weights: TextWeights | None = None
+    auxiliary: "Mapping[str, AuxiliaryTarget]" = field(default_factory=dict)
 
     def rows(self, part: str) -> np.ndarray:
         """Returns the int64 rows of the studies of a part of the split."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from kmm.errors import require
 from kmm.evaluate.stacking import fit_weights
-from kmm.models.contrastive import NUMBERS
 from kmm.models.fusion import FUSIONS
 from kmm.models.heads import HEADS
 from kmm.models.views import parts
@@ -20,12 +19,12 @@ from kmm.models.views.low_rank import add_factors, merge_factors
 from kmm.models.views.projection import Projection
 from kmm.models.weights import checkpoints
 from kmm.models.weights.bert_weights import load_text_weights
+from kmm.training.auxiliary.weight_choice import divide_stages, train_weights
 from kmm.training.averaging import add_views
 from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
 from kmm.training.members import HeldOut, Member, ask_held_out, average_members, find_order, train_members
 from kmm.training.run_context import RunContext
-from kmm.training.stages.contrastive_stage import add_terms, number_studies
 from kmm.training.stages.dataset import StudyDataset
 from kmm.training.stages.film_changes import ACCELERATOR, change_on_device, choose_device, describe_device
 from kmm.training.stages.fit_stage import Compile, compile_stage, fit_stage, list_options, weigh_classes
@@ -33,6 +32,7 @@ from kmm.training.stages.projection_fit import project_model
 from kmm.training.stages.recipe import TRAINED, Stage, make_recipe
 from kmm.training.stages.sampling import BALANCED, weigh_draws
 from kmm.training.stages.stage_state import hold_state, name_folder
+from kmm.training.stages.terms import view_stage
 
 Models = Mapping[str, keras.Model]
 
@@ -70,6 +70,7 @@ def train_models(context: RunContext, features: Features) -> Trained:
     history: dict[str, dict[str, list[float]]] = {}
     facts: dict[str, Any] = {}
     choices: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     held_out: HeldOut | None = None
     recipe = make_recipe(context.settings)
 
@@ -78,12 +79,21 @@ def train_models(context: RunContext, features: Features) -> Trained:
             models[side], found = STARTS[side](context, models, features, held_out)
             facts.update(found)
 
+    def train_image(own: RunContext, stages: Sequence[Stage], known: Features, name: str) -> keras.Model:
+        def train(some: Sequence[Stage], branch: Features) -> tuple[keras.Model, dict[str, Any]]:
+            model, _ = start_image(own, {}, branch)
+            return model, _train_side(own, some, model, branch, history)
+
+        model, chosen, found = train_weights(own, stages, known, train)
+        if chosen:
+            choices[name] = chosen["image"]
+        if found:
+            weights[name] = found
+        return model
+
     def train_member(own: RunContext, stages: Sequence[Stage], number: int) -> Member:
         known = Features(own, features.ahead)
-        model, _ = start_image(own, {}, known)
-        chosen = _train_side(own, stages, model, known, history)
-        choices.update({f"{side}_member_{number}": one for side, one in chosen.items()})
-        return Member(own, model, known)
+        return Member(own, train_image(own, stages, known, f"image_member_{number}"), known)
 
     if "image" in recipe:
         start("image")  # before any training, to report weights for another network at once
@@ -95,12 +105,15 @@ def train_models(context: RunContext, features: Features) -> Trained:
             models["image"] = average_members(context, members)
             continue
         start(side)
-        if stages:
+        if side == "image" and len(divide_stages(stages)) > 1:
+            models[side] = train_image(context, stages, features, side)
+        elif stages:
             choices |= _train_side(context, stages, models[side], features, history)
-    terms = [stage for stage in recipe.get("joint", ()) if stage.contrastive]
-    projection = project_model(context, terms[0], models["joint"], features) if terms else None
+    contrasts = [stage for stage in recipe.get("joint", ()) if stage.contrastive]
+    projection = project_model(context, contrasts[0], models["joint"], features) if contrasts else None
     models = add_views(context, models)
     facts |= {"head_choice": choices} if choices else {}
+    facts |= {"auxiliary_choice": weights} if weights else {}
     facts |= describe_device(stage for side in recipe.values() for stage in side)
     return Trained(models, history, facts, held_out, projection)
 
@@ -135,12 +148,8 @@ def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: F
         batch_norm=stage.batch_norm,
     )
     computed, adapted = features.compute(model, stage.features), _add_factors(context, stage, model)
-    if stage.contrastive:
-        trained = add_terms(model, stage, adapted, seed=context.settings.seed)
-        computed = {**computed, NUMBERS: number_studies(context.prepared.studies)}
-    else:
-        trained = view_features(model, stage.features, adapted) if stage.features or adapted else model
-    columns = context.columns(trained, computed)
+    trained, added = view_stage(context, stage, model, adapted)
+    columns = context.columns(trained, {**computed, **added})
     history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
     for encoder in adapted.values():
         merge_factors(encoder)

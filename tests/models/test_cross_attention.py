@@ -272,6 +272,7 @@ def test_the_weights_of_attention_come_with_the_logits_from_one_pass():
     assert set(view_attention(build_model(ModelSpec("small-cnn", pixels=32), label_count=1)).output) == {"logits"}
 
 
+@pytest.mark.large
 def test_the_memory_of_a_path_point_counts_what_attention_holds():
     spec = ModelSpec("small-cnn", "text-cnn", "cross-attention", pixels=64, length=40, embedding_size=4, text_filters=3)
     model = build_model(spec, label_count=2, vocabulary_size=20)

@@ -16,23 +16,21 @@ APPLICATIONS = {
 
 
 # Networks whose families have tiny members, which `tests/models/networks` checks in full
-SMALLEST = ("densenet121-xrv", "dinov2-small", "resnet18", "resnet50", "vit-small")
+SMALLEST = ("densenet121", "densenet121-xrv", "dinov2-small", "resnet18", "resnet50", "vit-small")
 CLIP = tuple(name for name in IMAGE_ENCODERS if name.startswith("clip-"))
 HUGE = (*CLIP, "dinov2-base", "dinov2-large", "siglip-base", "siglip-so400m", "swin-base", "swin-tiny", "vit-base")
-DEEP = [
-    pytest.param(name, marks=pytest.mark.large)
-    for name in sorted(set(IMAGE_ENCODERS) - {"small-cnn", *SMALLEST, *HUGE})
-]
+OTHERS = sorted(set(IMAGE_ENCODERS) - {*SMALLEST, *HUGE})
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("name", ["small-cnn", *DEEP])
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_entry(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32))
 
 
-@pytest.mark.parametrize("name", [*DEEP, *(pytest.param(name, marks=pytest.mark.large) for name in SMALLEST)])
-def test_the_structure_of_deep_entries(name, tmp_path):
+@pytest.mark.large
+@pytest.mark.parametrize("name", SMALLEST)
+def test_the_structure_of_entries_with_a_tiny_member(name, tmp_path):
     check_image_encoder(name, tmp_path, pixels=LEAST_PIXELS.get(name, 32), structure_only=True)
 
 

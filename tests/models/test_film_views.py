@@ -16,7 +16,7 @@ from kmm.models.joined.film_views import (
     fold_views,
     unfold_views,
 )
-from kmm.settings import MOST_VIEWS
+from kmm.setting_values import MOST_VIEWS
 from tests.model_checks import to_numpy
 
 SIDE = 40

@@ -93,9 +93,10 @@ def test_words_inside_a_mention_do_not_judge_it():
 def test_time_grows_with_the_length_of_a_sentence():
     def measure(count):
         text = "no not " * count + "effusion"
-        start = time.perf_counter()
+        start = time.process_time()
         assert judge_mentions(text, [(len(text) - 8, len(text))]) == [NEGATED]
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     measure(10)
-    assert measure(20_000) < 60 * max(measure(1000), 1e-3)  # 20 times as long, with room for a busy machine
+    short = min(measure(2000 + number) for number in range(3))  # of other texts: the last ones are remembered
+    assert min(measure(20_000 + number) for number in range(3)) < 40 * short  # 10 times as long; 100 times if squared

@@ -118,7 +118,7 @@ on_tensorflow = pytest.mark.skipif(
 @pytest.mark.parametrize("steps", (1, 3, 8))
 def test_steps_taken_at_once_change_nothing_and_are_all_told(tmp_path, monkeypatch, steps):
     one, history = train(tmp_path / "alone", 3)  # 8 batches an epoch
-    monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda model, batch_size: steps)
+    monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda *args: steps)
     model, progress = small_model(), Counting()
     stage = Stage(name="toy", epochs=3, learning_rate=0.01, patience=50)
     same = fit_stage(model, dataset(3), dataset(), stage=stage, folder=tmp_path / "few", progress=progress)
@@ -154,12 +154,14 @@ def test_a_stage_says_that_it_compiles_before_its_first_step(tmp_path):
 
 
 @on_tensorflow
-def test_only_small_steps_are_taken_at_once():
+def test_only_many_small_steps_are_taken_at_once():
     film = keras.Input((64, 64, 1))
-    assert choose_steps(keras.Model(film, keras.layers.Flatten()(film)), 32) == 8
-    assert choose_steps(keras.Model(film, keras.layers.Flatten()(film)), 128) == 1
+    model = keras.Model(film, keras.layers.Flatten()(film))
+    assert choose_steps(model, 32, 500) == 8
+    assert choose_steps(model, 32, 499) == 1
+    assert choose_steps(model, 128, 500) == 1
     words = keras.Input((140,))
-    assert choose_steps(keras.Model(words, keras.layers.Embedding(20_000, 300)(words)), 32) == 1
+    assert choose_steps(keras.Model(words, keras.layers.Embedding(20_000, 300)(words)), 32, 500) == 1
 
 
 def uneven(seed=None, size=8, rows=21):

@@ -109,6 +109,7 @@ def test_every_stage_trains_as_the_settings_say():
     )  # fmt: skip
     own = {"name", "epochs", "learning_rate", "side", "image", "text", "augmentation", "rate_decay", "batch_norm"}
     own |= {name for name in vars(Stage) if name.startswith("contrastive")}  # of the joint model alone
+    own |= {name for name in vars(Stage) if name.startswith("auxiliary")}  # of the image side alone
     names = {field.name for field in dataclasses.fields(Stage)} - own
     for stages in make_recipe(settings).values():
         for stage in stages:

@@ -61,7 +61,7 @@ class Follow(keras.callbacks.Callback):
 @pytest.mark.large
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX gives a callback no weights between two steps")
 def test_validation_uses_the_averages_and_training_goes_on_with_the_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda model, batch_size: 1)
+    monkeypatch.setattr("kmm.training.stages.fit_stage.choose_steps", lambda *args: 1)
     follow = Follow(0.8)
     train(tmp_path, 3, callbacks=[follow], weight_average=0.8)
     for validated, (weights, average) in zip(follow.validated, follow.after, strict=True):

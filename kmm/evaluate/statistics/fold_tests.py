@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 from kmm.data.groups import name_some
 from kmm.errors import InputError
@@ -52,8 +53,8 @@ def compare_folds(
 
     Returns:
         dict for JSON: `n` (studies with a known label), `folds`, `left_out` (folds that lack a class); `mean_auc`: dict
-        of `first`, `second`, `difference`, `p` and `reason` (why `p` is None, else None); `pooled`: dict of `roc_auc`
-        and `accuracy` as from `compare_auc` and `compare_accuracy`, and `caution`.
+        of `first`, `second`, `difference`, its 95 % `interval`, `p` and `reason` (why `p` and `interval` are None, else
+        None); `pooled`: dict of `roc_auc` and `accuracy` as from `compare_auc` and `compare_accuracy`, and `caution`.
 
     Raises:
         InputError: if a study appears twice, or the arrays do not match.
@@ -110,18 +111,21 @@ def _average_folds(labels, first, second, fold, patient):
             found.append((*aucs, *estimate_auc_difference(y, one, other, patient[rows])))
     left_out = len(numbers) - len(found)
     if not found:
-        empty = {"first": None, "second": None, "difference": None, "p": None, "reason": ONE_CLASS}
+        empty = {"first": None, "second": None, "difference": None, "interval": None, "p": None, "reason": ONE_CLASS}
         return {"left_out": left_out, "mean_auc": empty}
     one, other, difference, variance = zip(*found, strict=True)
     shared = len(np.unique(np.stack([patient, fold]), axis=1).T) > len(np.unique(patient))
     known = None if shared or None in variance else sum(variance) / len(found) ** 2
-    p = find_normal_p(float(np.mean(difference)), known)
+    mean = float(np.mean(difference))
+    p = find_normal_p(mean, known)
+    margin = None if known is None or p is None else float(norm.ppf(0.975) * np.sqrt(known))
     return {
         "left_out": left_out,
         "mean_auc": {
             "first": float(np.mean(one)),
             "second": float(np.mean(other)),
-            "difference": float(np.mean(difference)),
+            "difference": mean,
+            "interval": None if margin is None else [mean - margin, mean + margin],
             "p": p,
             "reason": None if p is not None else SHARED if shared else UNKNOWN,
         },

@@ -155,7 +155,7 @@ def _list_within(found: Sequence[Any]) -> list[Table]:
 
 
 def _list_pooled(found: Sequence[Any]) -> list[Table]:
-    """Lists the tests over the folds of one cross-validation, in which each study is tested once."""
+    """Lists the tests on studies that are tested once: over the folds of one cross-validation, or on a single split."""
     groups: dict[str, list[list[str]]] = {}
     for one in found:
         mean, pooled = one.get("mean_auc") or {}, one.get("pooled") or {}
@@ -164,14 +164,16 @@ def _list_pooled(found: Sequence[Any]) -> list[Table]:
             f"{show_signed(test.get('difference'))} ({show_p(test.get('p'))}; {show_p(test.get('p_holm'))})"
             for test in tests
         ]
-        title = f"{title_briefly(one['first'])} − {title_briefly(one['second'])}"
-        groups.setdefault(title_variant(one["variant"]), []).append(
-            [title, one["label"], str(one.get("n", NOTHING)), *cells]
-        )
-    head = ("Comparison", "Label", "Studies", "Mean ROC AUC of folds", "Pooled ROC AUC", "Pooled accuracy")
+        row = [name_models(one), one["label"], str(one.get("n", NOTHING)), cells[0], show_between(mean.get("interval"))]
+        groups.setdefault(name_variants(one), []).append([*row, *cells[1:]])
+    head = (
+        *("Comparison", "Label", "Studies", "Mean ROC AUC of folds", "95 % interval", "Pooled ROC AUC"),
+        "Pooled accuracy",
+    )
     caption = (
-        "Tests over the folds of the first cross-validation: DeLong and McNemar, with the studies of a patient as one "
-        "observation: difference (p; p by Holm over all tests of this table). They take the models as fixed"
+        "Tests over the folds of the first cross-validation, or on the only split: DeLong and McNemar, with the "
+        "studies of a patient as one observation: difference (p; p by Holm over all tests of this table). They take "
+        "the models as fixed"
     )
     return [Table(caption, head, group_rows(groups), words=(1,))] if groups else []
 

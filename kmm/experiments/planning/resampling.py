@@ -54,6 +54,11 @@ class Resampling:
         """Number of splits in total."""
         return self.folds * self.repeats or self.splits
 
+    @property
+    def tested_once(self) -> int:
+        """Number of the first splits in which no study is tested twice: all folds, or a single split; else 0."""
+        return self.folds or int(self.splits == 1)
+
     def as_dict(self) -> dict[str, Any]:
         """Returns the fields for JSON."""
         return asdict(self)

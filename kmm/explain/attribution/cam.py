@@ -6,21 +6,20 @@ here each cell covers its own share of the film.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 
-from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
+from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate_each
 from kmm.explain.attribution.result import Attribution
+from kmm.explain.attribution.study_batches import BATCH, attribute_batches, group_cases, stack
 from kmm.models.joined.film_views import align_maps
 
 if TYPE_CHECKING:
     from kmm.explain.attribution.methods import Case
 
 NO_FILM = "this method explains only films, and the study has none: nothing was explained"
-BATCH = 8  # studies at once; their films stay in memory at their own size meanwhile
 SPACE = (1, 2)
 
 
@@ -33,6 +32,7 @@ class GradientCam:
         name: str. Name of the feature map in that dict: `(m, rows, columns, channels)`.
         weigh: `weigh_grad_cam`, `weigh_grad_cam_plus` or `weigh_layer_cam`.
         chunk: int. Studies that fit in memory at once.
+        labels: int. Most labels of a study in one pass.
         views: int. Views of a film whose channels the feature map has side by side, see
             `kmm.models.joined.film_views.unfold_views`. Each is brought back to the film before the maps add up.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
@@ -46,20 +46,23 @@ class GradientCam:
         name: str,
         weigh: Callable[..., Any],
         chunk: int,
+        labels: int = 1,
         views: int = 1,
         freeze: bool = False,
     ):
-        self.batch = min(chunk, BATCH)
+        self.batch, self.labels = min(chunk, BATCH), labels
 
-        def make(inputs, fixed, target):
+        def make(inputs, fixed, targets, count):
             inner = stem(inputs, fixed)
 
-            def chosen(maps):
-                return ops.take_along_axis(score({**inner, **maps}, fixed), target[:, None], axis=1)[:, 0]
+            def look(maps):
+                return score({**inner, **maps}, fixed), ()
 
-            _, gradients = differentiate(chosen)({name: inner[name]})
-            cam = weigh(inner[name], gradients[name], views)
-            return enlarge(cam, inputs["image"].shape[1:3]), score(inner, fixed)
+            def draw(gradients, _):
+                return {"image": enlarge(weigh(inner[name], gradients[name], views), inputs["image"].shape[1:3])}
+
+            scores, found = differentiate_each(look, draw)(count, targets, {name: inner[name]})
+            return found, scores
 
         self._make = compile_function(make, freeze=freeze)
 
@@ -69,19 +72,10 @@ class GradientCam:
         Args:
             cases: iterable of `kmm.explain.attribution.methods.Case`, each with a target.
 
-        Yields:
-            the number of a case, from 0, and its `Attribution`.
+        Returns:
+            iterator over the number of a case, from 0, and its `Attribution`.
         """
-        waiting = enumerate(cases)
-        while batch := list(islice(waiting, self.batch)):
-            filled = [case for _, case in batch] + [batch[0][1]] * (self.batch - len(batch))
-            made = self._make(
-                _stack([case.inputs for case in filled]),
-                _stack([case.fixed for case in filled]),
-                np.array([case.target for case in filled], np.int32),
-            )
-            for (number, case), cam, scores in zip(batch, *map(ops.convert_to_numpy, made)):
-                yield number, _settle(case, cam, scores, steps=1)
+        return attribute_batches(cases, self._make, _settle, size=self.batch, labels=self.labels)
 
 
 class ScoreCam:
@@ -128,16 +122,21 @@ class ScoreCam:
         self._look_through = compile_function(look_through, freeze=freeze)
 
     def attribute(self, cases: "Iterable[Case]") -> Iterator[tuple[int, Attribution]]:
-        """Makes the maps of many studies, one after the other; arguments as for `GradientCam.attribute`."""
-        for number, case in enumerate(cases):
-            black = {**case.inputs, "image": np.zeros_like(case.inputs["image"])}
-            found = self._look(_stack([case.inputs, black]), _stack([case.fixed, case.fixed]))
+        """Makes the maps of many studies, one after the other; arguments as for `GradientCam.attribute`.
+
+        Masked films have scores for all labels, so further labels of a study cost nothing.
+        """
+        for group in group_cases(cases):
+            study = group[0][1]
+            black = {**study.inputs, "image": np.zeros_like(study.inputs["image"])}
+            found = self._look(stack([study.inputs, black]), stack([study.fixed, study.fixed]))
             maps, scores = map(ops.convert_to_numpy, found)
-            maps = self._choose(maps[0])
-            weights = np.array([seen[case.target] for seen in self._see(case, maps)]) - scores[1, case.target]
-            cam = np.maximum(maps @ weights.astype(np.float32), 0)[None]
-            cam = ops.convert_to_numpy(enlarge(ops.convert_to_tensor(cam), case.inputs["image"].shape[:2]))
-            yield number, _settle(case, cam[0], scores[0], steps=maps.shape[-1])
+            maps, scores = self._choose(maps[0]), scores.astype(np.float64)
+            added = np.array(list(self._see(study, maps))) - scores[1]
+            for number, case in group:
+                cam = np.maximum(maps @ added[:, case.target].astype(np.float32), 0)[None]
+                cam = ops.convert_to_numpy(enlarge(ops.convert_to_tensor(cam), case.inputs["image"].shape[:2]))
+                yield number, _settle(case, {"image": cam[0]}, scores[0], steps=maps.shape[-1])
 
     def _choose(self, maps):
         """Returns the channels that vary most, `(rows, columns, channels)`."""
@@ -145,7 +144,7 @@ class ScoreCam:
 
     def _see(self, case, maps):
         """Yields the scores `(n_labels,)` of a film masked with each of its maps."""
-        inputs, fixed = _stack([case.inputs]), _stack([case.fixed])
+        inputs, fixed = stack([case.inputs]), stack([case.fixed])
         for first in range(0, maps.shape[-1], self.chunk):
             some = maps[..., first : first + self.chunk]
             missing = self.chunk - some.shape[-1]
@@ -217,16 +216,12 @@ def enlarge(cams: Any, size: tuple[int, int]) -> Any:
     return ops.image.resize(cams[..., None], size, interpolation="bilinear", data_format="channels_last")
 
 
-def _settle(case, cam, scores, *, steps):
+def _settle(case, values, scores, *, steps=1):
     return Attribution(
-        values={"image": cam.astype(np.float32)},
+        values={"image": values["image"].astype(np.float32)},
         target=case.target,
         score=float(scores[case.target]),
-        scores=scores.astype(np.float64),
+        scores=scores,
         steps=steps,
         warnings=(NO_FILM,) if "image" in case.absent else (),
     )
-
-
-def _stack(dicts):
-    return {name: np.stack([values[name] for values in dicts]) for name in dicts[0]}

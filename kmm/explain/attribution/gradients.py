@@ -77,6 +77,37 @@ def differentiate_beside(function: Callable[..., tuple[Any, Any]]) -> Callable[.
     return _BACKENDS[keras.backend.backend()].differentiate(function)
 
 
+def differentiate_each(
+    function: Callable[..., tuple[Any, Any]], finish: Callable[[dict[str, Any], Any], dict[str, Any]]
+) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """Makes the function that differentiates several labels' scores, all behind one forward pass.
+
+    One gradient is computed after the other, so that memory does not grow with their number, but for the results.
+
+    Args:
+        function: takes a dict of tensors first, any other arguments after it, and returns scores `(m, n_labels)`, row
+            by row as for `differentiate`, and any nested dict, list or tuple of tensors, which is not differentiated.
+        finish: function of a dict of gradients, each of the shape of its input, and of those other tensors, that
+            returns a dict of tensors.
+
+    Returns:
+        function `(count, targets, *arguments)`, to be called inside `compile_function`, that returns the scores, and
+        the results of `finish` stacked along a new first axis: result i is that of the gradients of each row's score
+        for the label `targets[i]`. `targets` is an int array `(k, m)`, where -1 stands for no label and gives gradients
+        of 0. `count` is an integer tensor from 1 to `k`: what follows the first `count` results has no meaning. The
+        function is traced once for each `k`.
+
+    Example:
+        >>> powers = lambda values: (ops.stack([values["x"], values["x"] ** 2], axis=1), ())
+        >>> each = compile_function(differentiate_each(powers, lambda gradients, _: gradients))
+        >>> targets = np.array([[0, 0], [1, -1]])
+        >>> _, found = each(np.array(2), targets, {"x": ops.convert_to_tensor([1.0, 3.0])})
+        >>> ops.convert_to_numpy(found["x"]).tolist()
+        [[1.0, 1.0], [2.0, 0.0]]
+    """
+    return _BACKENDS[keras.backend.backend()].differentiate_each(function, finish)
+
+
 def keeps_copies() -> bool:
     """Returns whether convolutions and poolings read copies of their inputs in another layout, which a gradient keeps.
 
@@ -103,6 +134,38 @@ class _TensorFlow:
                 scores, beside = function(inputs, *rest)
             zero = tf.UnconnectedGradients.ZERO
             return scores, tape.gradient(scores, inputs, unconnected_gradients=zero), beside
+
+        return with_gradients
+
+    @staticmethod
+    def differentiate_each(function, finish):
+        tf = require("tensorflow", "tensorflow")
+
+        def with_gradients(count, targets, inputs, *rest):
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(inputs)
+                scores, beside = function(inputs, *rest)
+            zero = tf.UnconnectedGradients.ZERO
+
+            def find(number):
+                chosen = _choose(targets[number], scores)
+                return finish(
+                    tape.gradient(scores, inputs, output_gradients=chosen, unconnected_gradients=zero), beside
+                )
+
+            def go_on(number, arrays):
+                found = find(number)
+                return number + 1, {name: array.write(number, found[name]) for name, array in arrays.items()}
+
+            first, count = find(0), tf.cast(count, tf.int32)
+            arrays = {
+                name: tf.TensorArray(value.dtype, size=count, element_shape=value.shape).write(0, value)
+                for name, value in first.items()
+            }
+            _, arrays = tf.while_loop(
+                lambda number, arrays: number < count, go_on, (tf.constant(1), arrays), parallel_iterations=1
+            )
+            return scores, {name: array.stack() for name, array in arrays.items()}
 
         return with_gradients
 
@@ -152,6 +215,26 @@ class _Jax:
 
         return with_gradients
 
+    @staticmethod
+    def differentiate_each(function, finish):
+        jax = require("jax", "jax")
+
+        def with_gradients(count, targets, inputs, *rest):
+            scores, pull, beside = jax.vjp(lambda values: function(values, *rest), inputs, has_aux=True)
+
+            def find(number):
+                return finish(*pull(_choose(targets[number], scores)), beside)
+
+            def go_on(number, stacks):
+                found = find(number)
+                return {name: stack.at[number].set(found[name]) for name, stack in stacks.items()}
+
+            shapes = jax.eval_shape(find, 0)
+            stacks = {name: ops.zeros((len(targets), *one.shape), one.dtype) for name, one in shapes.items()}
+            return scores, jax.lax.fori_loop(0, count, go_on, stacks)
+
+        return with_gradients
+
 
 class _Torch:
     keeps_copies = True
@@ -181,6 +264,34 @@ class _Torch:
             return scores.detach(), dict(zip(leaves, gradients)), beside
 
         return with_gradients
+
+    @staticmethod
+    def differentiate_each(function, finish):
+        torch = require("torch", "torch")
+
+        def with_gradients(count, targets, inputs, *rest):
+            with torch.enable_grad():
+                leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()}
+                scores, beside = function(leaves, *rest)
+            beside, found = keras.tree.map_structure(lambda value: value.detach(), beside), []
+            for number in range(int(count)):
+                gradients = torch.autograd.grad(
+                    scores,
+                    list(leaves.values()),
+                    _choose(targets[number], scores),
+                    retain_graph=number + 1 < int(count),
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+                found.append(finish(dict(zip(leaves, gradients)), beside))
+            return scores.detach(), {name: ops.stack([one[name] for one in found]) for name in found[0]}
+
+        return with_gradients
+
+
+def _choose(targets, scores):
+    """Returns the derivative of each row's score for its label with respect to all scores: 1 for the label, else 0."""
+    return ops.one_hot(targets, scores.shape[-1], dtype=scores.dtype)
 
 
 _BACKENDS: dict[str, type[_TensorFlow] | type[_Jax] | type[_Torch]] = {

@@ -45,7 +45,7 @@ def count_point_bytes(model: keras.Model) -> float:
         >>> count_point_bytes(keras.Model(rows, layers.LayerNormalization()(rows)))
         720.0
     """
-    return _count_bytes(model.inputs) + _count_layers(model)
+    return count_bytes(model.inputs) + _count_layers(model)
 
 
 def _count_layers(model):
@@ -61,7 +61,7 @@ def _count_call(operation):
     """Counts the bytes that one call of a layer keeps, outputs included."""
     if isinstance(operation, keras.Model):
         return _count_layers(operation)
-    outputs = _count_bytes(operation.output)
+    outputs = count_bytes(operation.output)
     if hasattr(operation, "path_point_bytes"):
         return operation.path_point_bytes(outputs)
     return outputs + count_extra_bytes(operation) + _count_copies(operation)
@@ -72,7 +72,7 @@ def count_extra_bytes(layer: Any) -> float:
     """Counts the bytes that a layer keeps beside its output, for one study. By type of layer, for those of Keras."""
     name = getattr(getattr(layer, "activation", None), "__name__", None)
     name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()  # of an operation: `Gelu`
-    return ACTIVATIONS[name] * _count_bytes(layer.output) if name in ACTIVATIONS else 0.0
+    return ACTIVATIONS[name] * count_bytes(layer.output) if name in ACTIVATIONS else 0.0
 
 
 @count_extra_bytes.register(OnViews)
@@ -87,13 +87,13 @@ def _of_views(layer):
 @count_extra_bytes.register(layers.GroupNormalization)
 def _of_normalization(layer):
     """Of a normalisation by the input's own statistics: centred, scaled, and their squares."""
-    return 2.5 * _count_bytes(layer.output)
+    return 2.5 * count_bytes(layer.output)
 
 
 @count_extra_bytes.register(layers.PReLU)
 @count_extra_bytes.register(layers.ELU)
 def _of_activation(layer):
-    return 1.5 * _count_bytes(layer.output)
+    return 1.5 * count_bytes(layer.output)
 
 
 @count_extra_bytes.register(layers.MultiHeadAttention)
@@ -140,13 +140,14 @@ def _count_copies(layer):
     sides = [side + size - 1 for side, size in zip(shape[1:-1], window)]  # padded
     copies = FLOAT * prod(sides) * shape[-1]
     if isinstance(layer, layers.MaxPooling1D | layers.MaxPooling2D | layers.MaxPooling3D):
-        copies = copies * (1 + (layer.padding == "same")) + INDEX / FLOAT * _count_bytes(layer.output)
+        copies = copies * (1 + (layer.padding == "same")) + INDEX / FLOAT * count_bytes(layer.output)
     if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
         copies *= 1 + layer.depth_multiplier
     return copies
 
 
-def _count_bytes(tensors):
+def count_bytes(tensors: Any) -> float:
+    """Counts the bytes of tensors of one study, in a nested dict, list or tuple."""
     return float(sum(FLOAT * prod(tensor.shape[1:]) for tensor in keras.tree.flatten(tensors)))
 
 

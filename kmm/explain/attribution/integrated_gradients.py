@@ -6,47 +6,20 @@ is within its tolerance, another study takes its place in the chunk.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import nan
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kmm.errors import InputError
-from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate
+from kmm.explain.attribution.gradients import Score, Stem, compile_function, differentiate, differentiate_each
 from kmm.explain.attribution.path_integral import DEFAULT_TOLERANCE, Path, PathMean, Tolerance, attribute, choose_factor
-from kmm.explain.attribution.quadrature import Nodes, choose_nodes, refine_midpoints
+from kmm.explain.attribution.path_walks import Ends, Walk, count_points, group_studies, list_nodes, pack_nodes
+from kmm.explain.attribution.quadrature import Nodes, choose_nodes
 from kmm.explain.attribution.result import Attribution
 
-FOUND = 4  # paths whose ends are cached: one for each baseline in the table
-
-
-@dataclass
-class _Walk:
-    """A path in progress: its ends behind the stem, the nodes still to compute, the sums so far."""
-
-    study: int
-    place: int
-    path: Path
-    start: dict[str, Any]
-    delta: dict[str, Any]
-    target: int
-    scores: np.ndarray
-    ahead: deque[tuple[float, float, int]]
-    steps: int
-    sums: dict[str, Any] | None = None
-    weights: np.ndarray = field(default_factory=lambda: np.zeros(2))
-
-    def refine(self, factor):
-        """Adds the nodes that multiply the number of steps by `factor`."""
-        nodes, flipped = refine_midpoints(self.steps, factor)
-        self.ahead.extend(_list(nodes))
-        self.steps *= factor
-        if flipped:
-            self.weights = self.weights[::-1].copy()
-            self.sums = {name: ops.flip(value, axis=0) for name, value in self.sums.items()}
+KNOWN = 4  # paths of a study whose ends are kept for its other labels: one for each baseline in the table
 
 
 def integrated_gradients(
@@ -119,34 +92,50 @@ class PathIntegrator:
         stem: function `(inputs, fixed) -> dict of tensors`, affine in the inputs; None: the inputs themselves. It is
             computed only at both ends of a path, not in between.
         chunk: int >= 1. Points computed at once: memory grows with it, not with the number of studies or steps.
+        labels: int >= 1. Most labels of a study whose gradients are computed behind one forward pass.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
 
     Attributes:
         ends: function `(inputs, fixed) -> (inner, scores)` of `n` studies.
         points: function `(start, delta, fixed, target, slot, alpha, weights) -> dict`: sums of gradients behind the
             stem, `(k, ...)`, over `m` points `start[slot] + alpha * delta[slot]`, weighted by `weights` `(k, m)`.
+        points_of_labels: function `(count, targets, start, delta, fixed, slot, alpha, weights) -> dict`: the same sums
+            `(count, k, ...)` for the labels `targets[:count, slot]`.
         back: function `(inputs, fixed, inner) -> dict`: two such sums, propagated back through the stem.
     """
 
-    def __init__(self, score: Score, *, stem: Stem | None = None, chunk: int = 16, freeze: bool = False):
-        self.chunk = chunk
+    def __init__(
+        self, score: Score, *, stem: Stem | None = None, chunk: int = 16, labels: int = 1, freeze: bool = False
+    ):
+        self.chunk, self.labels = chunk, labels
         first_half = stem or (lambda inputs, fixed: inputs)
 
         def ends(inputs, fixed):
             inner = first_half(inputs, fixed)
             return inner, _columns(score(inner, fixed))
 
-        def walk(start, delta, fixed, target, slot, alpha, weights):
-            def along(inner, fixed, chosen):
-                return ops.sum(_columns(score(inner, fixed)) * chosen, axis=1)
-
+        def place(start, delta, fixed, slot, alpha):
             here = {name: ops.take(start[name], slot, axis=0) for name in start}
             here = {
                 name: value + _like(alpha, value) * ops.take(delta[name], slot, axis=0) for name, value in here.items()
             }
-            there = {name: ops.take(value, slot, axis=0) for name, value in fixed.items()}
+            return here, {name: ops.take(value, slot, axis=0) for name, value in fixed.items()}
+
+        def walk(start, delta, fixed, target, slot, alpha, weights):
+            def along(inner, fixed, chosen):
+                return ops.sum(_columns(score(inner, fixed)) * chosen, axis=1)
+
+            here, there = place(start, delta, fixed, slot, alpha)
             _, gradients = differentiate(along)(here, there, ops.take(target, slot, axis=0))
             return {name: _weigh(weights, value) for name, value in gradients.items()}
+
+        def walk_labels(count, targets, start, delta, fixed, slot, alpha, weights):
+            here, there = place(start, delta, fixed, slot, alpha)
+            each = differentiate_each(
+                lambda inner, fixed: (_columns(score(inner, fixed)), ()),
+                lambda gradients, _: {name: _weigh(weights, value) for name, value in gradients.items()},
+            )
+            return each(count, ops.take(targets, slot, axis=1), here, there)[1]
 
         def back(inputs, fixed, inner):
             def dot(inputs, fixed):
@@ -156,9 +145,9 @@ class PathIntegrator:
 
             return differentiate(dot)(inputs, fixed)[1]
 
-        self.found: deque[tuple[Path, dict[str, Any], np.ndarray]] = deque(maxlen=FOUND)
         self.ends = compile_function(ends)
         self.points = compile_function(walk, freeze=freeze)
+        self.points_of_labels = compile_function(walk_labels, freeze=freeze)
         self.back = compile_function(back)
 
     def score(self, inputs: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -178,7 +167,7 @@ class PathIntegrator:
 
         Args:
             studies: iterable of lists of `Path`, each list the paths of one study and one target. Read only as fast as
-                chunks have room.
+                chunks have room, and one further. Successive lists with the same arrays are labels of one study.
             rule, steps, tolerance: as in `integrated_gradients`. The steps are those of each path; all paths of a study
                 are refined together, until their average is within the tolerance.
             nodes: `Nodes` of every path, instead of a rule.
@@ -190,22 +179,28 @@ class PathIntegrator:
         first = nodes or choose_nodes(rule, steps)
         refined = nodes is None and rule == "midpoint" and steps is None
         slots = min(self.chunk, -(-self.chunk // len(first.alphas)) + 1)
-        self.found.clear()  # weights may have changed since
         done: dict[int, list] = {}  # number of a study -> for each of its paths the walk and its mean, or None
 
         def begin():
-            for number, paths in enumerate(studies):
-                done[number] = [None] * len(paths)
-                for place, path in enumerate(paths):
-                    yield self._start(number, place, path, first)
+            """Yields walks that follow the same path, for up to as many labels as are computed together."""
+            for study in group_studies(studies):
+                known: dict[int, Ends] = {}
+                for start in range(0, len(study), self.labels):
+                    labels = study[start : start + self.labels]
+                    done.update({number: [None] * len(paths) for number, paths in labels})
+                    for place, path in enumerate(labels[0][1]):
+                        ends = known.get(place) or self._find_ends(path)
+                        if place < KNOWN:
+                            known[place] = ends
+                        yield [_start(number, place, paths[place], ends, first) for number, paths in labels]
 
-        waiting, walks = begin(), deque[_Walk]()
+        waiting, walks = begin(), deque[Walk]()
         while True:
-            while sum(len(walk.ahead) for walk in walks) < self.chunk and len(walks) < slots:
-                walk = next(waiting, None)
-                if walk is None:
+            while count_points(walks, self.labels) < self.chunk and len(walks) < slots * self.labels:
+                some = next(waiting, None)
+                if some is None:
                     break
-                walks.append(walk)
+                walks.extend(some)
             if not walks:
                 return
             self._step(walks, slots)
@@ -213,6 +208,8 @@ class PathIntegrator:
                 walks.remove(walk)
                 own = done[walk.study]
                 own[walk.place] = (walk, self._finish(walk))
+                if not refined:
+                    walk.sums = None
                 if None in own:
                     continue
                 ended, means = zip(*done.pop(walk.study), strict=True)
@@ -224,53 +221,54 @@ class PathIntegrator:
                 else:
                     yield walk.study, list(means)
 
-    def _start(self, study, place, path, first):
+    def _find_ends(self, path):
+        """Returns both ends of a path behind the stem, and their scores."""
         _check_path(path)
         inputs = {name: np.stack([path.start[name], path.end[name]]).astype(np.float32) for name in path.end}
-        inner, scores = self._find_ends(path, inputs)
-        target = int(scores[1].argmax()) if path.target is None else int(path.target)
-        if not 0 <= target < scores.shape[1]:
-            raise InputError(f"`target` must be a label from 0 to {scores.shape[1] - 1}. Received: {target}.")
-        start = {name: value[0] for name, value in inner.items()}
-        delta = {name: value[1] - value[0] for name, value in inner.items()}
-        return _Walk(study, place, path, start, delta, target, scores, deque(_list(first)), len(first.alphas))
-
-    def _find_ends(self, path, inputs):
-        """Returns both ends of a path behind the stem, and their scores; cached, as a study's labels share them."""
-        for known, inner, scores in self.found:
-            if known.end is path.end and known.fixed is path.fixed and _are_equal(known.start, path.start):
-                return inner, scores
         inner, scores = self.ends(inputs, {name: np.stack([value, value]) for name, value in path.fixed.items()})
-        scores = ops.convert_to_numpy(scores).astype(np.float64)
-        self.found.append((path, inner, scores))
-        return inner, scores
+        return Ends(
+            start={name: value[0] for name, value in inner.items()},
+            delta={name: value[1] - value[0] for name, value in inner.items()},
+            scores=ops.convert_to_numpy(scores).astype(np.float64),
+        )
 
     def _step(self, walks, slots):
-        """Computes one chunk of the nodes ahead, those of the earliest paths first."""
+        """Computes one chunk of the nodes ahead."""
         slot, alpha = np.zeros(self.chunk, np.int32), np.zeros(self.chunk, np.float32)
-        weights, point, used = np.zeros((2 * slots, self.chunk), np.float32), 0, []
-        for row, walk in enumerate(list(walks)[:slots]):
-            used.append(walk)
-            while walk.ahead and point < self.chunk:
-                at, weight, odd = walk.ahead.popleft()
+        weights, point = np.zeros((2 * slots, self.chunk), np.float32), 0
+        stretches = pack_nodes(walks, points=self.chunk, slots=slots, labels=self.labels)
+        for row, stretch in enumerate(stretches):
+            for at, weight, odd in stretch.take():
                 slot[point], alpha[point], weights[2 * row + odd, point] = row, at, weight
-                walk.weights[odd] += weight
                 point += 1
-        filled = used + used[:1] * (slots - len(used))
-        chosen = np.zeros((slots, filled[0].scores.shape[1]), np.float32)
-        chosen[np.arange(slots), [walk.target for walk in filled]] = 1
-        sums = self.points(
-            _stack([walk.start for walk in filled]),
-            _stack([walk.delta for walk in filled]),
+                for walk in stretch.walks:
+                    walk.weights[odd] += weight
+        filled = [stretch.walks[0] for stretch in stretches]
+        filled += filled[:1] * (slots - len(filled))
+        given = (
+            _stack([walk.ends.start for walk in filled]),
+            _stack([walk.ends.delta for walk in filled]),
             {name: np.stack([walk.path.fixed[name] for walk in filled]) for name in filled[0].path.fixed},
-            chosen,
-            slot,
-            alpha,
-            weights,
         )
-        for row, walk in enumerate(used):
-            own = {name: value[2 * row : 2 * row + 2] for name, value in sums.items()}
-            walk.sums = own if walk.sums is None else {name: walk.sums[name] + own[name] for name in own}
+        sums = self._sum(stretches, given, slot, alpha, weights)
+        for row, stretch in enumerate(stretches):
+            for number, walk in enumerate(stretch.walks):
+                own = {name: value[number, 2 * row : 2 * row + 2] for name, value in sums.items()}
+                known = walk.sums
+                walk.sums = own if known is None else {name: known[name] + own[name] for name in own}
+
+    def _sum(self, stretches, given, slot, alpha, weights):
+        """Returns the sums of gradients over the points of a chunk, `(labels, 2 * slots, ...)`."""
+        slots = len(weights) // 2
+        targets = np.full((self.labels, slots), -1, np.int32)
+        for row, stretch in enumerate(stretches):
+            targets[: len(stretch.walks), row] = [walk.target for walk in stretch.walks]
+        if self.labels > 1:
+            count = np.array(max(len(stretch.walks) for stretch in stretches), np.int32)
+            return self.points_of_labels(count, targets, *given, slot, alpha, weights)
+        columns = stretches[0].walks[0].ends.scores.shape[1]
+        chosen = (targets[0][:, None] == np.arange(columns)).astype(np.float32)
+        return {name: value[None] for name, value in self.points(*given, chosen, slot, alpha, weights).items()}
 
     def _finish(self, walk):
         """Returns the mean over the nodes so far, propagated back through the stem."""
@@ -284,7 +282,7 @@ class PathIntegrator:
         return PathMean(
             path=walk.path,
             target=walk.target,
-            scores=walk.scores,
+            scores=walk.ends.scores,
             gradients={name: (value[0] + value[1]) / (even + odd) for name, value in sums.items()},
             halves={
                 name: value[0] / even - value[1] / odd if even and odd else np.full_like(value[0], np.nan)
@@ -292,6 +290,14 @@ class PathIntegrator:
             },
             steps=walk.steps,
         )
+
+
+def _start(study, place, path, ends, first):
+    """Starts a walk along a path, towards its label or that of the highest score at its end."""
+    target = int(ends.scores[1].argmax()) if path.target is None else int(path.target)
+    if not 0 <= target < ends.scores.shape[1]:
+        raise InputError(f"`target` must be a label from 0 to {ends.scores.shape[1] - 1}. Received: {target}.")
+    return Walk(study, place, path, ends, target, deque(list_nodes(first)), len(first.alphas))
 
 
 def _check_path(path):
@@ -302,14 +308,6 @@ def _check_path(path):
             )
         if not (np.isfinite(value).all() and np.isfinite(path.start[name]).all()):
             raise InputError(f"Expected finite numbers in `{name}` and in its baseline. Received NaN or infinity.")
-
-
-def _are_equal(first, second):
-    return all(np.array_equal(first[name], second[name]) for name in second)
-
-
-def _list(nodes: Nodes):
-    return zip(nodes.alphas.tolist(), nodes.weights.tolist(), nodes.odd.astype(int).tolist())
 
 
 def _columns(scores):

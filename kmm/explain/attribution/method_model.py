@@ -21,6 +21,7 @@ from kmm.models.views.path_view import LOGITS
 if TYPE_CHECKING:
     from kmm.classifier import Classifier
 
+MOST_LABELS = 4  # labels of a study in one pass: more share little more time, and take as much more memory each
 Finish = Callable[[Any, Mapping[str, Any]], Any]  # (vectors (m, d), fixed) -> scores (m,)
 
 
@@ -55,14 +56,15 @@ def split_for_method(
     if method.at_feature_map and encoder:
         layer = settings.layer or encoder.feature_map
     view = cut_model(classifier, layer, output)
-    chunk = choose_chunk(getattr(view, method.repeated), settings.memory_gb, view.held)
+    labels = min(MOST_LABELS, len(classifier.label_names)) if settings.targets and finish is None else 1
+    chunk = choose_chunk(getattr(view, method.repeated), settings.memory_gb, view.held, labels=labels)
     name = f"image_{layer}" if layer else None
     if finish is None:
         stem, score = call_view(view, classifier, settings.output)
         opened = None
         if method.at_attention:
             opened = open_model(classifier, output=settings.output, memory_gb=settings.memory_gb)
-        return SplitModel(stem, score, chunk, name, freeze, view.views, opened=opened)
+        return SplitModel(stem, score, chunk, name, freeze, view.views, opened=opened, labels=labels)
     if method.at_attention:
         raise InputError("Methods that read attention explain labels. Choose another `method`.")
     stem, rest = call_halves(view)

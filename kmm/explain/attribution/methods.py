@@ -16,6 +16,7 @@ from kmm.explain.attribution.quadrature import Nodes
 from kmm.explain.attribution.result import Attribution
 from kmm.explain.attribution.rollout import Rollout
 from kmm.explain.attribution.split_model import SplitModel
+from kmm.explain.attribution.study_batches import group_cases
 from kmm.explain.settings import ExplainSettings
 
 ERRORS = ("completeness_gap", "map_error")
@@ -112,8 +113,14 @@ def _along_paths(model, settings, *, paths, combine, nodes=None):
     how = {"rule": settings.rule, "steps": settings.steps, "tolerance": tolerance, "nodes": nodes}
 
     def attribute_cases(cases):
-        for number, means in model.integrator.walk((paths(case, settings) for case in cases), **how):
+        for number, means in model.integrator.walk(list_paths(cases), **how):
             yield number, combine(means, tolerance)
+
+    def list_paths(cases):
+        for study in group_cases(cases):
+            same = paths(study[0][1], settings)
+            for _, case in study:
+                yield [replace(path, target=case.target) for path in same]
 
     return attribute_cases
 
@@ -125,6 +132,7 @@ def _gradient_cam(model, settings, *, weigh):
         name=model.feature_map,
         weigh=weigh,
         chunk=model.chunk,
+        labels=model.labels,
         views=model.views,
         freeze=model.freeze,
     ).attribute
@@ -143,7 +151,7 @@ def _score_cam(model, settings):
 
 
 def _roll_out(model, settings, *, rules):
-    return Rollout(model.opened, rules, freeze=model.freeze).attribute
+    return Rollout(model.opened, rules, labels=model.labels, freeze=model.freeze).attribute
 
 
 def _baseline_paths(case, settings):

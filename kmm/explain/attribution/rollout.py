@@ -5,7 +5,6 @@ gradient-weighted form counts each weight by what it adds to the score. Neither 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from kmm.explain.attribution.attention_rules import (
     attend_to_itself,
     start_relevance,
 )
-from kmm.explain.attribution.cam import BATCH, NO_FILM, enlarge
-from kmm.explain.attribution.gradients import compile_function, differentiate_beside
+from kmm.explain.attribution.cam import NO_FILM, enlarge
+from kmm.explain.attribution.gradients import compile_function, differentiate_each
 from kmm.explain.attribution.result import Attribution
+from kmm.explain.attribution.study_batches import BATCH, attribute_batches
 from kmm.models.views.attention_view import AttentionView, Trail
 
 if TYPE_CHECKING:
@@ -42,29 +42,32 @@ class Rollout:
     Args:
         opened: `kmm.explain.attribution.split_model.OpenModel`.
         rules: str. Key of `kmm.explain.attribution.attention_rules.RULES`.
+        labels: int. Most labels of a study in one pass.
         freeze: bool. See `kmm.explain.attribution.gradients.compile_function`.
     """
 
-    def __init__(self, opened: "OpenModel", rules: str, *, freeze: bool = False):
-        self.view, self.batch = opened.view, min(opened.chunk, BATCH)
+    def __init__(self, opened: "OpenModel", rules: str, *, labels: int = 1, freeze: bool = False):
+        self.view, self.batch, self.labels = opened.view, min(opened.chunk, BATCH), labels
         chosen = RULES[rules]
 
-        def make(inputs, fixed, target):
-            count = ops.shape(fixed["present"])[0]
-            nudges = {name: ops.zeros((count, *shape)) for name, shape in self.view.weights.items()}
+        def make(inputs, fixed, targets, count):
+            studies = ops.shape(fixed["present"])[0]
+            nudges = {name: ops.zeros((studies, *shape)) for name, shape in self.view.weights.items()}
 
-            def score(nudges):
-                scores, found = opened.look(inputs, fixed, nudges)
-                return ops.take_along_axis(scores, target[:, None], axis=1)[:, 0], (scores, found)
+            def look(nudges):
+                return opened.look(inputs, fixed, nudges)
+
+            def follow(gradients, found):
+                weights = {name: chosen.average(found[name], gradients[name]) for name in nudges}
+                read = {side: found[f"{side}_read"] for side in SIDES if self.view.crossings}
+                relevance = follow_attention(self.view, rules, weights, fixed["present"], read)
+                return _place(self.view, relevance, inputs, fixed)
 
             if chosen.by_gradient:
-                _, gradients, (scores, found) = differentiate_beside(score)(nudges)
-            else:
-                (_, (scores, found)), gradients = score(nudges), dict.fromkeys(nudges)
-            weights = {name: chosen.average(found[name], gradients[name]) for name in nudges}
-            read = {side: found[f"{side}_read"] for side in SIDES if self.view.crossings}
-            relevance = follow_attention(self.view, rules, weights, fixed["present"], read)
-            return _place(self.view, relevance, inputs, fixed), scores
+                scores, placed = differentiate_each(look, follow)(count, targets, nudges)
+                return placed, scores
+            scores, found = look(nudges)
+            return {name: value[None] for name, value in follow(dict.fromkeys(nudges), found).items()}, scores
 
         self._make = compile_function(make, freeze=freeze)
 
@@ -74,20 +77,10 @@ class Rollout:
         Args:
             cases: iterable of `kmm.explain.attribution.methods.Case`, each with a target.
 
-        Yields:
-            the number of a case, from 0, and its `Attribution`.
+        Returns:
+            iterator over the number of a case, from 0, and its `Attribution`.
         """
-        waiting = enumerate(cases)
-        while batch := list(islice(waiting, self.batch)):
-            filled = [case for _, case in batch] + [batch[0][1]] * (self.batch - len(batch))
-            placed, scores = self._make(
-                *({name: np.stack([one[name] for one in dicts]) for name in dicts[0]} for dicts in _list_dicts(filled)),
-                np.array([case.target for case in filled], np.int32),
-            )
-            placed = {name: ops.convert_to_numpy(value) for name, value in placed.items()}
-            scores = ops.convert_to_numpy(scores).astype(np.float64)
-            for place, (number, case) in enumerate(batch):
-                yield number, self._settle(case, {name: one[place] for name, one in placed.items()}, scores[place])
+        return attribute_batches(cases, self._make, self._settle, size=self.batch, labels=self.labels)
 
     def _settle(self, case, placed, scores):
         values = {name: value.astype(np.float32) for name, value in placed.items()}
@@ -205,8 +198,3 @@ def _place(view, relevance, inputs, fixed):
         else:
             made["rows"] = found * fixed["padding_mask"]
     return made
-
-
-def _list_dicts(cases):
-    """Returns the inputs of cases, and what is fixed in them, as lists of dicts."""
-    return [case.inputs for case in cases], [case.fixed for case in cases]

@@ -11,8 +11,9 @@ from keras import ops
 from kmm.data.modalities import find_patterns
 from kmm.errors import InputError
 from kmm.explain.attribution.gradients import Score, Stem, Tensors
-from kmm.explain.attribution.held_memory import count_point_bytes
+from kmm.explain.attribution.held_memory import count_bytes, count_point_bytes
 from kmm.explain.attribution.integrated_gradients import PathIntegrator
+from kmm.explain.settings import FIRST_STEPS
 from kmm.models.views.attention_view import AttentionView, open_attention
 from kmm.models.views.path_view import LOGITS, PathView, view_path
 
@@ -53,6 +54,7 @@ class SplitModel:
         views: int. See `kmm.models.views.path_view.PathView`.
         rest: function `(inner, fixed) -> (m, d)`, what the second half of the model returns, of which `score` is a
             function; None: `score` itself.
+        labels: int >= 1. Most labels of a study that are explained in one pass.
         opened: `OpenModel`, if the method reads the weights of attention; else None.
         integrator: `PathIntegrator` of the two functions. It also computes the scores of a study.
     """
@@ -65,10 +67,13 @@ class SplitModel:
     views: int = 1
     rest: Score | None = None
     opened: OpenModel | None = None
+    labels: int = 1
     integrator: PathIntegrator = field(init=False)
 
     def __post_init__(self) -> None:
-        integrator = PathIntegrator(self.score, stem=self.stem, chunk=self.chunk, freeze=self.freeze)
+        integrator = PathIntegrator(
+            self.score, stem=self.stem, chunk=self.chunk, labels=self.labels, freeze=self.freeze
+        )
         object.__setattr__(self, "integrator", integrator)
 
 
@@ -179,7 +184,7 @@ def call_halves(view: PathView) -> tuple[Stem, Score]:
     return stem, rest
 
 
-def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int:
+def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0, *, labels: int = 1) -> int:
     """Chooses how many points of a path are computed at once, so that they fit in memory.
 
     The result depends only on the model and the limit. The last digits of sums depend on it, so they are the same in
@@ -190,6 +195,8 @@ def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int
         memory_gb: float. Memory that the process may use in total, in units of 10^9 bytes.
         held: float. Memory per point, as a multiple of what `count_point_bytes` counts: `PathView.held`. Measured: 0.4
             (DenseNet) to 0.9 (plain convolutions).
+        labels: int >= 1. Labels of a study in one pass. Each beyond the first has sums of gradients of its own, over
+            even and over odd points, and twice: those so far, and those of the chunk.
 
     Returns:
         int from 1 to 64.
@@ -197,7 +204,8 @@ def choose_chunk(model: keras.Model, memory_gb: float, held: float = 1.0) -> int
     Raises:
         InputError: if not even one point fits.
     """
-    point, rest = held * count_point_bytes(model), PROCESS + TRACING + 4 * model.count_params()
+    sums = 4 * (labels - 1) / FIRST_STEPS * count_bytes(model.inputs)
+    point, rest = held * count_point_bytes(model) + sums, PROCESS + TRACING + 4 * model.count_params()
     chunk = int((memory_gb * 1e9 - rest) / point)
     if chunk < 1:
         least = np.ceil((rest + point) / 1e8) / 10

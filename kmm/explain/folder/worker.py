@@ -170,9 +170,13 @@ class FolderWorker:
         files, rows = [], []
         made.mkdir()
         try:
+            names = {
+                one.target: name if self.labels is None else f"{name}.{self.labels[one.target]}" for one in explanations
+            }
             for explanation in explanations:
-                own = name if self.labels is None else f"{name}.{self.labels[explanation.target]}"
-                done, notes = write_outputs(explanation, made, self.outputs, name=own)
+                own = names[explanation.target]
+                others = {label: other for label, other in names.items() if label != explanation.target}
+                done, notes = write_outputs(explanation, made, self.outputs, name=own, others=others)
                 files += done
                 rows.append(describe_explanation(explanation, notes, name=own))
             places = {made / file: out / file for file in files}

@@ -1,6 +1,6 @@
 """Files of one explained study: JSON, picture, thumbnail, page, and DICOM objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def write_outputs(
     *,
     name: str | None = None,
     index: str | None = "index.html",
+    others: Mapping[str, str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Writes the files of one study, each whole or not at all.
 
@@ -65,6 +66,8 @@ def write_outputs(
         outputs: `Outputs`.
         name: str. Name of the files, without suffixes; None: the id of the study.
         index: str or None. Name of the folder's index, to which pages link; None: no link.
+        others: mapping of other explained labels of the study to the names of their files, without suffixes; the page
+            links to their pages.
 
     Returns:
         list of the names of the files, and list of notes: which DICOM objects could not be written, and why.
@@ -85,8 +88,10 @@ def write_outputs(
         draw.write_jpeg(out / names[-1], draw_thumbnail(explanation))
     if outputs.page:
         names.append(f"{name}.html")
+        pages = {label: f"{other}.html" for label, other in (others or {}).items()}
+        page = render_page(explanation, sweep_regions(explanation), index=index, others=pages)
         with replace_file(out / names[-1]) as place:
-            place.write_text(render_page(explanation, sweep_regions(explanation), index=index), encoding="utf-8")
+            place.write_text(page, encoding="utf-8")
     if outputs.dicom and explanation.image:
         written, notes = _write_dicom(explanation, out, name)
         names += written

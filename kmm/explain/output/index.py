@@ -31,6 +31,7 @@ def render_index(rows: Sequence[Mapping[str, Any]], *, files: Collection[str] | 
     return render_template(
         "index.html",
         "index.js",
+        pictures="'self' file: data:",  # thumbnails are files of the folder
         title=_count_rows(rows),
         rows=[_describe_row(row, files) for row in rows],
         pages=[f"{_name_files(row)}.html" for row in rows if ".html" in _list_suffixes(row, files)],

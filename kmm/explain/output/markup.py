@@ -85,6 +85,7 @@ def render_template(
     *,
     package: str = "kmm.explain.output",
     sheet: str | tuple[str, ...] = "page.css",
+    pictures: str = "data:",
     **values: Any,
 ) -> str:
     """Renders a template with its style sheet and at most one script.
@@ -95,6 +96,7 @@ def render_template(
         package: str. The package that contains the template, the script and the style sheet.
         sheet: str, or tuple of str. The style sheet, with its package if that is another one; of several, one after the
             other.
+        pictures: str. Where the policy lets pictures come from; they are part of the page by default.
         **values: values for the template. Text is escaped. A value that the template does not use is ignored; one that
             it lacks is an error.
 
@@ -104,7 +106,10 @@ def render_template(
     style = "".join(_read_template(package, one) for one in ((sheet,) if isinstance(sheet, str) else sheet))
     code = _read_template(package, script) if script else ""
     scripts = f"script-src {_digest(code)}; " if script else ""
-    policy = f"default-src 'none'; style-src {_digest(style)}; {scripts}base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; {scripts}base-uri 'none'; form-action 'none'; "
+        f"img-src {pictures}"
+    )
     return (
         _make_environment(package)
         .get_template(name)

@@ -4,7 +4,8 @@ This module prepares the values of a page; wording and layout are in `page.html`
 be read without JavaScript. It contains the circles of every sensitivity, as the library computed them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 from kmm.explain.explained_study import ExplainedStudy
 from kmm.explain.output.balance import choose_decimals, format_signed, round_to_sum
@@ -15,7 +16,11 @@ from kmm.explain.regions.find import Region
 
 
 def render_page(
-    explanation: ExplainedStudy, sweep: Iterable[tuple[float, Sequence[Region]]] = (), *, index: str | None = None
+    explanation: ExplainedStudy,
+    sweep: Iterable[tuple[float, Sequence[Region]]] = (),
+    *,
+    index: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> str:
     """Renders one study as one HTML page that needs no other file.
 
@@ -25,12 +30,14 @@ def render_page(
             and regions are added; the page shows them first.
         index: str or None. Name of the folder's index beside the page, which knows the previous and the next study;
             None: the page has no links to other studies.
+        others: mapping of other explained labels of the study to the names of their pages beside this one. The table of
+            labels links to them.
 
     Returns:
         str. HTML, to be written as UTF-8. It contains the study's film and report: keep it where those may be kept.
     """
     account, asked = _add_up(explanation), explanation.settings.as_dict()
-    target, probabilities = explanation.target, explanation.probabilities
+    target, probabilities, others = explanation.target, explanation.probabilities, others or {}
     return render_template(
         "page.html",
         "page.js",
@@ -44,7 +51,12 @@ def render_page(
         warnings=explanation.warnings,
         account=account,
         scores=[
-            {"label": label, "probability": value, "threshold": explanation.thresholds.get(label)}
+            {
+                "label": label,
+                "probability": value,
+                "threshold": explanation.thresholds.get(label),
+                "page": f"./{quote(others[label], safe='')}" if label in others else None,
+            }
             for label, value in sorted(probabilities.items(), key=lambda item: -item[1])
         ],
         film=None if explanation.film is None else describe_film(explanation, sweep),

@@ -21,8 +21,7 @@ from kmm.explain.regions.find import check_settings
 from kmm.explain.settings import ExplainSettings
 from kmm.explain.similarity.cosine import READS, aim_case, choose_length, read_case, score_cosine
 from kmm.explain.similarity.pair import ComparedStudy, Similarity
-from kmm.explain.study_cases import StudyCases
-from kmm.image.decoding import decode_ahead
+from kmm.explain.study_cases import StudyCases, refuse_by
 
 SIDES = {"image": "film", "rows": "report"}  # inputs, and what a study calls them
 
@@ -139,27 +138,17 @@ class SimilarityExplainer:
             ImageError, ReportError: if `one` cannot be read.
             InputError: if it lacks what the layer reads, or its vector is 0.
         """
-        first, pairs = self.prepare(one, reads[0]), list[_Pair | None]()
-
-        def refuse(study, error):
-            if set_aside is None:
-                raise type(error)(f"study {study.id}: {error}") from None
-            set_aside(Problem(f"study {study.id}", str(error)))
+        first, pairs, refuse = self.prepare(one, reads[0]), list[_Pair | None](), refuse_by(set_aside)
 
         def cases():
-            for study, film in films:
-                try:
-                    second = self._prepare(study, film, reads[1])
-                except InputError as error:
-                    refuse(study, error)
-                    continue
+            for second in prepared:
                 pairs.append(_Pair((first, second)))
                 yield aim_case(first.case, second.vector, first.length)
                 yield aim_case(second.case, first.vector, second.length)
 
-        films = decode_ahead(self.cases.read_film, others, size=self.classifier.batches.film_bytes)
+        prepared = self.cases.prepare_each(others, lambda study, film: self._prepare(study, film, reads[1]), refuse)
         given = 0
-        with contextlib.closing(films):
+        with contextlib.closing(prepared):
             for number, found in self._attribute(cases()):
                 pair = pairs[number // 2]
                 if pair is not None:
@@ -178,11 +167,12 @@ class SimilarityExplainer:
         Raises:
             ImageError, ReportError, InputError: as `explain`.
         """
-        return self._prepare(study, self.cases.read_film(study), reads)
-
-    def _prepare(self, study, film, reads):
+        film = self.cases.read_film(study)
         if isinstance(film, ImageError):
             raise film
+        return self._prepare(study, film, reads)
+
+    def _prepare(self, study, film, reads):
         case = read_case(self.cases.make(study, film), self.layer, reads)
         if not set(case.inputs) - case.absent:
             missing = " and ".join(SIDES[name] for name in case.inputs)

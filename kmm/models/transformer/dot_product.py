@@ -28,7 +28,7 @@ def weigh(query: Any, key: Any, bias: Any = None) -> Any:
         >>> ops.convert_to_numpy(weights).tolist()
         [[0.5, 0.5, 0.0]]
     """
-    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    query = ops.multiply(query, query.shape[-1] ** -0.5)
     scores = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
     if bias is not None:
         scores = scores + ops.cast(bias, "float32")

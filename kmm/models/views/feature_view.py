@@ -35,19 +35,21 @@ def view_vectors(
     model: keras.Model, sides: Collection[str], encoders: Mapping[str, keras.Model] | None = None
 ) -> keras.Model:
     """Makes a model as `view_features` does, from encoder features of some sides or of none, that also returns the
-    vectors of both sides and of the fusion.
+    vectors of its sides and of the fusion.
 
     Args:
-        model: `keras.Model` from `kmm.models.build.build_model` that reads films and reports.
+        model: `keras.Model` from `kmm.models.build.build_model`.
         sides, encoders: as for `view_features`.
 
     Returns:
-        `keras.Model` to `{"logits": (n, n_labels), "image": (n, d_image), "text": (n, d_text), "joint": (n, d)}`.
+        `keras.Model` to `{"logits": (n, n_labels), "image": (n, d_image), "text": (n, d_text), "joint": (n, d)}`,
+        without a side that the model does not read.
     """
     inputs, values = _read_sides(model, sides, encoders or {})
     fusion = fusion_of(model)
     found = keras.Model(fusion.input, {"logits": fusion.output, "joint": find_features(fusion)})(values)
-    return keras.Model(inputs, {**found, **{side: values[f"{side}_vector"] for side in ("image", "text")}})
+    vectors = {side: values[f"{side}_vector"] for side in ("image", "text") if f"{side}_vector" in values}
+    return keras.Model(inputs, {**found, **vectors})
 
 
 def _read_sides(model, sides, encoders):

@@ -79,6 +79,6 @@ def compile_contrastive(
         loss=ContrastiveLoss(reduction="mean_with_sample_weight"),
         weighted_metrics=[keras.metrics.MeanMetricWrapper(ContrastiveLoss(reduction="none"), name=MONITORED)],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,
-        steps_per_execution=choose_steps(model, batch_size),
+        steps_per_execution=choose_steps(model, batch_size, stage.epochs * steps),
     )
     return model

@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from kmm.data.labels import label_studies
 from kmm.errors import InputError
 from kmm.settings import FitSettings
-from kmm.text.tfidf import TfidfBaseline
 from kmm.training import teacher
+from kmm.training.auxiliary.report_targets import find_headings, reduce_reports
 from kmm.training.preparation.prepared_studies import PreparedStudies
 from kmm.training.stages.contrastive_stage import number_studies, number_texts
-
-REPORT_DIMENSIONS = 128
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,12 @@ def list_headings(prepared: PreparedStudies, settings: FitSettings) -> Targets:
     Raises:
         InputError: if no head is frequent enough.
     """
-    train = [prepared.studies[row] for row in prepared.rows("train")]
     try:
-        _, names = label_studies(train, "findings", min_count=settings.label_min_count, not_findings=())
+        values, names = find_headings(prepared, settings)
     except InputError as error:
         raise InputError(
             f"The objective multi-label needs MeSH headings: {error} Set label_min_count, or choose another objective."
         ) from None
-    labelled, _ = label_studies(prepared.studies, "findings", names=names, not_findings=())
-    values = np.array([[study.labels[name] for name in names] for study in labelled], np.float32)
     return Targets(values, facts={"headings": list(names)})
 
 
@@ -106,27 +100,14 @@ def describe_reports(prepared: PreparedStudies, settings: FitSettings) -> Target
     Raises:
         InputError: if the training reports lack words.
     """
-    from sklearn.decomposition import TruncatedSVD
-
     texts = read_texts(prepared)
     worded = prepared.present[:, 1] > 0
-    train = [row for row in prepared.rows("train") if worded[row]]
-    patients = [prepared.studies[row].patient for row in train]
-    fitted = TfidfBaseline.fit(
-        [texts[row] for row in train],
-        np.full((len(train), 0), np.nan),
-        patients=patients,
-        min_patients=settings.min_word_patients,
-    )
-    weights = fitted.weigh(texts)
-    dimensions = min(REPORT_DIMENSIONS, len(fitted.terms) - 1, len(train) - 1)
-    if dimensions < 2:
-        raise InputError("The objective contrastive needs more training reports with words. Choose another objective.")
-    reduction = TruncatedSVD(dimensions, random_state=settings.seed).fit(weights[train])
-    vectors = reduction.transform(weights)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    try:
+        vectors = reduce_reports(prepared, texts, worded, settings)
+    except InputError as error:
+        raise InputError(f"The objective contrastive compares reports. {error} Choose another objective.") from None
     read = [" ".join(text.lower().split()) if known else "" for text, known in zip(texts, worded, strict=True)]
     values = np.concatenate([number_studies(prepared.studies), number_texts(read)[:, None]], axis=1)
     values[~worded] = np.nan
-    facts = {"dimensions": dimensions, "distinct_reports": len(np.unique(values[worded, 2]))}
-    return Targets(values, {"report_vector": vectors.astype(np.float32)}, facts)
+    facts = {"dimensions": vectors.shape[1], "distinct_reports": len(np.unique(values[worded, 2]))}
+    return Targets(values, {"report_vector": vectors}, facts)

@@ -15,10 +15,12 @@ import numpy as np
 from kmm.image.augment import Augmentation
 from kmm.models.contrastive import NUMBERS
 from kmm.text.vocabulary import PADDING, UNKNOWN
+from kmm.training.auxiliary.terms import AUXILIARY
 from kmm.training.stages.film_changes import CHANGES
 from kmm.training.stages.mixing import mix_studies, smooth_labels
 
 AHEAD = 2  # batches prepared while the model trains on another
+COUNTED = (NUMBERS, AUXILIARY)  # columns of terms of the loss: NaN for a study that fills up a batch
 
 
 class StudyDataset(keras.utils.PyDataset):
@@ -96,8 +98,8 @@ class StudyDataset(keras.utils.PyDataset):
         labels, weights = self.labels[rows], np.ones(self.batch_size, np.float32)
         labels[known:], weights[known:] = np.nan, 0
         inputs = {name: column[rows] for name, column in self.columns.items()}
-        if NUMBERS in inputs:  # a study that fills up the batch is no pair
-            inputs[NUMBERS][known:] = np.nan
+        for name in inputs.keys() & set(COUNTED):
+            inputs[name][known:] = np.nan
         if self.seed is not None:
             generator = np.random.default_rng([self.seed, self.epoch, index])
             if self.augmentation is not None and "image" in inputs:

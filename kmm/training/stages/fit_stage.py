@@ -22,6 +22,7 @@ from kmm.training.stages.weight_average import AveragedWeights
 
 SMALL_MODEL = 2**22  # weights
 SMALL_BATCH = 2**18  # input values
+MANY_STEPS = 500  # from which the tracing of several steps at once, a second or two per stage, is worth its while
 
 
 def balance_classes(labels: np.ndarray) -> np.ndarray:
@@ -72,21 +73,24 @@ def list_options(stage: Stage, labels: np.ndarray) -> dict[str, Any]:
     return choose(labels, stage) if choose else {}
 
 
-def choose_steps(model: keras.Model, batch_size: int) -> int:
-    """Chooses the number of training steps per call from Python: 8 where a step takes milliseconds, else 1.
+def choose_steps(model: keras.Model, batch_size: int, steps: int) -> int:
+    """Chooses the number of training steps per call from Python: 8 in a stage of many steps that take milliseconds,
+    else 1.
 
     A step of a small network ends before Python is ready for the next one. The progress of a large network is reported
-    after each step, and it can be stopped there. Only TensorFlow runs several steps without copying their code.
+    after each step, and it can be stopped there. Only TensorFlow runs several steps without copying their code; it
+    needs longer to trace them.
 
     Args:
         model: `keras.Model`.
         batch_size: int.
+        steps: int, those of the whole stage.
 
     Returns:
         int, the `steps_per_execution` of `keras.Model.compile`.
     """
     numbers = batch_size * sum(math.prod(tensor.shape[1:]) for tensor in model.inputs)
-    small = model.count_params() <= SMALL_MODEL and numbers <= SMALL_BATCH
+    small = model.count_params() <= SMALL_MODEL and numbers <= SMALL_BATCH and steps >= MANY_STEPS
     return 8 if small and keras.backend.backend() == "tensorflow" else 1
 
 
@@ -117,7 +121,7 @@ def compile_stage(
             *(make(label_count) for make in MONITORS[stage.monitor].metrics),
         ],
         jit_compile="auto" if keras.backend.backend() == "jax" else False,  # XLA compiles longer than small data trains
-        steps_per_execution=choose_steps(model, batch_size),
+        steps_per_execution=choose_steps(model, batch_size, stage.epochs * steps),
     )
     return model
 

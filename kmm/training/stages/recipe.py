@@ -7,6 +7,7 @@ from typing import Literal
 
 from kmm.errors import look_up
 from kmm.image.augment import STRENGTHS, Augmentation
+from kmm.models.heads import HEADS
 from kmm.settings import FitSettings
 
 FEATURES = "features"
@@ -57,6 +58,10 @@ class Stage:
         contrastive: str. Key of `kmm.models.contrastive.CONTRASTS`, or empty; used by stages of the joint model.
         contrastive_pairs, contrastive_weight, contrastive_temperature: see
             `kmm.models.contrastive.ContrastiveTerms`.
+        auxiliary: tuple of str, keys of `kmm.training.auxiliary.targets.AUXILIARY_TARGETS`: what the model predicts
+            beside the labels; used by stages of the image side.
+        auxiliary_weight: float. Weight of their loss. Stages of different weights are alternatives, of which each
+            starts from the same model: see `kmm.training.auxiliary.weight_choice`.
         sampling: str, as for `kmm.training.stages.dataset.StudyDataset`.
         class_weights: bool. Whether both classes of a label get the same total weight, whatever the loss says.
         optimizer: str. Key of `kmm.training.stages.optimizers.OPTIMIZERS`.
@@ -97,6 +102,8 @@ class Stage:
     contrastive_pairs: tuple[str, ...] = ()
     contrastive_weight: float = 0.0
     contrastive_temperature: float = 0.07
+    auxiliary: tuple[str, ...] = ()
+    auxiliary_weight: float = 0.0
     sampling: str = "all"
     class_weights: bool = False
     optimizer: str = "adam"
@@ -144,7 +151,8 @@ def make_recipe(settings: FitSettings) -> dict[str, tuple[Stage, ...]]:
     Returns:
         dict of side to its stages, in the order of training. The joint model starts from both others, so it comes last.
         With members the image side has the stages of each member in turn, and the joint model has none: it stays the
-        weighted sum of both sides, because the members have seen all studies that could judge more.
+        weighted sum of both sides, because the members have seen all studies that could judge more. With several
+        weights of auxiliary targets the image side has the stages of each weight in turn.
 
     Example:
         >>> recipe = make_recipe(FitSettings(image_weights="film.h5", tune_image="top"))
@@ -191,6 +199,28 @@ def _train_text(s):
 
 
 def _train_image(s):
+    """Lists the stages of the image side, once for each weight of auxiliary targets, if they change anything."""
+    stages, weights = _list_image(s), s.image_auxiliary_weights
+    if not s.image_auxiliary or not any(_takes_auxiliary(stage, s) for stage in stages):
+        return stages
+    return tuple(
+        replace(
+            stage,
+            name=f"auxiliary {weight:g} {stage.name}" if len(weights) > 1 else stage.name,
+            auxiliary=s.image_auxiliary if weight and _takes_auxiliary(stage, s) else (),
+            auxiliary_weight=weight,
+        )
+        for weight in weights
+        for stage in stages
+    )
+
+
+def _takes_auxiliary(stage, settings):
+    """Returns whether a stage trains anything between the film and the features from which the labels are predicted."""
+    return bool(stage.epochs and (stage.trained or HEADS[settings.head].hidden))
+
+
+def _list_image(s):
     """Trains a randomly initialised encoder at once; of one with weights the head first, then the encoder too."""
     make = partial(make_stage(s), side="image")
     if not s.image_weights:

@@ -66,10 +66,12 @@ def describe_stage(context: RunContext, stage: Stage, model: keras.Model, target
 
     Returns:
         dict for JSON: the settings of the stage as far as they concern what it reads, the network with its weights, how
-        films and reports are read, the data of training and validation, and the seed.
+        films and reports are read, the data of training and validation, the auxiliary targets, and the seed.
     """
     sources = {side: find_source(context, side) for side in stage.sides}
+    more = {"auxiliary": _digest_auxiliary(context, stage)} if stage.auxiliary else {}
     return {
+        **more,
         "stage": _describe_settings(stage),
         "start": model_digest(model),
         "trained": [bool(weight.trainable) for weight in model.weights],
@@ -95,9 +97,16 @@ def _describe_settings(stage):
         found["word_dropout"] = None
     else:
         found["mixup"] = None
+    if not stage.auxiliary:
+        found["auxiliary_weight"] = None
     if not stage.adapted:
         found["lora_rank"] = found["lora_alpha"] = None
     return {name: value for name, value in found.items() if name not in read or name in stage.sides}
+
+
+def _digest_auxiliary(context, stage):
+    """Returns the digests of the auxiliary targets that a stage learns, by name."""
+    return {name: context.auxiliary[name].digest() for name in stage.auxiliary if name in context.auxiliary}
 
 
 def _digest_data(context, part, keys, targets):

@@ -87,6 +87,31 @@ def test_linear_head_weighs_channels_by_its_own_weights(weigh, weights):
         assert np.isnan(found[number].completeness_gap) and found[number].steps == 1
 
 
+@pytest.mark.parametrize("name", CAMS)
+def test_labels_of_a_study_share_a_pass_and_are_as_one_by_one(name):
+    random = np.random.default_rng(1)
+    films = [make_case(random.uniform(0, 255, (SIDE, SIDE))) for _ in range(3)]
+    cases = [dataclasses.replace(film, target=target) for film in films for target in (1, 0)]
+    cases.append(dataclasses.replace(films[0], target=1))  # again, but not one after the other
+    found = {}
+    for labels in (1, 2):
+        model = SplitModel(linear_stem, linear_score, 2, "map", labels=labels)
+        found[labels] = dict(METHODS[name].for_model(model, ExplainSettings())(iter(cases)))
+    assert sorted(found[2]) == sorted(found[1]) == list(range(7))
+    for number, one in found[1].items():
+        other = found[2][number]
+        assert other.target == one.target == cases[number].target and other.score == pytest.approx(one.score)
+        np.testing.assert_allclose(other.values["image"], one.values["image"], rtol=1e-5, atol=1e-6)
+    assert np.abs(found[2][0].values["image"] - found[2][1].values["image"]).max() > 1e-3
+
+
+def test_score_cam_looks_through_the_channels_once_for_all_labels():
+    cam, film = ScoreCam(linear_score, linear_stem, name="map", chunk=2), make_case(np.full((SIDE, SIDE), 9.0))
+    looks, look = [], cam._look_through
+    cam._look_through = lambda *given: looks.append(1) or look(*given)
+    assert len(list(cam.attribute([film, dataclasses.replace(film, target=1)]))) == len(looks) == 2  # 3 channels by 2
+
+
 def test_score_cam_weighs_channels_by_what_the_film_seen_through_them_adds_to_black():
     case = make_case(np.random.default_rng(0).uniform(0, 255, (SIDE, SIDE)))
     maps = feature_map(case)

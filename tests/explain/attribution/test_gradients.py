@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kmm.explain.attribution.gradients import compile_function, differentiate
+from kmm.explain.attribution.gradients import compile_function, differentiate, differentiate_each
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(5, 4)).astype(np.float32)
@@ -56,6 +56,29 @@ def test_nested_arguments_and_results_keep_their_structure(freeze):
     np.testing.assert_allclose(found["pair"][0], 2 * Y, rtol=1e-6)
     assert found["pair"][1][0].tolist() == [7]
     np.testing.assert_allclose(to_numpy(compile_function(lambda x: x + 1, freeze=freeze)(X)), X + 1, rtol=1e-6)
+
+
+@FREEZE
+def test_labels_behind_one_pass_have_the_gradients_of_their_formulas(freeze):
+    w = np.float32([1, -2, 0.5, 3])
+
+    def look(inputs, weights):
+        scores = [ops.sum(inputs["x"] ** 2 * weights["w"], axis=1), ops.sum(ops.sin(inputs["y"]), axis=1)]
+        return ops.stack(scores, axis=1), {"double": 2 * inputs["x"]}
+
+    def finish(gradients, beside):
+        return {**gradients, "both": gradients["x"] + beside["double"]}
+
+    targets = np.array([[0, 1, 0, 1, -1], [1, 1, 0, 0, -1], [0, 0, 0, 0, 0]])
+    each = compile_function(differentiate_each(look, finish), freeze=freeze)
+    for count in (3, 1, 2):
+        scores, found = to_numpy(each(np.array(count), targets, {"x": X, "y": Y}, {"w": w}))
+        expected = np.stack([(X**2 * w).sum(1), np.sin(Y).sum(1)], axis=1)
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+        of_x = (targets[:count, :, None] == 0) * (2 * X * w)
+        np.testing.assert_allclose(found["x"][:count], of_x, rtol=1e-5)
+        np.testing.assert_allclose(found["y"][:count], (targets[:count, :, None] == 1) * np.cos(Y), rtol=1e-5)
+        np.testing.assert_allclose(found["both"][:count], of_x + 2 * X, rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

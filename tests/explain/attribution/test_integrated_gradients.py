@@ -268,3 +268,31 @@ def test_gap_has_a_floor_and_error_is_the_worst_input():
     values = {"a": np.array([10.0]), "b": np.array([1.0]), "c": np.array([0.001])}
     halves = {"a": np.array([1.0]), "b": np.array([1.0]), "c": np.array([0.002])}
     assert measure_error(values, halves) == pytest.approx(0.25)
+
+
+def hinges(inputs, fixed):
+    """Three labels that need different numbers of steps, the last of them one that the others say nothing of."""
+    opened = ops.relu(ops.subtract(ops.matmul(inputs["x"], WEIGHTS), BIAS))
+    return ops.stack([ops.sum(opened, 1), ops.sum(opened[:, :7], 1), ops.sum(inputs["x"], 1)], axis=1)
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_labels_of_a_study_share_points_and_are_as_one_by_one(labels):
+    studies, zero, fixed = [{"x": one} for one in INPUT[:3]], {"x": np.zeros(40, np.float32)}, {}
+    paths = [[Path(zero, study, fixed, target)] for study in studies for target in (0, 1, 2)]
+    chunks = {}
+    for number in (1, labels):
+        integrator = PathIntegrator(hinges, chunk=4, labels=number)
+        name = "points" if number == 1 else "points_of_labels"
+        compute, made = getattr(integrator, name), chunks.setdefault(number, [])
+        setattr(integrator, name, lambda *given, compute=compute, made=made: made.append(1) or compute(*given))
+        found = dict(integrator.walk(paths, tolerance=Tolerance(0.05, gap=9)))
+        if number == 1:
+            alone = found
+    assert len(chunks[labels]) < 0.8 * len(chunks[1])
+    assert len({means[0].steps for means in alone.values()}) > 1
+    for number, (mean,) in alone.items():
+        (other,) = found[number]
+        assert (other.steps, other.target) == (mean.steps, number % 3)
+        np.testing.assert_allclose(other.gradients["x"], mean.gradients["x"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(other.halves["x"], mean.halves["x"], rtol=1e-3, atol=1e-4)

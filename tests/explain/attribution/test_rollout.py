@@ -1,5 +1,7 @@
 """Attention rollout: closed forms, a plain implementation in NumPy, gradients by hand with TensorFlow's tape."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -471,6 +473,26 @@ def test_hidden_registers_get_exactly_nothing(build, method):
 
 
 # Through the interface of all methods.
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("method", ATTENTION)
+def test_labels_of_a_study_share_a_pass_and_are_as_one_by_one(build, method):
+    classifier, found = build(None, BERT), {}
+    settings, opened = ExplainSettings(method=method), open_model(classifier)
+    (first, second, *_) = make_cases(core_inputs(classifier.models["text"]))
+    cases = [dataclasses.replace(first, target=target) for target in (2, 0, 1)] + [second]
+    for labels in (1, 2):
+        split = SplitModel(*call_view(cut_model(classifier), classifier), 4, opened=opened, labels=labels)
+        found[labels] = dict(METHODS[method].for_model(split, settings)(iter(cases)))
+    assert sorted(found[1]) == sorted(found[2]) == [0, 1, 2, 3]
+    for number, one in found[1].items():
+        other = found[2][number]
+        assert other.target == one.target == cases[number].target
+        assert other.score == pytest.approx(one.score, abs=1e-5)
+        np.testing.assert_allclose(other.values["rows"], one.values["rows"], rtol=1e-4, atol=1e-7)
+    apart = np.abs(found[2][0].values["rows"] - found[2][1].values["rows"]).max()
+    assert (apart > 1e-6) == (method == "gradient-rollout")
 
 
 @pytest.mark.large

@@ -506,6 +506,9 @@ def test_several_labels_of_a_study_in_one_run(build_classifier, studies, tmp_pat
         assert said["schema"] == "kmm-explanation-1" and said["target"] == said["settings"]["target"] == row["target"]
         assert said["score"] == pytest.approx(one.attribution.score, abs=1e-5)
         assert said["modality_sum"]["image"] == pytest.approx(one.modality_sum["image"], abs=1e-5)
+        page = (out / f"{row['file']}.html").read_text(encoding="utf-8")
+        linked = {other["target"] for other in rows if f'href="./{other["file"]}.html"' in page}
+        assert linked == {*classifier.label_names} - {row["target"]}
     runner, other = Drawer(), replace(settings, regions=RegionSettings(sensitivity=0.3))
     explain_folder(tmp_path / "model", studies[:2], out, settings=other, runner=runner)
     assert runner.computed == [] and len(runner.drawn) == 2

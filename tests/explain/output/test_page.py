@@ -478,6 +478,14 @@ def test_pages_link_to_the_index_alone_and_only_where_there_is_one():
     assert not read_all(parse(render_page(make_explanation())), "h:a")
 
 
+def test_the_table_of_labels_links_to_the_pages_of_other_explained_labels():
+    explanation = make_explanation()
+    label = next(name for name in explanation.probabilities if name != explanation.target)
+    tree = parse(render_page(explanation, others={label: "s 1.x#y.html"}))
+    links = {"".join(a.itertext()): a.get("href") for a in read_all(tree, "h:a")}
+    assert links == {label: "./s%201.x%23y.html"}
+
+
 def test_the_enlarged_view_has_zoom_window_level_and_a_way_out():
     tree = parse(render_page(make_explanation()))
     (viewer,) = read_all(tree, "h:dialog")

@@ -18,6 +18,8 @@ from kmm.explain.settings import ExplainSettings
 from kmm.explain.similarity.explainer import SimilarityExplainer
 from kmm.models.views.feature_view import view_encoder, view_joint
 
+pytestmark = pytest.mark.large
+
 INPUTS = {"joint": {"image", "rows"}, "image": {"image"}, "text": {"rows"}}
 
 

@@ -111,6 +111,7 @@ def test_the_last_map_is_trained_with_the_merging_before_it():
         assert trained == expected
 
 
+@pytest.mark.large
 def test_the_memory_of_a_path_point_is_counted_with_its_windows():
     model = build_model(ModelSpec(image_encoder="tiny-swin", pixels=SIDE), label_count=1)
     check_path_memory(view_path(model, image_encoder=IMAGE_ENCODERS["tiny-swin"]), core_inputs(model), least=0.3)

@@ -1,0 +1,1 @@
+"""Train the image side on auxiliary targets beside the labels."""
