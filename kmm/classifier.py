@@ -196,7 +196,7 @@ class Classifier:
         image_encoder, text_encoder: `ImageDescription` and `TextDescription` of the encoders that the models have; None
             for a side that they do not read. Left out, they are those of the table entries that the settings name.
         projection: `Projection` of the vectors of the joint model into one space; None for a model that was trained
-            without contrastive terms, or whose terms learned nothing that was kept.
+            without contrastive terms.
     """
 
     models: dict[str, keras.Model]

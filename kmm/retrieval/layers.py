@@ -47,8 +47,8 @@ LAYERS = {
     "projection": Layer(None, "projections of contrastive terms", projected=True),
 }
 NO_PROJECTION = (
-    "This classifier keeps no projections: it was fitted without contrastive terms, or they learned nothing that was "
-    "kept. Use the layer joint, or fit with --set contrastive=infonce."
+    "This classifier keeps no projections, because it was fitted without contrastive terms. Use the layer joint, or "
+    "fit with --set contrastive=infonce."
 )
 
 

@@ -25,10 +25,10 @@ from kmm.training.features import Features
 from kmm.training.head_choice import open_choice
 from kmm.training.members import HeldOut, Member, ask_held_out, average_members, find_order, train_members
 from kmm.training.run_context import RunContext
-from kmm.training.stages.contrastive_stage import choose_projection, read_terms
 from kmm.training.stages.dataset import StudyDataset
 from kmm.training.stages.film_changes import ACCELERATOR, change_on_device, choose_device, describe_device
 from kmm.training.stages.fit_stage import Compile, compile_stage, fit_stage, list_options, weigh_classes
+from kmm.training.stages.projection_fit import project_model
 from kmm.training.stages.recipe import TRAINED, Stage, make_recipe
 from kmm.training.stages.sampling import BALANCED, weigh_draws
 from kmm.training.stages.stage_state import hold_state, name_folder
@@ -46,7 +46,7 @@ class Trained:
         history: dict of stage to its learning curves: `loss`, `val_loss`, `learning_rate`.
         facts: dict for JSON, for the classifier's provenance.
         held_out: `HeldOut` if the image side has members, else None.
-        projection: `Projection` of the contrastive terms that fits the joint model; None without one.
+        projection: `Projection` of the vectors of the joint model, if it was trained with contrastive terms; else None.
     """
 
     models: dict[str, keras.Model]
@@ -71,7 +71,6 @@ def train_models(context: RunContext, features: Features) -> Trained:
     facts: dict[str, Any] = {}
     choices: dict[str, Any] = {}
     weights: dict[str, Any] = {}
-    learnt: dict[str, Projection] = {}
     held_out: HeldOut | None = None
     recipe = make_recipe(context.settings)
 
@@ -109,8 +108,9 @@ def train_models(context: RunContext, features: Features) -> Trained:
         if side == "image" and len(divide_stages(stages)) > 1:
             models[side] = train_image(context, stages, features, side)
         elif stages:
-            choices |= _train_side(context, stages, models[side], features, history, learnt)
-    projection = choose_projection(learnt, recipe.get("joint", ()), choices.get("joint", {}).get("kept"))
+            choices |= _train_side(context, stages, models[side], features, history)
+    contrasts = [stage for stage in recipe.get("joint", ()) if stage.contrastive]
+    projection = project_model(context, contrasts[0], models["joint"], features) if contrasts else None
     models = add_views(context, models)
     facts |= {"head_choice": choices} if choices else {}
     facts |= {"auxiliary_choice": weights} if weights else {}
@@ -118,23 +118,17 @@ def train_models(context: RunContext, features: Features) -> Trained:
     return Trained(models, history, facts, held_out, projection)
 
 
-def _train_side(context, stages, model, features, history, learnt=None):
+def _train_side(context, stages, model, features, history):
     """Trains a model in the stages of its side; returns the facts of the choice of its head."""
     choice = open_choice(context, stages, model, features)
     for stage in stages:
         if stage.epochs:
-            history[stage.name] = run_stage(context, stage, model, features, learnt)
+            history[stage.name] = run_stage(context, stage, model, features)
             choice.judge(stage.name)
     return choice.finish()
 
 
-def run_stage(
-    context: RunContext,
-    stage: Stage,
-    model: keras.Model,
-    features: Features,
-    learnt: dict[str, Projection] | None = None,
-) -> dict[str, list[float]]:
+def run_stage(context: RunContext, stage: Stage, model: keras.Model, features: Features) -> dict[str, list[float]]:
     """Trains a model, of whatever side, in one stage.
 
     Args:
@@ -142,7 +136,6 @@ def run_stage(
         stage: `Stage`.
         model: `keras.Model` of the stage's side, changed in place.
         features: `Features` of the run.
-        learnt: dict to which a stage with contrastive terms adds its projections, unless its best epoch is its start.
 
     Returns:
         dict, as `kmm.training.stages.fit_stage.fit_stage`.
@@ -157,10 +150,7 @@ def run_stage(
     computed, adapted = features.compute(model, stage.features), _add_factors(context, stage, model)
     trained, added = view_stage(context, stage, model, adapted)
     columns = context.columns(trained, {**computed, **added})
-    start = read_terms(trained).digest if stage.contrastive else ""
     history = train_on(context, stage, model, trained, columns, context.targets_of(stage.side))
-    if stage.contrastive and learnt is not None and read_terms(trained).digest != start:
-        learnt[stage.name] = read_terms(trained)
     for encoder in adapted.values():
         merge_factors(encoder)
     for side in stage.trained:

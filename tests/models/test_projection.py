@@ -82,8 +82,3 @@ def test_files_that_are_none(arrays, tmp_path):
         Projection.load(tmp_path / "other.npz")
     with pytest.raises(ArtefactError, match="cannot be read"):
         Projection.load(tmp_path / "gone.npz")
-
-
-def test_one_vector_alone_is_compared_with_nothing(projection):
-    assert projection.keep("image", "text").names == ("image", "text")
-    assert projection.keep("joint") is projection.keep() is None

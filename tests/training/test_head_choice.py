@@ -80,8 +80,8 @@ def worsen(monkeypatch, stages):
     """Lets stages end in other weights than they began with: they are much better or worse."""
     run_stage = kmm.training.train.run_stage
 
-    def change(context, stage, model, features, *more):
-        history = run_stage(context, stage, model, features, *more)
+    def change(context, stage, model, features):
+        history = run_stage(context, stage, model, features)
         if stage.name in stages:
             logits = fusion_of(model).get_layer("logits")
             kernel, bias = logits.get_weights()

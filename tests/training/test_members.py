@@ -161,10 +161,10 @@ def test_members_of_a_frozen_encoder_share_it_and_have_one_linear_head(frozen):
 def test_a_stopped_run_of_members_goes_on_to_the_same_numbers(recorded, tiny_folder, tmp_path, monkeypatch):
     train = training.run_stage
 
-    def stop(context, stage, model, features, *more):
+    def stop(context, stage, model, features):
         if stage.name == "member 2 image":
             raise KeyboardInterrupt
-        return train(context, stage, model, features, *more)
+        return train(context, stage, model, features)
 
     monkeypatch.setattr(training, "run_stage", stop)
     with pytest.raises(KeyboardInterrupt):

@@ -54,14 +54,6 @@ class Projection:
         """Maps vectors `(n, d)` of one of `names` into the space: float32 `(n, units)`, of any length."""
         return np.asarray(vectors, np.float32) @ self.kernels[name] + self.offsets[name]
 
-    def keep(self, *names: str) -> "Projection | None":
-        """Returns the maps of some names; None if there are fewer than two of them, of which nothing can be compared
-        with another."""
-        kept = [name for name in self.names if name in names]
-        if len(kept) < 2:
-            return None
-        return Projection({name: self.kernels[name] for name in kept}, {name: self.offsets[name] for name in kept})
-
     @property
     def digest(self) -> str:
         """A digest of all numbers, 64 hexadecimal digits."""
