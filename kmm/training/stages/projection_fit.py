@@ -41,7 +41,8 @@ def project_model(context: RunContext, stage: Stage, model: keras.Model, feature
     outputs = [view.output[name] for name in names]
     joined = keras.Model(view.inputs, keras.layers.Concatenate(dtype="float32")(outputs))
     stops = np.cumsum([output.shape[-1] for output in outputs])[:-1]
-    numbers, complete = number_studies(context.prepared.studies), (context.prepared.present > 0.5).all(axis=1)
+    numbers = number_studies(context.prepared.studies)
+    complete = np.asarray(np.all(context.prepared.present > 0.5, axis=1))
     parts = []
     for part in ("train", "validation"):
         rows = context.rows(part)
