@@ -82,6 +82,7 @@ def test_a_file_that_is_not_of_weights_is_refused(tiny_folder, tmp_path, data):
     refuse(*arguments, says="w.h5 ")
 
 
+@pytest.mark.large
 def test_imagenet_weights_without_a_network_end_the_run(tiny_folder, tmp_path, monkeypatch):
     from keras.src.utils import file_utils
 

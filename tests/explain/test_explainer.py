@@ -501,6 +501,7 @@ def test_a_network_of_reports_of_either_kind_may_be_frozen(build_classifier, stu
     assert next(explainer.explain(studies[:1])).words[0].share > 0
 
 
+@pytest.mark.large
 def test_a_model_of_half_precision_is_explained(build_classifier, studies):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -61,6 +61,7 @@ def test_16_bits_equal_the_graph(name):
         assert graph.mean() > 120
 
 
+@pytest.mark.large
 def test_a_16_bit_png_that_says_its_levels_equals_the_graph():
     data = add_calibration(write(np.rint(np.linspace(80, 90, 400) * 257).astype(np.uint16).reshape(20, 20)))
     ours, graph = decode_image(data, "film.png"), decode(data).numpy()

@@ -193,7 +193,9 @@ def test_it_starts_as_the_weighted_sum_of_both_sides_until_the_gate_opens(head):
     assert np.abs(run(fusion, inputs) - summed).max() > 0.01, "the open gate adds nothing"
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize(
+    "head", [name if name == "mlp" else pytest.param(name, marks=pytest.mark.large) for name in sorted(HEADS)]
+)
 def test_the_logits_are_a_linear_function_of_the_features(head):
     fusion = make_fusion(head)
     stir(fusion)

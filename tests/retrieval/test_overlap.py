@@ -191,6 +191,7 @@ def ward(tmp_path_factory, build_classifier):
     return classifier, index, read_again(index)
 
 
+@pytest.mark.large
 def test_what_is_named_is_what_the_explanation_shows(ward, tmp_path):
     classifier, index, studies = ward
     explainer = NamingExplainer(classifier, index, FEW)

@@ -68,6 +68,7 @@ def test_terms_start_the_same_from_a_seed():
     assert one.digest == again.digest != other.digest and one.names == ("image", "text")
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("contrast", ["infonce", "siglip"])
 def test_projections_find_what_two_vectors_share(contrast):
     """Vectors of films and reports that are different linear functions of one hidden vector, with noise."""

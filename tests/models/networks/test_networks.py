@@ -333,7 +333,7 @@ def test_a_feature_map_is_the_last_tokens_of_the_patches():
     assert places.shape == (6, 4, 4, 8) and np.array_equal(places.reshape(6, 16, 8), tokens[:, 1:])
 
 
-@pytest.mark.parametrize("method", ["integrated-gradients", "grad-cam"])
+@pytest.mark.parametrize("method", ["integrated-gradients", pytest.param("grad-cam", marks=pytest.mark.large)])
 def test_the_decision_of_a_transformer_is_explained(method, build_classifier, studies):
     classifier = build_classifier(image="tiny-vit")
     explainer = Explainer(classifier, ExplainSettings(method=method, steps=3))
