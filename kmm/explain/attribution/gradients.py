@@ -100,8 +100,8 @@ def differentiate_each(
     Example:
         >>> powers = lambda values: (ops.stack([values["x"], values["x"] ** 2], axis=1), ())
         >>> each = compile_function(differentiate_each(powers, lambda gradients, _: gradients))
-        >>> targets = np.array([[0, 0], [1, -1]])
-        >>> _, found = each(np.array(2), targets, {"x": ops.convert_to_tensor([1.0, 3.0])})
+        >>> targets = ops.convert_to_tensor([[0, 0], [1, -1]])
+        >>> _, found = each(ops.convert_to_tensor(2), targets, {"x": ops.convert_to_tensor([1.0, 3.0])})
         >>> ops.convert_to_numpy(found["x"]).tolist()
         [[1.0, 1.0], [2.0, 0.0]]
     """
