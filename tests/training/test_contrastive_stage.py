@@ -18,6 +18,7 @@ from kmm.presets import make_settings
 from kmm.retrieval.layers import LayerReader, digest_model, normalise
 from kmm.settings import FitSettings
 from kmm.training.fit import fit_classifier
+from kmm.training.stages import projection_fit
 from kmm.training.stages.contrastive_stage import add_terms, number_studies
 from kmm.training.stages.dataset import StudyDataset
 from kmm.training.stages.projection_fit import fit_projection
@@ -70,8 +71,10 @@ def test_terms_start_the_same_from_a_seed():
 
 @pytest.mark.large
 @pytest.mark.parametrize("contrast", ["infonce", "siglip"])
-def test_projections_find_what_two_vectors_share(contrast):
+def test_projections_find_what_two_vectors_share(contrast, monkeypatch):
     """Vectors of films and reports that are different linear functions of one hidden vector, with noise."""
+    monkeypatch.setattr(projection_fit, "EPOCHS", 30)
+    monkeypatch.setattr(projection_fit, "RATE", 1e-2)
     random = np.random.default_rng(0)
     maps = {"image": random.normal(size=(4, 9)), "text": random.normal(size=(4, 7))}
 
@@ -127,8 +130,9 @@ def test_settings_that_exclude_each_other(changes, message):
 
 
 @pytest.mark.large
-def test_a_fit_with_terms_resumes_and_keeps_its_projection(tiny_folder, tmp_path):
+def test_a_fit_with_terms_resumes_and_keeps_its_projection(tiny_folder, tmp_path, monkeypatch):
     """With the loss `hybrid` and weighted sampling too."""
+    monkeypatch.setattr(projection_fit, "EPOCHS", 3)
     collection = read_collection(tiny_folder)
     changes = {"contrastive": "siglip", "loss": "hybrid", "sampling": "balanced", "head": "decoder", "text_teacher": 0}
     short = {"text_epochs": 1, "image_epochs": 1, "joint_epochs": 3, "tune_epochs": 0, "bootstrap_repeats": 2}
