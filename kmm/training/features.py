@@ -116,10 +116,11 @@ class Features:
         return columns
 
     def recall(self, model: keras.Model) -> dict[str, Any]:
-        """Returns the columns of those encoders of a model whose features are known for exactly its weights."""
+        """Returns the columns of those encoders of a model of which all that it reads is known for exactly its weights."""
         columns: dict[str, Any] = {}
         for side, (digest, known) in self._known.items():
-            if parts_read(model, side) and digest == digest_encoder(model, side):
+            read = [f"{side}_{part}" for part in parts_read(model, side)]
+            if read and known.keys() >= set(read) and digest == digest_encoder(model, side):
                 columns |= known
         return columns
 

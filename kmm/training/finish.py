@@ -130,8 +130,9 @@ def _fit_linear(context, classifier, features):
 
 
 def view_answers(context: RunContext, features: Features, trained: Trained) -> dict[str, Answer]:
-    """Makes the functions that answer for the models of a run; they use the features that are known. If the image side
-    has members, the one that has not seen a study of train or validation answers for it.
+    """Makes the functions that answer for the models of a run; they use the features that are known, and those of films
+    that the linear baselines will need. If the image side has members, the one that has not seen a study of train or
+    validation answers for it.
 
     Args:
         context: `RunContext`.
@@ -142,6 +143,10 @@ def view_answers(context: RunContext, features: Features, trained: Trained) -> d
         dict of side, the joint model first, to a function of int64 rows, and optionally of other columns of all rows
         such as `present`, that returns logits float32 `(n, n_labels)`.
     """
+
+    image = trained.models.get("image")
+    if image is not None and (trained.held_out is None or trained.held_out.frozen):
+        features.compute(image, ("image",))
 
     def answer_with(model: keras.Model) -> Answer:
         known = features.recall(model)
