@@ -116,7 +116,7 @@ class Features:
         return columns
 
     def recall(self, model: keras.Model) -> dict[str, Any]:
-        """Returns the columns of those encoders of a model of which all that it reads is known for exactly its weights."""
+        """Returns the columns of those encoders of a model of which all that it reads is known, for its weights."""
         columns: dict[str, Any] = {}
         for side, (digest, known) in self._known.items():
             read = [f"{side}_{part}" for part in parts_read(model, side)]
