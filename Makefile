@@ -4,7 +4,7 @@ PORT ?= 8517
 FILM := saved_models/.phantom/images/2_IM-0002-1001.png
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := KERAS_BACKEND=tensorflow TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
-FAST := $(addprefix tests/,data text image evaluate explain/regions explain/output explain/dicom client protocol)
+FAST := $(addprefix tests/,data text image explain/regions explain/output explain/dicom protocol)
 HARNESS := $(addprefix tests/models/,test_encoders_image.py test_encoders_text.py networks/test_networks.py)
 SMALLEST := every_entry and (small-cnn or text-cnn] or transformer) or promises and (tiny-resnet or tiny-vit or tiny-swin)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -66,7 +66,7 @@ check: .venv/checked  ## style, import contract, types, examples in docstrings
 test: .venv/tested  ## the tests but the large ones, on TensorFlow, in two processes of one thread each
 	$(PYTEST) --dist worksteal -m 'not large'
 
-test-fast: .venv/tested  ## the quick ones, in a minute: data, text, images, evaluation, regions, outputs, the client
+test-fast: .venv/tested  ## the quick ones, in a minute: data, text, images, regions, outputs, messages
 	$(PYTEST) --dist worksteal -m 'not large' $(FAST)
 
 test-large: .venv/tested  ## the large tests: whole trainings, exports, attacks on a server, kills and resumes
